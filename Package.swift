@@ -1,0 +1,90 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// A Swift target in its layer's folder. The layers' names are the folders' names; imports point upward only.
+func module(_ layer: String, _ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, path: "Sources/\(layer)/\(name)", swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+    .testTarget(
+        name: "\(name)Tests", dependencies: dependencies, path: "Tests/\(name)Tests", resources: resources,
+        swiftSettings: strict)
+}
+
+let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+    name: "atoll-training",
+    products: [.executable(name: "atoll", targets: ["atoll"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-protobuf", exact: "1.39.0"),
+        .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
+    ],
+    targets: [
+        .systemLibrary(
+            name: "CUV", path: "Sources/System/CUV", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
+        .systemLibrary(
+            name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .target(name: "Kernels", path: "Sources/Kernels"),
+
+        module("Base", "Primitives"),
+        module("Base", "Digests", ["Primitives", "COpenSSL"]),
+        module("Base", "Wire", ["Primitives", "Digests", protobuf]),
+
+        module("Cores", "Links", ["Primitives"]),
+        module("Cores", "Telemetry", ["Primitives"]),
+        module("Cores", "Kademlia", ["Primitives", "Digests", "Wire"]),
+        module("Cores", "Channels", ["Primitives", "Digests", "Wire"]),
+        module("Cores", "Topologies", ["Primitives", "Links", yams]),
+        module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
+        module("Cores", "Training", ["Primitives", "Digests", "Kernels", "Exchange"]),
+        module("Cores", "Planning", ["Primitives", "Topologies", "Kernels"]),
+        module(
+            "Cores", "Swarm",
+            ["Primitives", "Digests", "Wire", "Telemetry", "Topologies", "Planning", "Exchange", "Training", yams]),
+        module("Cores", "Daemon", ["Primitives", "Digests", "Wire", "Kademlia", "Channels", "Swarm", "Telemetry"]),
+
+        module("Drivers", "EventLoop", ["Primitives", "CUV"]),
+        module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
+        module("Drivers", "Checkpoints", ["Primitives", "Digests", "Training"]),
+        module(
+            "Drivers", "Node",
+            [
+                "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Swarm", "Daemon",
+                "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Checkpoints",
+            ]),
+        module(
+            "Drivers", "Simulation",
+            [
+                "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Swarm", "Daemon",
+                "Channels", "Kademlia", "Telemetry",
+            ]),
+        .executableTarget(
+            name: "atoll",
+            dependencies: ["Primitives", "Topologies", "Planning", "Node", "Simulation", "Checkpoints", arguments],
+            path: "Sources/Programs/atoll", swiftSettings: strict),
+
+        tests("Base", ["Primitives", "Digests", "Wire"]),
+        tests("Links", ["Primitives", "Links"]),
+        tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"]),
+        tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
+        tests("Topologies", ["Primitives", "Links", "Topologies"]),
+        tests("Planning", ["Primitives", "Topologies", "Planning"]),
+        tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange"]),
+        tests("Training", ["Primitives", "Digests", "Kernels", "Exchange", "Training", "Checkpoints"]),
+        tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
+        tests("Swarm", ["Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Swarm"]),
+        tests("Simulation", ["Primitives", "Digests", "Topologies", "Planning", "Training", "Swarm", "Simulation"]),
+        tests("EndToEnd", ["Primitives"]),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,38 @@
+/// The contract of every core: a plain value that is handed inputs with the time and hands back effects.
+///
+/// A driver's loop is: one input, then ``poll()`` until nil, then re-arm a timer at ``nextWake``. No clock, socket, thread,
+/// lock or unseeded randomness inside. The libuv driver and the simulator run the same cores.
+public protocol Core {
+    associatedtype Effect
+    /// Called at or after ``nextWake``. Harmless when nothing is due.
+    mutating func wake(at now: Instant)
+    /// The next thing for the driver to do; drained to nil after every input.
+    mutating func poll() -> Effect?
+    /// The earliest moment ``wake(at:)`` has something to do; nil while nothing is in flight.
+    var nextWake: Instant? { get }
+}
+
+/// First in, first out; the usual store of effects in a core.
+public struct EffectQueue<Effect> {
+    private var items: [Effect?] = []
+    private var head = 0
+    public init() {}
+    public var isEmpty: Bool { head == items.count }
+    public var count: Int { items.count - head }
+    public mutating func push(_ effect: Effect) { items.append(effect) }
+    public mutating func pop() -> Effect? {
+        guard head < items.count else { return nil }
+        let effect = items[head]
+        items[head] = nil
+        head += 1
+        if head == items.count {
+            items.removeAll(keepingCapacity: true)
+            head = 0
+        } else if head > 1024, head * 2 > items.count {
+            items.removeFirst(head)
+            head = 0
+        }
+        return effect
+    }
+}
+extension EffectQueue: Sendable where Effect: Sendable {}
