@@ -1,0 +1,207 @@
+public import Primitives
+
+/// Which micro-batch: a function of the job's geometry, never of who computes it.
+public struct MicroBatchKey: Hashable, Comparable, Sendable {
+    /// Global optimizer step, from 0.
+    public var step: Int
+    public var virtualPipeline: Int
+    /// 0..<microBatchesPerVirtual.
+    public var index: Int
+    public init(step: Int, virtualPipeline: Int, index: Int) {
+        self.step = step
+        self.virtualPipeline = virtualPipeline
+        self.index = index
+    }
+    public static func < (a: Self, b: Self) -> Bool {
+        (a.step, a.virtualPipeline, a.index) < (b.step, b.virtualPipeline, b.index)
+    }
+}
+
+/// How often peers exchange.
+public enum ExchangeMode: Hashable, Sendable {
+    /// H = 1: gradients are averaged, then one optimizer step.
+    case everyStep
+    /// H > 1: pseudo-gradients after H inner steps, then an outer step.
+    case rounds
+}
+
+public struct OuterOptimizer: Hashable, Sendable {
+    /// 1 and 0: plain averaging of the pipelines' weights. Nesterov momentum as in DiLoCo (2311.08105) otherwise.
+    public var learningRate: Float
+    public var momentum: Float
+    public init(learningRate: Float = 1, momentum: Float = 0) {
+        self.learningRate = learningRate
+        self.momentum = momentum
+    }
+}
+
+/// AdamW with decoupled weight decay on matrices only (not on norms), and a learning-rate schedule counted in sealed tokens.
+public struct InnerOptimizer: Hashable, Sendable {
+    public enum Schedule: String, Hashable, Sendable { case constant, cosine }
+    public var learningRate: Float
+    public var beta1: Float = 0.9
+    public var beta2: Float = 0.95
+    public var epsilon: Float = 1e-8
+    public var weightDecay: Float = 0.1
+    /// Largest global gradient norm; zero for no clipping.
+    public var clip: Float = 1
+    public var schedule: Schedule = .cosine
+    /// Cosine decays to this share of the peak.
+    public var finalShare: Float = 0.1
+    public var warmupTokens: Int
+    public var totalTokens: Int
+    public init(learningRate: Float, clip: Float = 1, schedule: Schedule = .cosine, warmupTokens: Int, totalTokens: Int) {
+        self.learningRate = learningRate
+        self.clip = clip
+        self.schedule = schedule
+        self.warmupTokens = warmupTokens
+        self.totalTokens = totalTokens
+    }
+}
+
+/// Everything a stage's arithmetic depends on, besides the corpus and the jobs themselves.
+public struct StageConfiguration: Hashable, Sendable {
+    public var model: ModelShape
+    public var units: Range<Int>
+    public var geometry: BatchGeometry
+    public var seed: UInt64
+    public var optimizer: InnerOptimizer
+    public var outer: OuterOptimizer
+    public var mode: ExchangeMode
+    public var exchangeCodec: Codec
+    public var activationCodec: Codec
+    public var validationFraction: Double
+    public init(
+        model: ModelShape, units: Range<Int>, geometry: BatchGeometry, seed: UInt64, optimizer: InnerOptimizer,
+        outer: OuterOptimizer = OuterOptimizer(), mode: ExchangeMode, exchangeCodec: Codec, activationCodec: Codec,
+        validationFraction: Double
+    ) {
+        self.model = model
+        self.units = units
+        self.geometry = geometry
+        self.seed = seed
+        self.optimizer = optimizer
+        self.outer = outer
+        self.mode = mode
+        self.exchangeCodec = exchangeCodec
+        self.activationCodec = activationCodec
+        self.validationFraction = validationFraction
+    }
+    public var isFirst: Bool { units.lowerBound == 0 }
+    public var isLast: Bool { units.upperBound == model.unitCount }
+}
+
+/// The weights and optimizer state of one unit: raw little-endian fp32, tensors concatenated in canonical order.
+public struct UnitState: Hashable, Sendable {
+    public var unit: Int
+    /// Outer parameters in `rounds` mode; the parameters otherwise.
+    public var parameters: [UInt8]
+    /// Empty in `everyStep` mode.
+    public var outerMomentum: [UInt8]
+    /// Adam's m and v; empty when left out.
+    public var firstMoment: [UInt8]
+    public var secondMoment: [UInt8]
+    /// Optimizer steps taken so far (for bias correction).
+    public var optimizerSteps: Int
+    public init(
+        unit: Int, parameters: [UInt8], outerMomentum: [UInt8], firstMoment: [UInt8], secondMoment: [UInt8],
+        optimizerSteps: Int
+    ) {
+        self.unit = unit
+        self.parameters = parameters
+        self.outerMomentum = outerMomentum
+        self.firstMoment = firstMoment
+        self.secondMoment = secondMoment
+        self.optimizerSteps = optimizerSteps
+    }
+}
+
+/// One sum a pipeline contributes for one unit, encoded tensor by tensor (each as a u32 length and the codec's bytes).
+///
+/// In `rounds` mode there is one for each unit: the pseudo-gradient, `node` = 0. In `everyStep` mode there is one for each maximal
+/// aligned subtree of the binary tree over virtual pipelines that the pipeline covers; `node` is the subtree's heap index
+/// (1 = root, children 2n and 2n+1, leaves at 2^⌈log₂V⌉ + virtual pipeline). Sums are always folded sibling with sibling, a
+/// missing sibling (lost, or beyond V) being skipped, so the result does not depend on which pipeline held which share.
+public struct UnitContribution: Hashable, Sendable {
+    public var unit: Int
+    public var node: Int
+    public var bytes: [UInt8]
+    public init(unit: Int, node: Int, bytes: [UInt8]) {
+        self.unit = unit
+        self.node = node
+        self.bytes = bytes
+    }
+}
+
+/// One pipeline's part of a round, as decoded by a receiver.
+public struct RankedContribution: Hashable, Sendable {
+    /// Position of the pipeline in the plan: the order of sums.
+    public var rank: Int
+    /// Micro-batches counted in it: the weight of an average.
+    public var microBatches: Int
+    public var units: [UnitContribution]
+    public init(rank: Int, microBatches: Int, units: [UnitContribution]) {
+        self.rank = rank
+        self.microBatches = microBatches
+        self.units = units
+    }
+}
+
+/// A piece of arithmetic for a stage: the only thing an engine does. Jobs of one stage are performed in the order given.
+public enum ComputeJob: Hashable, Sendable {
+    /// Forget everything; parameters are drawn from the seed (a function of seed and tensor name, never of the cut).
+    case configure(StageConfiguration)
+    /// Replaces the state of units this stage holds.
+    case importState([UnitState])
+    case exportState(units: Range<Int>, includeMoments: Bool)
+    /// `input` is empty on the first stage (tokens come from the corpus), else the previous stage's encoded activation.
+    /// Keeps what backward needs. The last stage answers `.loss`, the others `.activation`.
+    case forward(MicroBatchKey, input: [UInt8])
+    /// `gradient` is empty on the last stage. Answers `.inputGradient` (empty bytes on the first stage). Called in key order.
+    case backward(MicroBatchKey, gradient: [UInt8])
+    /// Forward only, over validation windows `windows`, on the current parameters.
+    case evaluate(windows: Range<Int>, input: [UInt8])
+    /// `rounds`: fold this step's gradients and divide by `microBatches`. Answers `.sumSquares`.
+    case finishGradient(microBatches: Int)
+    /// `everyStep`: decode and fold all pipelines' gradients, divide by their micro-batches. Answers `.sumSquares`.
+    case aggregateGradients([RankedContribution])
+    /// One AdamW step. `norm` is the global gradient norm (clipping happens here). Zeroes the gradient.
+    case optimizerStep(norm: Float, learningRate: Float)
+    /// Encode this stage's part of the round. Answers `.contribution`.
+    case encodeContribution
+    /// The last contribution was left out: add its decoded message back to the error feedback.
+    case returnContribution
+    /// `rounds`: decode in rank order, take the outer step, start the next round there. Answers `.digests`.
+    case outerStep([RankedContribution])
+    /// Back to the round's start; gradients and saved activations are dropped.
+    case rewind
+    /// Answers `.digests` of the current outer parameters.
+    case digests
+    /// Spend about `flops` on matrix products, to be timed.
+    case benchmark(flops: Double)
+}
+
+public enum ComputeResult: Hashable, Sendable {
+    case done
+    case state([UnitState])
+    /// Encoded activation [m, T, d] for the next stage.
+    case activation([UInt8])
+    /// Mean cross-entropy in nats over the micro-batch's tokens.
+    case loss(Float)
+    case inputGradient([UInt8])
+    /// Sum of losses in nats and tokens, over the windows given.
+    case evaluation(lossSum: Double, tokens: Int)
+    /// One a tensor, canonical order over this stage's units.
+    case sumSquares([Float])
+    case contribution([UnitContribution])
+    /// SHA-256 of each unit's parameters (raw little-endian fp32, canonical tensor order), by unit.
+    case digests([Int: Digest256])
+    /// Bytes from outside that do not decode, or a job out of place; the state is unchanged.
+    case refused(String)
+}
+
+/// Does compute jobs for one stage. Live peers run it on a compute thread; the simulator runs it inline, or merely charges
+/// ``modelledFLOPs(of:configuration:)``.
+public protocol Engine {
+    mutating func perform(_ job: ComputeJob) -> ComputeResult
+}
