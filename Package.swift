@@ -7,8 +7,11 @@ let strict: [SwiftSetting] = [
 ]
 
 /// A Swift target in its layer's folder. The layers' names are the folders' names; imports point upward only.
-func module(_ layer: String, _ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies, path: "Sources/\(layer)/\(name)", swiftSettings: strict)
+func module(
+    _ layer: String, _ name: String, _ dependencies: [Target.Dependency] = [], exclude: [String] = []
+) -> Target {
+    .target(
+        name: name, dependencies: dependencies, path: "Sources/\(layer)/\(name)", exclude: exclude, swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
@@ -38,7 +41,7 @@ let package = Package(
 
         module("Base", "Primitives"),
         module("Base", "Digests", ["Primitives", "COpenSSL"]),
-        module("Base", "Wire", ["Primitives", "Digests", protobuf]),
+        module("Base", "Wire", ["Primitives", "Digests", protobuf], exclude: ["Protocol/swarm.proto"]),
 
         module("Cores", "Links", ["Primitives"]),
         module("Cores", "Telemetry", ["Primitives"]),

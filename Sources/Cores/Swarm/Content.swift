@@ -1,0 +1,144 @@
+import Digests
+public import Primitives
+public import Wire
+
+/// A file cut into chunks, each verified alone. Content ID = SHA-256 of the encoded list of (length, SHA-256 of each chunk).
+public struct ContentIndex: Hashable, Sendable {
+    public static let chunkBytes = 256 << 10
+    /// 64 GiB of content: the most an index may describe.
+    static let chunkLimit = 262_144
+
+    public let lengths: [Int]
+    public let digests: [Digest256]
+    public let id: Digest256
+
+    public var count: Int { lengths.count }
+    public var bytes: Int { lengths.reduce(0, +) }
+
+    /// The index of bytes at hand.
+    public init(of content: [UInt8]) {
+        var lengths: [Int] = []
+        var digests: [Digest256] = []
+        var start = 0
+        while start < content.count {
+            let end = min(start + Self.chunkBytes, content.count)
+            lengths.append(end - start)
+            digests.append(content.withUnsafeBytes { sha256(UnsafeRawBufferPointer(rebasing: $0[start..<end])) })
+            start = end
+        }
+        self.lengths = lengths
+        self.digests = digests
+        id = sha256(Self.encode(lengths, digests))
+    }
+
+    /// An index from another peer: it must hash to the ID asked for.
+    public init(encoded: [UInt8], id: Digest256) throws(MalformedBytes) {
+        guard sha256(encoded) == id else { throw MalformedBytes("content index does not hash to \(id.short)") }
+        guard encoded.count % 40 == 0, encoded.count / 40 <= Self.chunkLimit else {
+            throw MalformedBytes("content index of \(encoded.count) bytes")
+        }
+        var reader = ByteReader(encoded)
+        var lengths: [Int] = []
+        var digests: [Digest256] = []
+        while reader.remaining > 0 {
+            let length = try reader.u64()
+            guard length > 0, length <= Self.chunkBytes else { throw MalformedBytes("chunk of \(length) bytes") }
+            lengths.append(Int(length))
+            digests.append(Digest256(try reader.take(32))!)
+        }
+        self.lengths = lengths
+        self.digests = digests
+        self.id = id
+    }
+
+    public var encoded: [UInt8] { Self.encode(lengths, digests) }
+
+    private static func encode(_ lengths: [Int], _ digests: [Digest256]) -> [UInt8] {
+        var writer = ByteWriter(capacity: lengths.count * 40)
+        for (length, digest) in zip(lengths, digests) {
+            writer.u64(UInt64(length))
+            writer.raw(digest.bytes)
+        }
+        return writer.bytes
+    }
+}
+
+/// Fetches one content from whoever holds it, a few chunks in flight, spread over holders by the fetcher's own offset so
+/// that a crowd of newcomers does not ask one peer for the same chunk at once.
+struct ContentFetch: Sendable {
+    private(set) var index: ContentIndex?
+    let id: Digest256
+    private var chunks: [Int: [UInt8]] = [:]
+    private var asked: [Int: (holder: PeerID, at: Instant)] = [:]
+    private var refusals: [Int: Int] = [:]
+    private(set) var holders: [PeerID]
+    private let offset: Int
+    static let window = 6
+    static let patience = Duration.seconds(10)
+
+    init(id: Digest256, holders: [PeerID], offset: Int) {
+        self.id = id
+        self.holders = holders
+        self.offset = offset
+    }
+
+    var isComplete: Bool { index.map { chunks.count == $0.count } ?? false }
+    var progress: (have: Int, of: Int) { (chunks.count, index?.count ?? 0) }
+
+    mutating func receive(index: ContentIndex, holders more: [PeerID]) {
+        self.index = index
+        for holder in more where !holders.contains(holder) { holders.append(holder) }
+    }
+
+    /// Chunks verified here may be served on at once.
+    func chunk(_ number: Int) -> [UInt8]? { chunks[number] }
+
+    /// True when the chunk was wanted and is right.
+    mutating func receive(chunk number: Int, _ bytes: [UInt8], from: PeerID) -> Bool {
+        guard let index, number < index.count, chunks[number] == nil else { return false }
+        asked[number] = nil
+        guard bytes.count == index.lengths[number], sha256(bytes) == index.digests[number] else {
+            refusals[number, default: 0] += 1
+            return false
+        }
+        chunks[number] = bytes
+        return true
+    }
+    mutating func missing(_ number: Int, at holder: PeerID) {
+        asked[number] = nil
+        refusals[number, default: 0] += 1
+    }
+    mutating func lost(_ holder: PeerID) {
+        holders.removeAll { $0 == holder }
+        for (number, request) in asked where request.holder == holder { asked[number] = nil }
+    }
+
+    /// The next requests to send.
+    mutating func requests(at now: Instant) -> [(chunk: Int, from: PeerID)] {
+        guard let index, !holders.isEmpty else { return [] }
+        for (number, request) in asked where request.at + Self.patience <= now {
+            asked[number] = nil
+            refusals[number, default: 0] += 1
+        }
+        var out: [(chunk: Int, from: PeerID)] = []
+        for position in 0..<index.count where asked.count < Self.window {
+            let number = (position + offset * 7) % index.count
+            guard chunks[number] == nil, asked[number] == nil else { continue }
+            // The first holder is the launcher, who surely has it: refused elsewhere, a chunk is asked of it.
+            let tries = refusals[number] ?? 0
+            let holder = tries % 2 == 1 ? holders[0] : holders[(number + offset + tries) % holders.count]
+            asked[number] = (holder, now)
+            out.append((number, holder))
+        }
+        return out
+    }
+    var nextWake: Instant? { asked.values.map { $0.at + Self.patience }.min() }
+
+    var content: [UInt8] {
+        guard let index else { return [] }
+        var out: [UInt8] = []
+        out.reserveCapacity(index.bytes)
+        for number in 0..<index.count { out += chunks[number] ?? [] }
+        return out
+    }
+}

@@ -1,0 +1,43 @@
+public import Primitives
+public import Training
+
+/// What a manifest fixes for the arithmetic: everything that decides the bits, besides the plan's mapping.
+public struct JobParameters: Hashable, Sendable {
+    public var name: String
+    public var model: ModelShape
+    /// V, m and T; k comes with the plan.
+    public var virtualPipelines: Int
+    public var microBatch: Int
+    public var tokens: Int
+    public var optimizer: InnerOptimizer
+    public var seed: UInt64
+    public var validationFraction: Double
+    public var checkpointRounds: Int
+
+    public init(
+        name: String, model: ModelShape, virtualPipelines: Int, microBatch: Int, tokens: Int, optimizer: InnerOptimizer,
+        seed: UInt64, validationFraction: Double, checkpointRounds: Int
+    ) {
+        self.name = name
+        self.model = model
+        self.virtualPipelines = virtualPipelines
+        self.microBatch = microBatch
+        self.tokens = tokens
+        self.optimizer = optimizer
+        self.seed = seed
+        self.validationFraction = validationFraction
+        self.checkpointRounds = checkpointRounds
+    }
+
+    public func geometry(microBatchesPerVirtual k: Int) -> BatchGeometry {
+        BatchGeometry(
+            virtualPipelines: virtualPipelines, microBatch: microBatch, microBatchesPerVirtual: k, context: model.context)
+    }
+
+    public func configuration(units: Range<Int>, plan: PlacedPlan) -> StageConfiguration {
+        StageConfiguration(
+            model: model, units: units, geometry: geometry(microBatchesPerVirtual: plan.microBatchesPerVirtual), seed: seed,
+            optimizer: optimizer, outer: plan.outer, mode: plan.mode, exchangeCodec: plan.exchangeCodec,
+            activationCodec: plan.activationCodec, validationFraction: validationFraction)
+    }
+}

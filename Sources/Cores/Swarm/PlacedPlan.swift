@@ -1,0 +1,156 @@
+public import Primitives
+public import Training
+public import Wire
+
+/// A plan as the log states it: peers by key, not by name.
+public struct PlacedPlan: Hashable, Sendable {
+    public struct Stage: Hashable, Sendable {
+        public var peer: PeerID
+        public var units: Range<Int>
+        public init(peer: PeerID, units: Range<Int>) {
+            self.peer = peer
+            self.units = units
+        }
+    }
+    public struct Pipeline: Hashable, Sendable {
+        public var stages: [Stage]
+        public var virtualPipelines: [Int]
+        public var inFlight: Int
+        /// Rises when the pipeline begins its round anew.
+        public var attempt: Int
+        public init(stages: [Stage], virtualPipelines: [Int], inFlight: Int, attempt: Int = 0) {
+            self.stages = stages
+            self.virtualPipelines = virtualPipelines
+            self.inFlight = inFlight
+            self.attempt = attempt
+        }
+        public func contains(_ peer: PeerID) -> Bool { stages.contains { $0.peer == peer } }
+    }
+
+    /// Counts plans of this job from 1.
+    public var epoch: Int
+    /// In force from this round.
+    public var round: Int
+    /// Rank = position: the order of sums.
+    public var pipelines: [Pipeline]
+    public var spares: [PeerID]
+    public var innerSteps: Int
+    public var microBatchesPerVirtual: Int
+    public var exchangeCodec: Codec
+    public var activationCodec: Codec
+    public var outer: OuterOptimizer
+    /// Who holds each unit's state at the start of `round`; empty: it is drawn from the seed.
+    public var sources: [Int: [PeerID]]
+
+    public init(
+        epoch: Int, round: Int, pipelines: [Pipeline], spares: [PeerID], innerSteps: Int, microBatchesPerVirtual: Int,
+        exchangeCodec: Codec, activationCodec: Codec, outer: OuterOptimizer, sources: [Int: [PeerID]] = [:]
+    ) {
+        self.epoch = epoch
+        self.round = round
+        self.pipelines = pipelines
+        self.spares = spares
+        self.innerSteps = innerSteps
+        self.microBatchesPerVirtual = microBatchesPerVirtual
+        self.exchangeCodec = exchangeCodec
+        self.activationCodec = activationCodec
+        self.outer = outer
+        self.sources = sources
+    }
+
+    public var mode: ExchangeMode { innerSteps == 1 ? .everyStep : .rounds }
+    public var peers: [PeerID] { pipelines.flatMap { $0.stages.map(\.peer) } }
+
+    /// Where a peer works: (rank, stage); nil for a spare.
+    public func placement(of peer: PeerID) -> (rank: Int, stage: Int)? {
+        for (rank, pipeline) in pipelines.enumerated() {
+            if let stage = pipeline.stages.firstIndex(where: { $0.peer == peer }) { return (rank, stage) }
+        }
+        return nil
+    }
+    /// Who holds `unit`, in rank order.
+    public func holders(of unit: Int) -> [PeerID] {
+        pipelines.compactMap { pipeline in pipeline.stages.first { $0.units.contains(unit) }?.peer }
+    }
+}
+
+extension PlacedPlan {
+    /// Reads a log entry; refuses plans that do not cover `units` exactly once in every pipeline.
+    init(_ change: PBPlanChange, epoch: Int, model: ModelShape, geometry: BatchGeometry) throws(MalformedBytes) {
+        var pipelines: [Pipeline] = []
+        for placement in change.pipelines {
+            var stages: [Stage] = []
+            var next = 0
+            for stage in placement.stages {
+                guard let peer = PeerID(stage.peer), Int(stage.firstUnit) == next, stage.endUnit > stage.firstUnit else {
+                    throw MalformedBytes("stages do not follow each other")
+                }
+                next = Int(stage.endUnit)
+                stages.append(Stage(peer: peer, units: Int(stage.firstUnit)..<next))
+            }
+            guard next == model.unitCount else { throw MalformedBytes("a pipeline covers \(next) of \(model.unitCount) units") }
+            let shares = placement.virtualPipelines.map { Int($0) }
+            guard !shares.isEmpty, shares == Set(shares).sorted(), shares.last! < geometry.virtualPipelines else {
+                throw MalformedBytes("a pipeline's virtual pipelines must be ascending and within the job's")
+            }
+            pipelines.append(
+                Pipeline(
+                    stages: stages, virtualPipelines: shares, inFlight: max(1, Int(placement.inFlight)),
+                    attempt: Int(placement.attempt)))
+        }
+        let peers = pipelines.flatMap { $0.stages.map(\.peer) }
+        guard Set(peers).count == peers.count else { throw MalformedBytes("a peer holds two stages") }
+        let shares = pipelines.flatMap(\.virtualPipelines)
+        guard Set(shares).count == shares.count else { throw MalformedBytes("a virtual pipeline is mapped twice") }
+        guard let exchange = Codec(change.exchangeCodec), let activation = Codec(change.activationCodec) else {
+            throw MalformedBytes("unknown codec \(change.exchangeCodec) or \(change.activationCodec)")
+        }
+        guard change.innerSteps > 0, change.innerSteps <= 10_000, (1...4096).contains(change.microBatchesPerVirtual) else {
+            throw MalformedBytes("inner steps or micro-batches out of range")
+        }
+        var sources: [Int: [PeerID]] = [:]
+        for entry in change.sources { sources[Int(entry.unit)] = entry.peers.compactMap { PeerID($0) } }
+        self.init(
+            epoch: epoch, round: Int(clamping: change.round), pipelines: pipelines,
+            spares: change.spares.compactMap { PeerID($0) }, innerSteps: Int(change.innerSteps),
+            microBatchesPerVirtual: Int(change.microBatchesPerVirtual), exchangeCodec: exchange,
+            activationCodec: activation,
+            outer: OuterOptimizer(learningRate: change.outerLearningRate, momentum: change.outerMomentum),
+            sources: sources)
+    }
+
+    func message(reason: String, rolledBack: Bool = false) -> PBPlanChange {
+        var out = PBPlanChange()
+        out.round = UInt64(round)
+        out.pipelines = pipelines.map { pipeline in
+            var placement = PBPipelinePlacement()
+            placement.stages = pipeline.stages.map { stage in
+                var entry = PBStagePlacement()
+                entry.peer = bytesOf(stage.peer)
+                entry.firstUnit = UInt32(stage.units.lowerBound)
+                entry.endUnit = UInt32(stage.units.upperBound)
+                return entry
+            }
+            placement.virtualPipelines = pipeline.virtualPipelines.map { UInt32($0) }
+            placement.inFlight = UInt32(pipeline.inFlight)
+            placement.attempt = UInt32(pipeline.attempt)
+            return placement
+        }
+        out.spares = spares.map { bytesOf($0) }
+        out.innerSteps = UInt32(innerSteps)
+        out.microBatchesPerVirtual = UInt32(microBatchesPerVirtual)
+        out.exchangeCodec = exchangeCodec.description
+        out.activationCodec = activationCodec.description
+        out.outerLearningRate = outer.learningRate
+        out.outerMomentum = outer.momentum
+        out.sources = sources.keys.sorted().map { unit in
+            var entry = PBUnitSources()
+            entry.unit = UInt32(unit)
+            entry.peers = sources[unit]!.map { bytesOf($0) }
+            return entry
+        }
+        out.reason = reason
+        out.rolledBack = rolledBack
+        return out
+    }
+}
