@@ -1,5 +1,6 @@
 public import Primitives
 public import Training
+public import Wire
 
 /// What a manifest fixes for the arithmetic: everything that decides the bits, besides the plan's mapping.
 public struct JobParameters: Hashable, Sendable {
@@ -41,3 +42,12 @@ public struct JobParameters: Hashable, Sendable {
             activationCodec: plan.activationCodec, validationFraction: validationFraction)
     }
 }
+
+/// Windows of the validation part: window i reads [iT, iT+T) and predicts [iT+1, iT+T+1); complete windows only.
+enum ContentWindows {
+    static func validation(bytes: Int, _ parameters: JobParameters) -> Int {
+        let part = Int((Double(bytes) * parameters.validationFraction).rounded(.down))
+        return max(0, (part - 1) / parameters.model.context)
+    }
+}
+extension JobParameters { public init(manifest text: String) throws(MalformedBytes) { fatalError() } }

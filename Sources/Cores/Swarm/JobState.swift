@@ -1,4 +1,5 @@
 public import Primitives
+import Training
 public import Wire
 
 /// What a round is, as the log defines it.

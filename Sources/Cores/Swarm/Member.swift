@@ -126,6 +126,10 @@ public struct Member: Core, Sendable {
             }
             return
         }
+        if abandoned > 0 {
+            abandoned -= 1
+            return
+        }
         job?.now = now
         job?.computed(result)
         drain()
@@ -200,7 +204,7 @@ public struct Member: Core, Sendable {
     private mutating func receive(_ offer: PBOffer, from peer: PeerID, at now: Instant) {
         var answer = PBOfferAnswer()
         answer.job = offer.genesis.job
-        do {
+        do throws(MalformedBytes) {
             guard let signer = PeerID(offer.genesis.signer), terms.accepts.contains(signer) else {
                 throw MalformedBytes(
                     "launcher \(PeerID(offer.genesis.signer)?.short ?? "?") is not among those the owner of \(terms.name) accepts")

@@ -8,7 +8,7 @@ extension MemberJob {
         switch packet.body {
         case .contentIndex(let message)?:
             guard Array(message.content) == content.bytes, fetch.index == nil else { return }
-            do {
+            do throws(MalformedBytes) {
                 let index = try ContentIndex(encoded: Array(message.index), id: content)
                 guard index.bytes == contentBytes else { throw MalformedBytes("content of \(index.bytes) bytes") }
                 fetch.receive(index: index, holders: message.holders.compactMap { PeerID($0) }.filter { $0 != me })

@@ -27,9 +27,11 @@ extension MemberJob {
         applying = nil
         missingSince = nil
         let round = state.round
-        let pipeline = placement.map { plan.pipelines[$0.rank] }
+        // The last stage goes backward at once and keeps one micro-batch; the others as many as are in flight.
+        let isLast = units.upperBound == parameters.model.unitCount
+        let kept = isLast ? 1 : placement.map { plan.pipelines[$0.rank].inFlight } ?? 1
         let needed = parameters.model.memory(
-            units: units, rounds: plan.mode == .rounds, sequences: parameters.microBatch, inFlight: pipeline?.inFlight ?? 1)
+            units: units, rounds: plan.mode == .rounds, sequences: parameters.microBatch, inFlight: kept)
         guard needed <= memoryOffered else {
             var packet = PBPacket()
             packet.farewell.reason = "units \(units.lowerBound)..<\(units.upperBound) need \(needed); I offer \(memoryOffered)"
@@ -101,7 +103,7 @@ extension MemberJob {
             return
         }
         move.asked = nil
-        do {
+        do throws(MalformedBytes) {
             for state in try decodeState(message, payload: payload, model: parameters.model) { move.arrived[state.unit] = state }
         } catch {
             event("state_malformed", peer: state.name(of: peer), ["why": .text(error.description)])

@@ -112,7 +112,7 @@ struct MemberJob: Sendable {
     var placement: (rank: Int, stage: Int)? { state.plan?.placement(of: me) }
     /// Fixed validation windows a round uses: 64, or all there are.
     var sampleWindows: Int {
-        DataOrder.sampleWindows(corpusBytes: contentBytes, parameters: parameters)
+        min(64, ContentWindows.validation(bytes: contentBytes, parameters))
     }
 
     mutating func poll() -> SwarmEffect? { effects.pop() }
@@ -131,7 +131,7 @@ struct MemberJob: Sendable {
 
     mutating func receive(_ entries: PBLogEntries, from peer: PeerID) {
         for envelope in entries.entries {
-            do {
+            do throws(MalformedBytes) {
                 switch try log.receive(envelope) {
                 case .known: continue
                 case .gap(let from):

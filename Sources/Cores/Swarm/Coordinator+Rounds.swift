@@ -1,0 +1,157 @@
+import Digests
+import Primitives
+import Telemetry
+import Training
+import Wire
+
+/// Rounds: who has finished, when to seal, whom to wait for.
+extension Coordinator {
+    /// Ranks that can still finish the round in progress.
+    var wholeRanks: [Int] {
+        guard let plan = state.plan else { return [] }
+        return plan.pipelines.indices.filter { !state.isBroken(rank: $0) }
+    }
+
+    mutating func beginRound() {
+        progress = RoundProgress(round: state.round)
+        ledger.grant(state)
+        roundStarted = now
+        disturbed = phase == .preparing
+        saidStraggler = false
+    }
+
+    mutating func receive(_ receipt: PBReceipt, from peer: PeerID) {
+        do throws(MalformedBytes) {
+            let statement = try receipt.envelope.open(.receipt, job: log.job, as: PBWork.self)
+            guard statement.signer == peer, isMember(peer) else { throw MalformedBytes("a receipt must come from its signer") }
+            guard statement.sequence > seenSequence[peer] ?? 0 else { throw MalformedBytes("receipt repeated") }
+            let work = statement.body
+            guard let plan = state.plan, Int(work.work.rank) < plan.pipelines.count else { return }
+            let pipeline = plan.pipelines[Int(work.work.rank)]
+            guard Int(work.stage) < pipeline.stages.count, pipeline.stages[Int(work.stage)].peer == peer else { return }
+            guard let spec = state.spec, Int(clamping: work.work.round) == spec.round else { return }
+            let share = pipeline.virtualPipelines.count * plan.microBatchesPerVirtual * spec.steps
+            guard Int(work.microBatches) == share, work.lossSum.isFinite, work.evaluationSum.isFinite,
+                work.evaluationTokens < 1 << 40
+            else { throw MalformedBytes("receipt does not fit what was granted") }
+            seenSequence[peer] = statement.sequence
+            receipts.append((peer, work))
+            receiptEnvelopes.append(receipt.envelope)
+            progress.receive(work)
+            noticeProgress(step: work.firstStep + UInt64(work.steps))
+            if phase == .preparing { beginTraining() }
+        } catch {
+            event("receipt_refused", peer: peer, ["why": .text(error.description)])
+        }
+    }
+
+    private mutating func beginTraining() {
+        phase = .training
+        if trainingStarted == nil { trainingStarted = roundStarted }
+    }
+
+    /// Median + k·MAD of the rounds so far, not a constant; before there are any, the prediction with much room.
+    var roundDeadline: Instant? {
+        guard let plan = state.plan, state.spec != nil else { return nil }
+        _ = plan
+        let times = roundTimes.suffix(16).map(\.seconds).sorted()
+        let patience: Double
+        if times.count >= 3 {
+            let median = times[times.count / 2]
+            let deviations = times.map { abs($0 - median) }.sorted()
+            patience = max(median * 2, median + 6 * deviations[deviations.count / 2]) + 5
+        } else {
+            patience = max(30, 4 * (answer?.roundSeconds ?? 10))
+        }
+        return roundStarted + .nanoseconds(Int64(patience * 1e9))
+    }
+
+    mutating func advanceRound() {
+        guard let plan = state.plan, let spec = state.spec else {
+            if state.plan != nil, phase == .training { beginCollection() }
+            return
+        }
+        let whole = wholeRanks
+        guard !whole.isEmpty else { return }
+        let complete = progress.sealable(among: whole, plan)
+        if complete.count == whole.count { return seal(complete, spec: spec, plan: plan) }
+        guard let deadline = roundDeadline, deadline <= now else { return }
+        if !saidStraggler {
+            saidStraggler = true
+            let waited = whole.filter { !complete.contains($0) }.flatMap { rank in
+                plan.pipelines[rank].stages.enumerated().filter { index, _ in
+                    progress.receipts[.init(rank: rank, attempt: plan.pipelines[rank].attempt)]?[index] == nil
+                }.map { candidates[$0.element.peer]?.name ?? "?" }
+            }
+            event(
+                "waiting_for",
+                [
+                    "peers": .text(waited.joined(separator: ",")), "round": .integer(spec.round),
+                    "why": .text("not done \(fixed((now - roundStarted).inSeconds, 1)) s into the round"),
+                ])
+        }
+        if !complete.isEmpty { seal(complete, spec: spec, plan: plan) }
+    }
+
+    private mutating func seal(_ ranks: [Int], spec: RoundSpec, plan: PlacedPlan) {
+        if phase == .preparing { beginTraining() }
+        let broken = Set(plan.pipelines.indices.filter { state.isBroken(rank: $0) })
+        changePlanAtBoundary()
+        append(
+            .seal(progress.seal(ranks, spec: spec, plan: plan, tokensPerMicroBatch: parameters.microBatch * parameters.model.context)))
+        let sealed = state.seals.last!
+        ledger.seal(sealed, broken: broken)
+        let seconds = (now - (roundTimes.last?.at ?? trainingStarted ?? roundStarted)).inSeconds
+        roundTimes.append(
+            RoundTime(round: spec.round, at: now, seconds: seconds, steps: spec.steps, undisturbed: !disturbed && broken.isEmpty))
+        event(
+            "round_sealed",
+            [
+                "round": .integer(spec.round), "steps": .integer(sealed.firstStep + sealed.steps),
+                "tokens": .integer(sealed.tokens), "train_loss": .real(sealed.trainLoss),
+                "validation_loss": .real(sealed.validationLoss ?? 0), "pipelines": .integer(ranks.count),
+                "seconds": .real(seconds),
+            ])
+        noticeProgress(step: .max)
+        appliedDigests = appliedDigests.filter { $0.key >= spec.round - 1 }
+        if let checkpointed = collection, checkpointed.round < state.round, !checkpointed.isFinal { collection = nil }
+        if state.spec == nil { return beginCollection() }
+        beginRound()
+        if parameters.checkpointRounds > 0, state.round % parameters.checkpointRounds == 0 { collect(final: false) }
+        advance()
+    }
+
+    /// Members report what they hold after a seal: holders of one unit must agree.
+    mutating func receive(_ applied: PBApplied, from peer: PeerID) {
+        let round = Int(clamping: applied.round)
+        guard round < state.round, round >= state.round - 2, isMember(peer) else { return }
+        for entry in applied.digests {
+            guard let digest = Digest256(entry.digest), Int(entry.unit) < parameters.model.unitCount else { continue }
+            appliedDigests[round, default: [:]][Int(entry.unit), default: [:]][peer] = digest
+        }
+        for unit in (appliedDigests[round] ?? [:]).keys.sorted() {
+            let byPeer = appliedDigests[round]![unit]!
+            guard Set(byPeer.values).count > 1 else { continue }
+            // The value most holders have is right; ties go to the lowest rank.
+            var votes: [Digest256: Int] = [:]
+            for digest in byPeer.values { votes[digest, default: 0] += 1 }
+            let order = state.plan?.holders(of: unit) ?? []
+            let best = order.compactMap { byPeer[$0] }.max { votes[$0]! < votes[$1]! }
+            for holder in byPeer.keys.sorted() where best != nil && byPeer[holder] != best {
+                event("weights_differ", peer: holder, ["unit": .integer(unit), "round": .integer(round)])
+                appliedDigests[round]![unit]![holder] = nil
+                var packet = PBPacket()
+                packet.farewell.reason = "your weights of unit \(unit) differ from the group's; join again to fetch them"
+                send(packet, to: holder)
+                memberLost(holder, reason: "its weights differ from the group's")
+            }
+        }
+    }
+
+    /// After a loss: the first sign that somebody has got further.
+    mutating func noticeProgress(step: UInt64) {
+        guard let loss = lossAwaitingResume, step > loss.step || step == .max else { return }
+        lossAwaitingResume = nil
+        event("training_resumed", ["seconds": .real((now - loss.at).inSeconds)])
+    }
+}

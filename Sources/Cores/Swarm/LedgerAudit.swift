@@ -1,0 +1,126 @@
+import Digests
+public import Primitives
+import Wire
+
+/// The micro-batches again, from the log and the signed receipts alone: code of its own, so that agreement with ``Ledger``
+/// means something.
+///
+/// It walks the entries once, keeping for each pipeline of the round in progress what the entries granted it, and counts a
+/// pipeline only when every one of its stages has a receipt whose digests are the seal's.
+public func auditMicroBatches(
+    log: [PBEnvelope], receipts: [PBEnvelope], parameters: JobParameters
+) throws(MalformedBytes) -> Ledger.Totals {
+    struct Grant {
+        var attempt: UInt32
+        var microBatches: Int
+        var peers: [PeerID]
+    }
+    var totals = Ledger.Totals()
+    var grants: [Int: Grant] = [:]
+    var present: Set<PeerID> = []
+    var plan: PBPlanChange?
+    var upcoming: PBPlanChange?
+    var round: UInt64 = 0
+    var tokens = 0
+    var counted: [UInt64: (microBatches: Int, tokens: Int)] = [:]
+    let perMicroBatch = parameters.microBatch * parameters.model.context
+    guard let first = log.first, let job = Digest256(first.job) else { throw MalformedBytes("an empty log") }
+
+    struct Claim: Hashable {
+        var round: UInt64
+        var rank: UInt32
+        var attempt: UInt32
+        var stage: UInt32
+    }
+    var works: [Claim: [PBWork]] = [:]
+    for envelope in receipts {
+        let work = try envelope.open(.receipt, job: job, as: PBWork.self).body
+        let claim = Claim(round: work.work.round, rank: work.work.rank, attempt: work.work.attempt, stage: work.stage)
+        works[claim, default: []].append(work)
+    }
+
+    func steps(_ plan: PBPlanChange) -> Int {
+        let batch = parameters.virtualPipelines * Int(plan.microBatchesPerVirtual) * perMicroBatch
+        return min(Int(plan.innerSteps), max(0, parameters.tokens - tokens + batch - 1) / batch)
+    }
+    func grantAll(_ plan: PBPlanChange) {
+        for (rank, pipeline) in plan.pipelines.enumerated() {
+            if let before = grants[rank], before.attempt == pipeline.attempt { continue }
+            totals.superseded += grants[rank]?.microBatches ?? 0
+            let share = pipeline.virtualPipelines.count * Int(plan.microBatchesPerVirtual) * steps(plan)
+            grants[rank] = Grant(
+                attempt: pipeline.attempt, microBatches: share, peers: pipeline.stages.compactMap { PeerID($0.peer) })
+            totals.granted += share
+        }
+        for rank in grants.keys where rank >= plan.pipelines.count {
+            totals.superseded += grants.removeValue(forKey: rank)!.microBatches
+        }
+    }
+    func voidOpen() {
+        for grant in grants.values { totals.superseded += grant.microBatches }
+        grants = [:]
+    }
+
+    for envelope in log {
+        let entry = try envelope.open(.logEntry, job: job, as: PBLogEntry.self).body
+        switch entry.body {
+        case .members(let change)?:
+            for joined in change.joined { if let peer = PeerID(joined.peer) { present.insert(peer) } }
+            for left in change.left { if let peer = PeerID(left.peer) { present.remove(peer) } }
+        case .plan(let change)?:
+            if change.rolledBack {
+                voidOpen()
+                for old in counted.keys where old >= change.round {
+                    totals.counted -= counted[old]!.microBatches
+                    totals.superseded += counted[old]!.microBatches
+                    tokens -= counted[old]!.tokens
+                    counted[old] = nil
+                }
+                round = change.round
+                plan = change
+                upcoming = nil
+                grantAll(change)
+            } else if change.round == round {
+                plan = change
+                grantAll(change)
+            } else {
+                upcoming = change
+            }
+        case .seal(let seal)?:
+            guard plan != nil, seal.round == round else { throw MalformedBytes("a seal out of order") }
+            var here = 0
+            for (rank, grant) in grants {
+                let entry = seal.contributions.first { Int($0.rank) == rank }
+                guard let entry else {
+                    if grant.peers.allSatisfy({ present.contains($0) }) {
+                        totals.late += grant.microBatches
+                    } else {
+                        totals.lost += grant.microBatches
+                    }
+                    continue
+                }
+                var digests: [UInt32: [UInt8]] = [:]
+                for digest in entry.digests { digests[digest.unit] = Array(digest.digest) }
+                for stage in grant.peers.indices {
+                    let claim = Claim(round: round, rank: UInt32(rank), attempt: entry.attempt, stage: UInt32(stage))
+                    let proven = (works[claim] ?? []).contains { work in
+                        work.microBatches == entry.microBatches && work.digests.allSatisfy { digests[$0.unit] == Array($0.digest) }
+                    }
+                    guard proven else { throw MalformedBytes("round \(round), pipeline \(rank), stage \(stage): no receipt") }
+                }
+                here += Int(entry.microBatches)
+            }
+            totals.counted += here
+            counted[round] = (here, here * perMicroBatch)
+            tokens += here * perMicroBatch
+            grants = [:]
+            round += 1
+            plan = upcoming ?? plan
+            upcoming = nil
+            if tokens < parameters.tokens, let plan { grantAll(plan) }
+        case .finish?: voidOpen()
+        case .genesis?, nil: break
+        }
+    }
+    return totals
+}
