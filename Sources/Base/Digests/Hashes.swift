@@ -5,7 +5,9 @@ public import Primitives
 public func sha1(_ bytes: some Collection<UInt8>) -> [UInt8] { digest([UInt8](bytes), EVP_sha1(), 20) }
 
 /// SHA-256 (FIPS 180-4).
-public func sha256(_ bytes: some Collection<UInt8>) -> Digest256 { Digest256(digest([UInt8](bytes), EVP_sha256(), 32))! }
+public func sha256(_ bytes: some Collection<UInt8>) -> Digest256 {
+    Digest256(digest([UInt8](bytes), EVP_sha256(), 32))!
+}
 
 /// SHA-256 of a raw buffer, for weights and chunks.
 public func sha256(_ bytes: UnsafeRawBufferPointer) -> Digest256 {
@@ -38,8 +40,12 @@ public struct SHA256Stream: ~Copyable {
         precondition(EVP_DigestInit_ex(context, EVP_sha256(), nil) == 1)
     }
     deinit { EVP_MD_CTX_free(context) }
-    public mutating func update(_ bytes: UnsafeRawBufferPointer) { EVP_DigestUpdate(context, bytes.baseAddress, bytes.count) }
-    public mutating func update(_ bytes: [UInt8]) { bytes.withUnsafeBytes { _ = EVP_DigestUpdate(context, $0.baseAddress, $0.count) } }
+    public mutating func update(_ bytes: UnsafeRawBufferPointer) {
+        EVP_DigestUpdate(context, bytes.baseAddress, bytes.count)
+    }
+    public mutating func update(_ bytes: [UInt8]) {
+        bytes.withUnsafeBytes { _ = EVP_DigestUpdate(context, $0.baseAddress, $0.count) }
+    }
     public mutating func finish() -> Digest256 {
         var out = [UInt8](repeating: 0, count: 32)
         var length: UInt32 = 0

@@ -9,7 +9,9 @@ public struct SigningKey: Sendable {
 
     /// - Parameter seed: exactly 32 bytes, else nil.
     public init?(seed: [UInt8]) {
-        guard seed.count == 32, let key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nil, seed, 32) else { return nil }
+        guard seed.count == 32, let key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nil, seed, 32) else {
+            return nil
+        }
         defer { EVP_PKEY_free(key) }
         var raw = [UInt8](repeating: 0, count: 32)
         var count = 32

@@ -17,7 +17,9 @@ public enum Codec: Hashable, Sendable, CustomStringConvertible {
         case "int8": self = .int8
         case "int4": self = .int4
         default:
-            guard text.hasPrefix("sparse:k="), let k = Int(text.dropFirst(9)), (1...1024).contains(k) else { return nil }
+            guard text.hasPrefix("sparse:k="), let k = Int(text.dropFirst(9)), (1...1024).contains(k) else {
+                return nil
+            }
             self = .sparse(k: k)
         }
     }

@@ -36,7 +36,9 @@ public struct Endpoint: Hashable, Comparable, Sendable, CustomStringConvertible 
 
     /// Parses "127.0.0.1:4000", or "[…]:4000" with a full or ::-compressed IPv6 address; no names. Nil when malformed.
     public init?(_ text: String) {
-        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else { return nil }
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
+            return nil
+        }
         var host = text[..<colon]
         if host.hasPrefix("["), host.hasSuffix("]") {
             host = host.dropFirst().dropLast()

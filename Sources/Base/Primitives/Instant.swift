@@ -11,8 +11,12 @@ public struct Instant: Hashable, Comparable, Sendable, CustomStringConvertible {
     public var description: String { "\(nanoseconds)ns" }
 
     public static func < (a: Instant, b: Instant) -> Bool { a.nanoseconds < b.nanoseconds }
-    public static func + (a: Instant, b: Duration) -> Instant { Instant(nanoseconds: a.nanoseconds &+ b.wholeNanoseconds) }
-    public static func - (a: Instant, b: Duration) -> Instant { Instant(nanoseconds: a.nanoseconds &- b.wholeNanoseconds) }
+    public static func + (a: Instant, b: Duration) -> Instant {
+        Instant(nanoseconds: a.nanoseconds &+ b.wholeNanoseconds)
+    }
+    public static func - (a: Instant, b: Duration) -> Instant {
+        Instant(nanoseconds: a.nanoseconds &- b.wholeNanoseconds)
+    }
     public static func - (a: Instant, b: Instant) -> Duration { .nanoseconds(a.nanoseconds &- b.nanoseconds) }
     public static func += (a: inout Instant, b: Duration) { a = a + b }
 }

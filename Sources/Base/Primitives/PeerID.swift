@@ -19,7 +19,9 @@ public struct PeerID: Hashable, Comparable, Sendable, CustomStringConvertible {
         var out: [UInt8] = []
         out.reserveCapacity(32)
         for word in [a, b, c, d] {
-            for shift in stride(from: UInt64(56), through: 0, by: -8) { out.append(UInt8(truncatingIfNeeded: word >> shift)) }
+            for shift in stride(from: UInt64(56), through: 0, by: -8) {
+                out.append(UInt8(truncatingIfNeeded: word >> shift))
+            }
         }
         return out
     }

@@ -16,7 +16,9 @@ public struct FramedPacket: Sendable {
     /// u32 header length ‖ header ‖ payload.
     public var encoded: [UInt8] {
         let header: [UInt8]
-        do { header = try packet.serializedBytes() } catch { preconditionFailure("packet does not serialise: \(error)") }
+        do { header = try packet.serializedBytes() } catch {
+            preconditionFailure("packet does not serialise: \(error)")
+        }
         var writer = ByteWriter(capacity: header.count + payload.count + 4)
         writer.block(header)
         writer.raw(payload)
@@ -26,7 +28,9 @@ public struct FramedPacket: Sendable {
     public init(decoding bytes: [UInt8]) throws(MalformedBytes) {
         var reader = ByteReader(bytes)
         let header = try reader.block(limit: Self.headerLimit)
-        do { packet = try PBPacket(serializedBytes: Array(header)) } catch { throw MalformedBytes("packet header: \(error)") }
+        do { packet = try PBPacket(serializedBytes: Array(header)) } catch {
+            throw MalformedBytes("packet header: \(error)")
+        }
         payload = Array(try reader.take(reader.remaining))
     }
 }

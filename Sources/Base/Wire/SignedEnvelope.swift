@@ -58,7 +58,9 @@ extension PBEnvelope {
     public func open<Body: Message & Sendable>(
         _ type: EnvelopeType, job: Digest256?, as: Body.Type = Body.self
     ) throws(MalformedBytes) -> SignedStatement<Body> {
-        guard self.type == type.rawValue else { throw MalformedBytes("envelope of type \(self.type), wanted \(type.rawValue)") }
+        guard self.type == type.rawValue else {
+            throw MalformedBytes("envelope of type \(self.type), wanted \(type.rawValue)")
+        }
         guard let id = PeerID(signer) else { throw MalformedBytes("signer is not a key") }
         if let job, Array(self.job) != job.bytes { throw MalformedBytes("envelope for another job") }
         guard Digest256(self.job) != nil else { throw MalformedBytes("malformed job ID") }

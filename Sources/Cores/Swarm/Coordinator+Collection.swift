@@ -112,8 +112,12 @@ extension Coordinator {
         if let gone = units.first(where: { unit in
             collection.states[unit] == nil && state.plan!.holders(of: unit).allSatisfy { !state.isPresent($0) }
         }) {
-            guard checkpointRound >= 0 else { return fail("unit \(gone) was lost with its last holder, and no checkpoint was made") }
-            event("rolled_back", ["round": .integer(checkpointRound), "why": .text("unit \(gone) was lost with its last holder")])
+            guard checkpointRound >= 0 else {
+                return fail("unit \(gone) was lost with its last holder, and no checkpoint was made")
+            }
+            event(
+                "rolled_back",
+                ["round": .integer(checkpointRound), "why": .text("unit \(gone) was lost with its last holder")])
             return finish(checkpoint)
         }
         if collection.deadline <= now {

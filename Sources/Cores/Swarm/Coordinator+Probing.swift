@@ -31,7 +31,9 @@ extension Coordinator {
     mutating func nextProbeRound() {
         let present = members
         probeRound += 1
-        guard present.count > 1, probeRound <= min(3, present.count - 1) else { return question(reason: "the first plan") }
+        guard present.count > 1, probeRound <= min(3, present.count - 1) else {
+            return question(reason: "the first plan")
+        }
         probeWaiting = []
         probePings = probeRound == 1 ? Set(present.map(\.peer)) : []
         for (index, member) in present.enumerated() {
@@ -112,7 +114,9 @@ extension Coordinator {
         case .success(let answer):
             // Somebody may have left while the planner thought.
             let peers = answer.plan.peers
-            guard peers.allSatisfy({ isMember($0) }) else { return question(reason: purpose.reason, rollBack: purpose.rollBack) }
+            guard peers.allSatisfy({ isMember($0) }) else {
+                return question(reason: purpose.reason, rollBack: purpose.rollBack)
+            }
             if state.plan == nil {
                 begin(answer)
             } else if purpose.rollBack {
@@ -139,7 +143,8 @@ extension Coordinator {
             "planned",
             [
                 "epoch": .integer(1), "pipelines": .integer(plan.pipelines.count),
-                "stages": .integer(plan.pipelines.map(\.stages.count).max() ?? 0), "inner_steps": .integer(plan.innerSteps),
+                "stages": .integer(plan.pipelines.map(\.stages.count).max() ?? 0),
+                "inner_steps": .integer(plan.innerSteps),
                 "codec": .text(plan.exchangeCodec.description), "activations": .text(plan.activationCodec.description),
                 "step_seconds": .real(answer.stepSeconds), "total_seconds": .real(answer.totalSeconds),
             ])

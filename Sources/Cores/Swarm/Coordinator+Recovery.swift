@@ -76,7 +76,9 @@ extension Coordinator {
         return out
     }
 
-    private mutating func replace(_ peer: PeerID, by spare: PeerID, at place: (rank: Int, stage: Int), in plan: PlacedPlan) {
+    private mutating func replace(
+        _ peer: PeerID, by spare: PeerID, at place: (rank: Int, stage: Int), in plan: PlacedPlan
+    ) {
         var next = plan
         next.round = state.round
         next.pipelines[place.rank].stages[place.stage].peer = spare
@@ -93,7 +95,9 @@ extension Coordinator {
     mutating func changePlanAtBoundary() {
         if !pendingJoins.isEmpty {
             var change = PBMembers()
-            change.joined = pendingJoins.compactMap { candidates[$0] }.filter { $0.accepted && !$0.lost }.map { joined($0) }
+            change.joined = pendingJoins.compactMap { candidates[$0] }.filter { $0.accepted && !$0.lost }.map {
+                joined($0)
+            }
             change.round = UInt64(state.round)
             let newcomers = pendingJoins
             pendingJoins = []
@@ -116,14 +120,16 @@ extension Coordinator {
         plan.outer = old.outer
         plan.spares = members.map(\.peer).filter { !plan.peers.contains($0) && state.member($0) != nil }
         if plan.pipelines.map(\.stages) == old.pipelines.map(\.stages),
-            plan.pipelines.map(\.virtualPipelines) == old.pipelines.map(\.virtualPipelines), wholeRanks.count == old.pipelines.count
+            plan.pipelines.map(\.virtualPipelines) == old.pipelines.map(\.virtualPipelines),
+            wholeRanks.count == old.pipelines.count
         {
             return  // the planner keeps what runs
         }
         // Holders that will have applied the seal: those of whole pipelines.
         var sources: [Int: [PeerID]] = [:]
         for unit in parameters.model.allUnits {
-            sources[unit] = wholeRanks.flatMap { old.pipelines[$0].stages }.filter { $0.units.contains(unit) }.map(\.peer)
+            sources[unit] = wholeRanks.flatMap { old.pipelines[$0].stages }.filter { $0.units.contains(unit) }.map(
+                \.peer)
         }
         plan.sources = sources
         answer = ready.answer

@@ -23,7 +23,9 @@ extension Coordinator {
     mutating func receive(_ receipt: PBReceipt, from peer: PeerID) {
         do throws(MalformedBytes) {
             let statement = try receipt.envelope.open(.receipt, job: log.job, as: PBWork.self)
-            guard statement.signer == peer, isMember(peer) else { throw MalformedBytes("a receipt must come from its signer") }
+            guard statement.signer == peer, isMember(peer) else {
+                throw MalformedBytes("a receipt must come from its signer")
+            }
             guard statement.sequence > seenSequence[peer] ?? 0 else { throw MalformedBytes("receipt repeated") }
             let work = statement.body
             guard let plan = state.plan, Int(work.work.rank) < plan.pipelines.count else { return }
@@ -98,12 +100,17 @@ extension Coordinator {
         let broken = Set(plan.pipelines.indices.filter { state.isBroken(rank: $0) })
         changePlanAtBoundary()
         append(
-            .seal(progress.seal(ranks, spec: spec, plan: plan, tokensPerMicroBatch: parameters.microBatch * parameters.model.context)))
+            .seal(
+                progress.seal(
+                    ranks, spec: spec, plan: plan, tokensPerMicroBatch: parameters.microBatch * parameters.model.context
+                )))
         let sealed = state.seals.last!
         ledger.seal(sealed, broken: broken)
         let seconds = (now - (roundTimes.last?.at ?? trainingStarted ?? roundStarted)).inSeconds
         roundTimes.append(
-            RoundTime(round: spec.round, at: now, seconds: seconds, steps: spec.steps, undisturbed: !disturbed && broken.isEmpty))
+            RoundTime(
+                round: spec.round, at: now, seconds: seconds, steps: spec.steps,
+                undisturbed: !disturbed && broken.isEmpty))
         event(
             "round_sealed",
             [
@@ -141,7 +148,8 @@ extension Coordinator {
                 event("weights_differ", peer: holder, ["unit": .integer(unit), "round": .integer(round)])
                 appliedDigests[round]![unit]![holder] = nil
                 var packet = PBPacket()
-                packet.farewell.reason = "your weights of unit \(unit) differ from the group's; join again to fetch them"
+                packet.farewell.reason =
+                    "your weights of unit \(unit) differ from the group's; join again to fetch them"
                 send(packet, to: holder)
                 memberLost(holder, reason: "its weights differ from the group's")
             }

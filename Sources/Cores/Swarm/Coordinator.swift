@@ -208,7 +208,8 @@ public struct Coordinator: Core, Sendable {
         case .applied(let applied)?: receive(applied, from: peer)
         case .state(let message)?: receive(message, payload: payload, from: peer)
         case .indexRequest(let request)?:
-            guard isMember(peer) || candidates[peer]!.capability != nil, Array(request.content) == contentIndex.id.bytes else { break }
+            guard isMember(peer) || candidates[peer]!.capability != nil, Array(request.content) == contentIndex.id.bytes
+            else { break }
             var answer = PBPacket()
             answer.contentIndex.content = request.content
             answer.contentIndex.index = bytesOf(contentIndex.encoded)
@@ -225,7 +226,9 @@ public struct Coordinator: Core, Sendable {
 
     private mutating func serve(_ request: PBChunkRequest, to peer: PeerID) {
         let number = Int(request.chunk)
-        guard isMember(peer), Array(request.content) == contentIndex.id.bytes, number < contentIndex.count else { return }
+        guard isMember(peer), Array(request.content) == contentIndex.id.bytes, number < contentIndex.count else {
+            return
+        }
         var answer = PBPacket()
         answer.chunk.content = request.content
         answer.chunk.chunk = request.chunk
@@ -336,7 +339,8 @@ public struct Coordinator: Core, Sendable {
 
     private mutating func advanceGathering() {
         let accepted = members.count
-        let enough = options.expectedPeers.map { accepted >= $0 } ?? (accepted > 0 && now - lastArrival >= options.quiet)
+        let enough =
+            options.expectedPeers.map { accepted >= $0 } ?? (accepted > 0 && now - lastArrival >= options.quiet)
         if enough { return beginProbing() }
         let declined = arrivalOrder.compactMap { candidates[$0] }.filter { $0.refusal != nil && !$0.lost }
         if accepted == 0, !declined.isEmpty, now - lastArrival >= options.quiet + .seconds(2) {

@@ -37,7 +37,9 @@ public struct JobLog: Sendable {
     }
 
     /// Signs the next entry; only an elector can.
-    public mutating func append(_ body: PBLogEntry.OneOf_Body, epoch: Int, by key: SigningKey) -> (PBEnvelope, PBLogEntry) {
+    public mutating func append(_ body: PBLogEntry.OneOf_Body, epoch: Int, by key: SigningKey) -> (
+        PBEnvelope, PBLogEntry
+    ) {
         precondition(electors.contains(key.peerID), "only electors write the log")
         var entry = PBLogEntry()
         entry.index = UInt64(length)
@@ -51,7 +53,9 @@ public struct JobLog: Sendable {
     }
 
     /// Makes and signs a genesis.
-    public static func genesis(manifest: String, content: Digest256, contentBytes: Int, by key: SigningKey) -> PBEnvelope {
+    public static func genesis(manifest: String, content: Digest256, contentBytes: Int, by key: SigningKey)
+        -> PBEnvelope
+    {
         var body = PBGenesis()
         body.manifest = manifest
         body.electors = [bytesOf(key.peerID)]

@@ -1,6 +1,5 @@
 public import Primitives
 public import Training
-public import Wire
 
 /// What a manifest fixes for the arithmetic: everything that decides the bits, besides the plan's mapping.
 public struct JobParameters: Hashable, Sendable {
@@ -32,12 +31,14 @@ public struct JobParameters: Hashable, Sendable {
 
     public func geometry(microBatchesPerVirtual k: Int) -> BatchGeometry {
         BatchGeometry(
-            virtualPipelines: virtualPipelines, microBatch: microBatch, microBatchesPerVirtual: k, context: model.context)
+            virtualPipelines: virtualPipelines, microBatch: microBatch, microBatchesPerVirtual: k,
+            context: model.context)
     }
 
     public func configuration(units: Range<Int>, plan: PlacedPlan) -> StageConfiguration {
         StageConfiguration(
-            model: model, units: units, geometry: geometry(microBatchesPerVirtual: plan.microBatchesPerVirtual), seed: seed,
+            model: model, units: units, geometry: geometry(microBatchesPerVirtual: plan.microBatchesPerVirtual),
+            seed: seed,
             optimizer: optimizer, outer: plan.outer, mode: plan.mode, exchangeCodec: plan.exchangeCodec,
             activationCodec: plan.activationCodec, validationFraction: validationFraction)
     }
@@ -50,4 +51,3 @@ enum ContentWindows {
         return max(0, (part - 1) / parameters.model.context)
     }
 }
-extension JobParameters { public init(manifest text: String) throws(MalformedBytes) { fatalError() } }

@@ -106,7 +106,9 @@ public struct JobState: Sendable {
             }
         }
         for left in change.left {
-            guard let peer = PeerID(left.peer), let index = members.firstIndex(where: { $0.peer == peer }) else { continue }
+            guard let peer = PeerID(left.peer), let index = members.firstIndex(where: { $0.peer == peer }) else {
+                continue
+            }
             members[index].present = false
         }
     }
@@ -115,7 +117,9 @@ public struct JobState: Sendable {
         let placed = try PlacedPlan(
             change, epoch: planCount + 1, model: parameters.model,
             geometry: parameters.geometry(microBatchesPerVirtual: Int(change.microBatchesPerVirtual)))
-        for peer in placed.peers + placed.spares where member(peer) == nil { throw MalformedBytes("plan names a stranger") }
+        for peer in placed.peers + placed.spares where member(peer) == nil {
+            throw MalformedBytes("plan names a stranger")
+        }
         if change.rolledBack {
             guard placed.round <= round else { throw MalformedBytes("rolled back to a round that is not sealed") }
             seals.removeAll { $0.round >= placed.round }
@@ -151,7 +155,9 @@ public struct JobState: Sendable {
         }
         let perMicroBatch = parameters.microBatch * parameters.model.context
         let counted = contributions.reduce(0) { $0 + $1.microBatches * perMicroBatch }
-        guard Int(clamping: seal.tokens) == sealedTokens + counted else { throw MalformedBytes("seal miscounts tokens") }
+        guard Int(clamping: seal.tokens) == sealedTokens + counted else {
+            throw MalformedBytes("seal miscounts tokens")
+        }
         seals.append(
             SealedRound(
                 round: round, firstStep: spec.firstStep, steps: spec.steps, planEpoch: plan.epoch,

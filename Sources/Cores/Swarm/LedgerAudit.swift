@@ -104,9 +104,12 @@ public func auditMicroBatches(
                 for stage in grant.peers.indices {
                     let claim = Claim(round: round, rank: UInt32(rank), attempt: entry.attempt, stage: UInt32(stage))
                     let proven = (works[claim] ?? []).contains { work in
-                        work.microBatches == entry.microBatches && work.digests.allSatisfy { digests[$0.unit] == Array($0.digest) }
+                        work.microBatches == entry.microBatches
+                            && work.digests.allSatisfy { digests[$0.unit] == Array($0.digest) }
                     }
-                    guard proven else { throw MalformedBytes("round \(round), pipeline \(rank), stage \(stage): no receipt") }
+                    guard proven else {
+                        throw MalformedBytes("round \(round), pipeline \(rank), stage \(stage): no receipt")
+                    }
                 }
                 here += Int(entry.microBatches)
             }

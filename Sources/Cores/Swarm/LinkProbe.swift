@@ -75,8 +75,11 @@ struct LinkProbe: Sendable {
     }
 
     /// Times a burst from its first part to its last and tells the coordinator.
-    mutating func receive(_ message: PBProbeBurst, bytes: Int, from peer: PeerID, coordinator: PeerID, at now: Instant) {
-        guard message.parts >= 2, message.parts <= 65_536, bursts.count < 64 || bursts[message.nonce] != nil else { return }
+    mutating func receive(_ message: PBProbeBurst, bytes: Int, from peer: PeerID, coordinator: PeerID, at now: Instant)
+    {
+        guard message.parts >= 2, message.parts <= 65_536, bursts.count < 64 || bursts[message.nonce] != nil else {
+            return
+        }
         if bursts[message.nonce] == nil {
             bursts[message.nonce] = Burst(from: peer, started: now)
             bursts[message.nonce]!.parts = 1

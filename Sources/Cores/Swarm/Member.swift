@@ -207,7 +207,8 @@ public struct Member: Core, Sendable {
         do throws(MalformedBytes) {
             guard let signer = PeerID(offer.genesis.signer), terms.accepts.contains(signer) else {
                 throw MalformedBytes(
-                    "launcher \(PeerID(offer.genesis.signer)?.short ?? "?") is not among those the owner of \(terms.name) accepts")
+                    "launcher \(PeerID(offer.genesis.signer)?.short ?? "?") is not among those the owner of \(terms.name) accepts"
+                )
             }
             let log = try JobLog(genesis: offer.genesis)
             if let job, job.log.job != log.job || job.launcher != peer {

@@ -117,7 +117,8 @@ extension MemberJob {
         receiptSequence += 1
         var packet = PBPacket()
         packet.receipt.envelope = PBEnvelope(
-            work, type: .receipt, job: log.job, epoch: UInt64(state.plan?.epoch ?? 0), sequence: receiptSequence, by: key)
+            work, type: .receipt, job: log.job, epoch: UInt64(state.plan?.epoch ?? 0), sequence: receiptSequence,
+            by: key)
         send(packet, on: .control, to: launcher)
     }
 
@@ -132,7 +133,9 @@ extension MemberJob {
             else { return }
         }
         var entry = arrived[round]?[rank] ?? Arrived(attempt: Int(message.work.attempt), microBatches: 0)
-        if entry.attempt < Int(message.work.attempt) { entry = Arrived(attempt: Int(message.work.attempt), microBatches: 0) }
+        if entry.attempt < Int(message.work.attempt) {
+            entry = Arrived(attempt: Int(message.work.attempt), microBatches: 0)
+        }
         guard entry.attempt == Int(message.work.attempt) else { return }
         entry.microBatches = Int(message.microBatches)
         var offset = 0
@@ -144,7 +147,8 @@ extension MemberJob {
                 return
             }
             fresh[Int(part.unit), default: []].append(
-                UnitContribution(unit: Int(part.unit), node: Int(part.node), bytes: Array(payload[offset..<offset + size])))
+                UnitContribution(
+                    unit: Int(part.unit), node: Int(part.node), bytes: Array(payload[offset..<offset + size])))
             offset += size
         }
         for unit in fresh.keys.sorted() { entry.units[unit] = fresh[unit] }
@@ -184,10 +188,14 @@ extension MemberJob {
 
     /// Applies the seal of `round` to the engine's units, or fetches the result when that cannot be done here.
     mutating func applySeal(of round: Int) {
-        guard case .units(let units, _) = holding, let seal = state.seals.last(where: { $0.round == round }) else { return }
+        guard case .units(let units, _) = holding, let seal = state.seals.last(where: { $0.round == round }) else {
+            return
+        }
         if applying == round {
             // Under way; but the norms of a stage that left never come.
-            guard let runner, runner.phase == .norms, sealedPipeline.contains(where: { !state.isPresent($0) }) else { return }
+            guard let runner, runner.phase == .norms, sealedPipeline.contains(where: { !state.isPresent($0) }) else {
+                return
+            }
             applying = nil
             return fetchInstead()
         }

@@ -34,7 +34,8 @@ extension MemberJob {
             units: units, rounds: plan.mode == .rounds, sequences: parameters.microBatch, inFlight: kept)
         guard needed <= memoryOffered else {
             var packet = PBPacket()
-            packet.farewell.reason = "units \(units.lowerBound)..<\(units.upperBound) need \(needed); I offer \(memoryOffered)"
+            packet.farewell.reason =
+                "units \(units.lowerBound)..<\(units.upperBound) need \(needed); I offer \(memoryOffered)"
             send(packet, on: .control, to: launcher)
             event("placement_refused", ["why": .text(packet.farewell.reason)])
             holding = .nothing
@@ -53,7 +54,8 @@ extension MemberJob {
 
     /// Asks for the next missing units, or loads the engine when all are here.
     mutating func continueMove(_ generation: Int) {
-        guard generation == self.generation, case .moving(var move) = holding, !move.importing, let plan = state.plan else {
+        guard generation == self.generation, case .moving(var move) = holding, !move.importing, let plan = state.plan
+        else {
             return
         }
         move.exporting = false
@@ -95,16 +97,21 @@ extension MemberJob {
         packet.stateRequest.units = units.map { UInt32($0) }
         packet.stateRequest.moments = true
         send(packet, on: .control, to: source)
-        event("state_requested", peer: state.name(of: source), ["units": .text("\(units)"), "round": .integer(move.round)])
+        event(
+            "state_requested", peer: state.name(of: source),
+            ["units": .text("\(units)"), "round": .integer(move.round)])
     }
 
     mutating func receive(_ message: PBState, payload: [UInt8], from peer: PeerID) {
-        guard case .moving(var move) = holding, move.asked?.peer == peer, Int(clamping: message.round) == move.round else {
+        guard case .moving(var move) = holding, move.asked?.peer == peer, Int(clamping: message.round) == move.round
+        else {
             return
         }
         move.asked = nil
         do throws(MalformedBytes) {
-            for state in try decodeState(message, payload: payload, model: parameters.model) { move.arrived[state.unit] = state }
+            for state in try decodeState(message, payload: payload, model: parameters.model) {
+                move.arrived[state.unit] = state
+            }
         } catch {
             event("state_malformed", peer: state.name(of: peer), ["why": .text(error.description)])
         }
@@ -207,7 +214,9 @@ func decodeState(_ message: PBState, payload: [UInt8], model: ModelShape) throws
         let unit = Int(part.unit)
         guard unit < model.unitCount else { throw MalformedBytes("unit \(unit) of \(model.unitCount)") }
         let bytes = model.parameters(unit: unit) * 4
-        guard Int(part.parameters) == bytes else { throw MalformedBytes("unit \(unit) has \(part.parameters) bytes, not \(bytes)") }
+        guard Int(part.parameters) == bytes else {
+            throw MalformedBytes("unit \(unit) has \(part.parameters) bytes, not \(bytes)")
+        }
         for size in [part.outerMomentum, part.firstMoment, part.secondMoment] where size != 0 && Int(size) != bytes {
             throw MalformedBytes("state of unit \(unit) has \(size) bytes, not \(bytes)")
         }

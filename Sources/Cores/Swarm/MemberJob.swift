@@ -156,7 +156,8 @@ struct MemberJob: Sendable {
         switch entry.body {
         case .members(let change)?:
             for joined in change.joined {
-                guard let peer = PeerID(joined.peer), let endpoint = Endpoint(compact: joined.endpoint), peer != me else {
+                guard let peer = PeerID(joined.peer), let endpoint = Endpoint(compact: joined.endpoint), peer != me
+                else {
                     continue
                 }
                 effects.push(.connect(peer, endpoint))
@@ -295,7 +296,9 @@ struct MemberJob: Sendable {
         return heartbeat
     }
     var doing: String {
-        if corpus == nil, fetch.index != nil, !fetch.isComplete { return "text \(fetch.progress.have)/\(fetch.progress.of)" }
+        if corpus == nil, fetch.index != nil, !fetch.isComplete {
+            return "text \(fetch.progress.have)/\(fetch.progress.of)"
+        }
         if placement == nil { return state.plan == nil ? "ready" : "spare" }
         if case .moving = holding { return "fetching weights" }
         return runner?.doing ?? "waiting"

@@ -82,13 +82,16 @@ extension PlacedPlan {
             var stages: [Stage] = []
             var next = 0
             for stage in placement.stages {
-                guard let peer = PeerID(stage.peer), Int(stage.firstUnit) == next, stage.endUnit > stage.firstUnit else {
+                guard let peer = PeerID(stage.peer), Int(stage.firstUnit) == next, stage.endUnit > stage.firstUnit
+                else {
                     throw MalformedBytes("stages do not follow each other")
                 }
                 next = Int(stage.endUnit)
                 stages.append(Stage(peer: peer, units: Int(stage.firstUnit)..<next))
             }
-            guard next == model.unitCount else { throw MalformedBytes("a pipeline covers \(next) of \(model.unitCount) units") }
+            guard next == model.unitCount else {
+                throw MalformedBytes("a pipeline covers \(next) of \(model.unitCount) units")
+            }
             let shares = placement.virtualPipelines.map { Int($0) }
             guard !shares.isEmpty, shares == Set(shares).sorted(), shares.last! < geometry.virtualPipelines else {
                 throw MalformedBytes("a pipeline's virtual pipelines must be ascending and within the job's")
@@ -105,7 +108,8 @@ extension PlacedPlan {
         guard let exchange = Codec(change.exchangeCodec), let activation = Codec(change.activationCodec) else {
             throw MalformedBytes("unknown codec \(change.exchangeCodec) or \(change.activationCodec)")
         }
-        guard change.innerSteps > 0, change.innerSteps <= 10_000, (1...4096).contains(change.microBatchesPerVirtual) else {
+        guard change.innerSteps > 0, change.innerSteps <= 10_000, (1...4096).contains(change.microBatchesPerVirtual)
+        else {
             throw MalformedBytes("inner steps or micro-batches out of range")
         }
         var sources: [Int: [PeerID]] = [:]

@@ -1,4 +1,6 @@
+public import Planning
 public import Primitives
+public import Topologies
 
 /// What the coordinator measured, put to the planner.
 public struct PlanQuestion: Sendable {
@@ -35,26 +37,16 @@ public struct PlanQuestion: Sendable {
 /// The planner's answer, in the log's terms; epoch, round and sources are the coordinator's to fill in.
 public struct PlanAnswer: Sendable {
     public var plan: PlacedPlan
-    public var stepSeconds: Double
-    public var roundSeconds: Double
-    public var totalSeconds: Double
-    public var tokensPerSecond: Double
-    public var speedupVersusBestSinglePeer: Double
-    /// Table and reasons, for people.
-    public var explanation: [String]
-    /// The prediction as JSON, frozen when the plan is made.
-    public var predictionJSON: String
-    public init(
-        plan: PlacedPlan, stepSeconds: Double, roundSeconds: Double, totalSeconds: Double, tokensPerSecond: Double,
-        speedupVersusBestSinglePeer: Double, explanation: [String], predictionJSON: String
-    ) {
+    /// The plan by names, its prediction and its reasons, frozen when it is made.
+    public var planned: PlannedJob
+    /// What it was planned for.
+    public var topology: Topology
+    public init(plan: PlacedPlan, planned: PlannedJob, topology: Topology) {
         self.plan = plan
-        self.stepSeconds = stepSeconds
-        self.roundSeconds = roundSeconds
-        self.totalSeconds = totalSeconds
-        self.tokensPerSecond = tokensPerSecond
-        self.speedupVersusBestSinglePeer = speedupVersusBestSinglePeer
-        self.explanation = explanation
-        self.predictionJSON = predictionJSON
+        self.planned = planned
+        self.topology = topology
     }
+    public var stepSeconds: Double { planned.prediction.stepSeconds }
+    public var roundSeconds: Double { planned.prediction.roundSeconds }
+    public var totalSeconds: Double { planned.prediction.totalSeconds }
 }

@@ -34,7 +34,9 @@ struct RoundProgress: Sendable {
     func missing(rank: Int, among ranks: [Int], _ plan: PlacedPlan) -> [PeerID] {
         let key = Key(rank: rank, attempt: plan.pipelines[rank].attempt)
         let holders = held[key] ?? []
-        return ranks.filter { $0 != rank }.flatMap { plan.pipelines[$0].stages.map(\.peer) }.filter { !holders.contains($0) }
+        return ranks.filter { $0 != rank }.flatMap { plan.pipelines[$0].stages.map(\.peer) }.filter {
+            !holders.contains($0)
+        }
     }
 
     /// The largest set of pipelines found such that each has computed and all the others hold its part.
@@ -47,9 +49,12 @@ struct RoundProgress: Sendable {
             }
             // Whoever lacks parts of several others is the straggler; else the one whose part is lacking.
             let lacking = set.map { rank in
-                (rank: rank, lacks: set.filter { other in
-                    other != rank && missing(rank: other, among: [other, rank], plan).isEmpty == false
-                }.count)
+                (
+                    rank: rank,
+                    lacks: set.filter { other in
+                        other != rank && missing(rank: other, among: [other, rank], plan).isEmpty == false
+                    }.count
+                )
             }
             let slow = lacking.max { ($0.lacks, $0.rank) < ($1.lacks, $1.rank) }!
             set.removeAll { $0 == (slow.lacks > 1 ? slow.rank : worst.rank) }

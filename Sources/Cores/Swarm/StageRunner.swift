@@ -21,7 +21,9 @@ struct StageRunner: Sendable {
         case refused(String)
     }
 
-    enum Phase: Hashable, Sendable { case evaluating, stepping, norms, updating, encoding, waitingForSeal, applying, done }
+    enum Phase: Hashable, Sendable {
+        case evaluating, stepping, norms, updating, encoding, waitingForSeal, applying, done
+    }
 
     let spec: RoundSpec
     let rank: Int
@@ -106,7 +108,8 @@ struct StageRunner: Sendable {
             windowInputs[first] = payload
         } else {
             let key = MicroBatchKey(
-                step: Int(clamping: message.step), virtualPipeline: Int(message.virtualPipeline), index: Int(message.index))
+                step: Int(clamping: message.step), virtualPipeline: Int(message.virtualPipeline),
+                index: Int(message.index))
             guard key.step >= step, key.step < spec.firstStep + spec.steps,
                 microBatches.contains(where: { $0.virtualPipeline == key.virtualPipeline && $0.index == key.index })
             else { return }
@@ -213,7 +216,8 @@ struct StageRunner: Sendable {
             guard let parts = norms[step], parts.count == stageCount else { return }
             var total = 0.0
             for stage in 0..<stageCount { for sum in parts[stage]! { total += Double(sum) } }
-            let perStep = parameters.geometry(microBatchesPerVirtual: configuration.geometry.microBatchesPerVirtual).batchTokens
+            let perStep = parameters.geometry(microBatchesPerVirtual: configuration.geometry.microBatchesPerVirtual)
+                .batchTokens
             let rate = parameters.optimizer.learningRate(atTokens: spec.sealedTokens + innerStep * perStep)
             phase = .updating
             compute(.optimizerStep(norm: Float(total.squareRoot()), learningRate: rate))

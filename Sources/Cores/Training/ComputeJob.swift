@@ -50,7 +50,8 @@ public struct InnerOptimizer: Hashable, Sendable {
     public var finalShare: Float = 0.1
     public var warmupTokens: Int
     public var totalTokens: Int
-    public init(learningRate: Float, clip: Float = 1, schedule: Schedule = .cosine, warmupTokens: Int, totalTokens: Int) {
+    public init(learningRate: Float, clip: Float = 1, schedule: Schedule = .cosine, warmupTokens: Int, totalTokens: Int)
+    {
         self.learningRate = learningRate
         self.clip = clip
         self.schedule = schedule

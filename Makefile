@@ -1,0 +1,49 @@
+# Everything a person or CI runs. `make` alone lists the targets.
+SHELL := /bin/bash
+SWIFT ?= swift
+BUILD := $(SWIFT) build -c release
+ATOLL := .build/release/atoll
+PACKAGES := libuv1-dev libssl-dev zlib1g-dev bible-kjv pkg-config
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo sim bench bench-engine format lint layers clean protocol
+
+help:
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
+
+setup: ## install what is missing (Debian, Ubuntu)
+	@Tools/setup.sh $(PACKAGES)
+
+build: setup ## build the program
+	$(BUILD) --product atoll
+
+demo: build ## the main job: nine processes on loopback train a model, one is killed, a checkpoint comes out
+	$(ATOLL) demo --out out/demo $(DEMO)
+
+test: setup lint layers ## every test, the end-to-end one included
+	$(BUILD) --product atoll
+	$(SWIFT) test -c release --parallel $(TEST)
+
+sim: build ## the demo's job in virtual time
+	$(ATOLL) replay Topologies/demo.yaml --job Topologies/jobs/demo.yaml
+
+bench: bench-engine ## every benchmark, beside its anchor
+
+bench-engine: build ## a training step against PyTorch (when it is there) on one thread
+	@Tools/engine/bench.sh $(ATOLL)
+
+format: ## rewrite the sources in the project's style
+	$(SWIFT) format --in-place --recursive --configuration .swift-format $$(Tools/sources.sh)
+
+lint: ## style, strictly
+	$(SWIFT) format lint --strict --configuration .swift-format $$(Tools/sources.sh)
+
+layers: ## imports point upward only
+	@Tools/check-layers.sh
+
+protocol: ## regenerate the protobuf messages (needs protoc and protoc-gen-swift)
+	protoc --swift_opt=Visibility=Public --swift_opt=UseAccessLevelOnImports=true \
+	  --swift_out=Sources/Base/Wire/Protocol --proto_path=Sources/Base/Wire/Protocol swarm.proto
+
+clean: ## remove what was built
+	rm -rf .build out

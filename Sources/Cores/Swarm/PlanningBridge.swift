@@ -1,0 +1,124 @@
+import Links
+public import Planning
+public import Primitives
+public import Topologies
+import Training
+import Wire
+
+extension JobParameters {
+    /// Reads a genesis manifest's text.
+    public init(manifest text: String) throws(MalformedBytes) {
+        do throws(ManifestError) {
+            self.init(try JobManifest(parsing: text, file: "manifest"))
+        } catch {
+            throw MalformedBytes("manifest: \(error)")
+        }
+    }
+
+    public init(_ job: JobManifest) {
+        var optimizer = InnerOptimizer(
+            learningRate: Float(job.learningRate), clip: Float(job.clip),
+            schedule: job.schedule == .constant ? .constant : .cosine, warmupTokens: job.resolvedWarmupTokens,
+            totalTokens: job.tokens)
+        optimizer.weightDecay = Float(job.weightDecay)
+        self.init(
+            name: job.name, model: job.model, virtualPipelines: job.virtualPipelines, microBatch: job.microBatch,
+            tokens: job.tokens, optimizer: optimizer, seed: job.seed, validationFraction: job.validationFraction,
+            checkpointRounds: job.checkpointEveryRounds)
+    }
+}
+
+extension PlanQuestion {
+    static let coordinatorName = "coordinator"
+
+    /// The pool as measured: what `atoll topology measure` writes and what the planner plans for.
+    public var topology: Topology {
+        let coordinator = Host(
+            name: Self.coordinatorName, role: .coordinator, device: "launcher", flops: 1e9, memory: .mebibytes(64),
+            up: .megabits(1000), down: .megabits(1000))
+        let peers = candidates.map { candidate in
+            Host(
+                name: candidate.name, device: candidate.device.isEmpty ? "computer" : candidate.device,
+                flops: candidate.flops, memory: candidate.memory, up: candidate.up ?? .megabits(100),
+                down: candidate.down ?? .megabits(100))
+        }
+        let known = roundTrips.values.sorted()
+        let usual = known.isEmpty ? Duration.milliseconds(20) : known[known.count / 2]
+        var links: [Topology.Pair: LinkProperties] = [:]
+        for (i, a) in candidates.enumerated() {
+            let trip = a.coordinatorRoundTrip ?? usual
+            links[Topology.Pair(0, i + 1)] = LinkProperties(latency: trip / 2)
+            links[Topology.Pair(i + 1, 0)] = LinkProperties(latency: trip / 2)
+            for (j, b) in candidates.enumerated() where i != j {
+                let there = roundTrips[Pair(from: a.peer, to: b.peer)]
+                let back = roundTrips[Pair(from: b.peer, to: a.peer)]
+                let trip = [there, back].compactMap { $0 }.min() ?? usual
+                links[Topology.Pair(i + 1, j + 1)] = LinkProperties(latency: trip / 2)
+            }
+        }
+        return Topology(
+            name: "measured", about: "A live pool as its coordinator measured it.", hosts: [coordinator] + peers,
+            links: links, defaultLink: LinkProperties(latency: usual / 2))
+    }
+
+    /// Asks the planner. Slow: never on a loop thread.
+    public func answered(iterations: Int = Planner.defaultIterations) -> Result<PlanAnswer, PlanRefusal> {
+        do {
+            var job = try JobManifest(parsing: manifest, file: "manifest")
+            job.tokens = tokensLeft
+            var running: Plan?
+            if let current {
+                job.innerSteps = .fixed(current.innerSteps)
+                job.exchangeCodec = .fixed(current.exchangeCodec)
+                job.activationCodec = .fixed(current.activationCodec)
+                job.batchTokens = .fixed(
+                    job.geometry(microBatchesPerVirtual: current.microBatchesPerVirtual).batchTokens)
+                running = plan(of: current)
+            }
+            let topology = self.topology
+            let planned = try Planner.plan(
+                topology: topology, job: job, current: running, seed: seed, iterations: iterations)
+            return .success(answer(planned, topology: topology, job: job))
+        } catch {
+            return .failure(PlanRefusal("\(error)"))
+        }
+    }
+
+    /// A running plan in the planner's terms; nil when one of its peers is gone.
+    private func plan(of placed: PlacedPlan) -> Plan? {
+        var names: [PeerID: String] = [:]
+        for candidate in candidates { names[candidate.peer] = candidate.name }
+        var pipelines: [Plan.Pipeline] = []
+        for pipeline in placed.pipelines {
+            var stages: [Plan.Stage] = []
+            for stage in pipeline.stages {
+                guard let name = names[stage.peer] else { return nil }
+                stages.append(Plan.Stage(peer: name, units: stage.units))
+            }
+            pipelines.append(
+                Plan.Pipeline(stages: stages, virtualPipelines: pipeline.virtualPipelines, inFlight: pipeline.inFlight))
+        }
+        return Plan(
+            pipelines: pipelines, innerSteps: placed.innerSteps, microBatchesPerVirtual: placed.microBatchesPerVirtual,
+            exchangeCodec: placed.exchangeCodec, activationCodec: placed.activationCodec,
+            spares: placed.spares.compactMap { names[$0] }, outerLearningRate: Double(placed.outer.learningRate),
+            outerMomentum: Double(placed.outer.momentum))
+    }
+
+    private func answer(_ planned: PlannedJob, topology: Topology, job: JobManifest) -> PlanAnswer {
+        var ids: [String: PeerID] = [:]
+        for candidate in candidates { ids[candidate.name] = candidate.peer }
+        let plan = planned.plan
+        let placed = PlacedPlan(
+            epoch: 0, round: 0,
+            pipelines: plan.pipelines.map { pipeline in
+                PlacedPlan.Pipeline(
+                    stages: pipeline.stages.map { PlacedPlan.Stage(peer: ids[$0.peer]!, units: $0.units) },
+                    virtualPipelines: pipeline.virtualPipelines, inFlight: pipeline.inFlight)
+            }, spares: plan.spares.compactMap { ids[$0] }, innerSteps: plan.innerSteps,
+            microBatchesPerVirtual: plan.microBatchesPerVirtual, exchangeCodec: plan.exchangeCodec,
+            activationCodec: plan.activationCodec,
+            outer: OuterOptimizer(learningRate: Float(plan.outerLearningRate), momentum: Float(plan.outerMomentum)))
+        return PlanAnswer(plan: placed, planned: planned, topology: topology)
+    }
+}

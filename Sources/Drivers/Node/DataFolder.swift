@@ -1,0 +1,122 @@
+public import Digests
+import Foundation
+import Primitives
+
+/// A daemon's folder: `format`, `lock` (one daemon an identity), `key` (mode 0600), `log/`, `chunks/`, `checkpoints/`.
+///
+/// Files are written beside their place, synced, renamed, and the folder synced, so that a crash leaves the old or the new.
+public final class DataFolder {
+    static let format = "atoll-data 1\n"
+
+    public let path: String
+    public let key: SigningKey
+    private let lock: Int32
+
+    /// Opens or makes the folder and takes its lock until ``close()`` or the end of the process.
+    public init(_ path: String) throws(NodeError) {
+        self.path = path
+        do {
+            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        } catch {
+            throw .badInput("cannot make the data folder \(path): \(reason(errno)). Choose another with --data")
+        }
+        lock = Glibc.open(path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard lock >= 0 else {
+            throw .badInput("cannot write in \(path): \(reason(errno)). Choose another with --data")
+        }
+        guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
+            Glibc.close(lock)
+            throw .badInput(
+                "\(path) is in use by another daemon: one runs for each identity. Stop it, or give this one a folder of "
+                    + "its own with --data DIR")
+        }
+        if let found = try? String(contentsOfFile: path + "/format", encoding: .utf8) {
+            guard found == Self.format else {
+                Glibc.close(lock)
+                throw .badInput(
+                    "\(path)/format says \(found.prefix(40).debugDescription); this version writes "
+                        + "\(Self.format.debugDescription). Use a folder made by it, or the version that made this one")
+            }
+        } else {
+            try writeFile(path + "/format", Array(Self.format.utf8))
+        }
+        for folder in ["log", "chunks", "checkpoints"] {
+            try? FileManager.default.createDirectory(atPath: path + "/" + folder, withIntermediateDirectories: true)
+        }
+        key = try Self.loadKey(path + "/key")
+    }
+
+    public func close() { Glibc.close(lock) }
+
+    /// A key file's Ed25519 seed as hexadecimal; made on first use.
+    public static func loadKey(_ path: String) throws(NodeError) -> SigningKey {
+        if let text = try? String(contentsOfFile: path, encoding: .utf8) {
+            let hex = text.trimmingCharacters(in: .whitespacesAndNewlines)
+            guard let seed = [UInt8](hex: hex), let key = SigningKey(seed: seed) else {
+                throw .badInput(
+                    "\(path) is not a key: 64 hexadecimal digits expected. Restore it, or remove it for a new identity")
+            }
+            return key
+        }
+        guard !FileManager.default.fileExists(atPath: path) else {
+            throw .badInput("cannot read \(path): \(reason(errno))")
+        }
+        let seed = randomBytes(32)
+        try writeFile(path, Array((seed.hex + "\n").utf8), mode: 0o600)
+        return SigningKey(seed: seed)!
+    }
+}
+
+/// From the kernel; for keys and seeds that nobody gave.
+public func randomBytes(_ count: Int) -> [UInt8] {
+    var out = [UInt8](repeating: 0, count: count)
+    var have = 0
+    while have < count {
+        let n = out.withUnsafeMutableBytes { getrandom($0.baseAddress! + have, count - have, 0) }
+        precondition(n > 0, "the kernel gives no random bytes")
+        have += n
+    }
+    return out
+}
+
+func reason(_ code: Int32) -> String { String(cString: strerror(code)) }
+
+/// Writes beside, syncs, renames, syncs the folder. Nothing half-written stays.
+public func writeFile(_ path: String, _ bytes: [UInt8], mode: mode_t = 0o644) throws(NodeError) {
+    let temporary = path + ".part"
+    let file = Glibc.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode)
+    guard file >= 0 else { throw .failed("cannot write \(path): \(reason(errno))") }
+    var offset = 0
+    while offset < bytes.count {
+        let n = bytes.withUnsafeBytes { Glibc.write(file, $0.baseAddress! + offset, bytes.count - offset) }
+        guard n > 0 else {
+            let why = reason(errno)
+            Glibc.close(file)
+            unlink(temporary)
+            throw .failed("cannot write \(path): \(why). Free some space, or choose another folder")
+        }
+        offset += n
+    }
+    guard fsync(file) == 0, Glibc.close(file) == 0, rename(temporary, path) == 0 else {
+        let why = reason(errno)
+        unlink(temporary)
+        throw .failed("cannot write \(path): \(why)")
+    }
+    let folder = Glibc.open((path as NSString).deletingLastPathComponent, O_RDONLY | O_DIRECTORY)
+    if folder >= 0 {
+        fsync(folder)
+        Glibc.close(folder)
+    }
+}
+
+/// A whole file, or why not.
+public func readFile(_ path: String, limit: Int = 1 << 34) throws(NodeError) -> [UInt8] {
+    var info = stat()
+    guard stat(path, &info) == 0 else { throw .badInput("cannot read \(path): \(reason(errno))") }
+    guard info.st_mode & S_IFMT == S_IFREG else { throw .badInput("\(path) is not a file") }
+    guard info.st_size <= limit else {
+        throw .badInput("\(path) has \(ByteCount(Int(info.st_size))), at most \(ByteCount(limit)) allowed")
+    }
+    guard let data = FileManager.default.contents(atPath: path) else { throw .badInput("cannot read \(path)") }
+    return [UInt8](data)
+}
