@@ -1,0 +1,88 @@
+internal import Primitives
+internal import Topologies
+
+/// Turning the best outcome into a plan that explains itself.
+extension Campaign {
+    func result() -> PlannedJob {
+        let best = outcomes[0]
+        let plan = kept ? (current ?? plan(best)) : plan(best)
+        let prediction = cost.predict(plan)
+        return PlannedJob(
+            plan: plan, prediction: prediction, alternatives: alternatives(best),
+            explanation: explanation(plan, prediction))
+    }
+
+    private func plan(_ outcome: Outcome) -> Plan {
+        var next = 0
+        var used: Set<Int> = []
+        let pipelines = outcome.lanes.map { lane in
+            defer { next += lane.share }
+            used.formUnion(lane.hosts)
+            return Plan.Pipeline(
+                stages: lane.hosts.indices.map {
+                    Plan.Stage(peer: cost.topology.hosts[lane.hosts[$0]].name, units: lane.units($0))
+                },
+                virtualPipelines: Array(next..<next + lane.share), inFlight: lane.inFlight)
+        }
+        return Plan(
+            pipelines: pipelines, innerSteps: outcome.pacing.innerSteps,
+            microBatchesPerVirtual: outcome.pacing.microBatchesPerVirtual, exchangeCodec: outcome.pacing.codec,
+            activationCodec: outcome.pacing.activations,
+            spares: peers.filter { !used.contains($0) }.map { cost.topology.hosts[$0].name })
+    }
+
+    private func alternatives(_ best: Outcome) -> [PlannedJob.Alternative] {
+        outcomes.dropFirst().prefix(6).map { other in
+            let slower = 100 * (other.seconds / best.seconds - 1)
+            var reason = slower >= 0 ? "\(fixed(slower, 1)) % slower" : "\(fixed(-slower, 1)) % faster"
+            if other.isCurrent {
+                reason += "; the current plan"
+            } else if slower < 0 {
+                reason += ", but changing costs more than it saves"
+            } else if other.lanes.count > best.lanes.count, other.pacing.innerSteps < best.pacing.innerSteps {
+                reason += ": more pipelines must exchange more often to stay within the quality budget"
+            } else if !other.pacing.usesRounds, best.pacing.usesRounds {
+                reason += ": an exchange after every step"
+            }
+            return PlannedJob.Alternative(
+                summary: summary(other.lanes, other.pacing), totalSeconds: other.seconds, lossPenalty: other.penalty,
+                reason: reason)
+        }
+    }
+
+    private func summary(_ lanes: [Lane], _ pacing: Pacing) -> String {
+        let depths = lanes.map(\.hosts.count)
+        let (least, most) = (depths.min() ?? 0, depths.max() ?? 0)
+        let stages = least == most ? "\(least)" : "\(least)–\(most)"
+        return "\(lanes.count) pipeline\(lanes.count == 1 ? "" : "s") of \(stages) stage\(most == 1 ? "" : "s"), "
+            + "H = \(pacing.innerSteps), \(pacing.codec)"
+    }
+
+    private func explanation(_ plan: Plan, _ prediction: Prediction) -> [String] {
+        var lines = [
+            "\(summary(cost.lanes(plan), cost.pacing(plan))), activations \(plan.activationCodec): "
+                + "\(fixed(prediction.totalSeconds, 1)) s for \(cost.job.tokens) tokens."
+        ]
+        if kept { lines.append("The current plan is kept: no other gains more than moving weights costs.") }
+        let ranked = prediction.binding.ranked.filter { $0.share >= 0.03 }
+        lines.append(
+            "A round is bound by " + ranked.map { "\($0.name) \(fixed(100 * $0.share, 0)) %" }.joined(separator: ", ") + ".")
+        if !plan.spares.isEmpty {
+            lines.append(
+                "\(plan.spares.joined(separator: ", ")) stay\(plan.spares.count == 1 ? "s" : "") spare: "
+                    + "the job would not end sooner with \(plan.spares.count == 1 ? "it" : "them").")
+        }
+        lines.append(
+            "Predicted loss penalty \(fixed(100 * prediction.lossPenalty, 1)) % of a budget of "
+                + "\(fixed(100 * cost.job.qualityBudget, 1)) % (\(LossPenalty.source)).")
+        if prediction.lossPenalty > cost.job.qualityBudget {
+            lines.append("Warning: the job's own inner_steps or codec exceed its quality budget; they are obeyed.")
+        }
+        if prediction.speedupVersusBestSinglePeer < 1 {
+            lines.append(
+                "Warning: \(prediction.bestSinglePeer) alone, with enough memory, would be faster: "
+                    + "\(fixed(prediction.bestSinglePeerSeconds, 1)) s.")
+        }
+        return lines
+    }
+}

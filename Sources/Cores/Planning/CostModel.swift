@@ -1,0 +1,179 @@
+internal import Primitives
+internal import Topologies
+
+/// One pipeline while planning: host indices, and where each stage's units end.
+struct Lane: Hashable, Sendable {
+    var hosts: [Int]
+    /// Upper bound of each stage's units, ascending; the last is the unit count.
+    var cuts: [Int]
+    /// How many virtual pipelines it computes.
+    var share: Int
+    var inFlight: Int
+
+    func units(_ stage: Int) -> Range<Int> { (stage == 0 ? 0 : cuts[stage - 1])..<cuts[stage] }
+    func kept(_ stage: Int) -> Int { stage == hosts.count - 1 ? 1 : inFlight }
+}
+
+/// What a job does between two exchanges, apart from who computes what.
+struct Pacing: Hashable, Sendable {
+    var innerSteps: Int
+    var microBatchesPerVirtual: Int
+    var codec: Codec
+    var activations: Codec
+    var usesRounds: Bool { innerSteps > 1 }
+}
+
+/// The arithmetic of a job on a topology: sizes, times, rates. Everything the search asks again and again is precomputed.
+struct CostModel: Sendable {
+    /// FLOPs a parameter: AdamW step; sum of squares; encoding a contribution; an outer step without and per contributor.
+    static let updateFLOPs = 20.0
+    static let squareFLOPs = 2.0
+    static let encodeFLOPs = 30.0
+    static let outerFLOPs = 30.0
+    static let foldFLOPs = 4.0
+    /// Windows a round evaluates, over all pipelines; with H = 1 only every tenth round does.
+    static let validationWindows = 64
+    static let validationEvery = 10
+    /// Seconds until a lost peer is noticed.
+    static let detectionSeconds = 5.0
+    /// Bytes of header and record around each message.
+    static let messageOverhead = 96.0
+
+    let topology: Topology
+    let job: JobManifest
+    let model: ModelShape
+    let coordinator: Int
+    /// FLOPs of a micro-batch's forward, and parameters, of units 0..<u.
+    let forwardPrefix: [Double]
+    let parameterPrefix: [Double]
+    /// Bytes of saved activations of a micro-batch in units 0..<u, and of the workspace that each unit needs.
+    private let savedPrefix: [Int]
+    private let workspace: [Int]
+    private let contribution: [Codec: [Double]]
+    /// [from, to], row by row; empty for topologies too large for a matrix.
+    private let latencies: [Double]
+    /// Whether any pair has a cap of its own.
+    private let capped: Bool
+    static let codecs: [Codec] = [.fp32, .bf16, .int8, .int4] + [64, 128, 256, 512, 1024].map { Codec.sparse(k: $0) }
+
+    init(topology: Topology, job: JobManifest) {
+        self.topology = topology
+        self.job = job
+        model = job.model
+        coordinator = topology.coordinator ?? 0
+        var forward = [0.0]
+        var parameters = [0.0]
+        for unit in model.allUnits {
+            forward.append(forward[unit] + model.forwardFLOPs(unit: unit, sequences: job.microBatch))
+            parameters.append(parameters[unit] + Double(model.parameters(unit: unit)))
+        }
+        var saved = [0]
+        var work: [Int] = []
+        for unit in model.allUnits {
+            let one = model.memory(units: unit..<unit + 1, rounds: false, sequences: job.microBatch, inFlight: 1).bytes
+            let two = model.memory(units: unit..<unit + 1, rounds: false, sequences: job.microBatch, inFlight: 2).bytes
+            saved.append(saved[unit] + two - one)
+            work.append(one - (two - one) - 16 * model.parameters(unit: unit))
+        }
+        savedPrefix = saved
+        workspace = work
+        forwardPrefix = forward
+        parameterPrefix = parameters
+        var table: [Codec: [Double]] = [:]
+        for codec in CostModel.codecs + [job.exchangeCodec.value].compactMap({ $0 }) {
+            var prefix = [0.0]
+            for unit in job.model.allUnits {
+                let bytes = job.model.tensors(unit: unit).reduce(0) { $0 + 4 + codec.expectedBytes(for: $1.count) }
+                prefix.append(prefix[unit] + Double(bytes))
+            }
+            table[codec] = prefix
+        }
+        contribution = table
+        let n = topology.hosts.count
+        var matrix: [Double] = []
+        if n <= 1024 {
+            matrix.reserveCapacity(n * n)
+            for from in 0..<n { for to in 0..<n { matrix.append(topology.latencySeconds(from: from, to: to)) } }
+        }
+        latencies = matrix
+        capped = topology.hasPairCaps
+    }
+
+    func flops(_ units: Range<Int>) -> Double { forwardPrefix[units.upperBound] - forwardPrefix[units.lowerBound] }
+    func parameters(_ units: Range<Int>) -> Double { parameterPrefix[units.upperBound] - parameterPrefix[units.lowerBound] }
+    /// Bytes of one contribution of these units.
+    func contributionBytes(_ units: Range<Int>, _ codec: Codec) -> Double {
+        guard let prefix = contribution[codec] else { return parameters(units) * codec.bitsPerValue / 8 }
+        return prefix[units.upperBound] - prefix[units.lowerBound]
+    }
+    func activationBytes(_ codec: Codec) -> Double {
+        Double(codec.expectedBytes(for: model.activationValues(sequences: job.microBatch))) + CostModel.messageOverhead
+    }
+    /// One way, in seconds.
+    func latency(_ from: Int, _ to: Int) -> Double {
+        if from == to { return 0 }
+        return latencies.isEmpty
+            ? topology.latencySeconds(from: from, to: to) : latencies[from * topology.hosts.count + to]
+    }
+    /// Bytes per second that `from` can push towards `to`.
+    func rate(_ from: Int, _ to: Int) -> Double {
+        capped ? topology.sendRate(from: from, to: to).bytesPerSecond : topology.hosts[from].up.bytesPerSecond
+    }
+    func memory(_ lane: Lane, _ stage: Int, rounds: Bool) -> Int {
+        memory(lane.units(stage), rounds: rounds, kept: lane.kept(stage))
+    }
+    /// ``ModelShape/memory(units:rounds:sequences:inFlight:)`` from tables: all blocks are alike.
+    func memory(_ units: Range<Int>, rounds: Bool, kept: Int) -> Int {
+        var work = max(workspace[units.lowerBound], workspace[units.upperBound - 1])
+        if units.count > 2 { work = max(work, workspace[units.lowerBound + 1]) }
+        let saved = savedPrefix[units.upperBound] - savedPrefix[units.lowerBound]
+        return Int(parameters(units)) * (rounds ? 28 : 16) + saved * kept + work
+    }
+    func fits(_ lane: Lane, rounds: Bool) -> Bool {
+        lane.hosts.indices.allSatisfy {
+            memory(lane, $0, rounds: rounds) <= topology.hosts[lane.hosts[$0]].memory.bytes
+        }
+    }
+
+    /// The stages of a pipeline as the simulator wants them.
+    func timings(_ lane: Lane, _ pacing: Pacing) -> [StageTiming] {
+        let bytes = activationBytes(pacing.activations)
+        let last = lane.hosts.count - 1
+        return lane.hosts.indices.map { s in
+            let host = lane.hosts[s]
+            let speed = topology.hosts[host].flops
+            let forward = flops(lane.units(s)) / speed
+            var far = 0.0
+            for other in lane.hosts where other != host { far = max(far, latency(other, host)) }
+            return StageTiming(
+                forward: forward, backward: 2 * forward,
+                update: (CostModel.updateFLOPs + CostModel.squareFLOPs) * parameters(lane.units(s)) / speed,
+                boundaryBytes: s == last ? 0 : bytes,
+                rateForth: s == last ? 1 : rate(host, lane.hosts[s + 1]),
+                rateBack: s == 0 ? 1 : rate(host, lane.hosts[s - 1]),
+                down: topology.hosts[host].down.bytesPerSecond,
+                latencyForth: s == last ? 0 : latency(host, lane.hosts[s + 1]),
+                latencyBack: s == last ? 0 : latency(lane.hosts[s + 1], host), normLatency: far,
+                depth: lane.inFlight)
+        }
+    }
+
+    /// Micro-batches of validation that each of `pipelines` pipelines sends through in a round that validates.
+    func validationMicroBatches(pipelines: Int) -> Int {
+        let windows = (CostModel.validationWindows + pipelines - 1) / pipelines
+        return (windows + job.microBatch - 1) / job.microBatch
+    }
+
+    /// The maximal aligned power-of-two blocks that make up `range`: the partial sums a pipeline sends with H = 1.
+    static func alignedBlocks(_ range: Range<Int>) -> Int {
+        var count = 0
+        var start = range.lowerBound
+        while start < range.upperBound {
+            var size = 1
+            while start % (2 * size) == 0, start + 2 * size <= range.upperBound { size *= 2 }
+            start += size
+            count += 1
+        }
+        return count
+    }
+}

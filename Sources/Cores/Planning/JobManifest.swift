@@ -1,0 +1,117 @@
+public import Primitives
+public import Topologies
+
+/// What is wrong with a job file.
+public typealias ManifestError = FileProblem
+
+/// A value that the planner chooses unless the job gives it.
+public enum Setting<Value: Hashable & Sendable>: Hashable, Sendable {
+    case auto
+    case fixed(Value)
+    /// nil for `auto`.
+    public var value: Value? {
+        if case .fixed(let value) = self { return value }
+        return nil
+    }
+}
+
+/// Where the training text is.
+public enum DataSource: Hashable, Sendable {
+    /// A file at the launcher.
+    case path(String)
+    /// A content ID: 64 hexadecimal digits.
+    case content(String)
+}
+
+/// A job as its launcher wrote it: an architecture and numbers, never code. `docs/TOPOLOGY.md` lists the keys.
+///
+/// The signed genesis manifest is ``canonicalText``.
+public struct JobManifest: Hashable, Sendable {
+    public enum Schedule: String, Hashable, Sendable, CaseIterable { case constant, cosine }
+
+    public var name: String
+    public var model: ModelShape
+    public var data: DataSource
+    /// f: the last ⌊n·f⌋ bytes are for validation, in 0…0.5.
+    public var validationFraction: Double
+    /// How many tokens to train on, in all.
+    public var tokens: Int
+    /// Tokens of one step: a multiple of V·m·T.
+    public var batchTokens: Setting<Int>
+    /// "adamw" is the only one.
+    public var optimizer: String
+    public var learningRate: Double
+    public var schedule: Schedule
+    /// Tokens over which the learning rate rises to its peak.
+    public var warmupTokens: Setting<Int>
+    public var weightDecay: Double
+    /// Largest global gradient norm; zero for no clipping.
+    public var clip: Double
+    public var seed: UInt64
+    /// V: a power of two is not needed.
+    public var virtualPipelines: Int
+    /// m, in sequences.
+    public var microBatch: Int
+    /// M.
+    public var pipelines: Setting<Int>
+    /// Stages of every pipeline.
+    public var stages: Setting<Int>
+    /// H.
+    public var innerSteps: Setting<Int>
+    public var exchangeCodec: Setting<Codec>
+    /// How much higher than with H = 1 in fp32 the predicted loss may be: 0.05 for 5 %.
+    public var qualityBudget: Double
+    public var activationCodec: Setting<Codec>
+    /// 1, 3 or 5.
+    public var electors: Int
+    public var checkpointEveryRounds: Int
+    public var checkpointCopies: Int
+
+    /// The defaults are those of a job file that leaves the key out.
+    public init(
+        name: String, model: ModelShape, data: DataSource, tokens: Int, validationFraction: Double = 0.05,
+        virtualPipelines: Int = 8, microBatch: Int = 4
+    ) {
+        self.name = name
+        self.model = model
+        self.data = data
+        self.validationFraction = validationFraction
+        self.tokens = tokens
+        self.batchTokens = .auto
+        self.optimizer = "adamw"
+        self.learningRate = 3e-3
+        self.schedule = .cosine
+        self.warmupTokens = .auto
+        self.weightDecay = 0.1
+        self.clip = 1
+        self.seed = 1
+        self.virtualPipelines = virtualPipelines
+        self.microBatch = microBatch
+        self.pipelines = .auto
+        self.stages = .auto
+        self.innerSteps = .auto
+        self.exchangeCodec = .auto
+        self.qualityBudget = 0.05
+        self.activationCodec = .auto
+        self.electors = 1
+        self.checkpointEveryRounds = 10
+        self.checkpointCopies = 2
+    }
+
+    /// How the batch is cut with `k` micro-batches for each virtual pipeline.
+    public func geometry(microBatchesPerVirtual k: Int) -> BatchGeometry {
+        BatchGeometry(
+            virtualPipelines: virtualPipelines, microBatch: microBatch, microBatchesPerVirtual: k, context: model.context)
+    }
+    /// k where the batch is given, else nil.
+    public var fixedMicroBatchesPerVirtual: Int? {
+        batchTokens.value.map { max(1, $0 / geometry(microBatchesPerVirtual: 1).batchTokens) }
+    }
+    /// Optimizer steps until `tokens` are spent, at least one.
+    public func steps(microBatchesPerVirtual k: Int) -> Int {
+        let batch = geometry(microBatchesPerVirtual: k).batchTokens
+        return max(1, (tokens + batch - 1) / batch)
+    }
+    /// Given, or a twentieth of the job.
+    public var resolvedWarmupTokens: Int { warmupTokens.value ?? tokens / 20 }
+}

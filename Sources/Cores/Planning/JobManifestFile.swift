@@ -1,0 +1,210 @@
+internal import Primitives
+public import Topologies
+
+private let modelKeys = [
+    "architecture", "hidden_size", "layers", "heads", "kv_heads", "intermediate_size", "context", "tokenizer",
+    "tie_word_embeddings", "rope_theta", "norm_epsilon",
+]
+private let trainKeys = [
+    "tokens", "batch_tokens", "optimizer", "learning_rate", "schedule", "warmup_tokens", "weight_decay", "clip", "seed",
+]
+
+/// Reading a job file. Unknown keys, wrong types and numbers that do not go together are refused with their line.
+extension JobManifest {
+    /// - Throws: ``ManifestError`` with file, line, key, what was found and what is allowed.
+    public init(parsing text: String, file: String = "job.yaml") throws(ManifestError) {
+        try self.init(parsing: Array(text.utf8), file: file)
+    }
+    /// - Throws: ``ManifestError``; never crashes, whatever the bytes are.
+    public init(parsing bytes: [UInt8], file: String = "job.yaml") throws(ManifestError) {
+        let root = try YAMLNode(parsing: bytes, file: file)
+        let top = try root.mapping([
+            "name", "model", "data", "train", "parallel", "exchange", "activations", "electors", "checkpoint",
+        ])
+        let model = try readModel(try top.required("model"))
+        let data = try top.required("data").mapping(["path", "content", "validation_fraction"])
+        let train = try top.required("train").mapping(trainKeys)
+        self.init(
+            name: try top.required("name").name(), model: model, data: try readSource(data),
+            tokens: try train.required("tokens").integer(1...1_000_000_000_000_000))
+        validationFraction = try data["validation_fraction"]?.number(0...0.5) ?? validationFraction
+        if let node = top["parallel"] { try readParallel(node) }
+        try readTraining(train)
+        if let node = top["exchange"] {
+            let entry = try node.mapping(["codec", "quality_budget"])
+            exchangeCodec = try readCodec(entry["codec"], sparse: true)
+            qualityBudget = try entry["quality_budget"]?.number(0...10) ?? qualityBudget
+        }
+        if let node = top["activations"] {
+            activationCodec = try readCodec(try node.mapping(["codec"])["codec"], sparse: false)
+        }
+        if let node = top["electors"] {
+            electors = try node.integer(1...5, "1, 3 or 5")
+            guard electors % 2 == 1 else { throw node.problem(.outOfRange, allowed: "1, 3 or 5") }
+        }
+        if let node = top["checkpoint"] {
+            let entry = try node.mapping(["every_rounds", "copies"])
+            checkpointEveryRounds = try entry["every_rounds"]?.integer(1...1_000_000_000) ?? checkpointEveryRounds
+            checkpointCopies = try entry["copies"]?.integer(1...1000) ?? checkpointCopies
+        }
+    }
+
+    private mutating func readParallel(_ node: YAMLNode) throws(ManifestError) {
+        let entry = try node.mapping(["virtual_pipelines", "micro_batch", "pipelines", "stages", "inner_steps"])
+        virtualPipelines = try entry["virtual_pipelines"]?.integer(1...4096) ?? virtualPipelines
+        microBatch = try entry["micro_batch"]?.integer(1...65_536) ?? microBatch
+        guard microBatch * model.context <= 1 << 24 else {
+            throw node.problem(
+                .outOfRange, found: "micro-batches of \(microBatch * model.context) tokens", allowed: "at most 2^24 tokens")
+        }
+        pipelines = try readCount(entry["pipelines"], 1...4096)
+        if let node = entry["pipelines"], let count = pipelines.value, count > virtualPipelines {
+            throw node.problem(
+                .outOfRange, allowed: "at most virtual_pipelines (\(virtualPipelines)): each pipeline needs a share")
+        }
+        guard model.activationEstimate(sequences: microBatch) < 1e14 else {
+            throw node.problem(
+                .outOfRange, found: "micro-batches whose activations take more than 100 TB",
+                allowed: "a smaller micro_batch, context or model")
+        }
+        stages = try readCount(entry["stages"], 1...4096)
+        if let node = entry["stages"], let count = stages.value, count > model.unitCount {
+            throw node.problem(.outOfRange, allowed: "at most \(model.unitCount): the embedding, the layers and the head")
+        }
+        innerSteps = try readCount(entry["inner_steps"], 1...100_000)
+    }
+
+    private mutating func readTraining(_ train: YAMLMapping) throws(ManifestError) {
+        batchTokens = try readCount(train["batch_tokens"], 1...1_000_000_000_000)
+        let unit = geometry(microBatchesPerVirtual: 1).batchTokens
+        if let node = train["batch_tokens"], let batch = batchTokens.value, batch % unit != 0 {
+            throw node.problem(
+                .outOfRange, allowed: "auto, or a multiple of virtual_pipelines × micro_batch × context = \(unit)")
+        }
+        optimizer = try train["optimizer"]?.word(["adamw"]) ?? optimizer
+        learningRate = try train["learning_rate"]?.number(0...1000, open: true) ?? learningRate
+        schedule = Schedule(rawValue: try train["schedule"]?.word(Schedule.allCases.map(\.rawValue)) ?? "") ?? schedule
+        warmupTokens = try readCount(train["warmup_tokens"], 0...1_000_000_000_000_000)
+        weightDecay = try train["weight_decay"]?.number(0...10) ?? weightDecay
+        clip = try train["clip"]?.number(0...1e6) ?? clip
+        seed = UInt64(try train["seed"]?.integer(0...Int.max) ?? Int(seed))
+    }
+
+    /// The text whose hash names the job: every key, in a fixed order; reads back equal.
+    public var canonicalText: String {
+        func show(_ setting: Setting<Int>) -> String { setting.value.map(String.init) ?? "auto" }
+        func show(_ setting: Setting<Codec>) -> String { setting.value.map { yamlScalar($0.description) } ?? "auto" }
+        let source =
+            switch data {
+            case .path(let path): "path: \(yamlScalar(path))"
+            case .content(let id): "content: \(id)"
+            }
+        return """
+            name: \(yamlScalar(name))
+            model:
+              architecture: llama
+              hidden_size: \(model.hiddenSize)
+              layers: \(model.layers)
+              heads: \(model.heads)
+              kv_heads: \(model.kvHeads)
+              intermediate_size: \(model.intermediateSize)
+              context: \(model.context)
+              tokenizer: byte
+              tie_word_embeddings: \(model.tieWordEmbeddings)
+              rope_theta: \(yamlNumber(model.ropeTheta))
+              norm_epsilon: \(yamlNumber(Double(model.normEpsilon)))
+            data:
+              \(source)
+              validation_fraction: \(yamlNumber(validationFraction))
+            train:
+              tokens: \(tokens)
+              batch_tokens: \(show(batchTokens))
+              optimizer: \(optimizer)
+              learning_rate: \(yamlNumber(learningRate))
+              schedule: \(schedule.rawValue)
+              warmup_tokens: \(show(warmupTokens))
+              weight_decay: \(yamlNumber(weightDecay))
+              clip: \(yamlNumber(clip))
+              seed: \(seed)
+            parallel:
+              virtual_pipelines: \(virtualPipelines)
+              micro_batch: \(microBatch)
+              pipelines: \(show(pipelines))
+              stages: \(show(stages))
+              inner_steps: \(show(innerSteps))
+            exchange:
+              codec: \(show(exchangeCodec))
+              quality_budget: \(yamlNumber(qualityBudget))
+            activations:
+              codec: \(show(activationCodec))
+            electors: \(electors)
+            checkpoint:
+              every_rounds: \(checkpointEveryRounds)
+              copies: \(checkpointCopies)
+
+            """
+    }
+}
+
+private func readModel(_ node: YAMLNode) throws(ManifestError) -> ModelShape {
+    let entry = try node.mapping(modelKeys)
+    _ = try entry["architecture"]?.word(["llama"])
+    _ = try entry["tokenizer"]?.word(["byte"])
+    let hidden = try entry.required("hidden_size").integer(2...65_536)
+    let heads = try entry.required("heads").integer(1...1024)
+    guard hidden % heads == 0, hidden / heads % 2 == 0 else {
+        throw try entry.required("hidden_size").problem(
+            .outOfRange, allowed: "a multiple of 2 × heads (\(2 * heads)): the size of a head must be whole and even")
+    }
+    let kvHeads = try entry["kv_heads"]?.integer(1...heads) ?? heads
+    guard heads % kvHeads == 0 else {
+        throw try entry.required("kv_heads").problem(.outOfRange, allowed: "a divisor of heads (\(heads))")
+    }
+    var model = ModelShape(
+        hiddenSize: hidden, layers: try entry.required("layers").integer(1...1024), heads: heads, kvHeads: kvHeads,
+        intermediateSize: try entry.required("intermediate_size").integer(1...1_048_576),
+        context: try entry.required("context").integer(2...65_536),
+        tieWordEmbeddings: try entry["tie_word_embeddings"]?.boolean() ?? false)
+    model.ropeTheta = try entry["rope_theta"]?.number(1...1e12) ?? model.ropeTheta
+    if let node = entry["norm_epsilon"] { model.normEpsilon = Float(try node.number(1e-12...1)) }
+    return model
+}
+
+private func readSource(_ data: YAMLMapping) throws(ManifestError) -> DataSource {
+    switch (data["path"], data["content"]) {
+    case (let path?, nil): return .path(try path.text("a path"))
+    case (nil, let content?):
+        let id = try content.text("64 hexadecimal digits")
+        guard id.utf8.count == 64, id.utf8.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) }) else {
+            throw content.problem(.outOfRange, allowed: "64 lower-case hexadecimal digits")
+        }
+        return .content(id)
+    default: throw data.place.problem(.missingKey, found: "not exactly one source", allowed: "path or content")
+    }
+}
+
+/// nil and `auto` are the same.
+private func readCount(_ node: YAMLNode?, _ range: ClosedRange<Int>) throws(ManifestError) -> Setting<Int> {
+    guard let node else { return .auto }
+    if node.isScalar, try node.text("auto or a whole number") == "auto" { return .auto }
+    return .fixed(try node.integer(range, "auto, or a whole number from \(range.lowerBound) to \(range.upperBound)"))
+}
+
+private func readCodec(_ node: YAMLNode?, sparse: Bool) throws(ManifestError) -> Setting<Codec> {
+    let allowed = "auto, fp32, bf16, int8, int4" + (sparse ? " or sparse:k=N with N from 1 to 1024" : "")
+    guard let node else { return .auto }
+    let text = try node.text(allowed)
+    if text == "auto" { return .auto }
+    guard let codec = Codec(text) else { throw node.problem(.outOfRange, allowed: allowed) }
+    if !sparse, case .sparse = codec { throw node.problem(.outOfRange, allowed: allowed) }
+    return .fixed(codec)
+}
+
+extension ModelShape {
+    /// Bytes of the saved activations of one micro-batch, roughly: in floating point, so that no shape overflows.
+    fileprivate func activationEstimate(sequences: Int) -> Double {
+        let tokens = Double(sequences * context)
+        let wide = Double(8 * hiddenSize + 3 * intermediateSize + vocabulary)
+        return 4 * tokens * (wide + Double(heads) * Double(context)) * Double(layers)
+    }
+}

@@ -1,0 +1,187 @@
+internal import Primitives
+internal import Topologies
+
+/// Makes the best pipeline out of a set of peers: their order, where the layers are cut, how many micro-batches are in flight.
+///
+/// Orders are tried (all of them for up to three peers, chains of nearest neighbours beyond), cuts come from dynamic
+/// programming over the slowest stage and are then moved one unit at a time, and every candidate is judged by simulation.
+/// Results are remembered, so that a search that changes one pipeline pays for one.
+struct PipelineBuilder {
+    struct Built: Hashable, Sendable {
+        var lane: Lane
+        /// One inner step in its steady state.
+        var stepSeconds: Double
+    }
+    private struct Key: Hashable {
+        var hosts: [Int]
+        var share: Int
+    }
+    let cost: CostModel
+    let pacing: Pacing
+    private var memory: [Key: Built?] = [:]
+    private(set) var simulations = 0
+
+    init(cost: CostModel, pacing: Pacing) {
+        self.cost = cost
+        self.pacing = pacing
+    }
+
+    /// nil when these peers cannot hold the model, or are more than there are units.
+    mutating func best(_ hosts: [Int], share: Int) -> Built? {
+        let key = Key(hosts: hosts.sorted(), share: share)
+        if let known = memory[key] { return known }
+        let built = build(key.hosts, share: share)
+        memory[key] = built
+        return built
+    }
+
+    private mutating func build(_ hosts: [Int], share: Int) -> Built? {
+        guard !hosts.isEmpty, hosts.count <= cost.model.unitCount else { return nil }
+        if let stages = cost.job.stages.value, stages != hosts.count { return nil }
+        if cost.model.tieWordEmbeddings, hosts.count > 1 { return nil }
+        var best: Built?
+        for order in orders(hosts) {
+            var idle = 0
+            for depth in depths(microBatches: share * pacing.microBatchesPerVirtual, stages: order.count) {
+                guard let cuts = cut(order, depth: depth) else { break }
+                var built = Built(lane: Lane(hosts: order, cuts: cuts, share: share, inFlight: depth), stepSeconds: 0)
+                built.stepSeconds = step(built.lane)
+                if built.stepSeconds < (best?.stepSeconds ?? .infinity) * 0.998 {
+                    best = built
+                    idle = 0
+                } else {
+                    idle += 1
+                    if idle == 2 { break }
+                }
+            }
+        }
+        guard let best else { return nil }
+        return recut(best)
+    }
+
+    /// In-flight depths worth trying, ascending.
+    private func depths(microBatches: Int, stages: Int) -> [Int] {
+        if stages == 1 { return [1] }
+        var all: [Int] = []
+        var depth = 1
+        while depth < microBatches {
+            all.append(depth)
+            depth = depth < 4 ? depth + 1 : depth + depth / 2
+        }
+        return all + [microBatches]
+    }
+
+    private mutating func step(_ lane: Lane) -> Double {
+        simulations += 1
+        let steps = 2
+        let ends = PipelineSimulator.run(
+            cost.timings(lane, pacing), microBatches: lane.share * pacing.microBatchesPerVirtual, steps: steps
+        ).stepEnds
+        return ends[steps - 1] - ends[steps - 2]
+    }
+
+    /// Moves single units between neighbours as long as the simulated step gets shorter.
+    private mutating func recut(_ built: Built) -> Built {
+        var best = built
+        var improved = best.lane.hosts.count > 1
+        var passes = 0
+        while improved, passes < 4 {
+            improved = false
+            passes += 1
+            for boundary in 0..<best.lane.hosts.count - 1 {
+                for shift in [-1, 1] {
+                    var lane = best.lane
+                    lane.cuts[boundary] += shift
+                    let below = boundary == 0 ? 0 : lane.cuts[boundary - 1]
+                    guard lane.cuts[boundary] > below, lane.cuts[boundary] < lane.cuts[boundary + 1],
+                        cost.fits(lane, rounds: pacing.usesRounds)
+                    else { continue }
+                    let seconds = step(lane)
+                    if seconds < best.stepSeconds * 0.9999 {
+                        best = Built(lane: lane, stepSeconds: seconds)
+                        improved = true
+                    }
+                }
+            }
+        }
+        return best
+    }
+
+    /// The contiguous cut with the shortest slowest stage among those that fit every peer's memory.
+    private func cut(_ hosts: [Int], depth: Int) -> [Int]? {
+        let units = cost.model.unitCount
+        let stages = hosts.count
+        // slowest[u]: the best possible slowest stage when the stages so far hold units 0..<u.
+        var slowest = [Double](repeating: .infinity, count: units + 1)
+        slowest[0] = 0
+        var from = [[Int]](repeating: [Int](repeating: -1, count: units + 1), count: stages)
+        for s in 0..<stages {
+            let host = cost.topology.hosts[hosts[s]]
+            var next = [Double](repeating: .infinity, count: units + 1)
+            let kept = s == stages - 1 ? 1 : depth
+            for start in s..<units where slowest[start].isFinite {
+                for end in (start + 1)...units {
+                    if s == stages - 1, end != units { continue }
+                    if units - end < stages - 1 - s { break }
+                    if cost.memory(start..<end, rounds: pacing.usesRounds, kept: kept) > host.memory.bytes {
+                        if s == stages - 1 { continue }
+                        break
+                    }
+                    let time = max(slowest[start], cost.flops(start..<end) / host.flops)
+                    if time < next[end] {
+                        next[end] = time
+                        from[s][end] = start
+                    }
+                }
+            }
+            slowest = next
+        }
+        guard slowest[units].isFinite else { return nil }
+        var cuts = [Int](repeating: units, count: stages)
+        var end = units
+        for s in stride(from: stages - 1, through: 0, by: -1) {
+            cuts[s] = end
+            end = from[s][end]
+        }
+        return cuts
+    }
+
+    // MARK: the order of the stages
+
+    private func orders(_ hosts: [Int]) -> [[Int]] {
+        if hosts.count <= 3 { return permutations(hosts) }
+        var found: [[Int]] = []
+        // From every peer the chain of nearest neighbours; the shortest few of them, in both directions.
+        var chains = hosts.map { chain(from: $0, hosts) }
+        chains.sort { (length($0), $0[0]) < (length($1), $1[0]) }
+        for chain in chains.prefix(hosts.count > 8 ? 1 : 3) {
+            for order in [chain, Array(chain.reversed())] where !found.contains(order) { found.append(order) }
+        }
+        return found
+    }
+    private func length(_ order: [Int]) -> Double {
+        zip(order, order.dropFirst()).reduce(0) { $0 + cost.latency($1.0, $1.1) }
+    }
+    private func chain(from first: Int, _ hosts: [Int]) -> [Int] {
+        var rest = hosts.filter { $0 != first }
+        var order = [first]
+        while !rest.isEmpty {
+            var nearest = 0
+            for i in rest.indices where cost.latency(order[order.count - 1], rest[i])
+                < cost.latency(order[order.count - 1], rest[nearest])
+            {
+                nearest = i
+            }
+            order.append(rest.remove(at: nearest))
+        }
+        return order
+    }
+    private func permutations(_ items: [Int]) -> [[Int]] {
+        if items.count <= 1 { return [items] }
+        return items.indices.flatMap { i in
+            var rest = items
+            let first = rest.remove(at: i)
+            return permutations(rest).map { [first] + $0 }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+internal import Primitives
+public import Topologies
+
+/// Finds the plan with which a job ends soonest, its predicted loss within the budget.
+///
+/// Pure: the same topology, job, seed and iterations give the same plan on any machine. `docs/COST.md` has the objective.
+public enum Planner {
+    /// Enough for a few dozen peers; about a tenth of a second for eight.
+    public static let defaultIterations = 2_000
+
+    /// - Parameters:
+    ///   - excluding: names of hosts that must not be used (lost, refused).
+    ///   - current: the running plan; it is kept unless changing pays for moving weights.
+    ///   - iterations: evaluations of partitions, over all numbers of pipelines.
+    /// - Throws: ``PlanningError`` when nothing fits.
+    public static func plan(
+        topology: Topology, job: JobManifest, excluding: Set<String> = [], current: Plan? = nil, seed: UInt64 = 1,
+        iterations: Int = defaultIterations
+    ) throws(PlanningError) -> PlannedJob {
+        let peers = topology.peers.filter { !excluding.contains(topology.hosts[$0].name) }
+        guard !peers.isEmpty else { throw .noPeers }
+        let cost = CostModel(topology: topology, job: job)
+        var campaign = Campaign(cost: cost, peers: peers, current: current, seed: seed, iterations: iterations)
+        try campaign.run()
+        return campaign.result()
+    }
+}

@@ -1,0 +1,207 @@
+internal import Links
+internal import Primitives
+
+/// Reading a topology file (`docs/TOPOLOGY.md` has the schema).
+extension Topology {
+    static let mostHosts = 20_000
+    static let mostRegions = 2_000
+
+    /// - Throws: ``TopologyError`` with file, line, key, what was found and what is allowed.
+    public init(parsing text: String, file: String = "topology") throws(TopologyError) {
+        try self.init(parsing: Array(text.utf8), file: file)
+    }
+    /// - Throws: ``TopologyError``; never crashes, whatever the bytes are.
+    public init(parsing bytes: [UInt8], file: String = "topology") throws(TopologyError) {
+        let root = try YAMLNode(parsing: bytes, file: file)
+        let top = try root.mapping([
+            "name", "about", "expect", "regions", "region_links", "default_link", "hosts", "links", "events",
+        ])
+        var reader = TopologyReader()
+        let name = try top.required("name").name()
+        let about = try top.required("about").text("one sentence: what this is in the world")
+        let expectation = try top.required("expect").text("one sentence: what we expect to see")
+        if let node = top["default_link"] { reader.defaultLink = try TopologyReader.link(node.mapping(linkKeys)) }
+        if let node = top["regions"] { try reader.readRegions(node) }
+        if let node = top["region_links"] { try reader.readRegionLinks(node) }
+        let hosts = try top.required("hosts")
+        try reader.readHosts(hosts)
+        if let node = top["links"] { try reader.readLinks(node) }
+        if let node = top["events"] { try reader.readEvents(node) }
+        self.init(
+            name: name, about: about, expectation: expectation, hosts: reader.hosts, regions: reader.regions,
+            regionLinks: reader.regionLinks, links: reader.links, defaultLink: reader.defaultLink, faults: reader.faults)
+        if let (a, b) = firstMissingLink() {
+            throw hosts.problem(
+                .disconnected, found: "no link from \(self.hosts[a].name) to \(self.hosts[b].name)",
+                allowed: "a link for every pair: add it under links or region_links, or give default_link")
+        }
+    }
+
+    /// Some ordered pair without a link. Pairs that regions cover are skipped together, so that the cost is that of the
+    /// links written down, not of all pairs.
+    public func firstMissingLink() -> (from: Int, to: Int)? {
+        if defaultLink != nil { return nil }
+        var members = [[Int]](repeating: [], count: regions.count + 1)
+        for (index, host) in hosts.enumerated() { members[host.region ?? regions.count].append(index) }
+        for a in members.indices where !members[a].isEmpty {
+            for b in members.indices where !members[b].isEmpty {
+                let placed = a < regions.count && b < regions.count
+                if placed, a == b ? regions[a].inside != nil : regionLinks[Pair(a, b)] != nil { continue }
+                for i in members[a] {
+                    for j in members[b] where i != j && links[Pair(i, j)] == nil { return (i, j) }
+                }
+            }
+        }
+        return nil
+    }
+}
+
+private let linkKeys = ["latency_ms", "jitter_ms", "loss_percent", "rate_mbps"]
+private let hostKeys = [
+    "name", "role", "device", "gflops", "memory_mib", "up_mbps", "down_mbps", "region", "availability", "mean_session_s",
+    "reachability",
+]
+
+/// What has been read so far; later sections refer to earlier ones by name.
+private struct TopologyReader {
+    var regions: [Region] = []
+    var hosts: [Host] = []
+    var regionLinks: [Topology.Pair: LinkProperties] = [:]
+    var links: [Topology.Pair: LinkProperties] = [:]
+    var defaultLink: LinkProperties?
+    var faults: [Fault] = []
+    var regionNamed: [String: Int] = [:]
+    var hostNamed: [String: Int] = [:]
+
+    static func link(_ entry: YAMLMapping) throws(FileProblem) -> LinkProperties {
+        LinkProperties(
+            latency: milliseconds(try entry.required("latency_ms").number(0...100_000)),
+            jitter: milliseconds(try entry["jitter_ms"]?.number(0...10_000) ?? 0),
+            loss: (try entry["loss_percent"]?.number(0...99) ?? 0) / 100,
+            rate: try entry["rate_mbps"].map { (node) throws(FileProblem) in try rate(node) })
+    }
+    static func milliseconds(_ value: Double) -> Duration { .nanoseconds(Int64((value * 1e6).rounded())) }
+    static func rate(_ node: YAMLNode) throws(FileProblem) -> BitRate {
+        .megabits(try node.number(0...1e7, open: true))
+    }
+
+    mutating func readRegions(_ node: YAMLNode) throws(FileProblem) {
+        for item in try node.list("a list of regions", most: Topology.mostRegions) {
+            let entry = try item.mapping(["name"] + linkKeys)
+            let name = try entry.required("name").name()
+            guard regionNamed[name] == nil else {
+                throw try entry.required("name").problem(.duplicateName, allowed: "each region's name once")
+            }
+            regionNamed[name] = regions.count
+            let hasLink = linkKeys.contains { entry[$0] != nil }
+            regions.append(Region(name: name, inside: hasLink ? try TopologyReader.link(entry) : nil))
+        }
+    }
+
+    mutating func readRegionLinks(_ node: YAMLNode) throws(FileProblem) {
+        for item in try node.list("a list of links between regions") {
+            try read(item, into: \.regionLinks, names: regionNamed, what: "region")
+        }
+    }
+    mutating func readLinks(_ node: YAMLNode) throws(FileProblem) {
+        for item in try node.list("a list of links between hosts") {
+            try read(item, into: \.links, names: hostNamed, what: "host")
+        }
+    }
+    /// `between: [a, b]` sets both directions, `from` and `to` one.
+    private mutating func read(
+        _ item: YAMLNode, into table: WritableKeyPath<Self, [Topology.Pair: LinkProperties]>, names: [String: Int],
+        what: String
+    ) throws(FileProblem) {
+        let entry = try item.mapping(["between", "from", "to"] + linkKeys)
+        func find(_ node: YAMLNode) throws(FileProblem) -> Int { try known(node, names, what) }
+        var pairs: [Topology.Pair] = []
+        if let both = entry["between"] {
+            guard entry["from"] == nil, entry["to"] == nil else {
+                throw both.problem(.unknownKey, found: "between beside from or to", allowed: "between, or from and to")
+            }
+            let ends = try both.list("a list of two names")
+            guard ends.count == 2 else {
+                throw both.problem(.wrongType, found: "\(ends.count) names", allowed: "a list of two names")
+            }
+            let (a, b) = (try find(ends[0]), try find(ends[1]))
+            pairs = [Topology.Pair(a, b), Topology.Pair(b, a)]
+        } else {
+            pairs = [Topology.Pair(try find(try entry.required("from")), try find(try entry.required("to")))]
+        }
+        guard pairs[0].from != pairs[0].to else {
+            throw item.problem(.outOfRange, found: "a link from a \(what) to itself", allowed: "two different \(what)s")
+        }
+        let link = try TopologyReader.link(entry)
+        for pair in pairs {
+            guard self[keyPath: table].updateValue(link, forKey: pair) == nil else {
+                throw item.problem(.duplicateName, found: "a second link for the same pair", allowed: "one for each direction")
+            }
+        }
+    }
+
+    mutating func readHosts(_ node: YAMLNode) throws(FileProblem) {
+        let items = try node.list("a list of hosts", most: Topology.mostHosts)
+        guard !items.isEmpty else { throw node.problem(.outOfRange, found: "no host", allowed: "at least one") }
+        for item in items {
+            let entry = try item.mapping(hostKeys)
+            let name = try entry.required("name").name()
+            guard hostNamed[name] == nil else {
+                throw try entry.required("name").problem(.duplicateName, allowed: "each host's name once")
+            }
+            hostNamed[name] = hosts.count
+            hosts.append(try host(name, entry))
+        }
+    }
+    private func host(_ name: String, _ entry: YAMLMapping) throws(FileProblem) -> Host {
+        let role = Host.Role(rawValue: try entry["role"]?.word(Host.Role.allCases.map(\.rawValue)) ?? "peer") ?? .peer
+        // Only peers compute: the others may leave speed and memory out.
+        func needed(_ key: String) throws(FileProblem) -> YAMLNode? {
+            role == .peer ? try entry.required(key) : entry[key]
+        }
+        let reachability = try entry["reachability"]?.word(Host.Reachability.allCases.map(\.rawValue)) ?? "open"
+        let session = try entry["mean_session_s"]?.number(1...1e9)
+        return Host(
+            name: name, role: role, device: try entry["device"]?.text() ?? "computer",
+            flops: (try needed("gflops")?.number(0...1e9, open: true) ?? 1) * 1e9,
+            memory: .mebibytes(try needed("memory_mib")?.number(0...1e9, open: true) ?? 64),
+            up: try TopologyReader.rate(try entry.required("up_mbps")),
+            down: try TopologyReader.rate(try entry.required("down_mbps")),
+            region: try entry["region"].map { (node) throws(FileProblem) in try known(node, regionNamed, "region") },
+            availability: try entry["availability"]?.number(0...1, open: true) ?? 1,
+            meanSession: session.map { .milliseconds(Int64(($0 * 1000).rounded())) },
+            reachability: Host.Reachability(rawValue: reachability) ?? .open)
+    }
+
+    mutating func readEvents(_ node: YAMLNode) throws(FileProblem) {
+        for item in try node.list("a list of events") {
+            let entry = try item.mapping(["at_s", "at_progress", "kind", "host", "factor", "for_s"])
+            let at: Fault.Moment
+            switch (entry["at_s"], entry["at_progress"]) {
+            case (let seconds?, nil): at = .seconds(try seconds.number(0...1e9))
+            case (nil, let progress?): at = .progress(try progress.number(0...1))
+            default:
+                throw item.problem(.missingKey, found: "not exactly one moment", allowed: "at_s or at_progress")
+            }
+            let host = try entry.required("host")
+            _ = try known(host, hostNamed, "host")
+            let kind: Fault.Kind
+            switch try entry.required("kind").word(["kill", "leave", "join", "slow", "cut"]) {
+            case "leave": kind = .leave
+            case "join": kind = .join
+            case "slow": kind = .slow(factor: try entry.required("factor").number(1...1e6, open: true))
+            case "cut": kind = .cut(seconds: try entry.required("for_s").number(0...1e9, open: true))
+            default: kind = .kill
+            }
+            faults.append(Fault(kind, at: at, host: try host.name()))
+        }
+    }
+
+    private func known(_ node: YAMLNode, _ names: [String: Int], _ what: String) throws(FileProblem) -> Int {
+        let name = try node.text("the name of a \(what)")
+        if let index = names[name] { return index }
+        let meant = names.count > 2_000 ? nil : nearest(to: name, among: names.keys.sorted())
+        throw node.problem(
+            .unknownName, allowed: "the name of a \(what) in this file" + (meant.map { ": did you mean \($0)?" } ?? ""))
+    }
+}
