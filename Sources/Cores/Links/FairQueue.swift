@@ -4,17 +4,17 @@ import Primitives
 /// The datagrams of a host count as one more stream.
 struct FairQueue<Payload> {
     /// Something offered, of which `remaining` bytes still wait.
-    private struct Offer {
+    fileprivate struct Offer {
         var remaining: Int
         var payload: Payload
         var at: Instant
     }
-    private struct Flow {
+    fileprivate struct Flow {
         var offers = EffectQueue<Offer>()
         var front: Offer?
         var bytes = 0
     }
-    private struct Lane {
+    fileprivate struct Lane {
         var flows: [UInt64?: Flow] = [:]
         /// Streams that wait, in the order of service.
         var ring: [UInt64?] = []
@@ -22,66 +22,86 @@ struct FairQueue<Payload> {
     private var lanes: [HostID: Lane] = [:]
     /// Hosts for which something waits, in the order of service.
     private(set) var ring: [HostID] = []
+    /// Whose chunk the line carries now.
+    private var serving: (host: HostID, stream: UInt64?)?
 
     var isEmpty: Bool { ring.isEmpty }
     func queuedBytes(_ host: HostID, _ stream: UInt64?) -> Int { lanes[host]?.flows[stream]?.bytes ?? 0 }
 
     mutating func push(_ host: HostID, _ stream: UInt64?, bytes: Int, payload: Payload, at now: Instant) {
         let offer = Offer(remaining: bytes, payload: payload, at: now)
-        if lanes[host]?.ring.isEmpty ?? true { ring.append(host) }
-        var lane = lanes.removeValue(forKey: host) ?? Lane()
-        var flow = lane.flows.removeValue(forKey: stream) ?? Flow()
-        if flow.front == nil {
-            flow.front = offer
-            lane.ring.append(stream)
-        } else {
-            flow.offers.push(offer)
-        }
-        flow.bytes += bytes
-        lane.flows[stream] = flow
-        lanes[host] = lane
+        let hostServed = serving?.host == host
+        if !hostServed, lanes[host] == nil { ring.append(host) }
+        lanes[host, default: Lane()].push(offer, stream, served: hostServed && serving?.stream == stream)
     }
 
-    /// Takes the next chunk for `host`, which must be in the ring, and moves the host to the ring's end.
+    /// Takes the next chunk for `host`, which must be in the ring. Host and stream rejoin their rings, behind whoever came in
+    /// the meantime, with ``release()``.
     /// - Returns: the chunk and when it was offered.
     mutating func pop(_ host: HostID) -> (parcel: Parcel<Payload>, offered: Instant) {
-        guard let place = ring.firstIndex(of: host), var lane = lanes.removeValue(forKey: host) else {
+        precondition(serving == nil, "the line carries one chunk at a time")
+        guard let place = ring.firstIndex(of: host), lanes[host] != nil else {
             preconditionFailure("\(host) has nothing waiting")
         }
         ring.remove(at: place)
-        let stream = lane.ring.removeFirst()
-        guard var flow = lane.flows.removeValue(forKey: stream), var offer = flow.front else {
+        let (stream, bytes, offer) = lanes[host]!.pop()
+        serving = (host, stream)
+        let payload = offer.remaining == 0 ? offer.payload : nil
+        return (Parcel(host: host, stream: stream, bytes: bytes, payload: payload), offer.at)
+    }
+    /// The chunk taken last has passed.
+    mutating func release() {
+        guard let (host, stream) = serving else { return }
+        serving = nil
+        guard lanes[host] != nil else { return }
+        if lanes[host]!.release(stream) { ring.append(host) } else { lanes[host] = nil }
+    }
+
+    mutating func remove(_ host: HostID, _ stream: UInt64?) {
+        guard lanes[host]?.flows.removeValue(forKey: stream) != nil else { return }
+        lanes[host]!.ring.removeAll { $0 == stream }
+        if lanes[host]!.ring.isEmpty, serving?.host != host {
+            lanes[host] = nil
+            ring.removeAll { $0 == host }
+        }
+    }
+    mutating func remove(_ host: HostID) {
+        if lanes.removeValue(forKey: host) != nil { ring.removeAll { $0 == host } }
+    }
+}
+
+extension FairQueue.Lane {
+    fileprivate mutating func push(_ offer: FairQueue.Offer, _ stream: UInt64?, served: Bool) {
+        var flow = flows.removeValue(forKey: stream) ?? FairQueue.Flow()
+        if flow.front == nil {
+            flow.front = offer
+            if !served { ring.append(stream) }
+        } else {
+            flow.offers.push(offer)
+        }
+        flow.bytes += offer.remaining
+        flows[stream] = flow
+    }
+    /// The next chunk of the stream whose turn it is, with what is left of its offer.
+    fileprivate mutating func pop() -> (stream: UInt64?, bytes: Int, offer: FairQueue.Offer) {
+        let stream = ring.removeFirst()
+        guard var flow = flows.removeValue(forKey: stream), var offer = flow.front else {
             preconditionFailure("a stream in the ring waits for nothing")
         }
         // A datagram is never cut; a stream's offers are.
         let bytes = stream == nil ? offer.remaining : min(offer.remaining, Shaping.chunkBytes)
         offer.remaining -= bytes
         flow.bytes -= bytes
-        let last = offer.remaining == 0
-        flow.front = last ? flow.offers.pop() : offer
-        if flow.front != nil {
-            lane.ring.append(stream)
-            lane.flows[stream] = flow
-        }
-        if !lane.ring.isEmpty {
-            ring.append(host)
-            lanes[host] = lane
-        }
-        return (Parcel(host: host, stream: stream, bytes: bytes, payload: last ? offer.payload : nil), offer.at)
+        flow.front = offer.remaining == 0 ? flow.offers.pop() : offer
+        flows[stream] = flow
+        return (stream, bytes, offer)
     }
-
-    mutating func remove(_ host: HostID, _ stream: UInt64?) {
-        guard var lane = lanes[host], lane.flows.removeValue(forKey: stream) != nil else { return }
-        lane.ring.removeAll { $0 == stream }
-        if lane.ring.isEmpty {
-            lanes[host] = nil
-            ring.removeAll { $0 == host }
-        } else {
-            lanes[host] = lane
+    /// Whether anything still waits in this lane.
+    fileprivate mutating func release(_ stream: UInt64?) -> Bool {
+        if let flow = flows[stream] {
+            if flow.front != nil { ring.append(stream) } else { flows[stream] = nil }
         }
-    }
-    mutating func remove(_ host: HostID) {
-        if lanes.removeValue(forKey: host) != nil { ring.removeAll { $0 == host } }
+        return !ring.isEmpty
     }
 }
 

@@ -8,7 +8,7 @@ public struct Reception<Payload>: Core {
     }
     private var down: AccessLine
     private var queue = FairQueue<Payload?>()
-    private var passing: (parcel: Parcel<Payload>, passed: Instant)?
+    private var passing: (parcel: Parcel<Payload>, passed: Instant, cancelled: Bool)?
     private var effects = EffectQueue<Effect>()
     /// Bytes that have arrived and not passed.
     public private(set) var backlog = 0
@@ -29,9 +29,9 @@ public struct Reception<Payload>: Core {
     public mutating func cancel(from host: HostID, stream: UInt64) {
         backlog -= queue.queuedBytes(host, stream)
         queue.remove(host, stream)
-        if let parcel = passing?.parcel, parcel.host == host, parcel.stream == stream {
+        if let (parcel, _, cancelled) = passing, !cancelled, parcel.host == host, parcel.stream == stream {
             backlog -= parcel.bytes
-            passing = nil
+            passing!.cancelled = true
         }
     }
 
@@ -41,17 +41,20 @@ public struct Reception<Payload>: Core {
 
     private mutating func advance(to now: Instant) {
         while true {
-            if let (parcel, passed) = passing {
+            if let (parcel, passed, cancelled) = passing {
                 guard passed <= now else { return }
                 passing = nil
-                backlog -= parcel.bytes
-                effects.push(.deliver(parcel))
+                queue.release()
+                if !cancelled {
+                    backlog -= parcel.bytes
+                    effects.push(.deliver(parcel))
+                }
             }
             guard let host = queue.ring.first else { return }
             let (parcel, arrived) = queue.pop(host)
             passing = (
                 Parcel(host: host, stream: parcel.stream, bytes: parcel.bytes, payload: parcel.payload ?? nil),
-                down.absorb(bytes: parcel.bytes, lastByteAt: arrived)
+                down.absorb(bytes: parcel.bytes, lastByteAt: arrived), false
             )
         }
     }

@@ -20,7 +20,7 @@ public struct Shaper<Payload>: Core {
     private let seed: UInt64
     private var pairs: [HostID: PairPath] = [:]
     private var queue = FairQueue<Payload>()
-    private var leaving: (parcel: Parcel<Payload>, started: Instant, left: Instant)?
+    private var leaving: (parcel: Parcel<Payload>, left: Instant, cancelled: Bool)?
     private var onTheWay = TimedHeap<Parcel<Payload>>()
     private var effects = EffectQueue<Effect>()
     /// When a pair's cap lets its next chunk start, if that is all that is waited for.
@@ -67,7 +67,9 @@ public struct Shaper<Payload>: Core {
     /// Bytes that have not left the up line; what is on its way no longer counts.
     public func queuedBytes(to host: HostID, stream: UInt64?) -> Int {
         var bytes = queue.queuedBytes(host, stream)
-        if let parcel = leaving?.parcel, parcel.host == host, parcel.stream == stream { bytes += parcel.bytes }
+        if let (parcel, _, cancelled) = leaving, !cancelled, parcel.host == host, parcel.stream == stream {
+            bytes += parcel.bytes
+        }
         return bytes
     }
     /// Drops what waits and what is on its way of a stream that was closed.
@@ -75,14 +77,14 @@ public struct Shaper<Payload>: Core {
         queue.remove(host, stream)
         pairs[host]?.lastArrival[stream] = nil
         onTheWay.removeAll { $0.host == host && $0.stream == stream }
-        if let parcel = leaving?.parcel, parcel.host == host, parcel.stream == stream { leaving = nil }
+        if let parcel = leaving?.parcel, parcel.host == host, parcel.stream == stream { leaving!.cancelled = true }
     }
     /// Drops everything to a host that is gone.
     public mutating func cancel(to host: HostID) {
         queue.remove(host)
         pairs[host]?.lastArrival = [:]
         onTheWay.removeAll { $0.host == host }
-        if leaving?.parcel.host == host { leaving = nil }
+        if leaving?.parcel.host == host { leaving!.cancelled = true }
     }
 
     public mutating func wake(at now: Instant) { advance(to: now) }
@@ -92,10 +94,11 @@ public struct Shaper<Payload>: Core {
     /// Carries chunks over the up line until `now`, then lets everything arrive that is due.
     private mutating func advance(to now: Instant) {
         while true {
-            if let (parcel, started, left) = leaving {
+            if let (parcel, left, cancelled) = leaving {
                 guard left <= now else { break }
                 leaving = nil
-                send(parcel, started: started, left: left)
+                queue.release()
+                if !cancelled { send(parcel, left: left) }
             }
             guard start(at: now) else { break }
         }
@@ -120,14 +123,14 @@ public struct Shaper<Payload>: Core {
         }
         let (parcel, offered) = queue.pop(host)
         let started = max(ready, offered)
-        leaving = (parcel, started, up.admit(bytes: parcel.bytes, at: started))
+        leaving = (parcel, up.admit(bytes: parcel.bytes, at: started), false)
         // The pair's cap counts from the same moment, so that nothing queues between the two lines.
         if pairs[host] == nil { pairs[host] = newPair(host, LinkProperties(latency: .zero)) }
         _ = pairs[host]!.line.admit(bytes: parcel.bytes, at: started)
         return true
     }
 
-    private mutating func send(_ parcel: Parcel<Payload>, started: Instant, left: Instant) {
+    private mutating func send(_ parcel: Parcel<Payload>, left: Instant) {
         effects.push(.left(to: parcel.host, stream: parcel.stream, bytes: parcel.bytes))
         guard let arrival = pairs[parcel.host]?.arrival(of: parcel.bytes, stream: parcel.stream, left: left) else {
             datagramsLost += 1
