@@ -1,0 +1,63 @@
+public import Primitives
+
+/// The receiving side of a host: its down line, shared round robin by those who send to it.
+public struct Reception<Payload>: Core {
+    public enum Effect {
+        /// The parcel has passed the down line. `payload` is nil for all but the last piece of an offer.
+        case deliver(Parcel<Payload>)
+    }
+    private var down: AccessLine
+    private var queue = FairQueue<Payload?>()
+    private var passing: (parcel: Parcel<Payload>, passed: Instant, cancelled: Bool)?
+    private var effects = EffectQueue<Effect>()
+    /// Bytes that have arrived and not passed.
+    public private(set) var backlog = 0
+
+    /// - Parameter down: rate of the access line; nil when it is never the bottleneck.
+    public init(down: BitRate?) { self.down = AccessLine(rate: down) }
+    public mutating func setDown(_ rate: BitRate?) { down.rate = rate }
+
+    /// The last byte of `parcel` reaches the down line; `parcel.host` says from whom.
+    public mutating func arrive(_ parcel: Parcel<Payload>, at now: Instant) {
+        backlog += parcel.bytes
+        queue.push(parcel.host, parcel.stream, bytes: parcel.bytes, payload: parcel.payload, at: now)
+        advance(to: now)
+    }
+    /// Bytes of one stream that have arrived and not passed.
+    public func queuedBytes(from host: HostID, stream: UInt64?) -> Int { queue.queuedBytes(host, stream) }
+    /// Forgets a stream that was closed.
+    public mutating func cancel(from host: HostID, stream: UInt64) {
+        backlog -= queue.queuedBytes(host, stream)
+        queue.remove(host, stream)
+        if let (parcel, _, cancelled) = passing, !cancelled, parcel.host == host, parcel.stream == stream {
+            backlog -= parcel.bytes
+            passing!.cancelled = true
+        }
+    }
+
+    public mutating func wake(at now: Instant) { advance(to: now) }
+    public mutating func poll() -> Effect? { effects.pop() }
+    public var nextWake: Instant? { passing?.passed }
+
+    private mutating func advance(to now: Instant) {
+        while true {
+            if let (parcel, passed, cancelled) = passing {
+                guard passed <= now else { return }
+                passing = nil
+                queue.release()
+                if !cancelled {
+                    backlog -= parcel.bytes
+                    effects.push(.deliver(parcel))
+                }
+            }
+            guard let host = queue.ring.first else { return }
+            let (parcel, arrived) = queue.pop(host)
+            passing = (
+                Parcel(host: host, stream: parcel.stream, bytes: parcel.bytes, payload: parcel.payload ?? nil),
+                down.absorb(bytes: parcel.bytes, lastByteAt: arrived), false
+            )
+        }
+    }
+}
+extension Reception.Effect: Sendable where Payload: Sendable {}
+extension Reception: Sendable where Payload: Sendable {}
