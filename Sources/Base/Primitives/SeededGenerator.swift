@@ -65,3 +65,11 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
         for i in stride(from: array.count - 1, to: 0, by: -1) { array.swapAt(i, below(i + 1)) }
     }
 }
+
+extension SeededGenerator {
+    /// `count` bytes of one stream of a seed, e.g. a simulated peer's key.
+    public static func bytes(_ count: Int, seed: UInt64, stream: UInt64) -> [UInt8] {
+        var generator = SeededGenerator(seed: seed, stream: stream)
+        return generator.bytes(count)
+    }
+}

@@ -13,17 +13,16 @@ public struct FramedPacket: Sendable {
         self.payload = payload
     }
 
-    /// u32 header length ‖ header ‖ payload.
-    public var encoded: [UInt8] {
+    /// u32 header length ‖ header: what precedes the payload.
+    public var header: [UInt8] {
         let header: [UInt8]
-        do { header = try packet.serializedBytes() } catch {
-            preconditionFailure("packet does not serialise: \(error)")
-        }
-        var writer = ByteWriter(capacity: header.count + payload.count + 4)
+        do { header = try packet.serializedBytes() } catch { preconditionFailure("packet does not serialise: \(error)") }
+        var writer = ByteWriter(capacity: header.count + 4)
         writer.block(header)
-        writer.raw(payload)
         return writer.bytes
     }
+    /// Header and payload.
+    public var encoded: [UInt8] { header + payload }
 
     public init(decoding bytes: [UInt8]) throws(MalformedBytes) {
         var reader = ByteReader(bytes)

@@ -1,0 +1,26 @@
+import Links
+import Primitives
+
+extension Topology {
+    /// The same topology with a bootstrap node and a coordinator, where the file names none: each is put next to the first
+    /// peer and sees the others as that peer does.
+    public func withServices() -> Topology {
+        var out = self
+        guard let first = peers.first else { return out }
+        for role in [Host.Role.bootstrap, .coordinator] where !hosts.contains(where: { $0.role == role }) {
+            let index = out.hosts.count
+            var name = role.rawValue
+            while out.hosts.contains(where: { $0.name == name }) { name += "-0" }
+            out.hosts.append(
+                Host(
+                    name: name, role: role, device: "service", flops: max(1e9, hosts[first].flops),
+                    memory: .mebibytes(256), up: .megabits(1000), down: .megabits(1000)))
+            for other in 0..<index {
+                let near = LinkProperties(latency: .microseconds(500))
+                out.links[Pair(index, other)] = other == first ? near : out.declaredLink(from: first, to: other) ?? near
+                out.links[Pair(other, index)] = other == first ? near : out.declaredLink(from: other, to: first) ?? near
+            }
+        }
+        return out
+    }
+}

@@ -1,0 +1,80 @@
+import Digests
+import Primitives
+import Training
+
+/// An engine without arithmetic: every answer has the size and the kind of the real one, so that the job logic runs as it
+/// would, while the simulator charges ``modelledFLOPs(of:configuration:)``.
+///
+/// A unit's "parameters" are zeros headed by the number of outer steps taken: holders agree exactly when they have taken the
+/// same steps.
+struct ModelledEngine: Engine {
+    private var configuration: StageConfiguration?
+    private var versions: [Int: Int] = [:]
+    private var stepsSince = 0
+
+    mutating func perform(_ job: ComputeJob) -> ComputeResult {
+        if case .benchmark = job { return .done }
+        if case .configure(let fresh) = job {
+            configuration = fresh
+            versions = Dictionary(uniqueKeysWithValues: fresh.units.map { ($0, 0) })
+            return .done
+        }
+        guard let configuration else { return .refused("no stage is configured") }
+        let model = configuration.model
+        func zeros(_ sequences: Int) -> [UInt8] {
+            let count = model.activationValues(sequences: sequences)
+            return [UInt8](repeating: 0, count: configuration.activationCodec.expectedBytes(for: count))
+        }
+        switch job {
+        case .configure, .benchmark, .returnContribution, .rewind: return .done
+        case .importState(let states):
+            for state in states { versions[state.unit] = state.optimizerSteps }
+            return .done
+        case .exportState(let units, let includeMoments):
+            return .state(
+                units.map { unit in
+                    let blank = [UInt8](repeating: 0, count: model.parameters(unit: unit) * 4)
+                    return UnitState(
+                        unit: unit, parameters: parameters(unit), outerMomentum: configuration.mode == .rounds ? blank : [],
+                        firstMoment: includeMoments ? blank : [], secondMoment: includeMoments ? blank : [],
+                        optimizerSteps: versions[unit] ?? 0)
+                })
+        case .forward: return configuration.isLast ? .loss(0) : .activation(zeros(configuration.geometry.microBatch))
+        case .backward: return .inputGradient(configuration.isFirst ? [] : zeros(configuration.geometry.microBatch))
+        case .evaluate(let windows, _):
+            return configuration.isLast
+                ? .evaluation(lossSum: 0, tokens: windows.count * model.context) : .activation(zeros(windows.count))
+        case .finishGradient, .aggregateGradients:
+            return .sumSquares(configuration.units.flatMap { model.tensors(unit: $0).map { _ in 1 } })
+        case .optimizerStep:
+            if configuration.mode == .everyStep { advance() }
+            return .done
+        case .encodeContribution:
+            return .contribution(
+                configuration.units.map { unit in
+                    let bytes = model.tensors(unit: unit).reduce(0) {
+                        $0 + 4 + configuration.exchangeCodec.expectedBytes(for: $1.count)
+                    }
+                    return UnitContribution(unit: unit, node: 0, bytes: [UInt8](repeating: 0, count: bytes))
+                })
+        case .outerStep:
+            advance()
+            return .digests(digests)
+        case .digests: return .digests(digests)
+        }
+    }
+
+    private mutating func advance() { for unit in versions.keys { versions[unit]! += 1 } }
+
+    private func parameters(_ unit: Int) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: configuration!.model.parameters(unit: unit) * 4)
+        let version = UInt64(versions[unit] ?? 0)
+        for index in 0..<min(8, bytes.count) { bytes[index] = UInt8(truncatingIfNeeded: version >> (8 * UInt64(index))) }
+        return bytes
+    }
+    private var digests: [Int: Digest256] {
+        var out: [Int: Digest256] = [:]
+        for unit in configuration!.units { out[unit] = sha256(parameters(unit)) }
+        return out
+    }
+}

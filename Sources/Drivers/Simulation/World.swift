@@ -1,0 +1,385 @@
+import Channels
+import Daemon
+import Digests
+import Kademlia
+public import Links
+import Planning
+public import Primitives
+public import Swarm
+public import Telemetry
+public import Topologies
+import Training
+import Wire
+
+/// The pool in virtual time: hosts of a topology run the daemons' own cores over modelled links and devices.
+///
+/// Same topology, job, seed and commit: the same transcript, byte for byte. Inputs are delivered one at a time in the order
+/// (time, host, source), the effects of each are performed before the next.
+public struct WorldOptions: Sendable {
+    public var seed: UInt64 = 1
+    /// Do the arithmetic, or only charge its modelled FLOPs.
+    public var realArithmetic = false
+    /// Give up after this much virtual time.
+    public var limit: Duration = .seconds(7 * 86_400)
+    public init() {}
+}
+
+public final class World {
+    public let topology: Topology
+    let options: WorldOptions
+    let parameters: JobParameters
+    var hosts: [SimulatedHost] = []
+    var connections: [SimulatedConnection] = []
+    var now = Instant.zero
+    var queue = WakeQueue()
+    var pendingFaults: [Fault] = []
+    var timeline: [(at: Instant, action: TimedAction)] = []
+    var hash = SHA256Box()
+    let coordinatorIndex: Int
+
+    /// Every event of every host, in order.
+    public internal(set) var events: [(host: String, event: Event)] = []
+    public internal(set) var end: JobEnd?
+    public private(set) var deliveries = 0
+    public private(set) var deliveredBytes = 0
+
+    /// - Parameters:
+    ///   - manifest: canonical text; corpus: the job's text.
+    public init(
+        topology: Topology, manifest: String, parameters: JobParameters, corpus: [UInt8], expectedPeers: Int? = nil,
+        options: WorldOptions
+    ) {
+        let topology = topology.withServices()
+        self.topology = topology
+        self.options = options
+        self.parameters = parameters
+        coordinatorIndex = topology.hosts.firstIndex { $0.role == .coordinator }!
+        let poolKey = SeededGenerator.bytes(32, seed: options.seed, stream: 1)
+        for (index, host) in topology.hosts.enumerated() {
+            let key = SigningKey(seed: SeededGenerator.bytes(32, seed: options.seed, stream: UInt64(index) + 100))!
+            let endpoint = Endpoint(ipv4: 10, UInt8(index >> 16), UInt8(index >> 8 & 255), UInt8(index & 255), port: 4000)
+            let engine: any Engine =
+                options.realArithmetic ? StageEngine(corpus: [], threads: 1) : ModelledEngine()
+            let simulated = SimulatedHost(
+                index: index, name: host.name, endpoint: endpoint, key: key, flops: host.flops, up: host.up,
+                down: host.down, engine: engine, seed: options.seed &+ UInt64(index))
+            for other in topology.hosts.indices where other != index {
+                simulated.shaper.setLink(to: HostID(UInt64(other)), topology.link(from: index, to: other))
+            }
+            hosts.append(simulated)
+        }
+        let bootstrap = topology.hosts.firstIndex { $0.role == .bootstrap }!
+        let launcher = hosts[coordinatorIndex].key
+        for (index, host) in topology.hosts.enumerated() {
+            let simulated = hosts[index]
+            var overlay = OverlayConfiguration()
+            overlay.poolKey = poolKey
+            overlay.bootstrap = index == bootstrap ? [] : [hosts[bootstrap].endpoint]
+            overlay.seed = options.seed &+ UInt64(index) &* 7919
+            let directory = Directory(configuration: overlay, identity: simulated.key, known: [], at: now)
+            let channels = Channels(
+                local: simulated.key.peerID, listening: 4000, poolKey: poolKey,
+                seed: options.seed &+ UInt64(index) &* 104_729)
+            let role: DaemonCore.Role
+            switch host.role {
+            case .bootstrap: role = .node
+            case .coordinator:
+                var coordinatorOptions = CoordinatorOptions()
+                coordinatorOptions.expectedPeers = expectedPeers ?? topology.peers.count - lateJoiners.count
+                role = .coordinator(
+                    Coordinator(
+                        key: launcher, manifest: manifest, parameters: parameters, content: corpus,
+                        options: coordinatorOptions, at: now))
+            case .peer:
+                role = .peer(
+                    Member(
+                        key: simulated.key,
+                        terms: MemberTerms(
+                            name: host.name, device: host.device, memory: host.memory, accepts: [launcher.peerID]),
+                        at: now))
+            }
+            simulated.daemon = DaemonCore(
+                directory: directory, channels: channels, role: role, key: simulated.key, port: 4000, at: now)
+        }
+        for fault in topology.faults {
+            switch fault.at {
+            case .seconds(let seconds): timeline.append((Instant(seconds: seconds), .strike(fault)))
+            case .progress: pendingFaults.append(fault)
+            }
+        }
+        timeline.sort { $0.at < $1.at }
+        for host in hosts where !lateJoiners.contains(host.name) { start(host) }
+    }
+
+    /// Hosts that are not there from the beginning.
+    var lateJoiners: [String] {
+        topology.faults.filter { if case .join = $0.kind { true } else { false } }.map(\.host)
+    }
+
+    func start(_ host: SimulatedHost) {
+        host.alive = true
+        drain(host)
+        arm(host)
+    }
+
+    /// Runs until the job has ended or the limit is reached.
+    public func run() -> JobEnd {
+        let limit = Instant.zero + options.limit
+        while end == nil {
+            let nextFault = timeline.first?.at
+            guard let wake = earliest(queue.next?.at, nextFault) else { break }
+            if wake > limit { break }
+            now = max(now, wake)
+            if let nextFault, nextFault <= (queue.next?.at ?? nextFault) {
+                act(timeline.removeFirst().action)
+                continue
+            }
+            let host = hosts[queue.pop()!.host]
+            guard let due = host.nextWake, due <= now else {
+                arm(host)
+                continue
+            }
+            serve(host)
+            arm(host)
+        }
+        return end ?? .failed("nothing ended the job in \(fixed(options.limit.inSeconds, 0)) s of virtual time")
+    }
+
+    func arm(_ host: SimulatedHost) {
+        if let wake = host.nextWake { queue.push(at: max(wake, now), host: host.index) }
+    }
+
+    /// Everything that is due on one host, in a fixed order of sources.
+    private func serve(_ host: SimulatedHost) {
+        if let next = host.shaper.nextWake, next <= now { host.shaper.wake(at: now) }
+        drainShaper(host)
+        if let next = host.reception.nextWake, next <= now { host.reception.wake(at: now) }
+        drainReception(host)
+        guard host.alive else { return }
+        while let first = host.results.first, first.at <= now {
+            host.results.removeFirst()
+            host.daemon!.computed(first.result, at: now)
+            drain(host)
+        }
+        if let answer = host.planAnswer, answer.at <= now {
+            host.planAnswer = nil
+            host.daemon!.planned(answer.result, at: now)
+            drain(host)
+        }
+        if let next = host.daemon?.nextWake, next <= now {
+            host.daemon!.count(sent: host.sent, received: host.received)
+            host.daemon!.wake(at: now)
+            drain(host)
+        }
+    }
+
+    // MARK: the network
+
+    private func drainShaper(_ host: SimulatedHost) {
+        while let effect = host.shaper.poll() {
+            switch effect {
+            case .arrive(var parcel):
+                let destination = hosts[Int(parcel.host.value)]
+                parcel.host = HostID(UInt64(host.index))
+                destination.reception.arrive(parcel, at: now)
+                drainReception(destination)
+                arm(destination)
+            case .left(_, let stream, let bytes):
+                host.sent += bytes
+                guard let stream, host.alive, let id = host.idOf[Int(stream)] else { continue }
+                let to = HostID(UInt64(connections[Int(stream)].other(host.index)))
+                host.daemon!.writable(id, unsent: host.shaper.queuedBytes(to: to, stream: stream), at: now)
+                drain(host)
+            }
+        }
+    }
+
+    private func drainReception(_ host: SimulatedHost) {
+        while let effect = host.reception.poll() {
+            guard case .deliver(let parcel) = effect else { continue }
+            host.received += parcel.bytes
+            guard let payload = parcel.payload else { continue }
+            deliver(payload, from: Int(parcel.host.value), to: host)
+        }
+    }
+
+    private func deliver(_ payload: Parcelled, from: Int, to host: SimulatedHost) {
+        deliveries += 1
+        switch payload {
+        case .datagram(let bytes):
+            guard host.alive else { return }
+            record(from, host.index, bytes)
+            host.daemon!.receive(datagram: bytes, from: hosts[from].endpoint, at: now)
+        case .handshake(let connection, let leg): handshake(connection, leg, at: host, from: from)
+        case .bytes(let connection, let bytes):
+            guard host.alive, let id = host.idOf[connection] else { return }
+            record(from, host.index, bytes)
+            host.daemon!.received(id, bytes, at: now)
+        }
+        drain(host)
+    }
+
+    private func record(_ from: Int, _ to: Int, _ bytes: [UInt8]) {
+        deliveredBytes += bytes.count
+        var header = ByteWriter(capacity: 24)
+        header.u64(UInt64(bitPattern: now.nanoseconds))
+        header.u32(UInt32(from))
+        header.u32(UInt32(to))
+        header.u32(UInt32(bytes.count))
+        hash.stream.update(header.bytes)
+        hash.stream.update(bytes)
+    }
+
+    /// Bytes of each leg: SYN, SYN-ACK, ClientHello, the server's flight, the client's.
+    static let legBytes = [60, 60, 320, 900, 760]
+
+    private func handshake(_ connection: Int, _ leg: Int, at host: SimulatedHost, from: Int) {
+        guard connections[connection].open else { return }
+        if leg == 0, !host.alive {
+            // The machine is there, the process is not: refused.
+            let dialler = hosts[from]
+            connections[connection].open = false
+            if dialler.alive, let id = dialler.idOf.removeValue(forKey: connection) {
+                dialler.connectionOf[id] = nil
+                dialler.daemon!.dialFailed(id, at: now)
+                drain(dialler)
+                arm(dialler)
+            }
+            return
+        }
+        guard host.alive else { return }
+        if leg == 0 {
+            let id = ConnectionID(host.nextInbound)
+            host.nextInbound += 2
+            host.idOf[connection] = id
+            host.connectionOf[id] = connection
+        }
+        if leg == 3 { secured(connection, at: host, inbound: false) }
+        if leg == 4 { return secured(connection, at: host, inbound: true) }
+        offer(.handshake(connection: connection, leg: leg + 1), bytes: Self.legBytes[leg + 1], connection, from: host)
+    }
+
+    private func secured(_ connection: Int, at host: SimulatedHost, inbound: Bool) {
+        guard let id = host.idOf[connection] else { return }
+        let peer = hosts[connections[connection].other(host.index)]
+        let exporter = sha256(Array("exporter \(connection)".utf8)).bytes
+        host.daemon!.secured(
+            id, peer: peer.key.peerID, exporter: exporter, remote: peer.endpoint, inbound: inbound,
+            isTLSClient: host.key.peerID < peer.key.peerID, at: now)
+    }
+
+    private func offer(_ payload: Parcelled, bytes: Int, _ connection: Int, from host: SimulatedHost) {
+        let to = HostID(UInt64(connections[connection].other(host.index)))
+        host.shaper.offerStream(bytes: bytes, payload, to: to, stream: UInt64(connection), at: now)
+        drainShaper(host)
+    }
+
+    func close(_ connection: Int, by host: SimulatedHost) {
+        guard connections[connection].open else { return }
+        connections[connection].open = false
+        if let id = host.idOf.removeValue(forKey: connection) { host.connectionOf[id] = nil }
+        let other = hosts[connections[connection].other(host.index)]
+        guard let id = other.idOf.removeValue(forKey: connection) else { return }
+        other.connectionOf[id] = nil
+        // What was written before the close still arrives; the other end learns of it a one-way delay later.
+        let latency = topology.link(from: host.index, to: other.index).latency
+        closures.append((now + latency, other.index, id))
+        closures.sort { ($0.at, $0.host, $0.id) < ($1.at, $1.host, $1.id) }
+        queue.push(at: now + latency, host: other.index)
+    }
+    private var closures: [(at: Instant, host: Int, id: ConnectionID)] = []
+
+    // MARK: effects
+
+    func drain(_ host: SimulatedHost) {
+        while let due = closures.first, due.at <= now {
+            closures.removeFirst()
+            let other = hosts[due.host]
+            if other.alive {
+                other.daemon!.closed(due.id, at: now)
+                drain(other)
+                arm(other)
+            }
+        }
+        guard host.alive else { return }
+        while let effect = host.daemon!.poll() {
+            switch effect {
+            case .datagram(let bytes, let endpoint):
+                guard let to = index(of: endpoint) else { continue }
+                host.shaper.offerDatagram(bytes: bytes.count + 28, .datagram(bytes), to: HostID(UInt64(to)), at: now)
+                drainShaper(host)
+            case .dial(let id, let endpoint, _):
+                guard let to = index(of: endpoint), to != host.index else {
+                    host.daemon!.dialFailed(id, at: now)
+                    continue
+                }
+                connections.append(SimulatedConnection(from: host.index, to: to))
+                let connection = connections.count - 1
+                host.idOf[connection] = id
+                host.connectionOf[id] = connection
+                offer(.handshake(connection: connection, leg: 0), bytes: Self.legBytes[0], connection, from: host)
+            case .write(let id, let bytes):
+                guard let connection = host.connectionOf[id] else { continue }
+                // TLS adds 22 bytes to each record of at most 16 KiB.
+                let records = max(1, (bytes.count + 16_383) / 16_384)
+                offer(
+                    .bytes(connection: connection, bytes), bytes: bytes.count + 22 * records, connection, from: host)
+            case .close(let id):
+                if let connection = host.connectionOf[id] { close(connection, by: host) }
+            case .event(let event): note(event, host)
+            case .swarm(let effect): perform(effect, host)
+            }
+        }
+    }
+
+    private func index(of endpoint: Endpoint) -> Int? {
+        let a = endpoint.address
+        guard a.count == 4, a[0] == 10 else { return nil }
+        let index = Int(a[1]) << 16 | Int(a[2]) << 8 | Int(a[3])
+        return index < hosts.count && hosts[index].endpoint == endpoint ? index : nil
+    }
+
+    private func perform(_ effect: SwarmEffect, _ host: SimulatedHost) {
+        switch effect {
+        case .compute(let job):
+            if case .configure(let configuration) = job { host.configuration = configuration }
+            let seconds = modelledFLOPs(of: job, configuration: host.configuration) / host.flops
+            let start = max(now, host.busyUntil)
+            host.busyUntil = start + .nanoseconds(Int64((seconds * 1e9).rounded()))
+            host.results.append((host.busyUntil, host.engine.perform(job)))
+        case .corpus(let bytes):
+            if options.realArithmetic { host.engine = StageEngine(corpus: bytes, threads: 1) }
+        case .plan(let question):
+            host.planAnswer = (now + .milliseconds(200), question.answered())
+        case .ended(let end): self.end = end
+        case .storeLogEntry, .storeChunk, .eraseJob, .storeCheckpoint, .send, .connect, .event: break
+        }
+    }
+
+    private func note(_ event: Event, _ host: SimulatedHost) {
+        events.append((host.name, event))
+        guard host.index == coordinatorIndex, event.kind == "round_sealed", let tokens = event.integer("tokens") else { return }
+        let progress = Double(tokens) / Double(parameters.tokens)
+        for fault in pendingFaults {
+            guard case .progress(let share) = fault.at, share <= progress else { continue }
+            pendingFaults.removeAll { $0 == fault }
+            // Within a round, not at its edge.
+            timeline.append((now + .seconds(1), .strike(fault)))
+            timeline.sort { $0.at < $1.at }
+        }
+    }
+
+    // MARK: results
+
+    public var coordinator: Coordinator { hosts[coordinatorIndex].daemon!.coordinator! }
+    public func sentBytes() -> [(name: String, bytes: Int)] { hosts.map { ($0.name, $0.sent) } }
+    public var virtualSeconds: Double { now.seconds }
+
+    /// Events as lines, then what they rest on: the count and the hash of everything delivered.
+    public func transcript() -> String {
+        var out = "# atoll transcript 1: \(topology.name), job \(coordinator.jobID.short), seed \(options.seed)\n"
+        for (host, event) in events { out += "\(host) \(event.line)\n" }
+        out += "# \(deliveries) deliveries, \(deliveredBytes) bytes, sha256 \(hash.digest.hex)\n"
+        return out
+    }
+}
