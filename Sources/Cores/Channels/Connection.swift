@@ -1,0 +1,124 @@
+import Primitives
+
+/// One secure byte stream below the channels, from the first dial to the last byte.
+struct Connection: Sendable {
+    enum Phase: Hashable, Sendable {
+        /// The driver opens it.
+        case dialing(until: Instant)
+        /// Secure, and outvoted by a dial of ours that has yet to succeed.
+        case held(until: Instant)
+        /// Our hello is on its way; theirs is missing.
+        case greeting(until: Instant)
+        case open
+    }
+    /// Who it should be, then who it is.
+    var peer: PeerID?
+    var endpoint: Endpoint
+    let openedHere: Bool
+    var phase: Phase
+    var exporter: [UInt8] = []
+    var isTLSClient = false
+    var version: UInt16 = 0
+    /// Theirs, once it was read and found right.
+    var hello: Hello?
+
+    var parser = FrameParser()
+    var inbox: Inbox
+    /// Small frames that go before all messages.
+    var urgent: [UInt8] = []
+    /// What the driver holds, to our knowledge.
+    var unsent = 0
+    var keepAlive = KeepAlive()
+    /// Long messages whose memory was promised, in bytes, and those that wait.
+    var reserved = PerChannel(repeating: 0)
+
+    init(peer: PeerID?, endpoint: Endpoint, openedHere: Bool, phase: Phase, limits: ChannelLimits) {
+        self.peer = peer
+        self.endpoint = endpoint
+        self.openedHere = openedHere
+        self.phase = phase
+        inbox = Inbox(limits)
+    }
+    var isOpen: Bool { phase == .open }
+    /// Whether it is the one that survives of two: the smaller peer opened it.
+    func isPreferred(local: PeerID) -> Bool { peer.map { (local < $0) == openedHere } ?? false }
+    var deadline: Instant? {
+        switch phase {
+        case .dialing(let until), .held(let until), .greeting(let until): until
+        case .open: nil
+        }
+    }
+}
+
+/// Round-trip time and silence of one connection.
+///
+/// A ping goes out one interval after the last was answered. The peer counts as silent while a ping is unanswered and neither
+/// did anything come from it nor did the driver hand bytes on to it: a slow line that is still draining is no silence.
+struct KeepAlive: Sendable {
+    private(set) var lastSign = Instant.zero
+    private(set) var outstanding: (number: UInt64, sentAt: Instant)?
+    private var nextPing = Instant.zero
+    private var number: UInt64 = 0
+    /// Smoothed as in RFC 6298 (1/8), and the least seen.
+    private(set) var smoothed: Duration?
+    private(set) var least: Duration?
+
+    mutating func begin(at now: Instant) {
+        lastSign = now
+        nextPing = now
+    }
+    /// Something came, or something went.
+    mutating func sign(at now: Instant) { lastSign = now }
+    mutating func probe(at now: Instant) { if outstanding == nil { nextPing = now } }
+
+    func nextWake(_ limits: ChannelLimits) -> Instant {
+        guard let outstanding else { return nextPing }
+        return max(lastSign, outstanding.sentAt) + limits.silence
+    }
+    enum Verdict { case nothing, ping(UInt64), silent }
+    mutating func wake(at now: Instant, _ limits: ChannelLimits) -> Verdict {
+        let due = nextWake(limits)
+        guard due <= now else { return .nothing }
+        guard outstanding == nil else {
+            // When we ourselves slept through the deadline, answers may lie unread: one more second.
+            guard now - due > .seconds(1) else { return .silent }
+            lastSign = now - limits.silence + .seconds(1)
+            outstanding!.sentAt = lastSign
+            return .nothing
+        }
+        number += 1
+        outstanding = (number, now)
+        return .ping(number)
+    }
+    mutating func answered(_ number: UInt64, at now: Instant, _ limits: ChannelLimits) {
+        guard let ping = outstanding, ping.number == number else { return }
+        outstanding = nil
+        nextPing = max(now, ping.sentAt + limits.pingInterval)
+        let sample = now - ping.sentAt
+        smoothed = smoothed.map { $0 + (sample - $0) / 8 } ?? sample
+        least = min(least ?? sample, sample)
+    }
+}
+
+/// Dialling one peer, or one address whose peer is unknown, until it is given up.
+struct Attempt: Sendable {
+    static let maxEndpoints = 8
+    let peer: PeerID?
+    var endpoints: [Endpoint]
+    let startedAt: Instant
+    /// When to dial next, unless a dial is under way.
+    var dueAt: Instant
+    var dials = 0
+    var failures = 0
+    /// The dial under way.
+    var connection: ConnectionID?
+
+    var endpoint: Endpoint { endpoints[dials % endpoints.count] }
+    /// The pause after the latest failure: doubles, bounded, varied by a quarter so that peers do not move in step.
+    func pause(_ limits: ChannelLimits, _ random: inout SeededGenerator) -> Duration {
+        var pause = limits.retryFirst
+        // Every endpoint is tried once before the pause grows.
+        for _ in 0..<min(16, failures / endpoints.count) where pause < limits.retryMax { pause = pause * 2 }
+        return min(pause, limits.retryMax) * (0.75 + random.uniform() / 2)
+    }
+}

@@ -1,0 +1,129 @@
+import Primitives
+import Wire
+
+/// The unit on the wire: kind (1 byte), channel (1), length of what follows (2, little endian). At most 64 KiB with the header.
+enum Frame {
+    enum Kind: UInt8 {
+        /// The first frame of each side; see ``Hello``.
+        case hello = 1
+        /// A message begins: its length (4 bytes), then its first bytes.
+        case open = 2
+        /// The message goes on.
+        case more = 3
+        /// The receiver of messages grants more bytes on the channel (4 bytes).
+        case credit = 4
+        /// Any 8 bytes, sent back by pong.
+        case ping = 5
+        case pong = 6
+        /// A goodbye: UTF-8 text, at most 200 bytes.
+        case bye = 7
+    }
+    static let headerBytes = 4
+    static let maxBytes = 65_536
+    static let openBytes = 4
+    /// Frames other than `open` and `more` are kept whole, so they must be short.
+    static let maxSmallBytes = 512
+    static let maxByeBytes = 200
+
+    static func header(_ kind: Kind, _ channel: Channel, _ length: Int) -> [UInt8] {
+        precondition(length >= 0 && length <= maxBytes - headerBytes, "a frame of \(length) bytes")
+        return [kind.rawValue, channel.rawValue, UInt8(length & 255), UInt8(length >> 8)]
+    }
+    static func small(_ kind: Kind, _ payload: [UInt8], _ channel: Channel = .control) -> [UInt8] {
+        header(kind, channel, payload.count) + payload
+    }
+    static func credit(_ bytes: Int, _ channel: Channel) -> [UInt8] {
+        var writer = ByteWriter(capacity: 4)
+        writer.u32(UInt32(bytes))
+        return small(.credit, writer.bytes, channel)
+    }
+    static func ping(_ kind: Kind, _ number: UInt64) -> [UInt8] {
+        var writer = ByteWriter(capacity: 8)
+        writer.u64(number)
+        return small(kind, writer.bytes)
+    }
+    static func bye(_ reason: String) -> [UInt8] {
+        var bytes: [UInt8] = []
+        for character in reason {
+            let more = String(character).utf8
+            guard bytes.count + more.count <= maxByeBytes else { break }
+            bytes += more
+        }
+        return small(.bye, bytes)
+    }
+}
+
+/// Cuts a byte stream of any piece sizes into frames. Pieces of messages pass through without being collected.
+struct FrameParser: Sendable {
+    enum Event {
+        case small(Frame.Kind, Channel, [UInt8])
+        case open(Channel, length: Int)
+        case piece(Channel, ArraySlice<UInt8>)
+    }
+    /// Until then only a hello is let through.
+    var proven = false
+    private var pending: [UInt8] = []
+    /// The kind is nil for an extension that is skipped.
+    private var frame: (kind: Frame.Kind?, channel: Channel, left: Int, opened: Bool)?
+
+    /// The next event in `bytes`, which is cut from the front; nil when more bytes are needed.
+    mutating func next(_ bytes: inout ArraySlice<UInt8>) throws(MalformedBytes) -> Event? {
+        while true {
+            guard let (kind, channel, left, opened) = frame else {
+                guard collect(Frame.headerBytes, &bytes) else { return nil }
+                try begin()
+                continue
+            }
+            switch kind {
+            case .open? where !opened:
+                guard collect(Frame.openBytes, &bytes) else { return nil }
+                let length = pending.withUnsafeBytes { Int(UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self))) }
+                pending.removeAll(keepingCapacity: true)
+                frame = left > Frame.openBytes ? (kind, channel, left - Frame.openBytes, true) : nil
+                return .open(channel, length: length)
+            case .open?, .more?, nil:
+                guard !bytes.isEmpty else { return nil }
+                let piece = bytes.prefix(left)
+                bytes = bytes.dropFirst(piece.count)
+                frame = piece.count < left ? (kind, channel, left - piece.count, true) : nil
+                if kind != nil { return .piece(channel, piece) }
+            case .some(let kind):
+                guard collect(left, &bytes) else { return nil }
+                frame = nil
+                defer { pending.removeAll(keepingCapacity: true) }
+                return .small(kind, channel, pending)
+            }
+        }
+    }
+
+    /// Fills `pending` up to `count`; true when it holds that many.
+    private mutating func collect(_ count: Int, _ bytes: inout ArraySlice<UInt8>) -> Bool {
+        let taken = bytes.prefix(count - pending.count)
+        pending.append(contentsOf: taken)
+        bytes = bytes.dropFirst(taken.count)
+        return pending.count == count
+    }
+
+    private mutating func begin() throws(MalformedBytes) {
+        let number = pending[0]
+        let kind = Frame.Kind(rawValue: number)
+        let length = Int(pending[2]) | Int(pending[3]) << 8
+        guard let channel = Channel(rawValue: pending[1]) else { throw MalformedBytes("channel \(pending[1])") }
+        pending.removeAll(keepingCapacity: true)
+        guard proven || kind == .hello else { throw MalformedBytes("a frame of kind \(number) before membership is proven") }
+        guard length <= Frame.maxBytes - Frame.headerBytes else { throw MalformedBytes("a frame of \(length) bytes") }
+        switch kind {
+        case .open?:
+            guard length >= Frame.openBytes else { throw MalformedBytes("a message without its length") }
+        case .more?:
+            guard length > 0 else { throw MalformedBytes("an empty continuation") }
+        case nil:
+            // Kinds from 128 on are extensions that may be skipped.
+            guard number >= 128 else { throw MalformedBytes("frame kind \(number)") }
+            if length == 0 { return }
+        case .some:
+            guard length <= Frame.maxSmallBytes else { throw MalformedBytes("a \(length)-byte frame of kind \(number)") }
+        }
+        frame = (kind, channel, length, false)
+    }
+}
