@@ -46,7 +46,9 @@ public struct JobState: Sendable {
     public private(set) var plan: PlacedPlan?
     /// Agreed, but in force only when the round in progress is sealed.
     public private(set) var nextPlan: PlacedPlan?
-    public private(set) var planCount = 0
+    /// Every plan there was, by epoch from 1.
+    public private(set) var plans: [PlacedPlan] = []
+    public var planCount: Int { plans.count }
     /// The round in progress.
     public private(set) var round = 0
     public private(set) var nextStep = 0
@@ -135,7 +137,7 @@ public struct JobState: Sendable {
         } else {
             throw MalformedBytes("plan for round \(placed.round) while round \(round) is in progress")
         }
-        planCount += 1
+        plans.append(placed)
     }
 
     private mutating func apply(_ seal: PBSeal) throws(MalformedBytes) {

@@ -33,6 +33,12 @@ public struct Event: Hashable, Sendable {
         self.peer = peer
         self.fields = fields.map { Field(name: $0.key, value: $0.value) }
     }
+    public init(_ kind: String, at: Instant, peer: String, fields: [(String, Value)]) {
+        self.kind = kind
+        self.at = at
+        self.peer = peer
+        self.fields = fields.map { Field(name: $0.0, value: $0.1) }
+    }
     public subscript(_ name: String) -> Value? { fields.first { $0.name == name }?.value }
     public func integer(_ name: String) -> Int? { if case .integer(let n)? = self[name] { n } else { nil } }
     public func real(_ name: String) -> Double? {
