@@ -1,0 +1,109 @@
+import Kernels
+import Primitives
+
+/// A message that has been checked whole, and can therefore be applied without failing.
+final class Message {
+    private let codec: Codec
+    private let count: Int
+    private let bytes: ArraySlice<UInt8>
+    /// Only for `sparse`: what ``kernels_codec_sparse_parse`` unpacked.
+    let entries: UnsafeMutablePointer<UInt16>
+    let levels: UnsafeMutablePointer<Float>
+
+    init(_ bytes: ArraySlice<UInt8>, codec: Codec, count: Int) throws(CodecError) {
+        self.codec = codec
+        self.count = count
+        self.bytes = bytes
+        guard case .sparse(let k) = codec else {
+            entries = .allocate(capacity: 0)
+            levels = .allocate(capacity: 0)
+            let expected = codec.maximumBytes(for: count)
+            guard bytes.count >= expected else { throw CodecError.truncated(expected: expected, found: bytes.count) }
+            guard bytes.count <= expected else { throw CodecError.trailingBytes(bytes.count - expected) }
+            try checkDense()
+            return
+        }
+        entries = .allocate(capacity: kernels_codec_sparse_entries(count, k))
+        levels = .allocate(capacity: 4 * kernels_codec_sparse_groups(count))
+        let problem = withPointer { [count, entries, levels] start in
+            kernels_codec_sparse_parse(start, bytes.count, count, k, entries, levels)
+        }
+        switch Int(problem.status) {
+        case KERNELS_CODEC_OK: break
+        case KERNELS_CODEC_TRUNCATED: throw CodecError.truncated(expected: problem.detail + 1, found: problem.detail)
+        case KERNELS_CODEC_TRAILING: throw CodecError.trailingBytes(problem.detail)
+        case KERNELS_CODEC_INDEX: throw CodecError.indexOutOfRange(problem.detail, limit: problem.limit)
+        case KERNELS_CODEC_NOT_FINITE: throw CodecError.notFinite
+        default: throw CodecError.malformed("sparse: a header or padding that no encoder writes")
+        }
+    }
+
+    deinit {
+        entries.deallocate()
+        levels.deallocate()
+    }
+
+    /// The bytes' start. Never called with an empty message but for a zero count, where the address is not read.
+    private func withPointer<Result>(_ body: (UnsafePointer<UInt8>) -> Result) -> Result {
+        bytes.withUnsafeBufferPointer { buffer in
+            if let start = buffer.baseAddress { return body(start) }
+            return withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 1) { body(UnsafePointer($0.baseAddress!)) }
+        }
+    }
+
+    private func checkDense() throws(CodecError) {
+        switch codec {
+        case .fp32: guard withPointer({ kernels_codec_fp32_finite($0, count) }) else { throw .notFinite }
+        case .bf16: guard withPointer({ kernels_codec_bf16_finite($0, count) }) else { throw .notFinite }
+        case .int8:
+            try checkScales()
+            guard withPointer({ kernels_codec_int8_valid($0, count) }) else { throw .malformed("int8: a value of −128") }
+        case .int4:
+            try checkScales()
+            guard withPointer({ kernels_codec_int4_valid($0, count) }) else {
+                throw .malformed("int4: a value of −8, or a last half that is not empty")
+            }
+        case .sparse: break
+        }
+    }
+
+    /// Scales lie in 0…2¹²⁰, so that no product overflows.
+    private func checkScales() throws(CodecError) {
+        let blocks = (count + Int(KERNELS_CODEC_BLOCK) - 1) / Int(KERNELS_CODEC_BLOCK)
+        let worst = bytes.withUnsafeBytes { raw in
+            var worst: Float = 0
+            for block in 0..<blocks {
+                let scale = Float(bitPattern: raw.loadUnaligned(fromByteOffset: 4 * block, as: UInt32.self))
+                guard scale.isFinite else { return scale }
+                if scale.sign == .minus || scale > 0x1p120 { worst = scale }
+            }
+            return worst
+        }
+        guard worst.isFinite else { throw .notFinite }
+        guard worst == 0, worst.sign == .plus else { throw .malformed("a scale of \(worst); 0 to 2^120 allowed") }
+    }
+
+    func decode(into values: UnsafeMutablePointer<Float>) {
+        withPointer { start in
+            switch codec {
+            case .fp32: kernels_codec_fp32_decode(start, count, values)
+            case .bf16: kernels_codec_bf16_decode(start, count, values)
+            case .int8: kernels_codec_int8_decode(start, count, values)
+            case .int4: kernels_codec_int4_decode(start, count, values)
+            case .sparse(let k): kernels_codec_sparse_scatter(entries, levels, count, k, values)
+            }
+        }
+    }
+
+    func accumulate(weight: Float, into sum: UnsafeMutablePointer<Float>, weights: UnsafeMutablePointer<Float>?) {
+        withPointer { start in
+            switch codec {
+            case .fp32: kernels_codec_fp32_accumulate(start, count, weight, sum, weights)
+            case .bf16: kernels_codec_bf16_accumulate(start, count, weight, sum, weights)
+            case .int8: kernels_codec_int8_accumulate(start, count, weight, sum, weights)
+            case .int4: kernels_codec_int4_accumulate(start, count, weight, sum, weights)
+            case .sparse(let k): kernels_codec_sparse_accumulate(entries, levels, count, k, weight, sum, weights)
+            }
+        }
+    }
+}

@@ -1,0 +1,277 @@
+// The codec kernels as plainly as they can be written: the twin that the fast ones must equal bit for bit.
+#pragma STDC FP_CONTRACT OFF
+#include "codec_ops.h"
+
+#include <math.h>
+#include <string.h>
+
+static float load(const uint8_t *bytes, size_t i) {
+    float value;
+    memcpy(&value, bytes + 4 * i, 4);
+    return value;
+}
+
+static void store(uint8_t *out, size_t i, float value) { memcpy(out + 4 * i, &value, 4); }
+
+static uint32_t bits_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return bits;
+}
+
+static float float_of(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+static bool is_finite(float value) { return (bits_of(value) & 0x7fffffff) < 0x7f800000; }
+
+void codec_zero_non_finite(float *values, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!is_finite(values[i])) values[i] = 0;
+}
+
+static void accumulate(float value, float weight, float *sum, float *weights) {
+    float product = weight * value;
+    *sum = *sum + product;
+    *weights = *weights + weight;
+}
+
+// fp32
+
+static void fp32_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
+    for (size_t i = 0; i < n; i++) {
+        store(out, i, feedback ? values[i] + feedback[i] : values[i]);
+        if (feedback) feedback[i] = 0;
+    }
+}
+
+static bool fp32_finite(const uint8_t *bytes, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!is_finite(load(bytes, i))) return false;
+    return true;
+}
+
+static void fp32_decode(const uint8_t *bytes, size_t n, float *into) {
+    for (size_t i = 0; i < n; i++) into[i] = load(bytes, i);
+}
+
+static void fp32_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
+    for (size_t i = 0; i < n; i++) accumulate(load(bytes, i), weight, sum + i, weights + i);
+}
+
+// bf16
+
+static uint16_t bf16_of(float value) {
+    uint32_t bits = bits_of(value);
+    if (!is_finite(value)) return (uint16_t)(bits >> 16) | 0x40;
+    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    if ((rounded & 0x7fff) == 0x7f80) rounded--;
+    return (uint16_t)rounded;
+}
+
+static float bf16_at(const uint8_t *bytes, size_t i) {
+    return float_of(((uint32_t)bytes[2 * i] | (uint32_t)bytes[2 * i + 1] << 8) << 16);
+}
+
+static void bf16_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
+    for (size_t i = 0; i < n; i++) {
+        float value = feedback ? feedback[i] + values[i] : values[i];
+        uint16_t code = bf16_of(value);
+        out[2 * i] = code & 255;
+        out[2 * i + 1] = code >> 8;
+        if (feedback) feedback[i] = is_finite(value) ? value - bf16_at(out, i) : 0;
+    }
+}
+
+static bool bf16_finite(const uint8_t *bytes, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!is_finite(bf16_at(bytes, i))) return false;
+    return true;
+}
+
+static void bf16_decode(const uint8_t *bytes, size_t n, float *into) {
+    for (size_t i = 0; i < n; i++) into[i] = bf16_at(bytes, i);
+}
+
+static void bf16_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
+    for (size_t i = 0; i < n; i++) accumulate(bf16_at(bytes, i), weight, sum + i, weights + i);
+}
+
+// int8 and int4
+
+static size_t blocks(size_t n) { return (n + KERNELS_CODEC_BLOCK - 1) / KERNELS_CODEC_BLOCK; }
+
+/// Quantises one block of m values to −steps…steps; answers the scale. A block that is not finite becomes NaN and zeros; one
+/// whose largest magnitude is below 2⁻¹⁰⁰ zeros. Rounds to nearest even.
+static float quantise(const float *values, float *feedback, size_t m, float steps, int8_t *q) {
+    float largest = 0, sums[KERNELS_CODEC_BLOCK];
+    bool all_finite = true;
+    for (size_t i = 0; i < m; i++) {
+        sums[i] = feedback ? feedback[i] + values[i] : values[i];
+        if (!is_finite(sums[i])) all_finite = false;
+        if (fabsf(sums[i]) > largest) largest = fabsf(sums[i]);
+    }
+    float scale = largest < 0x1p-100f ? 0 : largest / steps;
+    if (scale > KERNELS_CODEC_SCALE_MAX) scale = KERNELS_CODEC_SCALE_MAX;
+    if (!all_finite) scale = float_of(0x7fc00000);
+    float inverse = scale > 0 ? 1 / scale : 0;
+    for (size_t i = 0; i < m; i++) {
+        float scaled = all_finite ? sums[i] * inverse : 0;
+        if (scaled > steps) scaled = steps;
+        if (scaled < -steps) scaled = -steps;
+        q[i] = (int8_t)((scaled + 0x1.8p23f) - 0x1.8p23f);
+        if (!feedback) continue;
+        float sent = (float)q[i] * scale;
+        feedback[i] = all_finite ? sums[i] - sent : is_finite(sums[i]) ? sums[i] : 0;
+    }
+    return scale;
+}
+
+static void int8_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
+    uint8_t *q = out + 4 * blocks(n);
+    for (size_t i = 0; i < n; i += KERNELS_CODEC_BLOCK) {
+        size_t m = n - i < KERNELS_CODEC_BLOCK ? n - i : KERNELS_CODEC_BLOCK;
+        store(out, i / KERNELS_CODEC_BLOCK, quantise(values + i, feedback ? feedback + i : 0, m, 127, (int8_t *)q + i));
+    }
+}
+
+static bool int8_valid(const uint8_t *bytes, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (bytes[4 * blocks(n) + i] == 0x80) return false;
+    return true;
+}
+
+static float int8_at(const uint8_t *bytes, size_t n, size_t i) {
+    return (float)(int8_t)bytes[4 * blocks(n) + i] * load(bytes, i / KERNELS_CODEC_BLOCK);
+}
+
+static void int8_decode(const uint8_t *bytes, size_t n, float *into) {
+    for (size_t i = 0; i < n; i++) into[i] = int8_at(bytes, n, i);
+}
+
+static void int8_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
+    for (size_t i = 0; i < n; i++) accumulate(int8_at(bytes, n, i), weight, sum + i, weights + i);
+}
+
+static void int4_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
+    uint8_t *halves = out + 4 * blocks(n);
+    for (size_t i = 0; i < n; i += KERNELS_CODEC_BLOCK) {
+        size_t m = n - i < KERNELS_CODEC_BLOCK ? n - i : KERNELS_CODEC_BLOCK;
+        int8_t q[KERNELS_CODEC_BLOCK];
+        store(out, i / KERNELS_CODEC_BLOCK, quantise(values + i, feedback ? feedback + i : 0, m, 7, q));
+        for (size_t j = 0; j < m; j++) {
+            uint8_t half = (uint8_t)(q[j] + 8);
+            if (j % 2 == 0) halves[(i + j) / 2] = half;
+            if (j % 2 == 1) halves[(i + j) / 2] |= half << 4;
+        }
+    }
+}
+
+static int int4_half(const uint8_t *bytes, size_t n, size_t i) {
+    uint8_t both = bytes[4 * blocks(n) + i / 2];
+    return i % 2 ? both >> 4 : both & 15;
+}
+
+static bool int4_valid(const uint8_t *bytes, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (int4_half(bytes, n, i) == 0) return false;
+    return n % 2 == 0 || int4_half(bytes, n, n) == 0;
+}
+
+static float int4_at(const uint8_t *bytes, size_t n, size_t i) {
+    return (float)(int4_half(bytes, n, i) - 8) * load(bytes, i / KERNELS_CODEC_BLOCK);
+}
+
+static void int4_decode(const uint8_t *bytes, size_t n, float *into) {
+    for (size_t i = 0; i < n; i++) into[i] = int4_at(bytes, n, i);
+}
+
+static void int4_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
+    for (size_t i = 0; i < n; i++) accumulate(int4_at(bytes, n, i), weight, sum + i, weights + i);
+}
+
+// sparse
+
+/// The k-th largest magnitude by halving the range of bit patterns (which order as the magnitudes do).
+static float select(
+    const float *values, float *feedback, size_t m, size_t k, float hint, uint16_t *indexes, float *chosen) {
+    (void)hint;
+    bool all_finite = true;
+    for (size_t i = 0; i < m; i++) {
+        if (feedback) {
+            float kept = feedback[i] * KERNELS_CODEC_DECAY;
+            feedback[i] = kept + values[i];
+        }
+        if (!is_finite(feedback ? feedback[i] : values[i])) all_finite = false;
+    }
+    if (!all_finite) return float_of(0x7fc00000);
+    const float *from = feedback ? feedback : values;
+    uint32_t low = 0, high = 0x7f800000;  // at least k magnitudes are ≥ low, fewer than k are ≥ high
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        size_t count = 0;
+        for (size_t i = 0; i < m; i++) count += (bits_of(from[i]) & 0x7fffffff) >= middle;
+        if (count >= k) low = middle;
+        else high = middle;
+    }
+    size_t larger = 0, n = 0;
+    for (size_t i = 0; i < m; i++) larger += (bits_of(from[i]) & 0x7fffffff) > low;
+    size_t equal = k - larger;
+    for (size_t i = 0; i < m; i++) {
+        uint32_t magnitude = bits_of(from[i]) & 0x7fffffff;
+        if (magnitude < low || (magnitude == low && equal == 0)) continue;
+        if (magnitude == low) equal--;
+        indexes[n] = (uint16_t)i;
+        chosen[n] = from[i];
+        n++;
+    }
+    return float_of(low);
+}
+
+/// Lloyd's algorithm with two levels, started at the mean, four steps. Sums go to 16 partial sums, value i to i mod 16, folded
+/// 16 → 8 → 4 → 2 → 1, so that wide machines can do the same.
+static float folded(float *partial) {
+    for (int half = 8; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) partial[j] = partial[j] + partial[j + half];
+    return partial[0];
+}
+
+static void lloyd(const float *chosen, size_t count, float *small, float *large) {
+    float sums[16] = {0};
+    for (size_t i = 0; i < count; i++) sums[i % 16] = sums[i % 16] + fabsf(chosen[i]);
+    float total = folded(sums), split = total / (float)count;
+    *small = *large = split;
+    for (int step = 0; step < 4; step++) {
+        float above[16] = {0};
+        size_t n = 0;
+        for (size_t i = 0; i < count; i++) {
+            bool is_large = fabsf(chosen[i]) > split;
+            above[i % 16] = above[i % 16] + (is_large ? fabsf(chosen[i]) : 0);
+            n += is_large;
+        }
+        if (n == 0 || n == count) return;
+        float sum = folded(above);
+        *large = sum / (float)n;
+        *small = (total - sum) / (float)(count - n);
+        split = (*small + *large) * 0.5f;
+    }
+}
+
+static size_t golomb_bits(const uint16_t *gaps, size_t count, uint32_t divisor) {
+    uint32_t width = 0;  // ⌈log₂ divisor⌉
+    while ((1u << width) < divisor) width++;
+    size_t bits = 0;
+    for (size_t i = 0; i < count; i++) {
+        bits += gaps[i] / divisor + 1 + width;
+        if (width > 0 && gaps[i] % divisor < (1u << width) - divisor) bits--;
+    }
+    return bits;
+}
+
+const struct codec_ops codec_naive = {
+    fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
+    int8_encode, int8_valid,  int8_decode, int8_accumulate, int4_encode, int4_valid,  int4_decode, int4_accumulate,
+    select,      lloyd,       golomb_bits,
+};

@@ -1,0 +1,46 @@
+#ifndef CODEC_OPS_H
+#define CODEC_OPS_H
+
+#include "kernels_codec.h"
+
+/// What one instruction set provides. Semantics are those of the public functions in kernels_codec.h.
+struct codec_ops {
+    void (*fp32_encode)(const float *, float *, size_t, uint8_t *);
+    bool (*fp32_finite)(const uint8_t *, size_t);
+    void (*fp32_decode)(const uint8_t *, size_t, float *);
+    void (*fp32_accumulate)(const uint8_t *, size_t, float, float *, float *);
+    void (*bf16_encode)(const float *, float *, size_t, uint8_t *);
+    bool (*bf16_finite)(const uint8_t *, size_t);
+    void (*bf16_decode)(const uint8_t *, size_t, float *);
+    void (*bf16_accumulate)(const uint8_t *, size_t, float, float *, float *);
+    void (*int8_encode)(const float *, float *, size_t, uint8_t *);
+    bool (*int8_valid)(const uint8_t *, size_t);
+    void (*int8_decode)(const uint8_t *, size_t, float *);
+    void (*int8_accumulate)(const uint8_t *, size_t, float, float *, float *);
+    void (*int4_encode)(const float *, float *, size_t, uint8_t *);
+    bool (*int4_valid)(const uint8_t *, size_t);
+    void (*int4_decode)(const uint8_t *, size_t, float *);
+    void (*int4_accumulate)(const uint8_t *, size_t, float, float *, float *);
+    /// Chooses the k largest magnitudes of a tile of m values, 1 ≤ k ≤ m ≤ 4096; of equal ones those with smaller index.
+    /// With `feedback` it first becomes 0.95 · feedback + values, and is what is chosen from; without it, `values` are.
+    /// `indexes` [m + 16] ascending, `chosen` [m + 16] the values there. `hint` is a guess of the k-th magnitude: it
+    /// affects the time only. Answers the k-th largest magnitude, or NaN if any value is not finite.
+    float (*select)(
+        const float *values, float *feedback, size_t m, size_t k, float hint, uint16_t *indexes, float *chosen);
+    /// Lloyd's two magnitudes of `count` chosen values.
+    void (*lloyd)(const float *chosen, size_t count, float *small, float *large);
+    /// Bits that Golomb coding with `divisor` spends on `count` gaps (0…4095).
+    size_t (*golomb_bits)(const uint16_t *gaps, size_t count, uint32_t divisor);
+};
+
+extern const struct codec_ops codec_naive, codec_baseline;
+#if defined(__x86_64__)
+extern const struct codec_ops codec_avx2, codec_avx512;
+#endif
+/// The instruction set in use.
+const struct codec_ops *codec_ops(void);
+
+/// Zeroes every entry that is not finite.
+void codec_zero_non_finite(float *values, size_t n);
+
+#endif
