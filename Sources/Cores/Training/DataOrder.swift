@@ -1,0 +1,47 @@
+public import Primitives
+
+/// Which bytes of the corpus are read when: a pure function of the seed, never of who computes it.
+///
+/// The last ⌊n·f⌋ bytes are for validation, the rest for training. A training window is drawn uniformly, for every sequence
+/// of every step on its own.
+public struct DataOrder: Hashable, Sendable {
+    /// Bytes before the validation part.
+    public let trainingCount: Int
+    public let validationCount: Int
+    /// T: tokens of one window; each needs one byte more, its last target.
+    public let context: Int
+    public let seed: UInt64
+
+    public init(corpusCount: Int, validationFraction: Double, context: Int, seed: UInt64) {
+        let share = min(max(validationFraction, 0), 1)
+        validationCount = Int((Double(corpusCount) * share).rounded(.down))
+        trainingCount = corpusCount - validationCount
+        self.context = context
+        self.seed = seed
+    }
+
+    /// Whether there is at least one training window.
+    public var canTrain: Bool { trainingCount > context }
+
+    /// First byte of the window that sequence `sequence` of step `step` reads; needs ``canTrain``.
+    public func windowStart(step: Int, sequence: Int) -> Int {
+        let stream = UInt64(truncatingIfNeeded: step) << 32 ^ UInt64(truncatingIfNeeded: sequence)
+        var generator = SeededGenerator(seed: seed, stream: stream)
+        return generator.below(trainingCount - context)
+    }
+
+    /// Number of a micro-batch's first sequence within its step.
+    public static func firstSequence(_ key: MicroBatchKey, _ geometry: BatchGeometry) -> Int {
+        (key.virtualPipeline * geometry.microBatchesPerVirtual + key.index) * geometry.microBatch
+    }
+
+    /// Complete validation windows: window i reads [iT, iT+T) of the validation part and predicts [iT+1, iT+T+1).
+    public var validationWindows: Int { max(0, (validationCount - 1) / context) }
+    /// First byte of a validation window, counted from the corpus' start.
+    public func validationStart(window: Int) -> Int { trainingCount + window * context }
+    /// The windows that rounds are judged by: at most `count`, evenly spread over the complete ones.
+    public func fixedValidationWindows(_ count: Int = 64) -> [Int] {
+        let taken = min(count, validationWindows)
+        return (0..<taken).map { $0 * validationWindows / taken }
+    }
+}

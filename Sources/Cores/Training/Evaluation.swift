@@ -1,0 +1,41 @@
+import Kernels
+import Primitives
+
+/// A loss over many windows.
+public struct Evaluation: Hashable, Sendable {
+    /// In nats, added window by window in order.
+    public let lossSum: Double
+    public let tokens: Int
+    /// Nats a token; not a number where no window is complete.
+    public var meanLoss: Double { lossSum / Double(tokens) }
+}
+
+/// The loss over all complete validation windows: the final figure of a job. The same bits for any number of threads.
+public func evaluateAll(
+    _ parameters: ModelParameters, corpus: [UInt8], validationFraction: Double, threads: Int
+) throws(TrainingError) -> Evaluation {
+    let context = parameters.shape.context
+    let order = DataOrder(
+        corpusCount: corpus.count, validationFraction: validationFraction, context: context, seed: 0)
+    guard order.validationWindows > 0 else {
+        throw .refused(
+            "the validation part has \(order.validationCount) bytes, one window needs \(context + 1); use more text or a"
+                + " larger validation_fraction")
+    }
+    let optimizer = InnerOptimizer(learningRate: 0, warmupTokens: 0, totalTokens: 1)
+    let engine = StageEngine(corpus: corpus, threads: threads)
+    let configuration = StageConfiguration(
+        model: parameters.shape, units: parameters.shape.allUnits,
+        geometry: BatchGeometry(
+            virtualPipelines: 1, microBatch: min(8, order.validationWindows), microBatchesPerVirtual: 1, context: context),
+        seed: 0, optimizer: optimizer, mode: .everyStep, exchangeCodec: .fp32, activationCodec: .fp32,
+        validationFraction: validationFraction)
+    for job in [.configure(configuration), .importState(parameters.states)] as [ComputeJob] {
+        if case .refused(let reason) = engine.perform(job) { throw .refused(reason) }
+    }
+    switch engine.perform(.evaluate(windows: 0..<order.validationWindows, input: [])) {
+    case .evaluation(let lossSum, let tokens): return Evaluation(lossSum: lossSum, tokens: tokens)
+    case .refused(let reason): throw .refused(reason)
+    default: throw .unexpected(job: "evaluate")
+    }
+}

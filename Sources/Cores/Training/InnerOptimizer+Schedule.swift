@@ -1,0 +1,35 @@
+import Kernels
+
+extension InnerOptimizer {
+    /// The learning rate of a step, where `tokens` are those counted once that step is done: with warm-up, asking before the
+    /// first step with 0 answers 0. Linear warm-up, then constant, or cosine down to `finalShare` of the peak.
+    public func learningRate(atTokens tokens: Int) -> Float {
+        if tokens < warmupTokens { return Float(Double(learningRate) * Double(max(0, tokens)) / Double(warmupTokens)) }
+        switch schedule {
+        case .constant: return learningRate
+        case .cosine:
+            let span = max(1, totalTokens - warmupTokens)
+            let progress = min(1, Double(tokens - warmupTokens) / Double(span))
+            let share = Double(finalShare) + (1 - Double(finalShare)) * 0.5 * (1 + kernels_cos(progress * Double.pi))
+            return Float(Double(learningRate) * share)
+        }
+    }
+
+    /// 1/(1 − βᵗ): Adam's bias correction, by repeated squaring.
+    static func biasCorrection(beta: Float, steps: Int) -> Float {
+        var power = 1.0
+        var square = Double(beta)
+        var rest = steps
+        while rest > 0 {
+            if rest & 1 == 1 { power *= square }
+            square *= square
+            rest >>= 1
+        }
+        return Float(1 / (1 - power))
+    }
+}
+
+/// √Σ of the tensors' sums of squares, added in the order given, which must be canonical over all units of the model.
+public func gradientNorm(_ sumSquares: some Sequence<Float>) -> Float {
+    sumSquares.reduce(0, +).squareRoot()
+}

@@ -1,0 +1,25 @@
+import Primitives
+
+/// Floating-point operations a job is charged with where it is not timed: the simulator and the pacing of emulated devices.
+///
+/// Forward as in ``ModelShape/forwardFLOPs(units:sequences:)``, backward twice that, an optimizer step 20 a parameter, encoding
+/// and the outer step 30 a parameter, decoding 4 a parameter for each contribution. Import, export, digests cost nothing.
+public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?) -> Double {
+    if case .benchmark(let flops) = job { return flops }
+    guard let configuration else { return 0 }
+    let parameters = Double(configuration.model.parameters(units: configuration.units))
+    func forward(_ sequences: Int) -> Double {
+        configuration.model.forwardFLOPs(units: configuration.units, sequences: sequences)
+    }
+    switch job {
+    case .forward: return forward(configuration.geometry.microBatch)
+    case .backward: return 2 * forward(configuration.geometry.microBatch)
+    case .evaluate(let windows, _): return forward(windows.count)
+    case .optimizerStep: return 20 * parameters
+    case .encodeContribution: return 30 * parameters
+    case .outerStep(let contributions): return (30 + 4 * Double(contributions.count)) * parameters
+    case .aggregateGradients(let contributions): return 4 * Double(contributions.count) * parameters
+    case .configure, .importState, .exportState, .finishGradient, .returnContribution, .rewind, .digests, .benchmark:
+        return 0
+    }
+}

@@ -1,0 +1,201 @@
+import Exchange
+import Kernels
+import Primitives
+
+/// One sender's part of one unit, cut into its tensors and known to decode.
+struct UnitMessage {
+    let rank: Int
+    let microBatches: Int
+    let unit: Int
+    let node: Int
+    /// One a tensor, canonical order.
+    let tensors: [ArraySlice<UInt8>]
+}
+
+/// What is exchanged: encoding this stage's part of a round, and taking in everybody's.
+extension Stage {
+    func encodeContribution() throws(Refusal) -> ComputeResult {
+        switch configuration.mode {
+        case .everyStep:
+            closeShare()
+            guard !shares.isEmpty else { throw Refusal("no micro-batch has been added") }
+            lastContribution = shares.flatMap { encode($0.sum, node: $0.node) }
+                .sorted { ($0.unit, $0.node) < ($1.unit, $1.node) }
+            dropWork()
+        case .rounds:
+            let delta = buffers.takeZeroed()
+            kernels_subtract(threads, delta.count, outer!.parameters.base, parameters.base, delta.base)
+            lastContribution = encode(delta, node: 0)
+            buffers.giveBack(delta)
+        }
+        return .contribution(lastContribution)
+    }
+
+    func returnContribution() throws(Refusal) -> ComputeResult {
+        guard !lastContribution.isEmpty else { throw Refusal("there is no contribution to return") }
+        if configuration.exchangeCodec.usesErrorFeedback {
+            for contribution in lastContribution {
+                guard let kept = feedback[contribution.node] else { continue }
+                let range = layout.range(unit: contribution.unit)
+                let decoded = FloatBuffer(range.count)
+                let tensors = try cut(contribution)
+                decode(
+                    UnitMessage(rank: 0, microBatches: 0, unit: contribution.unit, node: contribution.node, tensors: tensors),
+                    into: decoded)
+                kernels_add(threads, range.count, decoded.base, kept.base + range.lowerBound)
+            }
+        }
+        lastContribution = []
+        return .done
+    }
+
+    func outerStep(_ contributions: [RankedContribution]) throws(Refusal) -> ComputeResult {
+        guard let outer else { throw Refusal("gradients are exchanged every step in this job") }
+        let messages = try parse(contributions)
+        let delta = buffers.takeZeroed()
+        defer { buffers.giveBack(delta) }
+        for unit in configuration.units {
+            average(messages[unit - configuration.units.lowerBound], unit: unit, into: delta)
+        }
+        guard kernels_all_finite(delta.count, delta.base) else {
+            throw Refusal("the contributions' average is not finite")
+        }
+        kernels_outer_step(
+            threads, delta.count, configuration.outer.learningRate, configuration.outer.momentum, delta.base,
+            outer.momentum.base, outer.parameters.base)
+        parameters.copy(from: outer.parameters)
+        startRound()
+        return .digests(digests)
+    }
+
+    /// The average of one unit's contributions in rank order. Dense codecs: weighted by micro-batches. Sparse ones: each entry
+    /// over those that sent it.
+    private func average(_ messages: [UnitMessage], unit: Int, into delta: FloatBuffer) {
+        let range = layout.range(unit: unit)
+        let isSparse = if case .sparse = configuration.exchangeCodec { true } else { false }
+        if isSparse {
+            let weights = FloatBuffer(range.count)
+            for message in messages {
+                var offset = 0
+                for (entry, bytes) in zip(layout.entries(unit: unit), message.tensors) {
+                    do {
+                        try configuration.exchangeCodec.decodeAccumulate(
+                            bytes, weight: Float(message.microBatches), into: delta.values(entry.range),
+                            weights: weights.values(offset..<offset + entry.range.count))
+                    } catch { preconditionFailure("a validated message does not decode: \(error)") }
+                    offset += entry.range.count
+                }
+            }
+            kernels_divide_by_weights(threads, range.count, weights.base, delta.base + range.lowerBound)
+        } else {
+            let total = Float(messages.reduce(0) { $0 + $1.microBatches })
+            let decoded = FloatBuffer(range.count)
+            for message in messages {
+                decode(message, into: decoded)
+                kernels_axpy(
+                    threads, range.count, Float(message.microBatches) / total, decoded.base,
+                    delta.base + range.lowerBound)
+            }
+        }
+    }
+
+    // MARK: bytes
+
+    /// Encodes all units of a sum, tensor by tensor: a u32 length and the codec's bytes each.
+    private func encode(_ sum: FloatBuffer, node: Int) -> [UnitContribution] {
+        let codec = configuration.exchangeCodec
+        if codec.usesErrorFeedback, feedback[node] == nil { feedback[node] = FloatBuffer(layout.count) }
+        let kept = codec.usesErrorFeedback ? feedback[node] : nil
+        return configuration.units.map { unit in
+            var bytes: [UInt8] = []
+            for entry in layout.entries(unit: unit) {
+                let values = UnsafeBufferPointer(sum.values(entry.range))
+                let message = codec.encode(values, feedback: kept?.values(entry.range))
+                withUnsafeBytes(of: UInt32(message.count).littleEndian) { bytes.append(contentsOf: $0) }
+                bytes.append(contentsOf: message)
+            }
+            return UnitContribution(unit: unit, node: node, bytes: bytes)
+        }
+    }
+
+    func decode(_ message: UnitMessage, into target: FloatBuffer) {
+        var offset = 0
+        for (entry, bytes) in zip(layout.entries(unit: message.unit), message.tensors) {
+            do {
+                try configuration.exchangeCodec.decode(bytes, into: target.values(offset..<offset + entry.range.count))
+            } catch { preconditionFailure("a validated message does not decode: \(error)") }
+            offset += entry.range.count
+        }
+    }
+
+    /// Checks everything that others sent for this stage's units; other units are passed over. By unit, senders in rank order.
+    func parse(_ contributions: [RankedContribution]) throws(Refusal) -> [[UnitMessage]] {
+        guard !contributions.isEmpty else { throw Refusal("no contribution to take in") }
+        var messages = [[UnitMessage]](repeating: [], count: configuration.units.count)
+        let ranked = contributions.sorted { $0.rank < $1.rank }
+        for (index, contribution) in ranked.enumerated() {
+            guard index == 0 || ranked[index - 1].rank < contribution.rank else {
+                throw Refusal("two contributions of rank \(contribution.rank)")
+            }
+            guard (1...1_000_000).contains(contribution.microBatches) else {
+                throw Refusal("rank \(contribution.rank) counts \(contribution.microBatches) micro-batches")
+            }
+            for part in contribution.units where configuration.units.contains(part.unit) {
+                let tensors: [ArraySlice<UInt8>]
+                do throws(Refusal) { tensors = try cut(part) } catch {
+                    throw Refusal("rank \(contribution.rank), unit \(part.unit): \(error.reason)")
+                }
+                messages[part.unit - configuration.units.lowerBound].append(
+                    UnitMessage(
+                        rank: contribution.rank, microBatches: contribution.microBatches, unit: part.unit, node: part.node,
+                        tensors: tensors))
+            }
+        }
+        for unit in configuration.units {
+            try checkNodes(messages[unit - configuration.units.lowerBound], unit: unit, senders: ranked.count)
+        }
+        return messages
+    }
+
+    /// Every sender is in for every unit: with rounds exactly once, else with disjoint subtrees.
+    private func checkNodes(_ messages: [UnitMessage], unit: Int, senders: Int) throws(Refusal) {
+        guard Set(messages.map(\.rank)).count == senders else {
+            throw Refusal("unit \(unit): parts of \(Set(messages.map(\.rank)).count) of \(senders) contributors")
+        }
+        switch configuration.mode {
+        case .rounds:
+            guard messages.count == senders, messages.allSatisfy({ $0.node == 0 }) else {
+                throw Refusal("unit \(unit): one part of node 0 is due from each contributor")
+            }
+        case .everyStep:
+            for message in messages where !tree.contains(message.node) {
+                throw Refusal("unit \(unit), rank \(message.rank): node \(message.node) is not in the tree")
+            }
+            if let node = tree.overlap(messages.map(\.node)) {
+                throw Refusal("unit \(unit): node \(node) is counted twice")
+            }
+        }
+    }
+
+    /// Cuts a unit's bytes into its tensors' messages and asks the codec whether each would decode.
+    private func cut(_ contribution: UnitContribution) throws(Refusal) -> [ArraySlice<UInt8>] {
+        var rest = contribution.bytes[...]
+        var tensors: [ArraySlice<UInt8>] = []
+        for entry in layout.entries(unit: contribution.unit) {
+            guard rest.count >= 4 else { throw Refusal("\(entry.tensor.name): its length is missing") }
+            let length = rest.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
+            rest = rest.dropFirst(4)
+            guard length <= rest.count else {
+                throw Refusal("\(entry.tensor.name): \(length) bytes announced, \(rest.count) left")
+            }
+            let bytes = rest.prefix(length)
+            do { try configuration.exchangeCodec.validate(bytes, count: entry.range.count) } catch {
+                throw Refusal("\(entry.tensor.name) as \(configuration.exchangeCodec): \(error)")
+            }
+            tensors.append(bytes)
+            rest = rest.dropFirst(length)
+        }
+        guard rest.isEmpty else { throw Refusal("\(rest.count) bytes too many") }
+        return tensors
+    }
+}

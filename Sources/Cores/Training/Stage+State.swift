@@ -1,0 +1,140 @@
+import Digests
+import Kernels
+import Primitives
+
+/// What outlives a round: checks of a configuration, import, export, rewinding, digests.
+extension Stage {
+    static func check(_ configuration: StageConfiguration, corpus: [UInt8]) throws(Refusal) {
+        let shape = configuration.model
+        let geometry = configuration.geometry
+        let sizes = [
+            shape.hiddenSize, shape.layers, shape.heads, shape.kvHeads, shape.intermediateSize, shape.vocabulary,
+            geometry.context, geometry.microBatch, geometry.microBatchesPerVirtual, geometry.virtualPipelines,
+        ]
+        guard sizes.allSatisfy({ (1...1 << 30).contains($0) }) else {
+            throw Refusal("sizes must be from 1 to 2^30: \(sizes)")
+        }
+        guard shape.hiddenSize % shape.heads == 0, shape.heads % shape.kvHeads == 0, shape.headSize % 2 == 0 else {
+            throw Refusal(
+                "hidden size \(shape.hiddenSize), \(shape.heads) heads and \(shape.kvHeads) key-value heads do not divide"
+                    + " into heads of an even size")
+        }
+        guard !configuration.units.isEmpty, configuration.units.lowerBound >= 0,
+            configuration.units.upperBound <= shape.unitCount
+        else { throw Refusal("units \(configuration.units) of a model with units \(shape.allUnits)") }
+        if shape.tieWordEmbeddings, configuration.isFirst != configuration.isLast {
+            throw Refusal("tied embeddings need the first and the last unit on one stage")
+        }
+        guard configuration.isFirst || configuration.isLast else { return }
+        let order = DataOrder(
+            corpusCount: corpus.count, validationFraction: configuration.validationFraction, context: geometry.context,
+            seed: configuration.seed)
+        guard order.canTrain else {
+            throw Refusal(
+                "the training part of the corpus has \(order.trainingCount) bytes, one window needs \(geometry.context + 1)")
+        }
+        if shape.vocabulary < 256, let largest = corpus.max(), largest >= shape.vocabulary {
+            throw Refusal("the corpus has byte \(largest), the vocabulary ends at \(shape.vocabulary - 1)")
+        }
+    }
+
+    func importState(_ states: [UnitState]) throws(Refusal) -> ComputeResult {
+        for state in states { try check(state) }
+        for state in states {
+            let range = layout.range(unit: state.unit)
+            let index = state.unit - configuration.units.lowerBound
+            let hasMoments = !state.firstMoment.isEmpty
+            load(state.parameters, parameters, range)
+            load(state.firstMoment, firstMoment, range)
+            load(state.secondMoment, secondMoment, range)
+            optimizerSteps[index] = hasMoments ? state.optimizerSteps : 0
+            for kept in feedback.values { (kept.base + range.lowerBound).update(repeating: 0, count: range.count) }
+            guard let outer else { continue }
+            load(state.parameters, outer.parameters, range)
+            load(state.outerMomentum, outer.momentum, range)
+            load(state.firstMoment, outer.firstMoment, range)
+            load(state.secondMoment, outer.secondMoment, range)
+            outerSteps[index] = optimizerSteps[index]
+        }
+        lastContribution = []
+        dropWork()
+        return .done
+    }
+
+    /// With rounds, the state at round start: parameters, momentum and moments belong together.
+    func exportState(_ units: Range<Int>, _ includeMoments: Bool) throws(Refusal) -> ComputeResult {
+        guard units.lowerBound >= configuration.units.lowerBound, units.upperBound <= configuration.units.upperBound else {
+            throw Refusal("units \(units) wanted, this stage holds \(configuration.units)")
+        }
+        return .state(
+            units.map { unit in
+                let range = layout.range(unit: unit)
+                func bytes(_ buffer: FloatBuffer) -> [UInt8] { [UInt8](buffer.rawBytes(range)) }
+                return UnitState(
+                    unit: unit, parameters: bytes(outer?.parameters ?? parameters),
+                    outerMomentum: outer.map { bytes($0.momentum) } ?? [],
+                    firstMoment: includeMoments ? bytes(outer?.firstMoment ?? firstMoment) : [],
+                    secondMoment: includeMoments ? bytes(outer?.secondMoment ?? secondMoment) : [],
+                    optimizerSteps: (outer == nil ? optimizerSteps : outerSteps)[unit - configuration.units.lowerBound])
+            })
+    }
+
+    func rewind() -> ComputeResult {
+        if let outer {
+            parameters.copy(from: outer.parameters)
+            firstMoment.copy(from: outer.firstMoment)
+            secondMoment.copy(from: outer.secondMoment)
+            optimizerSteps = outerSteps
+        }
+        dropWork()
+        return .done
+    }
+
+    /// The current weights and moments become the start of a round.
+    func startRound() {
+        dropWork()
+        guard let outer else { return }
+        outer.firstMoment.copy(from: firstMoment)
+        outer.secondMoment.copy(from: secondMoment)
+        outerSteps = optimizerSteps
+    }
+
+    var digests: [Int: Digest256] {
+        var digests: [Int: Digest256] = [:]
+        for unit in configuration.units {
+            digests[unit] = sha256((outer?.parameters ?? parameters).rawBytes(layout.range(unit: unit)))
+        }
+        return digests
+    }
+
+    private func check(_ state: UnitState) throws(Refusal) {
+        guard configuration.units.contains(state.unit) else {
+            throw Refusal("state of unit \(state.unit), this stage holds \(configuration.units)")
+        }
+        guard state.optimizerSteps >= 0 else { throw Refusal("unit \(state.unit): \(state.optimizerSteps) optimizer steps") }
+        let bytes = layout.range(unit: state.unit).count * 4
+        let fields: [(String, [UInt8], mayBeEmpty: Bool)] = [
+            ("parameters", state.parameters, false), ("outer momentum", state.outerMomentum, true),
+            ("first moment", state.firstMoment, true), ("second moment", state.secondMoment, true),
+        ]
+        for (name, found, mayBeEmpty) in fields where !(mayBeEmpty && found.isEmpty) {
+            guard found.count == bytes else {
+                throw Refusal("unit \(state.unit), \(name): \(bytes) bytes expected, \(found.count) found")
+            }
+            guard (floats(fromLittleEndian: found).withUnsafeBufferPointer { kernels_all_finite($0.count, $0.baseAddress!) })
+            else { throw Refusal("unit \(state.unit), \(name): values that are not finite") }
+        }
+        guard state.firstMoment.isEmpty == state.secondMoment.isEmpty else {
+            throw Refusal("unit \(state.unit): one of Adam's moments without the other")
+        }
+    }
+
+    /// Raw bytes into a range; none make zeros.
+    private func load(_ bytes: [UInt8], _ buffer: FloatBuffer, _ range: Range<Int>) {
+        guard !bytes.isEmpty else {
+            (buffer.base + range.lowerBound).update(repeating: 0, count: range.count)
+            return
+        }
+        UnsafeMutableRawBufferPointer(buffer.values(range)).copyBytes(from: bytes)
+    }
+}

@@ -1,0 +1,84 @@
+import Kernels
+import Primitives
+
+/// The engine on this machine's processor: performs every ``ComputeJob`` as documented there.
+///
+/// Bitwise reproducible: with fp32 activations the weights after any sequence of steps are the same for any cut into stages,
+/// any mapping of virtual pipelines to pipelines, any thread count and any instruction set. What comes from outside is checked
+/// before anything changes; what does not fit is answered with `.refused`.
+///
+/// Owned by one thread at a time, which may change between jobs.
+public final class StageEngine: Engine, @unchecked Sendable {
+    private let corpus: [UInt8]
+    private let threads: Int
+    private var stage: Stage?
+
+    /// `corpus` may be empty on middle stages, which read no tokens.
+    public init(corpus: [UInt8], threads: Int) {
+        self.corpus = corpus
+        self.threads = max(1, threads)
+    }
+
+    /// The last configuration accepted.
+    public var configuration: StageConfiguration? { stage?.configuration }
+
+    public func perform(_ job: ComputeJob) -> ComputeResult {
+        do throws(Refusal) {
+            return try answer(job)
+        } catch {
+            return .refused(error.reason)
+        }
+    }
+
+    private func answer(_ job: ComputeJob) throws(Refusal) -> ComputeResult {
+        switch job {
+        case .configure(let configuration):
+            try Stage.check(configuration, corpus: corpus)
+            stage = nil
+            stage = Stage(configuration, corpus: corpus, threads: threads)
+            return .done
+        case .benchmark(let flops):
+            spend(flops: flops, threads: threads)
+            return .done
+        default: break
+        }
+        guard let stage else { throw Refusal("no stage configured yet") }
+        switch job {
+        case .configure, .benchmark: return .done
+        case .importState(let states): return try stage.importState(states)
+        case .exportState(let units, let includeMoments): return try stage.exportState(units, includeMoments)
+        case .forward(let key, let input): return try stage.forward(key, input: input)
+        case .backward(let key, let gradient): return try stage.backward(key, gradient: gradient)
+        case .evaluate(let windows, let input): return try stage.evaluate(windows, input: input)
+        case .finishGradient(let microBatches): return try stage.finishGradient(microBatches: microBatches)
+        case .aggregateGradients(let contributions): return try stage.aggregateGradients(contributions)
+        case .optimizerStep(let norm, let rate): return try stage.optimizerStep(norm: norm, learningRate: rate)
+        case .encodeContribution: return try stage.encodeContribution()
+        case .returnContribution: return try stage.returnContribution()
+        case .outerStep(let contributions): return try stage.outerStep(contributions)
+        case .rewind: return stage.rewind()
+        case .digests: return .digests(stage.digests)
+        }
+    }
+}
+
+/// Why a job was not done. Always an ordinary answer.
+struct Refusal: Error {
+    let reason: String
+    init(_ reason: String) { self.reason = reason }
+}
+
+/// About `flops` floating-point operations of matrix products [256, 256]·[256, 256].
+private func spend(flops: Double, threads: Int) {
+    let side = 256
+    let a = FloatBuffer(side * side)
+    let b = FloatBuffer(side * side)
+    let c = FloatBuffer(side * side)
+    a.allValues.update(repeating: 0.5)
+    b.allValues.update(repeating: 0.25)
+    let each = 2 * Double(side * side * side)
+    for _ in 0..<max(1, Int(min(1e9, (flops / each).rounded()))) {
+        kernels_sgemm(
+            side, side, side, a.base, side, 1, b.base, side, 1, c.base, side, false, Int32(clamping: threads))
+    }
+}

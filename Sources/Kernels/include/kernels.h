@@ -1,0 +1,4 @@
+// Umbrella of the kernels: the only hot loops of the system. Fixed order of operations, instruction set chosen at run time.
+#pragma once
+#include "kernels_gemm.h"
+#include "kernels_ops.h"

@@ -1,0 +1,93 @@
+// The model's operations besides matrix products, in fp32, with a fixed order of operations on every machine.
+//
+// Sums run over 16 fixed lanes: element i belongs to lane i mod 16, lanes are folded 16 → 8 → 4 → 2 → 1, and what is left
+// beyond a multiple of 16 is summed alone in order and added last. Every fused multiply-add is written as one; nothing else
+// is contracted. No function of the C mathematical library is used but exactly rounded ones.
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// MARK: functions in double arithmetic
+
+/// e^x, natural logarithm (x > 0), x^y (x > 0), cosine and sine (|x| ≤ 10⁶), to a few units in the last place.
+double kernels_exp(double x);
+double kernels_log(double x);
+double kernels_pow(double x, double y);
+double kernels_cos(double x);
+double kernels_sin(double x);
+
+// MARK: the model
+
+/// y[r, i] = x[r, i] · s[r] · gain[i] with s[r] = 1/√(mean x[r]² + epsilon), kept for backward. x, y: [rows, width].
+void kernels_rmsnorm_forward(
+    int threads, ptrdiff_t rows, ptrdiff_t width, float epsilon, const float *x, const float *gain, float *y, float *scale);
+/// Adds the gradient of x to dx[rows, width] and that of the gain to dgain[width], rows in order.
+void kernels_rmsnorm_backward(
+    int threads, ptrdiff_t rows, ptrdiff_t width, const float *x, const float *gain, const float *scale, const float *dy,
+    float *dx, float *dgain);
+
+/// Tables [length, head_size/2] of cos and sin of t·theta^(−2i/head_size).
+void kernels_rope_tables(ptrdiff_t length, ptrdiff_t head_size, double theta, float *cosines, float *sines);
+/// Rotates `heads` heads at the start of each row of x (rows `stride` apart; position = row mod length), halves paired as in
+/// Llama. `backward` turns the other way, which is the gradient.
+void kernels_rope(
+    int threads, ptrdiff_t rows, ptrdiff_t length, ptrdiff_t heads, ptrdiff_t head_size, ptrdiff_t stride, float *x,
+    const float *cosines, const float *sines, bool backward);
+
+/// out[r, i] = silu(gate[r, i]) · up[r, i]; gate_up is [rows, 2·width], gate first.
+void kernels_swiglu_forward(int threads, ptrdiff_t rows, ptrdiff_t width, const float *gate_up, float *out);
+void kernels_swiglu_backward(
+    int threads, ptrdiff_t rows, ptrdiff_t width, const float *gate_up, const float *dout, float *dgate_up);
+
+/// Causal attention with grouped heads. Rows of qkv are [q: heads·head_size | k: kv_heads·head_size | v: likewise].
+typedef struct kernels_attention {
+    ptrdiff_t sequences, length, heads, kv_heads, head_size;
+} kernels_attention;
+/// probabilities: [sequences, heads, length, length], kept for backward; out: [sequences·length, heads·head_size].
+void kernels_attention_forward(
+    int threads, kernels_attention shape, const float *qkv, float *probabilities, float *out);
+/// dqkv is overwritten, in the layout of qkv.
+void kernels_attention_backward(
+    int threads, kernels_attention shape, const float *qkv, const float *probabilities, const float *dout, float *dqkv);
+
+/// losses[r] = −log softmax(logits[r])[target[r]] in nats; logits [rows, classes] become their gradient times `gradient_scale`.
+void kernels_cross_entropy(
+    int threads, ptrdiff_t rows, ptrdiff_t classes, float *logits, const int32_t *targets, float gradient_scale,
+    float *losses);
+
+/// out[r] = table[tokens[r]].
+void kernels_embedding_forward(ptrdiff_t rows, ptrdiff_t width, const float *table, const int32_t *tokens, float *out);
+/// dtable[tokens[r]] += dx[r], rows in order.
+void kernels_embedding_backward(
+    int threads, ptrdiff_t rows, ptrdiff_t width, const int32_t *tokens, const float *dx, float *dtable);
+
+// MARK: vectors
+
+/// One AdamW step (Loshchilov & Hutter 2019) on n parameters; the corrections are 1/(1 − βᵗ).
+typedef struct kernels_adamw_step {
+    float learning_rate, beta1, beta2, epsilon, weight_decay, correction1, correction2;
+    /// The gradient is multiplied by this first: clipping.
+    float gradient_scale;
+} kernels_adamw_step;
+void kernels_adamw(
+    int threads, ptrdiff_t n, kernels_adamw_step step, const float *gradient, float *parameters, float *first,
+    float *second);
+
+float kernels_sum_squares(ptrdiff_t n, const float *x);
+/// Σ x[i] in the order of the 16 lanes.
+float kernels_sum(ptrdiff_t n, const float *x);
+/// y = fma(a, x, y).
+void kernels_axpy(int threads, ptrdiff_t n, float a, const float *x, float *y);
+/// y += x.
+void kernels_add(int threads, ptrdiff_t n, const float *x, float *y);
+/// x *= a.
+void kernels_scale(int threads, ptrdiff_t n, float a, float *x);
+/// out = x − y.
+void kernels_subtract(int threads, ptrdiff_t n, const float *x, const float *y, float *out);
+/// sum[i] = weights[i] > 0 ? sum[i] / weights[i] : 0.
+void kernels_divide_by_weights(int threads, ptrdiff_t n, const float *weights, float *sum);
+/// Nesterov: momentum = μ·momentum + delta; parameters −= rate · (delta + μ·momentum).
+void kernels_outer_step(
+    int threads, ptrdiff_t n, float rate, float mu, const float *delta, float *momentum, float *parameters);
+bool kernels_all_finite(ptrdiff_t n, const float *x);

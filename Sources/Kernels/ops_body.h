@@ -1,0 +1,289 @@
+// The operations' loops. This file is compiled once for each instruction set (see ops_versions_*.c); the arithmetic of each
+// element, and the order of each sum, is the same in all of them.
+#include "ops_internal.h"
+
+enum { lanes = 16 };
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE float fold_lanes(float *sum) {
+    for (int half = lanes / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) sum[j] += sum[j + half];
+    return sum[0];
+}
+
+INLINE float dot(const float *a, const float *b, ptrdiff_t n) {
+    float sum[lanes] = {0}, rest = 0;
+    ptrdiff_t i = 0;
+    for (; i + lanes <= n; i += lanes)
+        for (int j = 0; j < lanes; j++) sum[j] = __builtin_fmaf(a[i + j], b[i + j], sum[j]);
+    for (; i < n; i++) rest = __builtin_fmaf(a[i], b[i], rest);
+    return fold_lanes(sum) + rest;
+}
+
+INLINE float largest(const float *x, ptrdiff_t n) {
+    float top[lanes], best = x[0];
+    for (int j = 0; j < lanes; j++) top[j] = x[0];
+    ptrdiff_t i = 0;
+    for (; i + lanes <= n; i += lanes)
+        for (int j = 0; j < lanes; j++) top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+    for (; i < n; i++) best = x[i] > best ? x[i] : best;
+    for (int j = 0; j < lanes; j++) best = top[j] > best ? top[j] : best;
+    return best;
+}
+
+/// e^x to about one unit in the last place, x clamped to [−87, 88]: x = z·ln 2 + r with ln 2 in two parts, a polynomial of
+/// degree 5 for (e^r − 1 − r)/r² (coefficients of Cephes' expf), and 2^z by its bits.
+INLINE float exponential(float x) {
+    x = x > 88.0f ? 88.0f : x;
+    x = x < -87.0f ? -87.0f : x;
+    float z = __builtin_floorf(x * 1.44269504f + 0.5f);
+    float r = __builtin_fmaf(z, 2.12194440e-4f, __builtin_fmaf(z, -0.693359375f, x));
+    float y = 1.9875691500e-4f;
+    y = __builtin_fmaf(y, r, 1.3981999507e-3f);
+    y = __builtin_fmaf(y, r, 8.3334519073e-3f);
+    y = __builtin_fmaf(y, r, 4.1665795894e-2f);
+    y = __builtin_fmaf(y, r, 1.6666665459e-1f);
+    y = __builtin_fmaf(y, r, 5.0000001201e-1f);
+    y = __builtin_fmaf(y, r * r, r) + 1.0f;
+    union {
+        int32_t bits;
+        float value;
+    } power = {.bits = ((int32_t)z + 127) << 23};
+    return y * power.value;
+}
+
+/// x[i] = e^((x[i] − top)·scale); returns their sum.
+INLINE float exponentials(float *x, ptrdiff_t n, float top, float scale) {
+    float sum[lanes] = {0}, rest = 0;
+    ptrdiff_t i = 0;
+    for (; i + lanes <= n; i += lanes)
+        for (int j = 0; j < lanes; j++) {
+            float e = exponential((x[i + j] - top) * scale);
+            x[i + j] = e;
+            sum[j] += e;
+        }
+    for (; i < n; i++) {
+        float e = exponential((x[i] - top) * scale);
+        x[i] = e;
+        rest += e;
+    }
+    return fold_lanes(sum) + rest;
+}
+
+static void rmsnorm_forward(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    rmsnorm_arguments p = *(const rmsnorm_arguments *)arguments;
+    for (ptrdiff_t r = begin; r < end; r++) {
+        const float *x = p.x + r * p.width;
+        float *y = p.y + r * p.width;
+        float mean = dot(x, x, p.width) / (float)p.width;
+        float scale = 1.0f / __builtin_elementwise_sqrt(mean + p.epsilon);
+        p.scale[r] = scale;
+        for (ptrdiff_t i = 0; i < p.width; i++) y[i] = x[i] * scale * p.gain[i];
+    }
+}
+
+static void rmsnorm_backward_input(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    rmsnorm_arguments p = *(const rmsnorm_arguments *)arguments;
+    for (ptrdiff_t r = begin; r < end; r++) {
+        const float *x = p.x + r * p.width, *dy = p.dy + r * p.width;
+        float *dx = p.dx + r * p.width;
+        float sum[lanes] = {0}, rest = 0;
+        ptrdiff_t i = 0;
+        for (; i + lanes <= p.width; i += lanes)
+            for (int j = 0; j < lanes; j++) sum[j] = __builtin_fmaf(dy[i + j] * p.gain[i + j], x[i + j], sum[j]);
+        for (; i < p.width; i++) rest = __builtin_fmaf(dy[i] * p.gain[i], x[i], rest);
+        float scale = p.scale[r];
+        float pull = (fold_lanes(sum) + rest) * scale * scale * scale / (float)p.width;
+        for (i = 0; i < p.width; i++) dx[i] += dy[i] * p.gain[i] * scale - x[i] * pull;
+    }
+}
+
+/// Columns begin ..< end; rows are added in order.
+static void rmsnorm_backward_gain(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    rmsnorm_arguments p = *(const rmsnorm_arguments *)arguments;
+    for (ptrdiff_t r = 0; r < p.rows; r++) {
+        const float *x = p.x + r * p.width, *dy = p.dy + r * p.width;
+        float scale = p.scale[r];
+        for (ptrdiff_t i = begin; i < end; i++) p.dgain[i] = __builtin_fmaf(dy[i] * x[i], scale, p.dgain[i]);
+    }
+}
+
+static void rope(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    rope_arguments p = *(const rope_arguments *)arguments;
+    ptrdiff_t half = p.head_size / 2;
+    for (ptrdiff_t r = begin; r < end; r++) {
+        const float *cosine = p.cosines + r % p.length * half, *sine = p.sines + r % p.length * half;
+        for (ptrdiff_t h = 0; h < p.heads; h++) {
+            float *restrict low = p.x + r * p.stride + h * p.head_size, *restrict high = low + half;
+            if (p.backward)
+                for (ptrdiff_t i = 0; i < half; i++) {
+                    float u = low[i], v = high[i];
+                    low[i] = u * cosine[i] + v * sine[i];
+                    high[i] = v * cosine[i] - u * sine[i];
+                }
+            else
+                for (ptrdiff_t i = 0; i < half; i++) {
+                    float u = low[i], v = high[i];
+                    low[i] = u * cosine[i] - v * sine[i];
+                    high[i] = v * cosine[i] + u * sine[i];
+                }
+        }
+    }
+}
+
+static void swiglu_forward(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    swiglu_arguments p = *(const swiglu_arguments *)arguments;
+    for (ptrdiff_t r = begin; r < end; r++) {
+        const float *gate = p.gate_up + r * 2 * p.width, *up = gate + p.width;
+        float *restrict out = p.out + r * p.width;
+        for (ptrdiff_t i = 0; i < p.width; i++) out[i] = gate[i] / (1.0f + exponential(-gate[i])) * up[i];
+    }
+}
+
+static void swiglu_backward(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    swiglu_arguments p = *(const swiglu_arguments *)arguments;
+    for (ptrdiff_t r = begin; r < end; r++) {
+        const float *gate = p.gate_up + r * 2 * p.width, *up = gate + p.width, *dout = p.dout + r * p.width;
+        float *restrict dgate = p.dgate_up + r * 2 * p.width, *restrict dup = dgate + p.width;
+        for (ptrdiff_t i = 0; i < p.width; i++) {
+            float sigmoid = 1.0f / (1.0f + exponential(-gate[i]));
+            float silu = gate[i] * sigmoid;
+            dup[i] = dout[i] * silu;
+            dgate[i] = dout[i] * up[i] * (sigmoid + silu * (1.0f - sigmoid));
+        }
+    }
+}
+
+static void softmax_forward(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    softmax_arguments p = *(const softmax_arguments *)arguments;
+    for (ptrdiff_t r = begin; r < end; r++) {
+        float *row = p.scores + r * p.stride;
+        ptrdiff_t seen = r + 1;
+        float share = 1.0f / exponentials(row, seen, largest(row, seen), p.scale);
+        for (ptrdiff_t i = 0; i < seen; i++) row[i] *= share;
+        for (ptrdiff_t i = seen; i < p.filled; i++) row[i] = 0;
+    }
+}
+
+static void softmax_backward(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    softmax_arguments p = *(const softmax_arguments *)arguments;
+    for (ptrdiff_t r = begin; r < end; r++) {
+        const float *restrict probability = p.probabilities + r * p.stride;
+        float *restrict row = p.scores + r * p.stride;
+        ptrdiff_t seen = r + 1;
+        float mean = dot(probability, row, seen);
+        for (ptrdiff_t i = 0; i < seen; i++) row[i] = probability[i] * (row[i] - mean) * p.scale;
+        for (ptrdiff_t i = seen; i < p.filled; i++) row[i] = 0;
+    }
+}
+
+static void cross_entropy(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    cross_entropy_arguments p = *(const cross_entropy_arguments *)arguments;
+    for (ptrdiff_t r = begin; r < end; r++) {
+        float *row = p.logits + r * p.classes;
+        float top = largest(row, p.classes), aimed = row[p.targets[r]];
+        float sum = exponentials(row, p.classes, top, 1.0f);
+        p.losses[r] = (float)kernels_log((double)sum) + top - aimed;
+        float share = p.gradient_scale / sum;
+        for (ptrdiff_t i = 0; i < p.classes; i++) row[i] *= share;
+        row[p.targets[r]] -= p.gradient_scale;
+    }
+}
+
+/// Columns begin ..< end; rows are added in order, because tokens repeat.
+static void embedding_backward(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    embedding_arguments p = *(const embedding_arguments *)arguments;
+    for (ptrdiff_t r = 0; r < p.rows; r++) {
+        const float *restrict dx = p.dx + r * p.width;
+        float *restrict row = p.dtable + p.tokens[r] * p.width;
+        for (ptrdiff_t i = begin; i < end; i++) row[i] += dx[i];
+    }
+}
+
+static void adamw(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    adamw_arguments p = *(const adamw_arguments *)arguments;
+    kernels_adamw_step s = p.step;
+    float keep = 1.0f - s.learning_rate * s.weight_decay, rest1 = 1.0f - s.beta1, rest2 = 1.0f - s.beta2;
+    const float *restrict gradient = p.gradient;
+    float *restrict parameters = p.parameters, *restrict first = p.first, *restrict second = p.second;
+    for (ptrdiff_t i = begin; i < end; i++) {
+        float g = gradient[i] * s.gradient_scale;
+        float m = s.beta1 * first[i] + rest1 * g;
+        float v = s.beta2 * second[i] + rest2 * g * g;
+        first[i] = m;
+        second[i] = v;
+        float size = __builtin_elementwise_sqrt(v * s.correction2) + s.epsilon;
+        parameters[i] = parameters[i] * keep - s.learning_rate * (m * s.correction1) / size;
+    }
+}
+
+static void sum_squares(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    vector_arguments p = *(const vector_arguments *)arguments;
+    p.out[0] = dot(p.x + begin, p.x + begin, end - begin);
+}
+
+static void sum(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    vector_arguments p = *(const vector_arguments *)arguments;
+    float lane[lanes] = {0}, rest = 0;
+    ptrdiff_t i = begin;
+    for (; i + lanes <= end; i += lanes)
+        for (int j = 0; j < lanes; j++) lane[j] += p.x[i + j];
+    for (; i < end; i++) rest += p.x[i];
+    p.out[0] = fold_lanes(lane) + rest;
+}
+
+static void axpy(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    vector_arguments p = *(const vector_arguments *)arguments;
+    const float *restrict x = p.x;
+    float *restrict out = p.out;
+    for (ptrdiff_t i = begin; i < end; i++) out[i] = __builtin_fmaf(p.a, x[i], out[i]);
+}
+
+static void add(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    vector_arguments p = *(const vector_arguments *)arguments;
+    const float *restrict x = p.x;
+    float *restrict out = p.out;
+    for (ptrdiff_t i = begin; i < end; i++) out[i] += x[i];
+}
+
+static void scale(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    vector_arguments p = *(const vector_arguments *)arguments;
+    for (ptrdiff_t i = begin; i < end; i++) p.out[i] *= p.a;
+}
+
+static void subtract(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    vector_arguments p = *(const vector_arguments *)arguments;
+    float *restrict out = p.out;
+    for (ptrdiff_t i = begin; i < end; i++) out[i] = p.x[i] - p.y[i];
+}
+
+static void divide_by_weights(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    vector_arguments p = *(const vector_arguments *)arguments;
+    for (ptrdiff_t i = begin; i < end; i++) p.out[i] = p.x[i] > 0 ? p.out[i] / p.x[i] : 0;
+}
+
+static void outer_step(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    vector_arguments p = *(const vector_arguments *)arguments;
+    const float *restrict delta = p.x;
+    float *restrict out = p.out, *restrict momentum = p.momentum;
+    for (ptrdiff_t i = begin; i < end; i++) {
+        momentum[i] = __builtin_fmaf(p.mu, momentum[i], delta[i]);
+        out[i] -= p.a * __builtin_fmaf(p.mu, momentum[i], delta[i]);
+    }
+}
+
+/// out[0] = 0 where every value is finite: an exponent of all ones marks infinity and NaN.
+static void all_finite(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    vector_arguments p = *(const vector_arguments *)arguments;
+    const uint32_t *bits = (const uint32_t *)(const void *)p.x;
+    uint32_t bad = 0;
+    for (ptrdiff_t i = begin; i < end; i++) bad |= (uint32_t)((bits[i] & 0x7f800000u) == 0x7f800000u);
+    p.out[0] = bad ? 1.0f : 0.0f;
+}
+
+static const ops_table table = {
+    rmsnorm_forward, rmsnorm_backward_input, rmsnorm_backward_gain, rope, swiglu_forward, swiglu_backward,
+    softmax_forward, softmax_backward, cross_entropy, embedding_backward, adamw, sum_squares, sum, axpy, add, scale,
+    subtract, divide_by_weights, outer_step, all_finite,
+};

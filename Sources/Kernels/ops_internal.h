@@ -1,0 +1,78 @@
+// The arguments of each operation and the table of its versions, one for each instruction set. Not exported.
+#pragma once
+#include <stddef.h>
+
+#include "include/kernels_ops.h"
+
+/// An operation over items begin ..< end (rows, columns or elements) of its arguments.
+typedef void (*ops_body)(const void *arguments, ptrdiff_t begin, ptrdiff_t end);
+
+typedef struct ops_table {
+    ops_body rmsnorm_forward, rmsnorm_backward_input, rmsnorm_backward_gain, rope, swiglu_forward, swiglu_backward,
+        softmax_forward, softmax_backward, cross_entropy, embedding_backward, adamw, sum_squares, sum, axpy, add, scale,
+        subtract, divide_by_weights, outer_step, all_finite;
+} ops_table;
+
+/// The table of the instruction set in use.
+const ops_table *ops_current(void);
+const ops_table *ops_table_baseline(void);
+const ops_table *ops_table_avx2(void);
+const ops_table *ops_table_avx512(void);
+
+/// Runs `body` over `count` items, cut between threads where there is enough to do.
+void ops_split(int threads, ptrdiff_t count, double work_per_item, ops_body body, const void *arguments);
+
+typedef struct rmsnorm_arguments {
+    ptrdiff_t rows, width;
+    float epsilon;
+    const float *x, *gain, *dy;
+    float *y, *scale, *dx, *dgain;
+} rmsnorm_arguments;
+
+typedef struct rope_arguments {
+    ptrdiff_t length, heads, head_size, stride;
+    float *x;
+    const float *cosines, *sines;
+    bool backward;
+} rope_arguments;
+
+typedef struct swiglu_arguments {
+    ptrdiff_t width;
+    const float *gate_up, *dout;
+    float *out, *dgate_up;
+} swiglu_arguments;
+
+/// Rows begin ..< end of one head's scores; row r sees columns 0 … r, and columns up to `filled` are set to zero.
+typedef struct softmax_arguments {
+    ptrdiff_t stride, filled;
+    float scale;
+    const float *probabilities;
+    float *scores;
+} softmax_arguments;
+
+typedef struct cross_entropy_arguments {
+    ptrdiff_t classes;
+    float *logits;
+    const int32_t *targets;
+    float gradient_scale;
+    float *losses;
+} cross_entropy_arguments;
+
+typedef struct embedding_arguments {
+    ptrdiff_t rows, width;
+    const int32_t *tokens;
+    const float *dx;
+    float *dtable;
+} embedding_arguments;
+
+typedef struct adamw_arguments {
+    kernels_adamw_step step;
+    const float *gradient;
+    float *parameters, *first, *second;
+} adamw_arguments;
+
+typedef struct vector_arguments {
+    float a, mu;
+    const float *x, *y;
+    float *out, *momentum;
+} vector_arguments;
