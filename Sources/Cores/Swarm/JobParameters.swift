@@ -43,11 +43,3 @@ public struct JobParameters: Hashable, Sendable {
             activationCodec: plan.activationCodec, validationFraction: validationFraction)
     }
 }
-
-/// Windows of the validation part: window i reads [iT, iT+T) and predicts [iT+1, iT+T+1); complete windows only.
-enum ContentWindows {
-    static func validation(bytes: Int, _ parameters: JobParameters) -> Int {
-        let part = Int((Double(bytes) * parameters.validationFraction).rounded(.down))
-        return max(0, (part - 1) / parameters.model.context)
-    }
-}

@@ -111,8 +111,11 @@ struct MemberJob: Sendable {
     var me: PeerID { key.peerID }
     var placement: (rank: Int, stage: Int)? { state.plan?.placement(of: me) }
     /// Fixed validation windows a round uses: 64, or all there are.
-    var sampleWindows: Int {
-        min(64, ContentWindows.validation(bytes: contentBytes, parameters))
+    var sampleWindows: [Int] {
+        DataOrder(
+            corpusCount: contentBytes, validationFraction: parameters.validationFraction,
+            context: parameters.model.context, seed: parameters.seed
+        ).fixedValidationWindows()
     }
 
     mutating func poll() -> SwarmEffect? { effects.pop() }

@@ -57,7 +57,7 @@ struct StageRunner: Sendable {
     private var effects = EffectQueue<Effect>()
 
     init(
-        spec: RoundSpec, plan: PlacedPlan, rank: Int, stage: Int, parameters: JobParameters, sampleWindows: Int
+        spec: RoundSpec, plan: PlacedPlan, rank: Int, stage: Int, parameters: JobParameters, sampleWindows: [Int]
     ) {
         let pipeline = plan.pipelines[rank]
         self.spec = spec
@@ -73,11 +73,9 @@ struct StageRunner: Sendable {
             (0..<plan.microBatchesPerVirtual).map { (share, $0) }
         }
         if spec.evaluates {
-            let first = sampleWindows * rank / plan.pipelines.count
-            let end = sampleWindows * (rank + 1) / plan.pipelines.count
-            windows = stride(from: first, to: end, by: parameters.microBatch).map {
-                $0..<min($0 + parameters.microBatch, end)
-            }
+            let first = sampleWindows.count * rank / plan.pipelines.count
+            let end = sampleWindows.count * (rank + 1) / plan.pipelines.count
+            windows = sampleWindows[first..<end].map { $0..<$0 + 1 }
         } else {
             windows = []
         }
@@ -214,13 +212,12 @@ struct StageRunner: Sendable {
         case .stepping: advanceStep()
         case .norms:
             guard let parts = norms[step], parts.count == stageCount else { return }
-            var total = 0.0
-            for stage in 0..<stageCount { for sum in parts[stage]! { total += Double(sum) } }
+            let norm = gradientNorm((0..<stageCount).flatMap { parts[$0]! })
             let perStep = parameters.geometry(microBatchesPerVirtual: configuration.geometry.microBatchesPerVirtual)
                 .batchTokens
-            let rate = parameters.optimizer.learningRate(atTokens: spec.sealedTokens + innerStep * perStep)
+            let rate = parameters.optimizer.learningRate(atTokens: spec.sealedTokens + (innerStep + 1) * perStep)
             phase = .updating
-            compute(.optimizerStep(norm: Float(total.squareRoot()), learningRate: rate))
+            compute(.optimizerStep(norm: norm, learningRate: rate))
         case .encoding: compute(.encodeContribution)
         case .updating, .waitingForSeal, .applying, .done: break
         }
