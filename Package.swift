@@ -46,7 +46,7 @@ let package = Package(
 
         module("Cores", "Links", ["Primitives"]),
         module("Cores", "Telemetry", ["Primitives"]),
-        module("Cores", "Kademlia", ["Primitives", "Digests", "Wire"]),
+        module("Cores", "Kademlia", ["Primitives", "Digests", "Wire", "Telemetry"]),
         module("Cores", "Channels", ["Primitives", "Digests", "Wire"]),
         module("Cores", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
@@ -64,7 +64,7 @@ let package = Package(
             "Drivers", "Node",
             [
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Swarm", "Daemon",
-                "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Checkpoints",
+                "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Checkpoints", yams,
             ]),
         module(
             "Drivers", "Simulation",
@@ -74,7 +74,10 @@ let package = Package(
             ]),
         .executableTarget(
             name: "atoll",
-            dependencies: ["Primitives", "Topologies", "Planning", "Node", "Simulation", "Checkpoints", arguments],
+            dependencies: [
+                "Primitives", "Digests", "Telemetry", "Topologies", "Planning", "Training", "Swarm", "Node", "Simulation",
+                "Checkpoints", "EventLoop", arguments,
+            ],
             path: "Sources/Programs/atoll", swiftSettings: strict),
 
         tests("Base", ["Primitives", "Digests", "Wire"]),

@@ -74,7 +74,7 @@ struct ContentFetch: Sendable {
     private(set) var holders: [PeerID]
     private let offset: Int
     static let window = 6
-    static let patience = Duration.seconds(10)
+    static let patience = Duration.seconds(4)
 
     init(id: Digest256, holders: [PeerID], offset: Int) {
         self.id = id
@@ -87,8 +87,10 @@ struct ContentFetch: Sendable {
 
     mutating func receive(index: ContentIndex, holders more: [PeerID]) {
         self.index = index
-        for holder in more where !holders.contains(holder) { holders.append(holder) }
+        for holder in more { add(holder: holder) }
     }
+    /// Another member of the job: it may have what is missing here.
+    mutating func add(holder: PeerID) { if !holders.contains(holder) { holders.append(holder) } }
 
     /// Chunks verified here may be served on at once.
     func chunk(_ number: Int) -> [UInt8]? { chunks[number] }

@@ -4,15 +4,23 @@ import Wire
 
 /// Measuring links and asking for the first plan.
 extension Coordinator {
-    mutating func beginProbing() {
-        phase = .probing
+    /// Members learn of each other, so that the text spreads among them; links are measured when that is over.
+    mutating func beginSharing() {
+        phase = .sharing
+        sharingSince = now
         var members = PBMembers()
         for member in self.members { members.joined.append(joined(member)) }
         append(.members(members))
         for member in self.members {
             sendLog(to: member.peer, from: 0)
-            for _ in 0..<3 { ping(member.peer) }
         }
+        event("sharing_text", ["peers": .integer(self.members.count), "bytes": .integer(contentBytes.count)])
+        advance()
+    }
+
+    mutating func beginProbing() {
+        phase = .probing
+        for member in members { for _ in 0..<3 { ping(member.peer) } }
         event("measuring_links", ["peers": .integer(self.members.count)])
         probeRound = 0
         nextProbeRound()

@@ -24,7 +24,7 @@ public struct CoordinatorOptions: Sendable {
 public struct Coordinator: Core, Sendable {
     public typealias Effect = SwarmEffect
 
-    public enum Phase: Hashable, Sendable { case gathering, probing, planning, preparing, training, collecting, ended }
+    public enum Phase: Hashable, Sendable { case gathering, sharing, probing, planning, preparing, training, collecting, ended }
 
     public struct Candidate: Sendable {
         public var peer: PeerID
@@ -76,6 +76,8 @@ public struct Coordinator: Core, Sendable {
     var lastArrival: Instant
     var nextLease: Instant?
     var saidWaiting: Instant?
+
+    var sharingSince = Instant.zero
 
     // Probing
     var probeRound = 0
@@ -213,7 +215,7 @@ public struct Coordinator: Core, Sendable {
             var answer = PBPacket()
             answer.contentIndex.content = request.content
             answer.contentIndex.index = bytesOf(contentIndex.encoded)
-            answer.contentIndex.holders = members.map { bytesOf($0.peer) }
+            answer.contentIndex.holders = [bytesOf(key.peerID)]
             send(answer, on: .bulk, to: peer)
         case .chunkRequest(let request)?: serve(request, to: peer)
         case .farewell(let farewell)?: memberLost(peer, reason: farewell.reason)
@@ -278,7 +280,7 @@ public struct Coordinator: Core, Sendable {
         candidates[peer]!.refusal = nil
         lastArrival = now
         event("peer_joined", peer: peer)
-        if phase == .gathering || phase == .probing { return }
+        if phase == .gathering { return }
         pendingJoins.append(peer)
     }
 
@@ -316,12 +318,17 @@ public struct Coordinator: Core, Sendable {
         guard phase != .ended else { return nil }
         var next = earliest(nextLease ?? now, probeDeadline)
         if phase == .gathering {
-            next = earliest(next, earliest(lastArrival + options.quiet, started + options.gatherLimit))
+            if lastArrival > started { next = earliest(next, lastArrival + options.quiet) }
+            next = earliest(next, started + options.gatherLimit)
         }
         if phase == .training { next = earliest(next, roundDeadline) }
         if let collection { next = earliest(next, collection.deadline) }
-        for member in members { next = earliest(next, member.lastHeard + options.silence + .milliseconds(1)) }
-        return next.map { max($0, now + .milliseconds(1)) }
+        for peer in arrivalOrder {
+            guard let member = candidates[peer], member.accepted, !member.lost else { continue }
+            next = earliest(next, member.lastHeard + options.silence + .milliseconds(1))
+        }
+        // What is overdue and could not be settled is looked at again soon, not at once.
+        return next.map { $0 <= now ? now + .milliseconds(100) : $0 }
     }
 
     // MARK: what comes next
@@ -329,6 +336,9 @@ public struct Coordinator: Core, Sendable {
     mutating func advance() {
         switch phase {
         case .gathering: advanceGathering()
+        case .sharing:
+            let waiting = members.contains { !$0.heartbeat.doing.hasPrefix("ready") }
+            if !waiting || now - sharingSince >= .seconds(600) { beginProbing() }
         case .probing: if probeWaiting.isEmpty || probeDeadline! <= now { nextProbeRound() }
         case .planning: if members.isEmpty { fail("every peer left before there was a plan") }
         case .preparing, .training: advanceRound()
@@ -341,7 +351,7 @@ public struct Coordinator: Core, Sendable {
         let accepted = members.count
         let enough =
             options.expectedPeers.map { accepted >= $0 } ?? (accepted > 0 && now - lastArrival >= options.quiet)
-        if enough { return beginProbing() }
+        if enough { return beginSharing() }
         let declined = arrivalOrder.compactMap { candidates[$0] }.filter { $0.refusal != nil && !$0.lost }
         if accepted == 0, !declined.isEmpty, now - lastArrival >= options.quiet + .seconds(2) {
             let reasons = declined.prefix(3).map { "\($0.name): \($0.refusal!)" }.joined(separator: "; ")
@@ -350,7 +360,7 @@ public struct Coordinator: Core, Sendable {
                     + "Ask their owners to add it to `accept`, or launch with a key that the invite names")
         }
         if now - started >= options.gatherLimit {
-            if accepted > 0, options.expectedPeers == nil { return beginProbing() }
+            if accepted > 0, options.expectedPeers == nil { return beginSharing() }
             let wanted = options.expectedPeers.map { "\($0) peers" } ?? "a peer"
             return fail(
                 "only \(accepted) of the wanted \(wanted) came in \(fixed(options.gatherLimit.inSeconds, 0)) s; "

@@ -164,7 +164,9 @@ struct MemberJob: Sendable {
                     continue
                 }
                 effects.push(.connect(peer, endpoint))
+                fetch.add(holder: peer)
             }
+            requestChunks()
             for left in change.left {
                 guard let peer = PeerID(left.peer) else { continue }
                 fetch.lost(peer)

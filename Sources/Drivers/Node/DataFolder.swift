@@ -69,14 +69,8 @@ public final class DataFolder {
 
 /// From the kernel; for keys and seeds that nobody gave.
 public func randomBytes(_ count: Int) -> [UInt8] {
-    var out = [UInt8](repeating: 0, count: count)
-    var have = 0
-    while have < count {
-        let n = out.withUnsafeMutableBytes { getrandom($0.baseAddress! + have, count - have, 0) }
-        precondition(n > 0, "the kernel gives no random bytes")
-        have += n
-    }
-    return out
+    var generator = SystemRandomNumberGenerator()
+    return (0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
 }
 
 func reason(_ code: Int32) -> String { String(cString: strerror(code)) }

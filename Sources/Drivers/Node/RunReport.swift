@@ -4,6 +4,8 @@ import Planning
 public import Primitives
 public import Swarm
 public import Telemetry
+import Training
+import Wire
 
 /// `report.json`: what a run did, what was predicted before its first step, and whether its books balance. See docs/REPORT.md.
 public struct RunReport: Codable, Sendable {

@@ -37,6 +37,12 @@ final class SimulatedHost {
     var received = 0
     var planAnswer: (at: Instant, result: Result<PlanAnswer, PlanRefusal>)?
     var alive = false
+    /// The daemon's, as of its last input.
+    var daemonWake: Instant?
+    /// The queue's entry for this host that counts.
+    var armedAt: Instant?
+    /// When the next close by another host reaches this one.
+    var closing: Instant?
 
     init(
         index: Int, name: String, endpoint: Endpoint, key: SigningKey, flops: Double, up: BitRate, down: BitRate,
@@ -54,8 +60,9 @@ final class SimulatedHost {
 
     var nextWake: Instant? {
         var next = earliest(shaper.nextWake, reception.nextWake)
+        next = earliest(next, closing)
         if alive {
-            next = earliest(next, daemon?.nextWake)
+            next = earliest(next, daemonWake)
             next = earliest(next, results.first?.at)
             next = earliest(next, planAnswer?.at)
         }

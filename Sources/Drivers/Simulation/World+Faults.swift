@@ -1,3 +1,4 @@
+import Daemon
 import Links
 import Primitives
 import Telemetry

@@ -1,4 +1,5 @@
 import Channels
+import Foundation
 import Daemon
 import Digests
 import Kademlia
@@ -24,6 +25,7 @@ public struct WorldOptions: Sendable {
     public init() {}
 }
 
+nonisolated(unsafe) public var debugWorld = false
 public final class World {
     public let topology: Topology
     let options: WorldOptions
@@ -134,7 +136,12 @@ public final class World {
                 act(timeline.removeFirst().action)
                 continue
             }
-            let host = hosts[queue.pop()!.host]
+            let entry = queue.pop()!
+            let host = hosts[entry.host]
+            // An entry that was overtaken by an earlier one is void.
+            guard entry.at == host.armedAt else { continue }
+            host.armedAt = nil
+            flushClosures()
             guard let due = host.nextWake, due <= now else {
                 arm(host)
                 continue
@@ -146,7 +153,9 @@ public final class World {
     }
 
     func arm(_ host: SimulatedHost) {
-        if let wake = host.nextWake { queue.push(at: max(wake, now), host: host.index) }
+        guard let wake = host.nextWake.map({ max($0, now) }), host.armedAt == nil || wake < host.armedAt! else { return }
+        host.armedAt = wake
+        queue.push(at: wake, host: host.index)
     }
 
     /// Everything that is due on one host, in a fixed order of sources.
@@ -166,7 +175,7 @@ public final class World {
             host.daemon!.planned(answer.result, at: now)
             drain(host)
         }
-        if let next = host.daemon?.nextWake, next <= now {
+        if let next = host.daemonWake, next <= now {
             host.daemon!.count(sent: host.sent, received: host.received)
             host.daemon!.wake(at: now)
             drain(host)
@@ -285,22 +294,26 @@ public final class World {
         let latency = topology.link(from: host.index, to: other.index).latency
         closures.append((now + latency, other.index, id))
         closures.sort { ($0.at, $0.host, $0.id) < ($1.at, $1.host, $1.id) }
-        queue.push(at: now + latency, host: other.index)
+        other.closing = closures.first { $0.host == other.index }!.at
+        arm(other)
     }
     private var closures: [(at: Instant, host: Int, id: ConnectionID)] = []
+
+    private func flushClosures() {
+        while let due = closures.first, due.at <= now {
+            closures.removeFirst()
+            let host = hosts[due.host]
+            host.closing = closures.first { $0.host == due.host }?.at
+            guard host.alive else { continue }
+            host.daemon!.closed(due.id, at: now)
+            drain(host)
+            arm(host)
+        }
+    }
 
     // MARK: effects
 
     func drain(_ host: SimulatedHost) {
-        while let due = closures.first, due.at <= now {
-            closures.removeFirst()
-            let other = hosts[due.host]
-            if other.alive {
-                other.daemon!.closed(due.id, at: now)
-                drain(other)
-                arm(other)
-            }
-        }
         guard host.alive else { return }
         while let effect = host.daemon!.poll() {
             switch effect {
@@ -330,6 +343,7 @@ public final class World {
             case .swarm(let effect): perform(effect, host)
             }
         }
+        host.daemonWake = host.daemon!.nextWake
     }
 
     private func index(of endpoint: Endpoint) -> Int? {
@@ -357,7 +371,7 @@ public final class World {
     }
 
     private func note(_ event: Event, _ host: SimulatedHost) {
-        events.append((host.name, event))
+        events.append((host.name, event)); if debugWorld { FileHandle.standardError.write(Data((host.name + " " + event.line + "\n").utf8)) }
         guard host.index == coordinatorIndex, event.kind == "round_sealed", let tokens = event.integer("tokens") else { return }
         let progress = Double(tokens) / Double(parameters.tokens)
         for fault in pendingFaults {
@@ -374,6 +388,9 @@ public final class World {
     public var coordinator: Coordinator { hosts[coordinatorIndex].daemon!.coordinator! }
     public func sentBytes() -> [(name: String, bytes: Int)] { hosts.map { ($0.name, $0.sent) } }
     public var virtualSeconds: Double { now.seconds }
+
+    /// SHA-256 of the whole transcript.
+    public var transcriptDigest: String { sha256(Array(transcript().utf8)).hex }
 
     /// Events as lines, then what they rest on: the count and the hash of everything delivered.
     public func transcript() -> String {

@@ -1,0 +1,34 @@
+import ArgumentParser
+import Foundation
+import Node
+
+@main
+struct Atoll: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "atoll", abstract: "Train a language model together, over the internet you already have.",
+        version: "0.1.0",
+        subcommands: [Replay.self])
+
+    /// Exit codes: 0 done, 1 failed, 2 usage or bad input, 130 interrupted.
+    static func main() {
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch let error as NodeError {
+            complain(error.description)
+            Foundation.exit(error.exitCode)
+        } catch let code as ExitCode {
+            Foundation.exit(code.rawValue)
+        } catch {
+            let code = exitCode(for: error)
+            let text = fullMessage(for: error)
+            if code == .success { print(text) } else { complain(text) }
+            Foundation.exit(code == .success ? 0 : 2)
+        }
+    }
+}
+
+func complain(_ text: String) {
+    let lines = text.hasPrefix("Error: ") || text.hasPrefix("Usage") ? text : "atoll: " + text
+    FileHandle.standardError.write(Data((lines + "\n").utf8))
+}

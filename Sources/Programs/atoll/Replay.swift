@@ -1,0 +1,111 @@
+import ArgumentParser
+import Foundation
+import Node
+import Planning
+import Primitives
+import Simulation
+import Swarm
+import Telemetry
+import Topologies
+
+struct Replay: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Run a job on a topology in virtual time: the daemons' own code, modelled links and devices.")
+
+    @Argument(help: "A topology file.") var topology: String
+    @Option(help: "The job file.") var job: String
+    @Option(help: "Seed of links and identities; the job's own seed decides its data.") var seed: UInt64 = 1
+    @Option(help: "Write the transcript here.") var transcript: String?
+    @Option(help: "Train this many steps instead of the job's tokens.") var steps: Int?
+    @Option(help: "Text to train on (its size counts; its content only with --real).") var data: String?
+    @Flag(help: "Do the arithmetic, so that losses are real; else compute is only charged.") var real = false
+    @Flag(help: "Leave out the topology's time line of faults.") var noFaults = false
+    @Flag(help: "Print one JSON object.") var json = false
+
+    func run() throws {
+        var topology = try loadTopology(topology)
+        if noFaults { topology.faults = [] }
+        let input = try JobInput(file: job, data: data, steps: steps, seed: nil)
+        let corpus: [UInt8]
+        if real || data != nil {
+            corpus = try input.corpus()
+        } else {
+            corpus = (try? input.corpus()) ?? [UInt8](repeating: 32, count: 4 << 20)
+        }
+        var options = WorldOptions()
+        options.seed = seed
+        options.realArithmetic = real
+        let world = World(
+            topology: topology, manifest: input.manifest.canonicalText, parameters: JobParameters(input.manifest),
+            corpus: corpus, options: options)
+        debugWorld = ProcessInfo.processInfo.environment["DBG"] != nil; let end = world.run()
+        if let transcript { try writeFile(transcript, Array(world.transcript().utf8)) }
+        let summary = ReplaySummary(world, end)
+        print(json ? summary.json : summary.text, terminator: "")
+        if case .failed(let why) = end { throw NodeError.failed(why) }
+    }
+}
+
+/// What a replay comes to.
+struct ReplaySummary {
+    let lines: [(String, String)]
+    let json: String
+    let text: String
+
+    init(_ world: World, _ end: JobEnd) {
+        let coordinator = world.coordinator
+        let undisturbed = coordinator.roundTimes.dropFirst().filter(\.undisturbed)
+        let perStep = undisturbed.map { $0.seconds / Double(max(1, $0.steps)) }.sorted()
+        let median = perStep.isEmpty ? nil : perStep[perStep.count / 2]
+        let predicted = coordinator.predictionAtStart.map { $0.roundSeconds / Double($0.plan.innerSteps) }
+        let totals = coordinator.ledger.totals
+        var object: [String: Any] = [
+            "topology": world.topology.name, "job": coordinator.jobID.hex,
+            "rounds": coordinator.state.seals.count, "tokens": coordinator.state.sealedTokens,
+            "virtual_seconds": world.virtualSeconds,
+            "step_seconds": ["predicted": predicted as Any, "simulated_median": median as Any],
+            "micro_batches": [
+                "granted": totals.granted, "counted": totals.counted, "late": totals.late, "lost": totals.lost,
+                "superseded": totals.superseded,
+            ],
+            "sent_bytes": Dictionary(uniqueKeysWithValues: world.sentBytes().map { ($0.name, $0.bytes) }),
+            "transcript_sha256": world.transcriptDigest,
+        ]
+        if let plan = coordinator.state.plan {
+            object["inner_steps"] = plan.innerSteps
+            object["codec"] = plan.exchangeCodec.description
+        }
+        if let answer = coordinator.predictionAtStart {
+            let encoder = JSONEncoder()
+            if let data = try? encoder.encode(answer.planned.plan), let plan = try? JSONSerialization.jsonObject(with: data) {
+                object["plan"] = plan
+            }
+        }
+        if case .failed(let why) = end { object["failed"] = why }
+        let data = try? JSONSerialization.data(
+            withJSONObject: object, options: [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes])
+        json = String(decoding: data ?? Data(), as: UTF8.self) + "\n"
+
+        var out = ""
+        let told: Set<String> = [
+            "planned", "round_sealed", "peer_lost", "training_resumed", "replaced", "replanned", "rolled_back",
+            "others_go_on", "waiting_for", "fault", "checkpoint_saved", "job_released",
+        ]
+        for (host, event) in world.events where told.contains(event.kind) {
+            if event.kind == "job_released" { continue }
+            let fields = event.fields.map { "\($0.name)=\($0.value)" }.joined(separator: " ")
+            out += "\(fixed(event.at.seconds, 3)) s  \(host)  \(event.kind) \(event.peer) \(fields)\n"
+        }
+        if let answer = coordinator.predictionAtStart { out += answer.planned.explanation.joined(separator: "\n") + "\n" }
+        out += "\(coordinator.state.seals.count) rounds, \(coordinator.state.sealedTokens) tokens in "
+        out += "\(fixed(world.virtualSeconds, 1)) s of virtual time\n"
+        if let predicted, let median {
+            out += "step: predicted \(fixed(predicted, 3)) s, simulated \(fixed(median, 3)) s (median)\n"
+        }
+        out += "micro-batches: \(totals.granted) granted = \(totals.counted) counted + \(totals.late) late + "
+        out += "\(totals.lost) lost + \(totals.superseded) superseded\n"
+        out += "transcript sha256 \(world.transcriptDigest)\n"
+        text = out
+        lines = []
+    }
+}
