@@ -56,7 +56,9 @@ let anyPort = Endpoint(ipv4: 127, 0, 0, 1, port: 0)
     var results: [[Int]] = [[], []]
     for n in 0..<200 {
         for q in 0..<2 {
-            queues[q].submit { n * n } then: { square in
+            queues[q].submit {
+                n * n
+            } then: { square in
                 #expect(pthread_self() == here)
                 results[q].append(square)
                 if results.allSatisfy({ $0.count == 200 }) { loop.stop() }
@@ -107,10 +109,12 @@ let anyPort = Endpoint(ipv4: 127, 0, 0, 1, port: 0)
     let there = try TCPListener(loop, listen: Endpoint(ipv4: 127, 77, 0, 4, port: 0)) { stream in
         accepted = stream
         dialler = stream.remoteEndpoint
-        stream.startReading(read: { received += $0 }, ended: { error in
-            #expect(error == .ended)
-            loop.stop()
-        })
+        stream.startReading(
+            read: { received += $0 },
+            ended: { error in
+                #expect(error == .ended)
+                loop.stop()
+            })
     }
     let payload = (0..<1_000_000).map { UInt8(truncatingIfNeeded: $0 * 31) }
     var stream: TCPStream?

@@ -205,7 +205,9 @@ public final class TCPListener {
         listening.connected = { [unowned loop] error in
             guard error == nil else { return }
             let connection = TCPStream(loop, family: 0)
-            guard uv_accept(atoll_stream_tcp(listening.raw), atoll_stream_tcp(connection.socket.raw)) == 0 else { return }
+            guard uv_accept(atoll_stream_tcp(listening.raw), atoll_stream_tcp(connection.socket.raw)) == 0 else {
+                return
+            }
             connection.tune()
             accept(connection)
         }

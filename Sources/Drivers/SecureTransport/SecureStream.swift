@@ -177,7 +177,6 @@ final class SecureStream {
 
     /// Sends what was written, then the end; ``SecureTransport`` cuts it off at ``deadline``.
     func finish(until deadline: Instant) {
-        guard state == .secure || state == .handshaking else { return close() }
         self.deadline = deadline
         session?.finish()
         flush()

@@ -122,6 +122,7 @@ public final class SecureTransport {
     public func close(_ id: UInt64) {
         guard let stream = streams[id] else { return }
         if stream.state == .connecting { return remove(stream) }
+        if stream.state == .closing { return }
         setDeadline(stream, Self.lingerTimeout)
         stream.finish(until: stream.deadline!)
     }
