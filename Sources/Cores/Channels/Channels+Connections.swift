@@ -38,7 +38,8 @@ extension Channels {
 
     private var isCrowded: Bool {
         guard connections.count <= limits.connections else { return true }
-        return order.count { connections[$0]?.openedHere == false && connections[$0]?.isOpen == false } > limits.unproven
+        return order.count { connections[$0]?.openedHere == false && connections[$0]?.isOpen == false }
+            > limits.unproven
     }
 
     private enum Outcome { case wins, waits, yields }

@@ -13,7 +13,8 @@ extension Channels {
         if let peer {
             if isConnected(to: peer) { return }
             if let place = attempts.firstIndex(where: { $0.peer == peer }) {
-                if !attempts[place].endpoints.contains(endpoint), attempts[place].endpoints.count < Attempt.maxEndpoints {
+                if !attempts[place].endpoints.contains(endpoint), attempts[place].endpoints.count < Attempt.maxEndpoints
+                {
                     attempts[place].endpoints.append(endpoint)
                 }
                 return
@@ -70,7 +71,8 @@ extension Channels {
 
     /// Takes a connection that is not open out of the game and plans the next dial.
     mutating func failed(
-        _ id: ConnectionID, closing: Bool, because reason: LossReason = .unreachable, final: Bool = false, at now: Instant
+        _ id: ConnectionID, closing: Bool, because reason: LossReason = .unreachable, final: Bool = false,
+        at now: Instant
     ) {
         guard let connection = connections[id] else { return }
         remove(id)

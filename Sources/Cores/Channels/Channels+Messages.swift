@@ -3,7 +3,8 @@ import Wire
 
 extension Channels {
     /// Queues a message; it leaves when its channel's turn comes and the receiver's window allows.
-    public mutating func send(_ message: [UInt8], on channel: Channel, to peer: PeerID, at now: Instant) -> SendOutcome {
+    public mutating func send(_ message: [UInt8], on channel: Channel, to peer: PeerID, at now: Instant) -> SendOutcome
+    {
         send(header: message, payload: [], on: channel, to: peer, at: now)
     }
     /// The same for a message in two parts, which are not copied together. The receiver gets one.
@@ -12,7 +13,9 @@ extension Channels {
     ) -> SendOutcome {
         let bytes = header.count + payload.count
         guard bytes <= limits.messageBytes[channel] else { return .tooLarge(limit: limits.messageBytes[channel]) }
-        guard peers[peer]?.connection != nil || attempts.contains(where: { $0.peer == peer }) else { return .notConnected }
+        guard peers[peer]?.connection != nil || attempts.contains(where: { $0.peer == peer }) else {
+            return .notConnected
+        }
         let queued = peers[peer]?.outbox.queuedBytes(channel) ?? 0
         guard queued == 0 || queued + bytes <= limits.queueBytes[channel] else { return .full(queuedBytes: queued) }
         peers[peer, default: Peer()].outbox.push(header, payload, on: channel)
@@ -31,7 +34,9 @@ extension Channels {
 
     /// Decrypted bytes, in pieces of any size.
     public mutating func received(_ id: ConnectionID, _ bytes: [UInt8], at now: Instant) {
-        guard let connection = connections[id], connection.deadline == nil || !connection.exporter.isEmpty else { return }
+        guard let connection = connections[id], connection.deadline == nil || !connection.exporter.isEmpty else {
+            return
+        }
         connections[id]!.keepAlive.sign(at: now)
         var rest = bytes[...]
         while connections[id] != nil {
@@ -47,7 +52,8 @@ extension Channels {
         fill(id, at: now)
     }
 
-    private mutating func handle(_ event: FrameParser.Event, _ id: ConnectionID, at now: Instant) throws(MalformedBytes) {
+    private mutating func handle(_ event: FrameParser.Event, _ id: ConnectionID, at now: Instant) throws(MalformedBytes)
+    {
         if case .small(.hello, _, let payload) = event { return greeted(id, payload, at: now) }
         guard connections[id]!.isOpen, let peer = connections[id]!.peer else {
             throw MalformedBytes("a frame before our hello")

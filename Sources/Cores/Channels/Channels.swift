@@ -70,7 +70,8 @@ public struct Channels: Core {
         local: PeerID, listening port: UInt16, poolKey: [UInt8]?, limits: ChannelLimits = ChannelLimits(), seed: UInt64
     ) {
         precondition(poolKey.map { $0.count == 32 } ?? true, "a pool key has 32 bytes")
-        precondition(limits.frameBytes > 16 && limits.frameBytes <= Frame.maxBytes, "frames of \(limits.frameBytes) bytes")
+        precondition(
+            limits.frameBytes > 16 && limits.frameBytes <= Frame.maxBytes, "frames of \(limits.frameBytes) bytes")
         self.local = local
         self.port = port
         self.poolKey = poolKey
@@ -144,7 +145,9 @@ extension Channels {
         peers[peer]?.connection.flatMap { connections[$0] }?.keepAlive.least
     }
     /// Message bytes accepted and not yet handed to the driver.
-    public func unsentBytes(to peer: PeerID, on channel: Channel) -> Int { peers[peer]?.outbox.queuedBytes(channel) ?? 0 }
+    public func unsentBytes(to peer: PeerID, on channel: Channel) -> Int {
+        peers[peer]?.outbox.queuedBytes(channel) ?? 0
+    }
     /// Counted since the start, across connections.
     public func traffic(with peer: PeerID) -> Traffic { peers[peer]?.traffic ?? Traffic() }
     /// Everyone with whom messages were ever exchanged, ascending.

@@ -110,7 +110,9 @@ struct FrameParser: Sendable {
         let length = Int(pending[2]) | Int(pending[3]) << 8
         guard let channel = Channel(rawValue: pending[1]) else { throw MalformedBytes("channel \(pending[1])") }
         pending.removeAll(keepingCapacity: true)
-        guard proven || kind == .hello else { throw MalformedBytes("a frame of kind \(number) before membership is proven") }
+        guard proven || kind == .hello else {
+            throw MalformedBytes("a frame of kind \(number) before membership is proven")
+        }
         guard length <= Frame.maxBytes - Frame.headerBytes else { throw MalformedBytes("a frame of \(length) bytes") }
         switch kind {
         case .open?:
@@ -122,7 +124,9 @@ struct FrameParser: Sendable {
             guard number >= 128 else { throw MalformedBytes("frame kind \(number)") }
             if length == 0 { return }
         case .some:
-            guard length <= Frame.maxSmallBytes else { throw MalformedBytes("a \(length)-byte frame of kind \(number)") }
+            guard length <= Frame.maxSmallBytes else {
+                throw MalformedBytes("a \(length)-byte frame of kind \(number)")
+            }
         }
         frame = (kind, channel, length, false)
     }

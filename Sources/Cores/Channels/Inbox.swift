@@ -40,11 +40,17 @@ struct Inbox: Sendable {
     }
     mutating func append(_ piece: ArraySlice<UInt8>, _ channel: Channel) throws(MalformedBytes) {
         guard let length = lanes[channel].length else { throw MalformedBytes("a piece of no message") }
-        guard lanes[channel].message.count + piece.count <= length else { throw MalformedBytes("more than was announced") }
-        guard piece.count <= lanes[channel].allowance else { throw MalformedBytes("more than was granted on \(channel)") }
+        guard lanes[channel].message.count + piece.count <= length else {
+            throw MalformedBytes("more than was announced")
+        }
+        guard piece.count <= lanes[channel].allowance else {
+            throw MalformedBytes("more than was granted on \(channel)")
+        }
         lanes[channel].allowance -= piece.count
         lanes[channel].spent += piece.count
-        if lanes[channel].message.isEmpty, piece.count < length { lanes[channel].message.reserveCapacity(min(length, 65_536)) }
+        if lanes[channel].message.isEmpty, piece.count < length {
+            lanes[channel].message.reserveCapacity(min(length, 65_536))
+        }
         lanes[channel].message.append(contentsOf: piece)
     }
     /// The message under way, once it is whole.

@@ -61,7 +61,9 @@ struct Outbox: Sendable {
         lanes[channel].credit -= bytes
         lanes[channel].bytes -= bytes
         lanes[channel].claim = max(0, lanes[channel].claim - Self.floor * bytes)
-        if lanes[channel].front!.sent == lanes[channel].front!.count { lanes[channel].front = lanes[channel].queue.pop() }
+        if lanes[channel].front!.sent == lanes[channel].front!.count {
+            lanes[channel].front = lanes[channel].queue.pop()
+        }
         for lower in Channel.allCases where lower > channel {
             // At most two frames are owed, so that a claim does not grow while credit is missing.
             let claim = min(lanes[lower].claim + bytes, Self.floor * frameBytes * 2)

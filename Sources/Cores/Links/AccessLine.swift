@@ -18,7 +18,8 @@ public struct AccessLine: Hashable, Sendable {
     public private(set) var busyUntil: Instant
 
     public init(rate: BitRate?) {
-        precondition(rate.map { $0.bitsPerSecond > 0 && $0.bitsPerSecond.isFinite } ?? true, "a line needs a positive rate")
+        precondition(
+            rate.map { $0.bitsPerSecond > 0 && $0.bitsPerSecond.isFinite } ?? true, "a line needs a positive rate")
         self.rate = rate
         busyUntil = Instant(nanoseconds: .min / 4)
     }

@@ -24,7 +24,13 @@ public struct Reception<Payload>: Core {
         advance(to: now)
     }
     /// Bytes of one stream that have arrived and not passed.
-    public func queuedBytes(from host: HostID, stream: UInt64?) -> Int { queue.queuedBytes(host, stream) }
+    public func queuedBytes(from host: HostID, stream: UInt64?) -> Int {
+        var bytes = queue.queuedBytes(host, stream)
+        if let (parcel, _, cancelled) = passing, !cancelled, parcel.host == host, parcel.stream == stream {
+            bytes += parcel.bytes
+        }
+        return bytes
+    }
     /// Forgets a stream that was closed.
     public mutating func cancel(from host: HostID, stream: UInt64) {
         backlog -= queue.queuedBytes(host, stream)

@@ -1,0 +1,138 @@
+import CUV
+import Glibc
+public import Primitives
+
+/// One libuv loop on one thread. Everything made on it (sockets, timers, callbacks) is confined to that thread; only
+/// ``post(_:)`` and ``stop()`` may be called from others.
+public final class Loop: @unchecked Sendable {
+    let raw = UnsafeMutablePointer<uv_loop_t>.allocate(capacity: 1)
+    private let waker = UnsafeMutablePointer<uv_async_t>.allocate(capacity: 1)
+    private let idler = UnsafeMutablePointer<uv_idle_t>.allocate(capacity: 1)
+    private let posted = Locked<[@Sendable () -> Void]>([])
+    /// Of the loop's thread only.
+    private var later: [() -> Void] = []
+    private var isClosed = false
+
+    public init() {
+        precondition(uv_loop_init(raw) == 0, "libuv cannot make a loop: out of descriptors or memory")
+        let me = Unmanaged.passUnretained(self).toOpaque()
+        uv_async_init(raw, waker) { Loop.from($0!.pointee.data).runPosted() }
+        waker.pointee.data = me
+        uv_idle_init(raw, idler)
+        idler.pointee.data = me
+    }
+    deinit {
+        close()
+        waker.deallocate()
+        idler.deallocate()
+        raw.deallocate()
+    }
+    private static func from(_ data: UnsafeMutableRawPointer?) -> Loop {
+        Unmanaged<Loop>.fromOpaque(data!).takeUnretainedValue()
+    }
+
+    /// `CLOCK_BOOTTIME`: counts while the machine sleeps.
+    public var now: Instant {
+        var time = timespec()
+        clock_gettime(CLOCK_BOOTTIME, &time)
+        return Instant(nanoseconds: Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))
+    }
+
+    /// Runs callbacks until ``stop()``.
+    public func run() { uv_run(raw, UV_RUN_DEFAULT) }
+    /// Ends ``run()`` after the callback under way; from any thread.
+    public func stop() { post { uv_stop(self.raw) } }
+
+    /// Runs `work` on the loop's thread soon; from any thread, in the order of posting.
+    public func post(_ work: @escaping @Sendable () -> Void) {
+        let wasEmpty = posted.withLock { queue in
+            queue.append(work)
+            return queue.count == 1
+        }
+        if wasEmpty { uv_async_send(waker) }
+    }
+    private func runPosted() {
+        let work = posted.withLock { queue in
+            defer { queue = [] }
+            return queue
+        }
+        for item in work { item() }
+    }
+
+    /// Runs `work` after the callback under way, before the loop sleeps; from the loop's thread. It breaks recursions.
+    public func soon(_ work: @escaping () -> Void) {
+        if later.isEmpty { uv_idle_start(idler) { Loop.from($0!.pointee.data).runLater() } }
+        later.append(work)
+    }
+    private func runLater() {
+        var work: [() -> Void] = []
+        swap(&work, &later)
+        for item in work { item() }
+        if later.isEmpty { uv_idle_stop(idler) }
+    }
+
+    /// Closes whatever is still open on the loop. Call it when ``run()`` has returned; deinit does otherwise.
+    public func close() {
+        if isClosed { return }
+        isClosed = true
+        later = []
+        uv_walk(
+            raw,
+            { handle, _ in
+                if uv_is_closing(handle) == 0 { Handle.close(handle!) }
+            }, nil)
+        uv_run(raw, UV_RUN_DEFAULT)
+        posted.withLock { $0 = [] }
+        uv_loop_close(raw)
+    }
+}
+
+/// What keeps a handle's memory and owner until libuv lets go of it.
+///
+/// `data` holds one reference to the owner, given up in the close callback. The loop's own handles have none.
+class Handle {
+    /// The reference that libuv holds.
+    func retainForLibuv() -> UnsafeMutableRawPointer { Unmanaged.passRetained(self).toOpaque() }
+    static func from(_ data: UnsafeMutableRawPointer?) -> Handle {
+        Unmanaged<Handle>.fromOpaque(data!).takeUnretainedValue()
+    }
+    /// Drops callbacks, which may hold the owner.
+    func forget() {}
+    static func close(_ handle: UnsafeMutablePointer<uv_handle_t>) {
+        if uv_is_closing(handle) != 0 { return }
+        switch handle.pointee.type {
+        case UV_ASYNC, UV_IDLE: uv_close(handle, nil)
+        default:
+            from(handle.pointee.data).forget()
+            uv_close(handle) { Unmanaged<Handle>.fromOpaque($0!.pointee.data!).release() }
+        }
+    }
+}
+
+/// A value behind a pthread mutex, which thread sanitizers understand.
+final class Locked<Value>: @unchecked Sendable {
+    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private var value: Value
+    init(_ value: Value) {
+        self.value = value
+        pthread_mutex_init(mutex, nil)
+    }
+    deinit {
+        pthread_mutex_destroy(mutex)
+        mutex.deallocate()
+    }
+    func withLock<R>(_ body: (inout Value) -> R) -> R {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return body(&value)
+    }
+    /// Waits on `condition` until `ready`, then changes the value.
+    func wait<R>(on condition: UnsafeMutablePointer<pthread_cond_t>, until ready: (inout Value) -> R?) -> R {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        while true {
+            if let result = ready(&value) { return result }
+            pthread_cond_wait(condition, mutex)
+        }
+    }
+}

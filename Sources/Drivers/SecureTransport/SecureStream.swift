@@ -1,0 +1,199 @@
+import Digests
+import EventLoop
+import Links
+import Primitives
+
+/// One TCP connection with TLS over it, shaped or not.
+///
+/// Who is the TLS client does not depend on who dialled: the smaller peer is. The one that dials knows both peers' keys or acts
+/// as the client; when it must be the server it says so with the byte ``serverMark`` before anything else, and the other side
+/// begins. A ClientHello begins with 0x16, so the accepting side can tell. The mark is not authenticated and need not be: the
+/// roles are symmetrical, both keys are proven either way, and the exporter comes from the finished session.
+final class SecureStream {
+    enum State: Equatable {
+        case connecting, handshaking, secure
+        /// Flushing what was written; nothing is reported any more.
+        case closing
+        case closed
+    }
+    /// "The one that dialled is the TLS server: begin."
+    static let serverMark: UInt8 = 0x52
+    private static let handshakeRecord: UInt8 = 0x16
+    private static let receiveHigh = 262_144
+    private static let receiveLow = 131_072
+
+    let id: UInt64
+    let inbound: Bool
+    let remote: Endpoint
+    unowned let transport: SecureTransport
+    private(set) var state = State.connecting
+    private(set) var session: TLSSession?
+    private let expected: PeerID?
+    private var tcp: TCPStream?
+    private let host: HostID?
+    private var isPaused = false
+    private var isFirstByte = true
+    /// The socket has ended; what came before may still be on the modelled down line.
+    private var end: TransportFailure?
+    /// Offered to the shaper and not yet handed to the socket.
+    private var shaped = 0
+    /// When a stream that lingers is cut.
+    var deadline: Instant?
+
+    init(_ transport: SecureTransport, id: UInt64, inbound: Bool, remote: Endpoint, expecting expected: PeerID?) {
+        self.transport = transport
+        self.id = id
+        self.inbound = inbound
+        self.remote = remote
+        self.expected = expected
+        host = transport.shaper?.host(remote)
+        transport.shaper?.onSend[id] = { [unowned self] bytes in
+            shaped -= bytes.count
+            bytes.withUnsafeBytes { hand($0) }
+            transport.progressed(self)
+            finishIfFlushed()
+        }
+        transport.shaper?.onReceive[id] = { [unowned self] bytes in
+            bytes.withUnsafeBytes { consume($0) }
+            resumeIfLow()
+            endIfRead()
+        }
+    }
+
+    /// The socket is connected.
+    func begin(_ tcp: TCPStream) {
+        self.tcp = tcp
+        state = .handshaking
+        tcp.onDrained { [unowned self] in
+            transport.progressed(self)
+            finishIfFlushed()
+        }
+        tcp.startReading(
+            read: { [unowned self] bytes in arrived(bytes) },
+            ended: { [unowned self] error in
+                end = state == .secure || state == .closing ? .closed : .socket(error)
+                endIfRead()
+            })
+        guard !inbound else { return }
+        let isClient = expected.map { transport.identity.peerID < $0 } ?? true
+        session = TLSSession(transport.context, isClient: isClient, expecting: expected)
+        if isClient {
+            shake()
+        } else {
+            [Self.serverMark].withUnsafeBytes { output($0) }
+        }
+    }
+    /// Keeps the socket of a dial under way.
+    func keep(_ tcp: TCPStream) { self.tcp = tcp }
+    func connected() { if let tcp { begin(tcp) } }
+
+    // MARK: In
+
+    private func arrived(_ bytes: UnsafeRawBufferPointer) {
+        transport.countReceived(bytes.count)
+        guard let shaper = transport.shaper, let host else { return consume(bytes) }
+        shaper.received(bytes, from: host, stream: id)
+        if !isPaused, state != .closed, shaper.queuedToReceive(from: host, stream: id) > Self.receiveHigh {
+            isPaused = true
+            tcp?.pauseReading()
+        }
+    }
+    private func endIfRead() {
+        guard let end, state != .closed else { return }
+        if let host, let shaper = transport.shaper, shaper.queuedToReceive(from: host, stream: id) > 0 { return }
+        transport.failed(self, end)
+    }
+    private func resumeIfLow() {
+        guard isPaused, let host, let shaper = transport.shaper,
+            shaper.queuedToReceive(from: host, stream: id) < Self.receiveLow
+        else { return }
+        isPaused = false
+        tcp?.resumeReading()
+    }
+
+    private func consume(_ bytes: UnsafeRawBufferPointer) {
+        guard state == .handshaking || state == .secure else { return }
+        var bytes = bytes
+        if isFirstByte, let first = bytes.first {
+            isFirstByte = false
+            let marked = first == Self.serverMark
+            if session == nil {
+                guard marked || first == Self.handshakeRecord else {
+                    return transport.failed(self, .handshake("it does not speak TLS"))
+                }
+                session = TLSSession(transport.context, isClient: marked, expecting: nil)
+            }
+            // When both dial in the same moment TCP makes one connection of the two, and the mark comes to one that dialled.
+            if marked { bytes = UnsafeRawBufferPointer(rebasing: bytes.dropFirst()) }
+        }
+        guard let session else { return }
+        if !bytes.isEmpty { session.feed(bytes) }
+        if !session.isDone { shake() }
+        guard state == .secure else { return }
+        guard let plaintext = session.decrypt() else { return transport.failed(self, .closed) }
+        flush()
+        if !plaintext.isEmpty { transport.onReceived?(id, plaintext) }
+    }
+
+    private func shake() {
+        guard let session else { return }
+        let progress = session.handshake()
+        flush()
+        switch progress {
+        case .going: break
+        case .failed(let why): transport.failed(self, session.isImpostor ? .impostor : .handshake(why))
+        case .done:
+            guard let peer = session.peer else { return transport.failed(self, .handshake("no certificate")) }
+            state = .secure
+            transport.secured(self, peer, session)
+        }
+    }
+
+    // MARK: Out
+
+    func write(_ plaintext: [UInt8]) {
+        guard state == .secure, let session else { return }
+        session.encrypt(plaintext)
+        flush()
+    }
+    private func flush() { session?.takeOutput { output($0) } }
+    private func output(_ bytes: UnsafeRawBufferPointer) {
+        guard let shaper = transport.shaper, let host else { return hand(bytes) }
+        shaped += bytes.count
+        shaper.send(bytes, to: host, stream: id)
+    }
+    private func hand(_ bytes: UnsafeRawBufferPointer) {
+        transport.countSent(bytes.count)
+        tcp?.write(bytes)
+    }
+    /// What is held back here, in ciphertext: by the up line or by the socket. What is on a modelled link no longer counts.
+    var unsentBytes: Int {
+        var bytes = tcp?.unsentBytes ?? 0
+        if let shaper = transport.shaper, let host { bytes += shaper.queuedToSend(to: host, stream: id) }
+        return bytes
+    }
+
+    // MARK: The end
+
+    /// Sends what was written, then the end; ``SecureTransport`` cuts it off at ``deadline``.
+    func finish(until deadline: Instant) {
+        self.deadline = deadline
+        session?.finish()
+        flush()
+        state = .closing
+        isPaused = false
+        tcp?.resumeReading()
+        finishIfFlushed()
+    }
+    private func finishIfFlushed() {
+        guard state == .closing, shaped == 0, tcp?.unsentBytes == 0 else { return }
+        // The other side closes when it has read all; reading goes on so that no reset overtakes our last bytes.
+        tcp?.finishWriting()
+    }
+    func close() {
+        guard state != .closed else { return }
+        state = .closed
+        tcp?.close()
+        if let host { transport.shaper?.cancel(host, stream: id) }
+    }
+}
