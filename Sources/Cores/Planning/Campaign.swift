@@ -84,7 +84,7 @@ struct Campaign {
         let lanes = cost.lanes(current)
         guard lanes.allSatisfy({ cost.fits($0, rounds: current.usesRounds) }) else { return }
         var outcome = exact(lanes, cost.pacing(current))
-        outcome.score = outcome.seconds * (1 - Campaign.hysteresis)
+        outcome.score = cost.score(outcome.seconds, lanes) * (1 - Campaign.hysteresis)
         outcome.isCurrent = true
         outcomes.append(outcome)
     }
@@ -194,7 +194,7 @@ struct Campaign {
     private func exact(_ lanes: [Lane], _ pacing: Pacing) -> Outcome {
         let seconds = cost.totalSeconds(cost.round(lanes, pacing), lanes, pacing)
         return Outcome(
-            lanes: lanes, pacing: pacing, seconds: seconds, score: seconds + change(lanes),
+            lanes: lanes, pacing: pacing, seconds: seconds, score: cost.score(seconds, lanes) + change(lanes),
             penalty: cost.penalty(pipelines: lanes.count, pacing))
     }
 

@@ -40,14 +40,21 @@ extension Campaign {
             } else if slower < 0 {
                 reason += ", but changing costs more than it saves"
             } else if other.lanes.count > best.lanes.count, other.pacing.innerSteps < best.pacing.innerSteps {
-                reason += ": more pipelines must exchange more often to stay within the quality budget"
+                reason += ": needs shorter rounds"
             } else if !other.pacing.usesRounds, best.pacing.usesRounds {
                 reason += ": an exchange after every step"
+            } else {
+                let (mine, its) = (stepSeconds(best), stepSeconds(other))
+                reason += ": steps of \(fixed(its, 3)) s, not \(fixed(mine, 3)) s"
             }
             return PlannedJob.Alternative(
                 summary: summary(other.lanes, other.pacing), totalSeconds: other.seconds, lossPenalty: other.penalty,
                 reason: reason)
         }
+    }
+
+    private func stepSeconds(_ outcome: Outcome) -> Double {
+        cost.round(outcome.lanes, outcome.pacing).stepSeconds.max() ?? 0
     }
 
     private func summary(_ lanes: [Lane], _ pacing: Pacing) -> String {

@@ -36,6 +36,8 @@ struct CostModel: Sendable {
     static let validationEvery = 10
     /// Seconds until a lost peer is noticed.
     static let detectionSeconds = 5.0
+    /// How much slower, relatively, a plan may be that leaves all peers out, against one that uses all.
+    static let peerReluctance = 0.016
     /// Bytes of header and record around each message.
     static let messageOverhead = 96.0
 

@@ -79,7 +79,7 @@ struct PlanSearch {
         }
         let ordered = lanes.sorted { ($0.hosts.min() ?? 0) < ($1.hosts.min() ?? 0) }
         let seconds = cost.totalSeconds(cost.round(ordered, pacing), ordered, pacing)
-        return Candidate(partition: partition, lanes: ordered, seconds: seconds, score: seconds + change(ordered))
+        return Candidate(partition: partition, lanes: ordered, seconds: seconds, score: cost.score(seconds, ordered) + change(ordered))
     }
 
     /// How much of the model a group cannot hold, 0…1: a slope for the search where nothing fits yet.

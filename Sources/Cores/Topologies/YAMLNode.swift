@@ -139,7 +139,8 @@ package struct YAMLNode {
             throw problem(.wrongType, allowed: allowed)
         }
         guard let value = Int(digits) else {
-            throw problem(Double(digits) == nil ? .wrongType : .outOfRange, allowed: allowed)
+            let isWhole = digits.utf8.allSatisfy { (48...57).contains($0) || "+-".utf8.contains($0) }
+            throw problem(isWhole && Double(digits) != nil ? .outOfRange : .wrongType, allowed: allowed)
         }
         guard range.contains(value) else { throw problem(.outOfRange, allowed: allowed) }
         return value
