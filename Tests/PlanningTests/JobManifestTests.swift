@@ -132,7 +132,9 @@ import Topologies
                     bytes.insert(Array("0123456789[]{}:,-\"".utf8)[random.below(18)], at: place)
                 }
             }
-            if let job = try? JobManifest(parsing: bytes) { #expect((try? JobManifest(parsing: job.canonicalText)) == job) }
+            if let job = try? JobManifest(parsing: bytes) {
+                #expect((try? JobManifest(parsing: job.canonicalText)) == job)
+            }
         }
     }
 }

@@ -44,10 +44,12 @@ import Topologies
         #expect(planned.prediction.speedupVersusBestSinglePeer > 1)
     }
 
-    @Test(arguments: [(1, 256, 8), (2, 128, 8), (4, 128, 8), (1, 256, 12), (2, 128, 16)]) func
+    @Test(arguments: [(1, 256, 8), (2, 128, 8), (4, 128, 8), (1, 256, 12), (2, 128, 16)])
+    func
         `cuts the demo's model into stages and its batch into pipelines, whatever the micro-batch`(
-        microBatch: Int, context: Int, virtualPipelines: Int
-    ) throws {
+            microBatch: Int, context: Int, virtualPipelines: Int
+        ) throws
+    {
         var job = try Self.demoJob()
         job.microBatch = microBatch
         job.model.context = context
@@ -251,7 +253,8 @@ import Topologies
         Plan(
             pipelines: zip(zip(cuts, peers), shares).map { pair, share in
                 Plan.Pipeline(
-                    stages: zip(pair.1, pair.0).map { Plan.Stage(peer: $0, units: $1) }, virtualPipelines: share, inFlight: 1)
+                    stages: zip(pair.1, pair.0).map { Plan.Stage(peer: $0, units: $1) }, virtualPipelines: share,
+                    inFlight: 1)
             },
             innerSteps: 1, microBatchesPerVirtual: 1, exchangeCodec: .fp32, activationCodec: .fp32, spares: ["s"])
     }

@@ -31,7 +31,8 @@ import Topologies
         let topology = try Shipped.topology(name)
         #expect(topology.name == name)
         #expect(topology.about.hasSuffix(".") && topology.expectation.hasSuffix("."))
-        #expect(topology.hosts.contains { $0.role == .coordinator } && topology.hosts.contains { $0.role == .bootstrap })
+        #expect(
+            topology.hosts.contains { $0.role == .coordinator } && topology.hosts.contains { $0.role == .bootstrap })
         #expect(try Topology(parsing: topology.text) == topology)
         #expect(try Topology(parsing: topology.text).text == topology.text)
     }
@@ -84,7 +85,8 @@ import Topologies
         #expect(problem?.key.contains(key) == true)
     }
 
-    @Test(arguments: ["0", "-4", ".nan", "nan", ".inf", "1e999", "fast", "0x10", "[1]", "\"\""]) func
+    @Test(arguments: ["0", "-4", ".nan", "nan", ".inf", "1e999", "fast", "0x10", "[1]", "\"\""])
+    func
         `with an impossible rate names file, line, key, what was found and what is allowed`(value: String)
     {
         let hosts = """

@@ -45,7 +45,7 @@ extension Campaign {
                 reason += ": an exchange after every step"
             } else {
                 let (mine, its) = (stepSeconds(best), stepSeconds(other))
-                reason += ": steps of \(fixed(its, 3)) s, not \(fixed(mine, 3)) s"
+                reason += ": \(fixed(its, 2)) s a step, not \(fixed(mine, 2)) s"
             }
             return PlannedJob.Alternative(
                 summary: summary(other.lanes, other.pacing), totalSeconds: other.seconds, lossPenalty: other.penalty,
@@ -73,7 +73,8 @@ extension Campaign {
         if kept { lines.append("The current plan is kept: no other gains more than moving weights costs.") }
         let ranked = prediction.binding.ranked.filter { $0.share >= 0.03 }
         lines.append(
-            "A round is bound by " + ranked.map { "\($0.name) \(fixed(100 * $0.share, 0)) %" }.joined(separator: ", ") + ".")
+            "A round is bound by " + ranked.map { "\($0.name) \(fixed(100 * $0.share, 0)) %" }.joined(separator: ", ")
+                + ".")
         if !plan.spares.isEmpty {
             lines.append(
                 "\(plan.spares.joined(separator: ", ")) stay\(plan.spares.count == 1 ? "s" : "") spare: "

@@ -102,7 +102,9 @@ struct CostModel: Sendable {
     }
 
     func flops(_ units: Range<Int>) -> Double { forwardPrefix[units.upperBound] - forwardPrefix[units.lowerBound] }
-    func parameters(_ units: Range<Int>) -> Double { parameterPrefix[units.upperBound] - parameterPrefix[units.lowerBound] }
+    func parameters(_ units: Range<Int>) -> Double {
+        parameterPrefix[units.upperBound] - parameterPrefix[units.lowerBound]
+    }
     /// Bytes of one contribution of these units.
     func contributionBytes(_ units: Range<Int>, _ codec: Codec) -> Double {
         guard let prefix = contribution[codec] else { return parameters(units) * codec.bitsPerValue / 8 }

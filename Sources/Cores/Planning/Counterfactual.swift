@@ -10,7 +10,9 @@ public struct Counterfactual: Hashable, Sendable, Codable {
     public var relative: Double
 
     /// The changes that help, the most helpful first; at most `limit` of them.
-    public static func of(_ planned: PlannedJob, topology: Topology, job: JobManifest, limit: Int = 6) -> [Counterfactual] {
+    public static func of(_ planned: PlannedJob, topology: Topology, job: JobManifest, limit: Int = 6)
+        -> [Counterfactual]
+    {
         let now = planned.prediction.totalSeconds
         var found: [Counterfactual] = []
         func consider(_ change: String, _ topology: Topology) {

@@ -52,7 +52,9 @@ extension PlanReport {
         guard pacing.usesRounds else { return [] }
         let width = PlanReport.columns - 12
         let scale = Double(width) / round.seconds
-        var lines = ["one round, \(fixed(round.seconds, 3)) s: v validation, # and = steps in turn, x exchange and seal"]
+        var lines = [
+            "one round, \(fixed(round.seconds, 3)) s: v validation, # and = steps in turn, x exchange and seal"
+        ]
         for (p, step) in round.stepSeconds.enumerated() {
             var row = [Character](repeating: "x", count: width)
             let begin = max(0, round.trainedAt - step * Double(pacing.innerSteps))

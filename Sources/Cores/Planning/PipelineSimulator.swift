@@ -272,7 +272,8 @@ package struct PipelineSimulator {
         } else if begunValidation[s] < min(arrivedValidation[s], validations) {
             compute(s, 2, .validate, begunValidation[s], stages[s].forward)
             begunValidation[s] += 1
-        } else if begunForward[s] < min(arrivedForward[s], limit), begunForward[s] - endedBackward[s] < stages[s].depth {
+        } else if begunForward[s] < min(arrivedForward[s], limit), begunForward[s] - endedBackward[s] < stages[s].depth
+        {
             compute(s, 0, .forward, begunForward[s], stages[s].forward)
             begunForward[s] += 1
         }

@@ -33,7 +33,8 @@ public struct PlanReport: Sendable {
                 rows.append([
                     s == 0 ? "\(p)" : "", "\(s)", stage.peer, "\(stage.units.lowerBound)…\(stage.units.upperBound - 1)",
                     "\(job.model.parameters(units: stage.units))", "\(ByteCount(load.memoryBytes))",
-                    "\(ByteCount(load.memoryOfferedBytes))", "\(fixed(100 * load.computeShare, 0)) %", s == 0 ? share : "",
+                    "\(ByteCount(load.memoryOfferedBytes))", "\(fixed(100 * load.computeShare, 0)) %",
+                    s == 0 ? share : "",
                 ])
             }
         }
@@ -49,7 +50,10 @@ public struct PlanReport: Sendable {
         return aligned([
             ["a step", "\(fixed(prediction.stepSeconds, 3)) s", "\(batch) tokens"],
             ["a round", "\(fixed(prediction.roundSeconds, 3)) s", "H = \(plan.innerSteps), \(plan.exchangeCodec)"],
-            ["… exchange not hidden", "\(fixed(prediction.exposedExchangeSeconds, 3)) s", "\(ByteCount(sent)) sent by all"],
+            [
+                "… exchange not hidden", "\(fixed(prediction.exposedExchangeSeconds, 3)) s",
+                "\(ByteCount(sent)) sent by all",
+            ],
             ["… validation", "\(fixed(prediction.validationSeconds, 3)) s", ""],
             [
                 "the job", "\(fixed(prediction.totalSeconds, 1)) s",
