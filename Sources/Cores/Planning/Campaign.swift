@@ -5,6 +5,8 @@ internal import Topologies
 /// the choice.
 struct Campaign {
     struct Outcome {
+        /// Where the search for it ended; empty for the current plan.
+        var partition: PlanSearch.Partition = []
         var lanes: [Lane]
         var pacing: Pacing
         var seconds: Double
@@ -22,6 +24,13 @@ struct Campaign {
     var kept = false
     private var currentUnits: [Int: Range<Int>] = [:]
     private var hint: PlanSearch.Partition?
+    /// Pipelines depend on a pacing only by this.
+    private struct BuilderKey: Hashable {
+        var usesRounds: Bool
+        var activations: Codec
+        var microBatches: Int
+    }
+    private var builders: [BuilderKey: PipelineBuilder] = [:]
 
     /// A plan that runs is left only for one that is at least this much better, moving included.
     static let hysteresis = 0.03
@@ -59,32 +68,51 @@ struct Campaign {
     mutating func run() throws(PlanningError) {
         let modes: [Bool] = cost.job.innerSteps.value.map { [$0 > 1] } ?? [true, false]
         let counts = pipelineCounts()
-        let share = max(24, iterations / (counts.count * modes.count))
+        // First a look at everything, then what looks best again, with the H and the codecs that suit it.
+        let look = max(24, iterations / 3 / max(1, counts.count * modes.count))
         for usesRounds in modes {
-            var builder: PipelineBuilder?
             for count in counts {
                 guard let pacing = firstGuess(pipelines: count, usesRounds: usesRounds) else { continue }
-                var search = PlanSearch(
-                    builder: builder ?? PipelineBuilder(cost: cost, pacing: pacing), pacing: pacing, pipelines: count,
-                    seed: seed, change: change)
-                let found = search.run(peers: peers, iterations: usesRounds ? share : share / 2, hint: hint)
-                builder = search.builder
-                if let found { outcomes.append(settle(found.lanes, usesRounds: usesRounds)) }
+                if let found = search(count, pacing, iterations: look, hint: hint) { outcomes.append(found) }
             }
+        }
+        sortOutcomes()
+        for (index, outcome) in outcomes.prefix(3).enumerated() {
+            let found = search(
+                outcome.lanes.count, outcome.pacing, iterations: iterations * 2 / 9, hint: outcome.partition)
+            if let found, found.score < outcome.score { outcomes[index] = found }
         }
         considerCurrent()
         guard !outcomes.isEmpty else { throw reason() }
         sortOutcomes()
     }
 
+    private mutating func search(
+        _ pipelines: Int, _ pacing: Pacing, iterations: Int, hint: PlanSearch.Partition?
+    ) -> Outcome? {
+        let key = BuilderKey(
+            usesRounds: pacing.usesRounds, activations: pacing.activations, microBatches: pacing.microBatchesPerVirtual)
+        var search = PlanSearch(
+            builder: builders[key] ?? PipelineBuilder(cost: cost, pacing: pacing), pacing: pacing, pipelines: pipelines,
+            seed: seed, change: change)
+        let found = search.run(peers: peers, iterations: iterations, hint: hint)
+        builders[key] = search.builder
+        guard let found else { return nil }
+        var outcome = settle(found.lanes, usesRounds: pacing.usesRounds)
+        outcome.partition = found.partition
+        return outcome
+    }
+
     private mutating func considerCurrent() {
-        guard let current, current.flaw(model: cost.model, virtualPipelines: cost.job.virtualPipelines) == nil else { return }
+        guard let current, current.flaw(model: cost.model, virtualPipelines: cost.job.virtualPipelines) == nil else {
+            return
+        }
         let names = Set(peers.map { cost.topology.hosts[$0].name })
         guard current.workers.allSatisfy(names.contains) else { return }
         let lanes = cost.lanes(current)
         guard lanes.allSatisfy({ cost.fits($0, rounds: current.usesRounds) }) else { return }
         var outcome = exact(lanes, cost.pacing(current))
-        outcome.score = outcome.seconds * (1 - Campaign.hysteresis)
+        outcome.score = cost.score(outcome.seconds, lanes) * (1 - Campaign.hysteresis)
         outcome.isCurrent = true
         outcomes.append(outcome)
     }
@@ -95,7 +123,7 @@ struct Campaign {
             (outcomes[$0].score, outcomes[$0].lanes.count, $0) < (outcomes[$1].score, outcomes[$1].lanes.count, $1)
         }
         outcomes = order.map { outcomes[$0] }
-        kept = outcomes[0].isCurrent
+        kept = outcomes.first?.isCurrent ?? false
     }
 
     /// Seconds until every peer has the units that `lanes` give it and that it has not yet.
@@ -194,7 +222,7 @@ struct Campaign {
     private func exact(_ lanes: [Lane], _ pacing: Pacing) -> Outcome {
         let seconds = cost.totalSeconds(cost.round(lanes, pacing), lanes, pacing)
         return Outcome(
-            lanes: lanes, pacing: pacing, seconds: seconds, score: seconds + change(lanes),
+            lanes: lanes, pacing: pacing, seconds: seconds, score: cost.score(seconds, lanes) + change(lanes),
             penalty: cost.penalty(pipelines: lanes.count, pacing))
     }
 
@@ -239,7 +267,8 @@ struct Campaign {
         let offered = cost.topology.hosts[largest].memory
         let rounds = cost.job.innerSteps.value != 1 && cost.job.innerSteps != .auto
         if let fixed = cost.job.pipelines.value, fixed > peers.count {
-            return .impossible("\(fixed) pipelines are asked for, but only \(peers.count) peers are there. Ask for fewer.")
+            return .impossible(
+                "\(fixed) pipelines are asked for, but only \(peers.count) peers are there. Ask for fewer.")
         }
         for unit in cost.model.allUnits {
             let need = cost.memory(unit..<unit + 1, rounds: rounds, kept: 1)
@@ -253,7 +282,8 @@ struct Campaign {
             return .impossible(
                 "with tied embeddings one peer must hold the whole model, which needs "
                     + "\(ByteCount(cost.memory(cost.model.allUnits, rounds: rounds, kept: 1))); the largest peer, "
-                    + "\(cost.topology.hosts[largest].name), offers \(offered). Set tie_word_embeddings: false, or add memory.")
+                    + "\(cost.topology.hosts[largest].name), offers \(offered). Set tie_word_embeddings: false, or add memory."
+            )
         }
         if cost.job.pipelines.value != nil || cost.job.stages.value != nil {
             return .impossible(

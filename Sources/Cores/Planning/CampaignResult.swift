@@ -40,14 +40,21 @@ extension Campaign {
             } else if slower < 0 {
                 reason += ", but changing costs more than it saves"
             } else if other.lanes.count > best.lanes.count, other.pacing.innerSteps < best.pacing.innerSteps {
-                reason += ": more pipelines must exchange more often to stay within the quality budget"
+                reason += ": needs shorter rounds"
             } else if !other.pacing.usesRounds, best.pacing.usesRounds {
                 reason += ": an exchange after every step"
+            } else {
+                let (mine, its) = (stepSeconds(best), stepSeconds(other))
+                reason += ": \(fixed(its, 2)) s a step, not \(fixed(mine, 2)) s"
             }
             return PlannedJob.Alternative(
                 summary: summary(other.lanes, other.pacing), totalSeconds: other.seconds, lossPenalty: other.penalty,
                 reason: reason)
         }
+    }
+
+    private func stepSeconds(_ outcome: Outcome) -> Double {
+        cost.round(outcome.lanes, outcome.pacing).stepSeconds.max() ?? 0
     }
 
     private func summary(_ lanes: [Lane], _ pacing: Pacing) -> String {
@@ -66,7 +73,8 @@ extension Campaign {
         if kept { lines.append("The current plan is kept: no other gains more than moving weights costs.") }
         let ranked = prediction.binding.ranked.filter { $0.share >= 0.03 }
         lines.append(
-            "A round is bound by " + ranked.map { "\($0.name) \(fixed(100 * $0.share, 0)) %" }.joined(separator: ", ") + ".")
+            "A round is bound by " + ranked.map { "\($0.name) \(fixed(100 * $0.share, 0)) %" }.joined(separator: ", ")
+                + ".")
         if !plan.spares.isEmpty {
             lines.append(
                 "\(plan.spares.joined(separator: ", ")) stay\(plan.spares.count == 1 ? "s" : "") spare: "

@@ -36,6 +36,8 @@ struct CostModel: Sendable {
     static let validationEvery = 10
     /// Seconds until a lost peer is noticed.
     static let detectionSeconds = 5.0
+    /// How much slower, relatively, a plan may be that leaves all peers out, against one that uses all.
+    static let peerReluctance = 0.016
     /// Bytes of header and record around each message.
     static let messageOverhead = 96.0
 
@@ -100,7 +102,9 @@ struct CostModel: Sendable {
     }
 
     func flops(_ units: Range<Int>) -> Double { forwardPrefix[units.upperBound] - forwardPrefix[units.lowerBound] }
-    func parameters(_ units: Range<Int>) -> Double { parameterPrefix[units.upperBound] - parameterPrefix[units.lowerBound] }
+    func parameters(_ units: Range<Int>) -> Double {
+        parameterPrefix[units.upperBound] - parameterPrefix[units.lowerBound]
+    }
     /// Bytes of one contribution of these units.
     func contributionBytes(_ units: Range<Int>, _ codec: Codec) -> Double {
         guard let prefix = contribution[codec] else { return parameters(units) * codec.bitsPerValue / 8 }

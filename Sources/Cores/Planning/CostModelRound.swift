@@ -18,106 +18,132 @@ struct Round: Hashable, Sendable {
     var exchangeReceived: [[Double]] = []
 }
 
+/// What one lane does between two seals, as far as it depends on nobody else.
+struct LaneRun: Hashable, Sendable {
+    /// When each stage's contribution is encoded.
+    var ready: [Double]
+    var stepSeconds: Double
+    var trainedAt: Double
+    var validationSeconds: Double
+}
+
+/// All that a ``LaneRun`` depends on beside the pacing.
+struct LaneRunKey: Hashable, Sendable {
+    var lane: Lane
+    /// Partial sums this lane sends.
+    var blocks: Int
+    /// Partial sums of all lanes.
+    var contributions: Int
+    var validations: Int
+}
+
 /// Times are seconds after the coordinator sealed the previous round.
 extension CostModel {
     /// Steps that are simulated before the rest is extrapolated.
     static let simulatedSteps = 3
 
     func round(_ lanes: [Lane], _ pacing: Pacing) -> Round {
-        pacing.usesRounds ? innerStepsRound(lanes, pacing) : everyStepRound(lanes, pacing)
+        var memo: [LaneRunKey: LaneRun] = [:]
+        return round(lanes, pacing, &memo)
     }
 
-    /// H > 1: outer step, validation, H inner steps, all-gather of pseudo-gradients, report, seal.
-    private func innerStepsRound(_ lanes: [Lane], _ pacing: Pacing) -> Round {
-        var round = Round()
-        var ready: [[Double]] = []
-        let validations = validationMicroBatches(pipelines: lanes.count)
-        let steps = min(pacing.innerSteps, CostModel.simulatedSteps)
-        for (index, lane) in lanes.enumerated() {
-            let stages = timings(lane, pacing)
-            let starts = lane.hosts.indices.map { s in
-                latency(coordinator, lane.hosts[s])
-                    + (CostModel.outerFLOPs + CostModel.foldFLOPs * Double(lanes.count)) * parameters(lane.units(s))
-                    / topology.hosts[lane.hosts[s]].flops
-            }
-            let microBatches = lane.share * pacing.microBatchesPerVirtual
-            let outcome = PipelineSimulator.run(
-                stages, microBatches: microBatches, steps: steps, starts: starts, validations: validations)
-            let last = outcome.stepEnds[steps - 1]
-            let period = steps > 1 ? last - outcome.stepEnds[steps - 2] : last - starts[0]
-            let rest = Double(pacing.innerSteps - steps) * period
-            ready.append(
-                lane.hosts.indices.map { s in
-                    outcome.ends[s] + rest
-                        + CostModel.encodeFLOPs * parameters(lane.units(s)) / topology.hosts[lane.hosts[s]].flops
-                })
-            round.stepSeconds.append(period)
-            let trained = (outcome.ends.max() ?? last) + rest
-            if trained > round.trainedAt {
-                round.trainedAt = trained
-                round.slowest = index
-                round.validationSeconds = max(0, outcome.stepEnds[0] - starts[0] - period)
-            }
-        }
-        round.seconds = seal(lanes, ready, &round) { range, _ in contributionBytes(range, pacing.codec) }
-        return round
-    }
-
-    /// H = 1: aggregate, norms, optimizer step, one batch, all-gather of gradient sums, report, seal. Every tenth validates.
-    private func everyStepRound(_ lanes: [Lane], _ pacing: Pacing) -> Round {
-        let plain = oneStep(lanes, pacing, validations: 0)
-        var full = oneStep(lanes, pacing, validations: validationMicroBatches(pipelines: lanes.count))
-        let share = 1 / Double(CostModel.validationEvery)
-        full.validationSeconds = (full.seconds - plain.seconds) * share
-        full.seconds = plain.seconds + full.validationSeconds
-        full.trainedAt = plain.trainedAt + full.validationSeconds
-        full.stepSeconds = plain.stepSeconds
-        full.slowest = plain.slowest
-        return full
-    }
-
-    private func oneStep(_ lanes: [Lane], _ pacing: Pacing, validations: Int) -> Round {
-        var round = Round()
+    /// The same; what one lane does is remembered, because a search asks for it again and again.
+    func round(_ lanes: [Lane], _ pacing: Pacing, _ memo: inout [LaneRunKey: LaneRun]) -> Round {
         var first = 0
         let blocks = lanes.map { lane in
             defer { first += lane.share }
-            return Double(CostModel.alignedBlocks(first..<(first + lane.share)))
+            return pacing.usesRounds ? 1 : CostModel.alignedBlocks(first..<(first + lane.share))
         }
         let contributions = blocks.reduce(0, +)
-        var ready: [[Double]] = []
-        for (index, lane) in lanes.enumerated() {
-            let stages = timings(lane, pacing)
-            let aggregated = lane.hosts.indices.map { s in
-                latency(coordinator, lane.hosts[s])
-                    + (CostModel.outerFLOPs + CostModel.foldFLOPs * contributions) * parameters(lane.units(s))
-                    / topology.hosts[lane.hosts[s]].flops
-            }
-            let starts = lane.hosts.indices.map { s in
-                var norms = aggregated[s]
-                for other in lane.hosts.indices where other != s {
-                    norms = max(norms, aggregated[other] + latency(lane.hosts[other], lane.hosts[s]))
-                }
-                return norms + stages[s].update
-            }
-            let outcome = PipelineSimulator.run(
-                stages, microBatches: lane.share * pacing.microBatchesPerVirtual, starts: starts,
-                validations: validations, updates: false)
-            ready.append(
-                lane.hosts.indices.map { s in
-                    outcome.ends[s] + CostModel.encodeFLOPs * blocks[index] * parameters(lane.units(s))
-                        / topology.hosts[lane.hosts[s]].flops
-                })
-            let trained = outcome.ends.max() ?? 0
-            round.stepSeconds.append(trained)
-            if trained > round.trainedAt {
-                round.trainedAt = trained
-                round.slowest = index
+        func runs(validations: Int) -> [LaneRun] {
+            lanes.indices.map { index in
+                let key = LaneRunKey(
+                    lane: lanes[index], blocks: blocks[index], contributions: contributions, validations: validations)
+                if let known = memo[key] { return known }
+                let run = pacing.usesRounds ? innerSteps(key, pacing) : oneStep(key, pacing)
+                memo[key] = run
+                return run
             }
         }
-        round.seconds = seal(lanes, ready, &round) { range, sender in
-            contributionBytes(range, pacing.codec) * blocks[sender]
+        let validations = validationMicroBatches(pipelines: lanes.count)
+        if pacing.usesRounds { return assemble(lanes, runs(validations: validations), pacing, blocks) }
+        // H = 1: every tenth round validates.
+        var plain = assemble(lanes, runs(validations: 0), pacing, blocks)
+        let full = assemble(lanes, runs(validations: validations), pacing, blocks)
+        plain.validationSeconds = (full.seconds - plain.seconds) / Double(CostModel.validationEvery)
+        plain.seconds += plain.validationSeconds
+        plain.trainedAt += plain.validationSeconds
+        return plain
+    }
+
+    private func assemble(_ lanes: [Lane], _ runs: [LaneRun], _ pacing: Pacing, _ blocks: [Int]) -> Round {
+        var round = Round()
+        for (index, run) in runs.enumerated() {
+            round.stepSeconds.append(run.stepSeconds)
+            if run.trainedAt > round.trainedAt {
+                round.trainedAt = run.trainedAt
+                round.slowest = index
+                round.validationSeconds = run.validationSeconds
+            }
+        }
+        round.seconds = seal(lanes, runs.map(\.ready), &round) { range, sender in
+            contributionBytes(range, pacing.codec) * Double(blocks[sender])
         }
         return round
+    }
+
+    /// FLOPs a parameter for decoding and folding `contributions`, and for the step that follows from them.
+    private func foldFLOPs(_ contributions: Int) -> Double {
+        CostModel.outerFLOPs + CostModel.foldFLOPs * Double(contributions)
+    }
+
+    /// H > 1: outer step, validation, H inner steps, encoding.
+    private func innerSteps(_ key: LaneRunKey, _ pacing: Pacing) -> LaneRun {
+        let lane = key.lane
+        let steps = min(pacing.innerSteps, CostModel.simulatedSteps)
+        let speeds = lane.hosts.map { topology.hosts[$0].flops }
+        let starts = lane.hosts.indices.map { s in
+            latency(coordinator, lane.hosts[s]) + foldFLOPs(key.contributions) * parameters(lane.units(s)) / speeds[s]
+        }
+        let outcome = PipelineSimulator.run(
+            timings(lane, pacing), microBatches: lane.share * pacing.microBatchesPerVirtual, steps: steps,
+            starts: starts,
+            validations: key.validations)
+        let last = outcome.stepEnds[steps - 1]
+        let period = steps > 1 ? last - outcome.stepEnds[steps - 2] : last - starts[0]
+        let rest = Double(pacing.innerSteps - steps) * period
+        return LaneRun(
+            ready: lane.hosts.indices.map { s in
+                outcome.ends[s] + rest + CostModel.encodeFLOPs * parameters(lane.units(s)) / speeds[s]
+            },
+            stepSeconds: period, trainedAt: (outcome.ends.max() ?? last) + rest,
+            validationSeconds: max(0, outcome.stepEnds[0] - starts[0] - period))
+    }
+
+    /// H = 1: aggregate, norms, optimizer step, one batch, encoding of each partial sum.
+    private func oneStep(_ key: LaneRunKey, _ pacing: Pacing) -> LaneRun {
+        let lane = key.lane
+        let stages = timings(lane, pacing)
+        let speeds = lane.hosts.map { topology.hosts[$0].flops }
+        let aggregated = lane.hosts.indices.map { s in
+            latency(coordinator, lane.hosts[s]) + foldFLOPs(key.contributions) * parameters(lane.units(s)) / speeds[s]
+        }
+        let starts = lane.hosts.indices.map { s in
+            var norms = aggregated[s]
+            for other in lane.hosts.indices where other != s {
+                norms = max(norms, aggregated[other] + latency(lane.hosts[other], lane.hosts[s]))
+            }
+            return norms + stages[s].update
+        }
+        let outcome = PipelineSimulator.run(
+            stages, microBatches: lane.share * pacing.microBatchesPerVirtual, starts: starts,
+            validations: key.validations, updates: false)
+        let trained = outcome.ends.max() ?? 0
+        return LaneRun(
+            ready: lane.hosts.indices.map { s in
+                outcome.ends[s] + CostModel.encodeFLOPs * Double(key.blocks) * parameters(lane.units(s)) / speeds[s]
+            },
+            stepSeconds: trained, trainedAt: trained, validationSeconds: 0)
     }
 
     /// The all-gather: every stage sends its contribution to every holder of the same units in the other pipelines, in rank

@@ -101,7 +101,8 @@ public struct JobManifest: Hashable, Sendable {
     /// How the batch is cut with `k` micro-batches for each virtual pipeline.
     public func geometry(microBatchesPerVirtual k: Int) -> BatchGeometry {
         BatchGeometry(
-            virtualPipelines: virtualPipelines, microBatch: microBatch, microBatchesPerVirtual: k, context: model.context)
+            virtualPipelines: virtualPipelines, microBatch: microBatch, microBatchesPerVirtual: k,
+            context: model.context)
     }
     /// k where the batch is given, else nil.
     public var fixedMicroBatchesPerVirtual: Int? {

@@ -55,7 +55,8 @@ extension JobManifest {
         microBatch = try entry["micro_batch"]?.integer(1...65_536) ?? microBatch
         guard microBatch * model.context <= 1 << 24 else {
             throw node.problem(
-                .outOfRange, found: "micro-batches of \(microBatch * model.context) tokens", allowed: "at most 2^24 tokens")
+                .outOfRange, found: "micro-batches of \(microBatch * model.context) tokens",
+                allowed: "at most 2^24 tokens")
         }
         pipelines = try readCount(entry["pipelines"], 1...4096)
         if let node = entry["pipelines"], let count = pipelines.value, count > virtualPipelines {
@@ -69,7 +70,8 @@ extension JobManifest {
         }
         stages = try readCount(entry["stages"], 1...4096)
         if let node = entry["stages"], let count = stages.value, count > model.unitCount {
-            throw node.problem(.outOfRange, allowed: "at most \(model.unitCount): the embedding, the layers and the head")
+            throw node.problem(
+                .outOfRange, allowed: "at most \(model.unitCount): the embedding, the layers and the head")
         }
         innerSteps = try readCount(entry["inner_steps"], 1...100_000)
     }

@@ -167,7 +167,8 @@ struct PipelineBuilder {
         var order = [first]
         while !rest.isEmpty {
             var nearest = 0
-            for i in rest.indices where cost.latency(order[order.count - 1], rest[i])
+            for i in rest.indices
+            where cost.latency(order[order.count - 1], rest[i])
                 < cost.latency(order[order.count - 1], rest[nearest])
             {
                 nearest = i

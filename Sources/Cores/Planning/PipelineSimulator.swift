@@ -1,35 +1,52 @@
 /// One stage as the simulator sees it. All times in seconds.
-struct StageTiming: Hashable, Sendable {
+package struct StageTiming: Hashable, Sendable {
     /// Forward of one micro-batch.
-    var forward: Double
+    package var forward: Double
     /// Backward of one micro-batch.
-    var backward: Double
+    package var backward: Double
     /// The optimizer step, the sums of squares before it included.
-    var update: Double
+    package var update: Double
     /// Bytes of an activation, or of its gradient, on the way to the next stage; 0 on the last.
-    var boundaryBytes: Double
+    package var boundaryBytes: Double
     /// Bytes per second towards the next and towards the previous stage: the uplink, or the pair's cap if that is lower.
-    var rateForth: Double
-    var rateBack: Double
+    package var rateForth: Double
+    package var rateBack: Double
     /// Bytes per second of the downlink.
-    var down: Double
+    package var down: Double
     /// One way to the next stage and back from it; 0 on the last.
-    var latencyForth: Double
-    var latencyBack: Double
+    package var latencyForth: Double
+    package var latencyBack: Double
     /// Latency from the stage of its pipeline that is farthest away, one way: the last sum of squares to arrive.
-    var normLatency: Double
+    package var normLatency: Double
     /// Micro-batches whose forward has begun and whose backward has not ended, at most.
-    var depth: Int
+    package var depth: Int
+
+    package init(
+        forward: Double, backward: Double, update: Double, boundaryBytes: Double, rateForth: Double, rateBack: Double,
+        down: Double, latencyForth: Double, latencyBack: Double, normLatency: Double, depth: Int
+    ) {
+        self.forward = forward
+        self.backward = backward
+        self.update = update
+        self.boundaryBytes = boundaryBytes
+        self.rateForth = rateForth
+        self.rateBack = rateBack
+        self.down = down
+        self.latencyForth = latencyForth
+        self.latencyBack = latencyBack
+        self.normLatency = normLatency
+        self.depth = depth
+    }
 }
 
 /// What happened on a stage: for Gantt charts.
-struct StageSpan: Hashable, Sendable {
-    enum Kind: Hashable, Sendable { case forward, backward, validate, update }
-    var stage: Int
-    var kind: Kind
-    var microBatch: Int
-    var start: Double
-    var end: Double
+package struct StageSpan: Hashable, Sendable {
+    package enum Kind: Hashable, Sendable { case forward, backward, validate, update }
+    package var stage: Int
+    package var kind: Kind
+    package var microBatch: Int
+    package var start: Double
+    package var end: Double
 }
 
 /// An exact simulation of one pipeline's inner steps by list scheduling: 1F1B with backward first, every access line a FIFO
@@ -37,17 +54,17 @@ struct StageSpan: Hashable, Sendable {
 ///
 /// It is the evaluator of the cost model: cheap (about forty events for two stages and four micro-batches), and it knows
 /// what closed forms miss, such as a gradient that waits behind an activation.
-struct PipelineSimulator {
+package struct PipelineSimulator {
     /// Bytes that travel together: a receiver's line starts when the first frame is there.
-    static let frameBytes = 16_384.0
+    package static let frameBytes = 16_384.0
 
-    struct Outcome: Hashable, Sendable {
+    package struct Outcome: Hashable, Sendable {
         /// When each stage has ended its last step; without `updates`, its last backward.
-        var ends: [Double]
+        package var ends: [Double]
         /// When stage 0 ended each step.
-        var stepEnds: [Double]
+        package var stepEnds: [Double]
         /// Seconds each stage computed.
-        var busy: [Double]
+        package var busy: [Double]
     }
 
     /// An event is 16 bytes of key and a packed body; ties are broken by order of creation.
@@ -96,7 +113,7 @@ struct PipelineSimulator {
     ///   - starts: when each stage is ready (the seal's arrival, the outer step done).
     ///   - validations: micro-batches that go through forward only, before the first step.
     ///   - updates: whether a step ends with the norm exchange and the optimizer step (false: with the last backward).
-    static func run(
+    package static func run(
         _ stages: [StageTiming], microBatches: Int, steps: Int = 1, starts: [Double] = [], validations: Int = 0,
         updates: Bool = true
     ) -> Outcome {
@@ -105,7 +122,7 @@ struct PipelineSimulator {
         return Outcome(ends: simulator.ends, stepEnds: simulator.stepEnds, busy: simulator.busy)
     }
     /// The same, with everything that each stage did.
-    static func record(
+    package static func record(
         _ stages: [StageTiming], microBatches: Int, steps: Int = 1, starts: [Double] = [], validations: Int = 0,
         updates: Bool = true
     ) -> (outcome: Outcome, spans: [StageSpan]) {
@@ -255,7 +272,8 @@ struct PipelineSimulator {
         } else if begunValidation[s] < min(arrivedValidation[s], validations) {
             compute(s, 2, .validate, begunValidation[s], stages[s].forward)
             begunValidation[s] += 1
-        } else if begunForward[s] < min(arrivedForward[s], limit), begunForward[s] - endedBackward[s] < stages[s].depth {
+        } else if begunForward[s] < min(arrivedForward[s], limit), begunForward[s] - endedBackward[s] < stages[s].depth
+        {
             compute(s, 0, .forward, begunForward[s], stages[s].forward)
             begunForward[s] += 1
         }

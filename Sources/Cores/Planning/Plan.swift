@@ -47,7 +47,8 @@ public struct Plan: Hashable, Sendable {
     public var outerMomentum: Double
 
     public init(
-        pipelines: [Pipeline], innerSteps: Int, microBatchesPerVirtual: Int, exchangeCodec: Codec, activationCodec: Codec,
+        pipelines: [Pipeline], innerSteps: Int, microBatchesPerVirtual: Int, exchangeCodec: Codec,
+        activationCodec: Codec,
         spares: [String], outerLearningRate: Double = 1, outerMomentum: Double = 0
     ) {
         self.pipelines = pipelines
@@ -95,7 +96,9 @@ public struct Plan: Hashable, Sendable {
             guard !pipeline.stages.isEmpty, pipeline.inFlight >= 1 else { return "pipeline \(p) is empty" }
             var unit = 0
             for stage in pipeline.stages {
-                guard stage.units.lowerBound == unit, !stage.units.isEmpty else { return "pipeline \(p) misses unit \(unit)" }
+                guard stage.units.lowerBound == unit, !stage.units.isEmpty else {
+                    return "pipeline \(p) misses unit \(unit)"
+                }
                 unit = stage.units.upperBound
                 guard seen.insert(stage.peer).inserted else { return "peer \(stage.peer) has two stages" }
             }
@@ -127,7 +130,8 @@ extension Plan: Codable {
         func codec(_ key: CodingKeys) throws -> Codec {
             let text = try box.decode(String.self, forKey: key)
             guard let codec = Codec(text) else {
-                throw DecodingError.dataCorruptedError(forKey: key, in: box, debugDescription: "no codec is called \(text)")
+                throw DecodingError.dataCorruptedError(
+                    forKey: key, in: box, debugDescription: "no codec is called \(text)")
             }
             return codec
         }

@@ -22,6 +22,7 @@ struct PlanSearch {
     /// What changing to these lanes costs, in seconds.
     let change: ([Lane]) -> Double
     private var random: SeededGenerator
+    private var runs: [LaneRunKey: LaneRun] = [:]
     private(set) var evaluations = 0
 
     init(
@@ -40,10 +41,16 @@ struct PlanSearch {
         var best: Candidate?
         var starts = [chained(peers), dealt(peers), shuffled(peers)]
         if let hint, hint.count == pipelines + 1 { starts.insert(hint, at: 0) }
-        let first = starts.map { evaluate($0) }.sorted { $0.score < $1.score }
-        for (index, start) in first.prefix(2).enumerated() {
-            let found = improve(start, iterations: max(8, iterations * (index == 0 ? 2 : 1) / 3))
+        let first = starts.map { evaluate($0) }.enumerated().sorted {
+            ($0.element.score, $0.offset) < ($1.element.score, $1.offset)
+        }.map(\.element)
+        // The best start gets half, the second a quarter, the best so far what is left.
+        for (start, share) in zip(first.prefix(2), [2, 4]) {
+            let found = improve(start, iterations: max(8, iterations / share))
             if found.score < best?.score ?? .infinity { best = found }
+        }
+        if let found = best.map({ improve($0, iterations: iterations / 4) }), found.score < best?.score ?? .infinity {
+            best = found
         }
         guard let best, best.seconds.isFinite else { return nil }
         return best
@@ -56,10 +63,11 @@ struct PlanSearch {
         for step in 0..<iterations {
             guard let partition = neighbour(current.partition) else { break }
             let next = evaluate(partition)
-            let threshold = 0.04 * (1 - Double(step) / Double(iterations))
+            let left = 1 - Double(step) / Double(iterations)
+            let threshold = 0.12 * left * left
             if next.score < current.score * (1 + (next.seconds.isFinite ? threshold : 0)) { current = next }
             if current.score < best.score * (1 - 1e-9) { best = current }
-            if step == iterations * 2 / 3 { current = best }
+            if step % max(16, iterations / 4) == 0 { current = best }
         }
         return best
     }
@@ -78,8 +86,10 @@ struct PlanSearch {
                 partition: partition, lanes: [], seconds: .infinity, score: 1e12 * (misfits == 0 ? 1 : misfits))
         }
         let ordered = lanes.sorted { ($0.hosts.min() ?? 0) < ($1.hosts.min() ?? 0) }
-        let seconds = cost.totalSeconds(cost.round(ordered, pacing), ordered, pacing)
-        return Candidate(partition: partition, lanes: ordered, seconds: seconds, score: seconds + change(ordered))
+        let seconds = cost.totalSeconds(cost.round(ordered, pacing, &runs), ordered, pacing)
+        return Candidate(
+            partition: partition, lanes: ordered, seconds: seconds,
+            score: cost.score(seconds, ordered) + change(ordered))
     }
 
     /// How much of the model a group cannot hold, 0…1: a slope for the search where nothing fits yet.
@@ -98,9 +108,10 @@ struct PlanSearch {
         for group in groups {
             guard let one = builder.best(group, share: base) else { return nil }
             if pipelines == 1 { return [one.lane] }
-            let bottleneck = one.lane.hosts.indices.map {
-                3 * cost.flops(one.lane.units($0)) / cost.topology.hosts[one.lane.hosts[$0]].flops
-            }.max() ?? 0
+            let bottleneck =
+                one.lane.hosts.indices.map {
+                    3 * cost.flops(one.lane.units($0)) / cost.topology.hosts[one.lane.hosts[$0]].flops
+                }.max() ?? 0
             let perShare = bottleneck * Double(pacing.microBatchesPerVirtual)
             slope.append(perShare)
             fixed.append(max(0, one.stepSeconds - perShare * Double(base)))
@@ -122,7 +133,9 @@ struct PlanSearch {
         }
         for _ in 0..<4 {
             let slowest = lanes.indices.max { lanes[$0].stepSeconds < lanes[$1].stepSeconds } ?? 0
-            guard shares[slowest] > 1, let less = builder.best(groups[slowest], share: shares[slowest] - 1) else { break }
+            guard shares[slowest] > 1, let less = builder.best(groups[slowest], share: shares[slowest] - 1) else {
+                break
+            }
             var taker: (index: Int, built: PipelineBuilder.Built)?
             for i in lanes.indices where i != slowest {
                 guard lanes[i].stepSeconds < lanes[slowest].stepSeconds,

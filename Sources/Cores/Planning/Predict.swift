@@ -64,6 +64,12 @@ extension CostModel {
         return (Double(rounds) * round.seconds - missing) * lossFactor(round, lanes)
     }
 
+    /// What plans are compared by: seconds, and a little for every peer, so that one which hardly helps stays spare.
+    func score(_ seconds: Double, _ lanes: [Lane]) -> Double {
+        let workers = lanes.reduce(0) { $0 + $1.hosts.count }
+        return seconds * (1 + CostModel.peerReluctance * Double(workers) / Double(topology.peers.count))
+    }
+
     /// 1 + Σ λ·(detection + recovery + half a round): what departures cost on average.
     private func lossFactor(_ round: Round, _ lanes: [Lane]) -> Double {
         var factor = 1.0
@@ -121,7 +127,8 @@ extension CostModel {
         func step(_ change: (inout StageTiming) -> Void) -> Double {
             var stages = timings(lane, pacing)
             for index in stages.indices { change(&stages[index]) }
-            let ends = PipelineSimulator.run(stages, microBatches: microBatches, steps: CostModel.simulatedSteps).stepEnds
+            let ends = PipelineSimulator.run(stages, microBatches: microBatches, steps: CostModel.simulatedSteps)
+                .stepEnds
             return ends[ends.count - 1] - ends[ends.count - 2]
         }
         let full = step { _ in }
@@ -130,7 +137,8 @@ extension CostModel {
             $0.boundaryBytes = 0
             ($0.latencyForth, $0.latencyBack, $0.normLatency) = (0, 0, 0)
         }
-        let busiest = timings(lane, pacing).map { Double(microBatches) * ($0.forward + $0.backward) + $0.update }.max() ?? 0
+        let busiest =
+            timings(lane, pacing).map { Double(microBatches) * ($0.forward + $0.backward) + $0.update }.max() ?? 0
         let steps = Double(pacing.innerSteps)
         var binding = Prediction.Binding()
         binding.compute = steps * min(busiest, neither)

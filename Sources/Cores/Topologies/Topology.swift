@@ -176,6 +176,20 @@ public struct Topology: Hashable, Sendable {
         defaultLink?.rate != nil || regions.contains { $0.inside?.rate != nil }
             || regionLinks.values.contains { $0.rate != nil } || links.values.contains { $0.rate != nil }
     }
+    /// The same topology with every link that much faster, but not below zero: for what-if questions.
+    public func withLessLatency(milliseconds: Int) -> Topology {
+        func less(_ link: LinkProperties) -> LinkProperties {
+            var link = link
+            link.latency = max(.zero, link.latency - .milliseconds(milliseconds))
+            return link
+        }
+        var copy = self
+        copy.defaultLink = defaultLink.map(less)
+        copy.regionLinks = regionLinks.mapValues(less)
+        copy.links = links.mapValues(less)
+        for index in regions.indices { copy.regions[index].inside = regions[index].inside.map(less) }
+        return copy
+    }
     public func index(of name: String) -> Int? { hosts.firstIndex { $0.name == name } }
     /// Indices of the hosts that train, in file order.
     public var peers: [Int] { hosts.indices.filter { hosts[$0].role == .peer } }

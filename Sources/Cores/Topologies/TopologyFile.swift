@@ -29,7 +29,8 @@ extension Topology {
         if let node = top["events"] { try reader.readEvents(node) }
         self.init(
             name: name, about: about, expectation: expectation, hosts: reader.hosts, regions: reader.regions,
-            regionLinks: reader.regionLinks, links: reader.links, defaultLink: reader.defaultLink, faults: reader.faults)
+            regionLinks: reader.regionLinks, links: reader.links, defaultLink: reader.defaultLink, faults: reader.faults
+        )
         if let (a, b) = firstMissingLink() {
             throw hosts.problem(
                 .disconnected, found: "no link from \(self.hosts[a].name) to \(self.hosts[b].name)",
@@ -58,7 +59,8 @@ extension Topology {
 
 private let linkKeys = ["latency_ms", "jitter_ms", "loss_percent", "rate_mbps"]
 private let hostKeys = [
-    "name", "role", "device", "gflops", "memory_mib", "up_mbps", "down_mbps", "region", "availability", "mean_session_s",
+    "name", "role", "device", "gflops", "memory_mib", "up_mbps", "down_mbps", "region", "availability",
+    "mean_session_s",
     "reachability",
 ]
 
@@ -135,7 +137,8 @@ private struct TopologyReader {
         let link = try TopologyReader.link(entry)
         for pair in pairs {
             guard self[keyPath: table].updateValue(link, forKey: pair) == nil else {
-                throw item.problem(.duplicateName, found: "a second link for the same pair", allowed: "one for each direction")
+                throw item.problem(
+                    .duplicateName, found: "a second link for the same pair", allowed: "one for each direction")
             }
         }
     }

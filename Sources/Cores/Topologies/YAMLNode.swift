@@ -25,7 +25,8 @@ package struct YAMLNode {
         }
         guard bytes.count <= YAMLNode.maximumBytes else {
             throw FileProblem(
-                .unreadable, file: file, found: "\(bytes.count) bytes", allowed: "at most \(YAMLNode.maximumBytes) bytes")
+                .unreadable, file: file, found: "\(bytes.count) bytes",
+                allowed: "at most \(YAMLNode.maximumBytes) bytes")
         }
         guard let text = String(validating: bytes, as: UTF8.self) else { throw unreadable("bytes that are not UTF-8") }
         if let (line, found) = YAMLNode.refused(bytes) { throw unreadable(found, line: line) }
@@ -78,7 +79,9 @@ package struct YAMLNode {
             default: break
             }
             if inLead, " -?:".utf8.contains(byte) { leading += 1 } else { inLead = false }
-            if depth > maximumDepth || leading > 2 * maximumDepth { return (line, "nesting deeper than \(maximumDepth)") }
+            if depth > maximumDepth || leading > 2 * maximumDepth {
+                return (line, "nesting deeper than \(maximumDepth)")
+            }
         }
         return nil
     }
@@ -124,7 +127,8 @@ package struct YAMLNode {
         let allowed = "a name of 1 to 64 letters, digits, '-', '_', '.' or blanks"
         let name = try text(allowed)
         let fine = name.utf8.allSatisfy { byte in
-            (48...57).contains(byte) || (65...90).contains(byte) || (97...122).contains(byte) || "-_. ".utf8.contains(byte)
+            (48...57).contains(byte) || (65...90).contains(byte) || (97...122).contains(byte)
+                || "-_. ".utf8.contains(byte)
         }
         guard fine, name.utf8.count <= 64, name.first != " ", name.last != " " else {
             throw problem(.outOfRange, allowed: allowed)
@@ -139,7 +143,8 @@ package struct YAMLNode {
             throw problem(.wrongType, allowed: allowed)
         }
         guard let value = Int(digits) else {
-            throw problem(Double(digits) == nil ? .wrongType : .outOfRange, allowed: allowed)
+            let isWhole = digits.utf8.allSatisfy { (48...57).contains($0) || "+-".utf8.contains($0) }
+            throw problem(isWhole && Double(digits) != nil ? .outOfRange : .wrongType, allowed: allowed)
         }
         guard range.contains(value) else { throw problem(.outOfRange, allowed: allowed) }
         return value

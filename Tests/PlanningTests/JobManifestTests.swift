@@ -1,0 +1,140 @@
+import Planning
+import Primitives
+import Testing
+import Topologies
+
+@Suite struct `A job manifest` {
+    /// The example of the design.
+    static let example = """
+        # job.yaml
+        name: kjv-tiny
+        model: {architecture: llama, hidden_size: 128, layers: 6, heads: 4, kv_heads: 2, intermediate_size: 384, context: 256, tokenizer: byte}
+        data: {path: corpus.txt, validation_fraction: 0.05}          # a path at the launcher, or a content ID
+        train: {tokens: 500_000, batch_tokens: auto, optimizer: adamw, learning_rate: 3e-3, schedule: cosine, clip: 1.0, seed: 1}
+        parallel: {virtual_pipelines: 8, micro_batch: 4, pipelines: auto, stages: auto, inner_steps: auto}
+        exchange: {codec: auto, quality_budget: 0.05}
+        activations: {codec: auto}                                     # fp32 | bf16 | int8 | int4 | auto
+        electors: 1
+        checkpoint: {every_rounds: 10, copies: 2}
+        """
+    static func failure(_ old: String, _ new: String) -> ManifestError? {
+        let parts = example.split(separator: old, maxSplits: 1, omittingEmptySubsequences: false)
+        precondition(parts.count == 2, "\(old) is not in the example")
+        do {
+            _ = try JobManifest(parsing: "\(parts[0])\(new)\(parts[1])", file: "job.yaml")
+            return nil
+        } catch { return error }
+    }
+
+    @Test func `is read as the design writes it`() throws {
+        let job = try JobManifest(parsing: Self.example)
+        #expect(job.name == "kjv-tiny")
+        #expect(job.tokens == 500_000 && job.learningRate == 3e-3 && job.seed == 1)
+        #expect(job.model.parameters == 1_246_848)
+        #expect(job.data == .path("corpus.txt"))
+        #expect(job.innerSteps == .auto && job.exchangeCodec == .auto && job.batchTokens == .auto)
+        #expect(job.geometry(microBatchesPerVirtual: 1).batchTokens == 8192)
+        #expect(job.steps(microBatchesPerVirtual: 1) == 62)
+        #expect(job.model.tieWordEmbeddings == false)
+    }
+
+    @Test func `reads back equal from its canonical text, whatever it says`() throws {
+        var job = try JobManifest(parsing: Self.example)
+        #expect(try JobManifest(parsing: job.canonicalText) == job)
+        job.name = "a name"
+        job.data = .content(String(repeating: "0a", count: 32))
+        job.exchangeCodec = .fixed(.sparse(k: 64))
+        job.activationCodec = .fixed(.bf16)
+        job.innerSteps = .fixed(5)
+        job.batchTokens = .fixed(16_384)
+        job.learningRate = 0.1 + 0.2
+        job.clip = 0
+        job.seed = 77
+        job.model.tieWordEmbeddings = true
+        job.electors = 3
+        let again = try JobManifest(parsing: job.canonicalText)
+        #expect(again == job)
+        #expect(again.canonicalText == job.canonicalText)
+        job.data = .path("a \"quoted\" path/ü\n.txt")
+        #expect(try JobManifest(parsing: job.canonicalText) == job)
+    }
+
+    @Test func `fills in what is left out`() throws {
+        let job = try JobManifest(
+            parsing: """
+                name: least
+                model: {hidden_size: 64, layers: 2, heads: 4, intermediate_size: 96, context: 64}
+                data: {path: a.txt}
+                train: {tokens: 1000}
+                """)
+        #expect(
+            job
+                == JobManifest(
+                    name: "least",
+                    model: ModelShape(
+                        hiddenSize: 64, layers: 2, heads: 4, kvHeads: 4, intermediateSize: 96, context: 64),
+                    data: .path("a.txt"), tokens: 1000))
+    }
+
+    @Test(arguments: [
+        ("tokens: 500_000", "tokens: many", FileProblem.Kind.wrongType, "train.tokens", 5),
+        ("tokens: 500_000", "tokens: 0", .outOfRange, "train.tokens", 5),
+        ("tokens: 500_000", "tokens: 1.5", .wrongType, "train.tokens", 5),
+        ("tokens: 500_000", "tokens: 99999999999999999999", .outOfRange, "train.tokens", 5),
+        ("hidden_size: 128", "hidden_size: 130", .outOfRange, "model.hidden_size", 3),
+        ("hidden_size: 128", "hidden_size: 12", .outOfRange, "model.hidden_size", 3),
+        ("kv_heads: 2", "kv_heads: 3", .outOfRange, "model.kv_heads", 3),
+        ("batch_tokens: auto", "batch_tokens: 8000", .outOfRange, "train.batch_tokens", 5),
+        ("codec: auto, quality", "codec: zip, quality", .outOfRange, "exchange.codec", 7),
+        ("codec: auto, quality", "codec: 'sparse:k=5000', quality", .outOfRange, "exchange.codec", 7),
+        ("activations: {codec: auto}", "activations: {codec: 'sparse:k=64'}", .outOfRange, "activations.codec", 8),
+        ("electors: 1", "electors: 2", .outOfRange, "electors", 9),
+        ("architecture: llama", "architecture: rnn", .outOfRange, "model.architecture", 3),
+        ("pipelines: auto", "pipelines: 9", .outOfRange, "parallel.pipelines", 6),
+        ("stages: auto", "stages: 9", .outOfRange, "parallel.stages", 6),
+        ("path: corpus.txt", "path: a, content: b", .missingKey, "data", 4),
+        ("path: corpus.txt", "content: xyz", .outOfRange, "data.content", 4),
+        ("name: kjv-tiny", "nom: kjv-tiny", .unknownKey, "nom", 2),
+        ("learning_rate: 3e-3", "learning_rate: -1", .outOfRange, "train.learning_rate", 5),
+        ("learning_rate: 3e-3", "learning_rate: .nan", .outOfRange, "train.learning_rate", 5),
+    ]) func `that is wrong names line, key and what is allowed`(
+        old: String, new: String, kind: FileProblem.Kind, key: String, line: Int
+    ) {
+        let problem = Self.failure(old, new)
+        #expect(problem?.key == key)
+        #expect(problem?.line == line)
+        #expect(problem?.kind == kind)
+        #expect(problem?.allowed.isEmpty == false)
+    }
+
+    @Test func `with a misspelt key suggests the one that was meant`() {
+        let problem = Self.failure("inner_steps: auto", "inner_step: auto")
+        #expect(problem?.kind == .unknownKey)
+        #expect(problem?.allowed.contains("did you mean inner_steps?") == true)
+    }
+
+    @Test func `that asks for impossible sizes is refused instead of overflowing`() {
+        #expect(Self.failure("context: 256", "context: 65536") == nil)
+        #expect(Self.failure("micro_batch: 4", "micro_batch: 65536")?.kind == nil)
+        #expect(Self.failure("micro_batch: 4", "micro_batch: 65537")?.kind == .outOfRange)
+        #expect(Self.failure("layers: 6", "layers: 100000")?.kind == .outOfRange)
+    }
+
+    @Test func `that was damaged at random is read or refused, never fatal`() {
+        var random = SeededGenerator(seed: 5)
+        for _ in 0..<400 {
+            var bytes = Array(Self.example.utf8)
+            for _ in 0...random.below(5) {
+                let place = random.below(bytes.count)
+                if random.below(2) == 0 {
+                    bytes[place] = UInt8(random.below(256))
+                } else {
+                    bytes.insert(Array("0123456789[]{}:,-\"".utf8)[random.below(18)], at: place)
+                }
+            }
+            if let job = try? JobManifest(parsing: bytes) {
+                #expect((try? JobManifest(parsing: job.canonicalText)) == job)
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+import Links
+import Primitives
+import Testing
+import Topologies
+
+@Suite struct `A topology file` {
+    /// Two hosts and nothing wrong; tests break one thing at a time.
+    static func file(hosts: String? = nil, rest: String = "default_link: {latency_ms: 5}") -> String {
+        """
+        name: test
+        about: "Two computers."
+        expect: "Nothing."
+        \(rest)
+        hosts:
+        \(hosts ?? """
+          - {name: a, gflops: 1, memory_mib: 10, up_mbps: 20, down_mbps: 100}
+          - {name: b, gflops: 2, memory_mib: 10, up_mbps: 20, down_mbps: 100}
+        """)
+        """
+    }
+    static func failure(_ text: String) -> TopologyError? {
+        do {
+            _ = try Topology(parsing: text, file: "t.yaml")
+            return nil
+        } catch { return error }
+    }
+
+    @Test(arguments: Shipped.names) func `that ships is read, opens with two sentences and reads back equal`(
+        name: String
+    ) throws {
+        let topology = try Shipped.topology(name)
+        #expect(topology.name == name)
+        #expect(topology.about.hasSuffix(".") && topology.expectation.hasSuffix("."))
+        #expect(
+            topology.hosts.contains { $0.role == .coordinator } && topology.hosts.contains { $0.role == .bootstrap })
+        #expect(try Topology(parsing: topology.text) == topology)
+        #expect(try Topology(parsing: topology.text).text == topology.text)
+    }
+
+    @Test func `gives the demo eight unequal peers in three places with fifty gigaflops together`() throws {
+        let demo = try Shipped.topology("demo")
+        #expect(demo.peers.count == 8)
+        #expect(demo.regions.count == 3)
+        #expect(demo.peers.reduce(0.0) { $0 + demo.hosts[$1].flops } == 50e9)
+        let latencies = demo.peers.flatMap { a in demo.peers.map { demo.latencySeconds(from: a, to: $0) } }
+        #expect(latencies.max() == 0.08)
+    }
+
+    @Test func `prefers the link of a pair over that of its regions over the default`() throws {
+        let topology = try Topology(
+            parsing: """
+                name: t
+                about: "x."
+                expect: "y."
+                default_link: {latency_ms: 100}
+                regions: [{name: north, latency_ms: 1}, {name: south}]
+                region_links: [{between: [north, south], latency_ms: 30, jitter_ms: 2, loss_percent: 1, rate_mbps: 5}]
+                hosts:
+                  - {name: a, gflops: 1, memory_mib: 1, up_mbps: 1, down_mbps: 1, region: north}
+                  - {name: b, gflops: 1, memory_mib: 1, up_mbps: 1, down_mbps: 1, region: north}
+                  - {name: c, gflops: 1, memory_mib: 1, up_mbps: 1, down_mbps: 1, region: south}
+                  - {name: d, gflops: 1, memory_mib: 1, up_mbps: 1, down_mbps: 1, region: south}
+                links: [{from: a, to: b, latency_ms: 7}]
+                """)
+        func milliseconds(_ a: Int, _ b: Int) -> Double { topology.latencySeconds(from: a, to: b) * 1000 }
+        #expect(milliseconds(0, 1) == 7)
+        #expect(milliseconds(1, 0) == 1)
+        #expect(milliseconds(0, 2) == 30)
+        #expect(milliseconds(2, 3) == 100)
+        #expect(milliseconds(0, 0) == 0)
+        #expect(
+            topology.link(from: 2, to: 0)
+                == LinkProperties(latency: .milliseconds(30), jitter: .milliseconds(2), loss: 0.01, rate: .megabits(5)))
+    }
+
+    @Test(arguments: [
+        ("hosts:\n  - {name: a}", FileProblem.Kind.missingKey, "gflops"),
+        ("", .missingKey, "hosts"),
+        ("hosts: []", .outOfRange, "hosts"),
+        ("hosts: seven", .wrongType, "hosts"),
+        ("hosts: [1, 2]", .wrongType, "hosts[0]"),
+    ]) func `without proper hosts is refused`(rest: String, kind: FileProblem.Kind, key: String) {
+        let problem = Self.failure("name: t\nabout: \"x.\"\nexpect: \"y.\"\n" + rest)
+        #expect(problem?.kind == kind)
+        #expect(problem?.key.contains(key) == true)
+    }
+
+    @Test(arguments: ["0", "-4", ".nan", "nan", ".inf", "1e999", "fast", "0x10", "[1]", "\"\""])
+    func
+        `with an impossible rate names file, line, key, what was found and what is allowed`(value: String)
+    {
+        let hosts = """
+              - {name: a, gflops: 1, memory_mib: 10, up_mbps: 20, down_mbps: 100}
+              - {name: b, gflops: 1, memory_mib: 10, up_mbps: \(value), down_mbps: 100}
+            """
+        let problem = Self.failure(Self.file(hosts: hosts))
+        #expect(problem?.file == "t.yaml")
+        #expect(problem?.line == 7)
+        #expect(problem?.key == "hosts[1].up_mbps")
+        #expect(problem?.allowed.contains("greater than 0") == true)
+        #expect("\(problem!)".hasPrefix("t.yaml:7: hosts[1].up_mbps: found "))
+    }
+
+    @Test func `with a misspelt key suggests the one that was meant`() {
+        let problem = Self.failure(Self.file(rest: "default_link: {latency: 5}"))
+        #expect(problem?.kind == .unknownKey)
+        #expect(problem?.allowed.contains("did you mean latency_ms?") == true)
+        #expect(problem?.line == 4)
+    }
+
+    @Test func `with the same name twice, or a name that nobody has, is refused`() {
+        let twice = """
+              - {name: a, gflops: 1, memory_mib: 10, up_mbps: 20, down_mbps: 100}
+              - {name: a, gflops: 1, memory_mib: 10, up_mbps: 20, down_mbps: 100}
+            """
+        #expect(Self.failure(Self.file(hosts: twice))?.kind == .duplicateName)
+        let link = Self.failure(Self.file() + "\nlinks: [{from: a, to: bb, latency_ms: 1}]")
+        #expect(link?.kind == .unknownName)
+        #expect(link?.allowed.contains("did you mean b?") == true)
+        #expect(Self.failure(Self.file() + "\nevents: [{at_s: 1, kind: kill, host: zebra}]")?.kind == .unknownName)
+        #expect(Self.failure(Self.file() + "\nlinks: [{from: a, to: a, latency_ms: 1}]")?.kind == .outOfRange)
+        let again = "\nlinks: [{between: [a, b], latency_ms: 1}, {from: b, to: a, latency_ms: 2}]"
+        #expect(Self.failure(Self.file() + again)?.kind == .duplicateName)
+        #expect(Self.failure(Self.file() + "\nname: again")?.kind == .duplicateName)
+    }
+
+    @Test func `whose hosts are not all connected says which pair is not`() {
+        let problem = Self.failure(Self.file(rest: "links: [{from: a, to: b, latency_ms: 1}]"))
+        #expect(problem?.kind == .disconnected)
+        #expect(problem?.found == "no link from b to a")
+        #expect(Self.failure(Self.file(rest: "links: [{between: [a, b], latency_ms: 1}]")) == nil)
+    }
+
+    @Test func `keeps its time line`() throws {
+        let topology = try Topology(
+            parsing: Self.file() + """
+
+                events:
+                  - {at_s: 3, kind: kill, host: a}
+                  - {at_progress: 0.5, kind: slow, factor: 2, host: b}
+                  - {at_s: 4, kind: cut, for_s: 1.5, host: b}
+                """)
+        #expect(
+            topology.faults == [
+                Fault(.kill, at: .seconds(3), host: "a"), Fault(.slow(factor: 2), at: .progress(0.5), host: "b"),
+                Fault(.cut(seconds: 1.5), at: .seconds(4), host: "b"),
+            ])
+        #expect(try Topology(parsing: topology.text) == topology)
+        #expect(Self.failure(Self.file() + "\nevents: [{kind: kill, host: a}]")?.kind == .missingKey)
+    }
+
+    @Test func `that is too large, too deep, not UTF-8 or unfolds is refused before it is parsed`() {
+        let huge = [UInt8](repeating: 32, count: 17 << 20)
+        #expect(throws: FileProblem.self) { try Topology(parsing: huge) }
+        #expect(Self.failure(String(repeating: "[", count: 50_000))?.kind == .unreadable)
+        #expect(Self.failure(String(repeating: "- ", count: 50_000) + "x")?.kind == .unreadable)
+        #expect(throws: FileProblem.self) { try Topology(parsing: [0x6E, 0xFF, 0xFE, 0x00]) }
+        let bomb = "a: &a [x, x]\nb: &b [*a, *a]\nname: *b"
+        #expect(Self.failure(bomb)?.kind == .unreadable)
+        #expect(Self.failure("")?.kind == .unreadable)
+        #expect(Self.failure("a: b: c")?.kind == .unreadable)
+    }
+
+    @Test func `that was damaged at random is read or refused, never fatal`() throws {
+        let good = try Shipped.bytes("demo")
+        var random = SeededGenerator(seed: 11)
+        var refused = 0
+        for _ in 0..<400 {
+            var bytes = good
+            for _ in 0...random.below(4) {
+                let place = random.below(bytes.count)
+                switch random.below(4) {
+                case 0: bytes[place] = UInt8(random.below(256))
+                case 1: bytes.remove(at: place)
+                case 2: bytes.insert(Array("[]{}:,-\"'&*!|>#\n".utf8)[random.below(16)], at: place)
+                default: bytes.removeSubrange(place..<min(bytes.count, place + random.below(60)))
+                }
+            }
+            do { _ = try Topology(parsing: bytes) } catch { refused += 1 }
+        }
+        #expect(refused > 100)
+    }
+
+    @Test func `with thousands of hosts is read in one go`() throws {
+        var hosts = ""
+        for i in 0..<3000 {
+            hosts += "  - {name: h\(i), gflops: 1, memory_mib: 10, up_mbps: 20, down_mbps: 100}\n"
+        }
+        let topology = try Topology(parsing: Self.file(hosts: hosts))
+        #expect(topology.hosts.count == 3000)
+        #expect(topology.latencySeconds(from: 2999, to: 0) == 0.005)
+    }
+}
