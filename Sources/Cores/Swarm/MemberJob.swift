@@ -188,7 +188,8 @@ struct MemberJob: Sendable {
 
     /// Brings the engine to where the log says it should be, one thing at a time; called after every input.
     mutating func reconcile() {
-        guard state.finished == nil, let plan = state.plan else { return }
+        // Every member keeps the text, whatever its stage: it may have to take another's place.
+        guard state.finished == nil, corpus != nil, let plan = state.plan else { return }
         guard let place = placement else {
             abandonRunner()
             holding = .nothing
@@ -237,9 +238,6 @@ struct MemberJob: Sendable {
     }
 
     mutating func runRound(plan: PlacedPlan, place: (rank: Int, stage: Int)) {
-        let stage = plan.pipelines[place.rank].stages[place.stage]
-        let needsText = stage.units.lowerBound == 0 || stage.units.upperBound == parameters.model.unitCount
-        if needsText, corpus == nil { return }
         if readyReported?.epoch != plan.epoch {
             readyReported = (plan.epoch, state.round)
             var ready = PBPacket()

@@ -1,0 +1,82 @@
+import EventLoop
+import Primitives
+import Training
+
+/// An engine on a thread of its own, and its results on the loop: at once, or not before the emulated device could have them.
+///
+/// Pacing keeps the device's own time line, as the simulator does: a job begins when it is there and the one before has ended,
+/// and takes its modelled FLOPs over the device's speed. Where the machine is slower than the device, the line slips.
+final class ComputeWorker {
+    private let loop: Loop
+    private let queue: WorkPool.Queue
+    private let box: EngineBox
+    private let threads: Int
+    /// FLOP/s of the emulated device; nil for as fast as it goes.
+    private let paced: Double?
+    private var configuration: StageConfiguration?
+    private var busyUntil = Instant.zero
+    private var waiting: [(at: Instant, result: ComputeResult)] = []
+    private var timer: Timer?
+    private let deliver: (ComputeResult) -> Void
+    /// How often the machine was too slow for the pace, and by how much in all.
+    private(set) var late = (count: 0, seconds: 0.0)
+
+    /// The engine is used by one thread of the pool at a time.
+    private final class EngineBox: @unchecked Sendable {
+        var engine: StageEngine
+        init(_ engine: StageEngine) { self.engine = engine }
+    }
+
+    init(_ loop: Loop, pool: WorkPool, threads: Int, paced: Double?, deliver: @escaping (ComputeResult) -> Void) {
+        self.loop = loop
+        self.threads = threads
+        self.paced = paced
+        self.deliver = deliver
+        queue = pool.makeQueue()
+        box = EngineBox(StageEngine(corpus: [], threads: threads))
+        timer = Timer(loop) { [unowned self] in release() }
+    }
+
+    func use(corpus: [UInt8]) {
+        let box = box
+        let threads = threads
+        queue.submit({ box.engine = StageEngine(corpus: corpus, threads: threads) }, then: { _ in })
+    }
+
+    func submit(_ job: ComputeJob) {
+        if case .configure(let fresh) = job { configuration = fresh }
+        var due = Instant.zero
+        if let paced {
+            let seconds = modelledFLOPs(of: job, configuration: configuration) / paced
+            busyUntil = max(loop.now, busyUntil) + .nanoseconds(Int64((seconds * 1e9).rounded()))
+            due = busyUntil
+        }
+        let box = box
+        queue.submit({ box.engine.perform(job) }, then: { [unowned self] result in computed(result, due: due) })
+    }
+
+    private func computed(_ result: ComputeResult, due: Instant) {
+        guard paced != nil else { return deliver(result) }
+        let now = loop.now
+        if due < now {
+            late.count += 1
+            late.seconds += (now - due).inSeconds
+            busyUntil = max(busyUntil, now)
+        }
+        waiting.append((due, result))
+        release()
+    }
+
+    private func release() {
+        while let first = waiting.first, first.at <= loop.now {
+            waiting.removeFirst()
+            deliver(first.result)
+        }
+        timer?.arm(at: waiting.first?.at)
+    }
+
+    func close() {
+        timer?.close()
+        timer = nil
+    }
+}

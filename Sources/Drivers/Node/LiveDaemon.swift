@@ -1,0 +1,196 @@
+import Channels
+public import Daemon
+public import Digests
+public import EventLoop
+import Kademlia
+public import Primitives
+import SecureTransport
+public import Swarm
+public import Telemetry
+import Topologies
+import Training
+import Wire
+
+/// Runs a daemon's cores on a libuv loop: sockets, TLS, timers, the engine's thread. One loop thread owns every core.
+public final class LiveDaemon {
+    public struct Setup {
+        public var key: SigningKey
+        public var listen: Endpoint
+        public var poolKey: [UInt8]
+        public var bootstrap: [Endpoint]
+        public var emulation: Emulation?
+        public var threads = 1
+        public var seed: UInt64
+        public init(
+            key: SigningKey, listen: Endpoint, poolKey: [UInt8], bootstrap: [Endpoint], emulation: Emulation?,
+            seed: UInt64
+        ) {
+            self.key = key
+            self.listen = listen
+            self.poolKey = poolKey
+            self.bootstrap = bootstrap
+            self.emulation = emulation
+            self.seed = seed
+        }
+    }
+
+    public let loop: Loop
+    public let endpoint: Endpoint
+    private let transport: SecureTransport
+    private let datagrams: DatagramSocket
+    private let pool: WorkPool
+    private var worker: ComputeWorker?
+    private var timer: Timer?
+    private var draining = false
+    public private(set) var core: DaemonCore
+
+    public var onEvent: ((Event) -> Void)?
+    /// Effects of the swarm that are not the loop's own business: disk, plans, the end.
+    public var onSwarm: ((SwarmEffect) -> Void)?
+
+    /// Opens the sockets (UDP and TCP on one port) and makes the cores. Nothing happens before the loop runs.
+    public init(
+        _ loop: Loop, _ setup: Setup, role: (Instant) -> DaemonCore.Role
+    ) throws(NodeError) {
+        self.loop = loop
+        let opened = try Self.open(loop, setup)
+        transport = opened.transport
+        datagrams = opened.datagrams
+        endpoint = transport.endpoint
+        pool = WorkPool(loop, threads: 2)
+        var overlay = OverlayConfiguration()
+        overlay.poolKey = setup.poolKey
+        overlay.bootstrap = setup.bootstrap.filter { $0 != transport.endpoint }
+        overlay.seed = setup.seed
+        let now = loop.now
+        let directory = Directory(configuration: overlay, identity: setup.key, known: [], at: now)
+        let channels = Channels(
+            local: setup.key.peerID, listening: endpoint.port, poolKey: setup.poolKey, seed: setup.seed &+ 1)
+        core = DaemonCore(
+            directory: directory, channels: channels, role: role(now), key: setup.key, port: endpoint.port, at: now)
+        let paced = setup.emulation.map { $0.entry.flops / $0.stretch }
+        worker = ComputeWorker(loop, pool: pool, threads: setup.threads, paced: paced) { [unowned self] result in
+            core.computed(result, at: self.loop.now)
+            drain()
+        }
+        timer = Timer(loop) { [unowned self] in
+            core.count(sent: sentBytes, received: receivedBytes)
+            core.wake(at: self.loop.now)
+            drain()
+        }
+        connect()
+    }
+
+    /// Ciphertext and datagrams at the sockets since start.
+    public var sentBytes: Int { transport.sentBytes + datagrams.sentBytes }
+    public var receivedBytes: Int { transport.receivedBytes + datagrams.receivedBytes }
+
+    private static func open(
+        _ loop: Loop, _ setup: Setup
+    ) throws(NodeError) -> (transport: SecureTransport, datagrams: DatagramSocket) {
+        var lastProblem = ""
+        // A free TCP port may be taken on UDP: with port 0 the kernel is asked again.
+        for _ in 0..<(setup.listen.port == 0 ? 16 : 1) {
+            do throws(SocketError) {
+                let transport = try SecureTransport(
+                    loop: loop, identity: setup.key, listen: setup.listen, shaping: setup.emulation?.shaping)
+                do throws(SocketError) {
+                    return (transport, try DatagramSocket(loop, bind: transport.endpoint, shaper: transport.shaper))
+                } catch {
+                    transport.shutdown()
+                    lastProblem = error.description
+                }
+            } catch {
+                lastProblem = error.description
+            }
+        }
+        throw .badInput("cannot listen on \(setup.listen): \(lastProblem). Choose another with --listen HOST:PORT")
+    }
+
+    private func connect() {
+        datagrams.onReceived = { [unowned self] bytes, sender in
+            core.receive(datagram: bytes, from: sender, at: loop.now)
+            drain()
+        }
+        transport.onSecured = { [unowned self] id, peer, exporter, remote, inbound, isClient in
+            core.secured(
+                ConnectionID(id), peer: peer, exporter: exporter, remote: remote, inbound: inbound, isTLSClient: isClient,
+                at: loop.now)
+            drain()
+        }
+        transport.onDialFailed = { [unowned self] id, _ in
+            core.dialFailed(ConnectionID(id), at: loop.now)
+            drain()
+        }
+        transport.onReceived = { [unowned self] id, bytes in
+            core.received(ConnectionID(id), bytes, at: loop.now)
+            drain()
+        }
+        transport.onWritable = { [unowned self] id, unsent in
+            core.writable(ConnectionID(id), unsent: unsent, at: loop.now)
+            drain()
+        }
+        transport.onClosed = { [unowned self] id in
+            core.closed(ConnectionID(id), at: loop.now)
+            drain()
+        }
+    }
+
+    /// Hands the plan of a question back to the coordinator.
+    public func answerPlan(_ question: PlanQuestion) {
+        pool.makeQueue().submit({ question.answered() }) { [unowned self] result in
+            core.planned(result, at: loop.now)
+            drain()
+        }
+    }
+
+    /// Slow work of the owner, off the loop.
+    public func offLoop<Result: Sendable>(
+        _ job: @escaping @Sendable () -> Result, then: @escaping (Result) -> Void
+    ) {
+        pool.makeQueue().submit(job, then: then)
+    }
+
+    public func start() { drain() }
+
+    /// Says goodbye, gives it a moment to leave, and ends the loop.
+    public func stop() {
+        core.stop(at: loop.now)
+        drain()
+        windDown()
+    }
+
+    private var closing: Timer?
+    public func windDown(after delay: Duration = .milliseconds(400)) {
+        guard closing == nil else { return }
+        closing = Timer(loop) { [unowned self] in
+            transport.shutdown()
+            datagrams.close()
+            worker?.close()
+            timer?.close()
+            closing?.close()
+            loop.stop()
+        }
+        closing!.arm(at: loop.now + delay)
+    }
+
+    private func drain() {
+        guard !draining else { return }
+        draining = true
+        while let effect = core.poll() {
+            switch effect {
+            case .datagram(let bytes, let endpoint): datagrams.send(bytes, to: endpoint)
+            case .dial(let id, let endpoint, let expecting): transport.dial(id.value, to: endpoint, expecting: expecting)
+            case .write(let id, let bytes): transport.write(id.value, bytes)
+            case .close(let id): transport.close(id.value)
+            case .event(let event): onEvent?(event)
+            case .swarm(.compute(let job)): worker?.submit(job)
+            case .swarm(.corpus(let bytes)): worker?.use(corpus: bytes)
+            case .swarm(.plan(let question)): answerPlan(question)
+            case .swarm(let effect): onSwarm?(effect)
+            }
+        }
+        draining = false
+        if closing == nil { timer?.arm(at: core.nextWake) }
+    }
+}
