@@ -1,0 +1,109 @@
+import Primitives
+import Testing
+import Training
+
+@Suite struct DataOrderTests {
+    /// Starts printed by Tools/engine/reference.py, which draws them with its own generator.
+    @Test func `windows are where the second implementation says`() {
+        let order = DataOrder(corpusCount: 400, validationFraction: 0, context: 16, seed: 5)
+        #expect((0..<2).map { order.windowStart(step: 0, sequence: $0) } == [13, 52])
+        #expect((0..<4).map { order.windowStart(step: 9, sequence: $0) } == [167, 128, 308, 92])
+    }
+
+    @Test func `every window and its last target lie in the training part, and all starts come`() {
+        let order = DataOrder(corpusCount: 100, validationFraction: 0.25, context: 10, seed: 1)
+        #expect(order.trainingCount == 75 && order.validationCount == 25)
+        var seen: Set<Int> = []
+        for step in 0..<100 {
+            for sequence in 0..<20 { seen.insert(order.windowStart(step: step, sequence: sequence)) }
+        }
+        #expect(seen == Set(0...64))
+    }
+
+    @Test func `validation windows are complete and lie side by side`() {
+        let order = DataOrder(corpusCount: 1000, validationFraction: 0.1, context: 16, seed: 1)
+        #expect(order.validationWindows == 6)
+        #expect((0..<6).map { order.validationStart(window: $0) } == [900, 916, 932, 948, 964, 980])
+        #expect(order.fixedValidationWindows() == [0, 1, 2, 3, 4, 5])
+        let large = DataOrder(corpusCount: 100_000, validationFraction: 0.05, context: 10, seed: 1)
+        #expect(large.validationWindows == 499)
+        #expect(large.fixedValidationWindows().count == 64)
+        #expect(large.fixedValidationWindows().last == 63 * 499 / 64)
+        #expect(DataOrder(corpusCount: 20, validationFraction: 0.5, context: 10, seed: 1).validationWindows == 0)
+    }
+
+    @Test func `a text shorter than one window cannot be trained on`() {
+        #expect(!DataOrder(corpusCount: 16, validationFraction: 0, context: 16, seed: 1).canTrain)
+        #expect(DataOrder(corpusCount: 17, validationFraction: 0, context: 16, seed: 1).canTrain)
+    }
+
+    @Test func `sequences of a step are numbered through all virtual pipelines`() {
+        let geometry = BatchGeometry(virtualPipelines: 4, microBatch: 3, microBatchesPerVirtual: 2, context: 8)
+        let firsts = (0..<4).flatMap { virtual in
+            (0..<2).map { DataOrder.firstSequence(MicroBatchKey(step: 7, virtualPipeline: virtual, index: $0), geometry) }
+        }
+        #expect(firsts == [0, 3, 6, 9, 12, 15, 18, 21])
+    }
+}
+
+@Suite struct InnerOptimizerTests {
+    @Test func `the learning rate warms up linearly and decays as a cosine`() {
+        let optimizer = InnerOptimizer(learningRate: 1, warmupTokens: 100, totalTokens: 1100)
+        #expect(optimizer.learningRate(atTokens: 0) == 0)
+        #expect(optimizer.learningRate(atTokens: 50) == 0.5)
+        #expect(optimizer.learningRate(atTokens: 100) == 1)
+        #expect(abs(optimizer.learningRate(atTokens: 600) - 0.55) < 1e-6)
+        #expect(abs(optimizer.learningRate(atTokens: 1100) - 0.1) < 1e-6)
+        #expect(abs(optimizer.learningRate(atTokens: 9999) - 0.1) < 1e-6)
+        var constant = optimizer
+        constant.schedule = .constant
+        #expect(constant.learningRate(atTokens: 900) == 1)
+        #expect(InnerOptimizer(learningRate: 2, warmupTokens: 0, totalTokens: 0).learningRate(atTokens: 0) == 2)
+    }
+
+    @Test func `the norm is that of all tensors together`() {
+        #expect(gradientNorm([9, 16]) == 5)
+    }
+}
+
+@Suite struct GenerationTests {
+    static let parameters = ModelParameters(initialFor: Small.model, seed: 2)
+
+    @Test func `the same seed gives the same text, another seed another`() throws {
+        func text(_ seed: UInt64, _ threads: Int = 1) throws -> [UInt8] {
+            try generate(Self.parameters, prompt: [65], count: 40, temperature: 1, seed: seed, threads: threads)
+        }
+        #expect(try text(1) == text(1, 2))
+        #expect(try text(1) != text(2))
+        #expect(try text(1).count == 40)
+        #expect(throws: TrainingError.emptyPrompt) {
+            try generate(Self.parameters, prompt: [], count: 1, temperature: 1, seed: 1, threads: 1)
+        }
+    }
+
+    /// A model taught a cycle of four bytes repeats it.
+    @Test func `what was learnt is said`() throws {
+        var configuration = Small.configuration(virtualPipelines: 1, microBatches: 1, microBatch: 4)
+        configuration.optimizer.schedule = .constant
+        let corpus = (0..<2000).map { [UInt8]("abcd".utf8)[$0 % 4] }
+        let trainer = LocalTrainer(configuration: configuration, pipelines: [[0]], innerSteps: 1, totalSteps: 30)
+        let parameters = try trainer.run(corpus: corpus, threads: 1)
+        let text = try generate(
+            parameters, prompt: [UInt8]("ab".utf8), count: 30, temperature: 0, seed: 1, threads: 1)
+        #expect(String(decoding: text, as: UTF8.self) == "cdabcdabcdabcdabcdabcdabcdabcd")
+    }
+
+    @Test func `initial weights depend on seed and name alone`() {
+        let deeper = ModelShape(
+            hiddenSize: 24, layers: 3, heads: 2, kvHeads: 2, intermediateSize: 40, context: 9)
+        let name = "model.layers.1.self_attn.q_proj.weight"
+        let other = ModelParameters(initialFor: deeper, seed: 2)
+        #expect(other.values(name)! .elementsEqual(Self.parameters.values(name)!))
+        #expect(!ModelParameters(initialFor: Small.model, seed: 3).values(name)!.elementsEqual(other.values(name)!))
+        let values = Self.parameters.values("lm_head.weight")!
+        let mean = values.reduce(0, +) / Float(values.count)
+        let deviation = (values.reduce(0) { $0 + $1 * $1 } / Float(values.count)).squareRoot()
+        #expect(abs(mean) < 0.001 && abs(deviation - 0.02) < 0.001)
+        #expect(Self.parameters.values("model.norm.weight")!.allSatisfy { $0 == 1 })
+    }
+}
