@@ -35,7 +35,7 @@ void codec_zero_non_finite(float *values, size_t n) {
 static void accumulate(float value, float weight, float *sum, float *weights) {
     float product = weight * value;
     *sum = *sum + product;
-    *weights = *weights + weight;
+    if (weights) *weights = *weights + weight;
 }
 
 // fp32
@@ -58,7 +58,7 @@ static void fp32_decode(const uint8_t *bytes, size_t n, float *into) {
 }
 
 static void fp32_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    for (size_t i = 0; i < n; i++) accumulate(load(bytes, i), weight, sum + i, weights + i);
+    for (size_t i = 0; i < n; i++) accumulate(load(bytes, i), weight, sum + i, weights ? weights + i : 0);
 }
 
 // bf16
@@ -96,7 +96,7 @@ static void bf16_decode(const uint8_t *bytes, size_t n, float *into) {
 }
 
 static void bf16_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    for (size_t i = 0; i < n; i++) accumulate(bf16_at(bytes, i), weight, sum + i, weights + i);
+    for (size_t i = 0; i < n; i++) accumulate(bf16_at(bytes, i), weight, sum + i, weights ? weights + i : 0);
 }
 
 // int8 and int4
@@ -152,7 +152,7 @@ static void int8_decode(const uint8_t *bytes, size_t n, float *into) {
 }
 
 static void int8_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    for (size_t i = 0; i < n; i++) accumulate(int8_at(bytes, n, i), weight, sum + i, weights + i);
+    for (size_t i = 0; i < n; i++) accumulate(int8_at(bytes, n, i), weight, sum + i, weights ? weights + i : 0);
 }
 
 static void int4_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
@@ -189,15 +189,16 @@ static void int4_decode(const uint8_t *bytes, size_t n, float *into) {
 }
 
 static void int4_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    for (size_t i = 0; i < n; i++) accumulate(int4_at(bytes, n, i), weight, sum + i, weights + i);
+    for (size_t i = 0; i < n; i++) accumulate(int4_at(bytes, n, i), weight, sum + i, weights ? weights + i : 0);
 }
 
 // sparse
 
 /// The k-th largest magnitude by halving the range of bit patterns (which order as the magnitudes do).
-static float select(
-    const float *values, float *feedback, size_t m, size_t k, float hint, uint16_t *indexes, float *chosen) {
-    (void)hint;
+static bool choose(
+    const float *values, float *feedback, size_t m, size_t k, struct codec_guess *guess, uint16_t *indexes,
+    float *chosen) {
+    (void)guess;
     bool all_finite = true;
     for (size_t i = 0; i < m; i++) {
         if (feedback) {
@@ -206,7 +207,7 @@ static float select(
         }
         if (!is_finite(feedback ? feedback[i] : values[i])) all_finite = false;
     }
-    if (!all_finite) return float_of(0x7fc00000);
+    if (!all_finite) return false;
     const float *from = feedback ? feedback : values;
     uint32_t low = 0, high = 0x7f800000;  // at least k magnitudes are ≥ low, fewer than k are ≥ high
     while (high - low > 1) {
@@ -227,7 +228,7 @@ static float select(
         chosen[n] = from[i];
         n++;
     }
-    return float_of(low);
+    return true;
 }
 
 /// Lloyd's algorithm with two levels, started at the mean, four steps. Sums go to 16 partial sums, value i to i mod 16, folded
@@ -270,8 +271,34 @@ static size_t golomb_bits(const uint16_t *gaps, size_t count, uint32_t divisor) 
     return bits;
 }
 
+static void golomb_codes(
+    const uint16_t *gaps, const float *chosen, size_t count, struct codec_golomb code, float small, float large,
+    uint32_t *codes, uint8_t *lengths, float *rest) {
+    for (size_t i = 0; i < count; i++) {
+        uint32_t remainder = gaps[i] % code.divisor, used = gaps[i] / code.divisor;
+        uint64_t bits = used < 32 ? 1ull << used : 0;
+        used++;
+        if (code.width > 0) {
+            // Truncated binary, its upper width − 1 bits first: from them a reader knows whether one more follows.
+            bool is_short = remainder < code.cut;
+            uint32_t shifted = is_short ? remainder : (remainder + code.cut) >> 1;
+            if (used < 32) bits |= (uint64_t)shifted << used;
+            used += code.width - 1;
+            if (!is_short && used < 32) bits |= (uint64_t)((remainder + code.cut) & 1) << used;
+            if (!is_short) used++;
+        }
+        bool is_large = fabsf(chosen[i]) > (small + large) * 0.5f, is_negative = bits_of(chosen[i]) >> 31;
+        if (used < 32) bits |= (uint64_t)(is_negative + 2 * is_large) << used;
+        used += 2;
+        float sent = is_large ? large : small;
+        rest[i] = chosen[i] - (is_negative ? -sent : sent);
+        codes[i] = (uint32_t)bits;
+        lengths[i] = used <= 32 ? (uint8_t)used : 0;
+    }
+}
+
 const struct codec_ops codec_naive = {
     fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
     int8_encode, int8_valid,  int8_decode, int8_accumulate, int4_encode, int4_valid,  int4_decode, int4_accumulate,
-    select,      lloyd,       golomb_bits,
+    choose,      lloyd,       golomb_bits, golomb_codes,
 };

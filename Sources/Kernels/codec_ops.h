@@ -1,7 +1,16 @@
 #ifndef CODEC_OPS_H
 #define CODEC_OPS_H
 
+#include "codec_sparse.h"
 #include "kernels_codec.h"
+
+/// Where to look for a tile's k-th largest magnitude: affects the time only.
+struct codec_guess {
+    /// The previous tile's; 0 for none.
+    float last;
+    /// The share of it from which values are worth a second look.
+    float share;
+};
 
 /// What one instruction set provides. Semantics are those of the public functions in kernels_codec.h.
 struct codec_ops {
@@ -23,14 +32,19 @@ struct codec_ops {
     void (*int4_accumulate)(const uint8_t *, size_t, float, float *, float *);
     /// Chooses the k largest magnitudes of a tile of m values, 1 ≤ k ≤ m ≤ 4096; of equal ones those with smaller index.
     /// With `feedback` it first becomes 0.95 · feedback + values, and is what is chosen from; without it, `values` are.
-    /// `indexes` [m + 16] ascending, `chosen` [m + 16] the values there. `hint` is a guess of the k-th magnitude: it
-    /// affects the time only. Answers the k-th largest magnitude, or NaN if any value is not finite.
-    float (*select)(
-        const float *values, float *feedback, size_t m, size_t k, float hint, uint16_t *indexes, float *chosen);
+    /// `indexes` [m + 16] ascending, `chosen` [m + 16] the values there. False if any value is not finite.
+    bool (*choose)(
+        const float *values, float *feedback, size_t m, size_t k, struct codec_guess *guess, uint16_t *indexes,
+        float *chosen);
     /// Lloyd's two magnitudes of `count` chosen values.
     void (*lloyd)(const float *chosen, size_t count, float *small, float *large);
     /// Bits that Golomb coding with `divisor` spends on `count` gaps (0…4095).
     size_t (*golomb_bits)(const uint16_t *gaps, size_t count, uint32_t divisor);
+    /// What `count` entries (gap, value) become: bits to write (lowest first), how many (0 where they are more than 32), and
+    /// value − sent, the value sent being ±small or ±large.
+    void (*golomb_codes)(
+        const uint16_t *gaps, const float *chosen, size_t count, struct codec_golomb code, float small, float large,
+        uint32_t *codes, uint8_t *lengths, float *rest);
 };
 
 extern const struct codec_ops codec_naive, codec_baseline;

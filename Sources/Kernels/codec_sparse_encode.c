@@ -53,28 +53,17 @@ static inline void put(struct bit_writer *writer, uint64_t bits, uint32_t count)
     writer->count &= 7;
 }
 
-static inline void put_entry(
-    struct bit_writer *writer, struct codec_golomb code, float inverse, uint32_t gap, uint32_t symbol) {
-    uint32_t quotient = (uint32_t)(((float)gap + 0.5f) * inverse);
-    uint32_t remainder = gap - quotient * code.divisor, rest_bits, rest;
-    if (remainder < code.cut) {
-        rest_bits = code.width - 1;
-        rest = remainder;
-    } else if (code.width > 0) {
-        // The upper width − 1 bits first, so that a reader knows from them whether one more follows.
+/// An entry of more than 32 bits: its zeros in pieces.
+static void put_long(struct bit_writer *writer, struct codec_golomb code, uint32_t gap, uint32_t symbol) {
+    uint32_t quotient = gap / code.divisor, remainder = gap % code.divisor;
+    for (; quotient > 32; quotient -= 32) put(writer, 0, 32);
+    put(writer, 1ull << quotient, quotient + 1);
+    if (code.width > 0) {
         uint32_t shifted = remainder + code.cut;
-        rest_bits = code.width;
-        rest = shifted >> 1 | (shifted & 1) << (code.width - 1);
-    } else {
-        rest_bits = 0;
-        rest = 0;
+        put(writer, remainder < code.cut ? remainder : shifted >> 1, code.width - 1);
+        if (remainder >= code.cut) put(writer, shifted & 1, 1);
     }
-    while (quotient > 32) {
-        put(writer, 0, 32);
-        quotient -= 32;
-    }
-    uint64_t bits = 1 | (uint64_t)(rest | symbol << rest_bits) << 1;
-    put(writer, bits << quotient, quotient + 1 + rest_bits + 2);
+    put(writer, symbol, 2);
 }
 
 /// Rounds the magnitudes to what a header can say. Below 2⁻¹⁰⁰ both become zero.
@@ -112,33 +101,40 @@ static uint32_t best_field(const struct codec_ops *ops, const uint16_t *gaps, si
 #define GROUP_VALUES (KERNELS_CODEC_TILE * KERNELS_CODEC_GROUP)
 #define GROUP_ENTRIES (KERNELS_CODEC_SPARSE_K_MAX * KERNELS_CODEC_GROUP)
 
-/// The chosen entries of one group: their index in their tile, value, and gap before them. 16 more for wide stores.
+/// The chosen entries of one group: index in their tile, value, gap before them, and what they become. The room behind is for
+/// wide stores.
 struct group {
-    uint16_t index[GROUP_ENTRIES + KERNELS_CODEC_TILE], gap[GROUP_ENTRIES + 16];
-    float value[GROUP_ENTRIES + KERNELS_CODEC_TILE];
+    uint16_t index[GROUP_ENTRIES + KERNELS_CODEC_TILE], gap[GROUP_ENTRIES];
+    float value[GROUP_ENTRIES + KERNELS_CODEC_TILE], rest[GROUP_ENTRIES];
+    uint32_t code[GROUP_ENTRIES];
+    uint8_t length[GROUP_ENTRIES];
 };
 
+/// Writes a group of n values and takes what was sent out of the feedback.
 static void emit(
-    const struct codec_ops *ops, struct bit_writer *writer, const struct group *group, size_t count, size_t k,
-    size_t n, float *feedback) {
+    const struct codec_ops *ops, struct bit_writer *writer, struct group *group, size_t count, size_t k, size_t n,
+    float *feedback) {
     float small, large;
     ops->lloyd(group->value, count, &small, &large);
     uint32_t field = best_field(ops, group->gap, count, codec_nominal_divisor(k));
     put(writer, header(&small, &large) | field, CODEC_HEADER_BITS);
     struct codec_golomb code = codec_golomb_for(codec_nominal_divisor(k), field);
-    float inverse = 1 / (float)code.divisor, split = (small + large) * 0.5f;
-    size_t entry = 0;
-    for (size_t start = 0; start < n; start += KERNELS_CODEC_TILE) {
-        size_t m = codec_least(n - start, KERNELS_CODEC_TILE);
-        size_t end = entry + kernels_codec_sparse_tile_entries(m, k);
-        for (; entry < end; entry++) {
-            float value = group->value[entry];
-            uint32_t negative = codec_bits(value) >> 31, is_large = fabsf(value) > split;
-            put_entry(writer, code, inverse, group->gap[entry], negative | is_large << 1);
-            if (!feedback) continue;
-            float sent = codec_float(codec_bits(is_large ? large : small) | negative << 31);
-            feedback[start + group->index[entry]] = value - sent;
+    ops->golomb_codes(group->gap, group->value, count, code, small, large, group->code, group->length, group->rest);
+    struct bit_writer local = *writer;
+    for (size_t i = 0; i < count; i++) {
+        if (group->length[i] > 0) {
+            put(&local, group->code[i], group->length[i]);
+        } else {
+            uint32_t negative = codec_bits(group->value[i]) >> 31;
+            uint32_t is_large = fabsf(group->value[i]) > (small + large) * 0.5f;
+            put_long(&local, code, group->gap[i], negative | is_large << 1);
         }
+    }
+    *writer = local;
+    if (!feedback) return;
+    for (size_t start = 0, i = 0; start < n; start += KERNELS_CODEC_TILE) {
+        size_t end = i + kernels_codec_sparse_tile_entries(codec_least(n - start, KERNELS_CODEC_TILE), k);
+        for (; i < end; i++) feedback[start + group->index[i]] = group->rest[i];
     }
 }
 
@@ -146,27 +142,22 @@ size_t kernels_codec_sparse_encode(const float *values, float *feedback, size_t 
     const struct codec_ops *ops = codec_ops();
     struct bit_writer writer = {out, 0, 0};
     struct group group;
-    float hint = 0;
+    struct codec_guess guess = {0, 0.9f};
     bool refused = false;
     for (size_t start = 0; start < n; start += GROUP_VALUES) {
         size_t length = codec_least(n - start, GROUP_VALUES), count = 0;
         for (size_t offset = 0; offset < length; offset += KERNELS_CODEC_TILE) {
-            size_t m = codec_least(length - offset, KERNELS_CODEC_TILE);
+            size_t m = codec_least(length - offset, KERNELS_CODEC_TILE), first = start + offset;
             size_t entries = kernels_codec_sparse_tile_entries(m, k);
-            float *kept = feedback ? feedback + start + offset : 0;
-            float last = ops->select(
-                values + start + offset, kept, m, entries, hint, group.index + count, group.value + count);
-            if (isnan(last)) {
+            float *kept = feedback ? feedback + first : 0;
+            if (!ops->choose(values + first, kept, m, entries, &guess, group.index + count, group.value + count)) {
                 refused = true;
                 if (kept) codec_zero_non_finite(kept, m);
                 continue;
             }
-            hint = last;
-            int previous = -1;
-            for (size_t i = count; i < count + entries; i++) {
-                group.gap[i] = (uint16_t)(group.index[i] - previous - 1);
-                previous = group.index[i];
-            }
+            group.gap[count] = group.index[count];
+            for (size_t i = count + 1; i < count + entries; i++)
+                group.gap[i] = (uint16_t)(group.index[i] - group.index[i - 1] - 1);
             count += entries;
         }
         if (!refused) emit(ops, &writer, &group, count, k, length, feedback ? feedback + start : 0);

@@ -25,6 +25,8 @@ bool kernels_codec_set_instruction_set(int instruction_set);
 /// The instruction set in use.
 int kernels_codec_instruction_set(void);
 
+// The `accumulate` functions: sum[i] += weight · value, weights[i] += weight; `weights` may be NULL.
+
 // fp32: 4n bytes.
 void kernels_codec_fp32_encode(const float *values, float *feedback, size_t n, uint8_t *out);
 bool kernels_codec_fp32_finite(const uint8_t *bytes, size_t n);
