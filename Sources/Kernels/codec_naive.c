@@ -260,45 +260,82 @@ static void lloyd(const float *chosen, size_t count, float *small, float *large)
     }
 }
 
-static size_t golomb_bits(const uint16_t *gaps, size_t count, uint32_t divisor) {
-    uint32_t width = 0;  // ⌈log₂ divisor⌉
-    while ((1u << width) < divisor) width++;
-    size_t bits = 0;
+static size_t quotient_sum(const uint16_t *gaps, size_t count, uint32_t divisor) {
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++) sum += gaps[i] / divisor;
+    return sum;
+}
+
+static void split(
+    const uint16_t *gaps, const float *chosen, size_t count, uint32_t divisor, float small, float large,
+    uint16_t *quotients, uint16_t *remainders, uint8_t *symbols, float *rest) {
     for (size_t i = 0; i < count; i++) {
-        bits += gaps[i] / divisor + 1 + width;
-        if (width > 0 && gaps[i] % divisor < (1u << width) - divisor) bits--;
+        quotients[i] = (uint16_t)(gaps[i] / divisor);
+        remainders[i] = (uint16_t)(gaps[i] % divisor);
+        bool is_large = fabsf(chosen[i]) > (small + large) * 0.5f, is_negative = bits_of(chosen[i]) >> 31;
+        symbols[i] = (uint8_t)(is_negative + 2 * is_large);
+        float sent = is_large ? large : small;
+        rest[i] = chosen[i] - (is_negative ? -sent : sent);
     }
+    memset(remainders + count, 0, 32);
+    memset(symbols + count, 0, 16);
+}
+
+static uint32_t take(struct codec_reading *group, uint32_t count) {
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < count; i++, group->position++)
+        bits |= (uint32_t)(group->bytes[group->position / 8] >> (group->position % 8) & 1) << i;
     return bits;
 }
 
-static void golomb_codes(
-    const uint16_t *gaps, const float *chosen, size_t count, struct codec_golomb code, float small, float large,
-    uint32_t *codes, uint8_t *lengths, float *rest) {
-    for (size_t i = 0; i < count; i++) {
-        uint32_t remainder = gaps[i] % code.divisor, used = gaps[i] / code.divisor;
-        uint64_t bits = used < 32 ? 1ull << used : 0;
-        used++;
-        if (code.width > 0) {
-            // Truncated binary, its upper width − 1 bits first: from them a reader knows whether one more follows.
-            bool is_short = remainder < code.cut;
-            uint32_t shifted = is_short ? remainder : (remainder + code.cut) >> 1;
-            if (used < 32) bits |= (uint64_t)shifted << used;
-            used += code.width - 1;
-            if (!is_short && used < 32) bits |= (uint64_t)((remainder + code.cut) & 1) << used;
-            if (!is_short) used++;
+static struct kernels_codec_problem unpack(struct codec_reading *group, uint16_t *entries) {
+    uint16_t remainders[CODEC_GROUP_ENTRIES + 1];
+    uint32_t divisor = group->code.divisor;
+    for (size_t i = 0; i < group->count; i++) entries[i] = (uint16_t)(take(group, 2) << 12);
+    for (size_t i = 0; i < group->count; i += 2) {
+        uint32_t pair = take(group, group->code.pair_bits);
+        if (pair >= divisor * divisor) return codec_problem(KERNELS_CODEC_MALFORMED, 0, 0);
+        remainders[i] = (uint16_t)(pair / divisor);
+        remainders[i + 1] = (uint16_t)(pair % divisor);
+        if (i + 1 == group->count && remainders[i + 1] != 0) return codec_problem(KERNELS_CODEC_MALFORMED, 0, 0);
+    }
+    size_t entry = 0;
+    for (size_t start = 0; start < group->values; start += KERNELS_CODEC_TILE) {
+        size_t m = codec_least(group->values - start, KERNELS_CODEC_TILE), next = 0;
+        size_t last = entry + kernels_codec_sparse_tile_entries(m, group->k);
+        for (; entry < last; entry++, next++) {
+            next += remainders[entry];
+            for (;; next += divisor) {
+                if (group->position >= group->end) return codec_problem(KERNELS_CODEC_TRUNCATED, 0, 0);
+                if (next >= m) return codec_problem(KERNELS_CODEC_INDEX, next, m);
+                if (take(group, 1) == 1) break;
+            }
+            entries[entry] |= (uint16_t)next;
         }
-        bool is_large = fabsf(chosen[i]) > (small + large) * 0.5f, is_negative = bits_of(chosen[i]) >> 31;
-        if (used < 32) bits |= (uint64_t)(is_negative + 2 * is_large) << used;
-        used += 2;
-        float sent = is_large ? large : small;
-        rest[i] = chosen[i] - (is_negative ? -sent : sent);
-        codes[i] = (uint32_t)bits;
-        lengths[i] = used <= 32 ? (uint8_t)used : 0;
+    }
+    return codec_problem(KERNELS_CODEC_OK, 0, 0);
+}
+
+static void mean(
+    const uint16_t *const *entries, const float *const *levels, const float *weight, size_t contributors, size_t n,
+    size_t k, float *into) {
+    float weights[KERNELS_CODEC_TILE];
+    for (size_t tile = 0; tile * KERNELS_CODEC_TILE < n; tile++) {
+        float *sum = into + tile * KERNELS_CODEC_TILE;
+        size_t m = codec_least(n - tile * KERNELS_CODEC_TILE, KERNELS_CODEC_TILE);
+        size_t first = tile * k, last = first + kernels_codec_sparse_tile_entries(m, k);
+        for (size_t i = 0; i < m; i++) sum[i] = weights[i] = 0;
+        for (size_t c = 0; c < contributors; c++)
+            for (size_t i = first; i < last; i++) {
+                float level = levels[c][tile / KERNELS_CODEC_GROUP * 4 + (entries[c][i] >> 12)];
+                accumulate(level, weight[c], sum + (entries[c][i] & 4095), weights + (entries[c][i] & 4095));
+            }
+        for (size_t i = 0; i < m; i++) sum[i] = sum[i] / (weights[i] > 0 ? weights[i] : 1);
     }
 }
 
 const struct codec_ops codec_naive = {
     fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
     int8_encode, int8_valid,  int8_decode, int8_accumulate, int4_encode, int4_valid,  int4_decode, int4_accumulate,
-    choose,      lloyd,       golomb_bits, golomb_codes,
+    choose,      lloyd,       quotient_sum, split,       unpack,      mean,
 };

@@ -38,13 +38,19 @@ struct codec_ops {
         float *chosen);
     /// Lloyd's two magnitudes of `count` chosen values.
     void (*lloyd)(const float *chosen, size_t count, float *small, float *large);
-    /// Bits that Golomb coding with `divisor` spends on `count` gaps (0…4095).
-    size_t (*golomb_bits)(const uint16_t *gaps, size_t count, uint32_t divisor);
-    /// What `count` entries (gap, value) become: bits to write (lowest first), how many (0 where they are more than 32), and
-    /// value − sent, the value sent being ±small or ±large.
-    void (*golomb_codes)(
-        const uint16_t *gaps, const float *chosen, size_t count, struct codec_golomb code, float small, float large,
-        uint32_t *codes, uint8_t *lengths, float *rest);
+    /// Σ ⌊gap / divisor⌋ of `count` gaps (0…4095).
+    size_t (*quotient_sum)(const uint16_t *gaps, size_t count, uint32_t divisor);
+    /// What `count` entries (gap, value) become: quotients and remainders by `divisor`, symbols (bit 0 sign, bit 1 large), and
+    /// rest = value − sent, where ±small or ±large is sent. `remainders` and `symbols` are followed by 16 zeros.
+    void (*split)(
+        const uint16_t *gaps, const float *chosen, size_t count, uint32_t divisor, float small, float large,
+        uint16_t *quotients, uint16_t *remainders, uint8_t *symbols, float *rest);
+    /// Checks and unpacks the entries of one group (its header is read); advances `position`.
+    struct kernels_codec_problem (*unpack)(struct codec_reading *group, uint16_t *entries);
+    /// kernels_codec_sparse_mean.
+    void (*mean)(
+        const uint16_t *const *entries, const float *const *levels, const float *weight, size_t contributors, size_t n,
+        size_t k, float *into);
 };
 
 extern const struct codec_ops codec_naive, codec_baseline;

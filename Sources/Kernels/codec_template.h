@@ -276,9 +276,10 @@ static void int4_accumulate(
 }
 
 #include "codec_template_sparse.h"
+#include "codec_template_unpack.h"
 
 const struct codec_ops CODEC_TABLE = {
     fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
     int8_encode, int8_valid,  int8_decode, int8_accumulate, int4_encode, int4_valid,  int4_decode, int4_accumulate,
-    choose,      lloyd,       golomb_bits, golomb_codes,
+    choose,      lloyd,       quotient_sum, split,       unpack,      mean,
 };

@@ -163,35 +163,38 @@ static void lloyd(const float *chosen, size_t count, float *small, float *large)
     }
 }
 
-static size_t golomb_bits(const uint16_t *gaps, size_t count, uint32_t divisor) {
-    uint32_t width = 0, bits = 0;
-    while ((1u << width) < divisor) width++;
-    uint32_t cut = width > 0 ? (1u << width) - divisor : 0;
-    float inverse = 1 / (float)divisor;
-    for (size_t i = 0; i < count; i++) {
-        // Exact: (gap + ½) ÷ divisor is never nearer to an integer than the error of a float.
-        uint32_t quotient = (uint32_t)(int32_t)(((float)gaps[i] + 0.5f) * inverse);
-        bits += quotient - (gaps[i] - quotient * divisor < cut);
+static size_t quotient_sum(const uint16_t *gaps, size_t count, uint32_t divisor) {
+    struct codec_division division = codec_division_by(divisor);
+    size_t sum = 0;
+    for (size_t start = 0; start < count; start += 16 * 16) {
+        // At most 16 quotients of at most 4095 in each 16-bit lane.
+        size_t end = codec_least(count, start + 16 * 16);
+        uint16_t lanes[16] = {0};
+        size_t i = start;
+        for (; i + 16 <= end; i += 16)
+            for (size_t j = 0; j < 16; j++) lanes[j] = (uint16_t)(lanes[j] + codec_quotient(gaps[i + j], division));
+        for (; i < end; i++) sum += codec_quotient(gaps[i], division);
+        for (size_t j = 0; j < 16; j++) sum += lanes[j];
     }
-    return bits + count * (1 + width);
+    return sum;
 }
 
-static void golomb_codes(
-    const uint16_t *restrict gaps, const float *restrict chosen, size_t count, struct codec_golomb code, float small,
-    float large, uint32_t *restrict codes, uint8_t *restrict lengths, float *restrict rest) {
-    float inverse = 1 / (float)code.divisor, split = (small + large) * 0.5f;
-    uint32_t short_bits = code.width > 0 ? code.width - 1 : 0, cut = code.width > 0 ? code.cut : 1;
+static void split(
+    const uint16_t *restrict gaps, const float *restrict chosen, size_t count, uint32_t divisor, float small,
+    float large, uint16_t *restrict quotients, uint16_t *restrict remainders, uint8_t *restrict symbols,
+    float *restrict rest) {
+    struct codec_division division = codec_division_by(divisor);
     for (size_t i = 0; i < count; i++) {
-        uint32_t quotient = (uint32_t)(int32_t)(((float)gaps[i] + 0.5f) * inverse);
-        uint32_t remainder = gaps[i] - quotient * code.divisor, is_long = remainder >= cut;
-        uint32_t shifted = remainder + cut, wide = shifted >> 1 | (shifted & 1) << short_bits;
-        uint32_t bits = is_long ? wide : remainder, width = short_bits + is_long;
-        uint32_t value = codec_bits(chosen[i]), is_large = codec_float(value & MAGNITUDE) > split;
-        bits |= (value >> 31 | is_large << 1) << width;
-        uint32_t length = quotient + 3 + width;
-        codes[i] = (bits << 1 | 1) << (quotient & 31);
-        lengths[i] = length <= 32 ? (uint8_t)length : 0;
+        quotients[i] = codec_quotient(gaps[i], division);
+        remainders[i] = (uint16_t)(gaps[i] - quotients[i] * divisor);
+    }
+    memset(remainders + count, 0, 32);
+    float middle = (small + large) * 0.5f;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t value = codec_bits(chosen[i]), is_large = codec_float(value & MAGNITUDE) > middle;
+        symbols[i] = (uint8_t)(value >> 31 | is_large << 1);
         float sent = codec_float(codec_bits(is_large ? large : small) | (value & 0x80000000));
         rest[i] = chosen[i] - sent;
     }
+    memset(symbols + count, 0, 16);
 }
