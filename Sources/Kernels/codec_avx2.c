@@ -115,7 +115,7 @@ static size_t find_ones(
     __m128i here = _mm_setzero_si128();
     size_t found = 0;
     for (size_t base = 0; base < limit && found < count; base += 48) {
-        uint64_t word = codec_peek(bytes, position + base);
+        uint64_t word = codec_next(bytes, position, base, limit, 48);
         for (int part = 0; part < 6; part++, word >>= 8) {
             found = append_ones(word & 255, here, positions, found);
             here = _mm_add_epi16(here, _mm_set1_epi16(8));

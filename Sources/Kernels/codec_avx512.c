@@ -103,7 +103,7 @@ static size_t find_ones(
     __m512i here = iota();
     size_t found = 0;
     for (size_t base = 0; base < limit && found < count; base += 48) {
-        uint64_t word = codec_peek(bytes, position + base);
+        uint64_t word = codec_next(bytes, position, base, limit, 48);
         for (int part = 0; part < 3; part++, word >>= 16) {
             __m512i ones = _mm512_maskz_compress_epi32((__mmask16)word, here);
             _mm256_storeu_si256((__m256i *)(positions + found), _mm512_cvtepi32_epi16(ones));

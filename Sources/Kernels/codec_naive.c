@@ -299,19 +299,27 @@ static struct kernels_codec_problem unpack(struct codec_reading *group, uint16_t
         remainders[i + 1] = (uint16_t)(pair % divisor);
         if (i + 1 == group->count && remainders[i + 1] != 0) return codec_problem(KERNELS_CODEC_MALFORMED, 0, 0);
     }
+    // The indexes have to pay for every zero, so there are not many of them.
+    size_t limit = codec_least(group->count + group->values / divisor, CODEC_GROUP_VALUES), start = group->position;
+    uint32_t zeros[CODEC_GROUP_ENTRIES], run = 0;
+    for (size_t found = 0; found < group->count;) {
+        if (group->position == start + limit) {
+            if (start + limit > group->end) return codec_problem(KERNELS_CODEC_TRUNCATED, 0, 0);
+            return codec_problem(KERNELS_CODEC_INDEX, group->values, group->values);
+        }
+        if (take(group, 1) == 1) zeros[found++] = run, run = 0;
+        else run++;
+    }
+    if (group->position > group->end) return codec_problem(KERNELS_CODEC_TRUNCATED, 0, 0);
     size_t entry = 0;
-    for (size_t start = 0; start < group->values; start += KERNELS_CODEC_TILE) {
-        size_t m = codec_least(group->values - start, KERNELS_CODEC_TILE), next = 0;
+    for (size_t first = 0; first < group->values; first += KERNELS_CODEC_TILE) {
+        size_t m = codec_least(group->values - first, KERNELS_CODEC_TILE), next = 0;
         size_t last = entry + kernels_codec_sparse_tile_entries(m, group->k);
         for (; entry < last; entry++, next++) {
-            next += remainders[entry];
-            for (;; next += divisor) {
-                if (group->position >= group->end) return codec_problem(KERNELS_CODEC_TRUNCATED, 0, 0);
-                if (next >= m) return codec_problem(KERNELS_CODEC_INDEX, next, m);
-                if (take(group, 1) == 1) break;
-            }
-            entries[entry] |= (uint16_t)next;
+            next += zeros[entry] * divisor + remainders[entry];
+            entries[entry] |= (uint16_t)(next & 4095);
         }
+        if (next > m) return codec_problem(KERNELS_CODEC_INDEX, next - 1, m);
     }
     return codec_problem(KERNELS_CODEC_OK, 0, 0);
 }

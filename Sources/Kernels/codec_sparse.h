@@ -86,4 +86,11 @@ static inline uint64_t codec_peek(const uint8_t *bytes, size_t position) {
     return word >> (position & 7);
 }
 
+/// `width` bits (at most 56) from bit position + base on, without those from position + limit on.
+static inline uint64_t codec_next(
+    const uint8_t *bytes, size_t position, size_t base, size_t limit, uint32_t width) {
+    size_t there = limit - base < width ? limit - base : width;
+    return codec_peek(bytes, position + base) & ((1ull << there) - 1);
+}
+
 #endif

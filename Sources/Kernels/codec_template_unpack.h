@@ -1,13 +1,13 @@
 // The sparse decoder's half of codec_template.h. Nothing here but the search for ones depends on where the bits lie.
 
 #ifndef CODEC_UNPACK
-/// Positions of the first `count` ones, from bit `position` on; answers how many there are before `limit` bits have passed
-/// (64 more may be stored).
+/// Positions of the ones among the `limit` bits from `position` on, until `count` or a few more (at most 64) are found; answers
+/// how many.
 static size_t find_ones(
     const uint8_t *restrict bytes, size_t position, size_t count, size_t limit, uint16_t *restrict positions) {
     size_t found = 0;
     for (size_t base = 0; base < limit && found < count; base += 56) {
-        uint64_t word = codec_peek(bytes, position + base) & 0xffffffffffffff;
+        uint64_t word = codec_next(bytes, position, base, limit, 56);
         for (; word; word &= word - 1) positions[found++] = (uint16_t)(base + (size_t)__builtin_ctzll(word));
     }
     return found;

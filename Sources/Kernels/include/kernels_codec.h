@@ -108,4 +108,11 @@ void kernels_codec_sparse_mean(
     const uint16_t *const *entries, const float *const *levels, const float *weight, size_t contributors, size_t n,
     size_t k, float *into);
 
+/// values[i] = values[i] ÷ divisor.
+void kernels_codec_divide(float *values, size_t n, float divisor);
+/// Σ value² in double precision: value i to partial sum i mod 16, folded 16 → 8 → 4 → 2 → 1.
+double kernels_codec_sum_of_squares(const float *values, size_t n);
+/// The same over the entries sent, in their order.
+double kernels_codec_sparse_sum_of_squares(const uint16_t *entries, const float *levels, size_t n, size_t k);
+
 #endif
