@@ -60,7 +60,8 @@ public final class LiveDaemon {
         pool = WorkPool(loop, threads: 2)
         var overlay = OverlayConfiguration()
         overlay.poolKey = setup.poolKey
-        overlay.bootstrap = setup.bootstrap.filter { $0 != transport.endpoint }
+        let own = opened.transport.endpoint
+        overlay.bootstrap = setup.bootstrap.filter { $0 != own }
         overlay.seed = setup.seed
         let now = loop.now
         let directory = Directory(configuration: overlay, identity: setup.key, known: [], at: now)

@@ -1,4 +1,4 @@
-import Digests
+public import Digests
 import Foundation
 import Planning
 public import Primitives
@@ -26,7 +26,7 @@ public struct RunReport: Codable, Sendable {
         public var batchTokens: Int
         public var codec: String
         public var activations: String
-        public var predicted: Predicted
+        public var predicted: Predicted?
     }
     public struct Predicted: Codable, Sendable {
         public var stepSeconds: Double
@@ -37,7 +37,7 @@ public struct RunReport: Codable, Sendable {
         public var lossPenalty: Double
     }
     public struct StepSeconds: Codable, Sendable {
-        public var predicted: Double
+        public var predicted: Double?
         public var measuredMedian: Double?
     }
     public struct Round: Codable, Sendable {
@@ -218,3 +218,5 @@ extension RunReport {
         sample = outcome.sample
     }
 }
+
+func sha256Hex(_ text: String) -> String { sha256(Array(text.utf8)).hex }

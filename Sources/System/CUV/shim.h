@@ -11,3 +11,8 @@ UPCAST(poll)
 UPCAST(signal)
 #undef UPCAST
 static inline uv_stream_t *atoll_stream_tcp(uv_tcp_t *p) { return (uv_stream_t *)p; }
+
+/* Linux: the kernel ends this process when its parent ends. */
+#include <signal.h>
+#include <sys/prctl.h>
+static inline void atoll_die_with_parent(void) { prctl(PR_SET_PDEATHSIG, SIGKILL); }

@@ -1,0 +1,195 @@
+import Checkpoints
+import Daemon
+public import Digests
+import EventLoop
+import Foundation
+public import Primitives
+public import Swarm
+public import Telemetry
+import Training
+import Wire
+
+/// A coordinator's process: runs the job to its end, writes checkpoints, evaluates the result, writes the report.
+public final class LaunchRun {
+    public struct Options {
+        public var manifest: String
+        public var parameters: JobParameters
+        public var corpus: [UInt8]
+        public var coordinator: CoordinatorOptions
+        /// Where report and checkpoints go.
+        public var out: String
+        public var threads: Int
+        public var samplePrompt = "In the beginning"
+        public init(
+            manifest: String, parameters: JobParameters, corpus: [UInt8], coordinator: CoordinatorOptions, out: String,
+            threads: Int
+        ) {
+            self.manifest = manifest
+            self.parameters = parameters
+            self.corpus = corpus
+            self.coordinator = coordinator
+            self.out = out
+            self.threads = threads
+        }
+    }
+    public enum Result {
+        case finished(RunReport)
+        case failed(String)
+        case interrupted
+    }
+
+    private let service = ServiceRun()
+    private var events: [Event] = []
+    private var end: JobEnd?
+    private var interrupted = false
+    private var ticker: EventLoop.Timer?
+
+    public init() {}
+
+    public func run(
+        _ setup: LiveDaemon.Setup, folder: DataFolder, _ options: Options, onEvent: @escaping (Event) -> Void
+    ) throws(NodeError) -> Result {
+        let loop = service.loop
+        let key = setup.key
+        let daemon = try LiveDaemon(loop, setup) { now in
+            .coordinator(
+                Coordinator(
+                    key: key, manifest: options.manifest, parameters: options.parameters, content: options.corpus,
+                    options: options.coordinator, at: now))
+        }
+        let archive = JobArchive(folder)
+        let origin = loop.now
+        daemon.onEvent = { [unowned self] event in
+            events.append(event)
+            onEvent(event)
+        }
+        daemon.onSwarm = { [unowned self] effect in
+            switch effect {
+            case .storeCheckpoint(let round, let states): store(states, round, options, daemon)
+            case .ended(let end):
+                self.end = end
+                daemon.windDown()
+            default: archive.perform(effect)
+            }
+        }
+        service.watchSignals { [unowned self] in
+            interrupted = true
+            daemon.stop()
+        }
+        let ticker = EventLoop.Timer(loop) { [unowned self] in tick(daemon, onEvent) }
+        self.ticker = ticker
+        ticker.arm(at: loop.now + .seconds(1))
+        onEvent(Event("listening", at: loop.now, ["endpoint": .text(daemon.endpoint.description)]))
+        daemon.start()
+        loop.run()
+        ticker.close()
+        loop.close()
+        if interrupted { return .interrupted }
+        guard let coordinator = daemon.core.coordinator, let end else { return .failed("the loop ended before the job") }
+        switch end {
+        case .failed(let why): return .failed(why)
+        case .finished(let states):
+            let stretch = setup.emulation?.stretch ?? 1
+            return .finished(
+                try conclude(coordinator, states, options, stretch: stretch, origin: origin, onEvent: onEvent, loop))
+        }
+    }
+
+    /// Once a second: who does what, for whoever watches.
+    private func tick(_ daemon: LiveDaemon, _ onEvent: (Event) -> Void) {
+        ticker?.arm(at: service.loop.now + .seconds(1))
+        guard let coordinator = daemon.core.coordinator else { return }
+        let state = coordinator.state
+        var doing: [String] = []
+        var sent = 0
+        for member in coordinator.members {
+            doing.append("\(member.name)=\(member.heartbeat.doing)")
+            sent += Int(clamping: member.heartbeat.sentBytes)
+        }
+        let step = coordinator.members.map { Int(clamping: $0.heartbeat.step) }.max() ?? 0
+        let batch = state.plan.map { state.batchTokens($0) } ?? 0
+        let elapsed = coordinator.trainingStarted.map { (service.loop.now - $0).inSeconds } ?? 0
+        let pipelines = state.plan?.pipelines.count ?? 0
+        let uncompressed = 2 * max(0, pipelines - 1) * 4 * state.parameters.model.parameters * step
+        onEvent(
+            Event(
+                "status", at: service.loop.now,
+                [
+                    "phase": .text("\(coordinator.phase)"), "step": .integer(step), "round": .integer(state.round),
+                    "steps_total": .integer(batch > 0 ? (state.parameters.tokens + batch - 1) / batch : 0),
+                    "tokens": .integer(state.sealedTokens), "tokens_total": .integer(state.parameters.tokens),
+                    "tokens_per_second": .real(elapsed > 0 ? Double(state.sealedTokens) / elapsed : 0),
+                    "train_loss": .real(state.seals.last?.trainLoss ?? 0),
+                    "validation_loss": .real(state.seals.last { $0.validationLoss != nil }?.validationLoss ?? 0),
+                    "sent_bytes": .integer(sent), "uncompressed_bytes": .integer(uncompressed),
+                    "doing": .text(doing.joined(separator: ";")),
+                ]))
+    }
+
+    private func store(_ states: [UnitState], _ round: Int, _ options: Options, _ daemon: LiveDaemon) {
+        let folder = options.out + "/checkpoints"
+        let path = folder + "/round-\(round)"
+        let model = options.parameters.model
+        daemon.offLoop({ () -> String? in
+            guard let parameters = ModelParameters(shape: model, states: states) else { return "units do not fit" }
+            do throws(CheckpointError) {
+                try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+                try Checkpoint.write(parameters, to: path)
+                return nil
+            } catch {
+                return error.description
+            }
+        }) { [unowned self] problem in
+            if let problem { events.append(Event("checkpoint_failed", at: service.loop.now, ["why": .text(problem)])) }
+        }
+    }
+
+    private func conclude(
+        _ coordinator: Coordinator, _ states: [UnitState], _ options: Options, stretch: Double, origin: Instant,
+        onEvent: (Event) -> Void, _ loop: Loop
+    ) throws(NodeError) -> RunReport {
+        guard let parameters = ModelParameters(shape: options.parameters.model, states: states) else {
+            throw .failed("the collected weights do not fit the model")
+        }
+        onEvent(Event("evaluating", at: loop.now))
+        let result = try concludeRun(
+            parameters, corpus: options.corpus, fraction: options.parameters.validationFraction, out: options.out,
+            threads: options.threads, prompt: options.samplePrompt, seed: options.parameters.seed)
+        let outcome = RunOutcome(
+            validationLoss: result.loss, weights: parameters.weightsDigest, checkpoint: result.checkpoint,
+            sample: result.sample, stretch: stretch, events: events)
+        let report = RunReport(coordinator, outcome, origin: origin)
+        try writeFile(options.out + "/report.json", Array(report.jsonText.utf8))
+        return report
+    }
+}
+
+/// What every run ends with, local or not: checkpoint, loss over all validation windows, a sample of text.
+func concludeRun(
+    _ parameters: ModelParameters, corpus: [UInt8], fraction: Double, out: String, threads: Int, prompt: String,
+    seed: UInt64
+) throws(NodeError) -> (checkpoint: String, loss: Double, sample: String) {
+    try makeFolder(out)
+    let checkpoint = out + "/checkpoint"
+    do throws(CheckpointError) {
+        try Checkpoint.write(parameters, to: checkpoint)
+    } catch {
+        throw .failed(error.description)
+    }
+    do throws(TrainingError) {
+        let evaluation = try evaluateAll(parameters, corpus: corpus, validationFraction: fraction, threads: threads)
+        let sample = try generate(
+            parameters, prompt: Array(prompt.utf8), count: 200, temperature: 0.8, seed: seed, threads: threads)
+        return (checkpoint, evaluation.meanLoss, prompt + String(decoding: sample, as: UTF8.self))
+    } catch {
+        throw .failed(error.description)
+    }
+}
+
+public func makeFolder(_ path: String) throws(NodeError) {
+    do {
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    } catch {
+        throw .badInput("cannot make the folder \(path): \(reason(errno)). Choose another with --out")
+    }
+}

@@ -1,0 +1,77 @@
+import Daemon
+public import Digests
+import EventLoop
+import Foundation
+public import Primitives
+public import Swarm
+public import Telemetry
+
+/// How a daemon process ended.
+public enum RunEnd: Sendable {
+    case done
+    case interrupted
+    case failed(String)
+}
+
+/// Runs a loop with one daemon until it ends or a signal asks it to.
+public final class ServiceRun {
+    public let loop = Loop()
+    public private(set) var daemon: LiveDaemon!
+    private var signals: [SignalWatcher] = []
+    private var archive: JobArchive?
+    private var end = RunEnd.done
+
+    public init() {}
+
+    /// A node or a peer: runs until ^C.
+    public func run(
+        _ setup: LiveDaemon.Setup, folder: DataFolder, role: (Instant) -> DaemonRole,
+        ready: (Endpoint) throws(NodeError) -> Void, onEvent: @escaping (Event) -> Void
+    ) throws(NodeError) -> RunEnd {
+        let daemon = try LiveDaemon(loop, setup) { now in
+            switch role(now) {
+            case .node: .node
+            case .peer(let key, let terms): .peer(Member(key: key, terms: terms, at: now))
+            }
+        }
+        self.daemon = daemon
+        let archive = JobArchive(folder)
+        self.archive = archive
+        daemon.onEvent = onEvent
+        daemon.onSwarm = { [unowned self] effect in
+            archive.perform(effect)
+            if let problem = archive.problem, case .done = end {
+                end = .failed(problem)
+                daemon.stop()
+            }
+        }
+        watchSignals { [unowned self] in
+            end = .interrupted
+            daemon.stop()
+        }
+        try ready(daemon.endpoint)
+        daemon.start()
+        loop.run()
+        loop.close()
+        return end
+    }
+
+    func watchSignals(_ stop: @escaping () -> Void) {
+        var asked = false
+        for number in [SIGINT, SIGTERM, SIGHUP] {
+            signals.append(
+                SignalWatcher(loop, signal: number) {
+                    // The second time, at once.
+                    if asked { _exit(130) }
+                    asked = true
+                    stop()
+                })
+        }
+    }
+}
+
+/// What a process is in the pool.
+public enum DaemonRole {
+    case node
+    case peer(key: SigningKey, terms: MemberTerms)
+}

@@ -1,0 +1,47 @@
+import Digests
+import Foundation
+import Node
+import Primitives
+
+/// Where things are when nobody says: under `ATOLL_HOME`, else `~/.atoll`.
+enum Home {
+    static var path: String {
+        let environment = ProcessInfo.processInfo.environment
+        return environment["ATOLL_HOME"] ?? (environment["HOME"] ?? ".") + "/.atoll"
+    }
+
+    /// The folder given, or the first of `name`, `name-2`, … that no daemon uses: several terminals on one machine just work.
+    static func folder(_ given: String?, name: String) throws -> DataFolder {
+        if let given { return try DataFolder(given) }
+        for number in 1...64 {
+            let path = Home.path + "/" + (number == 1 ? name : "\(name)-\(number)")
+            do {
+                return try DataFolder(path)
+            } catch let error where error.description.contains("in use") {
+                continue
+            }
+        }
+        throw NodeError.badInput("64 daemons run from \(Home.path) already; give this one a folder with --data DIR")
+    }
+}
+
+func endpoint(_ text: String, option: String) throws -> Endpoint {
+    guard let endpoint = Endpoint(text) else {
+        throw NodeError.badInput("\(option) \(text): ADDRESS:PORT expected, such as 127.0.0.1:7070")
+    }
+    return endpoint
+}
+
+/// "FILE#HOST": this process pretends to be a host of a topology.
+func emulation(_ text: String?, stretch: Double, seed: UInt64) throws -> Emulation? {
+    guard let text else { return nil }
+    guard let hash = text.lastIndex(of: "#") else {
+        throw NodeError.badInput("--emulate \(text): TOPOLOGY#HOST expected, such as Topologies/demo.yaml#heron")
+    }
+    return try Emulation(
+        topology: loadTopology(String(text[..<hash])), host: String(text[text.index(after: hash)...]), stretch: stretch,
+        seed: seed)
+}
+
+/// A fresh seed where nobody gives one: only links' jitter and timers depend on it.
+func drawnSeed(_ given: UInt64?) -> UInt64 { given ?? UInt64.random(in: 1...UInt64(UInt32.max)) }

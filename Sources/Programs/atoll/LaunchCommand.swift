@@ -1,0 +1,107 @@
+import ArgumentParser
+import Digests
+import Foundation
+import Node
+import Planning
+import Primitives
+import Swarm
+import Telemetry
+
+/// `atoll launch`: a coordinator, or with `--local` the whole job in one process.
+struct LaunchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "launch", abstract: "Run a job on a pool, or in this process with --local.")
+
+    @Argument(help: "The job file.") var job: String
+    @Option(help: "The pool's invite.") var invite: String?
+    @Flag(help: "Without a pool: the whole job in this process.") var local = false
+    @Option(help: "Where report.json and the checkpoint go.") var out = "out"
+    @Option(help: "The text, instead of the job's data.path.") var data: String?
+    @Option(help: "Train this many steps instead of the job's tokens.") var steps: Int?
+    @Option(help: "The job's seed.") var seed: UInt64?
+    @Option(help: "Begin when this many peers have accepted (default: when nobody new comes).") var peers: Int?
+    @Option(help: "Give up when too few peers come in this many seconds.") var wait = 120.0
+    @Option(help: "The launcher's folder with its key.") var identity: String?
+    @Option(help: "Where to listen, UDP and TCP.") var listen = "0.0.0.0:0"
+    @Option(help: "Threads for --local and the final evaluation.") var threads: Int?
+    @Option(help: "What the sample of text continues.") var prompt = "In the beginning"
+    @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
+    @Option(help: ArgumentHelp("Slow all emulated time down.", visibility: .hidden)) var stretch = 1.0
+    @Flag(help: ArgumentHelp("Events as JSON lines on stdout.", visibility: .hidden)) var events = false
+    @Flag(help: "Print the report as JSON, and nothing else on stdout.") var json = false
+
+    func run() throws {
+        dieWithParent()
+        guard local || invite != nil else {
+            throw NodeError.badInput("launch needs a pool: --invite FILE, or --local to run in this process")
+        }
+        let input = try JobInput(file: job, data: data, steps: steps, seed: seed)
+        let corpus = try input.corpus()
+        let threads = threads ?? min(2, ProcessInfo.processInfo.activeProcessorCount)
+        try makeFolder(out)
+        let out = URL(fileURLWithPath: out).path
+        if local { return try runLocal(input.manifest, corpus, out, threads) }
+        try runOnPool(input.manifest, corpus, out, threads)
+    }
+
+    private func runLocal(_ job: JobManifest, _ corpus: [UInt8], _ out: String, _ threads: Int) throws {
+        Interrupt.watch()
+        let view = ProgressView(quiet: json)
+        let report = try LocalRun.run(
+            job, corpus: corpus, out: out, threads: threads, prompt: prompt, interrupted: { Interrupt.asked },
+            onProgress: { view.show($0) })
+        guard let report else { throw ExitCode(130) }
+        view.end()
+        print(json ? report.jsonText : ReportText.text(report, folder: out), terminator: "")
+    }
+
+    private func runOnPool(_ job: JobManifest, _ corpus: [UInt8], _ out: String, _ threads: Int) throws {
+        let invitePath = invite!
+        let invite = try Invite(file: invitePath)
+        let listen = try endpoint(listen, option: "--listen")
+        let seed = job.seed
+        let emulation = try emulation(emulate, stretch: stretch, seed: seed)
+        let folder = try launcherFolder(invitePath)
+        if !invite.accept.contains(folder.key.peerID) {
+            complain(
+                "warning: the invite does not name this launcher (\(folder.key.peerID.hex)); only peers whose owner added it "
+                    + "will accept")
+        }
+        var options = CoordinatorOptions()
+        options.expectedPeers = peers
+        options.gatherLimit = .nanoseconds(Int64(wait * 1e9))
+        let setup = LiveDaemon.Setup(
+            key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
+            seed: seed)
+        var launch = LaunchRun.Options(
+            manifest: job.canonicalText, parameters: JobParameters(job), corpus: corpus, coordinator: options, out: out,
+            threads: threads)
+        launch.samplePrompt = prompt
+        let view = ProgressView(quiet: json || events)
+        let asEvents = events
+        let result = try LaunchRun().run(setup, folder: folder, launch) { event in
+            if asEvents {
+                print(event.json)
+                fflush(nil)
+            } else {
+                view.show(event)
+            }
+        }
+        view.end()
+        switch result {
+        case .interrupted: throw ExitCode(130)
+        case .failed(let why): throw NodeError.failed(why)
+        case .finished(let report):
+            if events { return }
+            print(json ? report.jsonText : ReportText.text(report, folder: out), terminator: "")
+        }
+    }
+
+    /// Given, or beside the invite (where `atoll node` put it), or this user's own.
+    private func launcherFolder(_ invitePath: String) throws -> DataFolder {
+        if let identity { return try DataFolder(identity) }
+        let beside = ((invitePath as NSString).deletingLastPathComponent as NSString).appendingPathComponent("launcher")
+        if FileManager.default.fileExists(atPath: beside + "/key") { return try DataFolder(beside) }
+        return try DataFolder(Home.path + "/launcher")
+    }
+}

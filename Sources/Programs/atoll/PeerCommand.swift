@@ -1,0 +1,73 @@
+import ArgumentParser
+import Foundation
+import Node
+import Primitives
+import Swarm
+import Telemetry
+
+/// `atoll peer`: a volunteer's daemon.
+struct PeerCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "peer", abstract: "Offer this computer to the jobs of a pool.")
+
+    @Option(help: "The pool's invite.") var invite: String
+    @Option(help: "Where to listen, UDP and TCP; port 0 takes a free one.") var listen = "0.0.0.0:0"
+    @Option(help: "This peer's folder: key, lock, chunks.") var data: String?
+    @Option(help: "A name for people (default: the folder's and the key's).") var name: String?
+    @Option(help: "Memory offered to jobs, in MiB (default: half of this machine's).") var memory: Double?
+    @Option(help: "Threads for arithmetic.") var threads = 1
+    @Option(help: "A launcher's key to work for, instead of those in the invite; may be repeated.") var accept: [String] = []
+    @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
+    @Option(help: ArgumentHelp("Slow all emulated time down.", visibility: .hidden)) var stretch = 1.0
+    @Option(help: "Seed of timers and emulated links.") var seed: UInt64?
+    @Flag(help: "Events as JSON lines.") var json = false
+
+    func run() throws {
+        dieWithParent()
+        let invite = try Invite(file: invite)
+        guard !invite.bootstrap.isEmpty else {
+            throw NodeError.badInput("\(self.invite) names no bootstrap address, so there is nobody to ask for the pool")
+        }
+        let listen = try endpoint(listen, option: "--listen")
+        let seed = drawnSeed(seed)
+        let emulation = try emulation(emulate, stretch: stretch, seed: seed)
+        guard threads >= 1, threads <= 1024 else { throw NodeError.badInput("--threads \(threads): 1 to 1024") }
+        if let memory, !(memory > 0 && memory < 1e9) { throw NodeError.badInput("--memory \(memory): MiB, more than 0") }
+        var accepted = invite.accept
+        if !accept.isEmpty {
+            accepted = []
+            for hex in accept {
+                guard let key = PeerID(hex: hex) else {
+                    throw NodeError.badInput("--accept \(hex): 64 hexadecimal digits of a launcher's key expected")
+                }
+                accepted.append(key)
+            }
+        }
+        let folder = try Home.folder(data, name: "peer")
+        var setup = LiveDaemon.Setup(
+            key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
+            seed: seed)
+        setup.threads = threads
+        let name = name ?? emulation?.entry.name ?? "\(hostName())-\(folder.key.peerID.short)"
+        let physical = ByteCount(Int(clamping: ProcessInfo.processInfo.physicalMemory))
+        let offered =
+            emulation?.entry.memory ?? memory.map { ByteCount.mebibytes($0) } ?? ByteCount(physical.bytes / 2)
+        let terms = MemberTerms(
+            name: name, device: emulation?.entry.device ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
+            memory: offered, accepts: accepted)
+        let asJSON = json
+        let end = try ServiceRun().run(setup, folder: folder) { _ in
+            .peer(key: folder.key, terms: terms)
+        } ready: { (endpoint) throws(NodeError) in
+            print("listening \(endpoint) id \(folder.key.peerID.hex)")
+            print("\(name) offers \(offered) to launchers \(accepted.map(\.short).joined(separator: ", "))")
+            fflush(nil)
+        } onEvent: { event in
+            print(asJSON ? event.json : event.line)
+            fflush(nil)
+        }
+        try finish(end)
+    }
+}
+
+func hostName() -> String { ProcessInfo.processInfo.hostName.split(separator: ".").first.map(String.init) ?? "peer" }
