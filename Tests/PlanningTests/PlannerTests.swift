@@ -137,6 +137,15 @@ import Topologies
         #expect(planned.explanation.contains { $0.contains("finch") && $0.contains("spare") })
     }
 
+    @Test func `does without peers whose speed or line is zero or not a number`() throws {
+        var topology = try Shipped.topology("demo")
+        topology.hosts[0].flops = 0
+        topology.hosts[1].up.bitsPerSecond = .nan
+        topology.hosts[2].down.bitsPerSecond = -1
+        let planned = try Planner.plan(topology: topology, job: try Self.demoJob())
+        for name in topology.hosts[0...2].map(\.name) { #expect(!planned.plan.workers.contains(name)) }
+    }
+
     @Test func `says what is missing when nothing fits`() throws {
         var (topology, job) = (try Shipped.topology("demo"), try Self.demoJob())
         #expect(throws: PlanningError.noPeers) {
