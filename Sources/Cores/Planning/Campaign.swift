@@ -114,6 +114,7 @@ struct Campaign {
         var outcome = exact(lanes, cost.pacing(current))
         outcome.score = cost.score(outcome.seconds, lanes) * (1 - Campaign.hysteresis)
         outcome.isCurrent = true
+        guard outcome.seconds.isFinite else { return }
         outcomes.append(outcome)
     }
 
