@@ -137,6 +137,33 @@ import Topologies
         #expect(planned.explanation.contains { $0.contains("finch") && $0.contains("spare") })
     }
 
+    @Test func `does without peers whose speed or line is zero or not a number`() throws {
+        var topology = try Shipped.topology("demo")
+        topology.hosts[0].flops = 0
+        topology.hosts[1].up.bitsPerSecond = .nan
+        topology.hosts[2].down.bitsPerSecond = -1
+        let planned = try Planner.plan(topology: topology, job: try Self.demoJob())
+        for name in topology.hosts[0...2].map(\.name) { #expect(!planned.plan.workers.contains(name)) }
+    }
+
+    @Test func `uses no pair that cannot connect`() throws {
+        var topology = Topology(name: "islands", hosts: [])
+        for index in 0..<4 {
+            topology.hosts.append(
+                Host(
+                    name: "h\(index)", flops: 5e9, memory: .mebibytes(36), up: .megabits(20), down: .megabits(50)))
+        }
+        // h3 reaches nobody; the others reach each other.
+        for a in 0..<3 {
+            for b in 0..<3 where a != b {
+                topology.links[Topology.Pair(a, b)] = LinkProperties(latency: .milliseconds(5))
+            }
+        }
+        let planned = try Planner.plan(topology: topology, job: try Self.demoJob())
+        #expect(planned.plan.spares.contains("h3"))
+        #expect(planned.prediction.totalSeconds.isFinite)
+    }
+
     @Test func `says what is missing when nothing fits`() throws {
         var (topology, job) = (try Shipped.topology("demo"), try Self.demoJob())
         #expect(throws: PlanningError.noPeers) {

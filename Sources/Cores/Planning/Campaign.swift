@@ -114,6 +114,7 @@ struct Campaign {
         var outcome = exact(lanes, cost.pacing(current))
         outcome.score = cost.score(outcome.seconds, lanes) * (1 - Campaign.hysteresis)
         outcome.isCurrent = true
+        guard outcome.seconds.isFinite else { return }
         outcomes.append(outcome)
     }
 
@@ -172,7 +173,7 @@ struct Campaign {
     private func activationCodecs(_ lanes: [Lane]?) -> [Codec] {
         if let fixed = cost.job.activationCodec.value { return [fixed] }
         if let lanes, lanes.allSatisfy({ $0.hosts.count == 1 }) { return [.fp32] }
-        return [.fp32, .bf16, .int8, .int4]
+        return [.fp32, .bf16, .int8]
     }
     private func stepsBetweenExchanges(_ usesRounds: Bool) -> [Int] {
         if let fixed = cost.job.innerSteps.value { return [fixed] }
@@ -189,6 +190,8 @@ struct Campaign {
         {
             return false
         }
+        // Nobody measured single steps' gradients in 4 bits.
+        if cost.job.exchangeCodec == .auto, pacing.codec == .int4, !pacing.usesRounds { return false }
         let penalty = cost.penalty(pipelines: pipelines, pacing)
         if penalty <= cost.job.qualityBudget { return true }
         guard cost.job.innerSteps.value != nil else { return false }

@@ -42,7 +42,7 @@ extension Campaign {
             } else if other.lanes.count > best.lanes.count, other.pacing.innerSteps < best.pacing.innerSteps {
                 reason += ": needs shorter rounds"
             } else if !other.pacing.usesRounds, best.pacing.usesRounds {
-                reason += ": an exchange after every step"
+                reason += ": exchanges each step"
             } else {
                 let (mine, its) = (stepSeconds(best), stepSeconds(other))
                 reason += ": \(fixed(its, 2)) s a step, not \(fixed(mine, 2)) s"

@@ -39,6 +39,7 @@ struct PipelineBuilder {
         guard !hosts.isEmpty, hosts.count <= cost.model.unitCount else { return nil }
         if let stages = cost.job.stages.value, stages != hosts.count { return nil }
         if cost.model.tieWordEmbeddings, hosts.count > 1 { return nil }
+        if hosts.count > PipelineBuilder.mostStagesInDetail { return buildLong(hosts, share: share) }
         var best: Built?
         for order in orders(hosts) {
             var idle = 0
@@ -57,6 +58,31 @@ struct PipelineBuilder {
         }
         guard let best else { return nil }
         return recut(best)
+    }
+
+    /// Beyond this many stages simulations are spent on two depths only, and cuts of long steps stay as computed.
+    static let mostStagesInDetail = 5
+
+    /// A long pipeline: the chain of nearest neighbours, with the deepest depth that memory allows and with half of it.
+    private mutating func buildLong(_ hosts: [Int], share: Int) -> Built? {
+        guard let order = orders(hosts).first else { return nil }
+        let depths = depths(microBatches: share * pacing.microBatchesPerVirtual, stages: order.count)
+        guard var cuts = cut(order, depth: depths[0]) else { return nil }
+        // The deepest that fits: what fits at one depth fits at every smaller one.
+        var (fits, fails) = (0, depths.count)
+        while fails - fits > 1 {
+            let middle = (fits + fails) / 2
+            if let found = cut(order, depth: depths[middle]) { (fits, cuts) = (middle, found) } else { fails = middle }
+        }
+        var best = Built(lane: Lane(hosts: order, cuts: cuts, share: share, inFlight: depths[fits]), stepSeconds: 0)
+        best.stepSeconds = step(best.lane)
+        if fits >= 2, let cuts = cut(order, depth: depths[fits / 2]) {
+            var half = Built(
+                lane: Lane(hosts: order, cuts: cuts, share: share, inFlight: depths[fits / 2]), stepSeconds: 0)
+            half.stepSeconds = step(half.lane)
+            if half.stepSeconds < best.stepSeconds { best = half }
+        }
+        return share * pacing.microBatchesPerVirtual * order.count <= 64 ? recut(best) : best
     }
 
     /// In-flight depths worth trying, ascending.
@@ -120,14 +146,14 @@ struct PipelineBuilder {
             var next = [Double](repeating: .infinity, count: units + 1)
             let kept = s == stages - 1 ? 1 : depth
             for start in s..<units where slowest[start].isFinite {
-                for end in (start + 1)...units {
-                    if s == stages - 1, end != units { continue }
+                for end in (s == stages - 1 ? units : start + 1)...units {
                     if units - end < stages - 1 - s { break }
                     if cost.memory(start..<end, rounds: pacing.usesRounds, kept: kept) > host.memory.bytes {
                         if s == stages - 1 { continue }
                         break
                     }
-                    let time = max(slowest[start], cost.flops(start..<end) / host.flops)
+                    let own = cost.flops(start..<end) / host.flops
+                    let time = max(slowest[start], own)
                     if time < next[end] {
                         next[end] = time
                         from[s][end] = start
@@ -154,7 +180,7 @@ struct PipelineBuilder {
         // From every peer the chain of nearest neighbours; the shortest few of them, in both directions.
         var chains = hosts.map { chain(from: $0, hosts) }
         chains.sort { (length($0), $0[0]) < (length($1), $1[0]) }
-        for chain in chains.prefix(hosts.count > 8 ? 1 : 3) {
+        for chain in chains.prefix(hosts.count > PipelineBuilder.mostStagesInDetail ? 1 : 3) {
             for order in [chain, Array(chain.reversed())] where !found.contains(order) { found.append(order) }
         }
         return found

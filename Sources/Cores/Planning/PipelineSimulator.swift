@@ -105,7 +105,8 @@ package struct PipelineSimulator {
     private var ends: [Double]
     private var stepEnds: [Double] = []
     private var busy: [Double]
-    private var lastBackward: [[Double]]
+    /// [steps, stages]; −1 until it is known.
+    private var lastBackward: [Double]
     private var spans: [StageSpan] = []
     private let recording: Bool
 
@@ -157,7 +158,7 @@ package struct PipelineSimulator {
         step = arrivedForward
         ends = upFree
         busy = upFree
-        lastBackward = [[Double]](repeating: [Double](repeating: -1, count: n), count: steps)
+        lastBackward = [Double](repeating: -1, count: n * steps)
         arrivedForward[0] = microBatches * steps
         arrivedValidation[0] = validations
         heap.reserveCapacity(64)
@@ -222,31 +223,32 @@ package struct PipelineSimulator {
             if s == 0 { stepEnds.append(clock) }
             return
         }
-        lastBackward[current][s] = clock
-        guard lastBackward[current].allSatisfy({ $0 >= 0 }) else {
-            isBusy[s] = true
-            return
-        }
-        let latest = lastBackward[current].max() ?? clock
+        let row = current * stages.count
+        lastBackward[row + s] = clock
+        // The latest of all, and the latest but one: a stage does not wait for its own sums.
+        var latest = -1.0
+        var second = -1.0
         for i in stages.indices {
-            // Its own sums need no journey.
-            let own = lastBackward[current][i] == latest && stages.count > 1 && isOnlyLatest(current, i)
-            let second = own ? secondLatest(current, i) + stages[i].normLatency : latest + stages[i].normLatency
-            let start = stages.count == 1 ? latest : max(lastBackward[current][i], second)
+            let time = lastBackward[row + i]
+            guard time >= 0 else {
+                isBusy[s] = true
+                return
+            }
+            if time > latest {
+                (latest, second) = (time, latest)
+            } else {
+                second = max(second, time)
+            }
+        }
+        for i in stages.indices {
+            let own = lastBackward[row + i]
+            let others = own == latest ? second : latest
+            let start = stages.count == 1 ? own : max(own, others + stages[i].normLatency)
             isBusy[i] = true
             busy[i] += stages[i].update
             note(i, .update, 0, start, start + stages[i].update)
             push(at: start + stages[i].update, .computed, work: 3, stage: i, microBatch: 0)
         }
-    }
-    private func isOnlyLatest(_ current: Int, _ i: Int) -> Bool {
-        let latest = lastBackward[current][i]
-        return stages.indices.allSatisfy { $0 == i || lastBackward[current][$0] < latest }
-    }
-    private func secondLatest(_ current: Int, _ i: Int) -> Double {
-        var second = 0.0
-        for j in stages.indices where j != i { second = max(second, lastBackward[current][j]) }
-        return second
     }
 
     private mutating func send(work: UInt8, from: Int, to: Int, _ microBatch: Int) {

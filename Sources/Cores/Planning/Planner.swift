@@ -17,7 +17,12 @@ public enum Planner {
         topology: Topology, job: JobManifest, excluding: Set<String> = [], current: Plan? = nil, seed: UInt64 = 1,
         iterations: Int = defaultIterations
     ) throws(PlanningError) -> PlannedJob {
-        let peers = topology.peers.filter { !excluding.contains(topology.hosts[$0].name) }
+        // What a measurement may have left at zero can carry nothing.
+        let peers = topology.peers.filter { index in
+            let host = topology.hosts[index]
+            let rates = [host.flops, host.up.bitsPerSecond, host.down.bitsPerSecond]
+            return !excluding.contains(host.name) && rates.allSatisfy { $0 > 0 && $0.isFinite }
+        }
         guard !peers.isEmpty else { throw .noPeers }
         let cost = CostModel(topology: topology, job: job)
         var campaign = Campaign(cost: cost, peers: peers, current: current, seed: seed, iterations: iterations)

@@ -162,13 +162,16 @@ public struct Topology: Hashable, Sendable {
         }
         return defaultLink
     }
-    /// One way, in seconds.
+    /// One way, in seconds; infinite where nothing is known about the pair (a measured pool may have pairs that cannot
+    /// connect).
     public func latencySeconds(from: Int, to: Int) -> Double {
-        from == to ? 0 : link(from: from, to: to).latency / .seconds(1)
+        if from == to { return 0 }
+        guard let link = declaredLink(from: from, to: to) else { return .infinity }
+        return link.latency / .seconds(1)
     }
     /// What `from` can push towards `to`: its uplink, or the pair's cap where that is lower.
     public func sendRate(from: Int, to: Int) -> BitRate {
-        guard let cap = link(from: from, to: to).rate else { return hosts[from].up }
+        guard let cap = declaredLink(from: from, to: to)?.rate else { return hosts[from].up }
         return min(hosts[from].up, cap)
     }
     /// Whether any link has a rate of its own.
