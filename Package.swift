@@ -76,7 +76,7 @@ let package = Package(
             name: "atoll",
             dependencies: [
                 "Primitives", "Digests", "Telemetry", "Topologies", "Planning", "Training", "Swarm", "Node", "Simulation",
-                "Checkpoints", "EventLoop", arguments,
+                "Checkpoints", "EventLoop", "CUV", arguments,
             ],
             path: "Sources/Programs/atoll", swiftSettings: strict),
 

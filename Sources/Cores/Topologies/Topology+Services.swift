@@ -24,3 +24,20 @@ extension Topology {
         return out
     }
 }
+
+extension Topology {
+    /// The topology without the hosts that `keep` refuses; links follow.
+    public func keeping(_ keep: (Int) -> Bool) -> Topology {
+        let kept = hosts.indices.filter(keep)
+        var place: [Int: Int] = [:]
+        for (new, old) in kept.enumerated() { place[old] = new }
+        var out = self
+        out.hosts = kept.map { hosts[$0] }
+        out.links = [:]
+        for pair in links.keys.sorted() {
+            if let from = place[pair.from], let to = place[pair.to] { out.links[Pair(from, to)] = links[pair] }
+        }
+        out.faults = faults.filter { fault in out.hosts.contains { $0.name == fault.host } }
+        return out
+    }
+}

@@ -7,7 +7,10 @@ struct Atoll: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "atoll", abstract: "Train a language model together, over the internet you already have.",
         version: "0.1.0",
-        subcommands: [Replay.self])
+        subcommands: [
+            DemoCommand.self, NodeCommand.self, PeerCommand.self, LaunchCommand.self, PlanCommand.self, Replay.self,
+            GenerateCommand.self, TopologyCommand.self, BenchCommand.self,
+        ])
 
     /// Exit codes: 0 done, 1 failed, 2 usage or bad input, 130 interrupted.
     static func main() {
