@@ -35,9 +35,8 @@ extension Channels {
 
     /// Decrypted bytes, in pieces of any size.
     public mutating func received(_ id: ConnectionID, _ bytes: [UInt8], at now: Instant) {
-        guard let connection = connections[id], connection.deadline == nil || !connection.exporter.isEmpty else {
-            return
-        }
+        // No copy of the connection may live while its buffers grow.
+        guard connections[id]?.isSecure == true else { return }
         connections[id]!.keepAlive.sign(at: now)
         var rest = bytes[...]
         while connections[id] != nil {

@@ -42,6 +42,7 @@ struct Connection: Sendable {
         hold = HoldLimit(limits)
     }
     var isOpen: Bool { phase == .open }
+    var isSecure: Bool { !exporter.isEmpty }
     /// Whether it is the one that survives of two: the smaller peer opened it.
     func isPreferred(local: PeerID) -> Bool { peer.map { (local < $0) == openedHere } ?? false }
     var deadline: Instant? {
