@@ -109,6 +109,25 @@ private func shares(_ written: ArraySlice<UInt8>) -> [Int] {
     return shares
 }
 
+@Test func `on a slow line less is held below, so that control waits for milliseconds, not for all of the buffer`() {
+    var network = Network()
+    network.add(1)
+    network.add(2)
+    network.connect(0, 1)
+    network.run(for: .milliseconds(100))
+    network.rate = .megabits(2)
+    network.send(0, 1, bytes(400_000), on: .bulk)
+    network.run(for: .milliseconds(500))
+    let sent = network.now
+    network.send(0, 1, [1], on: .control)
+    while network.messages(1).isEmpty, network.now < sent + .seconds(1) { network.run(for: .milliseconds(1)) }
+    // 12.5 KB are 50 ms on this line, and a frame of half of that may have begun.
+    #expect(network.messages(1) == [[1]])
+    #expect(network.now - sent < .milliseconds(90))
+    network.run(for: .seconds(2))
+    #expect(network.messages(1).count == 2)
+}
+
 @Test func `every lower channel keeps a floor of five percent`() {
     var network = connected { $0.windowBytes = PerChannel(repeating: 64 << 20) }
     network.carries = 65_536

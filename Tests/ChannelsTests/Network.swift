@@ -35,6 +35,9 @@ struct Network {
     var dialTime: Duration = .milliseconds(20)
     var carries = Int.max
     var pieces: (() -> Int)?
+    /// A rate of every pipe from now on, in steps of a millisecond; nil for none.
+    var rate: BitRate?
+    private var lastStep = Instant.zero
     /// (from, to): connections cannot be opened in this direction.
     var blocked: Set<[Int]> = []
     /// Nodes that do nothing any more.
@@ -129,8 +132,14 @@ struct Network {
     mutating func run(for duration: Duration = .seconds(3)) {
         let end = now + duration
         for _ in 0..<200_000 {
-            while carry() {}
-            var next: Instant?
+            if let rate {
+                carries = now - lastStep >= .milliseconds(1) ? Int(rate.bytesPerSecond / 1_000) : 0
+                if carries > 0 { lastStep = now }
+                _ = carry()
+            } else {
+                while carry() {}
+            }
+            var next = rate == nil ? nil : now + .milliseconds(1)
             for node in nodes.indices where !dead.contains(node) { next = earliest(next, nodes[node].nextWake) }
             for dial in dials { next = earliest(next, dial.at) }
             guard let next, next <= end else { break }

@@ -10,8 +10,9 @@ public struct ChannelLimits: Hashable, Sendable {
     public var queueBytes = PerChannel(control: 16 << 20, activations: 256 << 20, exchange: 512 << 20, bulk: 128 << 20)
     /// Frames are cut to this size with their header, at most 64 KiB. Smaller frames let control overtake sooner.
     public var frameBytes = 16_384
-    /// What the driver may hold unsent below one connection.
+    /// What the driver may hold unsent below one connection, at most: less where a line takes longer than `holdTime` for it.
     public var unsentBytes = 131_072
+    public var holdTime: Duration = .milliseconds(50)
     /// Memory for unfinished messages that are longer than their window, of all peers together. Others wait for their turn;
     /// a single message may exceed it.
     public var reassemblyBytes = 1 << 30

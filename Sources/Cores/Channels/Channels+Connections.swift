@@ -59,7 +59,8 @@ extension Channels {
                     connections[rival]!.keepAlive.probe(at: now)
                     return .yields
                 }
-            // Else it replaces the older one as soon as membership is proven.
+                // Else the new one replaces it as soon as membership is proven.
+                continue
             case .dialing:
                 if preferred || openedHere { drop(rival, at: now) } else { outcome = .waits }
             case .held, .greeting:

@@ -28,15 +28,15 @@ extension Channels {
     public mutating func writable(_ id: ConnectionID, unsent: Int, at now: Instant) {
         guard connections[id] != nil else { return }
         if unsent < connections[id]!.unsent { connections[id]!.keepAlive.sign(at: now) }
+        connections[id]!.hold.report(from: connections[id]!.unsent, to: unsent, at: now, limits)
         connections[id]!.unsent = unsent
         fill(id, at: now)
     }
 
     /// Decrypted bytes, in pieces of any size.
     public mutating func received(_ id: ConnectionID, _ bytes: [UInt8], at now: Instant) {
-        guard let connection = connections[id], connection.deadline == nil || !connection.exporter.isEmpty else {
-            return
-        }
+        // No copy of the connection may live while its buffers grow.
+        guard connections[id]?.isSecure == true else { return }
         connections[id]!.keepAlive.sign(at: now)
         var rest = bytes[...]
         while connections[id] != nil {
@@ -160,15 +160,15 @@ extension Channels {
         fill(id, at: now)
     }
 
-    /// Hands the driver frames while it holds less than ``ChannelLimits/unsentBytes`` and the upload cap allows.
+    /// Hands the driver frames while it holds less than the connection's ``HoldLimit`` and the upload cap allows.
     mutating func fill(_ id: ConnectionID, at now: Instant) {
         guard connections[id]?.isOpen == true, let peer = connections[id]!.peer else { return }
-        while connections[id]!.unsent < limits.unsentBytes {
+        while connections[id]!.unsent < connections[id]!.hold.bytes {
             var out: [UInt8] = []
             swap(&out, &connections[id]!.urgent)
             if peers[peer]!.outbox.hasSendable {
                 if uploadQueue.isEmpty, upload.isReady(at: now) {
-                    appendFrames(&out, peer, at: now)
+                    appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
                 } else if !uploadQueue.contains(id) {
                     uploadQueue.append(id)
                 }
@@ -179,14 +179,14 @@ extension Channels {
         }
     }
     /// Small messages travel together; a write is about as long as a frame.
-    private mutating func appendFrames(_ out: inout [UInt8], _ peer: PeerID, at now: Instant) {
+    private mutating func appendFrames(_ out: inout [UInt8], _ peer: PeerID, _ frameBytes: Int, at now: Instant) {
         let start = out.count
-        out.reserveCapacity(start + limits.frameBytes)
+        out.reserveCapacity(start + frameBytes)
         repeat {
-            let room = max(limits.frameBytes - (out.count - start), 64)
+            let room = max(frameBytes - (out.count - start), 64)
             guard let (channel, bytes) = peers[peer]!.outbox.nextFrame(room, into: &out) else { break }
             peers[peer]!.traffic.sent[channel] += bytes
-        } while out.count - start + 64 < limits.frameBytes
+        } while out.count - start + 64 < frameBytes
         upload.spend(out.count - start, at: now)
     }
     /// One write for each connection in turn, as the upload cap allows.
@@ -194,10 +194,10 @@ extension Channels {
         while let id = uploadQueue.first, upload.isReady(at: now) {
             uploadQueue.removeFirst()
             guard let connection = connections[id], connection.isOpen, let peer = connection.peer,
-                connection.unsent < limits.unsentBytes, peers[peer]!.outbox.hasSendable
+                connection.unsent < connection.hold.bytes, peers[peer]!.outbox.hasSendable
             else { continue }
             var out: [UInt8] = []
-            appendFrames(&out, peer, at: now)
+            appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
             connections[id]!.unsent += out.count
             effects.push(.write(id, out))
             if peers[peer]!.outbox.hasSendable { uploadQueue.append(id) }

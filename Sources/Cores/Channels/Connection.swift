@@ -28,6 +28,7 @@ struct Connection: Sendable {
     var urgent: [UInt8] = []
     /// What the driver holds, to our knowledge.
     var unsent = 0
+    var hold: HoldLimit
     var keepAlive = KeepAlive()
     /// Long messages whose memory was promised, in bytes, and those that wait.
     var reserved = PerChannel(repeating: 0)
@@ -38,8 +39,10 @@ struct Connection: Sendable {
         self.openedHere = openedHere
         self.phase = phase
         inbox = Inbox(limits)
+        hold = HoldLimit(limits)
     }
     var isOpen: Bool { phase == .open }
+    var isSecure: Bool { !exporter.isEmpty }
     /// Whether it is the one that survives of two: the smaller peer opened it.
     func isPreferred(local: PeerID) -> Bool { peer.map { (local < $0) == openedHere } ?? false }
     var deadline: Instant? {

@@ -11,7 +11,7 @@ public final class TCPStream {
         var buffer: UnsafeMutableRawPointer?
         var read: ((UnsafeRawBufferPointer) -> Void)?
         var ended: ((SocketError) -> Void)?
-        var drained: (() -> Void)?
+        var progressed: (() -> Void)?
         var connected: ((SocketError?) -> Void)?
         deinit {
             raw.deallocate()
@@ -20,7 +20,7 @@ public final class TCPStream {
         override func forget() {
             read = nil
             ended = nil
-            drained = nil
+            progressed = nil
             connected = nil
         }
     }
@@ -140,8 +140,8 @@ public final class TCPStream {
         if !isClosing { uv_read_stop(atoll_stream_tcp(socket.raw)) }
     }
 
-    /// Called on the loop when everything written has gone to the kernel, if it did not at once.
-    public func onDrained(_ drained: @escaping () -> Void) { socket.drained = drained }
+    /// Called on the loop each time the kernel has taken another of the writes that it did not take at once.
+    public func onProgress(_ progressed: @escaping () -> Void) { socket.progressed = progressed }
 
     /// Writes all of `bytes`; what the kernel does not take at once is copied and follows.
     public func write(_ bytes: UnsafeRawBufferPointer) {
@@ -156,9 +156,7 @@ public final class TCPStream {
         buffer = Self.buffer(UnsafeRawBufferPointer(write.bytes))
         let queued = uv_write(write.request, atoll_stream_tcp(socket.raw), &buffer, 1) { request, status in
             let write = Unmanaged<Write>.fromOpaque(request!.pointee.data!).takeRetainedValue()
-            if status == 0, uv_stream_get_write_queue_size(atoll_stream_tcp(write.socket.raw)) == 0 {
-                write.socket.drained?()
-            }
+            if status == 0 { write.socket.progressed?() }
         }
         // A broken stream is reported by reading.
         if queued < 0 { Unmanaged<Write>.fromOpaque(write.request.pointee.data!).release() }

@@ -18,6 +18,8 @@ public final class Timer {
     }
     private let poll: Poll
     private var armed: Instant?
+    /// `TFD_TIMER_ABSTIME`, an enum that the importer leaves out.
+    private static let absolute: Int32 = 1
 
     /// - Parameter fire: called on the loop; re-arm in it as you like.
     public init(_ loop: Loop, fire: @escaping () -> Void) {
@@ -49,7 +51,7 @@ public final class Timer {
             setting.it_value.tv_sec = Int(nanoseconds / 1_000_000_000)
             setting.it_value.tv_nsec = Int(nanoseconds % 1_000_000_000)
         }
-        timerfd_settime(poll.descriptor, 1 /* TFD_TIMER_ABSTIME */, &setting, nil)
+        timerfd_settime(poll.descriptor, Self.absolute, &setting, nil)
     }
     public func close() { Handle.close(atoll_handle_poll(poll.raw)) }
 }

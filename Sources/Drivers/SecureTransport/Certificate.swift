@@ -5,6 +5,8 @@ import Primitives
 /// A TLS 1.3 context with a self-signed Ed25519 certificate, made at run time; only its key means anything.
 final class TLSContext {
     let raw: OpaquePointer
+    /// `MBSTRING_UTF8`, a macro.
+    private static let mbstringUTF8: Int32 = 0x1000
     /// Where an `SSL` keeps its ``TLSSession``.
     static let sessionIndex = atoll_SSL_ex_index()
 
@@ -38,7 +40,7 @@ final class TLSContext {
         // Times are not looked at: clocks of home computers are wrong. A day before now to a year after.
         X509_gmtime_adj(X509_getm_notBefore(certificate), -86_400)
         X509_gmtime_adj(X509_getm_notAfter(certificate), 366 * 86_400)
-        X509_NAME_add_entry_by_txt(name, "CN", 0x1000 /* MBSTRING_UTF8 */, "atoll", -1, -1, 0)
+        X509_NAME_add_entry_by_txt(name, "CN", mbstringUTF8, "atoll", -1, -1, 0)
         let made =
             X509_set_issuer_name(certificate, name) == 1 && X509_set_pubkey(certificate, key) == 1
             && X509_sign(certificate, key, nil) > 0

@@ -64,7 +64,7 @@ final class SecureStream {
     func begin(_ tcp: TCPStream) {
         self.tcp = tcp
         state = .handshaking
-        tcp.onDrained { [unowned self] in
+        tcp.onProgress { [unowned self] in
             transport.progressed(self)
             finishIfFlushed()
         }

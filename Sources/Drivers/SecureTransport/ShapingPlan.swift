@@ -35,7 +35,7 @@ public struct ShapingPlan: Sendable {
 /// The links of one process: TCP and UDP wait here for one up line and one down line. Confined to the loop.
 public final class LinkShaper {
     enum Cargo {
-        /// Ciphertext, or nothing for a piece of one.
+        /// Ciphertext.
         case stream([UInt8])
         case datagram([UInt8], Endpoint)
     }
