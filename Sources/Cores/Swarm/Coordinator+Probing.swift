@@ -140,6 +140,12 @@ extension Coordinator {
         advance()
     }
 
+    /// Who holds layers, in rank and stage order.
+    mutating func tellPlacement(_ plan: PlacedPlan) {
+        let workers = plan.peers.map { candidates[$0]?.name ?? $0.short }
+        event("placed", ["workers": .text(workers.joined(separator: ","))])
+    }
+
     private mutating func begin(_ answer: PlanAnswer) {
         self.answer = answer
         predictionAtStart = answer
@@ -156,6 +162,7 @@ extension Coordinator {
                 "codec": .text(plan.exchangeCodec.description), "activations": .text(plan.activationCodec.description),
                 "step_seconds": .real(answer.stepSeconds), "total_seconds": .real(answer.totalSeconds),
             ])
+        tellPlacement(plan)
         phase = .preparing
         append(.plan(plan.message(reason: "the first plan")))
         beginRound()

@@ -139,6 +139,7 @@ extension Coordinator {
                 "why": .text(ready.reason), "round": .integer(plan.round), "epoch": .integer(plan.epoch),
                 "pipelines": .integer(plan.pipelines.count), "step_seconds": .real(ready.answer.stepSeconds),
             ])
+        tellPlacement(plan)
         append(.plan(plan.message(reason: ready.reason)))
         disturbed = true
     }

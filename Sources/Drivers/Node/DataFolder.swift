@@ -46,6 +46,14 @@ public final class DataFolder {
         key = try Self.loadKey(path + "/key")
     }
 
+    /// Whether another daemon holds the folder's lock.
+    public static func isBusy(_ path: String) -> Bool {
+        let file = Glibc.open(path + "/lock", O_RDWR | O_CLOEXEC)
+        guard file >= 0 else { return false }
+        defer { Glibc.close(file) }
+        return flock(file, LOCK_EX | LOCK_NB) != 0
+    }
+
     public func close() { Glibc.close(lock) }
 
     /// A key file's Ed25519 seed as hexadecimal; made on first use.

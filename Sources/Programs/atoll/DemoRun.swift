@@ -42,7 +42,7 @@ final class DemoRun {
         let bootstrap = topology.hosts.firstIndex { $0.role == .bootstrap }!
         let invite = folder + "/invite.yaml"
         try spawn(bootstrap, ["node", "--invite", invite, "--pool", "demo"])
-        try await(invite)
+        try waitFor(invite)
         for index in topology.peers { try spawn(index, ["peer", "--invite", invite, "--json"]) }
         let coordinator = topology.hosts.firstIndex { $0.role == .coordinator }!
         let launch = try spawn(
@@ -113,7 +113,7 @@ final class DemoRun {
         return process
     }
 
-    private func await(_ file: String) throws {
+    private func waitFor(_ file: String) throws {
         let limit = Date().addingTimeInterval(20)
         while !FileManager.default.fileExists(atPath: file) {
             if Interrupt.asked { throw NodeError.failed("interrupted") }
@@ -214,18 +214,18 @@ final class DemoRun {
         throw NodeError.failed("no free port found on loopback")
     }
     private func isFree(_ address: [UInt8], _ port: UInt16) -> Bool {
-        for kind in [SOCK_STREAM, SOCK_DGRAM] {
-            let socket = Glibc.socket(AF_INET, Int32(kind.rawValue), 0)
-            defer { close(socket) }
-            var name = sockaddr_in()
-            name.sin_family = sa_family_t(AF_INET)
-            name.sin_port = port.bigEndian
-            name.sin_addr.s_addr = address.withUnsafeBytes { $0.load(as: UInt32.self) }
-            let bound = withUnsafePointer(to: &name) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
-            }
-            if bound != 0 { return false }
+        canBind(Int32(SOCK_STREAM.rawValue), address, port) && canBind(Int32(SOCK_DGRAM.rawValue), address, port)
+    }
+    private func canBind(_ kind: Int32, _ address: [UInt8], _ port: UInt16) -> Bool {
+        let socket = Glibc.socket(AF_INET, kind, 0)
+        var name = sockaddr_in()
+        name.sin_family = sa_family_t(AF_INET)
+        name.sin_port = port.bigEndian
+        name.sin_addr.s_addr = address.withUnsafeBytes { $0.load(as: UInt32.self) }
+        let bound = withUnsafePointer(to: &name) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.bind(socket, $0, 16) }
         }
-        return true
+        close(socket)
+        return bound == 0
     }
 }

@@ -21,12 +21,7 @@ struct GenerateCommand: ParsableCommand {
         guard count > 0, count <= 1_000_000 else { throw NodeError.badInput("--count \(count): 1 to 1 000 000") }
         guard temperature >= 0, temperature.isFinite else { throw NodeError.badInput("--temperature \(temperature): at least 0") }
         guard !prompt.isEmpty else { throw NodeError.badInput("--prompt is empty; give at least one character") }
-        let parameters: ModelParameters
-        do throws(CheckpointError) {
-            parameters = try Checkpoint.read(from: checkpoint)
-        } catch {
-            throw NodeError.badInput(error.description)
-        }
+        let parameters = try open(checkpoint)
         if !json { print(prompt, terminator: "") }
         var pending: [UInt8] = []
         let asJSON = json
@@ -49,6 +44,14 @@ struct GenerateCommand: ParsableCommand {
             print(String(decoding: data, as: UTF8.self))
         } else {
             print("")
+        }
+    }
+
+    private func open(_ path: String) throws -> ModelParameters {
+        do throws(CheckpointError) {
+            return try Checkpoint.read(from: path)
+        } catch {
+            throw NodeError.badInput(error.description)
         }
     }
 }

@@ -15,11 +15,7 @@ enum Home {
         if let given { return try DataFolder(given) }
         for number in 1...64 {
             let path = Home.path + "/" + (number == 1 ? name : "\(name)-\(number)")
-            do {
-                return try DataFolder(path)
-            } catch let error where error.description.contains("in use") {
-                continue
-            }
+            if !DataFolder.isBusy(path) { return try DataFolder(path) }
         }
         throw NodeError.badInput("64 daemons run from \(Home.path) already; give this one a folder with --data DIR")
     }

@@ -28,23 +28,7 @@ struct NodeCommand: ParsableCommand {
         let seed = drawnSeed(seed)
         let emulation = try emulation(emulate, stretch: stretch, seed: seed)
         let invitePath = invite ?? folder.path + "/invite.yaml"
-        let pool: Invite
-        if let join {
-            pool = try Invite(file: join)
-        } else if FileManager.default.fileExists(atPath: invitePath) {
-            pool = try Invite(file: invitePath)
-        } else {
-            // The key of whoever made the pool may launch jobs in it: it lies beside the invite.
-            let launcher = try DataFolder.loadKey(makeLauncherFolder(beside: invitePath) + "/key")
-            var accepted = [launcher.peerID]
-            for hex in accept {
-                guard let key = PeerID(hex: hex) else {
-                    throw NodeError.badInput("--accept \(hex): 64 hexadecimal digits of a launcher's key expected")
-                }
-                accepted.append(key)
-            }
-            pool = Invite(name: self.pool, poolKey: randomBytes(32), bootstrap: [], accept: accepted)
-        }
+        let pool = try openPool(invitePath)
         var setup = LiveDaemon.Setup(
             key: folder.key, listen: listen, poolKey: pool.poolKey, bootstrap: join == nil ? [] : pool.bootstrap,
             emulation: emulation, seed: seed)
@@ -70,6 +54,24 @@ struct NodeCommand: ParsableCommand {
             fflush(nil)
         }
         try finish(end)
+    }
+}
+
+extension NodeCommand {
+    /// The pool to serve: of an invite to join, of the invite that is there already, or a new one.
+    private func openPool(_ invitePath: String) throws -> Invite {
+        if let join { return try Invite(file: join) }
+        if FileManager.default.fileExists(atPath: invitePath) { return try Invite(file: invitePath) }
+        // The key of whoever made the pool may launch jobs in it: it lies beside the invite.
+        let launcher = try DataFolder.loadKey(makeLauncherFolder(beside: invitePath) + "/key")
+        var accepted = [launcher.peerID]
+        for hex in accept {
+            guard let key = PeerID(hex: hex) else {
+                throw NodeError.badInput("--accept \(hex): 64 hexadecimal digits of a launcher's key expected")
+            }
+            accepted.append(key)
+        }
+        return Invite(name: pool, poolKey: randomBytes(32), bootstrap: [], accept: accepted)
     }
 }
 

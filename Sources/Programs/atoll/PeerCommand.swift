@@ -1,9 +1,11 @@
 import ArgumentParser
+import Digests
 import Foundation
 import Node
 import Primitives
 import Swarm
 import Telemetry
+import Topologies
 
 /// `atoll peer`: a volunteer's daemon.
 struct PeerCommand: ParsableCommand {
