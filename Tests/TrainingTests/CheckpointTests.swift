@@ -9,7 +9,8 @@ import Training
 
     /// A folder of its own for each test, gone afterwards.
     static func withFolder(_ body: (String) throws -> Void) throws {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("atoll-test-\(UUID().uuidString)").path
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("atoll-test-\(UUID().uuidString)")
+            .path
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         try body(folder + "/model")
@@ -161,7 +162,8 @@ import Training
     @Test func `random damage never traps`() throws {
         var generator = SeededGenerator(seed: 31)
         for _ in 0..<150 {
-            let error = try Self.error(damaging: generator.below(4) == 0 ? "config.json" : "model.safetensors") { data in
+            let error = try Self.error(damaging: generator.below(4) == 0 ? "config.json" : "model.safetensors") {
+                data in
                 let limit = min(data.count, 3000)
                 for _ in 0...generator.below(4) {
                     data[generator.below(limit)] = UInt8(truncatingIfNeeded: generator.next())
