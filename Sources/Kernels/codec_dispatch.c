@@ -9,7 +9,7 @@ static bool available(int set) {
     case KERNELS_CODEC_NAIVE:
     case KERNELS_CODEC_BASELINE:
         return true;
-#if CODEC_WIDE
+#if defined(__x86_64__)
     case KERNELS_CODEC_AVX2:
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma");
     case KERNELS_CODEC_AVX512:
@@ -40,12 +40,14 @@ int kernels_codec_instruction_set(void) {
 
 const struct codec_ops *codec_ops(void) {
     switch (kernels_codec_instruction_set()) {
-#if CODEC_WIDE
+#if defined(__x86_64__)
     case KERNELS_CODEC_AVX512:
         return &codec_avx512;
     case KERNELS_CODEC_AVX2:
         return &codec_avx2;
 #endif
+    case KERNELS_CODEC_BASELINE:
+        return &codec_baseline;
     default:
         return &codec_naive;
     }

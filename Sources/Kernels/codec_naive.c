@@ -35,7 +35,7 @@ void codec_zero_non_finite(float *values, size_t n) {
 static void accumulate(float value, float weight, float *sum, float *weights) {
     float product = weight * value;
     *sum = *sum + product;
-    *weights = *weights + weight;
+    if (weights) *weights = *weights + weight;
 }
 
 // fp32
@@ -58,7 +58,7 @@ static void fp32_decode(const uint8_t *bytes, size_t n, float *into) {
 }
 
 static void fp32_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    for (size_t i = 0; i < n; i++) accumulate(load(bytes, i), weight, sum + i, weights + i);
+    for (size_t i = 0; i < n; i++) accumulate(load(bytes, i), weight, sum + i, weights ? weights + i : 0);
 }
 
 // bf16
@@ -96,7 +96,7 @@ static void bf16_decode(const uint8_t *bytes, size_t n, float *into) {
 }
 
 static void bf16_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    for (size_t i = 0; i < n; i++) accumulate(bf16_at(bytes, i), weight, sum + i, weights + i);
+    for (size_t i = 0; i < n; i++) accumulate(bf16_at(bytes, i), weight, sum + i, weights ? weights + i : 0);
 }
 
 // int8 and int4
@@ -152,7 +152,7 @@ static void int8_decode(const uint8_t *bytes, size_t n, float *into) {
 }
 
 static void int8_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    for (size_t i = 0; i < n; i++) accumulate(int8_at(bytes, n, i), weight, sum + i, weights + i);
+    for (size_t i = 0; i < n; i++) accumulate(int8_at(bytes, n, i), weight, sum + i, weights ? weights + i : 0);
 }
 
 static void int4_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
@@ -189,15 +189,16 @@ static void int4_decode(const uint8_t *bytes, size_t n, float *into) {
 }
 
 static void int4_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    for (size_t i = 0; i < n; i++) accumulate(int4_at(bytes, n, i), weight, sum + i, weights + i);
+    for (size_t i = 0; i < n; i++) accumulate(int4_at(bytes, n, i), weight, sum + i, weights ? weights + i : 0);
 }
 
 // sparse
 
 /// The k-th largest magnitude by halving the range of bit patterns (which order as the magnitudes do).
-static float select(
-    const float *values, float *feedback, size_t m, size_t k, float hint, uint16_t *indexes, float *chosen) {
-    (void)hint;
+static bool choose(
+    const float *values, float *feedback, size_t m, size_t k, struct codec_guess *guess, uint16_t *indexes,
+    float *chosen) {
+    (void)guess;
     bool all_finite = true;
     for (size_t i = 0; i < m; i++) {
         if (feedback) {
@@ -206,7 +207,7 @@ static float select(
         }
         if (!is_finite(feedback ? feedback[i] : values[i])) all_finite = false;
     }
-    if (!all_finite) return float_of(0x7fc00000);
+    if (!all_finite) return false;
     const float *from = feedback ? feedback : values;
     uint32_t low = 0, high = 0x7f800000;  // at least k magnitudes are ≥ low, fewer than k are ≥ high
     while (high - low > 1) {
@@ -227,7 +228,7 @@ static float select(
         chosen[n] = from[i];
         n++;
     }
-    return float_of(low);
+    return true;
 }
 
 /// Lloyd's algorithm with two levels, started at the mean, four steps. Sums go to 16 partial sums, value i to i mod 16, folded
@@ -259,19 +260,90 @@ static void lloyd(const float *chosen, size_t count, float *small, float *large)
     }
 }
 
-static size_t golomb_bits(const uint16_t *gaps, size_t count, uint32_t divisor) {
-    uint32_t width = 0;  // ⌈log₂ divisor⌉
-    while ((1u << width) < divisor) width++;
-    size_t bits = 0;
+static size_t quotient_sum(const uint16_t *gaps, size_t count, uint32_t divisor) {
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++) sum += gaps[i] / divisor;
+    return sum;
+}
+
+static void split(
+    const uint16_t *gaps, const float *chosen, size_t count, uint32_t divisor, float small, float large,
+    uint16_t *quotients, uint16_t *remainders, uint8_t *symbols, float *rest) {
     for (size_t i = 0; i < count; i++) {
-        bits += gaps[i] / divisor + 1 + width;
-        if (width > 0 && gaps[i] % divisor < (1u << width) - divisor) bits--;
+        quotients[i] = (uint16_t)(gaps[i] / divisor);
+        remainders[i] = (uint16_t)(gaps[i] % divisor);
+        bool is_large = fabsf(chosen[i]) > (small + large) * 0.5f, is_negative = bits_of(chosen[i]) >> 31;
+        symbols[i] = (uint8_t)(is_negative + 2 * is_large);
+        float sent = is_large ? large : small;
+        rest[i] = chosen[i] - (is_negative ? -sent : sent);
     }
+    memset(remainders + count, 0, 32);
+    memset(symbols + count, 0, 16);
+}
+
+static uint32_t take(struct codec_reading *group, uint32_t count) {
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < count; i++, group->position++)
+        bits |= (uint32_t)(group->bytes[group->position / 8] >> (group->position % 8) & 1) << i;
     return bits;
+}
+
+static struct kernels_codec_problem unpack(struct codec_reading *group, uint16_t *entries) {
+    uint16_t remainders[CODEC_GROUP_ENTRIES + 1];
+    uint32_t divisor = group->code.divisor;
+    for (size_t i = 0; i < group->count; i++) entries[i] = (uint16_t)(take(group, 2) << 12);
+    for (size_t i = 0; i < group->count; i += 2) {
+        uint32_t pair = take(group, group->code.pair_bits);
+        if (pair >= divisor * divisor) return codec_problem(KERNELS_CODEC_MALFORMED, 0, 0);
+        remainders[i] = (uint16_t)(pair / divisor);
+        remainders[i + 1] = (uint16_t)(pair % divisor);
+        if (i + 1 == group->count && remainders[i + 1] != 0) return codec_problem(KERNELS_CODEC_MALFORMED, 0, 0);
+    }
+    // The indexes have to pay for every zero, so there are not many of them.
+    size_t limit = codec_least(group->count + group->values / divisor, CODEC_GROUP_VALUES), start = group->position;
+    uint32_t zeros[CODEC_GROUP_ENTRIES], run = 0;
+    for (size_t found = 0; found < group->count;) {
+        if (group->position == start + limit) {
+            if (start + limit > group->end) return codec_problem(KERNELS_CODEC_TRUNCATED, 0, 0);
+            return codec_problem(KERNELS_CODEC_INDEX, group->values, group->values);
+        }
+        if (take(group, 1) == 1) zeros[found++] = run, run = 0;
+        else run++;
+    }
+    if (group->position > group->end) return codec_problem(KERNELS_CODEC_TRUNCATED, 0, 0);
+    size_t entry = 0;
+    for (size_t first = 0; first < group->values; first += KERNELS_CODEC_TILE) {
+        size_t m = codec_least(group->values - first, KERNELS_CODEC_TILE), next = 0;
+        size_t last = entry + kernels_codec_sparse_tile_entries(m, group->k);
+        for (; entry < last; entry++, next++) {
+            next += zeros[entry] * divisor + remainders[entry];
+            entries[entry] |= (uint16_t)(next & 4095);
+        }
+        if (next > m) return codec_problem(KERNELS_CODEC_INDEX, next - 1, m);
+    }
+    return codec_problem(KERNELS_CODEC_OK, 0, 0);
+}
+
+static void mean(
+    const uint16_t *const *entries, const float *const *levels, const float *weight, size_t contributors, size_t n,
+    size_t k, float *into) {
+    float weights[KERNELS_CODEC_TILE];
+    for (size_t tile = 0; tile * KERNELS_CODEC_TILE < n; tile++) {
+        float *sum = into + tile * KERNELS_CODEC_TILE;
+        size_t m = codec_least(n - tile * KERNELS_CODEC_TILE, KERNELS_CODEC_TILE);
+        size_t first = tile * k, last = first + kernels_codec_sparse_tile_entries(m, k);
+        for (size_t i = 0; i < m; i++) sum[i] = weights[i] = 0;
+        for (size_t c = 0; c < contributors; c++)
+            for (size_t i = first; i < last; i++) {
+                float level = levels[c][tile / KERNELS_CODEC_GROUP * 4 + (entries[c][i] >> 12)];
+                accumulate(level, weight[c], sum + (entries[c][i] & 4095), weights + (entries[c][i] & 4095));
+            }
+        for (size_t i = 0; i < m; i++) sum[i] = sum[i] / (weights[i] > 0 ? weights[i] : 1);
+    }
 }
 
 const struct codec_ops codec_naive = {
     fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
     int8_encode, int8_valid,  int8_decode, int8_accumulate, int4_encode, int4_valid,  int4_decode, int4_accumulate,
-    select,      lloyd,       golomb_bits,
+    choose,      lloyd,       quotient_sum, split,       unpack,      mean,
 };

@@ -1,7 +1,16 @@
 #ifndef CODEC_OPS_H
 #define CODEC_OPS_H
 
+#include "codec_sparse.h"
 #include "kernels_codec.h"
+
+/// Where to look for a tile's k-th largest magnitude: affects the time only.
+struct codec_guess {
+    /// The previous tile's; 0 for none.
+    float last;
+    /// The share of it from which values are worth a second look.
+    float share;
+};
 
 /// What one instruction set provides. Semantics are those of the public functions in kernels_codec.h.
 struct codec_ops {
@@ -23,14 +32,25 @@ struct codec_ops {
     void (*int4_accumulate)(const uint8_t *, size_t, float, float *, float *);
     /// Chooses the k largest magnitudes of a tile of m values, 1 ≤ k ≤ m ≤ 4096; of equal ones those with smaller index.
     /// With `feedback` it first becomes 0.95 · feedback + values, and is what is chosen from; without it, `values` are.
-    /// `indexes` [m + 16] ascending, `chosen` [m + 16] the values there. `hint` is a guess of the k-th magnitude: it
-    /// affects the time only. Answers the k-th largest magnitude, or NaN if any value is not finite.
-    float (*select)(
-        const float *values, float *feedback, size_t m, size_t k, float hint, uint16_t *indexes, float *chosen);
+    /// `indexes` [m + 16] ascending, `chosen` [m + 16] the values there. False if any value is not finite.
+    bool (*choose)(
+        const float *values, float *feedback, size_t m, size_t k, struct codec_guess *guess, uint16_t *indexes,
+        float *chosen);
     /// Lloyd's two magnitudes of `count` chosen values.
     void (*lloyd)(const float *chosen, size_t count, float *small, float *large);
-    /// Bits that Golomb coding with `divisor` spends on `count` gaps (0…4095).
-    size_t (*golomb_bits)(const uint16_t *gaps, size_t count, uint32_t divisor);
+    /// Σ ⌊gap / divisor⌋ of `count` gaps (0…4095).
+    size_t (*quotient_sum)(const uint16_t *gaps, size_t count, uint32_t divisor);
+    /// What `count` entries (gap, value) become: quotients and remainders by `divisor`, symbols (bit 0 sign, bit 1 large), and
+    /// rest = value − sent, where ±small or ±large is sent. `remainders` and `symbols` are followed by 16 zeros.
+    void (*split)(
+        const uint16_t *gaps, const float *chosen, size_t count, uint32_t divisor, float small, float large,
+        uint16_t *quotients, uint16_t *remainders, uint8_t *symbols, float *rest);
+    /// Checks and unpacks the entries of one group (its header is read); advances `position`.
+    struct kernels_codec_problem (*unpack)(struct codec_reading *group, uint16_t *entries);
+    /// kernels_codec_sparse_mean.
+    void (*mean)(
+        const uint16_t *const *entries, const float *const *levels, const float *weight, size_t contributors, size_t n,
+        size_t k, float *into);
 };
 
 extern const struct codec_ops codec_naive, codec_baseline;

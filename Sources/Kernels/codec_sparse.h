@@ -5,33 +5,49 @@
 
 #include <string.h>
 
-/// A Golomb code (Golomb 1966): a gap is gap ÷ divisor in unary (zeros, then a one) and the remainder in truncated binary.
+/// A Golomb code (Golomb 1966) whose remainders are written in pairs, first · divisor + second, in a fixed number of bits. The
+/// divisors are those whose square is just below a power of two, so that hardly any of those bits are wasted, and nothing but
+/// the quotients has a length that depends on the data.
 struct codec_golomb {
     uint32_t divisor;
-    /// ⌈log₂ divisor⌉.
-    uint32_t width;
-    /// Remainders below this take width − 1 bits.
-    uint32_t cut;
+    /// Bits of a pair of remainders.
+    uint32_t pair_bits;
 };
 
-/// The divisor that suits uniformly spread entries: ⌊ln 2 · 4096 / k⌋.
-static inline uint32_t codec_nominal_divisor(size_t k) {
-    uint32_t divisor = (uint32_t)(KERNELS_CODEC_TILE * 45426u / k >> 16);
-    return divisor > 0 ? divisor : 1;
+/// Values of a group's divisor field.
+#define CODEC_DIVISORS 16
+
+static inline struct codec_golomb codec_golomb_for(uint32_t field) {
+    static const struct codec_golomb codes[CODEC_DIVISORS] = {
+        {1, 0},   {2, 2},   {4, 4},   {5, 5},   {8, 6},    {11, 7},   {16, 8},   {22, 9},
+        {32, 10}, {45, 11}, {64, 12}, {90, 13}, {128, 14}, {181, 15}, {256, 16}, {512, 18},
+    };
+    return codes[field];
 }
 
-/// The code for a group's divisor field, 0…15: that many and one sixteenths of the nominal divisor.
-static inline struct codec_golomb codec_golomb_for(uint32_t nominal, uint32_t field) {
-    struct codec_golomb code = {nominal * (field + 1) >> 4, 0, 0};
-    if (code.divisor == 0) code.divisor = 1;
-    while ((1u << code.width) < code.divisor) code.width++;
-    code.cut = (1u << code.width) - code.divisor;
-    return code;
+/// Multiplier and shift with gap / divisor == (2 · gap · multiplier >> 16) >> shift for gaps up to 4095.
+struct codec_division {
+    uint16_t multiplier;
+    uint16_t shift;
+};
+
+static inline struct codec_division codec_division_by(uint32_t divisor) {
+    struct codec_division division = {0, 0};
+    while ((1u << division.shift) < divisor) division.shift++;
+    division.multiplier = (uint16_t)(((1u << (15 + division.shift)) + divisor - 1) / divisor);
+    return division;
+}
+
+static inline uint16_t codec_quotient(uint16_t gap, struct codec_division division) {
+    return (uint16_t)((uint16_t)((uint32_t)(uint16_t)(2 * gap) * division.multiplier >> 16) >> division.shift);
 }
 
 /// Bits of a group's header: divisor field (4), small magnitude in 64ths of the large one less one (6), large magnitude's
 /// exponent and upper six mantissa bits (14).
 #define CODEC_HEADER_BITS 24
+
+#define CODEC_GROUP_VALUES (KERNELS_CODEC_TILE * KERNELS_CODEC_GROUP)
+#define CODEC_GROUP_ENTRIES (KERNELS_CODEC_SPARSE_K_MAX * KERNELS_CODEC_GROUP)
 
 static inline float codec_float(uint32_t bits) {
     float value;
@@ -46,5 +62,35 @@ static inline uint32_t codec_bits(float value) {
 }
 
 static inline size_t codec_least(size_t a, size_t b) { return a < b ? a : b; }
+
+/// One group to be read: where its bits are, and what is to come out of them.
+struct codec_reading {
+    /// Readable for CODEC_SLACK bytes beyond the longest that this group can be; zeros beyond the message's end.
+    const uint8_t *bytes;
+    /// The bit that is next (a group's symbols; afterwards what follows its quotients), and the first one that is not there.
+    size_t position, end;
+    /// Entries and values in the group, and k.
+    size_t count, values, k;
+    struct codec_golomb code;
+};
+#define CODEC_SLACK 128
+
+static inline struct kernels_codec_problem codec_problem(int status, size_t detail, size_t limit) {
+    return (struct kernels_codec_problem){status, detail, limit};
+}
+
+/// At least 57 bits from bit `position` on.
+static inline uint64_t codec_peek(const uint8_t *bytes, size_t position) {
+    uint64_t word;
+    memcpy(&word, bytes + (position >> 3), 8);
+    return word >> (position & 7);
+}
+
+/// `width` bits (at most 56) from bit position + base on, without those from position + limit on.
+static inline uint64_t codec_next(
+    const uint8_t *bytes, size_t position, size_t base, size_t limit, uint32_t width) {
+    size_t there = limit - base < width ? limit - base : width;
+    return codec_peek(bytes, position + base) & ((1ull << there) - 1);
+}
 
 #endif

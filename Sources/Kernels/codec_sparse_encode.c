@@ -17,23 +17,21 @@ size_t kernels_codec_sparse_entries(size_t n, size_t k) {
     return n / KERNELS_CODEC_TILE * k + (rest ? kernels_codec_sparse_tile_entries(rest, k) : 0);
 }
 
-size_t kernels_codec_sparse_groups(size_t n) {
-    const size_t group = KERNELS_CODEC_TILE * KERNELS_CODEC_GROUP;
-    return n / group + (n % group != 0);
-}
+size_t kernels_codec_sparse_groups(size_t n) { return n / CODEC_GROUP_VALUES + (n % CODEC_GROUP_VALUES != 0); }
 
-/// The nominal divisor bounds the cost: each tile's gaps add up to at most m − k.
-static size_t tile_maximum_bits(size_t m, size_t k) {
-    struct codec_golomb code = codec_golomb_for(codec_nominal_divisor(k), 15);
-    size_t entries = kernels_codec_sparse_tile_entries(m, k);
-    return entries * (3 + code.width) + (m - entries) / code.divisor;
-}
-
+/// No divisor field does worse than any other one's bound: each tile's gaps add up to at most m − k.
 size_t kernels_codec_sparse_maximum_bytes(size_t n, size_t k) {
-    size_t rest = n % KERNELS_CODEC_TILE;
-    size_t bits = kernels_codec_sparse_groups(n) * CODEC_HEADER_BITS +
-        n / KERNELS_CODEC_TILE * tile_maximum_bits(KERNELS_CODEC_TILE, k) + (rest ? tile_maximum_bits(rest, k) : 0);
-    return (bits + 7) / 8;
+    size_t rest = n % KERNELS_CODEC_TILE, entries = kernels_codec_sparse_entries(n, k);
+    size_t groups = kernels_codec_sparse_groups(n), least = SIZE_MAX;
+    size_t rest_gaps = rest ? rest - kernels_codec_sparse_tile_entries(rest, k) : 0;
+    for (uint32_t field = 0; field < CODEC_DIVISORS; field++) {
+        struct codec_golomb code = codec_golomb_for(field);
+        size_t zeros = n / KERNELS_CODEC_TILE * ((KERNELS_CODEC_TILE - k) / code.divisor) + rest_gaps / code.divisor;
+        // A group with an odd number of entries pads its last pair.
+        size_t pairs = entries / 2 + groups;
+        least = codec_least(least, groups * CODEC_HEADER_BITS + 3 * entries + pairs * code.pair_bits + zeros);
+    }
+    return (least + 7) / 8;
 }
 
 /// Bits go to ever higher positions of little-endian words.
@@ -53,28 +51,49 @@ static inline void put(struct bit_writer *writer, uint64_t bits, uint32_t count)
     writer->count &= 7;
 }
 
-static inline void put_entry(
-    struct bit_writer *writer, struct codec_golomb code, float inverse, uint32_t gap, uint32_t symbol) {
-    uint32_t quotient = (uint32_t)(((float)gap + 0.5f) * inverse);
-    uint32_t remainder = gap - quotient * code.divisor, rest_bits, rest;
-    if (remainder < code.cut) {
-        rest_bits = code.width - 1;
-        rest = remainder;
-    } else if (code.width > 0) {
-        // The upper width − 1 bits first, so that a reader knows from them whether one more follows.
-        uint32_t shifted = remainder + code.cut;
-        rest_bits = code.width;
-        rest = shifted >> 1 | (shifted & 1) << (code.width - 1);
-    } else {
-        rest_bits = 0;
-        rest = 0;
+/// Two bits a symbol, eight symbols (bytes) at a time.
+static void put_symbols(struct bit_writer *writer, const uint8_t *symbols, size_t count) {
+    struct bit_writer local = *writer;
+    for (size_t i = 0; i < count; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, symbols + i, 8);
+        eight = (eight | eight >> 6) & 0x000f000f000f000f;
+        eight = (eight | eight >> 12) & 0x000000ff000000ff;
+        eight = (eight | eight >> 24) & 0xffff;
+        put(&local, eight, 2 * (uint32_t)codec_least(8, count - i));
     }
-    while (quotient > 32) {
-        put(writer, 0, 32);
-        quotient -= 32;
+    *writer = local;
+}
+
+static void put_pairs(struct bit_writer *writer, const uint16_t *remainders, size_t count, struct codec_golomb code) {
+    struct bit_writer local = *writer;
+    size_t pairs = (count + 1) / 2, i = 0;
+    for (; i + 2 <= pairs; i += 2) {
+        uint64_t first = remainders[2 * i] * code.divisor + remainders[2 * i + 1];
+        uint64_t second = remainders[2 * i + 2] * code.divisor + remainders[2 * i + 3];
+        put(&local, first | second << code.pair_bits, 2 * code.pair_bits);
     }
-    uint64_t bits = 1 | (uint64_t)(rest | symbol << rest_bits) << 1;
-    put(writer, bits << quotient, quotient + 1 + rest_bits + 2);
+    if (i < pairs) put(&local, remainders[2 * i] * code.divisor + remainders[2 * i + 1], code.pair_bits);
+    *writer = local;
+}
+
+/// A quotient is that many zeros and a one.
+static void put_unary(struct bit_writer *writer, const uint16_t *quotients, size_t count) {
+    struct bit_writer local = *writer;
+    uint64_t word = 0;
+    uint32_t used = 0;
+    for (size_t i = 0; i < count; i++) {
+        used += quotients[i];
+        while (used >= 48) {
+            put(&local, word, 48);
+            word = 0;
+            used -= 48;
+        }
+        word |= 1ull << used;
+        used++;
+    }
+    put(&local, word, used);
+    *writer = local;
 }
 
 /// Rounds the magnitudes to what a header can say. Below 2⁻¹⁰⁰ both become zero.
@@ -93,14 +112,12 @@ static uint32_t header(float *small, float *large) {
 }
 
 /// The divisor field that spends the fewest bits; of equal ones the largest.
-static uint32_t best_field(const struct codec_ops *ops, const uint16_t *gaps, size_t count, uint32_t nominal) {
-    uint32_t best = 15, last = 0;
+static uint32_t best_field(const struct codec_ops *ops, const uint16_t *gaps, size_t count) {
+    uint32_t best = 0;
     size_t fewest = SIZE_MAX;
-    for (uint32_t field = 16; field-- > 0;) {
-        uint32_t divisor = codec_golomb_for(nominal, field).divisor;
-        if (divisor == last) continue;
-        last = divisor;
-        size_t bits = ops->golomb_bits(gaps, count, divisor);
+    for (uint32_t field = CODEC_DIVISORS; field-- > 0;) {
+        struct codec_golomb code = codec_golomb_for(field);
+        size_t bits = (count + 1) / 2 * code.pair_bits + ops->quotient_sum(gaps, count, code.divisor);
         if (bits < fewest) {
             fewest = bits;
             best = field;
@@ -109,36 +126,34 @@ static uint32_t best_field(const struct codec_ops *ops, const uint16_t *gaps, si
     return best;
 }
 
-#define GROUP_VALUES (KERNELS_CODEC_TILE * KERNELS_CODEC_GROUP)
-#define GROUP_ENTRIES (KERNELS_CODEC_SPARSE_K_MAX * KERNELS_CODEC_GROUP)
-
-/// The chosen entries of one group: their index in their tile, value, and gap before them. 16 more for wide stores.
+/// The chosen entries of one group: index in their tile, value, gap before them, and what they become. The room behind is for
+/// wide stores.
 struct group {
-    uint16_t index[GROUP_ENTRIES + KERNELS_CODEC_TILE], gap[GROUP_ENTRIES + 16];
-    float value[GROUP_ENTRIES + KERNELS_CODEC_TILE];
+    uint16_t index[CODEC_GROUP_ENTRIES + KERNELS_CODEC_TILE], gap[CODEC_GROUP_ENTRIES];
+    float value[CODEC_GROUP_ENTRIES + KERNELS_CODEC_TILE], rest[CODEC_GROUP_ENTRIES];
+    uint16_t quotient[CODEC_GROUP_ENTRIES], remainder[CODEC_GROUP_ENTRIES + 16];
+    uint8_t symbol[CODEC_GROUP_ENTRIES + 16];
 };
 
+/// Writes a group of n values and takes what was sent out of the feedback.
 static void emit(
-    const struct codec_ops *ops, struct bit_writer *writer, const struct group *group, size_t count, size_t k,
-    size_t n, float *feedback) {
+    const struct codec_ops *ops, struct bit_writer *writer, struct group *group, size_t count, size_t k, size_t n,
+    float *feedback) {
     float small, large;
     ops->lloyd(group->value, count, &small, &large);
-    uint32_t field = best_field(ops, group->gap, count, codec_nominal_divisor(k));
+    uint32_t field = best_field(ops, group->gap, count);
     put(writer, header(&small, &large) | field, CODEC_HEADER_BITS);
-    struct codec_golomb code = codec_golomb_for(codec_nominal_divisor(k), field);
-    float inverse = 1 / (float)code.divisor, split = (small + large) * 0.5f;
-    size_t entry = 0;
-    for (size_t start = 0; start < n; start += KERNELS_CODEC_TILE) {
-        size_t m = codec_least(n - start, KERNELS_CODEC_TILE);
-        size_t end = entry + kernels_codec_sparse_tile_entries(m, k);
-        for (; entry < end; entry++) {
-            float value = group->value[entry];
-            uint32_t negative = codec_bits(value) >> 31, is_large = fabsf(value) > split;
-            put_entry(writer, code, inverse, group->gap[entry], negative | is_large << 1);
-            if (!feedback) continue;
-            float sent = codec_float(codec_bits(is_large ? large : small) | negative << 31);
-            feedback[start + group->index[entry]] = value - sent;
-        }
+    struct codec_golomb code = codec_golomb_for(field);
+    ops->split(
+        group->gap, group->value, count, code.divisor, small, large, group->quotient, group->remainder, group->symbol,
+        group->rest);
+    put_symbols(writer, group->symbol, count);
+    put_pairs(writer, group->remainder, count, code);
+    put_unary(writer, group->quotient, count);
+    if (!feedback) return;
+    for (size_t start = 0, i = 0; start < n; start += KERNELS_CODEC_TILE) {
+        size_t end = i + kernels_codec_sparse_tile_entries(codec_least(n - start, KERNELS_CODEC_TILE), k);
+        for (; i < end; i++) feedback[start + group->index[i]] = group->rest[i];
     }
 }
 
@@ -146,27 +161,22 @@ size_t kernels_codec_sparse_encode(const float *values, float *feedback, size_t 
     const struct codec_ops *ops = codec_ops();
     struct bit_writer writer = {out, 0, 0};
     struct group group;
-    float hint = 0;
+    struct codec_guess guess = {0, 0.9f};
     bool refused = false;
-    for (size_t start = 0; start < n; start += GROUP_VALUES) {
-        size_t length = codec_least(n - start, GROUP_VALUES), count = 0;
+    for (size_t start = 0; start < n; start += CODEC_GROUP_VALUES) {
+        size_t length = codec_least(n - start, CODEC_GROUP_VALUES), count = 0;
         for (size_t offset = 0; offset < length; offset += KERNELS_CODEC_TILE) {
-            size_t m = codec_least(length - offset, KERNELS_CODEC_TILE);
+            size_t m = codec_least(length - offset, KERNELS_CODEC_TILE), first = start + offset;
             size_t entries = kernels_codec_sparse_tile_entries(m, k);
-            float *kept = feedback ? feedback + start + offset : 0;
-            float last = ops->select(
-                values + start + offset, kept, m, entries, hint, group.index + count, group.value + count);
-            if (isnan(last)) {
+            float *kept = feedback ? feedback + first : 0;
+            if (!ops->choose(values + first, kept, m, entries, &guess, group.index + count, group.value + count)) {
                 refused = true;
                 if (kept) codec_zero_non_finite(kept, m);
                 continue;
             }
-            hint = last;
-            int previous = -1;
-            for (size_t i = count; i < count + entries; i++) {
-                group.gap[i] = (uint16_t)(group.index[i] - previous - 1);
-                previous = group.index[i];
-            }
+            group.gap[count] = group.index[count];
+            for (size_t i = count + 1; i < count + entries; i++)
+                group.gap[i] = (uint16_t)(group.index[i] - group.index[i - 1] - 1);
             count += entries;
         }
         if (!refused) emit(ops, &writer, &group, count, k, length, feedback ? feedback + start : 0);

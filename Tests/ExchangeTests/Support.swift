@@ -19,6 +19,10 @@ func gaussian(_ count: Int, seed: UInt64, scale: Float = 1) -> [Float] {
 }
 
 extension Codec {
+    var isSparse: Bool {
+        if case .sparse = self { return true }
+        return false
+    }
     func encode(_ values: [Float]) -> [UInt8] { values.withUnsafeBufferPointer { encode($0, feedback: nil) } }
     func encode(_ values: [Float], feedback: inout [Float]) -> [UInt8] {
         values.withUnsafeBufferPointer { numbers in

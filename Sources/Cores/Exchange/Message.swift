@@ -106,4 +106,21 @@ final class Message {
             }
         }
     }
+
+    /// Multiplies what the entries of a `sparse` message stand for; the dense codecs take the factor with the weight.
+    func scaleLevels(by factor: Float) {
+        guard case .sparse = codec else { return }
+        for index in 0..<4 * kernels_codec_sparse_groups(count) { levels[index] *= factor }
+    }
+
+    func sumOfSquares() -> Double {
+        guard case .sparse(let k) = codec else {
+            return withUnsafeTemporaryAllocation(of: Float.self, capacity: count) { values in
+                guard let start = values.baseAddress, count > 0 else { return 0 }
+                decode(into: start)
+                return kernels_codec_sum_of_squares(start, count)
+            }
+        }
+        return kernels_codec_sparse_sum_of_squares(entries, levels, count, k)
+    }
 }

@@ -25,6 +25,8 @@ bool kernels_codec_set_instruction_set(int instruction_set);
 /// The instruction set in use.
 int kernels_codec_instruction_set(void);
 
+// The `accumulate` functions: sum[i] += weight · value, weights[i] += weight; `weights` may be NULL.
+
 // fp32: 4n bytes.
 void kernels_codec_fp32_encode(const float *values, float *feedback, size_t n, uint8_t *out);
 bool kernels_codec_fp32_finite(const uint8_t *bytes, size_t n);
@@ -105,5 +107,12 @@ void kernels_codec_sparse_accumulate(
 void kernels_codec_sparse_mean(
     const uint16_t *const *entries, const float *const *levels, const float *weight, size_t contributors, size_t n,
     size_t k, float *into);
+
+/// values[i] = values[i] ÷ divisor.
+void kernels_codec_divide(float *values, size_t n, float divisor);
+/// Σ value² in double precision: value i to partial sum i mod 16, folded 16 → 8 → 4 → 2 → 1.
+double kernels_codec_sum_of_squares(const float *values, size_t n);
+/// The same over the entries sent, in their order.
+double kernels_codec_sparse_sum_of_squares(const uint16_t *entries, const float *levels, size_t n, size_t k);
 
 #endif

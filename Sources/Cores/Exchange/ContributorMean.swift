@@ -1,0 +1,70 @@
+import Kernels
+public import Primitives
+
+/// Which contribution of several was refused, and why. Nothing has been written when it is thrown.
+public struct RefusedContribution: Error, Hashable, Sendable {
+    /// Position in the list given.
+    public var position: Int
+    public var reason: CodecError
+    public init(position: Int, reason: CodecError) {
+        self.position = position
+        self.reason = reason
+    }
+}
+
+/// One contributor's message for a tensor, and its weight in the mean: counted tokens times what clipping left of its norm.
+public struct WeightedMessage: Hashable, Sendable {
+    public var bytes: ArraySlice<UInt8>
+    /// What the average weighs by: counted tokens, or micro-batches.
+    public var weight: Float
+    /// Factor on the values, at most 1 (``normClip(norms:)``); it does not change the weight.
+    public var clip: Float
+    public init(bytes: ArraySlice<UInt8>, weight: Float, clip: Float = 1) {
+        self.bytes = bytes
+        self.weight = weight
+        self.clip = clip
+    }
+}
+
+extension Codec {
+    /// The mean of several contributions, entry by entry over those who sent it, in the order given:
+    /// target[i] = Σ weight · value ÷ Σ weight, and 0 where nobody sent anything. For the dense codecs everybody sends all.
+    ///
+    /// Without clipping it is bit for bit what ``decodeAccumulate(_:weight:into:weights:)`` in that order and a division give;
+    /// it works tile by tile and writes the result once. Weights are finite and above 0.
+    public func contributorMean(
+        of contributions: [WeightedMessage], into target: UnsafeMutableBufferPointer<Float>
+    ) throws(RefusedContribution) {
+        let count = target.count
+        var messages: [Message] = []
+        messages.reserveCapacity(contributions.count)
+        for (position, contribution) in contributions.enumerated() {
+            precondition(contribution.weight > 0 && contribution.weight.isFinite, "weight \(contribution.weight)")
+            do throws(CodecError) {
+                messages.append(try Message(contribution.bytes, codec: self, count: count))
+            } catch {
+                throw RefusedContribution(position: position, reason: error)
+            }
+        }
+        guard let values = target.baseAddress else { return }
+        for (message, contribution) in zip(messages, contributions) where contribution.clip != 1 {
+            message.scaleLevels(by: contribution.clip)
+        }
+        guard case .sparse(let k) = self else {
+            values.update(repeating: 0, count: count)
+            var total: Float = 0
+            for (message, contribution) in zip(messages, contributions) {
+                message.accumulate(weight: contribution.weight * contribution.clip, into: values, weights: nil)
+                total += contribution.weight
+            }
+            if total > 0 { kernels_codec_divide(values, count, total) }
+            return
+        }
+        // The pointers outlive the call because `messages` does.
+        withExtendedLifetime(messages) {
+            kernels_codec_sparse_mean(
+                messages.map { Optional(UnsafePointer($0.entries)) }, messages.map { Optional(UnsafePointer($0.levels)) },
+                contributions.map(\.weight), contributions.count, count, k, values)
+        }
+    }
+}

@@ -1,0 +1,106 @@
+import Exchange
+import Primitives
+import Testing
+
+/// The sparse codec against a model that sorts, and against the entropy limit.
+struct SparseTests {
+    /// Entries sent of a tile of m values.
+    static func sent(of m: Int, k: Int) -> Int { min(m, max((k * m + 4095) / 4096, min(k, 4))) }
+
+    /// Indexes of the largest magnitudes, tile by tile; of equal ones the first.
+    static func largest(_ values: [Float], k: Int) -> Set<Int> {
+        var chosen: Set<Int> = []
+        for start in stride(from: 0, to: values.count, by: 4096) {
+            let tile = start..<min(values.count, start + 4096)
+            let sorted = tile.sorted { (abs(values[$0]), $1) > (abs(values[$1]), $0) }
+            chosen.formUnion(sorted.prefix(sent(of: tile.count, k: k)))
+        }
+        return chosen
+    }
+
+    @Test(arguments: [1, 4, 64, 200, 1024], [1, 5, 128, 4095, 4096, 4097, 9000])
+    func `the entries sent are the largest of each tile`(k: Int, count: Int) throws {
+        for seed in 0..<4 {
+            var values = gaussian(count, seed: UInt64(seed))
+            if seed % 2 == 1 { values = values.map { ($0 * 8).rounded() / 8 } }
+            let decoded = try Codec.sparse(k: k).decode(Codec.sparse(k: k).encode(values), count: count)
+            let expected = Self.largest(values, k: k)
+            for index in 0..<count where !expected.contains(index) { #expect(decoded[index] == 0) }
+            for index in expected where values[index] != 0 {
+                #expect(decoded[index] * values[index] > 0, "sign of \(index)")
+            }
+        }
+    }
+
+    @Test func `two magnitudes leave less than a hundredth of the energy that was chosen`() throws {
+        let values = gaussian(1 << 18, seed: 3)
+        let decoded = try Codec.sparse(k: 64).decode(Codec.sparse(k: 64).encode(values), count: values.count)
+        var energy = 0.0, error = 0.0
+        for (value, sent) in zip(values, decoded) where sent != 0 {
+            energy += Double(value * value)
+            error += Double((value - sent) * (value - sent))
+        }
+        #expect(error < 0.01 * energy)
+    }
+
+    /// log₂ C(n, k) as a sum of logarithms' differences, by products kept in range.
+    static func logBinomial(_ n: Int, _ k: Int) -> Double {
+        var product = 1.0, exponent = 0.0
+        for i in 0..<k {
+            product *= Double(n - i) / Double(i + 1)
+            while product >= 2 {
+                product /= 2
+                exponent += 1
+            }
+        }
+        // Below one bit of one whole tile: linear interpolation errs by less than 0.09 bits.
+        return exponent + product - 1
+    }
+
+    @Test(arguments: [32, 64, 128, 256])
+    func `a large tensor takes at most 1.02 times the entropy limit`(k: Int) {
+        let count = 1 << 20
+        var feedback = [Float](repeating: 0, count: count)
+        for round in 0..<2 {
+            let bytes = Codec.sparse(k: k).encode(gaussian(count, seed: UInt64(round)), feedback: &feedback)
+            let limit = Double(count / 4096) * (Self.logBinomial(4096, k) + 2 * Double(k))
+            #expect(Double(bytes.count) * 8 <= 1.02 * limit)
+        }
+    }
+
+    @Test func `a small model of many tensors takes at most 1.02 times the entropy limit`() {
+        // 128 wide, 6 layers of 9 tensors, byte vocabulary: 1.3 million parameters.
+        let layer = [128 * 128, 128 * 128, 128 * 128, 128 * 128, 384 * 128, 384 * 128, 384 * 128, 128, 128]
+        let tensors = [256 * 128, 128, 256 * 128] + Array(repeating: layer, count: 6).flatMap { $0 }
+        var bytes = 0, limit = 0.0
+        for (index, count) in tensors.enumerated() {
+            bytes += Codec.sparse(k: 64).encode(gaussian(count, seed: UInt64(index))).count
+            for start in stride(from: 0, to: count, by: 4096) {
+                let m = min(4096, count - start), entries = Self.sent(of: m, k: 64)
+                limit += Self.logBinomial(m, entries) + 2 * Double(entries)
+            }
+        }
+        #expect(Double(bytes) * 8 <= 1.02 * limit, "\(Double(bytes) * 8 / limit)")
+    }
+
+    @Test func `what was not sent once is sent later`() throws {
+        let codec = Codec.sparse(k: 64), count = 4096
+        let values = gaussian(count, seed: 8)
+        var feedback = [Float](repeating: 0, count: count), seen = Set<Int>()
+        for _ in 0..<60 {
+            let decoded = try codec.decode(codec.encode(values, feedback: &feedback), count: count)
+            seen.formUnion(decoded.indices.filter { decoded[$0] != 0 })
+        }
+        #expect(seen.count > 1000)
+    }
+
+    @Test func `messages of constant tensors are bounded too`() {
+        for k in [1, 64, 1024] {
+            let codec = Codec.sparse(k: k)
+            for count in [1, 100, 4096, 20_000] {
+                let bytes = codec.encode([Float](repeating: 1, count: count))
+                #expect(bytes.count <= codec.maximumBytes(for: count))
+            }
+        }
+    }
+}
