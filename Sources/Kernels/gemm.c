@@ -1,5 +1,5 @@
-// Blocking, packing and threading of the matrix product (Goto & van de Geijn 2008), arranged so that none of it can be seen
-// in the result: blocks over k store c and reload it as the accumulator, and only m or n is split between threads.
+// Blocking, packing and threading of the matrix product (Goto & van de Geijn 2008), arranged so that none of it can be
+// seen in the result: blocks over k store c and reload it as the accumulator, and only m or n is split between threads.
 #include "gemm_internal.h"
 
 #include <math.h>
@@ -70,8 +70,8 @@ static float *reserve(panel_buffer *buffer, size_t count) {
     return buffer->floats;
 }
 
-/// Packs x[count, depth], element (i, k) at x[i·row + k·column], into panels [⌈count/width⌉][depth][width]; the last panel is
-/// padded with zeros.
+/// Packs x[count, depth], element (i, k) at x[i·row + k·column], into panels [⌈count/width⌉][depth][width]; the last
+/// panel is padded with zeros.
 static void pack(
     const gemm_plan *plan, ptrdiff_t count, ptrdiff_t depth, const float *x, ptrdiff_t row, ptrdiff_t column,
     ptrdiff_t width, float *out) {
@@ -79,7 +79,8 @@ static void pack(
         ptrdiff_t present = count - start < width ? count - start : width;
         const float *source = x + start * row;
         if (present == width && row == 1) {
-            for (ptrdiff_t k = 0; k < depth; k++) memcpy(out + k * width, source + k * column, (size_t)width * sizeof(float));
+            size_t bytes = (size_t)width * sizeof(float);
+            for (ptrdiff_t k = 0; k < depth; k++) memcpy(out + k * width, source + k * column, bytes);
         } else if (present == width && column == 1 && width % 8 == 0 && plan->pack_transposed != NULL) {
             plan->pack_transposed(depth, source, row, width, out);
         } else if (present == width && column == 1) {

@@ -4,7 +4,8 @@
 
 #include "include/kernels_gemm.h"
 
-/// c[rows, columns] (rows `c_row` apart) = (accumulate ? c : 0) + Σₖ a[k][rows] · b[k][columns], with packed panels a and b.
+/// c[rows, columns] (rows `c_row` apart) = (accumulate ? c : 0) + Σₖ a[k][rows] · b[k][columns], with packed panels a
+/// and b.
 typedef void (*gemm_micro_kernel)(
     ptrdiff_t depth, const float *a, const float *b, float *c, ptrdiff_t c_row, bool accumulate);
 

@@ -1,5 +1,5 @@
-// The innermost loops of the matrix product, one for each instruction set. Lanes are different columns of c, so the order of
-// each element's sum is the order of k, and padding a tile with zeros changes nothing.
+// The innermost loops of the matrix product, one for each instruction set. Lanes are different columns of c, so the
+// order of each element's sum is the order of k, and padding a tile with zeros changes nothing.
 #include "gemm_internal.h"
 
 #include <math.h>

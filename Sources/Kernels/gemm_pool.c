@@ -1,5 +1,5 @@
-// A small pool of threads. Workers spin briefly, then sleep on a condition variable, so an oversubscribed machine is not
-// kept busy by waiting; a worker that wakes after the work is gone goes back to sleep and delays nobody.
+// A small pool of threads. Workers spin briefly, then sleep on a condition variable, so an oversubscribed machine is
+// not kept busy by waiting; a worker that wakes after the work is gone goes back to sleep and delays nobody.
 #include "include/kernels_gemm.h"
 
 #include <pthread.h>

@@ -38,16 +38,19 @@ void ops_split(int threads, ptrdiff_t count, double work_per_item, ops_body body
 }
 
 void kernels_rmsnorm_forward(
-    int threads, ptrdiff_t rows, ptrdiff_t width, float epsilon, const float *x, const float *gain, float *y, float *scale) {
-    rmsnorm_arguments p = {.rows = rows, .width = width, .epsilon = epsilon, .x = x, .gain = gain, .y = y, .scale = scale};
+    int threads, ptrdiff_t rows, ptrdiff_t width, float epsilon, const float *x, const float *gain, float *y,
+    float *scale) {
+    rmsnorm_arguments p = {
+        .rows = rows, .width = width, .epsilon = epsilon, .x = x, .gain = gain, .y = y, .scale = scale};
     ops_split(threads, rows, (double)width, ops_current()->rmsnorm_forward, &p);
 }
 
 void kernels_rmsnorm_backward(
-    int threads, ptrdiff_t rows, ptrdiff_t width, const float *x, const float *gain, const float *scale, const float *dy,
-    float *dx, float *dgain) {
+    int threads, ptrdiff_t rows, ptrdiff_t width, const float *x, const float *gain, const float *scale,
+    const float *dy, float *dx, float *dgain) {
     rmsnorm_arguments p = {
-        .rows = rows, .width = width, .x = x, .gain = gain, .scale = (float *)scale, .dy = dy, .dx = dx, .dgain = dgain};
+        .rows = rows, .width = width, .x = x, .gain = gain, .known_scale = scale, .dy = dy, .dx = dx,
+        .dgain = dgain};
     ops_split(threads, rows, 2 * (double)width, ops_current()->rmsnorm_backward_input, &p);
     ops_split(threads, width, (double)rows, ops_current()->rmsnorm_backward_gain, &p);
 }

@@ -1,5 +1,5 @@
-// Causal attention as matrix products over blocks of 64 query rows against the prefix each block can see. One task owns a
-// head (forward) or a group of heads that share keys and values (backward).
+// Causal attention as matrix products over blocks of 64 query rows against the prefix each block can see. One task owns
+// a head (forward) or a group of heads that share keys and values (backward).
 #include "ops_internal.h"
 
 #include <stdio.h>
@@ -25,6 +25,12 @@ static float score_scale(ptrdiff_t head_size) {
     return (float)(1.0 / __builtin_elementwise_sqrt((double)head_size));
 }
 
+/// One where the whole is too little for waking others.
+static int useful_threads(int threads, kernels_attention shape) {
+    double rows = (double)(shape.sequences * shape.heads * shape.length);
+    return rows * (double)(shape.length * shape.head_size) < 1e6 ? 1 : threads;
+}
+
 static void forward_head(void *context, ptrdiff_t index) {
     const attention_context *p = context;
     ptrdiff_t heads = p->shape.heads, kv_heads = p->shape.kv_heads, size = p->shape.head_size, length = p->shape.length;
@@ -44,11 +50,13 @@ static void forward_head(void *context, ptrdiff_t index) {
     }
 }
 
-void kernels_attention_forward(int threads, kernels_attention shape, const float *qkv, float *probabilities, float *out) {
+void kernels_attention_forward(
+    int threads, kernels_attention shape, const float *qkv, float *probabilities, float *out) {
     attention_context context = {
         .shape = shape, .qkv = qkv, .probabilities = probabilities, .out = out, .scale = score_scale(shape.head_size),
         .ops = ops_current()};
-    kernels_parallel(threads, shape.sequences * shape.heads, forward_head, &context);
+    ptrdiff_t heads = shape.sequences * shape.heads;
+    kernels_parallel(useful_threads(threads, shape), heads, forward_head, &context);
 }
 
 /// One thread's gradient of the scores [length, length], kept between calls.
@@ -59,7 +67,8 @@ static float *score_gradient(ptrdiff_t count) {
         free(buffer);
         buffer = aligned_alloc(64, ((size_t)count * sizeof(float) + 63) / 64 * 64);
         if (buffer == NULL) {
-            fprintf(stderr, "out of memory: %zu bytes for the gradient of attention scores\n", (size_t)count * sizeof(float));
+            size_t bytes = (size_t)count * sizeof(float);
+            fprintf(stderr, "out of memory: %zu bytes for the gradient of attention scores\n", bytes);
             abort();
         }
         capacity = count;
@@ -95,19 +104,21 @@ static void backward_group(void *context, ptrdiff_t index) {
             // Keys t …: seen by the queries from t on.
             ptrdiff_t keys = smaller(block, length - t), corner = t * length + t, later = length - t;
             kernels_sgemm(
-                keys, size, later, probabilities + corner, 1, length, dout + t * width, width, 1, dv + t * stride, stride,
-                member > 0, 1);
+                keys, size, later, probabilities + corner, 1, length, dout + t * width, width, 1, dv + t * stride,
+                stride, member > 0, 1);
             kernels_sgemm(
-                keys, size, later, dscores + corner, 1, length, q + t * stride, stride, 1, dk + t * stride, stride,
-                member > 0, 1);
+                keys, size, later, dscores + corner, 1, length, q + t * stride, stride, 1, dk + t * stride,
+                stride, member > 0, 1);
         }
     }
 }
 
 void kernels_attention_backward(
-    int threads, kernels_attention shape, const float *qkv, const float *probabilities, const float *dout, float *dqkv) {
+    int threads, kernels_attention shape, const float *qkv, const float *probabilities, const float *dout,
+    float *dqkv) {
     attention_context context = {
         .shape = shape, .qkv = qkv, .known_probabilities = probabilities, .dout = dout, .dqkv = dqkv,
         .scale = score_scale(shape.head_size), .ops = ops_current()};
-    kernels_parallel(threads, shape.sequences * shape.kv_heads, backward_group, &context);
+    ptrdiff_t groups = shape.sequences * shape.kv_heads;
+    kernels_parallel(useful_threads(threads, shape), groups, backward_group, &context);
 }

@@ -1,5 +1,5 @@
-// The operations' loops. This file is compiled once for each instruction set (see ops_versions_*.c); the arithmetic of each
-// element, and the order of each sum, is the same in all of them.
+// The operations' loops. This file is compiled once for each instruction set (see ops_versions_*.c); the arithmetic of
+// each element, and the order of each sum, is the same in all of them.
 #include "ops_internal.h"
 
 enum { lanes = 16 };
@@ -32,8 +32,8 @@ INLINE float largest(const float *x, ptrdiff_t n) {
     return best;
 }
 
-/// e^x to about one unit in the last place, x clamped to [−87, 88]: x = z·ln 2 + r with ln 2 in two parts, a polynomial of
-/// degree 5 for (e^r − 1 − r)/r² (coefficients of Cephes' expf), and 2^z by its bits.
+/// e^x to about one unit in the last place, x clamped to [−87, 88]: x = z·ln 2 + r with ln 2 in two parts, a polynomial
+/// of degree 5 for (e^r − 1 − r)/r² (coefficients of Cephes' expf), and 2^z by its bits.
 INLINE float exponential(float x) {
     x = x > 88.0f ? 88.0f : x;
     x = x < -87.0f ? -87.0f : x;
@@ -93,7 +93,7 @@ static void rmsnorm_backward_input(const void *arguments, ptrdiff_t begin, ptrdi
         for (; i + lanes <= p.width; i += lanes)
             for (int j = 0; j < lanes; j++) sum[j] = __builtin_fmaf(dy[i + j] * p.gain[i + j], x[i + j], sum[j]);
         for (; i < p.width; i++) rest = __builtin_fmaf(dy[i] * p.gain[i], x[i], rest);
-        float scale = p.scale[r];
+        float scale = p.known_scale[r];
         float pull = (fold_lanes(sum) + rest) * scale * scale * scale / (float)p.width;
         for (i = 0; i < p.width; i++) dx[i] += dy[i] * p.gain[i] * scale - x[i] * pull;
     }
@@ -104,7 +104,7 @@ static void rmsnorm_backward_gain(const void *arguments, ptrdiff_t begin, ptrdif
     rmsnorm_arguments p = *(const rmsnorm_arguments *)arguments;
     for (ptrdiff_t r = 0; r < p.rows; r++) {
         const float *x = p.x + r * p.width, *dy = p.dy + r * p.width;
-        float scale = p.scale[r];
+        float scale = p.known_scale[r];
         for (ptrdiff_t i = begin; i < end; i++) p.dgain[i] = __builtin_fmaf(dy[i] * x[i], scale, p.dgain[i]);
     }
 }

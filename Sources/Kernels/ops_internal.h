@@ -25,7 +25,7 @@ void ops_split(int threads, ptrdiff_t count, double work_per_item, ops_body body
 typedef struct rmsnorm_arguments {
     ptrdiff_t rows, width;
     float epsilon;
-    const float *x, *gain, *dy;
+    const float *x, *gain, *dy, *known_scale;
     float *y, *scale, *dx, *dgain;
 } rmsnorm_arguments;
 

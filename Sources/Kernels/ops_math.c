@@ -1,5 +1,5 @@
-// Elementary functions in double arithmetic from additions, multiplications and divisions alone, so that every C library
-// and every machine gives the same bits. Series are long enough for a few units in the last place.
+// Elementary functions in double arithmetic from additions, multiplications and divisions alone, so that every C
+// library and every machine gives the same bits. Series are long enough for a few units in the last place.
 #include "include/kernels_ops.h"
 
 #include <string.h>
@@ -48,7 +48,8 @@ double kernels_log(double x) {
 
 double kernels_pow(double x, double y) { return kernels_exp(y * kernels_log(x)); }
 
-/// cos(x) for quadrant 0, sin(x) for 3, and so on: the series of x less the nearest multiple of π/2, turned by `quadrant`.
+/// cos(x) for quadrant 0, sin(x) for 3, and so on: the series of x less the nearest multiple of π/2, turned by
+/// `quadrant`.
 static double turned_cosine(double x, int quadrant) {
     // π/2 in three parts of 33 bits (fdlibm's split): products with k < 2²⁰ are exact.
     const double first = 0x1.921fb54400000p0, second = 0x1.0b4611a600000p-34, third = 0x1.3198a2e037073p-69;

@@ -9,7 +9,8 @@ import Training
 
     /// A folder of its own for each test, gone afterwards.
     static func withFolder(_ body: (String) throws -> Void) throws {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("atoll-test-\(UUID().uuidString)").path
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("atoll-test-\(UUID().uuidString)")
+            .path
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         try body(folder + "/model")
@@ -159,15 +160,25 @@ import Training
 
     /// Random bytes over random places: an error or the same weights, never a trap.
     @Test func `random damage never traps`() throws {
-        var generator = SeededGenerator(seed: 31)
-        for _ in 0..<150 {
-            let error = try Self.error(damaging: generator.below(4) == 0 ? "config.json" : "model.safetensors") { data in
-                let limit = min(data.count, 3000)
+        try Self.withFolder { folder in
+            try Checkpoint.write(Self.parameters, to: folder)
+            var generator = SeededGenerator(seed: 31)
+            for _ in 0..<200 {
+                let name = generator.below(4) == 0 ? "config.json" : "model.safetensors"
+                let url = URL(fileURLWithPath: folder + "/" + name)
+                let good = try Data(contentsOf: url)
+                var data = good
                 for _ in 0...generator.below(4) {
-                    data[generator.below(limit)] = UInt8(truncatingIfNeeded: generator.next())
+                    data[generator.below(min(data.count, 3000))] = UInt8(truncatingIfNeeded: generator.next())
                 }
+                try data.write(to: url)
+                do throws(CheckpointError) {
+                    #expect(try Checkpoint.read(from: folder).units == Self.parameters.units)
+                } catch {
+                    #expect("\(error)".contains(";"), "an error that says what to try")
+                }
+                try good.write(to: url)
             }
-            _ = error.map { "\($0)" }
         }
     }
 }

@@ -40,7 +40,9 @@ import Training
     @Test func `sequences of a step are numbered through all virtual pipelines`() {
         let geometry = BatchGeometry(virtualPipelines: 4, microBatch: 3, microBatchesPerVirtual: 2, context: 8)
         let firsts = (0..<4).flatMap { virtual in
-            (0..<2).map { DataOrder.firstSequence(MicroBatchKey(step: 7, virtualPipeline: virtual, index: $0), geometry) }
+            (0..<2).map {
+                DataOrder.firstSequence(MicroBatchKey(step: 7, virtualPipeline: virtual, index: $0), geometry)
+            }
         }
         #expect(firsts == [0, 3, 6, 9, 12, 15, 18, 21])
     }
@@ -98,7 +100,7 @@ import Training
             hiddenSize: 24, layers: 3, heads: 2, kvHeads: 2, intermediateSize: 40, context: 9)
         let name = "model.layers.1.self_attn.q_proj.weight"
         let other = ModelParameters(initialFor: deeper, seed: 2)
-        #expect(other.values(name)! .elementsEqual(Self.parameters.values(name)!))
+        #expect(other.values(name)!.elementsEqual(Self.parameters.values(name)!))
         #expect(!ModelParameters(initialFor: Small.model, seed: 3).values(name)!.elementsEqual(other.values(name)!))
         let values = Self.parameters.values("lm_head.weight")!
         let mean = values.reduce(0, +) / Float(values.count)

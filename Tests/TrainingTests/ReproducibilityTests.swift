@@ -3,7 +3,8 @@ import Primitives
 import Testing
 import Training
 
-/// The same weights for any cut, any mapping of virtual pipelines, any thread count (instruction sets: see InstructionSets).
+/// The same weights for any cut, any mapping of virtual pipelines, any thread count (instruction sets: see
+/// InstructionSets).
 @Suite struct ReproducibilityTests {
     /// Cuts of the five units of the small model.
     static let whole = [0..<5]
@@ -56,8 +57,8 @@ import Training
         #expect(digests[0] == digests[1])
     }
 
-    /// The sum of leaves by naive recursion over the whole tree against pipelines' stacks and the receiver's fold. Floats whose
-    /// sum depends on the order, so that another order would be seen.
+    /// The sum of leaves by naive recursion over the whole tree against pipelines' stacks and the receiver's fold.
+    /// Floats whose sum depends on the order, so that another order would be seen.
     @Test func `gradients fold the same way whoever holds which share`() {
         for count in 1...9 {
             var generator = SeededGenerator(seed: UInt64(count))
@@ -90,7 +91,8 @@ import Training
         configuration.optimizer.schedule = .constant
         let rig = Rig(configuration, cuts: [Self.halves, Self.single], virtuals: [[0, 1], [2, 3, 4]])
         for step in 0..<4 { _ = rig.step(step, learningRate: 0.01) }
-        let trainer = LocalTrainer(configuration: configuration, pipelines: [[0, 3, 4], [1, 2]], innerSteps: 1, totalSteps: 4)
+        let trainer = LocalTrainer(
+            configuration: configuration, pipelines: [[0, 3, 4], [1, 2]], innerSteps: 1, totalSteps: 4)
         var reports: [LocalTrainer.Report] = []
         let parameters = try trainer.run(corpus: Small.corpus, threads: 2) { report in
             reports.append(report)

@@ -9,7 +9,9 @@ import Training
     static let all = [0, 1, 2, 3, 4]
 
     static func state(_ engine: StageEngine) -> [UnitState] {
-        guard case .state(let states) = engine.perform(.exportState(units: 0..<5, includeMoments: true)) else { return [] }
+        guard case .state(let states) = engine.perform(.exportState(units: 0..<5, includeMoments: true)) else {
+            return []
+        }
         return states
     }
 

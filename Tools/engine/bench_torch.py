@@ -1,5 +1,5 @@
-"""The training step of EngineBenchmark in PyTorch on the processor: forward, backward, fused AdamW; fp32, scaled-dot-product
-attention. Prints one JSON line a model: the least process CPU time of a step.
+"""The training step of EngineBenchmark in PyTorch on the processor: forward, backward, fused AdamW; fp32,
+scaled-dot-product attention. Prints one JSON line a model: the least process CPU time of a step.
 
     python3 Tools/engine/bench_torch.py [--steps 20] [--threads 1] [--models 1m,15m]
 """

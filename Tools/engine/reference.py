@@ -1,8 +1,8 @@
 """Reference values for Tests/TrainingTests, from PyTorch's LlamaForCausalLM.
 
 A tiny model whose weights are an exact function of their position, so that nothing has to be exchanged but this file:
-value(i) = ((i * 2654435761 + n * 40503) mod 2^32 / 2^32 - 0.5) / 4 for element i of the n-th tensor in canonical order, 1 plus
-that for norm gains. The first micro-batch of two sequences; loss and gradients of the mean cross-entropy.
+value(i) = ((i * 2654435761 + n * 40503) mod 2^32 / 2^32 - 0.5) / 4 for element i of the n-th tensor in canonical order,
+1 plus that for norm gains. The first micro-batch of two sequences; loss and gradients of the mean cross-entropy.
 
     python3 Tools/engine/reference.py
 """
@@ -91,7 +91,12 @@ tokens = torch.tensor([list(TEXT[s : s + T]) for s in STARTS])
 targets = torch.tensor([list(TEXT[s + 1 : s + T + 1]) for s in STARTS])
 loss = torch.nn.functional.cross_entropy(model(input_ids=tokens).logits.view(-1, V), targets.view(-1))
 loss.backward()
-out = {"starts": STARTS, "starts_of_step_9": [window_start(SEED, 9, q, len(TEXT)) for q in range(4)], "loss": loss.item(), "gradients": {}}
+out = {
+    "starts": STARTS,
+    "starts_of_step_9": [window_start(SEED, 9, sequence, len(TEXT)) for sequence in range(4)],
+    "loss": loss.item(),
+    "gradients": {},
+}
 for name in tensor_names():
     g = parameters[name].grad.reshape(-1)
     top = g.abs().argmax().item()

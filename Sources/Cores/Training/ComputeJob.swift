@@ -35,7 +35,8 @@ public struct OuterOptimizer: Hashable, Sendable {
     }
 }
 
-/// AdamW with decoupled weight decay on matrices only (not on norms), and a learning-rate schedule counted in sealed tokens.
+/// AdamW with decoupled weight decay on matrices only (not on norms), and a learning-rate schedule counted in sealed
+/// tokens.
 public struct InnerOptimizer: Hashable, Sendable {
     public enum Schedule: String, Hashable, Sendable { case constant, cosine }
     public var learningRate: Float
@@ -119,10 +120,11 @@ public struct UnitState: Hashable, Sendable {
 
 /// One sum a pipeline contributes for one unit, encoded tensor by tensor (each as a u32 length and the codec's bytes).
 ///
-/// In `rounds` mode there is one for each unit: the pseudo-gradient, `node` = 0. In `everyStep` mode there is one for each maximal
-/// aligned subtree of the binary tree over virtual pipelines that the pipeline covers; `node` is the subtree's heap index
-/// (1 = root, children 2n and 2n+1, leaves at 2^⌈log₂V⌉ + virtual pipeline). Sums are always folded sibling with sibling, a
-/// missing sibling (lost, or beyond V) being skipped, so the result does not depend on which pipeline held which share.
+/// In `rounds` mode there is one for each unit: the pseudo-gradient, `node` = 0. In `everyStep` mode there is one for
+/// each maximal aligned subtree of the binary tree over virtual pipelines that the pipeline covers; `node` is the
+/// subtree's heap index (1 = root, children 2n and 2n+1, leaves at 2^⌈log₂V⌉ + virtual pipeline). Sums are always
+/// folded sibling with sibling, a missing sibling (lost, or beyond V) being skipped, so the result does not depend on
+/// which pipeline held which share.
 public struct UnitContribution: Hashable, Sendable {
     public var unit: Int
     public var node: Int
@@ -148,17 +150,21 @@ public struct RankedContribution: Hashable, Sendable {
     }
 }
 
-/// A piece of arithmetic for a stage: the only thing an engine does. Jobs of one stage are performed in the order given.
+/// A piece of arithmetic for a stage: the only thing an engine does. Jobs of one stage are performed in the order
+/// given.
 public enum ComputeJob: Hashable, Sendable {
     /// Forget everything; parameters are drawn from the seed (a function of seed and tensor name, never of the cut).
     case configure(StageConfiguration)
-    /// Replaces the state of units this stage holds.
+    /// Replaces the state of units this stage holds. Empty moments become zero and their bias correction starts again; an
+    /// empty outer momentum becomes zero. Error feedback of these units becomes zero; gradients and saved activations go.
     case importState([UnitState])
+    /// Answers `.state`; in `rounds` mode that of the round's start, moments included.
     case exportState(units: Range<Int>, includeMoments: Bool)
     /// `input` is empty on the first stage (tokens come from the corpus), else the previous stage's encoded activation.
     /// Keeps what backward needs. The last stage answers `.loss`, the others `.activation`.
     case forward(MicroBatchKey, input: [UInt8])
-    /// `gradient` is empty on the last stage. Answers `.inputGradient` (empty bytes on the first stage). Called in key order.
+    /// `gradient` is empty on the last stage. Answers `.inputGradient` (empty bytes on the first stage). Called in key
+    /// order.
     case backward(MicroBatchKey, gradient: [UInt8])
     /// Forward only, over validation windows `windows`, on the current parameters.
     case evaluate(windows: Range<Int>, input: [UInt8])
@@ -166,15 +172,18 @@ public enum ComputeJob: Hashable, Sendable {
     case finishGradient(microBatches: Int)
     /// `everyStep`: decode and fold all pipelines' gradients, divide by their micro-batches. Answers `.sumSquares`.
     case aggregateGradients([RankedContribution])
-    /// One AdamW step. `norm` is the global gradient norm (clipping happens here). Zeroes the gradient.
+    /// One AdamW step. `norm` is the global gradient norm (``gradientNorm(_:)`` of all units' sums in order; clipping
+    /// happens here). The rate is ``InnerOptimizer/learningRate(atTokens:)`` of the tokens counted once this step is done.
+    /// Zeroes the gradient.
     case optimizerStep(norm: Float, learningRate: Float)
-    /// Encode this stage's part of the round. Answers `.contribution`.
+    /// Encode this stage's part of the round. Answers `.contribution`. In `everyStep` mode the sums are gone afterwards: to
+    /// send the step again, do its micro-batches again or keep the answer.
     case encodeContribution
     /// The last contribution was left out: add its decoded message back to the error feedback.
     case returnContribution
     /// `rounds`: decode in rank order, take the outer step, start the next round there. Answers `.digests`.
     case outerStep([RankedContribution])
-    /// Back to the round's start; gradients and saved activations are dropped.
+    /// Back to the round's start, Adam's moments and step count included; gradients and saved activations are dropped.
     case rewind
     /// Answers `.digests` of the current outer parameters.
     case digests
@@ -201,8 +210,8 @@ public enum ComputeResult: Hashable, Sendable {
     case refused(String)
 }
 
-/// Does compute jobs for one stage. Live peers run it on a compute thread; the simulator runs it inline, or merely charges
-/// ``modelledFLOPs(of:configuration:)``.
+/// Does compute jobs for one stage. Live peers run it on a compute thread; the simulator runs it inline, or merely
+/// charges ``modelledFLOPs(of:configuration:)``.
 public protocol Engine {
     mutating func perform(_ job: ComputeJob) -> ComputeResult
 }

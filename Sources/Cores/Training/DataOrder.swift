@@ -2,8 +2,8 @@ public import Primitives
 
 /// Which bytes of the corpus are read when: a pure function of the seed, never of who computes it.
 ///
-/// The last ⌊n·f⌋ bytes are for validation, the rest for training. A training window is drawn uniformly, for every sequence
-/// of every step on its own.
+/// The last ⌊n·f⌋ bytes are for validation, the rest for training. A training window is drawn uniformly, for every
+/// sequence of every step on its own.
 public struct DataOrder: Hashable, Sendable {
     /// Bytes before the validation part.
     public let trainingCount: Int

@@ -7,7 +7,7 @@ public struct EngineBenchmark: Sendable {
     public enum Model: String, CaseIterable, Sendable {
         /// 1.1 M parameters: V 256, d 128, F 384, 5 layers, 4 heads; 16 sequences of 128.
         case small = "1m"
-        /// 15.4 M parameters: V 8192, d 288, F 768, 12 layers, 6 heads; 8 sequences of 256.
+        /// 16.7 M parameters: V 8192, d 288, F 768, 12 layers, 6 heads; 8 sequences of 256.
         case medium = "15m"
     }
     public let model: Model
@@ -26,7 +26,8 @@ public struct EngineBenchmark: Sendable {
         case .medium:
             sequences = 8
             shape = ModelShape(
-                hiddenSize: 288, layers: 12, heads: 6, kvHeads: 6, intermediateSize: 768, context: 256, vocabulary: 8192)
+                hiddenSize: 288, layers: 12, heads: 6, kvHeads: 6, intermediateSize: 768, context: 256, vocabulary: 8192
+            )
         }
         var generator = SeededGenerator(seed: 1)
         engine = StageEngine(corpus: generator.bytes(100_000), threads: threads)

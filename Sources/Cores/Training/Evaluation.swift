@@ -27,7 +27,8 @@ public func evaluateAll(
     let configuration = StageConfiguration(
         model: parameters.shape, units: parameters.shape.allUnits,
         geometry: BatchGeometry(
-            virtualPipelines: 1, microBatch: min(8, order.validationWindows), microBatchesPerVirtual: 1, context: context),
+            virtualPipelines: 1, microBatch: min(8, order.validationWindows), microBatchesPerVirtual: 1,
+            context: context),
         seed: 0, optimizer: optimizer, mode: .everyStep, exchangeCodec: .fp32, activationCodec: .fp32,
         validationFraction: validationFraction)
     for job in [.configure(configuration), .importState(parameters.states)] as [ComputeJob] {

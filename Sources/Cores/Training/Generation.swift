@@ -1,10 +1,11 @@
 import Kernels
 import Primitives
 
-/// Continues `prompt` by `count` bytes with a byte-level model; `onByte` is told each as it comes and may answer false to stop.
+/// Continues `prompt` by `count` bytes with a byte-level model; `onByte` is told each as it comes and may answer false
+/// to stop.
 ///
-/// Temperature 0 takes the likeliest byte; otherwise bytes are drawn from softmax(logits / temperature), by `seed` alone. The
-/// model sees at most the last T bytes; each byte costs one forward pass over them.
+/// Temperature 0 takes the likeliest byte; otherwise bytes are drawn from softmax(logits / temperature), by `seed`
+/// alone. The model sees at most the last T bytes; each byte costs one forward pass over them.
 public func generate(
     _ parameters: ModelParameters, prompt: [UInt8], count: Int, temperature: Double, seed: UInt64, threads: Int,
     onByte: (UInt8) -> Bool = { _ in true }

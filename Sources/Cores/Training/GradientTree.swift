@@ -1,8 +1,8 @@
 /// The binary tree over virtual pipelines that fixes the order in which their gradients are added.
 ///
-/// Node 1 is the root, the children of n are 2n and 2n+1, leaf v is at `leaves` + v. Two sums are only ever added when they
-/// are siblings; a sibling that is missing (lost, or beyond the last virtual pipeline) is skipped. So the result is the same
-/// whoever held which share.
+/// Node 1 is the root, the children of n are 2n and 2n+1, leaf v is at `leaves` + v. Two sums are only ever added when
+/// they are siblings; a sibling that is missing (lost, or beyond the last virtual pipeline) is skipped. So the result
+/// is the same whoever held which share.
 struct GradientTree {
     let virtualPipelines: Int
     /// A power of two.
@@ -27,8 +27,9 @@ struct GradientTree {
         return first >= leaves + virtualPipelines
     }
 
-    /// Adds a complete share to a stack of maximal subtrees, as a binary counter adds one: as long as the newest sum is a
-    /// right sibling of the one below it, they become their parent; a sum whose sibling can never come moves up for nothing.
+    /// Adds a complete share to a stack of maximal subtrees, as a binary counter adds one: as long as the newest sum is
+    /// a right sibling of the one below it, they become their parent; a sum whose sibling can never come moves up for
+    /// nothing.
     func push<Sum>(_ sum: Sum, at leaf: Int, onto stack: inout [(node: Int, sum: Sum)], add: (Sum, Sum) -> Sum) {
         var node = leaf
         var sum = sum

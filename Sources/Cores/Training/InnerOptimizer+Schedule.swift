@@ -1,8 +1,9 @@
 import Kernels
 
 extension InnerOptimizer {
-    /// The learning rate of a step, where `tokens` are those counted once that step is done: with warm-up, asking before the
-    /// first step with 0 answers 0. Linear warm-up, then constant, or cosine down to `finalShare` of the peak.
+    /// The learning rate of a step, where `tokens` are those counted once that step is done: with warm-up, asking
+    /// before the first step with 0 answers 0. Linear warm-up, then constant, or cosine down to `finalShare` of the
+    /// peak.
     public func learningRate(atTokens tokens: Int) -> Float {
         if tokens < warmupTokens { return Float(Double(learningRate) * Double(max(0, tokens)) / Double(warmupTokens)) }
         switch schedule {

@@ -1,7 +1,7 @@
 import Primitives
 
-/// Trains a whole job in one process: M pipelines, each a full-model ``StageEngine``, doing exactly the jobs that peers would
-/// do. The reference for `--local` runs, and the instrument that measures what (M, H, codec) cost in loss.
+/// Trains a whole job in one process: M pipelines, each a full-model ``StageEngine``, doing exactly the jobs that peers
+/// would do. The reference for `--local` runs, and the instrument that measures what (M, H, codec) cost in loss.
 public struct LocalTrainer: Sendable {
     /// `units` must be all of the model's; `mode` decides between exchanging gradients and rounds.
     public var configuration: StageConfiguration

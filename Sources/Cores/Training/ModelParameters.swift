@@ -79,8 +79,9 @@ func floats(fromLittleEndian bytes: [UInt8]) -> [Float] {
     }
 }
 
-/// Fills a tensor with its first values: ones for norm gains; normal with deviation 0.02 for matrices, divided by √(2L) for
-/// the two that write to the residual stream (Radford et al. 2019, §2.3). The stream depends on the tensor's name alone.
+/// Fills a tensor with its first values: ones for norm gains; normal with deviation 0.02 for matrices, divided by √(2L)
+/// for the two that write to the residual stream (Radford et al. 2019, §2.3). The stream depends on the tensor's name
+/// alone.
 func initialise(
     _ values: UnsafeMutableBufferPointer<Float>, tensor: ModelShape.Tensor, shape: ModelShape, seed: UInt64
 ) {

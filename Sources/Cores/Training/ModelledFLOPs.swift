@@ -1,9 +1,11 @@
 import Primitives
 
-/// Floating-point operations a job is charged with where it is not timed: the simulator and the pacing of emulated devices.
+/// Floating-point operations a job is charged with where it is not timed: the simulator and the pacing of emulated
+/// devices.
 ///
-/// Forward as in ``ModelShape/forwardFLOPs(units:sequences:)``, backward twice that, an optimizer step 20 a parameter, encoding
-/// and the outer step 30 a parameter, decoding 4 a parameter for each contribution. Import, export, digests cost nothing.
+/// Forward as in ``ModelShape/forwardFLOPs(units:sequences:)``, backward twice that, an optimizer step 20 a parameter,
+/// encoding and the outer step 30 a parameter, decoding 4 a parameter for each contribution. Import, export, digests
+/// cost nothing.
 public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?) -> Double {
     if case .benchmark(let flops) = job { return flops }
     guard let configuration else { return 0 }

@@ -40,7 +40,8 @@ extension Stage {
                 let decoded = FloatBuffer(range.count)
                 let tensors = try cut(contribution)
                 decode(
-                    UnitMessage(rank: 0, microBatches: 0, unit: contribution.unit, node: contribution.node, tensors: tensors),
+                    UnitMessage(
+                        rank: 0, microBatches: 0, unit: contribution.unit, node: contribution.node, tensors: tensors),
                     into: decoded)
                 kernels_add(threads, range.count, decoded.base, kept.base + range.lowerBound)
             }
@@ -68,8 +69,8 @@ extension Stage {
         return .digests(digests)
     }
 
-    /// The average of one unit's contributions in rank order. Dense codecs: weighted by micro-batches. Sparse ones: each entry
-    /// over those that sent it.
+    /// The average of one unit's contributions in rank order. Dense codecs: weighted by micro-batches. Sparse ones:
+    /// each entry over those that sent it.
     private func average(_ messages: [UnitMessage], unit: Int, into delta: FloatBuffer) {
         let range = layout.range(unit: unit)
         let isSparse = if case .sparse = configuration.exchangeCodec { true } else { false }
@@ -128,7 +129,8 @@ extension Stage {
         }
     }
 
-    /// Checks everything that others sent for this stage's units; other units are passed over. By unit, senders in rank order.
+    /// Checks everything that others sent for this stage's units; other units are passed over. By unit, senders in rank
+    /// order.
     func parse(_ contributions: [RankedContribution]) throws(Refusal) -> [[UnitMessage]] {
         guard !contributions.isEmpty else { throw Refusal("no contribution to take in") }
         var messages = [[UnitMessage]](repeating: [], count: configuration.units.count)
@@ -147,7 +149,8 @@ extension Stage {
                 }
                 messages[part.unit - configuration.units.lowerBound].append(
                     UnitMessage(
-                        rank: contribution.rank, microBatches: contribution.microBatches, unit: part.unit, node: part.node,
+                        rank: contribution.rank, microBatches: contribution.microBatches, unit: part.unit,
+                        node: part.node,
                         tensors: tensors))
             }
         }

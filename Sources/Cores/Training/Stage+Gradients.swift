@@ -8,7 +8,9 @@ extension Stage {
     func checkOrder(_ key: MicroBatchKey) throws(Refusal) {
         guard ready == nil else { throw Refusal("backward of \(key.text) before the last gradient was applied") }
         guard let last = lastAdded else { return }
-        guard key.step == last.step else { throw Refusal("backward of \(key.text) among gradients of step \(last.step)") }
+        guard key.step == last.step else {
+            throw Refusal("backward of \(key.text) among gradients of step \(last.step)")
+        }
         guard key > last else { throw Refusal("backward of \(key.text) after \(last.text); key order is needed") }
     }
 

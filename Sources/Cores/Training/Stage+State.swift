@@ -31,7 +31,8 @@ extension Stage {
             seed: configuration.seed)
         guard order.canTrain else {
             throw Refusal(
-                "the training part of the corpus has \(order.trainingCount) bytes, one window needs \(geometry.context + 1)")
+                "the training part of the corpus has \(order.trainingCount) bytes, one window needs \(geometry.context + 1)"
+            )
         }
         if shape.vocabulary < 256, let largest = corpus.max(), largest >= shape.vocabulary {
             throw Refusal("the corpus has byte \(largest), the vocabulary ends at \(shape.vocabulary - 1)")
@@ -63,7 +64,8 @@ extension Stage {
 
     /// With rounds, the state at round start: parameters, momentum and moments belong together.
     func exportState(_ units: Range<Int>, _ includeMoments: Bool) throws(Refusal) -> ComputeResult {
-        guard units.lowerBound >= configuration.units.lowerBound, units.upperBound <= configuration.units.upperBound else {
+        guard units.lowerBound >= configuration.units.lowerBound, units.upperBound <= configuration.units.upperBound
+        else {
             throw Refusal("units \(units) wanted, this stage holds \(configuration.units)")
         }
         return .state(
@@ -111,7 +113,9 @@ extension Stage {
         guard configuration.units.contains(state.unit) else {
             throw Refusal("state of unit \(state.unit), this stage holds \(configuration.units)")
         }
-        guard state.optimizerSteps >= 0 else { throw Refusal("unit \(state.unit): \(state.optimizerSteps) optimizer steps") }
+        guard state.optimizerSteps >= 0 else {
+            throw Refusal("unit \(state.unit): \(state.optimizerSteps) optimizer steps")
+        }
         let bytes = layout.range(unit: state.unit).count * 4
         let fields: [(String, [UInt8], mayBeEmpty: Bool)] = [
             ("parameters", state.parameters, false), ("outer momentum", state.outerMomentum, true),
@@ -121,7 +125,10 @@ extension Stage {
             guard found.count == bytes else {
                 throw Refusal("unit \(state.unit), \(name): \(bytes) bytes expected, \(found.count) found")
             }
-            guard (floats(fromLittleEndian: found).withUnsafeBufferPointer { kernels_all_finite($0.count, $0.baseAddress!) })
+            guard
+                (floats(fromLittleEndian: found).withUnsafeBufferPointer {
+                    kernels_all_finite($0.count, $0.baseAddress!)
+                })
             else { throw Refusal("unit \(state.unit), \(name): values that are not finite") }
         }
         guard state.firstMoment.isEmpty == state.secondMoment.isEmpty else {

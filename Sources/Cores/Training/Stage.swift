@@ -38,7 +38,8 @@ final class Stage {
     private var inFlight: [MicroBatchKey: SavedActivations] = [:]
     private var spareActivations: [SavedActivations] = []
 
-    /// θ at round start and what belongs to it. Moments are kept too, so that a rewound round is the round itself again.
+    /// θ at round start and what belongs to it. Moments are kept too, so that a rewound round is the round itself
+    /// again.
     struct OuterState {
         let parameters, momentum, firstMoment, secondMoment: FloatBuffer
     }
@@ -63,7 +64,8 @@ final class Stage {
         buffers = BufferPool(count: count)
         for entry in arithmetic.layout.entries {
             initialise(
-                parameters.values(entry.range), tensor: entry.tensor, shape: configuration.model, seed: configuration.seed)
+                parameters.values(entry.range), tensor: entry.tensor, shape: configuration.model,
+                seed: configuration.seed)
         }
         guard configuration.mode == .rounds else {
             outer = nil
@@ -118,7 +120,9 @@ final class Stage {
         try checkOrder(key)
         var outputGradient: FloatBuffer?
         if configuration.isLast {
-            guard gradient.isEmpty else { throw Refusal("the last stage takes no gradient, \(gradient.count) bytes came") }
+            guard gradient.isEmpty else {
+                throw Refusal("the last stage takes no gradient, \(gradient.count) bytes came")
+            }
         } else {
             let decoded = FloatBuffer(activationCount)
             try decodeActivation(gradient, into: decoded.allValues)

@@ -3,8 +3,8 @@ import Primitives
 
 /// Forward and backward of consecutive units. Knows nothing of jobs, optimizers or bytes.
 ///
-/// Weights and gradients are flat buffers in ``StageLayout``'s order. q, k and v lie side by side there, as do gate and up, so
-/// each group is one matrix product.
+/// Weights and gradients are flat buffers in ``StageLayout``'s order. q, k and v lie side by side there, as do gate and
+/// up, so each group is one matrix product.
 final class StageArithmetic {
     let shape: ModelShape
     let units: Range<Int>
@@ -70,8 +70,8 @@ final class StageArithmetic {
         }
     }
 
-    /// Norm, head and cross-entropy over `saved.output`: fills `saved.losses`, and `saved.logits` with the gradient of the
-    /// mean loss.
+    /// Norm, head and cross-entropy over `saved.output`: fills `saved.losses`, and `saved.logits` with the gradient of
+    /// the mean loss.
     func forwardHead(_ parameters: UnsafePointer<Float>, _ saved: SavedActivations, rows: Int) {
         let logits = headLogits(parameters, saved, rows: 0..<rows)
         kernels_cross_entropy(
@@ -120,8 +120,9 @@ final class StageArithmetic {
 
     // MARK: backward
 
-    /// Adds the weights' gradients to `gradient` and answers the gradient of the stage's input [R, d], valid until the next
-    /// call. `outputGradient` is that of `saved.output`; nil on the last stage, where the loss' is in `saved.logits`.
+    /// Adds the weights' gradients to `gradient` and answers the gradient of the stage's input [R, d], valid until the
+    /// next call. `outputGradient` is that of `saved.output`; nil on the last stage, where the loss' is in
+    /// `saved.logits`.
     func backward(
         _ parameters: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>, _ saved: SavedActivations,
         outputGradient: UnsafePointer<Float>?, sequences: Int, length: Int
@@ -146,7 +147,8 @@ final class StageArithmetic {
     }
 
     private func backwardHead(
-        _ parameters: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>, _ saved: SavedActivations, rows: Int
+        _ parameters: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>, _ saved: SavedActivations,
+        rows: Int
     ) {
         let d = shape.hiddenSize
         let logits = saved.logits!.base
@@ -182,7 +184,8 @@ final class StageArithmetic {
         linearInputGradient(residual, weights + at.output, w.attended.base, rows, d, d)
         linearWeightGradient(residual, saved.attended.base, gradient + at.output, rows, d, d)
         kernels_attention_backward(
-            threads, attention(sequences, length), saved.qkv.base, saved.probabilities.base, w.attended.base, w.qkv.base)
+            threads, attention(sequences, length), saved.qkv.base, saved.probabilities.base, w.attended.base, w.qkv.base
+        )
         kernels_rope(
             threads, rows, length, shape.heads + shape.kvHeads, shape.headSize, width, w.qkv.base, cosines.base,
             sines.base, true)
@@ -214,7 +217,8 @@ final class StageArithmetic {
     }
     private func attention(_ sequences: Int, _ length: Int) -> kernels_attention {
         kernels_attention(
-            sequences: sequences, length: length, heads: shape.heads, kv_heads: shape.kvHeads, head_size: shape.headSize)
+            sequences: sequences, length: length, heads: shape.heads, kv_heads: shape.kvHeads, head_size: shape.headSize
+        )
     }
 
     /// y[rows, out] = x[rows, in] · weight[out, in]ᵀ, added to y if `accumulate`.

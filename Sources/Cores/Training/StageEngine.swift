@@ -3,9 +3,9 @@ import Primitives
 
 /// The engine on this machine's processor: performs every ``ComputeJob`` as documented there.
 ///
-/// Bitwise reproducible: with fp32 activations the weights after any sequence of steps are the same for any cut into stages,
-/// any mapping of virtual pipelines to pipelines, any thread count and any instruction set. What comes from outside is checked
-/// before anything changes; what does not fit is answered with `.refused`.
+/// Bitwise reproducible: with fp32 activations the weights after any sequence of steps are the same for any cut into
+/// stages, any mapping of virtual pipelines to pipelines, any thread count and any instruction set. What comes from
+/// outside is checked before anything changes; what does not fit is answered with `.refused`.
 ///
 /// Owned by one thread at a time, which may change between jobs.
 public final class StageEngine: Engine, @unchecked Sendable {

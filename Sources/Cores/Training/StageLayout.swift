@@ -1,7 +1,7 @@
 import Primitives
 
-/// Where each tensor of a stage lies in its flat parameter buffer: units in order, tensors of a unit in canonical order,
-/// nothing between them. Gradients, moments and feedback use the same layout.
+/// Where each tensor of a stage lies in its flat parameter buffer: units in order, tensors of a unit in canonical
+/// order, nothing between them. Gradients, moments and feedback use the same layout.
 struct StageLayout: Sendable {
     struct Entry: Sendable {
         let unit: Int

@@ -2,7 +2,8 @@ import Foundation
 
 /// tokenizer.json of a byte-level model: token = byte, in the form that Hugging Face's `tokenizers` reads.
 enum ByteTokenizer {
-    /// GPT-2's table of a printable character for each byte: printable ones stand for themselves, the others take 256, 257, …
+    /// GPT-2's table of a printable character for each byte: printable ones stand for themselves, the others take 256,
+    /// 257, …
     static var characters: [Unicode.Scalar] {
         var next: UInt32 = 256
         return (UInt32(0)..<256).map { byte in

@@ -7,8 +7,8 @@ public enum Checkpoint {
     static let configurationFile = "config.json"
     static let weightsFile = "model.safetensors"
 
-    /// Writes the folder `directory`, replacing one of that name only when everything is on disk: files go to a temporary
-    /// sibling, are synchronised, and the folder is renamed.
+    /// Writes the folder `directory`, replacing one of that name only when everything is on disk: files go to a
+    /// temporary sibling, are synchronised, and the folder is renamed.
     public static func write(_ parameters: ModelParameters, to directory: String) throws(CheckpointError) {
         let target = directory.count > 1 && directory.hasSuffix("/") ? String(directory.dropLast()) : directory
         let files: [(String, [UInt8])] = [
@@ -32,8 +32,8 @@ public enum Checkpoint {
         }
     }
 
-    /// Reads a folder that ``write(_:to:)`` or `transformers` wrote. Everything is checked: nothing in the files decides how
-    /// much memory is taken before it agrees with the files' sizes.
+    /// Reads a folder that ``write(_:to:)`` or `transformers` wrote. Everything is checked: nothing in the files
+    /// decides how much memory is taken before it agrees with the files' sizes.
     public static func read(from directory: String) throws(CheckpointError) -> ModelParameters {
         let shape = try Configuration.shape(from: directory + "/" + configurationFile)
         let path = directory + "/" + weightsFile

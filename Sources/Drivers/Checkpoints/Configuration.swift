@@ -65,7 +65,9 @@ enum Configuration {
         if let kind = rope?["rope_type"], text(kind) != "default" {
             throw .unsupported(path: path, key: "rope_type", found: text(kind), allowed: "default")
         }
-        if let theta = (object["rope_theta"] ?? rope?["rope_theta"]) as? NSNumber { shape.ropeTheta = theta.doubleValue }
+        if let theta = (object["rope_theta"] ?? rope?["rope_theta"]) as? NSNumber {
+            shape.ropeTheta = theta.doubleValue
+        }
         guard shape.ropeTheta > 0, shape.ropeTheta.isFinite, shape.normEpsilon > 0, shape.normEpsilon.isFinite else {
             throw .malformed(path: path, problem: "rope_theta and rms_norm_eps must be positive")
         }

@@ -7,8 +7,8 @@ func contents(of path: String) throws(CheckpointError) -> Data {
     }
 }
 
-/// A file being written piece by piece. The first failure is kept and thrown by ``finish()``; a file that is not finished
-/// is closed as it is.
+/// A file being written piece by piece. The first failure is kept and thrown by ``finish()``; a file that is not
+/// finished is closed as it is.
 final class FileWriter {
     private let path: String
     private var descriptor: Int32
@@ -42,8 +42,9 @@ final class FileWriter {
     }
 }
 
-/// Lets `body` fill a temporary sibling, then renames it to `target`. A folder of that name is moved aside first and removed
-/// last, so at every moment one complete folder is on disk: after a crash between the two renames, under `.previous`.
+/// Lets `body` fill a temporary sibling, then renames it to `target`. A folder of that name is moved aside first and
+/// removed last, so at every moment one complete folder is on disk: after a crash between the two renames, under
+/// `.previous`.
 func replaceFolder(
     _ target: String, _ body: (String) throws(CheckpointError) -> Void
 ) throws(CheckpointError) {

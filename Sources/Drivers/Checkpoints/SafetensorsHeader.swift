@@ -1,8 +1,9 @@
 import Foundation
 import Primitives
 
-/// The header of a safetensors file: u64 little-endian length, then JSON {name: {dtype, shape, data_offsets}} with offsets
-/// from the end of the header, optionally `__metadata__`; raw little-endian row-major values follow without holes.
+/// The header of a safetensors file: u64 little-endian length, then JSON {name: {dtype, shape, data_offsets}} with
+/// offsets from the end of the header, optionally `__metadata__`; raw little-endian row-major values follow without
+/// holes.
 struct SafetensorsHeader {
     /// The reference implementation's limit.
     static let largestHeader = 100_000_000
@@ -21,7 +22,8 @@ struct SafetensorsHeader {
         for unit in shape.allUnits {
             for tensor in shape.tensors(unit: unit) {
                 let end = offset + tensor.count * 4
-                object[tensor.name] = ["dtype": "F32", "shape": tensor.shape, "data_offsets": [offset, end]] as [String: Any]
+                object[tensor.name] =
+                    ["dtype": "F32", "shape": tensor.shape, "data_offsets": [offset, end]] as [String: Any]
                 offset = end
             }
         }
@@ -38,7 +40,8 @@ struct SafetensorsHeader {
         guard data.count >= 8 else { throw .truncated(path: path, expected: 8, found: data.count) }
         let length = data.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         guard length <= UInt64(Self.largestHeader) else {
-            throw .malformed(path: path, problem: "a header of \(length) bytes is announced, \(Self.largestHeader) are allowed")
+            throw .malformed(
+                path: path, problem: "a header of \(length) bytes is announced, \(Self.largestHeader) are allowed")
         }
         dataStart = 8 + Int(length)
         guard data.count >= dataStart else { throw .truncated(path: path, expected: dataStart, found: data.count) }
@@ -70,7 +73,8 @@ struct SafetensorsHeader {
         for (name, range) in inOrder {
             guard range.lowerBound == end else {
                 let problem = range.lowerBound < end ? "it overlaps the tensor before" : "a hole comes before it"
-                throw .wrongOffsets(path: path, name: name, found: [range.lowerBound, range.upperBound], problem: problem)
+                throw .wrongOffsets(
+                    path: path, name: name, found: [range.lowerBound, range.upperBound], problem: problem)
             }
             end = range.upperBound
         }
@@ -95,7 +99,9 @@ struct SafetensorsHeader {
             throw .wrongOffsets(
                 path: path, name: tensor.name, found: offsets, problem: "\(tensor.count * 4) bytes are needed")
         }
-        guard end <= dataCount else { throw .truncated(path: path, expected: dataStart + end, found: dataStart + dataCount) }
+        guard end <= dataCount else {
+            throw .truncated(path: path, expected: dataStart + end, found: dataStart + dataCount)
+        }
         return begin..<end
     }
 }

@@ -6,7 +6,8 @@
 /// Instruction sets the kernels are written for. `KERNELS_AUTO` takes the widest that this processor has.
 typedef enum kernels_instruction_set {
     KERNELS_AUTO = 0,
-    /// Baseline of the architecture; every fused multiply-add is a call to `fmaf`. Slow, and the reference for the others.
+    /// Baseline of the architecture; every fused multiply-add is a call to `fmaf`. Slow, and the reference for the
+    /// others.
     KERNELS_SCALAR = 1,
     KERNELS_AVX2 = 2,
     KERNELS_AVX512 = 3,
@@ -20,9 +21,9 @@ kernels_instruction_set kernels_current_instruction_set(void);
 
 /// c[m, n] = (accumulate ? c : 0) + a[m, k] · b[k, n], in fp32.
 ///
-/// Each element of c is ONE chain of fused multiply-adds over k = 0 … k−1 in order, whatever the tiles, threads and vector
-/// width; a row of c does not depend on m. Element (i, j) of a is a[i·a_row + j·a_column], likewise b; the rows of c lie
-/// `c_row` apart. c must not overlap a or b.
+/// Each element of c is ONE chain of fused multiply-adds over k = 0 … k−1 in order, whatever the tiles, threads and
+/// vector width; a row of c does not depend on m. Element (i, j) of a is a[i·a_row + j·a_column], likewise b; the rows
+/// of c lie `c_row` apart. c must not overlap a or b.
 void kernels_sgemm(
     ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, ptrdiff_t a_row, ptrdiff_t a_column, const float *b,
     ptrdiff_t b_row, ptrdiff_t b_column, float *c, ptrdiff_t c_row, bool accumulate, int threads);

@@ -1,8 +1,8 @@
 // The model's operations besides matrix products, in fp32, with a fixed order of operations on every machine.
 //
-// Sums run over 16 fixed lanes: element i belongs to lane i mod 16, lanes are folded 16 → 8 → 4 → 2 → 1, and what is left
-// beyond a multiple of 16 is summed alone in order and added last. Every fused multiply-add is written as one; nothing else
-// is contracted. No function of the C mathematical library is used but exactly rounded ones.
+// Sums run over 16 fixed lanes: element i belongs to lane i mod 16, lanes are folded 16 → 8 → 4 → 2 → 1, and what is
+// left beyond a multiple of 16 is summed alone in order and added last. Every fused multiply-add is written as one;
+// nothing else is contracted. No function of the C mathematical library is used but exactly rounded ones.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,16 +21,17 @@ double kernels_sin(double x);
 
 /// y[r, i] = x[r, i] · s[r] · gain[i] with s[r] = 1/√(mean x[r]² + epsilon), kept for backward. x, y: [rows, width].
 void kernels_rmsnorm_forward(
-    int threads, ptrdiff_t rows, ptrdiff_t width, float epsilon, const float *x, const float *gain, float *y, float *scale);
+    int threads, ptrdiff_t rows, ptrdiff_t width, float epsilon, const float *x, const float *gain, float *y,
+    float *scale);
 /// Adds the gradient of x to dx[rows, width] and that of the gain to dgain[width], rows in order.
 void kernels_rmsnorm_backward(
-    int threads, ptrdiff_t rows, ptrdiff_t width, const float *x, const float *gain, const float *scale, const float *dy,
-    float *dx, float *dgain);
+    int threads, ptrdiff_t rows, ptrdiff_t width, const float *x, const float *gain, const float *scale,
+    const float *dy, float *dx, float *dgain);
 
 /// Tables [length, head_size/2] of cos and sin of t·theta^(−2i/head_size).
 void kernels_rope_tables(ptrdiff_t length, ptrdiff_t head_size, double theta, float *cosines, float *sines);
-/// Rotates `heads` heads at the start of each row of x (rows `stride` apart; position = row mod length), halves paired as in
-/// Llama. `backward` turns the other way, which is the gradient.
+/// Rotates `heads` heads at the start of each row of x (rows `stride` apart; position = row mod length), halves paired
+/// as in Llama. `backward` turns the other way, which is the gradient.
 void kernels_rope(
     int threads, ptrdiff_t rows, ptrdiff_t length, ptrdiff_t heads, ptrdiff_t head_size, ptrdiff_t stride, float *x,
     const float *cosines, const float *sines, bool backward);
@@ -51,7 +52,8 @@ void kernels_attention_forward(
 void kernels_attention_backward(
     int threads, kernels_attention shape, const float *qkv, const float *probabilities, const float *dout, float *dqkv);
 
-/// losses[r] = −log softmax(logits[r])[target[r]] in nats; logits [rows, classes] become their gradient times `gradient_scale`.
+/// losses[r] = −log softmax(logits[r])[target[r]] in nats; logits [rows, classes] become their gradient times
+/// `gradient_scale`.
 void kernels_cross_entropy(
     int threads, ptrdiff_t rows, ptrdiff_t classes, float *logits, const int32_t *targets, float gradient_scale,
     float *losses);
