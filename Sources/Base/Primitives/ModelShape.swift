@@ -88,10 +88,13 @@ public struct ModelShape: Hashable, Sendable {
     /// Values in one activation (or its gradient) between two stages: [sequences, T, d].
     public func activationValues(sequences: Int) -> Int { sequences * context * hiddenSize }
 
-    /// Bytes one stage needs: 16 a parameter (fp32 weight, gradient, two Adam moments), 28 with rounds (outer weights, outer
-    /// momentum, error feedback), the saved activations of `inFlight` micro-batches, and one workspace.
+    /// Optimizer state and weights: 16 bytes a parameter (fp32 weight, gradient, two Adam moments); 36 with rounds (besides,
+    /// outer weights, outer momentum, error feedback, and the moments at the round's start, so that it can be begun anew).
+    public static func stateBytesPerParameter(rounds: Bool) -> Int { rounds ? 36 : 16 }
+
+    /// Bytes one stage needs: its state, the saved activations of `inFlight` micro-batches, and one workspace.
     public func memory(units: Range<Int>, rounds: Bool, sequences: Int, inFlight: Int) -> ByteCount {
-        let state = parameters(units: units) * (rounds ? 28 : 16)
+        let state = parameters(units: units) * Self.stateBytesPerParameter(rounds: rounds)
         let tokens = sequences * context
         var saved = 0
         var workspace = tokens * hiddenSize * 4 * 4

@@ -131,7 +131,7 @@ struct CostModel: Sendable {
         var work = max(workspace[units.lowerBound], workspace[units.upperBound - 1])
         if units.count > 2 { work = max(work, workspace[units.lowerBound + 1]) }
         let saved = savedPrefix[units.upperBound] - savedPrefix[units.lowerBound]
-        return Int(parameters(units)) * (rounds ? 28 : 16) + saved * kept + work
+        return Int(parameters(units)) * ModelShape.stateBytesPerParameter(rounds: rounds) + saved * kept + work
     }
     func fits(_ lane: Lane, rounds: Bool) -> Bool {
         lane.hosts.indices.allSatisfy {
