@@ -1,6 +1,6 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
-#pragma clang attribute push(                                                                                           \
+#pragma clang attribute push( \
     __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,bmi,bmi2,lzcnt,popcnt"))), apply_to = function)
 
 #define CODEC_TABLE codec_avx512

@@ -60,8 +60,10 @@ bool kernels_codec_fp32_finite(const uint8_t *bytes, size_t n) { return codec_op
 void kernels_codec_fp32_decode(const uint8_t *bytes, size_t n, float *into) {
     codec_ops()->fp32_decode(bytes, n, into);
 }
-void kernels_codec_fp32_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    codec_ops()->fp32_accumulate(bytes, n, weight, sum, weights);
+void kernels_codec_fp32_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights) {
+    (void)n;
+    codec_ops()->fp32_accumulate(bytes + 4 * first, count, weight, sum, weights);
 }
 void kernels_codec_bf16_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
     codec_ops()->bf16_encode(values, feedback, n, out);
@@ -70,8 +72,10 @@ bool kernels_codec_bf16_finite(const uint8_t *bytes, size_t n) { return codec_op
 void kernels_codec_bf16_decode(const uint8_t *bytes, size_t n, float *into) {
     codec_ops()->bf16_decode(bytes, n, into);
 }
-void kernels_codec_bf16_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    codec_ops()->bf16_accumulate(bytes, n, weight, sum, weights);
+void kernels_codec_bf16_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights) {
+    (void)n;
+    codec_ops()->bf16_accumulate(bytes + 2 * first, count, weight, sum, weights);
 }
 void kernels_codec_int8_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
     codec_ops()->int8_encode(values, feedback, n, out);
@@ -80,8 +84,11 @@ bool kernels_codec_int8_valid(const uint8_t *bytes, size_t n) { return codec_ops
 void kernels_codec_int8_decode(const uint8_t *bytes, size_t n, float *into) {
     codec_ops()->int8_decode(bytes, n, into);
 }
-void kernels_codec_int8_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    codec_ops()->int8_accumulate(bytes, n, weight, sum, weights);
+void kernels_codec_int8_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights) {
+    const uint8_t *scales = bytes + 4 * (first / KERNELS_CODEC_BLOCK);
+    const uint8_t *quantised = bytes + 4 * ((n + KERNELS_CODEC_BLOCK - 1) / KERNELS_CODEC_BLOCK) + first;
+    codec_ops()->int8_accumulate(scales, quantised, count, weight, sum, weights);
 }
 void kernels_codec_int4_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
     codec_ops()->int4_encode(values, feedback, n, out);
@@ -90,6 +97,9 @@ bool kernels_codec_int4_valid(const uint8_t *bytes, size_t n) { return codec_ops
 void kernels_codec_int4_decode(const uint8_t *bytes, size_t n, float *into) {
     codec_ops()->int4_decode(bytes, n, into);
 }
-void kernels_codec_int4_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    codec_ops()->int4_accumulate(bytes, n, weight, sum, weights);
+void kernels_codec_int4_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights) {
+    const uint8_t *scales = bytes + 4 * (first / KERNELS_CODEC_BLOCK);
+    const uint8_t *quantised = bytes + 4 * ((n + KERNELS_CODEC_BLOCK - 1) / KERNELS_CODEC_BLOCK) + first / 2;
+    codec_ops()->int4_accumulate(scales, quantised, count, weight, sum, weights);
 }

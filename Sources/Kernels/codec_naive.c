@@ -103,8 +103,8 @@ static void bf16_accumulate(const uint8_t *bytes, size_t n, float weight, float 
 
 static size_t blocks(size_t n) { return (n + KERNELS_CODEC_BLOCK - 1) / KERNELS_CODEC_BLOCK; }
 
-/// Quantises one block of m values to −steps…steps; answers the scale. A block that is not finite becomes NaN and zeros; one
-/// whose largest magnitude is below 2⁻¹⁰⁰ zeros. Rounds to nearest even.
+/// Quantises one block of m values to −steps…steps; answers the scale. A block that is not finite becomes NaN and
+/// zeros; one whose largest magnitude is below 2⁻¹⁰⁰ zeros. Rounds to nearest even.
 static float quantise(const float *values, float *feedback, size_t m, float steps, int8_t *q) {
     float largest = 0, sums[KERNELS_CODEC_BLOCK];
     bool all_finite = true;
@@ -143,16 +143,17 @@ static bool int8_valid(const uint8_t *bytes, size_t n) {
     return true;
 }
 
-static float int8_at(const uint8_t *bytes, size_t n, size_t i) {
-    return (float)(int8_t)bytes[4 * blocks(n) + i] * load(bytes, i / KERNELS_CODEC_BLOCK);
+static float int8_at(const uint8_t *scales, const uint8_t *q, size_t i) {
+    return (float)(int8_t)q[i] * load(scales, i / KERNELS_CODEC_BLOCK);
 }
 
 static void int8_decode(const uint8_t *bytes, size_t n, float *into) {
-    for (size_t i = 0; i < n; i++) into[i] = int8_at(bytes, n, i);
+    for (size_t i = 0; i < n; i++) into[i] = int8_at(bytes, bytes + 4 * blocks(n), i);
 }
 
-static void int8_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    for (size_t i = 0; i < n; i++) accumulate(int8_at(bytes, n, i), weight, sum + i, weights ? weights + i : 0);
+static void int8_accumulate(
+    const uint8_t *scales, const uint8_t *q, size_t n, float weight, float *sum, float *weights) {
+    for (size_t i = 0; i < n; i++) accumulate(int8_at(scales, q, i), weight, sum + i, weights ? weights + i : 0);
 }
 
 static void int4_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
@@ -169,27 +170,25 @@ static void int4_encode(const float *values, float *feedback, size_t n, uint8_t 
     }
 }
 
-static int int4_half(const uint8_t *bytes, size_t n, size_t i) {
-    uint8_t both = bytes[4 * blocks(n) + i / 2];
-    return i % 2 ? both >> 4 : both & 15;
-}
+static int int4_half(const uint8_t *q, size_t i) { return i % 2 ? q[i / 2] >> 4 : q[i / 2] & 15; }
 
 static bool int4_valid(const uint8_t *bytes, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (int4_half(bytes, n, i) == 0) return false;
-    return n % 2 == 0 || int4_half(bytes, n, n) == 0;
+        if (int4_half(bytes + 4 * blocks(n), i) == 0) return false;
+    return n % 2 == 0 || int4_half(bytes + 4 * blocks(n), n) == 0;
 }
 
-static float int4_at(const uint8_t *bytes, size_t n, size_t i) {
-    return (float)(int4_half(bytes, n, i) - 8) * load(bytes, i / KERNELS_CODEC_BLOCK);
+static float int4_at(const uint8_t *scales, const uint8_t *q, size_t i) {
+    return (float)(int4_half(q, i) - 8) * load(scales, i / KERNELS_CODEC_BLOCK);
 }
 
 static void int4_decode(const uint8_t *bytes, size_t n, float *into) {
-    for (size_t i = 0; i < n; i++) into[i] = int4_at(bytes, n, i);
+    for (size_t i = 0; i < n; i++) into[i] = int4_at(bytes, bytes + 4 * blocks(n), i);
 }
 
-static void int4_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    for (size_t i = 0; i < n; i++) accumulate(int4_at(bytes, n, i), weight, sum + i, weights ? weights + i : 0);
+static void int4_accumulate(
+    const uint8_t *scales, const uint8_t *q, size_t n, float weight, float *sum, float *weights) {
+    for (size_t i = 0; i < n; i++) accumulate(int4_at(scales, q, i), weight, sum + i, weights ? weights + i : 0);
 }
 
 // sparse
@@ -231,8 +230,8 @@ static bool choose(
     return true;
 }
 
-/// Lloyd's algorithm with two levels, started at the mean, four steps. Sums go to 16 partial sums, value i to i mod 16, folded
-/// 16 → 8 → 4 → 2 → 1, so that wide machines can do the same.
+/// Lloyd's algorithm with two levels, started at the mean, four steps. Sums go to 16 partial sums, value i to i mod 16,
+/// folded 16 → 8 → 4 → 2 → 1, so that wide machines can do the same.
 static float folded(float *partial) {
     for (int half = 8; half > 0; half /= 2)
         for (int j = 0; j < half; j++) partial[j] = partial[j] + partial[j + half];

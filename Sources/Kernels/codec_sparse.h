@@ -5,9 +5,9 @@
 
 #include <string.h>
 
-/// A Golomb code (Golomb 1966) whose remainders are written in pairs, first · divisor + second, in a fixed number of bits. The
-/// divisors are those whose square is just below a power of two, so that hardly any of those bits are wasted, and nothing but
-/// the quotients has a length that depends on the data.
+/// A Golomb code (Golomb 1966) whose remainders are written in pairs, first · divisor + second, in a fixed number of
+/// bits. The divisors are those whose square is just below a power of two, so that hardly any of those bits are wasted,
+/// and nothing but the quotients has a length that depends on the data.
 struct codec_golomb {
     uint32_t divisor;
     /// Bits of a pair of remainders.
@@ -42,8 +42,8 @@ static inline uint16_t codec_quotient(uint16_t gap, struct codec_division divisi
     return (uint16_t)((uint16_t)((uint32_t)(uint16_t)(2 * gap) * division.multiplier >> 16) >> division.shift);
 }
 
-/// Bits of a group's header: divisor field (4), small magnitude in 64ths of the large one less one (6), large magnitude's
-/// exponent and upper six mantissa bits (14).
+/// Bits of a group's header: divisor field (4), small magnitude in 64ths of the large one less one (6), large
+/// magnitude's exponent and upper six mantissa bits (14).
 #define CODEC_HEADER_BITS 24
 
 #define CODEC_GROUP_VALUES (KERNELS_CODEC_TILE * KERNELS_CODEC_GROUP)
@@ -67,7 +67,8 @@ static inline size_t codec_least(size_t a, size_t b) { return a < b ? a : b; }
 struct codec_reading {
     /// Readable for CODEC_SLACK bytes beyond the longest that this group can be; zeros beyond the message's end.
     const uint8_t *bytes;
-    /// The bit that is next (a group's symbols; afterwards what follows its quotients), and the first one that is not there.
+    /// The bit that is next (a group's symbols; afterwards what follows its quotients), and the first one that is not
+    /// there.
     size_t position, end;
     /// Entries and values in the group, and k.
     size_t count, values, k;

@@ -32,7 +32,8 @@ struct kernels_codec_problem kernels_codec_sparse_parse(
         group.count = kernels_codec_sparse_entries(group.values, k);
         if (end - position < CODEC_HEADER_BITS) return codec_problem(KERNELS_CODEC_TRUNCATED, length, 0);
         uint32_t header = 0;
-        for (size_t i = 0; i < 4 && position / 8 + i < length; i++) header |= (uint32_t)bytes[position / 8 + i] << (8 * i);
+        for (size_t i = 0; i < 4 && position / 8 + i < length; i++)
+            header |= (uint32_t)bytes[position / 8 + i] << (8 * i);
         int status = read_header(header >> (position % 8), levels, &group.code);
         if (status != KERNELS_CODEC_OK) return codec_problem(status, 0, 0);
         position += CODEC_HEADER_BITS;

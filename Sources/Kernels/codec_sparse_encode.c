@@ -1,5 +1,5 @@
-// Sparse encoding of a tensor, group by group, so that a group's error feedback (256 KiB) is still in the cache when its
-// magnitudes are known and what was sent is subtracted.
+// Sparse encoding of a tensor, group by group, so that a group's error feedback (256 KiB) is still in the cache when
+// its magnitudes are known and what was sent is subtracted.
 #pragma STDC FP_CONTRACT OFF
 #include "codec_ops.h"
 #include "codec_sparse.h"
@@ -126,8 +126,8 @@ static uint32_t best_field(const struct codec_ops *ops, const uint16_t *gaps, si
     return best;
 }
 
-/// The chosen entries of one group: index in their tile, value, gap before them, and what they become. The room behind is for
-/// wide stores.
+/// The chosen entries of one group: index in their tile, value, gap before them, and what they become. The room behind
+/// is for wide stores.
 struct group {
     uint16_t index[CODEC_GROUP_ENTRIES + KERNELS_CODEC_TILE], gap[CODEC_GROUP_ENTRIES];
     float value[CODEC_GROUP_ENTRIES + KERNELS_CODEC_TILE], rest[CODEC_GROUP_ENTRIES];

@@ -1,8 +1,9 @@
 // The sparse half of codec_template.h.
 
 #ifndef CODEC_GATHER
-/// Collects the indexes of values whose magnitude's bits are at least `threshold` (`index` [m + 16]), and answers how many;
-/// `largest` becomes the largest magnitude's bits. With `feedback`, decays it and adds the values first, and collects from it.
+/// Collects the indexes of values whose magnitude's bits are at least `threshold` (`index` [m + 16]), and answers how
+/// many; `largest` becomes the largest magnitude's bits. With `feedback`, decays it and adds the values first, and
+/// collects from it.
 static size_t gather(
     const float *restrict values, float *restrict feedback, size_t m, uint32_t threshold, uint16_t *restrict index,
     uint32_t *restrict largest) {
@@ -41,7 +42,8 @@ static inline size_t count_from(const uint32_t *restrict magnitudes, size_t n, u
 }
 
 /// Keeps the indexes of the n magnitudes that are at least `threshold`; `kept` may be `index`.
-static inline void compact(const uint32_t *magnitudes, const uint16_t *index, size_t n, uint32_t threshold, uint16_t *kept) {
+static inline void compact(
+    const uint32_t *magnitudes, const uint16_t *index, size_t n, uint32_t threshold, uint16_t *kept) {
     size_t count = 0;
     for (size_t i = 0; i < n; i++) {
         kept[count] = index[i];
@@ -50,8 +52,8 @@ static inline void compact(const uint32_t *magnitudes, const uint16_t *index, si
 }
 #endif
 
-/// A magnitude that exactly k of n reach, or else (when equal magnitudes do not allow that) the k-th largest. At least k are
-/// ≥ low; fewer than k are ≥ high.
+/// A magnitude that exactly k of n reach, or else (when equal magnitudes do not allow that) the k-th largest. At least
+/// k are ≥ low; fewer than k are ≥ high.
 static inline uint32_t kth(const uint32_t *magnitudes, size_t n, size_t k, uint32_t low, uint32_t high) {
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
@@ -63,8 +65,8 @@ static inline uint32_t kth(const uint32_t *magnitudes, size_t n, size_t k, uint3
     return low;
 }
 
-/// A threshold that at least k values reach, and not many more: the k-th largest of the maxima of groups (the values whose
-/// index is equal modulo the number of groups), of which there are 4k where there is room for so many.
+/// A threshold that at least k values reach, and not many more: the k-th largest of the maxima of groups (the values
+/// whose index is equal modulo the number of groups), of which there are 4k where there is room for so many.
 static uint32_t sure_threshold(const float *values, size_t m, size_t k) {
     uint32_t maxima[KERNELS_CODEC_TILE + 16] = {0};
     size_t groups = 16;
@@ -135,7 +137,8 @@ static void lloyd(const float *chosen, size_t count, float *small, float *large)
     size_t whole = count & ~(size_t)15;
     for (size_t i = 0; i < whole; i += 16)
         for (size_t j = 0; j < 16; j++) sums[j] = sums[j] + codec_float(codec_bits(chosen[i + j]) & MAGNITUDE);
-    for (size_t i = whole; i < count; i++) sums[i - whole] = sums[i - whole] + codec_float(codec_bits(chosen[i]) & MAGNITUDE);
+    for (size_t i = whole; i < count; i++)
+        sums[i - whole] = sums[i - whole] + codec_float(codec_bits(chosen[i]) & MAGNITUDE);
     float total = folded(sums), split = total / (float)count;
     *small = *large = split;
     for (int step = 0; step < 4; step++) {

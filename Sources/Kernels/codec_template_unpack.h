@@ -1,8 +1,8 @@
 // The sparse decoder's half of codec_template.h. Nothing here but the search for ones depends on where the bits lie.
 
 #ifndef CODEC_UNPACK
-/// Positions of the ones among the `limit` bits from `position` on, until `count` or a few more (at most 64) are found; answers
-/// how many.
+/// Positions of the ones among the `limit` bits from `position` on, until `count` or a few more (at most 64) are found;
+/// answers how many.
 static size_t find_ones(
     const uint8_t *restrict bytes, size_t position, size_t count, size_t limit, uint16_t *restrict positions) {
     size_t found = 0;
@@ -30,8 +30,9 @@ static uint32_t read_pairs(
     return bad;
 }
 
-/// Entries' indexes in one tile: divisor · zeros up to and including their quotient (`ones` counts them and the ones before)
-/// + remainders so far + entries before. Answers the last index. `symbols` is the bit where the tile's symbols start.
+/// Entries' indexes in one tile: divisor · zeros up to and including their quotient (`ones` counts them and the ones
+/// before) + remainders so far + entries before. Answers the last index. `symbols` is the bit where the tile's symbols
+/// start.
 static uint32_t read_tile(
     const uint16_t *restrict ones, const uint16_t *restrict remainders, size_t count, uint32_t start, uint32_t divisor,
     const uint8_t *restrict bytes, size_t symbols, uint16_t *restrict entries) {

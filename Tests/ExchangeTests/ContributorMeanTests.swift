@@ -16,7 +16,8 @@ struct ContributorMeanTests {
     @Test(arguments: allCodecs, [0, 1, 128, 4097, 70_000])
     func `it is accumulation in order and a division`(codec: Codec, count: Int) throws {
         let messages = (0..<5).map { rank in
-            WeightedMessage(bytes: codec.encode(gaussian(count, seed: UInt64(rank)))[...], weight: Float(3 + 7 * rank) / 3)
+            let bytes = codec.encode(gaussian(count, seed: UInt64(rank)))
+            return WeightedMessage(bytes: bytes[...], weight: Float(3 + 7 * rank) / 3)
         }
         var sum = [Float](repeating: 0, count: count), weights = sum
         for message in messages {

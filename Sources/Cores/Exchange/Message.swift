@@ -57,7 +57,9 @@ final class Message {
         case .bf16: guard withPointer({ kernels_codec_bf16_finite($0, count) }) else { throw .notFinite }
         case .int8:
             try checkScales()
-            guard withPointer({ kernels_codec_int8_valid($0, count) }) else { throw .malformed("int8: a value of −128") }
+            guard withPointer({ kernels_codec_int8_valid($0, count) }) else {
+                throw .malformed("int8: a value of −128")
+            }
         case .int4:
             try checkScales()
             guard withPointer({ kernels_codec_int4_valid($0, count) }) else {
@@ -95,13 +97,19 @@ final class Message {
         }
     }
 
-    func accumulate(weight: Float, into sum: UnsafeMutablePointer<Float>, weights: UnsafeMutablePointer<Float>?) {
+    /// `weights` may be left out. The dense codecs can take a part of the values, from a multiple of 256 on; `sum` and
+    /// `weights` start there.
+    func accumulate(
+        weight: Float, part: Range<Int>? = nil, into sum: UnsafeMutablePointer<Float>,
+        weights: UnsafeMutablePointer<Float>?
+    ) {
+        let first = part?.lowerBound ?? 0, some = part?.count ?? count
         withPointer { start in
             switch codec {
-            case .fp32: kernels_codec_fp32_accumulate(start, count, weight, sum, weights)
-            case .bf16: kernels_codec_bf16_accumulate(start, count, weight, sum, weights)
-            case .int8: kernels_codec_int8_accumulate(start, count, weight, sum, weights)
-            case .int4: kernels_codec_int4_accumulate(start, count, weight, sum, weights)
+            case .fp32: kernels_codec_fp32_accumulate(start, count, first, some, weight, sum, weights)
+            case .bf16: kernels_codec_bf16_accumulate(start, count, first, some, weight, sum, weights)
+            case .int8: kernels_codec_int8_accumulate(start, count, first, some, weight, sum, weights)
+            case .int4: kernels_codec_int4_accumulate(start, count, first, some, weight, sum, weights)
             case .sparse(let k): kernels_codec_sparse_accumulate(entries, levels, count, k, weight, sum, weights)
             }
         }
