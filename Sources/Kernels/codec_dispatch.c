@@ -4,6 +4,19 @@
 
 static _Atomic int chosen = -1;
 
+uint64_t codec_ones[256];
+
+__attribute__((constructor)) static void fill_codec_ones(void) {
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        uint32_t shift = 0;
+        for (uint64_t bit = 0; bit < 8; bit++) {
+            if ((byte >> bit & 1) == 0) continue;
+            codec_ones[byte] |= bit << shift;
+            shift += 8;
+        }
+    }
+}
+
 static bool available(int set) {
     switch (set) {
     case KERNELS_CODEC_NAIVE:

@@ -94,4 +94,7 @@ static inline uint64_t codec_next(
     return codec_peek(bytes, position + base) & ((1ull << there) - 1);
 }
 
+/// For each byte the positions of its ones, lowest first, a byte each.
+extern uint64_t codec_ones[256];
+
 #endif

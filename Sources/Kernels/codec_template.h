@@ -1,10 +1,12 @@
 // The codec kernels in portable C that a compiler can vectorise, included once for each instruction set with
-// CODEC_TABLE naming the result, and CODEC_GATHER defined where the instruction set has its own `gather`. Every float
-// is the result of the same operations in the same order as in codec_naive.c, so the lanes' width cannot be seen in the
-// bits.
+// CODEC_TABLE naming the result, and CODEC_GATHER, CODEC_READ, CODEC_DIVIDE defined where the instruction set has its
+// own of those. Every float is the result of the same operations in the same order as in codec_naive.c, so the lanes'
+// width cannot be seen in the bits.
 #pragma STDC FP_CONTRACT OFF
 #include "codec_ops.h"
 #include "codec_sparse.h"
+
+#include <stdatomic.h>
 
 #define BLOCK KERNELS_CODEC_BLOCK
 #define MAGNITUDE 0x7fffffffu

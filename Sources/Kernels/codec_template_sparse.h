@@ -1,4 +1,23 @@
-// The sparse half of codec_template.h.
+// The sparse half of codec_template.h. Vectors of eight are the compiler's: it makes of them what the instruction set
+// has.
+
+typedef float eight_floats __attribute__((vector_size(32)));
+typedef int32_t eight_ints __attribute__((vector_size(32)));
+typedef uint8_t eight_bytes __attribute__((vector_size(8)));
+typedef uint16_t eight_shorts __attribute__((vector_size(16)));
+typedef bool eight_bools __attribute__((ext_vector_type(8)));
+
+#define EIGHT(value) ((eight_ints){} + (int32_t)(value))
+#define INLINE static inline __attribute__((always_inline))
+
+/// Appends base + the position of each one of `mask` (eight bits); writes eight places whatever the count.
+INLINE size_t append_ones(uint8_t mask, uint16_t base, uint16_t *restrict to, size_t count) {
+    eight_bytes positions;
+    memcpy(&positions, codec_ones + mask, 8);
+    eight_shorts all = __builtin_convertvector(positions, eight_shorts) + base;
+    memcpy(to + count, &all, 16);
+    return count + (size_t)__builtin_popcount(mask);
+}
 
 #ifndef CODEC_GATHER
 /// Collects the indexes of values whose magnitude's bits are at least `threshold` (`index` [m + 16]), and answers how
@@ -7,38 +26,54 @@
 static size_t gather(
     const float *restrict values, float *restrict feedback, size_t m, uint32_t threshold, uint16_t *restrict index,
     uint32_t *restrict largest) {
-    size_t count = 0;
-    uint32_t most = 0;
-    for (size_t start = 0; start < m; start += 16) {
-        size_t end = codec_least(m, start + 16);
+    // Signed comparison is right because magnitudes are below 2³¹; a threshold of 0 takes everything.
+    eight_ints below = EIGHT(threshold - 1), most = EIGHT(0);
+    size_t i = 0, count = 0;
+    for (; i + 8 <= m; i += 8) {
+        eight_floats sum;
+        memcpy(&sum, values + i, 32);
         if (feedback) {
-            for (size_t i = start; i < end; i++) {
-                float kept = feedback[i] * KERNELS_CODEC_DECAY;
-                feedback[i] = kept + values[i];
-            }
+            eight_floats kept;
+            memcpy(&kept, feedback + i, 32);
+            kept = kept * KERNELS_CODEC_DECAY;
+            sum = kept + sum;
+            memcpy(feedback + i, &sum, 32);
+            // The next tile, for which there would be nobody to ask while this one is being sorted out.
+            __builtin_prefetch((const void *)((uintptr_t)(values + i) + 4 * KERNELS_CODEC_TILE), 0, 2);
+            __builtin_prefetch((const void *)((uintptr_t)(feedback + i) + 4 * KERNELS_CODEC_TILE), 1, 2);
         }
-        const float *from = feedback ? feedback : values;
-        uint32_t here = 0;
-        for (size_t i = start; i < end; i++) {
-            uint32_t magnitude = codec_bits(from[i]) & MAGNITUDE;
-            here = magnitude > here ? magnitude : here;
-        }
-        most = here > most ? here : most;
-        if (here < threshold) continue;
-        for (size_t i = start; i < end; i++) {
-            index[count] = (uint16_t)i;
-            count += (codec_bits(from[i]) & MAGNITUDE) >= threshold;
-        }
+        eight_ints magnitudes = (eight_ints)sum & (int32_t)MAGNITUDE;
+        most = __builtin_elementwise_max(most, magnitudes);
+        eight_bools above = __builtin_convertvector(magnitudes > below, eight_bools);
+        uint8_t mask;
+        memcpy(&mask, &above, 1);
+        count = append_ones(mask, (uint16_t)i, index, count);
     }
-    *largest = most;
+    *largest = (uint32_t)__builtin_reduce_max(most);
+    for (; i < m; i++) {
+        float value = values[i];
+        if (feedback) {
+            float kept = feedback[i] * KERNELS_CODEC_DECAY;
+            feedback[i] = value = kept + value;
+        }
+        uint32_t magnitude = codec_bits(value) & MAGNITUDE;
+        *largest = magnitude > *largest ? magnitude : *largest;
+        if (magnitude >= threshold) index[count++] = (uint16_t)i;
+    }
     return count;
 }
 
 /// How many of n magnitudes are at least `threshold` > 0; `magnitudes` has 16 zeros behind them.
 static inline size_t count_from(const uint32_t *restrict magnitudes, size_t n, uint32_t threshold) {
-    uint32_t count = 0;
-    for (size_t i = 0; i < n; i++) count += magnitudes[i] >= threshold;
-    return count;
+    eight_ints below = EIGHT(threshold - 1), low = EIGHT(0), high = low;
+    for (size_t i = 0; i < n; i += 16) {
+        eight_ints first, second;
+        memcpy(&first, magnitudes + i, 32);
+        memcpy(&second, magnitudes + i + 8, 32);
+        low -= first > below;
+        high -= second > below;
+    }
+    return (size_t)(uint32_t)__builtin_reduce_add(low + high);
 }
 
 /// Keeps the indexes of the n magnitudes that are at least `threshold`; `kept` may be `index`.
