@@ -238,10 +238,14 @@ static float folded(float *partial) {
     return partial[0];
 }
 
-static void lloyd(const float *chosen, size_t count, float *small, float *large) {
+static float magnitude_sum(const float *chosen, size_t count) {
     float sums[16] = {0};
     for (size_t i = 0; i < count; i++) sums[i % 16] = sums[i % 16] + fabsf(chosen[i]);
-    float total = folded(sums), split = total / (float)count;
+    return folded(sums);
+}
+
+static void lloyd(const float *chosen, size_t count, float *small, float *large) {
+    float total = magnitude_sum(chosen, count), split = total / (float)count;
     *small = *large = split;
     for (int step = 0; step < 4; step++) {
         float above[16] = {0};
@@ -266,15 +270,12 @@ static size_t quotient_sum(const uint16_t *gaps, size_t count, uint32_t divisor)
 }
 
 static void split(
-    const uint16_t *gaps, const float *chosen, size_t count, uint32_t divisor, float small, float large,
-    uint16_t *quotients, uint16_t *remainders, uint8_t *symbols, float *rest) {
+    const uint16_t *gaps, const float *chosen, size_t count, uint32_t divisor, float middle, uint16_t *quotients,
+    uint16_t *remainders, uint8_t *symbols) {
     for (size_t i = 0; i < count; i++) {
         quotients[i] = (uint16_t)(gaps[i] / divisor);
         remainders[i] = (uint16_t)(gaps[i] % divisor);
-        bool is_large = fabsf(chosen[i]) > (small + large) * 0.5f, is_negative = bits_of(chosen[i]) >> 31;
-        symbols[i] = (uint8_t)(is_negative + 2 * is_large);
-        float sent = is_large ? large : small;
-        rest[i] = chosen[i] - (is_negative ? -sent : sent);
+        symbols[i] = (uint8_t)((bits_of(chosen[i]) >> 31) + 2 * (fabsf(chosen[i]) > middle));
     }
     memset(remainders + count, 0, 32);
     memset(symbols + count, 0, 16);
@@ -288,9 +289,9 @@ static uint32_t take(struct codec_reading *group, uint32_t count) {
 }
 
 static struct kernels_codec_problem unpack(struct codec_reading *group, uint16_t *entries) {
-    uint16_t remainders[CODEC_GROUP_ENTRIES + 1];
+    uint16_t symbols[CODEC_GROUP_ENTRIES], remainders[CODEC_GROUP_ENTRIES + 1];
     uint32_t divisor = group->code.divisor;
-    for (size_t i = 0; i < group->count; i++) entries[i] = (uint16_t)(take(group, 2) << 12);
+    for (size_t i = 0; i < group->count; i++) symbols[i] = (uint16_t)take(group, 2);
     for (size_t i = 0; i < group->count; i += 2) {
         uint32_t pair = take(group, group->code.pair_bits);
         if (pair >= divisor * divisor) return codec_problem(KERNELS_CODEC_MALFORMED, 0, 0);
@@ -311,12 +312,12 @@ static struct kernels_codec_problem unpack(struct codec_reading *group, uint16_t
     }
     if (group->position > group->end) return codec_problem(KERNELS_CODEC_TRUNCATED, 0, 0);
     size_t entry = 0;
-    for (size_t first = 0; first < group->values; first += KERNELS_CODEC_TILE) {
-        size_t m = codec_least(group->values - first, KERNELS_CODEC_TILE), next = 0;
-        size_t last = entry + kernels_codec_sparse_tile_entries(m, group->k);
-        for (; entry < last; entry++, next++) {
+    for (size_t tile = 0; tile * KERNELS_CODEC_TILE < group->values; tile++) {
+        size_t m = codec_least(group->values - tile * KERNELS_CODEC_TILE, KERNELS_CODEC_TILE), next = 0;
+        if (group->in_tile[tile] == 0) entries[tile * group->k] = CODEC_EMPTY;
+        for (size_t i = 0; i < group->in_tile[tile]; i++, entry++, next++) {
             next += zeros[entry] * divisor + remainders[entry];
-            entries[entry] |= (uint16_t)(next & 4095);
+            entries[tile * group->k + i] = (uint16_t)((next & 4095) | symbols[entry] << 12);
         }
         if (next > m) return codec_problem(KERNELS_CODEC_INDEX, next - 1, m);
     }
@@ -333,8 +334,8 @@ static void mean(
         size_t first = tile * k, last = first + kernels_codec_sparse_tile_entries(m, k);
         for (size_t i = 0; i < m; i++) sum[i] = weights[i] = 0;
         for (size_t c = 0; c < contributors; c++)
-            for (size_t i = first; i < last; i++) {
-                float level = levels[c][tile / KERNELS_CODEC_GROUP * 4 + (entries[c][i] >> 12)];
+            for (size_t i = first; i < last && entries[c][first] != CODEC_EMPTY; i++) {
+                float level = levels[c][4 * tile + (entries[c][i] >> 12)];
                 accumulate(level, weight[c], sum + (entries[c][i] & 4095), weights + (entries[c][i] & 4095));
             }
         for (size_t i = 0; i < m; i++) sum[i] = sum[i] / (weights[i] > 0 ? weights[i] : 1);
@@ -344,5 +345,5 @@ static void mean(
 const struct codec_ops codec_naive = {
     fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
     int8_encode, int8_valid,  int8_decode, int8_accumulate, int4_encode, int4_valid,  int4_decode, int4_accumulate,
-    choose,      lloyd,       quotient_sum, split,       unpack,      mean,
+    choose,      magnitude_sum, lloyd,     quotient_sum,    split,       unpack,      mean,
 };

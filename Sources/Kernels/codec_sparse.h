@@ -46,6 +46,9 @@ static inline uint16_t codec_quotient(uint16_t gap, struct codec_division divisi
 /// magnitude's exponent and upper six mantissa bits (14).
 #define CODEC_HEADER_BITS 24
 
+/// What stands in place of an empty tile's first entry.
+#define CODEC_EMPTY 0xffff
+
 #define CODEC_GROUP_VALUES (KERNELS_CODEC_TILE * KERNELS_CODEC_GROUP)
 #define CODEC_GROUP_ENTRIES (KERNELS_CODEC_SPARSE_K_MAX * KERNELS_CODEC_GROUP)
 
@@ -70,8 +73,8 @@ struct codec_reading {
     /// The bit that is next (a group's symbols; afterwards what follows its quotients), and the first one that is not
     /// there.
     size_t position, end;
-    /// Entries and values in the group, and k.
-    size_t count, values, k;
+    /// Entries in the group, of them in each tile (0 for an empty one), values in it, and k.
+    size_t count, in_tile[KERNELS_CODEC_GROUP], values, k;
     struct codec_golomb code;
 };
 #define CODEC_SLACK 128
@@ -96,5 +99,14 @@ static inline uint64_t codec_next(
 
 /// For each byte the positions of its ones, lowest first, a byte each.
 extern uint64_t codec_ones[256];
+
+/// What the four symbols stand for in a tile of scale 4^−shift: small, −small, large, −large.
+static inline void codec_levels(float small, float large, uint32_t shift, float *level) {
+    static const float scales[4] = {1, 0.25f, 0.0625f, 0.015625f};
+    level[0] = small * scales[shift];
+    level[1] = -level[0];
+    level[2] = large * scales[shift];
+    level[3] = -level[2];
+}
 
 #endif

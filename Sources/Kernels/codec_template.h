@@ -286,5 +286,5 @@ static void int4_accumulate(
 const struct codec_ops CODEC_TABLE = {
     fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
     int8_encode, int8_valid,  int8_decode, int8_accumulate, int4_encode, int4_valid,  int4_decode, int4_accumulate,
-    choose,      lloyd,       quotient_sum, split,       unpack,      mean,
+    choose,      magnitude_sum, lloyd,     quotient_sum,    split,       unpack,      mean,
 };

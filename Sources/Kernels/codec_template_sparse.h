@@ -167,14 +167,19 @@ static inline float folded(const float *lanes) {
     return partial[0];
 }
 
-static void lloyd(const float *chosen, size_t count, float *small, float *large) {
+static float magnitude_sum(const float *chosen, size_t count) {
     float sums[16] = {0};
     size_t whole = count & ~(size_t)15;
     for (size_t i = 0; i < whole; i += 16)
         for (size_t j = 0; j < 16; j++) sums[j] = sums[j] + codec_float(codec_bits(chosen[i + j]) & MAGNITUDE);
     for (size_t i = whole; i < count; i++)
         sums[i - whole] = sums[i - whole] + codec_float(codec_bits(chosen[i]) & MAGNITUDE);
-    float total = folded(sums), split = total / (float)count;
+    return folded(sums);
+}
+
+static void lloyd(const float *chosen, size_t count, float *small, float *large) {
+    size_t whole = count & ~(size_t)15;
+    float total = magnitude_sum(chosen, count), split = total / (float)count;
     *small = *large = split;
     for (int step = 0; step < 4; step++) {
         float above[16] = {0};
@@ -218,21 +223,17 @@ static size_t quotient_sum(const uint16_t *gaps, size_t count, uint32_t divisor)
 }
 
 static void split(
-    const uint16_t *restrict gaps, const float *restrict chosen, size_t count, uint32_t divisor, float small,
-    float large, uint16_t *restrict quotients, uint16_t *restrict remainders, uint8_t *restrict symbols,
-    float *restrict rest) {
+    const uint16_t *restrict gaps, const float *restrict chosen, size_t count, uint32_t divisor, float middle,
+    uint16_t *restrict quotients, uint16_t *restrict remainders, uint8_t *restrict symbols) {
     struct codec_division division = codec_division_by(divisor);
     for (size_t i = 0; i < count; i++) {
         quotients[i] = codec_quotient(gaps[i], division);
         remainders[i] = (uint16_t)(gaps[i] - quotients[i] * divisor);
     }
     memset(remainders + count, 0, 32);
-    float middle = (small + large) * 0.5f;
     for (size_t i = 0; i < count; i++) {
         uint32_t value = codec_bits(chosen[i]), is_large = codec_float(value & MAGNITUDE) > middle;
         symbols[i] = (uint8_t)(value >> 31 | is_large << 1);
-        float sent = codec_float(codec_bits(is_large ? large : small) | (value & 0x80000000));
-        rest[i] = chosen[i] - sent;
     }
     memset(symbols + count, 0, 16);
 }

@@ -76,18 +76,22 @@ static struct kernels_codec_problem unpack(struct codec_reading *group, uint16_t
         if (ones_at + limit > group->end) return codec_problem(KERNELS_CODEC_TRUNCATED, 0, 0);
         return codec_problem(KERNELS_CODEC_INDEX, group->values, group->values);
     }
-    group->position = ones_at + ones[count - 1] + 1;
+    group->position = ones_at + (count > 0 ? ones[count - 1] + 1u : 0);
     if (group->position > group->end) return codec_problem(KERNELS_CODEC_TRUNCATED, 0, 0);
     size_t next = 0;
-    for (size_t start = 0; start < group->values; start += KERNELS_CODEC_TILE) {
-        size_t m = codec_least(group->values - start, KERNELS_CODEC_TILE);
-        size_t tile = kernels_codec_sparse_tile_entries(m, group->k);
+    for (size_t tile = 0; tile * KERNELS_CODEC_TILE < group->values; tile++, entries += group->k) {
+        size_t m = codec_least(group->values - tile * KERNELS_CODEC_TILE, KERNELS_CODEC_TILE);
+        size_t here = group->in_tile[tile];
+        if (here == 0) {
+            *entries = CODEC_EMPTY;
+            continue;
+        }
         uint32_t first = next > 0 ? ones[next - 1] + 1u : 0;
         uint32_t index = read_tile(
-            ones + next, remainders + next, tile, first, group->code.divisor, group->bytes, symbols_at + 2 * next,
-            entries + next);
+            ones + next, remainders + next, here, first, group->code.divisor, group->bytes, symbols_at + 2 * next,
+            entries);
         if (index >= m) return codec_problem(KERNELS_CODEC_INDEX, index, m);
-        next += tile;
+        next += here;
     }
     return codec_problem(KERNELS_CODEC_OK, 0, 0);
 }
@@ -133,7 +137,8 @@ static void mean(
         size_t m = codec_least(n - tile * KERNELS_CODEC_TILE, KERNELS_CODEC_TILE);
         size_t first = tile * k, last = first + kernels_codec_sparse_tile_entries(m, k);
         for (size_t c = 0; c < contributors; c++) {
-            const float *level = levels[c] + tile / KERNELS_CODEC_GROUP * 4;
+            const float *level = levels[c] + 4 * tile;
+            if (entries[c][first] == CODEC_EMPTY) continue;
             sum_and_weight more[4];
             for (size_t i = 0; i < 4; i++) more[i] = (sum_and_weight){weight[c] * level[i], weight[c]};
             const uint16_t *all = entries[c];

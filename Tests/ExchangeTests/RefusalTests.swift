@@ -115,8 +115,8 @@ struct RefusalTests {
     }
 
     @Test func `an index beyond its tile is refused`() {
-        // Two values, divisor 1: header, symbol 00, then two zeros and a one where there is room for one zero.
-        let bits: UInt64 = 127 << 16 | 1 << 28
+        // Two values, divisor 1: header, scale 1, symbol 00, then two zeros and a one where there is room for one zero.
+        let bits: UInt64 = 127 << 16 | 1 << 24 | 1 << 29
         let bytes = (0..<4).map { UInt8(truncatingIfNeeded: bits >> (8 * UInt64($0))) }
         let error = Self.attempt(.sparse(k: 1), bytes, count: 2)
         #expect(error == .indexOutOfRange(2, limit: 2))

@@ -9,11 +9,12 @@ struct WireVectorTests {
         "a": [0.5, -1.25, 3, -0.015625, 100],
         "b": (0..<128).map { Float(37 * $0 % 128 - 63) / 64 },
         "c": (0..<4100).map { Float(1021 * $0 % 4099 - 2000) / 1024 },
+        "d": (0..<12288).map { Float(1021 * $0 % 4099 - 2000) / 1024 * [1, 0.0625, 0][$0 / 4096] },
     ]
     static let cases: [(codec: String, input: String)] =
         ["fp32", "bf16", "int8", "int4"].map { ($0, "a") } + [
             ("int8", "b"), ("int8", "b2"), ("int4", "b"), ("int4", "b2"), ("sparse:k=64", "a"),
-            ("sparse:k=64", "b"), ("sparse:k=64", "b2"), ("sparse:k=4", "c"), ("sparse:k=32", "c"),
+            ("sparse:k=64", "b"), ("sparse:k=64", "b2"), ("sparse:k=4", "c"), ("sparse:k=32", "c"), ("sparse:k=8", "d"),
         ]
 
     static func line(_ text: String, _ input: String) -> String {

@@ -24,7 +24,7 @@ final class Message {
             return
         }
         entries = .allocate(capacity: kernels_codec_sparse_entries(count, k))
-        levels = .allocate(capacity: 4 * kernels_codec_sparse_groups(count))
+        levels = .allocate(capacity: 4 * kernels_codec_sparse_tiles(count))
         let problem = withPointer { [count, entries, levels] start in
             kernels_codec_sparse_parse(start, bytes.count, count, k, entries, levels)
         }
@@ -118,7 +118,7 @@ final class Message {
     /// Multiplies what the entries of a `sparse` message stand for; the dense codecs take the factor with the weight.
     func scaleLevels(by factor: Float) {
         guard case .sparse = codec else { return }
-        for index in 0..<4 * kernels_codec_sparse_groups(count) { levels[index] *= factor }
+        for index in 0..<4 * kernels_codec_sparse_tiles(count) { levels[index] *= factor }
     }
 
     func sumOfSquares() -> Double {

@@ -72,12 +72,13 @@ void kernels_codec_int4_accumulate(
 #define KERNELS_CODEC_SPARSE_K_MAX 1024
 #define KERNELS_CODEC_DECAY 0.95f
 
-/// Entries sent of a tile of m values (1…4096): k of 4096, scaled, rounded up, at least min(k, 4), at most m.
+/// Entries that a tile of m values (1…4096) sends if it sends any: k of 4096, scaled, rounded up, at least min(k, 4),
+/// at most m.
 size_t kernels_codec_sparse_tile_entries(size_t m, size_t k);
-/// Entries sent of a tensor of n values.
+/// Entries sent at most of a tensor of n values.
 size_t kernels_codec_sparse_entries(size_t n, size_t k);
-/// Groups of a tensor of n values.
-size_t kernels_codec_sparse_groups(size_t n);
+/// Tiles of a tensor of n values.
+size_t kernels_codec_sparse_tiles(size_t n);
 /// The longest message for n values.
 size_t kernels_codec_sparse_maximum_bytes(size_t n, size_t k);
 
@@ -99,8 +100,9 @@ struct kernels_codec_problem {
     size_t detail;
     size_t limit;
 };
-/// Checks and unpacks a whole message. `entries` [sparse_entries]: bits 0–11 index in its tile, bit 12 sign, bit 13
-/// larger magnitude. `levels` [4 · sparse_groups]: per group what bits 12–13 stand for: small, −small, large, −large.
+/// Checks and unpacks a whole message. `entries` [sparse_entries], tile t's from k · t on: bits 0–11 index in its tile,
+/// bit 12 sign, bit 13 larger magnitude; 0xffff first in a tile that sends nothing. `levels` [4 · sparse_tiles]: per
+/// tile what bits 12–13 stand for: small, −small, large, −large.
 struct kernels_codec_problem kernels_codec_sparse_parse(
     const uint8_t *bytes, size_t length, size_t n, size_t k, uint16_t *entries, float *levels);
 /// Zero-fills `into` [n] and writes the entries.
