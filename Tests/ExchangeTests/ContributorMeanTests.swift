@@ -28,6 +28,21 @@ struct ContributorMeanTests {
         #expect(bits(mean) == bits(expected))
     }
 
+    @Test func `a workspace used before changes nothing`() throws {
+        let codec = Codec.sparse(k: 64), workspace = MeanWorkspace()
+        for count in [128, 70_000, 5, 4097] {
+            let messages = (0..<3).map { rank in
+                WeightedMessage(bytes: codec.encode(gaussian(count, seed: UInt64(rank)))[...], weight: 1)
+            }
+            var target = [Float](repeating: 99, count: count)
+            try target.withUnsafeMutableBufferPointer { buffer in
+                try codec.contributorMean(of: messages, into: buffer, workspace: workspace)
+            }
+            let expected = try Self.mean(codec, messages, count: count)
+            #expect(bits(target) == bits(expected))
+        }
+    }
+
     @Test func `entries are averaged over those who sent them`() throws {
         let codec = Codec.sparse(k: 1)
         var one = [Float](repeating: 0, count: 4096), other = one, third = one

@@ -27,13 +27,19 @@ public struct WeightedMessage: Hashable, Sendable {
 }
 
 extension Codec {
+    private var isSparse: Bool {
+        if case .sparse = self { return true }
+        return false
+    }
+
     /// The mean of several contributions, entry by entry over those who sent it, in the order given: target[i] = Σ
     /// weight · value ÷ Σ weight, and 0 where nobody sent anything. For the dense codecs everybody sends all.
     ///
     /// Without clipping it is bit for bit what ``decodeAccumulate(_:weight:into:weights:)`` in that order and a
     /// division give; it works tile by tile and writes the result once. Weights are finite and above 0.
     public func contributorMean(
-        of contributions: [WeightedMessage], into target: UnsafeMutableBufferPointer<Float>
+        of contributions: [WeightedMessage], into target: UnsafeMutableBufferPointer<Float>,
+        workspace: MeanWorkspace = MeanWorkspace()
     ) throws(RefusedContribution) {
         let count = target.count
         var messages: [Message] = []
@@ -41,7 +47,8 @@ extension Codec {
         for (position, contribution) in contributions.enumerated() {
             precondition(contribution.weight > 0 && contribution.weight.isFinite, "weight \(contribution.weight)")
             do throws(CodecError) {
-                messages.append(try Message(contribution.bytes, codec: self, count: count))
+                let buffer = isSparse ? workspace.buffer(position) : nil
+                messages.append(try Message(contribution.bytes, codec: self, count: count, buffer: buffer))
             } catch {
                 throw RefusedContribution(position: position, reason: error)
             }
@@ -66,8 +73,8 @@ extension Codec {
         }
         // The pointers outlive the call because `messages` does.
         withExtendedLifetime(messages) {
-            let entries = messages.map { Optional(UnsafePointer($0.entries)) }
-            let levels = messages.map { Optional(UnsafePointer($0.levels)) }
+            let entries = messages.map { $0.unpacked.map { UnsafePointer($0.entries) } }
+            let levels = messages.map { $0.unpacked.map { UnsafePointer($0.levels) } }
             let weights = contributions.map(\.weight)
             kernels_codec_sparse_mean(entries, levels, weights, messages.count, count, k, values)
         }

@@ -140,10 +140,10 @@ private struct Bench {
             for index in stride(from: rank, to: count, by: 7) { values[index] = -values[index] * 1.01 }
             return WeightedMessage(bytes: codec.encode(UnsafeBufferPointer(values))[...], weight: Float(rank + 1))
         }
-        let result = result
+        let result = result, workspace = MeanWorkspace()
         let least = time {
             do throws(RefusedContribution) {
-                try codec.contributorMean(of: messages, into: result)
+                try codec.contributorMean(of: messages, into: result, workspace: workspace)
             } catch {
                 preconditionFailure("\(error)")
             }

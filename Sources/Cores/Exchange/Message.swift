@@ -6,27 +6,29 @@ final class Message {
     private let codec: Codec
     private let count: Int
     private let bytes: ArraySlice<UInt8>
-    /// Only for `sparse`: what ``kernels_codec_sparse_parse`` unpacked.
-    let entries: UnsafeMutablePointer<UInt16>
-    let levels: UnsafeMutablePointer<Float>
+    /// Only for `sparse`: the entries and levels.
+    let unpacked: SparseBuffer?
 
-    init(_ bytes: ArraySlice<UInt8>, codec: Codec, count: Int) throws(CodecError) {
+    /// `buffer` is used by no other message that is still needed.
+    init(_ bytes: ArraySlice<UInt8>, codec: Codec, count: Int, buffer: SparseBuffer? = nil) throws(CodecError) {
         self.codec = codec
         self.count = count
         self.bytes = bytes
         guard case .sparse(let k) = codec else {
-            entries = .allocate(capacity: 0)
-            levels = .allocate(capacity: 0)
+            unpacked = nil
             let expected = codec.maximumBytes(for: count)
             guard bytes.count >= expected else { throw CodecError.truncated(expected: expected, found: bytes.count) }
             guard bytes.count <= expected else { throw CodecError.trailingBytes(bytes.count - expected) }
             try checkDense()
             return
         }
-        entries = .allocate(capacity: kernels_codec_sparse_entries(count, k))
-        levels = .allocate(capacity: 4 * kernels_codec_sparse_tiles(count))
-        let problem = withPointer { [count, entries, levels] start in
-            kernels_codec_sparse_parse(start, bytes.count, count, k, entries, levels)
+        let room = buffer ?? SparseBuffer()
+        unpacked = room
+        let limit = codec.maximumBytes(for: count)
+        guard bytes.count <= limit else { throw CodecError.trailingBytes(bytes.count - limit) }
+        room.reserve(count: count, k: k)
+        let problem = withPointer { [count] start in
+            kernels_codec_sparse_parse(start, bytes.count, count, k, room.entries, room.levels)
         }
         switch Int(problem.status) {
         case KERNELS_CODEC_OK: break
@@ -38,10 +40,8 @@ final class Message {
         }
     }
 
-    deinit {
-        entries.deallocate()
-        levels.deallocate()
-    }
+    private var entries: UnsafeMutablePointer<UInt16> { unpacked!.entries }
+    private var levels: UnsafeMutablePointer<Float> { unpacked!.levels }
 
     /// The bytes' start. Never called with an empty message but for a zero count, where the address is not read.
     private func withPointer<Result>(_ body: (UnsafePointer<UInt8>) -> Result) -> Result {
