@@ -49,7 +49,8 @@ import Testing
         world.populate(50)
         world.run(.seconds(15))
         let value = Array("12:Hello World!".utf8)
-        let put = try #require(world.finish(7) { $0.putMutable(value: value, salt: [1], sequence: 4, cas: nil, at: $1) })
+        let put = try #require(
+            world.finish(7) { $0.putMutable(value: value, salt: [1], sequence: 4, cas: nil, at: $1) })
         #expect(try #require(put.replicas) >= 5)
         let key = World.identity(7).peerID
         for reader in [1, 20, 44] {
@@ -66,7 +67,8 @@ import Testing
         let late = try #require(world.finish(7) { $0.putMutable(value: value, salt: [1], sequence: 9, cas: 4, at: $1) })
         #expect(try #require(late.replicas) <= 1)
         #expect(late.refusals?.contains { $0.code == 301 } == true)
-        let old = try #require(world.finish(7) { $0.putMutable(value: value, salt: [1], sequence: 3, cas: nil, at: $1) })
+        let old = try #require(
+            world.finish(7) { $0.putMutable(value: value, salt: [1], sequence: 3, cas: nil, at: $1) })
         #expect(old.refusals?.contains { $0.code == 302 } == true)
 
         _ = world.finish(9) { $0.putImmutable(value, at: $1) }
@@ -89,9 +91,10 @@ import Testing
             let topic = NodeID(hashing: [UInt8(round)])
             let stored = try #require(world.finish(asker) { $0.announce(topic, port: 77, at: $1) })
             #expect(try #require(stored.replicas) >= 3)
-            let found = try #require(world.finish((0..<60).filter { !world.nodes[$0].isSilent }[round + 15]) {
-                $0.getPeers(topic, at: $1)
-            })
+            let found = try #require(
+                world.finish((0..<60).filter { !world.nodes[$0].isSilent }[round + 15]) {
+                    $0.getPeers(topic, at: $1)
+                })
             #expect(found.peers == [Endpoint(ipv4: 127, 0, 0, 1, port: 77)])
             slowest = max(slowest, max(stored.elapsed, found.elapsed))
         }
@@ -167,9 +170,10 @@ import Testing
         world.run(.seconds(20))
         world.loss = 1
         world.run(.seconds(600))
-        #expect(world.nodes.contains { node in
-            node.events.contains { if case .isolated = $0.effect { true } else { false } }
-        })
+        #expect(
+            world.nodes.contains { node in
+                node.events.contains { if case .isolated = $0.effect { true } else { false } }
+            })
         world.loss = 0
         world.run(.seconds(120))
         for node in world.nodes {
