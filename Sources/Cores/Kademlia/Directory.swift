@@ -231,7 +231,7 @@ public struct Directory: Core {
             watches[index].polls += 1
             let interval = watches[index].interval
             watches[index].next = now + jittered(interval)
-            if watches[index].polls >= 5 { watches[index].interval = min(.seconds(30), interval * 3 / 2) }
+            if watches[index].polls >= 5 { watches[index].interval = min(.seconds(15), interval * 3 / 2) }
         } else if let index = announcements.firstIndex(where: { $0.renewal.request == request }) {
             let replicas = replicas(outcome)
             announcements[index].renewal.end(replicas, jitter: generator.uniform(), at: now)
