@@ -1,11 +1,11 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
-#pragma clang attribute push(                                                                                           \
+#pragma clang attribute push( \
     __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,bmi,bmi2,lzcnt,popcnt"))), apply_to = function)
 
 #define CODEC_TABLE codec_avx512
 #define CODEC_GATHER
-#define CODEC_UNPACK
+#define CODEC_READ
 #define CODEC_DIVIDE
 #include "codec_ops.h"
 static size_t gather(
@@ -14,8 +14,6 @@ static size_t gather(
 static inline size_t count_from(const uint32_t *restrict magnitudes, size_t n, uint32_t threshold);
 static inline void compact(
     const uint32_t *magnitudes, const uint16_t *index, size_t n, uint32_t threshold, uint16_t *kept);
-static size_t find_ones(
-    const uint8_t *restrict bytes, size_t position, size_t count, size_t limit, uint16_t *restrict positions);
 static uint32_t read_pairs(
     const uint8_t *restrict bytes, size_t position, size_t pairs, struct codec_golomb code,
     uint16_t *restrict remainders);
@@ -97,23 +95,6 @@ static inline __m512i iota(void) {
     return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
-/// Sixteen bits at a time: their ones' positions are compressed to the front.
-static size_t find_ones(
-    const uint8_t *restrict bytes, size_t position, size_t count, size_t limit, uint16_t *restrict positions) {
-    __m512i here = iota();
-    size_t found = 0;
-    for (size_t base = 0; base < limit && found < count; base += 48) {
-        uint64_t word = codec_next(bytes, position, base, limit, 48);
-        for (int part = 0; part < 3; part++, word >>= 16) {
-            __m512i ones = _mm512_maskz_compress_epi32((__mmask16)word, here);
-            _mm256_storeu_si256((__m256i *)(positions + found), _mm512_cvtepi32_epi16(ones));
-            found += (size_t)__builtin_popcount((uint32_t)word & 0xffff);
-            here = _mm512_add_epi32(here, _mm512_set1_epi32(16));
-        }
-    }
-    return found;
-}
-
 /// Sixteen pairs at a time.
 static uint32_t read_pairs(
     const uint8_t *restrict bytes, size_t position, size_t pairs, struct codec_golomb code,
@@ -167,10 +148,10 @@ static uint32_t read_tile(
     return _mm512_reduce_max_epu32(greatest);
 }
 
+/// Streaming stores need whole cache lines: up to the first one, one by one.
 static void divide(sum_and_weight *restrict sums, size_t m, float *restrict into, bool large) {
     const __m512i even = _mm512_slli_epi32(iota(), 1), odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
     const __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1);
-    // Streaming stores need whole cache lines: up to the first one, one by one.
     size_t i = 0, head = codec_least(m, (64 - ((uintptr_t)into & 63)) % 64 / 4);
     for (; i < m; i++) {
         if (i >= head && m - i >= 16) {
@@ -189,7 +170,6 @@ static void divide(sum_and_weight *restrict sums, size_t m, float *restrict into
         into[i] = sums[i][0] / (weight > 0 ? weight : 1);
         sums[i] = (sum_and_weight){0, 0};
     }
-    if (large) _mm_sfence();
 }
 
 #pragma clang attribute pop

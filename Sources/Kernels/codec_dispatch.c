@@ -4,6 +4,19 @@
 
 static _Atomic int chosen = -1;
 
+uint64_t codec_ones[256];
+
+__attribute__((constructor)) static void fill_codec_ones(void) {
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        uint32_t shift = 0;
+        for (uint64_t bit = 0; bit < 8; bit++) {
+            if ((byte >> bit & 1) == 0) continue;
+            codec_ones[byte] |= bit << shift;
+            shift += 8;
+        }
+    }
+}
+
 static bool available(int set) {
     switch (set) {
     case KERNELS_CODEC_NAIVE:
@@ -60,8 +73,10 @@ bool kernels_codec_fp32_finite(const uint8_t *bytes, size_t n) { return codec_op
 void kernels_codec_fp32_decode(const uint8_t *bytes, size_t n, float *into) {
     codec_ops()->fp32_decode(bytes, n, into);
 }
-void kernels_codec_fp32_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    codec_ops()->fp32_accumulate(bytes, n, weight, sum, weights);
+void kernels_codec_fp32_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights) {
+    (void)n;
+    codec_ops()->fp32_accumulate(bytes + 4 * first, count, weight, sum, weights);
 }
 void kernels_codec_bf16_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
     codec_ops()->bf16_encode(values, feedback, n, out);
@@ -70,8 +85,10 @@ bool kernels_codec_bf16_finite(const uint8_t *bytes, size_t n) { return codec_op
 void kernels_codec_bf16_decode(const uint8_t *bytes, size_t n, float *into) {
     codec_ops()->bf16_decode(bytes, n, into);
 }
-void kernels_codec_bf16_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    codec_ops()->bf16_accumulate(bytes, n, weight, sum, weights);
+void kernels_codec_bf16_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights) {
+    (void)n;
+    codec_ops()->bf16_accumulate(bytes + 2 * first, count, weight, sum, weights);
 }
 void kernels_codec_int8_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
     codec_ops()->int8_encode(values, feedback, n, out);
@@ -80,8 +97,11 @@ bool kernels_codec_int8_valid(const uint8_t *bytes, size_t n) { return codec_ops
 void kernels_codec_int8_decode(const uint8_t *bytes, size_t n, float *into) {
     codec_ops()->int8_decode(bytes, n, into);
 }
-void kernels_codec_int8_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    codec_ops()->int8_accumulate(bytes, n, weight, sum, weights);
+void kernels_codec_int8_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights) {
+    const uint8_t *scales = bytes + 4 * (first / KERNELS_CODEC_BLOCK);
+    const uint8_t *quantised = bytes + 4 * ((n + KERNELS_CODEC_BLOCK - 1) / KERNELS_CODEC_BLOCK) + first;
+    codec_ops()->int8_accumulate(scales, quantised, count, weight, sum, weights);
 }
 void kernels_codec_int4_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
     codec_ops()->int4_encode(values, feedback, n, out);
@@ -90,6 +110,9 @@ bool kernels_codec_int4_valid(const uint8_t *bytes, size_t n) { return codec_ops
 void kernels_codec_int4_decode(const uint8_t *bytes, size_t n, float *into) {
     codec_ops()->int4_decode(bytes, n, into);
 }
-void kernels_codec_int4_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    codec_ops()->int4_accumulate(bytes, n, weight, sum, weights);
+void kernels_codec_int4_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights) {
+    const uint8_t *scales = bytes + 4 * (first / KERNELS_CODEC_BLOCK);
+    const uint8_t *quantised = bytes + 4 * ((n + KERNELS_CODEC_BLOCK - 1) / KERNELS_CODEC_BLOCK) + first / 2;
+    codec_ops()->int4_accumulate(scales, quantised, count, weight, sum, weights);
 }

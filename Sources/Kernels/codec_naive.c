@@ -103,8 +103,8 @@ static void bf16_accumulate(const uint8_t *bytes, size_t n, float weight, float 
 
 static size_t blocks(size_t n) { return (n + KERNELS_CODEC_BLOCK - 1) / KERNELS_CODEC_BLOCK; }
 
-/// Quantises one block of m values to −steps…steps; answers the scale. A block that is not finite becomes NaN and zeros; one
-/// whose largest magnitude is below 2⁻¹⁰⁰ zeros. Rounds to nearest even.
+/// Quantises one block of m values to −steps…steps; answers the scale. A block that is not finite becomes NaN and
+/// zeros; one whose largest magnitude is below 2⁻¹⁰⁰ zeros. Rounds to nearest even.
 static float quantise(const float *values, float *feedback, size_t m, float steps, int8_t *q) {
     float largest = 0, sums[KERNELS_CODEC_BLOCK];
     bool all_finite = true;
@@ -143,16 +143,17 @@ static bool int8_valid(const uint8_t *bytes, size_t n) {
     return true;
 }
 
-static float int8_at(const uint8_t *bytes, size_t n, size_t i) {
-    return (float)(int8_t)bytes[4 * blocks(n) + i] * load(bytes, i / KERNELS_CODEC_BLOCK);
+static float int8_at(const uint8_t *scales, const uint8_t *q, size_t i) {
+    return (float)(int8_t)q[i] * load(scales, i / KERNELS_CODEC_BLOCK);
 }
 
 static void int8_decode(const uint8_t *bytes, size_t n, float *into) {
-    for (size_t i = 0; i < n; i++) into[i] = int8_at(bytes, n, i);
+    for (size_t i = 0; i < n; i++) into[i] = int8_at(bytes, bytes + 4 * blocks(n), i);
 }
 
-static void int8_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    for (size_t i = 0; i < n; i++) accumulate(int8_at(bytes, n, i), weight, sum + i, weights ? weights + i : 0);
+static void int8_accumulate(
+    const uint8_t *scales, const uint8_t *q, size_t n, float weight, float *sum, float *weights) {
+    for (size_t i = 0; i < n; i++) accumulate(int8_at(scales, q, i), weight, sum + i, weights ? weights + i : 0);
 }
 
 static void int4_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
@@ -169,27 +170,25 @@ static void int4_encode(const float *values, float *feedback, size_t n, uint8_t 
     }
 }
 
-static int int4_half(const uint8_t *bytes, size_t n, size_t i) {
-    uint8_t both = bytes[4 * blocks(n) + i / 2];
-    return i % 2 ? both >> 4 : both & 15;
-}
+static int int4_half(const uint8_t *q, size_t i) { return i % 2 ? q[i / 2] >> 4 : q[i / 2] & 15; }
 
 static bool int4_valid(const uint8_t *bytes, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (int4_half(bytes, n, i) == 0) return false;
-    return n % 2 == 0 || int4_half(bytes, n, n) == 0;
+        if (int4_half(bytes + 4 * blocks(n), i) == 0) return false;
+    return n % 2 == 0 || int4_half(bytes + 4 * blocks(n), n) == 0;
 }
 
-static float int4_at(const uint8_t *bytes, size_t n, size_t i) {
-    return (float)(int4_half(bytes, n, i) - 8) * load(bytes, i / KERNELS_CODEC_BLOCK);
+static float int4_at(const uint8_t *scales, const uint8_t *q, size_t i) {
+    return (float)(int4_half(q, i) - 8) * load(scales, i / KERNELS_CODEC_BLOCK);
 }
 
 static void int4_decode(const uint8_t *bytes, size_t n, float *into) {
-    for (size_t i = 0; i < n; i++) into[i] = int4_at(bytes, n, i);
+    for (size_t i = 0; i < n; i++) into[i] = int4_at(bytes, bytes + 4 * blocks(n), i);
 }
 
-static void int4_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
-    for (size_t i = 0; i < n; i++) accumulate(int4_at(bytes, n, i), weight, sum + i, weights ? weights + i : 0);
+static void int4_accumulate(
+    const uint8_t *scales, const uint8_t *q, size_t n, float weight, float *sum, float *weights) {
+    for (size_t i = 0; i < n; i++) accumulate(int4_at(scales, q, i), weight, sum + i, weights ? weights + i : 0);
 }
 
 // sparse
@@ -231,18 +230,22 @@ static bool choose(
     return true;
 }
 
-/// Lloyd's algorithm with two levels, started at the mean, four steps. Sums go to 16 partial sums, value i to i mod 16, folded
-/// 16 → 8 → 4 → 2 → 1, so that wide machines can do the same.
+/// Lloyd's algorithm with two levels, started at the mean, four steps. Sums go to 16 partial sums, value i to i mod 16,
+/// folded 16 → 8 → 4 → 2 → 1, so that wide machines can do the same.
 static float folded(float *partial) {
     for (int half = 8; half > 0; half /= 2)
         for (int j = 0; j < half; j++) partial[j] = partial[j] + partial[j + half];
     return partial[0];
 }
 
-static void lloyd(const float *chosen, size_t count, float *small, float *large) {
+static float magnitude_sum(const float *chosen, size_t count) {
     float sums[16] = {0};
     for (size_t i = 0; i < count; i++) sums[i % 16] = sums[i % 16] + fabsf(chosen[i]);
-    float total = folded(sums), split = total / (float)count;
+    return folded(sums);
+}
+
+static void lloyd(const float *chosen, size_t count, float *small, float *large) {
+    float total = magnitude_sum(chosen, count), split = total / (float)count;
     *small = *large = split;
     for (int step = 0; step < 4; step++) {
         float above[16] = {0};
@@ -267,15 +270,12 @@ static size_t quotient_sum(const uint16_t *gaps, size_t count, uint32_t divisor)
 }
 
 static void split(
-    const uint16_t *gaps, const float *chosen, size_t count, uint32_t divisor, float small, float large,
-    uint16_t *quotients, uint16_t *remainders, uint8_t *symbols, float *rest) {
+    const uint16_t *gaps, const float *chosen, size_t count, uint32_t divisor, float middle, uint16_t *quotients,
+    uint16_t *remainders, uint8_t *symbols) {
     for (size_t i = 0; i < count; i++) {
         quotients[i] = (uint16_t)(gaps[i] / divisor);
         remainders[i] = (uint16_t)(gaps[i] % divisor);
-        bool is_large = fabsf(chosen[i]) > (small + large) * 0.5f, is_negative = bits_of(chosen[i]) >> 31;
-        symbols[i] = (uint8_t)(is_negative + 2 * is_large);
-        float sent = is_large ? large : small;
-        rest[i] = chosen[i] - (is_negative ? -sent : sent);
+        symbols[i] = (uint8_t)((bits_of(chosen[i]) >> 31) + 2 * (fabsf(chosen[i]) > middle));
     }
     memset(remainders + count, 0, 32);
     memset(symbols + count, 0, 16);
@@ -289,9 +289,9 @@ static uint32_t take(struct codec_reading *group, uint32_t count) {
 }
 
 static struct kernels_codec_problem unpack(struct codec_reading *group, uint16_t *entries) {
-    uint16_t remainders[CODEC_GROUP_ENTRIES + 1];
+    uint16_t symbols[CODEC_GROUP_ENTRIES], remainders[CODEC_GROUP_ENTRIES + 1];
     uint32_t divisor = group->code.divisor;
-    for (size_t i = 0; i < group->count; i++) entries[i] = (uint16_t)(take(group, 2) << 12);
+    for (size_t i = 0; i < group->count; i++) symbols[i] = (uint16_t)take(group, 2);
     for (size_t i = 0; i < group->count; i += 2) {
         uint32_t pair = take(group, group->code.pair_bits);
         if (pair >= divisor * divisor) return codec_problem(KERNELS_CODEC_MALFORMED, 0, 0);
@@ -312,12 +312,12 @@ static struct kernels_codec_problem unpack(struct codec_reading *group, uint16_t
     }
     if (group->position > group->end) return codec_problem(KERNELS_CODEC_TRUNCATED, 0, 0);
     size_t entry = 0;
-    for (size_t first = 0; first < group->values; first += KERNELS_CODEC_TILE) {
-        size_t m = codec_least(group->values - first, KERNELS_CODEC_TILE), next = 0;
-        size_t last = entry + kernels_codec_sparse_tile_entries(m, group->k);
-        for (; entry < last; entry++, next++) {
+    for (size_t tile = 0; tile * KERNELS_CODEC_TILE < group->values; tile++) {
+        size_t m = codec_least(group->values - tile * KERNELS_CODEC_TILE, KERNELS_CODEC_TILE), next = 0;
+        if (group->in_tile[tile] == 0) entries[tile * group->k] = CODEC_EMPTY;
+        for (size_t i = 0; i < group->in_tile[tile]; i++, entry++, next++) {
             next += zeros[entry] * divisor + remainders[entry];
-            entries[entry] |= (uint16_t)(next & 4095);
+            entries[tile * group->k + i] = (uint16_t)((next & 4095) | symbols[entry] << 12);
         }
         if (next > m) return codec_problem(KERNELS_CODEC_INDEX, next - 1, m);
     }
@@ -334,8 +334,8 @@ static void mean(
         size_t first = tile * k, last = first + kernels_codec_sparse_tile_entries(m, k);
         for (size_t i = 0; i < m; i++) sum[i] = weights[i] = 0;
         for (size_t c = 0; c < contributors; c++)
-            for (size_t i = first; i < last; i++) {
-                float level = levels[c][tile / KERNELS_CODEC_GROUP * 4 + (entries[c][i] >> 12)];
+            for (size_t i = first; i < last && entries[c][first] != CODEC_EMPTY; i++) {
+                float level = levels[c][4 * tile + (entries[c][i] >> 12)];
                 accumulate(level, weight[c], sum + (entries[c][i] & 4095), weights + (entries[c][i] & 4095));
             }
         for (size_t i = 0; i < m; i++) sum[i] = sum[i] / (weights[i] > 0 ? weights[i] : 1);
@@ -345,5 +345,5 @@ static void mean(
 const struct codec_ops codec_naive = {
     fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
     int8_encode, int8_valid,  int8_decode, int8_accumulate, int4_encode, int4_valid,  int4_decode, int4_accumulate,
-    choose,      lloyd,       quotient_sum, split,       unpack,      mean,
+    choose,      magnitude_sum, lloyd,     quotient_sum,    split,       unpack,      mean,
 };

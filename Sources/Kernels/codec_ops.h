@@ -25,27 +25,31 @@ struct codec_ops {
     void (*int8_encode)(const float *, float *, size_t, uint8_t *);
     bool (*int8_valid)(const uint8_t *, size_t);
     void (*int8_decode)(const uint8_t *, size_t, float *);
-    void (*int8_accumulate)(const uint8_t *, size_t, float, float *, float *);
+    void (*int8_accumulate)(const uint8_t *scales, const uint8_t *q, size_t, float, float *, float *);
     void (*int4_encode)(const float *, float *, size_t, uint8_t *);
     bool (*int4_valid)(const uint8_t *, size_t);
     void (*int4_decode)(const uint8_t *, size_t, float *);
-    void (*int4_accumulate)(const uint8_t *, size_t, float, float *, float *);
-    /// Chooses the k largest magnitudes of a tile of m values, 1 ≤ k ≤ m ≤ 4096; of equal ones those with smaller index.
-    /// With `feedback` it first becomes 0.95 · feedback + values, and is what is chosen from; without it, `values` are.
-    /// `indexes` [m + 16] ascending, `chosen` [m + 16] the values there. False if any value is not finite.
+    void (*int4_accumulate)(const uint8_t *scales, const uint8_t *q, size_t, float, float *, float *);
+    /// Chooses the k largest magnitudes of a tile of m values, 1 ≤ k ≤ m ≤ 4096; of equal ones those with smaller
+    /// index. With `feedback` it first becomes 0.95 · feedback + values, and is what is chosen from; without it,
+    /// `values` are. `indexes` [m + 16] ascending, `chosen` [m + 16] the values there. False if any value is not
+    /// finite.
     bool (*choose)(
         const float *values, float *feedback, size_t m, size_t k, struct codec_guess *guess, uint16_t *indexes,
         float *chosen);
+    /// Σ |value|, in 16 partial sums (value i to i mod 16), folded 16 → 8 → 4 → 2 → 1.
+    float (*magnitude_sum)(const float *chosen, size_t count);
     /// Lloyd's two magnitudes of `count` chosen values.
     void (*lloyd)(const float *chosen, size_t count, float *small, float *large);
     /// Σ ⌊gap / divisor⌋ of `count` gaps (0…4095).
     size_t (*quotient_sum)(const uint16_t *gaps, size_t count, uint32_t divisor);
-    /// What `count` entries (gap, value) become: quotients and remainders by `divisor`, symbols (bit 0 sign, bit 1 large), and
-    /// rest = value − sent, where ±small or ±large is sent. `remainders` and `symbols` are followed by 16 zeros.
+    /// What `count` entries (gap, value) become: quotients and remainders by `divisor`, and symbols (bit 0 sign, bit 1
+    /// its magnitude is above `middle`). `remainders` and `symbols` are followed by 16 zeros.
     void (*split)(
-        const uint16_t *gaps, const float *chosen, size_t count, uint32_t divisor, float small, float large,
-        uint16_t *quotients, uint16_t *remainders, uint8_t *symbols, float *rest);
-    /// Checks and unpacks the entries of one group (its header is read); advances `position`.
+        const uint16_t *gaps, const float *chosen, size_t count, uint32_t divisor, float middle, uint16_t *quotients,
+        uint16_t *remainders, uint8_t *symbols);
+    /// Checks and unpacks the entries of one group (its header and tiles' scales are read), each tile's to entries +
+    /// k · its number; advances `position`.
     struct kernels_codec_problem (*unpack)(struct codec_reading *group, uint16_t *entries);
     /// kernels_codec_sparse_mean.
     void (*mean)(

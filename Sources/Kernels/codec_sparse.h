@@ -5,9 +5,9 @@
 
 #include <string.h>
 
-/// A Golomb code (Golomb 1966) whose remainders are written in pairs, first · divisor + second, in a fixed number of bits. The
-/// divisors are those whose square is just below a power of two, so that hardly any of those bits are wasted, and nothing but
-/// the quotients has a length that depends on the data.
+/// A Golomb code (Golomb 1966) whose remainders are written in pairs, first · divisor + second, in a fixed number of
+/// bits. The divisors are those whose square is just below a power of two, so that hardly any of those bits are wasted,
+/// and nothing but the quotients has a length that depends on the data.
 struct codec_golomb {
     uint32_t divisor;
     /// Bits of a pair of remainders.
@@ -42,9 +42,12 @@ static inline uint16_t codec_quotient(uint16_t gap, struct codec_division divisi
     return (uint16_t)((uint16_t)((uint32_t)(uint16_t)(2 * gap) * division.multiplier >> 16) >> division.shift);
 }
 
-/// Bits of a group's header: divisor field (4), small magnitude in 64ths of the large one less one (6), large magnitude's
-/// exponent and upper six mantissa bits (14).
+/// Bits of a group's header: divisor field (4), small magnitude in 64ths of the large one less one (6), large
+/// magnitude's exponent and upper six mantissa bits (14).
 #define CODEC_HEADER_BITS 24
+
+/// What stands in place of an empty tile's first entry.
+#define CODEC_EMPTY 0xffff
 
 #define CODEC_GROUP_VALUES (KERNELS_CODEC_TILE * KERNELS_CODEC_GROUP)
 #define CODEC_GROUP_ENTRIES (KERNELS_CODEC_SPARSE_K_MAX * KERNELS_CODEC_GROUP)
@@ -67,10 +70,11 @@ static inline size_t codec_least(size_t a, size_t b) { return a < b ? a : b; }
 struct codec_reading {
     /// Readable for CODEC_SLACK bytes beyond the longest that this group can be; zeros beyond the message's end.
     const uint8_t *bytes;
-    /// The bit that is next (a group's symbols; afterwards what follows its quotients), and the first one that is not there.
+    /// The bit that is next (a group's symbols; afterwards what follows its quotients), and the first one that is not
+    /// there.
     size_t position, end;
-    /// Entries and values in the group, and k.
-    size_t count, values, k;
+    /// Entries in the group, of them in each tile (0 for an empty one), values in it, and k.
+    size_t count, in_tile[KERNELS_CODEC_GROUP], values, k;
     struct codec_golomb code;
 };
 #define CODEC_SLACK 128
@@ -91,6 +95,18 @@ static inline uint64_t codec_next(
     const uint8_t *bytes, size_t position, size_t base, size_t limit, uint32_t width) {
     size_t there = limit - base < width ? limit - base : width;
     return codec_peek(bytes, position + base) & ((1ull << there) - 1);
+}
+
+/// For each byte the positions of its ones, lowest first, a byte each.
+extern uint64_t codec_ones[256];
+
+/// What the four symbols stand for in a tile of scale 4^−shift: small, −small, large, −large.
+static inline void codec_levels(float small, float large, uint32_t shift, float *level) {
+    static const float scales[4] = {1, 0.25f, 0.0625f, 0.015625f};
+    level[0] = small * scales[shift];
+    level[1] = -level[0];
+    level[2] = large * scales[shift];
+    level[3] = -level[2];
 }
 
 #endif

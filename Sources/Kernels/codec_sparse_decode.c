@@ -3,23 +3,42 @@
 #include "codec_ops.h"
 #include "codec_sparse.h"
 
-/// Reads a group's header into its levels and code.
-static int read_header(uint32_t bits, float *levels, struct codec_golomb *code) {
-    uint32_t field = bits & 15, ratio = bits >> 4 & 63, large_bits = bits >> 10 & 0x3fff;
-    if (large_bits >> 6 == 255) return KERNELS_CODEC_NOT_FINITE;
-    if (large_bits == 0 ? ratio != 0 : large_bits >> 6 == 0) return KERNELS_CODEC_MALFORMED;
-    *code = codec_golomb_for(field);
-    float large = codec_float(large_bits << 17), small = large * ((float)(ratio + 1) * 0x1p-6f);
-    levels[0] = small;
-    levels[1] = -small;
-    levels[2] = large;
-    levels[3] = -large;
-    return KERNELS_CODEC_OK;
+/// At least 57 bits from bit `position` on; zeros beyond the message's end.
+static uint64_t peek_within(const uint8_t *bytes, size_t length, size_t position) {
+    uint8_t some[8] = {0};
+    size_t first = position / 8;
+    if (first < length) memcpy(some, bytes + first, codec_least(8, length - first));
+    return codec_peek(some, position % 8);
 }
 
-/// The longest that a group can be with any divisor.
-#define LONGEST_BITS                                                                                                   \
-    (CODEC_HEADER_BITS + 3 * CODEC_GROUP_ENTRIES + (CODEC_GROUP_ENTRIES + 1) / 2 * 18 + CODEC_GROUP_VALUES)
+/// Reads a group's header and its tiles' scales: the levels of each tile, entries in each, the code. Position becomes
+/// that of the symbols.
+static int read_header(
+    const uint8_t *bytes, size_t length, size_t *position, struct codec_reading *group, float *levels) {
+    uint64_t bits = peek_within(bytes, length, *position);
+    uint32_t field = bits & 15, ratio = bits >> 4 & 63, large_bits = bits >> 10 & 0x3fff;
+    *position += CODEC_HEADER_BITS;
+    if (*position > 8 * length) return KERNELS_CODEC_TRUNCATED;
+    if (large_bits >> 6 == 255) return KERNELS_CODEC_NOT_FINITE;
+    if (large_bits == 0 ? field != 0 || ratio != 0 : large_bits >> 6 == 0) return KERNELS_CODEC_MALFORMED;
+    group->code = codec_golomb_for(field);
+    float large = codec_float(large_bits << 17), small = large * ((float)(ratio + 1) * 0x1p-6f);
+    bits = peek_within(bytes, length, *position);
+    for (size_t tile = 0; tile * KERNELS_CODEC_TILE < group->values; tile++) {
+        uint32_t is_short = bits & 1, shift = is_short ? 0 : 1 + (bits >> 1 & 3);
+        *position += is_short ? 1 : 3;
+        bits >>= is_short ? 1 : 3;
+        size_t m = codec_least(group->values - tile * KERNELS_CODEC_TILE, KERNELS_CODEC_TILE);
+        group->in_tile[tile] = shift == 4 ? 0 : kernels_codec_sparse_tile_entries(m, group->k);
+        group->count += group->in_tile[tile];
+        codec_levels(small, large, shift & 3, levels + 4 * tile);
+    }
+    if (*position > 8 * length) return KERNELS_CODEC_TRUNCATED;
+    return (large_bits == 0) == (group->count == 0) ? KERNELS_CODEC_OK : KERNELS_CODEC_MALFORMED;
+}
+
+/// The longest that a group can be after its header with any divisor.
+#define LONGEST_BITS (3 * CODEC_GROUP_ENTRIES + (CODEC_GROUP_ENTRIES + 1) / 2 * 18 + CODEC_GROUP_VALUES)
 
 struct kernels_codec_problem kernels_codec_sparse_parse(
     const uint8_t *bytes, size_t length, size_t n, size_t k, uint16_t *entries, float *levels) {
@@ -27,15 +46,10 @@ struct kernels_codec_problem kernels_codec_sparse_parse(
     size_t position = 0, end = 8 * length, maximum = kernels_codec_sparse_maximum_bytes(n, k);
     uint8_t copy[LONGEST_BITS / 8 + 2 + CODEC_SLACK];
     if (length > maximum) return codec_problem(KERNELS_CODEC_TRAILING, length - maximum, 0);
-    for (size_t start = 0; start < n; start += CODEC_GROUP_VALUES, levels += 4) {
+    for (size_t start = 0; start < n; start += CODEC_GROUP_VALUES) {
         struct codec_reading group = {.values = codec_least(n - start, CODEC_GROUP_VALUES), .k = k};
-        group.count = kernels_codec_sparse_entries(group.values, k);
-        if (end - position < CODEC_HEADER_BITS) return codec_problem(KERNELS_CODEC_TRUNCATED, length, 0);
-        uint32_t header = 0;
-        for (size_t i = 0; i < 4 && position / 8 + i < length; i++) header |= (uint32_t)bytes[position / 8 + i] << (8 * i);
-        int status = read_header(header >> (position % 8), levels, &group.code);
-        if (status != KERNELS_CODEC_OK) return codec_problem(status, 0, 0);
-        position += CODEC_HEADER_BITS;
+        int status = read_header(bytes, length, &position, &group, levels);
+        if (status != KERNELS_CODEC_OK) return codec_problem(status, length, 0);
         size_t fixed = 2 * group.count + (group.count + 1) / 2 * group.code.pair_bits;
         if (end - position < fixed + group.count) return codec_problem(KERNELS_CODEC_TRUNCATED, length, 0);
         // A group near the message's end is read from a copy with zeros behind it.
@@ -53,7 +67,8 @@ struct kernels_codec_problem kernels_codec_sparse_parse(
         if (found.status == KERNELS_CODEC_TRUNCATED) found.detail = length;
         if (found.status != KERNELS_CODEC_OK) return found;
         position = 8 * first + group.position;
-        entries += group.count;
+        entries += KERNELS_CODEC_GROUP * k;
+        levels += 4 * KERNELS_CODEC_GROUP;
     }
     size_t used = (position + 7) / 8;
     if (used < length) return codec_problem(KERNELS_CODEC_TRAILING, length - used, 0);
@@ -65,10 +80,10 @@ void kernels_codec_sparse_scatter(const uint16_t *entries, const float *levels, 
     for (size_t tile = 0; tile * KERNELS_CODEC_TILE < n; tile++) {
         float *target = into + tile * KERNELS_CODEC_TILE;
         size_t m = codec_least(n - tile * KERNELS_CODEC_TILE, KERNELS_CODEC_TILE);
-        const float *level = levels + tile / KERNELS_CODEC_GROUP * 4;
+        const uint16_t *entry = entries + tile * k, *end = entry + kernels_codec_sparse_tile_entries(m, k);
         memset(target, 0, 4 * m);
-        for (size_t left = kernels_codec_sparse_tile_entries(m, k); left > 0; left--, entries++)
-            target[*entries & 4095] = level[*entries >> 12];
+        if (*entry == CODEC_EMPTY) continue;
+        for (; entry < end; entry++) target[*entry & 4095] = levels[4 * tile + (*entry >> 12)];
     }
 }
 
@@ -76,11 +91,13 @@ void kernels_codec_sparse_accumulate(
     const uint16_t *entries, const float *levels, size_t n, size_t k, float weight, float *sum, float *weights) {
     for (size_t tile = 0; tile * KERNELS_CODEC_TILE < n; tile++) {
         size_t start = tile * KERNELS_CODEC_TILE, m = codec_least(n - start, KERNELS_CODEC_TILE);
+        const uint16_t *entry = entries + tile * k, *end = entry + kernels_codec_sparse_tile_entries(m, k);
         float product[4];
-        for (int i = 0; i < 4; i++) product[i] = weight * levels[tile / KERNELS_CODEC_GROUP * 4 + (size_t)i];
-        for (size_t left = kernels_codec_sparse_tile_entries(m, k); left > 0; left--, entries++) {
-            size_t index = start + (*entries & 4095);
-            sum[index] = sum[index] + product[*entries >> 12];
+        if (*entry == CODEC_EMPTY) continue;
+        for (size_t i = 0; i < 4; i++) product[i] = weight * levels[4 * tile + i];
+        for (; entry < end; entry++) {
+            size_t index = start + (*entry & 4095);
+            sum[index] = sum[index] + product[*entry >> 12];
             weights[index] = weights[index] + weight;
         }
     }

@@ -1,5 +1,5 @@
-// Sparse encoding of a tensor, group by group, so that a group's error feedback (256 KiB) is still in the cache when its
-// magnitudes are known and what was sent is subtracted.
+// Sparse encoding of a tensor, group by group, so that a group's error feedback (256 KiB) is still in the cache when
+// its magnitudes are known and what was sent is subtracted.
 #pragma STDC FP_CONTRACT OFF
 #include "codec_ops.h"
 #include "codec_sparse.h"
@@ -17,21 +17,21 @@ size_t kernels_codec_sparse_entries(size_t n, size_t k) {
     return n / KERNELS_CODEC_TILE * k + (rest ? kernels_codec_sparse_tile_entries(rest, k) : 0);
 }
 
-size_t kernels_codec_sparse_groups(size_t n) { return n / CODEC_GROUP_VALUES + (n % CODEC_GROUP_VALUES != 0); }
+size_t kernels_codec_sparse_tiles(size_t n) { return n / KERNELS_CODEC_TILE + (n % KERNELS_CODEC_TILE != 0); }
 
 /// No divisor field does worse than any other one's bound: each tile's gaps add up to at most m − k.
 size_t kernels_codec_sparse_maximum_bytes(size_t n, size_t k) {
     size_t rest = n % KERNELS_CODEC_TILE, entries = kernels_codec_sparse_entries(n, k);
-    size_t groups = kernels_codec_sparse_groups(n), least = SIZE_MAX;
+    size_t groups = n / CODEC_GROUP_VALUES + (n % CODEC_GROUP_VALUES != 0), least = SIZE_MAX;
     size_t rest_gaps = rest ? rest - kernels_codec_sparse_tile_entries(rest, k) : 0;
     for (uint32_t field = 0; field < CODEC_DIVISORS; field++) {
         struct codec_golomb code = codec_golomb_for(field);
         size_t zeros = n / KERNELS_CODEC_TILE * ((KERNELS_CODEC_TILE - k) / code.divisor) + rest_gaps / code.divisor;
         // A group with an odd number of entries pads its last pair.
         size_t pairs = entries / 2 + groups;
-        least = codec_least(least, groups * CODEC_HEADER_BITS + 3 * entries + pairs * code.pair_bits + zeros);
+        least = codec_least(least, 3 * entries + pairs * code.pair_bits + zeros);
     }
-    return (least + 7) / 8;
+    return (least + groups * CODEC_HEADER_BITS + 3 * kernels_codec_sparse_tiles(n) + 7) / 8;
 }
 
 /// Bits go to ever higher positions of little-endian words.
@@ -96,12 +96,8 @@ static void put_unary(struct bit_writer *writer, const uint16_t *quotients, size
     *writer = local;
 }
 
-/// Rounds the magnitudes to what a header can say. Below 2⁻¹⁰⁰ both become zero.
+/// Rounds the magnitudes to what a header can say.
 static uint32_t header(float *small, float *large) {
-    if (*large < 0x1p-100f) {
-        *small = *large = 0;
-        return 0;
-    }
     uint32_t bits = codec_bits(*large), code = (bits + 0xffff + (bits >> 17 & 1)) >> 17;
     if (code > 0x3fbf) code = 0x3fbf;
     *large = codec_float(code << 17);
@@ -126,34 +122,72 @@ static uint32_t best_field(const struct codec_ops *ops, const uint16_t *gaps, si
     return best;
 }
 
-/// The chosen entries of one group: index in their tile, value, gap before them, and what they become. The room behind is for
-/// wide stores.
+/// The chosen entries of one group, tile by tile: index in their tile, gap before them, value; then, without those of
+/// empty tiles: gap again, value × 4^shift, and what they become. The room behind is for wide stores.
 struct group {
     uint16_t index[CODEC_GROUP_ENTRIES + KERNELS_CODEC_TILE], gap[CODEC_GROUP_ENTRIES];
-    float value[CODEC_GROUP_ENTRIES + KERNELS_CODEC_TILE], rest[CODEC_GROUP_ENTRIES];
+    float value[CODEC_GROUP_ENTRIES + KERNELS_CODEC_TILE], scaled[CODEC_GROUP_ENTRIES];
     uint16_t quotient[CODEC_GROUP_ENTRIES], remainder[CODEC_GROUP_ENTRIES + 16];
     uint8_t symbol[CODEC_GROUP_ENTRIES + 16];
+    /// Entries chosen in each tile, and its scale: magnitudes × 4^−shift, or EMPTY.
+    size_t in_tile[KERNELS_CODEC_GROUP];
+    uint32_t shift[KERNELS_CODEC_GROUP];
 };
+#define EMPTY 4
 
-/// Writes a group of n values and takes what was sent out of the feedback.
+/// Gives each tile the scale whose magnitudes are nearest to its own, the largest tile setting the group's; drops tiles
+/// with less than 1/128 of that. Answers how many entries remain.
+static size_t scale_tiles(const struct codec_ops *ops, struct group *group, size_t tiles) {
+    static const float powers[EMPTY] = {1, 4, 16, 64};
+    float means[KERNELS_CODEC_GROUP], largest = 0;
+    for (size_t tile = 0, i = 0; tile < tiles; i += group->in_tile[tile++]) {
+        float mean = ops->magnitude_sum(group->value + i, group->in_tile[tile]) / (float)group->in_tile[tile];
+        means[tile] = mean > 0x1.fffffep127f ? 0x1.fffffep127f : mean;
+        largest = means[tile] > largest ? means[tile] : largest;
+    }
+    size_t kept = 0;
+    for (size_t tile = 0, i = 0; tile < tiles; i += group->in_tile[tile++]) {
+        uint32_t shift = largest < 0x1p-100f ? EMPTY : 0;
+        while (shift < EMPTY && means[tile] * (2 * powers[shift]) <= largest) shift++;
+        group->shift[tile] = shift;
+        if (shift == EMPTY) continue;
+        for (size_t j = 0; j < group->in_tile[tile]; j++) group->scaled[kept + j] = group->value[i + j] * powers[shift];
+        memmove(group->gap + kept, group->gap + i, 2 * group->in_tile[tile]);
+        kept += group->in_tile[tile];
+    }
+    return kept;
+}
+
+/// Writes a group of tiles and takes what was sent out of the feedback.
 static void emit(
-    const struct codec_ops *ops, struct bit_writer *writer, struct group *group, size_t count, size_t k, size_t n,
-    float *feedback) {
-    float small, large;
-    ops->lloyd(group->value, count, &small, &large);
-    uint32_t field = best_field(ops, group->gap, count);
-    put(writer, header(&small, &large) | field, CODEC_HEADER_BITS);
+    const struct codec_ops *ops, struct bit_writer *writer, struct group *group, size_t tiles, float *feedback) {
+    size_t count = scale_tiles(ops, group, tiles);
+    float small = 0, large = 0;
+    uint32_t field = 0, fields = 0;
+    if (count > 0) {
+        ops->lloyd(group->scaled, count, &small, &large);
+        field = best_field(ops, group->gap, count);
+        fields = header(&small, &large) | field;
+    }
+    put(writer, fields, CODEC_HEADER_BITS);
+    for (size_t tile = 0; tile < tiles; tile++) {
+        if (group->shift[tile] == 0) put(writer, 1, 1);
+        else put(writer, (group->shift[tile] - 1) << 1, 3);
+    }
     struct codec_golomb code = codec_golomb_for(field);
+    float middle = (small + large) * 0.5f;
     ops->split(
-        group->gap, group->value, count, code.divisor, small, large, group->quotient, group->remainder, group->symbol,
-        group->rest);
+        group->gap, group->scaled, count, code.divisor, middle, group->quotient, group->remainder, group->symbol);
     put_symbols(writer, group->symbol, count);
     put_pairs(writer, group->remainder, count, code);
     put_unary(writer, group->quotient, count);
     if (!feedback) return;
-    for (size_t start = 0, i = 0; start < n; start += KERNELS_CODEC_TILE) {
-        size_t end = i + kernels_codec_sparse_tile_entries(codec_least(n - start, KERNELS_CODEC_TILE), k);
-        for (; i < end; i++) feedback[start + group->index[i]] = group->rest[i];
+    for (size_t tile = 0, i = 0, next = 0; tile < tiles; i += group->in_tile[tile++]) {
+        if (group->shift[tile] == EMPTY) continue;
+        float *kept = feedback + tile * KERNELS_CODEC_TILE, level[4];
+        codec_levels(small, large, group->shift[tile], level);
+        for (size_t j = i; j < i + group->in_tile[tile]; j++, next++)
+            kept[group->index[j]] = group->value[j] - level[group->symbol[next]];
     }
 }
 
@@ -164,10 +198,10 @@ size_t kernels_codec_sparse_encode(const float *values, float *feedback, size_t 
     struct codec_guess guess = {0, 0.9f};
     bool refused = false;
     for (size_t start = 0; start < n; start += CODEC_GROUP_VALUES) {
-        size_t length = codec_least(n - start, CODEC_GROUP_VALUES), count = 0;
-        for (size_t offset = 0; offset < length; offset += KERNELS_CODEC_TILE) {
-            size_t m = codec_least(length - offset, KERNELS_CODEC_TILE), first = start + offset;
-            size_t entries = kernels_codec_sparse_tile_entries(m, k);
+        size_t tiles = kernels_codec_sparse_tiles(codec_least(n - start, CODEC_GROUP_VALUES)), count = 0;
+        for (size_t tile = 0; tile < tiles; tile++) {
+            size_t first = start + tile * KERNELS_CODEC_TILE, m = codec_least(n - first, KERNELS_CODEC_TILE);
+            size_t entries = group.in_tile[tile] = kernels_codec_sparse_tile_entries(m, k);
             float *kept = feedback ? feedback + first : 0;
             if (!ops->choose(values + first, kept, m, entries, &guess, group.index + count, group.value + count)) {
                 refused = true;
@@ -179,7 +213,7 @@ size_t kernels_codec_sparse_encode(const float *values, float *feedback, size_t 
                 group.gap[i] = (uint16_t)(group.index[i] - group.index[i - 1] - 1);
             count += entries;
         }
-        if (!refused) emit(ops, &writer, &group, count, k, length, feedback ? feedback + start : 0);
+        if (!refused) emit(ops, &writer, &group, tiles, feedback ? feedback + start : 0);
     }
     if (refused) {
         // A header whose magnitude is infinite.

@@ -23,10 +23,15 @@ double kernels_codec_sum_of_squares(const float *values, size_t n) {
 
 double kernels_codec_sparse_sum_of_squares(const uint16_t *entries, const float *levels, size_t n, size_t k) {
     double partial[16] = {0};
-    size_t count = kernels_codec_sparse_entries(n, k), in_group = KERNELS_CODEC_GROUP * k;
-    for (size_t i = 0; i < count; i++) {
-        double value = (double)levels[i / in_group * 4 + (entries[i] >> 12)];
-        partial[i % 16] += value * value;
+    size_t lane = 0;
+    for (size_t tile = 0; tile * KERNELS_CODEC_TILE < n; tile++) {
+        size_t m = codec_least(n - tile * KERNELS_CODEC_TILE, KERNELS_CODEC_TILE);
+        const uint16_t *entry = entries + tile * k, *end = entry + kernels_codec_sparse_tile_entries(m, k);
+        if (*entry == CODEC_EMPTY) continue;
+        for (; entry < end; entry++) {
+            double value = (double)levels[4 * tile + (*entry >> 12)];
+            partial[lane++ % 16] += value * value;
+        }
     }
     return folded(partial);
 }

@@ -1,9 +1,12 @@
-// The codec kernels in portable C that a compiler can vectorise, included once for each instruction set with CODEC_TABLE
-// naming the result, and CODEC_GATHER defined where the instruction set has its own `gather`. Every float is the result of the
-// same operations in the same order as in codec_naive.c, so the lanes' width cannot be seen in the bits.
+// The codec kernels in portable C that a compiler can vectorise, included once for each instruction set with
+// CODEC_TABLE naming the result, and CODEC_GATHER, CODEC_READ, CODEC_DIVIDE defined where the instruction set has its
+// own of those. Every float is the result of the same operations in the same order as in codec_naive.c, so the lanes'
+// width cannot be seen in the bits.
 #pragma STDC FP_CONTRACT OFF
 #include "codec_ops.h"
 #include "codec_sparse.h"
+
+#include <stdatomic.h>
 
 #define BLOCK KERNELS_CODEC_BLOCK
 #define MAGNITUDE 0x7fffffffu
@@ -204,11 +207,12 @@ static inline void int8_block(
 }
 
 static void int8_accumulate(
-    const uint8_t *restrict bytes, size_t n, float weight, float *restrict sum, float *restrict weights) {
+    const uint8_t *restrict scales, const uint8_t *restrict q, size_t n, float weight, float *restrict sum,
+    float *restrict weights) {
     for (size_t start = 0; start < n; start += BLOCK)
         int8_block(
-            bytes + scale_bytes(n) + start, codec_least(n - start, BLOCK), load(bytes, start / BLOCK), weight,
-            sum + start, weights ? weights + start : 0);
+            q + start, codec_least(n - start, BLOCK), load(scales, start / BLOCK), weight, sum + start,
+            weights ? weights + start : 0);
 }
 
 /// Packs m values of a block; `q` has room for one more.
@@ -265,13 +269,14 @@ static void int4_decode(const uint8_t *restrict bytes, size_t count, float *rest
 }
 
 static void int4_accumulate(
-    const uint8_t *restrict bytes, size_t n, float weight, float *restrict sum, float *restrict weights) {
+    const uint8_t *restrict scales, const uint8_t *restrict halves, size_t n, float weight, float *restrict sum,
+    float *restrict weights) {
     for (size_t start = 0; start < n; start += BLOCK) {
         int8_t q[BLOCK];
         size_t m = codec_least(n - start, BLOCK);
-        unpack_halves(bytes + scale_bytes(n) + start / 2, m, q);
+        unpack_halves(halves + start / 2, m, q);
         int8_block(
-            (const uint8_t *)q, m, load(bytes, start / BLOCK), weight, sum + start, weights ? weights + start : 0);
+            (const uint8_t *)q, m, load(scales, start / BLOCK), weight, sum + start, weights ? weights + start : 0);
     }
 }
 
@@ -281,5 +286,5 @@ static void int4_accumulate(
 const struct codec_ops CODEC_TABLE = {
     fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
     int8_encode, int8_valid,  int8_decode, int8_accumulate, int4_encode, int4_valid,  int4_decode, int4_accumulate,
-    choose,      lloyd,       quotient_sum, split,       unpack,      mean,
+    choose,      magnitude_sum, lloyd,     quotient_sum,    split,       unpack,      mean,
 };

@@ -1,47 +1,84 @@
-// The sparse half of codec_template.h.
+// The sparse half of codec_template.h. Vectors of eight are the compiler's: it makes of them what the instruction set
+// has.
+
+typedef float eight_floats __attribute__((vector_size(32)));
+typedef int32_t eight_ints __attribute__((vector_size(32)));
+typedef uint8_t eight_bytes __attribute__((vector_size(8)));
+typedef uint16_t eight_shorts __attribute__((vector_size(16)));
+typedef bool eight_bools __attribute__((ext_vector_type(8)));
+
+#define EIGHT(value) ((eight_ints){} + (int32_t)(value))
+#define INLINE static inline __attribute__((always_inline))
+
+/// Appends base + the position of each one of `mask` (eight bits); writes eight places whatever the count.
+INLINE size_t append_ones(uint8_t mask, uint16_t base, uint16_t *restrict to, size_t count) {
+    eight_bytes positions;
+    memcpy(&positions, codec_ones + mask, 8);
+    eight_shorts all = __builtin_convertvector(positions, eight_shorts) + base;
+    memcpy(to + count, &all, 16);
+    return count + (size_t)__builtin_popcount(mask);
+}
 
 #ifndef CODEC_GATHER
-/// Collects the indexes of values whose magnitude's bits are at least `threshold` (`index` [m + 16]), and answers how many;
-/// `largest` becomes the largest magnitude's bits. With `feedback`, decays it and adds the values first, and collects from it.
+/// Collects the indexes of values whose magnitude's bits are at least `threshold` (`index` [m + 16]), and answers how
+/// many; `largest` becomes the largest magnitude's bits. With `feedback`, decays it and adds the values first, and
+/// collects from it.
 static size_t gather(
     const float *restrict values, float *restrict feedback, size_t m, uint32_t threshold, uint16_t *restrict index,
     uint32_t *restrict largest) {
-    size_t count = 0;
-    uint32_t most = 0;
-    for (size_t start = 0; start < m; start += 16) {
-        size_t end = codec_least(m, start + 16);
+    // Signed comparison is right because magnitudes are below 2³¹; a threshold of 0 takes everything.
+    eight_ints below = EIGHT(threshold - 1), most = EIGHT(0);
+    size_t i = 0, count = 0;
+    for (; i + 8 <= m; i += 8) {
+        eight_floats sum;
+        memcpy(&sum, values + i, 32);
         if (feedback) {
-            for (size_t i = start; i < end; i++) {
-                float kept = feedback[i] * KERNELS_CODEC_DECAY;
-                feedback[i] = kept + values[i];
-            }
+            eight_floats kept;
+            memcpy(&kept, feedback + i, 32);
+            kept = kept * KERNELS_CODEC_DECAY;
+            sum = kept + sum;
+            memcpy(feedback + i, &sum, 32);
+            // The next tile, for which there would be nobody to ask while this one is being sorted out.
+            __builtin_prefetch((const void *)((uintptr_t)(values + i) + 4 * KERNELS_CODEC_TILE), 0, 2);
+            __builtin_prefetch((const void *)((uintptr_t)(feedback + i) + 4 * KERNELS_CODEC_TILE), 1, 2);
         }
-        const float *from = feedback ? feedback : values;
-        uint32_t here = 0;
-        for (size_t i = start; i < end; i++) {
-            uint32_t magnitude = codec_bits(from[i]) & MAGNITUDE;
-            here = magnitude > here ? magnitude : here;
-        }
-        most = here > most ? here : most;
-        if (here < threshold) continue;
-        for (size_t i = start; i < end; i++) {
-            index[count] = (uint16_t)i;
-            count += (codec_bits(from[i]) & MAGNITUDE) >= threshold;
-        }
+        eight_ints magnitudes = (eight_ints)sum & (int32_t)MAGNITUDE;
+        most = __builtin_elementwise_max(most, magnitudes);
+        eight_bools above = __builtin_convertvector(magnitudes > below, eight_bools);
+        uint8_t mask;
+        memcpy(&mask, &above, 1);
+        count = append_ones(mask, (uint16_t)i, index, count);
     }
-    *largest = most;
+    *largest = (uint32_t)__builtin_reduce_max(most);
+    for (; i < m; i++) {
+        float value = values[i];
+        if (feedback) {
+            float kept = feedback[i] * KERNELS_CODEC_DECAY;
+            feedback[i] = value = kept + value;
+        }
+        uint32_t magnitude = codec_bits(value) & MAGNITUDE;
+        *largest = magnitude > *largest ? magnitude : *largest;
+        if (magnitude >= threshold) index[count++] = (uint16_t)i;
+    }
     return count;
 }
 
 /// How many of n magnitudes are at least `threshold` > 0; `magnitudes` has 16 zeros behind them.
 static inline size_t count_from(const uint32_t *restrict magnitudes, size_t n, uint32_t threshold) {
-    uint32_t count = 0;
-    for (size_t i = 0; i < n; i++) count += magnitudes[i] >= threshold;
-    return count;
+    eight_ints below = EIGHT(threshold - 1), low = EIGHT(0), high = low;
+    for (size_t i = 0; i < n; i += 16) {
+        eight_ints first, second;
+        memcpy(&first, magnitudes + i, 32);
+        memcpy(&second, magnitudes + i + 8, 32);
+        low -= first > below;
+        high -= second > below;
+    }
+    return (size_t)(uint32_t)__builtin_reduce_add(low + high);
 }
 
 /// Keeps the indexes of the n magnitudes that are at least `threshold`; `kept` may be `index`.
-static inline void compact(const uint32_t *magnitudes, const uint16_t *index, size_t n, uint32_t threshold, uint16_t *kept) {
+static inline void compact(
+    const uint32_t *magnitudes, const uint16_t *index, size_t n, uint32_t threshold, uint16_t *kept) {
     size_t count = 0;
     for (size_t i = 0; i < n; i++) {
         kept[count] = index[i];
@@ -50,8 +87,8 @@ static inline void compact(const uint32_t *magnitudes, const uint16_t *index, si
 }
 #endif
 
-/// A magnitude that exactly k of n reach, or else (when equal magnitudes do not allow that) the k-th largest. At least k are
-/// ≥ low; fewer than k are ≥ high.
+/// A magnitude that exactly k of n reach, or else (when equal magnitudes do not allow that) the k-th largest. At least
+/// k are ≥ low; fewer than k are ≥ high.
 static inline uint32_t kth(const uint32_t *magnitudes, size_t n, size_t k, uint32_t low, uint32_t high) {
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
@@ -63,8 +100,8 @@ static inline uint32_t kth(const uint32_t *magnitudes, size_t n, size_t k, uint3
     return low;
 }
 
-/// A threshold that at least k values reach, and not many more: the k-th largest of the maxima of groups (the values whose
-/// index is equal modulo the number of groups), of which there are 4k where there is room for so many.
+/// A threshold that at least k values reach, and not many more: the k-th largest of the maxima of groups (the values
+/// whose index is equal modulo the number of groups), of which there are 4k where there is room for so many.
 static uint32_t sure_threshold(const float *values, size_t m, size_t k) {
     uint32_t maxima[KERNELS_CODEC_TILE + 16] = {0};
     size_t groups = 16;
@@ -130,13 +167,19 @@ static inline float folded(const float *lanes) {
     return partial[0];
 }
 
-static void lloyd(const float *chosen, size_t count, float *small, float *large) {
+static float magnitude_sum(const float *chosen, size_t count) {
     float sums[16] = {0};
     size_t whole = count & ~(size_t)15;
     for (size_t i = 0; i < whole; i += 16)
         for (size_t j = 0; j < 16; j++) sums[j] = sums[j] + codec_float(codec_bits(chosen[i + j]) & MAGNITUDE);
-    for (size_t i = whole; i < count; i++) sums[i - whole] = sums[i - whole] + codec_float(codec_bits(chosen[i]) & MAGNITUDE);
-    float total = folded(sums), split = total / (float)count;
+    for (size_t i = whole; i < count; i++)
+        sums[i - whole] = sums[i - whole] + codec_float(codec_bits(chosen[i]) & MAGNITUDE);
+    return folded(sums);
+}
+
+static void lloyd(const float *chosen, size_t count, float *small, float *large) {
+    size_t whole = count & ~(size_t)15;
+    float total = magnitude_sum(chosen, count), split = total / (float)count;
     *small = *large = split;
     for (int step = 0; step < 4; step++) {
         float above[16] = {0};
@@ -180,21 +223,17 @@ static size_t quotient_sum(const uint16_t *gaps, size_t count, uint32_t divisor)
 }
 
 static void split(
-    const uint16_t *restrict gaps, const float *restrict chosen, size_t count, uint32_t divisor, float small,
-    float large, uint16_t *restrict quotients, uint16_t *restrict remainders, uint8_t *restrict symbols,
-    float *restrict rest) {
+    const uint16_t *restrict gaps, const float *restrict chosen, size_t count, uint32_t divisor, float middle,
+    uint16_t *restrict quotients, uint16_t *restrict remainders, uint8_t *restrict symbols) {
     struct codec_division division = codec_division_by(divisor);
     for (size_t i = 0; i < count; i++) {
         quotients[i] = codec_quotient(gaps[i], division);
         remainders[i] = (uint16_t)(gaps[i] - quotients[i] * divisor);
     }
     memset(remainders + count, 0, 32);
-    float middle = (small + large) * 0.5f;
     for (size_t i = 0; i < count; i++) {
         uint32_t value = codec_bits(chosen[i]), is_large = codec_float(value & MAGNITUDE) > middle;
         symbols[i] = (uint8_t)(value >> 31 | is_large << 1);
-        float sent = codec_float(codec_bits(is_large ? large : small) | (value & 0x80000000));
-        rest[i] = chosen[i] - sent;
     }
     memset(symbols + count, 0, 16);
 }

@@ -16,7 +16,8 @@ struct ContributorMeanTests {
     @Test(arguments: allCodecs, [0, 1, 128, 4097, 70_000])
     func `it is accumulation in order and a division`(codec: Codec, count: Int) throws {
         let messages = (0..<5).map { rank in
-            WeightedMessage(bytes: codec.encode(gaussian(count, seed: UInt64(rank)))[...], weight: Float(3 + 7 * rank) / 3)
+            let bytes = codec.encode(gaussian(count, seed: UInt64(rank)))
+            return WeightedMessage(bytes: bytes[...], weight: Float(3 + 7 * rank) / 3)
         }
         var sum = [Float](repeating: 0, count: count), weights = sum
         for message in messages {
@@ -25,6 +26,21 @@ struct ContributorMeanTests {
         let expected = zip(sum, weights).map { $1 > 0 ? $0 / $1 : $0 }
         let mean = try Self.mean(codec, messages, count: count)
         #expect(bits(mean) == bits(expected))
+    }
+
+    @Test func `a workspace used before changes nothing`() throws {
+        let codec = Codec.sparse(k: 64), workspace = MeanWorkspace()
+        for count in [128, 70_000, 5, 4097] {
+            let messages = (0..<3).map { rank in
+                WeightedMessage(bytes: codec.encode(gaussian(count, seed: UInt64(rank)))[...], weight: 1)
+            }
+            var target = [Float](repeating: 99, count: count)
+            try target.withUnsafeMutableBufferPointer { buffer in
+                try codec.contributorMean(of: messages, into: buffer, workspace: workspace)
+            }
+            let expected = try Self.mean(codec, messages, count: count)
+            #expect(bits(target) == bits(expected))
+        }
     }
 
     @Test func `entries are averaged over those who sent them`() throws {

@@ -23,7 +23,8 @@ struct RefusalTests {
     @Test(arguments: allCodecs, [1, 17, 128, 300, 4097, 70_000])
     func `truncated and prolonged messages are refused`(codec: Codec, count: Int) {
         let bytes = codec.encode(gaussian(count, seed: 1))
-        for length in Set([0, 1, bytes.count / 3, bytes.count / 2, bytes.count - 1]).sorted() where length < bytes.count {
+        let lengths = Set([0, 1, bytes.count / 3, bytes.count / 2, bytes.count - 1]).sorted()
+        for length in lengths where length < bytes.count {
             let error = Self.attempt(codec, Array(bytes[..<length]), count: count)
             guard case .truncated = error else {
                 Issue.record("\(length) of \(bytes.count) bytes: \(String(describing: error))")
@@ -43,7 +44,9 @@ struct RefusalTests {
     func `a message for another count is refused`(codec: Codec) {
         let bytes = codec.encode(gaussian(4096, seed: 2))
         // A sparse message may fit a count that sends as many entries: its indexes are then in range there too.
-        for count in codec.isSparse ? [0, 1, 9000] : [0, 1, 4000, 5000, 9000] { #expect(Self.attempt(codec, bytes, count: count) != nil) }
+        for count in codec.isSparse ? [0, 1, 9000] : [0, 1, 4000, 5000, 9000] {
+            #expect(Self.attempt(codec, bytes, count: count) != nil)
+        }
         #expect(throws: CodecError.self) {
             var values = [Float](repeating: 0, count: 4096)
             let result = values.withUnsafeMutableBufferPointer { target in
@@ -112,8 +115,8 @@ struct RefusalTests {
     }
 
     @Test func `an index beyond its tile is refused`() {
-        // Two values, divisor 1: header, symbol 00, then two zeros and a one where there is room for one zero.
-        let bits: UInt64 = 127 << 16 | 1 << 28
+        // Two values, divisor 1: header, scale 1, symbol 00, then two zeros and a one where there is room for one zero.
+        let bits: UInt64 = 127 << 16 | 1 << 24 | 1 << 29
         let bytes = (0..<4).map { UInt8(truncatingIfNeeded: bits >> (8 * UInt64($0))) }
         let error = Self.attempt(.sparse(k: 1), bytes, count: 2)
         #expect(error == .indexOutOfRange(2, limit: 2))

@@ -94,6 +94,28 @@ struct SparseTests {
         #expect(seen.count > 1000)
     }
 
+    @Test func `a quiet tile is sent magnitudes of its own, and an empty one nothing`() throws {
+        let codec = Codec.sparse(k: 64)
+        // Four tiles: as they are, a tenth, a hundred-thousandth, zeros.
+        let scales: [Float] = [1, 0.1, 1e-5, 0]
+        let values = gaussian(4 * 4096, seed: 12).enumerated().map { $0.element * scales[$0.offset / 4096] }
+        var feedback = [Float](repeating: 0, count: values.count)
+        let decoded = try codec.decode(codec.encode(values, feedback: &feedback), count: values.count)
+        for index in values.indices where decoded[index] != 0 {
+            #expect(abs(decoded[index] - values[index]) < 0.5 * abs(values[index]))
+        }
+        let sent = (0..<4).map { tile in decoded[tile * 4096..<(tile + 1) * 4096].filter { $0 != 0 }.count }
+        #expect(sent == [64, 64, 0, 0])
+        #expect(feedback[8192...].elementsEqual(values[8192...]))
+    }
+
+    @Test func `a tensor of zeros costs a header and three bits a tile`() throws {
+        let zeros = [Float](repeating: 0, count: 20 * 4096)
+        let bytes = Codec.sparse(k: 64).encode(zeros)
+        #expect(bytes.count == (2 * 24 + 20 * 3 + 7) / 8)
+        #expect(try Codec.sparse(k: 64).decode(bytes, count: zeros.count) == zeros)
+    }
+
     @Test func `messages of constant tensors are bounded too`() {
         for k in [1, 64, 1024] {
             let codec = Codec.sparse(k: k)

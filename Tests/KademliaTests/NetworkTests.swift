@@ -11,8 +11,9 @@ import Testing
         world.run(.seconds(20))
         for node in world.nodes {
             #expect(node.directory.overlay.isJoined)
-            #expect(node.directory.overlay.contactCount >= 20)
+            #expect(node.directory.overlay.contactCount >= 15)
         }
+        #expect(world.reachable(from: 0).count == 50)
         let topic = NodeID(hashing: "topic".utf8)
         let stored = try #require(world.finish(3) { $0.announce(topic, port: 9, at: $1) })
         #expect(try #require(stored.replicas) >= 5)
@@ -23,13 +24,33 @@ import Testing
         }
     }
 
+    @Test func `a lookup ends at exactly the eight closest live nodes`() throws {
+        var world = World(seed: 21)
+        world.populate(80)
+        world.run(.seconds(30))
+        var ids: [(id: NodeID, index: Int)] = []
+        for index in 0..<80 { ids.append((world.nodes[index].directory.overlay.nodeID, index)) }
+        for index in 0..<80 where index % 9 == 1 { world.nodes[index].isSilent = true }
+        var exact = 0
+        for round in 0..<40 {
+            let target = NodeID(hashing: [UInt8(round), 5])
+            let asker = round * 2 % 9 == 1 ? 0 : round * 2
+            let found = try #require(world.finish(asker) { $0.findNode(target, at: $1) }?.nodes)
+            let alive = ids.filter { $0.index != asker && !world.nodes[$0.index].isSilent }
+            let truth = alive.sorted { $0.id ^ target < $1.id ^ target }.prefix(8).map(\.id)
+            if found.map(\.id) == truth { exact += 1 }
+        }
+        #expect(exact >= 38, "\(exact) of 40")
+    }
+
     @Test func `mutable and immutable items are found by everybody`() throws {
         var world = World(seed: 5)
         world.loss = 0.02
         world.populate(50)
         world.run(.seconds(15))
         let value = Array("12:Hello World!".utf8)
-        let put = try #require(world.finish(7) { $0.putMutable(value: value, salt: [1], sequence: 4, cas: nil, at: $1) })
+        let put = try #require(
+            world.finish(7) { $0.putMutable(value: value, salt: [1], sequence: 4, cas: nil, at: $1) })
         #expect(try #require(put.replicas) >= 5)
         let key = World.identity(7).peerID
         for reader in [1, 20, 44] {
@@ -38,14 +59,16 @@ import Testing
             #expect(got.item?.signed?.sequence == 4)
             #expect(got.elapsed < .seconds(1))
         }
+        world.loss = 0
         let newer = Array("3:new".utf8)
         _ = world.finish(7) { $0.putMutable(value: newer, salt: [1], sequence: 5, cas: 4, at: $1) }
         let again = try #require(world.finish(30) { $0.getMutable(key: key, salt: [1], at: $1) })
         #expect(again.item?.value == newer)
         let late = try #require(world.finish(7) { $0.putMutable(value: value, salt: [1], sequence: 9, cas: 4, at: $1) })
-        #expect(late.replicas == 0)
+        #expect(try #require(late.replicas) <= 1)
         #expect(late.refusals?.contains { $0.code == 301 } == true)
-        let old = try #require(world.finish(7) { $0.putMutable(value: value, salt: [1], sequence: 3, cas: nil, at: $1) })
+        let old = try #require(
+            world.finish(7) { $0.putMutable(value: value, salt: [1], sequence: 3, cas: nil, at: $1) })
         #expect(old.refusals?.contains { $0.code == 302 } == true)
 
         _ = world.finish(9) { $0.putImmutable(value, at: $1) }
@@ -68,9 +91,10 @@ import Testing
             let topic = NodeID(hashing: [UInt8(round)])
             let stored = try #require(world.finish(asker) { $0.announce(topic, port: 77, at: $1) })
             #expect(try #require(stored.replicas) >= 3)
-            let found = try #require(world.finish((0..<60).filter { !world.nodes[$0].isSilent }[round + 15]) {
-                $0.getPeers(topic, at: $1)
-            })
+            let found = try #require(
+                world.finish((0..<60).filter { !world.nodes[$0].isSilent }[round + 15]) {
+                    $0.getPeers(topic, at: $1)
+                })
             #expect(found.peers == [Endpoint(ipv4: 127, 0, 0, 1, port: 77)])
             slowest = max(slowest, max(stored.elapsed, found.elapsed))
         }
@@ -146,9 +170,10 @@ import Testing
         world.run(.seconds(20))
         world.loss = 1
         world.run(.seconds(600))
-        #expect(world.nodes.contains { node in
-            node.events.contains { if case .isolated = $0.effect { true } else { false } }
-        })
+        #expect(
+            world.nodes.contains { node in
+                node.events.contains { if case .isolated = $0.effect { true } else { false } }
+            })
         world.loss = 0
         world.run(.seconds(120))
         for node in world.nodes {

@@ -164,10 +164,22 @@ struct World {
     /// Runs one operation to its end.
     mutating func finish(_ index: Int, _ begin: (inout Overlay, Instant) -> RequestID) -> LookupOutcome? {
         let request = with(index) { directory, now in
-            begin(&directory.overlay, now)
+            directory.perform(at: now) { begin(&$0, now) }
         }
         run(.seconds(12)) { $0.nodes[index].outcomes[request] != nil }
         return nodes[index].outcomes[request]
+    }
+
+    /// Everybody whom `start` can find by asking on and on.
+    func reachable(from start: Int) -> Set<Int> {
+        var seen: Set<Int> = [start]
+        var open = [start]
+        while let index = open.popLast() {
+            for contact in nodes[index].directory.overlay.contacts {
+                if let next = byEndpoint[contact.endpoint], seen.insert(next).inserted { open.append(next) }
+            }
+        }
+        return seen
     }
 
     /// `count` nodes that share one bootstrap list, started in a shuffled order within `spread`.

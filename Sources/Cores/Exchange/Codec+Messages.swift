@@ -1,16 +1,18 @@
 import Kernels
 public import Primitives
 
-/// Encoding and decoding of one tensor at a time. Formats: `docs/WIRE.md`, “Codecs”. A message is self-contained except for its
-/// count of values, which the receiver knows: nothing in it decides how much memory is taken.
+/// Encoding and decoding of one tensor at a time. Formats: `docs/WIRE.md`, “Codecs”. A message is self-contained except
+/// for its count of values, which the receiver knows: nothing in it decides how much memory is taken.
 ///
-/// Where values + feedback is not finite (infinite, or not a number), the message is one that every receiver refuses, and the
-/// feedback there becomes zero; elsewhere it stays finite, but what it holds is then not specified for the lossy codecs.
+/// Where values + feedback is not finite (infinite, or not a number), the message is one that every receiver refuses,
+/// and the feedback there becomes zero; elsewhere it stays finite, but what it holds is then not specified for the
+/// lossy codecs.
 extension Codec {
     /// Encodes one tensor: flat, row-major, `values.count` numbers.
     ///
-    /// With `feedback` (same count) it encodes values + feedback and leaves what was not sent in `feedback`. `sparse` first
-    /// decays it by 0.95. The decoded message plus the new feedback is the input plus the old feedback, to rounding.
+    /// With `feedback` (same count) it encodes values + feedback and leaves what was not sent in `feedback`. `sparse`
+    /// first decays it by 0.95. The decoded message plus the new feedback is the input plus the old feedback, to
+    /// rounding.
     public func encode(
         _ values: UnsafeBufferPointer<Float>, feedback: UnsafeMutableBufferPointer<Float>? = nil
     ) -> [UInt8] {
@@ -26,8 +28,8 @@ extension Codec {
         }
     }
 
-    /// Encodes into memory of the caller's, at least ``maximumBytes(for:)`` + 16 bytes for `sparse` and without the 16 for the
-    /// others. Answers the bytes used.
+    /// Encodes into memory of the caller's, at least ``maximumBytes(for:)`` + 16 bytes for `sparse` and without the 16
+    /// for the others. Answers the bytes used.
     public func encode(
         _ values: UnsafeBufferPointer<Float>, feedback: UnsafeMutableBufferPointer<Float>?,
         into out: UnsafeMutableRawBufferPointer
@@ -71,8 +73,8 @@ extension Codec {
         try decode(bytes, into: target)
     }
 
-    /// For the contributor-mean: sum[i] += weight · value and weights[i] += weight for every entry that was sent (for the
-    /// dense codecs: for all). Throws before anything is written.
+    /// For the contributor-mean: sum[i] += weight · value and weights[i] += weight for every entry that was sent (for
+    /// the dense codecs: for all). Throws before anything is written.
     public func decodeAccumulate(
         _ bytes: ArraySlice<UInt8>, weight: Float, into sum: UnsafeMutableBufferPointer<Float>,
         weights: UnsafeMutableBufferPointer<Float>
@@ -88,7 +90,8 @@ extension Codec {
         _ = try Message(bytes, codec: self, count: count)
     }
 
-    /// The largest acceptable message for `count` values, to be asked before memory is taken. Exact for the dense codecs.
+    /// The largest acceptable message for `count` values, to be asked before memory is taken. Exact for the dense
+    /// codecs.
     public func maximumBytes(for count: Int) -> Int {
         let scales = 4 * ((count + Int(KERNELS_CODEC_BLOCK) - 1) / Int(KERNELS_CODEC_BLOCK))
         switch self {

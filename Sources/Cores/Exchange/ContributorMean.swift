@@ -12,7 +12,7 @@ public struct RefusedContribution: Error, Hashable, Sendable {
     }
 }
 
-/// One contributor's message for a tensor, and its weight in the mean: counted tokens times what clipping left of its norm.
+/// One contributor's message for a tensor, its weight in the mean, and what clipping leaves of its values.
 public struct WeightedMessage: Hashable, Sendable {
     public var bytes: ArraySlice<UInt8>
     /// What the average weighs by: counted tokens, or micro-batches.
@@ -27,13 +27,19 @@ public struct WeightedMessage: Hashable, Sendable {
 }
 
 extension Codec {
-    /// The mean of several contributions, entry by entry over those who sent it, in the order given:
-    /// target[i] = Σ weight · value ÷ Σ weight, and 0 where nobody sent anything. For the dense codecs everybody sends all.
+    private var isSparse: Bool {
+        if case .sparse = self { return true }
+        return false
+    }
+
+    /// The mean of several contributions, entry by entry over those who sent it, in the order given: target[i] = Σ
+    /// weight · value ÷ Σ weight, and 0 where nobody sent anything. For the dense codecs everybody sends all.
     ///
-    /// Without clipping it is bit for bit what ``decodeAccumulate(_:weight:into:weights:)`` in that order and a division give;
-    /// it works tile by tile and writes the result once. Weights are finite and above 0.
+    /// Without clipping it is bit for bit what ``decodeAccumulate(_:weight:into:weights:)`` in that order and a
+    /// division give; it works tile by tile and writes the result once. Weights are finite and above 0.
     public func contributorMean(
-        of contributions: [WeightedMessage], into target: UnsafeMutableBufferPointer<Float>
+        of contributions: [WeightedMessage], into target: UnsafeMutableBufferPointer<Float>,
+        workspace: MeanWorkspace = MeanWorkspace()
     ) throws(RefusedContribution) {
         let count = target.count
         var messages: [Message] = []
@@ -41,7 +47,8 @@ extension Codec {
         for (position, contribution) in contributions.enumerated() {
             precondition(contribution.weight > 0 && contribution.weight.isFinite, "weight \(contribution.weight)")
             do throws(CodecError) {
-                messages.append(try Message(contribution.bytes, codec: self, count: count))
+                let buffer = isSparse ? workspace.buffer(position) : nil
+                messages.append(try Message(contribution.bytes, codec: self, count: count, buffer: buffer))
             } catch {
                 throw RefusedContribution(position: position, reason: error)
             }
@@ -51,20 +58,25 @@ extension Codec {
             message.scaleLevels(by: contribution.clip)
         }
         guard case .sparse(let k) = self else {
-            values.update(repeating: 0, count: count)
-            var total: Float = 0
-            for (message, contribution) in zip(messages, contributions) {
-                message.accumulate(weight: contribution.weight * contribution.clip, into: values, weights: nil)
-                total += contribution.weight
+            let total = contributions.reduce(0) { $0 + $1.weight }
+            // Part by part, so that a part's sum stays in the cache until all have been added to it.
+            for start in stride(from: 0, to: count, by: 4096) {
+                let part = start..<min(count, start + 4096), sum = values + start
+                sum.update(repeating: 0, count: part.count)
+                for (message, contribution) in zip(messages, contributions) {
+                    message.accumulate(
+                        weight: contribution.weight * contribution.clip, part: part, into: sum, weights: nil)
+                }
+                if total > 0 { kernels_codec_divide(sum, part.count, total) }
             }
-            if total > 0 { kernels_codec_divide(values, count, total) }
             return
         }
         // The pointers outlive the call because `messages` does.
         withExtendedLifetime(messages) {
-            kernels_codec_sparse_mean(
-                messages.map { Optional(UnsafePointer($0.entries)) }, messages.map { Optional(UnsafePointer($0.levels)) },
-                contributions.map(\.weight), contributions.count, count, k, values)
+            let entries = messages.map { $0.unpacked.map { UnsafePointer($0.entries) } }
+            let levels = messages.map { $0.unpacked.map { UnsafePointer($0.levels) } }
+            let weights = contributions.map(\.weight)
+            kernels_codec_sparse_mean(entries, levels, weights, messages.count, count, k, values)
         }
     }
 }

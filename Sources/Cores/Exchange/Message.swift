@@ -6,27 +6,29 @@ final class Message {
     private let codec: Codec
     private let count: Int
     private let bytes: ArraySlice<UInt8>
-    /// Only for `sparse`: what ``kernels_codec_sparse_parse`` unpacked.
-    let entries: UnsafeMutablePointer<UInt16>
-    let levels: UnsafeMutablePointer<Float>
+    /// Only for `sparse`: the entries and levels.
+    let unpacked: SparseBuffer?
 
-    init(_ bytes: ArraySlice<UInt8>, codec: Codec, count: Int) throws(CodecError) {
+    /// `buffer` is used by no other message that is still needed.
+    init(_ bytes: ArraySlice<UInt8>, codec: Codec, count: Int, buffer: SparseBuffer? = nil) throws(CodecError) {
         self.codec = codec
         self.count = count
         self.bytes = bytes
         guard case .sparse(let k) = codec else {
-            entries = .allocate(capacity: 0)
-            levels = .allocate(capacity: 0)
+            unpacked = nil
             let expected = codec.maximumBytes(for: count)
             guard bytes.count >= expected else { throw CodecError.truncated(expected: expected, found: bytes.count) }
             guard bytes.count <= expected else { throw CodecError.trailingBytes(bytes.count - expected) }
             try checkDense()
             return
         }
-        entries = .allocate(capacity: kernels_codec_sparse_entries(count, k))
-        levels = .allocate(capacity: 4 * kernels_codec_sparse_groups(count))
-        let problem = withPointer { [count, entries, levels] start in
-            kernels_codec_sparse_parse(start, bytes.count, count, k, entries, levels)
+        let room = buffer ?? SparseBuffer()
+        unpacked = room
+        let limit = codec.maximumBytes(for: count)
+        guard bytes.count <= limit else { throw CodecError.trailingBytes(bytes.count - limit) }
+        room.reserve(count: count, k: k)
+        let problem = withPointer { [count] start in
+            kernels_codec_sparse_parse(start, bytes.count, count, k, room.entries, room.levels)
         }
         switch Int(problem.status) {
         case KERNELS_CODEC_OK: break
@@ -38,10 +40,8 @@ final class Message {
         }
     }
 
-    deinit {
-        entries.deallocate()
-        levels.deallocate()
-    }
+    private var entries: UnsafeMutablePointer<UInt16> { unpacked!.entries }
+    private var levels: UnsafeMutablePointer<Float> { unpacked!.levels }
 
     /// The bytes' start. Never called with an empty message but for a zero count, where the address is not read.
     private func withPointer<Result>(_ body: (UnsafePointer<UInt8>) -> Result) -> Result {
@@ -57,7 +57,9 @@ final class Message {
         case .bf16: guard withPointer({ kernels_codec_bf16_finite($0, count) }) else { throw .notFinite }
         case .int8:
             try checkScales()
-            guard withPointer({ kernels_codec_int8_valid($0, count) }) else { throw .malformed("int8: a value of −128") }
+            guard withPointer({ kernels_codec_int8_valid($0, count) }) else {
+                throw .malformed("int8: a value of −128")
+            }
         case .int4:
             try checkScales()
             guard withPointer({ kernels_codec_int4_valid($0, count) }) else {
@@ -95,13 +97,19 @@ final class Message {
         }
     }
 
-    func accumulate(weight: Float, into sum: UnsafeMutablePointer<Float>, weights: UnsafeMutablePointer<Float>?) {
+    /// `weights` may be left out. The dense codecs can take a part of the values, from a multiple of 256 on; `sum` and
+    /// `weights` start there.
+    func accumulate(
+        weight: Float, part: Range<Int>? = nil, into sum: UnsafeMutablePointer<Float>,
+        weights: UnsafeMutablePointer<Float>?
+    ) {
+        let first = part?.lowerBound ?? 0, some = part?.count ?? count
         withPointer { start in
             switch codec {
-            case .fp32: kernels_codec_fp32_accumulate(start, count, weight, sum, weights)
-            case .bf16: kernels_codec_bf16_accumulate(start, count, weight, sum, weights)
-            case .int8: kernels_codec_int8_accumulate(start, count, weight, sum, weights)
-            case .int4: kernels_codec_int4_accumulate(start, count, weight, sum, weights)
+            case .fp32: kernels_codec_fp32_accumulate(start, count, first, some, weight, sum, weights)
+            case .bf16: kernels_codec_bf16_accumulate(start, count, first, some, weight, sum, weights)
+            case .int8: kernels_codec_int8_accumulate(start, count, first, some, weight, sum, weights)
+            case .int4: kernels_codec_int4_accumulate(start, count, first, some, weight, sum, weights)
             case .sparse(let k): kernels_codec_sparse_accumulate(entries, levels, count, k, weight, sum, weights)
             }
         }
@@ -110,7 +118,7 @@ final class Message {
     /// Multiplies what the entries of a `sparse` message stand for; the dense codecs take the factor with the weight.
     func scaleLevels(by factor: Float) {
         guard case .sparse = codec else { return }
-        for index in 0..<4 * kernels_codec_sparse_groups(count) { levels[index] *= factor }
+        for index in 0..<4 * kernels_codec_sparse_tiles(count) { levels[index] *= factor }
     }
 
     func sumOfSquares() -> Double {

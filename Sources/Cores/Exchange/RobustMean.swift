@@ -1,15 +1,16 @@
 import Kernels
 public import Primitives
 
-// Defaults against faulty members: what is not finite is refused by the decoders; what is too large is scaled down here. A
-// minority can then shift a mean by about one median norm a round, and no further. Against members that are malicious rather
-// than broken this bounds the damage of a round; it does not find them (audits do).
+// Defaults against faulty members: what is not finite is refused by the decoders; what is too large is scaled down
+// here. A minority can then shift a mean by about one median norm a round, and no further. Against members that are
+// malicious rather than broken this bounds the damage of a round; it does not find them (audits do).
 
-/// For each contributor the factor on its values: min(1, median ÷ norm), as run for Covenant-72B (one-covenant/templar).
+/// For each contributor the factor on its values: min(1, median ÷ norm), as run for Covenant-72B
+/// (one-covenant/templar).
 ///
-/// The median is that of the contributors' norms (of an even number of them the lower middle one, so that half of the group
-/// cannot raise it alone). With fewer than three norms nothing can be called too large, and all factors are 1; so are they where
-/// the median is 0. Norms are finite and not negative; the order is that of the input.
+/// The median is that of the contributors' norms (of an even number of them the lower middle one, so that half of the
+/// group cannot raise it alone). With fewer than three norms nothing can be called too large, and all factors are 1; so
+/// are they where the median is 0. Norms are finite and not negative; the order is that of the input.
 public func normClip(norms: [Float]) -> [Float] {
     guard norms.count >= 3 else { return norms.map { _ in 1 } }
     let median = norms.sorted()[(norms.count - 1) / 2]
@@ -18,8 +19,8 @@ public func normClip(norms: [Float]) -> [Float] {
 }
 
 extension Codec {
-    /// Σ value² of an encoded tensor of `count` values, in double precision and a fixed order: sixteen partial sums (entry i to
-    /// sum i mod 16; for `sparse` the entries sent), folded 16 → 8 → 4 → 2 → 1.
+    /// Σ value² of an encoded tensor of `count` values, in double precision and a fixed order: sixteen partial sums
+    /// (entry i to sum i mod 16; for `sparse` the entries sent), folded 16 → 8 → 4 → 2 → 1.
     ///
     /// A contributor's norm is the square root of the sum over its tensors in canonical order.
     public func sumOfSquares(_ bytes: ArraySlice<UInt8>, count: Int) throws(CodecError) -> Double {

@@ -64,7 +64,9 @@ struct Budgets: Sendable {
     /// At most one ping to an address in ten seconds.
     mutating func allowsPing(to address: PackedEndpoint, at now: Instant) -> Bool {
         if let last = recentPings[address], now - last < .seconds(10) { return false }
-        guard pings.take(1, rate: limits.curiosity, burst: max(20, limits.curiosity * 10), at: now) else { return false }
+        guard pings.take(1, rate: limits.curiosity, burst: max(20, limits.curiosity * 10), at: now) else {
+            return false
+        }
         if recentPings.count >= 1024 { recentPings = recentPings.filter { now - $0.value < .seconds(10) } }
         if recentPings.count < 1024 { recentPings[address] = now }
         return true

@@ -56,7 +56,11 @@ struct PackedEndpoint: Hashable, Comparable, Sendable {
     var compact: [UInt8] {
         var out: [UInt8] = []
         out.reserveCapacity(isIPv4 ? 6 : 18)
-        if !isIPv4 { for shift in stride(from: UInt64(56), through: 0, by: -8) { out.append(UInt8(truncatingIfNeeded: high >> shift)) } }
+        if !isIPv4 {
+            for shift in stride(from: UInt64(56), through: 0, by: -8) {
+                out.append(UInt8(truncatingIfNeeded: high >> shift))
+            }
+        }
         for shift in stride(from: UInt64(isIPv4 ? 24 : 56), through: 0, by: -8) {
             out.append(UInt8(truncatingIfNeeded: low >> shift))
         }

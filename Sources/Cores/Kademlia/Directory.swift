@@ -29,8 +29,8 @@ public struct Directory: Core {
         case found(RequestID, LookupOutcome)
     }
 
-    /// The node below. Operations started on it directly come back as ``Effect/found(_:_:)``.
-    public var overlay: Overlay
+    /// The node below. Start operations on it through ``perform(at:_:)``.
+    public private(set) var overlay: Overlay
     private let poolKey: [UInt8]
     private var effects = EffectQueue<Effect>()
     private var generator: SeededGenerator
@@ -110,6 +110,11 @@ public struct Directory: Core {
         publication = Publication(
             item: item, renewal: Renewal(at: now), expiring: now + .seconds(life) * 4 / 5)
         work(at: now)
+    }
+    /// Starts operations on the node below; they come back as ``Effect/found(_:_:)``.
+    public mutating func perform<T>(at now: Instant, _ operation: (inout Overlay) -> T) -> T {
+        defer { drain(at: now) }
+        return operation(&overlay)
     }
     /// Asks for the capability record of another peer. Read it with ``CapabilityRecord/init(_:wall:)``.
     public mutating func fetchRecord(of peer: PeerID, at now: Instant) {
@@ -226,7 +231,7 @@ public struct Directory: Core {
             watches[index].polls += 1
             let interval = watches[index].interval
             watches[index].next = now + jittered(interval)
-            if watches[index].polls >= 5 { watches[index].interval = min(.seconds(30), interval * 3 / 2) }
+            if watches[index].polls >= 5 { watches[index].interval = min(.seconds(15), interval * 3 / 2) }
         } else if let index = announcements.firstIndex(where: { $0.renewal.request == request }) {
             let replicas = replicas(outcome)
             announcements[index].renewal.end(replicas, jitter: generator.uniform(), at: now)

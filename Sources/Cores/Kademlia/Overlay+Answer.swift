@@ -6,7 +6,9 @@ extension Overlay {
     mutating func answer(
         _ query: KRPCQuery, _ message: KRPCMessage, size: Int, from address: PackedEndpoint, at now: Instant
     ) {
-        guard query.sender != nodeID || !bootstrap.myself.contains(address) else { return answerMyself(message, to: address) }
+        guard query.sender != nodeID || !bootstrap.myself.contains(address) else {
+            return answerMyself(message, to: address)
+        }
         guard !isReadOnly else {
             counters.queriesUnserved += 1
             return
@@ -117,7 +119,9 @@ extension Overlay {
         var reply = KRPCMessage(transaction: message.transaction, body: .answer(answer))
         reply.observed = address.compact[...]
         var bytes = reply.encoded(pool: seal)
-        if bytes.count > Self.datagramLimit { bytes = shrink(answer, reply, to: Self.datagramLimit, keepingValue: true) }
+        if bytes.count > Self.datagramLimit {
+            bytes = shrink(answer, reply, to: Self.datagramLimit, keepingValue: true)
+        }
         let allowed = 3 * querySize
         if bytes.count > allowed, !isVerified(sender, address, at: now),
             !budgets.takeUnverified(bytes.count, for: address, at: now)

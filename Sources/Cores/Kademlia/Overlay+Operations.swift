@@ -83,7 +83,8 @@ extension Overlay {
         let start = table.closest(to: target, limit: configuration.k * 2, provenOnly: false)
         for entry in start { walk.start(with: entry.contact) }
         if start.count < configuration.k {
-            for address in bootstrap.askable(family, at: now, desperate: start.isEmpty) where table.entry(at: address) == nil {
+            for address in bootstrap.askable(family, at: now, desperate: start.isEmpty)
+            where table.entry(at: address) == nil {
                 walk.start(with: address)
             }
         }

@@ -72,7 +72,14 @@ extension Overlay {
     /// Searches for our own ID, so that those around it know us: densely after the start, then every ten minutes.
     mutating func lookUpSelf(at now: Instant) {
         let schedule = configuration.timers.selfLookups
-        if contactCount > 0 { _ = begin(.join, target: nodeID, at: now) }
+        if contactCount > 0 {
+            _ = begin(.join, target: nodeID, at: now)
+            // A random place far away, so that the whole table fills while the node is young.
+            if selfLookupsDone < 6 {
+                let target = nodeID.sharing(prefix: selfLookupsDone % 3, using: &generator)
+                _ = begin(.refresh, target: target, at: now)
+            }
+        }
         selfLookupsDone += 1
         deadlines.push(.selfLookup, at: now + jittered(schedule[min(selfLookupsDone, schedule.count - 1)]))
     }

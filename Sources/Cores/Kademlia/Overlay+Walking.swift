@@ -63,7 +63,9 @@ extension Overlay {
         _ = operation.walks[index].answered(from: address, id: answer.sender, token: answer.token, closer: useful)
         switch operation.kind {
         case .getPeers:
-            note((answer.values ?? []).prefix(200).compactMap(PackedEndpoint.init(compact:)).filter(\.isUsable), in: &operation)
+            note(
+                (answer.values ?? []).prefix(200).compactMap(PackedEndpoint.init(compact:)).filter(\.isUsable),
+                in: &operation)
         case .getItem(let key, let salt):
             take(answer, key: key, salt: salt, from: address, walk: index, in: &operation)
         default: break
@@ -96,7 +98,8 @@ extension Overlay {
             let newest = operation.best?.signed?.sequence ?? -1
             if let sequence = item.signed?.sequence {
                 // Of two values under one sequence, everybody must choose the same.
-                let wins = sequence > newest
+                let wins =
+                    sequence > newest
                     || (sequence == newest && operation.best!.value.lexicographicallyPrecedes(item.value))
                 if wins {
                     operation.best = item

@@ -37,7 +37,9 @@ public struct OverlayConfiguration: Sendable {
         /// Every contact is asked something at least this often.
         public var refresh = Duration.seconds(900)
         /// Searches for the own ID after a join; the last one repeats.
-        public var selfLookups: [Duration] = [.seconds(1), .seconds(3), .seconds(10), .seconds(30), .seconds(120), .seconds(600)]
+        public var selfLookups: [Duration] = [
+            .seconds(1), .seconds(3), .seconds(10), .seconds(30), .seconds(120), .seconds(600),
+        ]
         public var bootstrapFirst = Duration.seconds(1)
         public var bootstrapCeiling = Duration.seconds(60)
         /// With contacts at hand, a bootstrap node outside the table is tried this often, so that networks that were

@@ -48,7 +48,9 @@ struct RoutingTable: Sendable {
 
     func entry(_ id: NodeID) -> Entry? { buckets[index(id)].entries.first { $0.contact.id == id } }
     func entry(at address: PackedEndpoint) -> Entry? {
-        for bucket in buckets { if let hit = bucket.entries.first(where: { $0.contact.address == address }) { return hit } }
+        for bucket in buckets {
+            if let hit = bucket.entries.first(where: { $0.contact.address == address }) { return hit }
+        }
         return nil
     }
 

@@ -98,7 +98,8 @@ struct Walk: Sendable {
     private func forEachLive(_ body: (_ index: Int, _ rank: Int, _ rankOnPath: Int) -> Void) {
         var rank = 0
         var ranks = [Int](repeating: 0, count: paths)
-        for (index, candidate) in candidates.enumerated() where candidate.state != .silent && candidate.state != .dropped {
+        for (index, candidate) in candidates.enumerated()
+        where candidate.state != .silent && candidate.state != .dropped {
             body(index, rank, ranks[Int(candidate.path)])
             rank += 1
             ranks[Int(candidate.path)] += 1
@@ -217,7 +218,9 @@ struct Walk: Sendable {
         if let index = strangers.firstIndex(where: { $0.address == address }), strangers[index].state == .asked {
             strangers[index].state = .silent
         }
-        if let index = candidates.firstIndex(where: { $0.contact.address == address }), candidates[index].state == .asked {
+        if let index = candidates.firstIndex(where: { $0.contact.address == address }),
+            candidates[index].state == .asked
+        {
             candidates[index].state = .silent
         }
     }

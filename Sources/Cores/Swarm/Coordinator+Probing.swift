@@ -160,7 +160,8 @@ extension Coordinator {
                 "stages": .integer(plan.pipelines.map(\.stages.count).max() ?? 0),
                 "inner_steps": .integer(plan.innerSteps),
                 "codec": .text(plan.exchangeCodec.description), "activations": .text(plan.activationCodec.description),
-                "step_seconds": .real(answer.stepSeconds), "total_seconds": .real(answer.totalSeconds),
+                "step_seconds": .real(answer.roundSeconds / Double(plan.innerSteps)),
+                "total_seconds": .real(answer.totalSeconds),
             ])
         tellPlacement(plan)
         phase = .preparing

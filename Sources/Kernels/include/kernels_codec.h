@@ -5,12 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/// Codec kernels. The formats are described in docs/WIRE.md; every function gives the same bits on every instruction set.
+/// Codec kernels. The formats are described in docs/WIRE.md; every function gives the same bits on every instruction
+/// set.
 ///
-/// Conventions: `n` counts values; `bytes` and `out` need no alignment; integers and floats on the wire are little endian.
-/// `feedback` may be NULL; otherwise it holds n values that are added to `values` (for sparse after × 0.95), and is left
-/// holding what was not sent. Where values + feedback is not finite, the message is one that every decoder refuses and that
-/// entry of `feedback` becomes zero, so that one bad step does not poison the following ones.
+/// Conventions: `n` counts values; `bytes` and `out` need no alignment; integers and floats on the wire are little
+/// endian. `feedback` may be NULL; otherwise it holds n values that are added to `values` (for sparse after × 0.95),
+/// and is left holding what was not sent. Where values + feedback is not finite, the message is one that every decoder
+/// refuses and that entry of `feedback` becomes zero, so that one bad step does not poison the following ones.
 
 /// Instruction sets, weakest first. `baseline` is the compiler's default target (SSE2 on x86-64, NEON on arm64).
 enum {
@@ -19,25 +20,28 @@ enum {
     KERNELS_CODEC_AVX2 = 2,
     KERNELS_CODEC_AVX512 = 3,
 };
-/// Forces an instruction set (for tests and benchmarks); any other number means the best one. False, and nothing changed, if
-/// this machine lacks it.
+/// Forces an instruction set (for tests and benchmarks); any other number means the best one. False, and nothing
+/// changed, if this machine lacks it.
 bool kernels_codec_set_instruction_set(int instruction_set);
 /// The instruction set in use.
 int kernels_codec_instruction_set(void);
 
-// The `accumulate` functions: sum[i] += weight · value, weights[i] += weight; `weights` may be NULL.
+// The `accumulate` functions: sum[i] += weight · value, weights[i] += weight for the `count` values from the `first`
+// one on (a multiple of 256), `sum` and `weights` [count] belonging to those; `weights` may be NULL.
 
 // fp32: 4n bytes.
 void kernels_codec_fp32_encode(const float *values, float *feedback, size_t n, uint8_t *out);
 bool kernels_codec_fp32_finite(const uint8_t *bytes, size_t n);
 void kernels_codec_fp32_decode(const uint8_t *bytes, size_t n, float *into);
-void kernels_codec_fp32_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights);
+void kernels_codec_fp32_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights);
 
 // bf16: 2n bytes, round to nearest even, finite values saturate at the largest finite bf16.
 void kernels_codec_bf16_encode(const float *values, float *feedback, size_t n, uint8_t *out);
 bool kernels_codec_bf16_finite(const uint8_t *bytes, size_t n);
 void kernels_codec_bf16_decode(const uint8_t *bytes, size_t n, float *into);
-void kernels_codec_bf16_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights);
+void kernels_codec_bf16_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights);
 
 /// Values that share a scale in int8 and int4.
 #define KERNELS_CODEC_BLOCK 256
@@ -49,7 +53,8 @@ void kernels_codec_int8_encode(const float *values, float *feedback, size_t n, u
 /// Whether no value is −128. `bytes` points at the message's start.
 bool kernels_codec_int8_valid(const uint8_t *bytes, size_t n);
 void kernels_codec_int8_decode(const uint8_t *bytes, size_t n, float *into);
-void kernels_codec_int8_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights);
+void kernels_codec_int8_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights);
 
 // int4: ⌈n/256⌉ fp32 scales, then ⌈n/2⌉ bytes: q + 8 in 1…15, value 2j in the low half of byte j, value 2j + 1 in its
 // high half (0 if there is none).
@@ -57,21 +62,23 @@ void kernels_codec_int4_encode(const float *values, float *feedback, size_t n, u
 /// Whether no value is −8 and an unused half is 0.
 bool kernels_codec_int4_valid(const uint8_t *bytes, size_t n);
 void kernels_codec_int4_decode(const uint8_t *bytes, size_t n, float *into);
-void kernels_codec_int4_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights);
+void kernels_codec_int4_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights);
 
-/// Values in a tile of the sparse codec, tiles in a group (which shares magnitudes and Golomb divisor), and the decay of the
-/// error feedback.
+/// Values in a tile of the sparse codec, tiles in a group (which shares magnitudes and Golomb divisor), and the decay
+/// of the error feedback.
 #define KERNELS_CODEC_TILE 4096
 #define KERNELS_CODEC_GROUP 16
 #define KERNELS_CODEC_SPARSE_K_MAX 1024
 #define KERNELS_CODEC_DECAY 0.95f
 
-/// Entries sent of a tile of m values (1…4096): k of 4096, scaled, rounded up, at least min(k, 4), at most m.
+/// Entries that a tile of m values (1…4096) sends if it sends any: k of 4096, scaled, rounded up, at least min(k, 4),
+/// at most m.
 size_t kernels_codec_sparse_tile_entries(size_t m, size_t k);
-/// Entries sent of a tensor of n values.
+/// Entries sent at most of a tensor of n values.
 size_t kernels_codec_sparse_entries(size_t n, size_t k);
-/// Groups of a tensor of n values.
-size_t kernels_codec_sparse_groups(size_t n);
+/// Tiles of a tensor of n values.
+size_t kernels_codec_sparse_tiles(size_t n);
 /// The longest message for n values.
 size_t kernels_codec_sparse_maximum_bytes(size_t n, size_t k);
 
@@ -86,15 +93,16 @@ enum {
     KERNELS_CODEC_NOT_FINITE = 4,
     KERNELS_CODEC_MALFORMED = 5,
 };
-/// What a parser found wrong: TRUNCATED (bytes found in `detail`), TRAILING (bytes too many), INDEX (the index, which is
-/// ≥ `limit`).
+/// What a parser found wrong: TRUNCATED (bytes found in `detail`), TRAILING (bytes too many), INDEX (the index, which
+/// is ≥ `limit`).
 struct kernels_codec_problem {
     int status;
     size_t detail;
     size_t limit;
 };
-/// Checks and unpacks a whole message. `entries` [sparse_entries]: bits 0–11 index in its tile, bit 12 sign, bit 13 larger
-/// magnitude. `levels` [4 · sparse_groups]: per group what bits 12–13 stand for: small, −small, large, −large.
+/// Checks and unpacks a whole message. `entries` [sparse_entries], tile t's from k · t on: bits 0–11 index in its tile,
+/// bit 12 sign, bit 13 larger magnitude; 0xffff first in a tile that sends nothing. `levels` [4 · sparse_tiles]: per
+/// tile what bits 12–13 stand for: small, −small, large, −large.
 struct kernels_codec_problem kernels_codec_sparse_parse(
     const uint8_t *bytes, size_t length, size_t n, size_t k, uint16_t *entries, float *levels);
 /// Zero-fills `into` [n] and writes the entries.
@@ -102,8 +110,8 @@ void kernels_codec_sparse_scatter(const uint16_t *entries, const float *levels, 
 /// sum[i] += weight · value, weights[i] += weight for every entry sent.
 void kernels_codec_sparse_accumulate(
     const uint16_t *entries, const float *levels, size_t n, size_t k, float weight, float *sum, float *weights);
-/// Contributor-mean: into[i] = Σ weight · value ÷ Σ weight over the contributors that sent entry i, in the order given; 0
-/// where none did. `entries`, `levels`: one pointer a contributor.
+/// Contributor-mean: into[i] = Σ weight · value ÷ Σ weight over the contributors that sent entry i, in the order given;
+/// 0 where none did. `entries`, `levels`: one pointer a contributor.
 void kernels_codec_sparse_mean(
     const uint16_t *const *entries, const float *const *levels, const float *weight, size_t contributors, size_t n,
     size_t k, float *into);

@@ -39,11 +39,17 @@ final class ProgressView {
                 say(
                     "round \(event.integer("round") ?? 0)  step \(event.integer("steps") ?? 0)  "
                         + "loss \(fixed(event.real("train_loss") ?? 0, 3))  "
-                        + "validation before it \(fixed(event.real("validation_loss") ?? 0, 3))  "
+                        + validation(event)
                         + "\(event.integer("pipelines") ?? 0) pipelines  \(fixed(event.real("seconds") ?? 0, 1)) s")
             }
         default: if let sentence = sentence(event) { say(sentence) }
         }
+    }
+
+    /// The parameters a round begins with are evaluated in it; not in every round where a round is one step.
+    private func validation(_ event: Event) -> String {
+        guard let loss = event.real("validation_loss"), loss > 0 else { return "" }
+        return "validation before it \(fixed(loss, 3))  "
     }
 
     /// What a person wants to hear of an event; nil for what only machines read.
