@@ -84,6 +84,22 @@ extension Coordinator {
         advanceCollection()
     }
 
+    /// The last checkpoint is a source like any other, of its own round.
+    mutating func serve(_ request: PBStateRequest, to peer: PeerID) {
+        guard isMember(peer) else { return }
+        var packet = PBPacket()
+        let round = Int(clamping: request.round)
+        let units = checkpoint.filter { state in request.units.contains { Int($0) == state.unit } }
+        guard checkpointRound == round, !units.isEmpty else {
+            packet.state.round = request.round
+            packet.state.unavailable = "the checkpoint is of round \(checkpointRound)"
+            return send(packet, to: peer)
+        }
+        let (message, payload) = encodeState(units, round: round)
+        packet.state = message
+        send(packet, payload: payload, on: .bulk, to: peer)
+    }
+
     mutating func collectionLost(_ peer: PeerID) {
         guard var collection else { return }
         for (unit, holder) in collection.asked where holder == peer && collection.states[unit] == nil {

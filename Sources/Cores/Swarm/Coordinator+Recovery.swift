@@ -88,6 +88,7 @@ extension Coordinator {
         event("replaced", peer: peer, ["by": .text(candidates[spare]!.name), "round": .integer(state.round)])
         append(.plan(next.message(reason: "\(candidates[spare]!.name) takes the place of \(candidates[peer]!.name)")))
         ledger.grant(state)
+        readyPeers = []
         roundStarted = now
     }
 
@@ -141,10 +142,11 @@ extension Coordinator {
             ])
         tellPlacement(plan)
         append(.plan(plan.message(reason: ready.reason)))
+        readyPeers = []
         disturbed = true
     }
 
-    private mutating func planWithRollBack(_ reason: String) {
+    mutating func planWithRollBack(_ reason: String) {
         readyAnswer = nil
         wantsPlan = nil
         planningFor = nil
@@ -161,7 +163,7 @@ extension Coordinator {
         var round = state.round
         if round == 0 {
             plan.sources = [:]
-        } else if parameters.model.allUnits.allSatisfy({ !(here[$0] ?? []).isEmpty }) {
+        } else if stuck < 2, parameters.model.allUnits.allSatisfy({ !(here[$0] ?? []).isEmpty }) {
             plan.sources = here
         } else if checkpointRound >= 0 {
             round = checkpointRound
@@ -183,6 +185,7 @@ extension Coordinator {
         event("rolled_back", ["round": .integer(round), "from": .integer(state.round), "why": .text(reason)])
         append(.plan(plan.message(reason: reason, rolledBack: true)))
         appliedDigests = [:]
+        readyPeers = []
         collection = nil
         beginRound()
         disturbed = true

@@ -55,7 +55,6 @@ extension Coordinator {
     /// Median + k·MAD of the rounds so far, not a constant; before there are any, the prediction with much room.
     var roundDeadline: Instant? {
         guard let plan = state.plan, state.spec != nil else { return nil }
-        _ = plan
         let times = roundTimes.suffix(16).map(\.seconds).sorted()
         let patience: Double
         if times.count >= 3 {
@@ -64,6 +63,10 @@ extension Coordinator {
             patience = max(median * 2, median + 6 * deviations[deviations.count / 2]) + 5
         } else {
             patience = max(30, 4 * (answer?.roundSeconds ?? 10))
+        }
+        // Whoever is still fetching weights is waited for once, rather than chased round after round.
+        if wholeRanks.contains(where: { plan.pipelines[$0].stages.contains { !readyPeers.contains($0.peer) } }) {
+            return roundStarted + .nanoseconds(Int64(max(90, patience) * 1e9))
         }
         return roundStarted + .nanoseconds(Int64(patience * 1e9))
     }
@@ -92,7 +95,11 @@ extension Coordinator {
                     "why": .text("not done \(fixed((now - roundStarted).inSeconds, 1)) s into the round"),
                 ])
         }
-        if !complete.isEmpty { seal(complete, spec: spec, plan: plan) }
+        if !complete.isEmpty { return seal(complete, spec: spec, plan: plan) }
+        // Nobody can finish it, and waiting longer has not helped: back to a state that can be had.
+        guard planningFor == nil, now - roundStarted > (deadline - roundStarted) * 3 else { return }
+        stuck += 1
+        planWithRollBack("nobody finished round \(spec.round)")
     }
 
     private mutating func seal(_ ranks: [Int], spec: RoundSpec, plan: PlacedPlan) {
@@ -105,6 +112,13 @@ extension Coordinator {
                     ranks, spec: spec, plan: plan, tokensPerMicroBatch: parameters.microBatch * parameters.model.context
                 )))
         let sealed = state.seals.last!
+        stuck = 0
+        if plan.mode == .everyStep {
+            // Left out, they fetch the result.
+            for (rank, pipeline) in plan.pipelines.enumerated() where !ranks.contains(rank) {
+                for stage in pipeline.stages { readyPeers.remove(stage.peer) }
+            }
+        }
         ledger.seal(sealed, broken: broken)
         let seconds = (now - (roundTimes.last?.at ?? trainingStarted ?? roundStarted)).inSeconds
         roundTimes.append(

@@ -100,6 +100,10 @@ public struct Coordinator: Core, Sendable {
     var appliedDigests: [Int: [Int: [PeerID: Digest256]]] = [:]
     var seenSequence: [PeerID: UInt64] = [:]
     var saidStraggler = false
+    /// Peers whose stage holds what the plan in force gives it; the others are fetching, and are waited for longer.
+    var readyPeers: Set<PeerID> = []
+    /// Times in a row that nobody finished a round.
+    var stuck = 0
 
     var collection: Collection?
     public internal(set) var checkpointRound = -1
@@ -204,7 +208,8 @@ public struct Coordinator: Core, Sendable {
                 let trip = now - sent.at
                 candidates[peer]!.roundTrip = min(candidates[peer]!.roundTrip ?? trip, trip)
             }
-        case .ready?: candidates[peer]!.heartbeat.doing = "ready"
+        case .ready(let ready)?: if Int(clamping: ready.epoch) == state.planCount { readyPeers.insert(peer) }
+        case .stateRequest(let request)?: serve(request, to: peer)
         case .receipt(let receipt)?: receive(receipt, from: peer)
         case .held(let held)?: progress.receive(held, from: peer, state: state)
         case .applied(let applied)?: receive(applied, from: peer)

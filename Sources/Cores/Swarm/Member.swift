@@ -160,7 +160,7 @@ public struct Member: Core, Sendable {
                 effects.push(.send(packet, on: .control, to: job!.launcher))
             }
             job!.requestChunks()
-            if case .moving = job!.holding { job!.continueMove(job!.generation) }
+            job!.retryMove()
             job!.reconcile()
         }
         drain()

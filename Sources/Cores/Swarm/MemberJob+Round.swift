@@ -21,20 +21,15 @@ extension MemberJob {
             switch effect {
             case .compute(let job): compute(job, .runner(generation: generation))
             case .send(var message, let payload, let toStage):
-                guard let plan = state.plan, let runner, runner.rank < plan.pipelines.count,
-                    toStage < plan.pipelines[runner.rank].stages.count
-                else { continue }
+                guard toStage < pipelinePeers.count else { continue }
                 message.checksum = bytesOf(sha256(payload).bytes.prefix(8))
                 var packet = PBPacket()
                 packet.activation = message
-                send(packet, payload: payload, on: .activations, to: plan.pipelines[runner.rank].stages[toStage].peer)
+                send(packet, payload: payload, on: .activations, to: pipelinePeers[toStage])
             case .norms(let message):
-                guard let plan = state.plan, let runner, runner.rank < plan.pipelines.count else { continue }
                 var packet = PBPacket()
                 packet.norms = message
-                for stage in plan.pipelines[runner.rank].stages where stage.peer != me {
-                    send(packet, on: .control, to: stage.peer)
-                }
+                for peer in pipelinePeers where peer != me { send(packet, on: .control, to: peer) }
             case .contribution(let units): contribute(units)
             case .applied(let digests):
                 guard let runner else { continue }
@@ -228,7 +223,11 @@ extension MemberJob {
 
     private mutating func fetchInstead() {
         abandonRunner()
-        guard let plan = state.plan, let place = placement else { return }
+        guard let plan = state.plan, let place = placement else {
+            generation += 1
+            holding = .nothing
+            return
+        }
         beginMove(to: plan.pipelines[place.rank].stages[place.stage].units, plan: plan)
     }
 
@@ -285,7 +284,7 @@ extension MemberJob {
         }
         let round = Int(clamping: work.round)
         if let runner, runner.spec.round == round, runner.attempt == Int(work.attempt), runner.rank == Int(work.rank) {
-            guard state.plan?.pipelines[runner.rank].contains(peer) == true else { return }
+            guard pipelinePeers.contains(peer) else { return }
             deliver(packet, payload)
         } else if round >= heldRound, earlyBytes + payload.count <= Self.earlyLimit, early.count < 100_000 {
             early.append((peer, packet, payload))

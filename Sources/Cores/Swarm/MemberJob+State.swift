@@ -8,12 +8,12 @@ struct StateMove: Sendable {
     let units: Range<Int>
     let round: Int
     let epoch: Int
-    /// The export of what is held already is still out.
-    var exporting: Bool
     var arrived: [Int: UnitState] = [:]
     /// Who was asked last, how often, and when.
     var asked: (peer: PeerID, at: Instant)?
     var tries = 0
+    /// Answers "unavailable" since the last pause: after a few the next request waits for the next wake.
+    var refusals = 0
     var importing = false
     static let patience = Duration.seconds(20)
 }
@@ -41,15 +41,13 @@ extension MemberJob {
             holding = .nothing
             return
         }
-        var exporting = false
+        var waits = false
         if case .units(let held, round) = holding, retainedRound != round {
-            retained = [:]
-            retainedRound = round
-            exporting = true
-            compute(.exportState(units: held, includeMoments: true), .exportForMove(generation: generation))
+            waits = true
+            export(held, round: round)
         }
-        holding = .moving(StateMove(units: units, round: round, epoch: plan.epoch, exporting: exporting))
-        if !exporting { continueMove(generation) }
+        holding = .moving(StateMove(units: units, round: round, epoch: plan.epoch))
+        if !waits { continueMove(generation) }
     }
 
     /// Asks for the next missing units, or loads the engine when all are here.
@@ -58,7 +56,6 @@ extension MemberJob {
         else {
             return
         }
-        move.exporting = false
         var states: [UnitState] = []
         var missing: [(unit: Int, sources: [PeerID])] = []
         for unit in move.units {
@@ -102,6 +99,14 @@ extension MemberJob {
             ["units": .text("\(units)"), "round": .integer(move.round)])
     }
 
+    /// At every heartbeat: ask again where nobody had what is missing.
+    mutating func retryMove() {
+        guard case .moving(var move) = holding, exporting == 0 else { return }
+        move.refusals = 0
+        holding = .moving(move)
+        continueMove(generation)
+    }
+
     mutating func receive(_ message: PBState, payload: [UInt8], from peer: PeerID) {
         guard case .moving(var move) = holding, move.asked?.peer == peer, Int(clamping: message.round) == move.round
         else {
@@ -117,14 +122,16 @@ extension MemberJob {
         }
         if !message.unavailable.isEmpty {
             event("state_unavailable", peer: state.name(of: peer), ["why": .text(message.unavailable)])
+            move.refusals += 1
         }
         holding = .moving(move)
-        continueMove(generation)
+        if move.refusals < 4 { continueMove(generation) }
     }
 
     mutating func finishMove(_ generation: Int) {
         guard generation == self.generation, case .moving(let move) = holding else { return }
         holding = .units(move.units, round: move.round)
+        readyReported = nil
         event(
             "state_ready",
             ["round": .integer(move.round), "units": .text("\(move.units.lowerBound)..<\(move.units.upperBound)")])
@@ -162,6 +169,7 @@ extension MemberJob {
                     .export(to: request.from, round: request.round))
             case .units(_, let round) where round > request.round || applying == request.round:
                 refuse(request, "already past round \(request.round)")
+            case .nothing where exporting > 0: waiting.append(request)
             case .nothing: refuse(request, "nothing held here")
             default: waiting.append(request)
             }

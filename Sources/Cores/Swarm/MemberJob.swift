@@ -70,12 +70,15 @@ struct MemberJob: Sendable {
     /// Units exported before a move, so that others may still fetch them.
     var retained: [Int: UnitState] = [:]
     var retainedRound = -1
+    /// Exports under way.
+    var exporting = 0
     var missingSince: Instant?
 
     var fetch: ContentFetch
     var contentServed: ContentIndex?
     var corpus: [UInt8]?
-    var readyReported: (epoch: Int, round: Int)?
+    /// The plan for which this stage said that it is ready; nil again after its units had to be fetched.
+    var readyReported: Int?
     var exchangeBytes: [Int: Int] = [:]
     var receiptSequence: UInt64 = 0
     var now = Instant.zero
@@ -191,9 +194,8 @@ struct MemberJob: Sendable {
         // Every member keeps the text, whatever its stage: it may have to take another's place.
         guard state.finished == nil, corpus != nil, let plan = state.plan else { return }
         guard let place = placement else {
-            abandonRunner()
-            holding = .nothing
-            return
+            retire()
+            return serveRequests()
         }
         let stage = plan.pipelines[place.rank].stages[place.stage]
         if let runner, runner.spec.round == state.round, runner.phase != .done,
@@ -219,6 +221,30 @@ struct MemberJob: Sendable {
         serveRequests()
     }
 
+    /// No longer in the plan: what is held is brought to the round that others need it for, and kept for them until it ends.
+    private mutating func retire() {
+        switch holding {
+        case .units(_, let round) where round < state.round: applySeal(of: round)
+        case .units(let units, let round):
+            abandonRunner()
+            export(units, round: round)
+            holding = .nothing
+        case .moving:
+            abandonRunner()
+            generation += 1
+            holding = .nothing
+        case .nothing: break
+        }
+    }
+
+    /// Copies the engine's units out, so that others may still fetch them when the engine has moved on.
+    mutating func export(_ units: Range<Int>, round: Int) {
+        retained = [:]
+        retainedRound = round
+        exporting += 1
+        compute(.exportState(units: units, includeMoments: true), .exportForMove(generation: generation))
+    }
+
     /// Drops what runs without touching the engine's outer state.
     mutating func abandonRunner() {
         guard runner != nil else { return }
@@ -238,8 +264,8 @@ struct MemberJob: Sendable {
     }
 
     mutating func runRound(plan: PlacedPlan, place: (rank: Int, stage: Int)) {
-        if readyReported?.epoch != plan.epoch {
-            readyReported = (plan.epoch, state.round)
+        if readyReported != plan.epoch {
+            readyReported = plan.epoch
             var ready = PBPacket()
             ready.ready.epoch = UInt64(plan.epoch)
             ready.ready.round = UInt64(state.round)
@@ -275,6 +301,7 @@ struct MemberJob: Sendable {
         case .export(let peer, let round):
             if case .state(let units) = result { sendState(units, round: round, to: peer) }
         case .exportForMove(let generation):
+            exporting -= 1
             if case .state(let units) = result {
                 for unit in units { retained[unit.unit] = unit }
                 continueMove(generation)
