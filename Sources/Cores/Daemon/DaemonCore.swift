@@ -153,7 +153,16 @@ public struct DaemonCore: Core {
         case .discovered(_, let endpoints):
             guard case .coordinator = role else { return }
             for endpoint in endpoints { channels.connect(to: nil, at: endpoint, now: now) }
-        default: if let event = effect.event(at: now) { effects.push(.event(event)) }
+        case .joined(let contacts):
+            effects.push(.event(Event("overlay_joined", at: now, ["contacts": .integer(contacts)])))
+        case .bootstrapRetrying(let attempt, let next):
+            effects.push(
+                .event(
+                    Event(
+                        "bootstrap_retrying", at: now,
+                        ["attempt": .integer(attempt), "next_seconds": .real(next.inSeconds)])))
+        case .isolated: effects.push(.event(Event("overlay_isolated", at: now)))
+        case .announced, .published, .recordExpiring, .record, .externalEndpoint, .nodeIDChanged, .found: break
         }
     }
 

@@ -179,7 +179,9 @@ struct Campaign {
         if let fixed = cost.job.innerSteps.value { return [fixed] }
         if !usesRounds { return [1] }
         let steps = cost.job.steps(microBatchesPerVirtual: microBatches)
-        return Campaign.innerSteps.filter { $0 <= max(2, steps) }
+        // At least twenty rounds: a loss costs at most a twentieth of the job, newcomers get in, and nobody has measured what
+        // fewer exchanges do to the loss.
+        return Campaign.innerSteps.filter { $0 <= max(2, steps / 20) }
     }
     /// Whether a pacing may be chosen: within the budget, or as good as it gets where the job leaves no choice.
     private func allowed(_ pacing: Pacing, pipelines: Int) -> Bool {

@@ -58,13 +58,11 @@ public final class LiveDaemon {
         datagrams = opened.datagrams
         endpoint = transport.endpoint
         pool = WorkPool(loop, threads: 2)
-        var overlay = OverlayConfiguration()
-        overlay.poolKey = setup.poolKey
         let own = opened.transport.endpoint
-        overlay.bootstrap = setup.bootstrap.filter { $0 != own }
-        overlay.seed = setup.seed
+        let overlay = OverlayConfiguration(
+            poolKey: setup.poolKey, bootstrap: setup.bootstrap.filter { $0 != own }, seed: setup.seed)
         let now = loop.now
-        let directory = Directory(configuration: overlay, identity: setup.key, known: [], at: now)
+        let directory = Directory(configuration: overlay, identity: setup.key, nodeID: nil, known: [], at: now)
         let channels = Channels(
             local: setup.key.peerID, listening: endpoint.port, poolKey: setup.poolKey, seed: setup.seed &+ 1)
         core = DaemonCore(

@@ -1,5 +1,4 @@
 import Channels
-import Foundation
 import Daemon
 import Digests
 import Kademlia
@@ -25,7 +24,6 @@ public struct WorldOptions: Sendable {
     public init() {}
 }
 
-nonisolated(unsafe) public var debugWorld = false
 public final class World {
     public let topology: Topology
     let options: WorldOptions
@@ -74,11 +72,10 @@ public final class World {
         let launcher = hosts[coordinatorIndex].key
         for (index, host) in topology.hosts.enumerated() {
             let simulated = hosts[index]
-            var overlay = OverlayConfiguration()
-            overlay.poolKey = poolKey
-            overlay.bootstrap = index == bootstrap ? [] : [hosts[bootstrap].endpoint]
-            overlay.seed = options.seed &+ UInt64(index) &* 7919
-            let directory = Directory(configuration: overlay, identity: simulated.key, known: [], at: now)
+            let overlay = OverlayConfiguration(
+                poolKey: poolKey, bootstrap: index == bootstrap ? [] : [hosts[bootstrap].endpoint],
+                seed: options.seed &+ UInt64(index) &* 7919)
+            let directory = Directory(configuration: overlay, identity: simulated.key, nodeID: nil, known: [], at: now)
             let channels = Channels(
                 local: simulated.key.peerID, listening: 4000, poolKey: poolKey,
                 seed: options.seed &+ UInt64(index) &* 104_729)
@@ -371,7 +368,7 @@ public final class World {
     }
 
     private func note(_ event: Event, _ host: SimulatedHost) {
-        events.append((host.name, event)); if debugWorld { FileHandle.standardError.write(Data((host.name + " " + event.line + "\n").utf8)) }
+        events.append((host.name, event))
         guard host.index == coordinatorIndex, event.kind == "round_sealed", let tokens = event.integer("tokens") else { return }
         let progress = Double(tokens) / Double(parameters.tokens)
         for fault in pendingFaults {

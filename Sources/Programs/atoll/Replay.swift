@@ -38,7 +38,7 @@ struct Replay: ParsableCommand {
         let world = World(
             topology: topology, manifest: input.manifest.canonicalText, parameters: JobParameters(input.manifest),
             corpus: corpus, options: options)
-        debugWorld = ProcessInfo.processInfo.environment["DBG"] != nil; let end = world.run()
+        let end = world.run()
         if let transcript { try writeFile(transcript, Array(world.transcript().utf8)) }
         let summary = ReplaySummary(world, end)
         print(json ? summary.json : summary.text, terminator: "")
@@ -48,7 +48,6 @@ struct Replay: ParsableCommand {
 
 /// What a replay comes to.
 struct ReplaySummary {
-    let lines: [(String, String)]
     let json: String
     let text: String
 
@@ -106,6 +105,5 @@ struct ReplaySummary {
         out += "\(totals.lost) lost + \(totals.superseded) superseded\n"
         out += "transcript sha256 \(world.transcriptDigest)\n"
         text = out
-        lines = []
     }
 }

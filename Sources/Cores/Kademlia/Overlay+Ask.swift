@@ -1,0 +1,196 @@
+import Primitives
+import Wire
+
+/// Queries out, answers in.
+extension Overlay {
+    /// Sends a query and arms its timer.
+    ///
+    /// - Parameter attempt: 0 at first; every repetition doubles the patience.
+    mutating func ask(
+        _ method: KRPCMethod, _ address: PackedEndpoint, id: NodeID?, for purpose: Transaction.Purpose,
+        attempt: Int = 0, at now: Instant
+    ) {
+        var transaction = secrets.next()
+        while transactions[transaction] != nil { transaction = secrets.next() }
+        transactions[transaction] = Transaction(address: address, id: id, sentAt: now, purpose: purpose)
+        var query = KRPCQuery(sender: nodeID, method: method)
+        if wantsBothFamilies { query.want = [.ipv4, .ipv6] }
+        var message = KRPCMessage(transaction: Self.bytes(of: transaction), body: .query(query))
+        message.isReadOnly = isReadOnly
+        send(message, to: address)
+        var patience = configuration.timers.firstTimeout
+        let (floor, ceiling) = (configuration.timers.timeoutFloor, configuration.timers.timeoutCeiling)
+        let table = tables[address.family.rawValue]
+        if let id, let own = table.entry(id)?.roundTrip.timeout(floor: floor, ceiling: ceiling) {
+            patience = own
+        } else if let typical = population.timeout(floor: floor, ceiling: ceiling) {
+            patience = typical
+        }
+        patience = min(ceiling, patience * (1 << min(attempt, 4)))
+        deadlines.push(.patience(transaction), at: now + patience)
+        if let id { tables[address.family.rawValue].tried(id, at: now) }
+    }
+
+    mutating func send(_ message: KRPCMessage, to address: PackedEndpoint) {
+        send(message.encoded(pool: seal), to: address)
+    }
+    mutating func send(_ bytes: [UInt8], to address: PackedEndpoint) {
+        counters.sent += 1
+        counters.sentBytes += bytes.count
+        effects.push(.send(bytes, to: address.endpoint))
+    }
+
+    /// Whether this node takes part in both networks of BEP 32.
+    private var wantsBothFamilies: Bool { isActive(.ipv4) && isActive(.ipv6) }
+    func isActive(_ family: Family) -> Bool {
+        tables[family.rawValue].count > 0 || bootstrap.nodes.contains { $0.address.family == family }
+    }
+
+    static func bytes(of transaction: UInt32) -> ArraySlice<UInt8> {
+        [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: transaction >> $0) }[...]
+    }
+    /// The query that an answer belongs to; nil (and counted) when nobody asked, or somebody else was asked.
+    private mutating func close(_ message: KRPCMessage, from address: PackedEndpoint) -> Transaction? {
+        let number = message.transaction.reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+        guard message.transaction.count == 4, let transaction = transactions[number], transaction.address == address
+        else {
+            counters.stray += 1
+            return nil
+        }
+        transactions[number] = nil
+        return transaction
+    }
+
+    mutating func accept(_ answer: KRPCAnswer, _ message: KRPCMessage, from address: PackedEndpoint, at now: Instant) {
+        guard let transaction = close(message, from: address) else { return }
+        if answer.sender == nodeID {
+            metMyself(transaction, at: now)
+            return
+        }
+        let roundTrip = now - transaction.sentAt
+        if let id = transaction.id, id != answer.sender { tables[address.family.rawValue].remove(id) }
+        heard(PackedContact(id: answer.sender, address: address), roundTrip: roundTrip, at: now)
+        if let observed = message.observed.flatMap(PackedEndpoint.init(compact:)) {
+            vote(observed, by: address, at: now)
+        }
+        let closer = contacts(in: answer)
+        switch transaction.purpose {
+        case .walk(let request, let family):
+            walkAnswered(request, family, answer, closer, from: address, at: now)
+        case .store(let request, let family, _):
+            storeAnswered(request, family, nil, isLate: transaction.isLate, from: address, at: now)
+        case .bootstrap(let index):
+            bootstrapAnswered(index, at: now)
+        case .ping, .courtesy:
+            break
+        }
+        for contact in closer.prefix(8) { consider(contact, at: now) }
+    }
+
+    mutating func accept(_ error: KRPCError, _ message: KRPCMessage, from address: PackedEndpoint, at now: Instant) {
+        guard let transaction = close(message, from: address) else { return }
+        // Whoever answers with an error is alive; its ID is the one we knew.
+        if let id = transaction.id {
+            heard(PackedContact(id: id, address: address), roundTrip: now - transaction.sentAt, at: now)
+        }
+        switch transaction.purpose {
+        case .walk(let request, let family):
+            operations[request]?.walks.update(family) { $0.drop(address) }
+            advance(request, at: now)
+        case .store(let request, let family, _):
+            storeAnswered(request, family, error, isLate: transaction.isLate, from: address, at: now)
+        case .bootstrap, .ping, .courtesy:
+            break
+        }
+    }
+
+    /// A proof of life.
+    private mutating func heard(_ contact: PackedContact, roundTrip: Duration, at now: Instant) {
+        population.measure(roundTrip)
+        silentInRow = 0
+        lastAnswer = now
+        tables[contact.address.family.rawValue].answered(contact, roundTrip: roundTrip, at: now)
+        budgets.verified(contact.address, at: now)
+        guard connection != .joined else { return }
+        let wasIsolated = connection == .isolated
+        connection = .joined
+        effects.push(.joined(contacts: contactCount))
+        bootstrap.reset(at: now)
+        deadlines.push(.bootstrap, at: now)
+        if wasIsolated {
+            selfLookupsDone = 0
+            _ = begin(.join, target: nodeID, at: now)
+        }
+    }
+
+    /// The nodes that an answer names, of both families, at most twenty each.
+    private func contacts(in answer: KRPCAnswer) -> [PackedContact] {
+        var out: [PackedContact] = []
+        if let nodes = answer.nodes { out += PackedContact.parse(nodes, family: .ipv4, limit: 20) ?? [] }
+        if let nodes = answer.nodes6 { out += PackedContact.parse(nodes, family: .ipv6, limit: 20) ?? [] }
+        return out.filter { $0.id != nodeID }
+    }
+
+    /// Our own answer came back: this address is ours (a bootstrap list may well name everybody).
+    private mutating func metMyself(_ transaction: Transaction, at now: Instant) {
+        switch transaction.purpose {
+        case .walk(let request, let family):
+            operations[request]?.walks.update(family) { $0.drop(transaction.address) }
+            advance(request, at: now)
+        case .store(let request, let family, _):
+            storeAnswered(
+                request, family, .badToken, isLate: transaction.isLate, from: transaction.address, at: now)
+        default: break
+        }
+        bootstrap.isMyself(transaction.address)
+        if bootstrap.nodes.isEmpty, connection == .starting, contactCount == 0 {
+            connection = .joined
+            effects.push(.joined(contacts: 0))
+        }
+    }
+
+    /// A node that asked us or was mentioned to us: worth a ping when the table has room for it.
+    mutating func consider(_ contact: PackedContact, at now: Instant) {
+        let table = contact.address.family.rawValue
+        guard contact.id != nodeID, contact.address.isUsable, tables[table].entry(contact.id) == nil,
+            tables[table].hasRoom(for: contact), !bootstrap.myself.contains(contact.address),
+            budgets.allowsPing(to: contact.address, at: now)
+        else { return }
+        ask(.ping, contact.address, id: contact.id, for: .ping, at: now)
+    }
+
+    /// A query's patience is over. The transaction stays open a while for a late answer.
+    mutating func lostPatience(_ number: UInt32, at now: Instant) {
+        guard var transaction = transactions[number], !transaction.isLate else { return }
+        transaction.isLate = true
+        transactions[number] = transaction
+        deadlines.push(.forget(number), at: now + configuration.timers.lateness)
+        counters.timeouts += 1
+        silentInRow += 1
+        if let id = transaction.id {
+            // While nobody answers at all the network is gone, and the table is all we have to find it again.
+            tables[transaction.address.family.rawValue].failed(id, evicting: silentInRow < 6)
+        }
+        switch transaction.purpose {
+        case .walk(let request, let family):
+            operations[request]?.walks.update(family) { $0.timedOut(transaction.address) }
+            advance(request, at: now)
+        case .store(let request, let family, let attempt):
+            storeSilent(request, family, transaction, attempt: attempt, at: now)
+        case .bootstrap, .ping, .courtesy: break
+        }
+        if connection == .joined, silentInRow >= 6, let last = lastAnswer, now - last > .seconds(5) {
+            connection = .isolated
+            effects.push(.isolated)
+            bootstrap.reset(at: now)
+            deadlines.push(.bootstrap, at: now)
+        }
+    }
+}
+
+extension [Walk] {
+    mutating func update(_ family: Family, _ change: (inout Walk) -> Void) {
+        guard let index = firstIndex(where: { $0.family == family }) else { return }
+        change(&self[index])
+    }
+}

@@ -1,0 +1,191 @@
+import Digests
+import Kademlia
+import Primitives
+
+/// A small deterministic internet: directories, one-way delays, loss, silence. The same seed gives the same run.
+struct World {
+    struct Node {
+        var directory: Directory
+        var endpoint: Endpoint
+        /// Receives and sends nothing.
+        var isSilent = false
+        var outcomes: [RequestID: LookupOutcome] = [:]
+        var events: [Event] = []
+        var armed: Instant?
+    }
+    struct Event {
+        let at: Instant
+        let effect: Directory.Effect
+    }
+    private enum Happening {
+        case datagram([UInt8], from: Endpoint, to: Int)
+        case wake(Int)
+    }
+    private struct Scheduled {
+        let at: Instant
+        let order: Int
+        let what: Happening
+    }
+
+    var now = Instant(seconds: 1000)
+    var nodes: [Node] = []
+    var loss = 0.0
+    /// Mean one-way delay; each pair has its own, between half and one and a half of it.
+    var delay = Duration.milliseconds(10)
+    var datagrams = 0
+    /// Called for each datagram on the wire; for checks.
+    var largest = 0
+    private var byEndpoint: [Endpoint: Int] = [:]
+    private var queue: [Scheduled] = []
+    private var scheduled = 0
+    var generator: SeededGenerator
+    let seed: UInt64
+    let poolKey: [UInt8]?
+
+    init(seed: UInt64, poolKey: [UInt8]? = [UInt8](repeating: 7, count: 32)) {
+        self.seed = seed
+        self.poolKey = poolKey
+        generator = SeededGenerator(seed: seed)
+    }
+
+    static func identity(_ number: Int) -> SigningKey {
+        SigningKey(seed: sha256("identity \(number)".utf8).bytes)!
+    }
+    static func loopback(_ number: Int) -> Endpoint { Endpoint(ipv4: 127, 0, 0, 1, port: UInt16(4000 + number)) }
+
+    @discardableResult
+    mutating func add(
+        at endpoint: Endpoint? = nil, bootstrap: [Endpoint], poolKey other: [UInt8]?? = nil, known: [Contact] = [],
+        nodeID: NodeID? = nil, configure: (inout OverlayConfiguration) -> Void = { _ in }
+    ) -> Int {
+        let index = nodes.count
+        let endpoint = endpoint ?? Self.loopback(index)
+        var configuration = OverlayConfiguration(
+            poolKey: other ?? poolKey, bootstrap: bootstrap, seed: seed &* 1000 &+ UInt64(index))
+        configure(&configuration)
+        let directory = Directory(
+            configuration: configuration, identity: Self.identity(index), nodeID: nodeID, known: known, at: now)
+        nodes.append(Node(directory: directory, endpoint: endpoint))
+        byEndpoint[endpoint] = index
+        drain(index)
+        return index
+    }
+
+    /// The driver's loop: one input, drain, re-arm.
+    mutating func with<T>(_ index: Int, _ input: (inout Directory, Instant) -> T) -> T {
+        let result = input(&nodes[index].directory, now)
+        drain(index)
+        return result
+    }
+
+    private mutating func drain(_ index: Int) {
+        while let effect = nodes[index].directory.poll() {
+            switch effect {
+            case .send(let bytes, let to): transmit(bytes, from: index, to: to)
+            case .found(let request, let outcome):
+                precondition(nodes[index].outcomes[request] == nil, "a second outcome for \(request)")
+                nodes[index].outcomes[request] = outcome
+            default: nodes[index].events.append(Event(at: now, effect: effect))
+            }
+        }
+        guard let wake = nodes[index].directory.nextWake else { return }
+        if nodes[index].armed.map({ wake < $0 || $0 <= now }) ?? true {
+            nodes[index].armed = max(wake, now)
+            schedule(.wake(index), at: max(wake, now))
+        }
+    }
+
+    private mutating func transmit(_ bytes: [UInt8], from index: Int, to: Endpoint) {
+        datagrams += 1
+        largest = max(largest, bytes.count)
+        guard !nodes[index].isSilent, let receiver = byEndpoint[to], generator.uniform() >= loss else { return }
+        schedule(.datagram(bytes, from: nodes[index].endpoint, to: receiver), at: now + latency(index, receiver))
+    }
+    private func latency(_ a: Int, _ b: Int) -> Duration {
+        var pair = SeededGenerator(seed: seed, stream: UInt64(min(a, b) * 65_536 + max(a, b)))
+        return .nanoseconds(Int64(Double(delay.wholeNanoseconds) * (0.5 + pair.uniform())))
+    }
+
+    private mutating func schedule(_ what: Happening, at: Instant) {
+        scheduled += 1
+        queue.append(Scheduled(at: at, order: scheduled, what: what))
+        var child = queue.count - 1
+        while child > 0, precedes(child, (child - 1) / 2) {
+            queue.swapAt(child, (child - 1) / 2)
+            child = (child - 1) / 2
+        }
+    }
+    private func precedes(_ a: Int, _ b: Int) -> Bool {
+        queue[a].at == queue[b].at ? queue[a].order < queue[b].order : queue[a].at < queue[b].at
+    }
+    private mutating func next() -> Scheduled {
+        let first = queue[0]
+        let last = queue.removeLast()
+        guard !queue.isEmpty else { return first }
+        queue[0] = last
+        var parent = 0
+        while true {
+            var least = 2 * parent + 1
+            guard least < queue.count else { return first }
+            if least + 1 < queue.count, precedes(least + 1, least) { least += 1 }
+            guard precedes(least, parent) else { return first }
+            queue.swapAt(least, parent)
+            parent = least
+        }
+    }
+
+    /// Lets `duration` of virtual time pass, or less when `until` comes true.
+    @discardableResult
+    mutating func run(_ duration: Duration, until done: (World) -> Bool = { _ in false }) -> Bool {
+        let end = now + duration
+        while let first = queue.first, first.at <= end {
+            let event = next()
+            now = event.at
+            switch event.what {
+            case .datagram(let bytes, let from, let to):
+                guard !nodes[to].isSilent else { continue }
+                nodes[to].directory.receive(datagram: bytes, from: from, at: now)
+                drain(to)
+            case .wake(let index):
+                if nodes[index].armed == event.at { nodes[index].armed = nil }
+                guard let due = nodes[index].directory.nextWake, due <= now else {
+                    drain(index)
+                    continue
+                }
+                nodes[index].directory.wake(at: now)
+                drain(index)
+            }
+            if done(self) { return true }
+        }
+        now = end
+        return done(self)
+    }
+
+    /// Runs one operation to its end.
+    mutating func finish(_ index: Int, _ begin: (inout Overlay, Instant) -> RequestID) -> LookupOutcome? {
+        let request = with(index) { directory, now in
+            begin(&directory.overlay, now)
+        }
+        run(.seconds(12)) { $0.nodes[index].outcomes[request] != nil }
+        return nodes[index].outcomes[request]
+    }
+
+    /// `count` nodes that share one bootstrap list, started in a shuffled order within `spread`.
+    mutating func populate(_ count: Int, bootstraps: Int = 1, spread: Duration = .zero) {
+        let list = (0..<bootstraps).map(Self.loopback)
+        var order = Array(0..<count)
+        generator.shuffle(&order)
+        for number in order {
+            add(at: Self.loopback(number), bootstrap: list)
+            if spread > .zero { run(spread / count) }
+        }
+    }
+}
+
+extension LookupOutcome {
+    var peers: [Endpoint]? { if case .peers(let peers) = result { peers } else { nil } }
+    var replicas: Int? { if case .stored(let replicas, _) = result { replicas } else { nil } }
+    var refusals: [KRPCError]? { if case .stored(_, let refusals) = result { refusals } else { nil } }
+    var nodes: [Contact]? { if case .nodes(let nodes) = result { nodes } else { nil } }
+    var item: StoredItem? { if case .item(let item) = result { item } else { nil } }
+}
