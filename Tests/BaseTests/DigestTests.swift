@@ -91,11 +91,13 @@ import Testing
 
     @Test(arguments: vectors)
     func `sign as RFC 8032 does`(seed: String, key: String, message: String, signature: String) throws {
-        let signer = try #require(SigningKey(seed: try #require([UInt8](hex: seed))))
+        let secret = try #require([UInt8](hex: seed))
+        let signer = try #require(SigningKey(seed: secret))
         let bytes = try #require([UInt8](hex: message))
+        let expected = try #require([UInt8](hex: signature))
         #expect(signer.peerID.hex == key)
         #expect(signer.sign(bytes).hex == signature)
-        #expect(verifySignature(try #require([UInt8](hex: signature)), of: bytes, by: signer.peerID))
+        #expect(verifySignature(expected, of: bytes, by: signer.peerID))
     }
 
     @Test func `a flipped bit anywhere makes a signature void`() throws {

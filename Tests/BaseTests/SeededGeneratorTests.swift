@@ -19,7 +19,7 @@ import Testing
         ]
         #expect(expected.map { _ in generator.next() } == expected)
         let firsts = (0..<1000).map { stream in
-            var generator = SeededGenerator(seed: 42, stream: stream)
+            var generator = SeededGenerator(seed: 42, stream: UInt64(stream))
             return generator.next()
         }
         #expect(Set(firsts).count == firsts.count)
