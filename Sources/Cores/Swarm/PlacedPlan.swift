@@ -76,7 +76,7 @@ public struct PlacedPlan: Hashable, Sendable {
 
 extension PlacedPlan {
     /// Reads a log entry; refuses plans that do not cover `units` exactly once in every pipeline.
-    init(_ change: PBPlanChange, epoch: Int, model: ModelShape, geometry: BatchGeometry) throws(MalformedBytes) {
+    package init(_ change: PBPlanChange, epoch: Int, model: ModelShape, geometry: BatchGeometry) throws(MalformedBytes) {
         var pipelines: [Pipeline] = []
         for placement in change.pipelines {
             var stages: [Stage] = []
@@ -123,7 +123,7 @@ extension PlacedPlan {
             sources: sources)
     }
 
-    func message(reason: String, rolledBack: Bool = false) -> PBPlanChange {
+    package func message(reason: String, rolledBack: Bool = false) -> PBPlanChange {
         var out = PBPlanChange()
         out.round = UInt64(round)
         out.pipelines = pipelines.map { pipeline in

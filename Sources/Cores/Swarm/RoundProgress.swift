@@ -3,7 +3,7 @@ import Primitives
 import Wire
 
 /// What the coordinator knows of the round in progress: who has finished it, and who holds whose part.
-struct RoundProgress: Sendable {
+package struct RoundProgress: Sendable {
     struct Key: Hashable, Sendable {
         var rank: Int
         var attempt: Int
@@ -13,25 +13,25 @@ struct RoundProgress: Sendable {
     private(set) var held: [Key: Set<PeerID>] = [:]
     private var round = 0
 
-    init(round: Int = 0) { self.round = round }
+    package init(round: Int = 0) { self.round = round }
 
-    mutating func receive(_ work: PBWork) {
+    package mutating func receive(_ work: PBWork) {
         guard Int(clamping: work.work.round) == round else { return }
         receipts[Key(rank: Int(work.work.rank), attempt: Int(work.work.attempt)), default: [:]][Int(work.stage)] = work
     }
-    mutating func receive(_ message: PBHeld, from peer: PeerID, state: JobState) {
+    package mutating func receive(_ message: PBHeld, from peer: PeerID, state: JobState) {
         guard Int(clamping: message.round) == round else { return }
         held[Key(rank: Int(message.rank), attempt: Int(message.attempt)), default: []].insert(peer)
     }
 
     /// All stages of a pipeline have encoded their part.
-    func isComputed(rank: Int, _ plan: PlacedPlan) -> Bool {
+    package func isComputed(rank: Int, _ plan: PlacedPlan) -> Bool {
         let pipeline = plan.pipelines[rank]
         return receipts[Key(rank: rank, attempt: pipeline.attempt)]?.count == pipeline.stages.count
     }
 
     /// Peers of `among` that do not yet hold all of `rank`'s part.
-    func missing(rank: Int, among ranks: [Int], _ plan: PlacedPlan) -> [PeerID] {
+    package func missing(rank: Int, among ranks: [Int], _ plan: PlacedPlan) -> [PeerID] {
         let key = Key(rank: rank, attempt: plan.pipelines[rank].attempt)
         let holders = held[key] ?? []
         return ranks.filter { $0 != rank }.flatMap { plan.pipelines[$0].stages.map(\.peer) }.filter {
@@ -40,7 +40,7 @@ struct RoundProgress: Sendable {
     }
 
     /// The largest set of pipelines found such that each has computed and all the others hold its part.
-    func sealable(among ranks: [Int], _ plan: PlacedPlan) -> [Int] {
+    package func sealable(among ranks: [Int], _ plan: PlacedPlan) -> [Int] {
         var set = ranks.filter { isComputed(rank: $0, plan) }
         while true {
             let gaps = set.map { (rank: $0, missing: missing(rank: $0, among: set, plan).count) }
@@ -62,7 +62,7 @@ struct RoundProgress: Sendable {
     }
 
     /// The seal of these pipelines.
-    func seal(_ ranks: [Int], spec: RoundSpec, plan: PlacedPlan, tokensPerMicroBatch: Int) -> PBSeal {
+    package func seal(_ ranks: [Int], spec: RoundSpec, plan: PlacedPlan, tokensPerMicroBatch: Int) -> PBSeal {
         var seal = PBSeal()
         seal.round = UInt64(spec.round)
         seal.firstStep = UInt64(spec.firstStep)

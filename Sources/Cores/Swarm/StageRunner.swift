@@ -8,8 +8,8 @@ public import Wire
 ///
 /// One compute job is out at a time: which of several ready jobs comes next (a backward before a forward, Narayanan et al.
 /// 2021, §2.2) is decided when the engine is free, not when the work arrives.
-struct StageRunner: Sendable {
-    enum Effect: Sendable {
+package struct StageRunner: Sendable {
+    package enum Effect: Sendable {
         case compute(ComputeJob)
         /// To the stage after this one, or before it when `gradient`.
         case send(PBActivation, payload: [UInt8], toStage: Int)
@@ -21,7 +21,7 @@ struct StageRunner: Sendable {
         case refused(String)
     }
 
-    enum Phase: Hashable, Sendable {
+    package enum Phase: Hashable, Sendable {
         case evaluating, stepping, norms, updating, encoding, waitingForSeal, applying, done
     }
 
@@ -36,15 +36,15 @@ struct StageRunner: Sendable {
     private let inFlight: Int
     private let windows: [Range<Int>]
 
-    private(set) var phase: Phase
+    package private(set) var phase: Phase
     /// Inner step within the round.
-    private(set) var innerStep = 0
-    private(set) var lossSum = 0.0
-    private(set) var lossCount = 0
-    private(set) var evaluationSum = 0.0
-    private(set) var evaluationTokens = 0
-    private(set) var engineBusy = false
-    private(set) var flops = 0.0
+    package private(set) var innerStep = 0
+    package private(set) var lossSum = 0.0
+    package private(set) var lossCount = 0
+    package private(set) var evaluationSum = 0.0
+    package private(set) var evaluationTokens = 0
+    package private(set) var engineBusy = false
+    package private(set) var flops = 0.0
 
     private var nextWindow = 0
     private var nextForward = 0
@@ -56,7 +56,7 @@ struct StageRunner: Sendable {
     private let configuration: StageConfiguration
     private var effects = EffectQueue<Effect>()
 
-    init(
+    package init(
         spec: RoundSpec, plan: PlacedPlan, rank: Int, stage: Int, parameters: JobParameters, sampleWindows: [Int]
     ) {
         let pipeline = plan.pipelines[rank]
@@ -82,11 +82,11 @@ struct StageRunner: Sendable {
         phase = windows.isEmpty ? .stepping : .evaluating
     }
 
-    var isFirst: Bool { stage == 0 }
-    var isLast: Bool { stage == stageCount - 1 }
-    var step: Int { spec.firstStep + innerStep }
-    var microBatchesInRound: Int { microBatches.count * spec.steps }
-    var work: PBWorkKey {
+    package var isFirst: Bool { stage == 0 }
+    package var isLast: Bool { stage == stageCount - 1 }
+    package var step: Int { spec.firstStep + innerStep }
+    package var microBatchesInRound: Int { microBatches.count * spec.steps }
+    package var work: PBWorkKey {
         var key = PBWorkKey()
         key.round = UInt64(spec.round)
         key.rank = UInt32(rank)
@@ -94,12 +94,12 @@ struct StageRunner: Sendable {
         return key
     }
 
-    mutating func poll() -> Effect? { effects.pop() }
-    mutating func start() { advance() }
+    package mutating func poll() -> Effect? { effects.pop() }
+    package mutating func start() { advance() }
 
     // MARK: inputs
 
-    mutating func receive(_ message: PBActivation, payload: [UInt8]) {
+    package mutating func receive(_ message: PBActivation, payload: [UInt8]) {
         if message.evaluation {
             let first = Int(clamping: message.firstWindow)
             guard !isFirst, windows.contains(where: { $0.lowerBound == first }) else { return }
@@ -116,7 +116,7 @@ struct StageRunner: Sendable {
         advance()
     }
 
-    mutating func receive(_ message: PBNorms) {
+    package mutating func receive(_ message: PBNorms) {
         let step = Int(clamping: message.step)
         guard step >= self.step, step < spec.firstStep + spec.steps, Int(message.stage) < stageCount else { return }
         norms[step, default: [:]][Int(message.stage)] = message.sumSquares
@@ -124,13 +124,13 @@ struct StageRunner: Sendable {
     }
 
     /// The seal is in: everybody's contributions, in rank order.
-    mutating func apply(_ contributions: [RankedContribution]) {
+    package mutating func apply(_ contributions: [RankedContribution]) {
         precondition(phase == .waitingForSeal, "a seal is applied after the contribution is encoded, not in \(phase)")
         phase = .applying
         compute(mode == .rounds ? .outerStep(contributions) : .aggregateGradients(contributions))
     }
 
-    mutating func computed(_ result: ComputeResult) {
+    package mutating func computed(_ result: ComputeResult) {
         engineBusy = false
         switch (phase, result) {
         case (_, .refused(let reason)):

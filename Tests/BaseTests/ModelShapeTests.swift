@@ -1,0 +1,67 @@
+import Primitives
+import Testing
+
+@Suite struct `Model shapes` {
+    static let shapes = [
+        ModelShape(hiddenSize: 32, layers: 2, heads: 4, kvHeads: 2, intermediateSize: 64, context: 32),
+        ModelShape(
+            hiddenSize: 24, layers: 3, heads: 4, kvHeads: 1, intermediateSize: 40, context: 18, tieWordEmbeddings: true),
+        ModelShape(
+            hiddenSize: 48, layers: 1, heads: 6, kvHeads: 6, intermediateSize: 100, context: 8, vocabulary: 1000),
+    ]
+
+    /// The formula of Llama's architecture, by hand, beside the sum over tensors.
+    @Test(arguments: shapes) func `have as many parameters as their tensors`(shape: ModelShape) {
+        let (d, f) = (shape.hiddenSize, shape.intermediateSize)
+        let kv = shape.kvHeads * d / shape.heads
+        let layer = 2 * d + 2 * d * d + 2 * kv * d + 3 * d * f
+        let tables = shape.vocabulary * d * (shape.tieWordEmbeddings ? 1 : 2)
+        #expect(shape.parameters == tables + d + shape.layers * layer)
+        let tensors = shape.allUnits.flatMap { shape.tensors(unit: $0) }
+        #expect(shape.parameters == tensors.reduce(0) { $0 + $1.count })
+        #expect(Set(tensors.map(\.name)).count == tensors.count)
+    }
+
+    @Test(arguments: shapes) func `any cut into runs of units covers the model`(shape: ModelShape) {
+        #expect(shape.allUnits == 0..<shape.layers + 2)
+        for cut in 0...shape.unitCount {
+            #expect(
+                shape.parameters(units: 0..<cut) + shape.parameters(units: cut..<shape.unitCount) == shape.parameters)
+            let flops = { shape.forwardFLOPs(units: $0, sequences: 3) }
+            #expect(abs(flops(0..<cut) + flops(cut..<shape.unitCount) - flops(shape.allUnits)) < 1)
+        }
+        let layers = shape.allUnits.flatMap { unit in
+            shape.tensors(unit: unit).filter { $0.name.hasSuffix("q_proj.weight") }.map { _ in unit }
+        }
+        #expect(layers == Array(1...shape.layers))
+        #expect(shape.tensors(unit: 0).map(\.name) == ["model.embed_tokens.weight"])
+    }
+
+    @Test(arguments: shapes) func `FLOPs are proportional to sequences and head the tokens`(shape: ModelShape) {
+        let one = shape.forwardFLOPs(units: shape.allUnits, sequences: 1)
+        #expect(abs(shape.forwardFLOPs(units: shape.allUnits, sequences: 5) - 5 * one) < 1)
+        #expect(one > 0)
+    }
+
+    @Test(arguments: shapes) func `memory grows with what is held and what is in flight`(shape: ModelShape) {
+        func memory(_ units: Range<Int>, _ rounds: Bool, _ inFlight: Int) -> ByteCount {
+            shape.memory(units: units, rounds: rounds, sequences: 2, inFlight: inFlight)
+        }
+        let all = shape.allUnits
+        #expect(memory(all, false, 1) < memory(all, true, 1))
+        #expect(memory(all, true, 1) < memory(all, true, 2))
+        #expect(memory(0..<1, true, 1) < memory(0..<2, true, 1))
+        #expect(memory(all, true, 0) == memory(all, true, 1))
+        #expect(
+            memory(all, true, 1).bytes - memory(all, false, 1).bytes
+                == shape.parameters
+                * (ModelShape.stateBytesPerParameter(rounds: true) - ModelShape.stateBytesPerParameter(rounds: false)))
+    }
+
+    @Test func `a batch is cut into micro-batches without a rest`() {
+        let geometry = BatchGeometry(virtualPipelines: 5, microBatch: 3, microBatchesPerVirtual: 2, context: 16)
+        #expect(geometry.tokensPerMicroBatch == 48)
+        #expect(geometry.microBatchesPerStep == 10)
+        #expect(geometry.batchTokens == 480)
+    }
+}

@@ -1,0 +1,142 @@
+import Primitives
+import Swarm
+import Testing
+import Wire
+
+@Suite struct `Which pipelines a round can be sealed with` {
+    static let plan = Small.plan([[1, 2], [3, 4], [5]], attempts: [0, 1, 0])
+
+    private func progress(
+        computed: [Int], lacking: [(peer: Int, rank: Int)] = [], plan: PlacedPlan = plan
+    ) throws -> RoundProgress {
+        let state = try Script().state
+        var progress = RoundProgress(round: 4)
+        for (rank, pipeline) in plan.pipelines.enumerated() {
+            var work = PBWork()
+            work.work.round = 4
+            work.work.rank = UInt32(rank)
+            work.work.attempt = UInt32(pipeline.attempt)
+            for stage in pipeline.stages.indices where computed.contains(rank) {
+                work.stage = UInt32(stage)
+                progress.receive(work)
+            }
+            var held = PBHeld()
+            held.round = 4
+            held.rank = UInt32(rank)
+            held.attempt = UInt32(pipeline.attempt)
+            for number in 1...6 where !lacking.contains(where: { $0.peer == number && $0.rank == rank }) {
+                progress.receive(held, from: Small.peer(number), state: state)
+            }
+        }
+        return progress
+    }
+
+    @Test func `none before anything is computed`() throws {
+        #expect(try progress(computed: []).sealable(among: [0, 1, 2], Self.plan) == [])
+    }
+
+    @Test func `all when all have computed and hold each other's parts`() throws {
+        let progress = try progress(computed: [0, 1, 2])
+        #expect(progress.sealable(among: [0, 1, 2], Self.plan) == [0, 1, 2])
+        #expect(progress.sealable(among: [0, 2], Self.plan) == [0, 2])
+        #expect([0, 1, 2].map { progress.isComputed(rank: $0, Self.plan) } == [true, true, true])
+    }
+
+    @Test func `without the one that has not computed`() throws {
+        #expect(try progress(computed: [0, 2]).sealable(among: [0, 1, 2], Self.plan) == [0, 2])
+    }
+
+    @Test func `without the one whose part has not reached somebody`() throws {
+        let progress = try progress(computed: [0, 1, 2], lacking: [(2, 1), (5, 1)])
+        #expect(progress.missing(rank: 1, among: [0, 1, 2], Self.plan) == [Small.peer(2), Small.peer(5)])
+        #expect(progress.sealable(among: [0, 1, 2], Self.plan) == [0, 2])
+    }
+
+    @Test func `without the one that lacks the parts of several others`() throws {
+        let progress = try progress(computed: [0, 1, 2], lacking: [(5, 0), (5, 1)])
+        #expect(progress.sealable(among: [0, 1, 2], Self.plan) == [0, 1])
+    }
+
+    @Test func `alone, a pipeline needs nobody to hold its part`() throws {
+        let progress = try progress(computed: [1], lacking: [(1, 1), (2, 1), (5, 1)])
+        #expect(progress.sealable(among: [0, 1, 2], Self.plan) == [1])
+    }
+
+    @Test func `receipts of some stages, of another round or of an older attempt do not count`() throws {
+        var progress = RoundProgress(round: 4)
+        func receive(round: UInt64 = 4, attempt: UInt32, stage: UInt32) {
+            var work = PBWork()
+            work.work.round = round
+            work.work.rank = 1
+            work.work.attempt = attempt
+            work.stage = stage
+            progress.receive(work)
+        }
+        receive(attempt: 1, stage: 0)
+        receive(round: 3, attempt: 1, stage: 1)
+        receive(attempt: 0, stage: 1)
+        #expect(!progress.isComputed(rank: 1, Self.plan))
+        receive(attempt: 1, stage: 1)
+        #expect(progress.isComputed(rank: 1, Self.plan))
+        let state = try Script().state
+        var held = PBHeld()
+        held.round = 4
+        held.rank = 1
+        held.attempt = 0
+        progress.receive(held, from: Small.peer(5), state: state)
+        #expect(progress.missing(rank: 1, among: [1, 2], Self.plan) == [Small.peer(5)])
+        held.attempt = 1
+        progress.receive(held, from: Small.peer(5), state: state)
+        #expect(progress.missing(rank: 1, among: [1, 2], Self.plan) == [])
+    }
+
+    /// Every way in which three pipelines may have computed and hold each other's parts, beside the largest set there is.
+    @Test func `always a set that can be sealed, and the whole where that can be`() throws {
+        let plan = Small.plan([[1], [2], [3]])
+        let pairs = (0..<3).flatMap { a in (0..<3).filter { $0 != a }.map { (peer: a + 1, rank: $0) } }
+        for computed in 0..<8 {
+            let done = (0..<3).filter { computed >> $0 & 1 == 1 }
+            for mask in 0..<64 {
+                let lacking = pairs.indices.filter { mask >> $0 & 1 == 1 }.map { pairs[$0] }
+                func isSealable(_ set: [Int]) -> Bool {
+                    set.allSatisfy { done.contains($0) }
+                        && !lacking.contains { set.contains($0.peer - 1) && set.contains($0.rank) }
+                }
+                let found = try progress(computed: done, lacking: lacking, plan: plan).sealable(among: [0, 1, 2], plan)
+                #expect(isSealable(found))
+                let largest = (0..<8).map { set in (0..<3).filter { set >> $0 & 1 == 1 } }.filter(isSealable)
+                    .map(\.count).max()!
+                #expect(found.count == largest, "computed \(done), lacking \(lacking), found \(found)")
+            }
+        }
+    }
+
+    @Test func `the seal adds up what the last stages report`() throws {
+        var script = try Script()
+        try script.join([1, 2, 3])
+        try script.begin(Small.plan([[1, 2], [3]]))
+        var progress = RoundProgress(round: 0)
+        for (rank, stage, loss) in [(0, 0, 99.0), (0, 1, 10.0), (1, 0, 6.0)] {
+            var work = PBWork()
+            work.work.rank = UInt32(rank)
+            work.stage = UInt32(stage)
+            work.microBatches = UInt32(script.share(rank))
+            if stage == script.state.plan!.pipelines[rank].stages.count - 1 {
+                work.lossSum = loss
+                work.evaluationSum = loss * 2
+                work.evaluationTokens = 8
+            }
+            work.digests = script.digests(
+                rank: rank, attempt: 0, stage: script.state.plan!.pipelines[rank].stages[stage])
+            progress.receive(work)
+        }
+        let seal = progress.seal([0, 1], spec: script.state.spec!, plan: script.state.plan!, tokensPerMicroBatch: 8)
+        #expect(seal.tokens == 64)
+        #expect(seal.trainLoss == 2)
+        #expect(seal.validationTokens == 16)
+        #expect(seal.validationLoss == 2)
+        #expect(seal.contributions == script.makeSeal([0, 1]).contributions)
+        try script.append(.seal(seal))
+        #expect(script.state.seals.first?.validationLoss == 2)
+    }
+}

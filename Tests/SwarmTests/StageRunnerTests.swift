@@ -1,0 +1,384 @@
+import Digests
+import Primitives
+import Swarm
+import Testing
+import Training
+import Wire
+
+/// Knows no arithmetic, but which job may follow which, and whose bytes belong to it; complains of everything else.
+struct CheckingEngine {
+    let stage: Int
+    let stageCount: Int
+    let keys: [MicroBatchKey]
+    let inFlight: Int
+    let mode: ExchangeMode
+    /// Keys whose gradient has been delivered here: what a backward could begin with.
+    var delivered: Set<MicroBatchKey> = []
+    private(set) var forwards = 0
+    private(set) var backwards = 0
+    private(set) var windows = 0
+    private(set) var finished: [Int] = []
+    private(set) var updates: [Float] = []
+    private(set) var encoded = 0
+    private(set) var applied = 0
+    private(set) var complaints: [String] = []
+
+    init(stage: Int, stageCount: Int, keys: [MicroBatchKey], inFlight: Int, mode: ExchangeMode) {
+        self.stage = stage
+        self.stageCount = stageCount
+        self.keys = keys
+        self.inFlight = inFlight
+        self.mode = mode
+    }
+
+    private var isLast: Bool { stage == stageCount - 1 }
+    static func bytes(_ word: String, from stage: Int, _ key: MicroBatchKey) -> [UInt8] {
+        Array("\(word) of stage \(stage), \(key)".utf8)
+    }
+    static func window(_ number: Int, from stage: Int) -> [UInt8] { Array("window \(number) of stage \(stage)".utf8) }
+    /// Sums that differ by stage and step, so that a mixed-up norm shows.
+    static func sums(stage: Int, step: Int) -> [Float] { [Float(stage + 1), Float(step) + 0.5] }
+
+    /// Inner steps whose gradients are complete before this one.
+    private var innerStep: Int { mode == .rounds ? finished.count : 0 }
+    private var perStep: Int { keys.count / max(1, Set(keys.map(\.step)).count) }
+
+    private mutating func require(_ condition: Bool, _ complaint: @autoclosure () -> String) {
+        if !condition { complaints.append("stage \(stage): \(complaint())") }
+    }
+
+    mutating func perform(_ job: ComputeJob) -> ComputeResult {
+        switch job {
+        case .evaluate(let range, let input):
+            require(forwards == 0, "validation after the first forward")
+            require(range.count == 1, "windows \(range)")
+            require(
+                input == (stage == 0 ? [] : Self.window(range.lowerBound, from: stage - 1)),
+                "window \(range) with another's bytes")
+            windows += 1
+            return isLast
+                ? .evaluation(lossSum: Double(range.lowerBound), tokens: 8)
+                : .activation(Self.window(range.lowerBound, from: stage))
+        case .forward(let key, let input):
+            require(forwards < keys.count && key == keys[min(forwards, keys.count - 1)], "forward \(key) out of order")
+            require(forwards / perStep == updates.count || mode == .everyStep, "forward before the step before is taken")
+            require(
+                input == (stage == 0 ? [] : Self.bytes("activation", from: stage - 1, key)),
+                "forward \(key) with another's bytes")
+            if stage == 0 { require(forwards - backwards < inFlight, "\(forwards - backwards + 1) in flight") }
+            if backwards < forwards {
+                require(!isLast && !delivered.contains(keys[backwards]), "forward \(key) before a backward that is ready")
+            }
+            forwards += 1
+            return isLast ? .loss(Float(forwards)) : .activation(Self.bytes("activation", from: stage, key))
+        case .backward(let key, let gradient):
+            require(backwards < forwards && key == keys[backwards], "backward \(key) out of order")
+            require(
+                gradient == (isLast ? [] : Self.bytes("gradient", from: stage + 1, key)),
+                "backward \(key) with another's bytes")
+            backwards += 1
+            return .inputGradient(stage == 0 ? [] : Self.bytes("gradient", from: stage, key))
+        case .finishGradient(let microBatches):
+            require(mode == .rounds && microBatches == perStep, "finishGradient of \(microBatches)")
+            require(backwards == perStep * (finished.count + 1), "finishGradient after \(backwards) backwards")
+            finished.append(keys[backwards - 1].step)
+            return .sumSquares(Self.sums(stage: stage, step: keys[backwards - 1].step))
+        case .aggregateGradients(let contributions):
+            require(mode == .everyStep && encoded == 1, "aggregateGradients out of place")
+            require(contributions.count == 2, "\(contributions.count) contributions")
+            applied += 1
+            return .sumSquares(Self.sums(stage: stage, step: keys[0].step))
+        case .optimizerStep(let norm, let rate):
+            let step = mode == .rounds ? finished.last ?? -1 : keys[0].step
+            let sums = (0..<stageCount).flatMap { Self.sums(stage: $0, step: step) }
+            require(norm == gradientNorm(sums), "norm \(norm) of step \(step) is not that of all stages in order")
+            updates.append(rate)
+            require(mode == .rounds ? updates.count == finished.count : applied == 1, "an optimizer step too many")
+            return .done
+        case .encodeContribution:
+            require(backwards == keys.count, "encoded after \(backwards) of \(keys.count) backwards")
+            require(mode == .everyStep || updates.count == finished.count, "encoded before the last step is taken")
+            encoded += 1
+            return .contribution([UnitContribution(unit: stage, node: 0, bytes: [UInt8(stage)])])
+        case .outerStep(let contributions):
+            require(mode == .rounds && encoded == 1 && contributions.count == 2, "outer step out of place")
+            applied += 1
+            return .digests([stage: sha256([UInt8(stage)])])
+        default:
+            complaints.append("stage \(stage): \(job) is not a runner's business")
+            return .done
+        }
+    }
+}
+
+/// All stages of a pipeline, with messages and results on their way: a generator decides what arrives next.
+struct RunningPipeline {
+    var runners: [StageRunner]
+    var engines: [CheckingEngine]
+    private var computing: [Int: ComputeJob] = [:]
+    private var mail: [(to: Int, message: PBActivation, payload: [UInt8])] = []
+    private var norms: [(to: Int, message: PBNorms)] = []
+    private(set) var contributions: [Int: [UnitContribution]] = [:]
+    private(set) var applied: [Int: [Int: Digest256]?] = [:]
+    private(set) var refusals: [String] = []
+    private var generator: SeededGenerator
+    /// A message may come twice.
+    private let repeats: Bool
+
+    init(
+        stages: Int, innerSteps: Int, inFlight: Int, microBatchesPerVirtual: Int, windows: [Int] = [], seed: UInt64,
+        repeats: Bool = false, parameters: JobParameters = Small.parameters()
+    ) throws {
+        var script = try Script(parameters)
+        try script.join(Array(1...5))
+        let plan = Small.plan(
+            [Array(1...stages), [5]], innerSteps: innerSteps, inFlight: inFlight,
+            microBatchesPerVirtual: microBatchesPerVirtual)
+        try script.begin(plan)
+        try script.seal([0, 1])
+        if innerSteps == 1 { for _ in 0..<9 { try script.seal([0, 1]) } }
+        let spec = try #require(script.state.spec)
+        let keys = (spec.firstStep..<spec.firstStep + spec.steps).flatMap { step in
+            (0..<2).flatMap { share in
+                (0..<microBatchesPerVirtual).map {
+                    MicroBatchKey(step: step, virtualPipeline: share, index: $0)
+                }
+            }
+        }
+        runners = (0..<stages).map {
+            StageRunner(
+                spec: spec, plan: plan, rank: 0, stage: $0, parameters: parameters, sampleWindows: windows)
+        }
+        engines = (0..<stages).map {
+            CheckingEngine(stage: $0, stageCount: stages, keys: keys, inFlight: inFlight, mode: plan.mode)
+        }
+        generator = SeededGenerator(seed: seed, stream: 55)
+        self.repeats = repeats
+        for stage in 0..<stages {
+            runners[stage].start()
+            drain(stage)
+        }
+    }
+
+    private mutating func drain(_ stage: Int) {
+        while let effect = runners[stage].poll() {
+            switch effect {
+            case .compute(let job):
+                if computing[stage] != nil { refusals.append("stage \(stage) wants two jobs at a time") }
+                computing[stage] = job
+            case .send(let message, let payload, let toStage):
+                for _ in 0..<(repeats ? 2 : 1) { mail.append((toStage, message, payload)) }
+            case .norms(let message):
+                for other in runners.indices where other != stage { norms.append((other, message)) }
+            case .contribution(let units): contributions[stage] = units
+            case .applied(let digests): applied[stage] = .some(digests)
+            case .refused(let why): refusals.append(why)
+            }
+        }
+    }
+
+    /// One thing that may happen next; false when nothing is left.
+    mutating func step() -> Bool {
+        let count = computing.count + mail.count + norms.count
+        guard count > 0 else { return false }
+        var choice = generator.below(count)
+        let stage: Int
+        if choice < computing.count {
+            stage = computing.keys.sorted()[choice]
+            let job = computing.removeValue(forKey: stage)!
+            runners[stage].computed(engines[stage].perform(job))
+        } else {
+            choice -= computing.count
+            if choice < mail.count {
+                let item = mail.remove(at: choice)
+                stage = item.to
+                if item.message.gradient, !item.message.evaluation {
+                    engines[stage].delivered.insert(
+                        MicroBatchKey(
+                            step: Int(item.message.step), virtualPipeline: Int(item.message.virtualPipeline),
+                            index: Int(item.message.index)))
+                }
+                runners[stage].receive(item.message, payload: item.payload)
+            } else {
+                let item = norms.remove(at: choice - mail.count)
+                stage = item.to
+                runners[stage].receive(item.message)
+            }
+        }
+        drain(stage)
+        return true
+    }
+    mutating func run() { while step() {} }
+
+    /// The seal is in: this pipeline's parts and another's.
+    mutating func applySeal() {
+        for stage in runners.indices {
+            let own = RankedContribution(rank: 0, microBatches: 1, units: contributions[stage] ?? [])
+            runners[stage].apply([own, RankedContribution(rank: 1, microBatches: 1, units: [])])
+            drain(stage)
+        }
+    }
+    var complaints: [String] { engines.flatMap(\.complaints) + refusals }
+}
+
+@Suite struct `A stage's round` {
+    static let cases: [(stages: Int, innerSteps: Int, inFlight: Int, perVirtual: Int)] = [
+        (1, 1, 1, 1), (1, 3, 2, 2), (2, 1, 1, 3), (2, 1, 2, 3), (3, 1, 3, 4), (4, 1, 6, 4), (2, 2, 1, 2), (3, 3, 3, 3),
+        (4, 4, 4, 2), (4, 2, 9, 2),
+    ]
+
+    @Test(arguments: cases)
+    func `goes to its end in whatever order things arrive`(
+        stages: Int, innerSteps: Int, inFlight: Int, perVirtual: Int
+    ) throws {
+        for seed in 0..<25 as Range<UInt64> {
+            var pipeline = try RunningPipeline(
+                stages: stages, innerSteps: innerSteps, inFlight: inFlight, microBatchesPerVirtual: perVirtual,
+                windows: [0, 3, 5, 8, 9], seed: seed)
+            pipeline.run()
+            #expect(pipeline.complaints == [])
+            #expect(pipeline.contributions.count == stages)
+            #expect(pipeline.runners.allSatisfy { $0.phase == .waitingForSeal })
+            #expect(pipeline.runners.allSatisfy { $0.microBatchesInRound == 2 * perVirtual * innerSteps })
+            pipeline.applySeal()
+            pipeline.run()
+            #expect(pipeline.complaints == [])
+            #expect(pipeline.applied.count == stages)
+            #expect(pipeline.runners.allSatisfy { $0.phase == .done })
+            for (stage, digests) in pipeline.applied { #expect((digests?[stage] != nil) == (innerSteps > 1)) }
+            #expect(pipeline.engines.allSatisfy { $0.updates.count == innerSteps })
+            // Half of the five windows are this pipeline's: the others are the other's.
+            #expect(pipeline.engines.map(\.windows) == [Int](repeating: 2, count: stages))
+            let last = try #require(pipeline.runners.last)
+            #expect(last.evaluationTokens == 16)
+            #expect(last.evaluationSum == 3)
+            #expect(last.lossCount == 2 * perVirtual * innerSteps)
+            #expect(last.lossSum == Double(last.lossCount * (last.lossCount + 1)) / 2)
+        }
+    }
+
+    @Test func `takes each message once, however often it comes`() throws {
+        for seed in 0..<25 as Range<UInt64> {
+            var pipeline = try RunningPipeline(
+                stages: 3, innerSteps: 2, inFlight: 2, microBatchesPerVirtual: 2, windows: [0, 1], seed: seed,
+                repeats: true)
+            pipeline.run()
+            #expect(pipeline.complaints == [])
+            #expect(pipeline.runners.allSatisfy { $0.phase == .waitingForSeal })
+        }
+    }
+
+    @Test func `counts the learning rate in sealed tokens and full batches`() throws {
+        var pipeline = try RunningPipeline(
+            stages: 2, innerSteps: 3, inFlight: 2, microBatchesPerVirtual: 2, seed: 1)
+        pipeline.run()
+        // One round of three steps of 4·2·8 tokens is sealed: the rates are those of the next three.
+        let optimizer = Small.parameters().optimizer
+        let expected = (1...3).map { optimizer.learningRate(atTokens: 192 + $0 * 64) }
+        #expect(Set(expected).count == 3)
+        for engine in pipeline.engines { #expect(engine.updates == expected) }
+    }
+
+    @Test func `waits for the norms of every stage`() throws {
+        var pipeline = try RunningPipeline(
+            stages: 1, innerSteps: 2, inFlight: 1, microBatchesPerVirtual: 1, seed: 1)
+        pipeline.run()
+        #expect(pipeline.engines[0].updates.count == 2)
+        // Alone in a pipeline of three: the other stages' gradients come, their norms do not.
+        var script = try Script()
+        try script.join([1, 2, 3])
+        let plan = Small.plan([[1, 2, 3]], innerSteps: 2, inFlight: 8)
+        try script.begin(plan)
+        var runner = StageRunner(
+            spec: script.state.spec!, plan: plan, rank: 0, stage: 0, parameters: Small.parameters(), sampleWindows: [])
+        runner.start()
+        var jobs: [ComputeJob] = []
+        func settle(_ runner: inout StageRunner) {
+            while let effect = runner.poll() {
+                guard case .compute(let job) = effect else { continue }
+                jobs.append(job)
+                switch job {
+                case .forward: runner.computed(.activation([]))
+                case .backward: runner.computed(.inputGradient([]))
+                case .finishGradient: runner.computed(.sumSquares([1]))
+                default: break
+                }
+            }
+        }
+        settle(&runner)
+        for share in 0..<4 {
+            var message = PBActivation()
+            message.virtualPipeline = UInt32(share)
+            message.gradient = true
+            runner.receive(message, payload: [])
+            settle(&runner)
+        }
+        #expect(runner.phase == .norms)
+        func norms(stage: UInt32, step: UInt64) {
+            var message = PBNorms()
+            message.stage = stage
+            message.step = step
+            message.sumSquares = [4]
+            runner.receive(message)
+        }
+        norms(stage: 1, step: 0)
+        norms(stage: 2, step: 1)
+        norms(stage: 3, step: 0)
+        norms(stage: 2, step: 9)
+        settle(&runner)
+        #expect(runner.phase == .norms)
+        norms(stage: 2, step: 0)
+        settle(&runner)
+        #expect(runner.phase == .updating)
+        guard case .optimizerStep(let norm, _)? = jobs.last else {
+            Issue.record("no optimizer step, but \(String(describing: jobs.last))")
+            return
+        }
+        #expect(norm == 3)
+    }
+
+    @Test func `ignores work that is not its own`() throws {
+        var script = try Script()
+        try script.join([1, 2, 3])
+        let plan = Small.plan([[1, 2], [3]], innerSteps: 2)
+        try script.begin(plan)
+        var runner = StageRunner(
+            spec: script.state.spec!, plan: plan, rank: 0, stage: 1, parameters: Small.parameters(), sampleWindows: [])
+        runner.start()
+        func isTaken(_ change: (inout PBActivation) -> Void) -> Bool {
+            var copy = runner
+            var message = PBActivation()
+            change(&message)
+            copy.receive(message, payload: [1])
+            return copy.poll() != nil
+        }
+        #expect(isTaken { _ in })
+        #expect(!isTaken { $0.virtualPipeline = 2 })
+        #expect(!isTaken { $0.index = 1 })
+        #expect(!isTaken { $0.step = 1 })
+        #expect(!isTaken { $0.step = 2 })
+        #expect(!isTaken { $0.step = .max })
+        #expect(!isTaken { $0.gradient = true })
+        #expect(!isTaken { $0.evaluation = true })
+    }
+
+    @Test func `an engine's refusal, or an answer of another kind, is reported`() throws {
+        var script = try Script()
+        try script.join([1])
+        let plan = Small.plan([[1]])
+        try script.begin(plan)
+        for (answer, expected) in [(ComputeResult.refused("no room"), "no room"), (.done, "engine answered done")] {
+            var runner = StageRunner(
+                spec: script.state.spec!, plan: plan, rank: 0, stage: 0, parameters: Small.parameters(),
+                sampleWindows: [])
+            runner.start()
+            _ = runner.poll()
+            runner.computed(answer)
+            guard case .refused(let why)? = runner.poll() else {
+                Issue.record("not reported")
+                continue
+            }
+            #expect(why.hasPrefix(expected))
+        }
+    }
+}
