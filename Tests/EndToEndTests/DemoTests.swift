@@ -51,7 +51,9 @@ import Testing
 
     /// Something like English, the same each time: enough structure that a few steps lower the loss.
     static func writeText(_ folder: URL) throws -> String {
-        let words = ["the ", "sea ", "and ", "island ", "of ", "coral ", "light ", "was ", "wide ", "wind ", "over ", "deep. "]
+        let words = [
+            "the ", "sea ", "and ", "island ", "of ", "coral ", "light ", "was ", "wide ", "wind ", "over ", "deep. ",
+        ]
         var state: UInt64 = 1
         var text = ""
         while text.utf8.count < 120_000 {
@@ -63,7 +65,9 @@ import Testing
         return path.path
     }
 
-    static func job(_ folder: URL, _ name: String, innerSteps: String, codec: String, activations: String) throws -> String {
+    static func job(_ folder: URL, _ name: String, innerSteps: String, codec: String, activations: String) throws
+        -> String
+    {
         let text = """
             name: \(name)
             model: {architecture: llama, hidden_size: 64, layers: 4, heads: 4, kv_heads: 2, intermediate_size: 192, context: 64, tokenizer: byte}
@@ -113,7 +117,8 @@ import Testing
         let out = folder.appendingPathComponent("demo").path
         let run = try Self.atoll(
             [
-                "demo", "--job", Self.job(folder, "auto", innerSteps: "4", codec: "int8", activations: "bf16"), "--topology",
+                "demo", "--job", Self.job(folder, "auto", innerSteps: "4", codec: "int8", activations: "bf16"),
+                "--topology",
                 Self.topology(folder), "--data", text, "--out", out, "--json", "--seed", "5",
             ], in: folder)
         #expect(run.code == 0, "\(run.error)")
@@ -133,7 +138,8 @@ import Testing
         for file in ["config.json", "model.safetensors", "tokenizer.json", "generation_config.json"] {
             #expect(FileManager.default.fileExists(atPath: out + "/checkpoint/" + file), "\(file)")
         }
-        let sample = try Self.atoll(["generate", out + "/checkpoint", "--prompt", "the sea", "--count", "20"], in: folder)
+        let sample = try Self.atoll(
+            ["generate", out + "/checkpoint", "--prompt", "the sea", "--count", "20"], in: folder)
         #expect(sample.code == 0 && sample.out.hasPrefix("the sea"))
     }
 
@@ -156,7 +162,8 @@ import Testing
         #expect(local.code == 0, "\(local.error)")
         let a = try Self.object(pool.out)
         let b = try Self.object(local.out)
-        let stages = try #require((try Self.descend(a, "plan", "pipelines") as? [[String: Any]])?.first?["stages"] as? [Any])
+        let stages = try #require(
+            (try Self.descend(a, "plan", "pipelines") as? [[String: Any]])?.first?["stages"] as? [Any])
         #expect(stages.count >= 2, "the plan must cut the model for this test to mean something")
         #expect(a["weights_sha256"] as? String == b["weights_sha256"] as? String)
         let x = try #require(try Self.descend(a, "final", "validation_loss") as? Double)

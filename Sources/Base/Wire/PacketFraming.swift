@@ -16,7 +16,9 @@ public struct FramedPacket: Sendable {
     /// u32 header length ‖ header: what precedes the payload.
     public var header: [UInt8] {
         let header: [UInt8]
-        do { header = try packet.serializedBytes() } catch { preconditionFailure("packet does not serialise: \(error)") }
+        do { header = try packet.serializedBytes() } catch {
+            preconditionFailure("packet does not serialise: \(error)")
+        }
         var writer = ByteWriter(capacity: header.count + 4)
         writer.block(header)
         return writer.bytes

@@ -180,7 +180,8 @@ public struct DaemonCore: Core {
             if let endpoint = wanted[peer], member?.isWorking == true, reason == .closed || reason == .silent {
                 channels.connect(to: peer, at: endpoint, now: now)
             }
-            effects.push(.event(Event("connection_lost", at: now, peer: peer.short, ["why": .text(reason.description)])))
+            effects.push(
+                .event(Event("connection_lost", at: now, peer: peer.short, ["why": .text(reason.description)])))
         case .unreachable(let endpoint, let reason):
             effects.push(
                 .event(Event("unreachable", at: now, peer: endpoint.description, ["why": .text(reason.description)])))
@@ -199,7 +200,8 @@ public struct DaemonCore: Core {
             withCoordinator { $0.receive(framed.packet, payload: framed.payload, from: peer, at: now) }
         } catch {
             malformed += 1
-            effects.push(.event(Event("packet_malformed", at: now, peer: peer.short, ["why": .text(error.description)])))
+            effects.push(
+                .event(Event("packet_malformed", at: now, peer: peer.short, ["why": .text(error.description)])))
         }
     }
 

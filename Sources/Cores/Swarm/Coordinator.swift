@@ -24,7 +24,9 @@ public struct CoordinatorOptions: Sendable {
 public struct Coordinator: Core, Sendable {
     public typealias Effect = SwarmEffect
 
-    public enum Phase: Hashable, Sendable { case gathering, sharing, probing, planning, preparing, training, collecting, ended }
+    public enum Phase: Hashable, Sendable {
+        case gathering, sharing, probing, planning, preparing, training, collecting, ended
+    }
 
     public struct Candidate: Sendable {
         public var peer: PeerID

@@ -85,7 +85,9 @@ public final class LaunchRun {
         ticker.close()
         loop.close()
         if interrupted { return .interrupted }
-        guard let coordinator = daemon.core.coordinator, let end else { return .failed("the loop ended before the job") }
+        guard let coordinator = daemon.core.coordinator, let end else {
+            return .failed("the loop ended before the job")
+        }
         switch end {
         case .failed(let why): return .failed(why)
         case .finished(let states):

@@ -113,7 +113,8 @@ public final class LiveDaemon {
         }
         transport.onSecured = { [unowned self] id, peer, exporter, remote, inbound, isClient in
             core.secured(
-                ConnectionID(id), peer: peer, exporter: exporter, remote: remote, inbound: inbound, isTLSClient: isClient,
+                ConnectionID(id), peer: peer, exporter: exporter, remote: remote, inbound: inbound,
+                isTLSClient: isClient,
                 at: loop.now)
             drain()
         }
@@ -179,7 +180,8 @@ public final class LiveDaemon {
         while let effect = core.poll() {
             switch effect {
             case .datagram(let bytes, let endpoint): datagrams.send(bytes, to: endpoint)
-            case .dial(let id, let endpoint, let expecting): transport.dial(id.value, to: endpoint, expecting: expecting)
+            case .dial(let id, let endpoint, let expecting):
+                transport.dial(id.value, to: endpoint, expecting: expecting)
             case .write(let id, let bytes): transport.write(id.value, bytes)
             case .close(let id): transport.close(id.value)
             case .event(let event): onEvent?(event)

@@ -31,7 +31,8 @@ public enum LocalRun {
         }
         let codec = job.exchangeCodec.value ?? .fp32
         let configuration = StageConfiguration(
-            model: job.model, units: job.model.allUnits, geometry: job.geometry(microBatchesPerVirtual: k), seed: job.seed,
+            model: job.model, units: job.model.allUnits, geometry: job.geometry(microBatchesPerVirtual: k),
+            seed: job.seed,
             optimizer: parameters.optimizer, mode: innerSteps == 1 ? .everyStep : .rounds, exchangeCodec: codec,
             activationCodec: .fp32, validationFraction: job.validationFraction)
         var trainer = LocalTrainer(
@@ -73,13 +74,16 @@ public enum LocalRun {
             epoch: 1,
             pipelines: shares.enumerated().map { rank, share in
                 RunReport.Pipeline(
-                    stages: [RunReport.Stage(peer: count == 1 ? "local" : "local-\(rank)", units: [0, job.model.unitCount])],
+                    stages: [
+                        RunReport.Stage(peer: count == 1 ? "local" : "local-\(rank)", units: [0, job.model.unitCount])
+                    ],
                     virtualPipelines: share, inFlight: 1)
             }, spares: [], innerSteps: innerSteps, batchTokens: batch, codec: codec.description, activations: "fp32",
             predicted: nil)
         let granted = steps * job.virtualPipelines * k
         let report = RunReport(
-            job: sha256Hex(job.canonicalText), name: job.name, seed: job.seed, parameters: job.model.parameters, plan: plan,
+            job: sha256Hex(job.canonicalText), name: job.name, seed: job.seed, parameters: job.model.parameters,
+            plan: plan,
             plans: [plan],
             stepSeconds: RunReport.StepSeconds(
                 predicted: nil, measuredMedian: perStep.isEmpty ? nil : perStep[perStep.count / 2]),
@@ -91,7 +95,8 @@ public enum LocalRun {
             bytes: RunReport.Bytes(sentByPeer: [:], exchangeSent: 0, fp32EveryStep: 0), events: [],
             microBatches: RunReport.MicroBatches(
                 granted: granted, counted: granted, late: 0, lost: 0, superseded: 0, auditAgrees: true),
-            speedupVsBestSinglePeer: 1, weightsSha256: weights.weightsDigest.hex, checkpoint: result.checkpoint, stretch: 1,
+            speedupVsBestSinglePeer: 1, weightsSha256: weights.weightsDigest.hex, checkpoint: result.checkpoint,
+            stretch: 1,
             sample: result.sample)
         try writeFile(out + "/report.json", Array(report.jsonText.utf8))
         return report

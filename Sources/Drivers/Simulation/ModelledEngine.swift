@@ -35,7 +35,8 @@ struct ModelledEngine: Engine {
                 units.map { unit in
                     let blank = [UInt8](repeating: 0, count: model.parameters(unit: unit) * 4)
                     return UnitState(
-                        unit: unit, parameters: parameters(unit), outerMomentum: configuration.mode == .rounds ? blank : [],
+                        unit: unit, parameters: parameters(unit),
+                        outerMomentum: configuration.mode == .rounds ? blank : [],
                         firstMoment: includeMoments ? blank : [], secondMoment: includeMoments ? blank : [],
                         optimizerSteps: versions[unit] ?? 0)
                 })
@@ -69,7 +70,9 @@ struct ModelledEngine: Engine {
     private func parameters(_ unit: Int) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: configuration!.model.parameters(unit: unit) * 4)
         let version = UInt64(versions[unit] ?? 0)
-        for index in 0..<min(8, bytes.count) { bytes[index] = UInt8(truncatingIfNeeded: version >> (8 * UInt64(index))) }
+        for index in 0..<min(8, bytes.count) {
+            bytes[index] = UInt8(truncatingIfNeeded: version >> (8 * UInt64(index)))
+        }
         return bytes
     }
     private var digests: [Int: Digest256] {

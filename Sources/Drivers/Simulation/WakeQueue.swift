@@ -30,7 +30,8 @@ struct WakeQueue {
             var parent = 0
             while true {
                 var least = parent
-                for child in [2 * parent + 1, 2 * parent + 2] where child < heap.count && before(heap[child], heap[least]) {
+                for child in [2 * parent + 1, 2 * parent + 2]
+                where child < heap.count && before(heap[child], heap[least]) {
                     least = child
                 }
                 if least == parent { break }

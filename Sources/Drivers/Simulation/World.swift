@@ -57,7 +57,8 @@ public final class World {
         let poolKey = SeededGenerator.bytes(32, seed: options.seed, stream: 1)
         for (index, host) in topology.hosts.enumerated() {
             let key = SigningKey(seed: SeededGenerator.bytes(32, seed: options.seed, stream: UInt64(index) + 100))!
-            let endpoint = Endpoint(ipv4: 10, UInt8(index >> 16), UInt8(index >> 8 & 255), UInt8(index & 255), port: 4000)
+            let endpoint = Endpoint(
+                ipv4: 10, UInt8(index >> 16), UInt8(index >> 8 & 255), UInt8(index & 255), port: 4000)
             let engine: any Engine =
                 options.realArithmetic ? StageEngine(corpus: [], threads: 1) : ModelledEngine()
             let simulated = SimulatedHost(
@@ -150,7 +151,9 @@ public final class World {
     }
 
     func arm(_ host: SimulatedHost) {
-        guard let wake = host.nextWake.map({ max($0, now) }), host.armedAt == nil || wake < host.armedAt! else { return }
+        guard let wake = host.nextWake.map({ max($0, now) }), host.armedAt == nil || wake < host.armedAt! else {
+            return
+        }
         host.armedAt = wake
         queue.push(at: wake, host: host.index)
     }
@@ -369,7 +372,9 @@ public final class World {
 
     private func note(_ event: Event, _ host: SimulatedHost) {
         events.append((host.name, event))
-        guard host.index == coordinatorIndex, event.kind == "round_sealed", let tokens = event.integer("tokens") else { return }
+        guard host.index == coordinatorIndex, event.kind == "round_sealed", let tokens = event.integer("tokens") else {
+            return
+        }
         let progress = Double(tokens) / Double(parameters.tokens)
         for fault in pendingFaults {
             guard case .progress(let share) = fault.at, share <= progress else { continue }

@@ -14,6 +14,8 @@ struct Atoll: ParsableCommand {
 
     /// Exit codes: 0 done, 1 failed, 2 usage or bad input, 130 interrupted.
     static func main() {
+        // A peer that closes while we write is an ordinary event, not the end of this process.
+        signal(SIGPIPE, SIG_IGN)
         do {
             var command = try parseAsRoot()
             try command.run()

@@ -10,7 +10,8 @@ import Topologies
 /// devices as a topology file has them, and one peer killed half way.
 struct DemoCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "demo", abstract: "See it work: peers on this machine find each other, train a model, lose one, finish.")
+        commandName: "demo",
+        abstract: "See it work: peers on this machine find each other, train a model, lose one, finish.")
 
     @Option(help: "The job file (default: a byte-level Llama of about 1M parameters).") var job: String?
     @Option(help: "How many of the topology's peers to start.") var peers: Int?
@@ -42,7 +43,8 @@ struct DemoCommand: ParsableCommand {
         try writeFile(folder.path + "/topology.yaml", Array(topology.text.utf8))
         try writeFile(folder.path + "/job.yaml", Array(input.manifest.canonicalText.utf8))
         let demo = DemoRun(
-            folder: folder.path, topology: topology.withServices(), peers: topology.peers.count, tokens: input.manifest.tokens,
+            folder: folder.path, topology: topology.withServices(), peers: topology.peers.count,
+            tokens: input.manifest.tokens,
             kill: !noKill, quiet: json, seed: seed)
         defer { demo.endAll() }
         let code = try demo.run()

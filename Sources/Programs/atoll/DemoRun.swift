@@ -38,7 +38,9 @@ final class DemoRun {
         let started = Date()
         try chooseStretch()
         port = try freePort()
-        say("\(peers) peers of \(topology.name), each a process with its own key, folder, links and pace, on this machine")
+        say(
+            "\(peers) peers of \(topology.name), each a process with its own key, folder, links and pace, on this machine"
+        )
         let bootstrap = topology.hosts.firstIndex { $0.role == .bootstrap }!
         let invite = folder + "/invite.yaml"
         try spawn(bootstrap, ["node", "--invite", invite, "--pool", "demo"])
@@ -87,9 +89,11 @@ final class DemoRun {
         let address = Emulation.address(of: host).map { "\($0)" }.joined(separator: ".")
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        var all = arguments + [
-            "--listen", "\(address):\(port)", "--emulate", "\(folder)/topology.yaml#\(name)", "--stretch", "\(stretch)",
-        ]
+        var all =
+            arguments + [
+                "--listen", "\(address):\(port)", "--emulate", "\(folder)/topology.yaml#\(name)", "--stretch",
+                "\(stretch)",
+            ]
         let dataFolder = folder + "/hosts/" + name
         if arguments[0] == "launch" {
             all += ["--seed", "\(seed)"]
@@ -158,7 +162,8 @@ final class DemoRun {
         if event.kind == "placed" {
             workers = (event.text("workers") ?? "").split(separator: ",").map(String.init)
         }
-        guard kill, victim == nil, killAt == nil, event.kind == "round_sealed", let sealed = event.integer("tokens") else { return }
+        guard kill, victim == nil, killAt == nil, event.kind == "round_sealed", let sealed = event.integer("tokens")
+        else { return }
         let share = Double(sealed) / Double(tokens)
         let planned = topology.faults.first { if case .kill = $0.kind { true } else { false } }
         var moment = 0.5
@@ -201,7 +206,8 @@ final class DemoRun {
         decoder.keyDecodingStrategy = .convertFromSnakeCase
         let report = try decoder.decode(RunReport.self, from: Data(bytes))
         var text = ReportText.text(report, folder: folder)
-        text += "\nthe whole demo took \(fixed(seconds, 0)) s. Go on with: atoll generate \(report.checkpoint) --prompt \"And God said\""
+        text +=
+            "\nthe whole demo took \(fixed(seconds, 0)) s. Go on with: atoll generate \(report.checkpoint) --prompt \"And God said\""
         return text
     }
 

@@ -19,7 +19,9 @@ struct GenerateCommand: ParsableCommand {
 
     func run() throws {
         guard count > 0, count <= 1_000_000 else { throw NodeError.badInput("--count \(count): 1 to 1 000 000") }
-        guard temperature >= 0, temperature.isFinite else { throw NodeError.badInput("--temperature \(temperature): at least 0") }
+        guard temperature >= 0, temperature.isFinite else {
+            throw NodeError.badInput("--temperature \(temperature): at least 0")
+        }
         guard !prompt.isEmpty else { throw NodeError.badInput("--prompt is empty; give at least one character") }
         let parameters = try open(checkpoint)
         if !json { print(prompt, terminator: "") }
@@ -31,7 +33,9 @@ struct GenerateCommand: ParsableCommand {
             guard !asJSON else { return true }
             // Whole characters only: a byte of a longer one waits for the rest.
             pending.append(byte)
-            if let text = String(validating: pending, as: UTF8.self) ?? (pending.count >= 4 ? String(decoding: pending, as: UTF8.self) : nil) {
+            if let text = String(validating: pending, as: UTF8.self)
+                ?? (pending.count >= 4 ? String(decoding: pending, as: UTF8.self) : nil)
+            {
                 print(text, terminator: "")
                 fflush(nil)
                 pending = []

@@ -6,7 +6,9 @@ enum Interrupt {
     nonisolated(unsafe) private static var flag: sig_atomic_t = 0
     static var asked: Bool { flag != 0 }
     static func watch() {
-        for number in [SIGINT, SIGTERM] { signal(number) { _ in if Interrupt.flag != 0 { _exit(130) } else { Interrupt.flag = 1 } } }
+        for number in [SIGINT, SIGTERM] {
+            signal(number) { _ in if Interrupt.flag != 0 { _exit(130) } else { Interrupt.flag = 1 } }
+        }
     }
 }
 

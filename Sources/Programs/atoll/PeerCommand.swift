@@ -18,7 +18,8 @@ struct PeerCommand: ParsableCommand {
     @Option(help: "A name for people (default: the folder's and the key's).") var name: String?
     @Option(help: "Memory offered to jobs, in MiB (default: half of this machine's).") var memory: Double?
     @Option(help: "Threads for arithmetic.") var threads = 1
-    @Option(help: "A launcher's key to work for, instead of those in the invite; may be repeated.") var accept: [String] = []
+    @Option(help: "A launcher's key to work for, instead of those in the invite; may be repeated.") var accept:
+        [String] = []
     @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
     @Option(help: ArgumentHelp("Slow all emulated time down.", visibility: .hidden)) var stretch = 1.0
     @Option(help: "Seed of timers and emulated links.") var seed: UInt64?
@@ -28,13 +29,16 @@ struct PeerCommand: ParsableCommand {
         dieWithParent()
         let invite = try Invite(file: invite)
         guard !invite.bootstrap.isEmpty else {
-            throw NodeError.badInput("\(self.invite) names no bootstrap address, so there is nobody to ask for the pool")
+            throw NodeError.badInput(
+                "\(self.invite) names no bootstrap address, so there is nobody to ask for the pool")
         }
         let listen = try endpoint(listen, option: "--listen")
         let seed = drawnSeed(seed)
         let emulation = try emulation(emulate, stretch: stretch, seed: seed)
         guard threads >= 1, threads <= 1024 else { throw NodeError.badInput("--threads \(threads): 1 to 1024") }
-        if let memory, !(memory > 0 && memory < 1e9) { throw NodeError.badInput("--memory \(memory): MiB, more than 0") }
+        if let memory, !(memory > 0 && memory < 1e9) {
+            throw NodeError.badInput("--memory \(memory): MiB, more than 0")
+        }
         var accepted = invite.accept
         if !accept.isEmpty {
             accepted = []
@@ -55,7 +59,8 @@ struct PeerCommand: ParsableCommand {
         let offered =
             emulation?.entry.memory ?? memory.map { ByteCount.mebibytes($0) } ?? ByteCount(physical.bytes / 2)
         let terms = MemberTerms(
-            name: name, device: emulation?.entry.device ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
+            name: name,
+            device: emulation?.entry.device ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
             memory: offered, accepts: accepted)
         let asJSON = json
         let end = try ServiceRun().run(setup, folder: folder) { _ in

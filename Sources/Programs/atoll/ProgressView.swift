@@ -21,7 +21,9 @@ final class ProgressView {
     func show(_ progress: LocalRun.Progress) {
         guard !quiet else { return }
         losses.append(progress.trainLoss)
-        guard Date().timeIntervalSince(lastLine) > (onTerminal ? 0.2 : 5) || progress.step == progress.steps else { return }
+        guard Date().timeIntervalSince(lastLine) > (onTerminal ? 0.2 : 5) || progress.step == progress.steps else {
+            return
+        }
         lastLine = Date()
         var line = "step \(progress.step)/\(progress.steps)  loss \(fixed(progress.trainLoss, 3)) \(sparkline)"
         if let validation = progress.validationLoss { line += "  validation \(fixed(validation, 3))" }
@@ -65,10 +67,13 @@ final class ProgressView {
         case "peer_joined": return "+ \(who) joined"
         case "peer_declined": return "- \(who) declined\(why)"
         case "peer_unfit": return "- \(who) cannot take part\(why)"
-        case "sharing_text": return "sharing the text (\(ByteCount(event.integer("bytes") ?? 0))) among \(event.integer("peers") ?? 0) peers"
+        case "sharing_text":
+            return
+                "sharing the text (\(ByteCount(event.integer("bytes") ?? 0))) among \(event.integer("peers") ?? 0) peers"
         case "measuring_links": return "measuring links and speeds of \(event.integer("peers") ?? 0) peers"
         case "planned":
-            return "plan: \(event.integer("pipelines") ?? 0) pipelines of up to \(event.integer("stages") ?? 0) stages, exchange "
+            return
+                "plan: \(event.integer("pipelines") ?? 0) pipelines of up to \(event.integer("stages") ?? 0) stages, exchange "
                 + "every \(event.integer("inner_steps") ?? 0) steps as \(event.text("codec") ?? "?"), activations "
                 + "\(event.text("activations") ?? "?"); predicted \(fixed(event.real("step_seconds") ?? 0, 2)) s a step, "
                 + "\(fixed(event.real("total_seconds") ?? 0, 0)) s in all"
@@ -78,14 +83,16 @@ final class ProgressView {
         case "replaced": return "  \(event.text("by") ?? "?") takes the place of \(who)"
         case "training_resumed": return "✓ training goes on after \(fixed(event.real("seconds") ?? 0, 1)) s"
         case "replanned":
-            return "  planned anew from round \(event.integer("round") ?? 0): \(event.integer("pipelines") ?? 0) pipelines"
+            return
+                "  planned anew from round \(event.integer("round") ?? 0): \(event.integer("pipelines") ?? 0) pipelines"
         case "rolled_back": return "  back to round \(event.integer("round") ?? 0)\(why)"
         case "waiting_for": return "  waiting for \(event.text("peers") ?? "?")\(why)"
         case "checkpoint_saved": return "  checkpoint saved at round \(event.integer("round") ?? 0)"
         case "collecting_weights": return "collecting the weights"
         case "evaluating": return "evaluating on the whole validation part"
         case "unreachable", "connection_refused": return "  \(who)\(why)"
-        case "plan_refused", "checkpoint_failed", "weights_differ", "receipt_refused", "stretched": return "  \(event.kind) \(who)\(why)"
+        case "plan_refused", "checkpoint_failed", "weights_differ", "receipt_refused", "stretched":
+            return "  \(event.kind) \(who)\(why)"
         default: return nil
         }
     }
@@ -114,7 +121,9 @@ final class ProgressView {
 
     private var sparkline: String {
         let marks = Array("▁▂▃▄▅▆▇█")
-        let recent = losses.count > 24 ? stride(from: 0, to: losses.count, by: max(1, losses.count / 24)).map { losses[$0] } : losses
+        let recent =
+            losses.count > 24
+            ? stride(from: 0, to: losses.count, by: max(1, losses.count / 24)).map { losses[$0] } : losses
         guard let low = recent.min(), let high = recent.max(), high > low else { return "" }
         return String(recent.map { marks[Int(($0 - low) / (high - low) * 7)] })
     }
@@ -155,10 +164,12 @@ enum ReportText {
         var out = "\n"
         out += "trained \(grouped(report.final.tokens)) tokens in \(fixed(report.final.seconds, 1)) s"
         out += " · \(grouped(report.parameters)) parameters\n"
-        out += "validation loss \(fixed(report.final.validationLoss, 4)) nats = \(fixed(report.final.bitsPerByte, 3)) bits a byte\n"
+        out +=
+            "validation loss \(fixed(report.final.validationLoss, 4)) nats = \(fixed(report.final.bitsPerByte, 3)) bits a byte\n"
         if let predicted = report.stepSeconds.predicted, let measured = report.stepSeconds.measuredMedian {
             let error = (predicted / measured - 1) * 100
-            out += "step: predicted \(fixed(predicted, 3)) s, measured \(fixed(measured, 3)) s (\(error >= 0 ? "+" : "")\(fixed(error, 0)) %)\n"
+            out +=
+                "step: predicted \(fixed(predicted, 3)) s, measured \(fixed(measured, 3)) s (\(error >= 0 ? "+" : "")\(fixed(error, 0)) %)\n"
         }
         if report.bytes.fp32EveryStep > 0 {
             let ratio = Double(report.bytes.fp32EveryStep) / Double(max(1, report.bytes.exchangeSent))
@@ -166,7 +177,8 @@ enum ReportText {
             out += "\(ByteCount(report.bytes.fp32EveryStep)) (\(fixed(ratio, 0)) ×)\n"
         }
         let m = report.microBatches
-        out += "micro-batches: \(m.granted) granted = \(m.counted) counted + \(m.late) late + \(m.lost) lost + \(m.superseded) superseded"
+        out +=
+            "micro-batches: \(m.granted) granted = \(m.counted) counted + \(m.late) late + \(m.lost) lost + \(m.superseded) superseded"
         out += m.auditAgrees ? " (audited)\n" : " (THE AUDIT DISAGREES)\n"
         if !report.bytes.sentByPeer.isEmpty {
             out += "against the best single peer (predicted): \(fixed(report.speedupVsBestSinglePeer, 2)) × as fast\n"

@@ -76,7 +76,9 @@ struct ReplaySummary {
         }
         if let answer = coordinator.predictionAtStart {
             let encoder = JSONEncoder()
-            if let data = try? encoder.encode(answer.planned.plan), let plan = try? JSONSerialization.jsonObject(with: data) {
+            if let data = try? encoder.encode(answer.planned.plan),
+                let plan = try? JSONSerialization.jsonObject(with: data)
+            {
                 object["plan"] = plan
             }
         }
@@ -95,7 +97,9 @@ struct ReplaySummary {
             let fields = event.fields.map { "\($0.name)=\($0.value)" }.joined(separator: " ")
             out += "\(fixed(event.at.seconds, 3)) s  \(host)  \(event.kind) \(event.peer) \(fields)\n"
         }
-        if let answer = coordinator.predictionAtStart { out += answer.planned.explanation.joined(separator: "\n") + "\n" }
+        if let answer = coordinator.predictionAtStart {
+            out += answer.planned.explanation.joined(separator: "\n") + "\n"
+        }
         out += "\(coordinator.state.seals.count) rounds, \(coordinator.state.sealedTokens) tokens in "
         out += "\(fixed(world.virtualSeconds, 1)) s of virtual time\n"
         if let predicted, let median {
