@@ -17,7 +17,7 @@ setup: ## install what is missing (Debian, Ubuntu)
 build: setup ## build the program
 	$(BUILD) --product atoll
 
-demo: build ## the main job: nine processes on loopback train a model, one is killed, a checkpoint comes out
+demo: build ## the main job: ten processes on loopback train a model, one is killed, a checkpoint comes out
 	$(ATOLL) demo --out out/demo $(DEMO)
 
 test: setup lint layers ## every test, the end-to-end one included

@@ -138,7 +138,7 @@ extension Coordinator {
             "replanned",
             [
                 "why": .text(ready.reason), "round": .integer(plan.round), "epoch": .integer(plan.epoch),
-                "pipelines": .integer(plan.pipelines.count), "step_seconds": .real(ready.answer.stepSeconds),
+                "pipelines": .integer(plan.pipelines.count), "step_seconds": .real(ready.answer.roundSeconds / Double(plan.innerSteps)),
             ])
         tellPlacement(plan)
         append(.plan(plan.message(reason: ready.reason)))

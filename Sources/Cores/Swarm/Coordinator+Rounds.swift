@@ -125,14 +125,7 @@ extension Coordinator {
             RoundTime(
                 round: spec.round, at: now, seconds: seconds, steps: spec.steps,
                 undisturbed: !disturbed && broken.isEmpty))
-        event(
-            "round_sealed",
-            [
-                "round": .integer(spec.round), "steps": .integer(sealed.firstStep + sealed.steps),
-                "tokens": .integer(sealed.tokens), "train_loss": .real(sealed.trainLoss),
-                "validation_loss": .real(sealed.validationLoss ?? 0), "pipelines": .integer(ranks.count),
-                "seconds": .real(seconds),
-            ])
+        tell(sealed, pipelines: ranks.count, seconds: seconds)
         noticeProgress(step: .max)
         appliedDigests = appliedDigests.filter { $0.key >= spec.round - 1 }
         if let checkpointed = collection, checkpointed.round < state.round, !checkpointed.isFinal { collection = nil }
@@ -140,6 +133,16 @@ extension Coordinator {
         beginRound()
         if parameters.checkpointRounds > 0, state.round % parameters.checkpointRounds == 0 { collect(final: false) }
         advance()
+    }
+
+    private mutating func tell(_ sealed: JobState.SealedRound, pipelines: Int, seconds: Double) {
+        var fields: [(String, Event.Value)] = [
+            ("round", .integer(sealed.round)), ("steps", .integer(sealed.firstStep + sealed.steps)),
+            ("tokens", .integer(sealed.tokens)), ("train_loss", .real(sealed.trainLoss)),
+        ]
+        if let loss = sealed.validationLoss { fields.append(("validation_loss", .real(loss))) }
+        fields += [("pipelines", .integer(pipelines)), ("seconds", .real(seconds))]
+        effects.push(.event(Event("round_sealed", at: now, peer: "", fields: fields)))
     }
 
     /// Members report what they hold after a seal: holders of one unit must agree.

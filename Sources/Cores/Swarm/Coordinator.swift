@@ -247,9 +247,6 @@ public struct Coordinator: Core, Sendable {
 
     private mutating func receive(_ heartbeat: PBHeartbeat, from peer: PeerID) {
         candidates[peer]!.heartbeat = heartbeat
-        if Int(clamping: heartbeat.logLength) < log.length, isMember(peer) {
-            // An entry may be under way; asking costs the member nothing, so let it ask when it sees the gap.
-        }
         noticeProgress(step: heartbeat.step)
     }
 

@@ -68,6 +68,8 @@ public enum LocalRun {
         let result = try concludeRun(
             weights, corpus: corpus, fraction: job.validationFraction, out: out, threads: threads, prompt: prompt,
             seed: job.seed)
+        // As on a pool: the figure after the last round is the one over all windows.
+        if !rounds.isEmpty { rounds[rounds.count - 1].validationLoss = result.loss }
         let batch = job.geometry(microBatchesPerVirtual: k).batchTokens
         let perStep = rounds.compactMap(\.seconds).map { $0 / Double(innerSteps) }.sorted()
         let plan = RunReport.PlanPart(

@@ -379,10 +379,18 @@ public final class World {
         for fault in pendingFaults {
             guard case .progress(let share) = fault.at, share <= progress else { continue }
             pendingFaults.removeAll { $0 == fault }
-            // Within a round, not at its edge.
-            timeline.append((now + .seconds(1), .strike(fault)))
+            // Within a round, not at its edge; and somebody who holds layers, for killing a spare would show nothing.
+            let delay = min(1, (event.real("seconds") ?? 2) / 2)
+            timeline.append((now + .nanoseconds(Int64(delay * 1e9)), .strike(aimed(fault))))
             timeline.sort { $0.at < $1.at }
         }
+    }
+
+    private func aimed(_ fault: Fault) -> Fault {
+        guard case .kill = fault.kind, let plan = coordinator.state.plan else { return fault }
+        let workers = plan.peers.compactMap { peer in hosts.first { $0.key.peerID == peer }?.name }
+        guard !workers.contains(fault.host), let other = workers.last else { return fault }
+        return Fault(fault.kind, at: fault.at, host: other)
     }
 
     // MARK: results

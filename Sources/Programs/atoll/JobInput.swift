@@ -27,6 +27,13 @@ struct JobInput {
         }
     }
 
+    /// The manifest as it is signed: the text by its content ID.
+    func manifest(for corpus: [UInt8]) -> JobManifest {
+        var out = manifest
+        out.data = .content(ContentIndex(of: corpus).id.hex)
+        return out
+    }
+
     /// The text to train on, checked: UTF-8, and enough of it for both parts.
     func corpus() throws -> [UInt8] {
         guard case .path(let path) = manifest.data else {

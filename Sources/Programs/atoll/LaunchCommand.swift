@@ -37,11 +37,13 @@ struct LaunchCommand: ParsableCommand {
         }
         let input = try JobInput(file: job, data: data, steps: steps, seed: seed)
         let corpus = try input.corpus()
+        // Peers learn what the text is, not where it lies here.
+        let manifest = input.manifest(for: corpus)
         let threads = threads ?? min(2, ProcessInfo.processInfo.activeProcessorCount)
         try makeFolder(out)
         let out = URL(fileURLWithPath: out).path
-        if local { return try runLocal(input.manifest, corpus, out, threads) }
-        try runOnPool(input.manifest, corpus, out, threads)
+        if local { return try runLocal(manifest, corpus, out, threads) }
+        try runOnPool(manifest, corpus, out, threads)
     }
 
     private func runLocal(_ job: JobManifest, _ corpus: [UInt8], _ out: String, _ threads: Int) throws {
@@ -57,6 +59,9 @@ struct LaunchCommand: ParsableCommand {
 
     private func runOnPool(_ job: JobManifest, _ corpus: [UInt8], _ out: String, _ threads: Int) throws {
         let invitePath = invite!
+        if job.electors != 1 {
+            complain("warning: the job asks for \(job.electors) electors; this version has one, its launcher")
+        }
         let invite = try Invite(file: invitePath)
         let listen = try endpoint(listen, option: "--listen")
         let seed = job.seed
