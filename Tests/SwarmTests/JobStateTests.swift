@@ -2,6 +2,7 @@ import Digests
 import Primitives
 import Swarm
 import Testing
+import Training
 import Wire
 
 @Suite struct `The job state` {

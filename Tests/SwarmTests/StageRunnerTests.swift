@@ -43,8 +43,8 @@ struct CheckingEngine {
     private var innerStep: Int { mode == .rounds ? finished.count : 0 }
     private var perStep: Int { keys.count / max(1, Set(keys.map(\.step)).count) }
 
-    private mutating func require(_ condition: Bool, _ complaint: @autoclosure () -> String) {
-        if !condition { complaints.append("stage \(stage): \(complaint())") }
+    private mutating func require(_ condition: Bool, _ complaint: String) {
+        if !condition { complaints.append("stage \(stage): \(complaint)") }
     }
 
     mutating func perform(_ job: ComputeJob) -> ComputeResult {
@@ -117,7 +117,8 @@ struct CheckingEngine {
 struct RunningPipeline {
     var runners: [StageRunner]
     var engines: [CheckingEngine]
-    private var computing: [Int: ComputeJob] = [:]
+    /// What each engine is computing, judged by what was there when it began.
+    private var computing: [Int: ComputeResult] = [:]
     private var mail: [(to: Int, message: PBActivation, payload: [UInt8])] = []
     private var norms: [(to: Int, message: PBNorms)] = []
     private(set) var contributions: [Int: [UnitContribution]] = [:]
@@ -167,7 +168,7 @@ struct RunningPipeline {
             switch effect {
             case .compute(let job):
                 if computing[stage] != nil { refusals.append("stage \(stage) wants two jobs at a time") }
-                computing[stage] = job
+                computing[stage] = engines[stage].perform(job)
             case .send(let message, let payload, let toStage):
                 for _ in 0..<(repeats ? 2 : 1) { mail.append((toStage, message, payload)) }
             case .norms(let message):
@@ -187,8 +188,7 @@ struct RunningPipeline {
         let stage: Int
         if choice < computing.count {
             stage = computing.keys.sorted()[choice]
-            let job = computing.removeValue(forKey: stage)!
-            runners[stage].computed(engines[stage].perform(job))
+            runners[stage].computed(computing.removeValue(forKey: stage)!)
         } else {
             choice -= computing.count
             if choice < mail.count {

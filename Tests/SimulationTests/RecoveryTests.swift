@@ -1,0 +1,189 @@
+import Planning
+import Primitives
+import Simulation
+import Swarm
+import Telemetry
+import Testing
+import Topologies
+
+@Suite struct `When somebody leaves in the middle` {
+    /// A worker of the plan that the same scene begins with, by its place in it.
+    private func worker(_ scene: Scene, _ number: Int) throws -> String {
+        let workers = scene.run().workers
+        return try #require(workers.indices.contains(number) ? workers[number] : nil)
+    }
+
+    @Test(arguments: [1, 2], [0, 1, 2, 3])
+    func `a spare takes the place and nothing is lost`(innerSteps: Int, number: Int) throws {
+        var scene = Scene(peers: 5, pipelines: 2, stages: 2, innerSteps: innerSteps, steps: 16)
+        let name = try worker(scene, number)
+        scene.faults = [Fault(.kill, at: .progress(0.4), host: name)]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("peer_lost").map(\.peer) == [name])
+        #expect(outcome.events("replaced").map(\.peer) == [name])
+        #expect(!outcome.workers.contains(name))
+        #expect(outcome.totals.lost == 0)
+        #expect(outcome.totals.superseded > 0)
+        #expect(outcome.events("training_resumed").count == 1)
+        #expect(outcome.world.coordinator.state.seals.allSatisfy { $0.contributions.count == 2 })
+    }
+
+    /// Two pipelines of two stages need four peers: with three, no plan of the kind asked for fits.
+    @Test(arguments: [1, 2])
+    func `the other pipeline goes on alone where there is neither a spare nor a plan`(innerSteps: Int) throws {
+        var scene = Scene(peers: 4, pipelines: 2, stages: 2, innerSteps: innerSteps, steps: 16)
+        let name = try worker(scene, 0)
+        scene.faults = [Fault(.kill, at: .progress(0.4), host: name)]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("peer_lost").map(\.peer) == [name])
+        #expect(outcome.events("others_go_on").count == 1)
+        #expect(!outcome.events("plan_refused").isEmpty)
+        #expect(outcome.totals.lost > 0)
+        #expect(outcome.world.coordinator.state.seals.last?.contributions.map(\.rank) == [1])
+    }
+
+    @Test func `pipelines of one go on, and the share of the lost one is lost once`() throws {
+        var scene = Scene(peers: 4, pipelines: 4, stages: 1, innerSteps: 2, steps: 24)
+        scene.job.pipelines = .auto
+        let name = try worker(scene, 1)
+        scene.faults = [Fault(.kill, at: .progress(0.4), host: name)]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("others_go_on").count + outcome.events("replaced").count == 1)
+        #expect(!outcome.workers.contains(name))
+    }
+
+    @Test func `a goodbye is as good as a loss`() throws {
+        var scene = Scene(peers: 5, pipelines: 2, stages: 2, innerSteps: 2, steps: 16)
+        let name = try worker(scene, 2)
+        scene.faults = [Fault(.leave, at: .progress(0.4), host: name)]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("peer_lost").first?.text("why") == "its owner stopped it")
+        #expect(outcome.events("replaced").count == 1)
+    }
+
+    @Test func `two losses in one job are survived`() throws {
+        var scene = Scene(peers: 6, pipelines: 2, stages: 2, innerSteps: 2, steps: 24)
+        let names = [try worker(scene, 0), try worker(scene, 3)]
+        scene.faults = [
+            Fault(.kill, at: .progress(0.3), host: names[0]), Fault(.kill, at: .progress(0.6), host: names[1]),
+        ]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("replaced").map(\.peer) == names)
+        #expect(outcome.totals.lost == 0)
+    }
+
+    @Test func `two losses at once are survived`() throws {
+        var scene = Scene(peers: 6, pipelines: 2, stages: 2, innerSteps: 2, steps: 16)
+        let names = [try worker(scene, 0), try worker(scene, 3)]
+        scene.faults = names.map { Fault(.kill, at: .progress(0.4), host: $0) }
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(Set(outcome.events("peer_lost").map(\.peer)) == Set(names))
+    }
+
+    /// The third computer has room for the embedding alone: it cannot take either place, but the job can be cut anew.
+    private func onlyPipeline() -> Scene {
+        var scene = Scene(peers: 2, pipelines: 1, stages: 2, innerSteps: 1, steps: 16)
+        scene.realArithmetic = true
+        let embedding = scene.job.model.memory(units: 0..<1, rounds: false, sequences: 1, inFlight: 8)
+        scene.hosts.append(Scene.host("small", flops: 2e6, memory: embedding))
+        return scene
+    }
+
+    @Test func `the only pipeline's loss takes everybody back to the beginning`() throws {
+        var scene = onlyPipeline()
+        let name = try worker(scene, 0)
+        #expect(name != "small")
+        scene.faults = [Fault(.kill, at: .progress(0.5), host: name)]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        let rolledBack = outcome.events("rolled_back")
+        #expect(rolledBack.count == 1)
+        #expect(rolledBack.first?.integer("round") == 0)
+        #expect(outcome.totals.superseded > 0)
+        #expect(Set(outcome.workers).count == 2 && !outcome.workers.contains(name))
+        // Begun anew from the seed, it ends where an undisturbed run does.
+        #expect(try outcome.weightsDigest() == scene.localDigest())
+    }
+
+    @Test func `with checkpoints, only back to the last one`() throws {
+        var scene = onlyPipeline()
+        scene.job.checkpointEveryRounds = 3
+        let name = try worker(scene, 0)
+        scene.faults = [Fault(.kill, at: .progress(0.5), host: name)]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        let rolledBack = outcome.events("rolled_back")
+        #expect(rolledBack.count == 1)
+        let round = try #require(rolledBack.first?.integer("round"))
+        #expect(round > 0 && round % 3 == 0)
+        #expect(outcome.events("checkpoint_saved").contains { $0.integer("round") == round })
+    }
+
+    @Test func `everybody's loss ends the job and says so`() throws {
+        var scene = Scene(peers: 2, pipelines: 1, stages: 2, innerSteps: 2, steps: 16)
+        scene.faults = ["peer-0", "peer-1"].map { Fault(.kill, at: .progress(0.4), host: $0) }
+        let outcome = scene.run()
+        guard case .failed(let why) = outcome.end else {
+            Issue.record("finished without anybody")
+            return
+        }
+        #expect(why.contains("every peer left"))
+        #expect(outcome.totals.isBalanced)
+    }
+}
+
+@Suite struct `Newcomers, dead lines and stragglers` {
+    @Test func `a late joiner is taken in, and takes a place when one is free`() throws {
+        var scene = Scene(peers: 3, pipelines: 2, stages: 1, innerSteps: 2, steps: 24)
+        scene.faults = [Fault(.join, at: .progress(0.2), host: "peer-2")]
+        let calm = scene.run()
+        try calm.checkFinished()
+        #expect(calm.events("peer_joined").last?.peer == "peer-2")
+        let state = calm.world.coordinator.state
+        #expect(state.members.map(\.name).contains("peer-2"))
+        #expect(state.members.count == 3)
+        #expect(calm.totals.lost == 0)
+
+        let name = try #require(calm.workers.first)
+        scene.faults.append(Fault(.kill, at: .progress(0.6), host: name))
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("peer_lost").map(\.peer) == [name])
+        #expect(outcome.workers.contains("peer-2"))
+    }
+
+    @Test func `a line that is dead for a moment loses nothing`() throws {
+        var scene = Scene(peers: 3, pipelines: 3, stages: 1, innerSteps: 2, steps: 24)
+        scene.faults = [Fault(.cut(seconds: 2), at: .progress(0.4), host: "peer-1")]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("fault").count == 1)
+        #expect(outcome.events("peer_lost").isEmpty)
+        #expect(outcome.totals.lost == 0)
+    }
+
+    @Test func `a line that is dead for long costs its peer the place, not the job`() throws {
+        var scene = Scene(peers: 4, pipelines: 3, stages: 1, innerSteps: 2, steps: 40)
+        scene.faults = [Fault(.cut(seconds: 30), at: .progress(0.3), host: "peer-1")]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("peer_lost").map(\.peer) == ["peer-1"])
+    }
+
+    @Test func `a straggler is left out as late and the job goes on`() throws {
+        var scene = Scene(peers: 3, pipelines: 3, stages: 1, innerSteps: 2, steps: 24)
+        scene.faults = [Fault(.slow(factor: 200), at: .progress(0.4), host: "peer-1")]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.totals.late > 0)
+        #expect(outcome.totals.lost == 0)
+        #expect(outcome.events("waiting_for").contains { $0.text("peers") == "peer-1" })
+        #expect(outcome.world.coordinator.state.seals.last?.contributions.count == 2)
+    }
+}
