@@ -308,6 +308,34 @@ import Testing
         #expect(sent < 2000)
     }
 
+    @Test func `three voters say whether a node can be dialled, and its role follows`() {
+        var world = World(seed: 22)
+        for index in 0..<3 { world.add(bootstrap: index == 0 ? [] : [World.loopback(0)]) }
+        world.run(.seconds(5))
+        func ask(_ world: inout World) -> (reached: Int, asked: Int)? {
+            let before = world.nodes[1].events.count
+            world.with(1) { $0.checkReachability(port: 4001, at: $1) }
+            world.run(.seconds(8))
+            for event in world.nodes[1].events.dropFirst(before) {
+                if case .reachability(let reached, let asked) = event.effect { return (reached, asked) }
+            }
+            return nil
+        }
+        var verdict = ask(&world)
+        #expect(verdict?.reached == 2 && verdict?.asked == 2)
+        verdict = ask(&world)
+        #expect(verdict?.asked == 0, "nobody dials one address twice a minute")
+        world.nodes[1].canBeDialled = false
+        world.run(.seconds(60))
+        verdict = ask(&world)
+        #expect(verdict?.reached == 0 && verdict?.asked == 2)
+        #expect(world.nodes[1].directory.overlay.isReadOnly)
+        world.nodes[1].canBeDialled = true
+        world.run(.seconds(60))
+        _ = ask(&world)
+        #expect(!world.nodes[1].directory.overlay.isReadOnly)
+    }
+
     @Test func `a read-only node is served and never listed`() throws {
         var world = World(seed: 17)
         world.populate(10)

@@ -11,6 +11,8 @@ struct World {
         var isSilent = false
         /// Keeps nothing, and names other liars as the neighbours of whatever is asked for.
         var isLiar = false
+        /// Whether TCP dials from outside arrive.
+        var canBeDialled = true
         var outcomes: [RequestID: LookupOutcome] = [:]
         var events: [Event] = []
         var armed: Instant?
@@ -87,6 +89,9 @@ struct World {
             case .found(let request, let outcome):
                 precondition(nodes[index].outcomes[request] == nil, "a second outcome for \(request)")
                 nodes[index].outcomes[request] = outcome
+            case .dialBack(let dial, let endpoint):
+                let reached = byEndpoint[endpoint].map { nodes[$0].canBeDialled } ?? false
+                nodes[index].directory.dialledBack(dial, reached: reached, at: now)
             default: nodes[index].events.append(Event(at: now, effect: effect))
             }
         }

@@ -23,6 +23,10 @@ public struct Overlay: Core {
         case isolated
         /// Where others see us, by vote.
         case externalEndpoint(Endpoint)
+        /// Somebody asks whether it can be reached: dial this on TCP, then call ``Overlay/dialledBack(_:reached:at:)``.
+        case dialBack(DialBack, Endpoint)
+        /// The outcome of ``Overlay/checkReachability(port:at:)``: how many of those who tried could dial us.
+        case reachability(reached: Int, asked: Int)
         /// The node ID was changed to fit the external address (BEP 42); save it.
         case nodeIDChanged(NodeID)
     }
@@ -53,6 +57,7 @@ public struct Overlay: Core {
     var size = SizeEstimate()
     var votes = AddressVote()
     var bootstrap: Bootstrap
+    var reachability = Reachability()
     var connection = Connection.starting
     var lastAnswer: Instant?
     var silentInRow = 0
@@ -69,6 +74,7 @@ public struct Overlay: Core {
         /// Not even a late answer is welcome any more.
         case forget(UInt32)
         case operation(RequestID)
+        case dialBack(DialBack)
         case bootstrap
         case selfLookup
         case maintenance
@@ -84,6 +90,9 @@ public struct Overlay: Core {
             case bootstrap(Int)
             /// Nobody waits for the answer.
             case courtesy
+            /// Two steps of a vote on our own reachability.
+            case reachToken
+            case reach
         }
         let address: PackedEndpoint
         let id: NodeID?
@@ -145,6 +154,7 @@ public struct Overlay: Core {
             case .patience(let transaction): lostPatience(transaction, at: now)
             case .forget(let transaction): transactions[transaction] = nil
             case .operation(let request): advance(request, at: now)
+            case .dialBack(let dial): dialledBack(dial, reached: false, at: now)
             case .bootstrap: tryBootstrap(at: now)
             case .selfLookup: lookUpSelf(at: now)
             case .maintenance: maintain(at: now)
