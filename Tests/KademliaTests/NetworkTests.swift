@@ -182,6 +182,22 @@ import Testing
         }
     }
 
+    @Test func `the last two nodes find each other again after one was away`() {
+        var world = World(seed: 23)
+        for index in 0..<2 { world.add(bootstrap: index == 0 ? [] : [World.loopback(0)]) }
+        world.run(.seconds(30))
+        for away in [0, 1] {
+            world.nodes[away].isSilent = true
+            world.run(.seconds(1800))
+            world.nodes[away].isSilent = false
+            world.run(.seconds(90))
+            for node in world.nodes {
+                #expect(node.directory.overlay.isJoined)
+                #expect(node.directory.overlay.contactCount == 1)
+            }
+        }
+    }
+
     @Test func `a restart with saved contacts joins without any bootstrap node`() {
         var world = World(seed: 12)
         world.populate(20)

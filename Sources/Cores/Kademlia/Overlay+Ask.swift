@@ -186,7 +186,8 @@ extension Overlay {
         case .reachToken, .reach: reachVoted(nil)
         case .bootstrap, .ping, .courtesy: break
         }
-        if connection == .joined, silentInRow >= 6, let last = lastAnswer, now - last > .seconds(5) {
+        let everybodyLeft = contactCount == 0 || silentInRow >= 6
+        if connection == .joined, everybodyLeft, let last = lastAnswer, now - last > .seconds(5) {
             connection = .isolated
             effects.push(.isolated)
             bootstrap.reset(at: now)
