@@ -182,6 +182,22 @@ import Testing
         }
     }
 
+    @Test func `the last two nodes find each other again after one was away`() {
+        var world = World(seed: 23)
+        for index in 0..<2 { world.add(bootstrap: index == 0 ? [] : [World.loopback(0)]) }
+        world.run(.seconds(30))
+        for away in [0, 1] {
+            world.nodes[away].isSilent = true
+            world.run(.seconds(1800))
+            world.nodes[away].isSilent = false
+            world.run(.seconds(90))
+            for node in world.nodes {
+                #expect(node.directory.overlay.isJoined)
+                #expect(node.directory.overlay.contactCount == 1)
+            }
+        }
+    }
+
     @Test func `a restart with saved contacts joins without any bootstrap node`() {
         var world = World(seed: 12)
         world.populate(20)
@@ -252,6 +268,88 @@ import Testing
         let item = try #require(found.first)
         #expect(CapabilityRecord(item.value, wall: 4999) == record)
         #expect(CapabilityRecord(item.value, wall: 5000) == nil)
+    }
+
+    @Test func `a fifth of the nodes lying about closeness hides nothing`() throws {
+        var world = World(seed: 18)
+        var generator = SeededGenerator(seed: 18)
+        func endpoint(_ index: Int) -> Endpoint {
+            Endpoint(ipv4: 44, UInt8(index / 200), UInt8(index % 200), 1, port: 6881)
+        }
+        for index in 0..<150 {
+            let id = NodeIDRule.makeID(at: endpoint(index), using: &generator)
+            world.add(at: endpoint(index), bootstrap: index == 0 ? [] : [endpoint(0)], nodeID: id)
+            if index % 10 == 0 { world.run(.milliseconds(300)) }
+        }
+        world.run(.seconds(30))
+        for index in 0..<150 where index % 5 == 2 { world.nodes[index].isLiar = true }
+        let honest = (0..<150).filter { !world.nodes[$0].isLiar }
+        var found = 0
+        for round in 0..<60 {
+            let salt = [UInt8(round)]
+            let writer = honest[generator.below(honest.count)]
+            _ = world.finish(writer) { $0.putMutable(value: [48, 58], salt: salt, sequence: 1, cas: nil, at: $1) }
+            let key = World.identity(writer).peerID
+            let got = world.finish(honest[generator.below(honest.count)]) {
+                $0.getMutable(key: key, salt: salt, at: $1)
+            }
+            if got?.item != nil { found += 1 }
+        }
+        #expect(found >= 59, "\(found) of 60")
+    }
+
+    @Test func `IPv6 nodes form their own network, and nodes of both serve both`() throws {
+        var world = World(seed: 19)
+        let six = (0..<12).map { Endpoint("[fd00::\(String($0 + 1, radix: 16))]:6881")! }
+        for index in 0..<12 { world.add(at: six[index], bootstrap: index == 0 ? [] : [six[0]]) }
+        world.run(.seconds(10))
+        let topic = NodeID(hashing: [6])
+        #expect(world.finish(3) { $0.announce(topic, port: 77, at: $1) }?.replicas ?? 0 >= 5)
+        let found = try #require(world.finish(9) { $0.getPeers(topic, at: $1) }?.peers)
+        #expect(found == [Endpoint(address: six[3].address, port: 77)!])
+        for node in world.nodes { #expect(node.directory.overlay.contactCount == 11) }
+    }
+
+    @Test func `a driver that forgets its timers costs memory nobody`() {
+        var world = World(seed: 20)
+        world.populate(5)
+        world.run(.seconds(10))
+        var node = world.nodes[0].directory
+        var sent = 0
+        for second in 0..<2000 {
+            let late = world.now + .seconds(Int64(100 + second))
+            node.receive(datagram: [1], from: World.loopback(3), at: late)
+            while let effect = node.poll() { if case .send = effect { sent += 1 } }
+        }
+        #expect(sent < 2000)
+    }
+
+    @Test func `three voters say whether a node can be dialled, and its role follows`() {
+        var world = World(seed: 22)
+        for index in 0..<3 { world.add(bootstrap: index == 0 ? [] : [World.loopback(0)]) }
+        world.run(.seconds(5))
+        func ask(_ world: inout World) -> (reached: Int, asked: Int)? {
+            let before = world.nodes[1].events.count
+            world.with(1) { $0.checkReachability(port: 4001, at: $1) }
+            world.run(.seconds(8))
+            for event in world.nodes[1].events.dropFirst(before) {
+                if case .reachability(let reached, let asked) = event.effect { return (reached, asked) }
+            }
+            return nil
+        }
+        var verdict = ask(&world)
+        #expect(verdict?.reached == 2 && verdict?.asked == 2)
+        verdict = ask(&world)
+        #expect(verdict?.asked == 0, "nobody dials one address twice a minute")
+        world.nodes[1].canBeDialled = false
+        world.run(.seconds(60))
+        verdict = ask(&world)
+        #expect(verdict?.reached == 0 && verdict?.asked == 2)
+        #expect(world.nodes[1].directory.overlay.isReadOnly)
+        world.nodes[1].canBeDialled = true
+        world.run(.seconds(60))
+        _ = ask(&world)
+        #expect(!world.nodes[1].directory.overlay.isReadOnly)
     }
 
     @Test func `a read-only node is served and never listed`() throws {

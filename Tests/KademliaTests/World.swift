@@ -9,6 +9,10 @@ struct World {
         var endpoint: Endpoint
         /// Receives and sends nothing.
         var isSilent = false
+        /// Keeps nothing, and names other liars as the neighbours of whatever is asked for.
+        var isLiar = false
+        /// Whether TCP dials from outside arrive.
+        var canBeDialled = true
         var outcomes: [RequestID: LookupOutcome] = [:]
         var events: [Event] = []
         var armed: Instant?
@@ -85,6 +89,9 @@ struct World {
             case .found(let request, let outcome):
                 precondition(nodes[index].outcomes[request] == nil, "a second outcome for \(request)")
                 nodes[index].outcomes[request] = outcome
+            case .dialBack(let dial, let endpoint):
+                let reached = byEndpoint[endpoint].map { nodes[$0].canBeDialled } ?? false
+                nodes[index].directory.dialledBack(dial, reached: reached, at: now)
             default: nodes[index].events.append(Event(at: now, effect: effect))
             }
         }
@@ -144,6 +151,7 @@ struct World {
             switch event.what {
             case .datagram(let bytes, let from, let to):
                 guard !nodes[to].isSilent else { continue }
+                if nodes[to].isLiar, lie(bytes, from: from, to: to) { continue }
                 nodes[to].directory.receive(datagram: bytes, from: from, at: now)
                 drain(to)
             case .wake(let index):
@@ -159,6 +167,34 @@ struct World {
         }
         now = end
         return done(self)
+    }
+
+    /// A liar's answer to anything but a ping. False: let the honest code answer.
+    private mutating func lie(_ bytes: [UInt8], from: Endpoint, to: Int) -> Bool {
+        let seal = poolKey.map(PoolSeal.init(key:))
+        guard let message = try? KRPCMessage.decode(bytes, pool: seal), case .query(let query) = message.body else {
+            return false
+        }
+        let target: NodeID
+        switch query.method {
+        case .findNode(let t), .get(let t, _), .getPeers(let t): target = t
+        case .put, .announcePeer: target = nodes[to].directory.overlay.nodeID
+        default: return false
+        }
+        var answer = KRPCAnswer(sender: nodes[to].directory.overlay.nodeID)
+        answer.token = [1, 2, 3, 4, 5, 6, 7, 8]
+        let liars = nodes.indices.filter { nodes[$0].isLiar }
+        var list: [UInt8] = []
+        for _ in 0..<8 {
+            let liar = nodes[liars[generator.below(liars.count)]]
+            // As close to the target as nobody honest can be.
+            list += target.bytes.prefix(8) + generator.bytes(12) + liar.endpoint.compact
+        }
+        answer.nodes = list[...]
+        transmit(
+            KRPCMessage(transaction: message.transaction, body: .answer(answer)).encoded(pool: seal), from: to, to: from
+        )
+        return true
     }
 
     /// Runs one operation to its end.

@@ -25,6 +25,10 @@ public struct Directory: Core {
         case isolated
         case externalEndpoint(Endpoint)
         case nodeIDChanged(NodeID)
+        /// Dial this on TCP, then tell ``dialledBack(_:reached:at:)``.
+        case dialBack(DialBack, Endpoint)
+        /// How many of those who were asked could dial us; see ``Overlay/checkReachability(port:at:)``.
+        case reachability(reached: Int, asked: Int)
         /// An operation that the owner started on ``overlay`` itself.
         case found(RequestID, LookupOutcome)
     }
@@ -111,6 +115,13 @@ public struct Directory: Core {
             item: item, renewal: Renewal(at: now), expiring: now + .seconds(life) * 4 / 5)
         work(at: now)
     }
+    /// Asks others to dial us; see ``Overlay/checkReachability(port:at:)``.
+    public mutating func checkReachability(port: UInt16, at now: Instant) {
+        perform(at: now) { $0.checkReachability(port: port, at: now) }
+    }
+    public mutating func dialledBack(_ dial: DialBack, reached: Bool, at now: Instant) {
+        perform(at: now) { $0.dialledBack(dial, reached: reached, at: now) }
+    }
     /// Starts operations on the node below; they come back as ``Effect/found(_:_:)``.
     public mutating func perform<T>(at now: Instant, _ operation: (inout Overlay) -> T) -> T {
         defer { drain(at: now) }
@@ -190,6 +201,8 @@ public struct Directory: Core {
                 effects.push(.externalEndpoint(endpoint))
                 for index in announcements.indices { announcements[index].renewal.hurry(at: now) }
             case .nodeIDChanged(let id): effects.push(.nodeIDChanged(id))
+            case .dialBack(let dial, let endpoint): effects.push(.dialBack(dial, endpoint))
+            case .reachability(let reached, let asked): effects.push(.reachability(reached: reached, asked: asked))
             }
         }
         guard overlay.generation != seenGeneration else { return }

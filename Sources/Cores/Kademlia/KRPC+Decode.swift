@@ -92,6 +92,11 @@ extension KRPCQuery {
             self.method = .get(target: try id("target"), sequence: a["seq"]?.integer)
         case .put: self.method = .put(try Self.storeRequest(a))
         case .sampleInfoHashes: self.method = .sampleInfoHashes(target: try id("target"))
+        case .reach:
+            guard let port = a["port"]?.integer, (1...65_535).contains(port), let token = a["token"]?.string else {
+                throw .protocolError("port or token is missing")
+            }
+            self.method = .reach(port: UInt16(port), token: token)
         }
         for family in a["want"]?.list ?? [] {
             guard let name = family.string else { continue }
@@ -100,10 +105,11 @@ extension KRPCQuery {
         }
     }
 
-    private enum Kind { case ping, findNode, getPeers, announcePeer, get, put, sampleInfoHashes }
+    private enum Kind { case ping, findNode, getPeers, announcePeer, get, put, sampleInfoHashes, reach }
     private static let methods: [(name: String, kind: Kind)] = [
         ("find_node", .findNode), ("get_peers", .getPeers), ("ping", .ping), ("get", .get), ("put", .put),
         ("announce_peer", .announcePeer), ("sample_infohashes", .sampleInfoHashes),
+        ("atoll_reach", .reach),
     ]
 
     /// Sizes are judged here, before anything is hashed; token, signature and sequence by whoever stores.
@@ -149,5 +155,6 @@ extension KRPCAnswer {
         samples = r["samples"]?.string
         number = r["num"]?.integer
         interval = r["interval"]?.integer
+        reached = r["reached"]?.integer.map { $0 == 1 }
     }
 }

@@ -67,6 +67,7 @@ extension KRPCQuery {
         case .get: "get"
         case .put: "put"
         case .sampleInfoHashes: "sample_infohashes"
+        case .reach: "atoll_reach"
         }
     }
 
@@ -104,6 +105,11 @@ extension KRPCQuery {
             }
             writer.key("target")
             writer.string(target.bytes)
+        case .reach(let port, let token):
+            writer.key("port")
+            writer.integer(Int64(port))
+            writer.key("token")
+            writer.string(token)
         case .put(let request):
             if let signed = request.item.signed {
                 writer.key("k")
@@ -153,6 +159,7 @@ extension KRPCAnswer {
         string("nodes", nodes)
         string("nodes6", nodes6)
         integer("num", number)
+        integer("reached", reached.map { $0 ? 1 : 0 })
         string("samples", samples)
         integer("seq", sequence)
         string("sig", signature)

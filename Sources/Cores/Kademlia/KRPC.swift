@@ -32,6 +32,8 @@ package enum KRPCMethod: Sendable {
     case get(target: NodeID, sequence: Int64?)
     case put(StoreRequest)
     case sampleInfoHashes(target: NodeID)
+    /// Ours, in closed pools only: dial me back on TCP at the address this came from. The token is one for the sender's ID.
+    case reach(port: UInt16, token: ArraySlice<UInt8>)
 
     package struct StoreRequest: Sendable {
         package var token: ArraySlice<UInt8>
@@ -83,6 +85,8 @@ package struct KRPCAnswer: Sendable {
     package var samples: ArraySlice<UInt8>?
     package var number: Int64?
     package var interval: Int64?
+    /// Answer to ``KRPCMethod/reach(port:token:)``.
+    package var reached: Bool?
     package init(sender: NodeID) { self.sender = sender }
 }
 

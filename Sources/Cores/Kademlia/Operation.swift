@@ -39,7 +39,13 @@ struct Operation: Sendable {
     var best: StoredItem?
     /// How many nodes returned ``best``.
     var agreeing = 0
+    /// On which paths they lie, as bits.
+    var agreeingPaths: UInt64 = 0
+    /// What lies within this fraction of the key space around the target belongs to its neighbourhood.
+    var radius = 0.0
     var isStoring = false
+    /// The owner was told; what remains is done for the record's sake.
+    var isReported = false
     /// Nodes that were given the item.
     var replicasWanted = 0
     var confirmed = 0

@@ -19,6 +19,10 @@ extension Overlay {
         }
         do throws(KRPCError) {
             var answer = KRPCAnswer(sender: nodeID)
+            if case .reach(let port, let token) = query.method {
+                try serveReach(port, token, query.sender, message, address, at: now)
+                return
+            }
             try fill(&answer, for: query, from: address, at: now)
             counters.queriesAnswered += 1
             reply(answer, to: message, querySize: size, sender: query.sender, address, at: now)
@@ -54,7 +58,7 @@ extension Overlay {
         _ answer: inout KRPCAnswer, for query: KRPCQuery, from address: PackedEndpoint, at now: Instant
     ) throws(KRPCError) {
         switch query.method {
-        case .ping: break
+        case .ping, .reach: break
         case .findNode(let target):
             listNodes(&answer, target, query, address)
         case .getPeers(let infoHash):

@@ -27,6 +27,7 @@ extension Overlay {
             patience = typical
         }
         patience = min(ceiling, patience * (1 << min(attempt, 4)))
+        if case .reach = purpose { patience = Reachability.patience }
         deadlines.push(.patience(transaction), at: now + patience)
         if let id { tables[address.family.rawValue].tried(id, at: now) }
     }
@@ -67,7 +68,9 @@ extension Overlay {
             metMyself(transaction, at: now)
             return
         }
-        let roundTrip = now - transaction.sentAt
+        var roundTrip: Duration? = now - transaction.sentAt
+        // A vote takes as long as a dial does.
+        if case .reach = transaction.purpose { roundTrip = nil }
         if let id = transaction.id, id != answer.sender { tables[address.family.rawValue].remove(id) }
         heard(PackedContact(id: answer.sender, address: address), roundTrip: roundTrip, at: now)
         if let observed = message.observed.flatMap(PackedEndpoint.init(compact:)) {
@@ -81,6 +84,8 @@ extension Overlay {
             storeAnswered(request, family, nil, isLate: transaction.isLate, from: address, at: now)
         case .bootstrap(let index):
             bootstrapAnswered(index, at: now)
+        case .reachToken: reachTokenAnswered(answer.token, by: transaction, at: now)
+        case .reach: reachVoted(answer.reached)
         case .ping, .courtesy:
             break
         }
@@ -99,14 +104,15 @@ extension Overlay {
             advance(request, at: now)
         case .store(let request, let family, _):
             storeAnswered(request, family, error, isLate: transaction.isLate, from: address, at: now)
+        case .reachToken, .reach: reachVoted(nil)
         case .bootstrap, .ping, .courtesy:
             break
         }
     }
 
     /// A proof of life.
-    private mutating func heard(_ contact: PackedContact, roundTrip: Duration, at now: Instant) {
-        population.measure(roundTrip)
+    private mutating func heard(_ contact: PackedContact, roundTrip: Duration?, at now: Instant) {
+        if let roundTrip { population.measure(roundTrip) }
         silentInRow = 0
         lastAnswer = now
         tables[contact.address.family.rawValue].answered(contact, roundTrip: roundTrip, at: now)
@@ -177,9 +183,11 @@ extension Overlay {
             advance(request, at: now)
         case .store(let request, let family, let attempt):
             storeSilent(request, family, transaction, attempt: attempt, at: now)
+        case .reachToken, .reach: reachVoted(nil)
         case .bootstrap, .ping, .courtesy: break
         }
-        if connection == .joined, silentInRow >= 6, let last = lastAnswer, now - last > .seconds(5) {
+        let everybodyLeft = contactCount == 0 || silentInRow >= 6
+        if connection == .joined, everybodyLeft, let last = lastAnswer, now - last > .seconds(5) {
             connection = .isolated
             effects.push(.isolated)
             bootstrap.reset(at: now)

@@ -54,9 +54,10 @@ extension Overlay {
         let request = RequestID(number: requests)
         let deadline = now + configuration.timers.operation
         var operation = Operation(id: request, kind: kind, target: target, startedAt: now, deadline: deadline)
+        if !kind.isInternal, let spacing = spacing(at: now) { operation.radius = spacing * Double(configuration.k) }
         let both = Family.allCases.filter(isActive)
         for family in both.isEmpty ? [.ipv4] : both {
-            operation.walks.append(makeWalk(to: target, family, kind, at: now))
+            operation.walks.append(makeWalk(to: target, family, radius: operation.radius, at: now))
         }
         switch kind {
         case .getPeers:
@@ -75,10 +76,10 @@ extension Overlay {
         return request
     }
 
-    private func makeWalk(to target: NodeID, _ family: Family, _ kind: Operation.Kind, at now: Instant) -> Walk {
+    private func makeWalk(to target: NodeID, _ family: Family, radius: Double, at now: Instant) -> Walk {
         var walk = Walk(
             target: target, family: family, own: nodeID, k: configuration.k, alpha: configuration.alpha,
-            paths: configuration.paths)
+            paths: configuration.paths, radius: radius)
         let table = tables[family.rawValue]
         let start = table.closest(to: target, limit: configuration.k * 2, provenOnly: false)
         for entry in start { walk.start(with: entry.contact) }

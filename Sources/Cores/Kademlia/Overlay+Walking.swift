@@ -9,14 +9,15 @@ extension Overlay {
         let expired = now >= operation.deadline
         if !operation.isStoring {
             for index in operation.walks.indices { walk(&operation, index, at: now) }
+            if operation.kind.stores { storeEarly(&operation, at: now) }
             if !operation.isConverged, !expired, !isSatisfied(operation) {
                 operations[request] = operation
                 return
             }
-            learnSize(from: operation)
+            learnSize(from: operation, at: now)
             if operation.kind.stores { store(&operation, at: now) }
         }
-        if operation.isStoring, !expired, !isStored(&operation, at: now) {
+        if operation.isStoring, !expired, operation.pending > 0, !isStored(operation) {
             operations[request] = operation
             return
         }
@@ -46,7 +47,8 @@ extension Overlay {
     /// Whether a search may end before its walk does.
     private func isSatisfied(_ operation: Operation) -> Bool {
         guard case .getItem(let key, _) = operation.kind, operation.best != nil else { return false }
-        return key == nil || operation.agreeing >= configuration.readQuorum
+        let paths = operation.agreeingPaths.nonzeroBitCount
+        return key == nil || (operation.agreeing >= configuration.readQuorum && paths >= min(2, configuration.paths))
     }
 
     // MARK: Answers to a walk
@@ -104,11 +106,15 @@ extension Overlay {
                 if wins {
                     operation.best = item
                     operation.agreeing = 1
+                    operation.agreeingPaths = 0
                 }
             } else {
                 operation.best = item
                 operation.agreeing = 1
             }
+        }
+        if operation.best == item {
+            operation.agreeingPaths |= 1 << UInt64(operation.walks[walk].path(of: address) ?? 0)
         }
         operation.walks[walk].update(address) { $0.sequence = item.signed?.sequence ?? 0 }
     }
@@ -124,10 +130,35 @@ extension Overlay {
     private mutating func store(_ operation: inout Operation, at now: Instant) {
         operation.isStoring = true
         for index in operation.walks.indices {
-            let live = operation.walks[index].live.filter { $0.token != nil }.prefix(configuration.k)
-            for candidate in live { give(&operation, index, to: candidate.contact, attempt: 0, at: now) }
+            let live = closest(operation.walks[index], within: operation.radius)
+            for candidate in live where candidate.replica == .none {
+                give(&operation, index, to: candidate.contact, attempt: 0, at: now)
+            }
             if !isReadOnly, isAmongClosest(operation.target, Array(live)) { storeHere(&operation, at: now) }
         }
+    }
+
+    /// The k closest live nodes, and everybody else who is as close as k nodes should be (see ``Walk``).
+    private func closest(_ walk: Walk, within radius: Double) -> [Walk.Candidate] {
+        let live = walk.live.filter { $0.token != nil }
+        let crowd = live.dropFirst(configuration.k).prefix(2 * configuration.k)
+        return live.prefix(configuration.k) + crowd.filter { ($0.contact.id ^ walk.target).fraction <= radius }
+    }
+
+    /// Gives the item to nodes that are certainly close enough while the walk still runs ("optimistic provide"), and tells
+    /// the owner as soon as enough have confirmed.
+    private mutating func storeEarly(_ operation: inout Operation, at now: Instant) {
+        for index in operation.walks.indices {
+            let walk = operation.walks[index]
+            let given = walk.candidates.count { $0.replica != .none }
+            let near = walk.live.filter {
+                $0.token != nil && $0.replica == .none && ($0.contact.id ^ walk.target).fraction <= operation.radius / 2
+            }
+            for candidate in near.prefix(max(0, configuration.k - given)) {
+                give(&operation, index, to: candidate.contact, attempt: 0, at: now)
+            }
+        }
+        if operation.confirmed >= configuration.replicasNeeded { report(&operation, at: now) }
     }
 
     private func isAmongClosest(_ target: NodeID, _ live: [Walk.Candidate]) -> Bool {
@@ -222,22 +253,29 @@ extension Overlay {
     }
 
     /// Enough confirmed, or nobody left to wait for.
-    private mutating func isStored(_ operation: inout Operation, at now: Instant) -> Bool {
-        let needed = min(configuration.replicasNeeded, operation.replicasWanted)
-        return operation.confirmed >= needed || operation.pending <= 0
+    private func isStored(_ operation: Operation) -> Bool {
+        operation.confirmed >= min(configuration.replicasNeeded, operation.replicasWanted)
     }
 
     // MARK: Ending
 
-    private mutating func learnSize(from operation: Operation) {
+    private mutating func learnSize(from operation: Operation, at now: Instant) {
         for walk in operation.walks where walk.family == .ipv4 || operation.walks.count == 1 {
-            size.learn(walk.live.prefix(configuration.k).map { ($0.contact.id ^ operation.target).fraction })
+            size.learn(walk.live.prefix(configuration.k).map { ($0.contact.id ^ operation.target).fraction }, at: now)
         }
     }
 
-    private mutating func finish(_ operation: Operation, at now: Instant) {
+    private mutating func finish(_ ended: Operation, at now: Instant) {
+        var operation = ended
         if case .join = operation.kind { joinEnded(operation, at: now) }
-        guard !operation.kind.isInternal else { return }
+        report(&operation, at: now)
+        if case .getItem = operation.kind { repair(operation, at: now) }
+    }
+
+    /// Tells the owner, once.
+    private mutating func report(_ operation: inout Operation, at now: Instant) {
+        guard !operation.kind.isInternal, !operation.isReported else { return }
+        operation.isReported = true
         let result: LookupOutcome.Result
         switch operation.kind {
         case .getPeers: result = .peers(operation.peers.map(\.endpoint))
@@ -254,7 +292,6 @@ extension Overlay {
                 LookupOutcome(
                     result: result, queries: operation.queries, timeouts: operation.timeouts, hops: operation.hops,
                     elapsed: now - operation.startedAt)))
-        if case .getItem = operation.kind { repair(operation, at: now) }
     }
 
     /// Nodes among the closest that lacked the newest version are given it, so that what is read stays alive.

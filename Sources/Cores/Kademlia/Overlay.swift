@@ -23,6 +23,10 @@ public struct Overlay: Core {
         case isolated
         /// Where others see us, by vote.
         case externalEndpoint(Endpoint)
+        /// Somebody asks whether it can be reached: dial this on TCP, then call ``Overlay/dialledBack(_:reached:at:)``.
+        case dialBack(DialBack, Endpoint)
+        /// The outcome of ``Overlay/checkReachability(port:at:)``: how many of those who tried could dial us.
+        case reachability(reached: Int, asked: Int)
         /// The node ID was changed to fit the external address (BEP 42); save it.
         case nodeIDChanged(NodeID)
     }
@@ -53,12 +57,13 @@ public struct Overlay: Core {
     var size = SizeEstimate()
     var votes = AddressVote()
     var bootstrap: Bootstrap
+    var reachability = Reachability()
     var connection = Connection.starting
     var lastAnswer: Instant?
     var silentInRow = 0
     var selfLookupsDone = 0
-    /// The latest moment seen; a jump past a due timer means that the machine slept.
-    var lastInput: Instant
+    /// When the machine last woke from sleep, or the start.
+    var lastResume: Instant
 
     enum Connection: Sendable { case starting, joined, isolated }
 
@@ -69,6 +74,7 @@ public struct Overlay: Core {
         /// Not even a late answer is welcome any more.
         case forget(UInt32)
         case operation(RequestID)
+        case dialBack(DialBack)
         case bootstrap
         case selfLookup
         case maintenance
@@ -84,6 +90,9 @@ public struct Overlay: Core {
             case bootstrap(Int)
             /// Nobody waits for the answer.
             case courtesy
+            /// Two steps of a vote on our own reachability.
+            case reachToken
+            case reach
         }
         let address: PackedEndpoint
         let id: NodeID?
@@ -112,7 +121,7 @@ public struct Overlay: Core {
         tokens = TokenVault(secret: secrets.bytes32(), at: now)
         budgets = Budgets(configuration.limits, at: now)
         bootstrap = Bootstrap(configuration.bootstrap, at: now + configuration.timers.bootstrapFirst)
-        lastInput = now
+        lastResume = now
         for contact in known.prefix(200) {
             let packed = PackedContact(contact)
             guard packed.address.isUsable else { continue }
@@ -145,6 +154,7 @@ public struct Overlay: Core {
             case .patience(let transaction): lostPatience(transaction, at: now)
             case .forget(let transaction): transactions[transaction] = nil
             case .operation(let request): advance(request, at: now)
+            case .dialBack(let dial): dialledBack(dial, reached: false, at: now)
             case .bootstrap: tryBootstrap(at: now)
             case .selfLookup: lookUpSelf(at: now)
             case .maintenance: maintain(at: now)
@@ -182,8 +192,9 @@ public struct Overlay: Core {
 
     /// A timer that is far overdue means that the machine slept: then nobody was silent, we were.
     private mutating func notice(_ now: Instant) {
-        defer { lastInput = max(lastInput, now) }
-        guard let due = deadlines.first?.at, now - due > configuration.timers.suspendThreshold else { return }
+        let threshold = configuration.timers.suspendThreshold
+        guard let due = deadlines.first?.at, now - due > threshold, now - lastResume > threshold else { return }
+        lastResume = now
         transactions.removeAll()
         for request in operations.keys.sorted() {
             guard var operation = operations[request] else { continue }
@@ -221,8 +232,16 @@ public struct Overlay: Core {
     public var contactCount: Int { tables.reduce(0) { $0 + $1.count } }
     /// Whether somebody answers.
     public var isJoined: Bool { connection == .joined }
-    /// How many nodes the network has, judged by how close the closest are; nil before the first full walk.
-    public var estimatedSize: Double? { size.nodes }
+    /// How many nodes the network has, judged by how close the closest are; nil while too few are known. One node's
+    /// estimate is good to a factor of two.
+    public func estimatedSize(at now: Instant) -> Double? { spacing(at: now).map { max(1, 1 / $0 - 1) } }
+
+    /// The mean distance between neighbours in the key space.
+    func spacing(at now: Instant) -> Double? {
+        let near = tables[0].count >= tables[1].count ? tables[0] : tables[1]
+        let closest = near.closest(to: nodeID, limit: configuration.k, provenOnly: true)
+        return size.spacing(neighbourhood: closest.map { ($0.contact.id ^ nodeID).fraction }, at: now)
+    }
     /// Where others see us; nil before anybody said so.
     public var externalEndpoint: Endpoint? { votes.winner?.endpoint }
     /// The smoothed round trip over everybody who answers; nil before the first answer.

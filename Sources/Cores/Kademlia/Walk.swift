@@ -5,6 +5,9 @@ import Primitives
 /// - Candidates are divided among `paths` disjoint paths (S/Kademlia, Baumgart & Mies 2007): whoever is learnt from a node
 ///   stays on that node's path, each path must reach its own end, and no node serves two. A liar spoils one path.
 /// - The walk ends when the k closest candidates that are not silent have answered, and the closest few of every path.
+/// - Everybody inside the radius that k nodes should fill belongs to the end of the walk, up to three times k: who crowds
+///   around a target only widens the circle that is asked (SR-DHT-Store, arXiv 2505.01139).
+/// - While k others are in sight, nodes whose ID does not fit their public address (BEP 42) are neither asked nor believed.
 /// - A silent candidate steps aside at once; should it answer later, it is taken back.
 /// - When so few answered that a lost datagram would matter, the silent ones are asked again with doubled patience.
 struct Walk: Sendable {
@@ -44,6 +47,8 @@ struct Walk: Sendable {
     let k: Int
     let alpha: Int
     let paths: Int
+    /// A fraction of the key space.
+    let radius: Double
     private(set) var candidates: [Candidate] = []
     private(set) var strangers: [Stranger] = []
     private(set) var queries = 0
@@ -53,8 +58,8 @@ struct Walk: Sendable {
     static let queryLimit = 200
     static let candidateLimit = 128
 
-    init(target: NodeID, family: Family, own: NodeID, k: Int, alpha: Int, paths: Int) {
-        (self.target, self.family, self.own) = (target, family, own)
+    init(target: NodeID, family: Family, own: NodeID, k: Int, alpha: Int, paths: Int, radius: Double) {
+        (self.target, self.family, self.own, self.radius) = (target, family, own, radius)
         (self.k, self.alpha, self.paths) = (k, alpha, paths)
     }
 
@@ -97,13 +102,20 @@ struct Walk: Sendable {
     /// Candidates that still count, closest first, with their place in the whole order and on their path.
     private func forEachLive(_ body: (_ index: Int, _ rank: Int, _ rankOnPath: Int) -> Void) {
         var rank = 0
+        let fitting = candidates.count { $0.isCompliant && $0.state != .silent && $0.state != .dropped }
         var ranks = [Int](repeating: 0, count: paths)
         for (index, candidate) in candidates.enumerated()
         where candidate.state != .silent && candidate.state != .dropped {
+            if !candidate.isCompliant, fitting >= k { continue }
             body(index, rank, ranks[Int(candidate.path)])
             rank += 1
             ranks[Int(candidate.path)] += 1
         }
+    }
+    /// Whether a candidate must answer before the walk may end.
+    private func counts(_ index: Int, _ rank: Int, _ rankOnPath: Int) -> Bool {
+        rank < k || rankOnPath < pathWidth
+            || (rank < 3 * k && (candidates[index].contact.id ^ target).fraction <= radius)
     }
     private var pathWidth: Int { (k + paths - 1) / paths }
 
@@ -134,10 +146,9 @@ struct Walk: Sendable {
         // The end of a walk, and a small network: nobody closer is in sight, so the rest of the k are asked together.
         let isEnding = firstAnswered.map { $0 < firstFresh } ?? (candidates.count <= k)
         let perPath = max(1, alpha / paths) + min(2, timeouts / paths)
-        let width = pathWidth
         var chosen: Int?
         forEachLive { index, rank, rankOnPath in
-            guard chosen == nil, candidates[index].state == .fresh, rank < k || rankOnPath < width else { return }
+            guard chosen == nil, candidates[index].state == .fresh, counts(index, rank, rankOnPath) else { return }
             if isEnding ? total < k + 2 : inFlight[Int(candidates[index].path)] < perPath { chosen = index }
         }
         guard let chosen else { return nil }
@@ -152,11 +163,10 @@ struct Walk: Sendable {
     var isConverged: Bool {
         var open = false
         var answered = 0
-        let width = pathWidth
         forEachLive { index, rank, rankOnPath in
             if candidates[index].state == .answered {
                 answered += 1
-            } else if rank < k || rankOnPath < width {
+            } else if counts(index, rank, rankOnPath) {
                 open = true
             }
         }
@@ -233,6 +243,9 @@ struct Walk: Sendable {
         }
     }
 
+    func path(of address: PackedEndpoint) -> UInt8? {
+        candidates.first { $0.contact.address == address }?.path
+    }
     mutating func update(_ address: PackedEndpoint, _ change: (inout Candidate) -> Void) {
         guard let index = candidates.firstIndex(where: { $0.contact.address == address }) else { return }
         change(&candidates[index])

@@ -1,0 +1,108 @@
+public import Primitives
+
+/// Names one request to dial somebody back.
+public struct DialBack: Hashable, Sendable {
+    let number: UInt64
+}
+
+/// Both sides of the question "can I be reached?": the votes on us, and the dials that we owe others.
+struct Reachability: Sendable {
+    /// Voters of one round.
+    static let voters = 3
+    /// How long a voter may dial.
+    static let dialLimit = Duration.seconds(4)
+    static let patience = Duration.seconds(6)
+    /// One address is dialled this often at most.
+    static let pause = Duration.seconds(60)
+    static let pendingLimit = 32
+
+    struct Owed: Sendable {
+        let transaction: ArraySlice<UInt8>
+        let address: PackedEndpoint
+    }
+    var port: UInt16 = 0
+    var outstanding = 0
+    var reached = 0
+    var asked = 0
+    var owed: [DialBack: Owed] = [:]
+    var dials: UInt64 = 0
+    /// When an address (port 0) was dialled last.
+    var recent: [PackedEndpoint: Instant] = [:]
+}
+
+extension Overlay {
+    /// Asks up to three proven contacts, bootstrap nodes among them, to dial us on TCP at `port` and at the address they see.
+    /// Ends in one ``Effect/reachability(reached:asked:)``; nobody to ask gives 0 of 0. A majority that failed makes the node
+    /// read-only, a majority that succeeded ends that.
+    public mutating func checkReachability(port: UInt16, at now: Instant) {
+        guard reachability.outstanding == 0 else { return }
+        var known = tables.flatMap { $0.entries.filter { $0.lastAnswer != nil && $0.failures == 0 }.map(\.contact) }
+        generator.shuffle(&known)
+        var voters: [PackedContact] = []
+        for contact in known where voters.count < Reachability.voters {
+            // Two voters behind one router have one opinion.
+            let crowded = voters.contains { $0.address.prefix == contact.address.prefix }
+            if contact.address.isPrivate || !crowded { voters.append(contact) }
+        }
+        (reachability.port, reachability.reached, reachability.asked) = (port, 0, 0)
+        reachability.outstanding = voters.count
+        guard !voters.isEmpty else { return effects.push(.reachability(reached: 0, asked: 0)) }
+        for voter in voters {
+            ask(.getPeers(infoHash: nodeID), voter.address, id: voter.id, for: .reachToken, at: now)
+        }
+    }
+
+    mutating func reachTokenAnswered(_ token: ArraySlice<UInt8>?, by transaction: Transaction, at now: Instant) {
+        guard let token, !transaction.isLate else {
+            if !transaction.isLate { reachVoted(nil) }
+            return
+        }
+        ask(
+            .reach(port: reachability.port, token: token), transaction.address, id: transaction.id, for: .reach, at: now
+        )
+    }
+
+    /// - Parameter reached: nil when the voter did not vote.
+    mutating func reachVoted(_ reached: Bool?) {
+        guard reachability.outstanding > 0 else { return }
+        reachability.outstanding -= 1
+        if let reached {
+            reachability.asked += 1
+            if reached { reachability.reached += 1 }
+        }
+        guard reachability.outstanding == 0 else { return }
+        if reachability.asked > 0 { isReadOnly = reachability.reached * 2 <= reachability.asked }
+        effects.push(.reachability(reached: reachability.reached, asked: reachability.asked))
+    }
+
+    /// Dials back only where the token says that the asker can hear us, only to the address it came from, once a minute.
+    mutating func serveReach(
+        _ port: UInt16, _ token: ArraySlice<UInt8>, _ sender: NodeID, _ message: KRPCMessage, _ address: PackedEndpoint,
+        at now: Instant
+    ) throws(KRPCError) {
+        guard seal != nil else { throw .unknownMethod }
+        guard tokens.accepts(token, for: sender, from: address) else { throw .badToken }
+        reachability.recent = reachability.recent.filter { now - $0.value < Reachability.pause }
+        let who = address.isPrivate ? address : address.with(port: 0)
+        guard reachability.recent[who] == nil, reachability.owed.count < Reachability.pendingLimit,
+            reachability.recent.count < 1024
+        else { throw .server }
+        reachability.recent[who] = now
+        reachability.dials += 1
+        let dial = DialBack(number: reachability.dials)
+        reachability.owed[dial] = .init(transaction: message.transaction, address: address)
+        counters.queriesAnswered += 1
+        deadlines.push(.dialBack(dial), at: now + Reachability.dialLimit)
+        effects.push(.dialBack(dial, address.with(port: port).endpoint))
+    }
+
+    /// What came of a ``Effect/dialBack(_:_:)``. Without an answer within four seconds the asker is told that it failed.
+    public mutating func dialledBack(_ dial: DialBack, reached: Bool, at now: Instant) {
+        guard let owed = reachability.owed.removeValue(forKey: dial) else { return }
+        var answer = KRPCAnswer(sender: nodeID)
+        answer.reached = reached
+        var reply = KRPCMessage(transaction: owed.transaction, body: .answer(answer))
+        reply.observed = owed.address.compact[...]
+        send(reply, to: owed.address)
+    }
+}
