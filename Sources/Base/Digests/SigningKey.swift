@@ -36,6 +36,12 @@ public struct SigningKey: Sendable {
     }
 }
 
+/// A key never prints its secret, not even as part of something that holds it.
+extension SigningKey: CustomStringConvertible, CustomReflectable {
+    public var description: String { "key of \(peerID.short)" }
+    public var customMirror: Mirror { Mirror(self, children: ["peerID": peerID]) }
+}
+
 /// Whether `signature` (64 bytes) is `signer`'s over exactly `message`. False for anything malformed.
 public func verifySignature(_ signature: [UInt8], of message: [UInt8], by signer: PeerID) -> Bool {
     guard signature.count == 64 else { return false }

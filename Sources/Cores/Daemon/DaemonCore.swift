@@ -162,7 +162,10 @@ public struct DaemonCore: Core {
                         "bootstrap_retrying", at: now,
                         ["attempt": .integer(attempt), "next_seconds": .real(next.inSeconds)])))
         case .isolated: effects.push(.event(Event("overlay_isolated", at: now)))
-        case .announced, .published, .recordExpiring, .record, .externalEndpoint, .nodeIDChanged, .found: break
+        // Reachability is not asked for yet, and dial-back requests of others are left unanswered, which counts as no.
+        case .announced, .published, .recordExpiring, .record, .externalEndpoint, .nodeIDChanged, .found, .dialBack,
+            .reachability:
+            break
         }
     }
 
