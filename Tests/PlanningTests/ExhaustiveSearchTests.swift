@@ -90,7 +90,7 @@ struct ExhaustiveSearch {
             topology.hosts.append(
                 Host(
                     name: "h\(index)", flops: 1e9 * (1 + 9 * random.uniform()),
-                    memory: .mebibytes(8 + 12 * random.uniform()), up: .megabits(2 + 40 * random.uniform()),
+                    memory: .mebibytes(10.3 + 15.4 * random.uniform()), up: .megabits(2 + 40 * random.uniform()),
                     down: .megabits(10 + 80 * random.uniform())))
         }
         for a in 0..<4 {
@@ -104,6 +104,7 @@ struct ExhaustiveSearch {
                 hiddenSize: 128, layers: 2, heads: 4, kvHeads: 2, intermediateSize: 384, context: 128),
             data: .path("x"), tokens: 100_000, virtualPipelines: 3, microBatch: 1)
         job.innerSteps = .fixed(4)
+        job.qualityBudget = 1
         job.exchangeCodec = .fixed(.int8)
         job.activationCodec = .fixed(.fp32)
         let search = ExhaustiveSearch(topology, job, innerSteps: 4)

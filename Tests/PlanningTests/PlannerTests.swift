@@ -96,7 +96,7 @@ import Topologies
         let topology = try Shipped.topology("demo")
         var job = try Self.demoJob()
         job.innerSteps = .fixed(100)
-        job.pipelines = .fixed(4)
+        job.pipelines = .fixed(3)
         let planned = try Planner.plan(topology: topology, job: job)
         #expect(planned.plan.innerSteps == 100)
         #expect(planned.prediction.lossPenalty > job.qualityBudget)

@@ -39,25 +39,38 @@ package struct RoundProgress: Sendable {
         }
     }
 
-    /// The largest set of pipelines found such that each has computed and all the others hold its part.
+    /// The largest set of pipelines such that each has computed and all the others hold its part; of equals, the one with the
+    /// lower ranks. Exact for up to sixteen pipelines; beyond, the one that lacks or misses most leaves until the rest agrees.
     package func sealable(among ranks: [Int], _ plan: PlacedPlan) -> [Int] {
-        var set = ranks.filter { isComputed(rank: $0, plan) }
+        let done = ranks.filter { isComputed(rank: $0, plan) }
+        // agrees[i]: bit j is set when i and j hold each other's parts.
+        let agrees = done.map { a in
+            done.enumerated().reduce(UInt64(0)) { bits, other in
+                let (j, b) = other
+                let both = missing(rank: a, among: [a, b], plan).isEmpty && missing(rank: b, among: [a, b], plan).isEmpty
+                return a == b || both ? bits | 1 << UInt64(j & 63) : bits
+            }
+        }
+        guard done.count <= 16 else { return greedy(done, plan) }
+        var best: UInt64 = 0
+        for set in UInt64(0)..<1 << UInt64(done.count) {
+            guard set.nonzeroBitCount > best.nonzeroBitCount else { continue }
+            if done.indices.allSatisfy({ set >> UInt64($0) & 1 == 0 || set & ~agrees[$0] == 0 }) { best = set }
+        }
+        return done.indices.filter { best >> UInt64($0) & 1 == 1 }.map { done[$0] }
+    }
+
+    private func greedy(_ done: [Int], _ plan: PlacedPlan) -> [Int] {
+        var set = done
         while true {
-            let gaps = set.map { (rank: $0, missing: missing(rank: $0, among: set, plan).count) }
-            guard let worst = gaps.max(by: { ($0.missing, $0.rank) < ($1.missing, $1.rank) }), worst.missing > 0 else {
-                return set
+            let quarrels = set.map { a in
+                set.filter { b in
+                    a != b
+                        && !(missing(rank: a, among: [a, b], plan).isEmpty && missing(rank: b, among: [a, b], plan).isEmpty)
+                }.count
             }
-            // Whoever lacks parts of several others is the straggler; else the one whose part is lacking.
-            let lacking = set.map { rank in
-                (
-                    rank: rank,
-                    lacks: set.filter { other in
-                        other != rank && missing(rank: other, among: [other, rank], plan).isEmpty == false
-                    }.count
-                )
-            }
-            let slow = lacking.max { ($0.lacks, $0.rank) < ($1.lacks, $1.rank) }!
-            set.removeAll { $0 == (slow.lacks > 1 ? slow.rank : worst.rank) }
+            guard let most = quarrels.max(), most > 0 else { return set }
+            set.remove(at: quarrels.lastIndex(of: most)!)
         }
     }
 

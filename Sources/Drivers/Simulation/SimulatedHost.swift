@@ -12,6 +12,7 @@ enum Parcelled: Sendable {
     /// The legs of TCP and TLS 1.3 before a connection carries messages.
     case handshake(connection: Int, leg: Int)
     case bytes(connection: Int, [UInt8])
+    case end(connection: Int)
 }
 
 /// One machine: its access lines, its daemon, its engine.
@@ -41,8 +42,6 @@ final class SimulatedHost {
     var daemonWake: Instant?
     /// The queue's entry for this host that counts.
     var armedAt: Instant?
-    /// When the next close by another host reaches this one.
-    var closing: Instant?
 
     init(
         index: Int, name: String, endpoint: Endpoint, key: SigningKey, flops: Double, up: BitRate, down: BitRate,
@@ -60,7 +59,6 @@ final class SimulatedHost {
 
     var nextWake: Instant? {
         var next = earliest(shaper.nextWake, reception.nextWake)
-        next = earliest(next, closing)
         if alive {
             next = earliest(next, daemonWake)
             next = earliest(next, results.first?.at)

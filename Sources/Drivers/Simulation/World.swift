@@ -139,7 +139,6 @@ public final class World {
             // An entry that was overtaken by an earlier one is void.
             guard entry.at == host.armedAt else { continue }
             host.armedAt = nil
-            flushClosures()
             guard let due = host.nextWake, due <= now else {
                 arm(host)
                 continue
@@ -220,6 +219,7 @@ public final class World {
             record(from, host.index, bytes)
             host.daemon!.receive(datagram: bytes, from: hosts[from].endpoint, at: now)
         case .handshake(let connection, let leg): handshake(connection, leg, at: host, from: from)
+        case .end(let connection): ended(connection, at: host)
         case .bytes(let connection, let bytes):
             guard host.alive, let id = host.idOf[connection] else { return }
             record(from, host.index, bytes)
@@ -283,32 +283,18 @@ public final class World {
         drainShaper(host)
     }
 
+    /// What was written before still arrives; then the other end learns of the close.
     func close(_ connection: Int, by host: SimulatedHost) {
+        if let id = host.idOf.removeValue(forKey: connection) { host.connectionOf[id] = nil }
         guard connections[connection].open else { return }
         connections[connection].open = false
-        if let id = host.idOf.removeValue(forKey: connection) { host.connectionOf[id] = nil }
-        let other = hosts[connections[connection].other(host.index)]
-        guard let id = other.idOf.removeValue(forKey: connection) else { return }
-        other.connectionOf[id] = nil
-        // What was written before the close still arrives; the other end learns of it a one-way delay later.
-        let latency = topology.link(from: host.index, to: other.index).latency
-        closures.append((now + latency, other.index, id))
-        closures.sort { ($0.at, $0.host, $0.id) < ($1.at, $1.host, $1.id) }
-        other.closing = closures.first { $0.host == other.index }!.at
-        arm(other)
+        offer(.end(connection: connection), bytes: 40, connection, from: host)
     }
-    private var closures: [(at: Instant, host: Int, id: ConnectionID)] = []
 
-    private func flushClosures() {
-        while let due = closures.first, due.at <= now {
-            closures.removeFirst()
-            let host = hosts[due.host]
-            host.closing = closures.first { $0.host == due.host }?.at
-            guard host.alive else { continue }
-            host.daemon!.closed(due.id, at: now)
-            drain(host)
-            arm(host)
-        }
+    private func ended(_ connection: Int, at host: SimulatedHost) {
+        guard host.alive, let id = host.idOf.removeValue(forKey: connection) else { return }
+        host.connectionOf[id] = nil
+        host.daemon!.closed(id, at: now)
     }
 
     // MARK: effects
