@@ -95,7 +95,7 @@ import Wire
     @Test func `what is not answered is asked for again in time`() {
         var fetch = fetch(holders: [1, 2])
         let first = fetch.requests(at: .zero)
-        #expect(fetch.nextWake == .zero + ContentFetch.patience)
+        #expect(fetch.nextWake == Instant.zero + ContentFetch.patience)
         let early = Instant.zero + ContentFetch.patience - .nanoseconds(1)
         #expect(fetch.requests(at: early).isEmpty)
         let again = fetch.requests(at: .zero + ContentFetch.patience)
