@@ -78,6 +78,12 @@ struct Outcome {
 
     var totals: Ledger.Totals { world.coordinator.ledger.totals }
     func events(_ kind: String) -> [Event] { world.events.map(\.event).filter { $0.kind == kind } }
+    /// Somebody asks again and again for state, of the launcher after a roll-back or of one who holds nothing any more.
+    var waitsForWeights: Bool {
+        let launcher = world.coordinator.log.electors[0].short
+        return events("state_requested").suffix(1).contains { $0.peer == launcher }
+            || events("state_unavailable").contains { $0.text("why") == "nothing held here" }
+    }
     /// The names of those who hold layers in the plan in force.
     var workers: [String] {
         let state = world.coordinator.state
