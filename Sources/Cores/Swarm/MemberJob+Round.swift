@@ -120,6 +120,7 @@ extension MemberJob {
     mutating func receive(_ message: PBContribution, payload: [UInt8], from peer: PeerID) {
         let round = Int(clamping: message.work.round)
         let rank = Int(message.work.rank)
+        if isAhead(message.work) { return keepForLater(peer, contribution: message, payload) }
         guard round >= heldRound, round <= state.round + 1, rank < 4096 else { return }
         if round == state.round {
             // Only a holder of the units, in the pipeline it claims, may speak for them.
@@ -286,10 +287,24 @@ extension MemberJob {
         if let runner, runner.spec.round == round, runner.attempt == Int(work.attempt), runner.rank == Int(work.rank) {
             guard pipelinePeers.contains(peer) else { return }
             deliver(packet, payload)
-        } else if round >= heldRound, earlyBytes + payload.count <= Self.earlyLimit, early.count < 100_000 {
-            early.append((peer, packet, payload))
-            earlyBytes += payload.count
+        } else if round >= heldRound || isAhead(work) {
+            keepForLater(peer, packet, payload)
         }
+    }
+
+    /// Of a plan this peer has not heard of yet, such as one that takes the job back to an earlier round.
+    private func isAhead(_ work: PBWorkKey) -> Bool {
+        Int(work.attempt) > (state.plan?.pipelines.map(\.attempt).max() ?? 0)
+    }
+    private mutating func keepForLater(_ peer: PeerID, _ packet: PBPacket, _ payload: [UInt8]) {
+        guard earlyBytes + payload.count <= Self.earlyLimit, early.count < 100_000 else { return }
+        early.append((peer, packet, payload))
+        earlyBytes += payload.count
+    }
+    private mutating func keepForLater(_ peer: PeerID, contribution: PBContribution, _ payload: [UInt8]) {
+        var packet = PBPacket()
+        packet.contribution = contribution
+        keepForLater(peer, packet, payload)
     }
 
     private mutating func deliver(_ packet: PBPacket, _ payload: [UInt8]) {
@@ -306,6 +321,12 @@ extension MemberJob {
         let waiting = early
         early = []
         earlyBytes = 0
-        for item in waiting { receiveWork(item.packet, payload: item.payload, from: item.from) }
+        for item in waiting {
+            if case .contribution(let message)? = item.packet.body {
+                receive(message, payload: item.payload, from: item.from)
+            } else {
+                receiveWork(item.packet, payload: item.payload, from: item.from)
+            }
+        }
     }
 }

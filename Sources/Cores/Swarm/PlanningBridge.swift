@@ -76,11 +76,24 @@ extension PlanQuestion {
                 running = plan(of: current)
             }
             let topology = self.topology
-            let planned = try Planner.plan(
-                topology: topology, job: job, current: running, seed: seed, iterations: iterations)
+            let planned = try search(topology, &job, running: running, iterations: iterations)
             return .success(answer(planned, topology: topology, job: job))
         } catch {
             return .failure(PlanRefusal("\(error)"))
+        }
+    }
+
+    /// A running job that can no longer have the shape it asked for takes the best there is: it goes on.
+    private func search(
+        _ topology: Topology, _ job: inout JobManifest, running: Plan?, iterations: Int
+    ) throws(PlanningError) -> PlannedJob {
+        do throws(PlanningError) {
+            return try Planner.plan(topology: topology, job: job, current: running, seed: seed, iterations: iterations)
+        } catch {
+            guard current != nil, job.pipelines != .auto || job.stages != .auto else { throw error }
+            job.pipelines = .auto
+            job.stages = .auto
+            return try Planner.plan(topology: topology, job: job, current: running, seed: seed, iterations: iterations)
         }
     }
 
