@@ -23,7 +23,9 @@ import Testing
         #expect(Digest256(hex: bytes.hex) == nil)
     }
 
-    @Test(arguments: ["abc", "0g", "0 ", " 0", "é", "0x00"]) func `hexadecimal text with other signs is refused`(text: String) {
+    @Test(arguments: ["abc", "0g", "0 ", " 0", "é", "0x00"]) func `hexadecimal text with other signs is refused`(
+        text: String
+    ) {
         #expect([UInt8](hex: text) == nil)
     }
 
@@ -61,7 +63,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("[::1]:5", "[0:0:0:0:0:0:0:1]:5"), ("[::]:5", "[0:0:0:0:0:0:0:0]:5"), ("[fe80::2:3]:5", "[fe80:0:0:0:0:0:2:3]:5"),
+        ("[::1]:5", "[0:0:0:0:0:0:0:1]:5"), ("[::]:5", "[0:0:0:0:0:0:0:0]:5"),
+        ("[fe80::2:3]:5", "[fe80:0:0:0:0:0:2:3]:5"),
         ("[1::]:5", "[1:0:0:0:0:0:0:0]:5"),
     ])
     func `a double colon stands for zeros`(short: String, long: String) {
@@ -70,7 +73,8 @@ import Testing
 
     @Test(arguments: [
         "", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0:1", "127.0.0.1.2:1", "127.0.0.256:1",
-        "127.0.0.+1:1", "127..0.1:1", "a.b.c.d:1", "example.org:80", "[::1]", "[::1:1", "[1:2:3]:1", "[1:2:3:4:5:6:7:8:9]:1",
+        "127.0.0.+1:1", "127..0.1:1", "a.b.c.d:1", "example.org:80", "[::1]", "[::1:1", "[1:2:3]:1",
+        "[1:2:3:4:5:6:7:8:9]:1",
         "[1::2::3]:1", "[12345::]:1", "[g::]:1", "[1:2:3:4:5:6:7:8::]:1", "::1:80",
     ])
     func `malformed text is refused`(text: String) {
@@ -85,7 +89,8 @@ import Testing
         ("127.3.2.1:1", true, true), ("10.9.9.9:1", false, true), ("172.15.0.1:1", false, false),
         ("172.16.0.1:1", false, true), ("172.31.0.1:1", false, true), ("172.32.0.1:1", false, false),
         ("192.168.0.1:1", false, true), ("192.169.0.1:1", false, false), ("169.254.7.7:1", false, true),
-        ("8.8.8.8:1", false, false), ("[::1]:1", true, true), ("[fd00::1]:1", false, true), ("[fe80::1]:1", false, true),
+        ("8.8.8.8:1", false, false), ("[::1]:1", true, true), ("[fd00::1]:1", false, true),
+        ("[fe80::1]:1", false, true),
         ("[2001:db8::1]:1", false, false),
     ])
     func `know the loopback and the private ranges`(text: String, loopback: Bool, isPrivate: Bool) throws {
@@ -103,7 +108,9 @@ import Testing
         #expect(codec.expectedBytes(for: 4096) >= Int(codec.bitsPerValue * 512))
     }
 
-    @Test(arguments: ["", "FP32", "fp16", "sparse", "sparse:k=", "sparse:k=0", "sparse:k=1025", "sparse:k=-1", "sparse:k=6x"])
+    @Test(arguments: [
+        "", "FP32", "fp16", "sparse", "sparse:k=", "sparse:k=0", "sparse:k=1025", "sparse:k=-1", "sparse:k=6x",
+    ])
     func `others are refused`(text: String) {
         #expect(Codec(text) == nil)
     }

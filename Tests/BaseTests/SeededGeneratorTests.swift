@@ -3,10 +3,11 @@ import Testing
 
 /// The literals were computed by a second implementation, written from the paper in another language.
 @Suite struct `The seeded generator` {
-    @Test(arguments: [
-        (0, [0x99ec_5f36_cb75_f2b4, 0xbf6e_1f78_4956_452a, 0x1a5f_849d_4933_e6e0, 0x6aa5_94f1_262d_2d2c]),
-        (1, [0xb3f2_af6d_0fc7_10c5, 0x853b_5596_4736_4cea, 0x92f8_9756_082a_4514, 0x642e_1c7b_c266_a3a7]),
-    ] as [(UInt64, [UInt64])])
+    @Test(
+        arguments: [
+            (0, [0x99ec_5f36_cb75_f2b4, 0xbf6e_1f78_4956_452a, 0x1a5f_849d_4933_e6e0, 0x6aa5_94f1_262d_2d2c]),
+            (1, [0xb3f2_af6d_0fc7_10c5, 0x853b_5596_4736_4cea, 0x92f8_9756_082a_4514, 0x642e_1c7b_c266_a3a7]),
+        ] as [(UInt64, [UInt64])])
     func `gives xoshiro256** seeded through SplitMix64`(seed: UInt64, expected: [UInt64]) {
         var generator = SeededGenerator(seed: seed)
         #expect(expected.map { _ in generator.next() } == expected)

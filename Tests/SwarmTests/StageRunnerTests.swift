@@ -61,13 +61,15 @@ struct CheckingEngine {
                 : .activation(Self.window(range.lowerBound, from: stage))
         case .forward(let key, let input):
             require(forwards < keys.count && key == keys[min(forwards, keys.count - 1)], "forward \(key) out of order")
-            require(forwards / perStep == updates.count || mode == .everyStep, "forward before the step before is taken")
+            require(
+                forwards / perStep == updates.count || mode == .everyStep, "forward before the step before is taken")
             require(
                 input == (stage == 0 ? [] : Self.bytes("activation", from: stage - 1, key)),
                 "forward \(key) with another's bytes")
             if stage == 0 { require(forwards - backwards < inFlight, "\(forwards - backwards + 1) in flight") }
             if backwards < forwards {
-                require(!isLast && !delivered.contains(keys[backwards]), "forward \(key) before a backward that is ready")
+                require(
+                    !isLast && !delivered.contains(keys[backwards]), "forward \(key) before a backward that is ready")
             }
             forwards += 1
             return isLast ? .loss(Float(forwards)) : .activation(Self.bytes("activation", from: stage, key))

@@ -76,7 +76,8 @@ public struct PlacedPlan: Hashable, Sendable {
 
 extension PlacedPlan {
     /// Reads a log entry; refuses plans that do not cover `units` exactly once in every pipeline.
-    package init(_ change: PBPlanChange, epoch: Int, model: ModelShape, geometry: BatchGeometry) throws(MalformedBytes) {
+    package init(_ change: PBPlanChange, epoch: Int, model: ModelShape, geometry: BatchGeometry) throws(MalformedBytes)
+    {
         var pipelines: [Pipeline] = []
         for placement in change.pipelines {
             var stages: [Stage] = []
