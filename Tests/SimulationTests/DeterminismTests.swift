@@ -66,7 +66,9 @@ import Topologies
         let scene = Self.scene(peers: pipelines * stages, pipelines: pipelines, stages: stages)
         let outcome = scene.run()
         try outcome.checkFinished()
-        #expect(outcome.world.coordinator.state.plan?.pipelines.map(\.stages.count) == [Int](repeating: stages, count: pipelines))
+        #expect(
+            outcome.world.coordinator.state.plan?.pipelines.map(\.stages.count)
+                == [Int](repeating: stages, count: pipelines))
         #expect(try outcome.weightsDigest() == scene.localDigest())
     }
 

@@ -1,3 +1,4 @@
+import Links
 import Planning
 import Primitives
 import Simulation
@@ -121,7 +122,7 @@ import Topologies
         scene.job.checkpointEveryRounds = 3
         let name = try worker(scene, 0)
         scene.faults = [Fault(.kill, at: .progress(0.5), host: name)]
-        scene.limit = .seconds(300)
+        scene.limit = .seconds(200)
         let outcome = scene.run()
         withKnownIssue("the launcher does not answer requests for state") {
             try outcome.checkFinished()
@@ -145,6 +146,25 @@ import Topologies
         let outcome = scene.run()
         #expect(outcome.events("replanned").count == 1)
         withKnownIssue("a peer that the next plan makes a spare drops its units at once") {
+            try outcome.checkFinished()
+        }
+    }
+
+    /// Its neighbours hear of the roll-back first, and their work is there before the plan.
+    @Test(arguments: [0, 1]) func `a roll-back reaches one peer later than its neighbours' work`(number: Int) throws {
+        var scene = Scene(peers: 3, pipelines: 1, stages: 2, innerSteps: 2, steps: 16)
+        scene.limit = .seconds(200)
+        scene.hosts.append(
+            Host(
+                name: "desk", role: .coordinator, flops: 1e9, memory: .mebibytes(64), up: .megabits(100),
+                down: .megabits(100)))
+        let spare = try #require((0..<3).first { !scene.run().workers.contains("peer-\($0)") })
+        scene.links[Topology.Pair(3, spare)] = LinkProperties(latency: .milliseconds(900))
+        let name = try worker(scene, number)
+        scene.faults = [Fault(.kill, at: .progress(0.4), host: name)]
+        let outcome = scene.run()
+        #expect(outcome.events("rolled_back").map { $0.integer("round") } == [0])
+        withKnownIssue("work for a round before the one that a peer knows of is dropped") {
             try outcome.checkFinished()
         }
     }
@@ -236,7 +256,7 @@ import Topologies
             innerSteps: innerSteps, steps: 12 * innerSteps)
         scene.seed = UInt64(seed) + 1
         scene.realArithmetic = true
-        scene.limit = .seconds(300)
+        scene.limit = .seconds(200)
         scene.job.checkpointEveryRounds = generator.below(2) == 0 ? 3 : 1_000_000
         if generator.below(2) == 0 { scene.job.pipelines = .auto }
         for index in scene.hosts.indices { scene.hosts[index].flops = 1e7 * Double(2 + generator.below(8)) }
@@ -255,10 +275,10 @@ import Topologies
     @Test(arguments: 0..<40) func `is survived`(seed: Int) throws {
         let scene = Self.scene(seed)
         let outcome = scene.run()
-        try withKnownIssue("weights that must come from the launcher or from a new spare never come", isIntermittent: true) {
+        try withKnownIssue("weights or work that a move or a roll-back needs never come", isIntermittent: true) {
             try outcome.checkFinished()
         } when: {
-            outcome.waitsForWeights
+            outcome.isStuck
         }
         guard case .finished = outcome.end else { return }
         let plain = outcome.world.coordinator.state.plan?.innerSteps == 1

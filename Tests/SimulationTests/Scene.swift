@@ -14,6 +14,8 @@ struct Scene {
     var job: JobManifest
     var hosts: [Host]
     var faults: [Fault] = []
+    /// By index; what is not here is the default link.
+    var links: [Topology.Pair: LinkProperties] = [:]
     var seed: UInt64 = 1
     var realArithmetic = false
     var limit = Duration.seconds(3600)
@@ -44,7 +46,8 @@ struct Scene {
 
     func run() -> Outcome {
         let topology = Topology(
-            name: "small", hosts: hosts, defaultLink: LinkProperties(latency: .milliseconds(5)), faults: faults)
+            name: "small", hosts: hosts, links: links,
+            defaultLink: LinkProperties(latency: .milliseconds(5)), faults: faults)
         var options = WorldOptions()
         options.seed = seed
         options.realArithmetic = realArithmetic
@@ -78,10 +81,11 @@ struct Outcome {
 
     var totals: Ledger.Totals { world.coordinator.ledger.totals }
     func events(_ kind: String) -> [Event] { world.events.map(\.event).filter { $0.kind == kind } }
-    /// Somebody asks again and again for state, of the launcher after a roll-back or of one who holds nothing any more.
-    var waitsForWeights: Bool {
-        let launcher = world.coordinator.log.electors[0].short
-        return events("state_requested").suffix(1).contains { $0.peer == launcher }
+    /// The job has stopped for one of the reasons that have a test of their own: nothing is sealed after a roll-back, or
+    /// somebody asks one for weights who holds nothing any more.
+    var isStuck: Bool {
+        let last = events("rolled_back").last?.at
+        return last.map { at in !events("round_sealed").contains { $0.at > at } } ?? false
             || events("state_unavailable").contains { $0.text("why") == "nothing held here" }
     }
     /// The names of those who hold layers in the plan in force.

@@ -204,7 +204,8 @@ struct FakePool {
     }
 
     /// Its share of the round is lost all the same: what it had computed is gone, or was never told.
-    @Test func `counts the share of a member that leaves and returns within a round as lost, as the audit does`() throws {
+    @Test func `counts the share of a member that leaves and returns within a round as lost, as the audit does`() throws
+    {
         var pool = FakePool()
         try pool.round()
         let (first, second) = (try pool.number(0), try pool.number(1))
