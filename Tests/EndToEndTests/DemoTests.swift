@@ -190,7 +190,8 @@ import Testing
         let good = try String(contentsOfFile: job, encoding: .utf8)
         try good.replacingOccurrences(of: "learning_rate", with: "learning_rat").write(
             to: broken, atomically: true, encoding: .utf8)
-        try expectRefusal(["launch", broken.path, "--local", "--data", text, "--out", out], "learning_rat", "broken.yaml:4")
+        try expectRefusal(
+            ["launch", broken.path, "--local", "--data", text, "--out", out], "learning_rat", "broken.yaml:4")
         try good.replacingOccurrences(of: "layers: 4", with: "layers: many").write(
             to: broken, atomically: true, encoding: .utf8)
         try expectRefusal(["launch", broken.path, "--local", "--data", text, "--out", out], "layers", "many")

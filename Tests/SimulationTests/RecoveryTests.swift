@@ -32,9 +32,11 @@ import Topologies
         #expect(outcome.world.coordinator.state.seals.allSatisfy { $0.contributions.count == 2 })
     }
 
-    /// Two pipelines of two stages need four peers: with three, no plan of the kind asked for fits.
+    /// Two pipelines of two stages need four peers: with three, the shape asked for does not fit, and the best other is taken.
     @Test(arguments: [1, 2])
-    func `the other pipeline goes on alone where there is neither a spare nor a plan`(innerSteps: Int) throws {
+    func `the other pipeline goes on where there is no spare, and the next round is planned anew`(innerSteps: Int)
+        throws
+    {
         var scene = Scene(peers: 4, pipelines: 2, stages: 2, innerSteps: innerSteps, steps: 16)
         let name = try worker(scene, 0)
         scene.faults = [Fault(.kill, at: .progress(0.4), host: name)]
@@ -42,9 +44,9 @@ import Topologies
         try outcome.checkFinished()
         #expect(outcome.events("peer_lost").map(\.peer) == [name])
         #expect(outcome.events("others_go_on").count == 1)
-        #expect(!outcome.events("plan_refused").isEmpty)
+        #expect(!outcome.events("replanned").isEmpty)
         #expect(outcome.totals.lost > 0)
-        #expect(outcome.world.coordinator.state.seals.last?.contributions.map(\.rank) == [1])
+        #expect(!outcome.workers.contains(name))
     }
 
     @Test func `pipelines of one go on, and the share of the lost one is lost once`() throws {
@@ -65,9 +67,7 @@ import Topologies
         let outcome = scene.run()
         try outcome.checkFinished()
         // The world closes a connection's other end before what was written has arrived.
-        withKnownIssue("in the simulator a goodbye is overtaken by the end of its connection") {
-            #expect(outcome.events("peer_lost").first?.text("why") == "its owner stopped it")
-        }
+        #expect(outcome.events("peer_lost").first?.text("why") == "its owner stopped it")
         #expect(outcome.events("replaced").count == 1)
     }
 
@@ -124,9 +124,7 @@ import Topologies
         scene.faults = [Fault(.kill, at: .progress(0.5), host: name)]
         scene.limit = .seconds(200)
         let outcome = scene.run()
-        withKnownIssue("the launcher does not answer requests for state") {
-            try outcome.checkFinished()
-        }
+        try outcome.checkFinished()
         let rolledBack = outcome.events("rolled_back")
         #expect(rolledBack.count == 1)
         let round = try #require(rolledBack.first?.integer("round"))
@@ -145,9 +143,7 @@ import Topologies
         scene.faults = [Fault(.kill, at: .progress(0.72), host: "peer-5")]
         let outcome = scene.run()
         #expect(outcome.events("replanned").count == 1)
-        withKnownIssue("a peer that the next plan makes a spare drops its units at once") {
-            try outcome.checkFinished()
-        }
+        try outcome.checkFinished()
     }
 
     /// Its neighbours hear of the roll-back first, and their work is there before the plan.
@@ -164,9 +160,7 @@ import Topologies
         scene.faults = [Fault(.kill, at: .progress(0.4), host: name)]
         let outcome = scene.run()
         #expect(outcome.events("rolled_back").map { $0.integer("round") } == [0])
-        withKnownIssue("work for a round before the one that a peer knows of is dropped") {
-            try outcome.checkFinished()
-        }
+        try outcome.checkFinished()
     }
 
     @Test func `everybody's loss ends the job and says so`() throws {
@@ -227,9 +221,7 @@ import Topologies
         let outcome = scene.run()
         #expect(outcome.events("peer_lost").map(\.peer) == ["peer-1"])
         try outcome.checkFinished()
-        withKnownIssue("a member lost by silence whose connection holds is not asked again") {
-            #expect(outcome.events("peer_joined").count == 4)
-        }
+        #expect(outcome.events("peer_joined").count == 4)
     }
 
     @Test func `a straggler is left out as late and the job goes on`() throws {
@@ -275,12 +267,7 @@ import Topologies
     @Test(arguments: 0..<40) func `is survived`(seed: Int) throws {
         let scene = Self.scene(seed)
         let outcome = scene.run()
-        try withKnownIssue("weights or work that a move or a roll-back needs never come", isIntermittent: true) {
-            try outcome.checkFinished()
-        } when: {
-            outcome.isStuck
-        }
-        guard case .finished = outcome.end else { return }
+        try outcome.checkFinished()
         let plain = outcome.world.coordinator.state.plan?.innerSteps == 1
         if plain, outcome.totals.late == 0, outcome.totals.lost == 0, scene.job.checkpointEveryRounds > 12 {
             #expect(try outcome.weightsDigest() == scene.localDigest())

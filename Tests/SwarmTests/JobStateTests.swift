@@ -219,12 +219,8 @@ import Wire
         // Both would leave part of each batch undone: the planner never makes them, so a verifier should not take them.
         var change = Small.plan([[1, 2], [3, 4]]).message(reason: "")
         change.pipelines[1].virtualPipelines = [2]
-        withKnownIssue("a plan need not map every virtual pipeline") {
-            #expect(throws: MalformedBytes.self) { try read(change) }
-        }
+        #expect(throws: MalformedBytes.self) { try read(change) }
         change.pipelines = []
-        withKnownIssue("a plan without pipelines is taken") {
-            #expect(throws: MalformedBytes.self) { try read(change) }
-        }
+        #expect(throws: MalformedBytes.self) { try read(change) }
     }
 }

@@ -144,9 +144,7 @@ import Wire
         script.receipts[1] = PBEnvelope(
             work, type: .receipt, job: script.log.job, epoch: 1, sequence: 99, by: Small.key(9))
         try script.seal([0])
-        withKnownIssue("the audit does not look at a receipt's signer") {
-            #expect(throws: MalformedBytes.self) { try script.audit() }
-        }
+        #expect(throws: MalformedBytes.self) { try script.audit() }
     }
 
     /// Hundreds of jobs in which everything happens that may.

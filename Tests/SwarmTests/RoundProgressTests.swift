@@ -106,9 +106,7 @@ import Wire
                 #expect(isSealable(found))
                 let largest = (0..<8).map { set in (0..<3).filter { set >> $0 & 1 == 1 } }.filter(isSealable)
                     .map(\.count).max()!
-                withKnownIssue("two that lack each other's parts may cost a third", isIntermittent: true) {
-                    #expect(found.count == largest, "computed \(done), lacking \(lacking), found \(found)")
-                }
+                #expect(found.count == largest, "computed \(done), lacking \(lacking), found \(found)")
                 #expect(found.isEmpty == (largest == 0))
                 if largest == 3 { #expect(found == [0, 1, 2]) }
             }

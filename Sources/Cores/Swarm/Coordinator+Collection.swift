@@ -46,6 +46,8 @@ extension Coordinator {
                     var packet = PBPacket()
                     packet.stateRequest.round = UInt64(collection.round)
                     packet.stateRequest.units = run.map { UInt32($0) }
+                    // With H = 1 the moments are part of what all holders agree on; with rounds each pipeline has its own.
+                    packet.stateRequest.moments = !collection.isFinal && plan.mode == .everyStep
                     send(packet, to: holder)
                     run = []
                 }

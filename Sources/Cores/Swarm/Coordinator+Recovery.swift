@@ -92,20 +92,21 @@ extension Coordinator {
         roundStarted = now
     }
 
-    /// A plan that became ready, or newcomers, take effect between rounds: written before the seal that opens the round.
+    /// Newcomers enter the log after the seal: whoever left and came back within a round did not take part in it.
+    mutating func admitNewcomers() {
+        guard !pendingJoins.isEmpty else { return }
+        var change = PBMembers()
+        change.joined = pendingJoins.compactMap { candidates[$0] }.filter { $0.accepted && !$0.lost }.map { joined($0) }
+        change.round = UInt64(state.round)
+        let newcomers = pendingJoins
+        pendingJoins = []
+        append(.members(change))
+        for peer in newcomers { sendLog(to: peer, from: 0) }
+        question(reason: "\(newcomers.count) joined")
+    }
+
+    /// A plan that became ready takes effect between rounds: it is written before the seal that opens the round.
     mutating func changePlanAtBoundary() {
-        if !pendingJoins.isEmpty {
-            var change = PBMembers()
-            change.joined = pendingJoins.compactMap { candidates[$0] }.filter { $0.accepted && !$0.lost }.map {
-                joined($0)
-            }
-            change.round = UInt64(state.round)
-            let newcomers = pendingJoins
-            pendingJoins = []
-            append(.members(change))
-            for peer in newcomers { sendLog(to: peer, from: 0) }
-            question(reason: "\(newcomers.count) joined")
-        }
         guard let ready = readyAnswer, let old = state.plan else { return }
         readyAnswer = nil
         var plan = ready.answer.plan
@@ -138,7 +139,8 @@ extension Coordinator {
             "replanned",
             [
                 "why": .text(ready.reason), "round": .integer(plan.round), "epoch": .integer(plan.epoch),
-                "pipelines": .integer(plan.pipelines.count), "step_seconds": .real(ready.answer.roundSeconds / Double(plan.innerSteps)),
+                "pipelines": .integer(plan.pipelines.count),
+                "step_seconds": .real(ready.answer.roundSeconds / Double(plan.innerSteps)),
             ])
         tellPlacement(plan)
         append(.plan(plan.message(reason: ready.reason)))

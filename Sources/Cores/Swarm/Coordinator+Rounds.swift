@@ -129,6 +129,7 @@ extension Coordinator {
         noticeProgress(step: .max)
         appliedDigests = appliedDigests.filter { $0.key >= spec.round - 1 }
         if let checkpointed = collection, checkpointed.round < state.round, !checkpointed.isFinal { collection = nil }
+        admitNewcomers()
         if state.spec == nil { return beginCollection() }
         beginRound()
         if parameters.checkpointRounds > 0, state.round % parameters.checkpointRounds == 0 { collect(final: false) }

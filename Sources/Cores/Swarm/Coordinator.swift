@@ -38,6 +38,7 @@ public struct Coordinator: Core, Sendable {
         var lastHeard: Instant
         public var heartbeat = PBHeartbeat()
         var roundTrip: Duration?
+        var askedAgain: Instant?
         var up: BitRate?
         var down: BitRate?
         public var lost = false
@@ -195,6 +196,7 @@ public struct Coordinator: Core, Sendable {
         self.now = now
         guard phase != .ended, candidates[peer] != nil else { return }
         candidates[peer]!.lastHeard = now
+        if candidates[peer]!.lost, case .heartbeat? = packet.body { return askAgain(peer) }
         switch packet.body {
         case .capability(let capability)?: receive(capability, from: peer)
         case .offerAnswer(let answer)?: receive(answer, from: peer)
@@ -229,6 +231,15 @@ public struct Coordinator: Core, Sendable {
         default: break
         }
         advance()
+    }
+
+    /// It was given up, but its connection lives and it still works for us: it may come back like any newcomer.
+    private mutating func askAgain(_ peer: PeerID) {
+        guard now - (candidates[peer]!.askedAgain ?? started) >= .seconds(5) else { return }
+        candidates[peer]!.askedAgain = now
+        var packet = PBPacket()
+        packet.capabilityRequest = PBCapabilityRequest()
+        send(packet, to: peer)
     }
 
     func isMember(_ peer: PeerID) -> Bool { candidates[peer].map { $0.accepted && !$0.lost } ?? false }

@@ -32,11 +32,12 @@ public func auditMicroBatches(
         var attempt: UInt32
         var stage: UInt32
     }
-    var works: [Claim: [PBWork]] = [:]
+    var works: [Claim: [(signer: PeerID, work: PBWork)]] = [:]
     for envelope in receipts {
-        let work = try envelope.open(.receipt, job: job, as: PBWork.self).body
+        let statement = try envelope.open(.receipt, job: job, as: PBWork.self)
+        let work = statement.body
         let claim = Claim(round: work.work.round, rank: work.work.rank, attempt: work.work.attempt, stage: work.stage)
-        works[claim, default: []].append(work)
+        works[claim, default: []].append((statement.signer, work))
     }
 
     func steps(_ plan: PBPlanChange) -> Int {
@@ -103,8 +104,9 @@ public func auditMicroBatches(
                 for digest in entry.digests { digests[digest.unit] = Array(digest.digest) }
                 for stage in grant.peers.indices {
                     let claim = Claim(round: round, rank: UInt32(rank), attempt: entry.attempt, stage: UInt32(stage))
-                    let proven = (works[claim] ?? []).contains { work in
-                        work.microBatches == entry.microBatches
+                    let proven = (works[claim] ?? []).contains { signer, work in
+                        signer == grant.peers[stage] && entry.attempt == grant.attempt
+                            && work.microBatches == entry.microBatches
                             && work.digests.allSatisfy { digests[$0.unit] == Array($0.digest) }
                     }
                     guard proven else {

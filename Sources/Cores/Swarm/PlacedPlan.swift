@@ -106,6 +106,9 @@ extension PlacedPlan {
         guard Set(peers).count == peers.count else { throw MalformedBytes("a peer holds two stages") }
         let shares = pipelines.flatMap(\.virtualPipelines)
         guard Set(shares).count == shares.count else { throw MalformedBytes("a virtual pipeline is mapped twice") }
+        guard shares.count == geometry.virtualPipelines else {
+            throw MalformedBytes("\(shares.count) of \(geometry.virtualPipelines) virtual pipelines are mapped")
+        }
         guard let exchange = Codec(change.exchangeCodec), let activation = Codec(change.activationCodec) else {
             throw MalformedBytes("unknown codec \(change.exchangeCodec) or \(change.activationCodec)")
         }

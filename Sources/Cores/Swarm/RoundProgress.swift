@@ -47,7 +47,8 @@ package struct RoundProgress: Sendable {
         let agrees = done.map { a in
             done.enumerated().reduce(UInt64(0)) { bits, other in
                 let (j, b) = other
-                let both = missing(rank: a, among: [a, b], plan).isEmpty && missing(rank: b, among: [a, b], plan).isEmpty
+                let both =
+                    missing(rank: a, among: [a, b], plan).isEmpty && missing(rank: b, among: [a, b], plan).isEmpty
                 return a == b || both ? bits | 1 << UInt64(j & 63) : bits
             }
         }
@@ -66,7 +67,8 @@ package struct RoundProgress: Sendable {
             let quarrels = set.map { a in
                 set.filter { b in
                     a != b
-                        && !(missing(rank: a, among: [a, b], plan).isEmpty && missing(rank: b, among: [a, b], plan).isEmpty)
+                        && !(missing(rank: a, among: [a, b], plan).isEmpty
+                            && missing(rank: b, among: [a, b], plan).isEmpty)
                 }.count
             }
             guard let most = quarrels.max(), most > 0 else { return set }

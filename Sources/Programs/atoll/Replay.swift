@@ -36,7 +36,8 @@ struct Replay: ParsableCommand {
         options.seed = seed
         options.realArithmetic = real
         let world = World(
-            topology: topology, manifest: input.manifest(for: corpus).canonicalText, parameters: JobParameters(input.manifest),
+            topology: topology, manifest: input.manifest(for: corpus).canonicalText,
+            parameters: JobParameters(input.manifest),
             corpus: corpus, options: options)
         let end = world.run()
         if let transcript { try writeFile(transcript, Array(world.transcript().utf8)) }
