@@ -5,7 +5,7 @@ public import Primitives
 public import Swarm
 public import Telemetry
 public import Training
-public import Wire
+import Wire
 
 /// A whole daemon without its sockets, clock, disk and arithmetic: overlay, channels, and a role in the swarm.
 ///

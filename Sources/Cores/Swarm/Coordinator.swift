@@ -1,7 +1,7 @@
 import Digests
 public import Primitives
-public import Telemetry
-public import Training
+import Telemetry
+import Training
 public import Wire
 
 public struct CoordinatorOptions: Sendable {

@@ -1,4 +1,4 @@
-public import Primitives
+import Primitives
 
 /// Every micro-batch ends as counted, late, lost or superseded, and the numbers add up.
 ///

@@ -1,5 +1,5 @@
 import Digests
-public import Primitives
+import Primitives
 import Wire
 
 /// The micro-batches again, from the log and the signed receipts alone: code of its own, so that agreement with ``Ledger``

@@ -1,5 +1,5 @@
-public import Primitives
-public import Wire
+import Primitives
+import Wire
 
 /// Measures round trips to a few peers and sends one burst, on the coordinator's order; and times bursts that arrive.
 struct LinkProbe: Sendable {

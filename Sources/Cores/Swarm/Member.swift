@@ -1,6 +1,6 @@
 import Digests
 public import Primitives
-public import Telemetry
+import Telemetry
 public import Training
 public import Wire
 

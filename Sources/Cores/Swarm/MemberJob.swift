@@ -1,7 +1,7 @@
 import Digests
-public import Primitives
+import Primitives
 import Telemetry
-public import Training
+import Training
 import Wire
 
 /// A peer's part in one job, from the accepted offer to the farewell. Everything it does follows from the job log.

@@ -1,6 +1,6 @@
 public import Primitives
 public import Training
-public import Wire
+import Wire
 
 /// A plan as the log states it: peers by key, not by name.
 public struct PlacedPlan: Hashable, Sendable {

@@ -1,6 +1,6 @@
 import Links
 public import Planning
-public import Primitives
+import Primitives
 public import Topologies
 import Training
 import Wire

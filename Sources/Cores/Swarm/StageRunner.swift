@@ -1,7 +1,7 @@
 import Digests
-public import Primitives
-public import Training
-public import Wire
+import Primitives
+import Training
+import Wire
 
 /// One stage of one pipeline through one round: the validation windows, H inner steps of synchronous 1F1B, and the
 /// stage's contribution. It decides what the engine does next and what goes to its neighbours; it knows nobody's address.

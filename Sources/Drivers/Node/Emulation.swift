@@ -1,5 +1,5 @@
-public import Primitives
-public import SecureTransport
+import Primitives
+import SecureTransport
 public import Topologies
 
 /// One machine pretending to be many: this process is `host` of a topology, its links shaped and its compute paced to the

@@ -1,5 +1,5 @@
 import Foundation
-public import Primitives
+import Primitives
 public import Telemetry
 
 extension Event {

@@ -1,9 +1,9 @@
 import Checkpoints
 import Daemon
-public import Digests
+import Digests
 import EventLoop
 import Foundation
-public import Primitives
+import Primitives
 public import Swarm
 public import Telemetry
 import Training

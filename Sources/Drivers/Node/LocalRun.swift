@@ -1,7 +1,7 @@
 import Foundation
 public import Planning
 import Primitives
-public import Swarm
+import Swarm
 import Training
 
 /// A job in one process, without a pool: to try a manifest, and the reference that everything distributed is compared with.

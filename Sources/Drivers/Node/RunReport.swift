@@ -1,4 +1,4 @@
-public import Digests
+import Digests
 import Foundation
 import Planning
 public import Primitives

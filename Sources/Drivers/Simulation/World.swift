@@ -2,9 +2,9 @@ import Channels
 import Daemon
 import Digests
 import Kademlia
-public import Links
+import Links
 import Planning
-public import Primitives
+import Primitives
 public import Swarm
 public import Telemetry
 public import Topologies

@@ -106,7 +106,7 @@ final class DemoRun {
         process.environment = environment
         try makeFolder(folder + "/logs")
         let logPath = folder + "/logs/\(name).log"
-        FileManager.default.createFile(atPath: logPath, contents: nil)
+        try writeFile(logPath, [])
         let log = FileHandle(forWritingAtPath: logPath)
         process.standardInput = FileHandle.nullDevice
         process.standardError = log
