@@ -84,13 +84,26 @@ struct ExhaustiveSearch {
 
 @Suite struct `On small instances the planner` {
     @Test(arguments: 0..<8) func `comes within two per cent of the best of all plans`(seed: Int) throws {
+        try compare(seed, leastMemory: 10.3, spread: 15.4)
+    }
+
+    /// Where memory is only just enough, the search still misses the best of some.
+    @Test(arguments: 0..<8) func `comes near the best where memory is tight`(seed: Int) throws {
+        try withKnownIssue("the search misses the best plan when memory is tight", isIntermittent: true) {
+            try compare(seed, leastMemory: 8, spread: 12)
+        }
+    }
+
+    /// - Parameters: memory of the four peers, in MiB.
+    private func compare(_ seed: Int, leastMemory: Double, spread: Double) throws {
         var random = SeededGenerator(seed: UInt64(100 + seed))
         var topology = Topology(name: "small", hosts: [])
         for index in 0..<4 {
             topology.hosts.append(
                 Host(
                     name: "h\(index)", flops: 1e9 * (1 + 9 * random.uniform()),
-                    memory: .mebibytes(10.3 + 15.4 * random.uniform()), up: .megabits(2 + 40 * random.uniform()),
+                    memory: .mebibytes(leastMemory + spread * random.uniform()),
+                    up: .megabits(2 + 40 * random.uniform()),
                     down: .megabits(10 + 80 * random.uniform())))
         }
         for a in 0..<4 {
