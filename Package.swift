@@ -75,7 +75,8 @@ let package = Package(
         .executableTarget(
             name: "atoll",
             dependencies: [
-                "Primitives", "Digests", "Telemetry", "Topologies", "Planning", "Training", "Swarm", "Node",
+                "Primitives", "Digests", "Wire", "Telemetry", "Kademlia", "Topologies", "Planning", "Training", "Swarm",
+                "Node",
                 "Simulation",
                 "Checkpoints", "EventLoop", "CUV", arguments,
             ],

@@ -13,7 +13,7 @@ import Testing
             .ping, .findNode(target: id), .getPeers(infoHash: id), .get(target: id, sequence: 4),
             .announcePeer(infoHash: id, port: 5, implied: false, token: [1, 2, 3, 4, 5, 6, 7, 8]),
             .put(.init(token: [1, 2, 3], item: item, cas: 2)), .sampleInfoHashes(target: id),
-            .reach(port: 9, token: [1, 2, 3, 4, 5, 6, 7, 8]),
+            .reach(port: 9, token: [1, 2, 3, 4, 5, 6, 7, 8], nonce: 77), .probe(nonce: 77),
         ]
         var out = methods.map {
             KRPCMessage(

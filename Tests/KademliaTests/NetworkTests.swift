@@ -350,6 +350,11 @@ import Testing
         world.run(.seconds(60))
         _ = ask(&world)
         #expect(!world.nodes[1].directory.overlay.isReadOnly)
+        world.nodes[1].filtersStrangers = true
+        world.run(.seconds(60))
+        verdict = ask(&world)
+        #expect(verdict?.reached == 0 && verdict?.asked == 2, "TCP alone is not enough")
+        #expect(world.nodes[1].directory.overlay.isReadOnly)
     }
 
     @Test func `a read-only node is served and never listed`() throws {

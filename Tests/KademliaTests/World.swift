@@ -13,6 +13,8 @@ struct World {
         var isLiar = false
         /// Whether TCP dials from outside arrive.
         var canBeDialled = true
+        /// Whether datagrams from those it never wrote to are dropped before they arrive.
+        var filtersStrangers = false
         var outcomes: [RequestID: LookupOutcome] = [:]
         var events: [Event] = []
         var armed: Instant?
@@ -89,8 +91,12 @@ struct World {
             case .found(let request, let outcome):
                 precondition(nodes[index].outcomes[request] == nil, "a second outcome for \(request)")
                 nodes[index].outcomes[request] = outcome
-            case .dialBack(let dial, let endpoint):
+            case .dialBack(let dial, let endpoint, let probe):
                 let reached = byEndpoint[endpoint].map { nodes[$0].canBeDialled } ?? false
+                if let target = byEndpoint[probe.endpoint], !nodes[target].filtersStrangers {
+                    nodes[target].directory.receive(
+                        datagram: probe.bytes, from: World.loopback(60_000 - index), at: now)
+                }
                 nodes[index].directory.dialledBack(dial, reached: reached, at: now)
             default: nodes[index].events.append(Event(at: now, effect: effect))
             }

@@ -78,11 +78,21 @@ public struct Endpoint: Hashable, Comparable, Sendable, CustomStringConvertible 
         return all.flatMap { [UInt8($0 >> 8), UInt8($0 & 255)] }
     }
 
+    /// Without the port; IPv6 in the short form of RFC 5952 §4.
     public var host: String {
         if isIPv4 { return address.map { "\($0)" }.joined(separator: ".") }
-        return stride(from: 0, to: 16, by: 2)
-            .map { String(UInt16(address[$0]) << 8 | UInt16(address[$0 + 1]), radix: 16) }
-            .joined(separator: ":")
+        let groups = stride(from: 0, to: 16, by: 2).map { UInt16(address[$0]) << 8 | UInt16(address[$0 + 1]) }
+        // The first of the longest runs of zeros.
+        var gap = 0..<0
+        var start = 0
+        for index in 0...8 {
+            guard index == 8 || groups[index] != 0 else { continue }
+            if index - start > max(1, gap.count) { gap = start..<index }
+            start = index + 1
+        }
+        func text(_ part: ArraySlice<UInt16>) -> String { part.map { String($0, radix: 16) }.joined(separator: ":") }
+        return gap.isEmpty
+            ? text(groups[...]) : text(groups[..<gap.lowerBound]) + "::" + text(groups[gap.upperBound...])
     }
     public var description: String { isIPv4 ? "\(host):\(port)" : "[\(host)]:\(port)" }
     public static func < (x: Endpoint, y: Endpoint) -> Bool {

@@ -16,6 +16,8 @@ public struct DaemonCore: Core {
         case node
         case peer(Member)
         case coordinator(Coordinator)
+
+        var isServer: Bool { if case .node = self { true } else { false } }
     }
 
     public enum Effect: Sendable {
@@ -23,6 +25,14 @@ public struct DaemonCore: Core {
         case dial(ConnectionID, Endpoint, expecting: PeerID?)
         case write(ConnectionID, [UInt8])
         case close(ConnectionID)
+        /// Dial this on TCP and tell ``DaemonCore/dialledBack(_:reached:at:)``; send the datagram from a fresh socket.
+        case dialBack(DialBack, Endpoint, datagram: DatagramProbe)
+        /// The capability record is due: call ``DaemonCore/publishRecord(wall:at:)`` with the time of day.
+        case recordDue
+        /// The overlay changed in a way that is worth saving soon.
+        case overlayChanged
+        /// An operation that the owner started on the overlay through ``DaemonCore/overlay(at:_:)``.
+        case found(RequestID, LookupOutcome)
         /// Everything the swarm asks for besides sending and connecting.
         case swarm(SwarmEffect)
         case event(Event)
@@ -33,17 +43,22 @@ public struct DaemonCore: Core {
     public private(set) var role: Role
     private let key: SigningKey
     private var effects = EffectQueue<Effect>()
+    private var presence: Presence
     /// Peers the swarm wants to stay connected with, and where they are.
     private var wanted: [PeerID: Endpoint] = [:]
     /// Messages that could not be queued: the peer is not connected, or its queue is full.
     public private(set) var undelivered = 0
     public private(set) var malformed = 0
 
-    public init(directory: Directory, channels: Channels, role: Role, key: SigningKey, port: UInt16, at now: Instant) {
+    public init(
+        directory: Directory, channels: Channels, role: Role, key: SigningKey, port: UInt16, device: String = "",
+        at now: Instant
+    ) {
         self.directory = directory
         self.channels = channels
         self.role = role
         self.key = key
+        presence = Presence(port: port, device: device, isServer: role.isServer, hasPool: directory.isClosed)
         switch role {
         case .node: break
         case .peer: self.directory.announce(topic: Self.poolTopic, port: port, at: now)
@@ -96,8 +111,28 @@ public struct DaemonCore: Core {
     /// Bytes counted at the sockets since start.
     public mutating func count(sent: Int, received: Int) { withMember { $0.count(sent: sent, received: received) } }
 
+    /// Operations of the owner on the overlay; they end in ``Effect/found(_:_:)``.
+    public mutating func overlay<T>(at now: Instant, _ operation: (inout Overlay) -> T) -> T {
+        defer { drain(at: now) }
+        return directory.perform(at: now, operation)
+    }
+    /// What came of an ``Effect/dialBack(_:_:datagram:)``.
+    public mutating func dialledBack(_ dial: DialBack, reached: Bool, at now: Instant) {
+        directory.dialledBack(dial, reached: reached, at: now)
+        drain(at: now)
+    }
+    /// Signs and publishes what others should know of this peer.
+    ///
+    /// - Parameter wall: seconds since 1970.
+    public mutating func publishRecord(wall: Int64, at now: Instant) {
+        guard let record = presence.record(wall: wall) else { return }
+        directory.publish(record, wall: wall, at: now)
+        drain(at: now)
+    }
+
     public mutating func wake(at now: Instant) {
         directory.wake(at: now)
+        if presence.checkIsDue(at: now) { directory.checkReachability(port: presence.port, at: now) }
         channels.wake(at: now)
         withMember { $0.wake(at: now) }
         withCoordinator { $0.wake(at: now) }
@@ -114,7 +149,7 @@ public struct DaemonCore: Core {
     public mutating func poll() -> Effect? { effects.pop() }
 
     public var nextWake: Instant? {
-        var next = earliest(directory.nextWake, channels.nextWake)
+        var next = earliest(earliest(directory.nextWake, channels.nextWake), presence.nextCheck)
         switch role {
         case .node: break
         case .peer(let member): next = earliest(next, member.nextWake)
@@ -154,6 +189,7 @@ public struct DaemonCore: Core {
             guard case .coordinator = role else { return }
             for endpoint in endpoints { channels.connect(to: nil, at: endpoint, now: now) }
         case .joined(let contacts):
+            effects.push(.overlayChanged)
             effects.push(.event(Event("overlay_joined", at: now, ["contacts": .integer(contacts)])))
         case .bootstrapRetrying(let attempt, let next):
             effects.push(
@@ -162,11 +198,35 @@ public struct DaemonCore: Core {
                         "bootstrap_retrying", at: now,
                         ["attempt": .integer(attempt), "next_seconds": .real(next.inSeconds)])))
         case .isolated: effects.push(.event(Event("overlay_isolated", at: now)))
-        // Reachability is not asked for yet, and dial-back requests of others are left unanswered, which counts as no.
-        case .announced, .published, .recordExpiring, .record, .externalEndpoint, .nodeIDChanged, .found, .dialBack,
-            .reachability:
-            break
+        case .dialBack(let dial, let endpoint, let datagram):
+            effects.push(.dialBack(dial, endpoint, datagram: datagram))
+        case .externalEndpoint(let endpoint):
+            if presence.seen(at: endpoint, now: now) { directory.perform(at: now) { $0.isReadOnly = true } }
+            effects.push(.event(Event("external_address", at: now, ["endpoint": .text(endpoint.description)])))
+            announcePresence()
+        case .reachability(let reached, let asked):
+            presence.judged(reached: reached, asked: asked, at: now)
+            guard asked > 0 else { return }
+            effects.push(
+                .event(
+                    Event(
+                        "reachability", at: now,
+                        [
+                            "reached": .integer(reached), "asked": .integer(asked),
+                            "reachable": .text(presence.isReachable ? "yes" : "no"),
+                        ])))
+            announcePresence()
+        case .recordExpiring:
+            presence.forgetRecord()
+            announcePresence()
+        case .nodeIDChanged: effects.push(.overlayChanged)
+        case .found(let request, let outcome): effects.push(.found(request, outcome))
+        case .announced, .published, .record: break
         }
+    }
+
+    private mutating func announcePresence() {
+        if presence.isNews { effects.push(.recordDue) }
     }
 
     private mutating func perform(_ effect: Channels.Effect, at now: Instant) {

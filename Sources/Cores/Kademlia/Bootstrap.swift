@@ -27,6 +27,14 @@ struct Bootstrap: Sendable {
         next = now
     }
 
+    mutating func add(_ endpoint: Endpoint, at now: Instant) {
+        let address = PackedEndpoint(endpoint)
+        guard address.isUsable, !nodes.contains(where: { $0.address == address }), !myself.contains(address),
+            nodes.count < 64
+        else { return }
+        nodes.append(Node(address: address, next: now))
+    }
+
     mutating func reset(at now: Instant) {
         attempt = 0
         next = now

@@ -25,8 +25,8 @@ public struct Directory: Core {
         case isolated
         case externalEndpoint(Endpoint)
         case nodeIDChanged(NodeID)
-        /// Dial this on TCP, then tell ``dialledBack(_:reached:at:)``.
-        case dialBack(DialBack, Endpoint)
+        /// Dial this on TCP, then tell ``dialledBack(_:reached:at:)``; send the datagram from a socket of its own.
+        case dialBack(DialBack, Endpoint, datagram: DatagramProbe)
         /// How many of those who were asked could dial us; see ``Overlay/checkReachability(port:at:)``.
         case reachability(reached: Int, asked: Int)
         /// An operation that the owner started on ``overlay`` itself.
@@ -74,6 +74,8 @@ public struct Directory: Core {
         drain(at: now)
     }
 
+    /// Whether strangers are kept out.
+    public var isClosed: Bool { !poolKey.isEmpty }
     /// Where a topic is kept.
     public func infoHash(of topic: [UInt8]) -> NodeID { NodeID(hashing: topic + poolKey) }
     /// Everybody seen under a watched topic in the last five minutes.
@@ -201,7 +203,8 @@ public struct Directory: Core {
                 effects.push(.externalEndpoint(endpoint))
                 for index in announcements.indices { announcements[index].renewal.hurry(at: now) }
             case .nodeIDChanged(let id): effects.push(.nodeIDChanged(id))
-            case .dialBack(let dial, let endpoint): effects.push(.dialBack(dial, endpoint))
+            case .dialBack(let dial, let endpoint, let probe):
+                effects.push(.dialBack(dial, endpoint, datagram: probe))
             case .reachability(let reached, let asked): effects.push(.reachability(reached: reached, asked: asked))
             }
         }

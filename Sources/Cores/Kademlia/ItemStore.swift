@@ -48,6 +48,22 @@ struct ItemStore: Sendable {
         owned[owner, default: 0] += 1
     }
 
+    /// Everything that is still good, for saving: least recently put first.
+    func kept(at now: Instant) -> [(item: StoredItem, left: Duration)] {
+        order.compactMap { target in
+            let kept = items[target]!
+            return kept.expires > now ? (kept.item, kept.expires - now) : nil
+        }
+    }
+    /// Takes back what ``kept(at:)`` gave; the caller checked the signature. Saved items are nobody's in particular.
+    mutating func restore(_ item: StoredItem, for left: Duration, at now: Instant) {
+        let target = item.target
+        guard order.count < Self.limit, items[target] == nil else { return }
+        items[target] = Kept(item: item, expires: now + min(left, Self.lifetime), owner: 0)
+        order.append(target)
+        owned[0, default: 0] += 1
+    }
+
     private mutating func remove(_ target: NodeID) {
         guard let kept = items.removeValue(forKey: target) else { return }
         order.remove(at: order.firstIndex(of: target)!)

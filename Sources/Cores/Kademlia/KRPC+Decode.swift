@@ -93,10 +93,13 @@ extension KRPCQuery {
         case .put: self.method = .put(try Self.storeRequest(a))
         case .sampleInfoHashes: self.method = .sampleInfoHashes(target: try id("target"))
         case .reach:
-            guard let port = a["port"]?.integer, (1...65_535).contains(port), let token = a["token"]?.string else {
-                throw .protocolError("port or token is missing")
-            }
-            self.method = .reach(port: UInt16(port), token: token)
+            guard let port = a["port"]?.integer, (1...65_535).contains(port), let token = a["token"]?.string,
+                let nonce = Self.nonce(a)
+            else { throw .protocolError("port, token or nonce is missing") }
+            self.method = .reach(port: UInt16(port), token: token, nonce: nonce)
+        case .probe:
+            guard let nonce = Self.nonce(a) else { throw .protocolError("nonce is missing") }
+            self.method = .probe(nonce: nonce)
         }
         for family in a["want"]?.list ?? [] {
             guard let name = family.string else { continue }
@@ -105,12 +108,16 @@ extension KRPCQuery {
         }
     }
 
-    private enum Kind { case ping, findNode, getPeers, announcePeer, get, put, sampleInfoHashes, reach }
+    private enum Kind { case ping, findNode, getPeers, announcePeer, get, put, sampleInfoHashes, reach, probe }
     private static let methods: [(name: String, kind: Kind)] = [
         ("find_node", .findNode), ("get_peers", .getPeers), ("ping", .ping), ("get", .get), ("put", .put),
         ("announce_peer", .announcePeer), ("sample_infohashes", .sampleInfoHashes),
-        ("atoll_reach", .reach),
+        ("atoll_reach", .reach), ("atoll_probe", .probe),
     ]
+    private static func nonce(_ a: BencodeView) -> UInt64? {
+        guard let bytes = a["nonce"]?.string, bytes.count == 8 else { return nil }
+        return bytes.reduce(0) { $0 << 8 | UInt64($1) }
+    }
 
     /// Sizes are judged here, before anything is hashed; token, signature and sequence by whoever stores.
     private static func storeRequest(_ a: BencodeView) throws(KRPCError) -> KRPCMethod.StoreRequest {

@@ -68,6 +68,7 @@ extension KRPCQuery {
         case .put: "put"
         case .sampleInfoHashes: "sample_infohashes"
         case .reach: "atoll_reach"
+        case .probe: "atoll_probe"
         }
     }
 
@@ -105,7 +106,9 @@ extension KRPCQuery {
             }
             writer.key("target")
             writer.string(target.bytes)
-        case .reach(let port, let token):
+        case .probe(let nonce): Self.write(nonce, to: &writer)
+        case .reach(let port, let token, let nonce):
+            Self.write(nonce, to: &writer)
             writer.key("port")
             writer.integer(Int64(port))
             writer.key("token")
@@ -136,6 +139,13 @@ extension KRPCQuery {
             writer.end()
         }
         writer.end()
+    }
+}
+
+extension KRPCQuery {
+    private static func write(_ nonce: UInt64, to writer: inout BencodeWriter) {
+        writer.key("nonce")
+        writer.string(stride(from: 56, through: 0, by: -8).map { UInt8(truncatingIfNeeded: nonce >> $0) })
     }
 }
 

@@ -32,8 +32,11 @@ package enum KRPCMethod: Sendable {
     case get(target: NodeID, sequence: Int64?)
     case put(StoreRequest)
     case sampleInfoHashes(target: NodeID)
-    /// Ours, in closed pools only: dial me back on TCP at the address this came from. The token is one for the sender's ID.
-    case reach(port: UInt16, token: ArraySlice<UInt8>)
+    /// Ours, in closed pools only: dial me back on TCP and UDP at the address this came from. The token is one for the
+    /// sender's ID; the nonce, 8 bytes, comes back in a ``probe(nonce:)`` from a socket that the sender never wrote to.
+    case reach(port: UInt16, token: ArraySlice<UInt8>, nonce: UInt64)
+    /// Ours: the UDP half of a dial-back. Unanswered.
+    case probe(nonce: UInt64)
 
     package struct StoreRequest: Sendable {
         package var token: ArraySlice<UInt8>
@@ -85,7 +88,7 @@ package struct KRPCAnswer: Sendable {
     package var samples: ArraySlice<UInt8>?
     package var number: Int64?
     package var interval: Int64?
-    /// Answer to ``KRPCMethod/reach(port:token:)``.
+    /// Answer to ``KRPCMethod/reach(port:token:nonce:)``: whether TCP arrived.
     package var reached: Bool?
     package init(sender: NodeID) { self.sender = sender }
 }

@@ -9,6 +9,7 @@ extension Overlay {
         guard query.sender != nodeID || !bootstrap.myself.contains(address) else {
             return answerMyself(message, to: address)
         }
+        if case .probe(let nonce) = query.method, seal != nil { return probed(nonce) }
         guard !isReadOnly else {
             counters.queriesUnserved += 1
             return
@@ -19,8 +20,8 @@ extension Overlay {
         }
         do throws(KRPCError) {
             var answer = KRPCAnswer(sender: nodeID)
-            if case .reach(let port, let token) = query.method {
-                try serveReach(port, token, query.sender, message, address, at: now)
+            if case .reach(let port, let token, let nonce) = query.method {
+                try serveReach(port, token, nonce, query.sender, message, address, at: now)
                 return
             }
             try fill(&answer, for: query, from: address, at: now)
@@ -59,6 +60,7 @@ extension Overlay {
     ) throws(KRPCError) {
         switch query.method {
         case .ping, .reach: break
+        case .probe: throw .unknownMethod
         case .findNode(let target):
             listNodes(&answer, target, query, address)
         case .getPeers(let infoHash):

@@ -85,7 +85,7 @@ extension Overlay {
         case .bootstrap(let index):
             bootstrapAnswered(index, at: now)
         case .reachToken: reachTokenAnswered(answer.token, by: transaction, at: now)
-        case .reach: reachVoted(answer.reached)
+        case .reach: reachVoted(answer.reached, by: address)
         case .ping, .courtesy:
             break
         }
@@ -104,7 +104,7 @@ extension Overlay {
             advance(request, at: now)
         case .store(let request, let family, _):
             storeAnswered(request, family, error, isLate: transaction.isLate, from: address, at: now)
-        case .reachToken, .reach: reachVoted(nil)
+        case .reachToken, .reach: reachVoted(nil, by: address)
         case .bootstrap, .ping, .courtesy:
             break
         }
@@ -183,7 +183,7 @@ extension Overlay {
             advance(request, at: now)
         case .store(let request, let family, let attempt):
             storeSilent(request, family, transaction, attempt: attempt, at: now)
-        case .reachToken, .reach: reachVoted(nil)
+        case .reachToken, .reach: reachVoted(nil, by: transaction.address)
         case .bootstrap, .ping, .courtesy: break
         }
         let everybodyLeft = contactCount == 0 || silentInRow >= 6

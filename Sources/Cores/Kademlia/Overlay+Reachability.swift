@@ -5,6 +5,12 @@ public struct DialBack: Hashable, Sendable {
     let number: UInt64
 }
 
+/// The UDP half of a dial-back: the asker's UDP endpoint, and what to send there.
+public struct DatagramProbe: Sendable {
+    public let endpoint: Endpoint
+    public let bytes: [UInt8]
+}
+
 /// Both sides of the question "can I be reached?": the votes on us, and the dials that we owe others.
 struct Reachability: Sendable {
     /// Voters of one round.
@@ -24,6 +30,8 @@ struct Reachability: Sendable {
     var outstanding = 0
     var reached = 0
     var asked = 0
+    /// Nonces given to voters in this round, and whether a probe brought them back.
+    var nonces: [(voter: PackedEndpoint, nonce: UInt64, arrived: Bool)] = []
     var owed: [DialBack: Owed] = [:]
     var dials: UInt64 = 0
     /// When an address (port 0) was dialled last.
@@ -31,11 +39,13 @@ struct Reachability: Sendable {
 }
 
 extension Overlay {
-    /// Asks up to three proven contacts, bootstrap nodes among them, to dial us on TCP at `port` and at the address they see.
+    /// Asks up to three proven contacts, bootstrap nodes among them, to dial us at the address they see: on TCP at `port`,
+    /// on UDP where our datagrams come from.
     /// Ends in one ``Effect/reachability(reached:asked:)``; nobody to ask gives 0 of 0. A majority that failed makes the node
     /// read-only, a majority that succeeded ends that.
     public mutating func checkReachability(port: UInt16, at now: Instant) {
-        guard reachability.outstanding == 0 else { return }
+        guard reachability.outstanding == 0, seal != nil else { return }
+        reachability.nonces = []
         var known = tables.flatMap { $0.entries.filter { $0.lastAnswer != nil && $0.failures == 0 }.map(\.contact) }
         generator.shuffle(&known)
         var voters: [PackedContact] = []
@@ -54,31 +64,45 @@ extension Overlay {
 
     mutating func reachTokenAnswered(_ token: ArraySlice<UInt8>?, by transaction: Transaction, at now: Instant) {
         guard let token, !transaction.isLate else {
-            if !transaction.isLate { reachVoted(nil) }
+            if !transaction.isLate { reachVoted(nil, by: transaction.address) }
             return
         }
+        let nonce = UInt64(secrets.next()) << 32 | UInt64(secrets.next())
+        reachability.nonces.append((transaction.address, nonce, false))
         ask(
-            .reach(port: reachability.port, token: token), transaction.address, id: transaction.id, for: .reach, at: now
-        )
+            .reach(port: reachability.port, token: token, nonce: nonce), transaction.address, id: transaction.id,
+            for: .reach, at: now)
     }
 
-    /// - Parameter reached: nil when the voter did not vote.
-    mutating func reachVoted(_ reached: Bool?) {
+    /// A datagram from a socket that we never wrote to: nothing before us keeps strangers out.
+    mutating func probed(_ nonce: UInt64) {
+        guard let index = reachability.nonces.firstIndex(where: { $0.nonce == nonce }) else {
+            counters.stray += 1
+            return
+        }
+        reachability.nonces[index].arrived = true
+    }
+
+    /// - Parameter reached: whether the voter's TCP dial arrived; nil when the voter did not vote.
+    mutating func reachVoted(_ reached: Bool?, by voter: PackedEndpoint) {
         guard reachability.outstanding > 0 else { return }
         reachability.outstanding -= 1
         if let reached {
             reachability.asked += 1
-            if reached { reachability.reached += 1 }
+            let probe = reachability.nonces.first { $0.voter == voter }
+            if reached, probe?.arrived ?? false { reachability.reached += 1 }
         }
         guard reachability.outstanding == 0 else { return }
-        if reachability.asked > 0 { isReadOnly = reachability.reached * 2 <= reachability.asked }
+        if reachability.asked > 0, !configuration.readOnly {
+            isReadOnly = reachability.reached * 2 <= reachability.asked
+        }
         effects.push(.reachability(reached: reachability.reached, asked: reachability.asked))
     }
 
     /// Dials back only where the token says that the asker can hear us, only to the address it came from, once a minute.
     mutating func serveReach(
-        _ port: UInt16, _ token: ArraySlice<UInt8>, _ sender: NodeID, _ message: KRPCMessage, _ address: PackedEndpoint,
-        at now: Instant
+        _ port: UInt16, _ token: ArraySlice<UInt8>, _ nonce: UInt64, _ sender: NodeID, _ message: KRPCMessage,
+        _ address: PackedEndpoint, at now: Instant
     ) throws(KRPCError) {
         guard seal != nil else { throw .unknownMethod }
         guard tokens.accepts(token, for: sender, from: address) else { throw .badToken }
@@ -93,7 +117,13 @@ extension Overlay {
         reachability.owed[dial] = .init(transaction: message.transaction, address: address)
         counters.queriesAnswered += 1
         deadlines.push(.dialBack(dial), at: now + Reachability.dialLimit)
-        effects.push(.dialBack(dial, address.with(port: port).endpoint))
+        var probe = KRPCMessage(
+            transaction: Self.bytes(of: secrets.next()),
+            body: .query(KRPCQuery(sender: nodeID, method: .probe(nonce: nonce))))
+        // The socket it comes from is nobody to remember.
+        probe.isReadOnly = true
+        let datagram = DatagramProbe(endpoint: address.endpoint, bytes: probe.encoded(pool: seal))
+        effects.push(.dialBack(dial, address.with(port: port).endpoint, datagram: datagram))
     }
 
     /// What came of a ``Effect/dialBack(_:_:)``. Without an answer within four seconds the asker is told that it failed.

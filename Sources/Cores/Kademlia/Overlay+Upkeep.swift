@@ -44,6 +44,13 @@ extension Overlay {
         _ = begin(.join, target: nodeID, at: now)
     }
 
+    /// Another bootstrap node, whose name was not known as an address before. Asked at once.
+    public mutating func add(bootstrap endpoint: Endpoint, at now: Instant) {
+        bootstrap.add(endpoint, at: now)
+        bootstrap.next = now
+        deadlines.push(.bootstrap, at: now)
+    }
+
     private func backOff(_ attempt: Int, _ ceiling: Duration) -> Duration {
         min(ceiling, configuration.timers.bootstrapFirst * (1 << min(attempt, 12)))
     }

@@ -23,9 +23,10 @@ public struct Overlay: Core {
         case isolated
         /// Where others see us, by vote.
         case externalEndpoint(Endpoint)
-        /// Somebody asks whether it can be reached: dial this on TCP, then call ``Overlay/dialledBack(_:reached:at:)``.
-        case dialBack(DialBack, Endpoint)
-        /// The outcome of ``Overlay/checkReachability(port:at:)``: how many of those who tried could dial us.
+        /// Somebody asks whether it can be reached: dial it on TCP, then call ``Overlay/dialledBack(_:reached:at:)``. Send it
+        /// the datagram too, from a socket that it never heard of.
+        case dialBack(DialBack, Endpoint, datagram: DatagramProbe)
+        /// The outcome of ``Overlay/checkReachability(port:at:)``: how many of those who tried could dial us on TCP and UDP.
         case reachability(reached: Int, asked: Int)
         /// The node ID was changed to fit the external address (BEP 42); save it.
         case nodeIDChanged(NodeID)
@@ -225,6 +226,8 @@ public struct Overlay: Core {
 
     // MARK: What others may look at
 
+    /// Whose signature this node's own items carry.
+    public var publicKey: PeerID { identity.peerID }
     /// Everybody in the table who has answered, for saving.
     public var contacts: [Contact] {
         tables.flatMap { $0.entries.filter { $0.lastAnswer != nil }.map(\.contact.contact) }

@@ -100,6 +100,8 @@ public struct OverlayCounters: Hashable, Sendable {
 public struct RequestID: Hashable, Comparable, Sendable {
     public let number: UInt64
     package init(number: UInt64) { self.number = number }
+    /// Names no operation.
+    public static let none = RequestID(number: 0)
     public static func < (a: RequestID, b: RequestID) -> Bool { a.number < b.number }
 }
 

@@ -53,6 +53,17 @@ struct PeerStore: Sendable {
         return Array(all.prefix(limit))
     }
 
+    /// Everything that is still good, for saving: in the order of arrival.
+    func kept(at now: Instant) -> [(infoHash: NodeID, address: PackedEndpoint, left: Duration)] {
+        order.flatMap { infoHash in
+            swarms[infoHash]!.compactMap { $0.expires > now ? (infoHash, $0.address, $0.expires - now) : nil }
+        }
+    }
+    /// Takes back what ``kept(at:)`` gave.
+    mutating func restore(_ address: PackedEndpoint, under infoHash: NodeID, for left: Duration, at now: Instant) {
+        announce(address, under: infoHash, at: now + min(left, Self.lifetime) - Self.lifetime)
+    }
+
     mutating func expire(at now: Instant) {
         var kept: [NodeID] = []
         for infoHash in order {

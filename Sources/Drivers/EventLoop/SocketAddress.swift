@@ -1,7 +1,13 @@
-import Glibc
-import Primitives
+public import Glibc
+public import Primitives
 
 extension Endpoint {
+    /// This address inside IPv6 (RFC 4291 §2.5.5.2), for sockets of both families.
+    var mapped: Endpoint {
+        guard isIPv4 else { return self }
+        return Endpoint(address: [UInt8](repeating: 0, count: 10) + [255, 255] + address, port: port)!
+    }
+
     /// Calls `body` with this endpoint as the kernel writes it.
     func withSocketAddress<R>(_ body: (UnsafePointer<sockaddr>) -> R) -> R {
         if isIPv4 {
@@ -34,6 +40,12 @@ extension Endpoint {
             self.init(address: bytes, port: UInt16(bigEndian: address.sin6_port))
         default: return nil
         }
+    }
+
+    /// As ``init(_:)``, of what the resolver returns.
+    public init?(socketAddress: UnsafePointer<sockaddr>?) {
+        guard let socketAddress else { return nil }
+        self.init(socketAddress)
     }
 
     /// Asks the kernel for one end of a socket.

@@ -2,7 +2,7 @@ import CUV
 import Glibc
 public import Primitives
 
-/// A bound UDP socket.
+/// A bound UDP socket. One bound to `[::]` speaks IPv4 too.
 public final class UDPSocket {
     private final class Socket: Handle {
         static let capacity = 65_536
@@ -16,6 +16,7 @@ public final class UDPSocket {
         override func forget() { receive = nil }
     }
     private let socket = Socket()
+    private let isIPv4: Bool
     /// Datagrams that the kernel would not take at once; UDP may lose them.
     public private(set) var dropped = 0
 
@@ -25,6 +26,7 @@ public final class UDPSocket {
     public init(
         _ loop: Loop, bind endpoint: Endpoint, receive: @escaping (UnsafeRawBufferPointer, Endpoint) -> Void
     ) throws(SocketError) {
+        isIPv4 = endpoint.isIPv4
         uv_udp_init(loop.raw, socket.raw)
         socket.raw.pointee.data = socket.retainForLibuv()
         socket.receive = receive
@@ -62,7 +64,9 @@ public final class UDPSocket {
             var buffer = uv_buf_t()
             buffer.base = UnsafeMutablePointer(mutating: bytes.bindMemory(to: CChar.self).baseAddress)
             buffer.len = bytes.count
-            return endpoint.withSocketAddress { uv_udp_try_send(socket.raw, &buffer, 1, $0) }
+            return (isIPv4 ? endpoint : endpoint.mapped).withSocketAddress {
+                uv_udp_try_send(socket.raw, &buffer, 1, $0)
+            }
         }
         if sent < 0 { dropped += 1 }
     }

@@ -51,6 +51,9 @@ public final class LaunchRun {
     ) throws(NodeError) -> Result {
         let loop = service.loop
         let key = setup.key
+        let overlay = OverlayArchive(folder, poolKey: setup.poolKey)
+        var setup = setup
+        setup.state = overlay.state
         let daemon = try LiveDaemon(loop, setup) { now in
             .coordinator(
                 Coordinator(
@@ -80,8 +83,10 @@ public final class LaunchRun {
         self.ticker = ticker
         ticker.arm(at: loop.now + .seconds(1))
         onEvent(Event("listening", at: loop.now, ["endpoint": .text(daemon.endpoint.description)]))
+        overlay.attach(to: daemon)
         daemon.start()
         loop.run()
+        overlay.close()
         ticker.close()
         loop.close()
         if interrupted { return .interrupted }

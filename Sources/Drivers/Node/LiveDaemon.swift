@@ -2,7 +2,8 @@ import Channels
 public import Daemon
 public import Digests
 public import EventLoop
-import Kademlia
+import Glibc
+public import Kademlia
 public import Primitives
 import SecureTransport
 public import Swarm
@@ -16,13 +17,21 @@ public final class LiveDaemon {
     public struct Setup {
         public var key: SigningKey
         public var listen: Endpoint
-        public var poolKey: [UInt8]
+        /// Nil: the open pool `mainline`.
+        public var poolKey: [UInt8]?
         public var bootstrap: [Endpoint]
         public var emulation: Emulation?
+        /// Bootstrap nodes given by name; looked up until somebody knows them.
+        public var bootstrapNames: [HostName] = []
+        public var readOnly = false
+        /// What the node knew and kept when it last ran.
+        public var state: OverlayState?
+        /// For the capability record.
+        public var device = ""
         public var threads = 1
         public var seed: UInt64
         public init(
-            key: SigningKey, listen: Endpoint, poolKey: [UInt8], bootstrap: [Endpoint], emulation: Emulation?,
+            key: SigningKey, listen: Endpoint, poolKey: [UInt8]?, bootstrap: [Endpoint], emulation: Emulation?,
             seed: UInt64
         ) {
             self.key = key
@@ -42,11 +51,17 @@ public final class LiveDaemon {
     private var worker: ComputeWorker?
     private var timer: Timer?
     private var draining = false
+    private var resolver: NameResolver?
+    private var dialBacks: [DialBack: DialBackAttempt] = [:]
     public private(set) var core: DaemonCore
 
     public var onEvent: ((Event) -> Void)?
     /// Effects of the swarm that are not the loop's own business: disk, plans, the end.
     public var onSwarm: ((SwarmEffect) -> Void)?
+    /// An overlay operation started with ``overlay(_:)`` is over.
+    public var onFound: ((RequestID, LookupOutcome) -> Void)?
+    /// The overlay's state is worth saving soon.
+    public var onOverlayChanged: (() -> Void)?
 
     /// Opens the sockets (UDP and TCP on one port) and makes the cores. Nothing happens before the loop runs.
     public init(
@@ -60,13 +75,20 @@ public final class LiveDaemon {
         pool = WorkPool(loop, threads: 2)
         let own = opened.transport.endpoint
         let overlay = OverlayConfiguration(
-            poolKey: setup.poolKey, bootstrap: setup.bootstrap.filter { $0 != own }, seed: setup.seed)
+            poolKey: setup.poolKey, bootstrap: setup.bootstrap.filter { $0 != own }, readOnly: setup.readOnly,
+            seed: setup.seed)
         let now = loop.now
-        let directory = Directory(configuration: overlay, identity: setup.key, nodeID: nil, known: [], at: now)
+        var directory = Directory(
+            configuration: overlay, identity: setup.key, nodeID: setup.state?.nodeID,
+            known: setup.state?.contacts.filter { $0.endpoint != own } ?? [], at: now)
+        if let state = setup.state { directory.perform(at: now) { $0.restore(state, at: now) } }
         let channels = Channels(
-            local: setup.key.peerID, listening: endpoint.port, poolKey: setup.poolKey, seed: setup.seed &+ 1)
+            local: setup.key.peerID, listening: endpoint.port,
+            // In the open pool there is nobody to talk to: no key is right.
+            poolKey: setup.poolKey ?? randomBytes(32), seed: setup.seed &+ 1)
         core = DaemonCore(
-            directory: directory, channels: channels, role: role(now), key: setup.key, port: endpoint.port, at: now)
+            directory: directory, channels: channels, role: role(now), key: setup.key, port: endpoint.port,
+            device: setup.device, at: now)
         let paced = setup.emulation.map { $0.entry.flops / $0.stretch }
         worker = ComputeWorker(loop, pool: pool, threads: setup.threads, paced: paced) { [unowned self] result in
             core.computed(result, at: self.loop.now)
@@ -78,6 +100,11 @@ public final class LiveDaemon {
             drain()
         }
         connect()
+        resolver = NameResolver(loop, pool, setup.bootstrapNames) { [unowned self] endpoint in
+            guard endpoint != self.endpoint else { return }
+            core.overlay(at: self.loop.now) { $0.add(bootstrap: endpoint, at: self.loop.now) }
+            drain()
+        }
     }
 
     /// Ciphertext and datagrams at the sockets since start.
@@ -153,6 +180,16 @@ public final class LiveDaemon {
 
     public func start() { drain() }
 
+    /// This daemon's place in the overlay; changes with the external address (BEP 42).
+    public var nodeID: NodeID { core.directory.overlay.nodeID }
+
+    /// Starts an operation of the owner on the overlay.
+    public func overlay<T>(_ operation: (inout Overlay, Instant) -> T) -> T {
+        let now = loop.now
+        defer { drain() }
+        return core.overlay(at: now) { operation(&$0, now) }
+    }
+
     /// Says goodbye, gives it a moment to leave, and ends the loop.
     public func stop() {
         core.stop(at: loop.now)
@@ -167,11 +204,22 @@ public final class LiveDaemon {
             transport.shutdown()
             datagrams.close()
             worker?.close()
+            resolver?.close()
+            for attempt in dialBacks.values { attempt.close() }
             timer?.close()
             closing?.close()
             loop.stop()
         }
         closing!.arm(at: loop.now + delay)
+    }
+
+    /// Somebody asks whether it can be reached: one TCP dial and one datagram, each from a socket of its own.
+    private func dialBack(_ dial: DialBack, _ endpoint: Endpoint, _ probe: DatagramProbe) {
+        dialBacks[dial] = DialBackAttempt(loop, to: endpoint, probe) { [unowned self] reached in
+            dialBacks.removeValue(forKey: dial)?.close()
+            core.dialledBack(dial, reached: reached, at: loop.now)
+            drain()
+        }
     }
 
     private func drain() {
@@ -184,6 +232,10 @@ public final class LiveDaemon {
                 transport.dial(id.value, to: endpoint, expecting: expecting)
             case .write(let id, let bytes): transport.write(id.value, bytes)
             case .close(let id): transport.close(id.value)
+            case .dialBack(let dial, let endpoint, let probe): dialBack(dial, endpoint, probe)
+            case .recordDue: core.publishRecord(wall: Int64(time(nil)), at: loop.now)
+            case .overlayChanged: onOverlayChanged?()
+            case .found(let request, let outcome): onFound?(request, outcome)
             case .event(let event): onEvent?(event)
             case .swarm(.compute(let job)): worker?.submit(job)
             case .swarm(.corpus(let bytes)): worker?.use(corpus: bytes)

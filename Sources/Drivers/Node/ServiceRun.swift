@@ -26,8 +26,11 @@ public final class ServiceRun {
     /// A node or a peer: runs until ^C.
     public func run(
         _ setup: LiveDaemon.Setup, folder: DataFolder, role: (Instant) -> DaemonRole,
-        ready: (Endpoint) throws(NodeError) -> Void, onEvent: @escaping (Event) -> Void
+        ready: (LiveDaemon) throws(NodeError) -> Void, onEvent: @escaping (Event) -> Void
     ) throws(NodeError) -> RunEnd {
+        let overlay = OverlayArchive(folder, poolKey: setup.poolKey)
+        var setup = setup
+        setup.state = overlay.state
         let daemon = try LiveDaemon(loop, setup) { now in
             switch role(now) {
             case .node: .node
@@ -49,9 +52,11 @@ public final class ServiceRun {
             end = .interrupted
             daemon.stop()
         }
-        try ready(daemon.endpoint)
+        try ready(daemon)
+        overlay.attach(to: daemon)
         daemon.start()
         loop.run()
+        overlay.close()
         loop.close()
         return end
     }

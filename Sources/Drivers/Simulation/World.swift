@@ -111,6 +111,9 @@ public final class World {
         for host in hosts where !lateJoiners.contains(host.name) { start(host) }
     }
 
+    /// The time of day at virtual second 0, for records that expire.
+    private static let epoch: Int64 = 1_700_000_000
+
     /// Hosts that are not there from the beginning.
     var lateJoiners: [String] {
         topology.faults.filter { if case .join = $0.kind { true } else { false } }.map(\.host)
@@ -325,6 +328,17 @@ public final class World {
                     .bytes(connection: connection, bytes), bytes: bytes.count + 22 * records, connection, from: host)
             case .close(let id):
                 if let connection = host.connectionOf[id] { close(connection, by: host) }
+            case .dialBack(let dial, let endpoint, let probe):
+                // Modelled hosts stand in the open: whoever lives can be reached.
+                let reached = index(of: endpoint).map { hosts[$0].alive } ?? false
+                if reached, let to = index(of: probe.endpoint) {
+                    host.shaper.offerDatagram(
+                        bytes: probe.bytes.count + 28, .datagram(probe.bytes), to: HostID(UInt64(to)), at: now)
+                    drainShaper(host)
+                }
+                host.daemon!.dialledBack(dial, reached: reached, at: now)
+            case .recordDue: host.daemon!.publishRecord(wall: Self.epoch + Int64((now - .zero).inSeconds), at: now)
+            case .overlayChanged, .found: break
             case .event(let event): note(event, host)
             case .swarm(let effect): perform(effect, host)
             }

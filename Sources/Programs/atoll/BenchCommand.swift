@@ -8,13 +8,18 @@ import Training
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Benchmarks for developers.", shouldDisplay: false)
-    @Argument(help: "engine") var what: String
+    @Argument(help: "engine, overlay-live") var what: String
     @Option var threads = 1
     @Option var steps = 8
+    @Option var seed: UInt64 = 1
 
     func run() throws {
-        guard what == "engine" else { throw NodeError.badInput("bench \(what): engine is the only one") }
-        for line in EngineBenchmark.run(threads: threads, steps: steps, cpuSeconds: cpuSeconds) { print(line) }
+        switch what {
+        case "engine":
+            for line in EngineBenchmark.run(threads: threads, steps: steps, cpuSeconds: cpuSeconds) { print(line) }
+        case "overlay-live": OverlayLiveBenchmark.run(seed: seed)
+        default: throw NodeError.badInput("bench \(what): engine or overlay-live")
+        }
     }
 }
 

@@ -54,6 +54,7 @@ struct PeerCommand: ParsableCommand {
             key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
             seed: seed)
         setup.threads = threads
+        setup.device = "cpu/\(threads)"
         let name = name ?? emulation?.entry.name ?? "\(hostName())-\(folder.key.peerID.short)"
         let physical = ByteCount(Int(clamping: ProcessInfo.processInfo.physicalMemory))
         let offered =
@@ -65,8 +66,8 @@ struct PeerCommand: ParsableCommand {
         let asJSON = json
         let end = try ServiceRun().run(setup, folder: folder) { _ in
             .peer(key: folder.key, terms: terms)
-        } ready: { (endpoint) throws(NodeError) in
-            print("listening \(endpoint) id \(folder.key.peerID.hex)")
+        } ready: { (daemon) throws(NodeError) in
+            print("listening \(daemon.endpoint) id \(folder.key.peerID.hex)")
             print("\(name) offers \(offered) to launchers \(accepted.map(\.short).joined(separator: ", "))")
             fflush(nil)
         } onEvent: { event in

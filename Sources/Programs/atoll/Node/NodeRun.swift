@@ -1,21 +1,23 @@
 import ArgumentParser
 import Digests
 import Foundation
+import Kademlia
 import Node
 import Primitives
 import Telemetry
 
-/// `atoll node`: a bootstrap node; makes the pool and its invite on first start.
-struct NodeCommand: ParsableCommand {
+/// `atoll node` itself: runs a node until ^C.
+struct NodeRun: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "node", abstract: "Run a bootstrap node: makes a pool, and prints where its invite is.")
+        commandName: "run", abstract: "Run a node (what `atoll node` does by itself).")
 
-    @Option(help: "Where to listen, UDP and TCP.") var listen = "0.0.0.0:7070"
-    @Option(help: "The node's folder: key, lock, state.") var data: String?
+    @Option(help: "Where to listen, UDP and TCP; [::]:PORT takes IPv4 and IPv6.") var listen = "0.0.0.0:7070"
+    @OptionGroup var pool: PoolOptions
+    @Option(help: "The node's folder: key, lock, overlay state.") var data: String?
     @Option(help: "Where to write the invite (default: in the node's folder).") var invite: String?
-    @Option(help: "A name for the pool.") var pool = "pool"
     @Option(help: "Another launcher's key that peers of this pool accept; may be repeated.") var accept: [String] = []
     @Option(help: "Join the pool of this invite instead of making one.") var join: String?
+    @Flag(help: "Ask, but answer nothing (BEP 43).") var readOnly = false
     @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
     @Option(help: ArgumentHelp("Slow all emulated time down.", visibility: .hidden)) var stretch = 1.0
     @Option(help: "Seed of timers and emulated links.") var seed: UInt64?
@@ -23,28 +25,33 @@ struct NodeCommand: ParsableCommand {
 
     func run() throws {
         dieWithParent()
-        let folder = try Home.folder(data, name: "node")
+        let (endpoints, names) = try pool.addresses()
         let listen = try endpoint(listen, option: "--listen")
         let seed = drawnSeed(seed)
         let emulation = try emulation(emulate, stretch: stretch, seed: seed)
+        guard !pool.isOpen || (join == nil && invite == nil && accept.isEmpty) else {
+            throw NodeError.badInput(
+                "--pool mainline is open to everybody: --join, --invite and --accept are for closed pools")
+        }
+        let folder = try Home.folder(data, name: "node")
         let invitePath = invite ?? folder.path + "/invite.yaml"
-        let pool = try openPool(invitePath)
+        let origin = pool.isOpen ? PoolOrigin.open : try openPool(invitePath, endpoints)
         var setup = LiveDaemon.Setup(
-            key: folder.key, listen: listen, poolKey: pool.poolKey, bootstrap: join == nil ? [] : pool.bootstrap,
-            emulation: emulation, seed: seed)
+            key: folder.key, listen: listen, poolKey: origin.invite?.poolKey,
+            bootstrap: endpoints + (origin.isNew ? [] : origin.invite?.bootstrap ?? []), emulation: emulation,
+            seed: seed)
+        setup.bootstrapNames = names
+        setup.readOnly = readOnly
         setup.threads = 1
-        let joining = join != nil
         let asJSON = json
         let end = try ServiceRun().run(setup, folder: folder) { _ in
             .node
-        } ready: { (endpoint) throws(NodeError) in
-            if !joining {
-                var invite = pool
-                invite.bootstrap = reachable(endpoint)
+        } ready: { (daemon) throws(NodeError) in
+            print("listening \(daemon.endpoint) id \(daemon.nodeID.hex)")
+            if case .made(var invite) = origin {
+                invite.bootstrap = endpoints + reachable(daemon.endpoint).filter { !endpoints.contains($0) }
                 try writeFile(invitePath, Array(invite.text.utf8), mode: 0o600)
-            }
-            print("listening \(endpoint) id \(folder.key.peerID.hex)")
-            if !joining {
+                if pool.pool != nil, self.invite == nil { try remember(invite) }
                 print("invite \(URL(fileURLWithPath: invitePath).path)")
                 print("peers join with: atoll peer --invite \(invitePath)")
             }
@@ -55,13 +62,45 @@ struct NodeCommand: ParsableCommand {
         }
         try finish(end)
     }
-}
 
-extension NodeCommand {
-    /// The pool to serve: of an invite to join, of the invite that is there already, or a new one.
-    private func openPool(_ invitePath: String) throws -> Invite {
-        if let join { return try Invite(file: join) }
-        if FileManager.default.fileExists(atPath: invitePath) { return try Invite(file: invitePath) }
+    /// Where the pool's key came from.
+    private enum PoolOrigin {
+        case open
+        /// Of another node: its invite stays as it is.
+        case joined(Invite)
+        /// This node's own: its invite says where this node listens now.
+        case made(Invite)
+
+        var invite: Invite? {
+            switch self {
+            case .open: nil
+            case .joined(let invite), .made(let invite): invite
+            }
+        }
+        var isNew: Bool { if case .made = self { true } else { false } }
+    }
+
+    /// The pool to serve: of an invite to join, of the invite that is there already, of this user's pools, or a new one.
+    private func openPool(_ invitePath: String, _ bootstrap: [Endpoint]) throws -> PoolOrigin {
+        if let join { return .joined(try Invite(file: join)) }
+        if FileManager.default.fileExists(atPath: invitePath) {
+            let invite = try Invite(file: invitePath)
+            if let name = pool.pool, name != invite.name, self.invite == nil {
+                throw NodeError.badInput(
+                    "\(invitePath) is of pool \(invite.name), not \(name). Give this pool's node a folder of its own with "
+                        + "--data DIR")
+            }
+            return .made(invite)
+        }
+        let name = pool.pool ?? "pool"
+        if pool.pool != nil, invite == nil {
+            if let known = try KnownPools.invite(name) { return .joined(known) }
+            guard bootstrap.isEmpty && pool.bootstrap.isEmpty else {
+                throw NodeError.badInput(
+                    "the key of pool \(name) is not on this machine, and without it its nodes will not answer. Pass the "
+                        + "invite of whoever made it with --join FILE, or make a new pool by leaving --bootstrap out")
+            }
+        }
         // The key of whoever made the pool may launch jobs in it: it lies beside the invite.
         let launcher = try DataFolder.loadKey(makeLauncherFolder(beside: invitePath) + "/key")
         var accepted = [launcher.peerID]
@@ -71,7 +110,17 @@ extension NodeCommand {
             }
             accepted.append(key)
         }
-        return Invite(name: pool, poolKey: randomBytes(32), bootstrap: [], accept: accepted)
+        return .made(Invite(name: name, poolKey: randomBytes(32), bootstrap: [], accept: accepted))
+    }
+
+    private func remember(_ invite: Invite) throws(NodeError) {
+        do {
+            try KnownPools.remember(invite)
+        } catch let error as NodeError {
+            throw error
+        } catch {
+            throw .failed("\(error)")
+        }
     }
 }
 
