@@ -51,17 +51,16 @@ public struct BencodeView: Sendable {
     /// The content of a byte string.
     public var string: ArraySlice<UInt8>? {
         guard let first = encoded.first, first >= UInt8(ascii: "0"), first <= UInt8(ascii: "9") else { return nil }
-        return encoded[Self.content(at: encoded.startIndex, in: encoded)]
+        return part(encoded.withUnsafeBufferPointer { Self.content(at: 0, in: $0) })
     }
 
     /// The members of a list, in order.
     public var list: [BencodeView]? {
         guard isList else { return nil }
         var out: [BencodeView] = []
-        var position = encoded.startIndex + 1
-        while encoded[position] != UInt8(ascii: "e") {
-            let end = Self.end(at: position, in: encoded)
-            out.append(BencodeView(checked: encoded[position..<end]))
+        var position = 1
+        while let end = encoded.withUnsafeBufferPointer({ Self.next(at: position, in: $0) }) {
+            out.append(BencodeView(checked: part(position..<end)))
             position = end
         }
         return out
@@ -70,45 +69,66 @@ public struct BencodeView: Sendable {
     /// The value under `key` of a dictionary; nil when it is absent or this is no dictionary. Linear in the bytes.
     public subscript(key: String) -> BencodeView? {
         guard isDictionary else { return nil }
-        var position = encoded.startIndex + 1
-        while encoded[position] != UInt8(ascii: "e") {
-            let name = Self.content(at: position, in: encoded)
-            let end = Self.end(at: name.upperBound, in: encoded)
-            if name.count == key.utf8.count, encoded[name].elementsEqual(key.utf8) {
-                return BencodeView(checked: encoded[name.upperBound..<end])
-            }
-            position = end
-        }
-        return nil
+        var key = key
+        let found = key.withUTF8 { key in encoded.withUnsafeBufferPointer { Self.find(key, in: $0) } }
+        return found.map { BencodeView(checked: part($0)) }
     }
 
     /// Keys and values of a dictionary, in the order of the bytes.
     public var entries: [(key: ArraySlice<UInt8>, value: BencodeView)]? {
         guard isDictionary else { return nil }
         var out: [(key: ArraySlice<UInt8>, value: BencodeView)] = []
-        var position = encoded.startIndex + 1
-        while encoded[position] != UInt8(ascii: "e") {
-            let name = Self.content(at: position, in: encoded)
-            let end = Self.end(at: name.upperBound, in: encoded)
-            out.append((encoded[name], BencodeView(checked: encoded[name.upperBound..<end])))
+        var position = 1
+        while position < encoded.count - 1 {
+            let (name, end) = encoded.withUnsafeBufferPointer { bytes in
+                let name = Self.content(at: position, in: bytes)
+                return (name, Self.end(at: name.upperBound, in: bytes))
+            }
+            out.append((part(name), BencodeView(checked: part(name.upperBound..<end))))
             position = end
         }
         return out
     }
 
+    /// Offsets from the first byte of ``encoded``, as a slice of it.
+    private func part(_ range: Range<Int>) -> ArraySlice<UInt8> {
+        let start = encoded.startIndex
+        return encoded[start + range.lowerBound..<start + range.upperBound]
+    }
+
+    private static func find(
+        _ key: UnsafeBufferPointer<UInt8>, in bytes: UnsafeBufferPointer<UInt8>
+    ) -> Range<Int>? {
+        var position = 1
+        while bytes[position] != UInt8(ascii: "e") {
+            let name = content(at: position, in: bytes)
+            let end = end(at: name.upperBound, in: bytes)
+            if name.count == key.count, zip(bytes[name], key).allSatisfy({ $0 == $1 }) {
+                return name.upperBound..<end
+            }
+            position = end
+        }
+        return nil
+    }
+
+    /// The index behind the value at `position`; nil at the end of the list.
+    private static func next(at position: Int, in bytes: UnsafeBufferPointer<UInt8>) -> Int? {
+        bytes[position] == UInt8(ascii: "e") ? nil : end(at: position, in: bytes)
+    }
+
     /// Where the content of the checked byte string at `position` lies.
-    private static func content(at position: Int, in bytes: ArraySlice<UInt8>) -> Range<Int> {
+    private static func content(at position: Int, in bytes: UnsafeBufferPointer<UInt8>) -> Range<Int> {
         var index = position
         var length = 0
         while bytes[index] != UInt8(ascii: ":") {
-            length = length * 10 + Int(bytes[index] - UInt8(ascii: "0"))
-            index += 1
+            length = length &* 10 &+ Int(bytes[index] &- UInt8(ascii: "0"))
+            index &+= 1
         }
-        return index + 1..<index + 1 + length
+        return index &+ 1..<index &+ 1 &+ length
     }
 
     /// The index behind the checked value at `position`. Counts nesting instead of recursing.
-    private static func end(at position: Int, in bytes: ArraySlice<UInt8>) -> Int {
+    private static func end(at position: Int, in bytes: UnsafeBufferPointer<UInt8>) -> Int {
         var index = position
         var open = 0
         repeat {

@@ -17,6 +17,7 @@ struct BenchCommand: ParsableCommand {
         switch what {
         case "engine":
             for line in EngineBenchmark.run(threads: threads, steps: steps, cpuSeconds: cpuSeconds) { print(line) }
+        case "overlay-load": OverlayLiveBenchmark.load()
         case "overlay-live": OverlayLiveBenchmark.run(seed: seed)
         default: throw NodeError.badInput("bench \(what): engine or overlay-live")
         }

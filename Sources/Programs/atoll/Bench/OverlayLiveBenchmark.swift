@@ -41,7 +41,7 @@ enum OverlayLiveBenchmark {
             "libtorrent 15200", good: worst <= 1000 && failed == 0)
     }
 
-    private static func load() {
+    static func load() {
         let echo = OverlayLoad.throughput(.echo, seconds: 3)
         let node = OverlayLoad.throughput(.node, seconds: 4)
         row(

@@ -124,6 +124,13 @@ final class RawSocket {
         }
     }
 
+    /// Datagrams whose answers nobody waits for any more.
+    private(set) var forgotten = 0
+    var patience = 1000
+    func forget() {
+        forgotten = sent - received
+        patience = 1000
+    }
     func send(_ bytes: [UInt8]) {
         guard Glibc.send(file, bytes, bytes.count, Int32(MSG_DONTWAIT)) == bytes.count else { return }
         sent += 1
