@@ -22,7 +22,8 @@ demo: build ## the main job: ten processes on loopback train a model, one is kil
 
 test: setup lint layers ## every test, the end-to-end one included
 	$(BUILD) --product atoll
-	$(SWIFT) test -c release --parallel $(TEST)
+	$(BUILD) --product atoll-trainingPackageTests
+	$(SWIFT) test -c release --skip-build --parallel $(TEST)
 
 sim: build ## the demo's job in virtual time
 	$(ATOLL) replay Topologies/demo.yaml --job Topologies/jobs/demo.yaml

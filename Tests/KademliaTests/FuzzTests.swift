@@ -1,4 +1,5 @@
 import Digests
+import Foundation
 import Kademlia
 import Primitives
 import Testing
@@ -82,5 +83,65 @@ import Testing
         probe.address = Endpoint(ipv4: 127, 0, 0, 200, port: 7)
         #expect(probe.ask(.ping) != nil)
         #expect(probe.node.contactCount < 500)
+    }
+
+    private struct Entry {
+        let verdict: String
+        let bytes: [UInt8]
+        let what: String
+    }
+    /// The committed datagrams of `Corpus/krpc.txt`.
+    private func entries() throws -> [Entry] {
+        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Corpus/krpc.txt")
+        return try String(contentsOf: file, encoding: .utf8).split(separator: "\n").filter { !$0.hasPrefix("#") }.map {
+            let parts = $0.split(separator: " ", maxSplits: 3)
+            let bytes = try #require(parts[1] == "-" ? [] : [UInt8](hex: String(parts[1])))
+            return Entry(verdict: String(parts[0]), bytes: bytes, what: String(parts[3]))
+        }
+    }
+
+    private func verdict(_ probe: Probe, _ bytes: [UInt8]) -> String {
+        if let reply = probe.first(probe.send(bytes)) {
+            guard let code = reply.errorCode else { return "answer" }
+            return "\(code)"
+        }
+        let counters = probe.node.counters
+        if counters.malformed == 1 { return "drop" }
+        return counters.stray == 1 ? "stray" : "nothing"
+    }
+
+    @Test func `every datagram of the corpus meets its verdict and is counted`() throws {
+        let entries = try entries()
+        #expect(entries.count >= 60)
+        for entry in entries {
+            let probe = Probe()
+            #expect(verdict(probe, entry.bytes) == entry.verdict, "\(entry.what)")
+            // A closed pool has an answer to none of them.
+            let closed = Probe(poolKey: [UInt8](repeating: 1, count: 32))
+            #expect(closed.send(entry.bytes).isEmpty, "\(entry.what)")
+            #expect(closed.node.counters.wrongPool + closed.node.counters.malformed == 1, "\(entry.what)")
+        }
+    }
+
+    @Test(arguments: [11, 12, 13])
+    func `mutations and crossings of the corpus never trap a node`(seed: UInt64) throws {
+        let corpus = try entries().map(\.bytes).filter { !$0.isEmpty }
+        let probe = Probe {
+            $0.limits.queriesPerPrefix = 1e9; $0.limits.queryBurst = 1e9
+        }
+        var generator = SeededGenerator(seed: seed)
+        var largest = 0
+        for round in 0..<20_000 {
+            var bytes = corpus[generator.below(corpus.count)]
+            if round % 4 == 0 {
+                let other = corpus[generator.below(corpus.count)]
+                bytes = bytes.prefix(generator.below(bytes.count + 1)) + other.suffix(generator.below(other.count + 1))
+            }
+            mutate(&bytes, &generator)
+            for reply in probe.send(bytes) { largest = max(largest, reply.count) }
+        }
+        #expect(largest <= 1400)
+        #expect(probe.node.stored.items <= 1000)
+        #expect(probe.ask(.ping) != nil)
     }
 }

@@ -53,6 +53,11 @@ struct Operation: Sendable {
     var pending = 0
     var refusals: [KRPCError] = []
 
+    /// A compare-and-swap that lost: the newest version is another than the one it was meant for.
+    var isOvertaken: Bool {
+        guard case .put(_, let cas?) = kind, let newest = best?.signed?.sequence else { return false }
+        return newest != cas
+    }
     var isConverged: Bool { walks.allSatisfy(\.isConverged) }
     var queries: Int { walks.reduce(0) { $0 + $1.queries } }
     var timeouts: Int { walks.reduce(0) { $0 + $1.timeouts } }

@@ -15,7 +15,11 @@ extension Overlay {
                 return
             }
             learnSize(from: operation, at: now)
-            if operation.kind.stores { store(&operation, at: now) }
+            if operation.isOvertaken {
+                refuseSwap(&operation)
+            } else if operation.kind.stores {
+                store(&operation, at: now)
+            }
         }
         if operation.isStoring, !expired, operation.pending > 0, !isStored(operation) {
             operations[request] = operation
@@ -40,7 +44,9 @@ extension Overlay {
         case .findNode, .join, .refresh: .findNode(target: operation.target)
         case .getPeers, .announce: .getPeers(infoHash: operation.target)
         case .getItem: .get(target: operation.target, sequence: nil)
-        case .put(let item, _): .get(target: operation.target, sequence: item.signed?.sequence)
+        // Whoever compares and swaps must see the newest version whole, to believe it.
+        case .put(let item, let cas):
+            .get(target: operation.target, sequence: cas == nil ? item.signed?.sequence : nil)
         }
     }
 
@@ -70,6 +76,10 @@ extension Overlay {
                 in: &operation)
         case .getItem(let key, let salt):
             take(answer, key: key, salt: salt, from: address, walk: index, in: &operation)
+        case .put(let item, cas: .some):
+            take(
+                answer, key: item.signed?.key, salt: item.signed?.salt ?? [], from: address, walk: index, in: &operation
+            )
         default: break
         }
         operations[request] = operation
@@ -126,6 +136,12 @@ extension Overlay {
 
     // MARK: Storing
 
+    /// A newer version was found, its signature checked: nodes that have not seen it yet are not even asked to swap.
+    private func refuseSwap(_ operation: inout Operation) {
+        operation.isStoring = true
+        operation.refusals.append(.casMismatch)
+    }
+
     /// Gives the item to the closest live nodes of every family, and keeps it here when we are one of them.
     private mutating func store(_ operation: inout Operation, at now: Instant) {
         operation.isStoring = true
@@ -148,6 +164,7 @@ extension Overlay {
     /// Gives the item to nodes that are certainly close enough while the walk still runs ("optimistic provide"), and tells
     /// the owner as soon as enough have confirmed.
     private mutating func storeEarly(_ operation: inout Operation, at now: Instant) {
+        if case .put(_, cas: .some) = operation.kind { return }
         for index in operation.walks.indices {
             let walk = operation.walks[index]
             let given = walk.candidates.count { $0.replica != .none }
