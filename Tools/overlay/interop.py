@@ -3,7 +3,7 @@
 
     interop.py ATOLL [--rounds 20] [--atoll 6] [--libtorrent 6] [--json]
 
-Every round writes an immutable item, a mutable one (salted, then updated) and an announcement from each side, and reads
+Our nodes are driven through `atoll node --commands`, in the last round through the tools too. Every round writes an immutable item, a mutable one (salted, then updated) and an announcement from each side, and reads
 each from the other side and from its own. Needs the PyPI package libtorrent; without it, it says so and ends with 0.
 Exit status 1 when any operation failed.
 """
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import statistics
@@ -109,14 +110,31 @@ class Key:
 
 
 class Native:
-    """`atoll node …` as its users run it: a process for each operation."""
+    """One `atoll node`, driven through its standard input (--commands)."""
+
+    def __init__(self, atoll, folder, bootstrap):
+        command = [atoll, "node", "--commands", "--pool", "mainline", "--listen", "127.0.0.1:0", "--data", folder]
+        if bootstrap:
+            command += ["--bootstrap", *bootstrap]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline().split()
+        assert line[0] == "listening" and line[2] == "id", line
+        self.endpoint = line[1]
+
+    def run(self, *words):
+        self.process.stdin.write(" ".join(shlex.quote(word) for word in words) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+class Tools:
+    """`atoll node put` and its like: a process for each operation, gone afterwards."""
 
     def __init__(self, atoll, bootstrap):
         self.atoll, self.bootstrap = atoll, bootstrap
 
     def run(self, *words):
-        command = [self.atoll, "node", *words, "--json", "--pool", "mainline", "--bootstrap",
-                   *random.sample(self.bootstrap, min(2, len(self.bootstrap)))]
+        command = [self.atoll, "node", *words, "--json", "--pool", "mainline", "--bootstrap", *self.bootstrap]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         return json.loads(done.stdout) if done.stdout.strip() else {}
 
@@ -138,25 +156,14 @@ class Tally:
         return result
 
 
-def start_natives(atoll, count, folder, bootstrap):
-    processes, endpoints = [], []
-    for number in range(count):
-        command = [atoll, "node", "--pool", "mainline", "--listen", "127.0.0.1:0", "--data",
-                   os.path.join(folder, f"node-{number}")]
-        known = (endpoints[:2] + bootstrap)[:4]
-        if known:
-            command += ["--bootstrap", *known]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        line = process.stdout.readline().split()
-        assert line[0] == "listening" and line[2] == "id", line
-        processes.append(process)
-        endpoints.append(line[1])
-    return processes, endpoints
-
-
-def run_rounds(natives, foreigners, rounds, folder):
+def run_rounds(natives, tools, foreigners, rounds, folder):
     tally, chance = Tally(), random.Random(7)
     for number in range(rounds):
+        # Each round asks two of our nodes; the last one also the tools, which come and go.
+        native, second = chance.sample(natives, 2)
+        if number == rounds - 1:
+            second = tools
+        start = time.time()
         writer, reader, other = chance.sample(foreigners, 3) if len(foreigners) > 2 else foreigners * 3
         text = f"value {number} " + "x" * chance.choice([0, 150, 900])
 
@@ -164,34 +171,34 @@ def run_rounds(natives, foreigners, rounds, folder):
             return (got.get("text") if isinstance(got, dict) else got) == wanted
 
         target, stored = tally.timed("libtorrent puts immutable", lambda: writer.put("lt " + text), lambda r: r[1])
-        tally.timed("  atoll gets it", lambda: natives.run("get", target), lambda r: same(r, "lt " + text))
+        tally.timed("  atoll gets it", lambda: second.run("get", target), lambda r: same(r, "lt " + text))
         tally.timed("  libtorrent gets it", lambda: reader.get(target), lambda r: same(r, "lt " + text))
-        put = tally.timed("atoll puts immutable", lambda: natives.run("put", "at " + text),
+        put = tally.timed("atoll puts immutable", lambda: native.run("put", "at " + text),
                           lambda r: r.get("replicas", 0) > 0)
         tally.timed("  libtorrent gets its", lambda: reader.get(put["target"]), lambda r: same(r, "at " + text))
-        tally.timed("  atoll gets its", lambda: natives.run("get", put["target"]), lambda r: same(r, "at " + text))
+        tally.timed("  atoll gets its", lambda: second.run("get", put["target"]), lambda r: same(r, "at " + text))
 
-        key, salt = Key(folder, number, natives), chance.choice(["", "cap", "s" * 64])
+        key, salt = Key(folder, number, native), chance.choice(["", "cap", "s" * 64])
         for version in (1, 2):
             value = f"lt {number} v{version}"
             tally.timed("libtorrent puts mutable", lambda: writer.put_mutable(key, value, salt), bool)
-            tally.timed("  atoll gets that", lambda: natives.run("get", "--key", key.public.hex(), "--salt", salt),
+            tally.timed("  atoll gets that", lambda: second.run("get", "--key", key.public.hex(), "--salt", salt),
                         lambda r: same(r, value))
             tally.timed("  libtorrent gets that", lambda: other.get_mutable(key.public, salt),
                         lambda r: same(r, value))
             value = f"at {number} v{version}"
             tally.timed("atoll puts mutable",
-                        lambda: natives.run("put", value, "--key", key.path, "--salt", salt),
+                        lambda: native.run("put", value, "--key", key.path, "--salt", salt),
                         lambda r: r.get("replicas", 0) > 0)
             tally.timed("  libtorrent gets this", lambda: reader.get_mutable(key.public, salt),
                         lambda r: same(r, value))
-            tally.timed("  atoll gets this", lambda: natives.run("get", "--key", key.public.hex(), "--salt", salt),
+            tally.timed("  atoll gets this", lambda: second.run("get", "--key", key.public.hex(), "--salt", salt),
                         lambda r: same(r, value))
 
         for side in ("libtorrent", "atoll"):
             info_hash, port = hashlib.sha1(f"{side} {number}".encode()).hexdigest(), 4000 + number
             if side == "atoll":
-                tally.timed("atoll announces", lambda: natives.run("announce", info_hash, "--port", str(port)),
+                tally.timed("atoll announces", lambda: native.run("announce", info_hash, "--port", str(port)),
                             lambda r: r.get("replicas", 0) > 0)
             else:
                 writer.announce(info_hash, port)
@@ -208,9 +215,10 @@ def run_rounds(natives, foreigners, rounds, folder):
             # libtorrent announces the port it listens on when it knows better than the one it is given.
             tally.timed(f"  atoll finds {side}'s peers",
                         lambda: until(lambda: [int(p.rsplit(":", 1)[1])
-                                               for p in natives.run("peers", info_hash).get("peers", [])]), bool)
+                                               for p in second.run("peers", info_hash).get("peers", [])]), bool)
             tally.timed(f"  libtorrent finds {side}'s peers",
                         lambda: until(lambda: reader.peers(info_hash, 0.3)), bool)
+        print(f"round {number + 1} of {rounds}: {time.time() - start:.1f} s", file=sys.stderr, flush=True)
     return tally
 
 
@@ -226,24 +234,26 @@ def main():
 
     folder = tempfile.mkdtemp(prefix="atoll-interop-")
     foreigners = [Foreign() for _ in range(options.libtorrent)]
-    processes = []
+    natives = []
     try:
         own = [f"127.0.0.1:{node.port}" for node in foreigners]
-        processes, endpoints = start_natives(options.atoll_program, options.atoll, folder, own[:2])
+        for number in range(options.atoll):
+            known = [native.endpoint for native in natives[:2]] + own[:2]
+            natives.append(Native(options.atoll_program, os.path.join(folder, f"node-{number}"), known))
         for node in foreigners:
-            for endpoint in endpoints[:3] + own[:2]:
+            for endpoint in [native.endpoint for native in natives[:3]] + own[:2]:
                 host, port = endpoint.rsplit(":", 1)
                 if int(port) != node.port:
                     node.session.add_dht_node((host, int(port)))
         # libtorrent adds a node to its table every five seconds or so.
         time.sleep(options.warm)
-        natives = Native(options.atoll_program, endpoints + own)
-        tally = run_rounds(natives, foreigners, options.rounds, folder)
+        tools = Tools(options.atoll_program, [native.endpoint for native in natives[:2]])
+        tally = run_rounds(natives, tools, foreigners, options.rounds, folder)
     finally:
-        for process in processes:
-            process.send_signal(signal.SIGINT)
-        for process in processes:
-            process.wait(10)
+        for native in natives:
+            native.process.send_signal(signal.SIGINT)
+        for native in natives:
+            native.process.wait(10)
         shutil.rmtree(folder, ignore_errors=True)
 
     good = sum(row[0] for row in tally.rows.values())

@@ -30,6 +30,7 @@ struct PackedEndpoint: Hashable, Comparable, Sendable {
         isIPv4 = endpoint.isIPv4
         (high, low) = Self.words(endpoint.address[...])
     }
+    init(ipv4: UInt32, port: UInt16) { self.init(high: 0, low: UInt64(ipv4), port: port, isIPv4: true) }
     /// 6 or 18 bytes (BEP 5, BEP 32), else nil.
     init?(compact bytes: ArraySlice<UInt8>) {
         guard bytes.count == 6 || bytes.count == 18 else { return nil }

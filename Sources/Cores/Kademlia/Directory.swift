@@ -74,6 +74,15 @@ public struct Directory: Core {
         drain(at: now)
     }
 
+    /// Around a node that is there already; see ``Overlay/init(configuration:identity:nodeID:levels:roundTrip:at:)``.
+    package init(overlay: Overlay, at now: Instant) {
+        self.overlay = overlay
+        poolKey = overlay.configuration.poolKey ?? []
+        generator = SeededGenerator(seed: overlay.configuration.seed, stream: 0x6469_7265_6374_6f72)
+        seenGeneration = overlay.generation
+        drain(at: now)
+    }
+
     /// Whether strangers are kept out.
     public var isClosed: Bool { !poolKey.isEmpty }
     /// Where a topic is kept.

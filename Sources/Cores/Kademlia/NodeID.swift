@@ -64,6 +64,12 @@ public struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
         if b != 0 { return 64 + b.leadingZeroBitCount }
         return 128 + c.leadingZeroBitCount
     }
+    /// The bit at `place`, counted from the most significant one.
+    package func bit(_ place: Int) -> Bool {
+        if place < 64 { return a >> UInt64(63 - place) & 1 == 1 }
+        if place < 128 { return b >> UInt64(127 - place) & 1 == 1 }
+        return c >> UInt32(159 - place) & 1 == 1
+    }
     /// A distance as a fraction of the key space, in [0, 1).
     public var fraction: Double { Double(a) * 0x1p-64 }
 

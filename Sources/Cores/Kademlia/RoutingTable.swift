@@ -39,6 +39,33 @@ struct RoutingTable: Sendable {
         self.firstBuckets = firstBuckets
     }
 
+    /// A table as a long life leaves it: every contact has answered.
+    ///
+    /// - Parameter levels: contacts that share 0, 1, 2, … leading bits with `own`, the last one all that share more; at most
+    ///   a bucket's capacity each.
+    ///   - span: the contacts were tried last at moments spread over this long.
+    init(
+        own: NodeID, k: Int, firstBuckets: [Int], levels: [[PackedContact]], roundTrip: Duration, span: Duration,
+        at now: Instant
+    ) {
+        self.init(own: own, k: k, firstBuckets: firstBuckets)
+        var typical = RoundTrip()
+        typical.measure(roundTrip)
+        typical.measure(roundTrip)
+        // Weyl's sequence: any run of contacts is spread evenly.
+        var place = 0.0
+        buckets = levels.map { level in
+            Bucket(
+                entries: level.map {
+                    place += 0.618_033_988_749_895
+                    let tried = now - span * (place - place.rounded(.down))
+                    return Entry(contact: $0, lastAnswer: tried, lastTry: tried, roundTrip: typical, isCompliant: true)
+                })
+        }
+        if buckets.isEmpty { buckets = [Bucket()] }
+        count = levels.reduce(0) { $0 + $1.count }
+    }
+
     private func capacity(_ bucket: Int) -> Int { bucket < firstBuckets.count ? max(k, firstBuckets[bucket]) : k }
     private func index(_ id: NodeID) -> Int { min((id ^ own).leadingZeroBitCount, buckets.count - 1) }
 

@@ -10,5 +10,6 @@ struct NodeCommand: ParsableCommand {
             """,
         subcommands: [
             NodeRun.self, NodePut.self, NodeGet.self, NodeAnnounce.self, NodePeers.self, NodeLookup.self,
+            NodeSimulate.self,
         ], defaultSubcommand: NodeRun.self)
 }

@@ -18,6 +18,8 @@ struct NodeRun: ParsableCommand {
     @Option(help: "Another launcher's key that peers of this pool accept; may be repeated.") var accept: [String] = []
     @Option(help: "Join the pool of this invite instead of making one.") var join: String?
     @Flag(help: "Ask, but answer nothing (BEP 43).") var readOnly = false
+    @Flag(help: "Read put, get, announce, peers and lookup from standard input, one a line; answer in JSON lines.")
+    var commands = false
     @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
     @Option(help: ArgumentHelp("Slow all emulated time down.", visibility: .hidden)) var stretch = 1.0
     @Option(help: "Seed of timers and emulated links.") var seed: UInt64?
@@ -44,6 +46,7 @@ struct NodeRun: ParsableCommand {
         setup.readOnly = readOnly
         setup.threads = 1
         let asJSON = json
+        var console: NodeConsole?
         let end = try ServiceRun().run(setup, folder: folder) { _ in
             .node
         } ready: { (daemon) throws(NodeError) in
@@ -56,7 +59,13 @@ struct NodeRun: ParsableCommand {
                 print("peers join with: atoll peer --invite \(invitePath)")
             }
             fflush(nil)
+            if commands {
+                console = NodeConsole(daemon, poolKey: setup.poolKey, identity: folder.key)
+                console?.start()
+            }
         } onEvent: { event in
+            // Standard output is the console's.
+            if console != nil { return }
             if asJSON { print(event.json) } else if event.kind != "connection_lost" { print(event.line) }
             fflush(nil)
         }

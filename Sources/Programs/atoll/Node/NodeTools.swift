@@ -79,7 +79,36 @@ struct ToolOptions: ParsableArguments {
     }
 }
 
-/// Runs one operation on a read-only node of its own.
+/// One of the tools, apart from the node it runs on: a read-only node of its own, or one that is there already.
+protocol OverlayOperation {
+    var options: ToolOptions { get }
+    /// - Parameters:
+    ///   - poolKey: of the node it runs on.
+    ///   - identity: the node's, when it has one that stays.
+    /// - Throws: ``NodeError`` for wrong arguments.
+    func steps(poolKey: [UInt8]?, identity: SigningKey?) throws -> OverlaySteps
+}
+
+/// Overlay operations one after the other, and what to say in the end.
+struct OverlaySteps {
+    /// Starts the next one, which may look at the outcomes before it; nil ends the row.
+    let next: ([LookupOutcome], inout Overlay, Instant) -> RequestID?
+    let report: ([LookupOutcome]) -> ToolReport
+}
+
+extension OverlayOperation {
+    /// As a command: on a read-only node of its own.
+    func runAlone(key keyFile: String? = nil) throws {
+        let identity = try options.signer(keyFile)
+        let tool = try OverlayTool(options, identity: identity)
+        let steps = try steps(poolKey: tool.poolKey, identity: identity)
+        let report = steps.report(try tool.run(steps.next))
+        report.print(json: options.json)
+        if !report.isGood { throw ExitCode(1) }
+    }
+}
+
+/// Runs operations on a read-only node of its own.
 final class OverlayTool {
     let options: ToolOptions
     let poolKey: [UInt8]?
@@ -157,9 +186,16 @@ final class OverlayTool {
     }
 }
 
-/// Prints results: lines for people, or one JSON object with sorted keys.
+/// A result: lines for people, or one JSON object with sorted keys.
 struct ToolReport {
     private var fields: [String: Any] = [:]
+    /// For people.
+    var lines: [String] = []
+    /// The value's own bytes, for `--raw`.
+    var raw: [UInt8]?
+    /// Whether what was asked for was found, or stored anywhere.
+    var isGood = true
+
     init(_ operation: String, _ outcome: LookupOutcome) {
         fields["operation"] = operation
         fields["elapsed_ms"] = (outcome.elapsed.inSeconds * 1e6).rounded() / 1000
@@ -171,10 +207,14 @@ struct ToolReport {
         get { fields[name] }
         set { fields[name] = newValue }
     }
-    func print(json: Bool, _ lines: [String]) {
-        guard json else { return lines.forEach { Swift.print($0) } }
+    var json: String {
         let options: JSONSerialization.WritingOptions = [.sortedKeys, .withoutEscapingSlashes]
         let data = try! JSONSerialization.data(withJSONObject: fields, options: options)
-        Swift.print(String(decoding: data, as: UTF8.self))
+        return String(decoding: data, as: UTF8.self)
+    }
+    func print(json: Bool) {
+        if json { return Swift.print(self.json) }
+        if let raw { return FileHandle.standardOutput.write(Data(raw)) }
+        if isGood { lines.forEach { Swift.print($0) } } else { lines.forEach(complain) }
     }
 }
