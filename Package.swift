@@ -94,7 +94,9 @@ let package = Package(
         tests("Training", ["Primitives", "Digests", "Kernels", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
         tests("Swarm", ["Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Swarm"]),
-        tests("Simulation", ["Primitives", "Digests", "Topologies", "Planning", "Training", "Swarm", "Simulation"]),
+        tests(
+            "Simulation",
+            ["Primitives", "Digests", "Kademlia", "Topologies", "Planning", "Training", "Swarm", "Simulation"]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]

@@ -243,17 +243,19 @@ struct RoutingTable: Sendable {
     func closest(to target: NodeID, limit: Int, provenOnly: Bool) -> [Entry] {
         var best: [(distance: NodeID, bucket: Int, at: Int)] = []
         best.reserveCapacity(limit + 1)
-        for (b, bucket) in buckets.enumerated() {
-            for (at, entry) in bucket.entries.enumerated() {
-                if provenOnly, entry.lastAnswer == nil || entry.failures > 1 { continue }
-                let distance = entry.contact.id ^ target
-                if best.count == limit {
-                    guard distance < best[limit - 1].distance else { continue }
-                    best.removeLast()
+        for b in buckets.indices {
+            buckets[b].entries.withUnsafeBufferPointer { entries in
+                for at in entries.indices {
+                    if provenOnly, entries[at].lastAnswer == nil || entries[at].failures > 1 { continue }
+                    let distance = entries[at].contact.id ^ target
+                    if best.count == limit {
+                        guard distance < best[limit - 1].distance else { continue }
+                        best.removeLast()
+                    }
+                    var slot = best.count
+                    while slot > 0, distance < best[slot - 1].distance { slot -= 1 }
+                    best.insert((distance, b, at), at: slot)
                 }
-                var slot = best.count
-                while slot > 0, distance < best[slot - 1].distance { slot -= 1 }
-                best.insert((distance, b, at), at: slot)
             }
         }
         return best.map { buckets[$0.bucket].entries[$0.at] }
@@ -261,11 +263,15 @@ struct RoutingTable: Sendable {
 
     /// The contact that has been left alone longest: maintenance asks it next.
     var stalest: Entry? {
-        var out: Entry?
-        for bucket in buckets {
-            for entry in bucket.entries where out.map({ entry.lastTry < $0.lastTry }) ?? true { out = entry }
+        var oldest: (at: Instant, bucket: Int, place: Int)?
+        for bucket in buckets.indices {
+            buckets[bucket].entries.withUnsafeBufferPointer { entries in
+                for place in entries.indices where oldest.map({ entries[place].lastTry < $0.at }) ?? true {
+                    oldest = (entries[place].lastTry, bucket, place)
+                }
+            }
         }
-        return out
+        return oldest.map { buckets[$0.bucket].entries[$0.place] }
     }
 
     /// Starts anew under another ID, keeping whom we know.

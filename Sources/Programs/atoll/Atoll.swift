@@ -16,6 +16,11 @@ struct Atoll: ParsableCommand {
     static func main() {
         // A peer that closes while we write is an ordinary event, not the end of this process.
         signal(SIGPIPE, SIG_IGN)
+        // A parent may have started us from a thread that blocks signals, and the mask is inherited: ^C must work anyway.
+        var stopping = sigset_t()
+        sigemptyset(&stopping)
+        for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&stopping, number) }
+        sigprocmask(SIG_UNBLOCK, &stopping, nil)
         do {
             var command = try parseAsRoot()
             try command.run()

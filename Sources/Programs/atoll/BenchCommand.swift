@@ -8,7 +8,7 @@ import Training
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Benchmarks for developers.", shouldDisplay: false)
-    @Argument(help: "engine, overlay-live") var what: String
+    @Argument(help: "engine, overlay-live, overlay-load, overlay-sim") var what: String
     @Option var threads = 1
     @Option var steps = 8
     @Option var seed: UInt64 = 1
@@ -19,7 +19,8 @@ struct BenchCommand: ParsableCommand {
             for line in EngineBenchmark.run(threads: threads, steps: steps, cpuSeconds: cpuSeconds) { print(line) }
         case "overlay-load": OverlayLiveBenchmark.load()
         case "overlay-live": OverlayLiveBenchmark.run(seed: seed)
-        default: throw NodeError.badInput("bench \(what): engine or overlay-live")
+        case "overlay-sim": try OverlaySimulationBenchmark.run()
+        default: throw NodeError.badInput("bench \(what): engine, overlay-live, overlay-load or overlay-sim")
         }
     }
 }

@@ -81,7 +81,9 @@ public struct ChurnTrace: Sendable {
             isUp[number] = up
             all.append(Change(at: .nanoseconds(Int64(moment * (spot ? 1e6 : 1e9))), node: number, isUp: up))
         }
-        guard !all.isEmpty else { throw ScenarioError(name, 0, "no changes", "a line for each coming and going is expected") }
+        guard !all.isEmpty else {
+            throw ScenarioError(name, 0, "no changes", "a line for each coming and going is expected")
+        }
         // Files are in order of time; those that are not are put in order, the order of equals kept.
         changes = all.enumerated().sorted { ($0.element.at, $0.offset) < ($1.element.at, $1.offset) }.map(\.element)
         nodeCount = numbers.count

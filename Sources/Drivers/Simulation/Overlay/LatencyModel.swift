@@ -41,14 +41,18 @@ public struct LatencyModel: Sendable {
             if line.hasPrefix("#") || line.allSatisfy(\.isWhitespace) { continue }
             let cells = line.split { $0 == "," || $0 == ";" || $0 == " " || $0 == "\t" }
             guard width == nil || width == cells.count else {
-                throw ScenarioError(name, index + 1, "\(cells.count) columns, \(width!) before", "make all rows equally long")
+                throw ScenarioError(
+                    name, index + 1, "\(cells.count) columns, \(width!) before", "make all rows equally long")
             }
             width = cells.count
-            guard cells.count <= 5000 else { throw ScenarioError(name, index + 1, "more than 5000 columns", "take fewer places") }
+            guard cells.count <= 5000 else {
+                throw ScenarioError(name, index + 1, "more than 5000 columns", "take fewer places")
+            }
             for cell in cells {
                 guard let value = Float(cell), value.isFinite, value >= 0, value < 1e7 else {
                     throw ScenarioError(
-                        name, index + 1, "\"\(cell.prefix(40))\" is not a round trip", "milliseconds, 0 or more, are expected")
+                        name, index + 1, "\"\(cell.prefix(40))\" is not a round trip",
+                        "milliseconds, 0 or more, are expected")
                 }
                 all.append(value / 2)
             }

@@ -68,7 +68,9 @@ public final class OverlayScenario {
         switch options.churn {
         case .none: break
         case .sessions(let median, let shape):
-            for index in 0..<world.options.nodes where !anchors.contains(index) { live(index, median, shape, isFirst: true) }
+            for index in 0..<world.options.nodes where !anchors.contains(index) {
+                live(index, median, shape, isFirst: true)
+            }
         case .trace(let trace): follow(trace)
         }
         if !world.options.dormant {

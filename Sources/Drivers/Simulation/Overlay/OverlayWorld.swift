@@ -104,7 +104,8 @@ public final class OverlayWorld {
     }
     private func identity(_ index: Int) -> SigningKey {
         options.dormant
-            ? sharedIdentity : SigningKey(seed: SeededGenerator.bytes(32, seed: options.seed, stream: 100 + UInt64(index)))!
+            ? sharedIdentity
+            : SigningKey(seed: SeededGenerator.bytes(32, seed: options.seed, stream: 100 + UInt64(index)))!
     }
 
     /// Makes the core of a node that has been up for long.
@@ -136,7 +137,8 @@ public final class OverlayWorld {
         let configuration = configuration(index, bootstrap: bootstrap.map { OverlayPopulation.endpoint($0) })
         install(
             Directory(
-                configuration: configuration, identity: identity(index), nodeID: population.ids[index], known: [], at: now),
+                configuration: configuration, identity: identity(index), nodeID: population.ids[index], known: [],
+                at: now),
             at: index)
         if malice[index] > 0 {
             adversary.update(malice.indices.filter { malice[$0] > 0 && isUp[$0] }.map { (population.ids[$0], $0) })
@@ -258,7 +260,8 @@ public final class OverlayWorld {
         awake.removeAll { index in
             guard let node = cores[index] else { return true }
             let stored = node.directory.overlay.stored
-            guard !askers.contains(index), now - node.touched > options.patience, stored.items == 0, stored.infoHashes == 0
+            guard !askers.contains(index), now - node.touched > options.patience, stored.items == 0,
+                stored.infoHashes == 0
             else { return false }
             cores[index] = nil
             return true

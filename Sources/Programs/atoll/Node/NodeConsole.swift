@@ -26,12 +26,31 @@ final class NodeConsole: @unchecked Sendable {
     func start() {
         let loop = daemon.loop
         let thread = Foundation.Thread { [self] in
-            while let line = readLine() {
+            Self.readLines { line in
                 let words = Self.words(line)
                 if !words.isEmpty { loop.post { self.take(words) } }
             }
         }
         thread.start()
+    }
+
+    /// Not through the C library's stream: a thread that waits in it holds a lock that flushing output wants too.
+    private static func readLines(_ body: (String) -> Void) {
+        var pending: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = read(STDIN_FILENO, &buffer, buffer.count)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { break }
+            pending += buffer[..<count]
+            while let end = pending.firstIndex(of: 10) {
+                body(String(decoding: pending[..<end], as: UTF8.self))
+                pending.removeSubrange(...end)
+            }
+            // Nothing that is asked is longer.
+            if pending.count > 1 << 16 { pending = [] }
+        }
+        if !pending.isEmpty { body(String(decoding: pending, as: UTF8.self)) }
     }
 
     /// Words are separated by blanks; quotation marks keep blanks together.

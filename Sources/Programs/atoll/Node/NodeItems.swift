@@ -39,7 +39,8 @@ struct NodePut: ParsableCommand, OverlayOperation {
         }
         if let seq, seq < 0 { throw NodeError.badInput("--seq \(seq): from 0 to 2^63 - 1") }
         guard let signer = try key.map({ try DataFolder.loadKey($0) }) ?? identity else {
-            throw NodeError.badInput("a mutable item needs a key that stays: --key FILE, or --data DIR of a node or peer")
+            throw NodeError.badInput(
+                "a mutable item needs a key that stays: --key FILE, or --data DIR of a node or peer")
         }
         let salt = Array(salt.utf8)
         let (seq, cas) = (seq, cas)

@@ -41,16 +41,22 @@ struct NodeSimulate: ParsableCommand {
 
     func makeScenario() throws -> OverlayScenario {
         func share(_ value: Double, _ name: String) throws {
-            guard value >= 0, value < 1 else { throw NodeError.badInput("--\(name) \(value): a share from 0 to below 1") }
+            guard value >= 0, value < 1 else {
+                throw NodeError.badInput("--\(name) \(value): a share from 0 to below 1")
+            }
         }
         try share(loss, "loss")
         try share(dead, "dead")
         try share(malicious, "malicious")
         try share(jitter, "jitter")
         guard nodes >= 8, nodes <= 1 << 20 else { throw NodeError.badInput("--nodes \(nodes): from 8 to 1048576") }
-        guard rtt > 0, rtt <= 60_000 else { throw NodeError.badInput("--rtt \(rtt): milliseconds, above 0, at most 60000") }
+        guard rtt > 0, rtt <= 60_000 else {
+            throw NodeError.badInput("--rtt \(rtt): milliseconds, above 0, at most 60000")
+        }
         guard rounds >= 1, rounds <= 10_000_000 else { throw NodeError.badInput("--rounds \(rounds): at least 1") }
-        guard parallel >= 1, parallel <= 10_000 else { throw NodeError.badInput("--parallel \(parallel): from 1 to 10000") }
+        guard parallel >= 1, parallel <= 10_000 else {
+            throw NodeError.badInput("--parallel \(parallel): from 1 to 10000")
+        }
         guard pause >= 0, pause <= 1e6 else { throw NodeError.badInput("--pause \(pause): seconds, 0 or more") }
         if dormant, session != nil || churnTrace != nil {
             throw NodeError.badInput("--dormant nodes neither come nor go: leave --session and --churn-trace out")
@@ -74,7 +80,9 @@ struct NodeSimulate: ParsableCommand {
     }
 
     private func latency() throws -> LatencyModel {
-        guard matrix == nil || topology == nil else { throw NodeError.badInput("either --matrix or --topology, not both") }
+        guard matrix == nil || topology == nil else {
+            throw NodeError.badInput("either --matrix or --topology, not both")
+        }
         if let topology { return LatencyModel(try loadTopology(topology)) }
         guard let matrix else { return LatencyModel(roundTrip: .nanoseconds(Int64(rtt * 1e6))) }
         let text = String(decoding: try readFile(matrix, limit: 100 << 20), as: UTF8.self)
@@ -98,7 +106,9 @@ struct NodeSimulate: ParsableCommand {
             }
         }
         guard let session else { return .none }
-        guard session >= 1, session <= 1e8 else { throw NodeError.badInput("--session \(session): seconds, at least 1") }
+        guard session >= 1, session <= 1e8 else {
+            throw NodeError.badInput("--session \(session): seconds, at least 1")
+        }
         guard let shape = SessionShape(rawValue: shape) else {
             throw NodeError.badInput("--shape \(shape): exponential, pareto or weibull")
         }
@@ -109,7 +119,9 @@ struct NodeSimulate: ParsableCommand {
         func cell(_ text: String, _ width: Int) -> String {
             String(repeating: " ", count: max(1, width - text.count)) + text
         }
-        print("operation " + ["count", "success %", "p50 ms", "p95 ms", "max ms", "hops", "queries"].map { cell($0, 10) }.joined())
+        print(
+            "operation "
+                + ["count", "success %", "p50 ms", "p95 ms", "max ms", "hops", "queries"].map { cell($0, 10) }.joined())
         for row in scenario.summaries {
             let name = row.name + String(repeating: " ", count: max(1, 10 - row.name.count))
             print(
@@ -121,9 +133,13 @@ struct NodeSimulate: ParsableCommand {
                     ].map { cell($0, 10) }.joined())
         }
         let world = scenario.world
-        if scenario.idleBytes.isFinite { print("idle traffic \(fixed(scenario.idleBytes, 0)) B/s a node, headers included") }
+        if scenario.idleBytes.isFinite {
+            print("idle traffic \(fixed(scenario.idleBytes, 0)) B/s a node, headers included")
+        }
         if scenario.arrivals > 0 { print("\(scenario.arrivals) nodes came while it ran") }
-        print("\(world.datagrams) datagrams, \(ByteCount(world.bytes)); virtual time \(fixed(world.now.seconds - 1000, 1)) s")
+        print(
+            "\(world.datagrams) datagrams, \(ByteCount(world.bytes)); virtual time \(fixed(world.now.seconds - 1000, 1)) s"
+        )
         print("transcript \(world.transcript)")
     }
 
@@ -133,9 +149,11 @@ struct NodeSimulate: ParsableCommand {
         let object: [String: Any] = [
             "operations": scenario.summaries.map { row -> [String: Any] in
                 [
-                    "name": row.name, "count": row.count, "succeeded": row.succeeded, "p50_ms": number(row.percentile(0.5)),
+                    "name": row.name, "count": row.count, "succeeded": row.succeeded,
+                    "p50_ms": number(row.percentile(0.5)),
                     "p95_ms": number(row.percentile(0.95)), "max_ms": number(row.percentile(1)),
-                    "mean_hops": number(row.meanHops), "mean_queries": number(row.meanQueries), "timeouts": row.timeouts,
+                    "mean_hops": number(row.meanHops), "mean_queries": number(row.meanQueries),
+                    "timeouts": row.timeouts,
                 ]
             },
             "idle_bytes_per_second": number(scenario.idleBytes), "arrivals": scenario.arrivals,
