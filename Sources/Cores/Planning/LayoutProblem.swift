@@ -38,6 +38,7 @@ public struct LayoutProblem: Hashable, Sendable {
     let exchange: [Double]
     /// [i, j], row by row: a message of activations from i to j, in seconds.
     let hop: [Double]
+    let isSymmetric: Bool
 
     /// - Parameters: latency one way in milliseconds and bandwidth in Gbit/s, [from, to]; diagonals are not read.
     /// - Throws: ``PlanningError/impossible(_:)`` when a matrix is not square, has another size than the grid, or a number in it
@@ -71,6 +72,7 @@ public struct LayoutProblem: Hashable, Sendable {
                 hop[i * n + j] = delay + constants.activationGigabytes * 8 / bandwidth
             }
         }
+        isSymmetric = (0..<n).allSatisfy { i in (0..<i).allSatisfy { hop[i * n + $0] == hop[$0 * n + i] } }
         self.constants = constants
         self.count = n
         self.exchange = exchange
@@ -100,7 +102,11 @@ extension LayoutProblem {
     /// nearest-neighbour orders.
     ///
     /// - Precondition: `groups` names every device once, in `stages` groups of `replicas`.
-    public func layout(_ groups: [[Int]]) -> Layout {
+    /// Where the two directions of a pair differ, the published cost takes the direction in which the groups are listed; `directed`
+    /// takes the one in which the stages follow each other.
+    public func layout(_ groups: [[Int]]) -> Layout { layout(groups, directed: false) }
+
+    func layout(_ groups: [[Int]], directed: Bool) -> Layout {
         precondition(
             groups.count == stages && groups.allSatisfy { $0.count == replicas }
                 && groups.joined().sorted() == Array(0..<count), "not a partition of \(count) devices")
@@ -108,7 +114,8 @@ extension LayoutProblem {
         for u in 0..<stages {
             for v in 0..<stages where v > u {
                 weights[u * stages + v] = bottleneck(groups[u], groups[v]).value
-                weights[v * stages + u] = weights[u * stages + v]
+                weights[v * stages + u] =
+                    directed && !isSymmetric ? bottleneck(groups[v], groups[u]).value : weights[u * stages + v]
             }
         }
         let order = shortestPath(weights)
@@ -118,7 +125,7 @@ extension LayoutProblem {
         for (a, b) in zip(order, order.dropFirst()) {
             let (left, right) = (groups[a], groups[b])
             let forward = bottleneck(left, right)
-            sum += forward.value
+            sum += weights[a * stages + b]
             for r in rows.indices {
                 let last = rows[r][rows[r].count - 1]
                 rows[r].append(right[forward.partner[left.firstIndex(of: last) ?? 0]])

@@ -4,7 +4,7 @@ internal import Primitives
 /// what the cost hangs on; pairing and order of the stages are made exact in between. Seeded, bounded by evaluations.
 public struct LayoutSearch {
     /// Swaps that are judged.
-    public static let defaultIterations = 600_000
+    public static let defaultIterations = 2_400_000
     let problem: LayoutProblem
     private var random: SeededGenerator
     /// Swaps and whole layouts judged so far.
@@ -25,16 +25,19 @@ public struct LayoutSearch {
         layouts = order.map { layouts[$0] }
         var best = layouts[0]
         guard problem.count > 1, problem.stages > 1 || problem.replicas > 1 else { return best }
-        // Half from hot, an eighth from each of the best three starts, the last from the best of all.
-        let shares: [(layout: Layout?, share: Int, heat: Double)] =
-            layouts.prefix(3).map { ($0, 8, 0.03) } + [(layouts[layouts.count - 1], 4, 0.2), (layouts[0], 4, 0.12)]
+        // Long runs from the best starts of each kind and from hot, the rest from the best so far.
+        let shares: [(layout: Layout, share: Int, heat: Double)] = [
+            (layouts[0], 4, 0.03), (layouts[min(1, layouts.count - 1)], 8, 0.03),
+            (layouts[min(2, layouts.count - 1)], 8, 0.03), (layouts[0], 4, 0.1),
+        ]
         for (layout, share, heat) in shares {
-            guard let layout else { continue }
             let found = improve(layout, iterations: max(1, iterations / share), heat: heat)
             if found.total < best.total { best = found }
         }
-        let found = improve(best, iterations: max(1, iterations / 8), heat: 0.02)
-        if found.total < best.total { best = found }
+        for heat in [0.03, 0.01] {
+            let found = improve(best, iterations: max(1, iterations / 8), heat: heat)
+            if found.total < best.total { best = found }
+        }
         // Where the two directions of a pair differ, a hop counts in the direction in which the stages are listed.
         let listed = problem.layout(best.stages)
         (best.total, best.dataParallel, best.pipeline) = (listed.total, listed.dataParallel, listed.pipeline)
@@ -44,7 +47,8 @@ public struct LayoutSearch {
     private mutating func exact(_ cells: [Int]) -> Layout {
         evaluations += 1
         let size = problem.replicas
-        return problem.layout((0..<problem.stages).map { Array(cells[$0 * size..<($0 + 1) * size]) })
+        return problem.layout(
+            (0..<problem.stages).map { Array(cells[$0 * size..<($0 + 1) * size]) }, directed: true)
     }
     private func grid(_ layout: Layout) -> LayoutGrid {
         LayoutGrid(problem, cells: layout.stages.flatMap { $0 })

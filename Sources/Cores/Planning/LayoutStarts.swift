@@ -9,7 +9,20 @@ extension LayoutProblem {
             add(rows(clusters, levelled: false))
             add(columns(clusters))
         }
+        for quantile in [1, 2, 4, 6] { add(bySpeed(quantile)) }
         return found
+    }
+
+    /// Stage after stage filled by what a device's line is good for, the best first: slow devices share as few stages, and so
+    /// hops, as can be. Its line is a quantile, in eighths, of the hops that it can have.
+    private func bySpeed(_ eighths: Int) -> [Int] {
+        var keyed: [(time: Double, device: Int)] = []
+        for i in 0..<count {
+            let hops = (0..<count).filter { $0 != i }.map { max(hop[i * count + $0], hop[$0 * count + i]) }.sorted()
+            keyed.append((hops.isEmpty ? 0 : hops[min(hops.count - 1, hops.count * eighths / 8)], i))
+        }
+        keyed.sort { ($0.time, $0.device) < ($1.time, $1.device) }
+        return keyed.map(\.device)
     }
 
     /// Single-linkage clusters at each scale that matters: thresholds after the largest relative gaps of the merges. Clusters in the

@@ -52,8 +52,8 @@ public struct LayoutCost: PlanCost {
                 latencyMilliseconds: scenario.latencyMilliseconds, bandwidthGigabits: scenario.bandwidthGigabits),
             names: scenario.deviceNames)
     }
-    /// The topology's peers, over their links; a pair's bandwidth is its cap, the sender's uplink and the receiver's
-    /// downlink, whichever is least.
+    /// The topology's peers, over their links. The cost sends each message there and back, so a pair has one bandwidth, the least of
+    /// both directions' caps, uplinks and downlinks, and one delay, the mean.
     public init(_ topology: Topology, constants: LayoutProblem.Constants = .published) throws(PlanningError) {
         let peers = topology.peers
         guard peers.count == constants.stages * constants.replicas else {
@@ -61,14 +61,12 @@ public struct LayoutCost: PlanCost {
                 "a grid of \(constants.stages) stages × \(constants.replicas) replicas needs as many peers; "
                     + "\(topology.name) has \(peers.count).")
         }
-        let latency = peers.map { a in
-            peers.map { a == $0 ? 0 : topology.latencySeconds(from: a, to: $0) * 1000 }
+        func rate(_ a: Int, _ b: Int) -> Double {
+            min(topology.sendRate(from: a, to: b), topology.hosts[b].down).bitsPerSecond / 1e9
         }
-        let bandwidth = peers.map { a in
-            peers.map { b in
-                a == b ? 0 : min(topology.sendRate(from: a, to: b), topology.hosts[b].down).bitsPerSecond / 1e9
-            }
-        }
+        func delay(_ a: Int, _ b: Int) -> Double { topology.latencySeconds(from: a, to: b) * 1000 }
+        let latency = peers.map { a in peers.map { a == $0 ? 0 : (delay(a, $0) + delay($0, a)) / 2 } }
+        let bandwidth = peers.map { a in peers.map { a == $0 ? 0 : min(rate(a, $0), rate($0, a)) } }
         self.init(
             try LayoutProblem(latencyMilliseconds: latency, bandwidthGigabits: bandwidth, constants: constants),
             names: peers.map { topology.hosts[$0].name })

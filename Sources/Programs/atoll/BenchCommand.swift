@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Node
+import Planning
 import Primitives
 import Training
 
@@ -8,14 +9,39 @@ import Training
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Benchmarks for developers.", shouldDisplay: false)
-    @Argument(help: "engine") var what: String
+    @Argument(help: "engine or planning") var what: String
     @Option var threads = 1
     @Option var steps = 8
 
     func run() throws {
-        guard what == "engine" else { throw NodeError.badInput("bench \(what): engine is the only one") }
+        if what == "planning" { return try planning() }
+        guard what == "engine" else { throw NodeError.badInput("bench \(what): engine or planning") }
         for line in EngineBenchmark.run(threads: threads, steps: steps, cpuSeconds: cpuSeconds) { print(line) }
     }
+}
+
+extension BenchCommand {
+    /// Each row of the goals beside its anchor.
+    private func planning() throws {
+        do throws(PlanningError) {
+            for line in try PlanningBenchmark.scenarios(seeds: 5, cpuSeconds: cpuSeconds) { print(line) }
+            for peers in [256, 10_000] {
+                let lines = try PlanningBenchmark.scale(
+                    peers: peers, cpuSeconds: cpuSeconds, peakMebibytes: peakMebibytes)
+                for line in lines { print(line) }
+            }
+            for line in try PlanningBenchmark.irregular(instances: 10, cpuSeconds: cpuSeconds) { print(line) }
+        } catch {
+            throw NodeError.failed(error.description)
+        }
+    }
+}
+
+/// The most memory that this process has held so far, in MiB.
+func peakMebibytes() -> Int {
+    let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
+    let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+    return (line?.split(whereSeparator: { $0 == " " || $0 == "\t" }).compactMap { Int($0) }.first ?? 0) / 1024
 }
 
 /// CPU seconds of this process, all threads.
