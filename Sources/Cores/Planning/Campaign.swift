@@ -20,29 +20,30 @@ struct Campaign {
     let current: Plan?
     let seed: UInt64
     let iterations: Int
+    let parallel: Parallel
     var outcomes: [Outcome] = []
     var kept = false
     private var currentUnits: [Int: Range<Int>] = [:]
     private var hint: PlanSearch.Partition?
-    /// Pipelines depend on a pacing only by this.
-    private struct BuilderKey: Hashable {
-        var usesRounds: Bool
-        var activations: Codec
-        var microBatches: Int
-    }
-    private var builders: [BuilderKey: PipelineBuilder] = [:]
+    /// Neighbours next to each other.
+    private let chain: [Int]
 
     /// A plan that runs is left only for one that is at least this much better, moving included.
     static let hysteresis = 0.03
     /// Seconds that any change of plan costs beside moving weights.
     static let changeSeconds = 2.0
+    /// Among more peers than these the search judges by closed forms, and only what it ends with is simulated.
+    static let mostSimulated = 40
+    private var coarse: Bool { peers.count > Campaign.mostSimulated }
 
-    init(cost: CostModel, peers: [Int], current: Plan?, seed: UInt64, iterations: Int) {
+    init(cost: CostModel, peers: [Int], current: Plan?, seed: UInt64, iterations: Int, parallel: Parallel) {
         self.cost = cost
         self.peers = peers
         self.current = current
         self.seed = seed
         self.iterations = iterations
+        self.parallel = parallel
+        chain = cost.chain(peers)
         if let current { recordCurrent(current) }
     }
 
@@ -67,40 +68,154 @@ struct Campaign {
 
     mutating func run() throws(PlanningError) {
         let modes: [Bool] = cost.job.innerSteps.value.map { [$0 > 1] } ?? [true, false]
-        let counts = pipelineCounts()
         // First a look at everything, then what looks best again, with the H and the codecs that suit it.
-        let look = max(24, iterations / 3 / max(1, counts.count * modes.count))
+        var looks: [Pacing] = []
+        var counts: [Int] = []
         for usesRounds in modes {
-            for count in counts {
+            for count in pipelineCounts() {
+                if coarse, let current, current.usesRounds != usesRounds || abs(current.pipelines.count - count) > 1 {
+                    continue
+                }
                 guard let pacing = firstGuess(pipelines: count, usesRounds: usesRounds) else { continue }
-                if let found = search(count, pacing, iterations: look, hint: hint) { outcomes.append(found) }
+                looks.append(pacing)
+                counts.append(count)
             }
         }
+        let look = max(24, iterations / 3 / max(1, looks.count))
+        let (campaign, hint, first, widths) = (self, hint, looks, counts)
+        outcomes = parallel.map(looks.count) {
+            campaign.search(widths[$0], first[$0], iterations: look, hint: hint, keep: campaign.coarse ? 2 : 6)
+        }.flatMap { $0 }
         sortOutcomes()
-        for (index, outcome) in outcomes.prefix(3).enumerated() {
-            let found = search(
-                outcome.lanes.count, outcome.pacing, iterations: iterations * 2 / 9, hint: outcome.partition)
-            if let found, found.score < outcome.score { outcomes[index] = found }
+        let best = Array(outcomes.prefix(3))
+        let again = parallel.map(best.count) { index in
+            campaign.search(
+                best[index].lanes.count, best[index].pacing,
+                iterations: campaign.coarse && campaign.current == nil
+                    ? campaign.iterations : campaign.iterations * 2 / 9,
+                hint: best[index].partition, keep: 2)
         }
+        outcomes += again.flatMap { $0 }
+        sortOutcomes()
+        finish()
         considerCurrent()
         guard !outcomes.isEmpty else { throw reason() }
         sortOutcomes()
     }
 
-    private mutating func search(
-        _ pipelines: Int, _ pacing: Pacing, iterations: Int, hint: PlanSearch.Partition?
-    ) -> Outcome? {
-        let key = BuilderKey(
-            usesRounds: pacing.usesRounds, activations: pacing.activations, microBatches: pacing.microBatchesPerVirtual)
+    /// What was judged by closed forms is simulated; the best are improved as whole plans, and H and codecs settled anew.
+    private mutating func finish() {
+        let campaign = self
+        let candidates = coarse ? Array(outcomes.prefix(4)) : varied(14)
+        let better = parallel.map(candidates.count) { campaign.polished(candidates[$0], kicks: false) }
+        outcomes = better.flatMap { $0 } + (coarse ? [] : outcomes)
+        sortOutcomes()
+        let best = Array(outcomes.prefix(2))
+        if !coarse { outcomes += parallel.map(best.count) { campaign.polished(best[$0], kicks: true) }.flatMap { $0 } }
+        sortOutcomes()
+        distinct()
+    }
+
+    /// What ``AnnealingBaseline`` finds in this campaign's place, H and codecs settled as here.
+    func annealed(_ settings: AnnealingBaseline, evaluations: Int) -> Double {
+        let counts = pipelineCounts()
+        let modes: [Bool] = cost.job.innerSteps.value.map { [$0 > 1] } ?? [true, false]
+        var best = Double.infinity
+        var random = SeededGenerator(seed: seed, stream: 0xA12)
+        for usesRounds in modes {
+            for count in counts {
+                guard let pacing = firstGuess(pipelines: count, usesRounds: usesRounds) else { continue }
+                var search = PlanSearch(
+                    builder: PipelineBuilder(cost: cost, pacing: pacing), pacing: pacing, pipelines: count, seed: seed,
+                    change: change)
+                let found = search.annealed(
+                    peers: peers, settings, evaluations: evaluations / counts.count / modes.count, random: &random)
+                if let found { best = min(best, settle(found.lanes, usesRounds: usesRounds).seconds) }
+            }
+        }
+        return best
+    }
+
+    /// The best two of each number of pipelines and kind of round, and of the rest the best, up to `count`.
+    private func varied(_ count: Int) -> [Outcome] {
+        var chosen: [Int] = []
+        var rest: [Int] = []
+        for (index, outcome) in outcomes.enumerated() {
+            let alike = chosen.filter {
+                outcomes[$0].lanes.count == outcome.lanes.count
+                    && outcomes[$0].pacing.usesRounds == outcome.pacing.usesRounds
+            }
+            if alike.count < 2 { chosen.append(index) } else { rest.append(index) }
+        }
+        // Far from the best nothing small helps.
+        chosen = chosen.filter { outcomes[$0].score <= outcomes[0].score * 1.5 }
+        return (chosen + rest.prefix(max(0, count - chosen.count))).map { outcomes[$0] }
+    }
+
+    /// The outcome, simulated, and what became of it.
+    private func polished(_ start: Outcome, kicks: Bool) -> [Outcome] {
+        var outcome = coarse ? settle(start.lanes, usesRounds: start.pacing.usesRounds) : start
+        var found = [outcome]
+        for _ in 0..<2 {
+            var polish = PlanPolish(
+                cost: cost, pacing: outcome.pacing, peers: candidates(outcome.lanes),
+                builder: PipelineBuilder(cost: cost, pacing: outcome.pacing), focused: coarse, change: change)
+            let (lanes, score) =
+                kicks
+                ? polish.kicked(outcome.lanes, score: outcome.score, seed: seed, evaluations: iterations * 2)
+                : polish.improve(
+                    outcome.lanes, evaluations: coarse ? affordable(outcome.lanes, iterations) : iterations / 2)
+            guard score < outcome.score * (1 - 1e-12) else { break }
+            outcome = settle(lanes, usesRounds: outcome.pacing.usesRounds)
+            found.append(outcome)
+            if kicks { break }
+        }
+        return found
+    }
+
+    /// Who may take part while whole plans are improved: among many peers those that work, and the fastest of the others.
+    private func candidates(_ lanes: [Lane]) -> [Int] {
+        guard coarse else { return peers }
+        let used = Set(lanes.flatMap(\.hosts))
+        let others = peers.filter { !used.contains($0) }.sorted {
+            (cost.topology.hosts[$1].flops, $0) < (cost.topology.hosts[$0].flops, $1)
+        }
+        return used.sorted() + others.prefix(24)
+    }
+    /// How many whole plans may be simulated, a lane changed in each, for about as many events as `iterations` estimates cost.
+    private func affordable(_ lanes: [Lane], _ iterations: Int) -> Int {
+        let largest = lanes.map { $0.hosts.count * $0.share * microBatches }.max() ?? 1
+        return max(16, min(iterations, iterations * 500 / (18 * largest)))
+    }
+
+    /// One outcome for each number of pipelines and kind of round: the best.
+    private mutating func distinct() {
+        var kept: [Outcome] = []
+        for outcome in outcomes {
+            let same = kept.contains {
+                $0.lanes.count == outcome.lanes.count && $0.pacing.usesRounds == outcome.pacing.usesRounds
+            }
+            if !same { kept.append(outcome) }
+        }
+        outcomes = kept
+    }
+
+    private func search(
+        _ pipelines: Int, _ pacing: Pacing, iterations: Int, hint: PlanSearch.Partition?, keep: Int
+    ) -> [Outcome] {
         var search = PlanSearch(
-            builder: builders[key] ?? PipelineBuilder(cost: cost, pacing: pacing), pacing: pacing, pipelines: pipelines,
-            seed: seed, change: change)
-        let found = search.run(peers: peers, iterations: iterations, hint: hint)
-        builders[key] = search.builder
-        guard let found else { return nil }
-        var outcome = settle(found.lanes, usesRounds: pacing.usesRounds)
-        outcome.partition = found.partition
-        return outcome
+            builder: PipelineBuilder(cost: cost, pacing: pacing, coarse: coarse), pacing: pacing,
+            pipelines: pipelines, seed: seed, change: change)
+        return search.run(chain: chain, iterations: iterations, hint: hint, keep: keep).map { found in
+            var outcome =
+                coarse
+                ? Outcome(
+                    lanes: found.lanes, pacing: pacing, seconds: found.seconds, score: found.score,
+                    penalty: cost.penalty(pipelines: pipelines, pacing))
+                : settle(found.lanes, usesRounds: pacing.usesRounds)
+            outcome.partition = found.partition
+            return outcome
+        }
     }
 
     private mutating func considerCurrent() {
@@ -128,10 +243,10 @@ struct Campaign {
     }
 
     /// Seconds until every peer has the units that `lanes` give it and that it has not yet.
-    private var change: ([Lane]) -> Double {
-        guard current != nil else { return { _ in 0 } }
+    private var change: @Sendable ([Lane]) -> Double {
+        guard current != nil else { return { @Sendable _ in 0 } }
         let (cost, held) = (cost, currentUnits)
-        return { lanes in
+        return { @Sendable lanes in
             var seconds = 0.0
             var changes = false
             for lane in lanes {
@@ -235,13 +350,17 @@ struct Campaign {
     private func settle(_ lanes: [Lane], usesRounds: Bool) -> Outcome {
         var choices: [(pacing: Pacing, penalty: Double, seconds: Double)] = []
         for activations in activationCodecs(lanes) {
+            // What a lane does does not depend on how its contribution is coded.
+            var runs: [Int: [LaneRunKey: LaneRun]] = [:]
             for codec in exchangeCodecs(lanes.count) {
                 var probe: (round: Round, steps: Int)?
                 for steps in stepsBetweenExchanges(usesRounds) {
                     let pacing = Pacing(
                         innerSteps: steps, microBatchesPerVirtual: microBatches, codec: codec, activations: activations)
                     guard allowed(pacing, pipelines: lanes.count) else { continue }
-                    if probe == nil || steps <= CostModel.simulatedSteps { probe = (cost.round(lanes, pacing), steps) }
+                    if probe == nil || steps <= CostModel.simulatedSteps {
+                        probe = (cost.round(lanes, pacing, &runs[steps, default: [:]]), steps)
+                    }
                     guard let probe else { continue }
                     // From the second step on all steps take equally long.
                     var round = probe.round

@@ -36,8 +36,9 @@ struct CostModel: Sendable {
     static let validationEvery = 10
     /// Seconds until a lost peer is noticed.
     static let detectionSeconds = 5.0
-    /// How much slower, relatively, a plan may be that leaves all peers out, against one that uses all.
-    static let peerReluctance = 0.016
+    /// How much slower, relatively, a plan may be that leaves all peers out, against one that uses all. Small: it shall break
+    /// ties and keep a peer spare that adds nothing, not outweigh what a peer does add.
+    static let peerReluctance = 0.001
     /// Bytes of header and record around each message.
     static let messageOverhead = 96.0
 
@@ -52,8 +53,12 @@ struct CostModel: Sendable {
     private let savedPrefix: [Int]
     private let workspace: [Int]
     private let contribution: [Codec: [Double]]
-    /// [from, to], row by row; empty for topologies too large for a matrix.
+    /// [from, to], row by row, in seconds; of hosts where the topology is small, else of classes.
     private let latencies: [Double]
+    /// Hosts whose links are alike share a class: their region. Empty where `latencies` is by host, or pairs have links of
+    /// their own.
+    private let classes: [Int]
+    private let classCount: Int
     /// Whether any pair has a cap of its own.
     private let capped: Bool
     static let codecs: [Codec] = [.fp32, .bf16, .int8, .int4] + [64, 128, 256, 512, 1024].map { Codec.sparse(k: $0) }
@@ -93,11 +98,31 @@ struct CostModel: Sendable {
         contribution = table
         let n = topology.hosts.count
         var matrix: [Double] = []
+        var classOf: [Int] = []
+        var width = n
         if n <= 1024 {
             matrix.reserveCapacity(n * n)
             for from in 0..<n { for to in 0..<n { matrix.append(topology.latencySeconds(from: from, to: to)) } }
+        } else if topology.links.isEmpty {
+            // One host stands for its region: two of the same region see each other as any two of it do.
+            width = topology.regions.count + 1
+            classOf = topology.hosts.map { $0.region.map { $0 + 1 } ?? 0 }
+            var first = [Int](repeating: -1, count: width)
+            var second = first
+            for (host, kind) in classOf.enumerated() {
+                if first[kind] < 0 { first[kind] = host } else if second[kind] < 0 { second[kind] = host }
+            }
+            for a in 0..<width {
+                for b in 0..<width {
+                    let to = a == b ? second[b] : first[b]
+                    matrix.append(
+                        first[a] < 0 || to < 0 ? .infinity : topology.latencySeconds(from: first[a], to: to))
+                }
+            }
         }
         latencies = matrix
+        classes = classOf
+        classCount = width
         capped = topology.hasPairCaps
     }
 
@@ -116,8 +141,9 @@ struct CostModel: Sendable {
     /// One way, in seconds.
     func latency(_ from: Int, _ to: Int) -> Double {
         if from == to { return 0 }
-        return latencies.isEmpty
-            ? topology.latencySeconds(from: from, to: to) : latencies[from * topology.hosts.count + to]
+        if latencies.isEmpty { return topology.latencySeconds(from: from, to: to) }
+        return classes.isEmpty
+            ? latencies[from * classCount + to] : latencies[classes[from] * classCount + classes[to]]
     }
     /// Bytes per second that `from` can push towards `to`.
     func rate(_ from: Int, _ to: Int) -> Double {

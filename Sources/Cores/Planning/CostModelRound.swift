@@ -76,7 +76,7 @@ extension CostModel {
         return plain
     }
 
-    private func assemble(_ lanes: [Lane], _ runs: [LaneRun], _ pacing: Pacing, _ blocks: [Int]) -> Round {
+    func assemble(_ lanes: [Lane], _ runs: [LaneRun], _ pacing: Pacing, _ blocks: [Int]) -> Round {
         var round = Round()
         for (index, run) in runs.enumerated() {
             round.stepSeconds.append(run.stepSeconds)
@@ -86,14 +86,12 @@ extension CostModel {
                 round.validationSeconds = run.validationSeconds
             }
         }
-        round.seconds = seal(lanes, runs.map(\.ready), &round) { range, sender in
-            contributionBytes(range, pacing.codec) * Double(blocks[sender])
-        }
+        round.seconds = seal(lanes, runs.map(\.ready), blocks, pacing.codec, &round)
         return round
     }
 
     /// FLOPs a parameter for decoding and folding `contributions`, and for the step that follows from them.
-    private func foldFLOPs(_ contributions: Int) -> Double {
+    func foldFLOPs(_ contributions: Int) -> Double {
         CostModel.outerFLOPs + CostModel.foldFLOPs * Double(contributions)
     }
 
@@ -144,62 +142,5 @@ extension CostModel {
                 outcome.ends[s] + CostModel.encodeFLOPs * Double(key.blocks) * parameters(lane.units(s)) / speeds[s]
             },
             stepSeconds: trained, trainedAt: trained, validationSeconds: 0)
-    }
-
-    /// The all-gather: every stage sends its contribution to every holder of the same units in the other pipelines, in rank
-    /// order, over its uplink; downlinks take what arrives first. Then all report, and the coordinator seals.
-    private func seal(
-        _ lanes: [Lane], _ ready: [[Double]], _ round: inout Round, bytes: (Range<Int>, Int) -> Double
-    ) -> Double {
-        struct Message {
-            var head: Double
-            var tail: Double
-            var lane: Int
-            var stage: Int
-            var bytes: Double
-        }
-        var messages: [Message] = []
-        var complete = ready
-        round.exchangeSent = ready.map { $0.map { _ in 0 } }
-        round.exchangeReceived = round.exchangeSent
-        for (p, lane) in lanes.enumerated() where lanes.count > 1 {
-            for s in lane.hosts.indices {
-                var upFree = ready[p][s]
-                for (q, other) in lanes.enumerated() where q != p {
-                    for t in other.hosts.indices {
-                        let common = lane.units(s).clamped(to: other.units(t))
-                        if common.isEmpty { continue }
-                        let size = bytes(common, p) + CostModel.messageOverhead
-                        let rate = rate(lane.hosts[s], other.hosts[t])
-                        let way = latency(lane.hosts[s], other.hosts[t])
-                        let frame = min(size, PipelineSimulator.frameBytes)
-                        let down = topology.hosts[other.hosts[t]].down.bytesPerSecond
-                        messages.append(
-                            Message(
-                                head: upFree + frame / rate + way, tail: upFree + size / rate + way + frame / down,
-                                lane: q, stage: t, bytes: size))
-                        upFree += size / rate
-                        round.exchangeSent[p][s] += size
-                        round.exchangeReceived[q][t] += size
-                    }
-                }
-            }
-        }
-        // A stable order of arrival: by time, then by sender.
-        let order = messages.indices.sorted { (messages[$0].head, $0) < (messages[$1].head, $1) }
-        var downFree = ready.map { $0.map { _ in 0.0 } }
-        for index in order {
-            let message = messages[index]
-            let down = topology.hosts[lanes[message.lane].hosts[message.stage]].down.bytesPerSecond
-            let start = max(message.head, downFree[message.lane][message.stage])
-            let end = max(start + message.bytes / down, message.tail)
-            downFree[message.lane][message.stage] = end
-            complete[message.lane][message.stage] = max(complete[message.lane][message.stage], end)
-        }
-        var sealed = 0.0
-        for (p, lane) in lanes.enumerated() {
-            for s in lane.hosts.indices { sealed = max(sealed, complete[p][s] + latency(lane.hosts[s], coordinator)) }
-        }
-        return sealed
     }
 }

@@ -4,8 +4,9 @@ internal import Topologies
 /// Makes the best pipeline out of a set of peers: their order, where the layers are cut, how many micro-batches are in flight.
 ///
 /// Orders are tried (all of them for up to three peers, chains of nearest neighbours beyond), cuts come from dynamic
-/// programming over the slowest stage and are then moved one unit at a time, and every candidate is judged by simulation.
-/// Results are remembered, so that a search that changes one pipeline pays for one.
+/// programming over the slowest stage and are then moved one unit at a time, and every candidate is judged by simulation;
+/// `coarse` ones by closed forms, their cuts found by bisection. Results are remembered, so that a search that changes one
+/// pipeline pays for one.
 struct PipelineBuilder {
     struct Built: Hashable, Sendable {
         var lane: Lane
@@ -19,11 +20,14 @@ struct PipelineBuilder {
     let cost: CostModel
     let pacing: Pacing
     private var memory: [Key: Built?] = [:]
-    private(set) var simulations = 0
+    /// Events simulated so far, about: what a search's budget is counted in.
+    private(set) var work = 0
+    let coarse: Bool
 
-    init(cost: CostModel, pacing: Pacing) {
+    init(cost: CostModel, pacing: Pacing, coarse: Bool = false) {
         self.cost = cost
         self.pacing = pacing
+        self.coarse = coarse
     }
 
     /// nil when these peers cannot hold the model, or are more than there are units.
@@ -39,7 +43,7 @@ struct PipelineBuilder {
         guard !hosts.isEmpty, hosts.count <= cost.model.unitCount else { return nil }
         if let stages = cost.job.stages.value, stages != hosts.count { return nil }
         if cost.model.tieWordEmbeddings, hosts.count > 1 { return nil }
-        if hosts.count > PipelineBuilder.mostStagesInDetail { return buildLong(hosts, share: share) }
+        if coarse || hosts.count > PipelineBuilder.mostStagesInDetail { return buildLong(hosts, share: share) }
         var best: Built?
         for order in orders(hosts) {
             var idle = 0
@@ -65,7 +69,7 @@ struct PipelineBuilder {
 
     /// A long pipeline: the chain of nearest neighbours, with the deepest depth that memory allows and with half of it.
     private mutating func buildLong(_ hosts: [Int], share: Int) -> Built? {
-        guard let order = orders(hosts).first else { return nil }
+        let order = coarse ? chain(hosts) : orders(hosts)[0]
         let depths = depths(microBatches: share * pacing.microBatchesPerVirtual, stages: order.count)
         guard var cuts = cut(order, depth: depths[0]) else { return nil }
         // The deepest that fits: what fits at one depth fits at every smaller one.
@@ -82,7 +86,7 @@ struct PipelineBuilder {
             half.stepSeconds = step(half.lane)
             if half.stepSeconds < best.stepSeconds { best = half }
         }
-        return share * pacing.microBatchesPerVirtual * order.count <= 64 ? recut(best) : best
+        return !coarse && share * pacing.microBatchesPerVirtual * order.count <= 64 ? recut(best) : best
     }
 
     /// In-flight depths worth trying, ascending.
@@ -98,8 +102,12 @@ struct PipelineBuilder {
     }
 
     private mutating func step(_ lane: Lane) -> Double {
-        simulations += 1
+        if coarse {
+            work += lane.hosts.count
+            return cost.estimatedStep(lane, pacing)
+        }
         let steps = 2
+        work += 6 * steps * lane.hosts.count * lane.share * pacing.microBatchesPerVirtual
         let ends = PipelineSimulator.run(
             cost.timings(lane, pacing), microBatches: lane.share * pacing.microBatchesPerVirtual, steps: steps
         ).stepEnds
@@ -134,7 +142,8 @@ struct PipelineBuilder {
     }
 
     /// The contiguous cut with the shortest slowest stage among those that fit every peer's memory.
-    private func cut(_ hosts: [Int], depth: Int) -> [Int]? {
+    func cut(_ hosts: [Int], depth: Int) -> [Int]? {
+        if coarse || hosts.count > PipelineBuilder.mostStagesInDetail { return bisected(hosts, depth: depth) }
         let units = cost.model.unitCount
         let stages = hosts.count
         // slowest[u]: the best possible slowest stage when the stages so far hold units 0..<u.
@@ -172,7 +181,53 @@ struct PipelineBuilder {
         return cuts
     }
 
+    /// The same by bisection over the slowest stage's time: for a given limit each stage takes as many units as it may.
+    private func bisected(_ hosts: [Int], depth: Int) -> [Int]? {
+        let units = cost.model.unitCount
+        let last = hosts.count - 1
+        var cuts = [Int](repeating: 0, count: hosts.count)
+        // What each stage may hold from each start, memory alone, does not depend on the limit.
+        func fill(_ limit: Double, _ cuts: inout [Int]) -> Bool {
+            var start = 0
+            for (s, index) in hosts.enumerated() {
+                let host = cost.topology.hosts[index]
+                let most = units - (last - s)
+                var end = start
+                while end < most, cost.flops(start..<end + 1) <= limit * host.flops,
+                    cost.memory(start..<end + 1, rounds: pacing.usesRounds, kept: s == last ? 1 : depth)
+                        <= host.memory.bytes
+                {
+                    end += 1
+                }
+                if end == start { return false }
+                cuts[s] = end
+                start = end
+            }
+            return start == units
+        }
+        let slowest = hosts.map { cost.topology.hosts[$0].flops }.min() ?? 1
+        let all = hosts.reduce(0.0) { $0 + cost.topology.hosts[$1].flops }
+        var high = cost.flops(cost.model.allUnits) / slowest
+        guard fill(high * 1.000001, &cuts) else { return nil }
+        // No limit below an even share works.
+        var low = cost.flops(cost.model.allUnits) / all
+        var trial = cuts
+        for _ in 0..<40 where high - low > high * 1e-4 {
+            let middle = (low + high) / 2
+            if fill(middle, &trial) {
+                cuts = trial
+                high = middle
+            } else {
+                low = middle
+            }
+        }
+        return cuts
+    }
+
     // MARK: the order of the stages
+
+    /// A chain of nearest neighbours from the first of the peers: linear where many are at one place.
+    private func chain(_ hosts: [Int]) -> [Int] { chain(from: hosts[0], hosts) }
 
     private func orders(_ hosts: [Int]) -> [[Int]] {
         if hosts.count <= 3 { return permutations(hosts) }

@@ -13,20 +13,27 @@ struct PlanSearch {
         var seconds: Double
         /// What is compared: seconds, plus what changing over costs, plus a penalty where something does not fit.
         var score: Double
+        /// The group whose round ends last.
+        var slowest = 0
     }
 
+    /// Simulated events after which a search ends, whatever iterations are left.
+    var workLimit = Int.max
     var builder: PipelineBuilder
     let cost: CostModel
     let pacing: Pacing
     let pipelines: Int
     /// What changing to these lanes costs, in seconds.
-    let change: ([Lane]) -> Double
+    let change: @Sendable ([Lane]) -> Double
     private var random: SeededGenerator
     private var runs: [LaneRunKey: LaneRun] = [:]
     private(set) var evaluations = 0
+    /// Partitions that are looked at one and all where there are no more.
+    static let mostEnumerated = 8_000
 
     init(
-        builder: PipelineBuilder, pacing: Pacing, pipelines: Int, seed: UInt64, change: @escaping ([Lane]) -> Double
+        builder: PipelineBuilder, pacing: Pacing, pipelines: Int, seed: UInt64,
+        change: @escaping @Sendable ([Lane]) -> Double
     ) {
         self.builder = builder
         self.cost = builder.cost
@@ -36,38 +43,103 @@ struct PlanSearch {
         random = SeededGenerator(seed: seed, stream: UInt64(pipelines) * 2 + (pacing.usesRounds ? 1 : 0))
     }
 
-    /// The best of several starts, each improved by moves; nil when nothing that fits was found.
-    mutating func run(peers: [Int], iterations: Int, hint: Partition?) -> Candidate? {
-        var best: Candidate?
-        var starts = [chained(peers), dealt(peers), shuffled(peers)]
+    /// The best of several starts, each improved by moves, best first, at most `keep`; empty when nothing that fits was found.
+    ///
+    /// - Parameter chain: all peers, neighbours next to each other.
+    mutating func run(chain: [Int], iterations: Int, hint: Partition?, keep: Int) -> [Candidate] {
+        if PlanSearch.partitions(chain.count, pipelines) <= PlanSearch.mostEnumerated {
+            return enumerated(chain.sorted(), keep: keep)
+        }
+        var starts = starts(chain)
         if let hint, hint.count == pipelines + 1 { starts.insert(hint, at: 0) }
         let first = starts.map { evaluate($0) }.enumerated().sorted {
             ($0.element.score, $0.offset) < ($1.element.score, $1.offset)
         }.map(\.element)
+        var found: [Candidate] = []
         // The best start gets half, the second a quarter, the best so far what is left.
         for (start, share) in zip(first.prefix(2), [2, 4]) {
-            let found = improve(start, iterations: max(8, iterations / share))
-            if found.score < best?.score ?? .infinity { best = found }
+            found.append(improve(start, iterations: max(8, iterations / share)))
         }
-        if let found = best.map({ improve($0, iterations: iterations / 4) }), found.score < best?.score ?? .infinity {
-            best = found
-        }
-        guard let best, best.seconds.isFinite else { return nil }
-        return best
+        let best = found.min { $0.score < $1.score }
+        if let best { found.append(improve(best, iterations: iterations / 4)) }
+        found += first.prefix(keep)
+        return PlanSearch.distinct(found, keep: keep)
     }
+
+    private static func distinct(_ found: [Candidate], keep: Int) -> [Candidate] {
+        let order = found.indices.sorted { (found[$0].score, $0) < (found[$1].score, $1) }
+        var kept: [Candidate] = []
+        for index in order where kept.count < keep && found[index].seconds.isFinite {
+            if !kept.contains(where: { $0.lanes == found[index].lanes }) { kept.append(found[index]) }
+        }
+        return kept
+    }
+
+    // MARK: all partitions
+
+    /// How many ways there are to split `peers` peers into `groups` groups and a rest, the rest maybe empty: the Stirling number of
+    /// the second kind S(peers + 1, groups + 1). Saturates.
+    static func partitions(_ peers: Int, _ groups: Int) -> Int {
+        if peers > 12 { return .max }
+        var row = [Int](repeating: 0, count: groups + 2)
+        row[0] = 1
+        for _ in 0...peers {
+            for k in stride(from: groups + 1, through: 1, by: -1) { row[k] = row[k - 1] + k * row[k] }
+            row[0] = 0
+        }
+        return row[groups + 1]
+    }
+
+    private mutating func enumerated(_ peers: [Int], keep: Int) -> [Candidate] {
+        var found: [Candidate] = []
+        var limit = Double.infinity
+        let steps = Double(cost.job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual))
+        /// Whether the groups can hold the model, and with the least share each could end within `limit` seconds.
+        func promising(_ groups: [[Int]], _ limit: Double) -> Bool {
+            groups.allSatisfy { group in
+                guard let least = builder.best(group, share: pipelines == 1 ? cost.job.virtualPipelines : 1) else {
+                    return false
+                }
+                return least.stepSeconds * steps <= limit
+            }
+        }
+        func place(_ index: Int, _ groups: [[Int]], _ rest: [Int]) {
+            if pipelines - groups.count > peers.count - index { return }
+            guard index < peers.count else {
+                guard promising(groups, limit * 1.25) else { return }
+                let candidate = evaluate(groups + [rest])
+                guard candidate.seconds.isFinite else { return }
+                found.append(candidate)
+                limit = min(limit, candidate.seconds)
+                return
+            }
+            for g in groups.indices {
+                var next = groups
+                next[g].append(peers[index])
+                place(index + 1, next, rest)
+            }
+            if groups.count < pipelines { place(index + 1, groups + [[peers[index]]], rest) }
+            place(index + 1, groups, rest + [peers[index]])
+        }
+        place(0, [], [])
+        return PlanSearch.distinct(found, keep: keep)
+    }
+
+    // MARK: local search
 
     /// Threshold accepting (Dueck & Scheuer 1990): like annealing, without an exponential.
     private mutating func improve(_ start: Candidate, iterations: Int) -> Candidate {
         var best = start
         var current = start
         for step in 0..<iterations {
-            guard let partition = neighbour(current.partition) else { break }
+            guard let partition = neighbour(current) else { break }
             let next = evaluate(partition)
             let left = 1 - Double(step) / Double(iterations)
             let threshold = 0.12 * left * left
             if next.score < current.score * (1 + (next.seconds.isFinite ? threshold : 0)) { current = next }
             if current.score < best.score * (1 - 1e-9) { best = current }
             if step % max(16, iterations / 4) == 0 { current = best }
+            if builder.work > workLimit { break }
         }
         return best
     }
@@ -85,11 +157,14 @@ struct PlanSearch {
             return Candidate(
                 partition: partition, lanes: [], seconds: .infinity, score: 1e12 * (misfits == 0 ? 1 : misfits))
         }
-        let ordered = lanes.sorted { ($0.hosts.min() ?? 0) < ($1.hosts.min() ?? 0) }
-        let seconds = cost.totalSeconds(cost.round(ordered, pacing, &runs), ordered, pacing)
+        let ordered = PlanPolish.ordered(lanes)
+        let round = builder.coarse ? cost.estimatedRound(ordered, pacing) : cost.round(ordered, pacing, &runs)
+        let seconds = cost.totalSeconds(round, ordered, pacing)
+        let slowest = ordered[round.slowest].hosts[0]
         return Candidate(
             partition: partition, lanes: ordered, seconds: seconds,
-            score: cost.score(seconds, ordered) + change(ordered))
+            score: cost.score(seconds, ordered) + change(ordered),
+            slowest: groups.firstIndex { $0.contains(slowest) } ?? 0)
     }
 
     /// How much of the model a group cannot hold, 0…1: a slope for the search where nothing fits yet.
@@ -131,7 +206,7 @@ struct PlanSearch {
             guard let built = builder.best(group, share: share) else { return nil }
             lanes.append(built)
         }
-        for _ in 0..<4 {
+        for _ in 0..<(builder.coarse ? 0 : 4) {
             let slowest = lanes.indices.max { lanes[$0].stepSeconds < lanes[$1].stepSeconds } ?? 0
             guard shares[slowest] > 1, let less = builder.best(groups[slowest], share: shares[slowest] - 1) else {
                 break
@@ -153,81 +228,24 @@ struct PlanSearch {
         return lanes.map(\.lane)
     }
 
-    // MARK: starts
-
-    /// A chain of nearest neighbours through all peers, cut where the groups' speeds are even: peers of one place end up
-    /// in one pipeline.
-    private func chained(_ peers: [Int]) -> Partition {
-        var rest = peers
-        var order: [Int] = []
-        while !rest.isEmpty {
-            var pick = 0
-            for i in rest.indices.dropFirst() {
-                if let last = order.last {
-                    if cost.latency(last, rest[i]) < cost.latency(last, rest[pick]) { pick = i }
-                } else if cost.topology.hosts[rest[i]].flops > cost.topology.hosts[rest[pick]].flops {
-                    pick = i
-                }
-            }
-            order.append(rest.remove(at: pick))
-        }
-        let speed = peers.reduce(0.0) { $0 + cost.topology.hosts[$1].flops }
-        var groups = Partition(repeating: [], count: pipelines + 1)
-        var sum = 0.0
-        for (index, peer) in order.enumerated() {
-            let left = order.count - index
-            var group = min(pipelines - 1, Int(sum / speed * Double(pipelines)))
-            // Every group gets at least one peer.
-            if left <= pipelines, let empty = groups.dropLast().firstIndex(where: \.isEmpty) { group = empty }
-            groups[group].append(peer)
-            sum += cost.topology.hosts[peer].flops
-        }
-        return normal(groups)
-    }
-    /// Fastest first, dealt to the groups there and back.
-    private func dealt(_ peers: [Int]) -> Partition {
-        let order = peers.sorted { (cost.topology.hosts[$1].flops, $0) < (cost.topology.hosts[$0].flops, $1) }
-        var groups = Partition(repeating: [], count: pipelines + 1)
-        for (index, peer) in order.enumerated() {
-            let (turn, place) = index.quotientAndRemainder(dividingBy: pipelines)
-            groups[turn % 2 == 0 ? place : pipelines - 1 - place].append(peer)
-        }
-        return normal(groups)
-    }
-    private mutating func shuffled(_ peers: [Int]) -> Partition {
-        var order = peers
-        random.shuffle(&order)
-        var groups = Partition(repeating: [], count: pipelines + 1)
-        for (index, peer) in order.enumerated() { groups[index % pipelines].append(peer) }
-        return normal(groups)
-    }
-    /// Ascending groups; what is more than a pipeline can use becomes spare.
-    private func normal(_ groups: Partition) -> Partition {
-        var groups = groups
-        let most = cost.model.tieWordEmbeddings ? 1 : cost.job.stages.value ?? cost.model.unitCount
-        for index in groups.indices.dropLast() where groups[index].count > most {
-            let bySpeed = groups[index].sorted {
-                (cost.topology.hosts[$1].flops, $0) < (cost.topology.hosts[$0].flops, $1)
-            }
-            groups[index] = Array(bySpeed.prefix(most))
-            groups[pipelines] += bySpeed.dropFirst(most)
-        }
-        return groups.map { $0.sorted() }
-    }
-
     // MARK: moves
 
-    /// One random change: a peer moves to another group (or out, or in), or two peers change places. nil when there is none.
-    private mutating func neighbour(_ partition: Partition) -> Partition? {
+    /// One change: a peer moves to another group (or out, or in), or two peers change places; half of the time it concerns the
+    /// slowest group. nil when there is none.
+    mutating func neighbour(_ candidate: Candidate, aimed: Bool = true) -> Partition? {
+        let partition = candidate.partition
         for _ in 0..<20 {
-            let a = random.below(pipelines + 1)
-            let b = random.below(pipelines + 1)
+            var a = random.below(pipelines + 1)
+            var b = random.below(pipelines + 1)
+            if aimed, random.below(2) == 0 {
+                if random.below(2) == 0 { a = candidate.slowest } else { b = candidate.slowest }
+            }
             guard a != b, !partition[a].isEmpty else { continue }
-            let i = random.below(partition[a].count)
+            let i = aimed ? pick(partition, a, for: b) : random.below(partition[a].count)
             var next = partition
             let peer = next[a].remove(at: i)
             if random.below(2) == 0, !partition[b].isEmpty {
-                let j = random.below(partition[b].count)
+                let j = aimed ? pick(partition, b, for: a) : random.below(partition[b].count)
                 let other = next[b].remove(at: j)
                 next[a].append(other)
                 next[b].append(peer)
@@ -240,5 +258,22 @@ struct PlanSearch {
             return next
         }
         return nil
+    }
+
+    /// A place in group `from`: of many spares the fastest, or the nearest to group `to`, of four.
+    private mutating func pick(_ partition: Partition, _ from: Int, for to: Int) -> Int {
+        let group = partition[from]
+        var chosen = random.below(group.count)
+        guard from == pipelines, to < pipelines, group.count > 8 else { return chosen }
+        let near = random.below(2) == 0 ? partition[to].first : nil
+        for _ in 0..<3 {
+            let other = random.below(group.count)
+            if let near {
+                if cost.latency(near, group[other]) < cost.latency(near, group[chosen]) { chosen = other }
+            } else if cost.topology.hosts[group[other]].flops > cost.topology.hosts[group[chosen]].flops {
+                chosen = other
+            }
+        }
+        return chosen
     }
 }

@@ -12,10 +12,11 @@ public enum Planner {
     ///   - excluding: names of hosts that must not be used (lost, refused).
     ///   - current: the running plan; it is kept unless changing pays for moving weights.
     ///   - iterations: evaluations of partitions, over all numbers of pipelines.
+    ///   - parallel: how parts of the search run at once; the plan does not depend on it.
     /// - Throws: ``PlanningError`` when nothing fits.
     public static func plan(
         topology: Topology, job: JobManifest, excluding: Set<String> = [], current: Plan? = nil, seed: UInt64 = 1,
-        iterations: Int = defaultIterations
+        iterations: Int = defaultIterations, parallel: Parallel = .serial
     ) throws(PlanningError) -> PlannedJob {
         // What a measurement may have left at zero can carry nothing.
         let peers = topology.peers.filter { index in
@@ -25,7 +26,9 @@ public enum Planner {
         }
         guard !peers.isEmpty else { throw .noPeers }
         let cost = CostModel(topology: topology, job: job)
-        var campaign = Campaign(cost: cost, peers: peers, current: current, seed: seed, iterations: iterations)
+        var campaign = Campaign(
+            cost: cost, peers: peers, current: current, seed: seed, iterations: iterations,
+            parallel: parallel)
         try campaign.run()
         return campaign.result()
     }

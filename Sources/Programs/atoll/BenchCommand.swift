@@ -1,28 +1,75 @@
 import ArgumentParser
 import Foundation
 import Node
+import Planning
 import Primitives
 import Training
 
-/// `atoll bench engine`: CPU time of a training step, one JSON line for each model; `make bench-engine` puts it beside PyTorch.
+/// Benchmarks for developers; `make bench` runs them all and prints each figure beside its anchor.
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "bench", abstract: "Benchmarks for developers.", shouldDisplay: false)
-    @Argument(help: "engine, overlay-live, overlay-load, overlay-sim") var what: String
+        commandName: "bench", abstract: "Benchmarks for developers.", shouldDisplay: false,
+        subcommands: [
+            BenchEngineCommand.self, BenchPlanningCommand.self, BenchOverlayLive.self, BenchOverlayLoad.self,
+            BenchOverlaySimulation.self,
+        ])
+}
+
+/// `atoll bench engine`: CPU time of a training step, one JSON line for each model; `make bench-engine` puts it beside PyTorch.
+struct BenchEngineCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "engine", abstract: "CPU time of a training step.")
     @Option var threads = 1
     @Option var steps = 8
-    @Option var seed: UInt64 = 1
 
     func run() throws {
-        switch what {
-        case "engine":
-            for line in EngineBenchmark.run(threads: threads, steps: steps, cpuSeconds: cpuSeconds) { print(line) }
-        case "overlay-load": OverlayLiveBenchmark.load()
-        case "overlay-live": OverlayLiveBenchmark.run(seed: seed)
-        case "overlay-sim": try OverlaySimulationBenchmark.run()
-        default: throw NodeError.badInput("bench \(what): engine, overlay-live, overlay-load or overlay-sim")
+        for line in EngineBenchmark.run(threads: threads, steps: steps, cpuSeconds: cpuSeconds) { print(line) }
+    }
+}
+
+/// `atoll bench planning`: each row of the planner's goals beside its anchor.
+struct BenchPlanningCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "planning", abstract: "The planner against published costs, annealing and size.")
+
+    func run() throws {
+        do throws(PlanningError) {
+            for line in try PlanningBenchmark.scenarios(seeds: 5, cpuSeconds: cpuSeconds) { print(line) }
+            for peers in [256, 10_000] {
+                let lines = try PlanningBenchmark.scale(
+                    peers: peers, cpuSeconds: cpuSeconds, peakMebibytes: { peakMebibytes() })
+                for line in lines { print(line) }
+            }
+            for line in try PlanningBenchmark.irregular(instances: 10, cpuSeconds: cpuSeconds) { print(line) }
+        } catch {
+            throw NodeError.failed(error.description)
         }
     }
+}
+
+struct BenchOverlayLive: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "overlay-live", abstract: "Real overlay nodes on loopback: latency, silence, load, floods.")
+    @Option var seed: UInt64 = 1
+    func run() throws { OverlayLiveBenchmark.run(seed: seed) }
+}
+
+struct BenchOverlayLoad: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "overlay-load", abstract: "One real node under load, without the latencies.")
+    func run() throws { OverlayLiveBenchmark.load() }
+}
+
+struct BenchOverlaySimulation: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "overlay-sim", abstract: "Thousands and a million of simulated overlay nodes.")
+    func run() throws { try OverlaySimulationBenchmark.run() }
+}
+
+/// The most memory that this process has held so far, in MiB.
+func peakMebibytes() -> Int {
+    let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
+    let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+    return (line?.split(whereSeparator: { $0 == " " || $0 == "\t" }).compactMap { Int($0) }.first ?? 0) / 1024
 }
 
 /// CPU seconds of this process, all threads.

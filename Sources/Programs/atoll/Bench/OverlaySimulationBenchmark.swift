@@ -41,7 +41,7 @@ enum OverlaySimulationBenchmark {
             Row(
                 "1 000 000 nodes, 10 000 lookups",
                 "\(fixed(lookup.success * 100, 2)) %, \(fixed(lookup.meanHops, 2)) hops, p50 \(fixed(lookup.percentile(0.5), 0)) ms",
-                "in 20 GiB", "peak \(fixed(peakGibibytes(), 1)) GiB", isGood: peakGibibytes() <= 20))
+                "in 20 GiB", "peak \(fixed(peak(), 1)) GiB", isGood: peak() <= 20))
     }
 
     private struct Row: CustomStringConvertible {
@@ -62,6 +62,8 @@ enum OverlaySimulationBenchmark {
         fflush(nil)
         return scenario
     }
+    /// GiB this process has held at most.
+    private static func peak() -> Double { Double(peakMebibytes()) / 1024 }
     private static func row(_ scenario: OverlayScenario, _ name: String) -> OperationSummary {
         scenario.summaries.first { $0.name == name }!
     }
@@ -73,11 +75,5 @@ enum OverlaySimulationBenchmark {
         let all = scenario.summaries.reduce(0) { $0 + $1.count }
         let good = scenario.summaries.reduce(0) { $0 + $1.succeeded }
         return "\(fixed(share(scenario) * 100, 2)) % (\(good) of \(all))"
-    }
-    /// The most memory this process ever had.
-    private static func peakGibibytes() -> Double {
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-        return Double(usage.ru_maxrss) / 1048576
     }
 }

@@ -1,0 +1,73 @@
+internal import Primitives
+public import Topologies
+
+/// What `atoll bench planning` measures; the clock and the memory gauge are the caller's.
+public enum PlanningBenchmark {
+    /// The best known cost of each published scenario, and what the published genetic algorithm reaches.
+    public static let published: [(best: Double, genetic: String)] = [
+        (3.439799129486084, "3.4398"), (31.634159832000734, "43.5–49.5"), (16.086839732578824, "16.0868"),
+        (34.80204101721226, "34.8020"), (49.218380053128435, "49.2184"),
+    ]
+
+    /// The published scenarios, `seeds` seeds each: least, greatest cost and greatest CPU time.
+    public static func scenarios(seeds: Int, cpuSeconds: () -> Double) throws(PlanningError) -> [String] {
+        var lines = ["objective dtfm, \(seeds) seeds: cost least … greatest, goal, genetic algorithm, CPU (goal 1 s)"]
+        for (index, scenario) in PublishedScenario.all.enumerated() {
+            let cost = try LayoutCost(scenario)
+            var (least, greatest, slowest) = (Double.infinity, 0.0, 0.0)
+            for seed in 0..<seeds {
+                let start = cpuSeconds()
+                let total = try cost.plan(seed: UInt64(seed)).layout.total
+                slowest = max(slowest, cpuSeconds() - start)
+                (least, greatest) = (min(least, total), max(greatest, total))
+            }
+            lines.append(
+                "  \(scenario.name): \(fixed(least, 4)) … \(fixed(greatest, 4)), \(fixed(published[index].best, 4)), "
+                    + "\(published[index].genetic), \(fixed(slowest, 2)) s")
+        }
+        return lines
+    }
+
+    /// Irregular layouts against ``AnnealingBaseline/layout`` with ten times the evaluations: its excess over ours.
+    public static func irregular(instances: Int, cpuSeconds: () -> Double) throws(PlanningError) -> [String] {
+        var lines = [
+            "irregular instances, annealing with 10 × the evaluations: how much dearer (below 0: better than ours)"
+        ]
+        for family in PlanningFamily.allCases {
+            var excess: [Double] = []
+            let start = cpuSeconds()
+            for seed in 0..<instances {
+                let problem = try family.layout(seed: UInt64(seed))
+                var search = LayoutSearch(problem, seed: 1)
+                let ours = search.run().total
+                let theirs = AnnealingBaseline.layout.layout(problem, seed: 1, evaluations: 10 * search.evaluations)
+                excess.append(100 * (theirs.total / ours - 1))
+            }
+            let mean = excess.reduce(0, +) / Double(max(1, instances))
+            let worse = excess.filter { $0 < -1e-7 }.count
+            lines.append(
+                "  \(family.rawValue): mean \(fixed(mean, 2)) %, least \(fixed(excess.min() ?? 0, 2)) %, "
+                    + "greatest \(fixed(excess.max() ?? 0, 2)) %, worse than annealing on \(worse) of \(instances), "
+                    + "\(fixed(cpuSeconds() - start, 1)) s of CPU")
+        }
+        return lines
+    }
+
+    /// A full plan for generated homes, then a re-plan after one loss.
+    public static func scale(
+        peers: Int, cpuSeconds: () -> Double, peakMebibytes: () -> Int
+    ) throws(PlanningError) -> [String] {
+        let topology = PlanningFamily.homes.topology(peers: peers, seed: 1)
+        let job = PlanningFamily.job(layers: 48, virtualPipelines: 64)
+        let start = cpuSeconds()
+        let planned = try Planner.plan(topology: topology, job: job)
+        let full = cpuSeconds() - start
+        let lost = planned.plan.workers[0]
+        let again = cpuSeconds()
+        _ = try Planner.plan(topology: topology, job: job, excluding: [lost], current: planned.plan)
+        return [
+            "\(peers) peers, 48 layers: full plan \(fixed(full, 2)) s of CPU, re-plan after one loss "
+                + "\(fixed(cpuSeconds() - again, 2)) s, peak memory \(peakMebibytes()) MiB"
+        ]
+    }
+}
