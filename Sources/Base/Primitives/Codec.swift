@@ -23,6 +23,10 @@ public enum Codec: Hashable, Sendable, CustomStringConvertible {
             self = .sparse(k: k)
         }
     }
+    /// Why ``init(_:)`` answered nil.
+    public static func problem(_ text: String) -> String {
+        "codec \(text): fp32, bf16, int8, int4 or sparse:k=K with K from 1 to 1024"
+    }
     public var description: String {
         switch self {
         case .fp32: "fp32"

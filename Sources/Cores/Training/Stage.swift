@@ -44,7 +44,7 @@ final class Stage {
         let parameters, momentum, firstMoment, secondMoment: FloatBuffer
     }
 
-    init(_ configuration: StageConfiguration, corpus: [UInt8], threads: Int) {
+    init(_ configuration: StageConfiguration, corpus: [UInt8], threads: Int, recorded: RecordedOrder? = nil) {
         self.configuration = configuration
         self.corpus = corpus
         self.threads = Int32(clamping: threads)
@@ -54,7 +54,7 @@ final class Stage {
             length: geometry.context, threads: threads)
         order = DataOrder(
             corpusCount: corpus.count, validationFraction: configuration.validationFraction, context: geometry.context,
-            seed: configuration.seed)
+            seed: configuration.seed, recorded: recorded)
         tree = GradientTree(virtualPipelines: geometry.virtualPipelines)
         let count = arithmetic.layout.count
         parameters = FloatBuffer(count)

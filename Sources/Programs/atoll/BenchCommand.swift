@@ -4,16 +4,20 @@ import Node
 import Primitives
 import Training
 
-/// `atoll bench engine`: CPU time of a training step, one JSON line for each model; `make bench-engine` puts it beside PyTorch.
+/// Benchmarks for developers.
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "bench", abstract: "Benchmarks for developers.", shouldDisplay: false)
-    @Argument(help: "engine") var what: String
+        commandName: "bench", abstract: "Benchmarks for developers.", shouldDisplay: false,
+        subcommands: [BenchEngineCommand.self, ConvergenceCommand.self])
+}
+
+/// `atoll bench engine`: CPU time of a training step, one JSON line for each model; `make bench-engine` puts it beside PyTorch.
+struct BenchEngineCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "engine", abstract: "CPU time of a training step.")
     @Option var threads = 1
     @Option var steps = 8
 
     func run() throws {
-        guard what == "engine" else { throw NodeError.badInput("bench \(what): engine is the only one") }
         for line in EngineBenchmark.run(threads: threads, steps: steps, cpuSeconds: cpuSeconds) { print(line) }
     }
 }
