@@ -6,7 +6,7 @@ ATOLL := .build/release/atoll
 PACKAGES := libuv1-dev libssl-dev zlib1g-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo sim bench bench-engine format lint layers clean protocol
+.PHONY: help setup build test demo sim bench bench-engine bench-exchange format lint layers clean protocol
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -27,10 +27,13 @@ test: setup lint layers ## every test, the end-to-end one included
 sim: build ## the demo's job in virtual time
 	$(ATOLL) replay Topologies/demo.yaml --job Topologies/jobs/demo.yaml
 
-bench: bench-engine ## every benchmark, beside its anchor
+bench: bench-engine bench-exchange ## every benchmark, beside its anchor
 
 bench-engine: build ## a training step against PyTorch (when it is there) on one thread
 	@Tools/engine/bench.sh $(ATOLL)
+
+bench-exchange: build ## the codecs against memcpy and the entropy limit, on one core
+	$(ATOLL) codec bench --megabytes $(or $(MEGABYTES),256)
 
 format: ## rewrite the sources in the project's style
 	$(SWIFT) format --in-place --recursive --configuration .swift-format $$(Tools/sources.sh)

@@ -59,7 +59,7 @@ let package = Package(
 
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
         module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
-        module("Drivers", "Checkpoints", ["Primitives", "Digests", "Training"]),
+        module("Drivers", "Checkpoints", ["Primitives", "Digests", "Exchange", "Training"]),
         module(
             "Drivers", "Node",
             [
@@ -75,7 +75,7 @@ let package = Package(
         .executableTarget(
             name: "atoll",
             dependencies: [
-                "Primitives", "Digests", "Telemetry", "Topologies", "Planning", "Training", "Swarm", "Node",
+                "Primitives", "Digests", "Telemetry", "Topologies", "Planning", "Exchange", "Training", "Swarm", "Node",
                 "Simulation",
                 "Checkpoints", "EventLoop", "CUV", arguments,
             ],
@@ -87,7 +87,7 @@ let package = Package(
         tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
         tests("Planning", ["Primitives", "Topologies", "Planning"]),
-        tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange"]),
+        tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"]),
         tests("Training", ["Primitives", "Digests", "Kernels", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
         tests("Swarm", ["Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Swarm"]),

@@ -59,7 +59,7 @@ public enum LossPenalty {
 
     /// The share of the weights that a sparse codec can send in the run, rounds × k/4096; nil for dense codecs.
     public static func coverage(codec: Codec, innerSteps: Int, steps: Int) -> Double? {
-        guard case .sparse(let k) = codec else { return nil }
+        guard case .sparse(let k, _) = codec else { return nil }
         return Double(max(1, steps / max(1, innerSteps))) * Double(k) / 4096
     }
     /// Below this the planner does not choose a sparse codec by itself: a short run would never send most weights.
@@ -89,25 +89,27 @@ public enum LossPenalty {
     private static func compression(_ codec: Codec, innerSteps: Int, steps: Int) -> Double {
         switch codec {
         case .fp32: 0
-        case .bf16: 0.001
+        case .bf16, .fp16: 0.001
         // Measured between −0.4 % and +0.4 % for 8 bits, +0.1 % for 4: the upper ends, with a margin.
         case .int8: 0.004
         // With H = 1 nobody measured 4 bits.
         case .int4: innerSteps > 1 ? 0.008 : 0.02
         // Measured at H = 15: +1.3 % at coverage 0.63, −0.3 % at 1.25; twice that, because one run of one seed says little.
         // A quarter of the weights in two magnitudes (k = 1024) cost 2.7 % more than 8 bits for all.
-        case .sparse(let k):
+        case .sparse(let k, _):
             0.03 / (coverage(codec: codec, innerSteps: innerSteps, steps: steps) ?? 1) + 0.027 * Double(k) / 1024
+        // Measured at H = 1 and rank 4 with two all-reduces (facts of the PyTorch harness): never chosen, obeyed.
+        case .lowrank: 0.105
         }
     }
     /// Assumed, not measured: no row varies it yet.
     private static func activation(_ codec: Codec) -> Double {
         switch codec {
         case .fp32: 0
-        case .bf16: 0.0005
+        case .bf16, .fp16: 0.0005
         case .int8: 0.003
         case .int4: 0.04
-        case .sparse: 0.5
+        case .sparse, .lowrank: 0.5
         }
     }
 }

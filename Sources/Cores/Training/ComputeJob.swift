@@ -29,9 +29,12 @@ public struct OuterOptimizer: Hashable, Sendable {
     /// 1 and 0: plain averaging of the pipelines' weights. Nesterov momentum as in DiLoCo (2311.08105) otherwise.
     public var learningRate: Float
     public var momentum: Float
-    public init(learningRate: Float = 1, momentum: Float = 0) {
+    /// What the error feedback of a sparse codec is multiplied by each round.
+    public var feedbackDecay: Float
+    public init(learningRate: Float = 1, momentum: Float = 0, feedbackDecay: Float = 0.95) {
         self.learningRate = learningRate
         self.momentum = momentum
+        self.feedbackDecay = feedbackDecay
     }
 }
 

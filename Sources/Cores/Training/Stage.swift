@@ -23,6 +23,8 @@ final class Stage {
     var outerSteps: [Int] = []
     /// What lossy codecs have not sent yet, by tree node (0 with rounds).
     var feedback: [Int: FloatBuffer] = [:]
+    /// Where the low-rank codec begins, by tree node, one a tensor of the layout.
+    var warmStarts: [Int: [WarmStart]] = [:]
     /// The last encoded contribution, until the next one: it may be returned.
     var lastContribution: [UnitContribution] = []
 

@@ -17,6 +17,7 @@ struct ConvergenceCommand: ParsableCommand {
     @Option(help: "H, steps between exchanges.") var innerSteps = 15
     @Option(help: "Learning rate of the outer step.") var outerRate: Float = 1
     @Option(help: "Nesterov momentum of the outer step.") var outerMomentum: Float = 0
+    @Option(help: "What a sparse codec's error feedback is multiplied by each round.") var decay: Float = 0.95
     @Option(help: "Peak learning rate of the inner steps; the reference's where left out.") var innerRate: Float?
     @Option(help: "Steps, where not all are wanted.") var steps: Int?
     @Flag(help: "With H = 1: exchange the change of the weights, not gradients.") var localSteps = false
@@ -31,7 +32,7 @@ struct ConvergenceCommand: ParsableCommand {
         var losses: [Double] = []
         for folder in folders {
             let (job, seed) = try load(folder, corpus: corpus)
-            let outer = OuterOptimizer(learningRate: outerRate, momentum: outerMomentum)
+            let outer = OuterOptimizer(learningRate: outerRate, momentum: outerMomentum, feedbackDecay: decay)
             let outcome: ConvergenceJob.Outcome
             do throws(TrainingError) {
                 outcome = try job.run(
@@ -55,7 +56,8 @@ struct ConvergenceCommand: ParsableCommand {
         if json {
             let object: [String: Any] = [
                 "codec": scheme.description, "inner_steps": innerSteps, "outer_rate": Double(outerRate),
-                "outer_momentum": Double(outerMomentum), "inner_rate": innerRate.map { Double($0) } as Any? ?? NSNull(),
+                "outer_momentum": Double(outerMomentum), "feedback_decay": Double(decay),
+                "inner_rate": innerRate.map { Double($0) } as Any? ?? NSNull(),
                 "local_steps": localSteps, "runs": runs, "mean_loss": mean, "standard_deviation": deviation,
             ]
             let data = try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys])
