@@ -15,9 +15,9 @@ func module(
         swiftSettings: strict)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
     .testTarget(
-        name: "\(name)Tests", dependencies: dependencies, path: "Tests/\(name)Tests", resources: resources,
+        name: "\(name)Tests", dependencies: dependencies, path: "Tests/\(name)Tests", exclude: exclude,
         swiftSettings: strict)
 }
 
@@ -87,7 +87,7 @@ let package = Package(
         tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
         tests("Planning", ["Primitives", "Topologies", "Planning"]),
-        tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"]),
+        tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
         tests("Training", ["Primitives", "Digests", "Kernels", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
         tests("Swarm", ["Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Swarm"]),

@@ -113,7 +113,6 @@ void kernels_codec_int4_mean(
 void kernels_codec_int8_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
     codec_ops()->int8_encode(values, feedback, n, out);
 }
-bool kernels_codec_int8_valid(const uint8_t *bytes, size_t n) { return codec_ops()->int8_valid(bytes, n); }
 void kernels_codec_int8_decode(const uint8_t *bytes, size_t n, float *into) {
     codec_ops()->int8_decode(bytes, n, into);
 }
@@ -126,7 +125,6 @@ void kernels_codec_int8_accumulate(
 void kernels_codec_int4_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
     codec_ops()->int4_encode(values, feedback, n, out);
 }
-bool kernels_codec_int4_valid(const uint8_t *bytes, size_t n) { return codec_ops()->int4_valid(bytes, n); }
 void kernels_codec_int4_decode(const uint8_t *bytes, size_t n, float *into) {
     codec_ops()->int4_decode(bytes, n, into);
 }

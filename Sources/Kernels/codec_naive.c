@@ -190,12 +190,6 @@ static void int8_encode(const float *values, float *feedback, size_t n, uint8_t 
     }
 }
 
-static bool int8_valid(const uint8_t *bytes, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (bytes[4 * blocks(n) + i] == 0x80) return false;
-    return true;
-}
-
 static float int8_at(const uint8_t *scales, const uint8_t *q, size_t i) {
     return (float)(int8_t)q[i] * load(scales, i / KERNELS_CODEC_BLOCK);
 }
@@ -234,12 +228,6 @@ static void int4_encode(const float *values, float *feedback, size_t n, uint8_t 
 }
 
 static int int4_half(const uint8_t *q, size_t i) { return i % 2 ? q[i / 2] >> 4 : q[i / 2] & 15; }
-
-static bool int4_valid(const uint8_t *bytes, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (int4_half(bytes + 4 * blocks(n), i) == 0) return false;
-    return n % 2 == 0 || int4_half(bytes + 4 * blocks(n), n) == 0;
-}
 
 static float int4_at(const uint8_t *scales, const uint8_t *q, size_t i) {
     return (float)(int4_half(q, i) - 8) * load(scales, i / KERNELS_CODEC_BLOCK);
@@ -417,7 +405,6 @@ static void mean(
 
 const struct codec_ops codec_naive = {
     fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
-    fp16_encode, fp16_finite, fp16_decode, fp16_accumulate, int8_encode, int8_valid,  int8_decode, int8_accumulate,
-    int8_mean,   int4_encode, int4_valid,  int4_decode,     int4_accumulate, int4_mean, choose,    magnitude_sum,
-    lloyd,       quotient_sum, split,      unpack,          mean,
+    fp16_encode, fp16_finite, fp16_decode, fp16_accumulate, int8_encode, int8_decode, int8_accumulate, int8_mean,
+    int4_encode, int4_decode, int4_accumulate, int4_mean, choose, magnitude_sum, lloyd, quotient_sum, split, unpack, mean,
 };

@@ -27,13 +27,11 @@ struct codec_ops {
     void (*fp16_decode)(const uint8_t *, size_t, float *);
     void (*fp16_accumulate)(const uint8_t *, size_t, float, float *, float *);
     void (*int8_encode)(const float *, float *, size_t, uint8_t *);
-    bool (*int8_valid)(const uint8_t *, size_t);
     void (*int8_decode)(const uint8_t *, size_t, float *);
     void (*int8_accumulate)(const uint8_t *scales, const uint8_t *q, size_t, float, float *, float *);
     /// into = Σ weight · value ÷ total over the contributors' whole messages.
     void (*int8_mean)(const uint8_t *const *, const float *, size_t contributors, size_t n, float total, float *into);
     void (*int4_encode)(const float *, float *, size_t, uint8_t *);
-    bool (*int4_valid)(const uint8_t *, size_t);
     void (*int4_decode)(const uint8_t *, size_t, float *);
     void (*int4_accumulate)(const uint8_t *scales, const uint8_t *q, size_t, float, float *, float *);
     void (*int4_mean)(const uint8_t *const *, const float *, size_t contributors, size_t n, float total, float *into);

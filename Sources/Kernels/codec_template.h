@@ -249,17 +249,6 @@ static void int8_encode(const float *restrict values, float *restrict feedback, 
     if (i < n) store(out, i / BLOCK, quantise(values + i, feedback ? feedback + i : 0, n - i, 127, q + i));
 }
 
-static bool int8_valid(const uint8_t *bytes, size_t n) {
-    const uint8_t *q = bytes + scale_bytes(n);
-    for (size_t start = 0; start < n; start += 4096) {
-        size_t end = codec_least(n, start + 4096);
-        uint8_t bad = 0;
-        for (size_t i = start; i < end; i++) bad |= q[i] == 0x80;
-        if (bad) return false;
-    }
-    return true;
-}
-
 #define INT8_AT(i) ((float)(int8_t)q[i] * scale)
 
 static void int8_decode(const uint8_t *restrict bytes, size_t count, float *restrict into) {
@@ -317,17 +306,6 @@ static void int4_encode(const float *restrict values, float *restrict feedback, 
     }
 }
 
-static bool int4_valid(const uint8_t *bytes, size_t n) {
-    const uint8_t *halves = bytes + scale_bytes(n);
-    for (size_t start = 0; start < n / 2; start += 4096) {
-        size_t end = codec_least(n / 2, start + 4096);
-        uint8_t bad = 0;
-        for (size_t i = start; i < end; i++) bad |= ((halves[i] & 15) == 0) | (halves[i] >> 4 == 0);
-        if (bad) return false;
-    }
-    return n % 2 == 0 || ((halves[n / 2] & 15) != 0 && halves[n / 2] >> 4 == 0);
-}
-
 static void int4_decode(const uint8_t *restrict bytes, size_t count, float *restrict into) {
     for (size_t start = 0; start < count; start += BLOCK, into += BLOCK) {
         int8_t q[BLOCK];
@@ -356,7 +334,6 @@ static void int4_accumulate(
 
 const struct codec_ops CODEC_TABLE = {
     fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
-    fp16_encode, fp16_finite, fp16_decode, fp16_accumulate, int8_encode, int8_valid,  int8_decode, int8_accumulate,
-    int8_mean,   int4_encode, int4_valid,  int4_decode,     int4_accumulate, int4_mean, choose,    magnitude_sum,
-    lloyd,       quotient_sum, split,      unpack,          mean,
+    fp16_encode, fp16_finite, fp16_decode, fp16_accumulate, int8_encode, int8_decode, int8_accumulate, int8_mean,
+    int4_encode, int4_decode, int4_accumulate, int4_mean, choose, magnitude_sum, lloyd, quotient_sum, split, unpack, mean,
 };

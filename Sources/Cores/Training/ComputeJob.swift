@@ -1,3 +1,4 @@
+public import Exchange
 public import Primitives
 
 /// Which micro-batch: a function of the job's geometry, never of who computes it.
@@ -31,7 +32,7 @@ public struct OuterOptimizer: Hashable, Sendable {
     public var momentum: Float
     /// What the error feedback of a sparse codec is multiplied by each round.
     public var feedbackDecay: Float
-    public init(learningRate: Float = 1, momentum: Float = 0, feedbackDecay: Float = 0.95) {
+    public init(learningRate: Float = 1, momentum: Float = 0, feedbackDecay: Float = Codec.feedbackDecay) {
         self.learningRate = learningRate
         self.momentum = momentum
         self.feedbackDecay = feedbackDecay

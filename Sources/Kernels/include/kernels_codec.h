@@ -9,7 +9,7 @@
 /// set.
 ///
 /// Conventions: `n` counts values; `bytes` and `out` need no alignment; integers and floats on the wire are little
-/// endian. `feedback` may be NULL; otherwise it holds n values that are added to `values` (for sparse after × 0.95),
+/// endian. `feedback` may be NULL; otherwise it holds n values that are added to `values` (for sparse after × decay),
 /// and is left holding what was not sent. Where values + feedback is not finite, the message is one that every decoder
 /// refuses and that entry of `feedback` becomes zero, so that one bad step does not poison the following ones.
 
@@ -55,10 +55,8 @@ void kernels_codec_fp16_accumulate(
 /// Scales above this could decode to infinity.
 #define KERNELS_CODEC_SCALE_MAX 0x1p120f
 
-// int8: ⌈n/256⌉ fp32 scales, then n signed bytes in −127…127.
+// int8: ⌈n/256⌉ fp32 scales, then n signed bytes; encoders write −127…127.
 void kernels_codec_int8_encode(const float *values, float *feedback, size_t n, uint8_t *out);
-/// Whether no value is −128. `bytes` points at the message's start.
-bool kernels_codec_int8_valid(const uint8_t *bytes, size_t n);
 void kernels_codec_int8_decode(const uint8_t *bytes, size_t n, float *into);
 void kernels_codec_int8_accumulate(
     const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights);
@@ -67,11 +65,9 @@ void kernels_codec_int8_accumulate(
 void kernels_codec_int8_mean(
     const uint8_t *const *bytes, const float *weight, size_t contributors, size_t n, float total, float *into);
 
-// int4: ⌈n/256⌉ fp32 scales, then ⌈n/2⌉ bytes: q + 8 in 1…15, value 2j in the low half of byte j, value 2j + 1 in its
+// int4: ⌈n/256⌉ fp32 scales, then ⌈n/2⌉ bytes: q + 8 in 0…15 (encoders write 1…15), value 2j in the low half of byte j, value 2j + 1 in its
 // high half (0 if there is none).
 void kernels_codec_int4_encode(const float *values, float *feedback, size_t n, uint8_t *out);
-/// Whether no value is −8 and an unused half is 0.
-bool kernels_codec_int4_valid(const uint8_t *bytes, size_t n);
 void kernels_codec_int4_decode(const uint8_t *bytes, size_t n, float *into);
 void kernels_codec_int4_accumulate(
     const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights);
@@ -87,12 +83,10 @@ enum {
     KERNELS_CODEC_TWO_BIT = 2,
 };
 
-/// Values in a tile of the sparse codec, tiles in a group (which shares magnitudes and Golomb divisor), and the usual
-/// decay of the error feedback.
+/// Values in a tile of the sparse codec, and tiles in a group (which shares magnitudes and Golomb divisor).
 #define KERNELS_CODEC_TILE 4096
 #define KERNELS_CODEC_GROUP 16
 #define KERNELS_CODEC_SPARSE_K_MAX 1024
-#define KERNELS_CODEC_DECAY 0.95f
 
 /// Entries that a tile of m values (1…4096) sends if it sends any: k of 4096, scaled, rounded up, at least min(k, 4),
 /// at most m.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoints
+import Exchange
 import Foundation
 import Node
 import Primitives
@@ -17,7 +18,7 @@ struct ConvergenceCommand: ParsableCommand {
     @Option(help: "H, steps between exchanges.") var innerSteps = 15
     @Option(help: "Learning rate of the outer step.") var outerRate: Float = 1
     @Option(help: "Nesterov momentum of the outer step.") var outerMomentum: Float = 0
-    @Option(help: "What a sparse codec's error feedback is multiplied by each round.") var decay: Float = 0.95
+    @Option(help: "What a sparse codec's error feedback is multiplied by each round.") var decay = Codec.feedbackDecay
     @Option(help: "Peak learning rate of the inner steps; the reference's where left out.") var innerRate: Float?
     @Option(help: "Steps, where not all are wanted.") var steps: Int?
     @Flag(help: "With H = 1: exchange the change of the weights, not gradients.") var localSteps = false
