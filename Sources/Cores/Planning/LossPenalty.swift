@@ -24,6 +24,9 @@ public enum LossPenalty {
     /// `atoll launch --local` with the demo's job, its `pipelines`, `inner_steps` and `codec` set.
     private static let short = "byte-level Llama, 1.13 M parameters, King James text, 0.3 M tokens, one seed"
 
+    /// `atoll bench convergence`, error feedback decaying by 0.7.
+    private static let own = "byte-level Llama, 0.67 M parameters, King James text, 1.2 M tokens, five seeds"
+
     /// Measured rows; plain averaging as outer step. To be extended as runs are made, never trimmed.
     public static let rows: [Row] = [
         Row(pipelines: 4, innerSteps: 1, codec: .int8, steps: 600, loss: 1.4365, reference: 1.4409, source: table),
@@ -47,6 +50,15 @@ public enum LossPenalty {
         Row(
             pipelines: 4, innerSteps: 5, codec: .sparse(k: 1024), steps: 147, loss: 2.1854, reference: 2.0340,
             source: short),
+        Row(
+            pipelines: 4, innerSteps: 5, codec: .sparse(k: 64), steps: 600, loss: 1.4501, reference: 1.4352, source: own
+        ),
+        Row(
+            pipelines: 4, innerSteps: 10, codec: .sparse(k: 128), steps: 600, loss: 1.4742, reference: 1.4352,
+            source: own),
+        Row(
+            pipelines: 4, innerSteps: 15, codec: .sparse(k: 128), steps: 600, loss: 1.5021, reference: 1.4352,
+            source: own),
     ]
 
     /// Relative: 0.05 is 5 %. Zero for one pipeline that exchanges nothing, and for H = 1 in fp32.
