@@ -53,7 +53,7 @@ struct CodecCommandTests {
         let input = try Self.input(in: folder), out = folder.appendingPathComponent("out").path
         let wrong: [([String], Int32, String)] = [
             (["encode", input, out, "--scheme", "sparse:k=0"], 2, "K from 1 to 1024"),
-            (["encode", out, out + "2"], 2, "No such file"),
+            (["encode", out, out + "2"], 2, "check the path and its permissions"),
             (["encode", input, input], 2, "named twice"),
             (["encode", input, out, "--state", input], 2, "named twice"),
             (["decode", input, out], 2, "atollcdc"),

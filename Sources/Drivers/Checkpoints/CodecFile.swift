@@ -76,8 +76,8 @@ public struct CodecFile {
         self.metadata = metadata
     }
 
-    /// Writes the file in place of one of that name; answers its bytes.
-    public func write(to path: String) throws(TensorFileError) -> Int {
+    /// Writes the file, to take the place of one of that name; and its bytes.
+    func prepare(for path: String) throws(TensorFileError) -> (file: PreparedFile, bytes: Int) {
         let list = entries.map {
             ["name": $0.name, "shape": $0.shape, "bytes": $0.message.count] as [String: Any]
         }
@@ -87,7 +87,6 @@ public struct CodecFile {
         var bytes = Self.magic + withUnsafeBytes(of: UInt64(header.count).littleEndian) { [UInt8]($0) } + header
         for entry in entries { bytes += entry.message }
         bytes += sha256(bytes).bytes
-        try replaceFile(path) { file in bytes.withUnsafeBytes { file.append($0) } }
-        return bytes.count
+        return (try PreparedFile(path) { file in bytes.withUnsafeBytes { file.append($0) } }, bytes.count)
     }
 }

@@ -55,10 +55,21 @@ public enum CodecRun {
                 CodecFile.Entry(name: entry.name, shape: entry.shape, count: entry.count, message: message[...]))
         }
         guard !interrupted() else { throw .interrupted }
-        // The message first: after a crash between the two, the same call gives the same message again.
-        let encoded = CodecFile(scheme: scheme, entries: entries, metadata: file.metadata)
-        figures.fileBytes = try encoded.write(to: output)
-        try feedback?.write()
+        // Both complete on disk, then the message takes its place first: after a crash between the two, the same call
+        // gives the same message again.
+        let (encoded, bytes) = try CodecFile(scheme: scheme, entries: entries, metadata: file.metadata)
+            .prepare(for: output)
+        let kept: PreparedFile?
+        do throws(TensorFileError) { kept = try feedback?.prepare() } catch {
+            encoded.discard()
+            throw error
+        }
+        do throws(TensorFileError) { try encoded.replace() } catch {
+            kept?.discard()
+            throw error
+        }
+        try kept?.replace()
+        figures.fileBytes = bytes
         return figures
     }
 
@@ -196,7 +207,7 @@ private struct FeedbackFile {
         }
     }
 
-    func write() throws(TensorFileError) {
+    func prepare() throws(TensorFileError) -> PreparedFile {
         var tensors = zip(entries, values).map {
             TensorFile.Tensor(name: "feedback/" + $0.name, shape: $0.shape, values: $1)
         }
@@ -206,6 +217,6 @@ private struct FeedbackFile {
                 TensorFile.Tensor(
                     name: "right/" + entry.name, shape: [rank, warmStart.right.count / rank], values: warmStart.right))
         }
-        try TensorFile.write(tensors, metadata: ["atoll_feedback": scheme.description], to: path)
+        return try TensorFile.prepare(tensors, metadata: ["atoll_feedback": scheme.description], for: path)
     }
 }

@@ -150,6 +150,12 @@ public struct TensorFile {
     public static func write(
         _ tensors: [Tensor], metadata: [String: String] = [:], to path: String
     ) throws(TensorFileError) {
+        try prepare(tensors, metadata: metadata, for: path).replace()
+    }
+
+    static func prepare(
+        _ tensors: [Tensor], metadata: [String: String], for path: String
+    ) throws(TensorFileError) -> PreparedFile {
         var object: [String: Any] = metadata.isEmpty ? [:] : ["__metadata__": metadata]
         var offset = 0
         for tensor in tensors {
@@ -161,7 +167,7 @@ public struct TensorFile {
         var json = sortedJSON(object)
         while json.count % 8 != 0 { json.append(32) }
         let length = withUnsafeBytes(of: UInt64(json.count).littleEndian) { [UInt8]($0) }
-        try replaceFile(path) { file in
+        return try PreparedFile(path) { file in
             (length + json).withUnsafeBytes { file.append($0) }
             for tensor in tensors { tensor.values.withUnsafeBytes { file.append($0) } }
         }
@@ -182,21 +188,47 @@ func readable(_ path: String) throws(TensorFileError) -> Data {
     }
 }
 
-/// Lets `body` fill a sibling, which is synchronised and then takes the name; on failure it is removed.
-func replaceFile(_ path: String, _ body: (FileWriter) -> Void) throws(TensorFileError) {
-    let temporary = path + ".partial-\(getpid())"
-    do throws(CheckpointError) {
-        let file = try FileWriter(temporary)
-        body(file)
-        try file.finish()
-        guard rename(temporary, path) == 0 else {
-            throw .file(path: path, problem: String(cString: strerror(errno)))
+/// A file that is complete on disk under a name of its own, and takes the place of another when told to.
+struct PreparedFile {
+    private let path: String
+    private let temporary: String
+
+    /// Lets `body` fill it; on failure it is removed.
+    init(_ path: String, _ body: (FileWriter) -> Void) throws(TensorFileError) {
+        self.path = path
+        temporary = path + ".partial-\(getpid())"
+        do throws(CheckpointError) {
+            var isFolder: ObjCBool = false
+            guard !FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) || !isFolder.boolValue else {
+                throw .file(path: path, problem: String(cString: strerror(EISDIR)))
+            }
+            let file = try FileWriter(temporary)
+            body(file)
+            try file.finish()
+        } catch {
+            discard()
+            throw Self.unwritable(error, path)
         }
-        let parent = (path as NSString).deletingLastPathComponent
-        try synchroniseFolder(parent.isEmpty ? "." : parent)
-    } catch {
-        unlink(temporary)
-        if case .file(_, let problem) = error { throw .unwritable(path: path, problem: problem) }
-        throw .unwritable(path: path, problem: error.description)
+    }
+
+    /// Takes the place of what has the name.
+    func replace() throws(TensorFileError) {
+        do throws(CheckpointError) {
+            guard rename(temporary, path) == 0 else {
+                throw .file(path: path, problem: String(cString: strerror(errno)))
+            }
+            let parent = (path as NSString).deletingLastPathComponent
+            try synchroniseFolder(parent.isEmpty ? "." : parent)
+        } catch {
+            discard()
+            throw Self.unwritable(error, path)
+        }
+    }
+
+    func discard() { unlink(temporary) }
+
+    private static func unwritable(_ error: CheckpointError, _ path: String) -> TensorFileError {
+        if case .file(_, let problem) = error { return .unwritable(path: path, problem: problem) }
+        return .unwritable(path: path, problem: error.description)
     }
 }
