@@ -57,7 +57,7 @@ struct CodecCommandTests {
             (["encode", input, input], 2, "named twice"),
             (["encode", input, out, "--state", input], 2, "named twice"),
             (["decode", input, out], 2, "atollcdc"),
-            (["compare", "/dev/null"], 2, "8 bytes needed"),
+            (["compare", "/dev/null"], 2, "/dev/null"),
             (["encode", input, "/nowhere/at/all"], 1, "nothing was replaced"),
             (["bench", "--megabytes", "0"], 2, "--megabytes"),
         ]
