@@ -6,7 +6,8 @@ ATOLL := .build/release/atoll
 PACKAGES := libuv1-dev libssl-dev zlib1g-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo sim bench bench-engine bench-overlay bench-planning format lint layers clean protocol
+.PHONY: help setup build test demo sim bench bench-engine bench-exchange bench-overlay bench-planning format lint \
+  layers clean protocol
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -28,7 +29,7 @@ test: setup lint layers ## every test, the end-to-end one included
 sim: build ## the demo's job in virtual time
 	$(ATOLL) replay Topologies/demo.yaml --job Topologies/jobs/demo.yaml
 
-bench: bench-engine bench-overlay bench-planning ## every benchmark, beside its anchor
+bench: bench-engine bench-exchange bench-overlay bench-planning ## every benchmark, beside its anchor
 
 bench-engine: build ## a training step against PyTorch (when it is there) on one thread
 	@Tools/engine/bench.sh $(ATOLL)
@@ -42,6 +43,9 @@ bench-planning: build ## the planner against published costs, annealing, exact o
 	@$(ATOLL) bench planning
 	@$(BUILD) --product atoll-trainingPackageTests > /dev/null
 	@$(SWIFT) test -c release --skip-build --filter PlanningTests.Against | grep 'exact optimum'
+
+bench-exchange: build ## the codecs against memcpy and the entropy limit, on one core
+	$(ATOLL) codec bench --megabytes $(or $(MEGABYTES),256)
 
 format: ## rewrite the sources in the project's style
 	$(SWIFT) format --in-place --recursive --configuration .swift-format $$(Tools/sources.sh)

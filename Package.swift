@@ -15,12 +15,10 @@ func module(
         swiftSettings: strict)
 }
 
-func tests(
-    _ name: String, _ dependencies: [Target.Dependency], exclude: [String] = [], resources: [Resource] = []
-) -> Target {
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
     .testTarget(
         name: "\(name)Tests", dependencies: dependencies, path: "Tests/\(name)Tests", exclude: exclude,
-        resources: resources, swiftSettings: strict)
+        swiftSettings: strict)
 }
 
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
@@ -61,7 +59,7 @@ let package = Package(
 
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
         module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
-        module("Drivers", "Checkpoints", ["Primitives", "Digests", "Training"]),
+        module("Drivers", "Checkpoints", ["Primitives", "Digests", "Exchange", "Training"]),
         module(
             "Drivers", "Node",
             [
@@ -77,8 +75,9 @@ let package = Package(
         .executableTarget(
             name: "atoll",
             dependencies: [
-                "Primitives", "Digests", "Wire", "Telemetry", "Kademlia", "Topologies", "Planning", "Training", "Swarm",
-                "Node",
+                "Primitives", "Digests", "Wire", "Telemetry", "Kademlia", "Topologies", "Planning", "Exchange",
+                "Training",
+                "Swarm", "Node",
                 "Simulation",
                 "Checkpoints", "EventLoop", "CUV", arguments,
             ],
@@ -90,7 +89,7 @@ let package = Package(
         tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
         tests("Planning", ["Primitives", "Topologies", "Planning"]),
-        tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange"]),
+        tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
         tests("Training", ["Primitives", "Digests", "Kernels", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
         tests("Swarm", ["Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Swarm"]),

@@ -9,8 +9,8 @@
 #define CODEC_DIVIDE
 #include "codec_ops.h"
 static size_t gather(
-    const float *restrict values, float *restrict feedback, size_t m, uint32_t threshold, uint16_t *restrict index,
-    uint32_t *restrict largest);
+    const float *restrict values, float *restrict feedback, float decay, size_t m, uint32_t threshold,
+    uint16_t *restrict index, uint32_t *restrict largest);
 static inline size_t count_from(const uint32_t *restrict magnitudes, size_t n, uint32_t threshold);
 static inline void compact(
     const uint32_t *magnitudes, const uint16_t *index, size_t n, uint32_t threshold, uint16_t *kept);
@@ -25,18 +25,18 @@ static void divide(sum_and_weight *restrict sums, size_t m, float *restrict into
 #include "codec_template.h"
 
 static size_t gather(
-    const float *restrict values, float *restrict feedback, size_t m, uint32_t threshold, uint16_t *restrict index,
-    uint32_t *restrict largest) {
+    const float *restrict values, float *restrict feedback, float decay, size_t m, uint32_t threshold,
+    uint16_t *restrict index, uint32_t *restrict largest) {
     const __m512i all = _mm512_set1_epi32((int)MAGNITUDE), from = _mm512_set1_epi32((int)threshold);
     __m512i most = _mm512_setzero_si512(), most_odd = most;
     __m512i here = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512 decay = _mm512_set1_ps(KERNELS_CODEC_DECAY);
+    const __m512 decays = _mm512_set1_ps(decay);
     size_t count = 0, i = 0;
     for (; i + 32 <= m; i += 32) {
         __m512 low = _mm512_loadu_ps(values + i), high = _mm512_loadu_ps(values + i + 16);
         if (feedback) {
-            low = _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(feedback + i), decay), low);
-            high = _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(feedback + i + 16), decay), high);
+            low = _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(feedback + i), decays), low);
+            high = _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(feedback + i + 16), decays), high);
             _mm512_storeu_ps(feedback + i, low);
             _mm512_storeu_ps(feedback + i + 16, high);
         }
@@ -59,7 +59,7 @@ static size_t gather(
     for (; i < m; i++) {
         float value = values[i];
         if (feedback) {
-            float kept = feedback[i] * KERNELS_CODEC_DECAY;
+            float kept = feedback[i] * decay;
             feedback[i] = value = kept + value;
         }
         uint32_t magnitude = codec_bits(value) & MAGNITUDE;

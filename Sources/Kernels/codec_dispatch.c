@@ -90,10 +90,29 @@ void kernels_codec_bf16_accumulate(
     (void)n;
     codec_ops()->bf16_accumulate(bytes + 2 * first, count, weight, sum, weights);
 }
+void kernels_codec_fp16_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
+    codec_ops()->fp16_encode(values, feedback, n, out);
+}
+bool kernels_codec_fp16_finite(const uint8_t *bytes, size_t n) { return codec_ops()->fp16_finite(bytes, n); }
+void kernels_codec_fp16_decode(const uint8_t *bytes, size_t n, float *into) {
+    codec_ops()->fp16_decode(bytes, n, into);
+}
+void kernels_codec_fp16_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights) {
+    (void)n;
+    codec_ops()->fp16_accumulate(bytes + 2 * first, count, weight, sum, weights);
+}
+void kernels_codec_int8_mean(
+    const uint8_t *const *bytes, const float *weight, size_t contributors, size_t n, float total, float *into) {
+    codec_ops()->int8_mean(bytes, weight, contributors, n, total, into);
+}
+void kernels_codec_int4_mean(
+    const uint8_t *const *bytes, const float *weight, size_t contributors, size_t n, float total, float *into) {
+    codec_ops()->int4_mean(bytes, weight, contributors, n, total, into);
+}
 void kernels_codec_int8_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
     codec_ops()->int8_encode(values, feedback, n, out);
 }
-bool kernels_codec_int8_valid(const uint8_t *bytes, size_t n) { return codec_ops()->int8_valid(bytes, n); }
 void kernels_codec_int8_decode(const uint8_t *bytes, size_t n, float *into) {
     codec_ops()->int8_decode(bytes, n, into);
 }
@@ -106,7 +125,6 @@ void kernels_codec_int8_accumulate(
 void kernels_codec_int4_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
     codec_ops()->int4_encode(values, feedback, n, out);
 }
-bool kernels_codec_int4_valid(const uint8_t *bytes, size_t n) { return codec_ops()->int4_valid(bytes, n); }
 void kernels_codec_int4_decode(const uint8_t *bytes, size_t n, float *into) {
     codec_ops()->int4_decode(bytes, n, into);
 }

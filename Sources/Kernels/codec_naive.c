@@ -99,6 +99,59 @@ static void bf16_accumulate(const uint8_t *bytes, size_t n, float weight, float 
     for (size_t i = 0; i < n; i++) accumulate(bf16_at(bytes, i), weight, sum + i, weights ? weights + i : 0);
 }
 
+// fp16
+
+/// The nearest of the finite halves, by trying what rounding to 11 bits (fewer below 2⁻¹⁴) gives.
+static uint16_t fp16_of(float value) {
+    uint16_t sign = (uint16_t)(bits_of(value) >> 16 & 0x8000);
+    if (!is_finite(value)) return sign | 0x7e00;
+    float magnitude = fabsf(value);
+    if (magnitude >= 65520) return sign | 0x7bff;
+    int exponent = 0;
+    frexpf(magnitude, &exponent);
+    if (magnitude < 0x1p-14f) exponent = -13;
+    // In units of the last place: exact, and rounded to nearest even by the addition.
+    float units = (ldexpf(magnitude, 11 - exponent) + 0x1.8p23f) - 0x1.8p23f;
+    uint32_t mantissa = (uint32_t)units;
+    // A mantissa of 2048 carries into the exponent by itself; below 1024 the number is subnormal and the exponent 0.
+    return sign | (uint16_t)(mantissa + ((uint32_t)(exponent + 13) << 10));
+}
+
+static float fp16_value(uint16_t code) {
+    int exponent = code >> 10 & 31, mantissa = code & 1023;
+    float magnitude = exponent == 0 ? ldexpf((float)mantissa, -24) : ldexpf((float)(1024 + mantissa), exponent - 25);
+    if (exponent == 31) magnitude = float_of(0x7f800000 | (uint32_t)mantissa << 13);
+    return float_of(bits_of(magnitude) | (uint32_t)(code & 0x8000) << 16);
+}
+
+static float fp16_at(const uint8_t *bytes, size_t i) {
+    return fp16_value((uint16_t)(bytes[2 * i] | bytes[2 * i + 1] << 8));
+}
+
+static void fp16_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
+    for (size_t i = 0; i < n; i++) {
+        float value = feedback ? feedback[i] + values[i] : values[i];
+        uint16_t code = fp16_of(value);
+        out[2 * i] = code & 255;
+        out[2 * i + 1] = code >> 8;
+        if (feedback) feedback[i] = is_finite(value) ? value - fp16_at(out, i) : 0;
+    }
+}
+
+static bool fp16_finite(const uint8_t *bytes, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if ((bytes[2 * i + 1] & 0x7c) == 0x7c) return false;
+    return true;
+}
+
+static void fp16_decode(const uint8_t *bytes, size_t n, float *into) {
+    for (size_t i = 0; i < n; i++) into[i] = fp16_at(bytes, i);
+}
+
+static void fp16_accumulate(const uint8_t *bytes, size_t n, float weight, float *sum, float *weights) {
+    for (size_t i = 0; i < n; i++) accumulate(fp16_at(bytes, i), weight, sum + i, weights ? weights + i : 0);
+}
+
 // int8 and int4
 
 static size_t blocks(size_t n) { return (n + KERNELS_CODEC_BLOCK - 1) / KERNELS_CODEC_BLOCK; }
@@ -137,12 +190,6 @@ static void int8_encode(const float *values, float *feedback, size_t n, uint8_t 
     }
 }
 
-static bool int8_valid(const uint8_t *bytes, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (bytes[4 * blocks(n) + i] == 0x80) return false;
-    return true;
-}
-
 static float int8_at(const uint8_t *scales, const uint8_t *q, size_t i) {
     return (float)(int8_t)q[i] * load(scales, i / KERNELS_CODEC_BLOCK);
 }
@@ -154,6 +201,16 @@ static void int8_decode(const uint8_t *bytes, size_t n, float *into) {
 static void int8_accumulate(
     const uint8_t *scales, const uint8_t *q, size_t n, float weight, float *sum, float *weights) {
     for (size_t i = 0; i < n; i++) accumulate(int8_at(scales, q, i), weight, sum + i, weights ? weights + i : 0);
+}
+
+static void int8_mean(
+    const uint8_t *const *bytes, const float *weight, size_t contributors, size_t n, float total, float *into) {
+    for (size_t i = 0; i < n; i++) {
+        float sum = 0;
+        for (size_t c = 0; c < contributors; c++)
+            accumulate(int8_at(bytes[c], bytes[c] + 4 * blocks(n), i), weight[c], &sum, 0);
+        into[i] = sum / total;
+    }
 }
 
 static void int4_encode(const float *values, float *feedback, size_t n, uint8_t *out) {
@@ -172,12 +229,6 @@ static void int4_encode(const float *values, float *feedback, size_t n, uint8_t 
 
 static int int4_half(const uint8_t *q, size_t i) { return i % 2 ? q[i / 2] >> 4 : q[i / 2] & 15; }
 
-static bool int4_valid(const uint8_t *bytes, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (int4_half(bytes + 4 * blocks(n), i) == 0) return false;
-    return n % 2 == 0 || int4_half(bytes + 4 * blocks(n), n) == 0;
-}
-
 static float int4_at(const uint8_t *scales, const uint8_t *q, size_t i) {
     return (float)(int4_half(q, i) - 8) * load(scales, i / KERNELS_CODEC_BLOCK);
 }
@@ -191,17 +242,27 @@ static void int4_accumulate(
     for (size_t i = 0; i < n; i++) accumulate(int4_at(scales, q, i), weight, sum + i, weights ? weights + i : 0);
 }
 
+static void int4_mean(
+    const uint8_t *const *bytes, const float *weight, size_t contributors, size_t n, float total, float *into) {
+    for (size_t i = 0; i < n; i++) {
+        float sum = 0;
+        for (size_t c = 0; c < contributors; c++)
+            accumulate(int4_at(bytes[c], bytes[c] + 4 * blocks(n), i), weight[c], &sum, 0);
+        into[i] = sum / total;
+    }
+}
+
 // sparse
 
 /// The k-th largest magnitude by halving the range of bit patterns (which order as the magnitudes do).
 static bool choose(
-    const float *values, float *feedback, size_t m, size_t k, struct codec_guess *guess, uint16_t *indexes,
+    const float *values, float *feedback, float decay, size_t m, size_t k, struct codec_guess *guess, uint16_t *indexes,
     float *chosen) {
     (void)guess;
     bool all_finite = true;
     for (size_t i = 0; i < m; i++) {
         if (feedback) {
-            float kept = feedback[i] * KERNELS_CODEC_DECAY;
+            float kept = feedback[i] * decay;
             feedback[i] = kept + values[i];
         }
         if (!is_finite(feedback ? feedback[i] : values[i])) all_finite = false;
@@ -291,7 +352,7 @@ static uint32_t take(struct codec_reading *group, uint32_t count) {
 static struct kernels_codec_problem unpack(struct codec_reading *group, uint16_t *entries) {
     uint16_t symbols[CODEC_GROUP_ENTRIES], remainders[CODEC_GROUP_ENTRIES + 1];
     uint32_t divisor = group->code.divisor;
-    for (size_t i = 0; i < group->count; i++) symbols[i] = (uint16_t)take(group, 2);
+    for (size_t i = 0; i < group->count; i++) symbols[i] = (uint16_t)take(group, group->symbol_bits);
     for (size_t i = 0; i < group->count; i += 2) {
         uint32_t pair = take(group, group->code.pair_bits);
         if (pair >= divisor * divisor) return codec_problem(KERNELS_CODEC_MALFORMED, 0, 0);
@@ -344,6 +405,6 @@ static void mean(
 
 const struct codec_ops codec_naive = {
     fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
-    int8_encode, int8_valid,  int8_decode, int8_accumulate, int4_encode, int4_valid,  int4_decode, int4_accumulate,
-    choose,      magnitude_sum, lloyd,     quotient_sum,    split,       unpack,      mean,
+    fp16_encode, fp16_finite, fp16_decode, fp16_accumulate, int8_encode, int8_decode, int8_accumulate, int8_mean,
+    int4_encode, int4_decode, int4_accumulate, int4_mean, choose, magnitude_sum, lloyd, quotient_sum, split, unpack, mean,
 };

@@ -22,21 +22,26 @@ struct codec_ops {
     bool (*bf16_finite)(const uint8_t *, size_t);
     void (*bf16_decode)(const uint8_t *, size_t, float *);
     void (*bf16_accumulate)(const uint8_t *, size_t, float, float *, float *);
+    void (*fp16_encode)(const float *, float *, size_t, uint8_t *);
+    bool (*fp16_finite)(const uint8_t *, size_t);
+    void (*fp16_decode)(const uint8_t *, size_t, float *);
+    void (*fp16_accumulate)(const uint8_t *, size_t, float, float *, float *);
     void (*int8_encode)(const float *, float *, size_t, uint8_t *);
-    bool (*int8_valid)(const uint8_t *, size_t);
     void (*int8_decode)(const uint8_t *, size_t, float *);
     void (*int8_accumulate)(const uint8_t *scales, const uint8_t *q, size_t, float, float *, float *);
+    /// into = Σ weight · value ÷ total over the contributors' whole messages.
+    void (*int8_mean)(const uint8_t *const *, const float *, size_t contributors, size_t n, float total, float *into);
     void (*int4_encode)(const float *, float *, size_t, uint8_t *);
-    bool (*int4_valid)(const uint8_t *, size_t);
     void (*int4_decode)(const uint8_t *, size_t, float *);
     void (*int4_accumulate)(const uint8_t *scales, const uint8_t *q, size_t, float, float *, float *);
+    void (*int4_mean)(const uint8_t *const *, const float *, size_t contributors, size_t n, float total, float *into);
     /// Chooses the k largest magnitudes of a tile of m values, 1 ≤ k ≤ m ≤ 4096; of equal ones those with smaller
-    /// index. With `feedback` it first becomes 0.95 · feedback + values, and is what is chosen from; without it,
+    /// index. With `feedback` it first becomes decay · feedback + values, and is what is chosen from; without it,
     /// `values` are. `indexes` [m + 16] ascending, `chosen` [m + 16] the values there. False if any value is not
     /// finite.
     bool (*choose)(
-        const float *values, float *feedback, size_t m, size_t k, struct codec_guess *guess, uint16_t *indexes,
-        float *chosen);
+        const float *values, float *feedback, float decay, size_t m, size_t k, struct codec_guess *guess,
+        uint16_t *indexes, float *chosen);
     /// Σ |value|, in 16 partial sums (value i to i mod 16), folded 16 → 8 → 4 → 2 → 1.
     float (*magnitude_sum)(const float *chosen, size_t count);
     /// Lloyd's two magnitudes of `count` chosen values.

@@ -42,9 +42,14 @@ static inline uint16_t codec_quotient(uint16_t gap, struct codec_division divisi
     return (uint16_t)((uint16_t)((uint32_t)(uint16_t)(2 * gap) * division.multiplier >> 16) >> division.shift);
 }
 
-/// Bits of a group's header: divisor field (4), small magnitude in 64ths of the large one less one (6), large
-/// magnitude's exponent and upper six mantissa bits (14).
-#define CODEC_HEADER_BITS 24
+/// Bits of a group's header. Divisor field (4); then for sign-magnitude the small magnitude in 64ths of the large one
+/// less one (6) and the large magnitude's exponent and upper six mantissa bits (14); for signs only the latter (14); for
+/// two bits both for positive entries, then both for negative ones.
+static inline uint32_t codec_header_bits(int values) {
+    return values == KERNELS_CODEC_SIGN ? 18 : values == KERNELS_CODEC_TWO_BIT ? 44 : 24;
+}
+/// Bits of an entry's symbol.
+static inline uint32_t codec_symbol_bits(int values) { return values == KERNELS_CODEC_SIGN ? 1 : 2; }
 
 /// What stands in place of an empty tile's first entry.
 #define CODEC_EMPTY 0xffff
@@ -76,6 +81,8 @@ struct codec_reading {
     /// Entries in the group, of them in each tile (0 for an empty one), values in it, and k.
     size_t count, in_tile[KERNELS_CODEC_GROUP], values, k;
     struct codec_golomb code;
+    /// Bits of an entry's symbol: bit 0 negative, bit 1 (if there is one) the larger level.
+    uint32_t symbol_bits;
 };
 #define CODEC_SLACK 128
 
@@ -100,13 +107,19 @@ static inline uint64_t codec_next(
 /// For each byte the positions of its ones, lowest first, a byte each.
 extern uint64_t codec_ones[256];
 
+/// A group's magnitudes by sign (0 positive, 1 negative).
+struct codec_magnitudes {
+    float small[2], large[2];
+};
+
 /// What the four symbols stand for in a tile of scale 4^−shift: small, −small, large, −large.
-static inline void codec_levels(float small, float large, uint32_t shift, float *level) {
+static inline void codec_levels(struct codec_magnitudes magnitudes, uint32_t shift, float *level) {
     static const float scales[4] = {1, 0.25f, 0.0625f, 0.015625f};
-    level[0] = small * scales[shift];
-    level[1] = -level[0];
-    level[2] = large * scales[shift];
-    level[3] = -level[2];
+    for (int sign = 0; sign < 2; sign++) {
+        float small = magnitudes.small[sign] * scales[shift], large = magnitudes.large[sign] * scales[shift];
+        level[sign] = sign ? -small : small;
+        level[2 + sign] = sign ? -large : large;
+    }
 }
 
 #endif

@@ -11,18 +11,42 @@ static uint64_t peek_within(const uint8_t *bytes, size_t length, size_t position
     return codec_peek(some, position % 8);
 }
 
+/// Reads a group's magnitudes of one sign from the header's next bits.
+static int read_magnitudes(uint32_t ratio, uint32_t large_bits, int sign, struct codec_magnitudes *magnitudes) {
+    if (large_bits >> 6 == 255) return KERNELS_CODEC_NOT_FINITE;
+    if (large_bits == 0 ? ratio != 0 : large_bits >> 6 == 0) return KERNELS_CODEC_MALFORMED;
+    float large = codec_float(large_bits << 17);
+    magnitudes->large[sign] = large;
+    magnitudes->small[sign] = large * ((float)(ratio + 1) * 0x1p-6f);
+    return KERNELS_CODEC_OK;
+}
+
 /// Reads a group's header and its tiles' scales: the levels of each tile, entries in each, the code. Position becomes
 /// that of the symbols.
 static int read_header(
-    const uint8_t *bytes, size_t length, size_t *position, struct codec_reading *group, float *levels) {
+    const uint8_t *bytes, size_t length, size_t *position, struct codec_reading *group, int values, float *levels) {
     uint64_t bits = peek_within(bytes, length, *position);
-    uint32_t field = bits & 15, ratio = bits >> 4 & 63, large_bits = bits >> 10 & 0x3fff;
-    *position += CODEC_HEADER_BITS;
+    uint32_t field = bits & 15;
+    *position += codec_header_bits(values);
     if (*position > 8 * length) return KERNELS_CODEC_TRUNCATED;
-    if (large_bits >> 6 == 255) return KERNELS_CODEC_NOT_FINITE;
-    if (large_bits == 0 ? field != 0 || ratio != 0 : large_bits >> 6 == 0) return KERNELS_CODEC_MALFORMED;
+    // Ratio and large magnitude of the positive entries, then of the negative ones; what is not there is the same.
+    uint32_t ratio[2], large[2];
+    if (values == KERNELS_CODEC_SIGN) bits = (bits & 15) | 63 << 4 | bits >> 4 << 10;
+    for (int sign = 0; sign < 2; sign++) {
+        ratio[sign] = bits >> 4 & 63;
+        large[sign] = bits >> 10 & 0x3fff;
+        if (values == KERNELS_CODEC_TWO_BIT) bits >>= 20;
+    }
+    struct codec_magnitudes magnitudes;
+    for (int sign = 0; sign < 2; sign++) {
+        if (values == KERNELS_CODEC_SIGN && large[sign] == 0) ratio[sign] = 0;
+        int status = read_magnitudes(ratio[sign], large[sign], sign, &magnitudes);
+        if (status != KERNELS_CODEC_OK) return status;
+    }
+    bool is_empty = magnitudes.large[0] == 0 && magnitudes.large[1] == 0;
+    if (is_empty && field != 0) return KERNELS_CODEC_MALFORMED;
     group->code = codec_golomb_for(field);
-    float large = codec_float(large_bits << 17), small = large * ((float)(ratio + 1) * 0x1p-6f);
+    group->symbol_bits = codec_symbol_bits(values);
     bits = peek_within(bytes, length, *position);
     for (size_t tile = 0; tile * KERNELS_CODEC_TILE < group->values; tile++) {
         uint32_t is_short = bits & 1, shift = is_short ? 0 : 1 + (bits >> 1 & 3);
@@ -31,26 +55,26 @@ static int read_header(
         size_t m = codec_least(group->values - tile * KERNELS_CODEC_TILE, KERNELS_CODEC_TILE);
         group->in_tile[tile] = shift == 4 ? 0 : kernels_codec_sparse_tile_entries(m, group->k);
         group->count += group->in_tile[tile];
-        codec_levels(small, large, shift & 3, levels + 4 * tile);
+        codec_levels(magnitudes, shift & 3, levels + 4 * tile);
     }
     if (*position > 8 * length) return KERNELS_CODEC_TRUNCATED;
-    return (large_bits == 0) == (group->count == 0) ? KERNELS_CODEC_OK : KERNELS_CODEC_MALFORMED;
+    return is_empty == (group->count == 0) ? KERNELS_CODEC_OK : KERNELS_CODEC_MALFORMED;
 }
 
 /// The longest that a group can be after its header with any divisor.
 #define LONGEST_BITS (3 * CODEC_GROUP_ENTRIES + (CODEC_GROUP_ENTRIES + 1) / 2 * 18 + CODEC_GROUP_VALUES)
 
 struct kernels_codec_problem kernels_codec_sparse_parse(
-    const uint8_t *bytes, size_t length, size_t n, size_t k, uint16_t *entries, float *levels) {
+    const uint8_t *bytes, size_t length, size_t n, size_t k, int values, uint16_t *entries, float *levels) {
     const struct codec_ops *ops = codec_ops();
-    size_t position = 0, end = 8 * length, maximum = kernels_codec_sparse_maximum_bytes(n, k);
+    size_t position = 0, end = 8 * length, maximum = kernels_codec_sparse_maximum_bytes(n, k, values);
     uint8_t copy[LONGEST_BITS / 8 + 2 + CODEC_SLACK];
     if (length > maximum) return codec_problem(KERNELS_CODEC_TRAILING, length - maximum, 0);
     for (size_t start = 0; start < n; start += CODEC_GROUP_VALUES) {
         struct codec_reading group = {.values = codec_least(n - start, CODEC_GROUP_VALUES), .k = k};
-        int status = read_header(bytes, length, &position, &group, levels);
+        int status = read_header(bytes, length, &position, &group, values, levels);
         if (status != KERNELS_CODEC_OK) return codec_problem(status, length, 0);
-        size_t fixed = 2 * group.count + (group.count + 1) / 2 * group.code.pair_bits;
+        size_t fixed = group.symbol_bits * group.count + (group.count + 1) / 2 * group.code.pair_bits;
         if (end - position < fixed + group.count) return codec_problem(KERNELS_CODEC_TRUNCATED, length, 0);
         // A group near the message's end is read from a copy with zeros behind it.
         size_t longest = (fixed + group.count + group.values / group.code.divisor) / 8 + 2, first = position / 8;

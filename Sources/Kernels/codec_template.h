@@ -129,6 +129,76 @@ static void bf16_accumulate(
     ACCUMULATE(BF16_AT)
 }
 
+// fp16
+
+static inline uint16_t fp16_of(float value) {
+    uint32_t bits = codec_bits(value), magnitude = bits & MAGNITUDE;
+    // Normal: the exponent moves by 112, the mantissa loses 13 bits, to nearest even.
+    uint32_t normal = (magnitude - (112u << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13;
+    normal = normal > 0x7bff ? 0x7bff : normal;
+    // Below 2⁻¹⁴: added to ½ the number is rounded to its last place, 2⁻²⁴, by the addition.
+    uint32_t subnormal = codec_bits(codec_float(magnitude) + 0.5f) - codec_bits(0.5f);
+    uint32_t code = magnitude < (113u << 23) ? subnormal : normal;
+    code = magnitude >= INFINITE ? 0x7e00 : code;
+    return (uint16_t)(code | (bits >> 16 & 0x8000));
+}
+
+static inline float fp16_value(uint16_t code) {
+    uint32_t shifted = (uint32_t)(code & 0x7fff) << 13;
+    uint32_t exponent = shifted & 0x0f800000;
+    float subnormal = codec_float(shifted + (113u << 23)) - 0x1p-14f;
+    uint32_t normal = shifted + (exponent == 0x0f800000 ? 224u << 23 : 112u << 23);
+    uint32_t bits = exponent == 0 ? codec_bits(subnormal) : normal;
+    return codec_float(bits | (uint32_t)(code & 0x8000) << 16);
+}
+
+static inline float fp16_at(const uint8_t *bytes, size_t i) {
+    uint16_t code;
+    memcpy(&code, bytes + 2 * i, 2);
+    return fp16_value(code);
+}
+
+static void fp16_encode(const float *restrict values, float *restrict feedback, size_t n, uint8_t *restrict out) {
+    if (feedback == 0) {
+        for (size_t i = 0; i < n; i++) {
+            uint16_t code = fp16_of(values[i]);
+            memcpy(out + 2 * i, &code, 2);
+        }
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        float value = feedback[i] + values[i];
+        uint16_t code = fp16_of(value);
+        memcpy(out + 2 * i, &code, 2);
+        float rest = value - fp16_value(code);
+        feedback[i] = (codec_bits(value) & MAGNITUDE) >= INFINITE ? 0 : rest;
+    }
+}
+
+static bool fp16_finite(const uint8_t *bytes, size_t n) {
+    for (size_t start = 0; start < n; start += 4096) {
+        size_t end = codec_least(n, start + 4096);
+        uint16_t bad = 0;
+        for (size_t i = start; i < end; i++) {
+            uint16_t code;
+            memcpy(&code, bytes + 2 * i, 2);
+            bad |= (code & 0x7c00) == 0x7c00;
+        }
+        if (bad) return false;
+    }
+    return true;
+}
+
+static void fp16_decode(const uint8_t *restrict bytes, size_t n, float *restrict into) {
+    for (size_t i = 0; i < n; i++) into[i] = fp16_at(bytes, i);
+}
+
+static void fp16_accumulate(
+    const uint8_t *restrict bytes, size_t n, float weight, float *restrict sum, float *restrict weights) {
+#define FP16_AT(i) fp16_at(bytes, i)
+    ACCUMULATE(FP16_AT)
+}
+
 // int8 and int4
 
 /// `steps` is a constant at every call, and m is for all blocks but the last.
@@ -177,17 +247,6 @@ static void int8_encode(const float *restrict values, float *restrict feedback, 
     for (; i + BLOCK <= n; i += BLOCK)
         store(out, i / BLOCK, quantise(values + i, feedback ? feedback + i : 0, BLOCK, 127, q + i));
     if (i < n) store(out, i / BLOCK, quantise(values + i, feedback ? feedback + i : 0, n - i, 127, q + i));
-}
-
-static bool int8_valid(const uint8_t *bytes, size_t n) {
-    const uint8_t *q = bytes + scale_bytes(n);
-    for (size_t start = 0; start < n; start += 4096) {
-        size_t end = codec_least(n, start + 4096);
-        uint8_t bad = 0;
-        for (size_t i = start; i < end; i++) bad |= q[i] == 0x80;
-        if (bad) return false;
-    }
-    return true;
 }
 
 #define INT8_AT(i) ((float)(int8_t)q[i] * scale)
@@ -247,17 +306,6 @@ static void int4_encode(const float *restrict values, float *restrict feedback, 
     }
 }
 
-static bool int4_valid(const uint8_t *bytes, size_t n) {
-    const uint8_t *halves = bytes + scale_bytes(n);
-    for (size_t start = 0; start < n / 2; start += 4096) {
-        size_t end = codec_least(n / 2, start + 4096);
-        uint8_t bad = 0;
-        for (size_t i = start; i < end; i++) bad |= ((halves[i] & 15) == 0) | (halves[i] >> 4 == 0);
-        if (bad) return false;
-    }
-    return n % 2 == 0 || ((halves[n / 2] & 15) != 0 && halves[n / 2] >> 4 == 0);
-}
-
 static void int4_decode(const uint8_t *restrict bytes, size_t count, float *restrict into) {
     for (size_t start = 0; start < count; start += BLOCK, into += BLOCK) {
         int8_t q[BLOCK];
@@ -280,11 +328,12 @@ static void int4_accumulate(
     }
 }
 
+#include "codec_template_mean.h"
 #include "codec_template_sparse.h"
 #include "codec_template_unpack.h"
 
 const struct codec_ops CODEC_TABLE = {
     fp32_encode, fp32_finite, fp32_decode, fp32_accumulate, bf16_encode, bf16_finite, bf16_decode, bf16_accumulate,
-    int8_encode, int8_valid,  int8_decode, int8_accumulate, int4_encode, int4_valid,  int4_decode, int4_accumulate,
-    choose,      magnitude_sum, lloyd,     quotient_sum,    split,       unpack,      mean,
+    fp16_encode, fp16_finite, fp16_decode, fp16_accumulate, int8_encode, int8_decode, int8_accumulate, int8_mean,
+    int4_encode, int4_decode, int4_accumulate, int4_mean, choose, magnitude_sum, lloyd, quotient_sum, split, unpack, mean,
 };

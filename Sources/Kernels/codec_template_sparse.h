@@ -24,8 +24,8 @@ INLINE size_t append_ones(uint8_t mask, uint16_t base, uint16_t *restrict to, si
 /// many; `largest` becomes the largest magnitude's bits. With `feedback`, decays it and adds the values first, and
 /// collects from it.
 static size_t gather(
-    const float *restrict values, float *restrict feedback, size_t m, uint32_t threshold, uint16_t *restrict index,
-    uint32_t *restrict largest) {
+    const float *restrict values, float *restrict feedback, float decay, size_t m, uint32_t threshold,
+    uint16_t *restrict index, uint32_t *restrict largest) {
     // Signed comparison is right because magnitudes are below 2³¹; a threshold of 0 takes everything.
     eight_ints below = EIGHT(threshold - 1), most = EIGHT(0);
     size_t i = 0, count = 0;
@@ -35,7 +35,7 @@ static size_t gather(
         if (feedback) {
             eight_floats kept;
             memcpy(&kept, feedback + i, 32);
-            kept = kept * KERNELS_CODEC_DECAY;
+            kept = kept * decay;
             sum = kept + sum;
             memcpy(feedback + i, &sum, 32);
             // The next tile, for which there would be nobody to ask while this one is being sorted out.
@@ -53,7 +53,7 @@ static size_t gather(
     for (; i < m; i++) {
         float value = values[i];
         if (feedback) {
-            float kept = feedback[i] * KERNELS_CODEC_DECAY;
+            float kept = feedback[i] * decay;
             feedback[i] = value = kept + value;
         }
         uint32_t magnitude = codec_bits(value) & MAGNITUDE;
@@ -131,12 +131,12 @@ static void keep_first(
 }
 
 static bool choose(
-    const float *values, float *feedback, size_t m, size_t k, struct codec_guess *guess, uint16_t *indexes,
+    const float *values, float *feedback, float decay, size_t m, size_t k, struct codec_guess *guess, uint16_t *indexes,
     float *chosen) {
     uint32_t magnitudes[KERNELS_CODEC_TILE + 16], largest, threshold = codec_bits(guess->last * guess->share);
     uint16_t index[KERNELS_CODEC_TILE + 16];
     // Without a guess this pass adds, and looks for the largest only.
-    size_t count = gather(values, feedback, m, threshold ? threshold : INFINITE, index, &largest);
+    size_t count = gather(values, feedback, decay, m, threshold ? threshold : INFINITE, index, &largest);
     if (largest >= INFINITE) return false;
     const float *from = feedback ? feedback : values;
     // The share of the last k-th magnitude that is looked from creeps towards 1 while candidates abound.
@@ -144,7 +144,7 @@ static bool choose(
         if (threshold) guess->share *= 0.95f;
         threshold = sure_threshold(from, m, k);
         uint32_t again;
-        count = gather(from, 0, m, threshold, index, &again);
+        count = gather(from, 0, 0, m, threshold, index, &again);
     } else if (count > 2 * k) {
         guess->share += (1 - guess->share) * 0.125f;
     }

@@ -64,10 +64,24 @@ static uint32_t read_tile(
 }
 #endif
 
+/// Puts a zero above each of `count` bits from bit `position` on: symbols of one bit become those of two.
+static void widen_symbols(const uint8_t *restrict bytes, size_t position, size_t count, uint8_t *restrict wide) {
+    for (size_t i = 0; i < count; i += 32) {
+        uint64_t word = codec_peek(bytes, position + i) & 0xffffffff;
+        word = (word | word << 16) & 0x0000ffff0000ffff;
+        word = (word | word << 8) & 0x00ff00ff00ff00ff;
+        word = (word | word << 4) & 0x0f0f0f0f0f0f0f0f;
+        word = (word | word << 2) & 0x3333333333333333;
+        word = (word | word << 1) & 0x5555555555555555;
+        memcpy(wide + i / 4, &word, 8);
+    }
+}
+
 static struct kernels_codec_problem unpack(struct codec_reading *group, uint16_t *entries) {
     uint16_t ones[CODEC_GROUP_ENTRIES + 64], remainders[CODEC_GROUP_ENTRIES + 64];
+    uint8_t wide[CODEC_GROUP_ENTRIES / 4 + 16];
     size_t count = group->count, pairs = (count + 1) / 2, symbols_at = group->position;
-    size_t pairs_at = symbols_at + 2 * count, ones_at = pairs_at + pairs * group->code.pair_bits;
+    size_t pairs_at = symbols_at + group->symbol_bits * count, ones_at = pairs_at + pairs * group->code.pair_bits;
     uint32_t bad = read_pairs(group->bytes, pairs_at, pairs, group->code, remainders);
     if (bad || (count % 2 && remainders[count] != 0)) return codec_problem(KERNELS_CODEC_MALFORMED, 0, 0);
     // The indexes have to pay for every zero.
@@ -78,6 +92,12 @@ static struct kernels_codec_problem unpack(struct codec_reading *group, uint16_t
     }
     group->position = ones_at + (count > 0 ? ones[count - 1] + 1u : 0);
     if (group->position > group->end) return codec_problem(KERNELS_CODEC_TRUNCATED, 0, 0);
+    const uint8_t *symbols = group->bytes;
+    if (group->symbol_bits == 1) {
+        widen_symbols(symbols, symbols_at, count, wide);
+        symbols = wide;
+        symbols_at = 0;
+    }
     size_t next = 0;
     for (size_t tile = 0; tile * KERNELS_CODEC_TILE < group->values; tile++, entries += group->k) {
         size_t m = codec_least(group->values - tile * KERNELS_CODEC_TILE, KERNELS_CODEC_TILE);
@@ -88,7 +108,7 @@ static struct kernels_codec_problem unpack(struct codec_reading *group, uint16_t
         }
         uint32_t first = next > 0 ? ones[next - 1] + 1u : 0;
         uint32_t index = read_tile(
-            ones + next, remainders + next, here, first, group->code.divisor, group->bytes, symbols_at + 2 * next,
+            ones + next, remainders + next, here, first, group->code.divisor, symbols, symbols_at + 2 * next,
             entries);
         if (index >= m) return codec_problem(KERNELS_CODEC_INDEX, index, m);
         next += here;

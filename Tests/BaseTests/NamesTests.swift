@@ -104,15 +104,26 @@ import Testing
 }
 
 @Suite struct `Codec names` {
-    @Test(arguments: [Codec.fp32, .bf16, .int8, .int4, .sparse(k: 1), .sparse(k: 64), .sparse(k: 1024)])
+    @Test(arguments: [
+        Codec.fp32, .bf16, .fp16, .int8, .int4, .sparse(k: 1), .sparse(k: 64), .sparse(k: 1024),
+        .sparse(k: 64, values: .sign), .sparse(k: 64, values: .twoBit), .lowrank(rank: 4),
+    ])
     func `name the codec they describe`(codec: Codec) {
         #expect(Codec(codec.description) == codec)
         #expect(codec.isLossless == (codec == .fp32))
         #expect(codec.expectedBytes(for: 4096) >= Int(codec.bitsPerValue * 512))
     }
 
+    @Test func `options may be spelled out and come in any order`() {
+        #expect(Codec("sparse:k=64,values=sign-magnitude") == .sparse(k: 64))
+        #expect(Codec("sparse:values=2-bit,k=7") == .sparse(k: 7, values: .twoBit))
+        #expect(Codec("lowrank:r=64") == .lowrank(rank: 64))
+    }
+
     @Test(arguments: [
-        "", "FP32", "fp16", "sparse", "sparse:k=", "sparse:k=0", "sparse:k=1025", "sparse:k=-1", "sparse:k=6x",
+        "", "FP32", "fp32:", "fp16:k=1", "sparse", "sparse:k=6,k=7", "sparse:k=6,values=", "sparse:k=6,bits=2",
+        "lowrank", "lowrank:r=0", "lowrank:r=65", "lowrank:k=4", "sparse:k=", "sparse:k=0", "sparse:k=1025",
+        "sparse:k=-1", "sparse:k=6x",
     ])
     func `others are refused`(text: String) {
         #expect(Codec(text) == nil)

@@ -4,8 +4,10 @@ import Primitives
 /// Counts at which tiles, blocks, runs and bytes end badly.
 let oddCounts = [0, 1, 2, 15, 16, 17, 127, 128, 255, 256, 257, 4095, 4096, 4097, 65_535, 65_537, 70_000]
 let allCodecs: [Codec] = [
-    .fp32, .bf16, .int8, .int4, .sparse(k: 1), .sparse(k: 7), .sparse(k: 32), .sparse(k: 64), .sparse(k: 128),
-    .sparse(k: 256), .sparse(k: 1024),
+    .fp32, .bf16, .fp16, .int8, .int4, .sparse(k: 1), .sparse(k: 7), .sparse(k: 32), .sparse(k: 64), .sparse(k: 128),
+    .sparse(k: 256), .sparse(k: 1024), .sparse(k: 1, values: .sign), .sparse(k: 64, values: .sign),
+    .sparse(k: 1024, values: .sign), .sparse(k: 7, values: .twoBit), .sparse(k: 64, values: .twoBit),
+    .sparse(k: 1024, values: .twoBit),
 ]
 
 /// Roughly normal numbers (a sum of four uniform ones) times `scale`.
@@ -19,10 +21,6 @@ func gaussian(_ count: Int, seed: UInt64, scale: Float = 1) -> [Float] {
 }
 
 extension Codec {
-    var isSparse: Bool {
-        if case .sparse = self { return true }
-        return false
-    }
     func encode(_ values: [Float]) -> [UInt8] { values.withUnsafeBufferPointer { encode($0, feedback: nil) } }
     func encode(_ values: [Float], feedback: inout [Float]) -> [UInt8] {
         values.withUnsafeBufferPointer { numbers in

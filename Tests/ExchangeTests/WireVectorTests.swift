@@ -11,10 +11,15 @@ struct WireVectorTests {
         "c": (0..<4100).map { Float(1021 * $0 % 4099 - 2000) / 1024 },
         "d": (0..<12288).map { Float(1021 * $0 % 4099 - 2000) / 1024 * [1, 0.0625, 0][$0 / 4096] },
     ]
+    /// [6, 5]; only of the low-rank codec.
+    static let matrix = (0..<30).map { Float(7 * $0 % 11 - 5) / 4 }
     static let cases: [(codec: String, input: String)] =
-        ["fp32", "bf16", "int8", "int4"].map { ($0, "a") } + [
+        ["fp32", "bf16", "fp16", "int8", "int4"].map { ($0, "a") } + [
             ("int8", "b"), ("int8", "b2"), ("int4", "b"), ("int4", "b2"), ("sparse:k=64", "a"),
             ("sparse:k=64", "b"), ("sparse:k=64", "b2"), ("sparse:k=4", "c"), ("sparse:k=32", "c"), ("sparse:k=8", "d"),
+            ("sparse:k=64,values=sign", "a"), ("sparse:k=64,values=sign", "b"), ("sparse:k=4,values=sign", "c"),
+            ("sparse:k=8,values=sign", "d"), ("sparse:k=64,values=2-bit", "a"), ("sparse:k=64,values=2-bit", "b"),
+            ("sparse:k=4,values=2-bit", "c"), ("sparse:k=8,values=2-bit", "d"), ("lowrank:r=1", "e"),
         ]
 
     static func line(_ text: String, _ input: String) -> String {
@@ -24,6 +29,8 @@ struct WireVectorTests {
             var feedback = [Float](repeating: 0, count: 128)
             _ = codec.encode(inputs["b"]!, feedback: &feedback)
             bytes = codec.encode(inputs["b"]!, feedback: &feedback)
+        } else if input == "e" {
+            bytes = matrix.withUnsafeBufferPointer { codec.encode($0, shape: [6, 5]) }
         } else {
             bytes = codec.encode(inputs[input]!)
         }

@@ -27,18 +27,13 @@ public struct WeightedMessage: Hashable, Sendable {
 }
 
 extension Codec {
-    private var isSparse: Bool {
-        if case .sparse = self { return true }
-        return false
-    }
-
     /// The mean of several contributions, entry by entry over those who sent it, in the order given: target[i] = Σ
     /// weight · value ÷ Σ weight, and 0 where nobody sent anything. For the dense codecs everybody sends all.
     ///
     /// Without clipping it is bit for bit what ``decodeAccumulate(_:weight:into:weights:)`` in that order and a
     /// division give; it works tile by tile and writes the result once. Weights are finite and above 0.
     public func contributorMean(
-        of contributions: [WeightedMessage], into target: UnsafeMutableBufferPointer<Float>,
+        of contributions: [WeightedMessage], shape: [Int] = [], into target: UnsafeMutableBufferPointer<Float>,
         workspace: MeanWorkspace = MeanWorkspace()
     ) throws(RefusedContribution) {
         let count = target.count
@@ -48,7 +43,8 @@ extension Codec {
             precondition(contribution.weight > 0 && contribution.weight.isFinite, "weight \(contribution.weight)")
             do throws(CodecError) {
                 let buffer = isSparse ? workspace.buffer(position) : nil
-                messages.append(try Message(contribution.bytes, codec: self, count: count, buffer: buffer))
+                messages.append(
+                    try Message(contribution.bytes, codec: self, count: count, shape: shape, buffer: buffer))
             } catch {
                 throw RefusedContribution(position: position, reason: error)
             }
@@ -57,15 +53,35 @@ extension Codec {
         for (message, contribution) in zip(messages, contributions) where contribution.clip != 1 {
             message.scaleLevels(by: contribution.clip)
         }
-        guard case .sparse(let k) = self else {
+        guard case .sparse(let k, _) = self else {
             let total = contributions.reduce(0) { $0 + $1.weight }
+            let weights = contributions.map { $0.weight * $0.clip }
+            switch self {
+            case .int8 where !messages.isEmpty:
+                withPointers(messages[...]) {
+                    kernels_codec_int8_mean($0, weights, weights.count, count, total, values)
+                }
+                return
+            case .int4 where !messages.isEmpty:
+                withPointers(messages[...]) {
+                    kernels_codec_int4_mean($0, weights, weights.count, count, total, values)
+                }
+                return
+            case .lowrank:
+                values.update(repeating: 0, count: count)
+                for (message, weight) in zip(messages, weights) {
+                    message.accumulate(weight: weight, into: values, weights: nil)
+                }
+                if total > 0 { kernels_codec_divide(values, count, total) }
+                return
+            default: break
+            }
             // Part by part, so that a part's sum stays in the cache until all have been added to it.
             for start in stride(from: 0, to: count, by: 4096) {
                 let part = start..<min(count, start + 4096), sum = values + start
                 sum.update(repeating: 0, count: part.count)
-                for (message, contribution) in zip(messages, contributions) {
-                    message.accumulate(
-                        weight: contribution.weight * contribution.clip, part: part, into: sum, weights: nil)
+                for (message, weight) in zip(messages, weights) {
+                    message.accumulate(weight: weight, part: part, into: sum, weights: nil)
                 }
                 if total > 0 { kernels_codec_divide(sum, part.count, total) }
             }
@@ -79,4 +95,12 @@ extension Codec {
             kernels_codec_sparse_mean(entries, levels, weights, messages.count, count, k, values)
         }
     }
+}
+
+/// The starts of all messages' bytes, valid within `body`.
+private func withPointers(
+    _ messages: ArraySlice<Message>, before: [UnsafePointer<UInt8>?] = [], _ body: ([UnsafePointer<UInt8>?]) -> Void
+) {
+    guard let first = messages.first else { return body(before) }
+    first.withPointer { withPointers(messages.dropFirst(), before: before + [$0], body) }
 }

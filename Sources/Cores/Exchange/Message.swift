@@ -8,27 +8,40 @@ final class Message {
     private let bytes: ArraySlice<UInt8>
     /// Only for `sparse`: the entries and levels.
     let unpacked: SparseBuffer?
+    /// Only for a matrix of `lowrank`.
+    private let factors: LowRank?
 
-    /// `buffer` is used by no other message that is still needed.
-    init(_ bytes: ArraySlice<UInt8>, codec: Codec, count: Int, buffer: SparseBuffer? = nil) throws(CodecError) {
-        self.codec = codec
+    /// `buffer` is used by no other message that is still needed. `shape` matters to `lowrank`.
+    init(
+        _ bytes: ArraySlice<UInt8>, codec: Codec, count: Int, shape: [Int] = [], buffer: SparseBuffer? = nil
+    ) throws(CodecError) {
         self.count = count
         self.bytes = bytes
-        guard case .sparse(let k) = codec else {
+        guard case .sparse(let k, let kind) = codec else {
             unpacked = nil
-            let expected = codec.maximumBytes(for: count)
+            let expected = codec.maximumBytes(for: count, shape: shape)
+            if case .lowrank(let rank) = codec {
+                let matrix = Codec.matrix(shape, rank: rank)
+                factors = matrix.map { LowRank(rows: $0.rows, columns: $0.columns, rank: rank) }
+                self.codec = factors == nil ? .fp32 : codec
+            } else {
+                factors = nil
+                self.codec = codec
+            }
             guard bytes.count >= expected else { throw CodecError.truncated(expected: expected, found: bytes.count) }
             guard bytes.count <= expected else { throw CodecError.trailingBytes(bytes.count - expected) }
             try checkDense()
             return
         }
+        self.codec = codec
+        factors = nil
         let room = buffer ?? SparseBuffer()
         unpacked = room
         let limit = codec.maximumBytes(for: count)
         guard bytes.count <= limit else { throw CodecError.trailingBytes(bytes.count - limit) }
         room.reserve(count: count, k: k)
         let problem = withPointer { [count] start in
-            kernels_codec_sparse_parse(start, bytes.count, count, k, room.entries, room.levels)
+            kernels_codec_sparse_parse(start, bytes.count, count, k, kind.kernel, room.entries, room.levels)
         }
         switch Int(problem.status) {
         case KERNELS_CODEC_OK: break
@@ -44,7 +57,7 @@ final class Message {
     private var levels: UnsafeMutablePointer<Float> { unpacked!.levels }
 
     /// The bytes' start. Never called with an empty message but for a zero count, where the address is not read.
-    private func withPointer<Result>(_ body: (UnsafePointer<UInt8>) -> Result) -> Result {
+    func withPointer<Result>(_ body: (UnsafePointer<UInt8>) -> Result) -> Result {
         bytes.withUnsafeBufferPointer { buffer in
             if let start = buffer.baseAddress { return body(start) }
             return withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 1) { body(UnsafePointer($0.baseAddress!)) }
@@ -55,15 +68,15 @@ final class Message {
         switch codec {
         case .fp32: guard withPointer({ kernels_codec_fp32_finite($0, count) }) else { throw .notFinite }
         case .bf16: guard withPointer({ kernels_codec_bf16_finite($0, count) }) else { throw .notFinite }
-        case .int8:
-            try checkScales()
-            guard withPointer({ kernels_codec_int8_valid($0, count) }) else {
-                throw .malformed("int8: a value of −128")
-            }
+        case .fp16: guard withPointer({ kernels_codec_fp16_finite($0, count) }) else { throw .notFinite }
+        case .lowrank:
+            guard let factors else { return }
+            if let problem = withPointer({ factors.problem($0) }) { throw problem }
+        case .int8: try checkScales()
         case .int4:
             try checkScales()
-            guard withPointer({ kernels_codec_int4_valid($0, count) }) else {
-                throw .malformed("int4: a value of −8, or a last half that is not empty")
+            guard count % 2 == 0 || bytes.last! >> 4 == 0 else {
+                throw .malformed("int4: a last half that is not empty")
             }
         case .sparse: break
         }
@@ -90,14 +103,16 @@ final class Message {
             switch codec {
             case .fp32: kernels_codec_fp32_decode(start, count, values)
             case .bf16: kernels_codec_bf16_decode(start, count, values)
+            case .fp16: kernels_codec_fp16_decode(start, count, values)
+            case .lowrank: factors?.decode(start, into: values)
             case .int8: kernels_codec_int8_decode(start, count, values)
             case .int4: kernels_codec_int4_decode(start, count, values)
-            case .sparse(let k): kernels_codec_sparse_scatter(entries, levels, count, k, values)
+            case .sparse(let k, _): kernels_codec_sparse_scatter(entries, levels, count, k, values)
             }
         }
     }
 
-    /// `weights` may be left out. The dense codecs can take a part of the values, from a multiple of 256 on; `sum` and
+    /// `weights` may be left out. The dense codecs but `lowrank` can take a part of the values, from a multiple of 256 on; `sum` and
     /// `weights` start there.
     func accumulate(
         weight: Float, part: Range<Int>? = nil, into sum: UnsafeMutablePointer<Float>,
@@ -108,10 +123,23 @@ final class Message {
             switch codec {
             case .fp32: kernels_codec_fp32_accumulate(start, count, first, some, weight, sum, weights)
             case .bf16: kernels_codec_bf16_accumulate(start, count, first, some, weight, sum, weights)
+            case .fp16: kernels_codec_fp16_accumulate(start, count, first, some, weight, sum, weights)
+            case .lowrank: accumulateDecoded(weight: weight, into: sum, weights: weights)
             case .int8: kernels_codec_int8_accumulate(start, count, first, some, weight, sum, weights)
             case .int4: kernels_codec_int4_accumulate(start, count, first, some, weight, sum, weights)
-            case .sparse(let k): kernels_codec_sparse_accumulate(entries, levels, count, k, weight, sum, weights)
+            case .sparse(let k, _): kernels_codec_sparse_accumulate(entries, levels, count, k, weight, sum, weights)
             }
+        }
+    }
+
+    private func accumulateDecoded(
+        weight: Float, into sum: UnsafeMutablePointer<Float>, weights: UnsafeMutablePointer<Float>?
+    ) {
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: count) { decoded in
+            guard let start = decoded.baseAddress, count > 0 else { return }
+            decode(into: start)
+            kernels_codec_fp32_accumulate(
+                UnsafeRawPointer(start).assumingMemoryBound(to: UInt8.self), count, 0, count, weight, sum, weights)
         }
     }
 
@@ -122,7 +150,7 @@ final class Message {
     }
 
     func sumOfSquares() -> Double {
-        guard case .sparse(let k) = codec else {
+        guard case .sparse(let k, _) = codec else {
             return withUnsafeTemporaryAllocation(of: Float.self, capacity: count) { values in
                 guard let start = values.baseAddress, count > 0 else { return 0 }
                 decode(into: start)

@@ -23,7 +23,9 @@ extension Codec {
     /// (entry i to sum i mod 16; for `sparse` the entries sent), folded 16 → 8 → 4 → 2 → 1.
     ///
     /// A contributor's norm is the square root of the sum over its tensors in canonical order.
-    public func sumOfSquares(_ bytes: ArraySlice<UInt8>, count: Int) throws(CodecError) -> Double {
-        try Message(bytes, codec: self, count: count).sumOfSquares()
+    public func sumOfSquares(
+        _ bytes: ArraySlice<UInt8>, count: Int, shape: [Int] = []
+    ) throws(CodecError) -> Double {
+        try Message(bytes, codec: self, count: count, shape: shape).sumOfSquares()
     }
 }

@@ -302,13 +302,10 @@ struct Campaign {
     private func allowed(_ pacing: Pacing, pipelines: Int) -> Bool {
         let steps = cost.job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual)
         if cost.job.exchangeCodec == .auto,
-            let coverage = LossPenalty.coverage(codec: pacing.codec, innerSteps: pacing.innerSteps, steps: steps),
-            coverage < LossPenalty.leastCoverage || !pacing.usesRounds
+            !LossPenalty.mayBeChosen(pacing.codec, innerSteps: pacing.innerSteps, steps: steps)
         {
             return false
         }
-        // Nobody measured single steps' gradients in 4 bits.
-        if cost.job.exchangeCodec == .auto, pacing.codec == .int4, !pacing.usesRounds { return false }
         let penalty = cost.penalty(pipelines: pipelines, pacing)
         if penalty <= cost.job.qualityBudget { return true }
         guard cost.job.innerSteps.value != nil else { return false }

@@ -70,6 +70,7 @@ extension Campaign {
             "\(summary(cost.lanes(plan), cost.pacing(plan))), activations \(plan.activationCodec): "
                 + "\(fixed(prediction.totalSeconds, 1)) s for \(cost.job.tokens) tokens."
         ]
+        lines.append(codecChoice(plan).reason)
         if kept { lines.append("The current plan is kept: no other gains more than moving weights costs.") }
         let ranked = prediction.binding.ranked.filter { $0.share >= 0.03 }
         lines.append(

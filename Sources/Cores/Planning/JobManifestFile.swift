@@ -193,12 +193,14 @@ private func readCount(_ node: YAMLNode?, _ range: ClosedRange<Int>) throws(Mani
 }
 
 private func readCodec(_ node: YAMLNode?, sparse: Bool) throws(ManifestError) -> Setting<Codec> {
-    let allowed = "auto, fp32, bf16, int8, int4" + (sparse ? " or sparse:k=N with N from 1 to 1024" : "")
+    let allowed =
+        "auto, fp32, bf16, fp16, int8, int4"
+        + (sparse ? ", sparse:k=N[,values=sign|sign-magnitude|2-bit] with N from 1 to 1024, or lowrank:r=N" : "")
     guard let node else { return .auto }
     let text = try node.text(allowed)
     if text == "auto" { return .auto }
     guard let codec = Codec(text) else { throw node.problem(.outOfRange, allowed: allowed) }
-    if !sparse, case .sparse = codec { throw node.problem(.outOfRange, allowed: allowed) }
+    if !sparse, !codec.suitsActivations { throw node.problem(.outOfRange, allowed: allowed) }
     return .fixed(codec)
 }
 

@@ -1,3 +1,4 @@
+public import Exchange
 public import Primitives
 
 /// Which micro-batch: a function of the job's geometry, never of who computes it.
@@ -29,9 +30,12 @@ public struct OuterOptimizer: Hashable, Sendable {
     /// 1 and 0: plain averaging of the pipelines' weights. Nesterov momentum as in DiLoCo (2311.08105) otherwise.
     public var learningRate: Float
     public var momentum: Float
-    public init(learningRate: Float = 1, momentum: Float = 0) {
+    /// What the error feedback of a sparse codec is multiplied by each round.
+    public var feedbackDecay: Float
+    public init(learningRate: Float = 1, momentum: Float = 0, feedbackDecay: Float = Codec.feedbackDecay) {
         self.learningRate = learningRate
         self.momentum = momentum
+        self.feedbackDecay = feedbackDecay
     }
 }
 

@@ -1,5 +1,17 @@
 public import Primitives
 
+/// A data order written down by another program, so that both train on the same sequences.
+public struct RecordedOrder: Hashable, Sendable {
+    /// First byte of each sequence's window, step by step; every window lies within the corpus.
+    public let starts: [Int]
+    public let sequencesPerStep: Int
+    public init(starts: [Int], sequencesPerStep: Int) {
+        self.starts = starts
+        self.sequencesPerStep = sequencesPerStep
+    }
+    public var steps: Int { starts.count / max(1, sequencesPerStep) }
+}
+
 /// Which bytes of the corpus are read when: a pure function of the seed, never of who computes it.
 ///
 /// The last ⌊n·f⌋ bytes are for validation, the rest for training. A training window is drawn uniformly, for every
@@ -11,8 +23,13 @@ public struct DataOrder: Hashable, Sendable {
     /// T: tokens of one window; each needs one byte more, its last target.
     public let context: Int
     public let seed: UInt64
+    /// Window starts that are read instead of drawn ones; nil outside comparisons with other programs.
+    public let recorded: RecordedOrder?
 
-    public init(corpusCount: Int, validationFraction: Double, context: Int, seed: UInt64) {
+    public init(
+        corpusCount: Int, validationFraction: Double, context: Int, seed: UInt64, recorded: RecordedOrder? = nil
+    ) {
+        self.recorded = recorded
         let share = min(max(validationFraction, 0), 1)
         validationCount = Int((Double(corpusCount) * share).rounded(.down))
         trainingCount = corpusCount - validationCount
@@ -25,6 +42,7 @@ public struct DataOrder: Hashable, Sendable {
 
     /// First byte of the window that sequence `sequence` of step `step` reads; needs ``canTrain``.
     public func windowStart(step: Int, sequence: Int) -> Int {
+        if let recorded { return recorded.starts[step * recorded.sequencesPerStep + sequence] }
         let stream = UInt64(truncatingIfNeeded: step) << 32 ^ UInt64(truncatingIfNeeded: sequence)
         var generator = SeededGenerator(seed: seed, stream: stream)
         return generator.below(trainingCount - context)

@@ -12,6 +12,10 @@ public struct LocalTrainer: Sendable {
     public var totalSteps: Int
     /// Every how many rounds the fixed validation windows are read; zero for never. The last round always is.
     public var validationEvery = 1
+    /// Weights to start from instead of those drawn from the seed, and sequences instead of drawn ones (of all
+    /// `totalSteps`): what a comparison with another program needs.
+    public var initial: ModelParameters?
+    public var recorded: RecordedOrder?
 
     public init(configuration: StageConfiguration, pipelines: [[Int]], innerSteps: Int, totalSteps: Int) {
         self.configuration = configuration
@@ -31,6 +35,8 @@ public struct LocalTrainer: Sendable {
         public let trainLoss: Float
         /// Mean over the 64 fixed windows on the outer parameters; nil where not asked for, or no window is complete.
         public let validationLoss: Double?
+        /// Bytes of the first pipeline's contribution, as encoded: one copy, without records around it.
+        public let contributionBytes: Int
     }
 
     /// Runs to the end, or until `onRound` answers false. The same result for any number of threads.
@@ -38,8 +44,11 @@ public struct LocalTrainer: Sendable {
         corpus: [UInt8], threads: Int, onRound: (Report) -> Bool = { _ in true }
     ) throws(TrainingError) -> ModelParameters {
         try check()
-        let engines = pipelines.map { _ in StageEngine(corpus: corpus, threads: threads) }
-        for engine in engines { try expectDone(engine, .configure(configuration)) }
+        let engines = pipelines.map { _ in StageEngine(corpus: corpus, threads: threads, recorded: recorded) }
+        for engine in engines {
+            try expectDone(engine, .configure(configuration))
+            if let initial { try expectDone(engine, .importState(initial.states)) }
+        }
         let order = DataOrder(
             corpusCount: corpus.count, validationFraction: configuration.validationFraction,
             context: configuration.geometry.context, seed: configuration.seed)
@@ -47,7 +56,7 @@ public struct LocalTrainer: Sendable {
         var round = 0
         while steps < totalSteps {
             let end = min(totalSteps, steps + innerSteps)
-            let trainLoss = try runRound(engines, steps: steps..<end)
+            let (trainLoss, bytes) = try runRound(engines, steps: steps..<end)
             steps = end
             let isLast = steps == totalSteps
             var validation: Double?
@@ -56,7 +65,7 @@ public struct LocalTrainer: Sendable {
             }
             let report = Report(
                 round: round, steps: steps, tokens: steps * configuration.geometry.batchTokens, trainLoss: trainLoss,
-                validationLoss: validation)
+                validationLoss: validation, contributionBytes: bytes)
             if !onRound(report) { break }
             round += 1
         }
@@ -69,7 +78,7 @@ public struct LocalTrainer: Sendable {
 
     // MARK: parts
 
-    private func runRound(_ engines: [StageEngine], steps: Range<Int>) throws(TrainingError) -> Float {
+    private func runRound(_ engines: [StageEngine], steps: Range<Int>) throws(TrainingError) -> (Float, Int) {
         let perVirtual = configuration.geometry.microBatchesPerVirtual
         var losses: [Float] = []
         var contributions: [RankedContribution] = []
@@ -99,7 +108,8 @@ public struct LocalTrainer: Sendable {
                 }
             }
         }
-        return losses.reduce(0, +) / Float(losses.count)
+        let bytes = contributions[0].units.reduce(0) { $0 + $1.bytes.count }
+        return (losses.reduce(0, +) / Float(losses.count), bytes)
     }
 
     private func runMicroBatches(

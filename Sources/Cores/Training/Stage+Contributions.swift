@@ -73,15 +73,15 @@ extension Stage {
     /// each entry over those that sent it.
     private func average(_ messages: [UnitMessage], unit: Int, into delta: FloatBuffer) {
         let range = layout.range(unit: unit)
-        let isSparse = if case .sparse = configuration.exchangeCodec { true } else { false }
-        if isSparse {
+        if configuration.exchangeCodec.isSparse {
             let weights = FloatBuffer(range.count)
             for message in messages {
                 var offset = 0
                 for (entry, bytes) in zip(layout.entries(unit: unit), message.tensors) {
                     do {
                         try configuration.exchangeCodec.decodeAccumulate(
-                            bytes, weight: Float(message.microBatches), into: delta.values(entry.range),
+                            bytes, shape: entry.tensor.shape, weight: Float(message.microBatches),
+                            into: delta.values(entry.range),
                             weights: weights.values(offset..<offset + entry.range.count))
                     } catch { preconditionFailure("a validated message does not decode: \(error)") }
                     offset += entry.range.count
@@ -107,11 +107,17 @@ extension Stage {
         let codec = configuration.exchangeCodec
         if codec.usesErrorFeedback, feedback[node] == nil { feedback[node] = FloatBuffer(layout.count) }
         let kept = codec.usesErrorFeedback ? feedback[node] : nil
+        if case .lowrank = codec, warmStarts[node] == nil {
+            warmStarts[node] = layout.entries.map { _ in WarmStart() }
+        }
+        var warm = (warmStarts[node] ?? [])[...]
         return configuration.units.map { unit in
             var bytes: [UInt8] = []
             for entry in layout.entries(unit: unit) {
                 let values = UnsafeBufferPointer(sum.values(entry.range))
-                let message = codec.encode(values, feedback: kept?.values(entry.range))
+                let message = codec.encode(
+                    values, shape: entry.tensor.shape, feedback: kept?.values(entry.range),
+                    decay: configuration.outer.feedbackDecay, warmStart: warm.popFirst())
                 withUnsafeBytes(of: UInt32(message.count).littleEndian) { bytes.append(contentsOf: $0) }
                 bytes.append(contentsOf: message)
             }
@@ -123,7 +129,8 @@ extension Stage {
         var offset = 0
         for (entry, bytes) in zip(layout.entries(unit: message.unit), message.tensors) {
             do {
-                try configuration.exchangeCodec.decode(bytes, into: target.values(offset..<offset + entry.range.count))
+                try configuration.exchangeCodec.decode(
+                    bytes, shape: entry.tensor.shape, into: target.values(offset..<offset + entry.range.count))
             } catch { preconditionFailure("a validated message does not decode: \(error)") }
             offset += entry.range.count
         }
@@ -192,7 +199,9 @@ extension Stage {
                 throw Refusal("\(entry.tensor.name): \(length) bytes announced, \(rest.count) left")
             }
             let bytes = rest.prefix(length)
-            do { try configuration.exchangeCodec.validate(bytes, count: entry.range.count) } catch {
+            do {
+                try configuration.exchangeCodec.validate(bytes, count: entry.range.count, shape: entry.tensor.shape)
+            } catch {
                 throw Refusal("\(entry.tensor.name) as \(configuration.exchangeCodec): \(error)")
             }
             tensors.append(bytes)

@@ -49,6 +49,7 @@ extension Stage {
             load(state.firstMoment, firstMoment, range)
             load(state.secondMoment, secondMoment, range)
             optimizerSteps[index] = hasMoments ? state.optimizerSteps : 0
+            warmStarts = [:]
             for kept in feedback.values { (kept.base + range.lowerBound).update(repeating: 0, count: range.count) }
             guard let outer else { continue }
             load(state.parameters, outer.parameters, range)

@@ -23,6 +23,8 @@ final class Stage {
     var outerSteps: [Int] = []
     /// What lossy codecs have not sent yet, by tree node (0 with rounds).
     var feedback: [Int: FloatBuffer] = [:]
+    /// Where the low-rank codec begins, by tree node, one a tensor of the layout.
+    var warmStarts: [Int: [WarmStart]] = [:]
     /// The last encoded contribution, until the next one: it may be returned.
     var lastContribution: [UnitContribution] = []
 
@@ -44,7 +46,7 @@ final class Stage {
         let parameters, momentum, firstMoment, secondMoment: FloatBuffer
     }
 
-    init(_ configuration: StageConfiguration, corpus: [UInt8], threads: Int) {
+    init(_ configuration: StageConfiguration, corpus: [UInt8], threads: Int, recorded: RecordedOrder? = nil) {
         self.configuration = configuration
         self.corpus = corpus
         self.threads = Int32(clamping: threads)
@@ -54,7 +56,7 @@ final class Stage {
             length: geometry.context, threads: threads)
         order = DataOrder(
             corpusCount: corpus.count, validationFraction: configuration.validationFraction, context: geometry.context,
-            seed: configuration.seed)
+            seed: configuration.seed, recorded: recorded)
         tree = GradientTree(virtualPipelines: geometry.virtualPipelines)
         let count = arithmetic.layout.count
         parameters = FloatBuffer(count)

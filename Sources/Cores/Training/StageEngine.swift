@@ -11,11 +11,14 @@ import Primitives
 public final class StageEngine: Engine, @unchecked Sendable {
     private let corpus: [UInt8]
     private let threads: Int
+    private let recorded: RecordedOrder?
     private var stage: Stage?
 
-    /// `corpus` may be empty on middle stages, which read no tokens.
-    public init(corpus: [UInt8], threads: Int) {
+    /// `corpus` may be empty on middle stages, which read no tokens. With `recorded`, which must hold every step that
+    /// is asked for, sequences are read from there and not drawn.
+    public init(corpus: [UInt8], threads: Int, recorded: RecordedOrder? = nil) {
         self.corpus = corpus
+        self.recorded = recorded
         self.threads = max(1, threads)
     }
 
@@ -35,7 +38,7 @@ public final class StageEngine: Engine, @unchecked Sendable {
         case .configure(let configuration):
             try Stage.check(configuration, corpus: corpus)
             stage = nil
-            stage = Stage(configuration, corpus: corpus, threads: threads)
+            stage = Stage(configuration, corpus: corpus, threads: threads, recorded: recorded)
             return .done
         case .benchmark(let flops):
             spend(flops: flops, threads: threads)

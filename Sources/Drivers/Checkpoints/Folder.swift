@@ -77,7 +77,7 @@ func replaceFolder(
     try? manager.removeItem(atPath: previous)
 }
 
-private func synchroniseFolder(_ path: String) throws(CheckpointError) {
+func synchroniseFolder(_ path: String) throws(CheckpointError) {
     let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { throw .file(path: path, problem: lastProblem()) }
     defer { close(descriptor) }
@@ -92,3 +92,5 @@ private func problem(_ error: any Error) -> String {
     }
     return error.localizedDescription
 }
+
+func fileExists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }

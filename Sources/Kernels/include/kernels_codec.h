@@ -9,7 +9,7 @@
 /// set.
 ///
 /// Conventions: `n` counts values; `bytes` and `out` need no alignment; integers and floats on the wire are little
-/// endian. `feedback` may be NULL; otherwise it holds n values that are added to `values` (for sparse after × 0.95),
+/// endian. `feedback` may be NULL; otherwise it holds n values that are added to `values` (for sparse after × decay),
 /// and is left holding what was not sent. Where values + feedback is not finite, the message is one that every decoder
 /// refuses and that entry of `feedback` becomes zero, so that one bad step does not poison the following ones.
 
@@ -43,34 +43,50 @@ void kernels_codec_bf16_decode(const uint8_t *bytes, size_t n, float *into);
 void kernels_codec_bf16_accumulate(
     const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights);
 
+// fp16 (IEEE 754 binary16): 2n bytes, round to nearest even, finite values saturate at ±65504.
+void kernels_codec_fp16_encode(const float *values, float *feedback, size_t n, uint8_t *out);
+bool kernels_codec_fp16_finite(const uint8_t *bytes, size_t n);
+void kernels_codec_fp16_decode(const uint8_t *bytes, size_t n, float *into);
+void kernels_codec_fp16_accumulate(
+    const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights);
+
 /// Values that share a scale in int8 and int4.
 #define KERNELS_CODEC_BLOCK 256
 /// Scales above this could decode to infinity.
 #define KERNELS_CODEC_SCALE_MAX 0x1p120f
 
-// int8: ⌈n/256⌉ fp32 scales, then n signed bytes in −127…127.
+// int8: ⌈n/256⌉ fp32 scales, then n signed bytes; encoders write −127…127.
 void kernels_codec_int8_encode(const float *values, float *feedback, size_t n, uint8_t *out);
-/// Whether no value is −128. `bytes` points at the message's start.
-bool kernels_codec_int8_valid(const uint8_t *bytes, size_t n);
 void kernels_codec_int8_decode(const uint8_t *bytes, size_t n, float *into);
 void kernels_codec_int8_accumulate(
     const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights);
 
-// int4: ⌈n/256⌉ fp32 scales, then ⌈n/2⌉ bytes: q + 8 in 1…15, value 2j in the low half of byte j, value 2j + 1 in its
+/// into = Σ weight · value ÷ total over whole messages, contributors in the order given; the same bits as accumulating.
+void kernels_codec_int8_mean(
+    const uint8_t *const *bytes, const float *weight, size_t contributors, size_t n, float total, float *into);
+
+// int4: ⌈n/256⌉ fp32 scales, then ⌈n/2⌉ bytes: q + 8 in 0…15 (encoders write 1…15), value 2j in the low half of byte j, value 2j + 1 in its
 // high half (0 if there is none).
 void kernels_codec_int4_encode(const float *values, float *feedback, size_t n, uint8_t *out);
-/// Whether no value is −8 and an unused half is 0.
-bool kernels_codec_int4_valid(const uint8_t *bytes, size_t n);
 void kernels_codec_int4_decode(const uint8_t *bytes, size_t n, float *into);
 void kernels_codec_int4_accumulate(
     const uint8_t *bytes, size_t n, size_t first, size_t count, float weight, float *sum, float *weights);
 
-/// Values in a tile of the sparse codec, tiles in a group (which shares magnitudes and Golomb divisor), and the decay
-/// of the error feedback.
+void kernels_codec_int4_mean(
+    const uint8_t *const *bytes, const float *weight, size_t contributors, size_t n, float total, float *into);
+
+/// How the sparse codec writes an entry's value: its sign (one bit; one magnitude a group), its sign and one of two
+/// magnitudes, or one of four levels, two a sign (both two bits).
+enum {
+    KERNELS_CODEC_SIGN_MAGNITUDE = 0,
+    KERNELS_CODEC_SIGN = 1,
+    KERNELS_CODEC_TWO_BIT = 2,
+};
+
+/// Values in a tile of the sparse codec, and tiles in a group (which shares magnitudes and Golomb divisor).
 #define KERNELS_CODEC_TILE 4096
 #define KERNELS_CODEC_GROUP 16
 #define KERNELS_CODEC_SPARSE_K_MAX 1024
-#define KERNELS_CODEC_DECAY 0.95f
 
 /// Entries that a tile of m values (1…4096) sends if it sends any: k of 4096, scaled, rounded up, at least min(k, 4),
 /// at most m.
@@ -80,10 +96,12 @@ size_t kernels_codec_sparse_entries(size_t n, size_t k);
 /// Tiles of a tensor of n values.
 size_t kernels_codec_sparse_tiles(size_t n);
 /// The longest message for n values.
-size_t kernels_codec_sparse_maximum_bytes(size_t n, size_t k);
+size_t kernels_codec_sparse_maximum_bytes(size_t n, size_t k, int values);
 
-/// Encodes; `out` has room for the longest message and 16 bytes more. Answers the message's bytes.
-size_t kernels_codec_sparse_encode(const float *values, float *feedback, size_t n, size_t k, uint8_t *out);
+/// Encodes with values of a kind; feedback becomes decay · feedback + values, less what is sent. `out` has room for the
+/// longest message and 16 bytes more. Answers the message's bytes.
+size_t kernels_codec_sparse_encode(
+    const float *values, float *feedback, size_t n, size_t k, int kind, float decay, uint8_t *out);
 
 enum {
     KERNELS_CODEC_OK = 0,
@@ -104,7 +122,7 @@ struct kernels_codec_problem {
 /// bit 12 sign, bit 13 larger magnitude; 0xffff first in a tile that sends nothing. `levels` [4 · sparse_tiles]: per
 /// tile what bits 12–13 stand for: small, −small, large, −large.
 struct kernels_codec_problem kernels_codec_sparse_parse(
-    const uint8_t *bytes, size_t length, size_t n, size_t k, uint16_t *entries, float *levels);
+    const uint8_t *bytes, size_t length, size_t n, size_t k, int values, uint16_t *entries, float *levels);
 /// Zero-fills `into` [n] and writes the entries.
 void kernels_codec_sparse_scatter(const uint16_t *entries, const float *levels, size_t n, size_t k, float *into);
 /// sum[i] += weight · value, weights[i] += weight for every entry sent.
@@ -115,6 +133,22 @@ void kernels_codec_sparse_accumulate(
 void kernels_codec_sparse_mean(
     const uint16_t *const *entries, const float *const *levels, const float *weight, size_t contributors, size_t n,
     size_t k, float *into);
+
+// Low rank: a matrix [rows, columns] as left · rightᵀ. `left` [rank, rows] and `right` [rank, columns] hold vectors one
+// after the other.
+
+/// Makes `rank` vectors of n values orthonormal, in order (modified Gram-Schmidt, twice); one that depends on those
+/// before it becomes zero.
+void kernels_codec_lowrank_orthonormalise(float *vectors, size_t rank, size_t n);
+/// left = matrix · right.
+void kernels_codec_lowrank_project(
+    const float *matrix, size_t rows, size_t columns, const float *right, size_t rank, float *left);
+/// right = matrixᵀ · left.
+void kernels_codec_lowrank_project_back(
+    const float *matrix, size_t rows, size_t columns, const float *left, size_t rank, float *right);
+/// into[i, j] = Σ left[t, i] · right[t, j], t ascending, from 0.
+void kernels_codec_lowrank_expand(
+    const float *left, const float *right, size_t rows, size_t columns, size_t rank, float *into);
 
 /// values[i] = values[i] ÷ divisor.
 void kernels_codec_divide(float *values, size_t n, float divisor);

@@ -10,7 +10,8 @@ struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Benchmarks for developers.", shouldDisplay: false,
         subcommands: [
-            BenchEngineCommand.self, BenchPlanningCommand.self, BenchOverlayLive.self, BenchOverlayLoad.self,
+            BenchEngineCommand.self, ConvergenceCommand.self, BenchPlanningCommand.self, BenchOverlayLive.self,
+            BenchOverlayLoad.self,
             BenchOverlaySimulation.self,
         ])
 }
