@@ -51,7 +51,7 @@ let package = Package(
         module("Cores", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module("Cores", "Training", ["Primitives", "Digests", "Kernels", "Exchange"]),
-        module("Cores", "Planning", ["Primitives", "Topologies", "Kernels"]),
+        module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels"]),
         module(
             "Cores", "Swarm",
             ["Primitives", "Digests", "Wire", "Telemetry", "Topologies", "Planning", "Exchange", "Training", yams]),

@@ -28,7 +28,7 @@ public struct LayoutSearch {
         // Long runs from the best starts of each kind and from hot, the rest from the best so far.
         let shares: [(layout: Layout, share: Int, heat: Double)] = [
             (layouts[0], 4, 0.03), (layouts[min(1, layouts.count - 1)], 8, 0.03),
-            (layouts[min(2, layouts.count - 1)], 8, 0.03), (layouts[0], 4, 0.1),
+            (layouts[min(2, layouts.count - 1)], 8, 0.03), (layouts[0], 8, 0.1), (layouts[layouts.count - 1], 8, 0.4),
         ]
         for (layout, share, heat) in shares {
             let found = improve(layout, iterations: max(1, iterations / share), heat: heat)
@@ -69,7 +69,7 @@ public struct LayoutSearch {
             if columns { grid.swapColumns(a, b) } else { grid.swap(a, b) }
             if grid.energy >= before + threshold {
                 if columns { grid.swapColumns(a, b) } else { grid.swap(a, b) }
-            } else if grid.energy < held.energy {
+            } else if (grid.total, grid.energy) < (held.total, held.energy) {
                 held = grid
             }
             if step % 4096 == 4095 || step == iterations - 1 {
@@ -77,7 +77,7 @@ public struct LayoutSearch {
                 let layout = exact(held.cells)
                 if layout.total < best.total - 1e-12 { best = layout }
                 let again = self.grid(layout)
-                if again.energy < held.energy { held = again }
+                if (again.total, again.energy) < (held.total, held.energy) { held = again }
                 if step % 32_768 == 32_767 { grid = held }
             }
         }

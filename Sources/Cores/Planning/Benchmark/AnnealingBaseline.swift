@@ -1,9 +1,9 @@
 internal import Primitives
 public import Topologies
 
-/// Plain simulated annealing (Kirkpatrick et al. 1983), tuned: what the planner's search is measured against. It starts at random, knows
-/// nothing about places and moves at random; temperatures fall geometrically. Its settings were tuned on seeds from 1000 on, and
-/// are compared on seeds below 100.
+/// Plain simulated annealing (Kirkpatrick et al. 1983): what the planner's search is measured against. It starts at random, knows
+/// nothing about places and moves at random; temperatures fall geometrically. Its settings are first guesses, not tuned yet: tuning
+/// belongs on seeds from 1000 on, comparison on seeds below 100.
 public struct AnnealingBaseline: Sendable {
     /// First and last temperature, relative to the cost of the start.
     public var hot: Double
@@ -11,10 +11,9 @@ public struct AnnealingBaseline: Sendable {
     /// Independent runs that share the evaluations; the best counts.
     public var restarts: Int
 
-    /// For layouts: the least mean over 3 families × 3 seeds of hot in {0.003, 0.01, 0.03, 0.1}, cold in {1e-5, 1e-4, 1e-3},
-    /// restarts in {1, 4}.
+    /// For layouts; not tuned.
     public static let layout = AnnealingBaseline(hot: 0.01, cold: 1e-4, restarts: 1)
-    /// For partitions into pipelines, of the same grid.
+    /// For partitions into pipelines; not tuned.
     public static let partition = AnnealingBaseline(hot: 0.1, cold: 1e-3, restarts: 1)
 
     public init(hot: Double, cold: Double, restarts: Int) {

@@ -1,5 +1,5 @@
 internal import Primitives
-public import Topologies
+internal import Topologies
 
 /// What `atoll bench planning` measures; the clock and the memory gauge are the caller's.
 public enum PlanningBenchmark {

@@ -1,5 +1,5 @@
-public import Links
-public import Primitives
+internal import Links
+internal import Primitives
 public import Topologies
 
 /// Kinds of irregular pools for benchmarks: what published scenarios leave out. Generated from a seed, the same everywhere.
