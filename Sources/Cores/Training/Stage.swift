@@ -23,6 +23,8 @@ final class Stage {
     var outerSteps: [Int] = []
     /// What lossy codecs have not sent yet, by tree node (0 with rounds).
     var feedback: [Int: FloatBuffer] = [:]
+    /// How each unit's contribution is cut.
+    let chunkLayouts: [ChunkLayout]
     /// The last encoded contribution, until the next one: it may be returned.
     var lastContribution: [UnitContribution] = []
 
@@ -46,6 +48,7 @@ final class Stage {
 
     init(_ configuration: StageConfiguration, corpus: [UInt8], threads: Int) {
         self.configuration = configuration
+        chunkLayouts = configuration.units.map { configuration.chunkLayout(unit: $0) }
         self.corpus = corpus
         self.threads = Int32(clamping: threads)
         let geometry = configuration.geometry
