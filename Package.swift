@@ -70,7 +70,7 @@ let package = Package(
             "Drivers", "Simulation",
             [
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Swarm", "Daemon",
-                "Channels", "Kademlia", "Telemetry",
+                "Channels", "Kademlia", "Telemetry", "Exchange",
             ]),
         .executableTarget(
             name: "atoll",

@@ -301,6 +301,8 @@ extension ComputeResult {
         case .evaluation: "evaluation"
         case .sumSquares: "sums of squares"
         case .contribution: "contribution"
+        case .chunk: "chunk"
+        case .chunkRefused: "refusal of a chunk"
         case .digests: "digests"
         case .refused: "refusal"
         }

@@ -77,10 +77,12 @@ public struct StageConfiguration: Hashable, Sendable {
     public var exchangeCodec: Codec
     public var activationCodec: Codec
     public var validationFraction: Double
+    /// How contributions become aggregates: it decides how a contribution is cut (``ChunkLayout``).
+    public var exchangeWay: ExchangeWay
     public init(
         model: ModelShape, units: Range<Int>, geometry: BatchGeometry, seed: UInt64, optimizer: InnerOptimizer,
         outer: OuterOptimizer = OuterOptimizer(), mode: ExchangeMode, exchangeCodec: Codec, activationCodec: Codec,
-        validationFraction: Double
+        validationFraction: Double, exchangeWay: ExchangeWay = .allGather
     ) {
         self.model = model
         self.units = units
@@ -92,6 +94,11 @@ public struct StageConfiguration: Hashable, Sendable {
         self.exchangeCodec = exchangeCodec
         self.activationCodec = activationCodec
         self.validationFraction = validationFraction
+        self.exchangeWay = exchangeWay
+    }
+    /// How a unit's contribution is cut.
+    public func chunkLayout(unit: Int) -> ChunkLayout {
+        ChunkLayout(tensors: model.tensors(unit: unit).map(\.count), codec: exchangeCodec, way: exchangeWay)
     }
     public var isFirst: Bool { units.lowerBound == 0 }
     public var isLast: Bool { units.upperBound == model.unitCount }
@@ -154,6 +161,29 @@ public struct RankedContribution: Hashable, Sendable {
     }
 }
 
+/// The parts of one contributor to one chunk, as they travel: for each tree node a u32 node, a u32 length and the bytes of
+/// the chunk's pieces.
+public struct ChunkContribution: Hashable, Sendable {
+    public var rank: Int
+    public var microBatches: Int
+    public var bytes: [UInt8]
+    public init(rank: Int, microBatches: Int, bytes: [UInt8]) {
+        self.rank = rank
+        self.microBatches = microBatches
+        self.bytes = bytes
+    }
+}
+
+/// What a unit's owners made of all contributions: the averages of its chunks, as they travel.
+public struct UnitAggregate: Hashable, Sendable {
+    public var unit: Int
+    public var chunks: [[UInt8]]
+    public init(unit: Int, chunks: [[UInt8]]) {
+        self.unit = unit
+        self.chunks = chunks
+    }
+}
+
 /// A piece of arithmetic for a stage: the only thing an engine does. Jobs of one stage are performed in the order
 /// given.
 public enum ComputeJob: Hashable, Sendable {
@@ -187,6 +217,12 @@ public enum ComputeJob: Hashable, Sendable {
     case returnContribution
     /// `rounds`: decode in rank order, take the outer step, start the next round there. Answers `.digests`.
     case outerStep([RankedContribution])
+    /// The average of one chunk in rank order, as ``outerStep(_:)`` and ``aggregateGradients(_:)`` would make it, encoded in
+    /// the way's aggregate codec. Answers `.chunk`, or `.chunkRefused` with the rank whose part does not decode.
+    case averageChunk(unit: Int, chunk: Int, [ChunkContribution])
+    /// Goes on from the owners' averages. `rounds`: the outer step; answers `.digests`. `everyStep`: the gradient; answers
+    /// `.sumSquares`.
+    case applyAggregates([UnitAggregate])
     /// Back to the round's start, Adam's moments and step count included; gradients and saved activations are dropped.
     case rewind
     /// Answers `.digests` of the current outer parameters.
@@ -208,6 +244,8 @@ public enum ComputeResult: Hashable, Sendable {
     /// One a tensor, canonical order over this stage's units.
     case sumSquares([Float])
     case contribution([UnitContribution])
+    case chunk([UInt8])
+    case chunkRefused(rank: Int, String)
     /// SHA-256 of each unit's parameters (raw little-endian fp32, canonical tensor order), by unit.
     case digests([Int: Digest256])
     /// Bytes from outside that do not decode, or a job out of place; the state is unchanged.

@@ -1,3 +1,4 @@
+import Exchange
 import Primitives
 
 /// Floating-point operations a job is charged with where it is not timed: the simulator and the pacing of emulated
@@ -21,6 +22,9 @@ public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?
     case .encodeContribution: return 30 * parameters
     case .outerStep(let contributions): return (30 + 4 * Double(contributions.count)) * parameters
     case .aggregateGradients(let contributions): return 4 * Double(contributions.count) * parameters
+    case .averageChunk(let unit, let chunk, let parts):
+        return 4 * Double(parts.count * configuration.chunkLayout(unit: unit).values(chunk).count)
+    case .applyAggregates: return (configuration.mode == .rounds ? 30 : 4) * parameters
     case .configure, .importState, .exportState, .finishGradient, .returnContribution, .rewind, .digests, .benchmark:
         return 0
     }

@@ -8,7 +8,7 @@ struct UnitMessage {
     let microBatches: Int
     let unit: Int
     let node: Int
-    /// One a tensor, canonical order.
+    /// One a piece (``ChunkLayout``), canonical order.
     let tensors: [ArraySlice<UInt8>]
 }
 
@@ -58,6 +58,10 @@ extension Stage {
         for unit in configuration.units {
             average(messages[unit - configuration.units.lowerBound], unit: unit, into: delta)
         }
+        return try outerStep(delta, outer)
+    }
+
+    func outerStep(_ delta: FloatBuffer, _ outer: OuterState) throws(Refusal) -> ComputeResult {
         guard kernels_all_finite(delta.count, delta.base) else {
             throw Refusal("the contributions' average is not finite")
         }
@@ -77,14 +81,13 @@ extension Stage {
             let weights = FloatBuffer(range.count)
             for message in messages {
                 var offset = 0
-                for (entry, bytes) in zip(layout.entries(unit: unit), message.tensors) {
+                for (piece, bytes) in zip(pieces(unit: unit), message.tensors) {
                     do {
                         try configuration.exchangeCodec.decodeAccumulate(
-                            bytes, shape: entry.tensor.shape, weight: Float(message.microBatches),
-                            into: delta.values(entry.range),
-                            weights: weights.values(offset..<offset + entry.range.count))
+                            bytes, shape: shape(of: piece, unit: unit), weight: Float(message.microBatches),
+                            into: delta.values(piece), weights: weights.values(offset..<offset + piece.count))
                     } catch { preconditionFailure("a validated message does not decode: \(error)") }
-                    offset += entry.range.count
+                    offset += piece.count
                 }
             }
             kernels_divide_by_weights(threads, range.count, weights.base, delta.base + range.lowerBound)
@@ -102,7 +105,20 @@ extension Stage {
 
     // MARK: bytes
 
-    /// Encodes all units of a sum, tensor by tensor: a u32 length and the codec's bytes each.
+    /// In values of the stage's layout.
+    func pieces(unit: Int) -> [Range<Int>] {
+        let first = layout.range(unit: unit).lowerBound
+        return chunkLayouts[unit - configuration.units.lowerBound].pieces.map {
+            first + $0.lowerBound..<first + $0.upperBound
+        }
+    }
+
+    /// A whole tensor has its own shape, a part of one is a row of values.
+    func shape(of piece: Range<Int>, unit: Int) -> [Int] {
+        layout.entries(unit: unit).first { $0.range == piece }?.tensor.shape ?? [piece.count]
+    }
+
+    /// Encodes all units of a sum, piece by piece: a u32 length and the codec's bytes each.
     private func encode(_ sum: FloatBuffer, node: Int) -> [UnitContribution] {
         let codec = configuration.exchangeCodec
         if codec.usesErrorFeedback, feedback[node] == nil { feedback[node] = FloatBuffer(layout.count) }
@@ -113,10 +129,10 @@ extension Stage {
         var warm = (warmStarts[node] ?? [])[...]
         return configuration.units.map { unit in
             var bytes: [UInt8] = []
-            for entry in layout.entries(unit: unit) {
-                let values = UnsafeBufferPointer(sum.values(entry.range))
+            for piece in pieces(unit: unit) {
+                let values = UnsafeBufferPointer(sum.values(piece))
                 let message = codec.encode(
-                    values, shape: entry.tensor.shape, feedback: kept?.values(entry.range),
+                    values, shape: shape(of: piece, unit: unit), feedback: kept?.values(piece),
                     decay: configuration.outer.feedbackDecay, warmStart: warm.popFirst())
                 withUnsafeBytes(of: UInt32(message.count).littleEndian) { bytes.append(contentsOf: $0) }
                 bytes.append(contentsOf: message)
@@ -127,12 +143,13 @@ extension Stage {
 
     func decode(_ message: UnitMessage, into target: FloatBuffer) {
         var offset = 0
-        for (entry, bytes) in zip(layout.entries(unit: message.unit), message.tensors) {
+        for (piece, bytes) in zip(pieces(unit: message.unit), message.tensors) {
             do {
                 try configuration.exchangeCodec.decode(
-                    bytes, shape: entry.tensor.shape, into: target.values(offset..<offset + entry.range.count))
+                    bytes, shape: shape(of: piece, unit: message.unit),
+                    into: target.values(offset..<offset + piece.count))
             } catch { preconditionFailure("a validated message does not decode: \(error)") }
-            offset += entry.range.count
+            offset += piece.count
         }
     }
 
@@ -187,22 +204,33 @@ extension Stage {
         }
     }
 
-    /// Cuts a unit's bytes into its tensors' messages and asks the codec whether each would decode.
+    /// Cuts a unit's bytes into its pieces' messages and asks the codec whether each would decode.
     private func cut(_ contribution: UnitContribution) throws(Refusal) -> [ArraySlice<UInt8>] {
-        var rest = contribution.bytes[...]
+        try cut(
+            contribution.bytes[...], pieces(unit: contribution.unit)[...], unit: contribution.unit,
+            codec: configuration.exchangeCodec)
+    }
+
+    func cut(
+        _ bytes: ArraySlice<UInt8>, _ pieces: ArraySlice<Range<Int>>, unit: Int, codec: Codec
+    ) throws(Refusal) -> [ArraySlice<UInt8>] {
+        var rest = bytes
         var tensors: [ArraySlice<UInt8>] = []
-        for entry in layout.entries(unit: contribution.unit) {
-            guard rest.count >= 4 else { throw Refusal("\(entry.tensor.name): its length is missing") }
+        func name(_ piece: Range<Int>) -> String {
+            layout.entries(unit: unit).first { $0.range.contains(piece.lowerBound) }?.tensor.name ?? "?"
+        }
+        for piece in pieces {
+            guard rest.count >= 4 else { throw Refusal("\(name(piece)): its length is missing") }
             let length = rest.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
             rest = rest.dropFirst(4)
             guard length <= rest.count else {
-                throw Refusal("\(entry.tensor.name): \(length) bytes announced, \(rest.count) left")
+                throw Refusal("\(name(piece)): \(length) bytes announced, \(rest.count) left")
             }
             let bytes = rest.prefix(length)
             do {
-                try configuration.exchangeCodec.validate(bytes, count: entry.range.count, shape: entry.tensor.shape)
+                try codec.validate(bytes, count: piece.count, shape: shape(of: piece, unit: unit))
             } catch {
-                throw Refusal("\(entry.tensor.name) as \(configuration.exchangeCodec): \(error)")
+                throw Refusal("\(name(piece)) as \(codec): \(error)")
             }
             tensors.append(bytes)
             rest = rest.dropFirst(length)

@@ -71,10 +71,20 @@ extension Stage {
         return finish(gradient, microBatches: microBatches)
     }
 
+    /// The same average, as the owners of its chunks made it.
+    func takeAggregates(_ averages: FloatBuffer) -> ComputeResult {
+        dropWork()
+        ready = averages
+        return sumsOfSquares(averages)
+    }
+
     /// Makes the average and answers its sums of squares, one a tensor.
     private func finish(_ sum: FloatBuffer, microBatches: Int) -> ComputeResult {
         kernels_scale(threads, sum.count, 1 / Float(microBatches), sum.base)
         ready = sum
-        return .sumSquares(layout.entries.map { kernels_sum_squares($0.range.count, sum.base + $0.range.lowerBound) })
+        return sumsOfSquares(sum)
+    }
+    private func sumsOfSquares(_ sum: FloatBuffer) -> ComputeResult {
+        .sumSquares(layout.entries.map { kernels_sum_squares($0.range.count, sum.base + $0.range.lowerBound) })
     }
 }

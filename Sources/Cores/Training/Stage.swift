@@ -25,6 +25,8 @@ final class Stage {
     var feedback: [Int: FloatBuffer] = [:]
     /// Where the low-rank codec begins, by tree node, one a tensor of the layout.
     var warmStarts: [Int: [WarmStart]] = [:]
+    /// How each unit's contribution is cut.
+    let chunkLayouts: [ChunkLayout]
     /// The last encoded contribution, until the next one: it may be returned.
     var lastContribution: [UnitContribution] = []
 
@@ -48,6 +50,7 @@ final class Stage {
 
     init(_ configuration: StageConfiguration, corpus: [UInt8], threads: Int, recorded: RecordedOrder? = nil) {
         self.configuration = configuration
+        chunkLayouts = configuration.units.map { configuration.chunkLayout(unit: $0) }
         self.corpus = corpus
         self.threads = Int32(clamping: threads)
         let geometry = configuration.geometry

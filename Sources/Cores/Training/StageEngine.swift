@@ -59,6 +59,8 @@ public final class StageEngine: Engine, @unchecked Sendable {
         case .encodeContribution: return try stage.encodeContribution()
         case .returnContribution: return try stage.returnContribution()
         case .outerStep(let contributions): return try stage.outerStep(contributions)
+        case .averageChunk(let unit, let chunk, let parts): return try stage.averageChunk(unit, chunk, parts)
+        case .applyAggregates(let aggregates): return try stage.applyAggregates(aggregates)
         case .rewind: return stage.rewind()
         case .digests: return .digests(stage.digests)
         }

@@ -1,4 +1,5 @@
 import Digests
+import Exchange
 import Primitives
 import Training
 
@@ -53,15 +54,33 @@ struct ModelledEngine: Engine {
         case .encodeContribution:
             return .contribution(
                 configuration.units.map { unit in
-                    let bytes = model.tensors(unit: unit).reduce(0) {
-                        $0 + 4 + configuration.exchangeCodec.expectedBytes(for: $1.count)
-                    }
-                    return UnitContribution(unit: unit, node: 0, bytes: [UInt8](repeating: 0, count: bytes))
+                    let pieces = configuration.chunkLayout(unit: unit).pieces
+                    return UnitContribution(
+                        unit: unit, node: 0, bytes: blank(pieces[...], configuration.exchangeCodec))
                 })
+        case .averageChunk(let unit, let chunk, _):
+            let layout = configuration.chunkLayout(unit: unit)
+            return .chunk(blank(layout.pieces[layout.chunks[chunk]], configuration.exchangeWay.aggregateCodec))
+        case .applyAggregates:
+            guard configuration.mode == .rounds else {
+                return .sumSquares(configuration.units.flatMap { model.tensors(unit: $0).map { _ in 1 } })
+            }
+            advance()
+            return .digests(digests)
         case .outerStep:
             advance()
             return .digests(digests)
         case .digests: return .digests(digests)
+        }
+    }
+
+    /// Pieces of the right sizes, lengths included.
+    private func blank(_ pieces: ArraySlice<Range<Int>>, _ codec: Codec) -> [UInt8] {
+        pieces.flatMap { piece in
+            let isSparse = if case .sparse = codec { true } else { false }
+            let count = isSparse ? codec.expectedBytes(for: piece.count) : codec.maximumBytes(for: piece.count)
+            let length = withUnsafeBytes(of: UInt32(count).littleEndian) { Array($0) }
+            return length + [UInt8](repeating: 0, count: count)
         }
     }
 

@@ -1,0 +1,150 @@
+public import Exchange
+import Kernels
+import Primitives
+
+/// Where chunks have owners: the owner's arithmetic on one chunk, and taking in what all owners made.
+extension Stage {
+    func averageChunk(_ unit: Int, _ chunk: Int, _ parts: [ChunkContribution]) throws(Refusal) -> ComputeResult {
+        guard configuration.exchangeWay.hasOwners, configuration.units.contains(unit), !parts.isEmpty else {
+            throw Refusal("no chunk of unit \(unit) is averaged here")
+        }
+        let chunkLayout = chunkLayouts[unit - configuration.units.lowerBound]
+        guard chunkLayout.chunks.indices.contains(chunk) else { throw Refusal("unit \(unit) has no chunk \(chunk)") }
+        let own = pieces(unit: unit)[chunkLayout.chunks[chunk]]
+        var messages: [(part: ChunkContribution, node: Int, pieces: [ArraySlice<UInt8>])] = []
+        for part in parts.sorted(by: { $0.rank < $1.rank }) {
+            do throws(Refusal) {
+                for (node, bytes) in try nodes(part.bytes) {
+                    let cut = try cut(bytes, own, unit: unit, codec: configuration.exchangeCodec)
+                    messages.append((part, node, cut))
+                }
+                try check(nodes: messages.filter { $0.part.rank == part.rank }.map(\.node), all: messages.map(\.node))
+            } catch {
+                return .chunkRefused(rank: part.rank, "unit \(unit), chunk \(chunk): \(error.reason)")
+            }
+        }
+        let first = own.first!.lowerBound
+        let values = FloatBuffer(own.last!.upperBound - first)
+        let ranges = own.map { $0.lowerBound - first..<$0.upperBound - first }
+        switch configuration.mode {
+        case .rounds: average(messages.map { ($0.part.microBatches, $0.pieces) }, ranges, into: values)
+        case .everyStep:
+            let sums = messages.map { message in
+                let decoded = FloatBuffer(values.count)
+                decode(message.pieces, ranges, configuration.exchangeCodec, into: decoded)
+                return (message.node, decoded)
+            }
+            let sum = tree.fold(sums) { left, right in
+                kernels_add(threads, left.count, right.base, left.base)
+                return left
+            }
+            values.copy(from: sum!)
+            kernels_scale(threads, values.count, 1 / Float(parts.reduce(0) { $0 + $1.microBatches }), values.base)
+        }
+        var bytes: [UInt8] = []
+        for range in ranges {
+            let message = configuration.exchangeWay.aggregateCodec.encode(UnsafeBufferPointer(values.values(range)))
+            withUnsafeBytes(of: UInt32(message.count).littleEndian) { bytes.append(contentsOf: $0) }
+            bytes += message
+        }
+        return .chunk(bytes)
+    }
+
+    func applyAggregates(_ aggregates: [UnitAggregate]) throws(Refusal) -> ComputeResult {
+        let codec = configuration.exchangeWay.aggregateCodec
+        guard aggregates.map(\.unit) == Array(configuration.units) else {
+            throw Refusal("aggregates of units \(aggregates.map(\.unit)), not of \(configuration.units)")
+        }
+        var all: [(pieces: [ArraySlice<UInt8>], ranges: [Range<Int>])] = []
+        for aggregate in aggregates {
+            let ranges = pieces(unit: aggregate.unit)
+            let bytes = aggregate.chunks.flatMap { $0 }
+            all.append((try cut(bytes[...], ranges[...], unit: aggregate.unit, codec: codec), ranges))
+        }
+        let averages = buffers.takeZeroed()
+        for unit in all { decode(unit.pieces, unit.ranges, codec, into: averages) }
+        guard configuration.mode == .rounds else { return takeAggregates(averages) }
+        defer { buffers.giveBack(averages) }
+        guard let outer else { throw Refusal("this stage has no outer state") }
+        return try outerStep(averages, outer)
+    }
+
+    /// The parts by tree node, lengths checked.
+    private func nodes(_ bytes: [UInt8]) throws(Refusal) -> [(Int, ArraySlice<UInt8>)] {
+        var rest = bytes[...]
+        var out: [(Int, ArraySlice<UInt8>)] = []
+        func number(_ bytes: ArraySlice<UInt8>) -> Int { bytes.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) } }
+        while !rest.isEmpty {
+            guard rest.count >= 8, number(rest.dropFirst(4)) <= rest.count - 8, out.count < 64 else {
+                throw Refusal("a part's head and its bytes do not fit")
+            }
+            let length = number(rest.dropFirst(4))
+            out.append((number(rest), rest.dropFirst(8).prefix(length)))
+            rest = rest.dropFirst(8 + length)
+        }
+        return out
+    }
+
+    private func check(nodes own: [Int], all: [Int]) throws(Refusal) {
+        switch configuration.mode {
+        case .rounds: guard own == [0] else { throw Refusal("one part of node 0 is due, not \(own)") }
+        case .everyStep:
+            guard !own.isEmpty, own.allSatisfy({ tree.contains($0) }) else {
+                throw Refusal("nodes \(own) are not in the tree")
+            }
+            if let node = tree.overlap(all) { throw Refusal("node \(node) is counted twice") }
+        }
+    }
+
+    private func decode(
+        _ messages: [ArraySlice<UInt8>], _ ranges: [Range<Int>], _ codec: Codec, into target: FloatBuffer
+    ) {
+        for (bytes, range) in zip(messages, ranges) {
+            do { try codec.decode(bytes, into: target.values(range)) } catch {
+                preconditionFailure("a validated message does not decode: \(error)")
+            }
+        }
+    }
+
+    /// As for a whole unit: dense codecs weighted by micro-batches, sparse ones over those that sent the entry.
+    private func average(
+        _ messages: [(microBatches: Int, pieces: [ArraySlice<UInt8>])], _ ranges: [Range<Int>],
+        into values: FloatBuffer
+    ) {
+        let codec = configuration.exchangeCodec
+        if case .sparse = codec {
+            let weights = FloatBuffer(values.count)
+            for message in messages {
+                for (bytes, range) in zip(message.pieces, ranges) {
+                    do {
+                        try codec.decodeAccumulate(
+                            bytes, weight: Float(message.microBatches), into: values.values(range),
+                            weights: weights.values(range))
+                    } catch { preconditionFailure("a validated message does not decode: \(error)") }
+                }
+            }
+            return kernels_divide_by_weights(threads, values.count, weights.base, values.base)
+        }
+        let total = Float(messages.reduce(0) { $0 + $1.microBatches })
+        let decoded = FloatBuffer(values.count)
+        for message in messages {
+            decode(message.pieces, ranges, codec, into: decoded)
+            kernels_axpy(threads, values.count, Float(message.microBatches) / total, decoded.base, values.base)
+        }
+    }
+}
+
+/// One contributor's parts of a chunk of a unit, ready to travel (``ChunkContribution``): of each tree node's bytes those
+/// of each chunk. Nil where the bytes do not fit the layout.
+public func chunked(_ parts: [UnitContribution], layout: ChunkLayout) -> [[UInt8]]? {
+    var out = layout.chunks.map { _ in [UInt8]() }
+    for part in parts {
+        guard let cut = layout.cut(part.bytes[...]) else { return nil }
+        for (index, bytes) in cut.enumerated() {
+            withUnsafeBytes(of: UInt32(part.node).littleEndian) { out[index].append(contentsOf: $0) }
+            withUnsafeBytes(of: UInt32(bytes.count).littleEndian) { out[index].append(contentsOf: $0) }
+            out[index] += bytes
+        }
+    }
+    return out
+}
