@@ -44,6 +44,8 @@ public struct DaemonCore: Core {
     private let key: SigningKey
     private var effects = EffectQueue<Effect>()
     private var presence: Presence
+    /// The job under whose ID this daemon announces itself.
+    private var announcedJob: Digest256?
     /// Peers the swarm wants to stay connected with, and where they are.
     private var wanted: [PeerID: Endpoint] = [:]
     /// Messages that could not be queued: the peer is not connected, or its queue is full.
@@ -163,7 +165,22 @@ public struct DaemonCore: Core {
 
     // MARK: one place to drain
 
+    /// Members and the coordinator of a job are found under SHA-1(job ID ‖ pool key).
+    private mutating func announceJob(at now: Instant) {
+        let job =
+            switch role {
+            case .node: Digest256?.none
+            case .peer(let member): member.jobID
+            case .coordinator(let coordinator): coordinator.jobID
+            }
+        guard job != announcedJob else { return }
+        if let announcedJob { directory.withdraw(topic: announcedJob.bytes) }
+        announcedJob = job
+        if let job { directory.announce(topic: job.bytes, port: presence.port, at: now) }
+    }
+
     private mutating func drain(at now: Instant) {
+        announceJob(at: now)
         var busy = true
         while busy {
             busy = false

@@ -51,8 +51,7 @@ public struct ChurnTrace: Sendable {
         var numbers: [String: Int] = [:]
         var all: [Change] = []
         var isUp: [Bool] = []
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            let line = line.hasSuffix("\r") ? line.dropLast() : line
+        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
             if line.hasPrefix("#") || line.allSatisfy(\.isWhitespace) { continue }
             func wrong(_ what: String) -> ScenarioError {
                 ScenarioError(name, index + 1, what, "seconds,NODE,up|down or milliseconds,add|remove,NODE is expected")

@@ -36,8 +36,7 @@ public struct LatencyModel: Sendable {
         var all: [Float] = []
         var rows = 0
         var width: Int?
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            let line = line.split(whereSeparator: \.isNewline).first ?? ""
+        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
             if line.hasPrefix("#") || line.allSatisfy(\.isWhitespace) { continue }
             let cells = line.split { $0 == "," || $0 == ";" || $0 == " " || $0 == "\t" }
             guard width == nil || width == cells.count else {

@@ -27,7 +27,10 @@ enum OverlaySimulationBenchmark {
                 "-",
                 isGood: slow <= 1000))
         let churn = try measure(
-            "sessions of 10 min", ["--nodes", "2000", "--session", "600", "--pause", "60", "--rounds", "2000"])
+            "sessions of 10 min",
+            [
+                "--nodes", "2000", "--session", "600", "--pause", "60", "--rounds", "2000", "--parallel", "100",
+            ])
         print(
             Row(
                 "sessions of 10 min (2000 nodes), all kinds", successes(churn), ">= 99.5 %", "Bamboo, 1.4 min sessions",

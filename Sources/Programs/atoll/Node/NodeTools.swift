@@ -65,9 +65,11 @@ struct ToolOptions: ParsableArguments {
         throw NodeError.badInput("the key of pool \(name) is not on this machine. Pass its invite with --invite FILE")
     }
 
-    /// 40 hexadecimal digits, or any other text as a topic: SHA-1(topic ‖ pool key), as peers announce themselves.
+    /// 40 hexadecimal digits, a job's ID of 64, or any other text as a topic: SHA-1(topic ‖ pool key), as peers announce themselves.
     func infoHash(_ text: String, _ key: [UInt8]?) -> NodeID {
         if text.utf8.count == 40, let id = NodeID(hex: text) { return id }
+        // A job's ID is bytes, however people write it.
+        if text.utf8.count == 64, let job = [UInt8](hex: text) { return NodeID(hashing: job + (key ?? [])) }
         return NodeID(hashing: Array(text.utf8) + (key ?? []))
     }
 
