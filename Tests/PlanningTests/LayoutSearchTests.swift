@@ -99,4 +99,16 @@ import Topologies
             #expect(abs(layout.total - Self.known[index]) < 1e-6)
         }
     }
+
+    @Test(arguments: PublishedScenario.all.indices)
+    func `the shipped file is the published scenario`(number: Int) throws {
+        let scenario = PublishedScenario.all[number]
+        let topology = try Shipped.topology(scenario.name)
+        #expect(topology.peers.count == 64)
+        let (shipped, published) = (try LayoutCost(topology), try LayoutCost(scenario))
+        #expect(shipped.names == published.names)
+        let order = (0..<8).map { stage in (0..<8).map { stage * 8 + $0 } }
+        let (a, b) = (shipped.problem.layout(order).total, published.problem.layout(order).total)
+        #expect(abs(a - b) <= 1e-6 * b)
+    }
 }
