@@ -103,7 +103,7 @@ import Topologies
     @Test(arguments: PublishedScenario.all.indices)
     func `the shipped file is the published scenario`(number: Int) throws {
         let scenario = PublishedScenario.all[number]
-        let topology = try Shipped.topology(scenario.name)
+        let topology = try Shipped.topology(scenario.topology().name)
         #expect(topology.peers.count == 64)
         let (shipped, published) = (try LayoutCost(topology), try LayoutCost(scenario))
         #expect(shipped.names == published.names)

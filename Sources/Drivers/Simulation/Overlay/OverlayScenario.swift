@@ -84,10 +84,14 @@ public final class OverlayScenario {
             where !anchors.contains(index) && generator.uniform() < options.dead { world.kill(index) }
         }
         var shown = 0
+        var swept = world.now
         while begun < options.rounds || open > 0 {
             while begun < options.rounds, open < options.parallel { round() }
             world.run(.seconds(1), until: { self.open < self.options.parallel && self.begun < self.options.rounds })
-            world.sweep()
+            if world.now - swept > .seconds(5) {
+                world.sweep()
+                swept = world.now
+            }
             if begun >= shown + max(1, options.rounds / 10) {
                 shown = begun
                 report("\(begun) of \(options.rounds)")
