@@ -14,8 +14,8 @@ public struct OverlayWorldOptions: Sendable {
     /// Nodes are cores only while somebody asks them something, and numbers otherwise; they do nothing of their own accord.
     /// A million fit that way.
     public var dormant = false
-    /// Seconds a core is kept after it was last asked, when dormant.
-    public var patience = Duration.seconds(30)
+    /// How long a core is kept after it was last asked, when dormant.
+    public var patience = Duration.seconds(5)
     public init() {}
 }
 
