@@ -35,11 +35,13 @@ enum DTFMImport {
         for region in regions where !topology.regions.contains(where: { $0.name == region }) {
             topology.regions.append(Region(name: region))
         }
+        // Access lines that never bind: pairs have rates of their own.
+        let widest = BitRate.megabits(max(100, bandwidth.joined().max() ?? 0) * 1000)
         for device in delay.indices {
             topology.hosts.append(
                 Host(
                     name: "d\(device)", device: "V100", flops: 15e12, memory: .mebibytes(16_384),
-                    up: .megabits(100_000), down: .megabits(100_000),
+                    up: widest, down: widest,
                     region: regions.isEmpty ? nil : topology.regions.firstIndex { $0.name == regions[device] }))
         }
         for i in delay.indices {

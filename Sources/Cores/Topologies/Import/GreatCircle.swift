@@ -19,7 +19,7 @@ enum GreatCircle {
         return (ring * sine(longitude + .pi / 2), ring * sine(longitude), sine(latitude))
     }
     /// Taylor's series, |x| ≤ 3π/2.
-    private static func sine(_ x: Double) -> Double {
+    static func sine(_ x: Double) -> Double {
         var (term, sum) = (x, x)
         for k in 1...20 {
             term *= -x * x / Double((2 * k) * (2 * k + 1))
