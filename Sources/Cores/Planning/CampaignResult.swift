@@ -72,10 +72,6 @@ extension Campaign {
         ]
         lines.append(codecChoice(plan).reason)
         if kept { lines.append("The current plan is kept: no other gains more than moving weights costs.") }
-        let ranked = prediction.binding.ranked.filter { $0.share >= 0.03 }
-        lines.append(
-            "A round is bound by " + ranked.map { "\($0.name) \(fixed(100 * $0.share, 0)) %" }.joined(separator: ", ")
-                + ".")
         if !plan.spares.isEmpty {
             lines.append(
                 "\(plan.spares.joined(separator: ", ")) stay\(plan.spares.count == 1 ? "s" : "") spare: "

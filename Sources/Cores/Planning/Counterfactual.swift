@@ -8,6 +8,7 @@ public struct Counterfactual: Hashable, Sendable, Codable {
     public var totalSeconds: Double
     /// Relative to the plan as it is: −0.11 is 11 % sooner.
     public var relative: Double
+    enum CodingKeys: String, CodingKey { case change, relative, totalSeconds = "total_seconds" }
 
     /// The changes that help, the most helpful first; at most `limit` of them.
     public static func of(_ planned: PlannedJob, topology: Topology, job: JobManifest, limit: Int = 6)

@@ -7,15 +7,24 @@ public struct PlanReport: Sendable {
     public var topology: Topology
     public var job: JobManifest
 
-    public init(_ planned: PlannedJob, topology: Topology, job: JobManifest) {
+    /// What would help; empty when nobody asked.
+    public var counterfactuals: [Counterfactual]
+
+    public init(
+        _ planned: PlannedJob, topology: Topology, job: JobManifest, counterfactuals: [Counterfactual] = []
+    ) {
         self.planned = planned
         self.topology = topology
         self.job = job
+        self.counterfactuals = counterfactuals
     }
 
     /// Everything: table, figures, explanation, alternatives, time line. At most 100 columns.
     public var text: String {
-        [table, figures, planned.explanation.map { wrapped($0) }.joined(separator: "\n"), alternatives, gantt].filter {
+        [
+            table, figures, planned.explanation.map { wrapped($0) }.joined(separator: "\n"), binding, helps,
+            alternatives, gantt,
+        ].filter {
             !$0.isEmpty
         }.joined(separator: "\n\n") + "\n"
     }
@@ -64,6 +73,42 @@ public struct PlanReport: Sendable {
                 "speed-up \(fixed(prediction.speedupVersusBestSinglePeer, 2)) (its memory limit lifted)",
             ],
         ])
+    }
+
+    /// What binds a round, as shares that add to 100 %.
+    public var binding: String {
+        let ranked = planned.prediction.binding.ranked
+        let shares = PlanReport.percentages(ranked.map(\.share))
+        var rows = [["bound by", "share", ""]]
+        for (entry, share) in zip(ranked, shares) where share > 0 {
+            let bar = String(repeating: "█", count: max(1, (share + 1) / 2))
+            rows.append([entry.name, "\(share) %", bar])
+        }
+        return aligned(rows)
+    }
+
+    /// Whole percentages that add to 100: what rounding takes goes to the largest remainders.
+    package static func percentages(_ shares: [Double]) -> [Int] {
+        let sum = shares.reduce(0, +)
+        guard sum > 0, sum.isFinite else { return shares.map { _ in 0 } }
+        let exact = shares.map { 100 * $0 / sum }
+        var out = exact.map { Int($0) }
+        let order = exact.indices.sorted {
+            (exact[$1] - exact[$1].rounded(.down), $0) < (exact[$0] - exact[$0].rounded(.down), $1)
+        }
+        for index in order.prefix(max(0, 100 - out.reduce(0, +))) { out[index] += 1 }
+        return out
+    }
+
+    /// What one more megabit or a faster peer would buy.
+    public var helps: String {
+        if counterfactuals.isEmpty { return "" }
+        var rows = [["what would help", "job", ""]]
+        for item in counterfactuals {
+            let change = "\(item.relative < 0 ? "−" : "+")\(fixed(abs(100 * item.relative), 1)) %"
+            rows.append([item.change, "\(fixed(item.totalSeconds, 1)) s", change])
+        }
+        return aligned(rows)
     }
 
     public var alternatives: String {
@@ -127,13 +172,33 @@ public struct PlanSummary: Hashable, Sendable, Codable {
     public var cost: Cost
     public var alternatives: [PlannedJob.Alternative]
     public var explanation: [String]
+    public var counterfactuals: [Counterfactual]
+    /// nil when nothing was changed.
+    public var whatIf: WhatIfResult?
+
+    /// What changes to the topology come to, planned anew.
+    public struct WhatIfResult: Hashable, Sendable, Codable {
+        public var changes: [String]
+        public var totalSecondsBefore: Double
+        public var totalSeconds: Double
+        public init(changes: [String], totalSecondsBefore: Double, totalSeconds: Double) {
+            self.changes = changes
+            self.totalSecondsBefore = totalSecondsBefore
+            self.totalSeconds = totalSeconds
+        }
+        enum CodingKeys: String, CodingKey {
+            case changes, totalSecondsBefore = "total_seconds_before", totalSeconds = "total_seconds"
+        }
+    }
 
     enum CodingKeys: String, CodingKey {
-        case pipelines, spares, codec, activations, predicted, binding, cost, alternatives, explanation
+        case whatIf = "what_if"
+        case pipelines, spares, codec, activations, predicted, binding, cost, alternatives, explanation, counterfactuals
         case innerSteps = "inner_steps", batchTokens = "batch_tokens"
     }
 
-    public init(_ planned: PlannedJob, job: JobManifest) {
+    public init(_ planned: PlannedJob, job: JobManifest, counterfactuals: [Counterfactual] = []) {
+        self.counterfactuals = counterfactuals
         pipelines = planned.plan.pipelines
         spares = planned.plan.spares
         innerSteps = planned.plan.innerSteps
@@ -145,5 +210,55 @@ public struct PlanSummary: Hashable, Sendable, Codable {
         cost = Cost(total: planned.prediction.totalSeconds, objective: "time-to-loss")
         alternatives = planned.alternatives
         explanation = planned.explanation
+    }
+}
+
+/// A layout for the objective `dtfm` as programs read it: the keys of ``PlanSummary`` that it has.
+public struct LayoutSummary: Hashable, Sendable, Encodable {
+    public struct Cost: Hashable, Sendable, Encodable {
+        public var total: Double
+        public var objective: String
+        public var dataParallel: Double
+        /// Both directions.
+        public var pipeline: Double
+        enum CodingKeys: String, CodingKey { case total, objective, pipeline, dataParallel = "data_parallel" }
+    }
+    public struct Predicted: Hashable, Sendable, Encodable {
+        public var stepSeconds: Double
+        enum CodingKeys: String, CodingKey { case stepSeconds = "step_seconds" }
+    }
+    public var pipelines: [Plan.Pipeline]
+    /// Seconds.
+    public var cost: Cost
+    public var predicted: Predicted
+    /// Exchange of gradients against activations between stages; compute is not in this objective.
+    public var binding: Prediction.Binding
+
+    public init(_ plan: Plan, _ layout: Layout) {
+        pipelines = plan.pipelines
+        cost = Cost(
+            total: layout.total, objective: Objective.dtfm.rawValue, dataParallel: layout.dataParallel,
+            pipeline: layout.pipeline)
+        predicted = Predicted(stepSeconds: layout.total)
+        binding = Prediction.Binding()
+        binding.exchange = layout.total > 0 ? layout.dataParallel / layout.total : 0
+        binding.bandwidth = layout.total > 0 ? layout.pipeline / layout.total : 0
+    }
+
+    /// A row for each pipeline, and the cost.
+    public var text: String {
+        let width = pipelines.flatMap { $0.stages.map(\.peer.count) }.max() ?? 2
+        var lines = ["pipelines, a column for each stage"]
+        for (index, pipeline) in pipelines.enumerated() {
+            let row = pipeline.stages.map { $0.peer + String(repeating: " ", count: width - $0.peer.count) }
+            lines.append("  \(index)  \(row.joined(separator: "  "))")
+        }
+        lines.append("")
+        lines.append(
+            "dtfm: \(fixed(cost.total, 6)) s a step: \(fixed(cost.dataParallel, 6)) s gradients, "
+                + "\(fixed(cost.pipeline, 6)) s activations, both directions")
+        let shares = PlanReport.percentages([binding.exchange, binding.bandwidth])
+        lines.append("bound by: exchange \(shares[0]) %, activations \(shares[1]) %")
+        return lines.joined(separator: "\n") + "\n"
     }
 }

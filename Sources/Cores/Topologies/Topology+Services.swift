@@ -41,3 +41,26 @@ extension Topology {
         return out
     }
 }
+
+extension Topology {
+    /// The same topology with names that a file may have, each once: a live pool's peers name themselves.
+    public func withUsableNames() -> Topology {
+        var out = self
+        var taken: Set<String> = []
+        for index in out.hosts.indices {
+            let plain = usableName(hosts[index].name) ?? "peer"
+            var (name, number) = (plain, 2)
+            while !taken.insert(name).inserted {
+                name = "\(plain)-\(number)"
+                number += 1
+            }
+            out.hosts[index].name = name
+        }
+        return out
+    }
+
+    /// Names of hosts that a time line lets in later: they are not there when a job begins.
+    public var lateJoiners: Set<String> {
+        Set(faults.compactMap { if case .join = $0.kind { $0.host } else { nil } })
+    }
+}

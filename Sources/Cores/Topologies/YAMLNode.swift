@@ -181,6 +181,14 @@ package struct YAMLNode {
         }
         return sequence.enumerated().map { YAMLNode($1, file: file, path: "\(path)[\($0)]") }
     }
+    /// A mapping with keys of any name, in the file's order: for files that others write.
+    package func entries() throws(FileProblem) -> [(key: String, value: YAMLNode)] {
+        guard let mapping = node.mapping else { throw problem(.wrongType, allowed: "a mapping") }
+        return mapping.map { key, value in
+            let name = key.scalar?.string ?? "(not a word)"
+            return (name, YAMLNode(value, file: file, path: path.isEmpty ? name : "\(path).\(name)"))
+        }
+    }
     /// A mapping whose keys are all among `keys`.
     package func mapping(_ keys: [String]) throws(FileProblem) -> YAMLMapping {
         guard let mapping = node.mapping else {

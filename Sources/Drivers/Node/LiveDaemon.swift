@@ -163,8 +163,15 @@ public final class LiveDaemon {
         }
     }
 
+    /// Looks at what was measured before the planner does; an answer stands instead of a plan.
+    public var onQuestion: ((PlanQuestion) -> PlanRefusal?)?
+
     /// Hands the plan of a question back to the coordinator.
     public func answerPlan(_ question: PlanQuestion) {
+        if let refusal = onQuestion?(question) {
+            core.planned(.failure(refusal), at: loop.now)
+            return
+        }
         pool.makeQueue().submit({ question.answered() }) { [unowned self] result in
             core.planned(result, at: loop.now)
             drain()

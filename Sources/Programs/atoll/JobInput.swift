@@ -3,7 +3,6 @@ import Node
 import Planning
 import Primitives
 import Swarm
-import Topologies
 
 /// A job file with what the command line changes in it.
 struct JobInput {
@@ -54,14 +53,5 @@ struct JobInput {
                     + "\(context), training and validation each need more than \(context). Use more text")
         }
         return bytes
-    }
-}
-
-func loadTopology(_ path: String) throws -> Topology {
-    let bytes = try readFile(path, limit: 256 << 20)
-    do throws(TopologyError) {
-        return try Topology(parsing: bytes, file: path)
-    } catch {
-        throw NodeError.badInput("\(error)")
     }
 }

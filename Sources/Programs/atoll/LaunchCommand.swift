@@ -66,7 +66,7 @@ struct LaunchCommand: ParsableCommand {
         let listen = try endpoint(listen, option: "--listen")
         let seed = job.seed
         let emulation = try emulation(emulate, stretch: stretch, seed: seed)
-        let folder = try launcherFolder(invitePath)
+        let folder = try launcherFolder(invitePath, identity: identity)
         if !invite.accept.contains(folder.key.peerID) {
             complain(
                 "warning: the invite does not name this launcher (\(folder.key.peerID.hex)); only peers whose owner added it "
@@ -101,12 +101,12 @@ struct LaunchCommand: ParsableCommand {
             print(json ? report.jsonText : ReportText.text(report, folder: out), terminator: "")
         }
     }
+}
 
-    /// Given, or beside the invite (where `atoll node` put it), or this user's own.
-    private func launcherFolder(_ invitePath: String) throws -> DataFolder {
-        if let identity { return try DataFolder(identity) }
-        let beside = ((invitePath as NSString).deletingLastPathComponent as NSString).appendingPathComponent("launcher")
-        if FileManager.default.fileExists(atPath: beside + "/key") { return try DataFolder(beside) }
-        return try DataFolder(Home.path + "/launcher")
-    }
+/// Given, or beside the invite (where `atoll node` put it), or this user's own.
+func launcherFolder(_ invitePath: String, identity: String?) throws -> DataFolder {
+    if let identity { return try DataFolder(identity) }
+    let beside = ((invitePath as NSString).deletingLastPathComponent as NSString).appendingPathComponent("launcher")
+    if FileManager.default.fileExists(atPath: beside + "/key") { return try DataFolder(beside) }
+    return try DataFolder(Home.path + "/launcher")
 }

@@ -10,112 +10,163 @@ struct PlanCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "plan", abstract: "Plan a job for a topology file, and say why.")
 
-    @Argument(help: "A topology file.") var topology: String
-    @Option(help: "The job file (not for dtfm).") var job: String?
-    @Option(help: "What to minimise: time-to-loss, or dtfm, the published cost of 8 stages by 8 replicas.")
-    var objective = Objective.timeToLoss.rawValue
+    @OptionGroup var source: TopologyCommand.Source
+    @Option(help: "The job file; needed unless --objective is dtfm.") var job: String?
+    @Option(help: "time-to-loss, or dtfm: the published layout problem.") var objective = Objective.timeToLoss.rawValue
     @Option(help: "Seed of the search.") var seed: UInt64 = 1
     @Option(help: "How many candidates the search may look at.") var iterations: Int?
     @Option(help: "A peer to leave out; may be repeated.") var exclude: [String] = []
+    @Option(
+        name: .customLong("what-if"),
+        help: "A change to plan for, such as 'heron.up=50 Mbit/s' or latency=x2; may be repeated.")
+    var whatIf: [String] = []
+    @Option(help: "Draw time to loss against batch, latency, bandwidth, peers or inner-steps.") var sweep: String?
+    @Option(help: "For sweeps: the critical batch in tokens.") var criticalBatch: Double?
+    @Option(help: "Write the time line, or the sweep's curve, as SVG.") var svg: String?
     @Flag(help: "Print one JSON object.") var json = false
 
     func run() throws {
-        let topology = try loadTopology(topology)
-        for name in exclude where topology.index(of: name) == nil {
-            throw NodeError.badInput("--exclude \(name): the topology has no such host")
-        }
-        if let iterations, iterations < 1 { throw NodeError.badInput("--iterations \(iterations): at least 1") }
-        guard let chosen = Objective(rawValue: objective) else {
+        guard let objective = Objective(rawValue: objective) else {
             throw NodeError.badInput(
-                "--objective \(objective): \(Objective.allCases.map(\.rawValue).joined(separator: " or ")) expected")
+                "--objective \(objective): \(Objective.allCases.map(\.rawValue).joined(separator: " or "))")
         }
-        guard chosen == .timeToLoss else { return try planLayout(topology) }
-        guard let job else { throw NodeError.badInput("--job FILE is missing: what shall be trained?") }
-        let manifest = try JobInput(file: job, data: nil, steps: nil, seed: nil).manifest
+        if let iterations, !(1...100_000_000).contains(iterations) {
+            throw NodeError.badInput("--iterations \(iterations): 1 to 100 000 000")
+        }
+        let axis = try sweep.map { name in
+            guard let axis = Sweep.Axis(rawValue: name) else {
+                throw NodeError.badInput(
+                    "--sweep \(name): \(Sweep.Axis.allCases.map(\.rawValue).joined(separator: ", "))")
+            }
+            return axis
+        }
+        if let criticalBatch, !(criticalBatch > 0 && criticalBatch <= 1e15) {
+            throw NodeError.badInput("--critical-batch \(criticalBatch): tokens, more than 0")
+        }
+        let imported = try source.read(quiet: json)
+        let given = imported.topology
+        for name in exclude where given.index(of: name) == nil {
+            let meant =
+                nearest(to: name, among: given.hosts.prefix(2000).map(\.name)).map { "; did you mean \($0)?" } ?? ""
+            throw NodeError.badInput("--exclude \(name): the topology has no such host\(meant)")
+        }
+        var topology = given
+        do throws(FileProblem) {
+            for change in whatIf { topology = try WhatIf(change).applied(to: topology) }
+        } catch {
+            throw NodeError.badInput("\(error)")
+        }
+        let manifest = try job.map { try JobInput(file: $0, data: nil, steps: nil, seed: nil).manifest }
+        do throws(PlanningError) {
+            if objective == .dtfm {
+                guard axis == nil else { throw PlanningError.impossible("--sweep goes with time-to-loss only.") }
+                return try layOut(topology, imported.layout, manifest)
+            }
+        } catch {
+            throw NodeError.failed(error.description)
+        }
+        guard let manifest else {
+            throw NodeError.badInput("plan needs a job: --job FILE, such as Topologies/jobs/demo.yaml")
+        }
+        if let axis { return try run(axis, topology, manifest) }
+        try plan(topology, given, manifest)
+    }
+
+    /// Who is not there when the job begins is planned without.
+    private func excluded(_ topology: Topology) -> Set<String> {
+        let late = topology.lateJoiners
+        if !late.isEmpty, !json {
+            complain("note: \(late.count) hosts join later and are not planned with.")
+        }
+        return Set(exclude).union(late)
+    }
+
+    private func plan(_ topology: Topology, _ given: Topology, _ manifest: JobManifest) throws {
+        let excluded = excluded(topology)
+        var before: Double?
         let planned: PlannedJob
         do throws(PlanningError) {
             planned = try Planner.plan(
-                topology: topology, job: manifest, excluding: Set(exclude), seed: seed,
-                iterations: iterations ?? Planner.defaultIterations)
+                topology: topology, job: manifest, excluding: excluded, seed: seed,
+                iterations: iterations ?? Planner.defaultIterations, parallel: .cores)
+            if !whatIf.isEmpty {
+                before = try? Planner.plan(
+                    topology: given, job: manifest, excluding: excluded, seed: seed,
+                    iterations: iterations ?? Planner.defaultIterations, parallel: .cores
+                ).prediction.totalSeconds
+            }
         } catch {
             throw NodeError.failed(error.description)
         }
+        // With more peers a single megabit buys nothing worth a line.
+        let helps = topology.peers.count > 512 ? [] : Counterfactual.of(planned, topology: topology, job: manifest)
+        let report = PlanReport(planned, topology: topology, job: manifest, counterfactuals: helps)
+        if let svg { try writeFile(svg, Array(report.ganttSVG.utf8)) }
         if json {
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-            print(String(decoding: try encoder.encode(PlanSummary(planned, job: manifest)), as: UTF8.self))
-        } else {
-            print(PlanReport(planned, topology: topology, job: manifest).text)
+            var summary = PlanSummary(planned, job: manifest, counterfactuals: helps)
+            summary.whatIf = before.map {
+                PlanSummary.WhatIfResult(
+                    changes: whatIf, totalSecondsBefore: $0, totalSeconds: planned.prediction.totalSeconds)
+            }
+            return try printJSON(summary)
+        }
+        print(report.text, terminator: "")
+        if !whatIf.isEmpty {
+            let now = planned.prediction.totalSeconds
+            let change = before.map {
+                "\(fixed(now, 1)) s instead of \(fixed($0, 1)) s: \(now <= $0 ? "−" : "+")\(fixed(abs(100 * (now / $0 - 1)), 1)) %"
+            }
+            print("\nwhat if \(whatIf.joined(separator: ", ")): \(change ?? "before, nothing fitted")")
+        }
+        if let svg { print("\ntime line: \(svg)") }
+    }
+
+    private func run(_ axis: Sweep.Axis, _ topology: Topology, _ manifest: JobManifest) throws {
+        let showsProgress = isatty(STDERR_FILENO) == 1
+        let sweep = Sweep.run(
+            axis, topology: topology, job: manifest, excluding: excluded(topology), seed: seed,
+            iterations: iterations ?? Planner.defaultIterations, criticalBatch: criticalBatch, parallel: .cores
+        ) { done, of in
+            guard showsProgress else { return }
+            FileHandle.standardError.write(Data("\r\(done + 1) of \(of)\u{1B}[K".utf8))
+        }
+        if showsProgress { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+        if let svg { try writeFile(svg, Array(sweep.svg.utf8)) }
+        if json { try printJSON(sweep) } else { print(sweep.text(columns: Terminal().columns), terminator: "") }
+        if let svg, !json { print("curve: \(svg)") }
+        guard sweep.points.contains(where: { $0.seconds != nil }) else {
+            throw NodeError.failed("nothing fits at any point")
         }
     }
 
-    /// The published objective: which 64 devices form which pipelines. Its stages hold three layers each.
-    private func planLayout(_ topology: Topology) throws {
-        guard exclude.isEmpty else { throw NodeError.badInput("--exclude: the grid of dtfm needs all 64 peers") }
-        do throws(PlanningError) {
-            let cost = try LayoutCost(topology)
-            let (plan, layout) = try cost.plan(
-                layers: 24, seed: seed, iterations: iterations ?? LayoutSearch.defaultIterations)
-            guard json else {
-                print("\(topology.name): \(fixed(layout.total, 4)) s a step in communication (objective dtfm)")
-                print("  data parallel \(fixed(layout.dataParallel, 4)) s, pipeline \(fixed(layout.pipeline, 4)) s")
-                for (number, pipeline) in plan.pipelines.enumerated() {
-                    print("  pipeline \(number): \(pipeline.stages.map(\.peer).joined(separator: " → "))")
-                }
-                return
-            }
-            let object: [String: Any] = [
-                "pipelines": plan.pipelines.map { pipeline in
-                    [
-                        "stages": pipeline.stages.map {
-                            ["peer": $0.peer, "units": [$0.units.lowerBound, $0.units.upperBound]] as [String: Any]
-                        }
-                    ]
-                },
-                "cost": [
-                    "objective": Objective.dtfm.rawValue, "total": layout.total, "data_parallel": layout.dataParallel,
-                    "pipeline": layout.pipeline,
-                ] as [String: Any],
-            ]
-            let data = try? JSONSerialization.data(
-                withJSONObject: object, options: [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes])
-            print(String(decoding: data ?? Data(), as: UTF8.self))
-        } catch {
-            throw NodeError.failed(error.description)
+    /// The published problem: the scenario's own grid and sizes, else the paper's.
+    private func layOut(_ topology: Topology, _ figures: LayoutFigures?, _ manifest: JobManifest?) throws(PlanningError)
+    {
+        let constants = figures.map {
+            LayoutProblem.Constants(
+                stages: $0.stages, replicas: $0.replicas, gradientGigabytes: $0.gradientGigabytes,
+                activationGigabytes: $0.activationGigabytes)
+        }
+        let kept = exclude.isEmpty ? topology : topology.keeping { !exclude.contains(topology.hosts[$0].name) }
+        let cost = try LayoutCost(kept, constants: constants ?? .published)
+        // A smaller model than the paper's has too few layers for its grid: units are then those of the paper's.
+        let layers =
+            manifest.map(\.model.layers).flatMap { $0 >= cost.problem.stages ? $0 : nil }
+            ?? max(24, cost.problem.stages)
+        let (plan, layout) = try cost.plan(
+            layers: layers, seed: seed, iterations: iterations ?? LayoutSearch.defaultIterations)
+        let summary = LayoutSummary(plan, layout)
+        if json {
+            do { try printJSON(summary) } catch { throw .impossible("\(error)") }
+        } else {
+            print(summary.text, terminator: "")
         }
     }
 }
 
-/// `atoll topology check`: reads a file and says what is in it, or what is wrong with it.
-struct TopologyCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "topology", abstract: "Work with topology files.", subcommands: [Check.self, Published.self])
-
-    /// `atoll topology published N`: a scenario of the literature, as a file.
-    struct Published: ParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Print one of the five published 64-device scenarios as a topology file.")
-        @Argument(help: "1 to 5: data centre, spot, regional, continent-wide, world-wide.") var number: Int
-        func run() throws {
-            guard PublishedScenario.all.indices.contains(number - 1) else {
-                throw NodeError.badInput("published \(number): from 1 to \(PublishedScenario.all.count)")
-            }
-            print(PublishedScenario.all[number - 1].topology().text, terminator: "")
-        }
-    }
-
-    struct Check: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Read a topology file and say what is in it.")
-        @Argument(help: "A topology file.") var file: String
-        func run() throws {
-            let topology = try loadTopology(file)
-            print("\(topology.name): \(topology.about)")
-            for host in topology.hosts {
-                print(
-                    "  \(host.name.padding(toLength: 14, withPad: " ", startingAt: 0)) \(host.role.rawValue.padding(toLength: 12, withPad: " ", startingAt: 0))"
-                        + " \(fixed(host.flops / 1e9, 1)) GFLOP/s  \(host.memory)  up \(host.up)  down \(host.down)")
-            }
-            print("\(topology.hosts.count) hosts, \(topology.faults.count) events: ok")
-        }
+extension Parallel {
+    /// All cores of this machine.
+    static let cores = Parallel { count, body in
+        DispatchQueue.concurrentPerform(iterations: count, execute: body)
     }
 }
