@@ -32,7 +32,7 @@ import Testing
         process.environment = environment
         let outFile = folder.appendingPathComponent("stdout-\(UUID().uuidString)")
         let errorFile = folder.appendingPathComponent("stderr-\(UUID().uuidString)")
-        for file in [outFile, errorFile] { FileManager.default.createFile(atPath: file.path, contents: nil) }
+        for file in [outFile, errorFile] { _ = FileManager.default.createFile(atPath: file.path, contents: nil) }
         process.standardOutput = try FileHandle(forWritingTo: outFile)
         process.standardError = try FileHandle(forWritingTo: errorFile)
         process.standardInput = FileHandle.nullDevice

@@ -1,3 +1,4 @@
+import Foundation
 import Links
 import Primitives
 import Testing
@@ -31,10 +32,60 @@ import Topologies
         let topology = try Shipped.topology(name)
         #expect(topology.name == name)
         #expect(topology.about.hasSuffix(".") && topology.expectation.hasSuffix("."))
-        #expect(
-            topology.hosts.contains { $0.role == .coordinator } && topology.hosts.contains { $0.role == .bootstrap })
+        // The published scenarios have their devices only; they are given the rest.
+        let whole = name.hasPrefix("dtfm-") ? topology.withServices() : topology
+        #expect(whole.hosts.contains { $0.role == .coordinator } && whole.hosts.contains { $0.role == .bootstrap })
         #expect(try Topology(parsing: topology.text) == topology)
         #expect(try Topology(parsing: topology.text).text == topology.text)
+    }
+
+    @Test func `ships at least a dozen`() { #expect(Shipped.names.count >= 12) }
+
+    @Test func `writes many alike hosts in one entry, drawn from its seed`() throws {
+        func drawn(_ entry: String) throws -> Topology {
+            let regions = "default_link: {latency_ms: 5}\nregions: [{name: x}, {name: y}, {name: z}]"
+            return try Topology(parsing: Self.file(hosts: "  - {\(entry)}", rest: regions))
+        }
+        let text =
+            "name: v, count: 300, first: 7, seed: 5, gflops: [2, 18], memory_mib: 64, up_mbps: [3, 40], down_mbps: 100, "
+            + "region: [x, y, z], reachability: [home, open]"
+        let topology = try drawn(text)
+        #expect(topology.hosts.count == 300)
+        #expect(topology.hosts[0].name == "v7" && topology.hosts[299].name == "v306")
+        for (index, host) in topology.hosts.enumerated() {
+            #expect(host.region == index % 3)
+            #expect(host.reachability == (index.isMultiple(of: 2) ? .home : .open))
+        }
+        let speeds = topology.hosts.map { $0.flops / 1e9 }
+        #expect(speeds.allSatisfy { (2...18).contains($0) })
+        // u² of a uniform u has the mean 1/3 and the median 1/4.
+        let (mean, median) = (speeds.reduce(0, +) / 300, speeds.sorted()[150])
+        #expect((6.33...8.33).contains(mean))
+        #expect((4.5...7.5).contains(median))
+        #expect(try drawn(text) == topology)
+        #expect(try drawn(text.replacingOccurrences(of: "seed: 5", with: "seed: 6")) != topology)
+        // A host's figures hang on the seed and its place only, not on how many there are.
+        let fewer = try drawn(text.replacingOccurrences(of: "count: 300", with: "count: 30"))
+        #expect(Array(topology.hosts.prefix(30)) == fewer.hosts)
+        #expect(try Topology(parsing: topology.text) == topology)
+    }
+    @Test(arguments: [
+        ("name: v, count: 2, gflops: [5, 2], memory_mib: 1, up_mbps: 1, down_mbps: 1", "the lowest first"),
+        ("name: v, count: 2, gflops: [1, 2, 3], memory_mib: 1, up_mbps: 1, down_mbps: 1", "[lowest, highest]"),
+        ("name: v, count: 2, gflops: [0, 3], memory_mib: 1, up_mbps: 1, down_mbps: 1", "greater than"),
+        ("name: v, count: 0, gflops: 1, memory_mib: 1, up_mbps: 1, down_mbps: 1", "from 1"),
+        ("name: v, count: 20001, gflops: 1, memory_mib: 1, up_mbps: 1, down_mbps: 1", "20000"),
+        ("name: v, seed: 3, gflops: 1, memory_mib: 1, up_mbps: 1, down_mbps: 1", "beside count"),
+        ("name: v, gflops: [1, 2], memory_mib: 1, up_mbps: 1, down_mbps: 1", "number"),
+        ("name: v, count: 3, device: [], gflops: 1, memory_mib: 1, up_mbps: 1, down_mbps: 1", "one word"),
+    ]) func `refuses entries of many hosts that mean nothing`(entry: String, hint: String) throws {
+        let problem = try #require(Self.failure(Self.file(hosts: "  - {\(entry)}")))
+        #expect("\(problem)".contains(hint) && problem.line == 6)
+    }
+    @Test func `refuses two entries whose hosts get the same name`() throws {
+        let entry = "gflops: 1, memory_mib: 1, up_mbps: 1, down_mbps: 1"
+        let text = Self.file(hosts: "  - {name: v, count: 12, \(entry)}\n  - {name: v1, count: 2, first: 0, \(entry)}")
+        #expect(Self.failure(text).map { "\($0)" }?.contains("v10") == true)
     }
 
     @Test func `gives the demo eight unequal peers in three places with fifty gigaflops together`() throws {

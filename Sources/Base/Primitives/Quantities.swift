@@ -49,3 +49,9 @@ public func fixed(_ value: Double, _ digits: Int) -> String {
     let fraction = String(whole % unit)
     return "\(sign)\(whole / unit)." + String(repeating: "0", count: digits - fraction.count) + fraction
 }
+
+/// "a, b, c and 12 more": a list for a sentence, of at most `most` names.
+public func shortList(_ names: [String], most: Int) -> String {
+    guard names.count > most + 1 else { return names.joined(separator: ", ") }
+    return "\(names.prefix(most).joined(separator: ", ")) and \(names.count - most) more"
+}

@@ -74,7 +74,7 @@ extension Campaign {
         if kept { lines.append("The current plan is kept: no other gains more than moving weights costs.") }
         if !plan.spares.isEmpty {
             lines.append(
-                "\(plan.spares.joined(separator: ", ")) stay\(plan.spares.count == 1 ? "s" : "") spare: "
+                "\(shortList(plan.spares, most: 8)) stay\(plan.spares.count == 1 ? "s" : "") spare: "
                     + "the job would not end sooner with \(plan.spares.count == 1 ? "it" : "them").")
         }
         lines.append(

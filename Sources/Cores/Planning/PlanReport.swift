@@ -47,7 +47,11 @@ public struct PlanReport: Sendable {
                 ])
             }
         }
-        for spare in plan.spares { rows.append(["spare", "", spare, "", "", "", "", "", ""]) }
+        let listed = plan.spares.count <= 12 ? plan.spares.count : 8
+        for spare in plan.spares.prefix(listed) { rows.append(["spare", "", spare, "", "", "", "", "", ""]) }
+        if plan.spares.count > listed {
+            rows.append(["spare", "", "and \(plan.spares.count - listed) more", "", "", "", "", "", ""])
+        }
         return aligned(rows)
     }
 

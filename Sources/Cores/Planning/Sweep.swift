@@ -17,6 +17,8 @@ public struct Sweep: Hashable, Sendable, Encodable {
         /// Of `seconds`, what signals travel through the longest pipeline, there and back, in each step: no bandwidth helps.
         public var latencyFloorSeconds: Double?
         public var lossPenalty: Double?
+        /// Whether the predicted loss is above the job's quality budget: the loss meant is not reached.
+        public var isOverBudget = false
         public var pipelines: Int?
         public var binding: Prediction.Binding?
         /// Why nothing fits.
@@ -24,6 +26,7 @@ public struct Sweep: Hashable, Sendable, Encodable {
         enum CodingKeys: String, CodingKey {
             case value, label, seconds, pipelines, binding, reason
             case latencyFloorSeconds = "latency_floor_seconds", lossPenalty = "loss_penalty"
+            case isOverBudget = "over_budget"
         }
     }
     public var axis: Axis
@@ -65,6 +68,7 @@ public struct Sweep: Hashable, Sendable, Encodable {
                 point.seconds = planned.prediction.totalSeconds * more
                 point.latencyFloorSeconds = floor(planned, item.topology) * more
                 point.lossPenalty = planned.prediction.lossPenalty
+                point.isOverBudget = planned.prediction.lossPenalty > job.qualityBudget
                 point.pipelines = planned.plan.pipelines.count
                 point.binding = planned.prediction.binding
             } catch {
@@ -151,7 +155,9 @@ public struct Sweep: Hashable, Sendable, Encodable {
     /// Where it stops paying, where the floor is, where memory ends it.
     private func said(_ job: JobManifest) -> [String] {
         var lines: [String] = []
-        let good = points.filter { $0.seconds != nil }
+        let fitting = points.filter { $0.seconds != nil }
+        let within = fitting.filter { !$0.isOverBudget }
+        let good = within.isEmpty ? fitting : within
         guard let best = good.min(by: { ($0.seconds!, $0.value) < ($1.seconds!, $1.value) }) else {
             return ["Nothing fits at any point: \(points.first?.reason ?? "")"]
         }
@@ -181,6 +187,11 @@ public struct Sweep: Hashable, Sendable, Encodable {
             lines.append(
                 "Without any latency the job would take \(fixed(none.seconds!, 1)) s, "
                     + "\(fixed(100 * (1 - none.seconds! / now.seconds!), 1)) % less.")
+        }
+        if let over = points.first(where: { $0.isOverBudget }) {
+            lines.append(
+                "At \(name(over)) the predicted loss is \(fixed(100 * (over.lossPenalty ?? 0), 1)) % higher, above the budget of "
+                    + "\(fixed(100 * job.qualityBudget, 1)) %: such points, marked !, are faster than the loss allows.")
         }
         if let failed = points.first(where: { $0.seconds == nil }) {
             lines.append("Nothing fits at \(name(failed)): \(failed.reason ?? "")")

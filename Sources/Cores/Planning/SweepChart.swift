@@ -32,7 +32,8 @@ extension Sweep {
             let first = point.binding?.ranked.first.map { $0.name } ?? ""
             lines.append(
                 "\(label) \(String(repeating: " ", count: max(0, 10 - number.count)))\(number) "
-                    + "\(point.pipelines ?? 0)p \(first)".padded(to: 16) + String(repeating: "▒", count: floor)
+                    + "\(point.pipelines ?? 0)p \(first)\(point.isOverBudget ? " !" : "")".padded(to: 16)
+                    + String(repeating: "▒", count: floor)
                     + String(repeating: "█", count: bar - floor))
         }
         return (lines + [""] + findings.flatMap { wrapped($0, columns) }).joined(separator: "\n") + "\n"
@@ -87,12 +88,15 @@ extension Sweep {
             drawing.line(x1: a.x, y1: a.y, x2: b.x, y2: b.y, style: "rule", width: 1.5)
         }
         drawing.polyline(curve, style: "curve")
-        let least = points.compactMap(\.seconds).min()
+        let least = points.filter { !$0.isOverBudget }.compactMap(\.seconds).min()
         for (index, point) in points.enumerated() {
             guard let seconds = point.seconds else { continue }
             drawing.circle(
                 x: x(index), y: y(seconds), radius: seconds == least ? 5.5 : 3.5,
                 style: seconds == least ? "mark" : "dot")
+            if point.isOverBudget {
+                drawing.text("over budget", x: x(index), y: y(seconds) - 10, size: 10, anchor: .middle, style: "faint")
+            }
         }
         drawing.line(x1: left, y1: top + height, x2: left + width, y2: top + height, style: "axis")
         drawing.line(x1: 560, y1: 28, x2: 590, y2: 28, style: "rule", width: 1.5)

@@ -1,4 +1,4 @@
-public import Links
+internal import Links
 public import Primitives
 
 /// The five network scenarios of DT-FM (Yuan et al. 2022, “Decentralized Training of Foundation Models in Heterogeneous

@@ -1,5 +1,5 @@
-import Links
-import Primitives
+internal import Links
+internal import Primitives
 
 extension Topology {
     /// The same topology with a bootstrap node and a coordinator, where the file names none: each is put next to the first

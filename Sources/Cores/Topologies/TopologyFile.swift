@@ -60,9 +60,57 @@ extension Topology {
 private let linkKeys = ["latency_ms", "jitter_ms", "loss_percent", "rate_mbps"]
 private let hostKeys = [
     "name", "role", "device", "gflops", "memory_mib", "up_mbps", "down_mbps", "region", "availability",
-    "mean_session_s",
-    "reachability",
+    "mean_session_s", "reachability", "count", "first", "seed",
 ]
+
+/// The entry of one host, or of `count` alike: there `[low, high]` for a number draws one for each host, and a list for a
+/// word is dealt out in turn.
+private struct HostEntry {
+    private let entry: YAMLMapping
+    private let number: Int?
+    private var random: SeededGenerator
+
+    init(_ entry: YAMLMapping) {
+        self.entry = entry
+        number = nil
+        random = SeededGenerator(seed: 0)
+    }
+    init(_ entry: YAMLMapping, number: Int, random: SeededGenerator) {
+        self.entry = entry
+        self.number = number
+        self.random = random
+    }
+
+    func node(_ key: String) throws(FileProblem) -> YAMLNode? {
+        guard let node = entry[key], let number, node.isList else { return entry[key] }
+        let choices = try node.list()
+        guard !choices.isEmpty else {
+            throw node.problem(.outOfRange, found: "an empty list", allowed: "one word or more")
+        }
+        return choices[number % choices.count]
+    }
+    func word(_ key: String, _ allowed: [String]) throws(FileProblem) -> String? { try node(key)?.word(allowed) }
+    /// low + (high − low)·u², to three digits: few are at the upper end. A key that is not there draws nothing.
+    mutating func number(
+        _ key: String, _ range: ClosedRange<Double>, open: Bool = false, needed: Bool = false
+    ) throws(FileProblem) -> Double? {
+        guard let node = needed ? try entry.required(key) : entry[key] else { return nil }
+        guard number != nil, node.isList else { return try node.number(range, open: open) }
+        let ends = try node.list()
+        guard ends.count == 2 else {
+            throw node.problem(.wrongType, found: "\(ends.count) numbers", allowed: "a number, or [lowest, highest]")
+        }
+        let (low, high) = (try ends[0].number(range, open: open), try ends[1].number(range, open: open))
+        guard low <= high else {
+            throw node.problem(.outOfRange, found: "\(low) above \(high)", allowed: "the lowest first")
+        }
+        let u = random.uniform()
+        let value = low + (high - low) * u * u
+        var unit = 1e-9
+        while value >= unit * 1000 { unit *= 10 }
+        return min(high, max(low, (value / unit).rounded() * unit))
+    }
+}
 
 /// What has been read so far; later sections refer to earlier ones by name.
 private struct TopologyReader {
@@ -149,30 +197,52 @@ private struct TopologyReader {
         for item in items {
             let entry = try item.mapping(hostKeys)
             let name = try entry.required("name").name()
-            guard hostNamed[name] == nil else {
-                throw try entry.required("name").problem(.duplicateName, allowed: "each host's name once")
+            guard let count = entry["count"] else {
+                for key in ["first", "seed"] {
+                    if let node = entry[key] { throw node.problem(.unknownKey, allowed: "\(key) only beside count") }
+                }
+                try append(try host(name, HostEntry(entry)), entry)
+                continue
             }
-            hostNamed[name] = hosts.count
-            hosts.append(try host(name, entry))
+            let first = try entry["first"]?.integer(0...1_000_000) ?? 0
+            let seed = try entry["seed"]?.integer(0...Int.max) ?? 1
+            for number in 0..<(try count.integer(1...Topology.mostHosts)) {
+                let random = SeededGenerator(seed: UInt64(seed), stream: UInt64(number))
+                let one = HostEntry(entry, number: number, random: random)
+                try append(try host("\(name)\(first + number)", one), entry)
+            }
         }
     }
-    private func host(_ name: String, _ entry: YAMLMapping) throws(FileProblem) -> Host {
-        let role = Host.Role(rawValue: try entry["role"]?.word(Host.Role.allCases.map(\.rawValue)) ?? "peer") ?? .peer
-        // Only peers compute: the others may leave speed and memory out.
-        func needed(_ key: String) throws(FileProblem) -> YAMLNode? {
-            role == .peer ? try entry.required(key) : entry[key]
+    private mutating func append(_ host: Host, _ entry: YAMLMapping) throws(FileProblem) {
+        guard hostNamed.updateValue(hosts.count, forKey: host.name) == nil else {
+            throw try entry.required("name").problem(
+                .duplicateName, found: "a second host \(host.name)", allowed: "each host's name once")
         }
-        let reachability = try entry["reachability"]?.word(Host.Reachability.allCases.map(\.rawValue)) ?? "open"
-        let session = try entry["mean_session_s"]?.number(1...1e9)
+        guard hosts.count < Topology.mostHosts else {
+            throw try entry.required("name").problem(
+                .outOfRange, found: "more than \(Topology.mostHosts) hosts", allowed: "at most \(Topology.mostHosts)")
+        }
+        hosts.append(host)
+    }
+    private func host(_ name: String, _ given: HostEntry) throws(FileProblem) -> Host {
+        var entry = given
+        let role = Host.Role(rawValue: try entry.word("role", Host.Role.allCases.map(\.rawValue)) ?? "peer") ?? .peer
+        // Only peers compute: the others may leave speed and memory out.
+        let isPeer = role == .peer
+        let gflops = try entry.number("gflops", 0...1e9, open: true, needed: isPeer) ?? 1
+        let memory = try entry.number("memory_mib", 0...1e9, open: true, needed: isPeer) ?? 64
+        let up = try entry.number("up_mbps", 0...1e7, open: true, needed: true) ?? 1
+        let down = try entry.number("down_mbps", 0...1e7, open: true, needed: true) ?? 1
+        let availability = try entry.number("availability", 0...1, open: true) ?? 1
+        let session = try entry.number("mean_session_s", 1...1e9)
+        let reachability = try entry.word("reachability", Host.Reachability.allCases.map(\.rawValue)) ?? "open"
         return Host(
-            name: name, role: role, device: try entry["device"]?.text() ?? "computer",
-            flops: (try needed("gflops")?.number(0...1e9, open: true) ?? 1) * 1e9,
-            memory: .mebibytes(try needed("memory_mib")?.number(0...1e9, open: true) ?? 64),
-            up: try TopologyReader.rate(try entry.required("up_mbps")),
-            down: try TopologyReader.rate(try entry.required("down_mbps")),
-            region: try entry["region"].map { (node) throws(FileProblem) in try known(node, regionNamed, "region") },
-            availability: try entry["availability"]?.number(0...1, open: true) ?? 1,
-            meanSession: session.map { .milliseconds(Int64(($0 * 1000).rounded())) },
+            name: name, role: role, device: try entry.node("device")?.text() ?? "computer",
+            flops: gflops * 1e9, memory: .mebibytes(memory), up: .megabits(up), down: .megabits(down),
+            region: try entry.node("region").map { (node) throws(FileProblem) in
+                try known(node, regionNamed, "region")
+            },
+            availability: availability, meanSession: session.map { .milliseconds(Int64(($0 * 1000).rounded())) },
             reachability: Host.Reachability(rawValue: reachability) ?? .open)
     }
 

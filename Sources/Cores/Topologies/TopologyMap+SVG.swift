@@ -28,12 +28,17 @@ extension TopologyMap {
                 x: centreX + shift * GreatCircle.sine(angle + .pi / 2), y: centreY + shift * GreatCircle.sine(angle)
             )
         }
+        // Among many clusters each shows its nearest only: all lines together would be a web.
+        let shown = clusters.count <= 6 ? clusters.count : 3
         for a in clusters.indices {
-            for b in clusters.indices where b > a {
-                let near = 1 - latencyMilliseconds[a][b] / longest
+            let near = clusters.indices.filter { $0 != a }.sorted {
+                (latencyMilliseconds[a][$0], $0) < (latencyMilliseconds[a][$1], $1)
+            }.prefix(shown)
+            for b in near {
+                let share = latencyMilliseconds[a][b] / longest
                 drawing.line(
-                    x1: places[a].x, y1: places[a].y, x2: places[b].x, y2: places[b].y, style: "axis",
-                    width: 1 + 4 * near, colour: heatColour(1 - near))
+                    x1: places[a].x, y1: places[a].y, x2: places[b].x, y2: places[b].y, style: "", width: 5 - 4 * share,
+                    colour: heatColour(share))
             }
         }
         let most = clusters.map(\.gflops).max() ?? 1

@@ -146,7 +146,10 @@ extension TopologyMap {
     /// - Parameter columns: lines are no longer than that.
     public func text(columns: Int) -> String {
         let peers = clusters.reduce(0) { $0 + $1.peers.count }
-        var lines = ["\(name): \(peers) peers in \(clusters.count) clusters, \(events) events", about, ""]
+        var lines = [
+            "\(name): \(peers) peers in \(clusters.count) clusters, \(events == 1 ? "one event" : "\(events) events")",
+            about, "",
+        ]
         let width = min(clusters.map(\.name.count).max() ?? 0, max(8, columns / 3))
         let most = clusters.map(\.gflops).max() ?? 1
         for (index, cluster) in clusters.enumerated() {

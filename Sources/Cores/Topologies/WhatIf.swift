@@ -1,5 +1,5 @@
-public import Links
-public import Primitives
+internal import Links
+internal import Primitives
 
 /// A change to a topology, written on a command line: `heron.up=50 Mbit/s`, `heron.memory=x2`, `latency=-10 ms`.
 ///

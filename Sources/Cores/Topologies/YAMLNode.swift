@@ -174,6 +174,7 @@ package struct YAMLNode {
         return out.utf8.contains(where: { (48...57).contains($0) }) ? out : nil
     }
 
+    package var isList: Bool { node.sequence != nil }
     package func list(_ allowed: String = "a list", most: Int = 1_000_000) throws(FileProblem) -> [YAMLNode] {
         guard let sequence = node.sequence else { throw problem(.wrongType, allowed: allowed) }
         guard sequence.count <= most else {

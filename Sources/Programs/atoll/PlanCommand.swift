@@ -76,7 +76,8 @@ struct PlanCommand: ParsableCommand {
     private func excluded(_ topology: Topology) -> Set<String> {
         let late = topology.lateJoiners
         if !late.isEmpty, !json {
-            complain("note: \(late.count) hosts join later and are not planned with.")
+            let who = late.count == 1 ? "one host joins" : "\(late.count) hosts join"
+            complain("note: \(who) later and not planned with.")
         }
         return Set(exclude).union(late)
     }

@@ -1,5 +1,5 @@
-import Links
-import Primitives
+internal import Links
+internal import Primitives
 
 /// Who came and went, when: instances with their lives, turned into a topology whose time line has them join and be killed.
 ///
@@ -24,7 +24,7 @@ struct ChurnTrace {
         }
         var there: [String: Int] = [:]
         var last = 0.0
-        for (index, raw) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+        for (index, raw) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
             let cells = raw.split(separator: ",", omittingEmptySubsequences: false).map { cell in
                 cell.filter { !" \t\r\"\u{FEFF}".contains($0) }
             }

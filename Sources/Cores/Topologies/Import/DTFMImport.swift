@@ -1,5 +1,5 @@
-import Links
-import Primitives
+internal import Links
+internal import Primitives
 
 /// Reads a placement scenario of DT-FM (Yuan et al. 2022): `delay_ms` and `bandwidth_Gbps`, square matrices over the devices
 /// d0, d1, …, with the grid and the sizes of messages under `constants`.

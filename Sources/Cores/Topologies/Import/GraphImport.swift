@@ -1,4 +1,4 @@
-import Primitives
+internal import Primitives
 
 /// Gives nodes and edges of GML or GraphML their meaning: Shadow's latencies and bandwidths, the Topology Zoo's places and
 /// speeds, or lengths in kilometres.
@@ -19,10 +19,10 @@ struct GraphImport {
     }
 
     func imported(_ format: TopologyFormat, name: String) throws(FileProblem) -> ImportedTopology {
-        let title = graph.attributes["Network"] ?? graph.attributes["label"]
+        let title = (graph.attributes["Network"] ?? graph.attributes["label"]).flatMap { usableName($0.text) }
         let (topology, found) = try routed.topology(
             name: name,
-            about: "\(title.map { "The network \($0.text)" } ?? "A graph"), imported from \(format.rawValue).",
+            about: "\(title.map { "The network \($0)" } ?? "A graph"), imported from \(format.rawValue).",
             options: options, file: file)
         return ImportedTopology(topology, format, notes: notes + found)
     }

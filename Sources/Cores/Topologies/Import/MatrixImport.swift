@@ -1,5 +1,5 @@
-import Links
-import Primitives
+internal import Links
+internal import Primitives
 
 /// Reads square matrices of latencies and bandwidths: values apart by commas, semicolons, tabs or blanks; names, where there
 /// are any, in the first row and column; the unit in the corner cell, in a comment (`# latency_ms`), in the file's name, or
@@ -46,7 +46,9 @@ struct MatrixImport {
         }
         var caption = Caption(words: file.split(separator: "/").last.map(String.init) ?? "")
         var rows: [(line: Int, cells: [Substring])] = []
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+        for (index, line) in text.split(
+            omittingEmptySubsequences: false, whereSeparator: \.isNewline
+        ).enumerated() {
             let content = line.drop { " \t\r\u{FEFF}".contains($0) }
             if content.first == "#" {
                 let said = Caption(words: String(content))
@@ -262,6 +264,8 @@ private struct Caption {
             default: break
             }
         }
+        // A lone s beside no other word may be anything: a plural, a file called s.txt.
+        if kind == nil, parts.contains("s"), unit?.scale == 1, unit?.kind == .latency { unit = nil }
         if roundTrip, unit?.kind == .latency { unit?.scale /= 2 }
     }
 }

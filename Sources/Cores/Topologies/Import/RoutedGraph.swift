@@ -1,5 +1,5 @@
-import Links
-import Primitives
+internal import Links
+internal import Primitives
 
 /// Nodes joined by cables: pairs of peers see the path of least latency, its summed latency and the rate of its narrowest cable.
 struct RoutedGraph {

@@ -1,4 +1,4 @@
-import Primitives
+internal import Primitives
 
 /// SimGrid's quantities, which carry their units, and its clusters.
 extension SimGridImport {

@@ -1,4 +1,4 @@
-import Primitives
+internal import Primitives
 
 /// Reads a SimGrid platform (XML, version 4): zones, hosts, routers, links, routes, clusters and peers.
 ///
