@@ -41,6 +41,7 @@ bench-overlay: build ## the overlay: libtorrent beside it (when it is there), re
 
 bench-planning: build ## the planner against published costs, annealing, exact optima; 256 and 10 000 peers
 	@$(ATOLL) bench planning
+	@python3 Tools/planning/prediction.py $(ATOLL)
 	@$(BUILD) --product atoll-trainingPackageTests > /dev/null
 	@$(SWIFT) test -c release --skip-build --filter PlanningTests.Against | grep 'exact optimum'
 

@@ -98,7 +98,7 @@ extension Coordinator {
             candidates: members.map { member in
                 PlanQuestion.Candidate(
                     peer: member.peer, name: member.name, device: member.capability!.device,
-                    flops: member.capability!.flops,
+                    flops: speed(of: member.peer),
                     memory: ByteCount(Int(clamping: member.capability!.memoryBytes)), up: member.up, down: member.down,
                     coordinatorRoundTrip: member.roundTrip)
             }, roundTrips: roundTrips, current: state.plan, tokensLeft: max(1, parameters.tokens - state.sealedTokens),

@@ -10,6 +10,7 @@ extension Coordinator {
     mutating func memberLost(_ peer: PeerID, reason: String) {
         guard phase != .ended, var candidate = candidates[peer], !candidate.lost else { return }
         candidate.lost = true
+        speeds.forget(peer)
         let wasMember = candidate.accepted
         candidate.accepted = false
         candidates[peer] = candidate
@@ -62,8 +63,11 @@ extension Coordinator {
             isMember(spare) && state.isPresent(spare)
                 && ByteCount(Int(clamping: candidates[spare]!.capability!.memoryBytes)) >= needed
         }
-        return spares.max { candidates[$0]!.capability!.flops < candidates[$1]!.capability!.flops }
+        return spares.max { speed(of: $0) < speed(of: $1) }
     }
+
+    /// FLOP/s: measured in this job, else what it said.
+    func speed(of peer: PeerID) -> Double { speeds.measured[peer] ?? candidates[peer]?.capability?.flops ?? 0 }
 
     /// Who holds each unit as of the start of the round in progress: members of whole pipelines.
     private func unitSources(_ plan: PlacedPlan, units: Range<Int>) -> [Int: [PeerID]] {

@@ -39,6 +39,7 @@ extension Coordinator {
             seenSequence[peer] = statement.sequence
             receipts.append((peer, work))
             receiptEnvelopes.append(receipt.envelope)
+            speeds.worked(peer, round: spec.round, flops: work.flops)
             progress.receive(work)
             noticeProgress(step: work.firstStep + UInt64(work.steps))
             if phase == .preparing { beginTraining() }
@@ -143,13 +144,31 @@ extension Coordinator {
         ]
         if let loss = sealed.validationLoss { fields.append(("validation_loss", .real(loss))) }
         fields += [("pipelines", .integer(pipelines)), ("seconds", .real(seconds))]
+        if let answer { fields.append(("predicted_seconds", .real(answer.seconds(ofSteps: sealed.steps)))) }
         effects.push(.event(Event("round_sealed", at: now, peer: "", fields: fields)))
+    }
+
+    /// A peer that has become slower or faster is planned with anew.
+    private mutating func watchSpeed(of peer: PeerID, round: Int, seconds: Double) {
+        guard phase == .training, let said = candidates[peer]?.capability?.flops,
+            let change = speeds.took(seconds, peer, round: round, planned: said)
+        else { return }
+        let slower = change.after < change.before
+        let factor = fixed(slower ? change.before / change.after : change.after / change.before, 1)
+        event(
+            "speed_changed", peer: peer,
+            [
+                "round": .integer(round), "planned_gflops": .real(change.before / 1e9),
+                "measured_gflops": .real(change.after / 1e9),
+            ])
+        question(reason: "\(candidates[peer]!.name) is \(factor) × \(slower ? "slower" : "faster") than planned")
     }
 
     /// Members report what they hold after a seal: holders of one unit must agree.
     mutating func receive(_ applied: PBApplied, from peer: PeerID) {
         let round = Int(clamping: applied.round)
         guard round < state.round, round >= state.round - 2, isMember(peer) else { return }
+        watchSpeed(of: peer, round: round, seconds: applied.computeSeconds)
         for entry in applied.digests {
             guard let digest = Digest256(entry.digest), Int(entry.unit) < parameters.model.unitCount else { continue }
             appliedDigests[round, default: [:]][Int(entry.unit), default: [:]][peer] = digest

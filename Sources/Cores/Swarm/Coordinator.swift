@@ -103,6 +103,7 @@ public struct Coordinator: Core, Sendable {
     var appliedDigests: [Int: [Int: [PeerID: Digest256]]] = [:]
     var seenSequence: [PeerID: UInt64] = [:]
     var saidStraggler = false
+    var speeds = SpeedWatch()
     /// Peers whose stage holds what the plan in force gives it; the others are fetching, and are waited for longer.
     var readyPeers: Set<PeerID> = []
     /// Times in a row that nobody finished a round.

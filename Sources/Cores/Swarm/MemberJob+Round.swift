@@ -259,6 +259,8 @@ extension MemberJob {
         exchangeBytes[round] = nil
         var packet = PBPacket()
         packet.applied.round = UInt64(round)
+        packet.applied.computeSeconds = roundComputeTime.inSeconds
+        roundComputeTime = .zero
         packet.applied.digests = digests.keys.sorted().map { unit in
             var entry = PBUnitDigest()
             entry.unit = UInt32(unit)

@@ -54,7 +54,10 @@ struct MemberJob: Sendable {
     var runner: StageRunner?
     /// Rises when running work becomes void; results of older generations are dropped.
     var generation = 0
-    var pending = EffectQueue<Purpose>()
+    var pending = EffectQueue<(purpose: Purpose, since: Instant)>()
+    /// When the engine gave its last answer, and how long it has worked for the round in progress.
+    private var engineFree = Instant.zero
+    var roundComputeTime = Duration.zero
     /// The round whose contribution has been encoded.
     var contributed: Int?
     /// Who has been sent it.
@@ -129,7 +132,7 @@ struct MemberJob: Sendable {
         effects.push(.event(Event(kind, at: now, peer: peer, fields)))
     }
     mutating func compute(_ job: ComputeJob, _ purpose: Purpose) {
-        pending.push(purpose)
+        pending.push((purpose, now))
         effects.push(.compute(job))
     }
 
@@ -287,7 +290,9 @@ struct MemberJob: Sendable {
     // MARK: results of the engine
 
     mutating func computed(_ result: ComputeResult) {
-        guard let purpose = pending.pop() else { return }
+        guard let (purpose, since) = pending.pop() else { return }
+        let time = now - max(since, engineFree)
+        engineFree = now
         if case .refused(let why) = result {
             refusedWork += 1
             event("work_refused", ["why": .text(why)])
@@ -296,6 +301,8 @@ struct MemberJob: Sendable {
         case .ignored: break
         case .runner(let generation):
             guard generation == self.generation, runner != nil else { break }
+            // What comes after the receipt is not in its FLOPs.
+            if contributed != runner!.spec.round { roundComputeTime += time }
             runner!.computed(result)
             drainRunner()
         case .export(let peer, let round):

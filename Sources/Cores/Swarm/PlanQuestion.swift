@@ -48,5 +48,9 @@ public struct PlanAnswer: Sendable {
     }
     public var stepSeconds: Double { planned.prediction.stepSeconds }
     public var roundSeconds: Double { planned.prediction.roundSeconds }
+    /// Of a round of `steps`: the last one of a job may be shorter.
+    func seconds(ofSteps steps: Int) -> Double {
+        max(0, roundSeconds - Double(plan.innerSteps - steps) * stepSeconds)
+    }
     public var totalSeconds: Double { planned.prediction.totalSeconds }
 }

@@ -42,7 +42,8 @@ final class ProgressView {
                     "round \(event.integer("round") ?? 0)  step \(event.integer("steps") ?? 0)  "
                         + "loss \(fixed(event.real("train_loss") ?? 0, 3))  "
                         + validation(event)
-                        + "\(event.integer("pipelines") ?? 0) pipelines  \(fixed(event.real("seconds") ?? 0, 1)) s")
+                        + "\(event.integer("pipelines") ?? 0) pipelines  \(fixed(event.real("seconds") ?? 0, 1)) s"
+                        + (event.real("predicted_seconds").map { ", predicted \(fixed($0, 1))" } ?? ""))
             }
         default: if let sentence = sentence(event) { say(sentence) }
         }
@@ -85,6 +86,9 @@ final class ProgressView {
         case "replanned":
             return
                 "  planned anew from round \(event.integer("round") ?? 0): \(event.integer("pipelines") ?? 0) pipelines"
+        case "speed_changed":
+            return "  \(who) computes at \(fixed(event.real("measured_gflops") ?? 0, 1)) GFLOP/s, was planned at "
+                + fixed(event.real("planned_gflops") ?? 0, 1)
         case "rolled_back": return "  back to round \(event.integer("round") ?? 0)\(why)"
         case "waiting_for": return "  waiting for \(event.text("peers") ?? "?")\(why)"
         case "checkpoint_saved": return "  checkpoint saved at round \(event.integer("round") ?? 0)"

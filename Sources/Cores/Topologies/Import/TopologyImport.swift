@@ -155,10 +155,10 @@ public struct ImportedTopology: Hashable, Sendable {
             }
             self = try matrices.imported(name: name)
         case .bamboo:
-            let lives = try ChurnTrace(bamboo: bytes, file: file)
+            let lives = try InstanceLives(bamboo: bytes, file: file)
             self = lives.imported(format, onto: base, options: options, name: name)
         case .skypilot:
-            let lives = try ChurnTrace(skypilot: bytes, file: file)
+            let lives = try InstanceLives(skypilot: bytes, file: file)
             self = lives.imported(format, onto: base, options: options, name: name)
         }
     }

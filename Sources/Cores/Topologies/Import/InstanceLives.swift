@@ -4,7 +4,7 @@ internal import Primitives
 /// Who came and went, when: instances with their lives, turned into a topology whose time line has them join and be killed.
 ///
 /// An instance that comes back is a new machine with a name of its own.
-struct ChurnTrace {
+struct InstanceLives {
     private struct Life {
         var name: String
         /// Seconds since the trace's first arrival.
@@ -47,8 +47,8 @@ struct ChurnTrace {
                     throw problem(.duplicateName, "add only for a name that is not there")
                 }
                 lives.append(Life(name: name, begin: time / 1000))
-                guard lives.count <= ChurnTrace.mostLives else {
-                    throw problem(.outOfRange, "at most \(ChurnTrace.mostLives) arrivals; import a part")
+                guard lives.count <= InstanceLives.mostLives else {
+                    throw problem(.outOfRange, "at most \(InstanceLives.mostLives) arrivals; import a part")
                 }
             } else {
                 guard let life = there.removeValue(forKey: name) else {
@@ -77,8 +77,9 @@ struct ChurnTrace {
             while there.count < count {
                 there.append(lives.count)
                 lives.append(Life(name: "spot-\(lives.count)", begin: time))
-                guard lives.count <= ChurnTrace.mostLives else {
-                    throw node.problem(.outOfRange, allowed: "at most \(ChurnTrace.mostLives) arrivals; import a part")
+                guard lives.count <= InstanceLives.mostLives else {
+                    throw node.problem(
+                        .outOfRange, allowed: "at most \(InstanceLives.mostLives) arrivals; import a part")
                 }
             }
             // The youngest go first: which, the trace does not say.

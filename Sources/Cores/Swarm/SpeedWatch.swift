@@ -1,0 +1,55 @@
+import Primitives
+
+/// What peers really sustain, round by round, against what they were planned at: owners play games, laptops get hot.
+///
+/// A single slow round means nothing. When the median of a peer's last ``window`` rounds is ``tolerance`` away from its planned
+/// speed, either way, that of the last three becomes its speed, and the watch begins anew: each answer moves the plan once.
+struct SpeedWatch: Sendable {
+    static let window = 5
+    static let tolerance = 1.25
+
+    private var granted: [PeerID: (round: Int, flops: Double)] = [:]
+    private var seen: [PeerID: [Double]] = [:]
+    /// FLOP/s of peers that turned out other than they said.
+    private(set) var measured: [PeerID: Double] = [:]
+
+    struct Change: Hashable {
+        var peer: PeerID
+        var before: Double
+        var after: Double
+    }
+
+    /// What a peer says it has computed in a round: modelled FLOPs.
+    mutating func worked(_ peer: PeerID, round: Int, flops: Double) {
+        guard flops.isFinite, flops > 0 else { return }
+        granted[peer] = (round, flops)
+    }
+    /// How long its engine took for that.
+    /// - Parameter planned: FLOP/s.
+    /// - Returns: the new speed, when it is time to plan with another.
+    mutating func took(_ seconds: Double, _ peer: PeerID, round: Int, planned: Double) -> Change? {
+        guard let work = granted[peer], work.round == round, seconds.isFinite, seconds > 0, planned > 0 else {
+            return nil
+        }
+        granted[peer] = nil
+        let before = measured[peer] ?? planned
+        var rates = seen[peer] ?? []
+        rates.append(min(max(work.flops / seconds, planned / 1000), planned * 1000))
+        if rates.count > Self.window { rates.removeFirst() }
+        seen[peer] = rates
+        guard rates.count == Self.window else { return nil }
+        let median = rates.sorted()[Self.window / 2]
+        guard max(median, before) / min(median, before) > Self.tolerance else { return nil }
+        // The round in which it changed was partly the old one: the latest three say what is.
+        let after = rates.suffix(3).sorted()[1]
+        measured[peer] = after
+        seen[peer] = nil
+        return Change(peer: peer, before: before, after: after)
+    }
+    /// Whoever comes back says anew what it can do.
+    mutating func forget(_ peer: PeerID) {
+        granted[peer] = nil
+        seen[peer] = nil
+        measured[peer] = nil
+    }
+}
