@@ -59,7 +59,11 @@ extension TopologyCommand {
             let result = try MeasureRun().run(
                 setup, manifest: signed.canonicalText, parameters: JobParameters(signed), content: content,
                 options: options
-            ) { event in complain(event.line) }
+            ) { event in
+                if let sentence = ProgressView.sentence(event) {
+                    FileHandle.standardError.write(Data((sentence + "\n").utf8))
+                }
+            }
             switch result {
             case .interrupted: throw ExitCode(130)
             case .failed(let why): throw NodeError.failed(why)

@@ -45,7 +45,7 @@ final class ProgressView {
                         + "\(event.integer("pipelines") ?? 0) pipelines  \(fixed(event.real("seconds") ?? 0, 1)) s"
                         + (event.real("predicted_seconds").map { ", predicted \(fixed($0, 1))" } ?? ""))
             }
-        default: if let sentence = sentence(event) { say(sentence) }
+        default: if let sentence = Self.sentence(event) { say(sentence) }
         }
     }
 
@@ -56,7 +56,7 @@ final class ProgressView {
     }
 
     /// What a person wants to hear of an event; nil for what only machines read.
-    private func sentence(_ event: Event) -> String? {
+    static func sentence(_ event: Event) -> String? {
         let who = event.peer
         let why = event.text("why").map { ": \($0)" } ?? ""
         switch event.kind {
