@@ -25,7 +25,8 @@ enum Small {
     /// Pipelines of the peers named, cut evenly; the virtual pipelines in order, as many for each.
     static func plan(
         _ pipelines: [[Int]], epoch: Int = 1, round: Int = 0, innerSteps: Int = 2, attempts: [Int] = [],
-        spares: [Int] = [], virtualPipelines: Int = 4, inFlight: Int = 2, microBatchesPerVirtual: Int = 1
+        spares: [Int] = [], virtualPipelines: Int = 4, inFlight: Int = 2, microBatchesPerVirtual: Int = 1,
+        delay: Int = 0
     ) -> PlacedPlan {
         PlacedPlan(
             epoch: epoch, round: round,
@@ -41,7 +42,7 @@ enum Small {
                         virtualPipelines * rank / pipelines.count..<virtualPipelines * (rank + 1) / pipelines.count),
                     inFlight: inFlight, attempt: rank < attempts.count ? attempts[rank] : 0)
             }, spares: spares.map { peer($0) }, innerSteps: innerSteps, microBatchesPerVirtual: microBatchesPerVirtual,
-            exchangeCodec: .fp32, activationCodec: .fp32, outer: OuterOptimizer())
+            exchangeCodec: .fp32, activationCodec: .fp32, outer: OuterOptimizer(delay: delay))
     }
 }
 

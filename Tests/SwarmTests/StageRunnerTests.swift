@@ -12,6 +12,7 @@ struct CheckingEngine {
     let keys: [MicroBatchKey]
     let inFlight: Int
     let mode: ExchangeMode
+    let delay: Int
     /// Keys whose gradient has been delivered here: what a backward could begin with.
     var delivered: Set<MicroBatchKey> = []
     private(set) var forwards = 0
@@ -23,7 +24,8 @@ struct CheckingEngine {
     private(set) var applied = 0
     private(set) var complaints: [String] = []
 
-    init(stage: Int, stageCount: Int, keys: [MicroBatchKey], inFlight: Int, mode: ExchangeMode) {
+    init(stage: Int, stageCount: Int, keys: [MicroBatchKey], inFlight: Int, mode: ExchangeMode, delay: Int = 0) {
+        self.delay = delay
         self.stage = stage
         self.stageCount = stageCount
         self.keys = keys
@@ -98,12 +100,15 @@ struct CheckingEngine {
             require(mode == .rounds ? updates.count == finished.count : applied == 1, "an optimizer step too many")
             return .done
         case .encodeContribution:
-            require(backwards == keys.count, "encoded after \(backwards) of \(keys.count) backwards")
+            let before = keys.count - delay * perStep
+            require(backwards == before, "encoded after \(backwards) backwards, not \(before)")
             require(mode == .everyStep || updates.count == finished.count, "encoded before the last step is taken")
             encoded += 1
             return .contribution([UnitContribution(unit: stage, node: 0, bytes: [UInt8(stage)])])
         case .outerStep(let contributions):
-            require(mode == .rounds && encoded == 1 && contributions.count == 2, "outer step out of place")
+            require(
+                mode == .rounds && encoded == 1 && contributions.count == 2 && backwards == keys.count,
+                "outer step out of place")
             applied += 1
             return .digests([stage: sha256([UInt8(stage)])])
         default:
@@ -122,6 +127,7 @@ struct RunningPipeline {
     private var mail: [(to: Int, message: PBActivation, payload: [UInt8])] = []
     private var norms: [(to: Int, message: PBNorms)] = []
     private(set) var contributions: [Int: [UnitContribution]] = [:]
+    private(set) var finished: Set<Int> = []
     private(set) var applied: [Int: [Int: Digest256]?] = [:]
     private(set) var refusals: [String] = []
     private var generator: SeededGenerator
@@ -130,13 +136,13 @@ struct RunningPipeline {
 
     init(
         stages: Int, innerSteps: Int, inFlight: Int, microBatchesPerVirtual: Int, windows: [Int] = [], seed: UInt64,
-        repeats: Bool = false, parameters: JobParameters = Small.parameters()
+        repeats: Bool = false, delay: Int = 0, parameters: JobParameters = Small.parameters()
     ) throws {
         var script = try Script(parameters)
         try script.join(Array(1...5))
         let plan = Small.plan(
             [Array(1...stages), [5]], innerSteps: innerSteps, inFlight: inFlight,
-            microBatchesPerVirtual: microBatchesPerVirtual)
+            microBatchesPerVirtual: microBatchesPerVirtual, delay: delay)
         try script.begin(plan)
         try script.seal([0, 1])
         if innerSteps == 1 { for _ in 0..<9 { try script.seal([0, 1]) } }
@@ -153,7 +159,7 @@ struct RunningPipeline {
                 spec: spec, plan: plan, rank: 0, stage: $0, parameters: parameters, sampleWindows: windows)
         }
         engines = (0..<stages).map {
-            CheckingEngine(stage: $0, stageCount: stages, keys: keys, inFlight: inFlight, mode: plan.mode)
+            CheckingEngine(stage: $0, stageCount: stages, keys: keys, inFlight: inFlight, mode: plan.mode, delay: delay)
         }
         generator = SeededGenerator(seed: seed, stream: 55)
         self.repeats = repeats
@@ -173,7 +179,10 @@ struct RunningPipeline {
                 for _ in 0..<(repeats ? 2 : 1) { mail.append((toStage, message, payload)) }
             case .norms(let message):
                 for other in runners.indices where other != stage { norms.append((other, message)) }
-            case .contribution(let units): contributions[stage] = units
+            case .contribution(let units):
+                if finished.contains(stage) { refusals.append("stage \(stage) is done before its contribution") }
+                contributions[stage] = units
+            case .finished: finished.insert(stage)
             case .applied(let digests): applied[stage] = .some(digests)
             case .refused(let why): refusals.append(why)
             }
@@ -229,6 +238,28 @@ struct RunningPipeline {
         (4, 4, 4, 2), (4, 2, 9, 2),
     ]
 
+    /// The contribution goes out while later steps run; the receipt, and with it the seal, waits for them.
+    @Test(arguments: [(1, 3, 1), (2, 3, 2), (3, 4, 1), (4, 2, 1)])
+    func `may give its contribution away before its last steps`(stages: Int, innerSteps: Int, delay: Int) throws {
+        for seed in 0..<25 as Range<UInt64> {
+            var pipeline = try RunningPipeline(
+                stages: stages, innerSteps: innerSteps, inFlight: 2, microBatchesPerVirtual: 2, windows: [0, 3],
+                seed: seed,
+                delay: delay)
+            var stepsBetween = 0
+            while pipeline.step() {
+                if pipeline.contributions.count == stages, pipeline.finished.count < stages { stepsBetween += 1 }
+            }
+            #expect(stepsBetween > delay)
+            #expect(pipeline.finished.count == stages)
+            #expect(pipeline.engines.allSatisfy { $0.updates.count == innerSteps })
+            pipeline.applySeal()
+            pipeline.run()
+            #expect(pipeline.complaints == [])
+            #expect(pipeline.runners.allSatisfy { $0.phase == .done })
+        }
+    }
+
     @Test(arguments: cases)
     func `goes to its end in whatever order things arrive`(
         stages: Int, innerSteps: Int, inFlight: Int, perVirtual: Int
@@ -239,7 +270,7 @@ struct RunningPipeline {
                 windows: [0, 3, 5, 8, 9], seed: seed)
             pipeline.run()
             #expect(pipeline.complaints == [])
-            #expect(pipeline.contributions.count == stages)
+            #expect(pipeline.contributions.count == stages && pipeline.finished.count == stages)
             #expect(pipeline.runners.allSatisfy { $0.phase == .waitingForSeal })
             #expect(pipeline.runners.allSatisfy { $0.microBatchesInRound == 2 * perVirtual * innerSteps })
             pipeline.applySeal()

@@ -111,17 +111,27 @@ struct Rig {
         return losses
     }
 
+    /// One inner step of one pipeline.
+    @discardableResult func innerStep(_ rank: Int, step: Int, learningRate: Float = 0.01) -> [Float] {
+        let microBatches = virtuals[rank].count * configuration.geometry.microBatchesPerVirtual
+        let losses = runMicroBatches(rank, step: step)
+        apply(engines[rank], .finishGradient(microBatches: microBatches), learningRate: learningRate)
+        return losses
+    }
+
     /// `innerSteps` steps for each pipeline on its own, then an outer step for all.
-    func round(_ steps: Range<Int>, learningRate: Float = 0.01) -> [Float] {
+    func round(_ steps: Range<Int>, learningRate: Float = 0.01, isLast: Bool = false) -> [Float] {
+        let taken = configuration.outer.contributes(afterStep: steps.count, isLast: isLast)
         var losses: [Float] = []
         var contributions: [RankedContribution] = []
         for rank in engines.indices {
             let microBatches = virtuals[rank].count * configuration.geometry.microBatchesPerVirtual
-            for step in steps {
-                losses += runMicroBatches(rank, step: step)
-                apply(engines[rank], .finishGradient(microBatches: microBatches), learningRate: learningRate)
+            for (done, step) in steps.enumerated() {
+                losses += innerStep(rank, step: step, learningRate: learningRate)
+                if done + 1 == taken {
+                    contributions.append(contribution(rank, microBatches: microBatches * steps.count))
+                }
             }
-            contributions.append(contribution(rank, microBatches: microBatches * steps.count))
         }
         for stages in engines {
             for stage in stages {

@@ -11,6 +11,8 @@ public struct RoundSpec: Hashable, Sendable {
     public var steps: Int
     /// Counted tokens before it: what schedules count.
     public var sealedTokens: Int
+    /// Whether the job has all its tokens when this round is sealed with every pipeline.
+    public var isLast: Bool
     /// Whether the parameters it begins with are evaluated on the fixed windows.
     public var evaluates: Bool
 }
@@ -74,6 +76,7 @@ public struct JobState: Sendable {
         let left = (parameters.tokens - sealedTokens + batch - 1) / batch
         return RoundSpec(
             round: round, firstStep: nextStep, steps: min(plan.innerSteps, left), sealedTokens: sealedTokens,
+            isLast: left <= plan.innerSteps,
             evaluates: plan.mode == .rounds || round % 10 == 0)
     }
 

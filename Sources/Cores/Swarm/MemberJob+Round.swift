@@ -31,6 +31,7 @@ extension MemberJob {
                 packet.norms = message
                 for peer in pipelinePeers where peer != me { send(packet, on: .control, to: peer) }
             case .contribution(let units): contribute(units)
+            case .finished: sendReceipt()
             case .applied(let digests):
                 guard let runner else { continue }
                 if let digests {
@@ -57,7 +58,6 @@ extension MemberJob {
         arrived[round, default: [:]][runner.rank] = mine
         exchangeBytes[round] = 0
         shareContribution()
-        sendReceipt(mine, runner)
     }
 
     /// Sends this stage's part of the round to every other holder of its units (again, when the plan has changed).
@@ -90,7 +90,8 @@ extension MemberJob {
         }
     }
 
-    private mutating func sendReceipt(_ mine: Arrived, _ runner: StageRunner) {
+    private mutating func sendReceipt() {
+        guard let runner, let mine = arrived[runner.spec.round]?[runner.rank] else { return }
         var work = PBWork()
         work.work = runner.work
         work.stage = UInt32(runner.stage)

@@ -302,7 +302,7 @@ struct MemberJob: Sendable {
         case .runner(let generation):
             guard generation == self.generation, runner != nil else { break }
             // What comes after the receipt is not in its FLOPs.
-            if contributed != runner!.spec.round { roundComputeTime += time }
+            if runner!.phase != .applying { roundComputeTime += time }
             runner!.computed(result)
             drainRunner()
         case .export(let peer, let round):

@@ -116,6 +116,10 @@ extension PlacedPlan {
         else {
             throw MalformedBytes("inner steps or micro-batches out of range")
         }
+        guard change.outerDelay == 0 || change.outerDelay < change.innerSteps, (0...1).contains(change.outerCarry)
+        else {
+            throw MalformedBytes("the exchange's delay must be less than the inner steps, its carry from 0 to 1")
+        }
         var sources: [Int: [PeerID]] = [:]
         for entry in change.sources { sources[Int(entry.unit)] = entry.peers.compactMap { PeerID($0) } }
         self.init(
@@ -123,7 +127,9 @@ extension PlacedPlan {
             spares: change.spares.compactMap { PeerID($0) }, innerSteps: Int(change.innerSteps),
             microBatchesPerVirtual: Int(change.microBatchesPerVirtual), exchangeCodec: exchange,
             activationCodec: activation,
-            outer: OuterOptimizer(learningRate: change.outerLearningRate, momentum: change.outerMomentum),
+            outer: OuterOptimizer(
+                learningRate: change.outerLearningRate, momentum: change.outerMomentum, delay: Int(change.outerDelay),
+                carry: change.outerCarry),
             sources: sources)
     }
 
@@ -151,6 +157,8 @@ extension PlacedPlan {
         out.activationCodec = activationCodec.description
         out.outerLearningRate = outer.learningRate
         out.outerMomentum = outer.momentum
+        out.outerDelay = UInt32(outer.delay)
+        out.outerCarry = outer.carry
         out.sources = sources.keys.sorted().map { unit in
             var entry = PBUnitSources()
             entry.unit = UInt32(unit)

@@ -4,7 +4,7 @@ import Training
 import Wire
 
 /// One stage of one pipeline through one round: the validation windows, H inner steps of synchronous 1F1B, and the
-/// stage's contribution. It decides what the engine does next and what goes to its neighbours; it knows nobody's address.
+/// stage's contribution, taken at the end or, with a delay, some steps before it. It decides what the engine does next and what goes to its neighbours; it knows nobody's address.
 ///
 /// One compute job is out at a time: which of several ready jobs comes next (a backward before a forward, Narayanan et al.
 /// 2021, §2.2) is decided when the engine is free, not when the work arrives.
@@ -16,6 +16,8 @@ package struct StageRunner: Sendable {
         case norms(PBNorms)
         /// H = 1: the gradient, H > 1: the pseudo-gradient, by unit.
         case contribution([UnitContribution])
+        /// All steps of the round are done and the contribution is encoded: time for a receipt.
+        case finished
         /// The outer step (or, with H = 1, the optimizer step) is done; digests of the units, where the engine gave them.
         case applied([Int: Digest256]?)
         case refused(String)
@@ -168,11 +170,13 @@ package struct StageRunner: Sendable {
                 innerStep += 1
                 nextForward = 0
                 nextBackward = 0
-                phase = innerStep == spec.steps ? .encoding : .stepping
+                phase = innerStep == contributesAfter ? .encoding : afterStep
+                if phase == .waitingForSeal { effects.push(.finished) }
             }
         case (.encoding, .contribution(let units)):
-            phase = .waitingForSeal
             effects.push(.contribution(units))
+            phase = afterStep
+            if phase == .waitingForSeal { effects.push(.finished) }
         case (.applying, .digests(let digests)):
             phase = .done
             effects.push(.applied(digests))
@@ -183,6 +187,10 @@ package struct StageRunner: Sendable {
     }
 
     // MARK: deciding
+
+    /// Inner steps before the contribution is taken.
+    private var contributesAfter: Int { configuration.outer.contributes(afterStep: spec.steps, isLast: spec.isLast) }
+    private var afterStep: Phase { mode == .everyStep || innerStep == spec.steps ? .waitingForSeal : .stepping }
 
     private func key(_ position: Int) -> MicroBatchKey {
         MicroBatchKey(

@@ -32,10 +32,29 @@ public struct OuterOptimizer: Hashable, Sendable {
     public var momentum: Float
     /// What the error feedback of a sparse codec is multiplied by each round.
     public var feedbackDecay: Float
-    public init(learningRate: Float = 1, momentum: Float = 0, feedbackDecay: Float = Codec.feedbackDecay) {
+    /// τ: so many inner steps before a round's end the contribution is taken and sent, and the steps go on while it travels
+    /// (Streaming DiLoCo, 2501.18512, §2.3; Eager Updates, 2502.12996). 0: nothing is hidden behind steps.
+    public var delay: Int
+    /// With a delay: the share of what those steps have changed that a pipeline keeps. The published blend
+    /// θ ← α·θ + (1 − α)·Φ pulls weights back that the outer step has just moved: here it costs 1.8 % of loss, keeping the
+    /// change whole nothing (docs/BENCHMARKS.md).
+    public var carry: Float
+    public init(
+        learningRate: Float = 1, momentum: Float = 0, feedbackDecay: Float = Codec.feedbackDecay, delay: Int = 0,
+        carry: Float = OuterOptimizer.usualCarry
+    ) {
         self.learningRate = learningRate
         self.momentum = momentum
         self.feedbackDecay = feedbackDecay
+        self.delay = delay
+        self.carry = carry
+    }
+    public static let usualCarry: Float = 1
+
+    /// After how many of a round's inner steps its contribution is taken: at least one, and all of them in the job's last round,
+    /// after which nothing travels any more.
+    public func contributes(afterStep steps: Int, isLast: Bool) -> Int {
+        isLast ? steps : max(1, steps - delay)
     }
 }
 

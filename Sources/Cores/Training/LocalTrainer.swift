@@ -82,18 +82,19 @@ public struct LocalTrainer: Sendable {
         let perVirtual = configuration.geometry.microBatchesPerVirtual
         var losses: [Float] = []
         var contributions: [RankedContribution] = []
+        let taken = configuration.outer.contributes(afterStep: steps.count, isLast: steps.upperBound == totalSteps)
         for (rank, engine) in engines.enumerated() {
             let virtuals = pipelines[rank]
-            for step in steps {
+            var units: [UnitContribution] = []
+            for (done, step) in steps.enumerated() {
+                if configuration.mode == .rounds, done == taken { units = try contribution(engine) }
                 losses += try runMicroBatches(engine, step: step, virtuals: virtuals)
                 if configuration.mode == .rounds {
                     let sums = try sumSquares(engine, .finishGradient(microBatches: virtuals.count * perVirtual))
                     try optimizerStep(engine, step: step, sums: sums)
                 }
             }
-            guard case .contribution(let units) = try perform(engine, .encodeContribution) else {
-                throw .unexpected(job: "encodeContribution")
-            }
+            if configuration.mode == .everyStep || taken == steps.count { units = try contribution(engine) }
             contributions.append(
                 RankedContribution(rank: rank, microBatches: virtuals.count * perVirtual * steps.count, units: units))
         }
@@ -110,6 +111,13 @@ public struct LocalTrainer: Sendable {
         }
         let bytes = contributions[0].units.reduce(0) { $0 + $1.bytes.count }
         return (losses.reduce(0, +) / Float(losses.count), bytes)
+    }
+
+    private func contribution(_ engine: StageEngine) throws(TrainingError) -> [UnitContribution] {
+        guard case .contribution(let units) = try perform(engine, .encodeContribution) else {
+            throw .unexpected(job: "encodeContribution")
+        }
+        return units
     }
 
     private func runMicroBatches(

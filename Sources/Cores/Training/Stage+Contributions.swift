@@ -23,6 +23,7 @@ extension Stage {
                 .sorted { ($0.unit, $0.node) < ($1.unit, $1.node) }
             dropWork()
         case .rounds:
+            keepSentWeights()
             let delta = buffers.takeZeroed()
             kernels_subtract(threads, delta.count, outer!.parameters.base, parameters.base, delta.base)
             lastContribution = encode(delta, node: 0)
@@ -68,7 +69,7 @@ extension Stage {
         kernels_outer_step(
             threads, delta.count, configuration.outer.learningRate, configuration.outer.momentum, delta.base,
             outer.momentum.base, outer.parameters.base)
-        parameters.copy(from: outer.parameters)
+        takeOuterWeights(outer)
         startRound()
         return .digests(digests)
     }

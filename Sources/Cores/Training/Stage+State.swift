@@ -59,6 +59,7 @@ extension Stage {
             outerSteps[index] = optimizerSteps[index]
         }
         lastContribution = []
+        dropSentWeights()
         dropWork()
         return .done
     }
@@ -84,6 +85,7 @@ extension Stage {
 
     func rewind() -> ComputeResult {
         if let outer {
+            dropSentWeights()
             parameters.copy(from: outer.parameters)
             firstMoment.copy(from: outer.firstMoment)
             secondMoment.copy(from: outer.secondMoment)

@@ -27,6 +27,8 @@ final class Stage {
     var warmStarts: [Int: [WarmStart]] = [:]
     /// How each unit's contribution is cut.
     let chunkLayouts: [ChunkLayout]
+    /// With a delay: the weights that the last contribution was taken from, while the round's steps go on.
+    var sentWeights: FloatBuffer?
     /// The last encoded contribution, until the next one: it may be returned.
     var lastContribution: [UnitContribution] = []
 
@@ -165,6 +167,8 @@ final class Stage {
             try decodeActivation(input, into: decoded.allValues)
             activation = decoded
         }
+        // Those that all holders share; with a delay a round does not begin with them.
+        let weights = outer?.parameters ?? parameters
         let output = configuration.isLast ? nil : FloatBuffer(values)
         let saved = spareActivations.popLast() ?? arithmetic.makeSaved()
         defer { spareActivations.append(saved) }
@@ -174,12 +178,12 @@ final class Stage {
             let place = (start - windows.lowerBound) * perWindow
             if let activation { saved.input.base.update(from: activation.base + place, count: chunk.count * perWindow) }
             readTokens(chunk.map { readsCorpus ? order.validationStart(window: $0) : 0 }, into: saved)
-            arithmetic.forwardBlocks(parameters.base, saved, sequences: chunk.count, length: geometry.context)
+            arithmetic.forwardBlocks(weights.base, saved, sequences: chunk.count, length: geometry.context)
             if let output {
                 (output.base + place).update(from: saved.output.base, count: chunk.count * perWindow)
             } else {
                 let rows = chunk.count * geometry.context
-                arithmetic.forwardHead(parameters.base, saved, rows: rows)
+                arithmetic.forwardHead(weights.base, saved, rows: rows)
                 for row in 0..<rows { lossSum += Double(saved.losses!.base[row]) }
             }
         }

@@ -19,6 +19,10 @@ struct ConvergenceCommand: ParsableCommand {
     @Option(help: "Learning rate of the outer step.") var outerRate: Float = 1
     @Option(help: "Nesterov momentum of the outer step.") var outerMomentum: Float = 0
     @Option(help: "What a sparse codec's error feedback is multiplied by each round.") var decay = Codec.feedbackDecay
+    @Option(help: "Inner steps that hide the exchange, at a round's end.") var delay = 0
+    @Option(help: "With a delay: the share of what those steps change that is kept.") var carry =
+        OuterOptimizer
+        .usualCarry
     @Option(help: "Peak learning rate of the inner steps; the reference's where left out.") var innerRate: Float?
     @Option(help: "Steps, where not all are wanted.") var steps: Int?
     @Flag(help: "With H = 1: exchange the change of the weights, not gradients.") var localSteps = false
@@ -28,12 +32,17 @@ struct ConvergenceCommand: ParsableCommand {
     func run() throws {
         guard let scheme = Codec(codec) else { throw NodeError.badInput(Codec.problem(codec)) }
         guard innerSteps >= 1 else { throw NodeError.badInput("--inner-steps \(innerSteps): at least 1") }
+        guard delay >= 0, delay == 0 || delay < innerSteps else {
+            throw NodeError.badInput("--delay \(delay): from 0 to less than --inner-steps \(innerSteps)")
+        }
+        guard carry >= 0, carry <= 1 else { throw NodeError.badInput("--carry \(carry): from 0 to 1") }
         let corpus = try readFile(text)
         var runs: [[String: Any]] = []
         var losses: [Double] = []
         for folder in folders {
             let (job, seed) = try load(folder, corpus: corpus)
-            let outer = OuterOptimizer(learningRate: outerRate, momentum: outerMomentum, feedbackDecay: decay)
+            let outer = OuterOptimizer(
+                learningRate: outerRate, momentum: outerMomentum, feedbackDecay: decay, delay: delay, carry: carry)
             let outcome: ConvergenceJob.Outcome
             do throws(TrainingError) {
                 outcome = try job.run(
@@ -57,7 +66,8 @@ struct ConvergenceCommand: ParsableCommand {
         if json {
             let object: [String: Any] = [
                 "codec": scheme.description, "inner_steps": innerSteps, "outer_rate": Double(outerRate),
-                "outer_momentum": Double(outerMomentum), "feedback_decay": Double(decay),
+                "outer_momentum": Double(outerMomentum), "feedback_decay": Double(decay), "delay": delay,
+                "carry": Double(carry),
                 "inner_rate": innerRate.map { Double($0) } as Any? ?? NSNull(),
                 "local_steps": localSteps, "runs": runs, "mean_loss": mean, "standard_deviation": deviation,
             ]

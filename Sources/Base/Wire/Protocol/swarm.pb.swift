@@ -279,6 +279,12 @@ public nonisolated struct PBPlanChange: Sendable {
   /// seals from `round` on are void
   public var rolledBack: Bool = false
 
+  /// inner steps that hide the exchange, before a round's end
+  public var outerDelay: UInt32 = 0
+
+  /// with a delay: share of what those steps change that is kept
+  public var outerCarry: Float = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -1725,7 +1731,7 @@ nonisolated extension PBUnitSources: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".PlanChange"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}pipelines\0\u{1}spares\0\u{3}inner_steps\0\u{3}micro_batches_per_virtual\0\u{3}exchange_codec\0\u{3}activation_codec\0\u{3}outer_learning_rate\0\u{3}outer_momentum\0\u{1}sources\0\u{1}reason\0\u{3}rolled_back\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}pipelines\0\u{1}spares\0\u{3}inner_steps\0\u{3}micro_batches_per_virtual\0\u{3}exchange_codec\0\u{3}activation_codec\0\u{3}outer_learning_rate\0\u{3}outer_momentum\0\u{1}sources\0\u{1}reason\0\u{3}rolled_back\0\u{4}\u{2}outer_delay\0\u{3}outer_carry\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1745,6 +1751,8 @@ nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 10: try { try decoder.decodeRepeatedMessageField(value: &self.sources) }()
       case 11: try { try decoder.decodeSingularStringField(value: &self.reason) }()
       case 12: try { try decoder.decodeSingularBoolField(value: &self.rolledBack) }()
+      case 14: try { try decoder.decodeSingularUInt32Field(value: &self.outerDelay) }()
+      case 15: try { try decoder.decodeSingularFloatField(value: &self.outerCarry) }()
       default: break
       }
     }
@@ -1787,6 +1795,12 @@ nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.rolledBack != false {
       try visitor.visitSingularBoolField(value: self.rolledBack, fieldNumber: 12)
     }
+    if self.outerDelay != 0 {
+      try visitor.visitSingularUInt32Field(value: self.outerDelay, fieldNumber: 14)
+    }
+    if self.outerCarry.bitPattern != 0 {
+      try visitor.visitSingularFloatField(value: self.outerCarry, fieldNumber: 15)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1803,6 +1817,8 @@ nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.sources != rhs.sources {return false}
     if lhs.reason != rhs.reason {return false}
     if lhs.rolledBack != rhs.rolledBack {return false}
+    if lhs.outerDelay != rhs.outerDelay {return false}
+    if lhs.outerCarry != rhs.outerCarry {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
