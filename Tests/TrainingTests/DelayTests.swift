@@ -37,7 +37,7 @@ import Training
         var weights: [[Float]] = []
         for delay in [0, delay] {
             var trainer = LocalTrainer(
-                configuration: Self.configuration(OuterOptimizer(delay: delay)), pipelines: [[0, 1, 2, 3]],
+                configuration: Self.configuration(OuterOptimizer(delay: delay, carry: 1)), pipelines: [[0, 1, 2, 3]],
                 innerSteps: 3,
                 totalSteps: 9)
             trainer.validationEvery = 0

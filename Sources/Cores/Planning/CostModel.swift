@@ -20,6 +20,8 @@ struct Pacing: Hashable, Sendable {
     var microBatchesPerVirtual: Int
     var codec: Codec
     var activations: Codec
+    /// τ.
+    var delay = 0
     var usesRounds: Bool { innerSteps > 1 }
 }
 

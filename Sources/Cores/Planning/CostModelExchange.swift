@@ -10,22 +10,51 @@ extension CostModel {
         var bytes: Double
     }
 
+    /// A line that activations use too, in part, until the round's steps are done: they go first, the exchange has the rest.
+    private struct SharedLine {
+        var until = 0.0
+        /// The part of the time that activations take.
+        var share = 0.0
+        /// When `bytes` that begin at `start` are through, the line alone carrying `rate` bytes a second.
+        func passes(_ bytes: Double, _ rate: Double, from start: Double) -> Double {
+            guard start < until, share > 0 else { return start + bytes / rate }
+            let left = max(0.02, 1 - share) * rate
+            let meanwhile = (until - start) * left
+            return bytes <= meanwhile ? start + bytes / left : until + (bytes - meanwhile) / rate
+        }
+    }
+    /// By stage, up and down.
+    private func sharedLines(_ lane: Lane, _ run: LaneRun, _ pacing: Pacing) -> [(up: SharedLine, down: SharedLine)] {
+        guard pacing.delay > 0 else { return lane.hosts.map { _ in (SharedLine(), SharedLine()) } }
+        let bytes = activationBytes(pacing.activations) * Double(lane.share * pacing.microBatchesPerVirtual)
+        return lane.hosts.indices.map { s in
+            let neighbours = (s > 0 ? 1.0 : 0) + (s < lane.hosts.count - 1 ? 1 : 0)
+            let host = topology.hosts[lane.hosts[s]]
+            func line(_ rate: Double) -> SharedLine {
+                SharedLine(until: run.ended[s], share: min(1, neighbours * bytes / rate / run.stepSeconds))
+            }
+            return (line(host.up.bytesPerSecond), line(host.down.bytesPerSecond))
+        }
+    }
+
     /// The all-gather: every stage sends its contribution to every holder of the same units in the other pipelines, in rank
     /// order, over its uplink; downlinks take what arrives first. Then all report, and the coordinator seals.
     ///
     /// Receivers are taken lane by lane, so that memory grows with the peers, not with the messages.
     func seal(
-        _ lanes: [Lane], _ ready: [[Double]], _ blocks: [Int], _ codec: Codec, _ round: inout Round
+        _ lanes: [Lane], _ runs: [LaneRun], _ blocks: [Int], _ pacing: Pacing, _ round: inout Round
     ) -> Double {
+        let ready = runs.map(\.ready)
         round.exchangeSent = ready.map { $0.map { _ in 0.0 } }
         round.exchangeReceived = round.exchangeSent
         var sealed = 0.0
         if lanes.count == 1 {
             for s in lanes[0].hosts.indices {
-                sealed = max(sealed, ready[0][s] + latency(lanes[0].hosts[s], coordinator))
+                sealed = max(sealed, runs[0].ended[s] + latency(lanes[0].hosts[s], coordinator))
             }
             return sealed
         }
+        let lines = lanes.indices.map { sharedLines(lanes[$0], runs[$0], pacing) }
         var upFree = ready
         var arrivals: [[Message]] = []
         for (q, other) in lanes.enumerated() {
@@ -39,18 +68,18 @@ extension CostModel {
                     while receiver < other.hosts.count, other.units(receiver).lowerBound < units.upperBound {
                         let common = units.clamped(to: other.units(receiver))
                         let size =
-                            contributionBytes(common, codec) * Double(blocks[p]) + CostModel.messageOverhead
+                            contributionBytes(common, pacing.codec) * Double(blocks[p]) + CostModel.messageOverhead
                         let (from, to) = (lane.hosts[s], other.hosts[receiver])
                         let rate = rate(from, to)
                         let way = latency(from, to)
                         let frame = min(size, PipelineSimulator.frameBytes)
-                        let free = upFree[p][s]
+                        let (free, line) = (upFree[p][s], lines[p][s].up)
+                        let sent = line.passes(size, rate, from: free)
                         arrivals[receiver].append(
                             Message(
-                                head: free + frame / rate + way,
-                                tail: free + size / rate + way + frame / topology.hosts[to].down.bytesPerSecond,
-                                bytes: size))
-                        upFree[p][s] = free + size / rate
+                                head: line.passes(frame, rate, from: free) + way,
+                                tail: sent + way + frame / topology.hosts[to].down.bytesPerSecond, bytes: size))
+                        upFree[p][s] = sent
                         round.exchangeSent[p][s] += size
                         round.exchangeReceived[q][receiver] += size
                         receiver += 1
@@ -62,9 +91,10 @@ extension CostModel {
                 let messages = arrivals[t]
                 let order = messages.indices.sorted { (messages[$0].head, $0) < (messages[$1].head, $1) }
                 let down = topology.hosts[other.hosts[t]].down.bytesPerSecond
-                var (free, complete) = (0.0, ready[q][t])
+                var (free, complete) = (0.0, runs[q].ended[t])
                 for index in order {
-                    free = max(max(messages[index].head, free) + messages[index].bytes / down, messages[index].tail)
+                    let begins = max(messages[index].head, free)
+                    free = max(lines[q][t].down.passes(messages[index].bytes, down, from: begins), messages[index].tail)
                     complete = max(complete, free)
                 }
                 sealed = max(sealed, complete + latency(other.hosts[t], coordinator))
@@ -119,7 +149,7 @@ extension CostModel {
             Double(validationMicroBatches(pipelines: lanes.count))
             / (pacing.usesRounds ? 1 : Double(CostModel.validationEvery))
         var round = Round()
-        var (uploaded, earliest, latest, received, way) = (0.0, Double.infinity, 0.0, 0.0, 0.0)
+        var (uploaded, earliest, finished, received, way) = (0.0, Double.infinity, 0.0, 0.0, 0.0)
         for (p, lane) in lanes.enumerated() {
             let step = estimatedStep(lane, pacing)
             var (start, forward, encoded) = (0.0, 0.0, 0.0)
@@ -129,14 +159,16 @@ extension CostModel {
                 forward = max(forward, flops(lane.units(s)) / topology.hosts[host].flops)
                 encoded = max(encoded, CostModel.encodeFLOPs * own * Double(blocks[p]))
             }
-            let trained = start + validations * forward + Double(pacing.innerSteps) * step
+            let pause = pacing.delay > 0 ? encoded : 0
+            let trained = start + validations * forward + Double(pacing.innerSteps) * step + pause
+            let hidden = Double(pacing.delay) * step + pause
             round.stepSeconds.append(step)
             if trained > round.trainedAt {
                 (round.trainedAt, round.slowest, round.validationSeconds) = (trained, p, validations * forward)
             }
-            let ready = trained + encoded
+            let ready = trained - hidden + encoded
+            finished = max(finished, pacing.delay > 0 ? trained : ready)
             earliest = min(earliest, ready)
-            latest = max(latest, ready)
             for (s, host) in lane.hosts.enumerated() {
                 let size = contributionBytes(lane.units(s), pacing.codec)
                 let (up, down) = (topology.hosts[host].up.bytesPerSecond, topology.hosts[host].down.bytesPerSecond)
@@ -149,7 +181,7 @@ extension CostModel {
                 }
             }
         }
-        round.seconds = max(latest, uploaded, lanes.count > 1 ? earliest + received : 0) + way
+        round.seconds = max(finished, uploaded, lanes.count > 1 ? earliest + received : 0) + way
         if lanes.count > 1 { round.seconds += way }
         return round
     }

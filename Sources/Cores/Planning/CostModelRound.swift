@@ -20,8 +20,9 @@ struct Round: Hashable, Sendable {
 
 /// What one lane does between two seals, as far as it depends on nobody else.
 struct LaneRun: Hashable, Sendable {
-    /// When each stage's contribution is encoded.
+    /// When each stage's contribution is encoded, and when its last inner step is done: with a delay, later.
     var ready: [Double]
+    var ended: [Double]
     var stepSeconds: Double
     var trainedAt: Double
     var validationSeconds: Double
@@ -86,7 +87,7 @@ extension CostModel {
                 round.validationSeconds = run.validationSeconds
             }
         }
-        round.seconds = seal(lanes, runs.map(\.ready), blocks, pacing.codec, &round)
+        round.seconds = seal(lanes, runs, blocks, pacing, &round)
         return round
     }
 
@@ -110,11 +111,15 @@ extension CostModel {
         let last = outcome.stepEnds[steps - 1]
         let period = steps > 1 ? last - outcome.stepEnds[steps - 2] : last - starts[0]
         let rest = Double(pacing.innerSteps - steps) * period
+        let encodes = lane.hosts.indices.map { s in CostModel.encodeFLOPs * parameters(lane.units(s)) / speeds[s] }
+        // With a delay the stages encode between two steps, and the slowest of them keeps the pipeline waiting.
+        let hidden = Double(pacing.delay) * period
+        let pause = pacing.delay > 0 ? encodes.max() ?? 0 : 0
+        let ready = lane.hosts.indices.map { s in outcome.ends[s] + rest - hidden + encodes[s] }
         return LaneRun(
-            ready: lane.hosts.indices.map { s in
-                outcome.ends[s] + rest + CostModel.encodeFLOPs * parameters(lane.units(s)) / speeds[s]
-            },
-            stepSeconds: period, trainedAt: (outcome.ends.max() ?? last) + rest,
+            ready: ready,
+            ended: pacing.delay > 0 ? outcome.ends.map { $0 + rest + pause } : ready, stepSeconds: period,
+            trainedAt: (outcome.ends.max() ?? last) + rest + pause,
             validationSeconds: max(0, outcome.stepEnds[0] - starts[0] - period))
     }
 
@@ -137,10 +142,10 @@ extension CostModel {
             stages, microBatches: lane.share * pacing.microBatchesPerVirtual, starts: starts,
             validations: key.validations, updates: false)
         let trained = outcome.ends.max() ?? 0
+        let ready = lane.hosts.indices.map { s in
+            outcome.ends[s] + CostModel.encodeFLOPs * Double(key.blocks) * parameters(lane.units(s)) / speeds[s]
+        }
         return LaneRun(
-            ready: lane.hosts.indices.map { s in
-                outcome.ends[s] + CostModel.encodeFLOPs * Double(key.blocks) * parameters(lane.units(s)) / speeds[s]
-            },
-            stepSeconds: trained, trainedAt: trained, validationSeconds: 0)
+            ready: ready, ended: ready, stepSeconds: trained, trainedAt: trained, validationSeconds: 0)
     }
 }

@@ -59,6 +59,8 @@ public struct JobManifest: Hashable, Sendable {
     /// H.
     public var innerSteps: Setting<Int>
     public var exchangeCodec: Setting<Codec>
+    /// τ: inner steps behind which the exchange is hidden.
+    public var exchangeDelay: Setting<Int>
     /// How much higher than with H = 1 in fp32 the predicted loss may be: 0.05 for 5 %.
     public var qualityBudget: Double
     public var activationCodec: Setting<Codec>
@@ -91,6 +93,7 @@ public struct JobManifest: Hashable, Sendable {
         self.stages = .auto
         self.innerSteps = .auto
         self.exchangeCodec = .auto
+        self.exchangeDelay = .auto
         self.qualityBudget = 0.05
         self.activationCodec = .auto
         self.electors = 1

@@ -31,8 +31,14 @@ extension JobManifest {
         if let node = top["parallel"] { try readParallel(node) }
         try readTraining(train)
         if let node = top["exchange"] {
-            let entry = try node.mapping(["codec", "quality_budget"])
+            let entry = try node.mapping(["codec", "delay", "quality_budget"])
             exchangeCodec = try readCodec(entry["codec"], sparse: true)
+            if let node = entry["delay"] {
+                exchangeDelay = try readCount(node, 0...Plan.mostDelay)
+                if let delay = exchangeDelay.value, delay > 0, let steps = innerSteps.value, delay >= steps {
+                    throw node.problem(.outOfRange, allowed: "fewer than the \(steps) inner steps of a round")
+                }
+            }
             qualityBudget = try entry["quality_budget"]?.number(0...10) ?? qualityBudget
         }
         if let node = top["activations"] {
@@ -136,6 +142,7 @@ extension JobManifest {
               inner_steps: \(show(innerSteps))
             exchange:
               codec: \(show(exchangeCodec))
+              delay: \(show(exchangeDelay))
               quality_budget: \(yamlNumber(qualityBudget))
             activations:
               codec: \(show(activationCodec))

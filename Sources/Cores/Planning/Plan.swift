@@ -40,6 +40,9 @@ public struct Plan: Hashable, Sendable {
     /// k: micro-batches of each virtual pipeline in a step.
     public var microBatchesPerVirtual: Int
     public var exchangeCodec: Codec
+    /// τ: inner steps that go on while a contribution travels, before a round's end.
+    public var exchangeDelay: Int
+    public static let mostDelay = 64
     public var activationCodec: Codec
     /// Members without layers, in file order.
     public var spares: [String]
@@ -49,8 +52,9 @@ public struct Plan: Hashable, Sendable {
     public init(
         pipelines: [Pipeline], innerSteps: Int, microBatchesPerVirtual: Int, exchangeCodec: Codec,
         activationCodec: Codec,
-        spares: [String], outerLearningRate: Double = 1, outerMomentum: Double = 0
+        spares: [String], outerLearningRate: Double = 1, outerMomentum: Double = 0, exchangeDelay: Int = 0
     ) {
+        self.exchangeDelay = exchangeDelay
         self.pipelines = pipelines
         self.innerSteps = innerSteps
         self.microBatchesPerVirtual = microBatchesPerVirtual
@@ -90,6 +94,9 @@ public struct Plan: Hashable, Sendable {
         guard (1...100_000).contains(innerSteps), (1...1_000_000).contains(microBatchesPerVirtual) else {
             return "inner steps or micro-batches out of range"
         }
+        guard exchangeDelay == 0 || (1..<max(2, innerSteps)).contains(exchangeDelay) else {
+            return "the exchange's delay is not less than the inner steps"
+        }
         var seen: Set<String> = []
         var next = 0
         for (p, pipeline) in pipelines.enumerated() {
@@ -121,6 +128,7 @@ extension Plan: Codable {
         case innerSteps = "inner_steps"
         case microBatchesPerVirtual = "micro_batches_per_virtual_pipeline"
         case exchangeCodec = "codec"
+        case exchangeDelay = "exchange_delay"
         case activationCodec = "activations"
         case outerLearningRate = "outer_learning_rate"
         case outerMomentum = "outer_momentum"
@@ -142,7 +150,8 @@ extension Plan: Codable {
             exchangeCodec: try codec(.exchangeCodec), activationCodec: try codec(.activationCodec),
             spares: try box.decode([String].self, forKey: .spares),
             outerLearningRate: try box.decode(Double.self, forKey: .outerLearningRate),
-            outerMomentum: try box.decode(Double.self, forKey: .outerMomentum))
+            outerMomentum: try box.decode(Double.self, forKey: .outerMomentum),
+            exchangeDelay: try box.decodeIfPresent(Int.self, forKey: .exchangeDelay) ?? 0)
     }
     public func encode(to encoder: any Encoder) throws {
         var box = encoder.container(keyedBy: CodingKeys.self)
@@ -150,6 +159,7 @@ extension Plan: Codable {
         try box.encode(innerSteps, forKey: .innerSteps)
         try box.encode(microBatchesPerVirtual, forKey: .microBatchesPerVirtual)
         try box.encode(exchangeCodec.description, forKey: .exchangeCodec)
+        try box.encode(exchangeDelay, forKey: .exchangeDelay)
         try box.encode(activationCodec.description, forKey: .activationCodec)
         try box.encode(spares, forKey: .spares)
         try box.encode(outerLearningRate, forKey: .outerLearningRate)

@@ -28,7 +28,7 @@ extension CostModel {
     func pacing(_ plan: Plan) -> Pacing {
         Pacing(
             innerSteps: plan.innerSteps, microBatchesPerVirtual: plan.microBatchesPerVirtual, codec: plan.exchangeCodec,
-            activations: plan.activationCodec)
+            activations: plan.activationCodec, delay: plan.exchangeDelay)
     }
 
     func predict(_ plan: Plan) -> Prediction {
@@ -52,7 +52,7 @@ extension CostModel {
     func penalty(pipelines: Int, _ pacing: Pacing) -> Double {
         LossPenalty.relative(
             pipelines: pipelines, innerSteps: pacing.innerSteps, codec: pacing.codec, activations: pacing.activations,
-            steps: job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual))
+            steps: job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual), delay: pacing.delay)
     }
 
     /// The whole job: full rounds, a shorter last one, and what departures are expected to cost.

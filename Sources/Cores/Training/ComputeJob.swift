@@ -35,9 +35,9 @@ public struct OuterOptimizer: Hashable, Sendable {
     /// τ: so many inner steps before a round's end the contribution is taken and sent, and the steps go on while it travels
     /// (Streaming DiLoCo, 2501.18512, §2.3; Eager Updates, 2502.12996). 0: nothing is hidden behind steps.
     public var delay: Int
-    /// With a delay: the share of what those steps have changed that a pipeline keeps. The published blend
-    /// θ ← α·θ + (1 − α)·Φ pulls weights back that the outer step has just moved: here it costs 1.8 % of loss, keeping the
-    /// change whole nothing (docs/BENCHMARKS.md).
+    /// With a delay: the share of what those steps have changed that a pipeline keeps. (The published blend
+    /// θ ← α·θ + (1 − α)·Φ also pulls back what the outer step has just moved, and costs several times as much loss here:
+    /// docs/BENCHMARKS.md.)
     public var carry: Float
     public init(
         learningRate: Float = 1, momentum: Float = 0, feedbackDecay: Float = Codec.feedbackDecay, delay: Int = 0,
@@ -49,7 +49,7 @@ public struct OuterOptimizer: Hashable, Sendable {
         self.delay = delay
         self.carry = carry
     }
-    public static let usualCarry: Float = 1
+    public static let usualCarry: Float = 0.5
 
     /// After how many of a round's inner steps its contribution is taken: at least one, and all of them in the job's last round,
     /// after which nothing travels any more.
@@ -128,7 +128,7 @@ public struct UnitState: Hashable, Sendable {
     public var unit: Int
     /// Outer parameters in `rounds` mode; the parameters otherwise.
     public var parameters: [UInt8]
-    /// Empty in `everyStep` mode.
+    /// Empty in `everyStep` mode, and where the outer step has none.
     public var outerMomentum: [UInt8]
     /// Adam's m and v; empty when left out.
     public var firstMoment: [UInt8]

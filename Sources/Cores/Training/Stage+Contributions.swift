@@ -66,10 +66,7 @@ extension Stage {
         guard kernels_all_finite(delta.count, delta.base) else {
             throw Refusal("the contributions' average is not finite")
         }
-        kernels_outer_step(
-            threads, delta.count, configuration.outer.learningRate, configuration.outer.momentum, delta.base,
-            outer.momentum.base, outer.parameters.base)
-        takeOuterWeights(outer)
+        step(outer, by: delta)
         startRound()
         return .digests(digests)
     }

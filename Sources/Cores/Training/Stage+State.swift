@@ -76,7 +76,7 @@ extension Stage {
                 func bytes(_ buffer: FloatBuffer) -> [UInt8] { [UInt8](buffer.rawBytes(range)) }
                 return UnitState(
                     unit: unit, parameters: bytes(outer?.parameters ?? parameters),
-                    outerMomentum: outer.map { bytes($0.momentum) } ?? [],
+                    outerMomentum: outer.map { configuration.outer.momentum == 0 ? [] : bytes($0.momentum) } ?? [],
                     firstMoment: includeMoments ? bytes(outer?.firstMoment ?? firstMoment) : [],
                     secondMoment: includeMoments ? bytes(outer?.secondMoment ?? secondMoment) : [],
                     optimizerSteps: (outer == nil ? optimizerSteps : outerSteps)[unit - configuration.units.lowerBound])

@@ -37,7 +37,7 @@ struct ModelledEngine: Engine {
                     let blank = [UInt8](repeating: 0, count: model.parameters(unit: unit) * 4)
                     return UnitState(
                         unit: unit, parameters: parameters(unit),
-                        outerMomentum: configuration.mode == .rounds ? blank : [],
+                        outerMomentum: configuration.mode == .rounds && configuration.outer.momentum != 0 ? blank : [],
                         firstMoment: includeMoments ? blank : [], secondMoment: includeMoments ? blank : [],
                         optimizerSteps: versions[unit] ?? 0)
                 })
