@@ -25,6 +25,7 @@ extension JobParameters {
             name: job.name, model: job.model, virtualPipelines: job.virtualPipelines, microBatch: job.microBatch,
             tokens: job.tokens, optimizer: optimizer, seed: job.seed, validationFraction: job.validationFraction,
             checkpointRounds: job.checkpointEveryRounds)
+        exchangeWay = job.exchangeWay.value
     }
 }
 

@@ -27,6 +27,7 @@ final class Stage {
     var warmStarts: [Int: [WarmStart]] = [:]
     /// How each unit's contribution is cut.
     let chunkLayouts: [ChunkLayout]
+    let meanWorkspace = MeanWorkspace()
     /// The last encoded contribution, until the next one: it may be returned.
     var lastContribution: [UnitContribution] = []
 

@@ -209,6 +209,11 @@ public nonisolated struct PBStagePlacement: Sendable {
 
   public var endUnit: UInt32 = 0
 
+  /// its line as measured, bit/s; 0 = not measured
+  public var upBits: UInt64 = 0
+
+  public var downBits: UInt64 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -279,6 +284,9 @@ public nonisolated struct PBPlanChange: Sendable {
   /// seals from `round` on are void
   public var rolledBack: Bool = false
 
+  /// "all-gather" (also when empty), "reduce-scatter", "owner:CODEC"
+  public var exchangeWay: String = String()
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -321,6 +329,9 @@ public nonisolated struct PBSeal: Sendable {
   public var validationLoss: Double = 0
 
   public var validationTokens: UInt64 = 0
+
+  /// where owners add: what every member applies; else empty
+  public var aggregates: [PBUnitDigest] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -487,14 +498,6 @@ public nonisolated struct PBPacket: Sendable {
     set {body = .norms(newValue)}
   }
 
-  public var contribution: PBContribution {
-    get {
-      if case .contribution(let v)? = body {return v}
-      return PBContribution()
-    }
-    set {body = .contribution(newValue)}
-  }
-
   public var receipt: PBReceipt {
     get {
       if case .receipt(let v)? = body {return v}
@@ -583,6 +586,54 @@ public nonisolated struct PBPacket: Sendable {
     set {body = .ready(newValue)}
   }
 
+  public var exchangePart: PBExchangePart {
+    get {
+      if case .exchangePart(let v)? = body {return v}
+      return PBExchangePart()
+    }
+    set {body = .exchangePart(newValue)}
+  }
+
+  public var gathered: PBGathered {
+    get {
+      if case .gathered(let v)? = body {return v}
+      return PBGathered()
+    }
+    set {body = .gathered(newValue)}
+  }
+
+  public var group: PBGroup {
+    get {
+      if case .group(let v)? = body {return v}
+      return PBGroup()
+    }
+    set {body = .group(newValue)}
+  }
+
+  public var refusal: PBRefusal {
+    get {
+      if case .refusal(let v)? = body {return v}
+      return PBRefusal()
+    }
+    set {body = .refusal(newValue)}
+  }
+
+  public var audit: PBAudit {
+    get {
+      if case .audit(let v)? = body {return v}
+      return PBAudit()
+    }
+    set {body = .audit(newValue)}
+  }
+
+  public var audited: PBAudited {
+    get {
+      if case .audited(let v)? = body {return v}
+      return PBAudited()
+    }
+    set {body = .audited(newValue)}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -601,7 +652,6 @@ public nonisolated struct PBPacket: Sendable {
     case pong(PBPong)
     case activation(PBActivation)
     case norms(PBNorms)
-    case contribution(PBContribution)
     case receipt(PBReceipt)
     case held(PBHeld)
     case applied(PBApplied)
@@ -613,6 +663,12 @@ public nonisolated struct PBPacket: Sendable {
     case chunk(PBChunk)
     case farewell(PBFarewell)
     case ready(PBReady)
+    case exchangePart(PBExchangePart)
+    case gathered(PBGathered)
+    case group(PBGroup)
+    case refusal(PBRefusal)
+    case audit(PBAudit)
+    case audited(PBAudited)
 
   }
 
@@ -752,9 +808,43 @@ public nonisolated struct PBHeartbeat: Sendable {
 
   public var receivedBytes: UInt64 = 0
 
+  /// whom the exchange waits for here, if anybody
+  public var waiting: PBHeartbeat.Waiting {
+    get {_waiting ?? PBHeartbeat.Waiting()}
+    set {_waiting = newValue}
+  }
+  /// Returns true if `waiting` has been explicitly set.
+  public var hasWaiting: Bool {self._waiting != nil}
+  /// Clears the value of `waiting`. Subsequent reads from it will return its default value.
+  public mutating func clearWaiting() {self._waiting = nil}
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
+  public nonisolated struct Waiting: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var peer: Data = Data()
+
+    public var firstUnit: UInt32 = 0
+
+    public var endUnit: UInt32 = 0
+
+    /// else a sum
+    public var contribution: Bool = false
+
+    /// that came from it in this exchange; 0 = nothing yet
+    public var bitsPerSecond: UInt64 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
   public init() {}
+
+  fileprivate var _waiting: PBHeartbeat.Waiting? = nil
 }
 
 public nonisolated struct PBReady: Sendable {
@@ -972,7 +1062,157 @@ public nonisolated struct PBNorms: Sendable {
   fileprivate var _work: PBWorkKey? = nil
 }
 
-public nonisolated struct PBContribution: Sendable {
+/// Chunks of the round's exchange: a pipeline's parts, or the sums that an owner made.
+public nonisolated struct PBExchangePart: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// of the sender
+  public var work: PBWorkKey {
+    get {_work ?? PBWorkKey()}
+    set {_work = newValue}
+  }
+  /// Returns true if `work` has been explicitly set.
+  public var hasWork: Bool {self._work != nil}
+  /// Clears the value of `work`. Subsequent reads from it will return its default value.
+  public mutating func clearWork() {self._work = nil}
+
+  /// of the plan
+  public var epoch: UInt64 = 0
+
+  /// of the group
+  public var version: UInt32 = 0
+
+  public var aggregate: Bool = false
+
+  /// a part for an auditor
+  public var audit: Bool = false
+
+  public var chunks: [PBExchangePart.Chunk] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated struct Chunk: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var unit: UInt32 = 0
+
+    public var chunk: UInt32 = 0
+
+    /// of the payload, in order
+    public var bytes: UInt32 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
+  public init() {}
+
+  fileprivate var _work: PBWorkKey? = nil
+}
+
+/// All aggregates of the sender's units are there.
+public nonisolated struct PBGathered: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var round: UInt64 = 0
+
+  public var epoch: UInt64 = 0
+
+  public var version: UInt32 = 0
+
+  public var aggregates: [PBUnitDigest] = []
+
+  /// the first eight bytes of each chunk's SHA-256
+  public var chunks: [PBUnitDigest] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// The coordinator: who exchanges this round from now on, and how. Version 0 is every pipeline of the plan, its way.
+public nonisolated struct PBGroup: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var round: UInt64 = 0
+
+  public var epoch: UInt64 = 0
+
+  public var version: UInt32 = 0
+
+  public var ranks: [UInt32] = []
+
+  public var way: String = String()
+
+  /// ranks that own nothing
+  public var barred: [UInt32] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// The coordinator: these members add a chunk up once more.
+public nonisolated struct PBAudit: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var round: UInt64 = 0
+
+  public var epoch: UInt64 = 0
+
+  public var version: UInt32 = 0
+
+  public var unit: UInt32 = 0
+
+  public var chunk: UInt32 = 0
+
+  /// ranks
+  public var auditors: [UInt32] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// An auditor's, or the owner's own, account of a chunk. Digests are the first eight bytes of SHA-256.
+public nonisolated struct PBAudited: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var round: UInt64 = 0
+
+  public var epoch: UInt64 = 0
+
+  public var version: UInt32 = 0
+
+  public var unit: UInt32 = 0
+
+  public var chunk: UInt32 = 0
+
+  /// of each contribution, in rank order
+  public var inputs: Data = Data()
+
+  public var sum: Data = Data()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// A contribution that does not decode or is not finite.
+public nonisolated struct PBRefusal: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
@@ -986,28 +1226,9 @@ public nonisolated struct PBContribution: Sendable {
   /// Clears the value of `work`. Subsequent reads from it will return its default value.
   public mutating func clearWork() {self._work = nil}
 
-  public var microBatches: UInt32 = 0
-
-  public var parts: [PBContribution.Part] = []
+  public var why: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  public nonisolated struct Part: Sendable {
-    // SwiftProtobuf.Message conformance is added in an extension below. See the
-    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-    // methods supported on all messages.
-
-    public var unit: UInt32 = 0
-
-    public var node: UInt32 = 0
-
-    /// of the payload, in order
-    public var bytes: UInt32 = 0
-
-    public var unknownFields = SwiftProtobuf.UnknownStorage()
-
-    public init() {}
-  }
 
   public init() {}
 
@@ -1066,12 +1287,15 @@ public nonisolated struct PBWork: Sendable {
 
   public var flops: Double = 0
 
-  /// sent for this round's exchange
+  /// sent for exchanges since the last receipt
   public var exchangeBytes: UInt64 = 0
 
   public var firstStep: UInt64 = 0
 
   public var steps: UInt32 = 0
+
+  /// the first eight bytes of each chunk's SHA-256
+  public var chunks: [PBUnitDigest] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1080,6 +1304,7 @@ public nonisolated struct PBWork: Sendable {
   fileprivate var _work: PBWorkKey? = nil
 }
 
+/// The sender holds a pipeline's part whole, and it decodes.
 public nonisolated struct PBHeld: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1090,6 +1315,9 @@ public nonisolated struct PBHeld: Sendable {
   public var rank: UInt32 = 0
 
   public var attempt: UInt32 = 0
+
+  /// of what is held
+  public var digests: [PBUnitDigest] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1605,7 +1833,7 @@ nonisolated extension PBMembers.Left: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension PBStagePlacement: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".StagePlacement"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{3}first_unit\0\u{3}end_unit\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{3}first_unit\0\u{3}end_unit\0\u{3}up_bits\0\u{3}down_bits\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1616,6 +1844,8 @@ nonisolated extension PBStagePlacement: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 1: try { try decoder.decodeSingularBytesField(value: &self.peer) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.firstUnit) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.endUnit) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.upBits) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.downBits) }()
       default: break
       }
     }
@@ -1631,6 +1861,12 @@ nonisolated extension PBStagePlacement: SwiftProtobuf.Message, SwiftProtobuf._Me
     if self.endUnit != 0 {
       try visitor.visitSingularUInt32Field(value: self.endUnit, fieldNumber: 3)
     }
+    if self.upBits != 0 {
+      try visitor.visitSingularUInt64Field(value: self.upBits, fieldNumber: 4)
+    }
+    if self.downBits != 0 {
+      try visitor.visitSingularUInt64Field(value: self.downBits, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1638,6 +1874,8 @@ nonisolated extension PBStagePlacement: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.peer != rhs.peer {return false}
     if lhs.firstUnit != rhs.firstUnit {return false}
     if lhs.endUnit != rhs.endUnit {return false}
+    if lhs.upBits != rhs.upBits {return false}
+    if lhs.downBits != rhs.downBits {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1725,7 +1963,7 @@ nonisolated extension PBUnitSources: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".PlanChange"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}pipelines\0\u{1}spares\0\u{3}inner_steps\0\u{3}micro_batches_per_virtual\0\u{3}exchange_codec\0\u{3}activation_codec\0\u{3}outer_learning_rate\0\u{3}outer_momentum\0\u{1}sources\0\u{1}reason\0\u{3}rolled_back\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}pipelines\0\u{1}spares\0\u{3}inner_steps\0\u{3}micro_batches_per_virtual\0\u{3}exchange_codec\0\u{3}activation_codec\0\u{3}outer_learning_rate\0\u{3}outer_momentum\0\u{1}sources\0\u{1}reason\0\u{3}rolled_back\0\u{3}exchange_way\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1745,6 +1983,7 @@ nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 10: try { try decoder.decodeRepeatedMessageField(value: &self.sources) }()
       case 11: try { try decoder.decodeSingularStringField(value: &self.reason) }()
       case 12: try { try decoder.decodeSingularBoolField(value: &self.rolledBack) }()
+      case 13: try { try decoder.decodeSingularStringField(value: &self.exchangeWay) }()
       default: break
       }
     }
@@ -1787,6 +2026,9 @@ nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.rolledBack != false {
       try visitor.visitSingularBoolField(value: self.rolledBack, fieldNumber: 12)
     }
+    if !self.exchangeWay.isEmpty {
+      try visitor.visitSingularStringField(value: self.exchangeWay, fieldNumber: 13)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1803,6 +2045,7 @@ nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.sources != rhs.sources {return false}
     if lhs.reason != rhs.reason {return false}
     if lhs.rolledBack != rhs.rolledBack {return false}
+    if lhs.exchangeWay != rhs.exchangeWay {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1845,7 +2088,7 @@ nonisolated extension PBUnitDigest: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Seal"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{3}first_step\0\u{1}steps\0\u{1}contributions\0\u{1}tokens\0\u{3}train_loss\0\u{3}validation_loss\0\u{3}validation_tokens\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{3}first_step\0\u{1}steps\0\u{1}contributions\0\u{1}tokens\0\u{3}train_loss\0\u{3}validation_loss\0\u{3}validation_tokens\0\u{1}aggregates\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1861,6 +2104,7 @@ nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
       case 6: try { try decoder.decodeSingularDoubleField(value: &self.trainLoss) }()
       case 7: try { try decoder.decodeSingularDoubleField(value: &self.validationLoss) }()
       case 8: try { try decoder.decodeSingularUInt64Field(value: &self.validationTokens) }()
+      case 9: try { try decoder.decodeRepeatedMessageField(value: &self.aggregates) }()
       default: break
       }
     }
@@ -1891,6 +2135,9 @@ nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if self.validationTokens != 0 {
       try visitor.visitSingularUInt64Field(value: self.validationTokens, fieldNumber: 8)
     }
+    if !self.aggregates.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.aggregates, fieldNumber: 9)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1903,6 +2150,7 @@ nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if lhs.trainLoss != rhs.trainLoss {return false}
     if lhs.validationLoss != rhs.validationLoss {return false}
     if lhs.validationTokens != rhs.validationTokens {return false}
+    if lhs.aggregates != rhs.aggregates {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1990,7 +2238,7 @@ nonisolated extension PBFinish: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Packet"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}capability_request\0\u{1}capability\0\u{1}offer\0\u{3}offer_answer\0\u{3}log_entries\0\u{3}log_request\0\u{1}lease\0\u{1}heartbeat\0\u{3}probe_order\0\u{3}probe_burst\0\u{3}probe_result\0\u{1}ping\0\u{1}pong\0\u{1}activation\0\u{1}norms\0\u{1}contribution\0\u{1}receipt\0\u{1}held\0\u{1}applied\0\u{3}state_request\0\u{1}state\0\u{3}index_request\0\u{3}content_index\0\u{3}chunk_request\0\u{1}chunk\0\u{1}farewell\0\u{1}ready\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}capability_request\0\u{1}capability\0\u{1}offer\0\u{3}offer_answer\0\u{3}log_entries\0\u{3}log_request\0\u{1}lease\0\u{1}heartbeat\0\u{3}probe_order\0\u{3}probe_burst\0\u{3}probe_result\0\u{1}ping\0\u{1}pong\0\u{1}activation\0\u{1}norms\0\u{2}\u{2}receipt\0\u{1}held\0\u{1}applied\0\u{3}state_request\0\u{1}state\0\u{3}index_request\0\u{3}content_index\0\u{3}chunk_request\0\u{1}chunk\0\u{1}farewell\0\u{1}ready\0\u{3}exchange_part\0\u{1}gathered\0\u{1}group\0\u{1}refusal\0\u{1}audit\0\u{1}audited\0\u{c}\u{10}\u{1}")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2193,19 +2441,6 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
           self.body = .norms(v)
         }
       }()
-      case 16: try {
-        var v: PBContribution?
-        var hadOneofValue = false
-        if let current = self.body {
-          hadOneofValue = true
-          if case .contribution(let m) = current {v = m}
-        }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .contribution(v)
-        }
-      }()
       case 17: try {
         var v: PBReceipt?
         var hadOneofValue = false
@@ -2349,6 +2584,84 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
           self.body = .ready(v)
         }
       }()
+      case 28: try {
+        var v: PBExchangePart?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .exchangePart(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .exchangePart(v)
+        }
+      }()
+      case 29: try {
+        var v: PBGathered?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .gathered(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .gathered(v)
+        }
+      }()
+      case 30: try {
+        var v: PBGroup?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .group(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .group(v)
+        }
+      }()
+      case 31: try {
+        var v: PBRefusal?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .refusal(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .refusal(v)
+        }
+      }()
+      case 32: try {
+        var v: PBAudit?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .audit(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .audit(v)
+        }
+      }()
+      case 33: try {
+        var v: PBAudited?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .audited(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .audited(v)
+        }
+      }()
       default: break
       }
     }
@@ -2420,10 +2733,6 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       guard case .norms(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 15)
     }()
-    case .contribution?: try {
-      guard case .contribution(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 16)
-    }()
     case .receipt?: try {
       guard case .receipt(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 17)
@@ -2467,6 +2776,30 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     case .ready?: try {
       guard case .ready(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 27)
+    }()
+    case .exchangePart?: try {
+      guard case .exchangePart(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 28)
+    }()
+    case .gathered?: try {
+      guard case .gathered(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 29)
+    }()
+    case .group?: try {
+      guard case .group(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 30)
+    }()
+    case .refusal?: try {
+      guard case .refusal(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 31)
+    }()
+    case .audit?: try {
+      guard case .audit(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 32)
+    }()
+    case .audited?: try {
+      guard case .audited(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 33)
     }()
     case nil: break
     }
@@ -2735,7 +3068,7 @@ nonisolated extension PBLease: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
 
 nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Heartbeat"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}log_length\0\u{1}round\0\u{1}step\0\u{1}doing\0\u{3}sent_bytes\0\u{3}received_bytes\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}log_length\0\u{1}round\0\u{1}step\0\u{1}doing\0\u{3}sent_bytes\0\u{3}received_bytes\0\u{1}waiting\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2749,12 +3082,17 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
       case 4: try { try decoder.decodeSingularStringField(value: &self.doing) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.sentBytes) }()
       case 6: try { try decoder.decodeSingularUInt64Field(value: &self.receivedBytes) }()
+      case 7: try { try decoder.decodeSingularMessageField(value: &self._waiting) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if self.logLength != 0 {
       try visitor.visitSingularUInt64Field(value: self.logLength, fieldNumber: 1)
     }
@@ -2773,6 +3111,9 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
     if self.receivedBytes != 0 {
       try visitor.visitSingularUInt64Field(value: self.receivedBytes, fieldNumber: 6)
     }
+    try { if let v = self._waiting {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2783,6 +3124,57 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
     if lhs.doing != rhs.doing {return false}
     if lhs.sentBytes != rhs.sentBytes {return false}
     if lhs.receivedBytes != rhs.receivedBytes {return false}
+    if lhs._waiting != rhs._waiting {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBHeartbeat.Waiting: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBHeartbeat.protoMessageName + ".Waiting"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{3}first_unit\0\u{3}end_unit\0\u{1}contribution\0\u{3}bits_per_second\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.peer) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.firstUnit) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.endUnit) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.contribution) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.bitsPerSecond) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.peer.isEmpty {
+      try visitor.visitSingularBytesField(value: self.peer, fieldNumber: 1)
+    }
+    if self.firstUnit != 0 {
+      try visitor.visitSingularUInt32Field(value: self.firstUnit, fieldNumber: 2)
+    }
+    if self.endUnit != 0 {
+      try visitor.visitSingularUInt32Field(value: self.endUnit, fieldNumber: 3)
+    }
+    if self.contribution != false {
+      try visitor.visitSingularBoolField(value: self.contribution, fieldNumber: 4)
+    }
+    if self.bitsPerSecond != 0 {
+      try visitor.visitSingularUInt64Field(value: self.bitsPerSecond, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBHeartbeat.Waiting, rhs: PBHeartbeat.Waiting) -> Bool {
+    if lhs.peer != rhs.peer {return false}
+    if lhs.firstUnit != rhs.firstUnit {return false}
+    if lhs.endUnit != rhs.endUnit {return false}
+    if lhs.contribution != rhs.contribution {return false}
+    if lhs.bitsPerSecond != rhs.bitsPerSecond {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3255,9 +3647,9 @@ nonisolated extension PBNorms: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
   }
 }
 
-nonisolated extension PBContribution: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = _protobuf_package + ".Contribution"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{3}micro_batches\0\u{1}parts\0")
+nonisolated extension PBExchangePart: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ExchangePart"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{1}epoch\0\u{1}version\0\u{1}aggregate\0\u{1}audit\0\u{1}chunks\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3266,8 +3658,11 @@ nonisolated extension PBContribution: SwiftProtobuf.Message, SwiftProtobuf._Mess
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularMessageField(value: &self._work) }()
-      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.microBatches) }()
-      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.parts) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.version) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.aggregate) }()
+      case 5: try { try decoder.decodeSingularBoolField(value: &self.audit) }()
+      case 6: try { try decoder.decodeRepeatedMessageField(value: &self.chunks) }()
       default: break
       }
     }
@@ -3281,27 +3676,39 @@ nonisolated extension PBContribution: SwiftProtobuf.Message, SwiftProtobuf._Mess
     try { if let v = self._work {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
     } }()
-    if self.microBatches != 0 {
-      try visitor.visitSingularUInt32Field(value: self.microBatches, fieldNumber: 2)
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
     }
-    if !self.parts.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.parts, fieldNumber: 3)
+    if self.version != 0 {
+      try visitor.visitSingularUInt32Field(value: self.version, fieldNumber: 3)
+    }
+    if self.aggregate != false {
+      try visitor.visitSingularBoolField(value: self.aggregate, fieldNumber: 4)
+    }
+    if self.audit != false {
+      try visitor.visitSingularBoolField(value: self.audit, fieldNumber: 5)
+    }
+    if !self.chunks.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.chunks, fieldNumber: 6)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  public static func ==(lhs: PBContribution, rhs: PBContribution) -> Bool {
+  public static func ==(lhs: PBExchangePart, rhs: PBExchangePart) -> Bool {
     if lhs._work != rhs._work {return false}
-    if lhs.microBatches != rhs.microBatches {return false}
-    if lhs.parts != rhs.parts {return false}
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.aggregate != rhs.aggregate {return false}
+    if lhs.audit != rhs.audit {return false}
+    if lhs.chunks != rhs.chunks {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
 }
 
-nonisolated extension PBContribution.Part: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = PBContribution.protoMessageName + ".Part"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}unit\0\u{1}node\0\u{1}bytes\0")
+nonisolated extension PBExchangePart.Chunk: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBExchangePart.protoMessageName + ".Chunk"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}unit\0\u{1}chunk\0\u{1}bytes\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3310,7 +3717,7 @@ nonisolated extension PBContribution.Part: SwiftProtobuf.Message, SwiftProtobuf.
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.unit) }()
-      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.node) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.chunk) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.bytes) }()
       default: break
       }
@@ -3321,8 +3728,8 @@ nonisolated extension PBContribution.Part: SwiftProtobuf.Message, SwiftProtobuf.
     if self.unit != 0 {
       try visitor.visitSingularUInt32Field(value: self.unit, fieldNumber: 1)
     }
-    if self.node != 0 {
-      try visitor.visitSingularUInt32Field(value: self.node, fieldNumber: 2)
+    if self.chunk != 0 {
+      try visitor.visitSingularUInt32Field(value: self.chunk, fieldNumber: 2)
     }
     if self.bytes != 0 {
       try visitor.visitSingularUInt32Field(value: self.bytes, fieldNumber: 3)
@@ -3330,10 +3737,269 @@ nonisolated extension PBContribution.Part: SwiftProtobuf.Message, SwiftProtobuf.
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  public static func ==(lhs: PBContribution.Part, rhs: PBContribution.Part) -> Bool {
+  public static func ==(lhs: PBExchangePart.Chunk, rhs: PBExchangePart.Chunk) -> Bool {
     if lhs.unit != rhs.unit {return false}
-    if lhs.node != rhs.node {return false}
+    if lhs.chunk != rhs.chunk {return false}
     if lhs.bytes != rhs.bytes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBGathered: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Gathered"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}epoch\0\u{1}version\0\u{1}aggregates\0\u{1}chunks\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.version) }()
+      case 4: try { try decoder.decodeRepeatedMessageField(value: &self.aggregates) }()
+      case 5: try { try decoder.decodeRepeatedMessageField(value: &self.chunks) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.round != 0 {
+      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 1)
+    }
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt32Field(value: self.version, fieldNumber: 3)
+    }
+    if !self.aggregates.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.aggregates, fieldNumber: 4)
+    }
+    if !self.chunks.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.chunks, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBGathered, rhs: PBGathered) -> Bool {
+    if lhs.round != rhs.round {return false}
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.aggregates != rhs.aggregates {return false}
+    if lhs.chunks != rhs.chunks {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBGroup: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Group"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}epoch\0\u{1}version\0\u{1}ranks\0\u{1}way\0\u{1}barred\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.version) }()
+      case 4: try { try decoder.decodeRepeatedUInt32Field(value: &self.ranks) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.way) }()
+      case 6: try { try decoder.decodeRepeatedUInt32Field(value: &self.barred) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.round != 0 {
+      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 1)
+    }
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt32Field(value: self.version, fieldNumber: 3)
+    }
+    if !self.ranks.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.ranks, fieldNumber: 4)
+    }
+    if !self.way.isEmpty {
+      try visitor.visitSingularStringField(value: self.way, fieldNumber: 5)
+    }
+    if !self.barred.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.barred, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBGroup, rhs: PBGroup) -> Bool {
+    if lhs.round != rhs.round {return false}
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.ranks != rhs.ranks {return false}
+    if lhs.way != rhs.way {return false}
+    if lhs.barred != rhs.barred {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBAudit: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Audit"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}epoch\0\u{1}version\0\u{1}unit\0\u{1}chunk\0\u{1}auditors\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.version) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.unit) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.chunk) }()
+      case 6: try { try decoder.decodeRepeatedUInt32Field(value: &self.auditors) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.round != 0 {
+      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 1)
+    }
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt32Field(value: self.version, fieldNumber: 3)
+    }
+    if self.unit != 0 {
+      try visitor.visitSingularUInt32Field(value: self.unit, fieldNumber: 4)
+    }
+    if self.chunk != 0 {
+      try visitor.visitSingularUInt32Field(value: self.chunk, fieldNumber: 5)
+    }
+    if !self.auditors.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.auditors, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBAudit, rhs: PBAudit) -> Bool {
+    if lhs.round != rhs.round {return false}
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.unit != rhs.unit {return false}
+    if lhs.chunk != rhs.chunk {return false}
+    if lhs.auditors != rhs.auditors {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBAudited: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Audited"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}epoch\0\u{1}version\0\u{1}unit\0\u{1}chunk\0\u{1}inputs\0\u{1}sum\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.version) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.unit) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.chunk) }()
+      case 6: try { try decoder.decodeSingularBytesField(value: &self.inputs) }()
+      case 7: try { try decoder.decodeSingularBytesField(value: &self.sum) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.round != 0 {
+      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 1)
+    }
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt32Field(value: self.version, fieldNumber: 3)
+    }
+    if self.unit != 0 {
+      try visitor.visitSingularUInt32Field(value: self.unit, fieldNumber: 4)
+    }
+    if self.chunk != 0 {
+      try visitor.visitSingularUInt32Field(value: self.chunk, fieldNumber: 5)
+    }
+    if !self.inputs.isEmpty {
+      try visitor.visitSingularBytesField(value: self.inputs, fieldNumber: 6)
+    }
+    if !self.sum.isEmpty {
+      try visitor.visitSingularBytesField(value: self.sum, fieldNumber: 7)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBAudited, rhs: PBAudited) -> Bool {
+    if lhs.round != rhs.round {return false}
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.unit != rhs.unit {return false}
+    if lhs.chunk != rhs.chunk {return false}
+    if lhs.inputs != rhs.inputs {return false}
+    if lhs.sum != rhs.sum {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBRefusal: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Refusal"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{1}why\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._work) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.why) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._work {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    if !self.why.isEmpty {
+      try visitor.visitSingularStringField(value: self.why, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBRefusal, rhs: PBRefusal) -> Bool {
+    if lhs._work != rhs._work {return false}
+    if lhs.why != rhs.why {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3375,7 +4041,7 @@ nonisolated extension PBReceipt: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension PBWork: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Work"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{1}stage\0\u{3}micro_batches\0\u{1}tokens\0\u{3}loss_sum\0\u{3}evaluation_sum\0\u{3}evaluation_tokens\0\u{1}digests\0\u{1}flops\0\u{3}exchange_bytes\0\u{3}first_step\0\u{1}steps\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{1}stage\0\u{3}micro_batches\0\u{1}tokens\0\u{3}loss_sum\0\u{3}evaluation_sum\0\u{3}evaluation_tokens\0\u{1}digests\0\u{1}flops\0\u{3}exchange_bytes\0\u{3}first_step\0\u{1}steps\0\u{1}chunks\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3395,6 +4061,7 @@ nonisolated extension PBWork: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
       case 10: try { try decoder.decodeSingularUInt64Field(value: &self.exchangeBytes) }()
       case 11: try { try decoder.decodeSingularUInt64Field(value: &self.firstStep) }()
       case 12: try { try decoder.decodeSingularUInt32Field(value: &self.steps) }()
+      case 13: try { try decoder.decodeRepeatedMessageField(value: &self.chunks) }()
       default: break
       }
     }
@@ -3441,6 +4108,9 @@ nonisolated extension PBWork: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if self.steps != 0 {
       try visitor.visitSingularUInt32Field(value: self.steps, fieldNumber: 12)
     }
+    if !self.chunks.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.chunks, fieldNumber: 13)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3457,6 +4127,7 @@ nonisolated extension PBWork: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if lhs.exchangeBytes != rhs.exchangeBytes {return false}
     if lhs.firstStep != rhs.firstStep {return false}
     if lhs.steps != rhs.steps {return false}
+    if lhs.chunks != rhs.chunks {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3464,7 +4135,7 @@ nonisolated extension PBWork: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
 
 nonisolated extension PBHeld: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Held"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}rank\0\u{1}attempt\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}rank\0\u{1}attempt\0\u{1}digests\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3475,6 +4146,7 @@ nonisolated extension PBHeld: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.rank) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.attempt) }()
+      case 4: try { try decoder.decodeRepeatedMessageField(value: &self.digests) }()
       default: break
       }
     }
@@ -3490,6 +4162,9 @@ nonisolated extension PBHeld: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if self.attempt != 0 {
       try visitor.visitSingularUInt32Field(value: self.attempt, fieldNumber: 3)
     }
+    if !self.digests.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.digests, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3497,6 +4172,7 @@ nonisolated extension PBHeld: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if lhs.round != rhs.round {return false}
     if lhs.rank != rhs.rank {return false}
     if lhs.attempt != rhs.attempt {return false}
+    if lhs.digests != rhs.digests {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
