@@ -51,7 +51,7 @@ let package = Package(
         module("Cores", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module("Cores", "Training", ["Primitives", "Digests", "Kernels", "Exchange"]),
-        module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels"]),
+        module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Exchange"]),
         module(
             "Cores", "Swarm",
             ["Primitives", "Digests", "Wire", "Telemetry", "Topologies", "Planning", "Exchange", "Training", yams]),
@@ -88,14 +88,17 @@ let package = Package(
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
         tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
-        tests("Planning", ["Primitives", "Topologies", "Planning"]),
+        tests("Planning", ["Primitives", "Links", "Topologies", "Planning"]),
         tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
         tests("Training", ["Primitives", "Digests", "Kernels", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
         tests("Swarm", ["Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Swarm"]),
         tests(
             "Simulation",
-            ["Primitives", "Digests", "Kademlia", "Topologies", "Planning", "Training", "Swarm", "Simulation"]),
+            [
+                "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training", "Swarm",
+                "Simulation",
+            ]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]

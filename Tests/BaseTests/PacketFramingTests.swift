@@ -10,12 +10,12 @@ import Wire
             packet.heartbeat.round = generator.next()
             packet.heartbeat.doing = "step \(generator.below(100))"
         case 1:
-            packet.contribution.work.round = UInt64(generator.below(100))
+            packet.exchangePart.work.round = UInt64(generator.below(100))
             for _ in 0..<generator.below(5) {
-                var part = PBContribution.Part()
+                var part = PBExchangePart.Chunk()
                 part.unit = UInt32(generator.below(10))
                 part.bytes = UInt32(generator.below(1000))
-                packet.contribution.parts.append(part)
+                packet.exchangePart.chunks.append(part)
             }
         case 2: packet.norms.sumSquares = (0..<generator.below(8)).map { _ in Float(generator.uniform()) }
         default: packet.chunk.content = bytesOf(generator.bytes(32))

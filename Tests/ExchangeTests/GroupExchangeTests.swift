@@ -58,7 +58,7 @@ import Testing
         arguments: [Codec.fp32, .int8, .int4, .bf16, .sparse(k: 64)],
         [[1], [4095], [4097, 1, 300_000], [70_000, 128]])
     func `covers every value once, in stretches its codec can treat alone`(codec: Codec, tensors: [Int]) {
-        let layout = ChunkLayout(tensors: tensors, codec: codec, way: .reduceScatter)
+        let layout = ChunkLayout(tensors: tensors, codec: codec)
         #expect(layout.pieces.flatMap { Array($0) } == Array(0..<tensors.reduce(0, +)))
         #expect(layout.chunks.flatMap { Array($0) } == Array(layout.pieces.indices))
         var start = 0
@@ -69,11 +69,11 @@ import Testing
             }
             start += count
         }
-        #expect(ChunkLayout(tensors: tensors, codec: codec, way: .allGather).pieces.count == tensors.count)
+        #expect(ChunkLayout(tensors: tensors, codec: .lowrank(rank: 4)).pieces.count == tensors.count)
     }
 
     @Test func `is cut as its pieces say, and not at all where lengths lie`() throws {
-        let layout = ChunkLayout(tensors: [5000, 3000], codec: .fp32, way: .reduceScatter)
+        let layout = ChunkLayout(tensors: [5000, 3000], codec: .fp32)
         var bytes: [UInt8] = []
         for piece in layout.pieces {
             withUnsafeBytes(of: UInt32(piece.count).littleEndian) { bytes += Array($0) }
@@ -90,128 +90,5 @@ import Testing
             }
             #expect(layout.cut(broken[...]) == nil)
         }
-    }
-}
-
-/// Members that pass each other's messages on in a drawn order; a sum is the concatenation in rank order.
-struct GroupRig {
-    var members: [GroupExchange]
-    var messages: [(GroupExchange.Effect, from: Int)] = []
-    var refusals: [(rank: Int, by: Int)] = []
-    var generator: SeededGenerator
-
-    init(count: Int, contributors: [Int], chunks: Int, seed: UInt64) {
-        let owners = (0..<chunks).map { contributors[$0 % contributors.count] }
-        let unit = GroupExchange.Unit(
-            unit: 3, owners: owners, contributionLimits: owners.map { _ in 8 }, aggregateLimits: owners.map { _ in 64 })
-        members = (0..<count).map {
-            GroupExchange(rank: $0, contributors: contributors, members: Array(0..<count), units: [unit])
-        }
-        generator = SeededGenerator(seed: seed)
-    }
-
-    mutating func drain(_ rank: Int) {
-        while let effect = members[rank].poll() {
-            switch effect {
-            case .refused(let other, _): refusals.append((other, rank))
-            case .complete: break
-            default: messages.append((effect, rank))
-            }
-        }
-    }
-    mutating func contribute(_ rank: Int) {
-        let chunks = members[rank].units[0].owners.indices.map { [UInt8(rank), UInt8($0)] }
-        members[rank].contribute(unit: 3, weight: rank + 1, chunks: chunks)
-        drain(rank)
-    }
-    /// Delivers everything but what the filter holds back.
-    mutating func deliver(_ passes: (GroupExchange.Effect, Int) -> Bool = { _, _ in true }) {
-        while let place = drawn(passes) {
-            let (effect, from) = messages.remove(at: place)
-            switch effect {
-            case .sendContribution(let unit, let chunk, let bytes, let to):
-                members[to].receive(contribution: bytes, weight: from + 1, unit: unit, chunk: chunk, from: from)
-                drain(to)
-            case .sendAggregate(let unit, let chunk, let bytes, let to):
-                members[to].receive(aggregate: bytes, unit: unit, chunk: chunk, from: from)
-                drain(to)
-            case .aggregate(let unit, let chunk, let parts):
-                #expect(parts.map(\.rank) == members[from].contributors)
-                #expect(parts.map(\.weight) == members[from].contributors.map { $0 + 1 })
-                members[from].aggregated(unit: unit, chunk: chunk, parts.flatMap(\.bytes))
-                drain(from)
-            case .complete, .refused: break
-            }
-        }
-    }
-    private mutating func drawn(_ passes: (GroupExchange.Effect, Int) -> Bool) -> Int? {
-        let ready = messages.indices.filter { passes(messages[$0].0, messages[$0].from) }
-        return ready.isEmpty ? nil : ready[generator.below(ready.count)]
-    }
-}
-
-@Suite struct `The exchange of a group` {
-    @Test(arguments: 1...6, [[0], [0, 1], [1, 2], [0, 1, 2, 3]])
-    func `ends with the same sums in rank order everywhere, in any order of messages`(
-        seed: Int, contributors: [Int]
-    ) throws {
-        var rig = GroupRig(count: 4, contributors: contributors, chunks: 9, seed: UInt64(seed))
-        for rank in contributors.reversed() { rig.contribute(rank) }
-        rig.deliver()
-        let expected = (0..<9).map { chunk in contributors.flatMap { [UInt8($0), UInt8(chunk)] } }
-        for member in rig.members {
-            #expect(member.isComplete)
-            #expect(try #require(member.aggregates(unit: 3)) == expected)
-            #expect(member.waitsFor == nil)
-        }
-        #expect(rig.refusals.isEmpty)
-    }
-
-    @Test func `names whom it waits for, and for what`() throws {
-        var rig = GroupRig(count: 3, contributors: [0, 1, 2], chunks: 6, seed: 1)
-        for rank in [0, 2] { rig.contribute(rank) }
-        rig.deliver()
-        let waiting = try #require(rig.members[0].waitsFor)
-        #expect(waiting.rank == 1 && waiting.contribution)
-        #expect(rig.members[0].aggregates(unit: 3) == nil)
-        rig.contribute(1)
-        rig.deliver { effect, from in
-            if case .sendAggregate = effect { from != 2 } else { true }
-        }
-        let later = try #require(rig.members[0].waitsFor)
-        #expect(later.rank == 2 && !later.contribution)
-    }
-
-    @Test func `refuses what is too large, what it does not own and chunks there are none of`() {
-        var rig = GroupRig(count: 3, contributors: [0, 1, 2], chunks: 3, seed: 1)
-        let big = [UInt8](repeating: 0, count: 9)
-        rig.members[0].receive(contribution: big, weight: 1, unit: 3, chunk: 0, from: 1)
-        rig.members[0].receive(contribution: [1], weight: 1, unit: 3, chunk: 1, from: 1)
-        rig.members[0].receive(contribution: [1], weight: 0, unit: 3, chunk: 0, from: 1)
-        rig.members[0].receive(contribution: [1], weight: 1, unit: 3, chunk: 9, from: 1)
-        rig.members[0].receive(aggregate: [1], unit: 3, chunk: 1, from: 2)
-        rig.members[0].receive(aggregate: [UInt8](repeating: 0, count: 65), unit: 3, chunk: 1, from: 1)
-        rig.drain(0)
-        #expect(rig.refusals.map(\.rank) == [1, 1, 1, 1, 2, 1])
-        // Strangers and other units are passed over.
-        rig.members[0].receive(contribution: [1], weight: 1, unit: 4, chunk: 0, from: 1)
-        rig.members[0].receive(contribution: [1], weight: 1, unit: 3, chunk: 0, from: 8)
-        rig.drain(0)
-        #expect(rig.refusals.count == 6)
-    }
-
-    @Test func `counts a repeated contribution once`() {
-        var rig = GroupRig(count: 2, contributors: [0, 1], chunks: 1, seed: 1)
-        for bytes in [[UInt8(1)], [2]] {
-            rig.members[0].receive(contribution: bytes, weight: 1, unit: 3, chunk: 0, from: 1)
-        }
-        rig.drain(0)
-        #expect(rig.messages.isEmpty)
-        rig.contribute(0)
-        guard case .aggregate(_, _, let parts)? = rig.messages.first?.0 else {
-            Issue.record("nothing to add up")
-            return
-        }
-        #expect(parts.map(\.bytes) == [[0, 0], [1]])
     }
 }

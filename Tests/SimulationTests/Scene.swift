@@ -18,6 +18,8 @@ struct Scene {
     var links: [Topology.Pair: LinkProperties] = [:]
     var seed: UInt64 = 1
     var realArithmetic = false
+    var lies: [String: Lie] = [:]
+    var auditShare: Double?
     var limit = Duration.seconds(3600)
 
     static let corpus: [UInt8] = (0..<6000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 89 + 32) }
@@ -52,6 +54,8 @@ struct Scene {
         options.seed = seed
         options.realArithmetic = realArithmetic
         options.limit = limit
+        options.lies = lies
+        options.auditShare = auditShare
         let world = World(
             topology: topology, manifest: job.canonicalText, parameters: JobParameters(job), corpus: Self.corpus,
             options: options)

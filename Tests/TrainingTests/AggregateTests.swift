@@ -4,10 +4,8 @@ import Testing
 import Training
 
 @Suite struct `Averages made by owners` {
-    private func configuration(_ mode: ExchangeMode, _ codec: Codec, _ way: ExchangeWay) -> StageConfiguration {
-        var out = Small.configuration(mode: mode, codec: codec, virtualPipelines: 3, microBatches: 1)
-        out.exchangeWay = way
-        return out
+    private func configuration(_ mode: ExchangeMode, _ codec: Codec) -> StageConfiguration {
+        Small.configuration(mode: mode, codec: codec, virtualPipelines: 3, microBatches: 1)
     }
 
     /// Engines of three pipelines after a step, and what they contribute.
@@ -52,15 +50,17 @@ import Training
 
     @Test(arguments: [ExchangeMode.everyStep, .rounds], [Codec.fp32, .bf16, .int8, .int4, .sparse(k: 512)])
     func `are bit for bit those of an all-gather`(mode: ExchangeMode, codec: Codec) throws {
-        let whole = try contributions(configuration(mode, codec, .allGather))
-        let scattered = configuration(mode, codec, .reduceScatter)
+        let whole = try contributions(configuration(mode, codec))
+        let scattered = configuration(mode, codec)
         let group = try contributions(scattered)
         var aggregates: [UnitAggregate] = []
         for unit in scattered.units {
             var aggregate = UnitAggregate(unit: unit, chunks: [])
             for (chunk, parts) in try chunks(group.parts, scattered, unit: unit).enumerated() {
                 let owner = group.engines[chunk % 3]
-                guard case .chunk(let bytes) = owner.perform(.averageChunk(unit: unit, chunk: chunk, parts.reversed()))
+                guard
+                    case .chunk(let bytes) = owner.perform(
+                        .averageChunk(unit: unit, chunk: chunk, parts.reversed(), codec: .fp32))
                 else {
                     Issue.record("chunk \(chunk) of unit \(unit) was not averaged")
                     return
@@ -72,7 +72,7 @@ import Training
         for (a, b) in zip(whole.engines, group.engines) {
             let gathered = a.perform(
                 mode == .rounds ? .outerStep(whole.parts) : .aggregateGradients(whole.parts))
-            #expect(b.perform(.applyAggregates(aggregates)) == gathered)
+            #expect(b.perform(.applyAggregates(aggregates, codec: .fp32)) == gathered)
             if mode == .everyStep {
                 #expect(a.perform(.optimizerStep(norm: 2, learningRate: 0.01)) == .done)
                 #expect(b.perform(.optimizerStep(norm: 2, learningRate: 0.01)) == .done)
@@ -82,7 +82,7 @@ import Training
     }
 
     @Test func `name whose part is not finite or does not decode, whatever was broken`() throws {
-        let configuration = configuration(.rounds, .fp32, .reduceScatter)
+        let configuration = configuration(.rounds, .fp32)
         let (engines, parts) = try contributions(configuration)
         let good = try chunks(parts, configuration, unit: 1)[0]
         var generator = SeededGenerator(seed: 9)
@@ -96,13 +96,16 @@ import Training
             default: bytes[generator.below(12)] ^= UInt8(1 + generator.below(255))
             }
             broken[1].bytes = bytes
-            guard case .chunkRefused(let rank, _) = engines[0].perform(.averageChunk(unit: 1, chunk: 0, broken)) else {
+            guard
+                case .chunkRefused(let rank, _) = engines[0].perform(
+                    .averageChunk(unit: 1, chunk: 0, broken, codec: .fp32))
+            else {
                 Issue.record("a broken part was added in round \(round)")
                 return
             }
             #expect(rank == 1)
         }
-        guard case .chunk = engines[0].perform(.averageChunk(unit: 1, chunk: 0, good)) else {
+        guard case .chunk = engines[0].perform(.averageChunk(unit: 1, chunk: 0, good, codec: .fp32)) else {
             Issue.record("the unbroken chunk was refused")
             return
         }

@@ -187,12 +187,13 @@ import Training
     static func values(of contribution: RankedContribution) -> [Float] {
         contribution.units.flatMap { part in
             var rest = part.bytes[...]
-            return Small.model.tensors(unit: part.unit).flatMap { tensor in
+            let layout = ChunkLayout(tensors: Small.model.tensors(unit: part.unit).map(\.count), codec: .fp32)
+            return layout.pieces.flatMap { piece in
                 rest = rest.dropFirst(4)
-                defer { rest = rest.dropFirst(tensor.count * 4) }
-                return [Float](unsafeUninitializedCapacity: tensor.count) { values, count in
-                    UnsafeMutableRawBufferPointer(values).copyBytes(from: rest.prefix(tensor.count * 4))
-                    count = tensor.count
+                defer { rest = rest.dropFirst(piece.count * 4) }
+                return [Float](unsafeUninitializedCapacity: piece.count) { values, count in
+                    UnsafeMutableRawBufferPointer(values).copyBytes(from: rest.prefix(piece.count * 4))
+                    count = piece.count
                 }
             }
         }

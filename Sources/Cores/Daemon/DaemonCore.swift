@@ -253,6 +253,7 @@ public struct DaemonCore: Core {
         case .close(let id): effects.push(.close(id))
         case .established(let peer, let endpoint):
             withCoordinator { $0.established(peer, endpoint: endpoint, at: now) }
+            withMember { $0.established(peer, at: now) }
         case .message(let peer, _, let bytes): receive(bytes, from: peer, at: now)
         case .lost(let peer, let reason):
             withCoordinator { $0.lost(peer, reason: reason.description, at: now) }

@@ -1,3 +1,4 @@
+public import Exchange
 public import Primitives
 public import Topologies
 
@@ -61,6 +62,8 @@ public struct JobManifest: Hashable, Sendable {
     public var exchangeCodec: Setting<Codec>
     /// τ: inner steps behind which the exchange is hidden.
     public var exchangeDelay: Setting<Int>
+    /// How contributions become aggregates.
+    public var exchangeWay: Setting<ExchangeWay> = .auto
     /// How much higher than with H = 1 in fp32 the predicted loss may be: 0.05 for 5 %.
     public var qualityBudget: Double
     public var activationCodec: Setting<Codec>

@@ -1,3 +1,4 @@
+import Exchange
 internal import Primitives
 public import Topologies
 
@@ -31,8 +32,9 @@ extension JobManifest {
         if let node = top["parallel"] { try readParallel(node) }
         try readTraining(train)
         if let node = top["exchange"] {
-            let entry = try node.mapping(["codec", "delay", "quality_budget"])
+            let entry = try node.mapping(["codec", "delay", "way", "quality_budget"])
             exchangeCodec = try readCodec(entry["codec"], sparse: true)
+            exchangeWay = try readWay(entry["way"])
             if let node = entry["delay"] {
                 exchangeDelay = try readCount(node, 0...Plan.mostDelay)
                 if let delay = exchangeDelay.value, delay > 0, let steps = innerSteps.value, delay >= steps {
@@ -141,7 +143,7 @@ extension JobManifest {
               stages: \(show(stages))
               inner_steps: \(show(innerSteps))
             exchange:
-              codec: \(show(exchangeCodec))
+              codec: \(show(exchangeCodec))\(exchangeWay.value.map { "\n  way: \($0)" } ?? "")
               delay: \(show(exchangeDelay))
               quality_budget: \(yamlNumber(qualityBudget))
             activations:
@@ -209,6 +211,15 @@ private func readCodec(_ node: YAMLNode?, sparse: Bool) throws(ManifestError) ->
     guard let codec = Codec(text) else { throw node.problem(.outOfRange, allowed: allowed) }
     if !sparse, !codec.suitsActivations { throw node.problem(.outOfRange, allowed: allowed) }
     return .fixed(codec)
+}
+
+private func readWay(_ node: YAMLNode?) throws(ManifestError) -> Setting<ExchangeWay> {
+    let allowed = "auto, all-gather, reduce-scatter or owner:CODEC"
+    guard let node else { return .auto }
+    let text = try node.text(allowed)
+    if text == "auto" { return .auto }
+    guard !text.isEmpty, let way = ExchangeWay(text) else { throw node.problem(.outOfRange, allowed: allowed) }
+    return .fixed(way)
 }
 
 extension ModelShape {

@@ -1,3 +1,4 @@
+import Exchange
 import Primitives
 import Telemetry
 import Wire
@@ -153,6 +154,7 @@ extension Coordinator {
         plan.epoch = 1
         plan.round = 0
         plan.spares = members.map(\.peer).filter { !plan.peers.contains($0) }
+        setWay(&plan)
         event(
             "planned",
             [
@@ -160,10 +162,12 @@ extension Coordinator {
                 "stages": .integer(plan.pipelines.map(\.stages.count).max() ?? 0),
                 "inner_steps": .integer(plan.innerSteps),
                 "codec": .text(plan.exchangeCodec.description), "activations": .text(plan.activationCodec.description),
+                "exchange": .text(plan.exchangeWay.description),
                 "step_seconds": .real(answer.roundSeconds / Double(plan.innerSteps)),
                 "total_seconds": .real(answer.totalSeconds),
             ])
         tellPlacement(plan)
+        tellWay(plan)
         phase = .preparing
         append(.plan(plan.message(reason: "the first plan")))
         beginRound()

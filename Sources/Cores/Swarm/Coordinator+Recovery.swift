@@ -86,6 +86,7 @@ extension Coordinator {
         var next = plan
         next.round = state.round
         next.pipelines[place.rank].stages[place.stage].peer = spare
+        setWay(&next)
         next.pipelines[place.rank].attempt += 1
         next.spares.removeAll { $0 == spare }
         next.sources = state.round == 0 ? [:] : unitSources(plan, units: parameters.model.allUnits)
@@ -124,6 +125,7 @@ extension Coordinator {
         plan.exchangeCodec = old.exchangeCodec
         plan.activationCodec = old.activationCodec
         plan.outer = old.outer
+        setWay(&plan)
         plan.spares = members.map(\.peer).filter { !plan.peers.contains($0) && state.member($0) != nil }
         if plan.pipelines.map(\.stages) == old.pipelines.map(\.stages),
             plan.pipelines.map(\.virtualPipelines) == old.pipelines.map(\.virtualPipelines),
@@ -147,6 +149,7 @@ extension Coordinator {
                 "step_seconds": .real(ready.answer.roundSeconds / Double(plan.innerSteps)),
             ])
         tellPlacement(plan)
+        tellWay(plan)
         append(.plan(plan.message(reason: ready.reason)))
         readyPeers = []
         disturbed = true
@@ -184,6 +187,7 @@ extension Coordinator {
         plan.exchangeCodec = old.exchangeCodec
         plan.activationCodec = old.activationCodec
         plan.outer = old.outer
+        setWay(&plan)
         let attempt = (old.pipelines.map(\.attempt).max() ?? 0) + 1
         for rank in plan.pipelines.indices { plan.pipelines[rank].attempt = attempt }
         plan.spares = members.map(\.peer).filter { !plan.peers.contains($0) && state.member($0) != nil }

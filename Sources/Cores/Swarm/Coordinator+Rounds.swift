@@ -1,4 +1,5 @@
 import Digests
+import Exchange
 import Primitives
 import Telemetry
 import Training
@@ -14,10 +15,10 @@ extension Coordinator {
 
     mutating func beginRound() {
         progress = RoundProgress(round: state.round)
+        beginGroup()
         ledger.grant(state)
         roundStarted = now
         disturbed = phase == .preparing
-        saidStraggler = false
     }
 
     mutating func receive(_ receipt: PBReceipt, from peer: PeerID) {
@@ -41,6 +42,7 @@ extension Coordinator {
             receiptEnvelopes.append(receipt.envelope)
             speeds.worked(peer, round: spec.round, flops: work.flops)
             progress.receive(work)
+            watch.since = now
             noticeProgress(step: work.firstStep + UInt64(work.steps))
             if phase == .preparing { beginTraining() }
         } catch {
@@ -53,18 +55,14 @@ extension Coordinator {
         if trainingStarted == nil { trainingStarted = roundStarted }
     }
 
-    /// Median + k·MAD of the rounds so far, not a constant; before there are any, the prediction with much room.
+    /// Median + k·MAD of the rounds under this plan that nothing disturbed, not a constant; before there are any, the
+    /// prediction with much room.
     var roundDeadline: Instant? {
         guard let plan = state.plan, state.spec != nil else { return nil }
-        let times = roundTimes.suffix(16).map(\.seconds).sorted()
-        let patience: Double
-        if times.count >= 3 {
-            let median = times[times.count / 2]
-            let deviations = times.map { abs($0 - median) }.sorted()
-            patience = max(median * 2, median + 6 * deviations[deviations.count / 2]) + 5
-        } else {
-            patience = max(30, 4 * (answer?.roundSeconds ?? 10))
-        }
+        let patience =
+            ExchangeCost.patience(
+                roundTimes.filter { $0.undisturbed && $0.planEpoch == plan.epoch }.suffix(16).map(\.seconds), slack: 5)
+            ?? max(30, 4 * (answer?.roundSeconds ?? 10))
         // Whoever is still fetching weights is waited for once, rather than chased round after round.
         if wholeRanks.contains(where: { plan.pipelines[$0].stages.contains { !readyPeers.contains($0.peer) } }) {
             return roundStarted + .nanoseconds(Int64(max(90, patience) * 1e9))
@@ -79,23 +77,17 @@ extension Coordinator {
         }
         let whole = wholeRanks
         guard !whole.isEmpty else { return }
-        let complete = progress.sealable(among: whole, plan)
-        if complete.count == whole.count { return seal(complete, spec: spec, plan: plan) }
-        guard let deadline = roundDeadline, deadline <= now else { return }
-        if !saidStraggler {
-            saidStraggler = true
-            let waited = whole.filter { !complete.contains($0) }.flatMap { rank in
-                plan.pipelines[rank].stages.enumerated().filter { index, _ in
-                    progress.receipts[.init(rank: rank, attempt: plan.pipelines[rank].attempt)]?[index] == nil
-                }.map { candidates[$0.element.peer]?.name ?? "?" }
-            }
-            event(
-                "waiting_for",
-                [
-                    "peers": .text(waited.joined(separator: ",")), "round": .integer(spec.round),
-                    "why": .text("not done \(fixed((now - roundStarted).inSeconds, 1)) s into the round"),
-                ])
+        advanceGroup(plan, whole: whole)
+        let wanted = watch.terms.ranks
+        let complete =
+            watch.terms.way.hasOwners ? sealableGroup(plan) : progress.sealable(among: wanted, plan)
+        if !complete.isEmpty, complete.count == wanted.count {
+            guard !watch.terms.way.hasOwners || auditIsSettled(plan) else { return }
+            return seal(complete, spec: spec, plan: plan)
         }
+        guard let deadline = exchangeDeadline, deadline <= now else { return }
+        sayOverdue(plan, among: wanted.filter { !complete.contains($0) })
+        if watch.terms.way.hasOwners, leaveOut(plan) { return }
         if !complete.isEmpty { return seal(complete, spec: spec, plan: plan) }
         // Nobody can finish it, and waiting longer has not helped: back to a state that can be had.
         guard planningFor == nil, now - roundStarted > (deadline - roundStarted) * 3 else { return }
@@ -107,11 +99,11 @@ extension Coordinator {
         if phase == .preparing { beginTraining() }
         let broken = Set(plan.pipelines.indices.filter { state.isBroken(rank: $0) })
         changePlanAtBoundary()
-        append(
-            .seal(
-                progress.seal(
-                    ranks, spec: spec, plan: plan, tokensPerMicroBatch: parameters.microBatch * parameters.model.context
-                )))
+        var entry = progress.seal(
+            ranks, spec: spec, plan: plan, tokensPerMicroBatch: parameters.microBatch * parameters.model.context)
+        if watch.terms.way.hasOwners { entry.aggregates = aggregates(plan, of: ranks) }
+        exchangeSeconds.append((now - watch.since).inSeconds)
+        append(.seal(entry))
         let sealed = state.seals.last!
         stuck = 0
         if plan.mode == .everyStep {
@@ -125,7 +117,13 @@ extension Coordinator {
         roundTimes.append(
             RoundTime(
                 round: spec.round, at: now, seconds: seconds, steps: spec.steps,
-                undisturbed: !disturbed && broken.isEmpty))
+                undisturbed: !disturbed && broken.isEmpty && ranks.count == plan.pipelines.count,
+                planEpoch: plan.epoch))
+        for (rank, pipeline) in plan.pipelines.enumerated() {
+            for stage in pipeline.stages {
+                lateRounds[stage.peer] = ranks.contains(rank) ? nil : (lateRounds[stage.peer] ?? 0) + 1
+            }
+        }
         tell(sealed, pipelines: ranks.count, seconds: seconds)
         noticeProgress(step: .max)
         appliedDigests = appliedDigests.filter { $0.key >= spec.round - 1 }

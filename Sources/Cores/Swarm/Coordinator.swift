@@ -1,4 +1,5 @@
 import Digests
+import Exchange
 public import Primitives
 import Telemetry
 import Training
@@ -14,6 +15,8 @@ public struct CoordinatorOptions: Sendable {
     /// Nothing heard of a member for this long: it is lost. A closed connection is noticed sooner.
     public var silence: Duration = .seconds(5)
     public var probeBytes = 256 << 10
+    /// Share of the rounds with owners in which one chunk is added up by others too.
+    public var auditShare = 0.25
     public init() {}
 }
 
@@ -49,7 +52,9 @@ public struct Coordinator: Core, Sendable {
         public var at: Instant
         public var seconds: Double
         public var steps: Int
+        /// Nobody left, and nobody was left out.
         public var undisturbed: Bool
+        public var planEpoch: Int
     }
 
     let key: SigningKey
@@ -93,6 +98,16 @@ public struct Coordinator: Core, Sendable {
 
     // The round in progress
     var progress = RoundProgress()
+    var watch = GroupWatch()
+    /// What the last exchanges took, from the last contribution to the seal.
+    var exchangeSeconds: [Double] = []
+    /// Rounds in a row that a peer was late for.
+    var lateRounds: [PeerID: Int] = [:]
+    /// Rounds in which a peer was left out for its own fault.
+    var faults: [PeerID: Int] = [:]
+    /// With whom a peer has disagreed about a sum, without proof; and peers that neither own nor audit any more.
+    var disputes: [PeerID: Set<PeerID>] = [:]
+    var barredOwners: Set<PeerID> = []
     var roundStarted: Instant
     var disturbed = false
     var pendingJoins: [PeerID] = []
@@ -102,7 +117,6 @@ public struct Coordinator: Core, Sendable {
     var lossAwaitingResume: (at: Instant, step: UInt64)?
     var appliedDigests: [Int: [Int: [PeerID: Digest256]]] = [:]
     var seenSequence: [PeerID: UInt64] = [:]
-    var saidStraggler = false
     var speeds = SpeedWatch()
     /// Peers whose stage holds what the plan in force gives it; the others are fetching, and are waited for longer.
     var readyPeers: Set<PeerID> = []
@@ -218,6 +232,9 @@ public struct Coordinator: Core, Sendable {
         case .receipt(let receipt)?: receive(receipt, from: peer)
         case .held(let held)?: progress.receive(held, from: peer, state: state)
         case .applied(let applied)?: receive(applied, from: peer)
+        case .gathered(let gathered)?: if isMember(peer) { progress.receive(gathered, from: peer) }
+        case .refusal(let refusal)?: if isMember(peer) { receive(refusal, from: peer) }
+        case .audited(let report)?: if isMember(peer) { receive(report, from: peer) }
         case .state(let message)?: receive(message, payload: payload, from: peer)
         case .indexRequest(let request)?:
             guard isMember(peer) || candidates[peer]!.capability != nil, Array(request.content) == contentIndex.id.bytes
@@ -315,6 +332,7 @@ public struct Coordinator: Core, Sendable {
             packet.lease.milliseconds = UInt32(options.lease.inMilliseconds)
             for member in members {
                 send(packet, to: member.peer)
+                sendGroup(to: member.peer)
                 ping(member.peer)
             }
         }
@@ -337,7 +355,10 @@ public struct Coordinator: Core, Sendable {
             if lastArrival > started { next = earliest(next, lastArrival + options.quiet) }
             next = earliest(next, started + options.gatherLimit)
         }
-        if phase == .training { next = earliest(next, roundDeadline) }
+        if phase == .training {
+            next = earliest(next, earliest(exchangeDeadline, watch.audit?.deadline))
+            next = earliest(next, earliest(lateAt.map { max($0, now + .seconds(1)) }, habitual?.until))
+        }
         if let collection { next = earliest(next, collection.deadline) }
         for peer in arrivalOrder {
             guard let member = candidates[peer], member.accepted, !member.lost else { continue }

@@ -7,7 +7,7 @@ public import Wire
 /// A replica appends what verifies and refuses everything else; gaps are asked for by index.
 public struct JobLog: Sendable {
     /// The version of kernels, codecs and data order that a job pins: exact match, else the same log gives other bits.
-    public static let numerics = "atoll-1"
+    public static let numerics = "atoll-2"
     static let entryLimit = 1_000_000
 
     public let job: Digest256

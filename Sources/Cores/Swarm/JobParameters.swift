@@ -1,3 +1,4 @@
+public import Exchange
 public import Primitives
 public import Training
 
@@ -13,6 +14,8 @@ public struct JobParameters: Hashable, Sendable {
     public var seed: UInt64
     public var validationFraction: Double
     public var checkpointRounds: Int
+    /// Given by the job; nil: the cheapest, chosen with each plan.
+    public var exchangeWay: ExchangeWay?
 
     public init(
         name: String, model: ModelShape, virtualPipelines: Int, microBatch: Int, tokens: Int, optimizer: InnerOptimizer,

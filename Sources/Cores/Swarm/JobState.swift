@@ -31,6 +31,8 @@ public struct JobState: Sendable {
         public var steps: Int
         public var planEpoch: Int
         public var contributions: [Contribution]
+        /// Where chunks have owners: the digest of what every member applies, by unit; else empty.
+        public var aggregates: [Int: Digest256] = [:]
         public var tokens: Int
         public var trainLoss: Double
         /// Of the parameters the round began with.
@@ -154,6 +156,8 @@ public struct JobState: Sendable {
                     entry.digests.compactMap { d in Digest256(d.digest).map { (Int(d.unit), $0) } },
                     uniquingKeysWith: { first, _ in first }))
         }
+        guard seal.aggregates.allSatisfy({ Int($0.unit) < parameters.model.unitCount && Digest256($0.digest) != nil })
+        else { throw MalformedBytes("malformed aggregates in a seal") }
         let ranks = contributions.map(\.rank)
         guard ranks == Set(ranks).sorted(), ranks.allSatisfy({ $0 < plan.pipelines.count }) else {
             throw MalformedBytes("seal lists pipelines out of order")
@@ -168,6 +172,7 @@ public struct JobState: Sendable {
                 round: round, firstStep: spec.firstStep, steps: spec.steps, planEpoch: plan.epoch,
                 contributions: contributions, tokens: Int(seal.tokens), trainLoss: seal.trainLoss,
                 validationLoss: seal.validationTokens > 0 ? seal.validationLoss : nil))
+        for entry in seal.aggregates { seals[seals.count - 1].aggregates[Int(entry.unit)] = Digest256(entry.digest) }
         sealedTokens = Int(seal.tokens)
         nextStep = spec.firstStep + spec.steps
         round += 1

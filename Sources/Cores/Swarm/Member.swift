@@ -100,7 +100,11 @@ public struct Member: Core, Sendable {
         case .activation?, .norms?:
             job!.receiveWork(packet, payload: payload, from: peer)
             job!.reconcile()
-        case .contribution(let message)?: job!.receive(message, payload: payload, from: peer)
+        case .exchangePart(let message)?:
+            job!.receive(message, payload: payload, from: peer)
+            job!.reconcile()
+        case .group(let message)?: if peer == job!.launcher { job!.receive(message) }
+        case .audit(let message)?: if peer == job!.launcher { job!.receive(message) }
         case .stateRequest(let message)?: job!.receive(message, from: peer)
         case .state(let message)?:
             job!.receive(message, payload: payload, from: peer)
@@ -132,6 +136,14 @@ public struct Member: Core, Sendable {
         }
         job?.now = now
         job?.computed(result)
+        drain()
+    }
+
+    /// A peer is connected, perhaps once more.
+    public mutating func established(_ peer: PeerID, at now: Instant) {
+        guard job != nil else { return }
+        job!.now = now
+        job!.resendParts(to: peer)
         drain()
     }
 

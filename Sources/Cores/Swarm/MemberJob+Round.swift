@@ -1,18 +1,9 @@
 import Digests
+import Exchange
 import Primitives
 import Telemetry
 import Training
 import Wire
-
-/// SHA-256 of what one pipeline contributes for one unit: (node, length, bytes) of each part in order.
-func contributionDigest(_ parts: [UnitContribution]) -> Digest256 {
-    var writer = ByteWriter(capacity: parts.reduce(0) { $0 + $1.bytes.count + 8 })
-    for part in parts {
-        writer.u32(UInt32(part.node))
-        writer.block(part.bytes)
-    }
-    return sha256(writer.bytes)
-}
 
 /// The round in progress: neighbours, contributions, seals.
 extension MemberJob {
@@ -50,65 +41,30 @@ extension MemberJob {
 
     private mutating func contribute(_ units: [UnitContribution]) {
         guard let runner else { return }
-        let round = runner.spec.round
-        contributed = round
-        sharedWith = []
-        var mine = Arrived(attempt: runner.attempt, microBatches: runner.microBatchesInRound, reported: true)
-        for unit in units { mine.units[unit.unit, default: []].append(unit) }
-        arrived[round, default: [:]][runner.rank] = mine
-        exchangeBytes[round] = 0
-        shareContribution()
-    }
-
-    /// Sends this stage's part of the round to every other holder of its units (again, when the plan has changed).
-    mutating func shareContribution() {
-        guard let plan = state.plan, let runner, contributed == runner.spec.round, runner.spec.round == state.round,
-            let mine = arrived[runner.spec.round]?[runner.rank]
-        else { return }
-        for (rank, pipeline) in plan.pipelines.enumerated() where rank != runner.rank {
-            for stage in pipeline.stages where state.isPresent(stage.peer) && !sharedWith.contains(stage.peer) {
-                let shared = stage.units.filter { mine.units[$0] != nil }
-                guard !shared.isEmpty else { continue }
-                sharedWith.append(stage.peer)
-                var packet = PBPacket()
-                packet.contribution.work = runner.work
-                packet.contribution.microBatches = UInt32(mine.microBatches)
-                var payload: [UInt8] = []
-                for unit in shared {
-                    for part in mine.units[unit]! {
-                        var entry = PBContribution.Part()
-                        entry.unit = UInt32(unit)
-                        entry.node = UInt32(part.node)
-                        entry.bytes = UInt32(part.bytes.count)
-                        packet.contribution.parts.append(entry)
-                        payload += part.bytes
-                    }
-                }
-                exchangeBytes[runner.spec.round, default: 0] += payload.count
-                send(packet, payload: payload, on: .exchange, to: stage.peer)
-            }
-        }
+        contributed = runner.spec.round
+        ensureGroup()
+        contributionDigests = contributeToGroup(units)
     }
 
     private mutating func sendReceipt() {
-        guard let runner, let mine = arrived[runner.spec.round]?[runner.rank] else { return }
+        guard let runner else { return }
+        let digests = contributionDigests
         var work = PBWork()
         work.work = runner.work
         work.stage = UInt32(runner.stage)
-        work.microBatches = UInt32(mine.microBatches)
-        work.tokens = UInt64(mine.microBatches * parameters.microBatch * parameters.model.context)
+        work.microBatches = UInt32(runner.microBatchesInRound)
+        work.tokens = UInt64(runner.microBatchesInRound * parameters.microBatch * parameters.model.context)
         work.lossSum = runner.lossSum
         work.evaluationSum = runner.evaluationSum
         work.evaluationTokens = UInt64(runner.evaluationTokens)
         work.flops = runner.flops
-        work.exchangeBytes = UInt64(exchangeBytes[runner.spec.round] ?? 0)
+        work.exchangeBytes = UInt64(exchangeBytes)
+        exchangeBytes = 0
         work.firstStep = UInt64(runner.spec.firstStep)
         work.steps = UInt32(runner.spec.steps)
-        work.digests = mine.units.keys.sorted().map { unit in
-            var digest = PBUnitDigest()
-            digest.unit = UInt32(unit)
-            digest.digest = bytesOf(contributionDigest(mine.units[unit]!))
-            return digest
+        for unit in digests.keys.sorted() {
+            work.digests.append(PBUnitDigest(unit, digests[unit]!.unit.bytes))
+            work.chunks.append(PBUnitDigest(unit, digests[unit]!.short))
         }
         receiptSequence += 1
         var packet = PBPacket()
@@ -116,60 +72,6 @@ extension MemberJob {
             work, type: .receipt, job: log.job, epoch: UInt64(state.plan?.epoch ?? 0), sequence: receiptSequence,
             by: key)
         send(packet, on: .control, to: launcher)
-    }
-
-    mutating func receive(_ message: PBContribution, payload: [UInt8], from peer: PeerID) {
-        let round = Int(clamping: message.work.round)
-        let rank = Int(message.work.rank)
-        if isAhead(message.work) { return keepForLater(peer, contribution: message, payload) }
-        guard round >= heldRound, round <= state.round + 1, rank < 4096 else { return }
-        if round == state.round {
-            // Only a holder of the units, in the pipeline it claims, may speak for them.
-            guard let plan = state.plan, rank < plan.pipelines.count, plan.pipelines[rank].contains(peer),
-                plan.pipelines[rank].attempt <= Int(message.work.attempt)
-            else { return }
-        }
-        var entry = arrived[round]?[rank] ?? Arrived(attempt: Int(message.work.attempt), microBatches: 0)
-        if entry.attempt < Int(message.work.attempt) {
-            entry = Arrived(attempt: Int(message.work.attempt), microBatches: 0)
-        }
-        guard entry.attempt == Int(message.work.attempt) else { return }
-        entry.microBatches = Int(message.microBatches)
-        var offset = 0
-        var fresh: [Int: [UnitContribution]] = [:]
-        for part in message.parts {
-            let size = Int(part.bytes)
-            guard size <= payload.count - offset, Int(part.unit) < parameters.model.unitCount else {
-                event("contribution_malformed", peer: state.name(of: peer))
-                return
-            }
-            fresh[Int(part.unit), default: []].append(
-                UnitContribution(
-                    unit: Int(part.unit), node: Int(part.node), bytes: Array(payload[offset..<offset + size])))
-            offset += size
-        }
-        for unit in fresh.keys.sorted() { entry.units[unit] = fresh[unit] }
-        arrived[round, default: [:]][rank] = entry
-        reportHeld(round: round)
-        reconcile()
-    }
-
-    /// Tells the coordinator which pipelines' parts are complete here, once each.
-    mutating func reportHeld(round: Int) {
-        guard round == state.round, let plan = state.plan, let place = placement else { return }
-        let units = plan.pipelines[place.rank].stages[place.stage].units
-        for rank in (arrived[round] ?? [:]).keys.sorted() where rank != place.rank && rank < plan.pipelines.count {
-            guard var entry = arrived[round]?[rank], !entry.reported, entry.attempt == plan.pipelines[rank].attempt,
-                units.allSatisfy({ entry.units[$0] != nil })
-            else { continue }
-            entry.reported = true
-            arrived[round]![rank] = entry
-            var packet = PBPacket()
-            packet.held.round = UInt64(round)
-            packet.held.rank = UInt32(rank)
-            packet.held.attempt = UInt32(entry.attempt)
-            send(packet, on: .control, to: launcher)
-        }
     }
 
     // MARK: seals
@@ -196,7 +98,10 @@ extension MemberJob {
             applying = nil
             return fetchInstead()
         }
-        guard let contributions = ranked(seal, units: units) else {
+        ensureGroup(of: seal)
+        let contributions = seal.aggregates.isEmpty ? sealedContributions(seal, units: units) : nil
+        let aggregates = seal.aggregates.isEmpty ? nil : sealedAggregates(seal, units: units)
+        guard contributions != nil || aggregates != nil else {
             if missingSince == nil { missingSince = now }
             if now - missingSince! >= Self.patience {
                 event("seal_incomplete_here", ["round": .integer(round)])
@@ -205,11 +110,12 @@ extension MemberJob {
             return
         }
         missingSince = nil
+        let codec = group?.terms.way.aggregateCodec ?? .fp32
         let included = seal.contributions.contains { $0.rank == runner?.rank && $0.attempt == runner?.attempt }
         if runner?.spec.round == round, runner?.phase == .waitingForSeal, included {
             applying = round
             sealedPipeline = pipelinePeers
-            runner!.apply(contributions)
+            if let aggregates { runner!.apply(aggregates, codec: codec) } else { runner!.apply(contributions!) }
             drainRunner()
         } else if state.plan?.mode == .everyStep {
             // Clipping needs the norms of all stages, which an excluded pipeline does not get: fetch the result.
@@ -219,7 +125,9 @@ extension MemberJob {
             abandonRunner()
             if contributed == round { compute(.returnContribution, .ignored) }
             compute(.rewind, .ignored)
-            compute(.outerStep(contributions), .catchUp(round: round, generation: generation))
+            compute(
+                aggregates.map { .applyAggregates($0, codec: codec) } ?? .outerStep(contributions!),
+                .catchUp(round: round, generation: generation))
         }
     }
 
@@ -233,21 +141,6 @@ extension MemberJob {
         beginMove(to: plan.pipelines[place.rank].stages[place.stage].units, plan: plan)
     }
 
-    /// The sealed contributions for `units`, in rank order; nil while one is missing or differs from the seal.
-    private func ranked(_ seal: JobState.SealedRound, units: Range<Int>) -> [RankedContribution]? {
-        var out: [RankedContribution] = []
-        for entry in seal.contributions {
-            guard let here = arrived[seal.round]?[entry.rank], here.attempt == entry.attempt else { return nil }
-            var parts: [UnitContribution] = []
-            for unit in units {
-                guard let own = here.units[unit], contributionDigest(own) == entry.digests[unit] else { return nil }
-                parts += own
-            }
-            out.append(RankedContribution(rank: entry.rank, microBatches: entry.microBatches, units: parts))
-        }
-        return out
-    }
-
     /// The engine now holds the start of the next round.
     mutating func applied(round: Int, digests: [Int: Digest256]) {
         guard case .units(let units, round: round) = holding else { return }
@@ -256,20 +149,14 @@ extension MemberJob {
         generation += 1
         contributed = nil
         applying = nil
-        for old in arrived.keys where old <= round { arrived[old] = nil }
-        exchangeBytes[round] = nil
+        group = nil
+        groupOrders = groupOrders.filter { $0.key > round }
         var packet = PBPacket()
         packet.applied.round = UInt64(round)
         packet.applied.computeSeconds = roundComputeTime.inSeconds
         roundComputeTime = .zero
-        packet.applied.digests = digests.keys.sorted().map { unit in
-            var entry = PBUnitDigest()
-            entry.unit = UInt32(unit)
-            entry.digest = bytesOf(digests[unit]!)
-            return entry
-        }
+        packet.applied.digests = digests.keys.sorted().map { PBUnitDigest($0, digests[$0]!.bytes) }
         send(packet, on: .control, to: launcher)
-        reportHeld(round: state.round)
     }
 
     // MARK: neighbours
@@ -296,20 +183,14 @@ extension MemberJob {
     }
 
     /// Of a plan this peer has not heard of yet, such as one that takes the job back to an earlier round.
-    private func isAhead(_ work: PBWorkKey) -> Bool {
+    func isAhead(_ work: PBWorkKey) -> Bool {
         Int(work.attempt) > (state.plan?.pipelines.map(\.attempt).max() ?? 0)
     }
-    private mutating func keepForLater(_ peer: PeerID, _ packet: PBPacket, _ payload: [UInt8]) {
+    mutating func keepForLater(_ peer: PeerID, _ packet: PBPacket, _ payload: [UInt8]) {
         guard earlyBytes + payload.count <= Self.earlyLimit, early.count < 100_000 else { return }
         early.append((peer, packet, payload))
         earlyBytes += payload.count
     }
-    private mutating func keepForLater(_ peer: PeerID, contribution: PBContribution, _ payload: [UInt8]) {
-        var packet = PBPacket()
-        packet.contribution = contribution
-        keepForLater(peer, packet, payload)
-    }
-
     private mutating func deliver(_ packet: PBPacket, _ payload: [UInt8]) {
         switch packet.body {
         case .activation(let message)?: runner?.receive(message, payload: payload)
@@ -325,10 +206,9 @@ extension MemberJob {
         early = []
         earlyBytes = 0
         for item in waiting {
-            if case .contribution(let message)? = item.packet.body {
-                receive(message, payload: item.payload, from: item.from)
-            } else {
-                receiveWork(item.packet, payload: item.payload, from: item.from)
+            switch item.packet.body {
+            case .exchangePart(let message)?: receive(message, payload: item.payload, from: item.from)
+            default: receiveWork(item.packet, payload: item.payload, from: item.from)
             }
         }
     }

@@ -26,6 +26,7 @@ extension MemberJob {
         contributed = nil
         applying = nil
         missingSince = nil
+        group = nil
         let round = state.round
         // The last stage goes backward at once and keeps one micro-batch; the others as many as are in flight.
         let isLast = units.upperBound == parameters.model.unitCount

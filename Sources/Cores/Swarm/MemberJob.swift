@@ -1,4 +1,5 @@
 import Digests
+import Exchange
 import Primitives
 import Telemetry
 import Training
@@ -23,14 +24,12 @@ struct MemberJob: Sendable {
         case exportForMove(generation: Int)
         case imported(generation: Int)
         case catchUp(round: Int, generation: Int)
+        case chunk(GroupTerms, unit: Int, chunk: Int)
+        case checked(round: Int, rank: Int, attempt: Int, digests: [Int: Digest256])
+        case audit(GroupTerms, AuditKey)
         case digests(round: Int)
-    }
-    /// Another pipeline's part of a round as far as it has arrived, or this pipeline's own.
-    struct Arrived: Sendable {
-        var attempt: Int
-        var microBatches: Int
-        var units: [Int: [UnitContribution]] = [:]
-        var reported = false
+        /// What comes from others is looked at: a refusal is their fault.
+        var isCheck: Bool { if case .checked = self { true } else { false } }
     }
     struct WaitingRequest: Sendable {
         var from: PeerID
@@ -60,13 +59,15 @@ struct MemberJob: Sendable {
     var roundComputeTime = Duration.zero
     /// The round whose contribution has been encoded.
     var contributed: Int?
-    /// Who has been sent it.
-    var sharedWith: [PeerID] = []
+    /// What the receipt will say of it.
+    var contributionDigests: [Int: ChunkedDigest] = [:]
     /// The round whose seal is being applied, and the peers of the pipeline it was computed in.
     var applying: Int?
     var sealedPipeline: [PeerID] = []
     var pipelinePeers: [PeerID] = []
-    var arrived: [Int: [Int: Arrived]] = [:]
+    /// This stage's part in the round's exchange, and by round the coordinator's last word on who is in it.
+    var group: GroupRound?
+    var groupOrders: [Int: GroupTerms] = [:]
     var early: [(from: PeerID, packet: PBPacket, payload: [UInt8])] = []
     var earlyBytes = 0
     var requests: [WaitingRequest] = []
@@ -82,7 +83,8 @@ struct MemberJob: Sendable {
     var corpus: [UInt8]?
     /// The plan for which this stage said that it is ready; nil again after its units had to be fetched.
     var readyReported: Int?
-    var exchangeBytes: [Int: Int] = [:]
+    /// Sent for exchanges since the last receipt.
+    var exchangeBytes = 0
     var receiptSequence: UInt64 = 0
     var now = Instant.zero
     var refusedWork = 0
@@ -255,11 +257,12 @@ struct MemberJob: Sendable {
         runner = nil
     }
 
-    /// Back to the round's start: the contribution, if any, returns to the error feedback.
+    /// Back to the round's start: the contribution, if any, is withdrawn.
     mutating func rewindRound() {
         abandonRunner()
         if contributed == state.round {
-            compute(.returnContribution, .ignored)
+            compute(.withdrawContribution, .ignored)
+            group?.core.withdraw()
             contributed = nil
         }
         compute(.rewind, .ignored)
@@ -273,8 +276,8 @@ struct MemberJob: Sendable {
             ready.ready.epoch = UInt64(plan.epoch)
             ready.ready.round = UInt64(state.round)
             send(ready, on: .control, to: launcher)
-            shareContribution()
         }
+        ensureGroup()
         guard let spec = state.spec, runner == nil || runner!.spec.round != spec.round else { return }
         // A pipeline that has lost a stage waits for the log to say what becomes of it.
         guard !state.isBroken(rank: place.rank) else { return }
@@ -293,7 +296,7 @@ struct MemberJob: Sendable {
         guard let (purpose, since) = pending.pop() else { return }
         let time = now - max(since, engineFree)
         engineFree = now
-        if case .refused(let why) = result {
+        if case .refused(let why) = result, !purpose.isCheck {
             refusedWork += 1
             event("work_refused", ["why": .text(why)])
         }
@@ -314,6 +317,10 @@ struct MemberJob: Sendable {
                 continueMove(generation)
             }
         case .imported(let generation): finishMove(generation)
+        case .chunk(let terms, let unit, let chunk): averaged(result, terms, unit: unit, chunk: chunk)
+        case .checked(let round, let rank, let attempt, let digests):
+            checked(result, round: round, rank: rank, attempt: attempt, digests: digests)
+        case .audit(let terms, let key): audited(result, terms, key)
         case .catchUp(let round, let generation):
             if case .digests(let digests) = result, generation == self.generation {
                 applied(round: round, digests: digests)
@@ -330,6 +337,7 @@ struct MemberJob: Sendable {
         heartbeat.round = UInt64(state.round)
         heartbeat.step = UInt64(runner?.step ?? state.nextStep)
         heartbeat.doing = doing
+        if let waiting = exchangeWaitsFor { heartbeat.waiting = waiting }
         return heartbeat
     }
     var doing: String {
@@ -338,6 +346,9 @@ struct MemberJob: Sendable {
         }
         if placement == nil { return state.plan == nil ? "ready" : "spare" }
         if case .moving = holding { return "fetching weights" }
+        if runner?.phase == .waitingForSeal, let peer = exchangeWaitsFor.flatMap({ PeerID($0.peer) }) {
+            return "exchanging: waits for \(state.name(of: peer))"
+        }
         return runner?.doing ?? "waiting"
     }
 }

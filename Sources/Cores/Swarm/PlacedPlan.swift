@@ -1,3 +1,4 @@
+public import Exchange
 public import Primitives
 public import Training
 import Wire
@@ -7,9 +8,14 @@ public struct PlacedPlan: Hashable, Sendable {
     public struct Stage: Hashable, Sendable {
         public var peer: PeerID
         public var units: Range<Int>
-        public init(peer: PeerID, units: Range<Int>) {
+        /// Its lines as measured; nil where they were not.
+        public var up: BitRate?
+        public var down: BitRate?
+        public init(peer: PeerID, units: Range<Int>, up: BitRate? = nil, down: BitRate? = nil) {
             self.peer = peer
             self.units = units
+            self.up = up
+            self.down = down
         }
     }
     public struct Pipeline: Hashable, Sendable {
@@ -38,6 +44,8 @@ public struct PlacedPlan: Hashable, Sendable {
     public var microBatchesPerVirtual: Int
     public var exchangeCodec: Codec
     public var activationCodec: Codec
+    /// How contributions become aggregates; the coordinator may change it within a round (``GroupTerms``).
+    public var exchangeWay = ExchangeWay.allGather
     public var outer: OuterOptimizer
     /// Who holds each unit's state at the start of `round`; empty: it is drawn from the seed.
     public var sources: [Int: [PeerID]]
@@ -88,7 +96,11 @@ extension PlacedPlan {
                     throw MalformedBytes("stages do not follow each other")
                 }
                 next = Int(stage.endUnit)
-                stages.append(Stage(peer: peer, units: Int(stage.firstUnit)..<next))
+                func rate(_ bits: UInt64) -> BitRate? { bits > 0 ? BitRate(bitsPerSecond: Double(bits)) : nil }
+                stages.append(
+                    Stage(
+                        peer: peer, units: Int(stage.firstUnit)..<next, up: rate(stage.upBits),
+                        down: rate(stage.downBits)))
             }
             guard next == model.unitCount else {
                 throw MalformedBytes("a pipeline covers \(next) of \(model.unitCount) units")
@@ -120,6 +132,9 @@ extension PlacedPlan {
         else {
             throw MalformedBytes("the exchange's delay must be less than the inner steps, its carry from 0 to 1")
         }
+        guard let way = ExchangeWay(change.exchangeWay) else {
+            throw MalformedBytes("unknown way to exchange: \(change.exchangeWay)")
+        }
         var sources: [Int: [PeerID]] = [:]
         for entry in change.sources { sources[Int(entry.unit)] = entry.peers.compactMap { PeerID($0) } }
         self.init(
@@ -131,6 +146,7 @@ extension PlacedPlan {
                 learningRate: change.outerLearningRate, momentum: change.outerMomentum, delay: Int(change.outerDelay),
                 carry: change.outerCarry),
             sources: sources)
+        exchangeWay = way
     }
 
     package func message(reason: String, rolledBack: Bool = false) -> PBPlanChange {
@@ -143,6 +159,8 @@ extension PlacedPlan {
                 entry.peer = bytesOf(stage.peer)
                 entry.firstUnit = UInt32(stage.units.lowerBound)
                 entry.endUnit = UInt32(stage.units.upperBound)
+                entry.upBits = UInt64(stage.up?.bitsPerSecond ?? 0)
+                entry.downBits = UInt64(stage.down?.bitsPerSecond ?? 0)
                 return entry
             }
             placement.virtualPipelines = pipeline.virtualPipelines.map { UInt32($0) }
@@ -165,6 +183,7 @@ extension PlacedPlan {
             entry.peers = sources[unit]!.map { bytesOf($0) }
             return entry
         }
+        out.exchangeWay = exchangeWay == .allGather ? "" : exchangeWay.description
         out.reason = reason
         out.rolledBack = rolledBack
         return out

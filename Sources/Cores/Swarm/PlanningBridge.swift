@@ -25,6 +25,7 @@ extension JobParameters {
             name: job.name, model: job.model, virtualPipelines: job.virtualPipelines, microBatch: job.microBatch,
             tokens: job.tokens, optimizer: optimizer, seed: job.seed, validationFraction: job.validationFraction,
             checkpointRounds: job.checkpointEveryRounds)
+        exchangeWay = job.exchangeWay.value
     }
 }
 
@@ -71,6 +72,7 @@ extension PlanQuestion {
                 job.innerSteps = .fixed(current.innerSteps)
                 job.exchangeCodec = .fixed(current.exchangeCodec)
                 job.activationCodec = .fixed(current.activationCodec)
+                job.exchangeDelay = .fixed(current.outer.delay)
                 job.batchTokens = .fixed(
                     job.geometry(microBatchesPerVirtual: current.microBatchesPerVirtual).batchTokens)
                 running = plan(of: current)
@@ -115,7 +117,7 @@ extension PlanQuestion {
             pipelines: pipelines, innerSteps: placed.innerSteps, microBatchesPerVirtual: placed.microBatchesPerVirtual,
             exchangeCodec: placed.exchangeCodec, activationCodec: placed.activationCodec,
             spares: placed.spares.compactMap { names[$0] }, outerLearningRate: Double(placed.outer.learningRate),
-            outerMomentum: Double(placed.outer.momentum))
+            outerMomentum: Double(placed.outer.momentum), exchangeDelay: placed.outer.delay)
     }
 
     private func answer(_ planned: PlannedJob, topology: Topology, job: JobManifest) -> PlanAnswer {
@@ -131,7 +133,9 @@ extension PlanQuestion {
             }, spares: plan.spares.compactMap { ids[$0] }, innerSteps: plan.innerSteps,
             microBatchesPerVirtual: plan.microBatchesPerVirtual, exchangeCodec: plan.exchangeCodec,
             activationCodec: plan.activationCodec,
-            outer: OuterOptimizer(learningRate: Float(plan.outerLearningRate), momentum: Float(plan.outerMomentum)))
+            outer: OuterOptimizer(
+                learningRate: Float(plan.outerLearningRate), momentum: Float(plan.outerMomentum),
+                delay: plan.exchangeDelay))
         return PlanAnswer(plan: placed, planned: planned, topology: topology)
     }
 }

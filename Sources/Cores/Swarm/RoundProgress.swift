@@ -10,7 +10,10 @@ package struct RoundProgress: Sendable {
     }
     /// Receipts by stage.
     private(set) var receipts: [Key: [Int: PBWork]] = [:]
-    private(set) var held: [Key: Set<PeerID>] = [:]
+    /// Who says that it holds a part, and the digests of what it holds.
+    private(set) var held: [Key: [PeerID: [PBUnitDigest]]] = [:]
+    /// Where chunks have owners: what each member gathered, by the group it gathered in.
+    private(set) var gathered: [PeerID: PBGathered] = [:]
     private var round = 0
 
     package init(round: Int = 0) { self.round = round }
@@ -21,7 +24,12 @@ package struct RoundProgress: Sendable {
     }
     package mutating func receive(_ message: PBHeld, from peer: PeerID, state: JobState) {
         guard Int(clamping: message.round) == round else { return }
-        held[Key(rank: Int(message.rank), attempt: Int(message.attempt)), default: []].insert(peer)
+        held[Key(rank: Int(message.rank), attempt: Int(message.attempt)), default: [:]][peer] = message.digests
+    }
+
+    package mutating func receive(_ message: PBGathered, from peer: PeerID) {
+        guard Int(clamping: message.round) == round else { return }
+        gathered[peer] = message
     }
 
     /// All stages of a pipeline have encoded their part.
@@ -30,13 +38,33 @@ package struct RoundProgress: Sendable {
         return receipts[Key(rank: rank, attempt: pipeline.attempt)]?.count == pipeline.stages.count
     }
 
-    /// Peers of `among` that do not yet hold all of `rank`'s part.
+    /// Peers of `among` that do not yet hold all of `rank`'s part, or hold another than it signed.
     package func missing(rank: Int, among ranks: [Int], _ plan: PlacedPlan) -> [PeerID] {
         let key = Key(rank: rank, attempt: plan.pipelines[rank].attempt)
-        let holders = held[key] ?? []
-        return ranks.filter { $0 != rank }.flatMap { plan.pipelines[$0].stages.map(\.peer) }.filter {
-            !holders.contains($0)
+        let holders = held[key] ?? [:]
+        guard !holders.isEmpty else { return holdersOf(ranks.filter { $0 != rank }, plan) }
+        var signed: [UInt32: [UInt8]] = [:]
+        for work in (receipts[key] ?? [:]).values {
+            for entry in work.digests { signed[entry.unit] = Array(entry.digest) }
         }
+        return holdersOf(ranks.filter { $0 != rank }, plan).filter { peer in
+            guard let here = holders[peer] else { return true }
+            return !here.allSatisfy { signed[$0.unit] == Array($0.digest) }
+        }
+    }
+    private func holdersOf(_ ranks: [Int], _ plan: PlacedPlan) -> [PeerID] {
+        ranks.flatMap { plan.pipelines[$0].stages.map(\.peer) }
+    }
+
+    /// What a pipeline signed of a chunk: eight bytes of its SHA-256; nil without its receipt.
+    package func signedChunk(rank: Int, unit: Int, chunk: Int, _ plan: PlacedPlan) -> [UInt8]? {
+        let works = receipts[Key(rank: rank, attempt: plan.pipelines[rank].attempt)] ?? [:]
+        for stage in works.keys.sorted() {
+            guard let entry = works[stage]!.chunks.first(where: { Int($0.unit) == unit }) else { continue }
+            let bytes = Array(entry.digest)
+            return bytes.count >= 8 * (chunk + 1) ? Array(bytes[8 * chunk..<8 * chunk + 8]) : nil
+        }
+        return nil
     }
 
     /// The largest set of pipelines such that each has computed and all the others hold its part; of equals, the one with the

@@ -127,9 +127,17 @@ package struct StageRunner: Sendable {
 
     /// The seal is in: everybody's contributions, in rank order.
     package mutating func apply(_ contributions: [RankedContribution]) {
+        apply(mode == .rounds ? .outerStep(contributions) : .aggregateGradients(contributions))
+    }
+    /// The seal is in: what the owners of the chunks made of the contributions.
+    package mutating func apply(_ aggregates: [UnitAggregate], codec: Codec) {
+        apply(.applyAggregates(aggregates, codec: codec))
+    }
+
+    private mutating func apply(_ job: ComputeJob) {
         precondition(phase == .waitingForSeal, "a seal is applied after the contribution is encoded, not in \(phase)")
         phase = .applying
-        compute(mode == .rounds ? .outerStep(contributions) : .aggregateGradients(contributions))
+        compute(job)
     }
 
     package mutating func computed(_ result: ComputeResult) {

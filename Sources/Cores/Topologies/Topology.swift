@@ -69,6 +69,8 @@ public struct Fault: Hashable, Sendable {
         case slow(factor: Double)
         /// Its access line is dead for this long.
         case cut(seconds: Double)
+        /// Its lines, up and down, from now on have their rate divided by this.
+        case throttle(factor: Double)
     }
     public enum Moment: Hashable, Sendable {
         /// Seconds from the start of the run.

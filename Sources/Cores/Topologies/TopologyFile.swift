@@ -259,10 +259,11 @@ private struct TopologyReader {
             let host = try entry.required("host")
             _ = try known(host, hostNamed, "host")
             let kind: Fault.Kind
-            switch try entry.required("kind").word(["kill", "leave", "join", "slow", "cut"]) {
+            switch try entry.required("kind").word(["kill", "leave", "join", "slow", "throttle", "cut"]) {
             case "leave": kind = .leave
             case "join": kind = .join
             case "slow": kind = .slow(factor: try entry.required("factor").number(1...1e6, open: true))
+            case "throttle": kind = .throttle(factor: try entry.required("factor").number(1...1e6, open: true))
             case "cut": kind = .cut(seconds: try entry.required("for_s").number(0...1e9, open: true))
             default: kind = .kill
             }

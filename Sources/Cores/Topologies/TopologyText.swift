@@ -73,6 +73,7 @@ extension Topology {
         case .leave: out += ", kind: leave"
         case .join: out += ", kind: join"
         case .slow(let factor): out += ", kind: slow, factor: \(yamlNumber(factor))"
+        case .throttle(let factor): out += ", kind: throttle, factor: \(yamlNumber(factor))"
         case .cut(let seconds): out += ", kind: cut, for_s: \(yamlNumber(seconds))"
         }
         return out + ", host: \(yamlScalar(fault.host))"

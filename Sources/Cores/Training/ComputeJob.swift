@@ -96,12 +96,10 @@ public struct StageConfiguration: Hashable, Sendable {
     public var exchangeCodec: Codec
     public var activationCodec: Codec
     public var validationFraction: Double
-    /// How contributions become aggregates: it decides how a contribution is cut (``ChunkLayout``).
-    public var exchangeWay: ExchangeWay
     public init(
         model: ModelShape, units: Range<Int>, geometry: BatchGeometry, seed: UInt64, optimizer: InnerOptimizer,
         outer: OuterOptimizer = OuterOptimizer(), mode: ExchangeMode, exchangeCodec: Codec, activationCodec: Codec,
-        validationFraction: Double, exchangeWay: ExchangeWay = .allGather
+        validationFraction: Double
     ) {
         self.model = model
         self.units = units
@@ -113,11 +111,10 @@ public struct StageConfiguration: Hashable, Sendable {
         self.exchangeCodec = exchangeCodec
         self.activationCodec = activationCodec
         self.validationFraction = validationFraction
-        self.exchangeWay = exchangeWay
     }
     /// How a unit's contribution is cut.
     public func chunkLayout(unit: Int) -> ChunkLayout {
-        ChunkLayout(tensors: model.tensors(unit: unit).map(\.count), codec: exchangeCodec, way: exchangeWay)
+        ChunkLayout(tensors: model.tensors(unit: unit).map(\.count), codec: exchangeCodec)
     }
     public var isFirst: Bool { units.lowerBound == 0 }
     public var isLast: Bool { units.upperBound == model.unitCount }
@@ -232,16 +229,21 @@ public enum ComputeJob: Hashable, Sendable {
     /// Encode this stage's part of the round. Answers `.contribution`. In `everyStep` mode the sums are gone afterwards: to
     /// send the step again, do its micro-batches again or keep the answer.
     case encodeContribution
-    /// The last contribution was left out: add its decoded message back to the error feedback.
+    /// The last contribution was left out: add its decoded message back to the error feedback. With rounds that is kept for
+    /// codecs without feedback too, so that no work is lost.
     case returnContribution
+    /// The round begins anew: the error feedback is what it was before ``encodeContribution``. Before ``rewind``.
+    case withdrawContribution
+    /// Whether another pipeline's part of the round would decode, and is finite. Answers `.done`, or `.refused`.
+    case checkContribution(RankedContribution)
     /// `rounds`: decode in rank order, take the outer step, start the next round there. Answers `.digests`.
     case outerStep([RankedContribution])
     /// The average of one chunk in rank order, as ``outerStep(_:)`` and ``aggregateGradients(_:)`` would make it, encoded in
-    /// the way's aggregate codec. Answers `.chunk`, or `.chunkRefused` with the rank whose part does not decode.
-    case averageChunk(unit: Int, chunk: Int, [ChunkContribution])
-    /// Goes on from the owners' averages. `rounds`: the outer step; answers `.digests`. `everyStep`: the gradient; answers
-    /// `.sumSquares`.
-    case applyAggregates([UnitAggregate])
+    /// `codec`. Answers `.chunk`, or `.chunkRefused` with the rank whose part does not decode.
+    case averageChunk(unit: Int, chunk: Int, [ChunkContribution], codec: Codec)
+    /// Goes on from the owners' averages, encoded in `codec`. `rounds`: the outer step; answers `.digests`. `everyStep`: the
+    /// gradient; answers `.sumSquares`.
+    case applyAggregates([UnitAggregate], codec: Codec)
     /// Back to the round's start, Adam's moments and step count included; gradients and saved activations are dropped.
     case rewind
     /// Answers `.digests` of the current outer parameters.

@@ -5,7 +5,7 @@ import Primitives
 /// devices.
 ///
 /// Forward as in ``ModelShape/forwardFLOPs(units:sequences:)``, backward twice that, an optimizer step 20 a parameter,
-/// encoding and the outer step 30 a parameter, decoding 4 a parameter for each contribution. Import, export, digests
+/// encoding and the outer step 30 a parameter, decoding 4 a parameter for each contribution, checking one 1. Import, export, digests
 /// cost nothing.
 public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?) -> Double {
     if case .benchmark(let flops) = job { return flops }
@@ -22,10 +22,12 @@ public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?
     case .encodeContribution: return 30 * parameters
     case .outerStep(let contributions): return (30 + 4 * Double(contributions.count)) * parameters
     case .aggregateGradients(let contributions): return 4 * Double(contributions.count) * parameters
-    case .averageChunk(let unit, let chunk, let parts):
+    case .averageChunk(let unit, let chunk, let parts, _):
         return 4 * Double(parts.count * configuration.chunkLayout(unit: unit).values(chunk).count)
+    case .checkContribution: return parameters
     case .applyAggregates: return (configuration.mode == .rounds ? 30 : 4) * parameters
-    case .configure, .importState, .exportState, .finishGradient, .returnContribution, .rewind, .digests, .benchmark:
+    case .configure, .importState, .exportState, .finishGradient, .returnContribution, .withdrawContribution, .rewind,
+        .digests, .benchmark:
         return 0
     }
 }

@@ -4,8 +4,10 @@ import Primitives
 
 /// Where chunks have owners: the owner's arithmetic on one chunk, and taking in what all owners made.
 extension Stage {
-    func averageChunk(_ unit: Int, _ chunk: Int, _ parts: [ChunkContribution]) throws(Refusal) -> ComputeResult {
-        guard configuration.exchangeWay.hasOwners, configuration.units.contains(unit), !parts.isEmpty else {
+    func averageChunk(
+        _ unit: Int, _ chunk: Int, _ parts: [ChunkContribution], _ codec: Codec
+    ) throws(Refusal) -> ComputeResult {
+        guard configuration.units.contains(unit), !parts.isEmpty else {
             throw Refusal("no chunk of unit \(unit) is averaged here")
         }
         let chunkLayout = chunkLayouts[unit - configuration.units.lowerBound]
@@ -14,7 +16,7 @@ extension Stage {
         var messages: [(part: ChunkContribution, node: Int, pieces: [ArraySlice<UInt8>])] = []
         for part in parts.sorted(by: { $0.rank < $1.rank }) {
             do throws(Refusal) {
-                for (node, bytes) in try nodes(part.bytes) {
+                for (node, bytes) in try treeNodes(part.bytes[...]) {
                     let cut = try cut(bytes, own, unit: unit, codec: configuration.exchangeCodec)
                     messages.append((part, node, cut))
                 }
@@ -27,11 +29,19 @@ extension Stage {
         let values = FloatBuffer(own.last!.upperBound - first)
         let ranges = own.map { $0.lowerBound - first..<$0.upperBound - first }
         switch configuration.mode {
-        case .rounds: average(messages.map { ($0.part.microBatches, $0.pieces) }, ranges, into: values)
+        case .rounds:
+            let inputs = messages.map {
+                AverageInput(rank: $0.part.rank, weight: $0.part.microBatches, pieces: $0.pieces[...])
+            }
+            do throws(Refused) {
+                try average(inputs, own, unit: unit, into: values, from: first)
+            } catch {
+                return .chunkRefused(rank: error.rank, "unit \(unit), chunk \(chunk): \(error.why)")
+            }
         case .everyStep:
             let sums = messages.map { message in
                 let decoded = FloatBuffer(values.count)
-                decode(message.pieces, ranges, configuration.exchangeCodec, into: decoded)
+                decode(message.pieces, ranges, configuration.exchangeCodec, unit: unit, from: first, into: decoded)
                 return (message.node, decoded)
             }
             let sum = tree.fold(sums) { left, right in
@@ -42,47 +52,31 @@ extension Stage {
             kernels_scale(threads, values.count, 1 / Float(parts.reduce(0) { $0 + $1.microBatches }), values.base)
         }
         var bytes: [UInt8] = []
-        for range in ranges {
-            let message = configuration.exchangeWay.aggregateCodec.encode(UnsafeBufferPointer(values.values(range)))
+        for (piece, range) in zip(own, ranges) {
+            let message = codec.encode(
+                UnsafeBufferPointer(values.values(range)), shape: shape(of: piece, unit: unit))
             withUnsafeBytes(of: UInt32(message.count).littleEndian) { bytes.append(contentsOf: $0) }
             bytes += message
         }
         return .chunk(bytes)
     }
 
-    func applyAggregates(_ aggregates: [UnitAggregate]) throws(Refusal) -> ComputeResult {
-        let codec = configuration.exchangeWay.aggregateCodec
+    func applyAggregates(_ aggregates: [UnitAggregate], _ codec: Codec) throws(Refusal) -> ComputeResult {
         guard aggregates.map(\.unit) == Array(configuration.units) else {
             throw Refusal("aggregates of units \(aggregates.map(\.unit)), not of \(configuration.units)")
         }
-        var all: [(pieces: [ArraySlice<UInt8>], ranges: [Range<Int>])] = []
+        var all: [(unit: Int, pieces: [ArraySlice<UInt8>], ranges: [Range<Int>])] = []
         for aggregate in aggregates {
             let ranges = pieces(unit: aggregate.unit)
             let bytes = aggregate.chunks.flatMap { $0 }
-            all.append((try cut(bytes[...], ranges[...], unit: aggregate.unit, codec: codec), ranges))
+            all.append((aggregate.unit, try cut(bytes[...], ranges[...], unit: aggregate.unit, codec: codec), ranges))
         }
         let averages = buffers.takeZeroed()
-        for unit in all { decode(unit.pieces, unit.ranges, codec, into: averages) }
+        for part in all { decode(part.pieces, part.ranges, codec, unit: part.unit, from: 0, into: averages) }
         guard configuration.mode == .rounds else { return takeAggregates(averages) }
         defer { buffers.giveBack(averages) }
         guard let outer else { throw Refusal("this stage has no outer state") }
         return try outerStep(averages, outer)
-    }
-
-    /// The parts by tree node, lengths checked.
-    private func nodes(_ bytes: [UInt8]) throws(Refusal) -> [(Int, ArraySlice<UInt8>)] {
-        var rest = bytes[...]
-        var out: [(Int, ArraySlice<UInt8>)] = []
-        func number(_ bytes: ArraySlice<UInt8>) -> Int { bytes.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) } }
-        while !rest.isEmpty {
-            guard rest.count >= 8, number(rest.dropFirst(4)) <= rest.count - 8, out.count < 64 else {
-                throw Refusal("a part's head and its bytes do not fit")
-            }
-            let length = number(rest.dropFirst(4))
-            out.append((number(rest), rest.dropFirst(8).prefix(length)))
-            rest = rest.dropFirst(8 + length)
-        }
-        return out
     }
 
     private func check(nodes own: [Int], all: [Int]) throws(Refusal) {
@@ -96,40 +90,16 @@ extension Stage {
         }
     }
 
+    /// `start`: where `target` begins in the stage's layout.
     private func decode(
-        _ messages: [ArraySlice<UInt8>], _ ranges: [Range<Int>], _ codec: Codec, into target: FloatBuffer
+        _ messages: [ArraySlice<UInt8>], _ ranges: [Range<Int>], _ codec: Codec, unit: Int, from start: Int,
+        into target: FloatBuffer
     ) {
         for (bytes, range) in zip(messages, ranges) {
-            do { try codec.decode(bytes, into: target.values(range)) } catch {
-                preconditionFailure("a validated message does not decode: \(error)")
-            }
-        }
-    }
-
-    /// As for a whole unit: dense codecs weighted by micro-batches, sparse ones over those that sent the entry.
-    private func average(
-        _ messages: [(microBatches: Int, pieces: [ArraySlice<UInt8>])], _ ranges: [Range<Int>],
-        into values: FloatBuffer
-    ) {
-        let codec = configuration.exchangeCodec
-        if case .sparse = codec {
-            let weights = FloatBuffer(values.count)
-            for message in messages {
-                for (bytes, range) in zip(message.pieces, ranges) {
-                    do {
-                        try codec.decodeAccumulate(
-                            bytes, weight: Float(message.microBatches), into: values.values(range),
-                            weights: weights.values(range))
-                    } catch { preconditionFailure("a validated message does not decode: \(error)") }
-                }
-            }
-            return kernels_divide_by_weights(threads, values.count, weights.base, values.base)
-        }
-        let total = Float(messages.reduce(0) { $0 + $1.microBatches })
-        let decoded = FloatBuffer(values.count)
-        for message in messages {
-            decode(message.pieces, ranges, codec, into: decoded)
-            kernels_axpy(threads, values.count, Float(message.microBatches) / total, decoded.base, values.base)
+            let piece = range.lowerBound + start..<range.upperBound + start
+            do {
+                try codec.decode(bytes, shape: shape(of: piece, unit: unit), into: target.values(range))
+            } catch { preconditionFailure("a validated message does not decode: \(error)") }
         }
     }
 }
@@ -145,6 +115,38 @@ public func chunked(_ parts: [UnitContribution], layout: ChunkLayout) -> [[UInt8
             withUnsafeBytes(of: UInt32(bytes.count).littleEndian) { out[index].append(contentsOf: $0) }
             out[index] += bytes
         }
+    }
+    return out
+}
+
+/// The other way round: one contributor's chunks of a unit, as they travelled, as the parts they were cut from. Nil where
+/// heads and bytes do not fit each other, or chunks speak of different nodes.
+public func unchunked(_ chunks: [[UInt8]], unit: Int, layout: ChunkLayout) -> [UnitContribution]? {
+    guard chunks.count == layout.chunks.count else { return nil }
+    var out: [UnitContribution] = []
+    for (index, chunk) in chunks.enumerated() {
+        guard let nodes = try? treeNodes(chunk[...]), index == 0 || nodes.count == out.count else { return nil }
+        for (position, part) in nodes.enumerated() {
+            if index == 0 { out.append(UnitContribution(unit: unit, node: part.node, bytes: [])) }
+            guard out[position].node == part.node else { return nil }
+            out[position].bytes += part.bytes
+        }
+    }
+    return out.isEmpty ? nil : out
+}
+
+/// The parts by tree node, lengths checked.
+private func treeNodes(_ bytes: ArraySlice<UInt8>) throws(Refusal) -> [(node: Int, bytes: ArraySlice<UInt8>)] {
+    var rest = bytes
+    var out: [(node: Int, bytes: ArraySlice<UInt8>)] = []
+    func number(_ bytes: ArraySlice<UInt8>) -> Int { bytes.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) } }
+    while !rest.isEmpty {
+        guard rest.count >= 8, number(rest.dropFirst(4)) <= rest.count - 8, out.count < 64 else {
+            throw Refusal("a part's head and its bytes do not fit")
+        }
+        let length = number(rest.dropFirst(4))
+        out.append((number(rest), rest.dropFirst(8).prefix(length)))
+        rest = rest.dropFirst(8 + length)
     }
     return out
 }

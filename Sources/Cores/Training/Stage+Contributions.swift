@@ -32,23 +32,44 @@ extension Stage {
         return .contribution(lastContribution)
     }
 
+    /// Left out of the seal: what was sent is added back, so that it is sent with the next round's.
     func returnContribution() throws(Refusal) -> ComputeResult {
-        guard !lastContribution.isEmpty else { throw Refusal("there is no contribution to return") }
-        if configuration.exchangeCodec.usesErrorFeedback {
-            for contribution in lastContribution {
-                guard let kept = feedback[contribution.node] else { continue }
-                let range = layout.range(unit: contribution.unit)
-                let decoded = FloatBuffer(range.count)
-                let tensors = try cut(contribution)
-                decode(
-                    UnitMessage(
-                        rank: 0, microBatches: 0, unit: contribution.unit, node: contribution.node, tensors: tensors),
-                    into: decoded)
-                kernels_add(threads, range.count, decoded.base, kept.base + range.lowerBound)
-            }
+        try addBack(everyCodec: configuration.mode == .rounds)
+        lastContribution = []
+        return .done
+    }
+
+    /// The round begins anew: its change will be sent again, so nothing of it may stay in the error feedback. What was
+    /// there before is there again, to rounding (a sparse codec's has decayed once).
+    func withdrawContribution() throws(Refusal) -> ComputeResult {
+        if configuration.mode == .rounds, let outer, let kept = feedback[0] {
+            try addBack(everyCodec: false)
+            let delta = buffers.takeZeroed()
+            let sent = sentWeights ?? parameters
+            kernels_subtract(threads, delta.count, outer.parameters.base, sent.base, delta.base)
+            kernels_subtract(threads, delta.count, kept.base, delta.base, kept.base)
+            buffers.giveBack(delta)
         }
         lastContribution = []
         return .done
+    }
+
+    private func addBack(everyCodec: Bool) throws(Refusal) {
+        guard !lastContribution.isEmpty else { throw Refusal("there is no contribution to return") }
+        for contribution in lastContribution {
+            if everyCodec, feedback[contribution.node] == nil {
+                feedback[contribution.node] = FloatBuffer(layout.count)
+            }
+            guard let kept = feedback[contribution.node] else { continue }
+            let range = layout.range(unit: contribution.unit)
+            let decoded = FloatBuffer(range.count)
+            let tensors = try cut(contribution)
+            decode(
+                UnitMessage(
+                    rank: 0, microBatches: 0, unit: contribution.unit, node: contribution.node, tensors: tensors),
+                into: decoded)
+            kernels_add(threads, range.count, decoded.base, kept.base + range.lowerBound)
+        }
     }
 
     func outerStep(_ contributions: [RankedContribution]) throws(Refusal) -> ComputeResult {
@@ -57,7 +78,16 @@ extension Stage {
         let delta = buffers.takeZeroed()
         defer { buffers.giveBack(delta) }
         for unit in configuration.units {
-            average(messages[unit - configuration.units.lowerBound], unit: unit, into: delta)
+            let parts = messages[unit - configuration.units.lowerBound]
+            let pieces = pieces(unit: unit)
+            for chunk in chunkLayouts[unit - configuration.units.lowerBound].chunks {
+                let cut = parts.map { AverageInput(rank: $0.rank, weight: $0.microBatches, pieces: $0.tensors[chunk]) }
+                do throws(Refused) {
+                    try average(cut, pieces[chunk], unit: unit, into: delta, from: 0)
+                } catch {
+                    throw Refusal("rank \(error.rank), unit \(unit): \(error.why)")
+                }
+            }
         }
         return try outerStep(delta, outer)
     }
@@ -71,34 +101,10 @@ extension Stage {
         return .digests(digests)
     }
 
-    /// The average of one unit's contributions in rank order. Dense codecs: weighted by micro-batches. Sparse ones:
-    /// each entry over those that sent it.
-    private func average(_ messages: [UnitMessage], unit: Int, into delta: FloatBuffer) {
-        let range = layout.range(unit: unit)
-        if configuration.exchangeCodec.isSparse {
-            let weights = FloatBuffer(range.count)
-            for message in messages {
-                var offset = 0
-                for (piece, bytes) in zip(pieces(unit: unit), message.tensors) {
-                    do {
-                        try configuration.exchangeCodec.decodeAccumulate(
-                            bytes, shape: shape(of: piece, unit: unit), weight: Float(message.microBatches),
-                            into: delta.values(piece), weights: weights.values(offset..<offset + piece.count))
-                    } catch { preconditionFailure("a validated message does not decode: \(error)") }
-                    offset += piece.count
-                }
-            }
-            kernels_divide_by_weights(threads, range.count, weights.base, delta.base + range.lowerBound)
-        } else {
-            let total = Float(messages.reduce(0) { $0 + $1.microBatches })
-            let decoded = FloatBuffer(range.count)
-            for message in messages {
-                decode(message, into: decoded)
-                kernels_axpy(
-                    threads, range.count, Float(message.microBatches) / total, decoded.base,
-                    delta.base + range.lowerBound)
-            }
-        }
+    /// Another pipeline's part: every unit of this stage, decoding and finite.
+    func checkContribution(_ contribution: RankedContribution) throws(Refusal) -> ComputeResult {
+        _ = try parse([contribution])
+        return .done
     }
 
     // MARK: bytes
@@ -120,7 +126,8 @@ extension Stage {
     private func encode(_ sum: FloatBuffer, node: Int) -> [UnitContribution] {
         let codec = configuration.exchangeCodec
         if codec.usesErrorFeedback, feedback[node] == nil { feedback[node] = FloatBuffer(layout.count) }
-        let kept = codec.usesErrorFeedback ? feedback[node] : nil
+        // Codecs without feedback keep one only where a contribution was left out.
+        let kept = feedback[node]
         if case .lowrank = codec, warmStarts[node] == nil {
             warmStarts[node] = layout.entries.map { _ in WarmStart() }
         }

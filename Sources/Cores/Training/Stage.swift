@@ -27,6 +27,7 @@ final class Stage {
     var warmStarts: [Int: [WarmStart]] = [:]
     /// How each unit's contribution is cut.
     let chunkLayouts: [ChunkLayout]
+    let meanWorkspace = MeanWorkspace()
     /// With a delay: the weights that the last contribution was taken from, while the round's steps go on.
     var sentWeights: FloatBuffer?
     /// The last encoded contribution, until the next one: it may be returned.

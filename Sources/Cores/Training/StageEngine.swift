@@ -58,9 +58,12 @@ public final class StageEngine: Engine, @unchecked Sendable {
         case .optimizerStep(let norm, let rate): return try stage.optimizerStep(norm: norm, learningRate: rate)
         case .encodeContribution: return try stage.encodeContribution()
         case .returnContribution: return try stage.returnContribution()
+        case .withdrawContribution: return try stage.withdrawContribution()
         case .outerStep(let contributions): return try stage.outerStep(contributions)
-        case .averageChunk(let unit, let chunk, let parts): return try stage.averageChunk(unit, chunk, parts)
-        case .applyAggregates(let aggregates): return try stage.applyAggregates(aggregates)
+        case .checkContribution(let contribution): return try stage.checkContribution(contribution)
+        case .averageChunk(let unit, let chunk, let parts, let codec):
+            return try stage.averageChunk(unit, chunk, parts, codec)
+        case .applyAggregates(let aggregates, let codec): return try stage.applyAggregates(aggregates, codec)
         case .rewind: return stage.rewind()
         case .digests: return .digests(stage.digests)
         }

@@ -197,7 +197,8 @@ extension RunReport {
         let told: Set<String> = [
             "peer_found", "peer_joined", "peer_declined", "planned", "peer_lost", "training_resumed", "replaced",
             "replanned", "rolled_back", "others_go_on", "waiting_for", "weights_differ", "checkpoint_saved",
-            "collecting_weights", "plan_refused", "speed_changed",
+            "collecting_weights", "plan_refused", "speed_changed", "exchange_chosen", "exchange_regrouped",
+            "contribution_refused", "owner_refuted",
         ]
         events = outcome.events.filter { told.contains($0.kind) }.map { event in
             Happening(

@@ -27,7 +27,9 @@ struct ModelledEngine: Engine {
             return [UInt8](repeating: 0, count: configuration.activationCodec.expectedBytes(for: count))
         }
         switch job {
-        case .configure, .benchmark, .returnContribution, .rewind: return .done
+        case .configure, .benchmark, .checkContribution, .returnContribution, .withdrawContribution,
+            .rewind:
+            return .done
         case .importState(let states):
             for state in states { versions[state.unit] = state.optimizerSteps }
             return .done
@@ -58,9 +60,9 @@ struct ModelledEngine: Engine {
                     return UnitContribution(
                         unit: unit, node: 0, bytes: blank(pieces[...], configuration.exchangeCodec))
                 })
-        case .averageChunk(let unit, let chunk, _):
+        case .averageChunk(let unit, let chunk, _, let codec):
             let layout = configuration.chunkLayout(unit: unit)
-            return .chunk(blank(layout.pieces[layout.chunks[chunk]], configuration.exchangeWay.aggregateCodec))
+            return .chunk(blank(layout.pieces[layout.chunks[chunk]], codec))
         case .applyAggregates:
             guard configuration.mode == .rounds else {
                 return .sumSquares(configuration.units.flatMap { model.tensors(unit: $0).map { _ in 1 } })

@@ -40,6 +40,10 @@ extension World {
             kill(host)
         case .join: if !host.alive { start(host) }
         case .slow(let factor): host.flops /= factor
+        case .throttle(let factor):
+            let lines = topology.hosts[host.index]
+            host.shaper.setUp(BitRate(bitsPerSecond: lines.up.bitsPerSecond / factor))
+            host.reception.setDown(BitRate(bitsPerSecond: lines.down.bitsPerSecond / factor))
         case .cut(let seconds):
             // The line is dead: what is offered waits, and what was meant for it waits at the others.
             setLinks(of: host, delayedBy: .nanoseconds(Int64(seconds * 1e9)))

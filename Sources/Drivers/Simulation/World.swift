@@ -19,6 +19,10 @@ public struct WorldOptions: Sendable {
     public var seed: UInt64 = 1
     /// Do the arithmetic, or only charge its modelled FLOPs.
     public var realArithmetic = false
+    /// By name: who lies, and how.
+    public var lies: [String: Lie] = [:]
+    /// Share of the rounds with owners that are audited.
+    public var auditShare: Double?
     /// Give up after this much virtual time.
     public var limit: Duration = .seconds(7 * 86_400)
     public init() {}
@@ -85,6 +89,7 @@ public final class World {
             case .bootstrap: role = .node
             case .coordinator:
                 var coordinatorOptions = CoordinatorOptions()
+                if let share = options.auditShare { coordinatorOptions.auditShare = share }
                 coordinatorOptions.expectedPeers = expectedPeers ?? topology.peers.count - lateJoiners.count
                 role = .coordinator(
                     Coordinator(
@@ -362,7 +367,9 @@ public final class World {
             host.busyUntil = start + .nanoseconds(Int64((seconds * 1e9).rounded()))
             host.results.append((host.busyUntil, host.engine.perform(job)))
         case .corpus(let bytes):
-            if options.realArithmetic { host.engine = StageEngine(corpus: bytes, threads: 1) }
+            guard options.realArithmetic else { break }
+            host.engine = StageEngine(corpus: bytes, threads: 1)
+            if let lie = options.lies[host.name] { host.engine = LyingEngine(base: host.engine, lie: lie) }
         case .plan(let question):
             host.planAnswer = (now + .milliseconds(200), question.answered())
         case .ended(let end): self.end = end

@@ -91,6 +91,17 @@ final class ProgressView {
                 + fixed(event.real("planned_gflops") ?? 0, 1)
         case "rolled_back": return "  back to round \(event.integer("round") ?? 0)\(why)"
         case "waiting_for": return "  waiting for \(event.text("peers") ?? "?")\(why)"
+        case "exchange_chosen":
+            return
+                "exchange of units \(event.text("units") ?? "?"): \(event.text("way") ?? "?"), "
+                + "\(fixed(event.real("seconds") ?? 0, 1)) s against "
+                + "\(fixed(event.real("all_gather_seconds") ?? 0, 1)) s all-gather"
+        case "exchange_regrouped":
+            return "  exchange of round \(event.integer("round") ?? 0): \(event.text("way") ?? "?") among pipelines "
+                + "\(event.text("ranks") ?? "?")\(why)"
+        case "owner_refuted": return "✗ \(who) added up a chunk wrongly, as others found; it owns nothing any more"
+        case "contribution_refused":
+            return "  \(event.text("by") ?? "?") cannot use what \(who) contributed\(why)"
         case "checkpoint_saved": return "  checkpoint saved at round \(event.integer("round") ?? 0)"
         case "collecting_weights": return "collecting the weights"
         case "evaluating": return "evaluating on the whole validation part"

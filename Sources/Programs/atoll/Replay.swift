@@ -91,7 +91,8 @@ struct ReplaySummary {
         var out = ""
         let told: Set<String> = [
             "planned", "round_sealed", "peer_lost", "training_resumed", "replaced", "replanned", "rolled_back",
-            "others_go_on", "waiting_for", "speed_changed", "fault", "checkpoint_saved", "job_released",
+            "others_go_on", "waiting_for", "speed_changed", "exchange_chosen", "exchange_regrouped", "owner_refuted",
+            "fault", "checkpoint_saved", "job_released",
         ]
         for (host, event) in world.events where told.contains(event.kind) {
             if event.kind == "job_released" { continue }

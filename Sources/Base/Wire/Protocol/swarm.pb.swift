@@ -60,57 +60,66 @@ public nonisolated struct PBEnvelope: Sendable {
   public init() {}
 }
 
-public nonisolated struct PBLogEntry: Sendable {
+public nonisolated struct PBLogEntry: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   /// from 0, no gaps
-  public var index: UInt64 = 0
+  public var index: UInt64 {
+    get {_storage._index}
+    set {_uniqueStorage()._index = newValue}
+  }
 
   /// SHA-256 of the previous entry's envelope; empty for the first
-  public var previous: Data = Data()
+  public var previous: Data {
+    get {_storage._previous}
+    set {_uniqueStorage()._previous = newValue}
+  }
 
-  public var body: PBLogEntry.OneOf_Body? = nil
+  public var body: OneOf_Body? {
+    get {return _storage._body}
+    set {_uniqueStorage()._body = newValue}
+  }
 
   public var genesis: PBGenesis {
     get {
-      if case .genesis(let v)? = body {return v}
+      if case .genesis(let v)? = _storage._body {return v}
       return PBGenesis()
     }
-    set {body = .genesis(newValue)}
+    set {_uniqueStorage()._body = .genesis(newValue)}
   }
 
   public var members: PBMembers {
     get {
-      if case .members(let v)? = body {return v}
+      if case .members(let v)? = _storage._body {return v}
       return PBMembers()
     }
-    set {body = .members(newValue)}
+    set {_uniqueStorage()._body = .members(newValue)}
   }
 
   public var plan: PBPlanChange {
     get {
-      if case .plan(let v)? = body {return v}
+      if case .plan(let v)? = _storage._body {return v}
       return PBPlanChange()
     }
-    set {body = .plan(newValue)}
+    set {_uniqueStorage()._body = .plan(newValue)}
   }
 
   public var seal: PBSeal {
     get {
-      if case .seal(let v)? = body {return v}
+      if case .seal(let v)? = _storage._body {return v}
       return PBSeal()
     }
-    set {body = .seal(newValue)}
+    set {_uniqueStorage()._body = .seal(newValue)}
   }
 
   public var finish: PBFinish {
     get {
-      if case .finish(let v)? = body {return v}
+      if case .finish(let v)? = _storage._body {return v}
       return PBFinish()
     }
-    set {body = .finish(newValue)}
+    set {_uniqueStorage()._body = .finish(newValue)}
   }
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -125,6 +134,8 @@ public nonisolated struct PBLogEntry: Sendable {
   }
 
   public init() {}
+
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 public nonisolated struct PBGenesis: Sendable {
@@ -209,6 +220,11 @@ public nonisolated struct PBStagePlacement: Sendable {
 
   public var endUnit: UInt32 = 0
 
+  /// its line as measured, bit/s; 0 = not measured
+  public var upBits: UInt64 = 0
+
+  public var downBits: UInt64 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -279,6 +295,9 @@ public nonisolated struct PBPlanChange: Sendable {
   /// seals from `round` on are void
   public var rolledBack: Bool = false
 
+  /// "all-gather" (also when empty), "reduce-scatter", "owner:CODEC"
+  public var exchangeWay: String = String()
+
   /// inner steps that hide the exchange, before a round's end
   public var outerDelay: UInt32 = 0
 
@@ -327,6 +346,9 @@ public nonisolated struct PBSeal: Sendable {
   public var validationLoss: Double = 0
 
   public var validationTokens: UInt64 = 0
+
+  /// where owners add: what every member applies; else empty
+  public var aggregates: [PBUnitDigest] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -493,14 +515,6 @@ public nonisolated struct PBPacket: Sendable {
     set {body = .norms(newValue)}
   }
 
-  public var contribution: PBContribution {
-    get {
-      if case .contribution(let v)? = body {return v}
-      return PBContribution()
-    }
-    set {body = .contribution(newValue)}
-  }
-
   public var receipt: PBReceipt {
     get {
       if case .receipt(let v)? = body {return v}
@@ -589,6 +603,54 @@ public nonisolated struct PBPacket: Sendable {
     set {body = .ready(newValue)}
   }
 
+  public var exchangePart: PBExchangePart {
+    get {
+      if case .exchangePart(let v)? = body {return v}
+      return PBExchangePart()
+    }
+    set {body = .exchangePart(newValue)}
+  }
+
+  public var gathered: PBGathered {
+    get {
+      if case .gathered(let v)? = body {return v}
+      return PBGathered()
+    }
+    set {body = .gathered(newValue)}
+  }
+
+  public var group: PBGroup {
+    get {
+      if case .group(let v)? = body {return v}
+      return PBGroup()
+    }
+    set {body = .group(newValue)}
+  }
+
+  public var refusal: PBRefusal {
+    get {
+      if case .refusal(let v)? = body {return v}
+      return PBRefusal()
+    }
+    set {body = .refusal(newValue)}
+  }
+
+  public var audit: PBAudit {
+    get {
+      if case .audit(let v)? = body {return v}
+      return PBAudit()
+    }
+    set {body = .audit(newValue)}
+  }
+
+  public var audited: PBAudited {
+    get {
+      if case .audited(let v)? = body {return v}
+      return PBAudited()
+    }
+    set {body = .audited(newValue)}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -607,7 +669,6 @@ public nonisolated struct PBPacket: Sendable {
     case pong(PBPong)
     case activation(PBActivation)
     case norms(PBNorms)
-    case contribution(PBContribution)
     case receipt(PBReceipt)
     case held(PBHeld)
     case applied(PBApplied)
@@ -619,6 +680,12 @@ public nonisolated struct PBPacket: Sendable {
     case chunk(PBChunk)
     case farewell(PBFarewell)
     case ready(PBReady)
+    case exchangePart(PBExchangePart)
+    case gathered(PBGathered)
+    case group(PBGroup)
+    case refusal(PBRefusal)
+    case audit(PBAudit)
+    case audited(PBAudited)
 
   }
 
@@ -758,9 +825,43 @@ public nonisolated struct PBHeartbeat: Sendable {
 
   public var receivedBytes: UInt64 = 0
 
+  /// whom the exchange waits for here, if anybody
+  public var waiting: PBHeartbeat.Waiting {
+    get {_waiting ?? PBHeartbeat.Waiting()}
+    set {_waiting = newValue}
+  }
+  /// Returns true if `waiting` has been explicitly set.
+  public var hasWaiting: Bool {self._waiting != nil}
+  /// Clears the value of `waiting`. Subsequent reads from it will return its default value.
+  public mutating func clearWaiting() {self._waiting = nil}
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
+  public nonisolated struct Waiting: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var peer: Data = Data()
+
+    public var firstUnit: UInt32 = 0
+
+    public var endUnit: UInt32 = 0
+
+    /// else a sum
+    public var contribution: Bool = false
+
+    /// that came from it in this exchange; 0 = nothing yet
+    public var bitsPerSecond: UInt64 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
   public init() {}
+
+  fileprivate var _waiting: PBHeartbeat.Waiting? = nil
 }
 
 public nonisolated struct PBReady: Sendable {
@@ -978,7 +1079,157 @@ public nonisolated struct PBNorms: Sendable {
   fileprivate var _work: PBWorkKey? = nil
 }
 
-public nonisolated struct PBContribution: Sendable {
+/// Chunks of the round's exchange: a pipeline's parts, or the sums that an owner made.
+public nonisolated struct PBExchangePart: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// of the sender
+  public var work: PBWorkKey {
+    get {_work ?? PBWorkKey()}
+    set {_work = newValue}
+  }
+  /// Returns true if `work` has been explicitly set.
+  public var hasWork: Bool {self._work != nil}
+  /// Clears the value of `work`. Subsequent reads from it will return its default value.
+  public mutating func clearWork() {self._work = nil}
+
+  /// of the plan
+  public var epoch: UInt64 = 0
+
+  /// of the group
+  public var version: UInt32 = 0
+
+  public var aggregate: Bool = false
+
+  /// a part for an auditor
+  public var audit: Bool = false
+
+  public var chunks: [PBExchangePart.Chunk] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated struct Chunk: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var unit: UInt32 = 0
+
+    public var chunk: UInt32 = 0
+
+    /// of the payload, in order
+    public var bytes: UInt32 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
+  public init() {}
+
+  fileprivate var _work: PBWorkKey? = nil
+}
+
+/// All aggregates of the sender's units are there.
+public nonisolated struct PBGathered: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var round: UInt64 = 0
+
+  public var epoch: UInt64 = 0
+
+  public var version: UInt32 = 0
+
+  public var aggregates: [PBUnitDigest] = []
+
+  /// the first eight bytes of each chunk's SHA-256
+  public var chunks: [PBUnitDigest] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// The coordinator: who exchanges this round from now on, and how. Version 0 is every pipeline of the plan, its way.
+public nonisolated struct PBGroup: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var round: UInt64 = 0
+
+  public var epoch: UInt64 = 0
+
+  public var version: UInt32 = 0
+
+  public var ranks: [UInt32] = []
+
+  public var way: String = String()
+
+  /// ranks that own nothing
+  public var barred: [UInt32] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// The coordinator: these members add a chunk up once more.
+public nonisolated struct PBAudit: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var round: UInt64 = 0
+
+  public var epoch: UInt64 = 0
+
+  public var version: UInt32 = 0
+
+  public var unit: UInt32 = 0
+
+  public var chunk: UInt32 = 0
+
+  /// ranks
+  public var auditors: [UInt32] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// An auditor's, or the owner's own, account of a chunk. Digests are the first eight bytes of SHA-256.
+public nonisolated struct PBAudited: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var round: UInt64 = 0
+
+  public var epoch: UInt64 = 0
+
+  public var version: UInt32 = 0
+
+  public var unit: UInt32 = 0
+
+  public var chunk: UInt32 = 0
+
+  /// of each contribution, in rank order
+  public var inputs: Data = Data()
+
+  public var sum: Data = Data()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// A contribution that does not decode or is not finite.
+public nonisolated struct PBRefusal: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
@@ -992,28 +1243,9 @@ public nonisolated struct PBContribution: Sendable {
   /// Clears the value of `work`. Subsequent reads from it will return its default value.
   public mutating func clearWork() {self._work = nil}
 
-  public var microBatches: UInt32 = 0
-
-  public var parts: [PBContribution.Part] = []
+  public var why: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  public nonisolated struct Part: Sendable {
-    // SwiftProtobuf.Message conformance is added in an extension below. See the
-    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-    // methods supported on all messages.
-
-    public var unit: UInt32 = 0
-
-    public var node: UInt32 = 0
-
-    /// of the payload, in order
-    public var bytes: UInt32 = 0
-
-    public var unknownFields = SwiftProtobuf.UnknownStorage()
-
-    public init() {}
-  }
 
   public init() {}
 
@@ -1072,12 +1304,15 @@ public nonisolated struct PBWork: Sendable {
 
   public var flops: Double = 0
 
-  /// sent for this round's exchange
+  /// sent for exchanges since the last receipt
   public var exchangeBytes: UInt64 = 0
 
   public var firstStep: UInt64 = 0
 
   public var steps: UInt32 = 0
+
+  /// the first eight bytes of each chunk's SHA-256
+  public var chunks: [PBUnitDigest] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1086,6 +1321,7 @@ public nonisolated struct PBWork: Sendable {
   fileprivate var _work: PBWorkKey? = nil
 }
 
+/// The sender holds a pipeline's part whole, and it decodes.
 public nonisolated struct PBHeld: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1096,6 +1332,9 @@ public nonisolated struct PBHeld: Sendable {
   public var rank: UInt32 = 0
 
   public var attempt: UInt32 = 0
+
+  /// of what is held
+  public var digests: [PBUnitDigest] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1320,125 +1559,165 @@ nonisolated extension PBLogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageI
   public static let protoMessageName: String = _protobuf_package + ".LogEntry"
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}index\0\u{1}previous\0\u{2}\u{8}genesis\0\u{1}members\0\u{1}plan\0\u{1}seal\0\u{1}finish\0")
 
+  fileprivate class _StorageClass {
+    var _index: UInt64 = 0
+    var _previous: Data = Data()
+    var _body: PBLogEntry.OneOf_Body?
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _index = source._index
+      _previous = source._previous
+      _body = source._body
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.index) }()
-      case 2: try { try decoder.decodeSingularBytesField(value: &self.previous) }()
-      case 10: try {
-        var v: PBGenesis?
-        var hadOneofValue = false
-        if let current = self.body {
-          hadOneofValue = true
-          if case .genesis(let m) = current {v = m}
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularUInt64Field(value: &_storage._index) }()
+        case 2: try { try decoder.decodeSingularBytesField(value: &_storage._previous) }()
+        case 10: try {
+          var v: PBGenesis?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .genesis(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .genesis(v)
+          }
+        }()
+        case 11: try {
+          var v: PBMembers?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .members(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .members(v)
+          }
+        }()
+        case 12: try {
+          var v: PBPlanChange?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .plan(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .plan(v)
+          }
+        }()
+        case 13: try {
+          var v: PBSeal?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .seal(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .seal(v)
+          }
+        }()
+        case 14: try {
+          var v: PBFinish?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .finish(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .finish(v)
+          }
+        }()
+        default: break
         }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .genesis(v)
-        }
-      }()
-      case 11: try {
-        var v: PBMembers?
-        var hadOneofValue = false
-        if let current = self.body {
-          hadOneofValue = true
-          if case .members(let m) = current {v = m}
-        }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .members(v)
-        }
-      }()
-      case 12: try {
-        var v: PBPlanChange?
-        var hadOneofValue = false
-        if let current = self.body {
-          hadOneofValue = true
-          if case .plan(let m) = current {v = m}
-        }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .plan(v)
-        }
-      }()
-      case 13: try {
-        var v: PBSeal?
-        var hadOneofValue = false
-        if let current = self.body {
-          hadOneofValue = true
-          if case .seal(let m) = current {v = m}
-        }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .seal(v)
-        }
-      }()
-      case 14: try {
-        var v: PBFinish?
-        var hadOneofValue = false
-        if let current = self.body {
-          hadOneofValue = true
-          if case .finish(let m) = current {v = m}
-        }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .finish(v)
-        }
-      }()
-      default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if self.index != 0 {
-      try visitor.visitSingularUInt64Field(value: self.index, fieldNumber: 1)
-    }
-    if !self.previous.isEmpty {
-      try visitor.visitSingularBytesField(value: self.previous, fieldNumber: 2)
-    }
-    switch self.body {
-    case .genesis?: try {
-      guard case .genesis(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
-    }()
-    case .members?: try {
-      guard case .members(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
-    }()
-    case .plan?: try {
-      guard case .plan(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 12)
-    }()
-    case .seal?: try {
-      guard case .seal(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 13)
-    }()
-    case .finish?: try {
-      guard case .finish(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 14)
-    }()
-    case nil: break
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if _storage._index != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._index, fieldNumber: 1)
+      }
+      if !_storage._previous.isEmpty {
+        try visitor.visitSingularBytesField(value: _storage._previous, fieldNumber: 2)
+      }
+      switch _storage._body {
+      case .genesis?: try {
+        guard case .genesis(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
+      }()
+      case .members?: try {
+        guard case .members(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
+      }()
+      case .plan?: try {
+        guard case .plan(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 12)
+      }()
+      case .seal?: try {
+        guard case .seal(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 13)
+      }()
+      case .finish?: try {
+        guard case .finish(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 14)
+      }()
+      case nil: break
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBLogEntry, rhs: PBLogEntry) -> Bool {
-    if lhs.index != rhs.index {return false}
-    if lhs.previous != rhs.previous {return false}
-    if lhs.body != rhs.body {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._index != rhs_storage._index {return false}
+        if _storage._previous != rhs_storage._previous {return false}
+        if _storage._body != rhs_storage._body {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1611,7 +1890,7 @@ nonisolated extension PBMembers.Left: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension PBStagePlacement: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".StagePlacement"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{3}first_unit\0\u{3}end_unit\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{3}first_unit\0\u{3}end_unit\0\u{3}up_bits\0\u{3}down_bits\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1622,6 +1901,8 @@ nonisolated extension PBStagePlacement: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 1: try { try decoder.decodeSingularBytesField(value: &self.peer) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.firstUnit) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.endUnit) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.upBits) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.downBits) }()
       default: break
       }
     }
@@ -1637,6 +1918,12 @@ nonisolated extension PBStagePlacement: SwiftProtobuf.Message, SwiftProtobuf._Me
     if self.endUnit != 0 {
       try visitor.visitSingularUInt32Field(value: self.endUnit, fieldNumber: 3)
     }
+    if self.upBits != 0 {
+      try visitor.visitSingularUInt64Field(value: self.upBits, fieldNumber: 4)
+    }
+    if self.downBits != 0 {
+      try visitor.visitSingularUInt64Field(value: self.downBits, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1644,6 +1931,8 @@ nonisolated extension PBStagePlacement: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.peer != rhs.peer {return false}
     if lhs.firstUnit != rhs.firstUnit {return false}
     if lhs.endUnit != rhs.endUnit {return false}
+    if lhs.upBits != rhs.upBits {return false}
+    if lhs.downBits != rhs.downBits {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1731,7 +2020,7 @@ nonisolated extension PBUnitSources: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".PlanChange"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}pipelines\0\u{1}spares\0\u{3}inner_steps\0\u{3}micro_batches_per_virtual\0\u{3}exchange_codec\0\u{3}activation_codec\0\u{3}outer_learning_rate\0\u{3}outer_momentum\0\u{1}sources\0\u{1}reason\0\u{3}rolled_back\0\u{4}\u{2}outer_delay\0\u{3}outer_carry\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}pipelines\0\u{1}spares\0\u{3}inner_steps\0\u{3}micro_batches_per_virtual\0\u{3}exchange_codec\0\u{3}activation_codec\0\u{3}outer_learning_rate\0\u{3}outer_momentum\0\u{1}sources\0\u{1}reason\0\u{3}rolled_back\0\u{3}exchange_way\0\u{3}outer_delay\0\u{3}outer_carry\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1751,6 +2040,7 @@ nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 10: try { try decoder.decodeRepeatedMessageField(value: &self.sources) }()
       case 11: try { try decoder.decodeSingularStringField(value: &self.reason) }()
       case 12: try { try decoder.decodeSingularBoolField(value: &self.rolledBack) }()
+      case 13: try { try decoder.decodeSingularStringField(value: &self.exchangeWay) }()
       case 14: try { try decoder.decodeSingularUInt32Field(value: &self.outerDelay) }()
       case 15: try { try decoder.decodeSingularFloatField(value: &self.outerCarry) }()
       default: break
@@ -1795,6 +2085,9 @@ nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.rolledBack != false {
       try visitor.visitSingularBoolField(value: self.rolledBack, fieldNumber: 12)
     }
+    if !self.exchangeWay.isEmpty {
+      try visitor.visitSingularStringField(value: self.exchangeWay, fieldNumber: 13)
+    }
     if self.outerDelay != 0 {
       try visitor.visitSingularUInt32Field(value: self.outerDelay, fieldNumber: 14)
     }
@@ -1817,6 +2110,7 @@ nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.sources != rhs.sources {return false}
     if lhs.reason != rhs.reason {return false}
     if lhs.rolledBack != rhs.rolledBack {return false}
+    if lhs.exchangeWay != rhs.exchangeWay {return false}
     if lhs.outerDelay != rhs.outerDelay {return false}
     if lhs.outerCarry != rhs.outerCarry {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
@@ -1861,7 +2155,7 @@ nonisolated extension PBUnitDigest: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Seal"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{3}first_step\0\u{1}steps\0\u{1}contributions\0\u{1}tokens\0\u{3}train_loss\0\u{3}validation_loss\0\u{3}validation_tokens\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{3}first_step\0\u{1}steps\0\u{1}contributions\0\u{1}tokens\0\u{3}train_loss\0\u{3}validation_loss\0\u{3}validation_tokens\0\u{1}aggregates\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1877,6 +2171,7 @@ nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
       case 6: try { try decoder.decodeSingularDoubleField(value: &self.trainLoss) }()
       case 7: try { try decoder.decodeSingularDoubleField(value: &self.validationLoss) }()
       case 8: try { try decoder.decodeSingularUInt64Field(value: &self.validationTokens) }()
+      case 9: try { try decoder.decodeRepeatedMessageField(value: &self.aggregates) }()
       default: break
       }
     }
@@ -1907,6 +2202,9 @@ nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if self.validationTokens != 0 {
       try visitor.visitSingularUInt64Field(value: self.validationTokens, fieldNumber: 8)
     }
+    if !self.aggregates.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.aggregates, fieldNumber: 9)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1919,6 +2217,7 @@ nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if lhs.trainLoss != rhs.trainLoss {return false}
     if lhs.validationLoss != rhs.validationLoss {return false}
     if lhs.validationTokens != rhs.validationTokens {return false}
+    if lhs.aggregates != rhs.aggregates {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2006,7 +2305,7 @@ nonisolated extension PBFinish: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Packet"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}capability_request\0\u{1}capability\0\u{1}offer\0\u{3}offer_answer\0\u{3}log_entries\0\u{3}log_request\0\u{1}lease\0\u{1}heartbeat\0\u{3}probe_order\0\u{3}probe_burst\0\u{3}probe_result\0\u{1}ping\0\u{1}pong\0\u{1}activation\0\u{1}norms\0\u{1}contribution\0\u{1}receipt\0\u{1}held\0\u{1}applied\0\u{3}state_request\0\u{1}state\0\u{3}index_request\0\u{3}content_index\0\u{3}chunk_request\0\u{1}chunk\0\u{1}farewell\0\u{1}ready\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}capability_request\0\u{1}capability\0\u{1}offer\0\u{3}offer_answer\0\u{3}log_entries\0\u{3}log_request\0\u{1}lease\0\u{1}heartbeat\0\u{3}probe_order\0\u{3}probe_burst\0\u{3}probe_result\0\u{1}ping\0\u{1}pong\0\u{1}activation\0\u{1}norms\0\u{2}\u{2}receipt\0\u{1}held\0\u{1}applied\0\u{3}state_request\0\u{1}state\0\u{3}index_request\0\u{3}content_index\0\u{3}chunk_request\0\u{1}chunk\0\u{1}farewell\0\u{1}ready\0\u{3}exchange_part\0\u{1}gathered\0\u{1}group\0\u{1}refusal\0\u{1}audit\0\u{1}audited\0\u{c}\u{10}\u{1}")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2209,19 +2508,6 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
           self.body = .norms(v)
         }
       }()
-      case 16: try {
-        var v: PBContribution?
-        var hadOneofValue = false
-        if let current = self.body {
-          hadOneofValue = true
-          if case .contribution(let m) = current {v = m}
-        }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .contribution(v)
-        }
-      }()
       case 17: try {
         var v: PBReceipt?
         var hadOneofValue = false
@@ -2365,6 +2651,84 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
           self.body = .ready(v)
         }
       }()
+      case 28: try {
+        var v: PBExchangePart?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .exchangePart(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .exchangePart(v)
+        }
+      }()
+      case 29: try {
+        var v: PBGathered?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .gathered(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .gathered(v)
+        }
+      }()
+      case 30: try {
+        var v: PBGroup?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .group(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .group(v)
+        }
+      }()
+      case 31: try {
+        var v: PBRefusal?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .refusal(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .refusal(v)
+        }
+      }()
+      case 32: try {
+        var v: PBAudit?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .audit(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .audit(v)
+        }
+      }()
+      case 33: try {
+        var v: PBAudited?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .audited(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .audited(v)
+        }
+      }()
       default: break
       }
     }
@@ -2436,10 +2800,6 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       guard case .norms(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 15)
     }()
-    case .contribution?: try {
-      guard case .contribution(let v)? = self.body else { preconditionFailure() }
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 16)
-    }()
     case .receipt?: try {
       guard case .receipt(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 17)
@@ -2483,6 +2843,30 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     case .ready?: try {
       guard case .ready(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 27)
+    }()
+    case .exchangePart?: try {
+      guard case .exchangePart(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 28)
+    }()
+    case .gathered?: try {
+      guard case .gathered(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 29)
+    }()
+    case .group?: try {
+      guard case .group(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 30)
+    }()
+    case .refusal?: try {
+      guard case .refusal(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 31)
+    }()
+    case .audit?: try {
+      guard case .audit(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 32)
+    }()
+    case .audited?: try {
+      guard case .audited(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 33)
     }()
     case nil: break
     }
@@ -2751,7 +3135,7 @@ nonisolated extension PBLease: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
 
 nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Heartbeat"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}log_length\0\u{1}round\0\u{1}step\0\u{1}doing\0\u{3}sent_bytes\0\u{3}received_bytes\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}log_length\0\u{1}round\0\u{1}step\0\u{1}doing\0\u{3}sent_bytes\0\u{3}received_bytes\0\u{1}waiting\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2765,12 +3149,17 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
       case 4: try { try decoder.decodeSingularStringField(value: &self.doing) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.sentBytes) }()
       case 6: try { try decoder.decodeSingularUInt64Field(value: &self.receivedBytes) }()
+      case 7: try { try decoder.decodeSingularMessageField(value: &self._waiting) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if self.logLength != 0 {
       try visitor.visitSingularUInt64Field(value: self.logLength, fieldNumber: 1)
     }
@@ -2789,6 +3178,9 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
     if self.receivedBytes != 0 {
       try visitor.visitSingularUInt64Field(value: self.receivedBytes, fieldNumber: 6)
     }
+    try { if let v = self._waiting {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2799,6 +3191,57 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
     if lhs.doing != rhs.doing {return false}
     if lhs.sentBytes != rhs.sentBytes {return false}
     if lhs.receivedBytes != rhs.receivedBytes {return false}
+    if lhs._waiting != rhs._waiting {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBHeartbeat.Waiting: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBHeartbeat.protoMessageName + ".Waiting"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{3}first_unit\0\u{3}end_unit\0\u{1}contribution\0\u{3}bits_per_second\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.peer) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.firstUnit) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.endUnit) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.contribution) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.bitsPerSecond) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.peer.isEmpty {
+      try visitor.visitSingularBytesField(value: self.peer, fieldNumber: 1)
+    }
+    if self.firstUnit != 0 {
+      try visitor.visitSingularUInt32Field(value: self.firstUnit, fieldNumber: 2)
+    }
+    if self.endUnit != 0 {
+      try visitor.visitSingularUInt32Field(value: self.endUnit, fieldNumber: 3)
+    }
+    if self.contribution != false {
+      try visitor.visitSingularBoolField(value: self.contribution, fieldNumber: 4)
+    }
+    if self.bitsPerSecond != 0 {
+      try visitor.visitSingularUInt64Field(value: self.bitsPerSecond, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBHeartbeat.Waiting, rhs: PBHeartbeat.Waiting) -> Bool {
+    if lhs.peer != rhs.peer {return false}
+    if lhs.firstUnit != rhs.firstUnit {return false}
+    if lhs.endUnit != rhs.endUnit {return false}
+    if lhs.contribution != rhs.contribution {return false}
+    if lhs.bitsPerSecond != rhs.bitsPerSecond {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3271,9 +3714,9 @@ nonisolated extension PBNorms: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
   }
 }
 
-nonisolated extension PBContribution: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = _protobuf_package + ".Contribution"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{3}micro_batches\0\u{1}parts\0")
+nonisolated extension PBExchangePart: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ExchangePart"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{1}epoch\0\u{1}version\0\u{1}aggregate\0\u{1}audit\0\u{1}chunks\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3282,8 +3725,11 @@ nonisolated extension PBContribution: SwiftProtobuf.Message, SwiftProtobuf._Mess
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularMessageField(value: &self._work) }()
-      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.microBatches) }()
-      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.parts) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.version) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.aggregate) }()
+      case 5: try { try decoder.decodeSingularBoolField(value: &self.audit) }()
+      case 6: try { try decoder.decodeRepeatedMessageField(value: &self.chunks) }()
       default: break
       }
     }
@@ -3297,27 +3743,39 @@ nonisolated extension PBContribution: SwiftProtobuf.Message, SwiftProtobuf._Mess
     try { if let v = self._work {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
     } }()
-    if self.microBatches != 0 {
-      try visitor.visitSingularUInt32Field(value: self.microBatches, fieldNumber: 2)
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
     }
-    if !self.parts.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.parts, fieldNumber: 3)
+    if self.version != 0 {
+      try visitor.visitSingularUInt32Field(value: self.version, fieldNumber: 3)
+    }
+    if self.aggregate != false {
+      try visitor.visitSingularBoolField(value: self.aggregate, fieldNumber: 4)
+    }
+    if self.audit != false {
+      try visitor.visitSingularBoolField(value: self.audit, fieldNumber: 5)
+    }
+    if !self.chunks.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.chunks, fieldNumber: 6)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  public static func ==(lhs: PBContribution, rhs: PBContribution) -> Bool {
+  public static func ==(lhs: PBExchangePart, rhs: PBExchangePart) -> Bool {
     if lhs._work != rhs._work {return false}
-    if lhs.microBatches != rhs.microBatches {return false}
-    if lhs.parts != rhs.parts {return false}
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.aggregate != rhs.aggregate {return false}
+    if lhs.audit != rhs.audit {return false}
+    if lhs.chunks != rhs.chunks {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
 }
 
-nonisolated extension PBContribution.Part: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = PBContribution.protoMessageName + ".Part"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}unit\0\u{1}node\0\u{1}bytes\0")
+nonisolated extension PBExchangePart.Chunk: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBExchangePart.protoMessageName + ".Chunk"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}unit\0\u{1}chunk\0\u{1}bytes\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3326,7 +3784,7 @@ nonisolated extension PBContribution.Part: SwiftProtobuf.Message, SwiftProtobuf.
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.unit) }()
-      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.node) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.chunk) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.bytes) }()
       default: break
       }
@@ -3337,8 +3795,8 @@ nonisolated extension PBContribution.Part: SwiftProtobuf.Message, SwiftProtobuf.
     if self.unit != 0 {
       try visitor.visitSingularUInt32Field(value: self.unit, fieldNumber: 1)
     }
-    if self.node != 0 {
-      try visitor.visitSingularUInt32Field(value: self.node, fieldNumber: 2)
+    if self.chunk != 0 {
+      try visitor.visitSingularUInt32Field(value: self.chunk, fieldNumber: 2)
     }
     if self.bytes != 0 {
       try visitor.visitSingularUInt32Field(value: self.bytes, fieldNumber: 3)
@@ -3346,10 +3804,269 @@ nonisolated extension PBContribution.Part: SwiftProtobuf.Message, SwiftProtobuf.
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  public static func ==(lhs: PBContribution.Part, rhs: PBContribution.Part) -> Bool {
+  public static func ==(lhs: PBExchangePart.Chunk, rhs: PBExchangePart.Chunk) -> Bool {
     if lhs.unit != rhs.unit {return false}
-    if lhs.node != rhs.node {return false}
+    if lhs.chunk != rhs.chunk {return false}
     if lhs.bytes != rhs.bytes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBGathered: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Gathered"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}epoch\0\u{1}version\0\u{1}aggregates\0\u{1}chunks\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.version) }()
+      case 4: try { try decoder.decodeRepeatedMessageField(value: &self.aggregates) }()
+      case 5: try { try decoder.decodeRepeatedMessageField(value: &self.chunks) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.round != 0 {
+      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 1)
+    }
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt32Field(value: self.version, fieldNumber: 3)
+    }
+    if !self.aggregates.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.aggregates, fieldNumber: 4)
+    }
+    if !self.chunks.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.chunks, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBGathered, rhs: PBGathered) -> Bool {
+    if lhs.round != rhs.round {return false}
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.aggregates != rhs.aggregates {return false}
+    if lhs.chunks != rhs.chunks {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBGroup: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Group"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}epoch\0\u{1}version\0\u{1}ranks\0\u{1}way\0\u{1}barred\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.version) }()
+      case 4: try { try decoder.decodeRepeatedUInt32Field(value: &self.ranks) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.way) }()
+      case 6: try { try decoder.decodeRepeatedUInt32Field(value: &self.barred) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.round != 0 {
+      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 1)
+    }
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt32Field(value: self.version, fieldNumber: 3)
+    }
+    if !self.ranks.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.ranks, fieldNumber: 4)
+    }
+    if !self.way.isEmpty {
+      try visitor.visitSingularStringField(value: self.way, fieldNumber: 5)
+    }
+    if !self.barred.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.barred, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBGroup, rhs: PBGroup) -> Bool {
+    if lhs.round != rhs.round {return false}
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.ranks != rhs.ranks {return false}
+    if lhs.way != rhs.way {return false}
+    if lhs.barred != rhs.barred {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBAudit: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Audit"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}epoch\0\u{1}version\0\u{1}unit\0\u{1}chunk\0\u{1}auditors\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.version) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.unit) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.chunk) }()
+      case 6: try { try decoder.decodeRepeatedUInt32Field(value: &self.auditors) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.round != 0 {
+      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 1)
+    }
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt32Field(value: self.version, fieldNumber: 3)
+    }
+    if self.unit != 0 {
+      try visitor.visitSingularUInt32Field(value: self.unit, fieldNumber: 4)
+    }
+    if self.chunk != 0 {
+      try visitor.visitSingularUInt32Field(value: self.chunk, fieldNumber: 5)
+    }
+    if !self.auditors.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.auditors, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBAudit, rhs: PBAudit) -> Bool {
+    if lhs.round != rhs.round {return false}
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.unit != rhs.unit {return false}
+    if lhs.chunk != rhs.chunk {return false}
+    if lhs.auditors != rhs.auditors {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBAudited: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Audited"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}epoch\0\u{1}version\0\u{1}unit\0\u{1}chunk\0\u{1}inputs\0\u{1}sum\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.version) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.unit) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.chunk) }()
+      case 6: try { try decoder.decodeSingularBytesField(value: &self.inputs) }()
+      case 7: try { try decoder.decodeSingularBytesField(value: &self.sum) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.round != 0 {
+      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 1)
+    }
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
+    }
+    if self.version != 0 {
+      try visitor.visitSingularUInt32Field(value: self.version, fieldNumber: 3)
+    }
+    if self.unit != 0 {
+      try visitor.visitSingularUInt32Field(value: self.unit, fieldNumber: 4)
+    }
+    if self.chunk != 0 {
+      try visitor.visitSingularUInt32Field(value: self.chunk, fieldNumber: 5)
+    }
+    if !self.inputs.isEmpty {
+      try visitor.visitSingularBytesField(value: self.inputs, fieldNumber: 6)
+    }
+    if !self.sum.isEmpty {
+      try visitor.visitSingularBytesField(value: self.sum, fieldNumber: 7)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBAudited, rhs: PBAudited) -> Bool {
+    if lhs.round != rhs.round {return false}
+    if lhs.epoch != rhs.epoch {return false}
+    if lhs.version != rhs.version {return false}
+    if lhs.unit != rhs.unit {return false}
+    if lhs.chunk != rhs.chunk {return false}
+    if lhs.inputs != rhs.inputs {return false}
+    if lhs.sum != rhs.sum {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBRefusal: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Refusal"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{1}why\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._work) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.why) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._work {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    if !self.why.isEmpty {
+      try visitor.visitSingularStringField(value: self.why, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBRefusal, rhs: PBRefusal) -> Bool {
+    if lhs._work != rhs._work {return false}
+    if lhs.why != rhs.why {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3391,7 +4108,7 @@ nonisolated extension PBReceipt: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension PBWork: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Work"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{1}stage\0\u{3}micro_batches\0\u{1}tokens\0\u{3}loss_sum\0\u{3}evaluation_sum\0\u{3}evaluation_tokens\0\u{1}digests\0\u{1}flops\0\u{3}exchange_bytes\0\u{3}first_step\0\u{1}steps\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{1}stage\0\u{3}micro_batches\0\u{1}tokens\0\u{3}loss_sum\0\u{3}evaluation_sum\0\u{3}evaluation_tokens\0\u{1}digests\0\u{1}flops\0\u{3}exchange_bytes\0\u{3}first_step\0\u{1}steps\0\u{1}chunks\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3411,6 +4128,7 @@ nonisolated extension PBWork: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
       case 10: try { try decoder.decodeSingularUInt64Field(value: &self.exchangeBytes) }()
       case 11: try { try decoder.decodeSingularUInt64Field(value: &self.firstStep) }()
       case 12: try { try decoder.decodeSingularUInt32Field(value: &self.steps) }()
+      case 13: try { try decoder.decodeRepeatedMessageField(value: &self.chunks) }()
       default: break
       }
     }
@@ -3457,6 +4175,9 @@ nonisolated extension PBWork: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if self.steps != 0 {
       try visitor.visitSingularUInt32Field(value: self.steps, fieldNumber: 12)
     }
+    if !self.chunks.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.chunks, fieldNumber: 13)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3473,6 +4194,7 @@ nonisolated extension PBWork: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if lhs.exchangeBytes != rhs.exchangeBytes {return false}
     if lhs.firstStep != rhs.firstStep {return false}
     if lhs.steps != rhs.steps {return false}
+    if lhs.chunks != rhs.chunks {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3480,7 +4202,7 @@ nonisolated extension PBWork: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
 
 nonisolated extension PBHeld: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Held"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}rank\0\u{1}attempt\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}rank\0\u{1}attempt\0\u{1}digests\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3491,6 +4213,7 @@ nonisolated extension PBHeld: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.rank) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.attempt) }()
+      case 4: try { try decoder.decodeRepeatedMessageField(value: &self.digests) }()
       default: break
       }
     }
@@ -3506,6 +4229,9 @@ nonisolated extension PBHeld: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if self.attempt != 0 {
       try visitor.visitSingularUInt32Field(value: self.attempt, fieldNumber: 3)
     }
+    if !self.digests.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.digests, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3513,6 +4239,7 @@ nonisolated extension PBHeld: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if lhs.round != rhs.round {return false}
     if lhs.rank != rhs.rank {return false}
     if lhs.attempt != rhs.attempt {return false}
+    if lhs.digests != rhs.digests {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

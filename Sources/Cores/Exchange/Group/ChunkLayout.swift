@@ -4,7 +4,8 @@ public import Primitives
 /// run of pieces and has one owner. In a contribution the pieces follow each other, each as a u32 length and its bytes.
 ///
 /// Pieces begin at multiples of what the codec treats together (256 values of a dense codec, 65 536 of `sparse`: its group
-/// of sixteen tiles), so a cut tensor decodes to the same values as a whole one.
+/// of sixteen tiles), so a cut tensor decodes to the same values as a whole one. `lowrank` needs its matrices whole: there a
+/// piece is a tensor. The cut hangs on the codec alone, so a round may change its way of exchanging while it runs.
 public struct ChunkLayout: Hashable, Sendable {
     /// In values from the unit's first.
     public let pieces: [Range<Int>]
@@ -20,22 +21,14 @@ public struct ChunkLayout: Hashable, Sendable {
     public static let chunksWanted = 64
 
     /// - Parameter tensors: count of values of each of the unit's tensors, canonical order.
-    public init(tensors: [Int], codec: Codec, way: ExchangeWay) {
-        guard way.hasOwners else {
-            var start = 0
-            pieces = tensors.map { count in
-                defer { start += count }
-                return start..<start + count
-            }
-            chunks = [0..<tensors.count]
-            return
-        }
-        let size = Self.size(total: tensors.reduce(0, +), codec: codec, way: way)
+    public init(tensors: [Int], codec: Codec) {
+        let size = Self.size(total: tensors.reduce(0, +), codec: codec)
+        let isCut = if case .lowrank = codec { false } else { true }
         var pieces: [Range<Int>] = []
         var start = 0
         for count in tensors {
-            for first in stride(from: 0, to: count, by: size) {
-                pieces.append(start + first..<start + min(count, first + size))
+            for first in stride(from: 0, to: count, by: isCut ? size : max(1, count)) {
+                pieces.append(start + first..<start + (isCut ? min(count, first + size) : count))
             }
             start += count
         }
@@ -53,11 +46,13 @@ public struct ChunkLayout: Hashable, Sendable {
         self.chunks = chunks
     }
 
-    private static func size(total: Int, codec: Codec, way: ExchangeWay) -> Int {
-        func isSparse(_ codec: Codec) -> Bool { if case .sparse = codec { true } else { false } }
-        if isSparse(codec) || isSparse(way.aggregateCodec) { return pieceValues }
-        let even = (total / chunksWanted + leastValues - 1) / leastValues * leastValues
-        return max(leastValues, min(pieceValues, even))
+    private static func size(total: Int, codec: Codec) -> Int {
+        switch codec {
+        case .sparse, .lowrank: return pieceValues
+        default:
+            let even = (total / chunksWanted + leastValues - 1) / leastValues * leastValues
+            return max(leastValues, min(pieceValues, even))
+        }
     }
 
     /// Values of a chunk, from the unit's first.

@@ -6,7 +6,7 @@ public enum ExchangeWay: Hashable, Sendable, CustomStringConvertible {
     case allGather
     /// Each chunk has an owner, who adds in rank order and sends the sum to all in fp32: the same bits as all-gather.
     case reduceScatter
-    /// The same, with the sum encoded anew: lossy, and never chosen but on request.
+    /// The same, with the sum encoded anew: lossy, the same bits everywhere.
     case owner(Codec)
 
     /// "all-gather" (or nothing), "reduce-scatter", "owner:CODEC"; nil for anything else.
