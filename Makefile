@@ -45,8 +45,9 @@ bench-planning: build ## the planner against published costs, annealing, exact o
 	@$(BUILD) --product atoll-trainingPackageTests > /dev/null
 	@$(SWIFT) test -c release --skip-build --filter PlanningTests.Against | grep 'exact optimum'
 
-bench-exchange: build ## the codecs against memcpy and the entropy limit, on one core
+bench-exchange: build ## the codecs against memcpy and the entropy limit; exchanges in virtual time against their bounds
 	$(ATOLL) codec bench --megabytes $(or $(MEGABYTES),256)
+	$(ATOLL) bench exchange-protocol
 
 format: ## rewrite the sources in the project's style
 	$(SWIFT) format --in-place --recursive --configuration .swift-format $$(Tools/sources.sh)

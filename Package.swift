@@ -75,7 +75,7 @@ let package = Package(
         .executableTarget(
             name: "atoll",
             dependencies: [
-                "Primitives", "Digests", "Wire", "Telemetry", "Kademlia", "Topologies", "Planning", "Exchange",
+                "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Topologies", "Planning", "Exchange",
                 "Training",
                 "Swarm", "Node",
                 "Simulation",

@@ -100,7 +100,7 @@ public struct Coordinator: Core, Sendable {
     var progress = RoundProgress()
     var watch = GroupWatch()
     /// What the last exchanges took, from the last contribution to the seal.
-    var exchangeSeconds: [Double] = []
+    public internal(set) var exchangeSeconds: [Double] = []
     /// Rounds in a row that a peer was late for.
     var lateRounds: [PeerID: Int] = [:]
     /// Rounds in which a peer was left out for its own fault.

@@ -37,11 +37,8 @@ extension MemberJob {
                 else {
                     continue
                 }
-                var bundle = PartBundle(peer: holder.peer, isAggregate: false)
-                bundle.isAudit = true
-                bundle.chunks = [PartBundle.Chunk(unit: key.unit, chunk: key.chunk, bytes: mine)]
-                bundle.bytes = mine.count
-                send(bundle)
+                let part = PartBundle<PeerID>.Chunk(unit: key.unit, chunk: key.chunk, bytes: mine)
+                send(PartBundle(to: holder.peer, isAggregate: false, chunks: [part]), isAudit: true)
             }
         }
         if auditors.contains(group.core.rank) {

@@ -149,13 +149,17 @@ extension MemberJob {
     }
 
     mutating func drainGroup() {
-        var bundles: [PartBundle] = []
+        var bundles = PartBundler<PeerID>()
         while let effect = group?.core.poll() {
             switch effect {
             case .sendContribution(let unit, let chunk, let bytes, let rank):
-                bundle(PartBundle.Chunk(unit: unit, chunk: chunk, bytes: bytes), to: rank, isAggregate: false, &bundles)
+                bundle(
+                    PartBundle<PeerID>.Chunk(unit: unit, chunk: chunk, bytes: bytes), to: rank, isAggregate: false,
+                    &bundles)
             case .sendAggregate(let unit, let chunk, let bytes, let rank):
-                bundle(PartBundle.Chunk(unit: unit, chunk: chunk, bytes: bytes), to: rank, isAggregate: true, &bundles)
+                bundle(
+                    PartBundle<PeerID>.Chunk(unit: unit, chunk: chunk, bytes: bytes), to: rank, isAggregate: true,
+                    &bundles)
             case .aggregate(let unit, let chunk, let parts):
                 compute(averageJob(unit, chunk, parts), .chunk(group!.terms, unit: unit, chunk: chunk))
             case .held(let rank): check(rank)
@@ -163,7 +167,7 @@ extension MemberJob {
             case .complete: sendGathered()
             }
         }
-        for rest in bundles { send(rest) }
+        for rest in bundles.rest() { send(rest) }
     }
 
     func averageJob(_ unit: Int, _ chunk: Int, _ parts: [GroupExchange.Ranked]) -> ComputeJob {

@@ -5,43 +5,20 @@ import Telemetry
 import Training
 import Wire
 
-/// Chunks for one peer that travel in one message.
-struct PartBundle {
-    struct Chunk {
-        var unit: Int
-        var chunk: Int
-        var bytes: [UInt8]
-    }
-    let peer: PeerID
-    let isAggregate: Bool
-    var isAudit = false
-    var chunks: [Chunk] = []
-    var bytes = 0
-    /// A message is sent when it has this many bytes: small beside a line's second, large beside its head.
-    static let bytesWanted = 32_768
-    /// More chunks than this in one message are refused.
-    static let chunkLimit = 4096
-}
-
 /// Parts of a round on their way from member to member.
 extension MemberJob {
     /// Puts a chunk with others that go to the same peer; sends what is full.
-    mutating func bundle(_ chunk: PartBundle.Chunk, to rank: Int, isAggregate: Bool, _ bundles: inout [PartBundle]) {
+    mutating func bundle(
+        _ chunk: PartBundle<PeerID>.Chunk, to rank: Int, isAggregate: Bool, _ bundler: inout PartBundler<PeerID>
+    ) {
         guard let group, rank < group.plan.pipelines.count,
             let holder = group.plan.pipelines[rank].stages.first(where: { $0.units.contains(chunk.unit) }),
             state.isPresent(holder.peer)
         else { return }
-        let known = bundles.firstIndex { $0.peer == holder.peer && $0.isAggregate == isAggregate }
-        if known == nil { bundles.append(PartBundle(peer: holder.peer, isAggregate: isAggregate)) }
-        let index = known ?? bundles.count - 1
-        bundles[index].chunks.append(chunk)
-        bundles[index].bytes += chunk.bytes.count
-        if bundles[index].bytes >= PartBundle.bytesWanted || bundles[index].chunks.count == PartBundle.chunkLimit {
-            send(bundles.remove(at: index))
-        }
+        if let full = bundler.add(chunk, to: holder.peer, isAggregate: isAggregate) { send(full) }
     }
 
-    mutating func send(_ bundle: PartBundle) {
+    mutating func send(_ bundle: PartBundle<PeerID>, isAudit: Bool = false) {
         guard let group else { return }
         var packet = PBPacket()
         packet.exchangePart.work.round = UInt64(group.terms.round)
@@ -50,7 +27,7 @@ extension MemberJob {
         packet.exchangePart.epoch = UInt64(group.terms.epoch)
         packet.exchangePart.version = UInt32(group.terms.version)
         packet.exchangePart.aggregate = bundle.isAggregate
-        packet.exchangePart.audit = bundle.isAudit
+        packet.exchangePart.audit = isAudit
         var payload: [UInt8] = []
         payload.reserveCapacity(bundle.bytes)
         for chunk in bundle.chunks {
@@ -62,7 +39,7 @@ extension MemberJob {
             payload += chunk.bytes
         }
         exchangeBytes += payload.count
-        send(packet, payload: payload, on: .exchange, to: bundle.peer)
+        send(packet, payload: payload, on: .exchange, to: bundle.destination)
     }
 
     /// Chunks of a contribution, of an owner's sums, or for an auditor.
@@ -85,7 +62,7 @@ extension MemberJob {
         guard attempt == group.plan.pipelines[rank].attempt else { return }
         // A contribution stays what it is; sums and audits belong to one group.
         if message.aggregate || message.audit, stamp != known { return stamp > known ? later() : () }
-        guard message.chunks.count <= PartBundle.chunkLimit else { return malformed(peer) }
+        guard message.chunks.count <= PartBundling.chunkLimit else { return malformed(peer) }
         var offset = 0
         for entry in message.chunks {
             let size = Int(entry.bytes)

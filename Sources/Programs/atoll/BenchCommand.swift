@@ -12,7 +12,7 @@ struct BenchCommand: ParsableCommand {
         subcommands: [
             BenchEngineCommand.self, ConvergenceCommand.self, BenchPlanningCommand.self, BenchOverlayLive.self,
             BenchOverlayLoad.self,
-            BenchOverlaySimulation.self,
+            BenchOverlaySimulation.self, BenchExchangeProtocol.self,
         ])
 }
 
