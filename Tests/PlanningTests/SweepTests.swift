@@ -1,3 +1,4 @@
+import Links
 import Planning
 import Primitives
 import Testing
