@@ -14,19 +14,23 @@ struct Campaign {
         var score: Double
         var penalty: Double
         var isCurrent = false
+        /// The running plan, mended.
+        var isMended = false
     }
     let cost: CostModel
     let peers: [Int]
     let current: Plan?
     let seed: UInt64
-    let iterations: Int
+    private(set) var iterations: Int
     let parallel: Parallel
+    /// Whether a running plan that lost peers is mended instead of planned anew.
+    var repairs = true
+    /// Whether the plan is the running one, mended.
+    private(set) var wasRepaired = false
     var outcomes: [Outcome] = []
     var kept = false
     private var currentUnits: [Int: Range<Int>] = [:]
     private var hint: PlanSearch.Partition?
-    /// Neighbours next to each other.
-    private let chain: [Int]
 
     /// A plan that runs is left only for one that is at least this much better, moving included.
     static let hysteresis = 0.03
@@ -34,16 +38,19 @@ struct Campaign {
     static let changeSeconds = 2.0
     /// Among more peers than these the search judges by closed forms, and only what it ends with is simulated.
     static let mostSimulated = 40
-    private var coarse: Bool { peers.count > Campaign.mostSimulated }
+    /// Up to so many peers closed forms would gain nothing; between the two both ways are gone, and the better plan is taken.
+    static let leastEstimated = 12
+    /// Whether this planning judges by closed forms.
+    private(set) var coarse: Bool
 
     init(cost: CostModel, peers: [Int], current: Plan?, seed: UInt64, iterations: Int, parallel: Parallel) {
         self.cost = cost
         self.peers = peers
+        coarse = peers.count > Campaign.mostSimulated
         self.current = current
         self.seed = seed
         self.iterations = iterations
         self.parallel = parallel
-        chain = cost.chain(peers)
         if let current { recordCurrent(current) }
     }
 
@@ -64,9 +71,77 @@ struct Campaign {
         hint = groups + [peers.filter { !used.contains($0) }]
     }
 
+    // MARK: after a loss
+
+    /// A mended plan is taken when its objective is at most so much above the running plan's, scaled by what is lost.
+    static let repairTolerance = 0.02
+    /// Of the evaluations that improve a plan, the part that a mended one gets.
+    private static let repairBudget = 8
+
+    /// Mends the running plan; false when there is nothing to mend or only a full search will tell.
+    private mutating func repaired() -> Bool {
+        guard let current, !current.pipelines.isEmpty else { return false }
+        let names = Set(peers.map { cost.topology.hosts[$0].name })
+        let flaw = current.flaw(model: cost.model, virtualPipelines: cost.job.virtualPipelines)
+        guard flaw != nil || !current.workers.allSatisfy(names.contains) else { return false }
+        let known = flaw == nil && current.workers.allSatisfy { cost.topology.index(of: $0) != nil }
+        let before = known ? cost.lanes(current) : nil
+        var repair = PlanRepair(
+            current, cost: cost, peers: peers, pool: candidates, focused: coarse, change: change)
+        let limit = repair.scaled(before)
+        let pacing = cost.pacing(current)
+        let budget = before.map { affordable($0, iterations) } ?? iterations
+        for (lanes, _) in repair.run(evaluations: max(16, budget / Campaign.repairBudget)).prefix(2) {
+            if isObeyed(pacing) { outcomes.append(exact(lanes, pacing)) }
+            outcomes.append(settle(lanes, usesRounds: pacing.usesRounds))
+        }
+        sortOutcomes()
+        for index in outcomes.indices { outcomes[index].isMended = true }
+        guard let best = outcomes.first, best.seconds.isFinite, let limit else { return false }
+        wasRepaired = best.score <= limit * (1 + Campaign.repairTolerance)
+        if wasRepaired { distinct() }
+        return wasRepaired
+    }
+    /// Whether the job asks for nothing else.
+    private func isObeyed(_ pacing: Pacing) -> Bool {
+        let job = cost.job
+        return pacing.innerSteps == job.innerSteps.value ?? pacing.innerSteps
+            && pacing.codec == job.exchangeCodec.value ?? pacing.codec
+            && pacing.activations == job.activationCodec.value ?? pacing.activations
+            && pacing.microBatchesPerVirtual == microBatches
+    }
+
     // MARK: the run
 
     mutating func run() throws(PlanningError) {
+        if repairs, repaired() {
+            // Among few peers a short search costs little more.
+            if coarse { return }
+            iterations /= 8
+        }
+        let mended = outcomes
+        if coarse || peers.count <= Campaign.leastEstimated {
+            look()
+        } else {
+            var rough = self
+            rough.coarse = true
+            rough.look()
+            iterations = max(1, iterations * Campaign.leastEstimated / peers.count)
+            look()
+            outcomes += rough.outcomes
+            outcomes.removeAll(where: \.isMended)
+            outcomes += mended
+            sortOutcomes()
+            distinct()
+        }
+        considerCurrent()
+        guard !outcomes.isEmpty else { throw reason() }
+        sortOutcomes()
+    }
+
+    /// Every number of pipelines and kind of round, the promising ones longer, the best improved as whole plans.
+    private mutating func look() {
+        let chain = cost.chain(peers)
         let modes: [Bool] = cost.job.innerSteps.value.map { [$0 > 1] } ?? [true, false]
         // First a look at everything, then what looks best again, with the H and the codecs that suit it.
         var looks: [Pacing] = []
@@ -83,61 +158,80 @@ struct Campaign {
         }
         let look = max(24, iterations / 3 / max(1, looks.count))
         let (campaign, hint, first, widths) = (self, hint, looks, counts)
-        outcomes = parallel.map(looks.count) {
-            campaign.search(widths[$0], first[$0], iterations: look, hint: hint, keep: campaign.coarse ? 2 : 6)
+        outcomes += parallel.map(looks.count) {
+            campaign.search(widths[$0], first[$0], chain, iterations: look, hint: hint, keep: campaign.coarse ? 2 : 6)
         }.flatMap { $0 }
         sortOutcomes()
-        let best = Array(outcomes.prefix(3))
-        let again = parallel.map(best.count) { index in
-            campaign.search(
-                best[index].lanes.count, best[index].pacing,
-                iterations: campaign.coarse && campaign.current == nil
-                    ? campaign.iterations : campaign.iterations * 2 / 9,
-                hint: best[index].partition, keep: 2)
+        if coarse {
+            // Many numbers of pipelines get a short search, a few of them a long one.
+            deepen(foremost(6), chain, iterations: iterations * 2 / 9)
+            deepen(foremost(3), chain, iterations: iterations)
+        } else {
+            deepen(Array(outcomes.filter { !$0.isMended }.prefix(3)), chain, iterations: iterations * 2 / 9)
         }
-        outcomes += again.flatMap { $0 }
-        sortOutcomes()
         finish()
-        considerCurrent()
-        guard !outcomes.isEmpty else { throw reason() }
+    }
+
+    /// Searches on from what was found.
+    private mutating func deepen(_ starts: [Outcome], _ chain: [Int], iterations: Int) {
+        let campaign = self
+        let found = parallel.map(starts.count) { index in
+            campaign.search(
+                starts[index].lanes.count, starts[index].pacing, chain, iterations: iterations,
+                hint: starts[index].partition, keep: 2)
+        }
+        outcomes += found.flatMap { $0 }
         sortOutcomes()
+    }
+    /// The best of each number of pipelines and kind of round that is not far behind.
+    private func foremost(_ count: Int) -> [Outcome] {
+        let least = outcomes.first { !$0.isMended }?.score ?? 0
+        var chosen: [Outcome] = []
+        for outcome in outcomes where !outcome.isMended && outcome.score <= least * 1.5 {
+            let same = chosen.contains {
+                $0.lanes.count == outcome.lanes.count && $0.pacing.usesRounds == outcome.pacing.usesRounds
+            }
+            if !same { chosen.append(outcome) }
+        }
+        return Array(chosen.prefix(count))
     }
 
     /// What was judged by closed forms is simulated; the best are improved as whole plans, and H and codecs settled anew.
     private mutating func finish() {
         let campaign = self
-        let candidates = coarse ? Array(outcomes.prefix(4)) : varied(14)
-        let better = parallel.map(candidates.count) { campaign.polished(candidates[$0], kicks: false) }
-        outcomes = better.flatMap { $0 } + (coarse ? [] : outcomes)
-        sortOutcomes()
-        let best = Array(outcomes.prefix(2))
-        if !coarse { outcomes += parallel.map(best.count) { campaign.polished(best[$0], kicks: true) }.flatMap { $0 } }
+        // A mended plan is simulated already, and must not crowd out what a search found by closed forms.
+        let mended = outcomes.filter(\.isMended)
+        outcomes.removeAll(where: \.isMended)
+        let candidates = coarse ? foremost(4) : varied(14)
+        let better = parallel.map(candidates.count) { campaign.polished(candidates[$0], kicks: false) }.flatMap { $0 }
+        if coarse {
+            outcomes = better
+            sortOutcomes()
+            // Once more by closed forms from what simulation liked, which they may take further.
+            let starts = foremost(2).map { start in
+                var start = start
+                let used = Set(start.lanes.flatMap(\.hosts))
+                start.partition = start.lanes.map { $0.hosts.sorted() } + [peers.filter { !used.contains($0) }]
+                return start
+            }
+            outcomes = []
+            deepen(starts, cost.chain(peers), iterations: iterations)
+            let again = foremost(2)
+            let (second, pass) = (self, again.count)
+            outcomes = better + parallel.map(pass) { second.polished(again[$0], kicks: false) }.flatMap { $0 }
+        } else {
+            outcomes += better
+            sortOutcomes()
+            let best = Array(outcomes.prefix(2))
+            outcomes += parallel.map(best.count) { campaign.polished(best[$0], kicks: true) }.flatMap { $0 }
+        }
+        outcomes += mended
         sortOutcomes()
         distinct()
     }
 
-    /// What ``AnnealingBaseline`` finds in this campaign's place, H and codecs settled as here.
-    func annealed(_ settings: AnnealingBaseline, evaluations: Int) -> Double {
-        let counts = pipelineCounts()
-        let modes: [Bool] = cost.job.innerSteps.value.map { [$0 > 1] } ?? [true, false]
-        var best = Double.infinity
-        var random = SeededGenerator(seed: seed, stream: 0xA12)
-        for usesRounds in modes {
-            for count in counts {
-                guard let pacing = firstGuess(pipelines: count, usesRounds: usesRounds) else { continue }
-                var search = PlanSearch(
-                    builder: PipelineBuilder(cost: cost, pacing: pacing), pacing: pacing, pipelines: count, seed: seed,
-                    change: change)
-                let found = search.annealed(
-                    peers: peers, settings, evaluations: evaluations / counts.count / modes.count, random: &random)
-                if let found { best = min(best, settle(found.lanes, usesRounds: usesRounds).seconds) }
-            }
-        }
-        return best
-    }
-
     /// The best two of each number of pipelines and kind of round, and of the rest the best, up to `count`.
-    private func varied(_ count: Int) -> [Outcome] {
+    func varied(_ count: Int) -> [Outcome] {
         var chosen: [Int] = []
         var rest: [Int] = []
         for (index, outcome) in outcomes.enumerated() {
@@ -153,10 +247,18 @@ struct Campaign {
     }
 
     /// The outcome, simulated, and what became of it.
-    private func polished(_ start: Outcome, kicks: Bool) -> [Outcome] {
-        var outcome = coarse ? settle(start.lanes, usesRounds: start.pacing.usesRounds) : start
+    func polished(_ start: Outcome, kicks: Bool) -> [Outcome] {
+        var outcome = start
+        if coarse {
+            var polish = PlanPolish(
+                cost: cost, pacing: start.pacing, peers: candidates(start.lanes),
+                builder: PipelineBuilder(cost: cost, pacing: start.pacing, coarse: true), focused: true,
+                estimates: true, change: change)
+            let first = polish.improve(start.lanes, evaluations: iterations)
+            outcome = settle(first.lanes, usesRounds: start.pacing.usesRounds)
+        }
         var found = [outcome]
-        for _ in 0..<2 {
+        for _ in 0..<(coarse ? 4 : 2) {
             var polish = PlanPolish(
                 cost: cost, pacing: outcome.pacing, peers: candidates(outcome.lanes),
                 builder: PipelineBuilder(cost: cost, pacing: outcome.pacing), focused: coarse, change: change)
@@ -174,7 +276,7 @@ struct Campaign {
     }
 
     /// Who may take part while whole plans are improved: among many peers those that work, and the fastest of the others.
-    private func candidates(_ lanes: [Lane]) -> [Int] {
+    func candidates(_ lanes: [Lane]) -> [Int] {
         guard coarse else { return peers }
         let used = Set(lanes.flatMap(\.hosts))
         let others = peers.filter { !used.contains($0) }.sorted {
@@ -183,13 +285,13 @@ struct Campaign {
         return used.sorted() + others.prefix(24)
     }
     /// How many whole plans may be simulated, a lane changed in each, for about as many events as `iterations` estimates cost.
-    private func affordable(_ lanes: [Lane], _ iterations: Int) -> Int {
+    func affordable(_ lanes: [Lane], _ iterations: Int) -> Int {
         let largest = lanes.map { $0.hosts.count * $0.share * microBatches }.max() ?? 1
         return max(16, min(iterations, iterations * 500 / (18 * largest)))
     }
 
     /// One outcome for each number of pipelines and kind of round: the best.
-    private mutating func distinct() {
+    mutating func distinct() {
         var kept: [Outcome] = []
         for outcome in outcomes {
             let same = kept.contains {
@@ -200,12 +302,23 @@ struct Campaign {
         outcomes = kept
     }
 
-    private func search(
-        _ pipelines: Int, _ pacing: Pacing, iterations: Int, hint: PlanSearch.Partition?, keep: Int
+    func search(
+        _ pipelines: Int, _ pacing: Pacing, _ chain: [Int], iterations: Int, hint: PlanSearch.Partition?, keep: Int
     ) -> [Outcome] {
-        var search = PlanSearch(
-            builder: PipelineBuilder(cost: cost, pacing: pacing, coarse: coarse), pacing: pacing,
-            pipelines: pipelines, seed: seed, change: change)
+        func fresh(_ pacing: Pacing) -> PlanSearch {
+            PlanSearch(
+                builder: PipelineBuilder(cost: cost, pacing: pacing, coarse: coarse), pacing: pacing,
+                pipelines: pipelines, seed: seed, change: change)
+        }
+        var pacing = pacing
+        var search = fresh(pacing)
+        // Which H and codecs suit is known only once there are lanes.
+        if coarse, let first = search.first(chain, hint), let suits = estimated(first.lanes, pacing.usesRounds),
+            suits != pacing
+        {
+            pacing = suits
+            search = fresh(pacing)
+        }
         return search.run(chain: chain, iterations: iterations, hint: hint, keep: keep).map { found in
             var outcome =
                 coarse
@@ -218,7 +331,7 @@ struct Campaign {
         }
     }
 
-    private mutating func considerCurrent() {
+    mutating func considerCurrent() {
         guard let current, current.flaw(model: cost.model, virtualPipelines: cost.job.virtualPipelines) == nil else {
             return
         }
@@ -234,7 +347,7 @@ struct Campaign {
     }
 
     /// Best first: score, then fewer pipelines, so that ties are broken alike everywhere.
-    private mutating func sortOutcomes() {
+    mutating func sortOutcomes() {
         let order = outcomes.indices.sorted {
             (outcomes[$0].score, outcomes[$0].lanes.count, $0) < (outcomes[$1].score, outcomes[$1].lanes.count, $1)
         }
@@ -243,7 +356,7 @@ struct Campaign {
     }
 
     /// Seconds until every peer has the units that `lanes` give it and that it has not yet.
-    private var change: @Sendable ([Lane]) -> Double {
+    var change: @Sendable ([Lane]) -> Double {
         guard current != nil else { return { @Sendable _ in 0 } }
         let (cost, held) = (cost, currentUnits)
         return { @Sendable lanes in
@@ -262,7 +375,7 @@ struct Campaign {
         }
     }
 
-    private func pipelineCounts() -> [Int] {
+    func pipelineCounts() -> [Int] {
         if let fixed = cost.job.pipelines.value { return fixed <= peers.count ? [fixed] : [] }
         let most = min(cost.job.virtualPipelines, peers.count)
         var counts: [Int] = []
@@ -272,149 +385,5 @@ struct Campaign {
             count += count < 12 ? 1 : count / 3
         }
         return counts
-    }
-
-    // MARK: H and the codecs
-
-    private static let innerSteps = [
-        2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500,
-    ]
-    private var microBatches: Int { cost.job.fixedMicroBatchesPerVirtual ?? 1 }
-
-    private func exchangeCodecs(_ pipelines: Int) -> [Codec] {
-        if let fixed = cost.job.exchangeCodec.value { return [fixed] }
-        return pipelines == 1 ? [.fp32] : CostModel.codecs
-    }
-    private func activationCodecs(_ lanes: [Lane]?) -> [Codec] {
-        if let fixed = cost.job.activationCodec.value { return [fixed] }
-        if let lanes, lanes.allSatisfy({ $0.hosts.count == 1 }) { return [.fp32] }
-        return [.fp32, .bf16, .int8]
-    }
-    private func stepsBetweenExchanges(_ usesRounds: Bool) -> [Int] {
-        if let fixed = cost.job.innerSteps.value { return [fixed] }
-        if !usesRounds { return [1] }
-        let steps = cost.job.steps(microBatchesPerVirtual: microBatches)
-        // At least twenty rounds: a loss costs at most a twentieth of the job, newcomers get in, and nobody has measured what
-        // fewer exchanges do to the loss.
-        return Campaign.innerSteps.filter { $0 <= max(2, steps / 20) }
-    }
-    /// Whether a pacing may be chosen: within the budget, or as good as it gets where the job leaves no choice.
-    private func allowed(_ pacing: Pacing, pipelines: Int) -> Bool {
-        let steps = cost.job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual)
-        if cost.job.exchangeCodec == .auto,
-            !LossPenalty.mayBeChosen(pacing.codec, innerSteps: pacing.innerSteps, steps: steps)
-        {
-            return false
-        }
-        let penalty = cost.penalty(pipelines: pipelines, pacing)
-        if penalty <= cost.job.qualityBudget { return true }
-        guard cost.job.innerSteps.value != nil else { return false }
-        var least = pacing
-        if cost.job.exchangeCodec == .auto { least.codec = .fp32 }
-        if cost.job.activationCodec == .auto { least.activations = .fp32 }
-        return penalty <= cost.penalty(pipelines: pipelines, least) + 0.01
-            && cost.penalty(pipelines: pipelines, least) > cost.job.qualityBudget
-    }
-
-    /// What a search assumes before the lanes are known: the longest round within the budget, 8-bit codecs.
-    private func firstGuess(pipelines: Int, usesRounds: Bool) -> Pacing? {
-        for steps in stepsBetweenExchanges(usesRounds).reversed() {
-            for codec in pipelines == 1 ? [.fp32] : [Codec.int8, .int4, .fp32] {
-                for activations in [Codec.int8, .bf16, .fp32] {
-                    let pacing = Pacing(
-                        innerSteps: steps, microBatchesPerVirtual: microBatches,
-                        codec: cost.job.exchangeCodec.value ?? codec,
-                        activations: cost.job.activationCodec.value ?? activations)
-                    if allowed(pacing, pipelines: pipelines) { return pacing }
-                }
-            }
-        }
-        // Codecs that are given and too coarse for any round: obeyed where the job asks for them.
-        guard cost.job.exchangeCodec.value != nil || cost.job.activationCodec.value != nil else { return nil }
-        return Pacing(
-            innerSteps: stepsBetweenExchanges(usesRounds)[0], microBatchesPerVirtual: microBatches,
-            codec: cost.job.exchangeCodec.value ?? .int8, activations: cost.job.activationCodec.value ?? .int8)
-    }
-
-    private func exact(_ lanes: [Lane], _ pacing: Pacing) -> Outcome {
-        let seconds = cost.totalSeconds(cost.round(lanes, pacing), lanes, pacing)
-        return Outcome(
-            lanes: lanes, pacing: pacing, seconds: seconds, score: cost.score(seconds, lanes) + change(lanes),
-            penalty: cost.penalty(pipelines: lanes.count, pacing))
-    }
-
-    /// The best H and codecs for lanes that are settled. A coarser choice must save at least 0.2 %.
-    private func settle(_ lanes: [Lane], usesRounds: Bool) -> Outcome {
-        var choices: [(pacing: Pacing, penalty: Double, seconds: Double)] = []
-        for activations in activationCodecs(lanes) {
-            // What a lane does does not depend on how its contribution is coded.
-            var runs: [Int: [LaneRunKey: LaneRun]] = [:]
-            for codec in exchangeCodecs(lanes.count) {
-                var probe: (round: Round, steps: Int)?
-                for steps in stepsBetweenExchanges(usesRounds) {
-                    let pacing = Pacing(
-                        innerSteps: steps, microBatchesPerVirtual: microBatches, codec: codec, activations: activations)
-                    guard allowed(pacing, pipelines: lanes.count) else { continue }
-                    if probe == nil || steps <= CostModel.simulatedSteps {
-                        probe = (cost.round(lanes, pacing, &runs[steps, default: [:]]), steps)
-                    }
-                    guard let probe else { continue }
-                    // From the second step on all steps take equally long.
-                    var round = probe.round
-                    round.seconds += Double(steps - probe.steps) * round.stepSeconds[round.slowest]
-                    choices.append(
-                        (pacing, cost.penalty(pipelines: lanes.count, pacing), cost.totalSeconds(round, lanes, pacing)))
-                }
-            }
-        }
-        let order = choices.indices.sorted { (choices[$0].penalty, $0) < (choices[$1].penalty, $1) }
-        var best: Int?
-        for index in order where choices[index].seconds < (best.map { choices[$0].seconds * 0.998 } ?? .infinity) {
-            best = index
-        }
-        guard let best else {
-            return exact(
-                lanes,
-                firstGuess(pipelines: lanes.count, usesRounds: usesRounds)
-                    ?? Pacing(innerSteps: 1, microBatchesPerVirtual: microBatches, codec: .fp32, activations: .fp32))
-        }
-        return exact(lanes, choices[best].pacing)
-    }
-
-    // MARK: why not
-
-    private func reason() -> PlanningError {
-        let largest = peers.max { cost.topology.hosts[$0].memory < cost.topology.hosts[$1].memory } ?? peers[0]
-        let offered = cost.topology.hosts[largest].memory
-        let rounds = cost.job.innerSteps.value != 1 && cost.job.innerSteps != .auto
-        if let fixed = cost.job.pipelines.value, fixed > peers.count {
-            return .impossible(
-                "\(fixed) pipelines are asked for, but only \(peers.count) peers are there. Ask for fewer.")
-        }
-        for unit in cost.model.allUnits {
-            let need = cost.memory(unit..<unit + 1, rounds: rounds, kept: 1)
-            if need > offered.bytes {
-                return .unitTooLarge(
-                    unit: unit, needs: ByteCount(need).description, peer: cost.topology.hosts[largest].name,
-                    offers: offered.description)
-            }
-        }
-        if cost.model.tieWordEmbeddings {
-            return .impossible(
-                "with tied embeddings one peer must hold the whole model, which needs "
-                    + "\(ByteCount(cost.memory(cost.model.allUnits, rounds: rounds, kept: 1))); the largest peer, "
-                    + "\(cost.topology.hosts[largest].name), offers \(offered). Set tie_word_embeddings: false, or add memory."
-            )
-        }
-        if cost.job.pipelines.value != nil || cost.job.stages.value != nil {
-            return .impossible(
-                "no \(cost.job.pipelines.value.map(String.init) ?? "number of") pipelines of "
-                    + "\(cost.job.stages.value.map(String.init) ?? "any number of") stages fit these peers' memory. "
-                    + "Set parallel.pipelines and parallel.stages to auto.")
-        }
-        let all = peers.reduce(ByteCount(0)) { $0 + cost.topology.hosts[$1].memory }
-        return .modelTooLarge(
-            needs: ByteCount(cost.memory(cost.model.allUnits, rounds: rounds, kept: 1)).description,
-            offered: all.description, peers: peers.count)
     }
 }

@@ -8,7 +8,9 @@ extension Campaign {
         let plan = kept ? (current ?? plan(best)) : plan(best)
         let prediction = cost.predict(plan)
         return PlannedJob(
-            plan: plan, prediction: prediction, alternatives: alternatives(best),
+            plan: plan, prediction: prediction,
+            objectiveSeconds: kept ? best.score / (1 - Campaign.hysteresis) : best.score,
+            alternatives: alternatives(best),
             explanation: explanation(plan, prediction))
     }
 
@@ -72,6 +74,9 @@ extension Campaign {
         ]
         lines.append(codecChoice(plan).reason)
         if kept { lines.append("The current plan is kept: no other gains more than moving weights costs.") }
+        if wasRepaired {
+            lines.append("The running plan lost peers and was mended: a full search was not worth its time.")
+        }
         if !plan.spares.isEmpty {
             lines.append(
                 "\(shortList(plan.spares, most: 8)) stay\(plan.spares.count == 1 ? "s" : "") spare: "

@@ -186,19 +186,27 @@ struct PipelineBuilder {
         let units = cost.model.unitCount
         let last = hosts.count - 1
         var cuts = [Int](repeating: 0, count: hosts.count)
-        // What each stage may hold from each start, memory alone, does not depend on the limit.
+        // Blocks are alike: how many fit is guessed from one of them, and the guess is put right at the ends.
+        let middle = min(1, units - 1)..<min(1, units - 1) + 1
+        let block = cost.flops(middle)
+        let one = cost.memory(middle, rounds: pacing.usesRounds, kept: depth)
+        let each = max(1, (units > 4 ? cost.memory(1..<3, rounds: pacing.usesRounds, kept: depth) : 2 * one) - one)
+        let most = hosts.map { 1 + max(0, cost.topology.hosts[$0].memory.bytes - one) / each }
         func fill(_ limit: Double, _ cuts: inout [Int]) -> Bool {
             var start = 0
             for (s, index) in hosts.enumerated() {
                 let host = cost.topology.hosts[index]
-                let most = units - (last - s)
-                var end = start
-                while end < most, cost.flops(start..<end + 1) <= limit * host.flops,
-                    cost.memory(start..<end + 1, rounds: pacing.usesRounds, kept: s == last ? 1 : depth)
-                        <= host.memory.bytes
-                {
-                    end += 1
+                let budget = limit * host.flops
+                let bound = units - (last - s)
+                func holds(_ end: Int) -> Bool {
+                    cost.flops(start..<end) <= budget
+                        && cost.memory(start..<end, rounds: pacing.usesRounds, kept: s == last ? 1 : depth)
+                            <= host.memory.bytes
                 }
+                var end = min(bound, start + min(most[s], Int(min(budget / block, Double(units)))))
+                if end < start { return false }
+                while end > start, !holds(end) { end -= 1 }
+                while end < bound, holds(end + 1) { end += 1 }
                 if end == start { return false }
                 cuts[s] = end
                 start = end

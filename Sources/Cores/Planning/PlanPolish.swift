@@ -17,13 +17,16 @@ struct PlanPolish {
     private var budget = 0
     /// Whether only the pipeline that ends last is changed: where there are many, no other can help.
     private let focused: Bool
+    /// Whether plans are judged by closed forms.
+    private let estimates: Bool
     private var slowest = 0
 
     init(
         cost: CostModel, pacing: Pacing, peers: [Int], builder: PipelineBuilder, focused: Bool = false,
-        change: @escaping @Sendable ([Lane]) -> Double
+        estimates: Bool = false, change: @escaping @Sendable ([Lane]) -> Double
     ) {
         self.focused = focused
+        self.estimates = estimates
         self.cost = cost
         self.pacing = pacing
         self.peers = peers
@@ -38,7 +41,7 @@ struct PlanPolish {
 
     mutating func score(_ lanes: [Lane]) -> Double {
         evaluations += 1
-        let round = cost.round(lanes, pacing, &runs)
+        let round = estimates ? cost.estimatedRound(lanes, pacing) : cost.round(lanes, pacing, &runs)
         let seconds = cost.totalSeconds(round, lanes, pacing)
         last = round.slowest
         return cost.score(seconds, lanes) + change(lanes)
@@ -142,7 +145,7 @@ struct PlanPolish {
     }
 
     /// The lane with the deepest in-flight that fits, up to what it has; nil when none does.
-    private func fitted(_ lane: Lane) -> Lane? {
+    func fitted(_ lane: Lane) -> Lane? {
         var lane = lane
         let last = lane.hosts.count - 1
         lane.inFlight = last == 0 ? 1 : min(lane.inFlight, lane.share * pacing.microBatchesPerVirtual)
@@ -152,7 +155,7 @@ struct PlanPolish {
         }
         return lane
     }
-    private func deepest(_ lane: Lane) -> Lane? {
+    func deepest(_ lane: Lane) -> Lane? {
         var lane = lane
         lane.inFlight = lane.share * pacing.microBatchesPerVirtual
         return fitted(lane)
@@ -232,7 +235,7 @@ struct PlanPolish {
             && lane.cuts[lane.cuts.count - 1] == cost.model.unitCount
     }
     /// Cut evenly, at the lane's depth or the deepest that fits.
-    private func recut(_ lane: Lane) -> Lane? {
+    func recut(_ lane: Lane) -> Lane? {
         var lane = lane
         var depth = lane.share * pacing.microBatchesPerVirtual
         while depth >= 1 {

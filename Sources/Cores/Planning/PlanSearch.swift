@@ -66,6 +66,13 @@ struct PlanSearch {
         return PlanSearch.distinct(found, keep: keep)
     }
 
+    /// The best start alone, or the hint.
+    mutating func first(_ chain: [Int], _ hint: Partition?) -> Candidate? {
+        var starts = starts(chain)
+        if let hint, hint.count == pipelines + 1 { starts.insert(hint, at: 0) }
+        return starts.map { evaluate($0) }.filter(\.seconds.isFinite).min { $0.score < $1.score }
+    }
+
     private static func distinct(_ found: [Candidate], keep: Int) -> [Candidate] {
         let order = found.indices.sorted { (found[$0].score, $0) < (found[$1].score, $1) }
         var kept: [Candidate] = []

@@ -10,13 +10,14 @@ public enum Planner {
 
     /// - Parameters:
     ///   - excluding: names of hosts that must not be used (lost, refused).
-    ///   - current: the running plan; it is kept unless changing pays for moving weights.
+    ///   - current: the running plan, its lost peers named or left out; it is kept unless changing pays for moving weights.
     ///   - iterations: evaluations of partitions, over all numbers of pipelines.
+    ///   - repairs: whether a running plan that lost peers is mended where that is nearly as good as before; else always a search.
     ///   - parallel: how parts of the search run at once; the plan does not depend on it.
     /// - Throws: ``PlanningError`` when nothing fits.
     public static func plan(
         topology: Topology, job: JobManifest, excluding: Set<String> = [], current: Plan? = nil, seed: UInt64 = 1,
-        iterations: Int = defaultIterations, parallel: Parallel = .serial
+        iterations: Int = defaultIterations, repairs: Bool = true, parallel: Parallel = .serial
     ) throws(PlanningError) -> PlannedJob {
         // What a measurement may have left at zero can carry nothing.
         let peers = topology.peers.filter { index in
@@ -29,6 +30,7 @@ public enum Planner {
         var campaign = Campaign(
             cost: cost, peers: peers, current: current, seed: seed, iterations: iterations,
             parallel: parallel)
+        campaign.repairs = repairs
         try campaign.run()
         return campaign.result()
     }

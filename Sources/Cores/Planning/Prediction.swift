@@ -92,14 +92,19 @@ public struct PlannedJob: Hashable, Sendable {
     }
     public var plan: Plan
     public var prediction: Prediction
+    /// What plans are compared by, in seconds: the job's time, what changing over costs, and a little for every peer.
+    public var objectiveSeconds: Double
     /// Best first.
     public var alternatives: [Alternative]
     /// Sentences for people: what binds, who is left out and why, what is unusual.
     public var explanation: [String]
 
-    public init(plan: Plan, prediction: Prediction, alternatives: [Alternative], explanation: [String]) {
+    public init(
+        plan: Plan, prediction: Prediction, objectiveSeconds: Double, alternatives: [Alternative], explanation: [String]
+    ) {
         self.plan = plan
         self.prediction = prediction
+        self.objectiveSeconds = objectiveSeconds
         self.alternatives = alternatives
         self.explanation = explanation
     }

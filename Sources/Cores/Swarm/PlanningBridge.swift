@@ -99,15 +99,15 @@ extension PlanQuestion {
         }
     }
 
-    /// A running plan in the planner's terms; nil when one of its peers is gone.
-    private func plan(of placed: PlacedPlan) -> Plan? {
+    /// A running plan in the planner's terms, without those of its peers that are gone: the planner fills the holes.
+    private func plan(of placed: PlacedPlan) -> Plan {
         var names: [PeerID: String] = [:]
         for candidate in candidates { names[candidate.peer] = candidate.name }
         var pipelines: [Plan.Pipeline] = []
         for pipeline in placed.pipelines {
             var stages: [Plan.Stage] = []
             for stage in pipeline.stages {
-                guard let name = names[stage.peer] else { return nil }
+                guard let name = names[stage.peer] else { continue }
                 stages.append(Plan.Stage(peer: name, units: stage.units))
             }
             pipelines.append(

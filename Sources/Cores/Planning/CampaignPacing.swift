@@ -1,0 +1,132 @@
+internal import Primitives
+internal import Topologies
+
+/// H and the codecs: what may be chosen, what a search assumes, and what is best for lanes that are settled.
+extension Campaign {
+    private static let innerSteps = [
+        2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500,
+    ]
+    var microBatches: Int { cost.job.fixedMicroBatchesPerVirtual ?? 1 }
+
+    private func exchangeCodecs(_ pipelines: Int) -> [Codec] {
+        if let fixed = cost.job.exchangeCodec.value { return [fixed] }
+        return pipelines == 1 ? [.fp32] : CostModel.codecs
+    }
+    private func activationCodecs(_ lanes: [Lane]?) -> [Codec] {
+        if let fixed = cost.job.activationCodec.value { return [fixed] }
+        if let lanes, lanes.allSatisfy({ $0.hosts.count == 1 }) { return [.fp32] }
+        return [.fp32, .bf16, .int8]
+    }
+    private func stepsBetweenExchanges(_ usesRounds: Bool) -> [Int] {
+        if let fixed = cost.job.innerSteps.value { return [fixed] }
+        if !usesRounds { return [1] }
+        let steps = cost.job.steps(microBatchesPerVirtual: microBatches)
+        // At least twenty rounds: a loss costs at most a twentieth of the job, newcomers get in, and nobody has measured what
+        // fewer exchanges do to the loss.
+        return Campaign.innerSteps.filter { $0 <= max(2, steps / 20) }
+    }
+    /// Whether a pacing may be chosen: within the budget, or as good as it gets where the job leaves no choice.
+    private func allowed(_ pacing: Pacing, pipelines: Int) -> Bool {
+        let steps = cost.job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual)
+        if cost.job.exchangeCodec == .auto,
+            !LossPenalty.mayBeChosen(pacing.codec, innerSteps: pacing.innerSteps, steps: steps)
+        {
+            return false
+        }
+        let penalty = cost.penalty(pipelines: pipelines, pacing)
+        if penalty <= cost.job.qualityBudget { return true }
+        guard cost.job.innerSteps.value != nil else { return false }
+        var least = pacing
+        if cost.job.exchangeCodec == .auto { least.codec = .fp32 }
+        if cost.job.activationCodec == .auto { least.activations = .fp32 }
+        return penalty <= cost.penalty(pipelines: pipelines, least) + 0.01
+            && cost.penalty(pipelines: pipelines, least) > cost.job.qualityBudget
+    }
+
+    /// What a search assumes before the lanes are known: the longest round within the budget, 8-bit codecs.
+    func firstGuess(pipelines: Int, usesRounds: Bool) -> Pacing? {
+        for steps in stepsBetweenExchanges(usesRounds).reversed() {
+            for codec in pipelines == 1 ? [.fp32] : [Codec.int8, .int4, .fp32] {
+                for activations in [Codec.int8, .bf16, .fp32] {
+                    let pacing = Pacing(
+                        innerSteps: steps, microBatchesPerVirtual: microBatches,
+                        codec: cost.job.exchangeCodec.value ?? codec,
+                        activations: cost.job.activationCodec.value ?? activations)
+                    if allowed(pacing, pipelines: pipelines) { return pacing }
+                }
+            }
+        }
+        // Codecs that are given and too coarse for any round: obeyed where the job asks for them.
+        guard cost.job.exchangeCodec.value != nil || cost.job.activationCodec.value != nil else { return nil }
+        return Pacing(
+            innerSteps: stepsBetweenExchanges(usesRounds)[0], microBatchesPerVirtual: microBatches,
+            codec: cost.job.exchangeCodec.value ?? .int8, activations: cost.job.activationCodec.value ?? .int8)
+    }
+
+    /// By closed forms, the H and codecs that suit lanes; nil where none is allowed. Of each codec only the longest rounds are tried.
+    func estimated(_ lanes: [Lane], _ usesRounds: Bool) -> Pacing? {
+        if lanes.isEmpty { return nil }
+        let steps = stepsBetweenExchanges(usesRounds)
+        var best: (pacing: Pacing, seconds: Double)?
+        for activations in activationCodecs(lanes) {
+            for codec in exchangeCodecs(lanes.count) {
+                var tried = 0
+                for innerSteps in steps.reversed() where tried < 8 {
+                    let pacing = Pacing(
+                        innerSteps: innerSteps, microBatchesPerVirtual: microBatches, codec: codec,
+                        activations: activations)
+                    guard allowed(pacing, pipelines: lanes.count) else { continue }
+                    tried += 1
+                    let seconds = cost.totalSeconds(cost.estimatedRound(lanes, pacing), lanes, pacing)
+                    if seconds < (best?.seconds ?? .infinity) * 0.998 { best = (pacing, seconds) }
+                }
+            }
+        }
+        return best?.pacing
+    }
+
+    func exact(_ lanes: [Lane], _ pacing: Pacing) -> Outcome {
+        let seconds = cost.totalSeconds(cost.round(lanes, pacing), lanes, pacing)
+        return Outcome(
+            lanes: lanes, pacing: pacing, seconds: seconds, score: cost.score(seconds, lanes) + change(lanes),
+            penalty: cost.penalty(pipelines: lanes.count, pacing))
+    }
+
+    /// The best H and codecs for lanes that are settled. A coarser choice must save at least 0.2 %.
+    func settle(_ lanes: [Lane], usesRounds: Bool) -> Outcome {
+        var choices: [(pacing: Pacing, penalty: Double, seconds: Double)] = []
+        for activations in activationCodecs(lanes) {
+            // What a lane does does not depend on how its contribution is coded.
+            var runs: [Int: [LaneRunKey: LaneRun]] = [:]
+            for codec in exchangeCodecs(lanes.count) {
+                var probe: (round: Round, steps: Int)?
+                for steps in stepsBetweenExchanges(usesRounds) {
+                    let pacing = Pacing(
+                        innerSteps: steps, microBatchesPerVirtual: microBatches, codec: codec, activations: activations)
+                    guard allowed(pacing, pipelines: lanes.count) else { continue }
+                    if probe == nil || steps <= CostModel.simulatedSteps {
+                        probe = (cost.round(lanes, pacing, &runs[steps, default: [:]]), steps)
+                    }
+                    guard let probe else { continue }
+                    // From the second step on all steps take equally long.
+                    var round = probe.round
+                    round.seconds += Double(steps - probe.steps) * round.stepSeconds[round.slowest]
+                    choices.append(
+                        (pacing, cost.penalty(pipelines: lanes.count, pacing), cost.totalSeconds(round, lanes, pacing)))
+                }
+            }
+        }
+        let order = choices.indices.sorted { (choices[$0].penalty, $0) < (choices[$1].penalty, $1) }
+        var best: Int?
+        for index in order where choices[index].seconds < (best.map { choices[$0].seconds * 0.998 } ?? .infinity) {
+            best = index
+        }
+        guard let best else {
+            return exact(
+                lanes,
+                firstGuess(pipelines: lanes.count, usesRounds: usesRounds)
+                    ?? Pacing(innerSteps: 1, microBatchesPerVirtual: microBatches, codec: .fp32, activations: .fp32))
+        }
+        return exact(lanes, choices[best].pacing)
+    }
+}

@@ -1,0 +1,40 @@
+internal import Primitives
+internal import Topologies
+
+extension Campaign {
+    /// Why nothing fits.
+    func reason() -> PlanningError {
+        let largest = peers.max { cost.topology.hosts[$0].memory < cost.topology.hosts[$1].memory } ?? peers[0]
+        let offered = cost.topology.hosts[largest].memory
+        let rounds = cost.job.innerSteps.value != 1 && cost.job.innerSteps != .auto
+        if let fixed = cost.job.pipelines.value, fixed > peers.count {
+            return .impossible(
+                "\(fixed) pipelines are asked for, but only \(peers.count) peers are there. Ask for fewer.")
+        }
+        for unit in cost.model.allUnits {
+            let need = cost.memory(unit..<unit + 1, rounds: rounds, kept: 1)
+            if need > offered.bytes {
+                return .unitTooLarge(
+                    unit: unit, needs: ByteCount(need).description, peer: cost.topology.hosts[largest].name,
+                    offers: offered.description)
+            }
+        }
+        if cost.model.tieWordEmbeddings {
+            return .impossible(
+                "with tied embeddings one peer must hold the whole model, which needs "
+                    + "\(ByteCount(cost.memory(cost.model.allUnits, rounds: rounds, kept: 1))); the largest peer, "
+                    + "\(cost.topology.hosts[largest].name), offers \(offered). Set tie_word_embeddings: false, or add memory."
+            )
+        }
+        if cost.job.pipelines.value != nil || cost.job.stages.value != nil {
+            return .impossible(
+                "no \(cost.job.pipelines.value.map(String.init) ?? "number of") pipelines of "
+                    + "\(cost.job.stages.value.map(String.init) ?? "any number of") stages fit these peers' memory. "
+                    + "Set parallel.pipelines and parallel.stages to auto.")
+        }
+        let all = peers.reduce(ByteCount(0)) { $0 + cost.topology.hosts[$1].memory }
+        return .modelTooLarge(
+            needs: ByteCount(cost.memory(cost.model.allUnits, rounds: rounds, kept: 1)).description,
+            offered: all.description, peers: peers.count)
+    }
+}
