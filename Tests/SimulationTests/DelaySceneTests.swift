@@ -1,4 +1,5 @@
 import Links
+import Planning
 import Primitives
 import Simulation
 import Swarm

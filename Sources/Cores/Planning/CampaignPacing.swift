@@ -25,6 +25,11 @@ extension Campaign {
         // fewer exchanges do to the loss.
         return Campaign.innerSteps.filter { $0 <= max(2, steps / 20) }
     }
+    /// Steps that may hide the exchange of a round of `steps`.
+    private func delays(_ steps: Int, _ pipelines: Int) -> [Int] {
+        if let fixed = cost.job.exchangeDelay.value { return fixed < steps || fixed == 0 ? [fixed] : [] }
+        return pipelines == 1 ? [0] : [0, 1, 2, 4].filter { $0 == 0 || $0 < steps }
+    }
     /// Whether a pacing may be chosen: within the budget, or as good as it gets where the job leaves no choice.
     private func allowed(_ pacing: Pacing, pipelines: Int) -> Bool {
         let steps = cost.job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual)
@@ -51,7 +56,8 @@ extension Campaign {
                     let pacing = Pacing(
                         innerSteps: steps, microBatchesPerVirtual: microBatches,
                         codec: cost.job.exchangeCodec.value ?? codec,
-                        activations: cost.job.activationCodec.value ?? activations)
+                        activations: cost.job.activationCodec.value ?? activations,
+                        delay: delays(steps, pipelines).first ?? 0)
                     if allowed(pacing, pipelines: pipelines) { return pacing }
                 }
             }
@@ -72,13 +78,17 @@ extension Campaign {
             for codec in exchangeCodecs(lanes.count) {
                 var tried = 0
                 for innerSteps in steps.reversed() where tried < 8 {
-                    let pacing = Pacing(
-                        innerSteps: innerSteps, microBatchesPerVirtual: microBatches, codec: codec,
-                        activations: activations)
-                    guard allowed(pacing, pipelines: lanes.count) else { continue }
-                    tried += 1
-                    let seconds = cost.totalSeconds(cost.estimatedRound(lanes, pacing), lanes, pacing)
-                    if seconds < (best?.seconds ?? .infinity) * 0.998 { best = (pacing, seconds) }
+                    var isAllowed = false
+                    for delay in delays(innerSteps, lanes.count) {
+                        let pacing = Pacing(
+                            innerSteps: innerSteps, microBatchesPerVirtual: microBatches, codec: codec,
+                            activations: activations, delay: delay)
+                        guard allowed(pacing, pipelines: lanes.count) else { continue }
+                        isAllowed = true
+                        let seconds = cost.totalSeconds(cost.estimatedRound(lanes, pacing), lanes, pacing)
+                        if seconds < (best?.seconds ?? .infinity) * 0.998 { best = (pacing, seconds) }
+                    }
+                    if isAllowed { tried += 1 }
                 }
             }
         }
@@ -97,22 +107,28 @@ extension Campaign {
         var choices: [(pacing: Pacing, penalty: Double, seconds: Double)] = []
         for activations in activationCodecs(lanes) {
             // What a lane does does not depend on how its contribution is coded.
-            var runs: [Int: [LaneRunKey: LaneRun]] = [:]
+            var runs: [[Int]: [LaneRunKey: LaneRun]] = [:]
             for codec in exchangeCodecs(lanes.count) {
-                var probe: (round: Round, steps: Int)?
+                // From the second step on all steps take equally long: one simulation for each delay will do.
+                var probes: [Int: (round: Round, steps: Int)] = [:]
                 for steps in stepsBetweenExchanges(usesRounds) {
-                    let pacing = Pacing(
-                        innerSteps: steps, microBatchesPerVirtual: microBatches, codec: codec, activations: activations)
-                    guard allowed(pacing, pipelines: lanes.count) else { continue }
-                    if probe == nil || steps <= CostModel.simulatedSteps {
-                        probe = (cost.round(lanes, pacing, &runs[steps, default: [:]]), steps)
+                    for delay in delays(steps, lanes.count) {
+                        let pacing = Pacing(
+                            innerSteps: steps, microBatchesPerVirtual: microBatches, codec: codec,
+                            activations: activations, delay: delay)
+                        guard allowed(pacing, pipelines: lanes.count) else { continue }
+                        if probes[delay] == nil || steps <= CostModel.simulatedSteps {
+                            probes[delay] = (cost.round(lanes, pacing, &runs[[steps, delay], default: [:]]), steps)
+                        }
+                        guard let probe = probes[delay] else { continue }
+                        var round = probe.round
+                        round.seconds += Double(steps - probe.steps) * round.stepSeconds[round.slowest]
+                        choices.append(
+                            (
+                                pacing, cost.penalty(pipelines: lanes.count, pacing),
+                                cost.totalSeconds(round, lanes, pacing)
+                            ))
                     }
-                    guard let probe else { continue }
-                    // From the second step on all steps take equally long.
-                    var round = probe.round
-                    round.seconds += Double(steps - probe.steps) * round.stepSeconds[round.slowest]
-                    choices.append(
-                        (pacing, cost.penalty(pipelines: lanes.count, pacing), cost.totalSeconds(round, lanes, pacing)))
                 }
             }
         }

@@ -30,7 +30,8 @@ extension Campaign {
             pipelines: pipelines, innerSteps: outcome.pacing.innerSteps,
             microBatchesPerVirtual: outcome.pacing.microBatchesPerVirtual, exchangeCodec: outcome.pacing.codec,
             activationCodec: outcome.pacing.activations,
-            spares: peers.filter { !used.contains($0) }.map { cost.topology.hosts[$0].name })
+            spares: peers.filter { !used.contains($0) }.map { cost.topology.hosts[$0].name },
+            exchangeDelay: outcome.pacing.delay)
     }
 
     private func alternatives(_ best: Outcome) -> [PlannedJob.Alternative] {
@@ -65,6 +66,7 @@ extension Campaign {
         let stages = least == most ? "\(least)" : "\(least)–\(most)"
         return "\(lanes.count) pipeline\(lanes.count == 1 ? "" : "s") of \(stages) stage\(most == 1 ? "" : "s"), "
             + "H = \(pacing.innerSteps), \(pacing.codec)"
+            + (pacing.delay > 0 ? " behind \(pacing.delay) step\(pacing.delay == 1 ? "" : "s")" : "")
     }
 
     private func explanation(_ plan: Plan, _ prediction: Prediction) -> [String] {
