@@ -110,4 +110,100 @@ import Training
             return
         }
     }
+
+    /// A contribution a thousand times too large weighs no more than one twice as large as the others; honest ones are not
+    /// touched.
+    @Test(arguments: [Codec.fp32, .int8, .sparse(k: 512)]) func `clip who is far above the median`(codec: Codec) throws
+    {
+        let configuration = configuration(.rounds, codec)
+        let (engines, parts) = try contributions(configuration)
+        let good = try chunks(parts, configuration, unit: 1)[0]
+        func norm(_ parts: [ChunkContribution]) throws -> Double {
+            guard
+                case .chunk(let bytes) = engines[0].perform(
+                    .averageChunk(unit: 1, chunk: 0, parts, codec: .fp32))
+            else {
+                Issue.record("not averaged")
+                return 0
+            }
+            var sum = 0.0
+            var rest = bytes[...]
+            while rest.count >= 4 {
+                let length = rest.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
+                sum += try Codec.fp32.sumOfSquares(rest.dropFirst(4).prefix(length), count: length / 4)
+                rest = rest.dropFirst(4 + length)
+            }
+            return sum.squareRoot()
+        }
+        let usual = try norm(good.map { ChunkContribution(rank: $0.rank, microBatches: 1, bytes: $0.bytes) })
+        // The same stage, whose weights have been thrown far away.
+        let engine = StageEngine(corpus: Small.corpus, threads: 1)
+        _ = engine.perform(.configure(configuration))
+        let key = MicroBatchKey(step: 0, virtualPipeline: 2, index: 0)
+        _ = engine.perform(.forward(key, input: []))
+        _ = engine.perform(.backward(key, gradient: []))
+        _ = engine.perform(.finishGradient(microBatches: 1))
+        _ = engine.perform(.optimizerStep(norm: 1, learningRate: 10))
+        guard case .contribution(let units) = engine.perform(.encodeContribution) else { return }
+        let far = RankedContribution(rank: 2, microBatches: 1, units: units)
+        let large = try chunks([far], configuration, unit: 1)[0]
+        let clipped = try norm(
+            good.prefix(2).map { ChunkContribution(rank: $0.rank, microBatches: 1, bytes: $0.bytes) }
+                + [ChunkContribution(rank: 2, microBatches: 1, bytes: large[0].bytes)])
+        #expect(clipped < 4 * usual, "\(clipped) against \(usual)")
+    }
+
+    @Test func `are refused before they are held: not finite, not whole`() throws {
+        let configuration = configuration(.rounds, .fp32)
+        let (engines, parts) = try contributions(configuration)
+        #expect(engines[0].perform(.checkContribution(parts[1])) == .done)
+        var broken = parts[1]
+        broken.units[2].bytes.replaceSubrange(
+            8..<12, with: withUnsafeBytes(of: Float.nan.bitPattern.littleEndian) { Array($0) })
+        guard case .refused = engines[0].perform(.checkContribution(broken)) else {
+            Issue.record("not a number was accepted")
+            return
+        }
+        broken = parts[1]
+        broken.units.removeLast()
+        guard case .refused = engines[0].perform(.checkContribution(broken)) else {
+            Issue.record("a part without a unit was accepted")
+            return
+        }
+    }
+
+    /// Left out: the change comes again with the next round's, whatever the codec. Begun anew: it does not.
+    @Test(arguments: [Codec.fp32, .int8]) func `are not lost where they are left out`(codec: Codec) throws {
+        let configuration = configuration(.rounds, codec)
+        func sent(_ engine: StageEngine) -> [Float] {
+            guard case .contribution(let units) = engine.perform(.encodeContribution) else { return [] }
+            var out: [Float] = []
+            for part in units {
+                let layout = configuration.chunkLayout(unit: part.unit)
+                var rest = part.bytes[...]
+                for piece in layout.pieces {
+                    let length = rest.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
+                    var values = [Float](repeating: 0, count: piece.count)
+                    let bytes = rest.dropFirst(4).prefix(length)
+                    values.withUnsafeMutableBufferPointer { try? codec.decode(bytes, into: $0) }
+                    out += values
+                    rest = rest.dropFirst(4 + length)
+                }
+            }
+            return out
+        }
+        let left = try contributions(configuration).engines[0]
+        let begun = try contributions(configuration).engines[0]
+        let first = sent(try contributions(configuration).engines[0])
+        #expect(left.perform(.returnContribution) == .done)
+        #expect(begun.perform(.withdrawContribution) == .done)
+        for engine in [left, begun] { #expect(engine.perform(.rewind) == .done) }
+        let size = first.map { Double($0) * Double($0) }.reduce(0, +).squareRoot()
+        func distance(_ values: [Float], _ to: [Float]) -> Double {
+            zip(values, to).map { Double($0 - $1) * Double($0 - $1) }.reduce(0, +).squareRoot() / size
+        }
+        #expect(size > 0)
+        #expect(distance(sent(left), first) < 0.05)
+        #expect(distance(sent(begun), first.map { _ in 0 }) < 0.05)
+    }
 }
