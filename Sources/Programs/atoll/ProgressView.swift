@@ -92,10 +92,10 @@ final class ProgressView {
         case "rolled_back": return "  back to round \(event.integer("round") ?? 0)\(why)"
         case "waiting_for": return "  waiting for \(event.text("peers") ?? "?")\(why)"
         case "exchange_chosen":
-            return
-                "exchange of units \(event.text("units") ?? "?"): \(event.text("way") ?? "?"), "
-                + "\(fixed(event.real("seconds") ?? 0, 1)) s against "
-                + "\(fixed(event.real("all_gather_seconds") ?? 0, 1)) s all-gather"
+            let units = "exchange of units \(event.text("units") ?? "?"): \(event.text("way") ?? "?")"
+            let took = "\(fixed(event.real("seconds") ?? 0, 1)) s"
+            guard event.text("way") != "all-gather" else { return "\(units), \(took)" }
+            return "\(units), \(took) against \(fixed(event.real("all_gather_seconds") ?? 0, 1)) s all-gather"
         case "exchange_regrouped":
             return "  exchange of round \(event.integer("round") ?? 0): \(event.text("way") ?? "?") among pipelines "
                 + "\(event.text("ranks") ?? "?")\(why)"
