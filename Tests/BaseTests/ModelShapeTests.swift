@@ -20,6 +20,9 @@ import Testing
         let tensors = shape.allUnits.flatMap { shape.tensors(unit: $0) }
         #expect(shape.parameters == tensors.reduce(0) { $0 + $1.count })
         #expect(Set(tensors.map(\.name)).count == tensors.count)
+        for unit in shape.allUnits {
+            #expect(shape.parameters(unit: unit) == shape.tensors(unit: unit).reduce(0) { $0 + $1.count })
+        }
     }
 
     @Test(arguments: shapes) func `any cut into runs of units covers the model`(shape: ModelShape) {

@@ -68,8 +68,19 @@ public struct ModelShape: Hashable, Sendable {
         ]
     }
 
-    public func parameters(unit: Int) -> Int { tensors(unit: unit).reduce(0) { $0 + $1.count } }
-    public func parameters(units: Range<Int>) -> Int { units.reduce(0) { $0 + parameters(unit: $1) } }
+    /// The values of ``tensors(unit:)``, without their names.
+    public func parameters(unit: Int) -> Int {
+        if unit == 0 { return vocabulary * hiddenSize }
+        if unit == layers + 1 { return hiddenSize + (tieWordEmbeddings ? 0 : vocabulary * hiddenSize) }
+        return 2 * hiddenSize + 2 * hiddenSize * hiddenSize + 2 * kvSize * hiddenSize + 3 * intermediateSize
+            * hiddenSize
+    }
+    public func parameters(units: Range<Int>) -> Int {
+        let blocks = units.clamped(to: 1..<layers + 1)
+        var sum = blocks.isEmpty ? 0 : blocks.count * parameters(unit: 1)
+        for unit in [0, layers + 1] where units.contains(unit) { sum += parameters(unit: unit) }
+        return sum
+    }
     public var parameters: Int { parameters(units: allUnits) }
 
     /// FLOPs of the forward pass of one unit over `sequences` full sequences: 2 per weight and token in the matrices, plus

@@ -165,7 +165,7 @@ struct Campaign {
         if coarse {
             // Many numbers of pipelines get a short search, a few of them a long one.
             deepen(foremost(6), chain, iterations: iterations * 2 / 9)
-            deepen(foremost(3), chain, iterations: iterations)
+            deepen(foremost(3), chain, iterations: iterations * 5 / 9)
         } else {
             deepen(Array(outcomes.filter { !$0.isMended }.prefix(3)), chain, iterations: iterations * 2 / 9)
         }

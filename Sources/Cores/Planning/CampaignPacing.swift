@@ -28,7 +28,7 @@ extension Campaign {
     /// Steps that may hide the exchange of a round of `steps`.
     private func delays(_ steps: Int, _ pipelines: Int) -> [Int] {
         if let fixed = cost.job.exchangeDelay.value { return fixed < steps || fixed == 0 ? [fixed] : [] }
-        return pipelines == 1 ? [0] : [0, 1, 2, 4].filter { $0 == 0 || $0 < steps }
+        return pipelines == 1 ? [0] : [0, 1, 2].filter { $0 == 0 || $0 < steps }
     }
     /// Whether a pacing may be chosen: within the budget, or as good as it gets where the job leaves no choice.
     private func allowed(_ pacing: Pacing, pipelines: Int) -> Bool {
@@ -107,18 +107,20 @@ extension Campaign {
         var choices: [(pacing: Pacing, penalty: Double, seconds: Double)] = []
         for activations in activationCodecs(lanes) {
             // What a lane does does not depend on how its contribution is coded.
-            var runs: [[Int]: [LaneRunKey: LaneRun]] = [:]
+            var runs: [Int: [LaneRunKey: LaneRun]] = [:]
             for codec in exchangeCodecs(lanes.count) {
                 // From the second step on all steps take equally long: one simulation for each delay will do.
                 var probes: [Int: (round: Round, steps: Int)] = [:]
                 for steps in stepsBetweenExchanges(usesRounds) {
                     for delay in delays(steps, lanes.count) {
+                        // Where nothing is left to hide, more delay hides nothing.
+                        if delay > 0, let less = probes[delay - 1], less.round.exposedShare < 0.004 { break }
                         let pacing = Pacing(
                             innerSteps: steps, microBatchesPerVirtual: microBatches, codec: codec,
                             activations: activations, delay: delay)
                         guard allowed(pacing, pipelines: lanes.count) else { continue }
                         if probes[delay] == nil || steps <= CostModel.simulatedSteps {
-                            probes[delay] = (cost.round(lanes, pacing, &runs[[steps, delay], default: [:]]), steps)
+                            probes[delay] = (cost.round(lanes, pacing, &runs[steps, default: [:]]), steps)
                         }
                         guard let probe = probes[delay] else { continue }
                         var round = probe.round

@@ -66,7 +66,7 @@ extension Campaign {
         let stages = least == most ? "\(least)" : "\(least)–\(most)"
         return "\(lanes.count) pipeline\(lanes.count == 1 ? "" : "s") of \(stages) stage\(most == 1 ? "" : "s"), "
             + "H = \(pacing.innerSteps), \(pacing.codec)"
-            + (pacing.delay > 0 ? " behind \(pacing.delay) step\(pacing.delay == 1 ? "" : "s")" : "")
+            + (pacing.delay > 0 ? ", τ = \(pacing.delay)" : "")
     }
 
     private func explanation(_ plan: Plan, _ prediction: Prediction) -> [String] {

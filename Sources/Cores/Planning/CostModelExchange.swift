@@ -1,3 +1,4 @@
+internal import Exchange
 internal import Primitives
 internal import Topologies
 
@@ -100,7 +101,43 @@ extension CostModel {
                 sealed = max(sealed, complete + latency(other.hosts[t], coordinator))
             }
         }
+        return withOwners(lanes, runs, pacing, gathered: sealed, &round)
+    }
+
+    /// The same exchange over owners, where that is the way the coordinator will choose (``ExchangeSurvey/cheapest``): as much
+    /// shorter as closed forms say.
+    private func withOwners(
+        _ lanes: [Lane], _ runs: [LaneRun], _ pacing: Pacing, gathered: Double, _ round: inout Round
+    ) -> Double {
+        if lanes.count <= 2, job.exchangeWay == .auto { return gathered }
+        let (way, ratio) = survey(lanes, pacing).ratio(job.exchangeWay.value)
+        guard way.hasOwners, lanes.count > 1 else { return gathered }
+        let begun = runs.map { $0.ready.max() ?? 0 }.max() ?? 0
+        var sealed = begun + (gathered - begun) * ratio
+        let others = Double(lanes.count - 1)
+        // A stage sends its part but for what it owns itself, and what it owns to all: as much in the mean as all own equally.
+        let sums = way.aggregateCodec.bitsPerValue / pacing.codec.bitsPerValue
+        for (p, lane) in lanes.enumerated() {
+            for s in lane.hosts.indices {
+                sealed = max(sealed, runs[p].ended[s] + latency(lane.hosts[s], coordinator))
+                let part = round.exchangeSent[p][s] / others
+                round.exchangeSent[p][s] = part * (others / Double(lanes.count)) * (1 + sums)
+                round.exchangeReceived[p][s] = part * (others / Double(lanes.count)) * (1 + sums)
+            }
+        }
         return sealed
+    }
+
+    /// What the exchange of these lanes costs by closed forms.
+    func survey(_ lanes: [Lane], _ pacing: Pacing) -> ExchangeSurvey {
+        ExchangeSurvey(
+            pipelines: lanes.map { lane in
+                lane.hosts.indices.map { s in
+                    let host = topology.hosts[lane.hosts[s]]
+                    return ExchangeSurvey.Holder(
+                        units: lane.units(s), up: host.up.bytesPerSecond, down: host.down.bytesPerSecond)
+                }
+            }, model: model, codec: pacing.codec, usesRounds: pacing.usesRounds)
     }
 }
 

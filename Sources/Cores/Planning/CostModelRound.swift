@@ -18,14 +18,37 @@ struct Round: Hashable, Sendable {
     var exchangeReceived: [[Double]] = []
 }
 
+extension Round {
+    /// The part of the round that its exchange adds.
+    var exposedShare: Double { seconds > 0 ? (seconds - trainedAt) / seconds : 0 }
+}
+
 /// What one lane does between two seals, as far as it depends on nobody else.
 struct LaneRun: Hashable, Sendable {
     /// When each stage's contribution is encoded, and when its last inner step is done: with a delay, later.
     var ready: [Double]
     var ended: [Double]
+    /// What encoding takes on each stage.
+    var encodes: [Double]
     var stepSeconds: Double
     var trainedAt: Double
     var validationSeconds: Double
+}
+
+extension LaneRun {
+    /// With a delay the stages encode between two steps, so many before the last, and the slowest of them keeps the pipeline
+    /// waiting.
+    func delayed(_ steps: Int) -> LaneRun {
+        guard steps > 0 else { return self }
+        var out = self
+        let pause = encodes.max() ?? 0
+        for s in ready.indices {
+            out.ended[s] = ready[s] - encodes[s] + pause
+            out.ready[s] = ready[s] - Double(steps) * stepSeconds
+        }
+        out.trainedAt += pause
+        return out
+    }
 }
 
 /// All that a ``LaneRun`` depends on beside the pacing.
@@ -57,6 +80,9 @@ extension CostModel {
         }
         let contributions = blocks.reduce(0, +)
         func runs(validations: Int) -> [LaneRun] {
+            simulated(validations: validations).map { $0.delayed(pacing.delay) }
+        }
+        func simulated(validations: Int) -> [LaneRun] {
             lanes.indices.map { index in
                 let key = LaneRunKey(
                     lane: lanes[index], blocks: blocks[index], contributions: contributions, validations: validations)
@@ -112,14 +138,10 @@ extension CostModel {
         let period = steps > 1 ? last - outcome.stepEnds[steps - 2] : last - starts[0]
         let rest = Double(pacing.innerSteps - steps) * period
         let encodes = lane.hosts.indices.map { s in CostModel.encodeFLOPs * parameters(lane.units(s)) / speeds[s] }
-        // With a delay the stages encode between two steps, and the slowest of them keeps the pipeline waiting.
-        let hidden = Double(pacing.delay) * period
-        let pause = pacing.delay > 0 ? encodes.max() ?? 0 : 0
-        let ready = lane.hosts.indices.map { s in outcome.ends[s] + rest - hidden + encodes[s] }
+        let ready = lane.hosts.indices.map { s in outcome.ends[s] + rest + encodes[s] }
         return LaneRun(
-            ready: ready,
-            ended: pacing.delay > 0 ? outcome.ends.map { $0 + rest + pause } : ready, stepSeconds: period,
-            trainedAt: (outcome.ends.max() ?? last) + rest + pause,
+            ready: ready, ended: ready, encodes: encodes, stepSeconds: period,
+            trainedAt: (outcome.ends.max() ?? last) + rest,
             validationSeconds: max(0, outcome.stepEnds[0] - starts[0] - period))
     }
 
@@ -146,6 +168,6 @@ extension CostModel {
             outcome.ends[s] + CostModel.encodeFLOPs * Double(key.blocks) * parameters(lane.units(s)) / speeds[s]
         }
         return LaneRun(
-            ready: ready, ended: ready, stepSeconds: trained, trainedAt: trained, validationSeconds: 0)
+            ready: ready, ended: ready, encodes: [], stepSeconds: trained, trainedAt: trained, validationSeconds: 0)
     }
 }

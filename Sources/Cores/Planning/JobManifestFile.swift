@@ -1,4 +1,4 @@
-import Exchange
+internal import Exchange
 internal import Primitives
 public import Topologies
 

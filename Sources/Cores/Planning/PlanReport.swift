@@ -59,10 +59,15 @@ public struct PlanReport: Sendable {
     public var figures: String {
         let (plan, prediction) = (planned.plan, planned.prediction)
         let batch = job.geometry(microBatchesPerVirtual: plan.microBatchesPerVirtual).batchTokens
+        let (late, s) = (plan.exchangeDelay, plan.exchangeDelay == 1 ? "" : "s")
+        let hidden = late > 0 ? ", which travels behind the last \(late == 1 ? "" : "\(late) ")step\(s)" : ""
         let sent = prediction.peers.reduce(0) { $0 + $1.sentBytes }
         return aligned([
             ["a step", "\(fixed(prediction.stepSeconds, 3)) s", "\(batch) tokens"],
-            ["a round", "\(fixed(prediction.roundSeconds, 3)) s", "H = \(plan.innerSteps), \(plan.exchangeCodec)"],
+            [
+                "a round", "\(fixed(prediction.roundSeconds, 3)) s",
+                "H = \(plan.innerSteps), \(plan.exchangeCodec)\(hidden)",
+            ],
             [
                 "… exchange not hidden", "\(fixed(prediction.exposedExchangeSeconds, 3)) s",
                 "\(ByteCount(sent)) sent by all",
@@ -170,6 +175,8 @@ public struct PlanSummary: Hashable, Sendable, Codable {
     public var innerSteps: Int
     public var batchTokens: Int
     public var codec: String
+    /// Inner steps that hide the exchange.
+    public var exchangeDelay: Int
     public var activations: String
     public var predicted: Prediction
     public var binding: Prediction.Binding
@@ -197,7 +204,8 @@ public struct PlanSummary: Hashable, Sendable, Codable {
 
     enum CodingKeys: String, CodingKey {
         case whatIf = "what_if"
-        case pipelines, spares, codec, activations, predicted, binding, cost, alternatives, explanation, counterfactuals
+        case pipelines, spares, codec, exchangeDelay = "exchange_delay", activations, predicted, binding, cost,
+            alternatives, explanation, counterfactuals
         case innerSteps = "inner_steps", batchTokens = "batch_tokens"
     }
 
@@ -208,6 +216,7 @@ public struct PlanSummary: Hashable, Sendable, Codable {
         innerSteps = planned.plan.innerSteps
         batchTokens = job.geometry(microBatchesPerVirtual: planned.plan.microBatchesPerVirtual).batchTokens
         codec = planned.plan.exchangeCodec.description
+        exchangeDelay = planned.plan.exchangeDelay
         activations = planned.plan.activationCodec.description
         predicted = planned.prediction
         binding = planned.prediction.binding

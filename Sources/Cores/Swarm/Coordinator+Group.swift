@@ -31,27 +31,27 @@ extension Coordinator {
                 plan.pipelines[rank].stages[stage].down = candidates[peer]?.down
             }
         }
-        plan.exchangeWay = parameters.exchangeWay ?? choice(plan).cheapest
+        plan.exchangeWay = parameters.exchangeWay ?? survey(plan).cheapest
     }
 
-    private func choice(_ plan: PlacedPlan, ranks: [Int]? = nil) -> ExchangeChoice {
+    private func survey(_ plan: PlacedPlan, ranks: [Int]? = nil) -> ExchangeSurvey {
         let peers = Set(plan.peers)
         let slowest = roundTrips.filter { peers.contains($0.key.from) && peers.contains($0.key.to) }.values.max()
-        return ExchangeChoice(plan, ranks: ranks, model: parameters.model, latency: (slowest ?? .zero) / 2)
+        return plan.survey(ranks: ranks, model: parameters.model, latency: (slowest ?? .zero) / 2)
     }
 
     /// Says what was chosen, for each run of units with equal holders.
     mutating func tellWay(_ plan: PlacedPlan) {
         guard plan.pipelines.count > 1 else { return }
-        let choice = choice(plan)
-        for units in choice.fragments {
+        let survey = survey(plan)
+        for units in plan.fragments(parameters.model) {
             event(
                 "exchange_chosen",
                 [
                     "units": .text("\(units.lowerBound)..<\(units.upperBound)"),
                     "way": .text(plan.exchangeWay.description),
-                    "seconds": .real(choice.seconds(plan.exchangeWay, units: units)),
-                    "all_gather_seconds": .real(choice.seconds(.allGather, units: units)),
+                    "seconds": .real(survey.seconds(plan.exchangeWay, units: units)),
+                    "all_gather_seconds": .real(survey.seconds(.allGather, units: units)),
                 ])
         }
     }
@@ -71,7 +71,7 @@ extension Coordinator {
     }
 
     private mutating func expect(_ plan: PlacedPlan) {
-        watch.expected = choice(plan, ranks: watch.terms.ranks).seconds(
+        watch.expected = survey(plan, ranks: watch.terms.ranks).seconds(
             watch.terms.way, units: 0..<parameters.model.unitCount)
     }
 

@@ -51,7 +51,7 @@ struct GroupTerms: Hashable, Sendable {
 
     /// The owner of each chunk of `unit`, by rank.
     func owners(_ plan: PlacedPlan, unit: Int, layout: ChunkLayout, model: ModelShape) -> [Int] {
-        var shares = ExchangeChoice(plan, ranks: ranks, model: model).shares(unit: unit, way: way).shares
+        var shares = plan.survey(ranks: ranks, model: model).shares(unit: unit, way: way).shares
         for (index, rank) in ranks.enumerated() where barred.contains(rank) && barred.count < ranks.count {
             shares[index] = 0
         }
@@ -61,80 +61,28 @@ struct GroupTerms: Hashable, Sendable {
     }
 }
 
-/// What each way costs over the lines of a plan: closed forms (`docs/COST.md`, “Exchange”), seconds.
-struct ExchangeChoice {
-    let plan: PlacedPlan
-    let ranks: [Int]
-    let model: ModelShape
-    /// One way, of the slowest pair.
-    var latency = Duration.zero
-
-    init(_ plan: PlacedPlan, ranks: [Int]? = nil, model: ModelShape, latency: Duration = .zero) {
-        self.plan = plan
-        self.ranks = ranks ?? Array(plan.pipelines.indices)
-        self.model = model
-        self.latency = latency
-    }
-
+extension PlacedPlan {
     /// Line of a peer that was not measured.
-    static let unmeasured = BitRate.megabits(100)
+    private static let unmeasured = BitRate.megabits(100)
 
-    /// Lines of the holders of `unit`, bytes a second: each line's share for this unit, by its part of the stage.
-    private func lines(unit: Int) -> (up: [Double], down: [Double]) {
-        var up: [Double] = []
-        var down: [Double] = []
-        for rank in ranks {
-            let stage = plan.pipelines[rank].stages.first { $0.units.contains(unit) }!
-            let part = Double(model.parameters(unit: unit)) / Double(model.parameters(units: stage.units))
-            up.append((stage.up ?? Self.unmeasured).bytesPerSecond * part)
-            down.append((stage.down ?? Self.unmeasured).bytesPerSecond * part)
-        }
-        return (up, down)
-    }
-
-    func shares(unit: Int, way: ExchangeWay) -> (seconds: Double, shares: [Double]) {
-        let values = Double(model.parameters(unit: unit))
-        let lines = lines(unit: unit)
-        return ExchangeCost.ownerShares(
-            contribution: values * plan.exchangeCodec.bitsPerValue / 8,
-            aggregate: values * way.aggregateCodec.bitsPerValue / 8, up: lines.up, down: lines.down)
-    }
-
-    /// The slowest unit of `units` tells the whole: a stage's line is divided among its units by their size.
-    func seconds(_ way: ExchangeWay, units: Range<Int>) -> Double {
-        guard ranks.count > 1 else { return 0 }
-        let slowest = units.map { unit in
-            guard !way.hasOwners else { return shares(unit: unit, way: way).seconds }
-            let lines = lines(unit: unit)
-            return ExchangeCost.allGatherSeconds(
-                contribution: Double(model.parameters(unit: unit)) * plan.exchangeCodec.bitsPerValue / 8, up: lines.up,
-                down: lines.down)
-        }.max()!
-        return slowest + (way.hasOwners ? 2 : 1) * latency.inSeconds
-    }
-
-    /// The fastest way: owners where that saves a tenth of an all-gather; sums encoded anew where that saves a quarter more,
-    /// and only as the contributions themselves are, at one byte a value or more, with rounds.
-    var cheapest: ExchangeWay {
-        let all = 0..<model.unitCount
-        let gathering = seconds(.allGather, units: all)
-        let scattering = seconds(.reduceScatter, units: all)
-        var best = scattering < 0.9 * gathering ? ExchangeWay.reduceScatter : .allGather
-        switch plan.exchangeCodec {
-        case .bf16, .fp16, .int8:
-            let encoded = ExchangeWay.owner(plan.exchangeCodec)
-            let exact = min(gathering, scattering)
-            if plan.mode == .rounds, ranks.count > 2, seconds(encoded, units: all) < 0.75 * exact { best = encoded }
-        default: break
-        }
-        return ranks.count > 2 ? best : .allGather
+    /// What its exchanges cost over its lines as measured, among `ranks` (all).
+    /// - Parameter latency: one way, of the slowest pair.
+    func survey(ranks: [Int]? = nil, model: ModelShape, latency: Duration = .zero) -> ExchangeSurvey {
+        ExchangeSurvey(
+            pipelines: (ranks ?? Array(pipelines.indices)).map { rank in
+                pipelines[rank].stages.map { stage in
+                    ExchangeSurvey.Holder(
+                        units: stage.units, up: (stage.up ?? Self.unmeasured).bytesPerSecond,
+                        down: (stage.down ?? Self.unmeasured).bytesPerSecond)
+                }
+            }, model: model, codec: exchangeCodec, usesRounds: mode == .rounds, latency: latency.inSeconds)
     }
 
     /// Adjacent units with equal holders.
-    var fragments: [Range<Int>] {
+    func fragments(_ model: ModelShape) -> [Range<Int>] {
         var out: [Range<Int>] = []
         for unit in model.allUnits {
-            if let last = out.last, plan.holders(of: last.lowerBound) == plan.holders(of: unit) {
+            if let last = out.last, holders(of: last.lowerBound) == holders(of: unit) {
                 out[out.count - 1] = last.lowerBound..<unit + 1
             } else {
                 out.append(unit..<unit + 1)

@@ -41,7 +41,7 @@ public enum ExchangeCost {
         high = max(low, high)
         if total(low) < 1 {
             // The sum of the rooms rises with time and is n at `high`: sixty halvings are exact to rounding.
-            for _ in 0..<60 {
+            for _ in 0..<60 where high - low > 1e-9 * high {
                 let middle = (low + high) / 2
                 if total(middle) < 1 { low = middle } else { high = middle }
             }
