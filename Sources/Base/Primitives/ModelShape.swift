@@ -104,22 +104,33 @@ public struct ModelShape: Hashable, Sendable {
     public static func stateBytesPerParameter(rounds: Bool) -> Int { rounds ? 36 : 16 }
 
     /// Bytes one stage needs: its state, the saved activations of `inFlight` micro-batches, and one workspace.
-    public func memory(units: Range<Int>, rounds: Bool, sequences: Int, inFlight: Int) -> ByteCount {
+    ///
+    /// A stage that recomputes (Chen et al. 2016, 1604.06174) saves of each micro-batch the input of each block and of the
+    /// head only. What else their backward needs it has room for once: for one block, and for the head.
+    public func memory(
+        units: Range<Int>, rounds: Bool, sequences: Int, inFlight: Int, recompute: Bool = false
+    ) -> ByteCount {
         let state = parameters(units: units) * Self.stateBytesPerParameter(rounds: rounds)
         let tokens = sequences * context
+        let input = tokens * hiddenSize * 4
         var saved = 0
+        var shared = 0
         var workspace = tokens * hiddenSize * 4 * 4
-        for unit in units {
-            if unit == 0 { continue }
-            if unit == layers + 1 {
-                saved += tokens * hiddenSize * 4 * 2 + tokens * vocabulary * 4
-            } else {
-                saved += 4 * tokens * (6 * hiddenSize + 2 * kvSize + 3 * intermediateSize)
-                saved += 4 * sequences * heads * context * context
-                workspace = max(workspace, 4 * tokens * (4 * hiddenSize + 2 * kvSize + 3 * intermediateSize))
-            }
+        let blocks = units.clamped(to: 1..<layers + 1).count
+        if blocks > 0 {
+            let rest =
+                4 * tokens * (5 * hiddenSize + 2 * kvSize + 3 * intermediateSize)
+                + 4 * sequences * heads * context * context
+            saved += blocks * (recompute ? input : input + rest)
+            if recompute { shared += rest }
+            workspace = max(workspace, 4 * tokens * (4 * hiddenSize + 2 * kvSize + 3 * intermediateSize))
         }
-        return ByteCount(state + saved * max(1, inFlight) + workspace)
+        if units.contains(layers + 1) {
+            let rest = input + tokens * vocabulary * 4
+            saved += recompute ? input : input + rest
+            if recompute { shared += rest }
+        }
+        return ByteCount(state + saved * max(1, inFlight) + shared + workspace)
     }
 }
 

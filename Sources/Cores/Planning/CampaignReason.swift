@@ -12,7 +12,7 @@ extension Campaign {
                 "\(fixed) pipelines are asked for, but only \(peers.count) peers are there. Ask for fewer.")
         }
         for unit in cost.model.allUnits {
-            let need = cost.memory(unit..<unit + 1, rounds: rounds, kept: 1)
+            let need = cost.leastMemory(unit..<unit + 1, rounds: rounds)
             if need > offered.bytes {
                 return .unitTooLarge(
                     unit: unit, needs: ByteCount(need).description, peer: cost.topology.hosts[largest].name,
@@ -22,7 +22,7 @@ extension Campaign {
         if cost.model.tieWordEmbeddings {
             return .impossible(
                 "with tied embeddings one peer must hold the whole model, which needs "
-                    + "\(ByteCount(cost.memory(cost.model.allUnits, rounds: rounds, kept: 1))); the largest peer, "
+                    + "\(ByteCount(cost.leastMemory(cost.model.allUnits, rounds: rounds))); the largest peer, "
                     + "\(cost.topology.hosts[largest].name), offers \(offered). Set tie_word_embeddings: false, or add memory."
             )
         }
@@ -34,7 +34,7 @@ extension Campaign {
         }
         let all = peers.reduce(ByteCount(0)) { $0 + cost.topology.hosts[$1].memory }
         return .modelTooLarge(
-            needs: ByteCount(cost.memory(cost.model.allUnits, rounds: rounds, kept: 1)).description,
+            needs: ByteCount(cost.leastMemory(cost.model.allUnits, rounds: rounds)).description,
             offered: all.description, peers: peers.count)
     }
 }

@@ -22,7 +22,9 @@ extension Campaign {
             used.formUnion(lane.hosts)
             return Plan.Pipeline(
                 stages: lane.hosts.indices.map {
-                    Plan.Stage(peer: cost.topology.hosts[lane.hosts[$0]].name, units: lane.units($0))
+                    Plan.Stage(
+                        peer: cost.topology.hosts[lane.hosts[$0]].name, units: lane.units($0),
+                        recompute: lane.recomputes($0))
                 },
                 virtualPipelines: Array(next..<next + lane.share), inFlight: lane.inFlight)
         }
@@ -75,6 +77,12 @@ extension Campaign {
                 + "\(fixed(prediction.totalSeconds, 1)) s for \(cost.job.tokens) tokens."
         ]
         lines.append(codecChoice(plan).reason)
+        let again = plan.pipelines.flatMap(\.stages).filter(\.recompute).map(\.peer)
+        if !again.isEmpty {
+            lines.append(
+                "\(shortList(again, most: 8)) compute\(again.count == 1 ? "s" : "") activations again (↻) instead of keeping "
+                    + "them: a forward more for each micro-batch.")
+        }
         if kept { lines.append("The current plan is kept: no other gains more than moving weights costs.") }
         if wasRepaired {
             lines.append("The running plan lost peers and was mended: a full search was not worth its time.")

@@ -9,9 +9,12 @@ struct Lane: Hashable, Sendable {
     /// How many virtual pipelines it computes.
     var share: Int
     var inFlight: Int
+    /// Which stages recompute; empty: none. (Never all false, so that equal lanes are equal.)
+    var recompute: [Bool] = []
 
     func units(_ stage: Int) -> Range<Int> { (stage == 0 ? 0 : cuts[stage - 1])..<cuts[stage] }
     func kept(_ stage: Int) -> Int { stage == hosts.count - 1 ? 1 : inFlight }
+    func recomputes(_ stage: Int) -> Bool { stage < recompute.count && recompute[stage] }
 }
 
 /// What a job does between two exchanges, apart from who computes what.
@@ -54,6 +57,9 @@ struct CostModel: Sendable {
     /// Bytes of saved activations of a micro-batch in units 0..<u, and of the workspace that each unit needs.
     private let savedPrefix: [Int]
     private let workspace: [Int]
+    /// With recomputation: bytes saved of a micro-batch in each unit, and of what all micro-batches share.
+    private let inputs: [Int]
+    private let shared: [Int]
     private let contribution: [Codec: [Double]]
     /// [from, to], row by row, in seconds; of hosts where the topology is small, else of classes.
     private let latencies: [Double]
@@ -78,12 +84,22 @@ struct CostModel: Sendable {
         }
         var saved = [0]
         var work: [Int] = []
+        var (inputs, shared): ([Int], [Int]) = ([], [])
         for unit in model.allUnits {
-            let one = model.memory(units: unit..<unit + 1, rounds: false, sequences: job.microBatch, inFlight: 1).bytes
-            let two = model.memory(units: unit..<unit + 1, rounds: false, sequences: job.microBatch, inFlight: 2).bytes
+            func bytes(_ inFlight: Int, recompute: Bool) -> Int {
+                job.model.memory(
+                    units: unit..<unit + 1, rounds: false, sequences: job.microBatch, inFlight: inFlight,
+                    recompute: recompute
+                ).bytes
+            }
+            let (one, two) = (bytes(1, recompute: false), bytes(2, recompute: false))
             saved.append(saved[unit] + two - one)
             work.append(one - (two - one) - 16 * model.parameters(unit: unit))
+            inputs.append(bytes(2, recompute: true) - bytes(1, recompute: true))
+            shared.append(bytes(1, recompute: true) - inputs[unit] - work[unit] - 16 * model.parameters(unit: unit))
         }
+        self.inputs = inputs
+        self.shared = shared
         savedPrefix = saved
         workspace = work
         forwardPrefix = forward
@@ -152,12 +168,19 @@ struct CostModel: Sendable {
         capped ? topology.sendRate(from: from, to: to).bytesPerSecond : topology.hosts[from].up.bytesPerSecond
     }
     func memory(_ lane: Lane, _ stage: Int, rounds: Bool) -> Int {
-        memory(lane.units(stage), rounds: rounds, kept: lane.kept(stage))
+        memory(lane.units(stage), rounds: rounds, kept: lane.kept(stage), recompute: lane.recomputes(stage))
     }
-    /// ``ModelShape/memory(units:rounds:sequences:inFlight:)`` from tables: all blocks are alike.
-    func memory(_ units: Range<Int>, rounds: Bool, kept: Int) -> Int {
+    /// ``ModelShape/memory(units:rounds:sequences:inFlight:recompute:)`` from tables: all blocks are alike.
+    func memory(_ units: Range<Int>, rounds: Bool, kept: Int, recompute: Bool = false) -> Int {
         var work = max(workspace[units.lowerBound], workspace[units.upperBound - 1])
         if units.count > 2 { work = max(work, workspace[units.lowerBound + 1]) }
+        if recompute {
+            let blocks = units.clamped(to: 1..<model.layers + 1).count
+            let head = units.upperBound == model.unitCount ? model.layers + 1 : 0
+            let saved = blocks * inputs[1] + (head > 0 ? inputs[head] : 0)
+            work += (blocks > 0 ? shared[1] : 0) + (head > 0 ? shared[head] : 0)
+            return Int(parameters(units)) * ModelShape.stateBytesPerParameter(rounds: rounds) + saved * kept + work
+        }
         let saved = savedPrefix[units.upperBound] - savedPrefix[units.lowerBound]
         return Int(parameters(units)) * ModelShape.stateBytesPerParameter(rounds: rounds) + saved * kept + work
     }
@@ -166,6 +189,38 @@ struct CostModel: Sendable {
             memory(lane, $0, rounds: rounds) <= topology.hosts[lane.hosts[$0]].memory.bytes
         }
     }
+
+    /// The least that a peer which holds these units needs.
+    func leastMemory(_ units: Range<Int>, rounds: Bool) -> Int {
+        memory(units, rounds: rounds, kept: 1, recompute: job.recompute.value ?? true)
+    }
+    /// Whether a stage on `host` recomputes: as the job says, else only where it fits no other way, and then only where it is
+    /// `allowed`. nil where it does not fit.
+    func recompute(_ units: Range<Int>, on host: Int, rounds: Bool, kept: Int, allowed: Bool) -> Bool? {
+        let offered = topology.hosts[host].memory.bytes
+        if job.recompute.value != true, memory(units, rounds: rounds, kept: kept) <= offered { return false }
+        guard job.recompute.value ?? allowed else { return nil }
+        return memory(units, rounds: rounds, kept: kept, recompute: true) <= offered ? true : nil
+    }
+    /// The lane with as little recomputation as it fits with, in those stages that recompute already, or in any; nil where it does
+    /// not fit.
+    func fitting(_ lane: Lane, rounds: Bool, anywhere: Bool) -> Lane? {
+        var flags: [Bool] = []
+        for s in lane.hosts.indices {
+            guard
+                let flag = recompute(
+                    lane.units(s), on: lane.hosts[s], rounds: rounds, kept: lane.kept(s),
+                    allowed: anywhere || lane.recomputes(s))
+            else { return nil }
+            if flag, flags.isEmpty { flags = [Bool](repeating: false, count: lane.hosts.count) }
+            if flag { flags[s] = true }
+        }
+        var lane = lane
+        lane.recompute = flags
+        return lane
+    }
+    /// Forwards that training on one micro-batch takes: backward is two.
+    static func passes(recompute: Bool) -> Double { recompute ? 4 : 3 }
 
     /// The stages of a pipeline as the simulator wants them.
     func timings(_ lane: Lane, _ pacing: Pacing) -> [StageTiming] {
@@ -178,7 +233,7 @@ struct CostModel: Sendable {
             var far = 0.0
             for other in lane.hosts where other != host { far = max(far, latency(other, host)) }
             return StageTiming(
-                forward: forward, backward: 2 * forward,
+                forward: forward, backward: (CostModel.passes(recompute: lane.recomputes(s)) - 1) * forward,
                 update: (CostModel.updateFLOPs + CostModel.squareFLOPs) * parameters(lane.units(s)) / speed,
                 boundaryBytes: s == last ? 0 : bytes,
                 rateForth: s == last ? 1 : rate(host, lane.hosts[s + 1]),

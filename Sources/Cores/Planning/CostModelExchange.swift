@@ -152,7 +152,7 @@ extension CostModel {
         var (slowest, line, loop, update, norms) = (0.0, 0.0, 0.0, 0.0, 0.0)
         for s in 0...last {
             let host = topology.hosts[lane.hosts[s]]
-            let compute = 3 * flops(lane.units(s)) / host.flops
+            let compute = CostModel.passes(recompute: lane.recomputes(s)) * flops(lane.units(s)) / host.flops
             slowest = max(slowest, compute)
             loop += compute
             update = max(

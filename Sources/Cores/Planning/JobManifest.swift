@@ -57,6 +57,9 @@ public struct JobManifest: Hashable, Sendable {
     public var pipelines: Setting<Int>
     /// Stages of every pipeline.
     public var stages: Setting<Int>
+    /// Whether stages keep the inputs of their blocks only, and run forward again; auto: those that fit no other way, where it
+    /// pays.
+    public var recompute: Setting<Bool> = .auto
     /// H.
     public var innerSteps: Setting<Int>
     public var exchangeCodec: Setting<Codec>

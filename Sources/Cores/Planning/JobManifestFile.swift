@@ -58,7 +58,9 @@ extension JobManifest {
     }
 
     private mutating func readParallel(_ node: YAMLNode) throws(ManifestError) {
-        let entry = try node.mapping(["virtual_pipelines", "micro_batch", "pipelines", "stages", "inner_steps"])
+        let entry = try node.mapping([
+            "virtual_pipelines", "micro_batch", "pipelines", "stages", "inner_steps", "recompute",
+        ])
         virtualPipelines = try entry["virtual_pipelines"]?.integer(1...4096) ?? virtualPipelines
         microBatch = try entry["micro_batch"]?.integer(1...65_536) ?? microBatch
         guard microBatch * model.context <= 1 << 24 else {
@@ -82,6 +84,12 @@ extension JobManifest {
                 .outOfRange, allowed: "at most \(model.unitCount): the embedding, the layers and the head")
         }
         innerSteps = try readCount(entry["inner_steps"], 1...100_000)
+        if let node = entry["recompute"] {
+            switch try node.word(["auto", "true", "false"]) {
+            case "auto": recompute = .auto
+            case let word: recompute = .fixed(word == "true")
+            }
+        }
     }
 
     private mutating func readTraining(_ train: YAMLMapping) throws(ManifestError) {
@@ -141,7 +149,7 @@ extension JobManifest {
               micro_batch: \(microBatch)
               pipelines: \(show(pipelines))
               stages: \(show(stages))
-              inner_steps: \(show(innerSteps))
+              inner_steps: \(show(innerSteps))\(recompute.value.map { "\n  recompute: \($0)" } ?? "")
             exchange:
               codec: \(show(exchangeCodec))\(exchangeWay.value.map { "\n  way: \($0)" } ?? "")
               delay: \(show(exchangeDelay))

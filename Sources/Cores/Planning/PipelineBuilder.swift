@@ -46,22 +46,43 @@ struct PipelineBuilder {
         if coarse || hosts.count > PipelineBuilder.mostStagesInDetail { return buildLong(hosts, share: share) }
         var best: Built?
         for order in orders(hosts) {
-            var idle = 0
-            for depth in depths(microBatches: share * pacing.microBatchesPerVirtual, stages: order.count) {
-                guard let cuts = cut(order, depth: depth) else { break }
-                var built = Built(lane: Lane(hosts: order, cuts: cuts, share: share, inFlight: depth), stepSeconds: 0)
-                built.stepSeconds = step(built.lane)
-                if built.stepSeconds < (best?.stepSeconds ?? .infinity) * 0.998 {
-                    best = built
-                    idle = 0
-                } else {
-                    idle += 1
-                    if idle == 2 { break }
+            for anywhere in ways(order, microBatches: share * pacing.microBatchesPerVirtual) {
+                var idle = 0
+                for depth in depths(microBatches: share * pacing.microBatchesPerVirtual, stages: order.count) {
+                    guard let lane = lane(order, share: share, depth: depth, recompute: anywhere) else { break }
+                    // Without any recomputation it was looked at before.
+                    if anywhere, lane.recompute.isEmpty { continue }
+                    var built = Built(lane: lane, stepSeconds: 0)
+                    built.stepSeconds = step(built.lane)
+                    if built.stepSeconds < (best?.stepSeconds ?? .infinity) * 0.998 {
+                        best = built
+                        idle = 0
+                    } else {
+                        idle += 1
+                        if idle == 2 { break }
+                    }
                 }
             }
         }
         guard let best else { return nil }
         return recut(best)
+    }
+
+    /// Whether stages may recompute: first as few as can be; then any, where memory keeps a peer from holding all units with all
+    /// micro-batches in flight.
+    private func ways(_ hosts: [Int], microBatches: Int) -> [Bool] {
+        guard cost.job.recompute == .auto else { return [false] }
+        let most = cost.memory(
+            cost.model.allUnits, rounds: pacing.usesRounds, kept: hosts.count == 1 ? 1 : microBatches)
+        return hosts.allSatisfy { most <= cost.topology.hosts[$0].memory.bytes } ? [false] : [false, true]
+    }
+
+    /// The best cut of these peers at that depth; nil when they cannot hold the model.
+    func lane(_ hosts: [Int], share: Int, depth: Int, recompute: Bool) -> Lane? {
+        guard let cuts = cut(hosts, depth: depth, recompute: recompute) else { return nil }
+        let lane = Lane(hosts: hosts, cuts: cuts, share: share, inFlight: depth)
+        if !recompute, cost.job.recompute.value != true { return lane }
+        return cost.fitting(lane, rounds: pacing.usesRounds, anywhere: recompute)
     }
 
     /// Beyond this many stages simulations are spent on two depths only, and cuts of long steps stay as computed.
@@ -71,21 +92,28 @@ struct PipelineBuilder {
     private mutating func buildLong(_ hosts: [Int], share: Int) -> Built? {
         let order = coarse ? chain(hosts) : orders(hosts)[0]
         let depths = depths(microBatches: share * pacing.microBatchesPerVirtual, stages: order.count)
-        guard var cuts = cut(order, depth: depths[0]) else { return nil }
-        // The deepest that fits: what fits at one depth fits at every smaller one.
-        var (fits, fails) = (0, depths.count)
-        while fails - fits > 1 {
-            let middle = (fits + fails) / 2
-            if let found = cut(order, depth: depths[middle]) { (fits, cuts) = (middle, found) } else { fails = middle }
+        var best: Built?
+        for anywhere in ways(order, microBatches: share * pacing.microBatchesPerVirtual) {
+            // The deepest that fits: what fits at one depth fits at every smaller one.
+            guard var deepest = lane(order, share: share, depth: depths[0], recompute: anywhere) else { continue }
+            var (fits, fails) = (0, depths.count)
+            while fails - fits > 1 {
+                let middle = (fits + fails) / 2
+                if let found = lane(order, share: share, depth: depths[middle], recompute: anywhere) {
+                    (fits, deepest) = (middle, found)
+                } else {
+                    fails = middle
+                }
+            }
+            if anywhere, deepest.recompute.isEmpty { continue }
+            let built = Built(lane: deepest, stepSeconds: step(deepest))
+            if built.stepSeconds < (best?.stepSeconds ?? .infinity) * (anywhere ? 0.998 : 1) { best = built }
+            if fits >= 2, let half = lane(order, share: share, depth: depths[fits / 2], recompute: anywhere) {
+                let built = Built(lane: half, stepSeconds: step(half))
+                if built.stepSeconds < (best?.stepSeconds ?? .infinity) { best = built }
+            }
         }
-        var best = Built(lane: Lane(hosts: order, cuts: cuts, share: share, inFlight: depths[fits]), stepSeconds: 0)
-        best.stepSeconds = step(best.lane)
-        if fits >= 2, let cuts = cut(order, depth: depths[fits / 2]) {
-            var half = Built(
-                lane: Lane(hosts: order, cuts: cuts, share: share, inFlight: depths[fits / 2]), stepSeconds: 0)
-            half.stepSeconds = step(half.lane)
-            if half.stepSeconds < best.stepSeconds { best = half }
-        }
+        guard let best else { return nil }
         return !coarse && share * pacing.microBatchesPerVirtual * order.count <= 64 ? recut(best) : best
     }
 
@@ -128,7 +156,7 @@ struct PipelineBuilder {
                     lane.cuts[boundary] += shift
                     let below = boundary == 0 ? 0 : lane.cuts[boundary - 1]
                     guard lane.cuts[boundary] > below, lane.cuts[boundary] < lane.cuts[boundary + 1],
-                        cost.fits(lane, rounds: pacing.usesRounds)
+                        let lane = cost.fitting(lane, rounds: pacing.usesRounds, anywhere: !lane.recompute.isEmpty)
                     else { continue }
                     let seconds = step(lane)
                     if seconds < best.stepSeconds * 0.9999 {
@@ -141,9 +169,12 @@ struct PipelineBuilder {
         return best
     }
 
-    /// The contiguous cut with the shortest slowest stage among those that fit every peer's memory.
-    func cut(_ hosts: [Int], depth: Int) -> [Int]? {
-        if coarse || hosts.count > PipelineBuilder.mostStagesInDetail { return bisected(hosts, depth: depth) }
+    /// The contiguous cut with the shortest slowest stage among those that fit every peer's memory; with `recompute`, any stage may
+    /// recompute that fits no other way.
+    func cut(_ hosts: [Int], depth: Int, recompute: Bool = false) -> [Int]? {
+        if coarse || hosts.count > PipelineBuilder.mostStagesInDetail {
+            return bisected(hosts, depth: depth, recompute: recompute)
+        }
         let units = cost.model.unitCount
         let stages = hosts.count
         // slowest[u]: the best possible slowest stage when the stages so far hold units 0..<u.
@@ -157,11 +188,14 @@ struct PipelineBuilder {
             for start in s..<units where slowest[start].isFinite {
                 for end in (s == stages - 1 ? units : start + 1)...units {
                     if units - end < stages - 1 - s { break }
-                    if cost.memory(start..<end, rounds: pacing.usesRounds, kept: kept) > host.memory.bytes {
+                    guard
+                        let again = cost.recompute(
+                            start..<end, on: hosts[s], rounds: pacing.usesRounds, kept: kept, allowed: recompute)
+                    else {
                         if s == stages - 1 { continue }
                         break
                     }
-                    let own = cost.flops(start..<end) / host.flops
+                    let own = cost.flops(start..<end) * (again ? PipelineBuilder.again : 1) / host.flops
                     let time = max(slowest[start], own)
                     if time < next[end] {
                         next[end] = time
@@ -181,16 +215,21 @@ struct PipelineBuilder {
         return cuts
     }
 
+    /// How much longer a stage takes that recomputes.
+    private static let again = CostModel.passes(recompute: true) / CostModel.passes(recompute: false)
+
     /// The same by bisection over the slowest stage's time: for a given limit each stage takes as many units as it may.
-    private func bisected(_ hosts: [Int], depth: Int) -> [Int]? {
+    private func bisected(_ hosts: [Int], depth: Int, recompute: Bool) -> [Int]? {
         let units = cost.model.unitCount
         let last = hosts.count - 1
         var cuts = [Int](repeating: 0, count: hosts.count)
         // Blocks are alike: how many fit is guessed from one of them, and the guess is put right at the ends.
         let middle = min(1, units - 1)..<min(1, units - 1) + 1
         let block = cost.flops(middle)
-        let one = cost.memory(middle, rounds: pacing.usesRounds, kept: depth)
-        let each = max(1, (units > 4 ? cost.memory(1..<3, rounds: pacing.usesRounds, kept: depth) : 2 * one) - one)
+        let again = cost.job.recompute.value ?? recompute
+        let one = cost.memory(middle, rounds: pacing.usesRounds, kept: depth, recompute: again)
+        let two = units > 4 ? cost.memory(1..<3, rounds: pacing.usesRounds, kept: depth, recompute: again) : 2 * one
+        let each = max(1, two - one)
         let most = hosts.map { 1 + max(0, cost.topology.hosts[$0].memory.bytes - one) / each }
         func fill(_ limit: Double, _ cuts: inout [Int]) -> Bool {
             var start = 0
@@ -199,9 +238,13 @@ struct PipelineBuilder {
                 let budget = limit * host.flops
                 let bound = units - (last - s)
                 func holds(_ end: Int) -> Bool {
-                    cost.flops(start..<end) <= budget
-                        && cost.memory(start..<end, rounds: pacing.usesRounds, kept: s == last ? 1 : depth)
-                            <= host.memory.bytes
+                    let work = cost.flops(start..<end)
+                    guard work <= budget,
+                        let again = cost.recompute(
+                            start..<end, on: index, rounds: pacing.usesRounds, kept: s == last ? 1 : depth,
+                            allowed: recompute)
+                    else { return false }
+                    return !again || work * PipelineBuilder.again <= budget
                 }
                 var end = min(bound, start + min(most[s], Int(min(budget / block, Double(units)))))
                 if end < start { return false }
@@ -215,7 +258,7 @@ struct PipelineBuilder {
         }
         let slowest = hosts.map { cost.topology.hosts[$0].flops }.min() ?? 1
         let all = hosts.reduce(0.0) { $0 + cost.topology.hosts[$1].flops }
-        var high = cost.flops(cost.model.allUnits) / slowest
+        var high = cost.flops(cost.model.allUnits) * (again ? PipelineBuilder.again : 1) / slowest
         guard fill(high * 1.000001, &cuts) else { return nil }
         // No limit below an even share works.
         var low = cost.flops(cost.model.allUnits) / all

@@ -9,9 +9,19 @@ public struct Plan: Hashable, Sendable {
         public var peer: String
         /// Encoded as [first, end).
         public var units: Range<Int>
-        public init(peer: String, units: Range<Int>) {
+        /// Whether it keeps the inputs of its blocks only, and runs their forward again before their backward.
+        public var recompute: Bool
+        public init(peer: String, units: Range<Int>, recompute: Bool = false) {
             self.peer = peer
             self.units = units
+            self.recompute = recompute
+        }
+        public init(from decoder: any Decoder) throws {
+            let box = try decoder.container(keyedBy: CodingKeys.self)
+            self.init(
+                peer: try box.decode(String.self, forKey: .peer),
+                units: try box.decode(Range<Int>.self, forKey: .units),
+                recompute: try box.decodeIfPresent(Bool.self, forKey: .recompute) ?? false)
         }
     }
     public struct Pipeline: Hashable, Sendable, Codable {
@@ -83,9 +93,10 @@ public struct Plan: Hashable, Sendable {
     }
     /// What a stage needs: the memory law of ``ModelShape`` for the micro-batches it keeps.
     public func memory(pipeline: Int, stage: Int, model: ModelShape, microBatch: Int) -> ByteCount {
-        model.memory(
-            units: pipelines[pipeline].stages[stage].units, rounds: usesRounds, sequences: microBatch,
-            inFlight: pipelines[pipeline].kept(stage: stage))
+        let placed = pipelines[pipeline].stages[stage]
+        return model.memory(
+            units: placed.units, rounds: usesRounds, sequences: microBatch,
+            inFlight: pipelines[pipeline].kept(stage: stage), recompute: placed.recompute)
     }
 
     /// Why this is not a plan for `model` and `virtualPipelines`; nil when it is one. Plans from elsewhere go through it.

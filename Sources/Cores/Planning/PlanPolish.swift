@@ -144,21 +144,23 @@ struct PlanPolish {
         return take(next)
     }
 
-    /// The lane with the deepest in-flight that fits, up to what it has; nil when none does.
-    func fitted(_ lane: Lane) -> Lane? {
+    /// The lane with the deepest in-flight that fits, up to what it has; nil when none does. Those stages may recompute that do; any
+    /// stage where it does not fit otherwise, or `anywhere`.
+    func fitted(_ lane: Lane, anywhere: Bool = false) -> Lane? {
         var lane = lane
         let last = lane.hosts.count - 1
         lane.inFlight = last == 0 ? 1 : min(lane.inFlight, lane.share * pacing.microBatchesPerVirtual)
-        while !cost.fits(lane, rounds: pacing.usesRounds) {
-            if lane.inFlight == 1 { return nil }
+        let deepest = lane
+        while true {
+            if let fitting = cost.fitting(lane, rounds: pacing.usesRounds, anywhere: anywhere) { return fitting }
+            if lane.inFlight == 1 { return anywhere ? nil : fitted(deepest, anywhere: true) }
             lane.inFlight -= max(1, lane.inFlight / 8)
         }
-        return lane
     }
-    func deepest(_ lane: Lane) -> Lane? {
+    func deepest(_ lane: Lane, anywhere: Bool = false) -> Lane? {
         var lane = lane
         lane.inFlight = lane.share * pacing.microBatchesPerVirtual
-        return fitted(lane)
+        return fitted(lane, anywhere: anywhere)
     }
     private var spares: [Int] {
         let used = Set(lanes.flatMap(\.hosts))
@@ -187,7 +189,13 @@ struct PlanPolish {
         where depth >= 1 && depth <= most && depth != lane.inFlight {
             var next = lane
             next.inFlight = depth
-            if cost.fits(next, rounds: pacing.usesRounds), take(next, for: p) { return true }
+            if take(cost.fitting(next, rounds: pacing.usesRounds, anywhere: false), for: p) { return true }
+        }
+        if cost.job.recompute == .auto {
+            if let next = deepest(lane, anywhere: true), next.recompute != lane.recompute, take(next, for: p) {
+                return true
+            }
+            for s in 0..<count where flipped(p, s) { return true }
         }
         for boundary in 0..<count - 1 {
             for shift in [-1, 1, -2, 2] {
@@ -225,6 +233,21 @@ struct PlanPolish {
         }
         return false
     }
+    /// One stage recomputes, so that more may be in flight or it may hold a unit more; or none of that any longer.
+    private mutating func flipped(_ p: Int, _ s: Int) -> Bool {
+        let lane = lanes[p]
+        var next = lane
+        if next.recompute.isEmpty { next.recompute = [Bool](repeating: false, count: lane.hosts.count) }
+        next.recompute[s].toggle()
+        if !next.recompute[s] { return take(fitted(next), for: p) }
+        var found: [Lane?] = [deepest(next)]
+        if s > 0 { found.append(shifted(next, s - 1, by: -1).flatMap { fitted($0) }) }
+        if s < lane.hosts.count - 1 { found.append(shifted(next, s, by: 1).flatMap { fitted($0) }) }
+        for case let flipped? in found where flipped.recomputes(s) {
+            if take(flipped, for: p) { return true }
+        }
+        return false
+    }
     private func shifted(_ lane: Lane, _ boundary: Int, by shift: Int) -> Lane? {
         var lane = lane
         lane.cuts[boundary] += shift
@@ -236,12 +259,17 @@ struct PlanPolish {
     }
     /// Cut evenly, at the lane's depth or the deepest that fits.
     func recut(_ lane: Lane) -> Lane? {
+        recut(lane, anywhere: false) ?? (cost.job.recompute == .auto ? recut(lane, anywhere: true) : nil)
+    }
+    /// With any stage recomputing, or only those that the job asks for.
+    private func recut(_ lane: Lane, anywhere: Bool) -> Lane? {
         var lane = lane
+        lane.recompute = []
         var depth = lane.share * pacing.microBatchesPerVirtual
         while depth >= 1 {
-            if let cuts = builder.cut(lane.hosts, depth: depth) {
+            if let cuts = builder.cut(lane.hosts, depth: depth, recompute: anywhere) {
                 (lane.cuts, lane.inFlight) = (cuts, lane.hosts.count == 1 ? 1 : depth)
-                return fitted(lane)
+                return fitted(lane, anywhere: anywhere)
             }
             depth /= 2
         }
@@ -314,6 +342,7 @@ struct PlanPolish {
                 var rest = lanes[a]
                 let host = rest.hosts.remove(at: s)
                 rest.cuts.remove(at: s == lanes[a].hosts.count - 1 ? s - 1 : s)
+                if !rest.recompute.isEmpty { rest.recompute.remove(at: s) }
                 if take(fitted(rest), for: a) || take(deepest(rest), for: a) || take(recut(rest), for: a) {
                     return true
                 }

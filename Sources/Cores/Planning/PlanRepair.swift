@@ -8,6 +8,7 @@ struct PlanRepair {
     struct Remnant {
         var hosts: [Int] = []
         var units: [Range<Int>] = []
+        var recompute: [Bool] = []
         var share: Int
         var inFlight: Int
         /// Units that nobody holds, and before which of `hosts` they go.
@@ -16,7 +17,9 @@ struct PlanRepair {
         /// nil where a stage is missing.
         var lane: Lane? {
             if !gaps.isEmpty { return nil }
-            return Lane(hosts: hosts, cuts: units.map(\.upperBound), share: share, inFlight: inFlight)
+            return Lane(
+                hosts: hosts, cuts: units.map(\.upperBound), share: share, inFlight: inFlight,
+                recompute: recompute.contains(true) ? recompute : [])
         }
     }
     private let cost: CostModel
@@ -50,6 +53,7 @@ struct PlanRepair {
                 }
                 remnant.hosts.append(peer)
                 remnant.units.append(stage.units)
+                remnant.recompute.append(stage.recompute)
                 next = stage.units.upperBound
             }
             if next < cost.model.unitCount { remnant.gaps.append((remnant.hosts.count, next..<cost.model.unitCount)) }
@@ -143,6 +147,7 @@ struct PlanRepair {
         }
         for filled in filled(remnant, spares: spares) {
             add(polish.deepest(filled))
+            add(polish.fitted(filled, anywhere: true))
             add(polish.recut(filled))
         }
         if !remnant.hosts.isEmpty {
@@ -157,7 +162,9 @@ struct PlanRepair {
                     var lane = closed
                     lane.cuts = remnant.units.map(\.upperBound)
                     if gap.place > 0 { lane.cuts[gap.place - 1] = end }
+                    if remnant.recompute.contains(true) { lane.recompute = remnant.recompute }
                     add(polish.deepest(lane))
+                    add(polish.fitted(lane, anywhere: true))
                 }
             }
         }
@@ -177,16 +184,17 @@ struct PlanRepair {
                 for spare in spares where !one.hosts.contains(spare) {
                     let kept = place == one.hosts.count ? 1 : one.inFlight
                     // One that cannot hold all of it may still hold a part: cutting anew finds out.
-                    let fits =
-                        cost.memory(units, rounds: pacing.usesRounds, kept: kept)
-                        <= cost.topology.hosts[spare].memory.bytes
+                    let again = cost.recompute(
+                        units, on: spare, rounds: pacing.usesRounds, kept: kept, allowed: true)
                     var filled = one
                     filled.hosts.insert(spare, at: place)
                     filled.units.insert(units, at: place)
+                    filled.recompute.insert(again ?? false, at: place)
                     filled.gaps.removeAll { $0.place == place }
                     var lane = Lane(hosts: filled.hosts, cuts: [], share: one.share, inFlight: one.inFlight)
                     lane.cuts = filled.units.map(\.upperBound)
-                    next.append((filled, cost.estimatedStep(lane, pacing) * (fits ? 1 : 1.5)))
+                    if filled.recompute.contains(true) { lane.recompute = filled.recompute }
+                    next.append((filled, cost.estimatedStep(lane, pacing) * (again != nil ? 1 : 1.5)))
                 }
             }
             let order = next.indices.sorted { (next[$0].seconds, $0) < (next[$1].seconds, $1) }

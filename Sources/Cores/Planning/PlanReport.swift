@@ -40,7 +40,8 @@ public struct PlanReport: Sendable {
                 guard let load = loads[stage.peer] else { continue }
                 let share = "\(pipeline.virtualPipelines.count)/\(job.virtualPipelines), \(pipeline.inFlight) in flight"
                 rows.append([
-                    s == 0 ? "\(p)" : "", "\(s)", stage.peer, "\(stage.units.lowerBound)…\(stage.units.upperBound - 1)",
+                    s == 0 ? "\(p)" : "", "\(s)", stage.peer,
+                    "\(stage.units.lowerBound)…\(stage.units.upperBound - 1)\(stage.recompute ? " ↻" : "")",
                     "\(job.model.parameters(units: stage.units))", "\(ByteCount(load.memoryBytes))",
                     "\(ByteCount(load.memoryOfferedBytes))", "\(fixed(100 * load.computeShare, 0)) %",
                     s == 0 ? share : "",

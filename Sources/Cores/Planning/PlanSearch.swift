@@ -176,7 +176,7 @@ struct PlanSearch {
 
     /// How much of the model a group cannot hold, 0…1: a slope for the search where nothing fits yet.
     private func shortage(_ group: [Int]) -> Double {
-        let need = Double(cost.memory(cost.model.allUnits, rounds: pacing.usesRounds, kept: 1))
+        let need = Double(cost.leastMemory(cost.model.allUnits, rounds: pacing.usesRounds))
         let have = group.reduce(0.0) { $0 + Double(cost.topology.hosts[$1].memory.bytes) }
         return max(0, need - have) / need
     }
@@ -192,7 +192,8 @@ struct PlanSearch {
             if pipelines == 1 { return [one.lane] }
             let bottleneck =
                 one.lane.hosts.indices.map {
-                    3 * cost.flops(one.lane.units($0)) / cost.topology.hosts[one.lane.hosts[$0]].flops
+                    CostModel.passes(recompute: one.lane.recomputes($0)) * cost.flops(one.lane.units($0))
+                        / cost.topology.hosts[one.lane.hosts[$0]].flops
                 }.max() ?? 0
             let perShare = bottleneck * Double(pacing.microBatchesPerVirtual)
             slope.append(perShare)

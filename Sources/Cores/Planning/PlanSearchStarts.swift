@@ -7,11 +7,12 @@ extension PlanSearch {
         var found = [chained(chain, all: chain), dealt(chain)]
         let most = cost.model.tieWordEmbeddings ? 1 : cost.model.unitCount
         let need = cost.memory(cost.model.allUnits, rounds: pacing.usesRounds, kept: 1)
+        let least = cost.leastMemory(cost.model.allUnits, rounds: pacing.usesRounds)
         for stages in PlanSearch.depths where stages <= most && stages * pipelines <= chain.count {
             if let fixed = cost.job.stages.value, fixed != stages { continue }
             let chosen = useful(chain, count: stages * pipelines, stages: stages)
             let memory = chosen.reduce(0) { $0 + min(need, cost.topology.hosts[$1].memory.bytes) }
-            guard memory / pipelines >= need else { continue }
+            guard memory / pipelines >= least else { continue }
             found.append(even(chain, chosen, stages))
             found.append(dealt(chosen, rest: chain))
         }

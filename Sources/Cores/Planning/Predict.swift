@@ -14,7 +14,8 @@ extension CostModel {
         var indices: [String: Int] = [:]
         for (index, host) in topology.hosts.enumerated() { indices[host.name] = index }
         return plan.pipelines.map { pipeline in
-            Lane(
+            let recompute = pipeline.stages.map(\.recompute)
+            return Lane(
                 hosts: pipeline.stages.map { stage in
                     guard let index = indices[stage.peer] else {
                         preconditionFailure("peer \(stage.peer) of the plan is not in topology \(topology.name)")
@@ -22,7 +23,7 @@ extension CostModel {
                     return index
                 },
                 cuts: pipeline.stages.map(\.units.upperBound), share: pipeline.virtualPipelines.count,
-                inFlight: pipeline.inFlight)
+                inFlight: pipeline.inFlight, recompute: recompute.contains(true) ? recompute : [])
         }
     }
     func pacing(_ plan: Plan) -> Pacing {

@@ -58,7 +58,8 @@ extension Coordinator {
         guard state.round == 0 || stage.units.allSatisfy({ !(sources[$0] ?? []).isEmpty }) else { return nil }
         let inFlight = plan.pipelines.map(\.inFlight).max() ?? 1
         let needed = parameters.model.memory(
-            units: stage.units, rounds: plan.mode == .rounds, sequences: parameters.microBatch, inFlight: inFlight)
+            units: stage.units, rounds: plan.mode == .rounds, sequences: parameters.microBatch, inFlight: inFlight,
+            recompute: stage.recompute)
         let spares = plan.spares.filter { spare in
             isMember(spare) && state.isPresent(spare)
                 && ByteCount(Int(clamping: candidates[spare]!.capability!.memoryBytes)) >= needed

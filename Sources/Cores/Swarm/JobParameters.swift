@@ -38,11 +38,12 @@ public struct JobParameters: Hashable, Sendable {
             context: model.context)
     }
 
-    public func configuration(units: Range<Int>, plan: PlacedPlan) -> StageConfiguration {
+    public func configuration(units: Range<Int>, plan: PlacedPlan, recompute: Bool = false) -> StageConfiguration {
         StageConfiguration(
             model: model, units: units, geometry: geometry(microBatchesPerVirtual: plan.microBatchesPerVirtual),
             seed: seed,
             optimizer: optimizer, outer: plan.outer, mode: plan.mode, exchangeCodec: plan.exchangeCodec,
-            activationCodec: plan.activationCodec, validationFraction: validationFraction)
+            activationCodec: plan.activationCodec, validationFraction: validationFraction,
+            recompute: recompute)
     }
 }

@@ -31,8 +31,10 @@ extension MemberJob {
         // The last stage goes backward at once and keeps one micro-batch; the others as many as are in flight.
         let isLast = units.upperBound == parameters.model.unitCount
         let kept = isLast ? 1 : placement.map { plan.pipelines[$0.rank].inFlight } ?? 1
+        let recompute = placement.map { plan.pipelines[$0.rank].stages[$0.stage].recompute } ?? false
         let needed = parameters.model.memory(
-            units: units, rounds: plan.mode == .rounds, sequences: parameters.microBatch, inFlight: kept)
+            units: units, rounds: plan.mode == .rounds, sequences: parameters.microBatch, inFlight: kept,
+            recompute: recompute)
         guard needed <= memoryOffered else {
             var packet = PBPacket()
             packet.farewell.reason =
@@ -72,7 +74,9 @@ extension MemberJob {
         guard let first = missing.first else {
             move.importing = true
             holding = .moving(move)
-            compute(.configure(parameters.configuration(units: move.units, plan: plan)), .ignored)
+            recomputes = placement.map { plan.pipelines[$0.rank].stages[$0.stage].recompute } ?? false
+            compute(
+                .configure(parameters.configuration(units: move.units, plan: plan, recompute: recomputes)), .ignored)
             compute(.importState(states), .imported(generation: generation))
             return
         }

@@ -50,6 +50,8 @@ struct MemberJob: Sendable {
     var effects = EffectQueue<SwarmEffect>()
 
     var holding = Holding.nothing
+    /// Whether the engine recomputes.
+    var recomputes = false
     var runner: StageRunner?
     /// Rises when running work becomes void; results of older generations are dropped.
     var generation = 0
@@ -281,6 +283,12 @@ struct MemberJob: Sendable {
         guard let spec = state.spec, runner == nil || runner!.spec.round != spec.round else { return }
         // A pipeline that has lost a stage waits for the log to say what becomes of it.
         guard !state.isBroken(rank: place.rank) else { return }
+        // A plan may change that alone: what the engine holds stays.
+        let recompute = plan.pipelines[place.rank].stages[place.stage].recompute
+        if recompute != recomputes {
+            recomputes = recompute
+            compute(.recompute(recompute), .ignored)
+        }
         runner = StageRunner(
             spec: spec, plan: plan, rank: place.rank, stage: place.stage, parameters: parameters,
             sampleWindows: sampleWindows)

@@ -8,12 +8,17 @@ public struct PlacedPlan: Hashable, Sendable {
     public struct Stage: Hashable, Sendable {
         public var peer: PeerID
         public var units: Range<Int>
+        /// Whether it keeps the inputs of its blocks only, and runs forward again before backward.
+        public var recompute: Bool
         /// Its lines as measured; nil where they were not.
         public var up: BitRate?
         public var down: BitRate?
-        public init(peer: PeerID, units: Range<Int>, up: BitRate? = nil, down: BitRate? = nil) {
+        public init(
+            peer: PeerID, units: Range<Int>, recompute: Bool = false, up: BitRate? = nil, down: BitRate? = nil
+        ) {
             self.peer = peer
             self.units = units
+            self.recompute = recompute
             self.up = up
             self.down = down
         }
@@ -99,8 +104,8 @@ extension PlacedPlan {
                 func rate(_ bits: UInt64) -> BitRate? { bits > 0 ? BitRate(bitsPerSecond: Double(bits)) : nil }
                 stages.append(
                     Stage(
-                        peer: peer, units: Int(stage.firstUnit)..<next, up: rate(stage.upBits),
-                        down: rate(stage.downBits)))
+                        peer: peer, units: Int(stage.firstUnit)..<next, recompute: stage.recompute,
+                        up: rate(stage.upBits), down: rate(stage.downBits)))
             }
             guard next == model.unitCount else {
                 throw MalformedBytes("a pipeline covers \(next) of \(model.unitCount) units")
@@ -161,6 +166,7 @@ extension PlacedPlan {
                 entry.endUnit = UInt32(stage.units.upperBound)
                 entry.upBits = UInt64(stage.up?.bitsPerSecond ?? 0)
                 entry.downBits = UInt64(stage.down?.bitsPerSecond ?? 0)
+                entry.recompute = stage.recompute
                 return entry
             }
             placement.virtualPipelines = pipeline.virtualPipelines.map { UInt32($0) }

@@ -92,9 +92,11 @@ extension PlanQuestion {
         do throws(PlanningError) {
             return try Planner.plan(topology: topology, job: job, current: running, seed: seed, iterations: iterations)
         } catch {
-            guard current != nil, job.pipelines != .auto || job.stages != .auto else { throw error }
+            let isFree = job.pipelines == .auto && job.stages == .auto && job.recompute == .auto
+            guard current != nil, !isFree else { throw error }
             job.pipelines = .auto
             job.stages = .auto
+            job.recompute = .auto
             return try Planner.plan(topology: topology, job: job, current: running, seed: seed, iterations: iterations)
         }
     }
@@ -108,7 +110,7 @@ extension PlanQuestion {
             var stages: [Plan.Stage] = []
             for stage in pipeline.stages {
                 guard let name = names[stage.peer] else { continue }
-                stages.append(Plan.Stage(peer: name, units: stage.units))
+                stages.append(Plan.Stage(peer: name, units: stage.units, recompute: stage.recompute))
             }
             pipelines.append(
                 Plan.Pipeline(stages: stages, virtualPipelines: pipeline.virtualPipelines, inFlight: pipeline.inFlight))
@@ -128,7 +130,9 @@ extension PlanQuestion {
             epoch: 0, round: 0,
             pipelines: plan.pipelines.map { pipeline in
                 PlacedPlan.Pipeline(
-                    stages: pipeline.stages.map { PlacedPlan.Stage(peer: ids[$0.peer]!, units: $0.units) },
+                    stages: pipeline.stages.map {
+                        PlacedPlan.Stage(peer: ids[$0.peer]!, units: $0.units, recompute: $0.recompute)
+                    },
                     virtualPipelines: pipeline.virtualPipelines, inFlight: pipeline.inFlight)
             }, spares: plan.spares.compactMap { ids[$0] }, innerSteps: plan.innerSteps,
             microBatchesPerVirtual: plan.microBatchesPerVirtual, exchangeCodec: plan.exchangeCodec,

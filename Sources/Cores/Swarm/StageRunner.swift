@@ -70,7 +70,8 @@ package struct StageRunner: Sendable {
         attempt = pipeline.attempt
         mode = plan.mode
         inFlight = pipeline.inFlight
-        configuration = parameters.configuration(units: pipeline.stages[stage].units, plan: plan)
+        let placed = pipeline.stages[stage]
+        configuration = parameters.configuration(units: placed.units, plan: plan, recompute: placed.recompute)
         microBatches = pipeline.virtualPipelines.flatMap { share in
             (0..<plan.microBatchesPerVirtual).map { (share, $0) }
         }

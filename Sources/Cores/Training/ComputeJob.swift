@@ -96,10 +96,12 @@ public struct StageConfiguration: Hashable, Sendable {
     public var exchangeCodec: Codec
     public var activationCodec: Codec
     public var validationFraction: Double
+    /// Whether only the inputs of blocks are kept for backward, which runs their forward again. Never changes the bits.
+    public var recompute: Bool
     public init(
         model: ModelShape, units: Range<Int>, geometry: BatchGeometry, seed: UInt64, optimizer: InnerOptimizer,
         outer: OuterOptimizer = OuterOptimizer(), mode: ExchangeMode, exchangeCodec: Codec, activationCodec: Codec,
-        validationFraction: Double
+        validationFraction: Double, recompute: Bool = false
     ) {
         self.model = model
         self.units = units
@@ -111,6 +113,7 @@ public struct StageConfiguration: Hashable, Sendable {
         self.exchangeCodec = exchangeCodec
         self.activationCodec = activationCodec
         self.validationFraction = validationFraction
+        self.recompute = recompute
     }
     /// How a unit's contribution is cut.
     public func chunkLayout(unit: Int) -> ChunkLayout {
@@ -205,6 +208,8 @@ public struct UnitAggregate: Hashable, Sendable {
 public enum ComputeJob: Hashable, Sendable {
     /// Forget everything; parameters are drawn from the seed (a function of seed and tensor name, never of the cut).
     case configure(StageConfiguration)
+    /// From now on ``StageConfiguration/recompute`` is this; nothing else changes.
+    case recompute(Bool)
     /// Replaces the state of units this stage holds. Empty moments become zero and their bias correction starts again; an
     /// empty outer momentum becomes zero. Error feedback of these units becomes zero; gradients and saved activations go.
     case importState([UnitState])

@@ -4,7 +4,7 @@ import Primitives
 /// Floating-point operations a job is charged with where it is not timed: the simulator and the pacing of emulated
 /// devices.
 ///
-/// Forward as in ``ModelShape/forwardFLOPs(units:sequences:)``, backward twice that, an optimizer step 20 a parameter,
+/// Forward as in ``ModelShape/forwardFLOPs(units:sequences:)``, backward twice that, or thrice where the stage recomputes, an optimizer step 20 a parameter,
 /// encoding and the outer step 30 a parameter, decoding 4 a parameter for each contribution, checking one 1. Import, export, digests
 /// cost nothing.
 public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?) -> Double {
@@ -16,7 +16,7 @@ public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?
     }
     switch job {
     case .forward: return forward(configuration.geometry.microBatch)
-    case .backward: return 2 * forward(configuration.geometry.microBatch)
+    case .backward: return (configuration.recompute ? 3 : 2) * forward(configuration.geometry.microBatch)
     case .evaluate(let windows, _): return forward(windows.count)
     case .optimizerStep: return 20 * parameters
     case .encodeContribution: return 30 * parameters
@@ -26,8 +26,18 @@ public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?
         return 4 * Double(parts.count * configuration.chunkLayout(unit: unit).values(chunk).count)
     case .checkContribution: return parameters
     case .applyAggregates: return (configuration.mode == .rounds ? 30 : 4) * parameters
-    case .configure, .importState, .exportState, .finishGradient, .returnContribution, .withdrawContribution, .rewind,
+    case .configure, .recompute, .importState, .exportState, .finishGradient, .returnContribution, .withdrawContribution, .rewind,
         .digests, .benchmark:
         return 0
+    }
+}
+
+extension ComputeJob {
+    /// How a stage is configured once this job is done.
+    public func configuration(before: StageConfiguration?) -> StageConfiguration? {
+        if case .configure(let fresh) = self { return fresh }
+        guard case .recompute(let recomputes) = self, var changed = before else { return before }
+        changed.recompute = recomputes
+        return changed
     }
 }

@@ -6,7 +6,7 @@ import Primitives
 /// The state of one configured stage and its jobs: forward, backward, evaluation and the optimizer here, the rest in
 /// extensions by subject.
 final class Stage {
-    let configuration: StageConfiguration
+    private(set) var configuration: StageConfiguration
     let corpus: [UInt8]
     let threads: Int32
     let arithmetic: StageArithmetic
@@ -44,6 +44,8 @@ final class Stage {
     var ready: FloatBuffer?
     private var inFlight: [MicroBatchKey: SavedActivations] = [:]
     private var spareActivations: [SavedActivations] = []
+    /// Where a stage recomputes: one whose buffers all others share.
+    private var sharedActivations: SavedActivations?
 
     /// θ at round start and what belongs to it. Moments are kept too, so that a rewound round is the round itself
     /// again.
@@ -96,7 +98,8 @@ final class Stage {
 
     func forward(_ key: MicroBatchKey, input: [UInt8]) throws(Refusal) -> ComputeResult {
         try check(key)
-        let saved = inFlight.removeValue(forKey: key) ?? spareActivations.popLast() ?? arithmetic.makeSaved()
+        if let old = inFlight.removeValue(forKey: key) { giveBack(old) }
+        let saved = takeActivations()
         do throws(Refusal) {
             if configuration.isFirst {
                 guard input.isEmpty else { throw Refusal("the first stage takes no input, \(input.count) bytes came") }
@@ -104,7 +107,7 @@ final class Stage {
                 try decodeActivation(input, into: saved.input.values(0..<activationCount))
             }
         } catch {
-            spareActivations.append(saved)
+            giveBack(saved)
             throw error
         }
         let first = DataOrder.firstSequence(key, geometry)
@@ -141,7 +144,7 @@ final class Stage {
         let inputGradient = arithmetic.backward(
             parameters.base, sum.base, saved, outputGradient: outputGradient.map { UnsafePointer($0.base) },
             sequences: geometry.microBatch, length: geometry.context)
-        spareActivations.append(saved)
+        giveBack(saved)
         if configuration.isFirst { return .inputGradient([]) }
         let values = UnsafeBufferPointer(start: inputGradient, count: activationCount)
         return .inputGradient(configuration.activationCodec.encode(values, feedback: nil))
@@ -171,8 +174,8 @@ final class Stage {
         // Those that all holders share; with a delay a round does not begin with them.
         let weights = outer?.parameters ?? parameters
         let output = configuration.isLast ? nil : FloatBuffer(values)
-        let saved = spareActivations.popLast() ?? arithmetic.makeSaved()
-        defer { spareActivations.append(saved) }
+        let saved = takeActivations()
+        defer { giveBack(saved) }
         var lossSum = 0.0
         for start in stride(from: windows.lowerBound, to: windows.upperBound, by: geometry.microBatch) {
             let chunk = start..<min(start + geometry.microBatch, windows.upperBound)
@@ -232,8 +235,30 @@ final class Stage {
         lastAdded = nil
         if let gradient = ready { buffers.giveBack(gradient) }
         ready = nil
-        spareActivations.append(contentsOf: inFlight.values)
+        for saved in inFlight.values { giveBack(saved) }
         inFlight = [:]
+    }
+
+    /// From now on; micro-batches in flight stay as they are.
+    func recompute(_ recomputes: Bool) {
+        configuration.recompute = recomputes
+        spareActivations = []
+        sharedActivations = nil
+    }
+    /// Bytes of all activations kept, of micro-batches in flight and for those to come.
+    var activationBytes: Int {
+        var seen: Set<ObjectIdentifier> = []
+        let kept = Array(inFlight.values) + spareActivations + (sharedActivations.map { [$0] } ?? [])
+        return kept.flatMap(\.buffers).reduce(0) { seen.insert(ObjectIdentifier($1)).inserted ? $0 + 4 * $1.count : $0 }
+    }
+    private func takeActivations() -> SavedActivations {
+        if let spare = spareActivations.popLast() { return spare }
+        let saved = arithmetic.makeSaved(recompute: configuration.recompute, sharing: sharedActivations)
+        if configuration.recompute, sharedActivations == nil { sharedActivations = saved }
+        return saved
+    }
+    private func giveBack(_ saved: SavedActivations) {
+        if saved.recomputes == configuration.recompute { spareActivations.append(saved) }
     }
 
     private func readTokens(_ starts: [Int], into saved: SavedActivations) {

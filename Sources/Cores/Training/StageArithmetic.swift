@@ -49,8 +49,10 @@ final class StageArithmetic {
     var hasHead: Bool { units.upperBound == shape.unitCount }
     private var blockUnits: [Int] { units.filter { $0 != 0 && $0 != shape.layers + 1 } }
 
-    func makeSaved() -> SavedActivations {
-        SavedActivations(shape: shape, units: units, sequences: sequences, length: length)
+    /// What one micro-batch in flight needs; with `recompute` most of it is shared with `other`.
+    func makeSaved(recompute: Bool = false, sharing other: SavedActivations? = nil) -> SavedActivations {
+        SavedActivations(
+            shape: shape, units: units, sequences: sequences, length: length, recompute: recompute, sharing: other)
     }
 
     // MARK: forward
@@ -62,12 +64,17 @@ final class StageArithmetic {
         if hasEmbedding {
             kernels_embedding_forward(sequences * length, shape.hiddenSize, parameters, saved.tokens, saved.input.base)
         }
-        for (index, unit) in blockUnits.enumerated() {
-            let next = index + 1 < saved.blocks.count ? saved.blocks[index + 1].input : saved.output
-            forwardBlock(
-                parameters + layout.range(unit: unit).lowerBound, saved.blocks[index], into: next, sequences: sequences,
-                length: length)
+        for index in saved.blocks.indices {
+            forwardBlock(parameters, saved, index, sequences: sequences, length: length)
         }
+    }
+    private func forwardBlock(
+        _ parameters: UnsafePointer<Float>, _ saved: SavedActivations, _ index: Int, sequences: Int, length: Int
+    ) {
+        let next = index + 1 < saved.blocks.count ? saved.blocks[index + 1].input : saved.output
+        forwardBlock(
+            parameters + layout.range(unit: blockUnits[index]).lowerBound, saved.blocks[index], into: next,
+            sequences: sequences, length: length)
     }
 
     /// Norm, head and cross-entropy over `saved.output`: fills `saved.losses`, and `saved.logits` with the gradient of
@@ -122,7 +129,8 @@ final class StageArithmetic {
 
     /// Adds the weights' gradients to `gradient` and answers the gradient of the stage's input [R, d], valid until the
     /// next call. `outputGradient` is that of `saved.output`; nil on the last stage, where the loss' is in
-    /// `saved.logits`.
+    /// `saved.logits`. What `saved` shares with other micro-batches is computed again first: the same bits, the weights being
+    /// the same.
     func backward(
         _ parameters: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>, _ saved: SavedActivations,
         outputGradient: UnsafePointer<Float>?, sequences: Int, length: Int
@@ -133,10 +141,12 @@ final class StageArithmetic {
             residual.update(from: outputGradient, count: rows * shape.hiddenSize)
         } else {
             residual.update(repeating: 0, count: rows * shape.hiddenSize)
+            if saved.recomputes { forwardHead(parameters, saved, rows: rows) }
             backwardHead(parameters, gradient, saved, rows: rows)
         }
         for (index, unit) in blockUnits.enumerated().reversed() {
             let offset = layout.range(unit: unit).lowerBound
+            if saved.recomputes { forwardBlock(parameters, saved, index, sequences: sequences, length: length) }
             backwardBlock(
                 parameters + offset, gradient + offset, saved.blocks[index], sequences: sequences, length: length)
         }

@@ -25,6 +25,9 @@ public final class StageEngine: Engine, @unchecked Sendable {
     /// The last configuration accepted.
     public var configuration: StageConfiguration? { stage?.configuration }
 
+    /// Bytes of all activations that the stage keeps.
+    package var activationBytes: Int { stage?.activationBytes ?? 0 }
+
     public func perform(_ job: ComputeJob) -> ComputeResult {
         do throws(Refusal) {
             return try answer(job)
@@ -48,6 +51,9 @@ public final class StageEngine: Engine, @unchecked Sendable {
         guard let stage else { throw Refusal("no stage configured yet") }
         switch job {
         case .configure, .benchmark: return .done
+        case .recompute(let recomputes):
+            stage.recompute(recomputes)
+            return .done
         case .importState(let states): return try stage.importState(states)
         case .exportState(let units, let includeMoments): return try stage.exportState(units, includeMoments)
         case .forward(let key, let input): return try stage.forward(key, input: input)

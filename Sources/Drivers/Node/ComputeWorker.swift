@@ -44,7 +44,7 @@ final class ComputeWorker {
     }
 
     func submit(_ job: ComputeJob) {
-        if case .configure(let fresh) = job { configuration = fresh }
+        configuration = job.configuration(before: configuration)
         var due = Instant.zero
         if let paced {
             let seconds = modelledFLOPs(of: job, configuration: configuration) / paced

@@ -27,7 +27,7 @@ struct ModelledEngine: Engine {
             return [UInt8](repeating: 0, count: configuration.activationCodec.expectedBytes(for: count))
         }
         switch job {
-        case .configure, .benchmark, .checkContribution, .returnContribution, .withdrawContribution,
+        case .configure, .recompute, .benchmark, .checkContribution, .returnContribution, .withdrawContribution,
             .rewind:
             return .done
         case .importState(let states):

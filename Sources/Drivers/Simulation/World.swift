@@ -361,7 +361,7 @@ public final class World {
     private func perform(_ effect: SwarmEffect, _ host: SimulatedHost) {
         switch effect {
         case .compute(let job):
-            if case .configure(let configuration) = job { host.configuration = configuration }
+            host.configuration = job.configuration(before: host.configuration)
             let seconds = modelledFLOPs(of: job, configuration: host.configuration) / host.flops
             let start = max(now, host.busyUntil)
             host.busyUntil = start + .nanoseconds(Int64((seconds * 1e9).rounded()))

@@ -225,6 +225,9 @@ public nonisolated struct PBStagePlacement: Sendable {
 
   public var downBits: UInt64 = 0
 
+  /// keeps the inputs of its blocks only, and runs forward again before backward
+  public var recompute: Bool = false
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -1890,7 +1893,7 @@ nonisolated extension PBMembers.Left: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension PBStagePlacement: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".StagePlacement"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{3}first_unit\0\u{3}end_unit\0\u{3}up_bits\0\u{3}down_bits\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{3}first_unit\0\u{3}end_unit\0\u{3}up_bits\0\u{3}down_bits\0\u{1}recompute\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1903,6 +1906,7 @@ nonisolated extension PBStagePlacement: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.endUnit) }()
       case 4: try { try decoder.decodeSingularUInt64Field(value: &self.upBits) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.downBits) }()
+      case 6: try { try decoder.decodeSingularBoolField(value: &self.recompute) }()
       default: break
       }
     }
@@ -1924,6 +1928,9 @@ nonisolated extension PBStagePlacement: SwiftProtobuf.Message, SwiftProtobuf._Me
     if self.downBits != 0 {
       try visitor.visitSingularUInt64Field(value: self.downBits, fieldNumber: 5)
     }
+    if self.recompute != false {
+      try visitor.visitSingularBoolField(value: self.recompute, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1933,6 +1940,7 @@ nonisolated extension PBStagePlacement: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.endUnit != rhs.endUnit {return false}
     if lhs.upBits != rhs.upBits {return false}
     if lhs.downBits != rhs.downBits {return false}
+    if lhs.recompute != rhs.recompute {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
