@@ -71,13 +71,13 @@ struct PipelineBuilder {
     private mutating func buildLong(_ hosts: [Int], share: Int) -> Built? {
         let order = coarse ? chain(hosts) : orders(hosts)[0]
         let depths = depths(microBatches: share * pacing.microBatchesPerVirtual, stages: order.count)
-        guard var cuts = cut(order, depth: depths[0]) else { return nil }
         // The deepest that fits: what fits at one depth fits at every smaller one.
-        var (fits, fails) = (0, depths.count)
+        var (fits, fails) = (-1, depths.count)
         while fails - fits > 1 {
-            let middle = (fits + fails) / 2
-            if let found = cut(order, depth: depths[middle]) { (fits, cuts) = (middle, found) } else { fails = middle }
+            let middle = fits < 0 ? 0 : (fits + fails) / 2
+            if bisected(order, depth: depths[middle], exactly: false) != nil { fits = middle } else { fails = middle }
         }
+        guard fits >= 0, let cuts = cut(order, depth: depths[fits]) else { return nil }
         var best = Built(lane: Lane(hosts: order, cuts: cuts, share: share, inFlight: depths[fits]), stepSeconds: 0)
         best.stepSeconds = step(best.lane)
         if fits >= 2, let cuts = cut(order, depth: depths[fits / 2]) {
@@ -182,7 +182,8 @@ struct PipelineBuilder {
     }
 
     /// The same by bisection over the slowest stage's time: for a given limit each stage takes as many units as it may.
-    private func bisected(_ hosts: [Int], depth: Int) -> [Int]? {
+    /// Not `exactly`: the first cut that fits, however slow.
+    private func bisected(_ hosts: [Int], depth: Int, exactly: Bool = true) -> [Int]? {
         let units = cost.model.unitCount
         let last = hosts.count - 1
         var cuts = [Int](repeating: 0, count: hosts.count)
@@ -217,6 +218,7 @@ struct PipelineBuilder {
         let all = hosts.reduce(0.0) { $0 + cost.topology.hosts[$1].flops }
         var high = cost.flops(cost.model.allUnits) / slowest
         guard fill(high * 1.000001, &cuts) else { return nil }
+        guard exactly else { return cuts }
         // No limit below an even share works.
         var low = cost.flops(cost.model.allUnits) / all
         var trial = cuts
