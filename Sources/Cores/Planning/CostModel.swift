@@ -51,6 +51,7 @@ struct CostModel: Sendable {
     let job: JobManifest
     let model: ModelShape
     let coordinator: Int
+    let peerCount: Int
     /// FLOPs of a micro-batch's forward, and parameters, of units 0..<u.
     let forwardPrefix: [Double]
     let parameterPrefix: [Double]
@@ -76,6 +77,7 @@ struct CostModel: Sendable {
         self.job = job
         model = job.model
         coordinator = topology.coordinator ?? 0
+        peerCount = topology.peers.count
         var forward = [0.0]
         var parameters = [0.0]
         for unit in model.allUnits {
@@ -107,9 +109,14 @@ struct CostModel: Sendable {
         var table: [Codec: [Double]] = [:]
         for codec in CostModel.codecs + [job.exchangeCodec.value].compactMap({ $0 }) {
             var prefix = [0.0]
+            func bytes(_ unit: Int) -> Double {
+                Double(job.model.tensors(unit: unit).reduce(0) { $0 + 4 + codec.expectedBytes(for: $1.count) })
+            }
+            // All blocks are alike.
+            let block = bytes(1)
             for unit in job.model.allUnits {
-                let bytes = job.model.tensors(unit: unit).reduce(0) { $0 + 4 + codec.expectedBytes(for: $1.count) }
-                prefix.append(prefix[unit] + Double(bytes))
+                let isBlock = unit > 0 && unit <= job.model.layers
+                prefix.append(prefix[unit] + (isBlock ? block : bytes(unit)))
             }
             table[codec] = prefix
         }
@@ -150,8 +157,12 @@ struct CostModel: Sendable {
     }
     /// Bytes of one contribution of these units.
     func contributionBytes(_ units: Range<Int>, _ codec: Codec) -> Double {
-        guard let prefix = contribution[codec] else { return parameters(units) * codec.bitsPerValue / 8 }
+        let prefix = contributionPrefix(codec)
         return prefix[units.upperBound] - prefix[units.lowerBound]
+    }
+    /// Bytes of one contribution of units 0..<u.
+    func contributionPrefix(_ codec: Codec) -> [Double] {
+        contribution[codec] ?? parameterPrefix.map { $0 * codec.bitsPerValue / 8 }
     }
     func activationBytes(_ codec: Codec) -> Double {
         Double(codec.expectedBytes(for: model.activationValues(sequences: job.microBatch))) + CostModel.messageOverhead

@@ -56,6 +56,7 @@ extension CostModel {
             return sealed
         }
         let lines = lanes.indices.map { sharedLines(lanes[$0], runs[$0], pacing) }
+        let sizes = contributionPrefix(pacing.codec)
         var upFree = ready
         var arrivals: [[Message]] = []
         for (q, other) in lanes.enumerated() {
@@ -68,8 +69,8 @@ extension CostModel {
                     var receiver = t
                     while receiver < other.hosts.count, other.units(receiver).lowerBound < units.upperBound {
                         let common = units.clamped(to: other.units(receiver))
-                        let size =
-                            contributionBytes(common, pacing.codec) * Double(blocks[p]) + CostModel.messageOverhead
+                        let bytes = sizes[common.upperBound] - sizes[common.lowerBound]
+                        let size = bytes * Double(blocks[p]) + CostModel.messageOverhead
                         let (from, to) = (lane.hosts[s], other.hosts[receiver])
                         let rate = rate(from, to)
                         let way = latency(from, to)

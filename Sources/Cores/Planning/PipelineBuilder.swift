@@ -95,17 +95,15 @@ struct PipelineBuilder {
         var best: Built?
         for anywhere in ways(order, microBatches: share * pacing.microBatchesPerVirtual) {
             // The deepest that fits: what fits at one depth fits at every smaller one.
-            guard var deepest = lane(order, share: share, depth: depths[0], recompute: anywhere) else { continue }
-            var (fits, fails) = (0, depths.count)
+            var (fits, fails) = (-1, depths.count)
             while fails - fits > 1 {
-                let middle = (fits + fails) / 2
-                if let found = lane(order, share: share, depth: depths[middle], recompute: anywhere) {
-                    (fits, deepest) = (middle, found)
-                } else {
-                    fails = middle
-                }
+                let middle = fits < 0 ? 0 : (fits + fails) / 2
+                let found = bisected(order, depth: depths[middle], recompute: anywhere, exactly: false)
+                if found != nil { fits = middle } else { fails = middle }
             }
-            if anywhere, deepest.recompute.isEmpty { continue }
+            guard fits >= 0, let deepest = lane(order, share: share, depth: depths[fits], recompute: anywhere),
+                !anywhere || !deepest.recompute.isEmpty
+            else { continue }
             let built = Built(lane: deepest, stepSeconds: step(deepest))
             if built.stepSeconds < (best?.stepSeconds ?? .infinity) * (anywhere ? 0.998 : 1) { best = built }
             if fits >= 2, let half = lane(order, share: share, depth: depths[fits / 2], recompute: anywhere) {
@@ -219,7 +217,8 @@ struct PipelineBuilder {
     private static let again = CostModel.passes(recompute: true) / CostModel.passes(recompute: false)
 
     /// The same by bisection over the slowest stage's time: for a given limit each stage takes as many units as it may.
-    private func bisected(_ hosts: [Int], depth: Int, recompute: Bool) -> [Int]? {
+    /// Not `exactly`: the first cut that fits, however slow.
+    private func bisected(_ hosts: [Int], depth: Int, recompute: Bool, exactly: Bool = true) -> [Int]? {
         let units = cost.model.unitCount
         let last = hosts.count - 1
         var cuts = [Int](repeating: 0, count: hosts.count)
@@ -260,6 +259,7 @@ struct PipelineBuilder {
         let all = hosts.reduce(0.0) { $0 + cost.topology.hosts[$1].flops }
         var high = cost.flops(cost.model.allUnits) * (again ? PipelineBuilder.again : 1) / slowest
         guard fill(high * 1.000001, &cuts) else { return nil }
+        guard exactly else { return cuts }
         // No limit below an even share works.
         var low = cost.flops(cost.model.allUnits) / all
         var trial = cuts

@@ -68,7 +68,7 @@ extension CostModel {
     /// What plans are compared by: seconds, and a little for every peer, so that one which hardly helps stays spare.
     func score(_ seconds: Double, _ lanes: [Lane]) -> Double {
         let workers = lanes.reduce(0) { $0 + $1.hosts.count }
-        return seconds * (1 + CostModel.peerReluctance * Double(workers) / Double(topology.peers.count))
+        return seconds * (1 + CostModel.peerReluctance * Double(workers) / Double(peerCount))
     }
 
     /// 1 + Σ λ·(detection + recovery + half a round): what departures cost on average.
