@@ -32,6 +32,7 @@ public enum Planner {
             parallel: parallel)
         campaign.repairs = repairs
         try campaign.run()
+        if job.batchTokens == .auto, current == nil { campaign.enlarge() }
         return campaign.result()
     }
 }

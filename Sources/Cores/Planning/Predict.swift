@@ -37,12 +37,16 @@ extension CostModel {
         let round = round(lanes, pacing)
         let steps = job.steps(microBatchesPerVirtual: plan.microBatchesPerVirtual)
         let total = totalSeconds(round, lanes, pacing)
-        let single = bestSinglePeer(steps: steps, microBatchesPerVirtual: plan.microBatchesPerVirtual)
+        // Alone nobody waits: the smallest batch needs least.
+        let smallest = job.fixedMicroBatchesPerVirtual ?? 1
+        let single = bestSinglePeer(
+            steps: job.steps(microBatchesPerVirtual: smallest), microBatchesPerVirtual: smallest)
         return Prediction(
             stepSeconds: pacing.usesRounds ? round.stepSeconds[round.slowest] : round.seconds,
             pipelineStepSeconds: round.stepSeconds, roundSeconds: round.seconds,
             exposedExchangeSeconds: round.seconds - round.trainedAt, validationSeconds: round.validationSeconds,
-            tokensPerSecond: Double(job.tokens) / total, totalSeconds: total, steps: steps,
+            tokensPerSecond: Double(job.tokens(microBatchesPerVirtual: plan.microBatchesPerVirtual)) / total,
+            totalSeconds: total, steps: steps,
             rounds: (steps + plan.innerSteps - 1) / plan.innerSteps, peers: loads(lanes, pacing, round),
             binding: binding(lanes, pacing, round), lossPenalty: penalty(pipelines: lanes.count, pacing),
             bestSinglePeer: single.name, bestSinglePeerSeconds: single.seconds,
