@@ -30,13 +30,16 @@ import Topologies
             count("every step", plan.innerSteps == 1 && plan.pipelines.count > 1)
             count("rounds", plan.innerSteps > 1 && plan.pipelines.count > 1)
             count("delay", plan.exchangeDelay > 0 && plan.pipelines.count > 1)
-            count("owners", instance.job.exchangeWay.value?.hasOwners ?? false && plan.pipelines.count > 1)
+            let owned = NaiveCost(plan: plan, topology: instance.topology, job: instance.job).ownersRatio(0) != nil
+            count("owners", owned)
+            count("owners by choice", owned && instance.job.exchangeWay == .auto)
             count("caps", instance.topology.hasPairCaps)
             count("excluded", !instance.excluded.isEmpty)
         }
         print("hostile pools, group \(group): \(counts.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" })")
         // Refusing everything would be an easy way to be right.
-        for name in ["planned", "several pipelines", "several stages", "every step", "rounds", "delay", "owners", "refused"] {
+        for name in ["planned", "several pipelines", "several stages", "every step", "rounds", "delay", "owners", "refused",
+        ] {
             #expect(counts[name, default: 0] > 0, "nothing tested: \(name)")
         }
         #expect(counts["planned", default: 0] >= 15)

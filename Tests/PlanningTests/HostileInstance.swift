@@ -21,7 +21,7 @@ struct HostileInstance {
         // What the whole model takes on one peer, and the part of it that a peer offers.
         let whole = Double(
             job.model.memory(units: job.model.allUnits, rounds: true, sequences: job.microBatch, inFlight: 1).bytes)
-        let size = [0.1, 0.3, 0.6, 1.2, 5][random.below(5)] * whole
+        let size = [0.15, 0.4, 0.8, 1.5, 6][random.below(5)] * whole
         // Families have devices of teraflops; these models are small.
         let scale = [1e-4, 1e-3, 1e-2][random.below(3)]
         for index in topology.hosts.indices {

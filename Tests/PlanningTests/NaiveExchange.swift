@@ -31,6 +31,8 @@ extension NaiveCost {
     /// The moment of the seal, in seconds after the one before.
     func sealed(_ laps: [Lap]) -> Double {
         var done = laps.map(\.ended)
+        // The slowest way of all that is sent.
+        var way = 0.0
         if plan.pipelines.count > 1 {
             var uplinkFree = laps.map(\.ready)
             var arrivals = laps.map { $0.ready.map { _ in [Arrival]() } }
@@ -43,6 +45,7 @@ extension NaiveCost {
                             let (from, to) = (host(p, s), host(q, t))
                             let frame = min(bytes, 16_384)
                             let start = uplinkFree[p][s]
+                            way = max(way, latency(from, to))
                             let share = taken(p, s, rate: up(from), step: laps[p].step)
                             func sent(_ bytes: Double) -> Double {
                                 NaiveCost.through(
@@ -76,21 +79,24 @@ extension NaiveCost {
                 }
             }
         }
-        func reported(_ times: [[Double]]) -> Double {
-            var latest = 0.0
-            for q in times.indices {
-                for t in times[q].indices { latest = max(latest, times[q][t] + latency(host(q, t), coordinator)) }
+        if let ratio = ownersRatio(way) {
+            let begun = laps.flatMap(\.ready).max()!
+            for q in laps.indices {
+                for t in laps[q].ready.indices {
+                    let bytes = max(0, done[q][t] - begun - way)
+                    done[q][t] = max(laps[q].ended[t], begun + bytes * ratio + 2 * way)
+                }
             }
-            return latest
         }
-        let gathered = reported(done)
-        guard let ratio = ownersRatio() else { return gathered }
-        let begun = laps.flatMap(\.ready).max()!
-        return max(begun + (gathered - begun) * ratio, reported(laps.map(\.ended)))
+        var latest = 0.0
+        for q in laps.indices {
+            for t in laps[q].ready.indices { latest = max(latest, done[q][t] + latency(host(q, t), coordinator)) }
+        }
+        return latest
     }
 
     /// The time over owners ÷ that of an all-gather, both by closed form; nil where nobody owns.
-    private func ownersRatio() -> Double? {
+    func ownersRatio(_ way: Double) -> Double? {
         if plan.pipelines.count == 1 { return nil }
         // The stage that would send longest, and its first unit.
         var unit = 0
@@ -123,9 +129,9 @@ extension NaiveCost {
             let exact = owners(.fp32)
             if plan.innerSteps > 1, [.bf16, .fp16, .int8].contains(plan.exchangeCodec) {
                 let encoded = owners(plan.exchangeCodec)
-                if encoded < 0.75 * min(gathering, exact) { return encoded / gathering }
+                if encoded + 2 * way < 0.75 * min(gathering + way, exact + 2 * way) { return encoded / gathering }
             }
-            return exact < 0.9 * gathering ? exact / gathering : nil
+            return exact + 2 * way < 0.9 * (gathering + way) ? exact / gathering : nil
         }
     }
 

@@ -24,7 +24,7 @@ private struct PredictedRun {
             name: "predicted",
             model: ModelShape(
                 hiddenSize: 128, layers: 5, heads: 4, kvHeads: 4, intermediateSize: 384, context: 128),
-            data: .path("text"), tokens: 2048 * (innerSteps == 1 ? 8 : 5 * innerSteps), virtualPipelines: 8, microBatch: 2)
+            data: .path("text"), tokens: 2048 * (innerSteps == 1 ? 6 : 4 * innerSteps), virtualPipelines: 8, microBatch: 2)
         job.innerSteps = .fixed(innerSteps)
         job.exchangeDelay = hides ? .auto : .fixed(0)
         job.qualityBudget = 0.2
@@ -33,7 +33,7 @@ private struct PredictedRun {
         options.limit = .seconds(36_000)
         let world = World(
             topology: topology, manifest: job.canonicalText, parameters: JobParameters(job),
-            corpus: [UInt8](repeating: 32, count: 400_000), options: options)
+            corpus: [UInt8](repeating: 32, count: 200_000), options: options)
         let end = world.run()
         let coordinator = world.coordinator
         guard case .finished = end, let answer = coordinator.predictionAtStart else {
@@ -84,7 +84,7 @@ private struct PredictedRun {
         {
             runs.append(try PredictedRun(topology, innerSteps: 1, hides: false))
             runs.append(try PredictedRun(topology, innerSteps: 4, hides: false))
-            runs.append(try PredictedRun(topology, innerSteps: 6, hides: true))
+            runs.append(try PredictedRun(topology, innerSteps: 4, hides: true))
         }
         let table = runs.map(\.line).joined(separator: "\n")
         #expect(runs.count >= 12 && runs.allSatisfy { $0.rounds >= 3 }, "\(table)")
