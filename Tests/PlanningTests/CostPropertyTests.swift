@@ -38,7 +38,8 @@ import Topologies
         }
         print("hostile pools, group \(group): \(counts.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" })")
         // Refusing everything would be an easy way to be right.
-        for name in ["planned", "several pipelines", "several stages", "every step", "rounds", "delay", "owners", "refused",
+        for name in [
+            "planned", "several pipelines", "several stages", "every step", "rounds", "delay", "owners", "refused",
         ] {
             #expect(counts[name, default: 0] > 0, "nothing tested: \(name)")
         }

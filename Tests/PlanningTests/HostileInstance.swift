@@ -68,7 +68,9 @@ struct HostileInstance {
             topology.hosts[host].region = nil
             topology.links = topology.links.filter { $0.key.from != host && $0.key.to != host }
         }
-        if random.below(4) == 0 { excluded.insert(topology.hosts[topology.peers[random.below(topology.peers.count)]].name) }
+        if random.below(4) == 0 {
+            excluded.insert(topology.hosts[topology.peers[random.below(topology.peers.count)]].name)
+        }
     }
 
     private static func job(_ random: inout SeededGenerator, peers: Int) -> JobManifest {

@@ -16,7 +16,8 @@ import Testing
         #expect(abs(a - b) < 1e-9, "\(a), not \(b)", sourceLocation: location)
     }
 
-    @Test func `of drift is that of the worst measured row, less for fewer pipelines, shorter rounds and shorter runs`() {
+    @Test func `of drift is that of the worst measured row, less for fewer pipelines, shorter rounds and shorter runs`()
+    {
         let a = 1.5528 / 1.4409 - 1
         Self.agree(Self.penalty(4, 15), a)
         Self.agree(Self.penalty(4, 15, steps: 6000), a)

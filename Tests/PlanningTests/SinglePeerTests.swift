@@ -29,7 +29,9 @@ struct UnevenPool {
             topology.hosts[index].up.bitsPerSecond *= slow
             topology.hosts[index].down.bitsPerSecond *= slow
         }
-        if random.below(2) == 0 { topology.hosts[random.below(topology.hosts.count)].flops *= 1 + 20 * random.uniform() }
+        if random.below(2) == 0 {
+            topology.hosts[random.below(topology.hosts.count)].flops *= 1 + 20 * random.uniform()
+        }
     }
 }
 
@@ -38,7 +40,9 @@ struct UnevenPool {
         var (alone, together, warned, pools) = (0, 0, 0, 0)
         for seed in 0..<60 {
             let pool = UnevenPool(seed: seed)
-            guard let planned = try? Planner.plan(topology: pool.topology, job: pool.job, iterations: 200) else { continue }
+            guard let planned = try? Planner.plan(topology: pool.topology, job: pool.job, iterations: 200) else {
+                continue
+            }
             pools += 1
             let names = pool.topology.hosts.map(\.name)
             for name in names {
