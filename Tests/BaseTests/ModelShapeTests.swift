@@ -61,6 +61,26 @@ import Testing
                 * (ModelShape.stateBytesPerParameter(rounds: true) - ModelShape.stateBytesPerParameter(rounds: false)))
     }
 
+    @Test(arguments: shapes) func `memory with recomputation is never more, and grows by inputs alone`(
+        shape: ModelShape
+    ) {
+        let input = 4 * 2 * shape.context * shape.hiddenSize
+        for first in shape.allUnits {
+            for end in first + 1...shape.unitCount {
+                func memory(_ inFlight: Int, _ recompute: Bool) -> Int {
+                    shape.memory(
+                        units: first..<end, rounds: true, sequences: 2, inFlight: inFlight, recompute: recompute
+                    ).bytes
+                }
+                #expect(memory(1, true) <= memory(1, false))
+                #expect(memory(4, true) <= memory(4, false))
+                #expect(memory(4, true) - memory(1, true) == 3 * input * (first..<end).clamped(to: 1..<Int.max).count)
+                // One block or the head alone, once: nothing to share.
+                if end == first + 1 { #expect(memory(1, true) == memory(1, false)) }
+            }
+        }
+    }
+
     @Test func `a batch is cut into micro-batches without a rest`() {
         let geometry = BatchGeometry(virtualPipelines: 5, microBatch: 3, microBatchesPerVirtual: 2, context: 16)
         #expect(geometry.tokensPerMicroBatch == 48)

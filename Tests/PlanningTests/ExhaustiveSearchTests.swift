@@ -68,13 +68,16 @@ struct ExhaustiveSearch {
         }
     }
     private mutating func judge(_ pipelines: [Plan.Pipeline]) {
-        let plan = Plan(
+        var plan = Plan(
             pipelines: pipelines, innerSteps: innerSteps, microBatchesPerVirtual: 1, exchangeCodec: .int8,
             activationCodec: .fp32, spares: [])
         for (p, pipeline) in pipelines.enumerated() {
             for (s, stage) in pipeline.stages.enumerated() {
                 let need = plan.memory(pipeline: p, stage: s, model: job.model, microBatch: job.microBatch)
-                if let host = topology.index(of: stage.peer), need > topology.hosts[host].memory { return }
+                guard let host = topology.index(of: stage.peer), need > topology.hosts[host].memory else { continue }
+                plan.pipelines[p].stages[s].recompute = true
+                let least = plan.memory(pipeline: p, stage: s, model: job.model, microBatch: job.microBatch)
+                if least > topology.hosts[host].memory { return }
             }
         }
         plans += 1

@@ -73,13 +73,18 @@ struct BranchAndBound {
             for depth in stages.count == 1 ? 1...1 : 1...share {
                 let limit = bound(stages, share, depth: depth, whole: true)
                 if limit >= best { continue }
-                let pipeline = Plan.Pipeline(
+                var pipeline = Plan.Pipeline(
                     stages: stages.map { Plan.Stage(peer: topology.hosts[$0.host].name, units: $0.units) },
                     virtualPipelines: Array(0..<share), inFlight: depth)
                 let fits = stages.indices.allSatisfy { s in
-                    job.model.memory(
-                        units: stages[s].units, rounds: innerSteps > 1, sequences: job.microBatch,
-                        inFlight: pipeline.kept(stage: s)) <= topology.hosts[stages[s].host].memory
+                    // As it is, or else recomputing.
+                    [false, true].contains { recompute in
+                        pipeline.stages[s].recompute = recompute
+                        return job.model.memory(
+                            units: stages[s].units, rounds: innerSteps > 1, sequences: job.microBatch,
+                            inFlight: pipeline.kept(stage: s), recompute: recompute)
+                            <= topology.hosts[stages[s].host].memory
+                    }
                 }
                 if fits {
                     lanes[share].append(
@@ -92,7 +97,8 @@ struct BranchAndBound {
             for end in start + 1...job.model.unitCount {
                 let units = start..<end
                 let need = job.model.memory(
-                    units: units, rounds: innerSteps > 1, sequences: job.microBatch, inFlight: 1)
+                    units: units, rounds: innerSteps > 1, sequences: job.microBatch, inFlight: 1,
+                    recompute: true)
                 if need > topology.hosts[host].memory { break }
                 let next = stages + [(host, units)]
                 if bound(next, share, depth: 1, whole: false) >= best { break }

@@ -16,6 +16,7 @@ struct Scene {
     var faults: [Fault] = []
     /// By index; what is not here is the default link.
     var links: [Topology.Pair: LinkProperties] = [:]
+    var latency = Duration.milliseconds(5)
     var seed: UInt64 = 1
     var realArithmetic = false
     var lies: [String: Lie] = [:]
@@ -50,7 +51,7 @@ struct Scene {
     func run() -> Outcome {
         let topology = Topology(
             name: "small", hosts: hosts, links: links,
-            defaultLink: LinkProperties(latency: .milliseconds(5)), faults: faults)
+            defaultLink: LinkProperties(latency: latency), faults: faults)
         var options = WorldOptions()
         options.seed = seed
         options.realArithmetic = realArithmetic

@@ -12,10 +12,11 @@ import Training
     static let single = [0..<1, 1..<2, 2..<3, 3..<4, 4..<5]
 
     static func digests(
-        _ cuts: [[Range<Int>]], _ virtuals: [[Int]], threads: Int = 1, configuration: StageConfiguration? = nil
+        _ cuts: [[Range<Int>]], _ virtuals: [[Int]], threads: Int = 1, configuration: StageConfiguration? = nil,
+        steps: Int = 4
     ) -> [Digest256] {
         let rig = Rig(configuration ?? Small.configuration(), cuts: cuts, virtuals: virtuals, threads: threads)
-        for step in 0..<4 { _ = rig.step(step) }
+        for step in 0..<steps { _ = rig.step(step) }
         let digests = rig.digests()
         for rank in cuts.indices { #expect(rig.digests(rank) == digests) }
         return digests

@@ -33,13 +33,20 @@ struct Rig {
     /// The virtual pipelines of each pipeline.
     let virtuals: [[Int]]
 
-    init(_ configuration: StageConfiguration, cuts: [[Range<Int>]], virtuals: [[Int]], threads: Int = 1) {
+    /// - Parameter recomputing: which stages, counted along all pipelines, recompute.
+    init(
+        _ configuration: StageConfiguration, cuts: [[Range<Int>]], virtuals: [[Int]], threads: Int = 1,
+        recomputing: Set<Int> = []
+    ) {
         self.configuration = configuration
         self.virtuals = virtuals
+        var count = 0
         engines = cuts.map { stages in
             stages.map { units in
                 var own = configuration
                 own.units = units
+                own.recompute = recomputing.contains(count)
+                count += 1
                 let corpus = own.isFirst || own.isLast ? Small.corpus : []
                 let engine = StageEngine(corpus: corpus, threads: threads)
                 let result = engine.perform(.configure(own))

@@ -21,7 +21,9 @@ struct Campaign {
     let peers: [Int]
     let current: Plan?
     let seed: UInt64
-    private(set) var iterations: Int
+    var iterations: Int
+    /// k: micro-batches of each virtual pipeline in a step.
+    var microBatches: Int
     let parallel: Parallel
     /// Whether a running plan that lost peers is mended instead of planned anew.
     var repairs = true
@@ -50,6 +52,7 @@ struct Campaign {
         self.current = current
         self.seed = seed
         self.iterations = iterations
+        microBatches = cost.job.fixedMicroBatchesPerVirtual ?? current?.microBatchesPerVirtual ?? 1
         self.parallel = parallel
         if let current { recordCurrent(current) }
     }
@@ -140,7 +143,7 @@ struct Campaign {
     }
 
     /// Every number of pipelines and kind of round, the promising ones longer, the best improved as whole plans.
-    private mutating func look() {
+    mutating func look() {
         let chain = cost.chain(peers)
         let modes: [Bool] = cost.job.innerSteps.value.map { [$0 > 1] } ?? [true, false]
         // First a look at everything, then what looks best again, with the H and the codecs that suit it.
@@ -376,8 +379,8 @@ struct Campaign {
     }
 
     func pipelineCounts() -> [Int] {
-        if let fixed = cost.job.pipelines.value { return fixed <= peers.count ? [fixed] : [] }
         let most = min(cost.job.virtualPipelines, peers.count)
+        if let fixed = cost.job.pipelines.value { return (1...max(1, most)).contains(fixed) ? [fixed] : [] }
         var counts: [Int] = []
         var count = 1
         while count <= most {

@@ -6,8 +6,6 @@ extension Campaign {
     private static let innerSteps = [
         2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500,
     ]
-    var microBatches: Int { cost.job.fixedMicroBatchesPerVirtual ?? 1 }
-
     private func exchangeCodecs(_ pipelines: Int) -> [Codec] {
         if let fixed = cost.job.exchangeCodec.value { return [fixed] }
         return pipelines == 1 ? [.fp32] : CostModel.codecs

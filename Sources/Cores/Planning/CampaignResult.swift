@@ -40,7 +40,10 @@ extension Campaign {
         outcomes.dropFirst().prefix(6).map { other in
             let slower = 100 * (other.seconds / best.seconds - 1)
             var reason = slower >= 0 ? "\(fixed(slower, 1)) % slower" : "\(fixed(-slower, 1)) % faster"
-            if other.isCurrent {
+            if other.pacing.microBatchesPerVirtual != best.pacing.microBatchesPerVirtual {
+                let batch = cost.job.geometry(microBatchesPerVirtual: other.pacing.microBatchesPerVirtual).batchTokens
+                reason += ": a batch of \(batch) tokens"
+            } else if other.isCurrent {
                 reason += "; the current plan"
             } else if slower < 0 {
                 reason += ", but changing costs more than it saves"
@@ -74,8 +77,10 @@ extension Campaign {
     private func explanation(_ plan: Plan, _ prediction: Prediction) -> [String] {
         var lines = [
             "\(summary(cost.lanes(plan), cost.pacing(plan))), activations \(plan.activationCodec): "
-                + "\(fixed(prediction.totalSeconds, 1)) s for \(cost.job.tokens) tokens."
+                + "\(fixed(prediction.totalSeconds, 1)) s for "
+                + "\(cost.job.tokens(microBatchesPerVirtual: plan.microBatchesPerVirtual)) tokens."
         ]
+        if let batch = batchChoice(plan) { lines.append(batch) }
         lines.append(codecChoice(plan).reason)
         let again = plan.pipelines.flatMap(\.stages).filter(\.recompute).map(\.peer)
         if !again.isEmpty {

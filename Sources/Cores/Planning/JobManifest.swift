@@ -1,4 +1,5 @@
 public import Exchange
+internal import Kernels
 public import Primitives
 public import Topologies
 
@@ -39,6 +40,8 @@ public struct JobManifest: Hashable, Sendable {
     public var tokens: Int
     /// Tokens of one step: a multiple of V·m·T.
     public var batchTokens: Setting<Int>
+    /// B_c.
+    public var criticalBatchTokens: Setting<Int> = .auto
     /// "adamw" is the only one.
     public var optimizer: String
     public var learningRate: Double
@@ -117,10 +120,32 @@ public struct JobManifest: Hashable, Sendable {
     public var fixedMicroBatchesPerVirtual: Int? {
         batchTokens.value.map { max(1, $0 / geometry(microBatchesPerVirtual: 1).batchTokens) }
     }
-    /// Optimizer steps until `tokens` are spent, at least one.
+    /// B_c: given, or usual for a model of this size and so many tokens.
+    public var criticalBatch: CriticalBatch {
+        CriticalBatch(
+            tokens: criticalBatchTokens.value.map { Double($0) }
+                ?? JobManifest.usualCriticalBatch(parameters: model.parameters, tokens: tokens))
+    }
+    /// What a batch of `k` micro-batches for each virtual pipeline trains on: `tokens` where the batch is given or the smallest, and as
+    /// much more as a larger one needs for the same loss where the planner may choose.
+    public func tokens(microBatchesPerVirtual k: Int) -> Int {
+        guard batchTokens == .auto, k > 1 else { return tokens }
+        return criticalBatch.budget(
+            tokens, batch: geometry(microBatchesPerVirtual: k).batchTokens,
+            reference: geometry(microBatchesPerVirtual: 1).batchTokens)
+    }
+    /// Optimizer steps until the tokens are spent, at least one.
     public func steps(microBatchesPerVirtual k: Int) -> Int {
         let batch = geometry(microBatchesPerVirtual: k).batchTokens
-        return max(1, (tokens + batch - 1) / batch)
+        return max(1, (tokens(microBatchesPerVirtual: k) + batch - 1) / batch)
+    }
+
+    /// B_c where nobody gives or measured one: 2048 × .01361·N^.435 tokens, the best batch of a single pipeline after 20 tokens a parameter
+    /// (Charles et al. 2025, 2503.09799, table of best batches, read as sequences of 2048), × (D ÷ 20N)^.47: it grows with the
+    /// data (Zhang et al. 2024, 2410.21676).
+    public static func usualCriticalBatch(parameters: Int, tokens: Int) -> Double {
+        let (size, data) = (Double(max(1, parameters)), Double(max(1, tokens)))
+        return max(1, 2048 * 0.01361 * kernels_pow(size, 0.435) * kernels_pow(data / (20 * size), 0.47))
     }
     /// Given, or a twentieth of the job.
     public var resolvedWarmupTokens: Int { warmupTokens.value ?? tokens / 20 }

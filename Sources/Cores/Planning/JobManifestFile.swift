@@ -7,7 +7,8 @@ private let modelKeys = [
     "tie_word_embeddings", "rope_theta", "norm_epsilon",
 ]
 private let trainKeys = [
-    "tokens", "batch_tokens", "optimizer", "learning_rate", "schedule", "warmup_tokens", "weight_decay", "clip", "seed",
+    "tokens", "batch_tokens", "critical_batch_tokens", "optimizer", "learning_rate", "schedule", "warmup_tokens",
+    "weight_decay", "clip", "seed",
 ]
 
 /// Reading a job file. Unknown keys, wrong types and numbers that do not go together are refused with their line.
@@ -99,6 +100,7 @@ extension JobManifest {
             throw node.problem(
                 .outOfRange, allowed: "auto, or a multiple of virtual_pipelines × micro_batch × context = \(unit)")
         }
+        criticalBatchTokens = try readCount(train["critical_batch_tokens"], 1...1_000_000_000_000)
         optimizer = try train["optimizer"]?.word(["adamw"]) ?? optimizer
         learningRate = try train["learning_rate"]?.number(0...1000, open: true) ?? learningRate
         schedule = Schedule(rawValue: try train["schedule"]?.word(Schedule.allCases.map(\.rawValue)) ?? "") ?? schedule
@@ -137,6 +139,7 @@ extension JobManifest {
             train:
               tokens: \(tokens)
               batch_tokens: \(show(batchTokens))
+              critical_batch_tokens: \(show(criticalBatchTokens))
               optimizer: \(optimizer)
               learning_rate: \(yamlNumber(learningRate))
               schedule: \(schedule.rawValue)

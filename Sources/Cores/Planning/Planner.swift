@@ -26,12 +26,13 @@ public enum Planner {
             return !excluding.contains(host.name) && rates.allSatisfy { $0 > 0 && $0.isFinite }
         }
         guard !peers.isEmpty else { throw .noPeers }
-        let cost = CostModel(topology: topology, job: job)
+        let cost = CostModel(topology: topology, job: job, codec: current?.exchangeCodec)
         var campaign = Campaign(
             cost: cost, peers: peers, current: current, seed: seed, iterations: iterations,
             parallel: parallel)
         campaign.repairs = repairs
         try campaign.run()
+        if job.batchTokens == .auto, current == nil { campaign.enlarge() }
         return campaign.result()
     }
 }

@@ -5,7 +5,7 @@ public import Topologies
 ///
 /// - Precondition: `plan.flaw(…)` is nil for the job, and every worker is a host of the topology.
 public func predict(plan: Plan, topology: Topology, job: JobManifest) -> Prediction {
-    CostModel(topology: topology, job: job).predict(plan)
+    CostModel(topology: topology, job: job, codec: plan.exchangeCodec).predict(plan)
 }
 
 extension CostModel {
@@ -38,12 +38,16 @@ extension CostModel {
         let round = round(lanes, pacing)
         let steps = job.steps(microBatchesPerVirtual: plan.microBatchesPerVirtual)
         let total = totalSeconds(round, lanes, pacing)
-        let single = bestSinglePeer(steps: steps, microBatchesPerVirtual: plan.microBatchesPerVirtual)
+        // Alone nobody waits: the smallest batch needs least.
+        let smallest = job.fixedMicroBatchesPerVirtual ?? 1
+        let single = bestSinglePeer(
+            steps: job.steps(microBatchesPerVirtual: smallest), microBatchesPerVirtual: smallest)
         return Prediction(
             stepSeconds: pacing.usesRounds ? round.stepSeconds[round.slowest] : round.seconds,
             pipelineStepSeconds: round.stepSeconds, roundSeconds: round.seconds,
             exposedExchangeSeconds: round.seconds - round.trainedAt, validationSeconds: round.validationSeconds,
-            tokensPerSecond: Double(job.tokens) / total, totalSeconds: total, steps: steps,
+            tokensPerSecond: Double(job.tokens(microBatchesPerVirtual: plan.microBatchesPerVirtual)) / total,
+            totalSeconds: total, steps: steps,
             rounds: (steps + plan.innerSteps - 1) / plan.innerSteps, peers: loads(lanes, pacing, round),
             binding: binding(lanes, pacing, round), lossPenalty: penalty(pipelines: lanes.count, pacing),
             bestSinglePeer: single.name, bestSinglePeerSeconds: single.seconds,
@@ -58,6 +62,8 @@ extension CostModel {
 
     /// The whole job: full rounds, a shorter last one, and what departures are expected to cost.
     func totalSeconds(_ round: Round, _ lanes: [Lane], _ pacing: Pacing) -> Double {
+        // Somebody is beyond reach: infinite, not infinity less infinity.
+        guard round.seconds.isFinite else { return .infinity }
         let steps = job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual)
         let rounds = (steps + pacing.innerSteps - 1) / pacing.innerSteps
         let step = pacing.usesRounds ? round.stepSeconds[round.slowest] : round.seconds
@@ -136,7 +142,8 @@ extension CostModel {
         let noBytes = step { $0.boundaryBytes = 0 }
         let neither = step {
             $0.boundaryBytes = 0
-            ($0.latencyForth, $0.latencyBack, $0.normLatency) = (0, 0, 0)
+            ($0.latencyForth, $0.latencyBack) = (0, 0)
+            for other in $0.normLatencies.indices { $0.normLatencies[other] = 0 }
         }
         let busiest =
             timings(lane, pacing).map { Double(microBatches) * ($0.forward + $0.backward) + $0.update }.max() ?? 0

@@ -1,4 +1,3 @@
-internal import Kernels
 internal import Primitives
 public import Topologies
 
@@ -37,19 +36,11 @@ public struct Sweep: Hashable, Sendable, Encodable {
     public var findings: [String]
     enum CodingKeys: String, CodingKey { case axis, points, findings, criticalBatch = "critical_batch_tokens" }
 
-    /// Best batch of one pipeline in tokens, 2048 × .01361·N^.435 (DiLoCo scaling laws, 2503.09799, table of best batches, read as
-    /// sequences of 2048): stands for the critical batch where nobody gives one.
-    public static func usualCriticalBatch(parameters: Int) -> Double {
-        2048 * 0.01361 * kernels_pow(Double(max(1, parameters)), 0.435)
-    }
-
-    /// - Parameter criticalBatch: in tokens; nil for ``usualCriticalBatch(parameters:)``.
     public static func run(
         _ axis: Axis, topology: Topology, job: JobManifest, excluding: Set<String> = [], seed: UInt64 = 1,
-        iterations: Int = Planner.defaultIterations, criticalBatch: Double? = nil, parallel: Parallel = .serial,
+        iterations: Int = Planner.defaultIterations, parallel: Parallel = .serial,
         progress: (Int, Int) -> Void = { _, _ in }
     ) -> Sweep {
-        let critical = criticalBatch ?? usualCriticalBatch(parameters: job.model.parameters)
         let cases = cases(axis, topology, job, excluding)
         var points: [Point] = []
         for (index, item) in cases.enumerated() {
@@ -60,11 +51,13 @@ public struct Sweep: Hashable, Sendable, Encodable {
                     topology: item.topology, job: item.job, excluding: item.excluding, seed: seed,
                     iterations: iterations,
                     parallel: parallel)
-                let batch = Double(
-                    job.geometry(microBatchesPerVirtual: planned.plan.microBatchesPerVirtual).batchTokens)
-                let unit = Double(job.geometry(microBatchesPerVirtual: 1).batchTokens)
                 // Relative to the smallest batch that this job can have: the job's tokens are meant for that one.
-                let more = (1 + batch / critical) / (1 + unit / critical)
+                let k = planned.plan.microBatchesPerVirtual
+                let more =
+                    axis == .batch
+                    ? job.criticalBatch.excess(
+                        batch: job.geometry(microBatchesPerVirtual: k).batchTokens,
+                        reference: job.geometry(microBatchesPerVirtual: 1).batchTokens) : 1
                 point.seconds = planned.prediction.totalSeconds * more
                 point.latencyFloorSeconds = floor(planned, item.topology) * more
                 point.lossPenalty = planned.prediction.lossPenalty
@@ -76,7 +69,7 @@ public struct Sweep: Hashable, Sendable, Encodable {
             }
             points.append(point)
         }
-        var sweep = Sweep(axis: axis, points: points, criticalBatch: critical, findings: [])
+        var sweep = Sweep(axis: axis, points: points, criticalBatch: job.criticalBatch.tokens, findings: [])
         sweep.findings = sweep.said(job)
         return sweep
     }
@@ -174,7 +167,7 @@ public struct Sweep: Hashable, Sendable, Encodable {
             }
             lines.append(
                 "Tokens to the same loss grow as 1 + B/B_c, with B_c = \(fixed(criticalBatch, 0)) tokens for "
-                    + "\(job.model.parameters) parameters; set another with --critical-batch.")
+                    + "\(job.model.parameters) parameters; set another with critical_batch_tokens or --critical-batch.")
         }
         if let floor = best.latencyFloorSeconds {
             lines.append(

@@ -102,7 +102,7 @@ extension Coordinator {
                     flops: speed(of: member.peer),
                     memory: ByteCount(Int(clamping: member.capability!.memoryBytes)), up: member.up, down: member.down,
                     coordinatorRoundTrip: member.roundTrip)
-            }, roundTrips: roundTrips, current: state.plan, tokensLeft: max(1, parameters.tokens - state.sealedTokens),
+            }, roundTrips: roundTrips, current: state.plan, tokensLeft: max(1, state.tokens - state.sealedTokens),
             seed: parameters.seed)
         event("planning", ["why": .text(reason), "peers": .integer(members.count)])
         effects.push(.plan(question))

@@ -9,7 +9,10 @@ public struct JobParameters: Hashable, Sendable {
     /// V, m and T; k comes with the plan.
     public var virtualPipelines: Int
     public var microBatch: Int
+    /// What the smallest batch trains on.
     public var tokens: Int
+    /// B_c where the planner chooses k.
+    public var criticalBatch: CriticalBatch?
     public var optimizer: InnerOptimizer
     public var seed: UInt64
     public var validationFraction: Double
@@ -38,11 +41,25 @@ public struct JobParameters: Hashable, Sendable {
             context: model.context)
     }
 
+    /// What the job trains on with this k: a larger batch needs more for the same loss.
+    public func tokens(microBatchesPerVirtual k: Int) -> Int {
+        guard let criticalBatch else { return tokens }
+        return criticalBatch.budget(
+            tokens, batch: geometry(microBatchesPerVirtual: k).batchTokens,
+            reference: geometry(microBatchesPerVirtual: 1).batchTokens)
+    }
+    private func optimizer(microBatchesPerVirtual k: Int) -> InnerOptimizer {
+        var out = optimizer
+        out.totalTokens = tokens(microBatchesPerVirtual: k)
+        return out
+    }
+
     public func configuration(units: Range<Int>, plan: PlacedPlan, recompute: Bool = false) -> StageConfiguration {
         StageConfiguration(
             model: model, units: units, geometry: geometry(microBatchesPerVirtual: plan.microBatchesPerVirtual),
             seed: seed,
-            optimizer: optimizer, outer: plan.outer, mode: plan.mode, exchangeCodec: plan.exchangeCodec,
+            optimizer: optimizer(microBatchesPerVirtual: plan.microBatchesPerVirtual), outer: plan.outer,
+            mode: plan.mode, exchangeCodec: plan.exchangeCodec,
             activationCodec: plan.activationCodec, validationFraction: validationFraction,
             recompute: recompute)
     }

@@ -71,11 +71,16 @@ public struct JobState: Sendable {
         parameters.geometry(microBatchesPerVirtual: plan.microBatchesPerVirtual).batchTokens
     }
 
+    /// What the whole job trains on; without a plan, with the smallest batch.
+    public var tokens: Int {
+        parameters.tokens(microBatchesPerVirtual: plan?.microBatchesPerVirtual ?? 1)
+    }
+
     /// The round in progress; nil without a plan or when enough tokens are sealed.
     public var spec: RoundSpec? {
-        guard let plan, finished == nil, sealedTokens < parameters.tokens else { return nil }
+        guard let plan, finished == nil, sealedTokens < tokens else { return nil }
         let batch = batchTokens(plan)
-        let left = (parameters.tokens - sealedTokens + batch - 1) / batch
+        let left = (tokens - sealedTokens + batch - 1) / batch
         return RoundSpec(
             round: round, firstStep: nextStep, steps: min(plan.innerSteps, left), sealedTokens: sealedTokens,
             isLast: left <= plan.innerSteps,

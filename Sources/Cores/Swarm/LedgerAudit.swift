@@ -40,9 +40,12 @@ public func auditMicroBatches(
         works[claim, default: []].append((statement.signer, work))
     }
 
+    func total(_ plan: PBPlanChange) -> Int {
+        parameters.tokens(microBatchesPerVirtual: Int(plan.microBatchesPerVirtual))
+    }
     func steps(_ plan: PBPlanChange) -> Int {
         let batch = parameters.virtualPipelines * Int(plan.microBatchesPerVirtual) * perMicroBatch
-        return min(Int(plan.innerSteps), max(0, parameters.tokens - tokens + batch - 1) / batch)
+        return min(Int(plan.innerSteps), max(0, total(plan) - tokens + batch - 1) / batch)
     }
     func grantAll(_ plan: PBPlanChange) {
         for (rank, pipeline) in plan.pipelines.enumerated() {
@@ -122,7 +125,7 @@ public func auditMicroBatches(
             round += 1
             plan = upcoming ?? plan
             upcoming = nil
-            if tokens < parameters.tokens, let plan { grantAll(plan) }
+            if let plan, tokens < total(plan) { grantAll(plan) }
         case .finish?: voidOpen()
         case .genesis?, nil: break
         }

@@ -26,6 +26,7 @@ extension JobParameters {
             tokens: job.tokens, optimizer: optimizer, seed: job.seed, validationFraction: job.validationFraction,
             checkpointRounds: job.checkpointEveryRounds)
         exchangeWay = job.exchangeWay.value
+        if job.batchTokens == .auto { criticalBatch = job.criticalBatch }
     }
 }
 

@@ -26,7 +26,8 @@ public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?
         return 4 * Double(parts.count * configuration.chunkLayout(unit: unit).values(chunk).count)
     case .checkContribution: return parameters
     case .applyAggregates: return (configuration.mode == .rounds ? 30 : 4) * parameters
-    case .configure, .recompute, .importState, .exportState, .finishGradient, .returnContribution, .withdrawContribution, .rewind,
+    case .configure, .recompute, .importState, .exportState, .finishGradient, .returnContribution,
+        .withdrawContribution, .rewind,
         .digests, .benchmark:
         return 0
     }

@@ -123,8 +123,8 @@ public final class LaunchRun {
                 "status", at: service.loop.now,
                 [
                     "phase": .text("\(coordinator.phase)"), "step": .integer(step), "round": .integer(state.round),
-                    "steps_total": .integer(batch > 0 ? (state.parameters.tokens + batch - 1) / batch : 0),
-                    "tokens": .integer(state.sealedTokens), "tokens_total": .integer(state.parameters.tokens),
+                    "steps_total": .integer(batch > 0 ? (state.tokens + batch - 1) / batch : 0),
+                    "tokens": .integer(state.sealedTokens), "tokens_total": .integer(state.tokens),
                     "tokens_per_second": .real(elapsed > 0 ? Double(state.sealedTokens) / elapsed : 0),
                     "train_loss": .real(state.seals.last?.trainLoss ?? 0),
                     "validation_loss": .real(state.seals.last { $0.validationLoss != nil }?.validationLoss ?? 0),

@@ -12,6 +12,7 @@ public struct RunReport: Codable, Sendable {
     public struct Stage: Codable, Sendable {
         public var peer: String
         public var units: [Int]
+        public var recompute = false
     }
     public struct Pipeline: Codable, Sendable {
         public var stages: [Stage]
@@ -140,7 +141,9 @@ extension RunReport {
                 pipelines: plan.pipelines.map { pipeline in
                     Pipeline(
                         stages: pipeline.stages.map {
-                            Stage(peer: names($0.peer), units: [$0.units.lowerBound, $0.units.upperBound])
+                            Stage(
+                                peer: names($0.peer), units: [$0.units.lowerBound, $0.units.upperBound],
+                                recompute: $0.recompute)
                         }, virtualPipelines: pipeline.virtualPipelines, inFlight: pipeline.inFlight)
                 }, spares: plan.spares.map(names), innerSteps: plan.innerSteps, batchTokens: state.batchTokens(plan),
                 codec: plan.exchangeCodec.description, activations: plan.activationCodec.description,

@@ -382,7 +382,7 @@ public final class World {
         guard host.index == coordinatorIndex, event.kind == "round_sealed", let tokens = event.integer("tokens") else {
             return
         }
-        let progress = Double(tokens) / Double(parameters.tokens)
+        let progress = Double(tokens) / Double(coordinator.state.tokens)
         for fault in pendingFaults {
             guard case .progress(let share) = fault.at, share <= progress else { continue }
             pendingFaults.removeAll { $0 == fault }

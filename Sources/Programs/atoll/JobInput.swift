@@ -21,8 +21,11 @@ struct JobInput {
         if let seed { manifest.seed = seed }
         if let steps {
             guard steps > 0 else { throw NodeError.badInput("--steps \(steps): at least 1") }
+            // So many steps of a batch that stays what it is.
             let k = manifest.fixedMicroBatchesPerVirtual ?? 1
-            manifest.tokens = steps * manifest.geometry(microBatchesPerVirtual: k).batchTokens
+            let batch = manifest.geometry(microBatchesPerVirtual: k).batchTokens
+            manifest.batchTokens = .fixed(batch)
+            manifest.tokens = steps * batch
         }
     }
 

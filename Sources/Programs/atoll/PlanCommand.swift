@@ -21,7 +21,8 @@ struct PlanCommand: ParsableCommand {
         help: "A change to plan for, such as 'heron.up=50 Mbit/s' or latency=x2; may be repeated.")
     var whatIf: [String] = []
     @Option(help: "Draw time to loss against batch, latency, bandwidth, peers or inner-steps.") var sweep: String?
-    @Option(help: "For sweeps: the critical batch in tokens.") var criticalBatch: Double?
+    @Option(help: "The critical batch in tokens: beyond it a larger one needs as much more data.") var criticalBatch:
+        Double?
     @Option(help: "Write the time line, or the sweep's curve, as SVG.") var svg: String?
     @Flag(help: "Print one JSON object.") var json = false
 
@@ -65,9 +66,10 @@ struct PlanCommand: ParsableCommand {
         } catch {
             throw NodeError.failed(error.description)
         }
-        guard let manifest else {
+        guard var manifest else {
             throw NodeError.badInput("plan needs a job: --job FILE, such as Topologies/jobs/demo.yaml")
         }
+        if let criticalBatch { manifest.criticalBatchTokens = .fixed(max(1, Int(criticalBatch))) }
         if let axis { return try run(axis, topology, manifest) }
         try plan(topology, given, manifest)
     }
@@ -126,7 +128,7 @@ struct PlanCommand: ParsableCommand {
         let showsProgress = isatty(STDERR_FILENO) == 1
         let sweep = Sweep.run(
             axis, topology: topology, job: manifest, excluding: excluded(topology), seed: seed,
-            iterations: iterations ?? Planner.defaultIterations, criticalBatch: criticalBatch, parallel: .cores
+            iterations: iterations ?? Planner.defaultIterations, parallel: .cores
         ) { done, of in
             guard showsProgress else { return }
             FileHandle.standardError.write(Data("\r\(done + 1) of \(of)\u{1B}[K".utf8))
