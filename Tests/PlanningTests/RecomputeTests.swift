@@ -88,7 +88,7 @@ import Topologies
     @Test(arguments: 0..<6) func `is not chosen where memory is enough`(seed: Int) throws {
         let family = PlanningFamily.allCases[seed % 3]
         var topology = family.topology(peers: seed < 3 ? 7 : 48, seed: UInt64(seed))
-        for index in topology.hosts.indices { topology.hosts[index].memory = .mebibytes(1 << 20) }
+        for index in topology.hosts.indices { topology.hosts[index].memory = .mebibytes(1_000_000) }
         var job = PlanningFamily.job(layers: 8, virtualPipelines: 8)
         let auto = try Planner.plan(topology: topology, job: job, iterations: 300)
         #expect(!auto.plan.pipelines.contains { $0.stages.contains { $0.recompute } })

@@ -3,6 +3,7 @@ import Planning
 import Primitives
 import Simulation
 import Swarm
+import Telemetry
 import Testing
 import Topologies
 
