@@ -38,6 +38,8 @@ import Topologies
             model: ModelShape(hiddenSize: 128, layers: 6, heads: 4, kvHeads: 4, intermediateSize: 384, context: 128),
             data: .path("x"), tokens: 2_000_000, virtualPipelines: 2, microBatch: 2)
         job.criticalBatchTokens = .fixed(critical)
+        // Else one peer holds all of it, and there is no way to wait for.
+        job.recompute = .fixed(false)
         return job
     }
 
