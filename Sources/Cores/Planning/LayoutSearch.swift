@@ -2,14 +2,14 @@ internal import Kernels
 internal import Primitives
 
 /// Finds a layout: simulated annealing (Kirkpatrick et al. 1983) over moves on a grid, many of them aimed at what the cost hangs on,
-/// from twelve random starts; then a cold run from the best of them. The pairing and the order of the stages are made exact in
+/// from eight random starts; then a cold run from the best of them. The pairing and the order of the stages are made exact in
 /// between. Seeded, bounded by evaluations.
 ///
-/// Why several: on ten pools of islands, seeds 1000 to 1009, one run as long as the twelve ends 1.3 % dearer.
+/// Why several: on ten pools of islands, seeds 1000 to 1009, one run as long as twelve ended 1.3 % dearer.
 public struct LayoutSearch {
     /// Moves that are judged.
     public static let defaultIterations = 4_000_000
-    static let restarts = 12
+    static let restarts = 8
 
     private struct Schedule {
         /// First and last temperature, relative to the cost of the start.
@@ -38,7 +38,7 @@ public struct LayoutSearch {
         var best = exact(Array(0..<problem.count))
         guard problem.count > 1, problem.stages > 1 else { return problem.layout(problem.listed) }
         let moves = LayoutMoves(problem)
-        let last = iterations / 7
+        let last = iterations / 13
         for _ in 0..<LayoutSearch.restarts {
             var start = Array(0..<problem.count)
             random.shuffle(&start)
