@@ -1,3 +1,4 @@
+import Exchange
 import Links
 import Planning
 import Primitives
