@@ -88,7 +88,7 @@ let package = Package(
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
         tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
-        tests("Planning", ["Primitives", "Links", "Topologies", "Planning"]),
+        tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning"]),
         tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
         tests("Training", ["Primitives", "Digests", "Kernels", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),

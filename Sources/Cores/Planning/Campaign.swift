@@ -376,8 +376,8 @@ struct Campaign {
     }
 
     func pipelineCounts() -> [Int] {
-        if let fixed = cost.job.pipelines.value { return fixed <= peers.count ? [fixed] : [] }
         let most = min(cost.job.virtualPipelines, peers.count)
+        if let fixed = cost.job.pipelines.value { return (1...max(1, most)).contains(fixed) ? [fixed] : [] }
         var counts: [Int] = []
         var count = 1
         while count <= most {

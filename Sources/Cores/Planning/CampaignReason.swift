@@ -11,6 +11,11 @@ extension Campaign {
             return .impossible(
                 "\(fixed) pipelines are asked for, but only \(peers.count) peers are there. Ask for fewer.")
         }
+        if let fixed = cost.job.pipelines.value, fixed > cost.job.virtualPipelines {
+            return .impossible(
+                "\(fixed) pipelines are asked for, but only \(cost.job.virtualPipelines) virtual pipelines are there to share. "
+                    + "Ask for fewer, or set parallel.virtual_pipelines higher.")
+        }
         for unit in cost.model.allUnits {
             let need = cost.memory(unit..<unit + 1, rounds: rounds, kept: 1)
             if need > offered.bytes {

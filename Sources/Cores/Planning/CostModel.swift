@@ -65,7 +65,8 @@ struct CostModel: Sendable {
     private let capped: Bool
     static let codecs: [Codec] = [.fp32, .bf16, .int8, .int4] + [64, 128, 256, 512, 1024].map { Codec.sparse(k: $0) }
 
-    init(topology: Topology, job: JobManifest) {
+    /// - Parameter codec: of a plan from elsewhere, which the job need not name.
+    init(topology: Topology, job: JobManifest, codec: Codec? = nil) {
         self.topology = topology
         self.job = job
         model = job.model
@@ -89,10 +90,10 @@ struct CostModel: Sendable {
         forwardPrefix = forward
         parameterPrefix = parameters
         var table: [Codec: [Double]] = [:]
-        for codec in CostModel.codecs + [job.exchangeCodec.value].compactMap({ $0 }) {
+        for codec in CostModel.codecs + [job.exchangeCodec.value, codec].compactMap({ $0 }) {
             var prefix = [0.0]
             for unit in job.model.allUnits {
-                let bytes = job.model.tensors(unit: unit).reduce(0) { $0 + 4 + codec.expectedBytes(for: $1.count) }
+                let bytes = job.model.tensors(unit: unit).reduce(0) { $0 + 4 + codec.expectedBytes(for: $1.shape) }
                 prefix.append(prefix[unit] + Double(bytes))
             }
             table[codec] = prefix
@@ -175,8 +176,6 @@ struct CostModel: Sendable {
             let host = lane.hosts[s]
             let speed = topology.hosts[host].flops
             let forward = flops(lane.units(s)) / speed
-            var far = 0.0
-            for other in lane.hosts where other != host { far = max(far, latency(other, host)) }
             return StageTiming(
                 forward: forward, backward: 2 * forward,
                 update: (CostModel.updateFLOPs + CostModel.squareFLOPs) * parameters(lane.units(s)) / speed,
@@ -185,8 +184,8 @@ struct CostModel: Sendable {
                 rateBack: s == 0 ? 1 : rate(host, lane.hosts[s - 1]),
                 down: topology.hosts[host].down.bytesPerSecond,
                 latencyForth: s == last ? 0 : latency(host, lane.hosts[s + 1]),
-                latencyBack: s == last ? 0 : latency(lane.hosts[s + 1], host), normLatency: far,
-                depth: lane.inFlight)
+                latencyBack: s == last ? 0 : latency(lane.hosts[s + 1], host),
+                normLatencies: lane.hosts.map { latency($0, host) }, depth: lane.inFlight)
         }
     }
 

@@ -57,6 +57,8 @@ extension CostModel {
         }
         let lines = lanes.indices.map { sharedLines(lanes[$0], runs[$0], pacing) }
         var upFree = ready
+        var slowestWay = 0.0
+        var completes: [[Double]] = []
         var arrivals: [[Message]] = []
         for (q, other) in lanes.enumerated() {
             arrivals = [[Message]](repeating: [], count: other.hosts.count)
@@ -73,6 +75,7 @@ extension CostModel {
                         let (from, to) = (lane.hosts[s], other.hosts[receiver])
                         let rate = rate(from, to)
                         let way = latency(from, to)
+                        slowestWay = max(slowestWay, way)
                         let frame = min(size, PipelineSimulator.frameBytes)
                         let (free, line) = (upFree[p][s], lines[p][s].up)
                         let sent = line.passes(size, rate, from: free)
@@ -87,49 +90,60 @@ extension CostModel {
                     }
                 }
             }
+            completes.append(runs[q].ended)
             for t in other.hosts.indices {
                 // A stable order of arrival: by time, then by sender.
                 let messages = arrivals[t]
                 let order = messages.indices.sorted { (messages[$0].head, $0) < (messages[$1].head, $1) }
                 let down = topology.hosts[other.hosts[t]].down.bytesPerSecond
-                var (free, complete) = (0.0, runs[q].ended[t])
+                var free = 0.0
                 for index in order {
                     let begins = max(messages[index].head, free)
                     free = max(lines[q][t].down.passes(messages[index].bytes, down, from: begins), messages[index].tail)
-                    complete = max(complete, free)
+                    completes[q][t] = max(completes[q][t], free)
                 }
-                sealed = max(sealed, complete + latency(other.hosts[t], coordinator))
             }
         }
-        return withOwners(lanes, runs, pacing, gathered: sealed, &round)
-    }
-
-    /// The same exchange over owners, where that is the way the coordinator will choose (``ExchangeSurvey/cheapest``): as much
-    /// shorter as closed forms say.
-    private func withOwners(
-        _ lanes: [Lane], _ runs: [LaneRun], _ pacing: Pacing, gathered: Double, _ round: inout Round
-    ) -> Double {
-        if lanes.count <= 2, job.exchangeWay == .auto { return gathered }
-        let (way, ratio) = survey(lanes, pacing).ratio(job.exchangeWay.value)
-        guard way.hasOwners, lanes.count > 1 else { return gathered }
-        let begun = runs.map { $0.ready.max() ?? 0 }.max() ?? 0
-        var sealed = begun + (gathered - begun) * ratio
-        let others = Double(lanes.count - 1)
-        // A stage sends its part but for what it owns itself, and what it owns to all: as much in the mean as all own equally.
-        let sums = way.aggregateCodec.bitsPerValue / pacing.codec.bitsPerValue
-        for (p, lane) in lanes.enumerated() {
-            for s in lane.hosts.indices {
-                sealed = max(sealed, runs[p].ended[s] + latency(lane.hosts[s], coordinator))
-                let part = round.exchangeSent[p][s] / others
-                round.exchangeSent[p][s] = part * (others / Double(lanes.count)) * (1 + sums)
-                round.exchangeReceived[p][s] = part * (others / Double(lanes.count)) * (1 + sums)
+        shorten(&completes, lanes, runs, pacing, slowestWay, &round)
+        for (q, lane) in lanes.enumerated() {
+            for (t, host) in lane.hosts.enumerated() {
+                sealed = max(sealed, completes[q][t] + latency(host, coordinator))
             }
         }
         return sealed
     }
 
+    /// The same exchange over owners, where that is the way the coordinator will choose (``ExchangeSurvey/cheapest``): the bytes'
+    /// time as much shorter as closed forms say, but the slowest pair's way twice.
+    private func shorten(
+        _ completes: inout [[Double]], _ lanes: [Lane], _ runs: [LaneRun], _ pacing: Pacing, _ slowestWay: Double,
+        _ round: inout Round
+    ) {
+        if lanes.count <= 2, job.exchangeWay == .auto { return }
+        guard slowestWay.isFinite else { return }
+        let (way, ratio) = survey(lanes, pacing, latency: slowestWay).ratio(job.exchangeWay.value)
+        guard way.hasOwners else { return }
+        let begun = runs.map { $0.ready.max() ?? 0 }.max() ?? 0
+        for (q, run) in runs.enumerated() {
+            for t in completes[q].indices {
+                let bytes = max(0, completes[q][t] - begun - slowestWay)
+                completes[q][t] = max(run.ended[t], begun + bytes * ratio + 2 * slowestWay)
+            }
+        }
+        let others = Double(lanes.count - 1)
+        // A stage sends its part but for what it owns itself, and what it owns to all: as much in the mean as all own equally.
+        let sums = way.aggregateCodec.bitsPerValue / pacing.codec.bitsPerValue
+        for (p, lane) in lanes.enumerated() {
+            for s in lane.hosts.indices {
+                let part = round.exchangeSent[p][s] / others
+                round.exchangeSent[p][s] = part * (others / Double(lanes.count)) * (1 + sums)
+                round.exchangeReceived[p][s] = part * (others / Double(lanes.count)) * (1 + sums)
+            }
+        }
+    }
+
     /// What the exchange of these lanes costs by closed forms.
-    func survey(_ lanes: [Lane], _ pacing: Pacing) -> ExchangeSurvey {
+    func survey(_ lanes: [Lane], _ pacing: Pacing, latency: Double) -> ExchangeSurvey {
         ExchangeSurvey(
             pipelines: lanes.map { lane in
                 lane.hosts.indices.map { s in
@@ -137,7 +151,7 @@ extension CostModel {
                     return ExchangeSurvey.Holder(
                         units: lane.units(s), up: host.up.bytesPerSecond, down: host.down.bytesPerSecond)
                 }
-            }, model: model, codec: pacing.codec, usesRounds: pacing.usesRounds)
+            }, model: model, codec: pacing.codec, usesRounds: pacing.usesRounds, latency: latency)
     }
 }
 

@@ -36,10 +36,17 @@ struct LaneRun: Hashable, Sendable {
 }
 
 extension LaneRun {
+    /// Of a lane one of whose stages cannot be reached.
+    static func never(_ stages: Int) -> LaneRun {
+        let infinite = [Double](repeating: .infinity, count: stages)
+        return LaneRun(
+            ready: infinite, ended: infinite, encodes: infinite, stepSeconds: .infinity, trainedAt: .infinity,
+            validationSeconds: 0)
+    }
     /// With a delay the stages encode between two steps, so many before the last, and the slowest of them keeps the pipeline
     /// waiting.
     func delayed(_ steps: Int) -> LaneRun {
-        guard steps > 0 else { return self }
+        guard steps > 0, trainedAt.isFinite else { return self }
         var out = self
         let pause = encodes.max() ?? 0
         for s in ready.indices {
@@ -134,6 +141,7 @@ extension CostModel {
             timings(lane, pacing), microBatches: lane.share * pacing.microBatchesPerVirtual, steps: steps,
             starts: starts,
             validations: key.validations)
+        guard outcome.ends.allSatisfy(\.isFinite) else { return .never(lane.hosts.count) }
         let last = outcome.stepEnds[steps - 1]
         let period = steps > 1 ? last - outcome.stepEnds[steps - 2] : last - starts[0]
         let rest = Double(pacing.innerSteps - steps) * period
@@ -163,6 +171,7 @@ extension CostModel {
         let outcome = PipelineSimulator.run(
             stages, microBatches: lane.share * pacing.microBatchesPerVirtual, starts: starts,
             validations: key.validations, updates: false)
+        guard outcome.ends.allSatisfy(\.isFinite) else { return .never(lane.hosts.count) }
         let trained = outcome.ends.max() ?? 0
         let ready = lane.hosts.indices.map { s in
             outcome.ends[s] + CostModel.encodeFLOPs * Double(key.blocks) * parameters(lane.units(s)) / speeds[s]

@@ -16,14 +16,14 @@ package struct StageTiming: Hashable, Sendable {
     /// One way to the next stage and back from it; 0 on the last.
     package var latencyForth: Double
     package var latencyBack: Double
-    /// Latency from the stage of its pipeline that is farthest away, one way: the last sum of squares to arrive.
-    package var normLatency: Double
+    /// Latency from each stage of its pipeline, one way, its own being 0: the way of the sums of squares.
+    package var normLatencies: [Double]
     /// Micro-batches whose forward has begun and whose backward has not ended, at most.
     package var depth: Int
 
     package init(
         forward: Double, backward: Double, update: Double, boundaryBytes: Double, rateForth: Double, rateBack: Double,
-        down: Double, latencyForth: Double, latencyBack: Double, normLatency: Double, depth: Int
+        down: Double, latencyForth: Double, latencyBack: Double, normLatencies: [Double], depth: Int
     ) {
         self.forward = forward
         self.backward = backward
@@ -34,7 +34,7 @@ package struct StageTiming: Hashable, Sendable {
         self.down = down
         self.latencyForth = latencyForth
         self.latencyBack = latencyBack
-        self.normLatency = normLatency
+        self.normLatencies = normLatencies
         self.depth = depth
     }
 }
@@ -225,25 +225,15 @@ package struct PipelineSimulator {
         }
         let row = current * stages.count
         lastBackward[row + s] = clock
-        // The latest of all, and the latest but one: a stage does not wait for its own sums.
-        var latest = -1.0
-        var second = -1.0
-        for i in stages.indices {
-            let time = lastBackward[row + i]
-            guard time >= 0 else {
-                isBusy[s] = true
-                return
-            }
-            if time > latest {
-                (latest, second) = (time, latest)
-            } else {
-                second = max(second, time)
-            }
+        for i in stages.indices where lastBackward[row + i] < 0 {
+            isBusy[s] = true
+            return
         }
         for i in stages.indices {
-            let own = lastBackward[row + i]
-            let others = own == latest ? second : latest
-            let start = stages.count == 1 ? own : max(own, others + stages[i].normLatency)
+            var start = lastBackward[row + i]
+            for other in stages.indices where other != i {
+                start = max(start, lastBackward[row + other] + stages[i].normLatencies[other])
+            }
             isBusy[i] = true
             busy[i] += stages[i].update
             note(i, .update, 0, start, start + stages[i].update)

@@ -26,7 +26,7 @@ public enum Planner {
             return !excluding.contains(host.name) && rates.allSatisfy { $0 > 0 && $0.isFinite }
         }
         guard !peers.isEmpty else { throw .noPeers }
-        let cost = CostModel(topology: topology, job: job)
+        let cost = CostModel(topology: topology, job: job, codec: current?.exchangeCodec)
         var campaign = Campaign(
             cost: cost, peers: peers, current: current, seed: seed, iterations: iterations,
             parallel: parallel)

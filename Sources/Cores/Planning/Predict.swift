@@ -5,7 +5,7 @@ public import Topologies
 ///
 /// - Precondition: `plan.flaw(…)` is nil for the job, and every worker is a host of the topology.
 public func predict(plan: Plan, topology: Topology, job: JobManifest) -> Prediction {
-    CostModel(topology: topology, job: job).predict(plan)
+    CostModel(topology: topology, job: job, codec: plan.exchangeCodec).predict(plan)
 }
 
 extension CostModel {
@@ -57,6 +57,8 @@ extension CostModel {
 
     /// The whole job: full rounds, a shorter last one, and what departures are expected to cost.
     func totalSeconds(_ round: Round, _ lanes: [Lane], _ pacing: Pacing) -> Double {
+        // Somebody is beyond reach: infinite, not infinity less infinity.
+        guard round.seconds.isFinite else { return .infinity }
         let steps = job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual)
         let rounds = (steps + pacing.innerSteps - 1) / pacing.innerSteps
         let step = pacing.usesRounds ? round.stepSeconds[round.slowest] : round.seconds
@@ -135,7 +137,8 @@ extension CostModel {
         let noBytes = step { $0.boundaryBytes = 0 }
         let neither = step {
             $0.boundaryBytes = 0
-            ($0.latencyForth, $0.latencyBack, $0.normLatency) = (0, 0, 0)
+            ($0.latencyForth, $0.latencyBack) = (0, 0)
+            for other in $0.normLatencies.indices { $0.normLatencies[other] = 0 }
         }
         let busiest =
             timings(lane, pacing).map { Double(microBatches) * ($0.forward + $0.backward) + $0.update }.max() ?? 0

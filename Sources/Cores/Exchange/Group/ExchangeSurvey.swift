@@ -94,7 +94,8 @@ public struct ExchangeSurvey: Sendable {
         return best
     }
 
-    /// For searches: the way, and its time relative to an all-gather's, of the units of the stage that is slowest in one.
+    /// For searches: the way, and its time relative to an all-gather's, of the units of the stage that is slowest in one. Latency
+    /// is in the choice, not in the ratio.
     ///
     /// - Parameter way: nil for the cheapest.
     public func ratio(_ way: ExchangeWay?) -> (way: ExchangeWay, ratio: Double) {
@@ -108,7 +109,9 @@ public struct ExchangeSurvey: Sendable {
         let unit = slowest.unit..<slowest.unit + 1
         let chosen = way ?? cheapest { seconds($0, units: unit) }
         guard chosen.hasOwners else { return (chosen, 1) }
-        let gathering = seconds(.allGather, units: unit)
-        return (chosen, gathering > 0 ? seconds(chosen, units: unit) / gathering : 1)
+        var bare = self
+        bare.latency = 0
+        let gathering = bare.seconds(.allGather, units: unit)
+        return (chosen, gathering > 0 ? bare.seconds(chosen, units: unit) / gathering : 1)
     }
 }
