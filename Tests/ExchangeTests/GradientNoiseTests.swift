@@ -4,7 +4,9 @@ import Testing
 
 @Suite struct `The gradient noise scale` {
     /// Contributors of b tokens each see the gradient G and noise of variance Σ/b a value.
-    static func measured(contributors: Int, tokens: Int, scale: Double, rounds: Int, repeats: Double = 1) -> GradientNoise {
+    static func measured(contributors: Int, tokens: Int, scale: Double, rounds: Int, repeats: Double = 1)
+        -> GradientNoise
+    {
         let values = 4000
         var random = SeededGenerator(seed: 7)
         // |G|² = values · 0.01, tr Σ = scale · |G|².
