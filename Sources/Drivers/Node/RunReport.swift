@@ -1,4 +1,5 @@
 import Digests
+import Exchange
 import Foundation
 import Planning
 public import Primitives
