@@ -69,7 +69,8 @@ struct UnevenPool {
             let fastest = pool.topology.hosts.max { $0.flops < $1.flops }!
             let work = pool.job.model.forwardFLOPs(units: pool.job.model.allUnits, sequences: 2)
             let seconds =
-                Double(prediction.steps) * (24 * work + 22 * Double(pool.job.model.parameters) + 3.2 * work)
+                Double(pool.job.steps(microBatchesPerVirtual: 1))
+                * (24 * work + 22 * Double(pool.job.model.parameters) + 3.2 * work)
                 / fastest.flops
             #expect(abs(prediction.bestSinglePeerSeconds / seconds - 1) < 1e-9)
             let warns = planned.explanation.contains { $0.hasPrefix("Warning: \(fastest.name) alone") }

@@ -1,3 +1,4 @@
+import Exchange
 import Links
 import Planning
 import Primitives
@@ -43,6 +44,9 @@ import Topologies
             let outcome = scene.run()
             try outcome.checkFinished()
             digests.append(try outcome.weightsDigest().hex)
+            // Every round but the last has told about the gradients' noise.
+            let sealed = outcome.world.coordinator.state.seals.count
+            #expect(outcome.world.coordinator.noise.rounds == sealed - 1)
         }
         #expect(Set(digests).count == 3)
     }

@@ -183,7 +183,7 @@ struct RunningPipeline {
                 if finished.contains(stage) { refusals.append("stage \(stage) is done before its contribution") }
                 contributions[stage] = units
             case .finished: finished.insert(stage)
-            case .applied(let digests): applied[stage] = .some(digests)
+            case .applied(let digests, _): applied[stage] = .some(digests)
             case .refused(let why): refusals.append(why)
             }
         }

@@ -69,16 +69,27 @@ import Training
             }
             aggregates.append(aggregate)
         }
+        var (gathered, owned) = (GradientSquares(), GradientSquares())
         for (a, b) in zip(whole.engines, group.engines) {
-            let gathered = a.perform(
-                mode == .rounds ? .outerStep(whole.parts) : .aggregateGradients(whole.parts))
-            #expect(b.perform(.applyAggregates(aggregates, codec: .fp32)) == gathered)
+            let one = a.perform(mode == .rounds ? .outerStep(whole.parts) : .aggregateGradients(whole.parts))
+            let other = b.perform(.applyAggregates(aggregates, codec: .fp32))
+            if case .digests(let digests, let squares?) = one, case .digests(let others, let parts?) = other {
+                #expect(digests == others)
+                gathered = squares
+                owned += parts
+            } else {
+                #expect(other == one)
+            }
             if mode == .everyStep {
                 #expect(a.perform(.optimizerStep(norm: 2, learningRate: 0.01)) == .done)
                 #expect(b.perform(.optimizerStep(norm: 2, learningRate: 0.01)) == .done)
             }
             #expect(a.perform(.digests) == b.perform(.digests))
         }
+        // What the owners learned of the noise is together what everybody learns who averages all.
+        #expect((gathered.contributors > 0) == (mode == .rounds && !codec.isSparse))
+        #expect(abs(owned.contributors - gathered.contributors) <= 1e-6 * gathered.contributors)
+        #expect(abs(owned.mean - gathered.mean) <= 1e-6 * gathered.contributors)
     }
 
     @Test func `name whose part is not finite or does not decode, whatever was broken`() throws {

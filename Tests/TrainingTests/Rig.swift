@@ -164,7 +164,7 @@ struct Rig {
     func digests(_ rank: Int = 0) -> [Digest256] {
         var all: [Int: Digest256] = [:]
         for stage in engines[rank] {
-            guard case .digests(let digests) = stage.perform(.digests) else { preconditionFailure("digests") }
+            guard case .digests(let digests, _) = stage.perform(.digests) else { preconditionFailure("digests") }
             all.merge(digests) { first, _ in first }
         }
         return configuration.model.allUnits.map { all[$0]! }

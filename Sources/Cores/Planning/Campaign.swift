@@ -290,7 +290,7 @@ struct Campaign {
     /// How many whole plans may be simulated, a lane changed in each, for about as many events as `iterations` estimates cost.
     func affordable(_ lanes: [Lane], _ iterations: Int) -> Int {
         let largest = lanes.map { $0.hosts.count * $0.share * microBatches }.max() ?? 1
-        return max(16, min(iterations, iterations * 500 / (18 * largest)))
+        return max(16, min(iterations, iterations * 420 / (18 * largest)))
     }
 
     /// One outcome for each number of pipelines and kind of round: the best.

@@ -124,6 +124,7 @@ extension Coordinator {
                 lateRounds[stage.peer] = ranks.contains(rank) ? nil : (lateRounds[stage.peer] ?? 0) + 1
             }
         }
+        estimateNoise(sealed, contributors: ranks.count)
         tell(sealed, pipelines: ranks.count, seconds: seconds)
         noticeProgress(step: .max)
         appliedDigests = appliedDigests.filter { $0.key >= spec.round - 1 }
@@ -142,8 +143,18 @@ extension Coordinator {
         ]
         if let loss = sealed.validationLoss { fields.append(("validation_loss", .real(loss))) }
         fields += [("pipelines", .integer(pipelines)), ("seconds", .real(seconds))]
+        if let batch = noise.criticalBatch { fields.append(("critical_batch", .real(batch.tokens))) }
         if let answer { fields.append(("predicted_seconds", .real(answer.seconds(ofSteps: sealed.steps)))) }
         effects.push(.event(Event("round_sealed", at: now, peer: "", fields: fields)))
+    }
+
+    /// The round before this one is applied everywhere by now.
+    private mutating func estimateNoise(_ sealed: JobState.SealedRound, contributors: Int) {
+        if let report = noiseReports.removeValue(forKey: sealed.round - 1) {
+            noise.add(report.sum, contributors: report.contributors, tokens: report.tokens)
+        }
+        let before = state.seals.dropLast().last?.tokens ?? 0
+        noiseReports = [sealed.round: (contributors, sealed.tokens - before, GradientSquares())]
     }
 
     /// A peer that has become slower or faster is planned with anew.
@@ -167,6 +178,8 @@ extension Coordinator {
         let round = Int(clamping: applied.round)
         guard round < state.round, round >= state.round - 2, isMember(peer) else { return }
         watchSpeed(of: peer, round: round, seconds: applied.computeSeconds)
+        let squares = GradientSquares(contributors: applied.contributorSquares, mean: applied.meanSquares)
+        if squares.isPlausible { noiseReports[round]?.sum += squares }
         for entry in applied.digests {
             guard let digest = Digest256(entry.digest), Int(entry.unit) < parameters.model.unitCount else { continue }
             appliedDigests[round, default: [:]][Int(entry.unit), default: [:]][peer] = digest

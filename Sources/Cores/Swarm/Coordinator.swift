@@ -1,5 +1,5 @@
 import Digests
-import Exchange
+public import Exchange
 public import Primitives
 import Telemetry
 import Training
@@ -118,6 +118,9 @@ public struct Coordinator: Core, Sendable {
     var appliedDigests: [Int: [Int: [PeerID: Digest256]]] = [:]
     var seenSequence: [PeerID: UInt64] = [:]
     var speeds = SpeedWatch()
+    public internal(set) var noise = GradientNoise()
+    /// Of sealed rounds, until their holders' reports are complete: contributors, tokens, and what was reported so far.
+    var noiseReports: [Int: (contributors: Int, tokens: Int, sum: GradientSquares)] = [:]
     /// Peers whose stage holds what the plan in force gives it; the others are fetching, and are waited for longer.
     var readyPeers: Set<PeerID> = []
     /// Times in a row that nobody finished a round.

@@ -23,10 +23,10 @@ extension MemberJob {
                 for peer in pipelinePeers where peer != me { send(packet, on: .control, to: peer) }
             case .contribution(let units): contribute(units)
             case .finished: sendReceipt()
-            case .applied(let digests):
+            case .applied(let digests, let squares):
                 guard let runner else { continue }
                 if let digests {
-                    applied(round: runner.spec.round, digests: digests)
+                    applied(round: runner.spec.round, digests: digests, squares: squares)
                 } else {
                     compute(.digests, .digests(round: runner.spec.round))
                 }
@@ -142,7 +142,7 @@ extension MemberJob {
     }
 
     /// The engine now holds the start of the next round.
-    mutating func applied(round: Int, digests: [Int: Digest256]) {
+    mutating func applied(round: Int, digests: [Int: Digest256], squares: GradientSquares? = nil) {
         guard case .units(let units, round: round) = holding else { return }
         holding = .units(units, round: round + 1)
         runner = nil
@@ -155,6 +155,10 @@ extension MemberJob {
         packet.applied.round = UInt64(round)
         packet.applied.computeSeconds = roundComputeTime.inSeconds
         roundComputeTime = .zero
+        if let squares {
+            packet.applied.contributorSquares = squares.contributors
+            packet.applied.meanSquares = squares.mean
+        }
         packet.applied.digests = digests.keys.sorted().map { PBUnitDigest($0, digests[$0]!.bytes) }
         send(packet, on: .control, to: launcher)
     }

@@ -330,11 +330,11 @@ struct MemberJob: Sendable {
             checked(result, round: round, rank: rank, attempt: attempt, digests: digests)
         case .audit(let terms, let key): audited(result, terms, key)
         case .catchUp(let round, let generation):
-            if case .digests(let digests) = result, generation == self.generation {
-                applied(round: round, digests: digests)
+            if case .digests(let digests, let squares) = result, generation == self.generation {
+                applied(round: round, digests: digests, squares: squares)
             }
         case .digests(let round):
-            if case .digests(let digests) = result { applied(round: round, digests: digests) }
+            if case .digests(let digests, _) = result { applied(round: round, digests: digests) }
         }
         reconcile()
     }

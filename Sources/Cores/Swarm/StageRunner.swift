@@ -1,4 +1,5 @@
 import Digests
+import Exchange
 import Primitives
 import Training
 import Wire
@@ -19,7 +20,7 @@ package struct StageRunner: Sendable {
         /// All steps of the round are done and the contribution is encoded: time for a receipt.
         case finished
         /// The outer step (or, with H = 1, the optimizer step) is done; digests of the units, where the engine gave them.
-        case applied([Int: Digest256]?)
+        case applied([Int: Digest256]?, squares: GradientSquares? = nil)
         case refused(String)
     }
 
@@ -186,9 +187,9 @@ package struct StageRunner: Sendable {
             effects.push(.contribution(units))
             phase = afterStep
             if phase == .waitingForSeal { effects.push(.finished) }
-        case (.applying, .digests(let digests)):
+        case (.applying, .digests(let digests, let squares)):
             phase = .done
-            effects.push(.applied(digests))
+            effects.push(.applied(digests, squares: squares))
         default:
             effects.push(.refused("engine answered \(result.kind) while \(phase)"))
         }

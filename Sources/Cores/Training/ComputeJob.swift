@@ -273,7 +273,8 @@ public enum ComputeResult: Hashable, Sendable {
     case chunk([UInt8])
     case chunkRefused(rank: Int, String)
     /// SHA-256 of each unit's parameters (raw little-endian fp32, canonical tensor order), by unit.
-    case digests([Int: Digest256])
+    /// After an outer step, what its averaging told about the contributions' noise, as far as it was done here.
+    case digests([Int: Digest256], squares: GradientSquares? = nil)
     /// Bytes from outside that do not decode, or a job out of place; the state is unchanged.
     case refused(String)
 }

@@ -1,4 +1,5 @@
 import Exchange
+import Kernels
 import Primitives
 
 /// One contributor's messages for the pieces of a chunk.
@@ -31,7 +32,10 @@ extension Stage {
         let codec = configuration.exchangeCodec
         let shapes = pieces.map { shape(of: $0, unit: unit) }
         var norms: [Float] = []
-        for input in inputs where inputs.count >= 3 {
+        var own = GradientSquares()
+        let weights = Double(inputs.reduce(0) { $0 + $1.weight })
+        // Two are not clipped; but what they say of their noise is kept, where all values are sent.
+        for input in inputs where inputs.count >= 3 || inputs.count == 2 && !codec.isSparse {
             var sum = 0.0
             for (index, piece) in zip(pieces.indices, pieces) {
                 let bytes = input.pieces[input.pieces.startIndex + index - pieces.startIndex]
@@ -42,6 +46,7 @@ extension Stage {
                 }
             }
             norms.append(Float(sum.squareRoot()))
+            own.contributors += Double(input.weight) / weights * sum
         }
         let clips = norms.isEmpty ? inputs.map { _ in 1 } : normClip(norms: norms, tolerance: Self.clipTolerance)
         for (index, piece) in pieces.enumerated() {
@@ -57,6 +62,9 @@ extension Stage {
             } catch {
                 throw Refused(rank: inputs[error.position].rank, why: "\(error.reason)")
             }
+            let first = piece.lowerBound - start
+            own.mean += Double(kernels_sum_squares(piece.count, target.base + first))
         }
+        if !codec.isSparse, clips.allSatisfy({ $0 == 1 }) { squares += own }
     }
 }

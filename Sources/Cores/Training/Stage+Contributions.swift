@@ -98,7 +98,8 @@ extension Stage {
         }
         step(outer, by: delta)
         startRound()
-        return .digests(digests)
+        defer { squares = GradientSquares() }
+        return .digests(digests, squares: squares.isPlausible ? squares : nil)
     }
 
     /// Another pipeline's part: every unit of this stage, decoding and finite.

@@ -16,6 +16,8 @@ final class Stage {
     /// Current weights and Adam's moments, in the layout's order.
     let parameters, firstMoment, secondMoment: FloatBuffer
     /// Optimizer steps of each unit so far.
+    /// Of the averaging done here since the last outer step.
+    var squares = GradientSquares()
     var optimizerSteps: [Int]
     /// What a round goes back to; only with rounds.
     let outer: OuterState?

@@ -1,4 +1,5 @@
 import Digests
+import Exchange
 import Foundation
 import Planning
 public import Primitives
@@ -84,6 +85,8 @@ public struct RunReport: Codable, Sendable {
     public var plan: PlanPart
     public var plans: [PlanPart]
     public var stepSeconds: StepSeconds
+    /// From the norms of the exchanges (``GradientNoise``).
+    public var criticalBatchTokens: Double?
     public var initialValidationLoss: Double?
     public var rounds: [Round]
     public var final: Final
@@ -169,6 +172,7 @@ extension RunReport {
             predicted: first.planned.prediction.roundSeconds / Double(first.plan.innerSteps),
             measuredMedian: perStep.isEmpty ? nil : perStep[perStep.count / 2])
 
+        criticalBatchTokens = coordinator.noise.criticalBatch?.tokens
         initialValidationLoss = state.seals.first?.validationLoss
         var rounds: [Round] = []
         for (index, seal) in state.seals.enumerated() {

@@ -186,6 +186,10 @@ enum ReportText {
             out +=
                 "step: predicted \(fixed(predicted, 3)) s, measured \(fixed(measured, 3)) s (\(error >= 0 ? "+" : "")\(fixed(error, 0)) %)\n"
         }
+        if let critical = report.criticalBatchTokens {
+            out +=
+                "critical batch, by the exchange's norms: about \(grouped(Int(critical))) tokens; a step had \(grouped(report.plan.batchTokens))\n"
+        }
         if report.bytes.fp32EveryStep > 0 {
             let ratio = Double(report.bytes.fp32EveryStep) / Double(max(1, report.bytes.exchangeSent))
             out += "exchange: \(ByteCount(report.bytes.exchangeSent)) sent; fp32 every step would be "

@@ -1355,6 +1355,11 @@ public nonisolated struct PBApplied: Sendable {
 
   public var computeSeconds: Double = 0
 
+  /// Over the values averaged here: mean over contributors of the sum of squares, and the average's; 0 where unknown.
+  public var contributorSquares: Double = 0
+
+  public var meanSquares: Double = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -4255,7 +4260,7 @@ nonisolated extension PBHeld: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
 
 nonisolated extension PBApplied: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Applied"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}digests\0\u{3}compute_seconds\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}digests\0\u{3}compute_seconds\0\u{3}contributor_squares\0\u{3}mean_squares\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4266,6 +4271,8 @@ nonisolated extension PBApplied: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
       case 2: try { try decoder.decodeRepeatedMessageField(value: &self.digests) }()
       case 3: try { try decoder.decodeSingularDoubleField(value: &self.computeSeconds) }()
+      case 4: try { try decoder.decodeSingularDoubleField(value: &self.contributorSquares) }()
+      case 5: try { try decoder.decodeSingularDoubleField(value: &self.meanSquares) }()
       default: break
       }
     }
@@ -4281,6 +4288,12 @@ nonisolated extension PBApplied: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if self.computeSeconds.bitPattern != 0 {
       try visitor.visitSingularDoubleField(value: self.computeSeconds, fieldNumber: 3)
     }
+    if self.contributorSquares.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.contributorSquares, fieldNumber: 4)
+    }
+    if self.meanSquares.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.meanSquares, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4288,6 +4301,8 @@ nonisolated extension PBApplied: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if lhs.round != rhs.round {return false}
     if lhs.digests != rhs.digests {return false}
     if lhs.computeSeconds != rhs.computeSeconds {return false}
+    if lhs.contributorSquares != rhs.contributorSquares {return false}
+    if lhs.meanSquares != rhs.meanSquares {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

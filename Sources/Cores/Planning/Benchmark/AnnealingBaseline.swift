@@ -1,3 +1,4 @@
+internal import Kernels
 internal import Primitives
 public import Topologies
 
@@ -30,8 +31,8 @@ public struct AnnealingBaseline: Sendable {
             var random = SeededGenerator(seed: seed, stream: UInt64(restart) + 0xA11)
             var cells = Array(0..<problem.count)
             random.shuffle(&cells)
-            var grid = LayoutGrid(problem, cells: cells)
-            var held = grid
+            let grid = LayoutGrid(problem, cells: cells, meanWeight: 0.05)
+            var held = (total: grid.total, devices: cells)
             let steps = evaluations / restarts
             var temperature = grid.total * hot
             let factor = AnnealingBaseline.root(cold / hot, steps / 1000)
@@ -39,19 +40,19 @@ public struct AnnealingBaseline: Sendable {
                 if step % 1000 == 999 { temperature *= factor }
                 let a = random.below(problem.count)
                 let b = (a + 1 + random.below(problem.count - 1)) % problem.count
-                let before = grid.energy
-                grid.swap(a, b)
-                let worse = grid.energy - before
-                if worse > 0, random.uniform() >= AnnealingBaseline.exponential(-worse / temperature) {
-                    grid.swap(a, b)
-                } else if grid.total < held.total {
-                    held = grid
+                grid.begin()
+                grid.exchange(a, with: b)
+                // Metropolis: a rise is taken with probability e^(−rise ÷ temperature).
+                let rise = -temperature * kernels_log(1 - random.uniform())
+                if grid.attempt(below: grid.energy + rise), grid.total < held.total {
+                    held = (grid.total, grid.devices)
                 }
             }
-            let found = problem.layout(held.groups)
+            grid.place(held.devices)
+            let found = problem.layout(grid.groups)
             if found.total < best?.total ?? .infinity { best = found }
         }
-        return best ?? problem.layout(LayoutGrid(problem, cells: Array(0..<problem.count)).groups)
+        return best ?? problem.layout(problem.listed)
     }
 
     /// Partitions of a topology's peers into pipelines, judged as the planner's are; every number of pipelines gets the same
