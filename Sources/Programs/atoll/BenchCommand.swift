@@ -41,6 +41,7 @@ struct BenchPlanningCommand: ParsableCommand {
                 for line in lines { print(line) }
             }
             for line in try PlanningBenchmark.irregular(instances: 10, cpuSeconds: cpuSeconds) { print(line) }
+            for line in try PlanningBenchmark.plans(instances: 5, cpuSeconds: cpuSeconds) { print(line) }
         } catch {
             throw NodeError.failed(error.description)
         }

@@ -43,14 +43,51 @@ public enum PlanningBenchmark {
                 let theirs = AnnealingBaseline.layout.layout(problem, seed: 1, evaluations: 10 * search.evaluations)
                 excess.append(100 * (theirs.total / ours - 1))
             }
-            let mean = excess.reduce(0, +) / Double(max(1, instances))
-            let worse = excess.filter { $0 < -1e-7 }.count
-            lines.append(
-                "  \(family.rawValue): mean \(fixed(mean, 2)) %, least \(fixed(excess.min() ?? 0, 2)) %, "
-                    + "greatest \(fixed(excess.max() ?? 0, 2)) %, worse than annealing on \(worse) of \(instances), "
-                    + "\(fixed(cpuSeconds() - start, 1)) s of CPU")
+            lines.append("  \(family.rawValue): " + summary(excess, cpuSeconds() - start))
         }
         return lines
+    }
+
+    /// Whole plans against ``AnnealingBaseline/partition`` with ten times the CPU time: its excess over ours in total seconds. Its H,
+    /// codecs, cuts and orders are settled as ours are; it chooses who works with whom.
+    public static func plans(
+        instances: Int, firstSeed: UInt64 = 0, settings: AnnealingBaseline = .partition, cpuSeconds: () -> Double
+    ) throws(PlanningError) -> [String] {
+        var lines = ["plans of 16 peers, annealing with 10 × the CPU time: how much later the job ends (below 0: sooner)"]
+        for family in PlanningFamily.allCases {
+            var excess: [Double] = []
+            let start = cpuSeconds()
+            for seed in firstSeed..<firstSeed + UInt64(instances) {
+                let topology = family.topology(peers: 16, seed: seed)
+                var job = PlanningFamily.job(layers: 16, virtualPipelines: 16)
+                // One batch for both.
+                job.batchTokens = .fixed(job.geometry(microBatchesPerVirtual: 1).batchTokens)
+                let before = cpuSeconds()
+                let ours = try Planner.plan(topology: topology, job: job).prediction.totalSeconds
+                let budget = 10 * (cpuSeconds() - before)
+                var (theirs, spent, part) = (Double.infinity, 0.0, UInt64(0))
+                // Independent runs, each as long as the last and more, until the time is spent.
+                var evaluations = 2000
+                while spent < budget {
+                    let begun = cpuSeconds()
+                    let found = settings.seconds(topology, job, seed: seed * 100 + part, evaluations: evaluations)
+                    spent += cpuSeconds() - begun
+                    theirs = min(theirs, found)
+                    part += 1
+                    evaluations *= 2
+                }
+                excess.append(100 * (theirs / ours - 1))
+            }
+            lines.append("  \(family.rawValue): " + summary(excess, cpuSeconds() - start))
+        }
+        return lines
+    }
+    private static func summary(_ excess: [Double], _ seconds: Double) -> String {
+        let mean = excess.reduce(0, +) / Double(max(1, excess.count))
+        let worse = excess.filter { $0 < -1e-7 }.count
+        return "mean \(fixed(mean, 2)) %, least \(fixed(excess.min() ?? 0, 2)) %, "
+            + "greatest \(fixed(excess.max() ?? 0, 2)) %, worse than annealing on \(worse) of \(excess.count), "
+            + "\(fixed(seconds, 1)) s of CPU"
     }
 
     /// A full plan for generated homes, then a re-plan after one loss.
