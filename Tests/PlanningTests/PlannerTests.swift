@@ -179,7 +179,11 @@ import Topologies
         #expect(throws: PlanningError.self) { try Planner.plan(topology: topology, job: job) }
         topology = try Shipped.topology("demo")
         job.pipelines = .fixed(8)
+        job.recompute = .fixed(false)
         #expect(throws: PlanningError.self) { try Planner.plan(topology: topology, job: job) }
+        // Recomputing, each of them holds all of it.
+        job.recompute = .auto
+        Self.check(try Planner.plan(topology: topology, job: job), topology, job)
     }
 
     @Test func `keeps tied embeddings on one peer`() throws {
