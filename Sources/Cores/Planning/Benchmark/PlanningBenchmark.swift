@@ -53,7 +53,9 @@ public enum PlanningBenchmark {
     public static func plans(
         instances: Int, firstSeed: UInt64 = 0, settings: AnnealingBaseline = .partition, cpuSeconds: () -> Double
     ) throws(PlanningError) -> [String] {
-        var lines = ["plans of 16 peers, annealing with 10 × the CPU time: how much later the job ends (below 0: sooner)"]
+        var lines = [
+            "plans of 16 peers, annealing with 10 × the CPU time: how much later the job ends (below 0: sooner)"
+        ]
         for family in PlanningFamily.allCases {
             var excess: [Double] = []
             let start = cpuSeconds()
