@@ -165,8 +165,10 @@ extension RunReport {
         self.parameters = parameters.model.parameters
         validationFraction = parameters.validationFraction
 
-        let undisturbed = coordinator.roundTimes.dropFirst().filter(\.undisturbed)
-        let usable = undisturbed.isEmpty ? Array(coordinator.roundTimes) : Array(undisturbed)
+        // What the first plan's prediction is about: rounds of that plan.
+        let planned = coordinator.roundTimes.filter { $0.planEpoch == 1 }
+        let undisturbed = planned.dropFirst().filter(\.undisturbed)
+        let usable = !undisturbed.isEmpty ? undisturbed : planned.isEmpty ? coordinator.roundTimes : planned
         let perStep = usable.map { $0.seconds / Double(max(1, $0.steps)) }.sorted()
         stepSeconds = StepSeconds(
             predicted: first.planned.prediction.roundSeconds / Double(first.plan.innerSteps),
