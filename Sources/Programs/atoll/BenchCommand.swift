@@ -31,9 +31,14 @@ struct BenchEngineCommand: ParsableCommand {
 struct BenchPlanningCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "planning", abstract: "The planner against published costs, annealing and size.")
+    @Flag(help: "Whole plans against annealing, and nothing else.") var plans = false
 
     func run() throws {
         do throws(PlanningError) {
+            if plans {
+                for line in try PlanningBenchmark.plans(instances: 2, cpuSeconds: cpuSeconds) { print(line) }
+                return
+            }
             for line in try PlanningBenchmark.scenarios(seeds: 5, cpuSeconds: cpuSeconds) { print(line) }
             for peers in [256, 10_000] {
                 let lines = try PlanningBenchmark.scale(
@@ -41,7 +46,7 @@ struct BenchPlanningCommand: ParsableCommand {
                 for line in lines { print(line) }
             }
             for line in try PlanningBenchmark.irregular(instances: 10, cpuSeconds: cpuSeconds) { print(line) }
-            for line in try PlanningBenchmark.plans(instances: 5, cpuSeconds: cpuSeconds) { print(line) }
+            for line in try PlanningBenchmark.plans(instances: 2, cpuSeconds: cpuSeconds) { print(line) }
         } catch {
             throw NodeError.failed(error.description)
         }
