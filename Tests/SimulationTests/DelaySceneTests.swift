@@ -30,13 +30,10 @@ import Topologies
         try plain.checkFinished()
         try hidden.checkFinished()
         #expect(median(hidden) < 0.9 * median(plain))
-        withKnownIssue("lines of 1 Mbit/s up are measured too slow: rounds are predicted 56 to 60 % too long") {
-            for outcome in [plain, hidden] {
-                let predicted = outcome.world.coordinator.predictionAtStart?.roundSeconds ?? .nan
-                #expect(abs(predicted / median(outcome) - 1) < 0.1)
-            }
+        for outcome in [plain, hidden] {
+            let predicted = outcome.world.coordinator.predictionAtStart?.roundSeconds ?? .nan
+            #expect(abs(predicted / median(outcome) - 1) < 0.1)
         }
-        // That error both share.
         let predicted = [plain, hidden].map { $0.world.coordinator.predictionAtStart?.roundSeconds ?? .nan }
         #expect(abs(predicted[1] / predicted[0] - median(hidden) / median(plain)) < 0.05)
     }

@@ -178,8 +178,8 @@ import Topologies
 
 @Suite struct `Newcomers, dead lines and stragglers` {
     @Test func `a late joiner is taken in, and takes a place when one is free`() throws {
-        var scene = Scene(peers: 3, pipelines: 2, stages: 1, innerSteps: 2, steps: 24)
-        scene.faults = [Fault(.join, at: .progress(0.2), host: "peer-2")]
+        var scene = Scene(peers: 3, pipelines: 2, stages: 1, innerSteps: 2, steps: 48)
+        scene.faults = [Fault(.join, at: .progress(0.1), host: "peer-2")]
         let calm = scene.run()
         try calm.checkFinished()
         #expect(calm.events("peer_joined").last?.peer == "peer-2")

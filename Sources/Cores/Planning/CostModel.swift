@@ -36,7 +36,7 @@ struct CostModel: Sendable {
     static let encodeFLOPs = 30.0
     static let outerFLOPs = 30.0
     static let foldFLOPs = 4.0
-    /// Windows a round evaluates, over all pipelines; with H = 1 only every tenth round does.
+    /// Most windows a round evaluates, over all pipelines; with H = 1 only every tenth round does.
     static let validationWindows = 64
     static let validationEvery = 10
     /// Seconds until a lost peer is noticed.
@@ -255,9 +255,16 @@ struct CostModel: Sendable {
         }
     }
 
+    /// Windows a round evaluates, over all pipelines: all there are, in a short text.
+    var validationWindows: Int {
+        guard let bytes = job.textBytes else { return CostModel.validationWindows }
+        let part = Int(Double(bytes) * job.validationFraction)
+        return max(0, min(CostModel.validationWindows, (part - 1) / model.context))
+    }
+
     /// Micro-batches of validation that each of `pipelines` pipelines sends through in a round that validates.
     func validationMicroBatches(pipelines: Int) -> Int {
-        let windows = (CostModel.validationWindows + pipelines - 1) / pipelines
+        let windows = (validationWindows + pipelines - 1) / pipelines
         return (windows + job.microBatch - 1) / job.microBatch
     }
 

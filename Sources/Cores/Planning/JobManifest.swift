@@ -36,6 +36,8 @@ public struct JobManifest: Hashable, Sendable {
     public var data: DataSource
     /// f: the last ⌊n·f⌋ bytes are for validation, in 0…0.5.
     public var validationFraction: Double
+    /// Of the whole text, where it is known; it is no part of the manifest.
+    public var textBytes: Int?
     /// How many tokens to train on, in all.
     public var tokens: Int
     /// Tokens of one step: a multiple of V·m·T.

@@ -27,8 +27,8 @@ extension Coordinator {
         for rank in plan.pipelines.indices {
             for stage in plan.pipelines[rank].stages.indices {
                 let peer = plan.pipelines[rank].stages[stage].peer
-                plan.pipelines[rank].stages[stage].up = candidates[peer]?.up
-                plan.pipelines[rank].stages[stage].down = candidates[peer]?.down
+                plan.pipelines[rank].stages[stage].up = line(links.up[peer])
+                plan.pipelines[rank].stages[stage].down = line(links.down[peer])
             }
         }
         plan.exchangeWay = parameters.exchangeWay ?? survey(plan).cheapest
@@ -36,7 +36,7 @@ extension Coordinator {
 
     private func survey(_ plan: PlacedPlan, ranks: [Int]? = nil) -> ExchangeSurvey {
         let peers = Set(plan.peers)
-        let slowest = roundTrips.filter { peers.contains($0.key.from) && peers.contains($0.key.to) }.values.max()
+        let slowest = links.roundTrips.filter { peers.contains($0.key.from) && peers.contains($0.key.to) }.values.max()
         return plan.survey(ranks: ranks, model: parameters.model, latency: (slowest ?? .zero) / 2)
     }
 

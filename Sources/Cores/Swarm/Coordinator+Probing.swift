@@ -23,8 +23,8 @@ extension Coordinator {
         phase = .probing
         for member in members { for _ in 0..<3 { ping(member.peer) } }
         event("measuring_links", ["peers": .integer(self.members.count)])
-        probeRound = 0
-        nextProbeRound()
+        survey = LinkSurvey(of: members.map(\.peer), why: "the first plan", turn: surveyTurn, at: now)
+        advance()
     }
 
     func joined(_ member: Candidate) -> PBMembers.Joined {
@@ -35,55 +35,73 @@ extension Coordinator {
         return entry
     }
 
-    /// Round k: everybody pings everybody (once) and sends a burst to the k-th next, so that each access line carries one
-    /// burst out and one in at a time.
-    mutating func nextProbeRound() {
-        let present = members
-        probeRound += 1
-        guard present.count > 1, probeRound <= min(3, present.count - 1) else {
-            return question(reason: "the first plan")
-        }
-        probeWaiting = []
-        probePings = probeRound == 1 ? Set(present.map(\.peer)) : []
-        for (index, member) in present.enumerated() {
+    /// Goes on with the survey in progress, if any.
+    mutating func advanceSurvey() {
+        guard var survey, survey.isDue(at: now) else { return }
+        let orders = survey.next(
+            most: options.probeBytes, trip: { candidates[$0]?.roundTrip ?? .zero }, at: now)
+        surveyTurn = survey.turn
+        guard let orders else { return surveyed(survey) }
+        self.survey = survey
+        for order in orders {
             var packet = PBPacket()
-            let nonce = UInt64(probeRound) << 32 | UInt64(index)
-            packet.probeOrder.nonce = nonce
-            probeWaiting.insert(nonce)
-            if probeRound == 1 {
-                packet.probeOrder.ping = present.filter { $0.peer != member.peer }.map { target($0) }
+            packet.probeOrder.turn = surveyTurn
+            packet.probeOrder.ping = order.pings.map { target($0) }
+            packet.probeOrder.bursts = order.bursts.map { peer, bytes, after in
+                var burst = PBProbeOrder.Burst()
+                burst.to = target(peer)
+                burst.bytes = UInt32(bytes)
+                burst.microseconds = UInt32(after.wholeNanoseconds / 1000)
+                return burst
             }
-            packet.probeOrder.burstTo = target(present[(index + probeRound) % present.count])
-            packet.probeOrder.burstBytes = UInt32(options.probeBytes)
-            send(packet, to: member.peer)
+            packet.probeOrder.senders = order.senders.map { bytesOf($0) }
+            packet.probeOrder.milliseconds = UInt32(LinkSurvey.reportAfter.inMilliseconds)
+            send(packet, to: order.to)
         }
-        probeDeadline = now + .seconds(8)
     }
-    private func target(_ candidate: Candidate) -> PBProbeOrder.Target {
+    private func target(_ peer: PeerID) -> PBProbeOrder.Target {
         var target = PBProbeOrder.Target()
-        target.peer = bytesOf(candidate.peer)
-        target.endpoint = bytesOf(candidate.endpoint.compact)
+        target.peer = bytesOf(peer)
+        if let candidate = candidates[peer] { target.endpoint = bytesOf(candidate.endpoint.compact) }
         return target
     }
 
-    mutating func receive(_ result: PBProbeResult, from peer: PeerID) {
-        guard phase == .probing else { return }
-        for trip in result.roundTrips where trip.nanoseconds > 0 {
-            guard let other = PeerID(trip.peer), candidates[other] != nil else { continue }
-            let pair = PlanQuestion.Pair(from: peer, to: other)
-            let time = Duration.nanoseconds(Int64(clamping: trip.nanoseconds))
-            roundTrips[pair] = min(roundTrips[pair] ?? time, time)
+    private mutating func surveyed(_ survey: LinkSurvey) {
+        self.survey = nil
+        links.merge(survey.found)
+        func range(_ rates: [PeerID: Double]) -> String {
+            let rates = members.compactMap { rates[$0.peer] }
+            guard let least = rates.min(), let most = rates.max() else { return "unknown" }
+            return "\(fixed(least / 1e6, least < 1e7 ? 1 : 0))-\(fixed(most / 1e6, most < 1e7 ? 1 : 0))"
         }
-        if !result.roundTrips.isEmpty { probePings.remove(peer) }
-        if let sender = PeerID(result.burstFrom), candidates[sender] != nil, result.burstNanoseconds > 0 {
-            // What one burst saw is the lesser of the sender's up and the receiver's down line: each line is at least that.
-            let rate = BitRate(bitsPerSecond: Double(result.burstBytes) * 8e9 / Double(result.burstNanoseconds))
-            candidates[sender]!.up = max(candidates[sender]!.up ?? rate, rate)
-            candidates[peer]!.down = max(candidates[peer]!.down ?? rate, rate)
-            probeWaiting.remove(result.nonce)
-        }
-        if probeWaiting.isEmpty, !probePings.isEmpty { probeWaiting.insert(.max) }
-        if probePings.isEmpty { probeWaiting.remove(.max) }
+        event(
+            "links_measured",
+            [
+                "peers": .integer(members.count), "up_mbps": .text(range(links.up)),
+                "down_mbps": .text(range(links.down)),
+            ])
+        question(reason: survey.why)
+    }
+
+    /// A line or a pair's rate; nil when nothing is known.
+    func line(_ bitsPerSecond: Double?) -> BitRate? { bitsPerSecond.map { BitRate(bitsPerSecond: $0) } }
+
+    /// Members that came later are measured with some of the others; then they are planned with.
+    mutating func measure(_ newcomers: [PeerID], why: String) {
+        survey = LinkSurvey(
+            of: newcomers, among: members.map(\.peer), why: why, before: links, turn: surveyTurn, at: now)
+    }
+
+    /// Rounds take other than predicted, and no peer's speed explains it: perhaps a line is not what it was.
+    mutating func watchPace(_ seconds: Double, steps: Int) {
+        guard phase == .training, survey == nil, let answer,
+            let ratio = paces.sealed(seconds / answer.seconds(ofSteps: steps))
+        else { return }
+        let factor = fixed(ratio > 1 ? ratio : 1 / ratio, 1)
+        let why = "rounds are \(factor) × \(ratio > 1 ? "slower" : "faster") than predicted"
+        event("measuring_links", ["peers": .integer(members.count), "why": .text(why)])
+        survey = LinkSurvey(
+            of: members.map(\.peer), why: why, before: links, rings: 3, turn: surveyTurn, at: now)
     }
 
     /// Puts what is known to the planner.
@@ -94,15 +112,19 @@ extension Coordinator {
             return
         }
         planningFor = (reason, rollBack)
+        let members = self.members
+        let caps = links.caps(among: members.map(\.peer)).mapValues { $0.mapValues { BitRate(bitsPerSecond: $0) } }
         let question = PlanQuestion(
-            manifest: manifest,
+            manifest: manifest, textBytes: contentBytes.count,
             candidates: members.map { member in
                 PlanQuestion.Candidate(
                     peer: member.peer, name: member.name, device: member.capability!.device,
                     flops: speed(of: member.peer),
-                    memory: ByteCount(Int(clamping: member.capability!.memoryBytes)), up: member.up, down: member.down,
+                    memory: ByteCount(Int(clamping: member.capability!.memoryBytes)),
+                    up: line(links.up[member.peer]), down: line(links.down[member.peer]),
                     coordinatorRoundTrip: member.roundTrip)
-            }, roundTrips: roundTrips, current: state.plan, tokensLeft: max(1, state.tokens - state.sealedTokens),
+            }, roundTrips: links.roundTrips, caps: caps, current: state.plan,
+            tokensLeft: max(1, state.tokens - state.sealedTokens),
             seed: parameters.seed)
         event("planning", ["why": .text(reason), "peers": .integer(members.count)])
         effects.push(.plan(question))

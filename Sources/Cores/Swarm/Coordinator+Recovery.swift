@@ -27,7 +27,7 @@ extension Coordinator {
         change.left = [left]
         change.round = UInt64(state.round)
         append(.members(change))
-        progressWithout(peer)
+        survey?.forget(peer)
         if members.isEmpty {
             return fail("every peer left; the last was \(candidate.name) (\(reason))")
         }
@@ -48,10 +48,6 @@ extension Coordinator {
         planWithRollBack("\(candidate.name) left and no pipeline is whole")
     }
 
-    private mutating func progressWithout(_ peer: PeerID) {
-        if phase == .probing { probePings.remove(peer) }
-    }
-
     /// A present spare with memory enough, the fastest first, if its units can be fetched from somebody.
     private func replacement(for stage: PlacedPlan.Stage, _ plan: PlacedPlan) -> PeerID? {
         let sources = unitSources(plan, units: stage.units)
@@ -60,8 +56,9 @@ extension Coordinator {
         let needed = parameters.model.memory(
             units: stage.units, rounds: plan.mode == .rounds, sequences: parameters.microBatch, inFlight: inFlight,
             recompute: stage.recompute)
-        let spares = plan.spares.filter { spare in
-            isMember(spare) && state.isPresent(spare)
+        // Also who came after the plan was made.
+        let spares = members.map(\.peer).filter { spare in
+            state.isPresent(spare) && plan.placement(of: spare) == nil
                 && ByteCount(Int(clamping: candidates[spare]!.capability!.memoryBytes)) >= needed
         }
         return spares.max { speed(of: $0) < speed(of: $1) }
@@ -108,7 +105,9 @@ extension Coordinator {
         pendingJoins = []
         append(.members(change))
         for peer in newcomers { sendLog(to: peer, from: 0) }
-        question(reason: "\(newcomers.count) joined")
+        let unknown = newcomers.filter { links.up[$0] == nil && isMember($0) }
+        let why = "\(newcomers.count) joined"
+        if unknown.isEmpty || survey != nil { question(reason: why) } else { measure(unknown, why: why) }
     }
 
     /// A plan that became ready takes effect between rounds: it is written before the seal that opens the round.
@@ -132,7 +131,9 @@ extension Coordinator {
             plan.pipelines.map(\.virtualPipelines) == old.pipelines.map(\.virtualPipelines),
             wholeRanks.count == old.pipelines.count
         {
-            return  // the planner keeps what runs
+            // The planner keeps what runs; how long it takes, it has said anew.
+            answer = ready.answer
+            return
         }
         // Holders that will have applied the seal: those of whole pipelines.
         var sources: [Int: [PeerID]] = [:]

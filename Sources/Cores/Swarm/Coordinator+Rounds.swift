@@ -18,7 +18,7 @@ extension Coordinator {
         beginGroup()
         ledger.grant(state)
         roundStarted = now
-        disturbed = phase == .preparing
+        disturbed = phase == .preparing || survey != nil
     }
 
     mutating func receive(_ receipt: PBReceipt, from peer: PeerID) {
@@ -127,6 +127,7 @@ extension Coordinator {
         estimateNoise(sealed, contributors: ranks.count)
         tell(sealed, pipelines: ranks.count, seconds: seconds)
         noticeProgress(step: .max)
+        if roundTimes.last!.undisturbed { watchPace(seconds, steps: spec.steps) }
         appliedDigests = appliedDigests.filter { $0.key >= spec.round - 1 }
         if let checkpointed = collection, checkpointed.round < state.round, !checkpointed.isFinal { collection = nil }
         admitNewcomers()
@@ -170,6 +171,7 @@ extension Coordinator {
                 "round": .integer(round), "planned_gflops": .real(change.before / 1e9),
                 "measured_gflops": .real(change.after / 1e9),
             ])
+        paces.forgive()
         question(reason: "\(candidates[peer]!.name) is \(factor) × \(slower ? "slower" : "faster") than planned")
     }
 

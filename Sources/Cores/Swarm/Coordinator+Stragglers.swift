@@ -67,7 +67,7 @@ extension Coordinator {
         var why = "\(what) of units \(waiting.firstUnit)..<\(waiting.endUnit) is \(fixed(late, 1)) s late"
         if waiting.bitsPerSecond > 0 {
             let link = fixed(Double(waiting.bitsPerSecond) / 1e6, 1)
-            let up = PeerID(waiting.peer).flatMap { candidates[$0]?.up }
+            let up = PeerID(waiting.peer).flatMap { line(links.up[$0]) }
             why += "; link " + (up.map { "\(link) of \(fixed($0.bitsPerSecond / 1e6, 0)) Mbit/s" } ?? "\(link) Mbit/s")
         } else {
             why += "; nothing has come from it"

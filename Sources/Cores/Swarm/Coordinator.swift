@@ -14,7 +14,8 @@ public struct CoordinatorOptions: Sendable {
     public var lease: Duration = .seconds(15)
     /// Nothing heard of a member for this long: it is lost. A closed connection is noticed sooner.
     public var silence: Duration = .seconds(5)
-    public var probeBytes = 256 << 10
+    /// Longest burst of a survey of the links.
+    public var probeBytes = 2 << 20
     /// Share of the rounds with owners in which one chunk is added up by others too.
     public var auditShare = 0.25
     public init() {}
@@ -42,8 +43,6 @@ public struct Coordinator: Core, Sendable {
         public var heartbeat = PBHeartbeat()
         var roundTrip: Duration?
         var askedAgain: Instant?
-        var up: BitRate?
-        var down: BitRate?
         public var lost = false
     }
     /// When a round was sealed, and how long it took since the one before (or since training began).
@@ -87,12 +86,11 @@ public struct Coordinator: Core, Sendable {
 
     var sharingSince = Instant.zero
 
-    // Probing
-    var probeRound = 0
-    var probeWaiting: Set<UInt64> = []
-    var probePings: Set<PeerID> = []
-    var probeDeadline: Instant?
-    public internal(set) var roundTrips: [PlanQuestion.Pair: Duration] = [:]
+    // Links
+    var survey: LinkSurvey?
+    var surveyTurn: UInt64 = 0
+    var links = LinkSurvey.Findings()
+    var paces = PaceWatch()
     var pingNonces: [UInt64: (peer: PeerID, at: Instant)] = [:]
     var nextNonce: UInt64 = 1
 
@@ -220,7 +218,8 @@ public struct Coordinator: Core, Sendable {
         case .offerAnswer(let answer)?: receive(answer, from: peer)
         case .logRequest(let request)?: if isMember(peer) { sendLog(to: peer, from: Int(clamping: request.from)) }
         case .heartbeat(let heartbeat)?: receive(heartbeat, from: peer)
-        case .probeResult(let result)?: receive(result, from: peer)
+        case .probeResult(let result)?:
+            survey?.receive(result, from: peer, trip: { candidates[$0]?.roundTrip ?? .zero }, at: now)
         case .ping(let ping)?:
             var answer = PBPacket()
             answer.pong.nonce = ping.nonce
@@ -353,7 +352,7 @@ public struct Coordinator: Core, Sendable {
 
     public var nextWake: Instant? {
         guard phase != .ended else { return nil }
-        var next = earliest(nextLease ?? now, probeDeadline)
+        var next = earliest(nextLease ?? now, survey?.deadline)
         if phase == .gathering {
             if lastArrival > started { next = earliest(next, lastArrival + options.quiet) }
             next = earliest(next, started + options.gatherLimit)
@@ -379,9 +378,11 @@ public struct Coordinator: Core, Sendable {
         case .sharing:
             let waiting = members.contains { !$0.heartbeat.doing.hasPrefix("ready") }
             if !waiting || now - sharingSince >= .seconds(600) { beginProbing() }
-        case .probing: if probeWaiting.isEmpty || probeDeadline! <= now { nextProbeRound() }
+        case .probing: advanceSurvey()
         case .planning: if members.isEmpty { fail("every peer left before there was a plan") }
-        case .preparing, .training: advanceRound()
+        case .preparing, .training:
+            advanceSurvey()
+            advanceRound()
         case .collecting: advanceCollection()
         case .ended: break
         }

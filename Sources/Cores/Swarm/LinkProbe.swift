@@ -1,60 +1,86 @@
 import Primitives
 import Wire
 
-/// Measures round trips to a few peers and sends one burst, on the coordinator's order; and times bursts that arrive.
+/// A member's part in a survey of links: on the coordinator's order it measures round trips, sends bursts, and times those
+/// that come.
 struct LinkProbe: Sendable {
     enum Effect: Sendable {
         case connect(PeerID, Endpoint)
         case send(PBPacket, payload: [UInt8], on: Lane, to: PeerID)
     }
     private struct Order: Sendable {
-        var nonce: UInt64
+        var turn: UInt64
         var by: PeerID
-        var targets: [PeerID]
+        /// To be pinged.
+        var targets: [PeerID] = []
         /// The least of a few round trips.
         var best: [PeerID: Duration] = [:]
         var sent: [PeerID: (at: Instant, nonce: UInt64, left: Int)] = [:]
+        /// Whose bursts come, in the coordinator's order.
+        var senders: [PeerID] = []
+        /// To be sent, by when.
+        var bursts: [(at: Instant, bursts: [PBProbeOrder.Burst])] = []
         var deadline: Instant
     }
-    private struct Burst: Sendable {
-        var from: PeerID
-        var started: Instant
-        var bytes = 0
-        var parts = 0
-    }
     private var order: Order?
-    private var bursts: [UInt64: Burst] = [:]
+    /// What comes, by turn: a burst may overtake the order of its turn.
+    private var meters: [UInt64: BurstMeter] = [:]
     private var nextNonce: UInt64 = 1
     private var effects = EffectQueue<Effect>()
+    /// Of a part; short bursts have smaller ones.
     static let partBytes = 16 << 10
+    private static let leastParts = 16
     static let rounds = 4
+    /// Most that one order may have a member send.
+    static let mostBytes = 64 << 20
 
     mutating func poll() -> Effect? { effects.pop() }
-    var nextWake: Instant? { order?.deadline }
+    var nextWake: Instant? { earliest(order?.deadline, order?.bursts.first?.at) }
 
     mutating func receive(_ message: PBProbeOrder, from peer: PeerID, at now: Instant) {
-        guard message.ping.count <= 4096, message.burstBytes <= 64 << 20 else { return }
-        var fresh = Order(nonce: message.nonce, by: peer, targets: [], deadline: now + .seconds(4))
-        for target in message.ping {
-            guard let id = PeerID(target.peer), let endpoint = Endpoint(compact: target.endpoint) else { continue }
-            effects.push(.connect(id, endpoint))
-            fresh.targets.append(id)
+        guard message.ping.count <= 4096, message.senders.count <= 64, message.bursts.count <= 64,
+            message.bursts.reduce(0, { $0 + Int($1.bytes) }) <= Self.mostBytes
+        else { return }
+        meters = meters.filter { $0.key >= message.turn }
+        var fresh = Order(
+            turn: message.turn, by: peer, senders: message.senders.compactMap { PeerID($0) },
+            deadline: now + .milliseconds(Int64(min(message.milliseconds, 60_000))))
+        fresh.targets = message.ping.compactMap { connect($0) }
+        for burst in message.bursts.sorted(by: { $0.microseconds < $1.microseconds }) {
+            let at = now + .microseconds(Int64(min(burst.microseconds, 1_000_000)))
+            if let last = fresh.bursts.indices.last, fresh.bursts[last].at == at {
+                fresh.bursts[last].bursts.append(burst)
+            } else {
+                fresh.bursts.append((at, [burst]))
+            }
         }
         order = fresh
         for target in fresh.targets { ping(target, left: Self.rounds - 1, at: now) }
-        if let id = PeerID(message.burstTo.peer), let endpoint = Endpoint(compact: message.burstTo.endpoint) {
-            effects.push(.connect(id, endpoint))
-            let parts = max(2, Int(message.burstBytes) / Self.partBytes)
-            for part in 0..<parts {
+        wake(at: now)
+    }
+
+    private mutating func connect(_ target: PBProbeOrder.Target) -> PeerID? {
+        guard let id = PeerID(target.peer), let endpoint = Endpoint(compact: target.endpoint) else { return nil }
+        effects.push(.connect(id, endpoint))
+        return id
+    }
+
+    /// Part by part, so that all are under way at once.
+    private mutating func sendBursts(_ bursts: [PBProbeOrder.Burst], turn: UInt64) {
+        let targets: [(PeerID, Int, parts: Int)] = bursts.compactMap { burst in
+            let size = min(max(Int(burst.bytes) / Self.leastParts, 1024), Self.partBytes)
+            return connect(burst.to).map { ($0, size, parts: max(2, Int(burst.bytes) / size)) }
+        }
+        for part in 0..<(targets.map(\.parts).max() ?? 0) {
+            for (target, size, parts) in targets where part < parts {
                 var packet = PBPacket()
-                packet.probeBurst.nonce = message.nonce
+                packet.probeBurst.turn = turn
                 packet.probeBurst.part = UInt32(part)
                 packet.probeBurst.parts = UInt32(parts)
-                let filler = [UInt8](repeating: UInt8(truncatingIfNeeded: part), count: Self.partBytes)
-                effects.push(.send(packet, payload: filler, on: .bulk, to: id))
+                let filler = [UInt8](repeating: UInt8(truncatingIfNeeded: part), count: size)
+                effects.push(.send(packet, payload: filler, on: .bulk, to: target))
             }
         }
-        finishIfDone(at: now)
     }
 
     private mutating func ping(_ target: PeerID, left: Int, at now: Instant) {
@@ -74,45 +100,123 @@ struct LinkProbe: Sendable {
         finishIfDone(at: now)
     }
 
-    /// Times a burst from its first part to its last and tells the coordinator.
-    mutating func receive(_ message: PBProbeBurst, bytes: Int, from peer: PeerID, coordinator: PeerID, at now: Instant)
-    {
-        guard message.parts >= 2, message.parts <= 65_536, bursts.count < 64 || bursts[message.nonce] != nil else {
-            return
+    mutating func receive(_ message: PBProbeBurst, bytes: Int, from peer: PeerID, at now: Instant) {
+        // Of this turn, or of the next, whose order is still on its way; what claims to be far ahead gives way.
+        guard message.turn >= order?.turn ?? 0 else { return }
+        if meters[message.turn] == nil, meters.count >= 8, let furthest = meters.keys.max() {
+            guard message.turn < furthest else { return }
+            meters[furthest] = nil
         }
-        if bursts[message.nonce] == nil {
-            bursts[message.nonce] = Burst(from: peer, started: now)
-            bursts[message.nonce]!.parts = 1
-            return
-        }
-        guard var burst = bursts[message.nonce], burst.from == peer else { return }
-        burst.bytes += bytes
-        burst.parts += 1
-        bursts[message.nonce] = burst
-        guard burst.parts == Int(message.parts) else { return }
-        bursts[message.nonce] = nil
-        var packet = PBPacket()
-        packet.probeResult.nonce = message.nonce
-        packet.probeResult.burstFrom = bytesOf(peer)
-        packet.probeResult.burstBytes = UInt64(burst.bytes)
-        packet.probeResult.burstNanoseconds = UInt64(max(1, (now - burst.started).wholeNanoseconds))
-        effects.push(.send(packet, payload: [], on: .control, to: coordinator))
+        meters[message.turn, default: BurstMeter()].add(bytes, of: Int(message.parts), from: peer, at: now)
+        finishIfDone(at: now)
     }
 
-    mutating func wake(at now: Instant) { finishIfDone(at: now) }
+    mutating func wake(at now: Instant) {
+        while let next = order?.bursts.first, next.at <= now {
+            order!.bursts.removeFirst()
+            sendBursts(next.bursts, turn: order!.turn)
+        }
+        finishIfDone(at: now)
+    }
 
     private mutating func finishIfDone(at now: Instant) {
-        guard let order, order.sent.isEmpty || order.deadline <= now else { return }
+        guard let order else { return }
+        let meter = meters[order.turn] ?? BurstMeter()
+        let over = order.sent.isEmpty && order.bursts.isEmpty && order.senders.allSatisfy { meter.isComplete($0) }
+        guard over || order.deadline <= now else { return }
         self.order = nil
-        guard !order.targets.isEmpty else { return }
+        meters[order.turn] = nil
         var packet = PBPacket()
-        packet.probeResult.nonce = order.nonce
+        packet.probeResult.turn = order.turn
         packet.probeResult.roundTrips = order.targets.map { target in
             var entry = PBProbeResult.RoundTrip()
             entry.peer = bytesOf(target)
             entry.nanoseconds = UInt64(order.best[target]?.wholeNanoseconds ?? 0)
             return entry
         }
+        packet.probeResult.arrivals = order.senders.compactMap { sender in
+            meter.pace(from: sender).map { Self.arrival($0, from: sender) }
+        }
+        if order.senders.count > 1, let pace = meter.paceTogether {
+            packet.probeResult.together = Self.arrival(pace, from: nil)
+        }
         effects.push(.send(packet, payload: [], on: .control, to: order.by))
+    }
+
+    private static func arrival(_ pace: BurstMeter.Pace, from sender: PeerID?) -> PBProbeResult.Arrival {
+        var arrival = PBProbeResult.Arrival()
+        if let sender { arrival.sender = bytesOf(sender) }
+        arrival.bytes = UInt64(pace.bytes)
+        arrival.nanoseconds = UInt64(pace.nanoseconds)
+        return arrival
+    }
+}
+
+/// When the parts of bursts came in one turn.
+struct BurstMeter: Sendable {
+    struct Pace: Hashable, Sendable {
+        var bytes: Int
+        var nanoseconds: Int64
+    }
+    private struct Part: Sendable {
+        var sender: PeerID
+        var at: Instant
+        var bytes: Int
+    }
+    private var parts: [Part] = []
+    private var left: [PeerID: Int] = [:]
+    static let mostParts = 16_384
+    /// What comes within this time of each other came at once: a reader that looks now and then.
+    static let grain = Duration.microseconds(500)
+
+    mutating func add(_ bytes: Int, of count: Int, from sender: PeerID, at now: Instant) {
+        guard count >= 2, count <= 4096, parts.count < Self.mostParts,
+            left[sender] != nil || left.count < 64, left[sender] != 0
+        else { return }
+        left[sender] = (left[sender] ?? count) - 1
+        parts.append(Part(sender: sender, at: now, bytes: bytes))
+    }
+    func isComplete(_ sender: PeerID) -> Bool { left[sender] == 0 }
+
+    /// Of one burst, without a slow start: in its second half, if that is faster than the whole. Nil when less than two parts came.
+    func pace(from sender: PeerID) -> Pace? {
+        let marks = Self.marks(of: parts.filter { $0.sender == sender })
+        guard let first = marks.first?.at, let last = marks.last?.at, last > first else { return nil }
+        let whole = Self.pace(marks, first, last)
+        return Self.faster(whole, Self.pace(marks, marks[marks.count / 2].at, last))
+    }
+    /// Of all who send: while they all do, if that is faster than from the first part to the last.
+    var paceTogether: Pace? {
+        let marks = Self.marks(of: parts)
+        guard let first = marks.first?.at, let last = marks.last?.at else { return nil }
+        var spans: [PeerID: (first: Instant, last: Instant)] = [:]
+        for part in parts { spans[part.sender, default: (part.at, part.at)].last = part.at }
+        let (begin, end) = (spans.values.map(\.first).max()!, spans.values.map(\.last).min()!)
+        return Self.faster(Self.pace(marks, first, last), Self.pace(marks, begin, end))
+    }
+
+    private typealias Mark = (at: Instant, bytes: Int)
+    /// Parts that came at once are one.
+    private static func marks(of parts: [Part]) -> [Mark] {
+        var marks: [Mark] = []
+        var began = Instant.zero
+        for part in parts {
+            if let last = marks.indices.last, part.at - began < grain {
+                marks[last] = (part.at, marks[last].bytes + part.bytes)
+            } else {
+                marks.append((part.at, part.bytes))
+                began = part.at
+            }
+        }
+        return marks.count < 4 ? parts.map { ($0.at, $0.bytes) } : marks
+    }
+    /// Of what came after `begin`, until `end`; nil when that is nothing.
+    private static func pace(_ marks: [Mark], _ begin: Instant, _ end: Instant) -> Pace? {
+        let bytes = marks.reduce(0) { $1.at > begin && $1.at <= end ? $0 + $1.bytes : $0 }
+        return bytes > 0 ? Pace(bytes: bytes, nanoseconds: (end - begin).wholeNanoseconds) : nil
+    }
+    private static func faster(_ a: Pace?, _ b: Pace?) -> Pace? {
+        guard let a, let b else { return a ?? b }
+        return Double(a.bytes) * Double(b.nanoseconds) >= Double(b.bytes) * Double(a.nanoseconds) ? a : b
     }
 }

@@ -76,9 +76,7 @@ public struct Member: Core, Sendable {
         case .pong(let pong)?: probe.receive(pong, from: peer, at: now)
         case .probeOrder(let order)?: if peer == job?.launcher { probe.receive(order, from: peer, at: now) }
         case .probeBurst(let burst)?:
-            if let job {
-                probe.receive(burst, bytes: payload.count, from: peer, coordinator: job.launcher, at: now)
-            }
+            if job?.state.member(peer) != nil { probe.receive(burst, bytes: payload.count, from: peer, at: now) }
         case .lease(let lease)?:
             if peer == job?.launcher, Array(lease.job) == job?.log.job.bytes {
                 job!.leaseUntil = now + .milliseconds(Int64(lease.milliseconds))

@@ -10,7 +10,7 @@ public struct PlanQuestion: Sendable {
         public var device: String
         public var flops: Double
         public var memory: ByteCount
-        /// Measured by bursts; nil when no burst arrived.
+        /// Measured by bursts; nil when none arrived.
         public var up: BitRate?
         public var down: BitRate?
         /// Round trip to the coordinator.
@@ -25,8 +25,12 @@ public struct PlanQuestion: Sendable {
         }
     }
     public var manifest: String
+    /// Of the text.
+    public var textBytes: Int
     public var candidates: [Candidate]
     public var roundTrips: [Pair: Duration]
+    /// What limits a pair beside its lines, by place among the candidates.
+    public var caps: [Int: [Int: BitRate]] = [:]
     /// The running plan: kept unless another pays for moving its weights.
     public var current: PlacedPlan?
     /// H, codecs and k of a running job stay.

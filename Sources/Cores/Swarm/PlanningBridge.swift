@@ -38,11 +38,13 @@ extension PlanQuestion {
         let coordinator = Host(
             name: Self.coordinatorName, role: .coordinator, device: "launcher", flops: 1e9, memory: .mebibytes(64),
             up: .megabits(1000), down: .megabits(1000))
+        // A line of which nothing is known is no better than the worst of the others.
+        let up = candidates.compactMap(\.up).min() ?? .megabits(100)
+        let down = candidates.compactMap(\.down).min() ?? .megabits(100)
         let peers = candidates.map { candidate in
             Host(
                 name: candidate.name, device: candidate.device.isEmpty ? "computer" : candidate.device,
-                flops: candidate.flops, memory: candidate.memory, up: candidate.up ?? .megabits(100),
-                down: candidate.down ?? .megabits(100))
+                flops: candidate.flops, memory: candidate.memory, up: candidate.up ?? up, down: candidate.down ?? down)
         }
         let known = roundTrips.values.sorted()
         let usual = known.isEmpty ? Duration.milliseconds(20) : known[known.count / 2]
@@ -55,7 +57,7 @@ extension PlanQuestion {
                 let there = roundTrips[Pair(from: a.peer, to: b.peer)]
                 let back = roundTrips[Pair(from: b.peer, to: a.peer)]
                 let trip = [there, back].compactMap { $0 }.min() ?? usual
-                links[Topology.Pair(i + 1, j + 1)] = LinkProperties(latency: trip / 2)
+                links[Topology.Pair(i + 1, j + 1)] = LinkProperties(latency: trip / 2, rate: caps[i]?[j])
             }
         }
         return Topology(
@@ -68,6 +70,7 @@ extension PlanQuestion {
         do {
             var job = try JobManifest(parsing: manifest, file: "manifest")
             job.tokens = tokensLeft
+            job.textBytes = textBytes
             var running: Plan?
             if let current {
                 job.innerSteps = .fixed(current.innerSteps)

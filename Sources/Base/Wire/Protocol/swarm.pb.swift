@@ -881,27 +881,24 @@ public nonisolated struct PBReady: Sendable {
   public init() {}
 }
 
+/// One turn of a survey of the members' links.
 public nonisolated struct PBProbeOrder: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  public var nonce: UInt64 = 0
+  public var turn: UInt64 = 0
 
   /// measure round trips to these
   public var ping: [PBProbeOrder.Target] = []
 
-  /// then send a burst to this one
-  public var burstTo: PBProbeOrder.Target {
-    get {_burstTo ?? PBProbeOrder.Target()}
-    set {_burstTo = newValue}
-  }
-  /// Returns true if `burstTo` has been explicitly set.
-  public var hasBurstTo: Bool {self._burstTo != nil}
-  /// Clears the value of `burstTo`. Subsequent reads from it will return its default value.
-  public mutating func clearBurstTo() {self._burstTo = nil}
+  public var bursts: [PBProbeOrder.Burst] = []
 
-  public var burstBytes: UInt32 = 0
+  /// whose bursts come in this turn
+  public var senders: [Data] = []
+
+  /// report by then, whatever has come
+  public var milliseconds: UInt32 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -919,9 +916,33 @@ public nonisolated struct PBProbeOrder: Sendable {
     public init() {}
   }
 
-  public init() {}
+  public nonisolated struct Burst: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
 
-  fileprivate var _burstTo: PBProbeOrder.Target? = nil
+    public var to: PBProbeOrder.Target {
+      get {_to ?? PBProbeOrder.Target()}
+      set {_to = newValue}
+    }
+    /// Returns true if `to` has been explicitly set.
+    public var hasTo: Bool {self._to != nil}
+    /// Clears the value of `to`. Subsequent reads from it will return its default value.
+    public mutating func clearTo() {self._to = nil}
+
+    public var bytes: UInt32 = 0
+
+    /// begin so much later
+    public var microseconds: UInt32 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+
+    fileprivate var _to: PBProbeOrder.Target? = nil
+  }
+
+  public init() {}
 }
 
 public nonisolated struct PBProbeBurst: Sendable {
@@ -929,7 +950,7 @@ public nonisolated struct PBProbeBurst: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  public var nonce: UInt64 = 0
+  public var turn: UInt64 = 0
 
   public var part: UInt32 = 0
 
@@ -945,15 +966,21 @@ public nonisolated struct PBProbeResult: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  public var nonce: UInt64 = 0
+  public var turn: UInt64 = 0
 
   public var roundTrips: [PBProbeResult.RoundTrip] = []
 
-  public var burstFrom: Data = Data()
+  public var arrivals: [PBProbeResult.Arrival] = []
 
-  public var burstBytes: UInt64 = 0
-
-  public var burstNanoseconds: UInt64 = 0
+  /// all senders at once, where there are several
+  public var together: PBProbeResult.Arrival {
+    get {_together ?? PBProbeResult.Arrival()}
+    set {_together = newValue}
+  }
+  /// Returns true if `together` has been explicitly set.
+  public var hasTogether: Bool {self._together != nil}
+  /// Clears the value of `together`. Subsequent reads from it will return its default value.
+  public mutating func clearTogether() {self._together = nil}
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -972,7 +999,26 @@ public nonisolated struct PBProbeResult: Sendable {
     public init() {}
   }
 
+  /// Bytes that came in some time, without a slow start.
+  public nonisolated struct Arrival: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var sender: Data = Data()
+
+    public var bytes: UInt64 = 0
+
+    public var nanoseconds: UInt64 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
   public init() {}
+
+  fileprivate var _together: PBProbeResult.Arrival? = nil
 }
 
 public nonisolated struct PBPing: Sendable {
@@ -3297,7 +3343,7 @@ nonisolated extension PBReady: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
 
 nonisolated extension PBProbeOrder: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ProbeOrder"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}nonce\0\u{1}ping\0\u{3}burst_to\0\u{3}burst_bytes\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}turn\0\u{1}ping\0\u{1}bursts\0\u{1}senders\0\u{1}milliseconds\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3305,40 +3351,41 @@ nonisolated extension PBProbeOrder: SwiftProtobuf.Message, SwiftProtobuf._Messag
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.nonce) }()
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.turn) }()
       case 2: try { try decoder.decodeRepeatedMessageField(value: &self.ping) }()
-      case 3: try { try decoder.decodeSingularMessageField(value: &self._burstTo) }()
-      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.burstBytes) }()
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.bursts) }()
+      case 4: try { try decoder.decodeRepeatedBytesField(value: &self.senders) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.milliseconds) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if self.nonce != 0 {
-      try visitor.visitSingularUInt64Field(value: self.nonce, fieldNumber: 1)
+    if self.turn != 0 {
+      try visitor.visitSingularUInt64Field(value: self.turn, fieldNumber: 1)
     }
     if !self.ping.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.ping, fieldNumber: 2)
     }
-    try { if let v = self._burstTo {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
-    } }()
-    if self.burstBytes != 0 {
-      try visitor.visitSingularUInt32Field(value: self.burstBytes, fieldNumber: 4)
+    if !self.bursts.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.bursts, fieldNumber: 3)
+    }
+    if !self.senders.isEmpty {
+      try visitor.visitRepeatedBytesField(value: self.senders, fieldNumber: 4)
+    }
+    if self.milliseconds != 0 {
+      try visitor.visitSingularUInt32Field(value: self.milliseconds, fieldNumber: 5)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBProbeOrder, rhs: PBProbeOrder) -> Bool {
-    if lhs.nonce != rhs.nonce {return false}
+    if lhs.turn != rhs.turn {return false}
     if lhs.ping != rhs.ping {return false}
-    if lhs._burstTo != rhs._burstTo {return false}
-    if lhs.burstBytes != rhs.burstBytes {return false}
+    if lhs.bursts != rhs.bursts {return false}
+    if lhs.senders != rhs.senders {return false}
+    if lhs.milliseconds != rhs.milliseconds {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3379,9 +3426,9 @@ nonisolated extension PBProbeOrder.Target: SwiftProtobuf.Message, SwiftProtobuf.
   }
 }
 
-nonisolated extension PBProbeBurst: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = _protobuf_package + ".ProbeBurst"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}nonce\0\u{1}part\0\u{1}parts\0")
+nonisolated extension PBProbeOrder.Burst: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBProbeOrder.protoMessageName + ".Burst"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}to\0\u{1}bytes\0\u{1}microseconds\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3389,7 +3436,51 @@ nonisolated extension PBProbeBurst: SwiftProtobuf.Message, SwiftProtobuf._Messag
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.nonce) }()
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._to) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.bytes) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.microseconds) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._to {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    if self.bytes != 0 {
+      try visitor.visitSingularUInt32Field(value: self.bytes, fieldNumber: 2)
+    }
+    if self.microseconds != 0 {
+      try visitor.visitSingularUInt32Field(value: self.microseconds, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBProbeOrder.Burst, rhs: PBProbeOrder.Burst) -> Bool {
+    if lhs._to != rhs._to {return false}
+    if lhs.bytes != rhs.bytes {return false}
+    if lhs.microseconds != rhs.microseconds {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBProbeBurst: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ProbeBurst"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}turn\0\u{1}part\0\u{1}parts\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.turn) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.part) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.parts) }()
       default: break
@@ -3398,8 +3489,8 @@ nonisolated extension PBProbeBurst: SwiftProtobuf.Message, SwiftProtobuf._Messag
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.nonce != 0 {
-      try visitor.visitSingularUInt64Field(value: self.nonce, fieldNumber: 1)
+    if self.turn != 0 {
+      try visitor.visitSingularUInt64Field(value: self.turn, fieldNumber: 1)
     }
     if self.part != 0 {
       try visitor.visitSingularUInt32Field(value: self.part, fieldNumber: 2)
@@ -3411,7 +3502,7 @@ nonisolated extension PBProbeBurst: SwiftProtobuf.Message, SwiftProtobuf._Messag
   }
 
   public static func ==(lhs: PBProbeBurst, rhs: PBProbeBurst) -> Bool {
-    if lhs.nonce != rhs.nonce {return false}
+    if lhs.turn != rhs.turn {return false}
     if lhs.part != rhs.part {return false}
     if lhs.parts != rhs.parts {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
@@ -3421,7 +3512,7 @@ nonisolated extension PBProbeBurst: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension PBProbeResult: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ProbeResult"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}nonce\0\u{3}round_trips\0\u{3}burst_from\0\u{3}burst_bytes\0\u{3}burst_nanoseconds\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}turn\0\u{3}round_trips\0\u{1}arrivals\0\u{1}together\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3429,41 +3520,40 @@ nonisolated extension PBProbeResult: SwiftProtobuf.Message, SwiftProtobuf._Messa
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.nonce) }()
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.turn) }()
       case 2: try { try decoder.decodeRepeatedMessageField(value: &self.roundTrips) }()
-      case 3: try { try decoder.decodeSingularBytesField(value: &self.burstFrom) }()
-      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.burstBytes) }()
-      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.burstNanoseconds) }()
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.arrivals) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._together) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.nonce != 0 {
-      try visitor.visitSingularUInt64Field(value: self.nonce, fieldNumber: 1)
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.turn != 0 {
+      try visitor.visitSingularUInt64Field(value: self.turn, fieldNumber: 1)
     }
     if !self.roundTrips.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.roundTrips, fieldNumber: 2)
     }
-    if !self.burstFrom.isEmpty {
-      try visitor.visitSingularBytesField(value: self.burstFrom, fieldNumber: 3)
+    if !self.arrivals.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.arrivals, fieldNumber: 3)
     }
-    if self.burstBytes != 0 {
-      try visitor.visitSingularUInt64Field(value: self.burstBytes, fieldNumber: 4)
-    }
-    if self.burstNanoseconds != 0 {
-      try visitor.visitSingularUInt64Field(value: self.burstNanoseconds, fieldNumber: 5)
-    }
+    try { if let v = self._together {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBProbeResult, rhs: PBProbeResult) -> Bool {
-    if lhs.nonce != rhs.nonce {return false}
+    if lhs.turn != rhs.turn {return false}
     if lhs.roundTrips != rhs.roundTrips {return false}
-    if lhs.burstFrom != rhs.burstFrom {return false}
-    if lhs.burstBytes != rhs.burstBytes {return false}
-    if lhs.burstNanoseconds != rhs.burstNanoseconds {return false}
+    if lhs.arrivals != rhs.arrivals {return false}
+    if lhs._together != rhs._together {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3498,6 +3588,46 @@ nonisolated extension PBProbeResult.RoundTrip: SwiftProtobuf.Message, SwiftProto
 
   public static func ==(lhs: PBProbeResult.RoundTrip, rhs: PBProbeResult.RoundTrip) -> Bool {
     if lhs.peer != rhs.peer {return false}
+    if lhs.nanoseconds != rhs.nanoseconds {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBProbeResult.Arrival: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBProbeResult.protoMessageName + ".Arrival"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}sender\0\u{1}bytes\0\u{1}nanoseconds\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.sender) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.bytes) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.nanoseconds) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.sender.isEmpty {
+      try visitor.visitSingularBytesField(value: self.sender, fieldNumber: 1)
+    }
+    if self.bytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.bytes, fieldNumber: 2)
+    }
+    if self.nanoseconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.nanoseconds, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBProbeResult.Arrival, rhs: PBProbeResult.Arrival) -> Bool {
+    if lhs.sender != rhs.sender {return false}
+    if lhs.bytes != rhs.bytes {return false}
     if lhs.nanoseconds != rhs.nanoseconds {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
