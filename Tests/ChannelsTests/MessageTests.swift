@@ -200,3 +200,45 @@ private func shares(_ written: ArraySlice<UInt8>) -> [Int] {
     }
     #expect(run() == run())
 }
+
+/// Node 0 sends something long to one peer and activations to another, over a line of 8 Mbit/s that all connections share.
+private func sharing(knows: Bool) -> Network {
+    var network = Network()
+    for id in 1...3 { network.add(UInt8(id)) }
+    network.connect(0, 1)
+    network.connect(0, 2)
+    network.run(for: .milliseconds(200))
+    network.rate = .megabits(8)
+    if knows { network.nodes[0].setUplink(.megabits(8)) }
+    network.send(0, 1, bytes(2_000_000), on: .exchange)
+    network.run(for: .milliseconds(300))
+    return network
+}
+extension Network {
+    fileprivate var exchanged: Int { nodes[0].traffic(with: peer(1)).sent[.exchange] }
+}
+
+@Test func `an activation has the line for itself, whoever it goes to, and only as long as it needs`() {
+    for knows in [false, true] {
+        var network = sharing(knows: knows)
+        let before = network.exchanged
+        network.send(0, 2, bytes(100_000, seed: 2), on: .activations)
+        network.run(for: .milliseconds(95))
+        #expect((network.exchanged == before) == knows, "100 ms at 8 Mbit/s")
+        network.run(for: .milliseconds(100))
+        #expect(network.exchanged > before + 50_000)
+        network.run(for: .seconds(3))
+        #expect(network.messages(1) == [bytes(2_000_000)] && network.messages(2) == [bytes(100_000, seed: 2)])
+    }
+}
+
+@Test func `activations without end leave a floor`() {
+    var network = sharing(knows: true)
+    let before = network.exchanged
+    for _ in 0..<200 {
+        network.send(0, 2, bytes(20_000), on: .activations)
+        network.run(for: .milliseconds(10))
+    }
+    #expect(network.exchanged > before + 50_000, "a twentieth of two seconds, in bursts of what the driver holds")
+    #expect(network.exchanged < before + 500_000)
+}

@@ -98,28 +98,38 @@ extension NaiveCost {
     /// The time over owners ÷ that of an all-gather, both by closed form; nil where nobody owns.
     func ownersRatio(_ way: Double) -> Double? {
         if plan.pipelines.count == 1 { return nil }
-        // The stage that would send longest, and its first unit.
-        var unit = 0
-        var longest = 0.0
-        for p in plan.pipelines.indices {
-            for s in plan.pipelines[p].stages.indices {
-                let seconds = parameters(units(p, s)) / min(up(host(p, s)), down(host(p, s)))
-                if seconds > longest { (unit, longest) = (units(p, s).lowerBound, seconds) }
-            }
+        // The stage that would send longest, and its first unit; the first unit whose holders can take least in a second.
+        func rate(_ p: Int, _ s: Int) -> Double { min(up(host(p, s)), down(host(p, s))) / parameters(units(p, s)) }
+        var all: [(p: Int, s: Int)] = []
+        for p in plan.pipelines.indices { for s in plan.pipelines[p].stages.indices { all.append((p, s)) } }
+        let slowest = all.map { rate($0.p, $0.s) }.min()!
+        let unit = units(all.first { rate($0.p, $0.s) == slowest }!.p, all.first { rate($0.p, $0.s) == slowest }!.s)
+            .lowerBound
+        func room(_ unit: Int) -> Double {
+            all.reduce(0) { units($1.p, $1.s).contains(unit) ? $0 + rate($1.p, $1.s) : $0 }
         }
-        let values = parameters(unit..<unit + 1)
-        var (ups, downs): ([Double], [Double]) = ([], [])
-        for p in plan.pipelines.indices {
-            for s in plan.pipelines[p].stages.indices where units(p, s).contains(unit) {
-                ups.append(up(host(p, s)) * values / parameters(units(p, s)))
-                downs.append(down(host(p, s)) * values / parameters(units(p, s)))
-            }
+        let rooms = job.model.allUnits.map(room)
+        let telling = [unit, rooms.firstIndex(of: rooms.min()!)!]
+        func longest(_ seconds: (Double, [Double], [Double]) -> Double) -> Double {
+            telling.map { unit in
+                let values = parameters(unit..<unit + 1)
+                let holders = all.filter { units($0.p, $0.s).contains(unit) }
+                func part(_ h: (p: Int, s: Int)) -> Double { values / parameters(units(h.p, h.s)) }
+                return seconds(
+                    values / 8, holders.map { up(host($0.p, $0.s)) * part($0) },
+                    holders.map { down(host($0.p, $0.s)) * part($0) })
+            }.max()!
         }
-        func bytes(_ codec: Codec) -> Double { values * codec.bitsPerValue / 8 }
         func owners(_ sums: Codec) -> Double {
-            NaiveCost.ownerSeconds(contribution: bytes(plan.exchangeCodec), sum: bytes(sums), up: ups, down: downs)
+            longest { values, ups, downs in
+                NaiveCost.ownerSeconds(
+                    contribution: values * plan.exchangeCodec.bitsPerValue, sum: values * sums.bitsPerValue, up: ups,
+                    down: downs)
+            }
         }
-        let gathering = Double(ups.count - 1) * bytes(plan.exchangeCodec) / (ups + downs).min()!
+        let gathering = longest { values, ups, downs in
+            Double(ups.count - 1) * values * plan.exchangeCodec.bitsPerValue / (ups + downs).min()!
+        }
         switch job.exchangeWay.value {
         case .allGather?: return nil
         case .reduceScatter?: return owners(.fp32) / gathering

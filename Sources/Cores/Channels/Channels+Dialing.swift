@@ -130,6 +130,7 @@ extension Channels {
         guard let connection = connections.removeValue(forKey: id) else { return }
         order.removeAll { $0 == id }
         uploadQueue.removeAll { $0 == id }
+        yielding.removeAll { $0 == id }
         grantQueue.removeAll { $0.connection == id }
         reservationQueue.removeAll { $0.connection == id }
         for channel in Channel.allCases { reservedBytes -= connection.reserved[channel] }

@@ -18,6 +18,7 @@ extension Channels {
         }
         let queued = peers[peer]?.outbox.queuedBytes(channel) ?? 0
         guard queued == 0 || queued + bytes <= limits.queueBytes[channel] else { return .full(queuedBytes: queued) }
+        if channel == .activations { uplink.reserve(bytes, at: now) }
         peers[peer, default: Peer()].outbox.push(header, payload, on: channel)
         if let id = peers[peer]!.connection { fill(id, at: now) }
         return .queued
@@ -166,12 +167,14 @@ extension Channels {
         while connections[id]!.unsent < connections[id]!.hold.bytes {
             var out: [UInt8] = []
             swap(&out, &connections[id]!.urgent)
-            if peers[peer]!.outbox.hasSendable {
+            if peers[peer]!.outbox.hasSendable(uplink.lowest(at: now)) {
                 if uploadQueue.isEmpty, upload.isReady(at: now) {
                     appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
                 } else if !uploadQueue.contains(id) {
                     uploadQueue.append(id)
                 }
+            } else {
+                yield(id)
             }
             if out.isEmpty { return }
             connections[id]!.unsent += out.count
@@ -184,23 +187,42 @@ extension Channels {
         out.reserveCapacity(start + frameBytes)
         repeat {
             let room = max(frameBytes - (out.count - start), 64)
-            guard let (channel, bytes) = peers[peer]!.outbox.nextFrame(room, into: &out) else { break }
+            guard
+                let (channel, bytes) = peers[peer]!.outbox.nextFrame(room, lowest: uplink.lowest(at: now), into: &out)
+            else { break }
             peers[peer]!.traffic.sent[channel] += bytes
         } while out.count - start + 64 < frameBytes
         upload.spend(out.count - start, at: now)
+    }
+    /// What it has to send, if anything, goes when the line is free of others' activations.
+    private mutating func yield(_ id: ConnectionID) {
+        guard let peer = connections[id]?.peer, peers[peer]!.outbox.hasSendable(), !yielding.contains(id) else {
+            return
+        }
+        yielding.append(id)
+    }
+    mutating func fillWhatYielded(at now: Instant) {
+        guard !yielding.isEmpty, uplink.reservedUntil <= now else { return }
+        let ids = yielding
+        yielding = []
+        for id in ids { fill(id, at: now) }
     }
     /// One write for each connection in turn, as the upload cap allows.
     mutating func uploadWhatWaited(at now: Instant) {
         while let id = uploadQueue.first, upload.isReady(at: now) {
             uploadQueue.removeFirst()
             guard let connection = connections[id], connection.isOpen, let peer = connection.peer,
-                connection.unsent < connection.hold.bytes, peers[peer]!.outbox.hasSendable
+                connection.unsent < connection.hold.bytes
             else { continue }
+            guard peers[peer]!.outbox.hasSendable(uplink.lowest(at: now)) else {
+                yield(id)
+                continue
+            }
             var out: [UInt8] = []
             appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
             connections[id]!.unsent += out.count
             effects.push(.write(id, out))
-            if peers[peer]!.outbox.hasSendable { uploadQueue.append(id) }
+            if peers[peer]!.outbox.hasSendable() { uploadQueue.append(id) }
         }
     }
 }

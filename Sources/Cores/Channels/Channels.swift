@@ -54,6 +54,9 @@ public struct Channels: Core {
     var download: RateLimiter
     /// Connections that have something to send and wait for the upload cap, in the order of their turns.
     var uploadQueue: [ConnectionID] = []
+    /// The line that all connections share, and those that wait for activations on it.
+    var uplink = Uplink()
+    var yielding: [ConnectionID] = []
     /// Grants that wait for the download cap.
     var grantQueue: [(connection: ConnectionID, channel: Channel)] = []
     /// Memory promised to long messages, and those that wait for it.
@@ -91,6 +94,7 @@ public struct Channels: Core {
             next = earliest(next, connection.deadline ?? connection.keepAlive.nextWake(limits))
         }
         if !uploadQueue.isEmpty { next = earliest(next, upload.readyAt) }
+        if !yielding.isEmpty { next = earliest(next, uplink.reservedUntil) }
         if !grantQueue.isEmpty { next = earliest(next, download.readyAt) }
         return next
     }
@@ -100,7 +104,11 @@ public struct Channels: Core {
         dialWhatIsDue(at: now)
         grantWhatWaited(at: now)
         uploadWhatWaited(at: now)
+        fillWhatYielded(at: now)
     }
+
+    /// What this host's line carries up; nil where that is not known.
+    public mutating func setUplink(_ rate: BitRate?) { uplink.rate = rate }
 
     private mutating func wake(_ id: ConnectionID, at now: Instant) {
         guard let connection = connections[id] else { return }

@@ -33,7 +33,10 @@ struct Outbox: Sendable {
     private static let floor = 20
 
     func queuedBytes(_ channel: Channel) -> Int { lanes[channel].bytes }
-    var hasSendable: Bool { Channel.allCases.contains { lanes[$0].sendable != nil } }
+    /// Down to a channel.
+    func hasSendable(_ lowest: Channel = .bulk) -> Bool {
+        Channel.allCases.contains { $0 <= lowest && lanes[$0].sendable != nil }
+    }
 
     mutating func push(_ header: [UInt8], _ payload: [UInt8], on channel: Channel) {
         let message = Message(header: header, payload: payload)
@@ -51,10 +54,12 @@ struct Outbox: Sendable {
         return true
     }
 
-    /// Appends the next frame, at most `frameBytes` with its header.
+    /// Appends the next frame of the channels down to `lowest`, at most `frameBytes` with its header.
     /// - Returns: the channel and the message bytes in it; nil when nothing may go.
-    mutating func nextFrame(_ frameBytes: Int, into out: inout [UInt8]) -> (channel: Channel, bytes: Int)? {
-        guard let channel = turn(frameBytes), let sendable = lanes[channel].sendable else { return nil }
+    mutating func nextFrame(
+        _ frameBytes: Int, lowest: Channel = .bulk, into out: inout [UInt8]
+    ) -> (channel: Channel, bytes: Int)? {
+        guard let channel = turn(frameBytes, lowest), let sendable = lanes[channel].sendable else { return nil }
         let opening = !lanes[channel].front!.opened
         let bytes = min(sendable, frameBytes - Frame.headerBytes - (opening ? Frame.openBytes : 0))
         append(bytes, of: channel, opening: opening, to: &out)
@@ -72,9 +77,9 @@ struct Outbox: Sendable {
         return (channel, bytes)
     }
 
-    private func turn(_ frameBytes: Int) -> Channel? {
+    private func turn(_ frameBytes: Int, _ lowest: Channel) -> Channel? {
         var first: Channel?
-        for channel in Channel.allCases {
+        for channel in Channel.allCases where channel <= lowest {
             guard let sendable = lanes[channel].sendable else { continue }
             if first == nil {
                 first = channel

@@ -296,6 +296,7 @@ public struct DaemonCore: Core {
         case .connect(let peer, let endpoint):
             wanted[peer] = endpoint
             channels.connect(to: peer, at: endpoint, now: now)
+        case .uplink(let rate): channels.setUplink(rate)
         case .event(let event): effects.push(.event(event))
         case .eraseJob:
             wanted = [:]

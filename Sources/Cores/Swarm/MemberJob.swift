@@ -186,6 +186,7 @@ struct MemberJob: Sendable {
             if let plan = state.nextPlan ?? state.plan {
                 let role = plan.placement(of: me).map { place in
                     let units = plan.pipelines[place.rank].stages[place.stage].units
+                    if let up = plan.pipelines[place.rank].stages[place.stage].up { effects.push(.uplink(up)) }
                     return "pipeline \(place.rank) stage \(place.stage) units \(units.lowerBound)..<\(units.upperBound)"
                 }
                 event("plan_received", ["epoch": .integer(plan.epoch), "role": .text(role ?? "spare")])

@@ -8,6 +8,8 @@ public enum SwarmEffect: Sendable {
     case send(PBPacket, payload: [UInt8] = [], on: Lane, to: PeerID)
     /// Keep a connection to a peer; harmless when there is one.
     case connect(PeerID, Endpoint)
+    /// What this host's line carries up, as measured: activations go first on it.
+    case uplink(BitRate)
     /// For the engine of this process; results come back in order.
     case compute(ComputeJob)
     /// The job's text is here and verified: the engine's data.

@@ -373,7 +373,7 @@ public final class World {
         case .plan(let question):
             host.planAnswer = (now + .milliseconds(200), question.answered())
         case .ended(let end): self.end = end
-        case .storeLogEntry, .storeChunk, .eraseJob, .storeCheckpoint, .send, .connect, .event: break
+        case .storeLogEntry, .storeChunk, .eraseJob, .storeCheckpoint, .send, .connect, .uplink, .event: break
         }
     }
 

@@ -94,24 +94,49 @@ public struct ExchangeSurvey: Sendable {
         return best
     }
 
-    /// For searches: the way, and its time relative to an all-gather's, of the units of the stage that is slowest in one. Latency
-    /// is in the choice, not in the ratio.
+    /// For searches: the way, and its time relative to an all-gather's. Two units stand for all: the first of the stage that is
+    /// slowest in an all-gather, and the first whose holders have the least room for sums. Latency is in the choice, not in the
+    /// ratio.
     ///
     /// - Parameter way: nil for the cheapest.
     public func ratio(_ way: ExchangeWay?) -> (way: ExchangeWay, ratio: Double) {
-        var slowest = (unit: 0, load: 0.0)
-        for pipeline in pipelines {
-            for stage in pipeline {
-                let load = Double(model.parameters(units: stage.units)) / min(stage.up, stage.down)
-                if load > slowest.load { slowest = (stage.units.lowerBound, load) }
-            }
+        let units = tellingUnits
+        func seconds(_ survey: ExchangeSurvey, _ way: ExchangeWay) -> Double {
+            units.reduce(0) { max($0, survey.seconds(way, units: $1..<$1 + 1)) }
         }
-        let unit = slowest.unit..<slowest.unit + 1
-        let chosen = way ?? cheapest { seconds($0, units: unit) }
+        let chosen = way ?? cheapest { seconds(self, $0) }
         guard chosen.hasOwners else { return (chosen, 1) }
         var bare = self
         bare.latency = 0
-        let gathering = bare.seconds(.allGather, units: unit)
-        return (chosen, gathering > 0 ? bare.seconds(chosen, units: unit) / gathering : 1)
+        let gathering = seconds(bare, .allGather)
+        return (chosen, gathering > 0 ? seconds(bare, chosen) / gathering : 1)
+    }
+
+    private var tellingUnits: [Int] {
+        var slowest = (unit: 0, load: 0.0)
+        /// Seconds a value of each stage, by pipeline.
+        let loads = pipelines.map { pipeline in
+            pipeline.map { stage in
+                let load = Double(model.parameters(units: stage.units)) / min(stage.up, stage.down)
+                if load > slowest.load { slowest = (stage.units.lowerBound, load) }
+                return load
+            }
+        }
+        var narrowest = (unit: slowest.unit, room: Double.infinity)
+        var stages = pipelines.map { _ in 0 }
+        var unit = 0
+        while unit < model.unitCount {
+            var (room, end) = (0.0, model.unitCount)
+            for p in pipelines.indices {
+                while stages[p] < pipelines[p].count - 1, pipelines[p][stages[p]].units.upperBound <= unit {
+                    stages[p] += 1
+                }
+                room += 1 / loads[p][stages[p]]
+                end = min(end, pipelines[p][stages[p]].units.upperBound)
+            }
+            if room < narrowest.room { narrowest = (unit, room) }
+            unit = max(unit + 1, end)
+        }
+        return narrowest.unit == slowest.unit ? [slowest.unit] : [slowest.unit, narrowest.unit]
     }
 }
