@@ -70,6 +70,15 @@ let anyPort = Endpoint(ipv4: 127, 0, 0, 1, port: 0)
     pool.close()
 }
 
+@Test func `a job that ends after the loop was closed wakes nobody`() {
+    let loop = Loop()
+    let pool = WorkPool(loop, threads: 1)
+    pool.makeQueue().submit({ usleep(50_000) }) { _ in Issue.record("the loop was closed") }
+    loop.close()
+    pool.close()
+    loop.post { Issue.record("the loop was closed") }
+}
+
 @Test func `datagrams travel between two sockets with their sender's endpoint`() throws {
     let loop = Loop()
     var answers: [[UInt8]] = []

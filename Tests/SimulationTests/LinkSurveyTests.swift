@@ -137,6 +137,19 @@ private struct Measured {
     }
 }
 
+@Suite struct `A plan that is asked for again` {
+    /// Somebody of no use joins: everything stays.
+    @Test func `and comes out the same changes nothing`() throws {
+        var scene = Scene(peers: 5, pipelines: 2, stages: 2, innerSteps: 2, steps: 160)
+        scene.hosts[4] = Scene.host("snail", flops: 2e7)
+        scene.faults = [Fault(.join, at: .progress(0.1), host: "snail")]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("planning").count == 2)
+        #expect(outcome.events("replanned").isEmpty && outcome.world.coordinator.state.plan?.epoch == 1)
+    }
+}
+
 @Suite struct `When a line is not as fast as planned` {
     /// Four of five peers do the work of two pipelines; exchanges matter.
     private func scene(_ faults: [Fault]) -> Scene {

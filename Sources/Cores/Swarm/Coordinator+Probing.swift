@@ -152,7 +152,8 @@ extension Coordinator {
                 begin(answer)
             } else if purpose.rollBack {
                 rollBack(to: answer, reason: purpose.reason)
-            } else {
+            } else if wantsPlan == nil {
+                // More has become known since it was asked: the next answer counts.
                 readyAnswer = (answer, purpose.reason)
             }
             if let again = wantsPlan {

@@ -127,10 +127,7 @@ extension Coordinator {
         plan.outer = old.outer
         setWay(&plan)
         plan.spares = members.map(\.peer).filter { !plan.peers.contains($0) && state.member($0) != nil }
-        if plan.pipelines.map(\.stages) == old.pipelines.map(\.stages),
-            plan.pipelines.map(\.virtualPipelines) == old.pipelines.map(\.virtualPipelines),
-            wholeRanks.count == old.pipelines.count
-        {
+        if plan.isAlike(old), wholeRanks.count == old.pipelines.count {
             // The planner keeps what runs; how long it takes, it has said anew.
             answer = ready.answer
             return

@@ -81,6 +81,22 @@ public struct PlacedPlan: Hashable, Sendable {
         }
         return nil
     }
+    /// Whether another plan asks the same of everybody, over lines that are about as good.
+    func isAlike(_ other: PlacedPlan) -> Bool {
+        func alike(_ a: BitRate?, _ b: BitRate?) -> Bool {
+            guard let a, let b else { return (a == nil) == (b == nil) }
+            return max(a, b).bitsPerSecond <= 1.2 * min(a, b).bitsPerSecond
+        }
+        return pipelines.count == other.pipelines.count
+            && zip(pipelines, other.pipelines).allSatisfy { mine, theirs in
+                mine.virtualPipelines == theirs.virtualPipelines && mine.stages.count == theirs.stages.count
+                    && zip(mine.stages, theirs.stages).allSatisfy {
+                        ($0.peer, $0.units, $0.recompute) == ($1.peer, $1.units, $1.recompute) && alike($0.up, $1.up)
+                            && alike($0.down, $1.down)
+                    }
+            }
+    }
+
     /// Who holds `unit`, in rank order.
     public func holders(of unit: Int) -> [PeerID] {
         pipelines.compactMap { pipeline in pipeline.stages.first { $0.units.contains(unit) }?.peer }

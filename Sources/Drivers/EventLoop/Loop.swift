@@ -8,7 +8,8 @@ public final class Loop: @unchecked Sendable {
     let raw = UnsafeMutablePointer<uv_loop_t>.allocate(capacity: 1)
     private let waker = UnsafeMutablePointer<uv_async_t>.allocate(capacity: 1)
     private let idler = UnsafeMutablePointer<uv_idle_t>.allocate(capacity: 1)
-    private let posted = Locked<[@Sendable () -> Void]>([])
+    /// Nil once closed: nobody may wake what is no more.
+    private let posted = Locked<[@Sendable () -> Void]?>([])
     /// Of the loop's thread only.
     private var later: [() -> Void] = []
     private var isClosed = false
@@ -43,18 +44,17 @@ public final class Loop: @unchecked Sendable {
     /// Ends ``run()`` after the callback under way; from any thread.
     public func stop() { post { uv_stop(self.raw) } }
 
-    /// Runs `work` on the loop's thread soon; from any thread, in the order of posting.
+    /// Runs `work` on the loop's thread soon; from any thread, in the order of posting. What comes after ``close()`` is dropped.
     public func post(_ work: @escaping @Sendable () -> Void) {
-        let wasEmpty = posted.withLock { queue in
-            queue.append(work)
-            return queue.count == 1
+        posted.withLock { queue in
+            queue?.append(work)
+            if queue?.count == 1 { uv_async_send(waker) }
         }
-        if wasEmpty { uv_async_send(waker) }
     }
     private func runPosted() {
         let work = posted.withLock { queue in
-            defer { queue = [] }
-            return queue
+            defer { if queue != nil { queue = [] } }
+            return queue ?? []
         }
         for item in work { item() }
     }
@@ -75,6 +75,7 @@ public final class Loop: @unchecked Sendable {
     public func close() {
         if isClosed { return }
         isClosed = true
+        posted.withLock { $0 = nil }
         later = []
         uv_walk(
             raw,
@@ -82,7 +83,6 @@ public final class Loop: @unchecked Sendable {
                 if uv_is_closing(handle) == 0 { Handle.close(handle!) }
             }, nil)
         uv_run(raw, UV_RUN_DEFAULT)
-        posted.withLock { $0 = [] }
         uv_loop_close(raw)
     }
 }
