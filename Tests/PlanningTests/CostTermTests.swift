@@ -115,10 +115,10 @@ import Topologies
         let bytes = 4 * Self.parameters + 12 * 4 + 96
         let encoding = 30 * Self.parameters / 1e10
         let owned = predict(plan: plan, topology: topology, job: job)
-        Self.agree(owned.exposedExchangeSeconds, encoding + (5 * bytes + 16_384) / 2e6 + 0.08 + 0.04)
+        Self.agree(owned.exposedExchangeSeconds, encoding + (3 * bytes + 16_384) / 2e6 + 0.08 + 0.04)
         job.exchangeWay = .fixed(.allGather)
         let gathered = predict(plan: plan, topology: topology, job: job)
-        Self.agree(gathered.exposedExchangeSeconds, encoding + (5 * bytes + 16_384) / 1e6 + 0.04 + 0.04)
+        Self.agree(gathered.exposedExchangeSeconds, encoding + (3 * bytes + 16_384) / 1e6 + 0.04 + 0.04)
     }
 
     @Test func `of a shared line is what activations leave of it until the last step ends`() {

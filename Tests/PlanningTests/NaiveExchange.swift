@@ -34,29 +34,36 @@ extension NaiveCost {
         // The slowest way of all that is sent.
         var way = 0.0
         if plan.pipelines.count > 1 {
-            var uplinkFree = laps.map(\.ready)
             var arrivals = laps.map { $0.ready.map { _ in [Arrival]() } }
-            for q in laps.indices {
-                for p in laps.indices where p != q {
-                    for s in laps[p].ready.indices {
-                        for t in laps[q].ready.indices where units(p, s).overlaps(units(q, t)) {
-                            let common = units(p, s).clamped(to: units(q, t))
-                            let bytes = contributionBytes(common) * Double(parts(p)) + 96
-                            let (from, to) = (host(p, s), host(q, t))
-                            let frame = min(bytes, 16_384)
-                            let start = uplinkFree[p][s]
-                            way = max(way, latency(from, to))
-                            let share = taken(p, s, rate: up(from), step: laps[p].step)
-                            func sent(_ bytes: Double) -> Double {
-                                NaiveCost.through(
-                                    bytes, rate: rate(from, to), from: start, ended: laps[p].ended[s], taken: share)
-                            }
-                            uplinkFree[p][s] = sent(bytes)
-                            arrivals[q][t].append(
-                                Arrival(
-                                    first: sent(frame) + latency(from, to),
-                                    allThere: sent(bytes) + latency(from, to) + frame / down(to), bytes: bytes))
+            func message(_ p: Int, _ s: Int, _ q: Int, _ t: Int) -> Double? {
+                guard p != q, units(p, s).overlaps(units(q, t)) else { return nil }
+                return contributionBytes(units(p, s).clamped(to: units(q, t))) * Double(parts(p)) + 96
+            }
+            for p in laps.indices {
+                for s in laps[p].ready.indices {
+                    var all: [(q: Int, t: Int, bytes: Double)] = []
+                    for q in laps.indices {
+                        for t in laps[q].ready.indices {
+                            if let bytes = message(p, s, q, t) { all.append((q, t, bytes)) }
                         }
+                    }
+                    let from = host(p, s)
+                    let share = taken(p, s, rate: up(from), step: laps[p].step)
+                    func sent(_ bytes: Double, _ rate: Double) -> Double {
+                        NaiveCost.through(
+                            bytes, rate: rate, from: laps[p].ready[s], ended: laps[p].ended[s], taken: share)
+                    }
+                    for (q, t, bytes) in all {
+                        let to = host(q, t)
+                        way = max(way, latency(from, to))
+                        let frame = min(bytes, 16_384)
+                        // All take turns: when this one has left, as much of each other.
+                        let left = all.map { min($0.bytes, bytes) }.reduce(0, +)
+                        let last = max(sent(left, up(from)), sent(bytes, rate(from, to)))
+                        arrivals[q][t].append(
+                            Arrival(
+                                first: sent(frame, rate(from, to)) + latency(from, to),
+                                allThere: last + latency(from, to) + frame / down(to), bytes: bytes))
                     }
                 }
             }
@@ -65,17 +72,12 @@ extension NaiveCost {
                     let rate = down(host(q, t))
                     let share = taken(q, t, rate: rate, step: laps[q].step)
                     var free = 0.0
-                    var waiting = arrivals[q][t]
-                    while !waiting.isEmpty {
-                        var next = 0
-                        for index in waiting.indices where waiting[index].first < waiting[next].first { next = index }
-                        let message = waiting.remove(at: next)
-                        free = max(
-                            NaiveCost.through(
-                                message.bytes, rate: rate, from: max(message.first, free), ended: laps[q].ended[t],
-                                taken: share), message.allThere)
+                    for message in arrivals[q][t].sorted(by: { $0.first < $1.first }) {
+                        free = NaiveCost.through(
+                            message.bytes, rate: rate, from: max(message.first, free), ended: laps[q].ended[t],
+                            taken: share)
+                        done[q][t] = max(done[q][t], free, message.allThere)
                     }
-                    done[q][t] = max(done[q][t], free)
                 }
             }
         }

@@ -1,4 +1,6 @@
+import Exchange
 import Foundation
+import Links
 import Planning
 import Primitives
 import Simulation
@@ -16,7 +18,7 @@ private struct PredictedRun {
     var difference: Double { predicted / simulated - 1 }
 
     /// - Throws: when the job does not end.
-    init(_ topology: Topology, innerSteps: Int, hides: Bool) throws {
+    init(_ topology: Topology, innerSteps: Int, hides: Bool, codec: Codec? = nil, way: ExchangeWay? = nil) throws {
         var topology = topology
         topology.faults = []
         // The demo's model, for few steps.
@@ -27,6 +29,11 @@ private struct PredictedRun {
             data: .path("text"), tokens: 2048 * (innerSteps == 1 ? 6 : 4 * innerSteps), virtualPipelines: 8,
             microBatch: 2)
         job.innerSteps = .fixed(innerSteps)
+        if let codec { job.exchangeCodec = .fixed(codec) }
+        if let way {
+            job.exchangeWay = .fixed(way)
+            job.pipelines = .fixed(4)
+        }
         job.exchangeDelay = hides ? .auto : .fixed(0)
         job.qualityBudget = 0.2
         job.checkpointEveryRounds = 1_000_000
@@ -77,6 +84,15 @@ private struct PredictedRun {
         return topology
     }
 
+    private static var slowLines: Topology {
+        let hosts = (0..<4).map { index in
+            Topologies.Host(
+                name: "slow\(index)", flops: 5e9, memory: .mebibytes(256), up: .megabits(20), down: .megabits(40))
+        }
+        return Topology(
+            name: "slow lines", hosts: hosts, links: [:], defaultLink: LinkProperties(latency: .milliseconds(10)))
+    }
+
     @Test func `is within five per cent of what the simulation takes, in the median over plans`() throws {
         var runs: [PredictedRun] = []
         for name in ["lan", "demo", "three-homes", "campus", "two-data-centres"] {
@@ -88,6 +104,11 @@ private struct PredictedRun {
         runs.append(try PredictedRun(Self.generated(.cities, peers: 6, seed: 3), innerSteps: 4, hides: false))
         runs.append(try PredictedRun(Self.generated(.islands, peers: 6, seed: 3), innerSteps: 1, hides: false))
         runs.append(try PredictedRun(Self.generated(.homes, peers: 6, seed: 3), innerSteps: 4, hides: true))
+        // Lines so slow that the exchange is most of it.
+        for (way, steps) in [(ExchangeWay.allGather, 1), (.allGather, 4), (.reduceScatter, 4)] {
+            runs.append(
+                try PredictedRun(Self.slowLines, innerSteps: steps, hides: false, codec: .fp32, way: way))
+        }
         let table = runs.map(\.line).joined(separator: "\n")
         #expect(runs.count >= 12 && runs.allSatisfy { $0.rounds >= 3 }, "\(table)")
         #expect(

@@ -38,8 +38,63 @@ extension CostModel {
         }
     }
 
-    /// The all-gather: every stage sends its contribution to every holder of the same units in the other pipelines, in rank
-    /// order, over its uplink; downlinks take what arrives first. Then all report, and the coordinator seals.
+    /// What a stage sends to all others, by size: how much of it has left when a message of some size has, all taking turns.
+    private struct Turns {
+        private var sizes: [Double] = []
+        private var counts: [Double] = []
+        mutating func add(_ size: Double, _ count: Double) {
+            if let known = sizes.firstIndex(of: size) {
+                counts[known] += count
+            } else {
+                sizes.append(size)
+                counts.append(count)
+            }
+        }
+        func through(_ size: Double) -> Double {
+            sizes.indices.reduce(0) { $0 + counts[$1] * min(sizes[$1], size) }
+        }
+    }
+    /// By lane and stage. Lanes that are cut alike receive alike.
+    private func turns(_ lanes: [Lane], _ blocks: [Int], _ sizes: [Double]) -> [[Turns]] {
+        var kinds: [(lane: Lane, count: Double)] = []
+        var kind: [[Int]: Int] = [:]
+        for lane in lanes {
+            if let known = kind[lane.cuts] {
+                kinds[known].count += 1
+            } else {
+                kind[lane.cuts] = kinds.count
+                kinds.append((lane, 1))
+            }
+        }
+        return lanes.indices.map { p in
+            var turns = lanes[p].hosts.map { _ in Turns() }
+            for other in kinds {
+                let count = other.count - (other.lane.cuts == lanes[p].cuts ? 1 : 0)
+                guard count > 0 else { continue }
+                overlaps(lanes[p], other.lane) { s, _, common in
+                    let bytes = (sizes[common.upperBound] - sizes[common.lowerBound]) * Double(blocks[p])
+                    turns[s].add(bytes + CostModel.messageOverhead, count)
+                }
+            }
+            return turns
+        }
+    }
+    /// Every pair of stages with units in common, in the order of the senders, then the receivers.
+    private func overlaps(_ lane: Lane, _ other: Lane, _ body: (Int, Int, Range<Int>) -> Void) {
+        var t = 0
+        for s in lane.hosts.indices {
+            let units = lane.units(s)
+            while other.cuts[t] <= units.lowerBound { t += 1 }
+            var receiver = t
+            while receiver < other.hosts.count, other.units(receiver).lowerBound < units.upperBound {
+                body(s, receiver, units.clamped(to: other.units(receiver)))
+                receiver += 1
+            }
+        }
+    }
+
+    /// The all-gather: every stage sends its contribution to every holder of the same units in the other pipelines, to all of them
+    /// in turn, over its uplink; downlinks take what arrives first. Then all report, and the coordinator seals.
     ///
     /// Receivers are taken lane by lane, so that memory grows with the peers, not with the messages.
     func seal(
@@ -57,51 +112,43 @@ extension CostModel {
         }
         let lines = lanes.indices.map { sharedLines(lanes[$0], runs[$0], pacing) }
         let sizes = contributionPrefix(pacing.codec)
-        var upFree = ready
+        let turns = turns(lanes, blocks, sizes)
         var slowestWay = 0.0
         var completes: [[Double]] = []
         var arrivals: [[Message]] = []
         for (q, other) in lanes.enumerated() {
             arrivals = [[Message]](repeating: [], count: other.hosts.count)
             for (p, lane) in lanes.enumerated() where p != q {
-                var t = 0
-                for s in lane.hosts.indices {
-                    let units = lane.units(s)
-                    while other.cuts[t] <= units.lowerBound { t += 1 }
-                    var receiver = t
-                    while receiver < other.hosts.count, other.units(receiver).lowerBound < units.upperBound {
-                        let common = units.clamped(to: other.units(receiver))
-                        let bytes = sizes[common.upperBound] - sizes[common.lowerBound]
-                        let size = bytes * Double(blocks[p]) + CostModel.messageOverhead
-                        let (from, to) = (lane.hosts[s], other.hosts[receiver])
-                        let rate = rate(from, to)
-                        let way = latency(from, to)
-                        slowestWay = max(slowestWay, way)
-                        let frame = min(size, PipelineSimulator.frameBytes)
-                        let (free, line) = (upFree[p][s], lines[p][s].up)
-                        let sent = line.passes(size, rate, from: free)
-                        arrivals[receiver].append(
-                            Message(
-                                head: line.passes(frame, rate, from: free) + way,
-                                tail: sent + way + frame / topology.hosts[to].down.bytesPerSecond, bytes: size))
-                        upFree[p][s] = sent
-                        round.exchangeSent[p][s] += size
-                        round.exchangeReceived[q][receiver] += size
-                        receiver += 1
-                    }
+                overlaps(lane, other) { s, receiver, common in
+                    let bytes = sizes[common.upperBound] - sizes[common.lowerBound]
+                    let size = bytes * Double(blocks[p]) + CostModel.messageOverhead
+                    let (from, to) = (lane.hosts[s], other.hosts[receiver])
+                    let rate = rate(from, to)
+                    let way = latency(from, to)
+                    slowestWay = max(slowestWay, way)
+                    let frame = min(size, PipelineSimulator.frameBytes)
+                    let line = lines[p][s].up
+                    // In turn with all others of this stage, of which the shorter are done before it.
+                    let sent = max(
+                        line.passes(size, rate, from: ready[p][s]),
+                        line.passes(
+                            turns[p][s].through(size), topology.hosts[from].up.bytesPerSecond, from: ready[p][s]))
+                    arrivals[receiver].append(
+                        Message(
+                            head: line.passes(frame, rate, from: ready[p][s]) + way,
+                            tail: sent + way + frame / topology.hosts[to].down.bytesPerSecond, bytes: size))
+                    round.exchangeSent[p][s] += size
+                    round.exchangeReceived[q][receiver] += size
                 }
             }
             completes.append(runs[q].ended)
             for t in other.hosts.indices {
-                // A stable order of arrival: by time, then by sender.
-                let messages = arrivals[t]
-                let order = messages.indices.sorted { (messages[$0].head, $0) < (messages[$1].head, $1) }
+                let messages = arrivals[t].sorted { $0.head < $1.head }
                 let down = topology.hosts[other.hosts[t]].down.bytesPerSecond
                 var free = 0.0
-                for index in order {
-                    let begins = max(messages[index].head, free)
-                    free = max(lines[q][t].down.passes(messages[index].bytes, down, from: begins), messages[index].tail)
-                    completes[q][t] = max(completes[q][t], free)
+                for message in messages {
+                    free = lines[q][t].down.passes(message.bytes, down, from: max(message.head, free))
+                    completes[q][t] = max(completes[q][t], free, message.tail)
                 }
             }
         }
