@@ -18,7 +18,10 @@ extension Channels {
         }
         let queued = peers[peer]?.outbox.queuedBytes(channel) ?? 0
         guard queued == 0 || queued + bytes <= limits.queueBytes[channel] else { return .full(queuedBytes: queued) }
-        if channel == .activations { uplink.reserve(bytes, at: now) }
+        if channel == .activations {
+            let start = uplink.reserve(bytes, at: now)
+            if queued == 0 { peers[peer, default: Peer()].activationsFrom = start }
+        }
         peers[peer, default: Peer()].outbox.push(header, payload, on: channel)
         if let id = peers[peer]!.connection { fill(id, at: now) }
         return .queued
@@ -167,7 +170,7 @@ extension Channels {
         while connections[id]!.unsent < connections[id]!.hold.bytes {
             var out: [UInt8] = []
             swap(&out, &connections[id]!.urgent)
-            if peers[peer]!.outbox.hasSendable(uplink.lowest(at: now)) {
+            if peers[peer]!.outbox.hasSendable(lowest(peer, at: now)) {
                 if uploadQueue.isEmpty, upload.isReady(at: now) {
                     appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
                 } else if !uploadQueue.contains(id) {
@@ -188,11 +191,15 @@ extension Channels {
         repeat {
             let room = max(frameBytes - (out.count - start), 64)
             guard
-                let (channel, bytes) = peers[peer]!.outbox.nextFrame(room, lowest: uplink.lowest(at: now), into: &out)
+                let (channel, bytes) = peers[peer]!.outbox.nextFrame(room, lowest: lowest(peer, at: now), into: &out)
             else { break }
             peers[peer]!.traffic.sent[channel] += bytes
         } while out.count - start + 64 < frameBytes
         upload.spend(out.count - start, at: now)
+    }
+    /// The least urgent channel that may send to a peer now.
+    private func lowest(_ peer: PeerID, at now: Instant) -> Channel {
+        now < peers[peer]!.activationsFrom ? .control : uplink.lowest(at: now)
     }
     /// What it has to send, if anything, goes when the line is free of others' activations.
     private mutating func yield(_ id: ConnectionID) {
@@ -202,10 +209,14 @@ extension Channels {
         yielding.append(id)
     }
     mutating func fillWhatYielded(at now: Instant) {
-        guard !yielding.isEmpty, uplink.reservedUntil <= now else { return }
-        let ids = yielding
-        yielding = []
-        for id in ids { fill(id, at: now) }
+        let due = yielding.filter { yieldsUntil($0) <= now }
+        yielding.removeAll { due.contains($0) }
+        for id in due { fill(id, at: now) }
+    }
+    /// When something may go that could not before.
+    func yieldsUntil(_ id: ConnectionID) -> Instant {
+        guard let peer = connections[id]?.peer.flatMap({ peers[$0] }) else { return uplink.reservedUntil }
+        return peer.outbox.hasSendable(.activations) ? peer.activationsFrom : uplink.reservedUntil
     }
     /// One write for each connection in turn, as the upload cap allows.
     mutating func uploadWhatWaited(at now: Instant) {
@@ -214,7 +225,7 @@ extension Channels {
             guard let connection = connections[id], connection.isOpen, let peer = connection.peer,
                 connection.unsent < connection.hold.bytes
             else { continue }
-            guard peers[peer]!.outbox.hasSendable(uplink.lowest(at: now)) else {
+            guard peers[peer]!.outbox.hasSendable(lowest(peer, at: now)) else {
                 yield(id)
                 continue
             }

@@ -33,6 +33,8 @@ public struct Channels: Core {
     /// What is kept for a peer that we have ever been connected to or are dialling.
     struct Peer: Sendable {
         var outbox = Outbox()
+        /// Before that the line is for activations to others.
+        var activationsFrom = Instant(nanoseconds: .min / 4)
         /// The open connection.
         var connection: ConnectionID?
         var traffic = Traffic()
@@ -94,7 +96,7 @@ public struct Channels: Core {
             next = earliest(next, connection.deadline ?? connection.keepAlive.nextWake(limits))
         }
         if !uploadQueue.isEmpty { next = earliest(next, upload.readyAt) }
-        if !yielding.isEmpty { next = earliest(next, uplink.reservedUntil) }
+        for id in yielding { next = earliest(next, yieldsUntil(id)) }
         if !grantQueue.isEmpty { next = earliest(next, download.readyAt) }
         return next
     }
