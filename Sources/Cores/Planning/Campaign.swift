@@ -121,8 +121,10 @@ struct Campaign {
 
     mutating func run() throws(PlanningError) {
         if repairs, repaired() {
-            // Among few peers a search costs little more, and may find what is far better than the running plan ever was.
+            // A search among few peers may find what is far better than the running plan ever was.
             if peers.count > Campaign.mostSearchedAnew { return }
+            // Between these two a whole search is slow.
+            if !coarse, peers.count > Campaign.leastEstimated { iterations = max(1, iterations / 4) }
         }
         let mended = outcomes
         if coarse || peers.count <= Campaign.leastEstimated {
@@ -229,6 +231,11 @@ struct Campaign {
             sortOutcomes()
             let best = Array(outcomes.prefix(2))
             outcomes += parallel.map(best.count) { campaign.polished(best[$0], kicks: true) }.flatMap { $0 }
+            sortOutcomes()
+            // A job that runs does not wait for that.
+            if current == nil, let best = outcomes.first, peers.count > Campaign.leastEstimated {
+                outcomes += annealed(best)
+            }
         }
         outcomes += mended
         sortOutcomes()
