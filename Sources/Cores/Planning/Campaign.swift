@@ -191,7 +191,7 @@ struct Campaign {
         sortOutcomes()
     }
     /// The best of each number of pipelines and kind of round that is not far behind.
-    private func foremost(_ count: Int) -> [Outcome] {
+    func foremost(_ count: Int) -> [Outcome] {
         let least = outcomes.first { !$0.isMended }?.score ?? 0
         var chosen: [Outcome] = []
         for outcome in outcomes where !outcome.isMended && outcome.score <= least * 1.5 {
@@ -233,9 +233,7 @@ struct Campaign {
             outcomes += parallel.map(best.count) { campaign.polished(best[$0], kicks: true) }.flatMap { $0 }
             sortOutcomes()
             // A job that runs does not wait for that.
-            if current == nil, let best = outcomes.first, peers.count > Campaign.leastEstimated {
-                outcomes += annealed(best)
-            }
+            if current == nil, peers.count > Campaign.leastEstimated { outcomes += annealed() }
         }
         outcomes += mended
         sortOutcomes()

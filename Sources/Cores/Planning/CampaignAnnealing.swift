@@ -6,30 +6,38 @@ extension Campaign {
     /// 1005) were 2 % dearer, and as many in a longer search or in kicks gained less.
     private static let annealing = AnnealingBaseline(hot: 0.03, cold: 1e-3, restarts: 1, mix: 0.5, share: 1)
     private static let annealingBudget = 4
-    private static let annealings = 3
 
-    /// What annealing from an outcome's groups finds, again and again from the best so far, as found and improved as a whole plan.
-    func annealed(_ start: Outcome) -> [Outcome] {
-        var best = start
+    /// What annealing finds from the best of each of two numbers of pipelines or kinds of round, and twice more from the best of all.
+    func annealed() -> [Outcome] {
         var all: [Outcome] = []
-        // One search for all runs: what it knows of pipelines makes the later ones cheap.
-        var search = PlanSearch(
-            builder: PipelineBuilder(cost: cost, pacing: start.pacing), pacing: start.pacing,
-            pipelines: start.lanes.count, seed: seed, change: change)
+        var searches: [Int: PlanSearch] = [:]
         var random = SeededGenerator(seed: seed, stream: 0xA13)
-        for _ in 0..<Campaign.annealings {
-            let used = Set(best.lanes.flatMap(\.hosts))
-            let groups = best.lanes.map { $0.hosts.sorted() } + [peers.filter { !used.contains($0) }]
-            guard groups.count == start.lanes.count + 1,
-                let found = search.annealed(
-                    groups, Campaign.annealing, evaluations: iterations * Campaign.annealingBudget, random: &random)
-            else { break }
+        func run(_ start: Outcome) {
+            // One search for all runs of a kind: what it knows of pipelines makes the later ones cheap.
+            let kind = 2 * start.lanes.count + (start.pacing.usesRounds ? 1 : 0)
+            var search =
+                searches[kind]
+                ?? PlanSearch(
+                    builder: PipelineBuilder(cost: cost, pacing: start.pacing), pacing: start.pacing,
+                    pipelines: start.lanes.count, seed: seed, change: change)
+            defer { searches[kind] = search }
+            let used = Set(start.lanes.flatMap(\.hosts))
+            let groups = start.lanes.map { $0.hosts.sorted() } + [peers.filter { !used.contains($0) }]
+            let evaluations = iterations * Campaign.annealingBudget
+            guard let found = search.annealed(groups, Campaign.annealing, evaluations: evaluations, random: &random)
+            else { return }
             var outcome = settle(found.lanes, usesRounds: start.pacing.usesRounds)
             outcome.partition = found.partition
             all += [outcome] + polished(outcome, kicks: false)
-            best = all.reduce(best) { $1.score < $0.score ? $1 : $0 }
         }
-        return best.score < start.score ? all + polished(best, kicks: true) : all
+        let starts = foremost(2)
+        for start in starts { run(start) }
+        for _ in 0..<2 {
+            guard let best = (starts + all).min(by: { $0.score < $1.score }) else { break }
+            run(best)
+        }
+        guard let best = all.min(by: { $0.score < $1.score }), best.score < starts[0].score else { return all }
+        return all + polished(best, kicks: true)
     }
 }
 

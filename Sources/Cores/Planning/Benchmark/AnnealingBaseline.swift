@@ -29,7 +29,14 @@ public struct AnnealingBaseline: Sendable {
         case .cities, .homes: AnnealingBaseline(hot: 0.01, cold: 1e-5, restarts: 4, mix: 0.4, share: 0.05)
         }
     }
-    public static let partition = AnnealingBaseline(hot: 0.1, cold: 1e-3, restarts: 1, mix: 0.5, share: 0.4)
+    /// For partitions of 16 peers into pipelines, each family's own: 20 000 evaluations, seed 1000 of all families, with hot 0.03, 0.1, 0.3
+    /// and share 0.4, 1; then 40 000 on islands and homes, seeds 1001 and 1002, with cold 1e-4, 1e-3, mix 0.3, 0.5, 0.7, share 0.2, 0.4 and 1
+    /// and 3 restarts.
+    ///
+    ///     atoll bench planning --tune --plans --evaluations 40000 --hot 0.1 --mix 0.3,0.7 --share 0.2,0.4
+    public static func partition(_ family: PlanningFamily) -> AnnealingBaseline {
+        AnnealingBaseline(hot: 0.1, cold: 1e-3, restarts: family == .islands ? 3 : 1, mix: 0.3, share: 0.2)
+    }
 
     public init(hot: Double, cold: Double, restarts: Int, mix: Double, share: Double) {
         self.hot = hot

@@ -63,7 +63,7 @@ public enum PlanningBenchmark {
         }
     }
 
-    /// Whole plans against ``AnnealingBaseline/partition`` with ten times the CPU time: its excess over ours in total seconds. Its H,
+    /// Whole plans against ``AnnealingBaseline/partition(_:)`` with ten times the CPU time: its excess over ours in total seconds. Its H,
     /// codecs, cuts and orders are settled as ours are; it chooses who works with whom.
     public static func plans(
         _ pools: Pools, peers: Int, iterations: Int = Planner.defaultIterations, cpuSeconds: () -> Double,
@@ -88,7 +88,7 @@ public enum PlanningBenchmark {
                 var total = 0
                 while spent < 10 * took {
                     let begun = cpuSeconds()
-                    let found = AnnealingBaseline.partition.seconds(
+                    let found = AnnealingBaseline.partition(family).seconds(
                         topology, job, seed: seed * 100 + part, evaluations: evaluations)
                     let used = max(1e-6, cpuSeconds() - begun)
                     spent += used

@@ -59,7 +59,7 @@ struct BenchPlanningCommand: ParsableCommand {
     }
     /// Every combination of what the options list.
     private var settings: [AnnealingBaseline] {
-        var all = [AnnealingBaseline.partition]
+        var all = [AnnealingBaseline(hot: 0, cold: 0, restarts: 1, mix: 0, share: 0)]
         func vary(_ list: String, _ set: (inout AnnealingBaseline, Double) -> Void) {
             let values = list.split(separator: ",").compactMap { Double($0) }
             all = all.flatMap { one in
