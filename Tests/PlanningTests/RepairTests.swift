@@ -10,12 +10,14 @@ struct Loss {
     var running: Plan
     var lost: String
 
-    /// Eight to 256 peers of every family, a model that several must share, and a plan that a search would keep.
+    /// Eight to 256 peers of every family, from seed 30 on 24, a model that several must share, and a plan that a search would keep.
     init(seed: Int) throws {
         let family = PlanningFamily.allCases[seed % 3]
-        let peers = [8, 12, 48, 96, 256][seed / 3 % 5]
+        let peers = seed < 30 ? [8, 12, 48, 96, 256][seed / 3 % 5] : 24
         topology = family.topology(peers: peers, seed: UInt64(seed))
         job = PlanningFamily.job(layers: 16, virtualPipelines: 16)
+        // Looking for the best batch takes few peers longest: three pools do it.
+        if peers < 48, seed >= 3 { job.batchTokens = .fixed(job.geometry(microBatchesPerVirtual: 1).batchTokens) }
         running = try Planner.plan(topology: topology, job: job, iterations: Loss.iterations).plan
         for _ in 0..<2 {
             let next = try Planner.plan(topology: topology, job: job, current: running, iterations: Loss.iterations)
@@ -62,20 +64,15 @@ struct Loss {
 }
 
 @Suite struct `A running plan that loses a peer` {
-    @Test(arguments: 0..<20) func `is mended nearly as well as a full search would plan anew`(seed: Int) throws {
+    @Test(arguments: 0..<33) func `is mended nearly as well as a full search would plan anew`(seed: Int) throws {
         let loss = try Loss(seed: seed)
         let mended = try loss.planned(repairs: true)
         let full = try loss.planned(repairs: false)
         `The planner`.check(mended, loss.topology, loss.job)
         #expect(!mended.plan.workers.contains(loss.lost))
-        // 48 peers, where no search follows a plan that was mended well enough: 9 % and 4 %.
-        try withKnownIssue("a full search finds a better plan") {
-            #expect(
-                mended.objectiveSeconds <= full.objectiveSeconds * 1.03,
-                "\(loss.topology.name): \(mended.objectiveSeconds) s against \(full.objectiveSeconds) s")
-        } when: {
-            seed == 6 || seed == 7
-        }
+        #expect(
+            mended.objectiveSeconds <= full.objectiveSeconds * 1.03,
+            "\(loss.topology.name): \(mended.objectiveSeconds) s against \(full.objectiveSeconds) s")
         if let hole = loss.withHole {
             let seconds = predict(plan: hole, topology: loss.topology, job: loss.job).totalSeconds
             #expect(mended.prediction.totalSeconds <= seconds * (1 + 1e-9))

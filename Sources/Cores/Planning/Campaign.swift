@@ -78,8 +78,10 @@ struct Campaign {
 
     /// A mended plan is taken when its objective is at most so much above the running plan's, scaled by what is lost.
     static let repairTolerance = 0.02
-    /// Of the evaluations that improve a plan, the part that a mended one gets.
+    /// Of the evaluations that improve a plan, the part that a mended one gets where a search follows.
     private static let repairBudget = 8
+    /// Up to so many peers a search follows, and the better plan is taken.
+    private static let mostSearchedAnew = 128
 
     /// Mends the running plan; false when there is nothing to mend or only a full search will tell.
     private mutating func repaired() -> Bool {
@@ -94,7 +96,8 @@ struct Campaign {
         let limit = repair.scaled(before)
         let pacing = cost.pacing(current)
         let budget = before.map { affordable($0, iterations) } ?? iterations
-        for (lanes, _) in repair.run(evaluations: max(16, budget / Campaign.repairBudget)).prefix(2) {
+        let share = peers.count > Campaign.mostSearchedAnew ? 1 : Campaign.repairBudget
+        for (lanes, _) in repair.run(evaluations: max(16, budget / share)).prefix(2) {
             if isObeyed(pacing) { outcomes.append(exact(lanes, pacing)) }
             outcomes.append(settle(lanes, usesRounds: pacing.usesRounds))
         }
@@ -118,9 +121,10 @@ struct Campaign {
 
     mutating func run() throws(PlanningError) {
         if repairs, repaired() {
-            // Among few peers a short search costs little more.
-            if coarse { return }
-            iterations /= 8
+            // A search among few peers may find what is far better than the running plan ever was.
+            if peers.count > Campaign.mostSearchedAnew { return }
+            // Between these two a whole search is slow.
+            if !coarse, peers.count > Campaign.leastEstimated { iterations = max(1, iterations / 4) }
         }
         let mended = outcomes
         if coarse || peers.count <= Campaign.leastEstimated {
@@ -187,7 +191,7 @@ struct Campaign {
         sortOutcomes()
     }
     /// The best of each number of pipelines and kind of round that is not far behind.
-    private func foremost(_ count: Int) -> [Outcome] {
+    func foremost(_ count: Int) -> [Outcome] {
         let least = outcomes.first { !$0.isMended }?.score ?? 0
         var chosen: [Outcome] = []
         for outcome in outcomes where !outcome.isMended && outcome.score <= least * 1.5 {
@@ -227,6 +231,9 @@ struct Campaign {
             sortOutcomes()
             let best = Array(outcomes.prefix(2))
             outcomes += parallel.map(best.count) { campaign.polished(best[$0], kicks: true) }.flatMap { $0 }
+            sortOutcomes()
+            // A job that runs does not wait for that.
+            if current == nil, peers.count > Campaign.leastEstimated { outcomes += annealed() }
         }
         outcomes += mended
         sortOutcomes()

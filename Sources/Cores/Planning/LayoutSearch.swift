@@ -3,7 +3,7 @@ internal import Primitives
 
 /// Finds a layout: simulated annealing (Kirkpatrick et al. 1983) over moves on a grid, many of them aimed at what the cost hangs on,
 /// from eight random starts; then a cold run from the best of them. The pairing and the order of the stages are made exact in
-/// between. Seeded, bounded by evaluations.
+/// between. Where the runs do not agree, ``LayoutTempering`` goes on for longer. Seeded, bounded by evaluations.
 ///
 /// Why several: on ten pools of islands, seeds 1000 to 1009, one run as long as twelve ended 1.3 % dearer.
 public struct LayoutSearch {
@@ -39,13 +39,13 @@ public struct LayoutSearch {
     /// How much longer they are then.
     static let patience = 4
 
-    /// - Parameter iterations: moves of a first pass; where its runs do not agree, a second one of ``patience`` times as many follows.
+    /// - Parameter iterations: moves of a first pass; where its runs do not agree, ``patience`` times as many at several temperatures follow.
     public mutating func run(iterations: Int = LayoutSearch.defaultIterations) -> Layout {
         guard problem.count > 1, problem.stages > 1 else { return problem.layout(problem.listed) }
         let moves = LayoutMoves(problem)
         var (best, agree) = pass(moves, iterations: iterations)
         if !agree {
-            let longer = pass(moves, iterations: LayoutSearch.patience * iterations).best
+            let longer = tempered(moves, iterations: LayoutSearch.patience * iterations, scale: best.total)
             if longer.total < best.total { best = longer }
         }
         // Where the two directions of a pair differ, a hop counts in the direction in which the stages are listed.
@@ -71,6 +71,23 @@ public struct LayoutSearch {
         let found = anneal(best.stages.flatMap { $0 }, moves, steps: last, .final)
         if found.total < best.total { best = found }
         return (best, ends[3] <= ends[0] * (1 + LayoutSearch.agreement))
+    }
+
+    /// From random starts, then the cold run.
+    private mutating func tempered(_ moves: LayoutMoves, iterations: Int, scale: Double) -> Layout {
+        var starts: [[Int]] = []
+        for _ in 0..<LayoutTempering.count {
+            var start = Array(0..<problem.count)
+            random.shuffle(&start)
+            starts.append(start)
+        }
+        var tempering = LayoutTempering(problem, scale: scale, starts: starts)
+        let last = iterations / 13
+        tempering.run(moves, steps: iterations - last, &random)
+        evaluations += iterations - last
+        let best = exact(tempering.held.devices)
+        let found = anneal(best.stages.flatMap { $0 }, moves, steps: last, .final)
+        return found.total < best.total ? found : best
     }
 
     private mutating func exact(_ cells: [Int]) -> Layout {

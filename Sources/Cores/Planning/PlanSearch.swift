@@ -239,8 +239,8 @@ struct PlanSearch {
     // MARK: moves
 
     /// One change: a peer moves to another group (or out, or in), or two peers change places; half of the time it concerns the
-    /// slowest group. nil when there is none.
-    mutating func neighbour(_ candidate: Candidate, aimed: Bool = true) -> Partition? {
+    /// slowest group. nil when there is none. Not `aimed`: anybody goes anywhere, a part `swaps` of the changes being exchanges.
+    mutating func neighbour(_ candidate: Candidate, aimed: Bool = true, swaps: Double = 0.5) -> Partition? {
         let partition = candidate.partition
         for _ in 0..<20 {
             var a = random.below(pipelines + 1)
@@ -252,7 +252,7 @@ struct PlanSearch {
             let i = aimed ? pick(partition, a, for: b) : random.below(partition[a].count)
             var next = partition
             let peer = next[a].remove(at: i)
-            if random.below(2) == 0, !partition[b].isEmpty {
+            if aimed ? random.below(2) == 0 : random.uniform() < swaps, !partition[b].isEmpty {
                 let j = aimed ? pick(partition, b, for: a) : random.below(partition[b].count)
                 let other = next[b].remove(at: j)
                 next[a].append(other)

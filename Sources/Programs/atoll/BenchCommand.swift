@@ -27,32 +27,6 @@ struct BenchEngineCommand: ParsableCommand {
     }
 }
 
-/// `atoll bench planning`: each row of the planner's goals beside its anchor.
-struct BenchPlanningCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "planning", abstract: "The planner against published costs, annealing and size.")
-    @Flag(help: "Whole plans against annealing, and nothing else.") var plans = false
-
-    func run() throws {
-        do throws(PlanningError) {
-            if plans {
-                for line in try PlanningBenchmark.plans(instances: 2, cpuSeconds: cpuSeconds) { print(line) }
-                return
-            }
-            for line in try PlanningBenchmark.scenarios(seeds: 5, cpuSeconds: cpuSeconds) { print(line) }
-            for peers in [256, 10_000] {
-                let lines = try PlanningBenchmark.scale(
-                    peers: peers, cpuSeconds: cpuSeconds, peakMebibytes: { peakMebibytes() })
-                for line in lines { print(line) }
-            }
-            for line in try PlanningBenchmark.irregular(instances: 10, cpuSeconds: cpuSeconds) { print(line) }
-            for line in try PlanningBenchmark.plans(instances: 2, cpuSeconds: cpuSeconds) { print(line) }
-        } catch {
-            throw NodeError.failed(error.description)
-        }
-    }
-}
-
 struct BenchOverlayLive: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "overlay-live", abstract: "Real overlay nodes on loopback: latency, silence, load, floods.")

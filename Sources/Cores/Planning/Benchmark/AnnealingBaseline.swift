@@ -11,17 +11,39 @@ public struct AnnealingBaseline: Sendable {
     public var cold: Double
     /// Independent runs that share the evaluations; the best counts.
     public var restarts: Int
+    /// Layouts: of the moves, those that exchange parts of two rows or two columns; the others exchange two cells. Partitions: those
+    /// that exchange two peers; the others move one.
+    public var mix: Double
+    /// Layouts: the energy's share of the means. Partitions: of a run's evaluations, the part that all numbers of pipelines share; the
+    /// best two have the rest.
+    public var share: Double
 
-    /// For layouts: the best of 16 settings (hot 0.003, 0.01, 0.03, 0.1; cold 1e-4, 1e-3; 1 and 4 restarts), 8 million evaluations each,
-    /// on the islands of seeds 1000, 1001 and 1002.
-    public static let layout = AnnealingBaseline(hot: 0.01, cold: 1e-4, restarts: 4)
-    /// For partitions into pipelines; not tuned.
-    public static let partition = AnnealingBaseline(hot: 0.1, cold: 1e-3, restarts: 1)
+    /// For layouts, each family's own. Islands: 20 million evaluations on each of the seeds 1000–1002 with hot 0.003, 0.01, 0.03, 0.1, 1 to
+    /// 40 restarts, mix 0, 0.1, 0.4 and share 0.05, 1; then 100 million, seeds 1000–1003, with 10, 30, 100 restarts. The others, where
+    /// lines of places matter little: 40 million, seed 1000, hot 0.01, 0.03, cold 1e-5, 1e-4, 4 and 100 restarts.
+    ///
+    ///     atoll bench planning --tune --families islands --evaluations 100000000 --hot 0.03 --restarts 10,30,100 --mix 0.1,0.4
+    public static func layout(_ family: PlanningFamily) -> AnnealingBaseline {
+        switch family {
+        case .islands: AnnealingBaseline(hot: 0.03, cold: 1e-4, restarts: 100, mix: 0.4, share: 0.05)
+        case .cities, .homes: AnnealingBaseline(hot: 0.01, cold: 1e-5, restarts: 4, mix: 0.4, share: 0.05)
+        }
+    }
+    /// For partitions of 16 peers into pipelines, each family's own: 20 000 evaluations, seed 1000 of all families, with hot 0.03, 0.1, 0.3
+    /// and share 0.4, 1; then 40 000 on islands and homes, seeds 1001 and 1002, with cold 1e-4, 1e-3, mix 0.3, 0.5, 0.7, share 0.2, 0.4 and 1
+    /// and 3 restarts.
+    ///
+    ///     atoll bench planning --tune --plans --evaluations 40000 --hot 0.1 --mix 0.3,0.7 --share 0.2,0.4
+    public static func partition(_ family: PlanningFamily) -> AnnealingBaseline {
+        AnnealingBaseline(hot: 0.1, cold: 1e-3, restarts: family == .islands ? 3 : 1, mix: 0.3, share: 0.2)
+    }
 
-    public init(hot: Double, cold: Double, restarts: Int) {
+    public init(hot: Double, cold: Double, restarts: Int, mix: Double, share: Double) {
         self.hot = hot
         self.cold = cold
         self.restarts = restarts
+        self.mix = mix
+        self.share = share
     }
 
     /// Swaps of two devices on a grid, whose rows and columns are the pairing and the order; both are made exact in the end.
@@ -31,17 +53,20 @@ public struct AnnealingBaseline: Sendable {
             var random = SeededGenerator(seed: seed, stream: UInt64(restart) + 0xA11)
             var cells = Array(0..<problem.count)
             random.shuffle(&cells)
-            let grid = LayoutGrid(problem, cells: cells, meanWeight: 0.05)
+            let grid = LayoutGrid(problem, cells: cells, meanWeight: share)
             var held = (total: grid.total, devices: cells)
             let steps = evaluations / restarts
             var temperature = grid.total * hot
             let factor = AnnealingBaseline.root(cold / hot, steps / 1000)
             for step in 0..<steps {
                 if step % 1000 == 999 { temperature *= factor }
-                let a = random.below(problem.count)
-                let b = (a + 1 + random.below(problem.count - 1)) % problem.count
                 grid.begin()
-                grid.exchange(a, with: b)
+                if mix > 0, random.uniform() < mix {
+                    AnnealingBaseline.several(grid, &random)
+                } else {
+                    let a = random.below(problem.count)
+                    grid.exchange(a, with: (a + 1 + random.below(problem.count - 1)) % problem.count)
+                }
                 // Metropolis: a rise is taken with probability e^(−rise ÷ temperature).
                 let rise = -temperature * kernels_log(1 - random.uniform())
                 if grid.attempt(below: grid.energy + rise), grid.total < held.total {
@@ -55,13 +80,33 @@ public struct AnnealingBaseline: Sendable {
         return best ?? problem.layout(problem.listed)
     }
 
-    /// Partitions of a topology's peers into pipelines, judged as the planner's are; every number of pipelines gets the same
-    /// number of evaluations. The best as total seconds; infinite when nothing fits.
+    /// Two columns change places, or two rows over some columns.
+    private static func several(_ grid: LayoutGrid, _ random: inout SeededGenerator) {
+        let (stages, replicas) = (grid.stages, grid.replicas)
+        if replicas == 1 || random.below(2) == 0 {
+            let a = random.below(stages)
+            let b = (a + 1 + random.below(max(1, stages - 1))) % stages
+            if a == b { return }
+            for row in 0..<replicas { grid.exchange(a * replicas + row, with: b * replicas + row) }
+        } else {
+            let a = random.below(replicas)
+            let b = (a + 1 + random.below(replicas - 1)) % replicas
+            let (k, l) = (random.below(stages), random.below(stages))
+            for k in min(k, l)...max(k, l) { grid.exchange(k * replicas + a, with: k * replicas + b) }
+        }
+    }
+
+    /// Partitions of a topology's peers into pipelines, judged as the planner's are. The best as total seconds; infinite when nothing fits.
     public func seconds(_ topology: Topology, _ job: JobManifest, seed: UInt64, evaluations: Int) -> Double {
         let cost = CostModel(topology: topology, job: job)
-        let campaign = Campaign(
-            cost: cost, peers: topology.peers, current: nil, seed: seed, iterations: evaluations, parallel: .serial)
-        return campaign.annealed(self, evaluations: evaluations)
+        var best = Double.infinity
+        for restart in 0..<restarts {
+            let campaign = Campaign(
+                cost: cost, peers: topology.peers, current: nil, seed: seed &* 1000 &+ UInt64(restart),
+                iterations: evaluations, parallel: .serial)
+            best = min(best, campaign.annealed(self, evaluations: evaluations / restarts))
+        }
+        return best
     }
 
     /// e^x for x ≤ 0, to about a thousandth: (1 + x/1024)^1024. No libm in a core.
@@ -103,40 +148,31 @@ extension PlanSearch {
             start[pipelines] += start[g].dropFirst(most)
             start[g] = Array(start[g].prefix(most))
         }
-        var current = evaluate(start.map { $0.sorted() })
-        var best = current
-        var temperature = settings.hot
-        let factor = AnnealingBaseline.root(settings.cold / settings.hot, evaluations / 10)
-        for step in 0..<evaluations {
-            if step % 10 == 9 { temperature *= factor }
-            guard let partition = neighbour(current, aimed: false) else { break }
-            let next = evaluate(partition)
-            let worse = next.score / current.score - 1
-            if worse <= 0 || random.uniform() < AnnealingBaseline.exponential(-worse / temperature) { current = next }
-            if current.score < best.score { best = current }
-        }
-        return best.seconds.isFinite ? best : nil
+        return annealed(start.map { $0.sorted() }, settings, evaluations: evaluations, random: &random)
     }
 }
 
 extension Campaign {
-    /// What ``AnnealingBaseline`` finds in this campaign's place, H and codecs settled as here.
+    /// What ``AnnealingBaseline`` finds in this campaign's place, H and codecs settled as here: every number of pipelines, with and
+    /// without rounds, then the best two again.
     func annealed(_ settings: AnnealingBaseline, evaluations: Int) -> Double {
         let counts = pipelineCounts()
         let modes: [Bool] = cost.job.innerSteps.value.map { [$0 > 1] } ?? [true, false]
-        var best = Double.infinity
+        let ways = modes.flatMap { mode in counts.map { (count: $0, usesRounds: mode) } }
         var random = SeededGenerator(seed: seed, stream: 0xA12)
-        for usesRounds in modes {
-            for count in counts {
-                guard let pacing = firstGuess(pipelines: count, usesRounds: usesRounds) else { continue }
-                var search = PlanSearch(
-                    builder: PipelineBuilder(cost: cost, pacing: pacing), pacing: pacing, pipelines: count, seed: seed,
-                    change: change)
-                let found = search.annealed(
-                    peers: peers, settings, evaluations: evaluations / counts.count / modes.count, random: &random)
-                if let found { best = min(best, settle(found.lanes, usesRounds: usesRounds).seconds) }
-            }
+        func run(_ way: (count: Int, usesRounds: Bool), _ evaluations: Int) -> Double {
+            guard let pacing = firstGuess(pipelines: way.count, usesRounds: way.usesRounds) else { return .infinity }
+            var search = PlanSearch(
+                builder: PipelineBuilder(cost: cost, pacing: pacing), pacing: pacing, pipelines: way.count, seed: seed,
+                change: change)
+            let found = search.annealed(peers: peers, settings, evaluations: evaluations, random: &random)
+            return found.map { settle($0.lanes, usesRounds: way.usesRounds).seconds } ?? .infinity
         }
-        return best
+        let first = ways.map { run($0, Int(settings.share * Double(evaluations)) / ways.count) }
+        let best = first.min() ?? .infinity
+        if settings.share >= 1 { return best }
+        let order = ways.indices.sorted { (first[$0], $0) < (first[$1], $1) }.prefix(2)
+        let again = order.map { run(ways[$0], Int((1 - settings.share) * Double(evaluations)) / order.count) }
+        return min(best, again.min() ?? best)
     }
 }

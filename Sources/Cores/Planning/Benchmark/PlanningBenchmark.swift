@@ -28,61 +28,123 @@ public enum PlanningBenchmark {
         return lines
     }
 
-    /// Irregular layouts against ``AnnealingBaseline/layout`` with ten times the evaluations: its excess over ours.
-    public static func irregular(instances: Int, cpuSeconds: () -> Double) throws(PlanningError) -> [String] {
-        var lines = [
-            "irregular instances, annealing with 10 × the evaluations: how much dearer (below 0: better than ours)"
-        ]
-        for family in PlanningFamily.allCases {
-            var excess: [Double] = []
-            let start = cpuSeconds()
-            for seed in 0..<instances {
-                let problem = try family.layout(seed: UInt64(seed))
-                var search = LayoutSearch(problem, seed: 1)
-                let ours = search.run().total
-                let theirs = AnnealingBaseline.layout.layout(problem, seed: 1, evaluations: 10 * search.evaluations)
-                excess.append(100 * (theirs.total / ours - 1))
-            }
-            lines.append("  \(family.rawValue): " + summary(excess, cpuSeconds() - start))
+    /// Generated pools: `instances` of each family, from a seed on.
+    public struct Pools: Sendable {
+        public var families: [PlanningFamily]
+        public var firstSeed: UInt64
+        /// nil: as many as a benchmark usually takes.
+        public var instances: Int?
+        public init(families: [PlanningFamily] = PlanningFamily.allCases, firstSeed: UInt64 = 0, instances: Int? = nil)
+        {
+            self.families = families
+            self.firstSeed = firstSeed
+            self.instances = instances
         }
-        return lines
+        func seeds(_ usual: Int) -> Range<UInt64> { firstSeed..<firstSeed + UInt64(instances ?? usual) }
     }
 
-    /// Whole plans against ``AnnealingBaseline/partition`` with ten times the CPU time: its excess over ours in total seconds. Its H,
-    /// codecs, cuts and orders are settled as ours are; it chooses who works with whom.
-    public static func plans(
-        instances: Int, firstSeed: UInt64 = 0, settings: AnnealingBaseline = .partition, cpuSeconds: () -> Double
-    ) throws(PlanningError) -> [String] {
-        var lines = [
-            "plans of 16 peers, annealing with 10 × the CPU time: how much later the job ends (below 0: sooner)"
-        ]
-        for family in PlanningFamily.allCases {
+    /// Irregular layouts against ``AnnealingBaseline/layout(_:)`` with ten times the evaluations: its excess over ours.
+    public static func irregular(
+        _ pools: Pools, cpuSeconds: () -> Double, _ show: (String) -> Void
+    ) throws(PlanningError) {
+        show("irregular layouts, annealing with 10 × the evaluations: how much dearer (below 0: better than ours)")
+        for family in pools.families {
             var excess: [Double] = []
             let start = cpuSeconds()
-            for seed in firstSeed..<firstSeed + UInt64(instances) {
-                let topology = family.topology(peers: 16, seed: seed)
-                var job = PlanningFamily.job(layers: 16, virtualPipelines: 16)
-                // One batch for both.
-                job.batchTokens = .fixed(job.geometry(microBatchesPerVirtual: 1).batchTokens)
+            for seed in pools.seeds(10) {
+                let problem = try family.layout(seed: seed)
+                var search = LayoutSearch(problem, seed: 1)
+                let ours = search.run().total
+                let theirs = AnnealingBaseline.layout(family).layout(
+                    problem, seed: 1, evaluations: 10 * search.evaluations)
+                excess.append(100 * (theirs.total / ours - 1))
+            }
+            show("  \(family.rawValue): " + summary(excess, cpuSeconds() - start))
+        }
+    }
+
+    /// Whole plans against ``AnnealingBaseline/partition(_:)`` with ten times the CPU time: its excess over ours in total seconds. Its H,
+    /// codecs, cuts and orders are settled as ours are; it chooses who works with whom.
+    public static func plans(
+        _ pools: Pools, peers: Int, iterations: Int = Planner.defaultIterations, cpuSeconds: () -> Double,
+        _ show: (String) -> Void
+    ) throws(PlanningError) {
+        show(
+            "plans of \(peers) peers, annealing with 10 × the CPU time: how much later the job ends (below 0: sooner)")
+        for family in pools.families {
+            var excess: [Double] = []
+            var (least, most) = (Double.infinity, 0.0)
+            let start = cpuSeconds()
+            for seed in pools.seeds(2) {
+                let topology = family.topology(peers: peers, seed: seed)
+                let job = planned()
                 let before = cpuSeconds()
-                let ours = try Planner.plan(topology: topology, job: job).prediction.totalSeconds
-                let budget = 10 * (cpuSeconds() - before)
-                var (theirs, spent, part) = (Double.infinity, 0.0, UInt64(0))
-                // Independent runs, each as long as the last and more, until the time is spent.
-                var evaluations = 2000
-                while spent < budget {
+                let ours = try Planner.plan(topology: topology, job: job, iterations: iterations).prediction
+                    .totalSeconds
+                let took = cpuSeconds() - before
+                (least, most) = (min(least, took), max(most, took))
+                // As many evaluations as fill the time, judged by the last ones, until it is spent.
+                var (theirs, spent, part, evaluations) = (Double.infinity, 0.0, UInt64(0), 2000)
+                var total = 0
+                while spent < 10 * took {
                     let begun = cpuSeconds()
-                    let found = settings.seconds(topology, job, seed: seed * 100 + part, evaluations: evaluations)
-                    spent += cpuSeconds() - begun
+                    let found = AnnealingBaseline.partition(family).seconds(
+                        topology, job, seed: seed * 100 + part, evaluations: evaluations)
+                    let used = max(1e-6, cpuSeconds() - begun)
+                    spent += used
+                    total += evaluations
                     theirs = min(theirs, found)
                     part += 1
-                    evaluations *= 2
+                    evaluations = max(2000, Int(Double(evaluations) / used * (10 * took - spent)))
                 }
                 excess.append(100 * (theirs / ours - 1))
+                show(
+                    "    \(family.rawValue) \(seed): \(fixed(excess[excess.count - 1], 2)) %, ours \(fixed(ours, 1)) in "
+                        + "\(fixed(took, 2)) s, theirs \(fixed(theirs, 1)) by \(total) evaluations")
             }
-            lines.append("  \(family.rawValue): " + summary(excess, cpuSeconds() - start))
+            show(
+                "  \(family.rawValue): " + summary(excess, cpuSeconds() - start)
+                    + ", of which ours \(fixed(least, 2))–\(fixed(most, 2)) s each")
         }
-        return lines
+    }
+    /// One batch for all who plan it.
+    private static func planned() -> JobManifest {
+        var job = PlanningFamily.job(layers: 16, virtualPipelines: 16)
+        job.batchTokens = .fixed(job.geometry(microBatchesPerVirtual: 1).batchTokens)
+        return job
+    }
+
+    /// What each of `settings` finds on average with so many evaluations, in % above the best that any of them finds: of layouts, or of
+    /// plans of `plansOf` peers.
+    public static func tune(
+        _ settings: [AnnealingBaseline], _ pools: Pools, plansOf peers: Int?, evaluations: Int, _ show: (String) -> Void
+    ) throws(PlanningError) {
+        var all = [Double](repeating: 0, count: settings.count)
+        for family in pools.families {
+            var sums = [Double](repeating: 0, count: settings.count)
+            for seed in pools.seeds(3) {
+                var found: [Double] = []
+                for one in settings {
+                    if let peers {
+                        found.append(
+                            one.seconds(
+                                family.topology(peers: peers, seed: seed), planned(), seed: seed,
+                                evaluations: evaluations))
+                    } else {
+                        found.append(try one.layout(family.layout(seed: seed), seed: 1, evaluations: evaluations).total)
+                    }
+                }
+                let best = found.min() ?? 1
+                for index in found.indices {
+                    sums[index] += 100 * (found[index] / best - 1) / Double(pools.seeds(3).count)
+                }
+            }
+            show("\(family.rawValue), \(evaluations) evaluations: % above the best, mean")
+            for (one, sum) in zip(settings, sums).sorted(by: { $0.1 < $1.1 }) { show("  \(fixed(sum, 3))  \(one)") }
+            for index in all.indices { all[index] += sums[index] / Double(pools.families.count) }
+        }
+        show("all families")
+        for (one, sum) in zip(settings, all).sorted(by: { $0.1 < $1.1 }) { show("  \(fixed(sum, 3))  \(one)") }
     }
     private static func summary(_ excess: [Double], _ seconds: Double) -> String {
         let mean = excess.reduce(0, +) / Double(max(1, excess.count))
