@@ -58,6 +58,9 @@ public enum PlanningBenchmark {
                 let theirs = AnnealingBaseline.layout(family).layout(
                     problem, seed: 1, evaluations: 10 * search.evaluations)
                 excess.append(100 * (theirs.total / ours - 1))
+                show(
+                    "    \(family.rawValue) \(seed): \(fixed(excess[excess.count - 1], 4)) %, ours \(fixed(ours, 4)) by "
+                        + "\(search.evaluations) evaluations, theirs \(fixed(theirs.total, 4))")
             }
             show("  \(family.rawValue): " + summary(excess, cpuSeconds() - start))
         }
@@ -149,7 +152,7 @@ public enum PlanningBenchmark {
     private static func summary(_ excess: [Double], _ seconds: Double) -> String {
         let mean = excess.reduce(0, +) / Double(max(1, excess.count))
         let worse = excess.filter { $0 < -1e-7 }.count
-        return "mean \(fixed(mean, 2)) %, least \(fixed(excess.min() ?? 0, 2)) %, "
+        return "mean \(fixed(mean, 3)) %, least \(fixed(excess.min() ?? 0, 4)) %, "
             + "greatest \(fixed(excess.max() ?? 0, 2)) %, worse than annealing on \(worse) of \(excess.count), "
             + "\(fixed(seconds, 1)) s of CPU"
     }
