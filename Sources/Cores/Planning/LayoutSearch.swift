@@ -34,7 +34,8 @@ public struct LayoutSearch {
         random = SeededGenerator(seed: seed, stream: 0xD7F)
     }
 
-    /// Where the fourth best of the runs ends so much dearer than the best, the runs were too short.
+    /// Where the sixth best of the runs ends so much dearer than the best, the runs were too short. Judged by the fourth, runs on
+    /// islands agree on layouts that are up to 9 % dearer than what annealing finds; judged by all, published scenarios take four times as long.
     static let agreement = 1e-3
     /// How much longer they are then.
     static let patience = 4
@@ -70,7 +71,7 @@ public struct LayoutSearch {
         ends.sort()
         let found = anneal(best.stages.flatMap { $0 }, moves, steps: last, .final)
         if found.total < best.total { best = found }
-        return (best, ends[3] <= ends[0] * (1 + LayoutSearch.agreement))
+        return (best, ends[5] <= ends[0] * (1 + LayoutSearch.agreement))
     }
 
     /// From random starts, then the cold run.
