@@ -1,4 +1,3 @@
-import Foundation
 import Links
 import Planning
 import Primitives
@@ -32,13 +31,6 @@ private struct Measured {
         outcome = Outcome(world: world, end: world.run(), model: job.model)
         self.topology = try #require(world.coordinator.predictionAtStart).topology
     }
-    init(shipped name: String) throws {
-        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent()
-        let file = "Topologies/\(name).yaml"
-        try self.init(try Topology(parsing: Array(try Data(contentsOf: root.appending(path: file))), file: file))
-    }
-
     /// Each peer as measured, and as it is.
     var peers: [(measured: Topologies.Host, real: Topologies.Host)] {
         topology.hosts.compactMap { host in
@@ -64,7 +56,7 @@ private struct Measured {
 
 @Suite struct `A pool's links, measured` {
     @Test(arguments: ["demo", "lan", "campus"]) func `are what they are, up and down`(name: String) throws {
-        let measured = try Measured(shipped: name)
+        let measured = try Measured(.shipped(name))
         #expect(measured.peers.count == measured.real.hosts.count { $0.role == .peer })
         for (host, real) in measured.peers {
             #expect(abs(host.up.bitsPerSecond / real.up.bitsPerSecond - 1) < 0.1, "\(name), \(host.name): \(host.up)")
@@ -77,7 +69,7 @@ private struct Measured {
 
     /// Ten gigabits at each end, a fiftieth of it between: no access line is to blame.
     @Test func `show what lies between two places`() throws {
-        let measured = try Measured(shipped: "two-data-centres")
+        let measured = try Measured(.shipped("two-data-centres"))
         let ratios = measured.pairRatios
         #expect(ratios.first! > 0.85 && ratios.last! < 1.15, "pairs \(ratios.first!) to \(ratios.last!)")
         #expect(measured.peers.allSatisfy { $0.measured.up > .megabits(9000) && $0.measured.down > .megabits(9000) })

@@ -1,5 +1,4 @@
 import Exchange
-import Foundation
 import Links
 import Planning
 import Primitives
@@ -68,12 +67,6 @@ private struct PredictedRun {
 }
 
 @Suite struct `A prediction` {
-    private static func shipped(_ name: String) throws -> Topology {
-        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent()
-        let file = "Topologies/\(name).yaml"
-        return try Topology(parsing: Array(try Data(contentsOf: root.appending(path: file))), file: file)
-    }
     /// A generated pool whose devices are small enough for a small model.
     private static func generated(_ family: PlanningFamily, peers: Int, seed: UInt64) -> Topology {
         var topology = family.topology(peers: peers, seed: seed, memory: 24)
@@ -96,7 +89,7 @@ private struct PredictedRun {
     @Test func `is within five per cent of what the simulation takes, in the median over plans`() throws {
         var runs: [PredictedRun] = []
         for name in ["lan", "demo", "three-homes", "campus", "two-data-centres"] {
-            let topology = try Self.shipped(name)
+            let topology = try Topology.shipped(name)
             runs.append(try PredictedRun(topology, innerSteps: 1, hides: false))
             runs.append(try PredictedRun(topology, innerSteps: 4, hides: false))
             runs.append(try PredictedRun(topology, innerSteps: 4, hides: true))

@@ -97,7 +97,8 @@ extension Coordinator {
 
     /// Newcomers enter the log after the seal: whoever left and came back within a round did not take part in it.
     mutating func admitNewcomers() {
-        guard !pendingJoins.isEmpty else { return }
+        // Whoever comes while links are measured waits for the next seal: its own are to be measured, too.
+        guard !pendingJoins.isEmpty, survey == nil else { return }
         var change = PBMembers()
         change.joined = pendingJoins.compactMap { candidates[$0] }.filter { $0.accepted && !$0.lost }.map { joined($0) }
         change.round = UInt64(state.round)
@@ -107,7 +108,7 @@ extension Coordinator {
         for peer in newcomers { sendLog(to: peer, from: 0) }
         let unknown = newcomers.filter { links.up[$0] == nil && isMember($0) }
         let why = "\(newcomers.count) joined"
-        if unknown.isEmpty || survey != nil { question(reason: why) } else { measure(unknown, why: why) }
+        if unknown.isEmpty { question(reason: why) } else { measure(unknown, why: why) }
     }
 
     /// A plan that became ready takes effect between rounds: it is written before the seal that opens the round.
