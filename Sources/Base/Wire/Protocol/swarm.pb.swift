@@ -36,12 +36,12 @@ public nonisolated struct PBEnvelope: Sendable {
 
   public var type: String = String()
 
-  /// SHA-256 of the genesis manifest; 32 zero bytes before there is a job
+  /// SHA-256 of the genesis; in the genesis' own envelope 32 zero bytes
   public var job: Data = Data()
 
   public var epoch: UInt64 = 0
 
-  /// rises by signer and type
+  /// of log entries their index; 0 where the body says which statement it is
   public var sequence: UInt64 = 0
 
   /// Unix seconds; 0 = never
@@ -71,10 +71,16 @@ public nonisolated struct PBLogEntry: @unchecked Sendable {
     set {_uniqueStorage()._index = newValue}
   }
 
-  /// SHA-256 of the previous entry's envelope; empty for the first
+  /// SHA-256 over 0x00 and the previous entry's bytes, without its signature; empty for the first
   public var previous: Data {
     get {_storage._previous}
     set {_uniqueStorage()._previous = newValue}
+  }
+
+  /// of the leader who wrote it
+  public var term: UInt64 {
+    get {_storage._term}
+    set {_uniqueStorage()._term = newValue}
   }
 
   public var body: OneOf_Body? {
@@ -122,6 +128,14 @@ public nonisolated struct PBLogEntry: @unchecked Sendable {
     set {_uniqueStorage()._body = .finish(newValue)}
   }
 
+  public var states: PBStates {
+    get {
+      if case .states(let v)? = _storage._body {return v}
+      return PBStates()
+    }
+    set {_uniqueStorage()._body = .states(newValue)}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -130,6 +144,7 @@ public nonisolated struct PBLogEntry: @unchecked Sendable {
     case plan(PBPlanChange)
     case seal(PBSeal)
     case finish(PBFinish)
+    case states(PBStates)
 
   }
 
@@ -138,12 +153,13 @@ public nonisolated struct PBLogEntry: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
+/// The SHA-256 of its bytes names the job.
 public nonisolated struct PBGenesis: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// canonical YAML; its SHA-256 names the job
+  /// canonical YAML
   public var manifest: String = String()
 
   public var electors: [Data] = []
@@ -155,6 +171,13 @@ public nonisolated struct PBGenesis: Sendable {
   public var content: Data = Data()
 
   public var contentBytes: UInt64 = 0
+
+  /// 32 random bytes: no two runs are one job
+  public var nonce: Data = Data()
+
+  public var leaseMilliseconds: UInt32 = 0
+
+  public var silenceMilliseconds: UInt32 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -186,6 +209,12 @@ public nonisolated struct PBMembers: Sendable {
     public var endpoint: Data = Data()
 
     public var name: String = String()
+
+    public var device: String = String()
+
+    public var memoryBytes: UInt64 = 0
+
+    public var flops: Double = 0
 
     public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -376,6 +405,39 @@ public nonisolated struct PBSeal: Sendable {
   public init() {}
 }
 
+/// What the holders of each unit agree on as of the start of a round: whoever fetches a state checks it against this.
+public nonisolated struct PBStates: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var round: UInt64 = 0
+
+  public var units: [PBUnitRoots] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// Content IDs of a unit's bytes: SHA-256 over the list of its chunks.
+public nonisolated struct PBUnitRoots: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var unit: UInt32 = 0
+
+  public var parameters: Data = Data()
+
+  /// empty where there is none
+  public var outerMomentum: Data = Data()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
 public nonisolated struct PBFinish: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -391,10 +453,15 @@ public nonisolated struct PBFinish: Sendable {
   public init() {}
 }
 
+/// What a packet belongs to: the job (empty while peers only meet) and, for what a leader says, its term.
 public nonisolated struct PBPacket: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
+
+  public var job: Data = Data()
+
+  public var term: UInt64 = 0
 
   public var body: PBPacket.OneOf_Body? = nil
 
@@ -550,12 +617,12 @@ public nonisolated struct PBPacket: Sendable {
     set {body = .stateRequest(newValue)}
   }
 
-  public var state: PBState {
+  public var stateOffer: PBStateOffer {
     get {
-      if case .state(let v)? = body {return v}
-      return PBState()
+      if case .stateOffer(let v)? = body {return v}
+      return PBStateOffer()
     }
-    set {body = .state(newValue)}
+    set {body = .stateOffer(newValue)}
   }
 
   public var indexRequest: PBIndexRequest {
@@ -598,12 +665,12 @@ public nonisolated struct PBPacket: Sendable {
     set {body = .farewell(newValue)}
   }
 
-  public var ready: PBReady {
+  public var readiness: PBReadiness {
     get {
-      if case .ready(let v)? = body {return v}
-      return PBReady()
+      if case .readiness(let v)? = body {return v}
+      return PBReadiness()
     }
-    set {body = .ready(newValue)}
+    set {body = .readiness(newValue)}
   }
 
   public var exchangePart: PBExchangePart {
@@ -630,12 +697,12 @@ public nonisolated struct PBPacket: Sendable {
     set {body = .group(newValue)}
   }
 
-  public var refusal: PBRefusal {
+  public var objection: PBObjection {
     get {
-      if case .refusal(let v)? = body {return v}
-      return PBRefusal()
+      if case .objection(let v)? = body {return v}
+      return PBObjection()
     }
-    set {body = .refusal(newValue)}
+    set {body = .objection(newValue)}
   }
 
   public var audit: PBAudit {
@@ -652,6 +719,14 @@ public nonisolated struct PBPacket: Sendable {
       return PBAudited()
     }
     set {body = .audited(newValue)}
+  }
+
+  public var dismissal: PBDismissal {
+    get {
+      if case .dismissal(let v)? = body {return v}
+      return PBDismissal()
+    }
+    set {body = .dismissal(newValue)}
   }
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -676,19 +751,20 @@ public nonisolated struct PBPacket: Sendable {
     case held(PBHeld)
     case applied(PBApplied)
     case stateRequest(PBStateRequest)
-    case state(PBState)
+    case stateOffer(PBStateOffer)
     case indexRequest(PBIndexRequest)
     case contentIndex(PBContentIndex)
     case chunkRequest(PBChunkRequest)
     case chunk(PBChunk)
     case farewell(PBFarewell)
-    case ready(PBReady)
+    case readiness(PBReadiness)
     case exchangePart(PBExchangePart)
     case gathered(PBGathered)
     case group(PBGroup)
-    case refusal(PBRefusal)
+    case objection(PBObjection)
     case audit(PBAudit)
     case audited(PBAudited)
+    case dismissal(PBDismissal)
 
   }
 
@@ -772,12 +848,16 @@ public nonisolated struct PBOfferAnswer: Sendable {
   public init() {}
 }
 
+/// Entries in order, as many as fit in one message; who lacks more asks for them.
 public nonisolated struct PBLogEntries: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   public var entries: [PBEnvelope] = []
+
+  /// of the sender's log
+  public var length: UInt64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -801,11 +881,101 @@ public nonisolated struct PBLease: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  public var job: Data = Data()
-
   public var milliseconds: UInt32 = 0
 
+  /// of the leader's log: who lacks entries asks
+  public var logLength: UInt64 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// What a peer is at, for whoever watches. Nothing is decided by it.
+public nonisolated struct PBActivity: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var kind: PBActivity.Kind = .idle
+
+  public var have: UInt64 = 0
+
+  public var total: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated enum Kind: SwiftProtobuf.Enum, Swift.CaseIterable {
+    public typealias RawValue = Int
+    case idle // = 0
+
+    /// have of total chunks
+    case fetchingText // = 1
+    case waiting // = 2
+    case spare // = 3
+
+    /// have of total chunks
+    case fetchingState // = 4
+    case validating // = 5
+
+    /// have: inner step, from 1; of total
+    case stepping // = 6
+    case encoding // = 7
+    case exchanging // = 8
+    case applying // = 9
+    case UNRECOGNIZED(Int)
+
+    public init() {
+      self = .idle
+    }
+
+    public init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .idle
+      case 1: self = .fetchingText
+      case 2: self = .waiting
+      case 3: self = .spare
+      case 4: self = .fetchingState
+      case 5: self = .validating
+      case 6: self = .stepping
+      case 7: self = .encoding
+      case 8: self = .exchanging
+      case 9: self = .applying
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    public var rawValue: Int {
+      switch self {
+      case .idle: return 0
+      case .fetchingText: return 1
+      case .waiting: return 2
+      case .spare: return 3
+      case .fetchingState: return 4
+      case .validating: return 5
+      case .stepping: return 6
+      case .encoding: return 7
+      case .exchanging: return 8
+      case .applying: return 9
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    public static let allCases: [PBActivity.Kind] = [
+      .idle,
+      .fetchingText,
+      .waiting,
+      .spare,
+      .fetchingState,
+      .validating,
+      .stepping,
+      .encoding,
+      .exchanging,
+      .applying,
+    ]
+
+  }
 
   public init() {}
 }
@@ -821,7 +991,14 @@ public nonisolated struct PBHeartbeat: Sendable {
 
   public var step: UInt64 = 0
 
-  public var doing: String = String()
+  public var activity: PBActivity {
+    get {_activity ?? PBActivity()}
+    set {_activity = newValue}
+  }
+  /// Returns true if `activity` has been explicitly set.
+  public var hasActivity: Bool {self._activity != nil}
+  /// Clears the value of `activity`. Subsequent reads from it will return its default value.
+  public mutating func clearActivity() {self._activity = nil}
 
   /// counted at the socket since start
   public var sentBytes: UInt64 = 0
@@ -864,19 +1041,71 @@ public nonisolated struct PBHeartbeat: Sendable {
 
   public init() {}
 
+  fileprivate var _activity: PBActivity? = nil
   fileprivate var _waiting: PBHeartbeat.Waiting? = nil
 }
 
-public nonisolated struct PBReady: Sendable {
+/// How far a member is; the leader waits for it, not for words. Said on every change, and again to a newer leader.
+public nonisolated struct PBReadiness: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
+
+  public var state: PBReadiness.State = .fetchingText
 
   public var epoch: UInt64 = 0
 
   public var round: UInt64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated enum State: SwiftProtobuf.Enum, Swift.CaseIterable {
+    public typealias RawValue = Int
+    case fetchingText // = 0
+
+    /// complete and verified
+    case hasText // = 1
+
+    /// what plan `epoch` gives it
+    case fetchingState // = 2
+
+    /// it holds what plan `epoch` gives it, as of the start of `round`
+    case atRound // = 3
+    case UNRECOGNIZED(Int)
+
+    public init() {
+      self = .fetchingText
+    }
+
+    public init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .fetchingText
+      case 1: self = .hasText
+      case 2: self = .fetchingState
+      case 3: self = .atRound
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    public var rawValue: Int {
+      switch self {
+      case .fetchingText: return 0
+      case .hasText: return 1
+      case .fetchingState: return 2
+      case .atRound: return 3
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    public static let allCases: [PBReadiness.State] = [
+      .fetchingText,
+      .hasText,
+      .fetchingState,
+      .atRound,
+    ]
+
+  }
 
   public init() {}
 }
@@ -1278,7 +1507,7 @@ public nonisolated struct PBAudited: Sendable {
 }
 
 /// A contribution that does not decode or is not finite.
-public nonisolated struct PBRefusal: Sendable {
+public nonisolated struct PBObjection: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
@@ -1397,7 +1626,8 @@ public nonisolated struct PBApplied: Sendable {
 
   public var round: UInt64 = 0
 
-  public var digests: [PBUnitDigest] = []
+  /// as of the start of the next round
+  public var units: [PBUnitRoots] = []
 
   public var computeSeconds: Double = 0
 
@@ -1428,14 +1658,15 @@ public nonisolated struct PBStateRequest: Sendable {
   public init() {}
 }
 
-public nonisolated struct PBState: Sendable {
+/// The holder's answer: contents that can be asked for, chunk by chunk, of it or of whoever else offers the same.
+public nonisolated struct PBStateOffer: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   public var round: UInt64 = 0
 
-  public var parts: [PBState.Part] = []
+  public var parts: [PBStateOffer.Part] = []
 
   /// why not, when there are no parts
   public var unavailable: String = String()
@@ -1449,14 +1680,14 @@ public nonisolated struct PBState: Sendable {
 
     public var unit: UInt32 = 0
 
-    /// bytes of the payload, in this order
-    public var parameters: UInt32 = 0
+    /// content IDs
+    public var parameters: Data = Data()
 
-    public var outerMomentum: UInt32 = 0
+    /// empty where there is none
+    public var outerMomentum: Data = Data()
 
-    public var firstMoment: UInt32 = 0
-
-    public var secondMoment: UInt32 = 0
+    /// Adam's m, then v; empty when left out
+    public var moments: Data = Data()
 
     public var optimizerSteps: UInt64 = 0
 
@@ -1468,12 +1699,15 @@ public nonisolated struct PBState: Sendable {
   public init() {}
 }
 
+/// Entries of a content's list from `first` on.
 public nonisolated struct PBIndexRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   public var content: Data = Data()
+
+  public var first: UInt64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1487,11 +1721,13 @@ public nonisolated struct PBContentIndex: Sendable {
 
   public var content: Data = Data()
 
-  /// the encoded list that the content ID is the hash of
-  public var index: Data = Data()
+  public var first: UInt64 = 0
 
-  /// who may be asked
-  public var holders: [Data] = []
+  /// chunks in all
+  public var total: UInt64 = 0
+
+  /// of 40 bytes: u64 length, SHA-256; the content ID is the hash of all of them
+  public var entries: Data = Data()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1528,6 +1764,7 @@ public nonisolated struct PBChunk: Sendable {
   public init() {}
 }
 
+/// A member leaves.
 public nonisolated struct PBFarewell: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1536,6 +1773,61 @@ public nonisolated struct PBFarewell: Sendable {
   public var reason: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// The leader lets a member go.
+public nonisolated struct PBDismissal: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var kind: PBDismissal.Kind = .jobEnded
+
+  public var reason: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated enum Kind: SwiftProtobuf.Enum, Swift.CaseIterable {
+    public typealias RawValue = Int
+    case jobEnded // = 0
+
+    /// it may join again
+    case removed // = 1
+    case jobFailed // = 2
+    case UNRECOGNIZED(Int)
+
+    public init() {
+      self = .jobEnded
+    }
+
+    public init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .jobEnded
+      case 1: self = .removed
+      case 2: self = .jobFailed
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    public var rawValue: Int {
+      switch self {
+      case .jobEnded: return 0
+      case .removed: return 1
+      case .jobFailed: return 2
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    public static let allCases: [PBDismissal.Kind] = [
+      .jobEnded,
+      .removed,
+      .jobFailed,
+    ]
+
+  }
 
   public init() {}
 }
@@ -1611,11 +1903,12 @@ nonisolated extension PBEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension PBLogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".LogEntry"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}index\0\u{1}previous\0\u{2}\u{8}genesis\0\u{1}members\0\u{1}plan\0\u{1}seal\0\u{1}finish\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}index\0\u{1}previous\0\u{1}term\0\u{2}\u{7}genesis\0\u{1}members\0\u{1}plan\0\u{1}seal\0\u{1}finish\0\u{1}states\0")
 
   fileprivate class _StorageClass {
     var _index: UInt64 = 0
     var _previous: Data = Data()
+    var _term: UInt64 = 0
     var _body: PBLogEntry.OneOf_Body?
 
       // This property is used as the initial default value for new instances of the type.
@@ -1629,6 +1922,7 @@ nonisolated extension PBLogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     init(copying source: _StorageClass) {
       _index = source._index
       _previous = source._previous
+      _term = source._term
       _body = source._body
     }
   }
@@ -1650,6 +1944,7 @@ nonisolated extension PBLogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageI
         switch fieldNumber {
         case 1: try { try decoder.decodeSingularUInt64Field(value: &_storage._index) }()
         case 2: try { try decoder.decodeSingularBytesField(value: &_storage._previous) }()
+        case 3: try { try decoder.decodeSingularUInt64Field(value: &_storage._term) }()
         case 10: try {
           var v: PBGenesis?
           var hadOneofValue = false
@@ -1715,6 +2010,19 @@ nonisolated extension PBLogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageI
             _storage._body = .finish(v)
           }
         }()
+        case 15: try {
+          var v: PBStates?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .states(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .states(v)
+          }
+        }()
         default: break
         }
       }
@@ -1732,6 +2040,9 @@ nonisolated extension PBLogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       }
       if !_storage._previous.isEmpty {
         try visitor.visitSingularBytesField(value: _storage._previous, fieldNumber: 2)
+      }
+      if _storage._term != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._term, fieldNumber: 3)
       }
       switch _storage._body {
       case .genesis?: try {
@@ -1754,6 +2065,10 @@ nonisolated extension PBLogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageI
         guard case .finish(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 14)
       }()
+      case .states?: try {
+        guard case .states(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 15)
+      }()
       case nil: break
       }
     }
@@ -1767,6 +2082,7 @@ nonisolated extension PBLogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageI
         let rhs_storage = _args.1
         if _storage._index != rhs_storage._index {return false}
         if _storage._previous != rhs_storage._previous {return false}
+        if _storage._term != rhs_storage._term {return false}
         if _storage._body != rhs_storage._body {return false}
         return true
       }
@@ -1779,7 +2095,7 @@ nonisolated extension PBLogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension PBGenesis: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Genesis"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}manifest\0\u{1}electors\0\u{1}numerics\0\u{1}content\0\u{3}content_bytes\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}manifest\0\u{1}electors\0\u{1}numerics\0\u{1}content\0\u{3}content_bytes\0\u{1}nonce\0\u{3}lease_milliseconds\0\u{3}silence_milliseconds\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1792,6 +2108,9 @@ nonisolated extension PBGenesis: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       case 3: try { try decoder.decodeSingularStringField(value: &self.numerics) }()
       case 4: try { try decoder.decodeSingularBytesField(value: &self.content) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.contentBytes) }()
+      case 6: try { try decoder.decodeSingularBytesField(value: &self.nonce) }()
+      case 7: try { try decoder.decodeSingularUInt32Field(value: &self.leaseMilliseconds) }()
+      case 8: try { try decoder.decodeSingularUInt32Field(value: &self.silenceMilliseconds) }()
       default: break
       }
     }
@@ -1813,6 +2132,15 @@ nonisolated extension PBGenesis: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if self.contentBytes != 0 {
       try visitor.visitSingularUInt64Field(value: self.contentBytes, fieldNumber: 5)
     }
+    if !self.nonce.isEmpty {
+      try visitor.visitSingularBytesField(value: self.nonce, fieldNumber: 6)
+    }
+    if self.leaseMilliseconds != 0 {
+      try visitor.visitSingularUInt32Field(value: self.leaseMilliseconds, fieldNumber: 7)
+    }
+    if self.silenceMilliseconds != 0 {
+      try visitor.visitSingularUInt32Field(value: self.silenceMilliseconds, fieldNumber: 8)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1822,6 +2150,9 @@ nonisolated extension PBGenesis: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if lhs.numerics != rhs.numerics {return false}
     if lhs.content != rhs.content {return false}
     if lhs.contentBytes != rhs.contentBytes {return false}
+    if lhs.nonce != rhs.nonce {return false}
+    if lhs.leaseMilliseconds != rhs.leaseMilliseconds {return false}
+    if lhs.silenceMilliseconds != rhs.silenceMilliseconds {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1869,7 +2200,7 @@ nonisolated extension PBMembers: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension PBMembers.Joined: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = PBMembers.protoMessageName + ".Joined"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{1}endpoint\0\u{1}name\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{1}endpoint\0\u{1}name\0\u{1}device\0\u{3}memory_bytes\0\u{1}flops\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1880,6 +2211,9 @@ nonisolated extension PBMembers.Joined: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 1: try { try decoder.decodeSingularBytesField(value: &self.peer) }()
       case 2: try { try decoder.decodeSingularBytesField(value: &self.endpoint) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.name) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.device) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.memoryBytes) }()
+      case 6: try { try decoder.decodeSingularDoubleField(value: &self.flops) }()
       default: break
       }
     }
@@ -1895,6 +2229,15 @@ nonisolated extension PBMembers.Joined: SwiftProtobuf.Message, SwiftProtobuf._Me
     if !self.name.isEmpty {
       try visitor.visitSingularStringField(value: self.name, fieldNumber: 3)
     }
+    if !self.device.isEmpty {
+      try visitor.visitSingularStringField(value: self.device, fieldNumber: 4)
+    }
+    if self.memoryBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.memoryBytes, fieldNumber: 5)
+    }
+    if self.flops.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.flops, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1902,6 +2245,9 @@ nonisolated extension PBMembers.Joined: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.peer != rhs.peer {return false}
     if lhs.endpoint != rhs.endpoint {return false}
     if lhs.name != rhs.name {return false}
+    if lhs.device != rhs.device {return false}
+    if lhs.memoryBytes != rhs.memoryBytes {return false}
+    if lhs.flops != rhs.flops {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2327,6 +2673,81 @@ nonisolated extension PBSeal.Contribution: SwiftProtobuf.Message, SwiftProtobuf.
   }
 }
 
+nonisolated extension PBStates: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".States"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}units\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
+      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.units) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.round != 0 {
+      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 1)
+    }
+    if !self.units.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.units, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBStates, rhs: PBStates) -> Bool {
+    if lhs.round != rhs.round {return false}
+    if lhs.units != rhs.units {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBUnitRoots: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".UnitRoots"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}unit\0\u{1}parameters\0\u{3}outer_momentum\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.unit) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.parameters) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.outerMomentum) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.unit != 0 {
+      try visitor.visitSingularUInt32Field(value: self.unit, fieldNumber: 1)
+    }
+    if !self.parameters.isEmpty {
+      try visitor.visitSingularBytesField(value: self.parameters, fieldNumber: 2)
+    }
+    if !self.outerMomentum.isEmpty {
+      try visitor.visitSingularBytesField(value: self.outerMomentum, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBUnitRoots, rhs: PBUnitRoots) -> Bool {
+    if lhs.unit != rhs.unit {return false}
+    if lhs.parameters != rhs.parameters {return false}
+    if lhs.outerMomentum != rhs.outerMomentum {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension PBFinish: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Finish"
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}reason\0\u{1}weights\0")
@@ -2364,7 +2785,7 @@ nonisolated extension PBFinish: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Packet"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}capability_request\0\u{1}capability\0\u{1}offer\0\u{3}offer_answer\0\u{3}log_entries\0\u{3}log_request\0\u{1}lease\0\u{1}heartbeat\0\u{3}probe_order\0\u{3}probe_burst\0\u{3}probe_result\0\u{1}ping\0\u{1}pong\0\u{1}activation\0\u{1}norms\0\u{2}\u{2}receipt\0\u{1}held\0\u{1}applied\0\u{3}state_request\0\u{1}state\0\u{3}index_request\0\u{3}content_index\0\u{3}chunk_request\0\u{1}chunk\0\u{1}farewell\0\u{1}ready\0\u{3}exchange_part\0\u{1}gathered\0\u{1}group\0\u{1}refusal\0\u{1}audit\0\u{1}audited\0\u{c}\u{10}\u{1}")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}capability_request\0\u{1}capability\0\u{1}offer\0\u{3}offer_answer\0\u{3}log_entries\0\u{3}log_request\0\u{1}lease\0\u{1}heartbeat\0\u{3}probe_order\0\u{3}probe_burst\0\u{3}probe_result\0\u{1}ping\0\u{1}pong\0\u{1}activation\0\u{1}norms\0\u{2}\u{2}receipt\0\u{1}held\0\u{1}applied\0\u{3}state_request\0\u{3}state_offer\0\u{3}index_request\0\u{3}content_index\0\u{3}chunk_request\0\u{1}chunk\0\u{1}farewell\0\u{1}readiness\0\u{3}exchange_part\0\u{1}gathered\0\u{1}group\0\u{1}objection\0\u{1}audit\0\u{1}audited\0\u{1}dismissal\0\u{2}\u{6}job\0\u{1}term\0\u{c}\u{10}\u{1}")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2620,16 +3041,16 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
         }
       }()
       case 21: try {
-        var v: PBState?
+        var v: PBStateOffer?
         var hadOneofValue = false
         if let current = self.body {
           hadOneofValue = true
-          if case .state(let m) = current {v = m}
+          if case .stateOffer(let m) = current {v = m}
         }
         try decoder.decodeSingularMessageField(value: &v)
         if let v = v {
           if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .state(v)
+          self.body = .stateOffer(v)
         }
       }()
       case 22: try {
@@ -2698,16 +3119,16 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
         }
       }()
       case 27: try {
-        var v: PBReady?
+        var v: PBReadiness?
         var hadOneofValue = false
         if let current = self.body {
           hadOneofValue = true
-          if case .ready(let m) = current {v = m}
+          if case .readiness(let m) = current {v = m}
         }
         try decoder.decodeSingularMessageField(value: &v)
         if let v = v {
           if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .ready(v)
+          self.body = .readiness(v)
         }
       }()
       case 28: try {
@@ -2750,16 +3171,16 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
         }
       }()
       case 31: try {
-        var v: PBRefusal?
+        var v: PBObjection?
         var hadOneofValue = false
         if let current = self.body {
           hadOneofValue = true
-          if case .refusal(let m) = current {v = m}
+          if case .objection(let m) = current {v = m}
         }
         try decoder.decodeSingularMessageField(value: &v)
         if let v = v {
           if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.body = .refusal(v)
+          self.body = .objection(v)
         }
       }()
       case 32: try {
@@ -2788,6 +3209,21 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
           self.body = .audited(v)
         }
       }()
+      case 34: try {
+        var v: PBDismissal?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .dismissal(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .dismissal(v)
+        }
+      }()
+      case 40: try { try decoder.decodeSingularBytesField(value: &self.job) }()
+      case 41: try { try decoder.decodeSingularUInt64Field(value: &self.term) }()
       default: break
       }
     }
@@ -2875,8 +3311,8 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       guard case .stateRequest(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 20)
     }()
-    case .state?: try {
-      guard case .state(let v)? = self.body else { preconditionFailure() }
+    case .stateOffer?: try {
+      guard case .stateOffer(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 21)
     }()
     case .indexRequest?: try {
@@ -2899,8 +3335,8 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       guard case .farewell(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 26)
     }()
-    case .ready?: try {
-      guard case .ready(let v)? = self.body else { preconditionFailure() }
+    case .readiness?: try {
+      guard case .readiness(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 27)
     }()
     case .exchangePart?: try {
@@ -2915,8 +3351,8 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       guard case .group(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 30)
     }()
-    case .refusal?: try {
-      guard case .refusal(let v)? = self.body else { preconditionFailure() }
+    case .objection?: try {
+      guard case .objection(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 31)
     }()
     case .audit?: try {
@@ -2927,12 +3363,24 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       guard case .audited(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 33)
     }()
+    case .dismissal?: try {
+      guard case .dismissal(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 34)
+    }()
     case nil: break
+    }
+    if !self.job.isEmpty {
+      try visitor.visitSingularBytesField(value: self.job, fieldNumber: 40)
+    }
+    if self.term != 0 {
+      try visitor.visitSingularUInt64Field(value: self.term, fieldNumber: 41)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBPacket, rhs: PBPacket) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.term != rhs.term {return false}
     if lhs.body != rhs.body {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
@@ -3099,7 +3547,7 @@ nonisolated extension PBOfferAnswer: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension PBLogEntries: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".LogEntries"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}entries\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}entries\0\u{1}length\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3108,6 +3556,7 @@ nonisolated extension PBLogEntries: SwiftProtobuf.Message, SwiftProtobuf._Messag
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeRepeatedMessageField(value: &self.entries) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.length) }()
       default: break
       }
     }
@@ -3117,11 +3566,15 @@ nonisolated extension PBLogEntries: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if !self.entries.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.entries, fieldNumber: 1)
     }
+    if self.length != 0 {
+      try visitor.visitSingularUInt64Field(value: self.length, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBLogEntries, rhs: PBLogEntries) -> Bool {
     if lhs.entries != rhs.entries {return false}
+    if lhs.length != rhs.length {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3159,7 +3612,7 @@ nonisolated extension PBLogRequest: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension PBLease: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Lease"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}milliseconds\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}milliseconds\0\u{3}log_length\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3167,34 +3620,78 @@ nonisolated extension PBLease: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularBytesField(value: &self.job) }()
-      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.milliseconds) }()
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.milliseconds) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.logLength) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if !self.job.isEmpty {
-      try visitor.visitSingularBytesField(value: self.job, fieldNumber: 1)
-    }
     if self.milliseconds != 0 {
-      try visitor.visitSingularUInt32Field(value: self.milliseconds, fieldNumber: 2)
+      try visitor.visitSingularUInt32Field(value: self.milliseconds, fieldNumber: 1)
+    }
+    if self.logLength != 0 {
+      try visitor.visitSingularUInt64Field(value: self.logLength, fieldNumber: 2)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBLease, rhs: PBLease) -> Bool {
-    if lhs.job != rhs.job {return false}
     if lhs.milliseconds != rhs.milliseconds {return false}
+    if lhs.logLength != rhs.logLength {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
 }
 
+nonisolated extension PBActivity: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Activity"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{1}have\0\u{1}total\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularEnumField(value: &self.kind) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.have) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.total) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.kind != .idle {
+      try visitor.visitSingularEnumField(value: self.kind, fieldNumber: 1)
+    }
+    if self.have != 0 {
+      try visitor.visitSingularUInt64Field(value: self.have, fieldNumber: 2)
+    }
+    if self.total != 0 {
+      try visitor.visitSingularUInt64Field(value: self.total, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBActivity, rhs: PBActivity) -> Bool {
+    if lhs.kind != rhs.kind {return false}
+    if lhs.have != rhs.have {return false}
+    if lhs.total != rhs.total {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBActivity.Kind: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0IDLE\0\u{1}FETCHING_TEXT\0\u{1}WAITING\0\u{1}SPARE\0\u{1}FETCHING_STATE\0\u{1}VALIDATING\0\u{1}STEPPING\0\u{1}ENCODING\0\u{1}EXCHANGING\0\u{1}APPLYING\0")
+}
+
 nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Heartbeat"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}log_length\0\u{1}round\0\u{1}step\0\u{1}doing\0\u{3}sent_bytes\0\u{3}received_bytes\0\u{1}waiting\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}log_length\0\u{1}round\0\u{1}step\0\u{1}activity\0\u{3}sent_bytes\0\u{3}received_bytes\0\u{1}waiting\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3205,7 +3702,7 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.logLength) }()
       case 2: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.step) }()
-      case 4: try { try decoder.decodeSingularStringField(value: &self.doing) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._activity) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.sentBytes) }()
       case 6: try { try decoder.decodeSingularUInt64Field(value: &self.receivedBytes) }()
       case 7: try { try decoder.decodeSingularMessageField(value: &self._waiting) }()
@@ -3228,9 +3725,9 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
     if self.step != 0 {
       try visitor.visitSingularUInt64Field(value: self.step, fieldNumber: 3)
     }
-    if !self.doing.isEmpty {
-      try visitor.visitSingularStringField(value: self.doing, fieldNumber: 4)
-    }
+    try { if let v = self._activity {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
     if self.sentBytes != 0 {
       try visitor.visitSingularUInt64Field(value: self.sentBytes, fieldNumber: 5)
     }
@@ -3247,7 +3744,7 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
     if lhs.logLength != rhs.logLength {return false}
     if lhs.round != rhs.round {return false}
     if lhs.step != rhs.step {return false}
-    if lhs.doing != rhs.doing {return false}
+    if lhs._activity != rhs._activity {return false}
     if lhs.sentBytes != rhs.sentBytes {return false}
     if lhs.receivedBytes != rhs.receivedBytes {return false}
     if lhs._waiting != rhs._waiting {return false}
@@ -3306,9 +3803,9 @@ nonisolated extension PBHeartbeat.Waiting: SwiftProtobuf.Message, SwiftProtobuf.
   }
 }
 
-nonisolated extension PBReady: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = _protobuf_package + ".Ready"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}epoch\0\u{1}round\0")
+nonisolated extension PBReadiness: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Readiness"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}state\0\u{1}epoch\0\u{1}round\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3316,29 +3813,38 @@ nonisolated extension PBReady: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
+      case 1: try { try decoder.decodeSingularEnumField(value: &self.state) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.state != .fetchingText {
+      try visitor.visitSingularEnumField(value: self.state, fieldNumber: 1)
+    }
     if self.epoch != 0 {
-      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 1)
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 2)
     }
     if self.round != 0 {
-      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 2)
+      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 3)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  public static func ==(lhs: PBReady, rhs: PBReady) -> Bool {
+  public static func ==(lhs: PBReadiness, rhs: PBReadiness) -> Bool {
+    if lhs.state != rhs.state {return false}
     if lhs.epoch != rhs.epoch {return false}
     if lhs.round != rhs.round {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
+}
+
+nonisolated extension PBReadiness.State: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0FETCHING_TEXT\0\u{1}HAS_TEXT\0\u{1}FETCHING_STATE\0\u{1}AT_ROUND\0")
 }
 
 nonisolated extension PBProbeOrder: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
@@ -4176,8 +4682,8 @@ nonisolated extension PBAudited: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
   }
 }
 
-nonisolated extension PBRefusal: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = _protobuf_package + ".Refusal"
+nonisolated extension PBObjection: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Objection"
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{1}why\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
@@ -4207,7 +4713,7 @@ nonisolated extension PBRefusal: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  public static func ==(lhs: PBRefusal, rhs: PBRefusal) -> Bool {
+  public static func ==(lhs: PBObjection, rhs: PBObjection) -> Bool {
     if lhs._work != rhs._work {return false}
     if lhs.why != rhs.why {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
@@ -4390,7 +4896,7 @@ nonisolated extension PBHeld: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
 
 nonisolated extension PBApplied: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Applied"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}digests\0\u{3}compute_seconds\0\u{3}contributor_squares\0\u{3}mean_squares\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}units\0\u{3}compute_seconds\0\u{3}contributor_squares\0\u{3}mean_squares\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4399,7 +4905,7 @@ nonisolated extension PBApplied: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
-      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.digests) }()
+      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.units) }()
       case 3: try { try decoder.decodeSingularDoubleField(value: &self.computeSeconds) }()
       case 4: try { try decoder.decodeSingularDoubleField(value: &self.contributorSquares) }()
       case 5: try { try decoder.decodeSingularDoubleField(value: &self.meanSquares) }()
@@ -4412,8 +4918,8 @@ nonisolated extension PBApplied: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if self.round != 0 {
       try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 1)
     }
-    if !self.digests.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.digests, fieldNumber: 2)
+    if !self.units.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.units, fieldNumber: 2)
     }
     if self.computeSeconds.bitPattern != 0 {
       try visitor.visitSingularDoubleField(value: self.computeSeconds, fieldNumber: 3)
@@ -4429,7 +4935,7 @@ nonisolated extension PBApplied: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
   public static func ==(lhs: PBApplied, rhs: PBApplied) -> Bool {
     if lhs.round != rhs.round {return false}
-    if lhs.digests != rhs.digests {return false}
+    if lhs.units != rhs.units {return false}
     if lhs.computeSeconds != rhs.computeSeconds {return false}
     if lhs.contributorSquares != rhs.contributorSquares {return false}
     if lhs.meanSquares != rhs.meanSquares {return false}
@@ -4478,8 +4984,8 @@ nonisolated extension PBStateRequest: SwiftProtobuf.Message, SwiftProtobuf._Mess
   }
 }
 
-nonisolated extension PBState: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = _protobuf_package + ".State"
+nonisolated extension PBStateOffer: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".StateOffer"
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}parts\0\u{1}unavailable\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
@@ -4509,7 +5015,7 @@ nonisolated extension PBState: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  public static func ==(lhs: PBState, rhs: PBState) -> Bool {
+  public static func ==(lhs: PBStateOffer, rhs: PBStateOffer) -> Bool {
     if lhs.round != rhs.round {return false}
     if lhs.parts != rhs.parts {return false}
     if lhs.unavailable != rhs.unavailable {return false}
@@ -4518,9 +5024,9 @@ nonisolated extension PBState: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
   }
 }
 
-nonisolated extension PBState.Part: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = PBState.protoMessageName + ".Part"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}unit\0\u{1}parameters\0\u{3}outer_momentum\0\u{3}first_moment\0\u{3}second_moment\0\u{3}optimizer_steps\0")
+nonisolated extension PBStateOffer.Part: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBStateOffer.protoMessageName + ".Part"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}unit\0\u{1}parameters\0\u{3}outer_momentum\0\u{1}moments\0\u{3}optimizer_steps\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4529,11 +5035,10 @@ nonisolated extension PBState.Part: SwiftProtobuf.Message, SwiftProtobuf._Messag
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.unit) }()
-      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.parameters) }()
-      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.outerMomentum) }()
-      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.firstMoment) }()
-      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.secondMoment) }()
-      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.optimizerSteps) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.parameters) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.outerMomentum) }()
+      case 4: try { try decoder.decodeSingularBytesField(value: &self.moments) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.optimizerSteps) }()
       default: break
       }
     }
@@ -4543,30 +5048,26 @@ nonisolated extension PBState.Part: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.unit != 0 {
       try visitor.visitSingularUInt32Field(value: self.unit, fieldNumber: 1)
     }
-    if self.parameters != 0 {
-      try visitor.visitSingularUInt32Field(value: self.parameters, fieldNumber: 2)
+    if !self.parameters.isEmpty {
+      try visitor.visitSingularBytesField(value: self.parameters, fieldNumber: 2)
     }
-    if self.outerMomentum != 0 {
-      try visitor.visitSingularUInt32Field(value: self.outerMomentum, fieldNumber: 3)
+    if !self.outerMomentum.isEmpty {
+      try visitor.visitSingularBytesField(value: self.outerMomentum, fieldNumber: 3)
     }
-    if self.firstMoment != 0 {
-      try visitor.visitSingularUInt32Field(value: self.firstMoment, fieldNumber: 4)
-    }
-    if self.secondMoment != 0 {
-      try visitor.visitSingularUInt32Field(value: self.secondMoment, fieldNumber: 5)
+    if !self.moments.isEmpty {
+      try visitor.visitSingularBytesField(value: self.moments, fieldNumber: 4)
     }
     if self.optimizerSteps != 0 {
-      try visitor.visitSingularUInt64Field(value: self.optimizerSteps, fieldNumber: 6)
+      try visitor.visitSingularUInt64Field(value: self.optimizerSteps, fieldNumber: 5)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  public static func ==(lhs: PBState.Part, rhs: PBState.Part) -> Bool {
+  public static func ==(lhs: PBStateOffer.Part, rhs: PBStateOffer.Part) -> Bool {
     if lhs.unit != rhs.unit {return false}
     if lhs.parameters != rhs.parameters {return false}
     if lhs.outerMomentum != rhs.outerMomentum {return false}
-    if lhs.firstMoment != rhs.firstMoment {return false}
-    if lhs.secondMoment != rhs.secondMoment {return false}
+    if lhs.moments != rhs.moments {return false}
     if lhs.optimizerSteps != rhs.optimizerSteps {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
@@ -4575,7 +5076,7 @@ nonisolated extension PBState.Part: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension PBIndexRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".IndexRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}content\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}content\0\u{1}first\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4584,6 +5085,7 @@ nonisolated extension PBIndexRequest: SwiftProtobuf.Message, SwiftProtobuf._Mess
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularBytesField(value: &self.content) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.first) }()
       default: break
       }
     }
@@ -4593,11 +5095,15 @@ nonisolated extension PBIndexRequest: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if !self.content.isEmpty {
       try visitor.visitSingularBytesField(value: self.content, fieldNumber: 1)
     }
+    if self.first != 0 {
+      try visitor.visitSingularUInt64Field(value: self.first, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBIndexRequest, rhs: PBIndexRequest) -> Bool {
     if lhs.content != rhs.content {return false}
+    if lhs.first != rhs.first {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4605,7 +5111,7 @@ nonisolated extension PBIndexRequest: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension PBContentIndex: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ContentIndex"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}content\0\u{1}index\0\u{1}holders\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}content\0\u{1}first\0\u{1}total\0\u{1}entries\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4614,8 +5120,9 @@ nonisolated extension PBContentIndex: SwiftProtobuf.Message, SwiftProtobuf._Mess
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularBytesField(value: &self.content) }()
-      case 2: try { try decoder.decodeSingularBytesField(value: &self.index) }()
-      case 3: try { try decoder.decodeRepeatedBytesField(value: &self.holders) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.first) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.total) }()
+      case 4: try { try decoder.decodeSingularBytesField(value: &self.entries) }()
       default: break
       }
     }
@@ -4625,19 +5132,23 @@ nonisolated extension PBContentIndex: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if !self.content.isEmpty {
       try visitor.visitSingularBytesField(value: self.content, fieldNumber: 1)
     }
-    if !self.index.isEmpty {
-      try visitor.visitSingularBytesField(value: self.index, fieldNumber: 2)
+    if self.first != 0 {
+      try visitor.visitSingularUInt64Field(value: self.first, fieldNumber: 2)
     }
-    if !self.holders.isEmpty {
-      try visitor.visitRepeatedBytesField(value: self.holders, fieldNumber: 3)
+    if self.total != 0 {
+      try visitor.visitSingularUInt64Field(value: self.total, fieldNumber: 3)
+    }
+    if !self.entries.isEmpty {
+      try visitor.visitSingularBytesField(value: self.entries, fieldNumber: 4)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBContentIndex, rhs: PBContentIndex) -> Bool {
     if lhs.content != rhs.content {return false}
-    if lhs.index != rhs.index {return false}
-    if lhs.holders != rhs.holders {return false}
+    if lhs.first != rhs.first {return false}
+    if lhs.total != rhs.total {return false}
+    if lhs.entries != rhs.entries {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4746,4 +5257,43 @@ nonisolated extension PBFarewell: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
+}
+
+nonisolated extension PBDismissal: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Dismissal"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{1}reason\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularEnumField(value: &self.kind) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.kind != .jobEnded {
+      try visitor.visitSingularEnumField(value: self.kind, fieldNumber: 1)
+    }
+    if !self.reason.isEmpty {
+      try visitor.visitSingularStringField(value: self.reason, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBDismissal, rhs: PBDismissal) -> Bool {
+    if lhs.kind != rhs.kind {return false}
+    if lhs.reason != rhs.reason {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBDismissal.Kind: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0JOB_ENDED\0\u{1}REMOVED\0\u{1}JOB_FAILED\0")
 }
