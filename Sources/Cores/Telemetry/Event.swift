@@ -18,43 +18,56 @@ public struct Event: Hashable, Sendable {
     public struct Field: Hashable, Sendable {
         public let name: String
         public let value: Value
+        public init(name: String, value: Value) {
+            self.name = name
+            self.value = value
+        }
     }
 
-    /// A word in snake case, e.g. `peer_lost`; the list is in docs/EVENTS.md.
-    public let kind: String
+    public let what: Happening
     public let at: Instant
     /// Whom it is about, by name or short ID; empty when about the job.
     public let peer: String
-    public let fields: [Field]
 
-    public init(_ kind: String, at: Instant, peer: String = "", _ fields: KeyValuePairs<String, Value> = [:]) {
-        self.kind = kind
+    public init(_ what: Happening, at: Instant, peer: String = "") {
+        self.what = what
         self.at = at
         self.peer = peer
-        self.fields = fields.map { Field(name: $0.key, value: $0.value) }
     }
-    public init(_ kind: String, at: Instant, peer: String, fields: [(String, Value)]) {
-        self.kind = kind
-        self.at = at
-        self.peer = peer
-        self.fields = fields.map { Field(name: $0.0, value: $0.1) }
-    }
-    public subscript(_ name: String) -> Value? { fields.first { $0.name == name }?.value }
-    public func integer(_ name: String) -> Int? { if case .integer(let n)? = self[name] { n } else { nil } }
-    public func real(_ name: String) -> Double? {
-        switch self[name] {
-        case .real(let x)?: x
-        case .integer(let n)?: Double(n)
-        default: nil
-        }
-    }
-    public func text(_ name: String) -> String? { if case .text(let s)? = self[name] { s } else { nil } }
+
+    /// A word in snake case, e.g. `peer_lost`; the list is in docs/EVENTS.md.
+    public var kind: String { what.kind }
+    public var fields: [Field] { what.fields }
 
     /// One line of a transcript: seconds with nanoseconds, kind, peer, fields in the order given.
     public var line: String {
+        let (kind, fields) = what.reading
         var out = "\(fixed(at.seconds, 9)) \(kind)"
-        if !peer.isEmpty { out += " \(peer)" }
-        for field in fields { out += " \(field.name)=\(field.value)" }
+        if !peer.isEmpty { out += " \(escaped(peer))" }
+        for field in fields { out += " \(field.name)=\(escaped(field.value.description))" }
         return out
     }
+}
+
+/// Text of others once more on its way out: control characters and marks that turn the direction of writing are written as
+/// `\u{…}`; everything else stays.
+public func escaped(_ text: String) -> String {
+    func isHarmless(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        case 0x00...0x1F, 0x7F...0x9F, 0x061C, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x206F, 0xFEFF,
+            0xFFF9...0xFFFB, 0xE0000...0xE0FFF:
+            false
+        default: true
+        }
+    }
+    if text.unicodeScalars.allSatisfy(isHarmless) { return text }
+    var out = ""
+    for scalar in text.unicodeScalars {
+        if isHarmless(scalar) {
+            out.unicodeScalars.append(scalar)
+        } else {
+            out += "\\u{\(String(scalar.value, radix: 16))}"
+        }
+    }
+    return out
 }

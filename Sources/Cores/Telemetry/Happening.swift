@@ -1,0 +1,123 @@
+/// What happened, in the past tense. One case a kind; what each means, whom it is about and the units of its fields are in
+/// ``EventReference``, and docs/EVENTS.md is written from both.
+///
+/// Kind and fields are read off the declaration: `peerFound(device:gflops:memoryMib:)` is the kind `peer_found` with the fields
+/// `device`, `gflops` and `memory_mib`, in this order (``kind``, ``fields``). Payloads are `Int`, `Double`, `String` and `Bool`, or
+/// optionals of these where a field may be absent.
+public enum Happening: Hashable, Sendable, Codable {
+    // MARK: the overlay and connections
+    case overlayJoined(contacts: Int)
+    case bootstrapRetrying(attempt: Int, nextSeconds: Double)
+    case overlayIsolated
+    case externalAddress(endpoint: String)
+    case reachability(reached: Int, asked: Int, reachable: Bool)
+    case unreachable(why: String)
+    case connectionRefused(why: String)
+    case connectionLost(why: String)
+    case packetMalformed(why: String)
+    case floodLimited(what: String)
+
+    // MARK: the record: log, fold and disk of a job, whoever keeps it
+    case entryRefused(why: String)
+    case logEntryRefused(why: String)
+    case forked(index: Int)
+    case leaderChanged(term: Int)
+    case staleCommand(term: Int)
+    case notEntitled(message: String)
+    case storageFailed(what: String, why: String)
+    case storageRecovered(what: String)
+
+    // MARK: a peer: work offered and taken
+    case speedMeasured(flops: Double)
+    case jobAccepted(job: String, name: String)
+    case offerDeclined(why: String)
+    case jobReleased(job: String, why: String)
+
+    // MARK: a peer in a job
+    case textComplete(bytes: Int)
+    case contentRefused(why: String)
+    case chunkRefused(chunk: Int)
+    case peerLeft(why: String)
+    case rejoined
+    case planReceived(epoch: Int, role: String)
+    case placementRefused(why: String)
+    case stateRequested(units: String, round: Int)
+    case stateUnavailable(why: String)
+    case stateWrong(unit: Int)
+    case momentsInexact(units: String, round: Int)
+    case stateReady(round: Int, units: String)
+    case roundRewound(round: Int)
+    case sealIncompleteHere(round: Int)
+    case contributionMalformed
+    /// What a pipeline contributed cannot be used here; the coordinator's word for it is ``contributionRefused(by:round:why:)``, and
+    /// the kind of both is `contribution_refused`.
+    case contributionUnusable(rank: Int, why: String)
+    case payloadCorrupt
+    case workRefused(why: String, round: Int? = nil)
+
+    // MARK: the coordinator: gathering and planning
+    case jobOpened(job: String, nonce: String)
+    case waitingForPeers(have: Int, want: Int)
+    case peerFound(device: String, gflops: Double, memoryMib: Double)
+    case peerUnfit(why: String)
+    case peerDeclined(why: String)
+    case peerJoined
+    case sharingText(peers: Int, bytes: Int)
+    case measuringLinks(peers: Int, why: String? = nil)
+    case linksMeasured(peers: Int, upMbps: String, downMbps: String)
+    case planning(why: String, peers: Int)
+    case planned(
+        epoch: Int, pipelines: Int, stages: Int, innerSteps: Int, codec: String, activations: String, exchange: String,
+        stepSeconds: Double, totalSeconds: Double)
+    case exchangeChosen(units: String, way: String, seconds: Double, allGatherSeconds: Double)
+    case placed(workers: String)
+    case planRefused(why: String)
+
+    // MARK: the coordinator: rounds
+    case roundSealed(
+        round: Int, steps: Int, tokens: Int, trainLoss: Double, validationLoss: Double? = nil, pipelines: Int,
+        seconds: Double, criticalBatch: Double? = nil, predictedSeconds: Double? = nil)
+    case waitingFor(peers: String, round: Int, why: String)
+    case speedChanged(round: Int, plannedGflops: Double, measuredGflops: Double)
+    case exchangeRegrouped(round: Int, ranks: String, way: String, why: String)
+    case contributionRefused(by: String, round: Int, why: String)
+    case aggregatesDiffer(unit: Int, round: Int)
+    case ownerRefuted(unit: Int, chunk: Int, round: Int, by: String)
+    case auditDiffers(unit: Int, chunk: Int, round: Int, by: String)
+    case auditUnanswered(unit: Int, chunk: Int, round: Int)
+    case receiptRefused(why: String)
+    case receiptContradicts(round: Int, rank: Int, stage: Int)
+    case statesAgreed(round: Int)
+    case weightsDiffer(unit: Int, round: Int)
+    case weightsDisputed(unit: Int, round: Int, peers: String)
+
+    // MARK: the coordinator: states that come back
+    case checkpointSaved(round: Int)
+    case collectingWeights(round: Int)
+    case collectionProgress(have: Int, of: Int)
+    case stateRefused(unit: Int)
+    case stateMalformed(why: String)
+
+    // MARK: the coordinator: losses and recovery
+    case peerLost(why: String)
+    case replaced(by: String, round: Int)
+    case othersGoOn(pipelines: Int, round: Int)
+    case replanned(why: String, round: Int, epoch: Int, pipelines: Int, stepSeconds: Double)
+    case rolledBack(round: Int, from: Int? = nil, why: String)
+    case trainingResumed(seconds: Double)
+    case interrupted(why: String)
+    case resumed(seconds: Double)
+
+    // MARK: what drivers add
+    case stateUnread(why: String)
+    case stateUnsaved(why: String)
+    case listening(endpoint: String)
+    case status(
+        phase: String, step: Int, round: Int, stepsTotal: Int, tokens: Int, tokensTotal: Int, tokensPerSecond: Double,
+        trainLoss: Double, validationLoss: Double, sentBytes: Int, uncompressedBytes: Int, doing: String)
+    case evaluating
+    case checkpointStored(round: Int, path: String)
+    case checkpointFailed(why: String)
+    case peerKilled
+    case fault(kind: String)
+}
