@@ -23,6 +23,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
 
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+let swarm: [Target.Dependency] = ["Messages", "Content", "Record", "Coordination", "Membership"]
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
 let package = Package(
@@ -52,32 +53,43 @@ let package = Package(
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module("Cores", "Training", ["Primitives", "Digests", "Kernels", "Exchange"]),
         module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Exchange"]),
+        module("Cores", "Messages", ["Primitives", "Digests", "Wire", "Channels", "Exchange"]),
+        module("Cores", "Content", ["Primitives", "Digests", "Wire", "Messages", "Training"]),
+        module("Cores", "Record", ["Primitives", "Digests", "Wire", "Messages", "Exchange", "Training"]),
         module(
-            "Cores", "Swarm",
-            ["Primitives", "Digests", "Wire", "Telemetry", "Topologies", "Planning", "Exchange", "Training", yams]),
-        module("Cores", "Daemon", ["Primitives", "Digests", "Wire", "Kademlia", "Channels", "Swarm", "Telemetry"]),
+            "Cores", "Coordination",
+            [
+                "Primitives", "Digests", "Wire", "Telemetry", "Topologies", "Links", "Planning", "Exchange", "Training",
+                "Messages", "Content", "Record",
+            ]),
+        module(
+            "Cores", "Membership",
+            [
+                "Primitives", "Digests", "Wire", "Telemetry", "Exchange", "Training", "Messages", "Content", "Record",
+            ]),
+        module("Cores", "Daemon", swarm + ["Primitives", "Digests", "Wire", "Kademlia", "Channels", "Telemetry", "Training", "Planning"]),
 
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
         module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
         module("Drivers", "Checkpoints", ["Primitives", "Digests", "Exchange", "Training"]),
         module(
             "Drivers", "Node",
-            [
-                "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Swarm", "Daemon",
+            swarm + [
+                "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Daemon",
                 "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Checkpoints", yams,
             ]),
         module(
             "Drivers", "Simulation",
-            [
-                "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Swarm", "Daemon",
+            swarm + [
+                "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Daemon",
                 "Channels", "Kademlia", "Telemetry", "Exchange",
             ]),
         .executableTarget(
             name: "atoll",
-            dependencies: [
+            dependencies: swarm + [
                 "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Topologies", "Planning", "Exchange",
                 "Training",
-                "Swarm", "Node",
+                "Node",
                 "Simulation",
                 "Checkpoints", "EventLoop", "CUV", arguments,
             ],
@@ -92,11 +104,11 @@ let package = Package(
         tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
         tests("Training", ["Primitives", "Digests", "Kernels", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
-        tests("Swarm", ["Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Swarm"]),
+        tests("Swarm", swarm + ["Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Exchange", "Telemetry", "Channels"]),
         tests(
             "Simulation",
-            [
-                "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training", "Swarm",
+            swarm + [
+                "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training", "Telemetry",
                 "Simulation",
             ]),
         tests("EndToEnd", ["Primitives"]),

@@ -54,9 +54,11 @@ extension PBEnvelope {
         do { return try serializedBytes() } catch { preconditionFailure("envelope does not serialise: \(error)") }
     }
 
-    /// Checks type, job, signature and, for signed messages, that no field below 100 is unknown.
+    /// Checks type, job, expiry, signature and, for signed messages, that no field below 100 is unknown.
+    ///
+    /// - Parameter wall: seconds since 1970; nil where what was signed stays valid once it was taken, as in a log.
     public func open<Body: Message & Sendable>(
-        _ type: EnvelopeType, job: Digest256?, as: Body.Type = Body.self
+        _ type: EnvelopeType, job: Digest256?, wall: Int64?, as: Body.Type = Body.self
     ) throws(MalformedBytes) -> SignedStatement<Body> {
         guard self.type == type.rawValue else {
             throw MalformedBytes("envelope of type \(self.type), wanted \(type.rawValue)")
@@ -64,6 +66,7 @@ extension PBEnvelope {
         guard let id = PeerID(signer) else { throw MalformedBytes("signer is not a key") }
         if let job, Array(self.job) != job.bytes { throw MalformedBytes("envelope for another job") }
         guard Digest256(self.job) != nil else { throw MalformedBytes("malformed job ID") }
+        if let wall, expiry != 0, wall < 0 || expiry <= UInt64(wall) { throw MalformedBytes("it has expired") }
         guard verifySignature(Array(signature), of: signedBytes, by: id) else {
             throw MalformedBytes("signature of \(id.short) does not verify")
         }

@@ -1,4 +1,6 @@
 public import Exchange
+import FoundationEssentials
+import Messages
 public import Primitives
 public import Training
 import Wire
@@ -82,7 +84,7 @@ public struct PlacedPlan: Hashable, Sendable {
         return nil
     }
     /// Whether another plan asks the same of everybody, over lines that are about as good.
-    func isAlike(_ other: PlacedPlan) -> Bool {
+    public func isAlike(_ other: PlacedPlan) -> Bool {
         func alike(_ a: BitRate?, _ b: BitRate?) -> Bool {
             guard let a, let b else { return (a == nil) == (b == nil) }
             return max(a, b).bitsPerSecond <= 1.2 * min(a, b).bitsPerSecond
@@ -104,73 +106,82 @@ public struct PlacedPlan: Hashable, Sendable {
 }
 
 extension PlacedPlan {
-    /// Reads a log entry; refuses plans that do not cover `units` exactly once in every pipeline.
-    package init(_ change: PBPlanChange, epoch: Int, model: ModelShape, geometry: BatchGeometry) throws(MalformedBytes)
-    {
-        var pipelines: [Pipeline] = []
-        for placement in change.pipelines {
-            var stages: [Stage] = []
+    /// Reads a log entry: numbers in range, codecs known. ``check(model:geometry:)`` says whether it is a plan of this model.
+    init(_ change: PBPlanChange, epoch: Int, model: ModelShape, geometry: BatchGeometry) throws(MalformedBytes) {
+        let pipelines = try decode(change.pipelines, atMost: Bounds.rank, "pipelines") { (raw) throws(MalformedBytes) in
+            try Pipeline(raw)
+        }
+        guard let exchange = Codec(change.exchangeCodec), let activation = Codec(change.activationCodec) else {
+            throw MalformedBytes("unknown codec")
+        }
+        guard let way = ExchangeWay(change.exchangeWay) else { throw MalformedBytes("unknown way to exchange") }
+        guard change.outerLearningRate.isFinite, change.outerMomentum.isFinite, change.outerCarry.isFinite else {
+            throw MalformedBytes("an outer optimizer that is not finite")
+        }
+        var sources: [Int: [PeerID]] = [:]
+        for entry in change.sources {
+            let unit = try number(entry.unit, below: model.unitCount, "unit")
+            sources[unit] = try decode(entry.peers, atMost: Bounds.rank, "sources", key)
+        }
+        self.init(
+            epoch: epoch, round: try number(change.round, below: Bounds.round, "round"), pipelines: pipelines,
+            spares: try decode(change.spares, atMost: 1 << 16, "spares", key),
+            innerSteps: try number(change.innerSteps, below: 10_001, "inner steps"),
+            microBatchesPerVirtual: try number(change.microBatchesPerVirtual, below: 4097, "micro-batches"),
+            exchangeCodec: exchange, activationCodec: activation,
+            outer: OuterOptimizer(
+                learningRate: change.outerLearningRate, momentum: change.outerMomentum,
+                delay: try number(change.outerDelay, below: 10_001, "delay"), carry: change.outerCarry),
+            sources: sources)
+        exchangeWay = way
+    }
+
+    /// Refuses plans that do not cover the model exactly once in every pipeline, or map the batch otherwise than once.
+    func check(model: ModelShape, geometry: BatchGeometry) throws(MalformedBytes) {
+        guard !pipelines.isEmpty else { throw MalformedBytes("a plan without pipelines") }
+        for pipeline in pipelines {
             var next = 0
-            for stage in placement.stages {
-                guard let peer = PeerID(stage.peer), Int(stage.firstUnit) == next, stage.endUnit > stage.firstUnit
-                else {
+            for stage in pipeline.stages {
+                guard stage.units.lowerBound == next, !stage.units.isEmpty else {
                     throw MalformedBytes("stages do not follow each other")
                 }
-                next = Int(stage.endUnit)
-                func rate(_ bits: UInt64) -> BitRate? { bits > 0 ? BitRate(bitsPerSecond: Double(bits)) : nil }
-                stages.append(
-                    Stage(
-                        peer: peer, units: Int(stage.firstUnit)..<next, recompute: stage.recompute,
-                        up: rate(stage.upBits), down: rate(stage.downBits)))
+                next = stage.units.upperBound
             }
-            guard next == model.unitCount else {
-                throw MalformedBytes("a pipeline covers \(next) of \(model.unitCount) units")
-            }
-            let shares = placement.virtualPipelines.map { Int($0) }
-            guard !shares.isEmpty, shares == Set(shares).sorted(), shares.last! < geometry.virtualPipelines else {
-                throw MalformedBytes("a pipeline's virtual pipelines must be ascending and within the job's")
-            }
-            pipelines.append(
-                Pipeline(
-                    stages: stages, virtualPipelines: shares, inFlight: max(1, Int(placement.inFlight)),
-                    attempt: Int(placement.attempt)))
+            guard next == model.unitCount else { throw MalformedBytes("a pipeline covers \(next) of \(model.unitCount) units") }
+            let shares = pipeline.virtualPipelines
+            guard !shares.isEmpty, zip(shares, shares.dropFirst()).allSatisfy({ $0 < $1 }), shares[0] >= 0,
+                shares.last! < geometry.virtualPipelines
+            else { throw MalformedBytes("a pipeline's virtual pipelines must be ascending and within the job's") }
         }
-        let peers = pipelines.flatMap { $0.stages.map(\.peer) }
         guard Set(peers).count == peers.count else { throw MalformedBytes("a peer holds two stages") }
         let shares = pipelines.flatMap(\.virtualPipelines)
         guard Set(shares).count == shares.count else { throw MalformedBytes("a virtual pipeline is mapped twice") }
         guard shares.count == geometry.virtualPipelines else {
             throw MalformedBytes("\(shares.count) of \(geometry.virtualPipelines) virtual pipelines are mapped")
         }
-        guard let exchange = Codec(change.exchangeCodec), let activation = Codec(change.activationCodec) else {
-            throw MalformedBytes("unknown codec \(change.exchangeCodec) or \(change.activationCodec)")
-        }
-        guard change.innerSteps > 0, change.innerSteps <= 10_000, (1...4096).contains(change.microBatchesPerVirtual)
-        else {
+        guard (1...10_000).contains(innerSteps), (1...4096).contains(microBatchesPerVirtual) else {
             throw MalformedBytes("inner steps or micro-batches out of range")
         }
-        guard change.outerDelay == 0 || change.outerDelay < change.innerSteps, (0...1).contains(change.outerCarry)
-        else {
+        guard outer.delay == 0 || outer.delay < innerSteps, (0...1).contains(outer.carry) else {
             throw MalformedBytes("the exchange's delay must be less than the inner steps, its carry from 0 to 1")
         }
-        guard let way = ExchangeWay(change.exchangeWay) else {
-            throw MalformedBytes("unknown way to exchange: \(change.exchangeWay)")
+        guard sources.keys.allSatisfy({ $0 >= 0 && $0 < model.unitCount }) else {
+            throw MalformedBytes("sources of a unit that the model has not")
         }
-        var sources: [Int: [PeerID]] = [:]
-        for entry in change.sources { sources[Int(entry.unit)] = entry.peers.compactMap { PeerID($0) } }
-        self.init(
-            epoch: epoch, round: Int(clamping: change.round), pipelines: pipelines,
-            spares: change.spares.compactMap { PeerID($0) }, innerSteps: Int(change.innerSteps),
-            microBatchesPerVirtual: Int(change.microBatchesPerVirtual), exchangeCodec: exchange,
-            activationCodec: activation,
-            outer: OuterOptimizer(
-                learningRate: change.outerLearningRate, momentum: change.outerMomentum, delay: Int(change.outerDelay),
-                carry: change.outerCarry),
-            sources: sources)
-        exchangeWay = way
     }
 
-    package func message(reason: String, rolledBack: Bool = false) -> PBPlanChange {
+    /// Micro-batches that a pipeline is granted for so many steps.
+    public func share(rank: Int, steps: Int) -> Int {
+        pipelines[rank].virtualPipelines.count * microBatchesPerVirtual * steps
+    }
+    /// The holder of a unit in a pipeline.
+    public func holder(_ rank: Int, of unit: Int) -> PeerID? {
+        rank < pipelines.count ? pipelines[rank].stages.first { $0.units.contains(unit) }?.peer : nil
+    }
+    /// The stage of a peer; nil for a spare.
+    public func stage(of peer: PeerID) -> Stage? { placement(of: peer).map { pipelines[$0.rank].stages[$0.stage] } }
+
+    func message(reason: String, rolledBack: Bool = false) -> PBPlanChange {
         var out = PBPlanChange()
         out.round = UInt64(round)
         out.pipelines = pipelines.map { pipeline in
@@ -209,5 +220,26 @@ extension PlacedPlan {
         out.reason = reason
         out.rolledBack = rolledBack
         return out
+    }
+}
+
+extension PlacedPlan.Pipeline {
+    init(_ placement: PBPipelinePlacement) throws(MalformedBytes) {
+        stages = try decode(placement.stages, atMost: Bounds.unit, "stages") { (raw) throws(MalformedBytes) in
+            let first = try number(raw.firstUnit, below: Bounds.unit, "unit")
+            let end = try number(raw.endUnit, below: Bounds.unit, "unit")
+            guard first < end else { throw MalformedBytes("stages do not follow each other") }
+            func rate(_ bits: UInt64) throws(MalformedBytes) -> BitRate? {
+                bits > 0 ? BitRate(bitsPerSecond: Double(try number(bits, below: Bounds.amount, "rate"))) : nil
+            }
+            return PlacedPlan.Stage(
+                peer: try key(raw.peer), units: first..<end, recompute: raw.recompute, up: try rate(raw.upBits),
+                down: try rate(raw.downBits))
+        }
+        virtualPipelines = try decode(placement.virtualPipelines, atMost: 1 << 16, "virtual pipelines") {
+            (raw) throws(MalformedBytes) in try number(raw, below: 1 << 16, "virtual pipeline")
+        }
+        inFlight = max(1, try number(placement.inFlight, below: 1 << 16, "depth"))
+        attempt = try number(placement.attempt, below: Bounds.counter, "attempt")
     }
 }

@@ -1,42 +1,17 @@
-import Exchange
-import Primitives
+public import Exchange
+public import Messages
+public import Primitives
 import Training
 
-/// Who exchanges a round, and how. Version 0 is every pipeline of the plan; the coordinator raises it when somebody is
-/// left out, or an owner is not believed. With the plan it says who owns which chunk: everybody computes that alike.
-struct GroupTerms: Hashable, Sendable {
-    var round: Int
-    /// Of the plan.
-    var epoch: Int
-    var version: Int
-    /// Pipelines whose contributions are added, ascending.
-    var ranks: [Int]
-    var way: ExchangeWay
-    /// Pipelines that own nothing, ascending.
-    var barred: [Int] = []
-
-    /// What every member goes by until the coordinator says otherwise.
-    init(round: Int, plan: PlacedPlan) {
+extension GroupTerms {
+    /// What every member goes by until the leader says otherwise.
+    public init(round: Int, plan: PlacedPlan) {
         self.init(
             round: round, epoch: plan.epoch, version: 0, ranks: Array(plan.pipelines.indices), way: plan.exchangeWay)
     }
-    init(round: Int, epoch: Int, version: Int, ranks: [Int], way: ExchangeWay, barred: [Int] = []) {
-        self.round = round
-        self.epoch = epoch
-        self.version = version
-        self.ranks = ranks
-        self.way = way
-        self.barred = barred
-    }
-
-    /// Newer terms win: of a later round, plan or version.
-    func isNewer(than other: GroupTerms?) -> Bool {
-        guard let other else { return true }
-        return (round, epoch, version) > (other.round, other.epoch, other.version)
-    }
 
     /// In the terms of the exchange of `units`.
-    func order(_ plan: PlacedPlan, units: Range<Int>, parameters: JobParameters) -> GroupExchange.Order {
+    public func order(_ plan: PlacedPlan, units: Range<Int>, parameters: JobParameters) -> GroupExchange.Order {
         let members = Array(plan.pipelines.indices)
         guard way.hasOwners else { return GroupExchange.Order(contributors: ranks, members: members) }
         let configuration = parameters.configuration(units: units, plan: plan)
@@ -50,7 +25,7 @@ struct GroupTerms: Hashable, Sendable {
     }
 
     /// The owner of each chunk of `unit`, by rank.
-    func owners(_ plan: PlacedPlan, unit: Int, layout: ChunkLayout, model: ModelShape) -> [Int] {
+    public func owners(_ plan: PlacedPlan, unit: Int, layout: ChunkLayout, model: ModelShape) -> [Int] {
         var shares = plan.survey(ranks: ranks, model: model).shares(unit: unit, way: way).shares
         for (index, rank) in ranks.enumerated() where barred.contains(rank) && barred.count < ranks.count {
             shares[index] = 0
@@ -67,7 +42,7 @@ extension PlacedPlan {
 
     /// What its exchanges cost over its lines as measured, among `ranks` (all).
     /// - Parameter latency: one way, of the slowest pair.
-    func survey(ranks: [Int]? = nil, model: ModelShape, latency: Duration = .zero) -> ExchangeSurvey {
+    public func survey(ranks: [Int]? = nil, model: ModelShape, latency: Duration = .zero) -> ExchangeSurvey {
         ExchangeSurvey(
             pipelines: (ranks ?? Array(pipelines.indices)).map { rank in
                 pipelines[rank].stages.map { stage in
@@ -79,7 +54,7 @@ extension PlacedPlan {
     }
 
     /// Adjacent units with equal holders.
-    func fragments(_ model: ModelShape) -> [Range<Int>] {
+    public func fragments(_ model: ModelShape) -> [Range<Int>] {
         var out: [Range<Int>] = []
         for unit in model.allUnits {
             if let last = out.last, holders(of: last.lowerBound) == holders(of: unit) {

@@ -24,13 +24,27 @@ public struct Ledger: Hashable, Sendable {
     public static func == (a: Ledger, b: Ledger) -> Bool { a.totals == b.totals }
     public func hash(into hasher: inout Hasher) { hasher.combine(totals) }
 
+    /// What an entry takes back, ends or counts, before it is applied. ``grant(_:)`` follows when it is.
+    mutating func follow(_ change: JobState.Change, before state: JobState) {
+        switch change {
+        case .seal(let sealed):
+            let plan = state.plan
+            seal(sealed, broken: Set((plan?.pipelines.indices ?? 0..<0).filter { state.isBroken(rank: $0) }))
+        case .plan(let plan, let rolledBack):
+            guard rolledBack else { break }
+            if plan.round < state.round { rollBack(to: plan.round) } else { abandon() }
+        case .finish: abandon()
+        case .nothing, .members, .states: break
+        }
+    }
+
     /// Grants the round in progress to the plan's pipelines; what a pipeline was granted under an older attempt is void.
-    public mutating func grant(_ state: JobState) {
+    mutating func grant(_ state: JobState) {
         guard let plan = state.plan, let spec = state.spec else { return }
         if spec.round != openRound { open = [:] }
         openRound = spec.round
         for (rank, pipeline) in plan.pipelines.enumerated() {
-            let share = pipeline.virtualPipelines.count * plan.microBatchesPerVirtual * spec.steps
+            let share = plan.share(rank: rank, steps: spec.steps)
             if let before = open[rank] {
                 guard before.attempt != pipeline.attempt else { continue }
                 totals.superseded += before.microBatches
@@ -44,7 +58,7 @@ public struct Ledger: Hashable, Sendable {
     }
 
     /// - Parameter broken: ranks that lost a peer.
-    public mutating func seal(_ sealed: JobState.SealedRound, broken: Set<Int>) {
+    mutating func seal(_ sealed: JobState.SealedRound, broken: Set<Int>) {
         for rank in open.keys.sorted() {
             let share = open[rank]!.microBatches
             if sealed.contributions.contains(where: { $0.rank == rank }) {
@@ -61,7 +75,7 @@ public struct Ledger: Hashable, Sendable {
     }
 
     /// Seals from `round` on are void, and so is what is open.
-    public mutating func rollBack(to round: Int) {
+    mutating func rollBack(to round: Int) {
         for old in countedByRound.keys.sorted() where old >= round {
             totals.counted -= countedByRound[old]!
             totals.superseded += countedByRound.removeValue(forKey: old)!
@@ -69,7 +83,7 @@ public struct Ledger: Hashable, Sendable {
         abandon()
     }
     /// The job ends (or is planned anew) with work under way.
-    public mutating func abandon() {
+    mutating func abandon() {
         for rank in open.keys.sorted() { totals.superseded += open[rank]!.microBatches }
         open = [:]
         openRound = -1

@@ -1,6 +1,6 @@
 import Digests
-import Primitives
-import Wire
+public import Primitives
+public import Wire
 
 /// The micro-batches again, from the log and the signed receipts alone: code of its own, so that agreement with ``Ledger``
 /// means something.
@@ -24,7 +24,8 @@ public func auditMicroBatches(
     var tokens = 0
     var counted: [UInt64: (microBatches: Int, tokens: Int)] = [:]
     let perMicroBatch = parameters.microBatch * parameters.model.context
-    guard let first = log.first, let job = Digest256(first.job) else { throw MalformedBytes("an empty log") }
+    guard let first = log.first else { throw MalformedBytes("an empty log") }
+    let job = sha256([0] + [UInt8](first.body))
 
     struct Claim: Hashable {
         var round: UInt64
@@ -34,7 +35,7 @@ public func auditMicroBatches(
     }
     var works: [Claim: [(signer: PeerID, work: PBWork)]] = [:]
     for envelope in receipts {
-        let statement = try envelope.open(.receipt, job: job, as: PBWork.self)
+        let statement = try envelope.open(.receipt, job: job, wall: nil, as: PBWork.self)
         let work = statement.body
         let claim = Claim(round: work.work.round, rank: work.work.rank, attempt: work.work.attempt, stage: work.stage)
         works[claim, default: []].append((statement.signer, work))
@@ -65,8 +66,8 @@ public func auditMicroBatches(
         grants = [:]
     }
 
-    for envelope in log {
-        let entry = try envelope.open(.logEntry, job: job, as: PBLogEntry.self).body
+    for envelope in log.dropFirst() {
+        let entry = try envelope.open(.logEntry, job: job, wall: nil, as: PBLogEntry.self).body
         switch entry.body {
         case .members(let change)?:
             for joined in change.joined { if let peer = PeerID(joined.peer) { present.insert(peer) } }
@@ -127,7 +128,7 @@ public func auditMicroBatches(
             upcoming = nil
             if let plan, tokens < total(plan) { grantAll(plan) }
         case .finish?: voidOpen()
-        case .genesis?, nil: break
+        case .genesis?, .states?, nil: break
         }
     }
     return totals

@@ -1,0 +1,51 @@
+import Messages
+public import Primitives
+public import Wire
+
+/// Contents at hand that others may ask for, chunk by chunk. Answers are slices; nothing is copied before somebody asks.
+public struct ContentShelf: Sendable {
+    private struct Item: Sendable {
+        var index: ContentIndex
+        var bytes: [UInt8]
+        /// Dropped when nobody asked for so long; nil: stays until it is taken off.
+        var keep: Duration?
+        var lastAsked: Instant
+    }
+    private var items: [Digest256: Item] = [:]
+    public init() {}
+
+    public func holds(_ id: Digest256) -> Bool { items[id] != nil }
+    public var bytes: Int { items.values.reduce(0) { $0 + $1.bytes.count } }
+
+    /// - Parameter keep: for so long after it was last asked for.
+    @discardableResult
+    public mutating func put(_ bytes: [UInt8], keep: Duration? = nil, at now: Instant) -> Digest256 {
+        let index = ContentIndex(of: bytes)
+        items[index.id] = Item(index: index, bytes: bytes, keep: keep, lastAsked: now)
+        return index.id
+    }
+    public mutating func remove(_ id: Digest256) { items[id] = nil }
+    public mutating func removeAll() { items = [:] }
+
+    /// The answer to a request; nil where the content is not here.
+    public mutating func answer(indexOf id: Digest256, from first: Int, at now: Instant) -> IndexPart? {
+        guard let item = items[id], first <= item.index.count else { return nil }
+        items[id]!.lastAsked = now
+        return IndexPart(
+            content: id, first: first, total: item.index.count,
+            entries: item.index.encoded(from: first, most: IndexPart.most))
+    }
+    public mutating func answer(chunk number: Int, of id: Digest256, at now: Instant) -> [UInt8]? {
+        guard let item = items[id], number < item.index.count else { return nil }
+        items[id]!.lastAsked = now
+        return Array(item.bytes[item.index.ranges[number]])
+    }
+
+    /// Takes off what nobody asks for any more.
+    public mutating func wake(at now: Instant) {
+        items = items.filter { item in item.value.keep.map { item.value.lastAsked + $0 > now } ?? true }
+    }
+    public var nextWake: Instant? {
+        items.values.compactMap { item in item.keep.map { item.lastAsked + $0 } }.min()
+    }
+}

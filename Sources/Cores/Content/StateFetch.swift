@@ -1,0 +1,296 @@
+public import Messages
+public import Primitives
+public import Training
+public import Wire
+
+/// Fetches the state of units as of the start of a round: asks holders which contents that is, takes only what the group has agreed
+/// on, and fetches the contents in chunks, from all who offer them. Collections, moves and newcomers use this one way.
+///
+/// Parameters and outer momentum must be what ``roots`` says. Moments differ from pipeline to pipeline in rounds, so that no group
+/// can agree on them: those of most offers are taken, of equals those of the source that is named first; whether they were one of
+/// several is told (``inexact``).
+public struct StateFetch: Sendable {
+    public enum Effect: Sendable {
+        case send(Message, to: PeerID)
+        /// It offered, or sent, what is not the agreed state.
+        case wrong(PeerID, unit: Int, why: String)
+        case unavailable(PeerID, why: String)
+        case done
+    }
+    /// A content of a unit.
+    private enum Piece: Int, CaseIterable, Sendable { case parameters, outerMomentum, moments }
+    private struct Unit: Sendable {
+        var sources: [PeerID]
+        var roots: UnitRoots?
+        var offers: [PeerID: StateOffer.Part] = [:]
+        var fetches: [Piece: ContentFetch] = [:]
+        var optimizerSteps = 0
+        var isInexact = false
+        var isBegun: Bool { fetches[.parameters] != nil }
+        var isComplete: Bool { isBegun && fetches.values.allSatisfy(\.isComplete) }
+    }
+    private struct Asked: Sendable {
+        var at: Instant
+        var answered = false
+    }
+
+    public let round: Int
+    private let wantsMoments: Bool
+    private let model: ModelShape
+    private let offset: Int
+    private var units: [Int: Unit] = [:]
+    private var asked: [PeerID: Asked] = [:]
+    private var effects = EffectQueue<Effect>()
+    private var isDone = false
+
+    /// A holder that does not answer what it has is asked again after this.
+    private static let retry = Duration.seconds(5)
+    /// Offers of others are waited for so long, where moments are to be chosen among them.
+    private static let choice = Duration.seconds(2)
+    private var begun: Instant
+
+    /// - Parameters:
+    ///   - sources: who holds each unit, the preferred first.
+    ///   - roots: what the group agreed on, as far as it is known yet.
+    ///   - offset: varies where fetchers begin.
+    public init(
+        round: Int, sources: [Int: [PeerID]], roots: [Int: UnitRoots], moments: Bool, model: ModelShape, offset: Int,
+        at now: Instant
+    ) {
+        self.round = round
+        wantsMoments = moments
+        self.model = model
+        self.offset = offset
+        begun = now
+        for (unit, peers) in sources { units[unit] = Unit(sources: peers, roots: roots[unit]) }
+        ask(at: now)
+    }
+
+    public mutating func poll() -> Effect? { effects.pop() }
+    public var wantedUnits: [Int] { units.keys.sorted() }
+    /// Units whose moments were not the only ones on offer.
+    public var inexact: [Int] { wantedUnits.filter { units[$0]!.isInexact } }
+    /// Chunks.
+    public var progress: (have: Int, of: Int) {
+        var (have, total) = (0, 0)
+        for unit in units.values {
+            for fetch in unit.fetches.values {
+                have += fetch.progress.have
+                total += fetch.progress.of
+            }
+        }
+        return (have, total)
+    }
+    /// Units for which nobody is left who could be asked.
+    public var orphans: [Int] { wantedUnits.filter { units[$0]!.sources.isEmpty && !units[$0]!.isComplete } }
+
+    // MARK: inputs
+
+    /// The group has agreed.
+    public mutating func agreed(_ roots: [UnitRoots], at now: Instant) {
+        for root in roots where units[root.unit] != nil && units[root.unit]!.roots == nil {
+            units[root.unit]!.roots = root
+        }
+        begin(at: now)
+    }
+    /// Others hold a unit, too.
+    public mutating func add(sources more: [Int: [PeerID]], at now: Instant) {
+        for (unit, peers) in more where units[unit] != nil {
+            for peer in peers where !units[unit]!.sources.contains(peer) { units[unit]!.sources.append(peer) }
+        }
+        ask(at: now)
+    }
+    public mutating func lost(_ peer: PeerID, at now: Instant) {
+        asked[peer] = nil
+        for unit in wantedUnits {
+            units[unit]!.sources.removeAll { $0 == peer }
+            units[unit]!.offers[peer] = nil
+            for piece in units[unit]!.fetches.keys { units[unit]!.fetches[piece]!.lost(peer) }
+        }
+        step(at: now)
+    }
+
+    public mutating func receive(_ offer: StateOffer, from peer: PeerID, at now: Instant) {
+        guard offer.round == round, asked[peer] != nil else { return }
+        asked[peer]!.answered = true
+        if let why = offer.unavailable {
+            effects.push(.unavailable(peer, why: why))
+            asked[peer] = Asked(at: now)
+        }
+        for part in offer.parts {
+            guard units[part.unit]?.sources.contains(peer) == true else { continue }
+            units[part.unit]!.offers[peer] = part
+        }
+        begin(at: now)
+    }
+
+    public mutating func receive(_ part: IndexPart, from peer: PeerID, at now: Instant) {
+        for (unit, piece) in places(of: part.content) {
+            judge(units[unit]!.fetches[piece]!.receive(part, from: peer, at: now), unit, peer)
+        }
+        step(at: now)
+    }
+    public mutating func receive(chunk: Int, of id: Digest256, _ bytes: [UInt8], from peer: PeerID, at now: Instant) {
+        for (unit, piece) in places(of: id) {
+            judge(units[unit]!.fetches[piece]!.receive(chunk: chunk, bytes, from: peer, at: now), unit, peer)
+        }
+        step(at: now)
+    }
+    public mutating func missing(chunk: Int, of id: Digest256, at peer: PeerID, now: Instant) {
+        for (unit, piece) in places(of: id) { units[unit]!.fetches[piece]!.missing(chunk, at: peer, now: now) }
+        step(at: now)
+    }
+    public func wants(_ id: Digest256) -> Bool { !places(of: id).isEmpty }
+
+    public mutating func wake(at now: Instant) {
+        ask(at: now)
+        begin(at: now)
+    }
+    public var nextWake: Instant? {
+        guard !isDone else { return nil }
+        var next: Instant?
+        for request in asked.values where !request.answered { next = earliest(next, request.at + Self.retry) }
+        for unit in units.values {
+            if !unit.isBegun, !unit.offers.isEmpty, unit.roots != nil { next = earliest(next, begun + Self.choice) }
+            for fetch in unit.fetches.values { next = earliest(next, fetch.nextWake) }
+        }
+        return next
+    }
+
+    // MARK: what follows
+
+    private func places(of id: Digest256) -> [(unit: Int, piece: Piece)] {
+        wantedUnits.flatMap { unit in
+            Piece.allCases.filter { units[unit]!.fetches[$0]?.id == id }.map { (unit, $0) }
+        }
+    }
+    private mutating func judge(_ verdict: ContentFetch.Verdict, _ unit: Int, _ peer: PeerID) {
+        if case .wrong(let why) = verdict { effects.push(.wrong(peer, unit: unit, why: why)) }
+    }
+
+    /// Asks every source for what it holds of what is still wanted.
+    private mutating func ask(at now: Instant) {
+        var wanted: [PeerID: [Int]] = [:]
+        var order: [PeerID] = []
+        for unit in wantedUnits where !units[unit]!.isComplete {
+            for source in units[unit]!.sources where units[unit]!.offers[source] == nil {
+                if wanted[source] == nil { order.append(source) }
+                wanted[source, default: []].append(unit)
+            }
+        }
+        for source in order {
+            if let before = asked[source], before.at + Self.retry > now { continue }
+            asked[source] = Asked(at: now)
+            let request = StateRequest(round: round, units: wanted[source]!, moments: wantsMoments)
+            effects.push(.send(.stateRequest(request), to: source))
+        }
+    }
+
+    /// Begins to fetch units that are agreed on and offered.
+    private mutating func begin(at now: Instant) {
+        for unit in wantedUnits {
+            guard let roots = units[unit]!.roots else { continue }
+            for peer in units[unit]!.sources {
+                guard let offer = units[unit]!.offers[peer], offer.roots != roots else { continue }
+                units[unit]!.sources.removeAll { $0 == peer }
+                units[unit]!.offers[peer] = nil
+                effects.push(.wrong(peer, unit: unit, why: "it offers another state than the holders agreed on"))
+            }
+            let offering = units[unit]!.sources.filter { units[unit]!.offers[$0] != nil }
+            guard !offering.isEmpty else { continue }
+            if units[unit]!.isBegun {
+                for peer in offering { join(peer, unit: unit, at: now) }
+            } else if !wantsMoments || offering.count == units[unit]!.sources.count || begun + Self.choice <= now {
+                begin(unit, roots, offering, at: now)
+            }
+        }
+        step(at: now)
+    }
+
+    private mutating func begin(_ unit: Int, _ roots: UnitRoots, _ offering: [PeerID], at now: Instant) {
+        let bytes = model.parameters(unit: unit) * 4
+        func fetch(_ id: Digest256, _ bytes: Int, _ peers: [PeerID]) -> ContentFetch {
+            ContentFetch(id: id, bytes: bytes, holders: peers, offset: offset, at: now)
+        }
+        units[unit]!.fetches[.parameters] = fetch(roots.parameters, bytes, offering)
+        if let momentum = roots.outerMomentum { units[unit]!.fetches[.outerMomentum] = fetch(momentum, bytes, offering) }
+        guard wantsMoments, let chosen = chosenMoments(unit, offering) else { return }
+        let same = offering.filter { units[unit]!.offers[$0]!.moments == chosen.id }
+        units[unit]!.fetches[.moments] = fetch(chosen.id, 2 * bytes, same)
+        units[unit]!.optimizerSteps = chosen.steps
+        units[unit]!.isInexact = same.count < offering.count
+    }
+    private func chosenMoments(_ unit: Int, _ offering: [PeerID]) -> (id: Digest256, steps: Int)? {
+        var best: (id: Digest256, steps: Int, count: Int)?
+        for peer in offering {
+            guard let offer = units[unit]!.offers[peer], let id = offer.moments else { continue }
+            let count = offering.count { units[unit]!.offers[$0]!.moments == id }
+            if best == nil || count > best!.count { best = (id, offer.optimizerSteps, count) }
+        }
+        return best.map { ($0.id, $0.steps) }
+    }
+    /// A later offer of the same contents: one more holder.
+    private mutating func join(_ peer: PeerID, unit: Int, at now: Instant) {
+        let offer = units[unit]!.offers[peer]!
+        units[unit]!.fetches[.parameters]?.add(holder: peer, at: now)
+        units[unit]!.fetches[.outerMomentum]?.add(holder: peer, at: now)
+        if let id = units[unit]!.fetches[.moments]?.id, offer.moments == id {
+            units[unit]!.fetches[.moments]!.add(holder: peer, at: now)
+        }
+    }
+
+    private mutating func step(at now: Instant) {
+        guard !isDone else { return }
+        for unit in wantedUnits {
+            for piece in Piece.allCases {
+                guard let id = units[unit]!.fetches[piece]?.id else { continue }
+                // Whoever had these moments is gone: others' are taken.
+                if piece == .moments, !units[unit]!.fetches[piece]!.isComplete, !units[unit]!.fetches[piece]!.hasHolders {
+                    chooseAgain(unit, at: now)
+                    continue
+                }
+                for (request, peer) in units[unit]!.fetches[piece]!.requests(at: now) {
+                    let message: Message =
+                        switch request {
+                        case .index(let first): .indexRequest(content: id, first: first)
+                        case .chunk(let number): .chunkRequest(content: id, chunk: number)
+                        }
+                    effects.push(.send(message, to: peer))
+                }
+            }
+        }
+        if wantedUnits.allSatisfy({ units[$0]!.isComplete }) {
+            isDone = true
+            effects.push(.done)
+        }
+    }
+    private mutating func chooseAgain(_ unit: Int, at now: Instant) {
+        units[unit]!.fetches[.moments] = nil
+        let offering = units[unit]!.sources.filter { units[unit]!.offers[$0] != nil }
+        units[unit]!.isInexact = true
+        guard let chosen = chosenMoments(unit, offering) else { return }
+        units[unit]!.optimizerSteps = chosen.steps
+        units[unit]!.fetches[.moments] = ContentFetch(
+            id: chosen.id, bytes: 8 * model.parameters(unit: unit),
+            holders: offering.filter { units[unit]!.offers[$0]!.moments == chosen.id }, offset: offset, at: now)
+        for (request, peer) in units[unit]!.fetches[.moments]!.requests(at: now) {
+            if case .index(let first) = request {
+                effects.push(.send(.indexRequest(content: chosen.id, first: first), to: peer))
+            }
+        }
+    }
+
+    /// All of it, once ``Effect/done`` has come.
+    public func states() -> [UnitState] {
+        wantedUnits.compactMap { number in
+            let unit = units[number]!
+            guard let parameters = unit.fetches[.parameters]?.content else { return nil }
+            let moments = unit.fetches[.moments]?.content ?? []
+            let half = moments.count / 2
+            return UnitState(
+                unit: number, parameters: parameters, outerMomentum: unit.fetches[.outerMomentum]?.content ?? [],
+                firstMoment: Array(moments[..<half]), secondMoment: Array(moments[half...]),
+                optimizerSteps: unit.optimizerSteps)
+        }
+    }
+}

@@ -1,0 +1,265 @@
+public import Messages
+public import Primitives
+public import Training
+public import Wire
+
+/// What a round is, as the log defines it.
+public struct RoundSpec: Hashable, Sendable {
+    public var round: Int
+    /// Global optimizer step it begins with.
+    public var firstStep: Int
+    /// H, or fewer in the last round.
+    public var steps: Int
+    /// Counted tokens before it: what schedules count.
+    public var sealedTokens: Int
+    /// Whether the job has all its tokens when this round is sealed with every pipeline.
+    public var isLast: Bool
+    /// Whether the parameters it begins with are evaluated on the fixed windows.
+    public var evaluates: Bool
+}
+
+/// The job as a pure fold of its log: every peer that holds the same entries holds the same value.
+public struct JobState: Sendable {
+    public struct Member: Hashable, Sendable {
+        public var peer: PeerID
+        public var endpoint: Endpoint
+        public var name: String
+        public var memory: ByteCount
+        public var present: Bool
+    }
+    public struct SealedRound: Hashable, Sendable {
+        public var round: Int
+        public var firstStep: Int
+        public var steps: Int
+        public var planEpoch: Int
+        public var contributions: [Contribution]
+        /// Where chunks have owners: the digest of what every member applies, by unit; else empty.
+        public var aggregates: [Int: Digest256] = [:]
+        public var tokens: Int
+        public var trainLoss: Double
+        /// Of the parameters the round began with.
+        public var validationLoss: Double?
+        public struct Contribution: Hashable, Sendable {
+            public var rank: Int
+            public var attempt: Int
+            public var microBatches: Int
+            public var digests: [Int: Digest256]
+        }
+    }
+    /// An entry that was checked against a state: applying it cannot fail.
+    enum Change {
+        case nothing
+        case members(MembersChange)
+        case plan(PlacedPlan, rolledBack: Bool)
+        case seal(SealedRound)
+        case states(States)
+        case finish(Finish)
+    }
+
+    public let parameters: JobParameters
+    public private(set) var members: [Member] = []
+    private var places: [PeerID: Int] = [:]
+    public private(set) var plan: PlacedPlan?
+    /// Agreed, but in force only when the round in progress is sealed.
+    public private(set) var nextPlan: PlacedPlan?
+    /// Every plan there was, by epoch from 1.
+    public private(set) var plans: [PlacedPlan] = []
+    public var planCount: Int { plans.count }
+    /// The round in progress.
+    public private(set) var round = 0
+    public private(set) var nextStep = 0
+    public private(set) var sealedTokens = 0
+    public private(set) var seals: [SealedRound] = []
+    /// What holders agreed on, by round whose start it is and unit: of the last rounds, and of those of checkpoints.
+    public private(set) var agreed: [Int: [Int: UnitRoots]] = [:]
+    public private(set) var finished: Finish?
+
+    public init(parameters: JobParameters) { self.parameters = parameters }
+
+    public func member(_ peer: PeerID) -> Member? { places[peer].map { members[$0] } }
+    public func name(of peer: PeerID) -> String { member(peer)?.name ?? peer.short }
+    public func isPresent(_ peer: PeerID) -> Bool { member(peer)?.present ?? false }
+
+    /// Tokens in one full step of the batch.
+    public func batchTokens(_ plan: PlacedPlan) -> Int {
+        parameters.geometry(microBatchesPerVirtual: plan.microBatchesPerVirtual).batchTokens
+    }
+
+    /// What the whole job trains on; without a plan, with the smallest batch.
+    public var tokens: Int {
+        parameters.tokens(microBatchesPerVirtual: plan?.microBatchesPerVirtual ?? 1)
+    }
+
+    /// The round in progress; nil without a plan or when enough tokens are sealed.
+    public var spec: RoundSpec? {
+        guard let plan, finished == nil, sealedTokens < tokens else { return nil }
+        let batch = batchTokens(plan)
+        let left = (tokens - sealedTokens + batch - 1) / batch
+        return RoundSpec(
+            round: round, firstStep: nextStep, steps: min(plan.innerSteps, left), sealedTokens: sealedTokens,
+            isLast: left <= plan.innerSteps,
+            evaluates: plan.mode == .rounds || round % 10 == 0)
+    }
+
+    /// A pipeline that lost a member cannot finish the round in progress.
+    public func isBroken(rank: Int) -> Bool {
+        guard let plan, rank < plan.pipelines.count else { return true }
+        return plan.pipelines[rank].stages.contains { !isPresent($0.peer) }
+    }
+    /// Ranks that can still finish the round in progress.
+    public var wholeRanks: [Int] { plan.map { $0.pipelines.indices.filter { !isBroken(rank: $0) } } ?? [] }
+
+    /// Whether every unit's state as of the start of a round has been agreed on. Round 0 follows from the seed.
+    public func isAgreed(_ round: Int) -> Bool { round == 0 || agreed[round]?.count == parameters.model.unitCount }
+
+    // MARK: checking
+
+    /// What an entry would change; throws the rule that it breaks.
+    func check(_ entry: Entry) throws(MalformedBytes) -> Change {
+        if finished != nil { throw MalformedBytes("an entry after the last") }
+        switch entry {
+        case .genesis: throw MalformedBytes("a second genesis")
+        case .members(let change): return .members(try check(change))
+        case .plan(let change): return try check(change)
+        case .seal(let seal): return .seal(try check(seal))
+        case .states(let states): return .states(try check(states))
+        case .finish(let finish): return .finish(finish)
+        }
+    }
+
+    private func check(_ change: MembersChange) throws(MalformedBytes) -> MembersChange {
+        guard members.count + change.joined.count <= 1 << 16 else { throw MalformedBytes("too many members") }
+        return change
+    }
+
+    private func check(_ change: PlanChange) throws(MalformedBytes) -> Change {
+        var placed = change.plan
+        try placed.check(
+            model: parameters.model,
+            geometry: parameters.geometry(microBatchesPerVirtual: placed.microBatchesPerVirtual))
+        placed.epoch = planCount + 1
+        for peer in placed.peers + placed.spares where places[peer] == nil {
+            throw MalformedBytes("plan names a stranger")
+        }
+        if change.rolledBack {
+            guard placed.round <= round else { throw MalformedBytes("rolled back to a round that is not sealed") }
+        } else {
+            guard placed.round == round || (placed.round == round + 1 && plan != nil) else {
+                throw MalformedBytes("plan for round \(placed.round) while round \(round) is in progress")
+            }
+        }
+        return .plan(placed, rolledBack: change.rolledBack)
+    }
+
+    private func check(_ seal: Seal) throws(MalformedBytes) -> SealedRound {
+        guard let plan, let spec, seal.round == round, seal.steps == spec.steps, seal.firstStep == spec.firstStep else {
+            throw MalformedBytes("seal does not fit round \(round)")
+        }
+        guard (seal.aggregates + seal.contributions.flatMap(\.digests)).allSatisfy({ $0.unit < parameters.model.unitCount })
+        else { throw MalformedBytes("a seal names a unit that the model has not") }
+        let ranks = seal.contributions.map(\.rank)
+        guard !ranks.isEmpty, zip(ranks, ranks.dropFirst()).allSatisfy({ $0 < $1 }), ranks.last! < plan.pipelines.count else {
+            throw MalformedBytes("seal lists pipelines out of order, or none")
+        }
+        for contribution in seal.contributions {
+            let pipeline = plan.pipelines[contribution.rank]
+            guard contribution.attempt == pipeline.attempt,
+                contribution.microBatches == plan.share(rank: contribution.rank, steps: spec.steps)
+            else { throw MalformedBytes("seal counts what pipeline \(contribution.rank) was not granted") }
+        }
+        let perMicroBatch = parameters.microBatch * parameters.model.context
+        let counted = seal.contributions.reduce(0) { $0 + $1.microBatches * perMicroBatch }
+        guard seal.tokens == sealedTokens + counted else { throw MalformedBytes("seal miscounts tokens") }
+        var sealed = SealedRound(
+            round: round, firstStep: spec.firstStep, steps: spec.steps, planEpoch: plan.epoch,
+            contributions: seal.contributions.map { entry in
+                var digests: [Int: Digest256] = [:]
+                for digest in entry.digests { digests[digest.unit] = Digest256(digest.bytes) }
+                return SealedRound.Contribution(
+                    rank: entry.rank, attempt: entry.attempt, microBatches: entry.microBatches, digests: digests)
+            }, tokens: seal.tokens, trainLoss: seal.trainLoss, validationLoss: seal.validationLoss)
+        for entry in seal.aggregates { sealed.aggregates[entry.unit] = Digest256(entry.bytes) }
+        return sealed
+    }
+
+    private func check(_ states: States) throws(MalformedBytes) -> States {
+        guard states.round <= round, states.round > 0 else {
+            throw MalformedBytes("states of round \(states.round) while round \(round) is in progress")
+        }
+        for roots in states.units {
+            guard roots.unit < parameters.model.unitCount else { throw MalformedBytes("a unit that the model has not") }
+            if let before = agreed[states.round]?[roots.unit], before != roots {
+                throw MalformedBytes("unit \(roots.unit) of round \(states.round) was agreed on otherwise")
+            }
+        }
+        return states
+    }
+
+    // MARK: applying
+
+    mutating func apply(_ change: Change) {
+        switch change {
+        case .nothing: break
+        case .members(let change): apply(change)
+        case .plan(let placed, let rolledBack): apply(placed, rolledBack: rolledBack)
+        case .seal(let sealed): apply(sealed)
+        case .states(let states):
+            for roots in states.units { agreed[states.round, default: [:]][roots.unit] = roots }
+            forgetOldStates()
+        case .finish(let finish): finished = finish
+        }
+    }
+
+    private mutating func apply(_ change: MembersChange) {
+        for joined in change.joined {
+            let entry = Member(
+                peer: joined.peer, endpoint: joined.endpoint, name: joined.name, memory: joined.memory, present: true)
+            if let index = places[joined.peer] {
+                members[index] = entry
+            } else {
+                places[joined.peer] = members.count
+                members.append(entry)
+            }
+        }
+        for left in change.left {
+            if let index = places[left.peer] { members[index].present = false }
+        }
+    }
+
+    private mutating func apply(_ placed: PlacedPlan, rolledBack: Bool) {
+        plans.append(placed)
+        if rolledBack {
+            while let last = seals.last, last.round >= placed.round { seals.removeLast() }
+            agreed = agreed.filter { $0.key <= placed.round }
+            round = placed.round
+            sealedTokens = seals.last?.tokens ?? 0
+            nextStep = seals.last.map { $0.firstStep + $0.steps } ?? 0
+            plan = placed
+            nextPlan = nil
+        } else if placed.round == round {
+            plan = placed
+        } else {
+            nextPlan = placed
+        }
+    }
+
+    private mutating func apply(_ sealed: SealedRound) {
+        seals.append(sealed)
+        sealedTokens = sealed.tokens
+        nextStep = sealed.firstStep + sealed.steps
+        round += 1
+        if let next = nextPlan {
+            plan = next
+            nextPlan = nil
+        }
+        forgetOldStates()
+    }
+
+    /// Rounds whose agreed states stay known.
+    private static let recentStates = 8
+    private mutating func forgetOldStates() {
+        let every = max(1, parameters.checkpointRounds)
+        let checkpoints = agreed.keys.filter { $0 % every == 0 }.sorted().suffix(4)
+        agreed = agreed.filter { $0.key >= round - Self.recentStates || checkpoints.contains($0.key) }
+    }
+}

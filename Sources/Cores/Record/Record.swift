@@ -1,0 +1,172 @@
+public import Digests
+public import Messages
+public import Primitives
+public import Wire
+
+/// The job's only truth, as one value: its log of signed entries, the fold of it, and the ledger that follows from both.
+///
+/// An entry is checked against the fold first and appended only if it holds, by writer and follower alike: what is refused has
+/// changed nothing. Then it is *stored* (durable on this machine's disk) and *committed* (a quorum has stored it; with one elector,
+/// when it has). Only committed entries are shown to others. Entries name the hash of the one before without its signature, so that
+/// the chain does not depend on who signed.
+public struct Record: Sendable {
+    /// The version of kernels, codecs and data order that a job pins: exact match, else the same log gives other bits.
+    public static let numerics = "atoll-2"
+    public static let entryLimit = 1_000_000
+    public typealias Parser = @Sendable (String) throws(MalformedBytes) -> JobParameters
+
+    public let job: Digest256
+    public let genesis: Genesis
+    public private(set) var envelopes: [PBEnvelope]
+    public private(set) var state: JobState
+    public private(set) var ledger = Ledger()
+    /// Of the newest entry.
+    public private(set) var term = 0
+    /// Entries that are durable here, and that others may see: prefixes.
+    public private(set) var stored = 0
+    public private(set) var committed = 0
+    private var hashes: [Digest256]
+
+    public var length: Int { envelopes.count }
+    public var parameters: JobParameters { state.parameters }
+    public var electors: [PeerID] { genesis.electors }
+
+    // MARK: beginning
+
+    /// A follower's, or a restored one's, from the genesis on.
+    /// - Parameter parse: reads the manifest.
+    public init(genesis envelope: PBEnvelope, parse: Parser) throws(MalformedBytes) {
+        let statement = try envelope.open(.logEntry, job: nil, wall: nil, as: PBLogEntry.self)
+        guard statement.body.index == 0, case .genesis(let body)? = statement.body.body else {
+            throw MalformedBytes("a log begins with its genesis")
+        }
+        let genesis = try Genesis(body)
+        guard genesis.numerics == Self.numerics else {
+            throw MalformedBytes("the job needs numerics \(genesis.numerics); this build has \(Self.numerics)")
+        }
+        guard genesis.electors.contains(statement.signer) else { throw MalformedBytes("genesis is not signed by an elector") }
+        self.genesis = genesis
+        job = Self.hash([UInt8](envelope.body))
+        envelopes = [envelope]
+        hashes = [job]
+        state = JobState(parameters: try parse(genesis.manifest))
+    }
+
+    /// What was stored of a job, folded anew; entries after the first one that does not hold are left out.
+    public static func restoring(
+        _ envelopes: [PBEnvelope], parse: Parser
+    ) throws(MalformedBytes) -> (record: Record, refused: MalformedBytes?) {
+        guard let first = envelopes.first else { throw MalformedBytes("an empty log") }
+        var record = try Record(genesis: first, parse: parse)
+        var refused: MalformedBytes?
+        for envelope in envelopes.dropFirst() {
+            do throws(MalformedBytes) {
+                guard case .appended = try record.receive(envelope) else { throw MalformedBytes("entries out of order") }
+            } catch {
+                refused = error
+                break
+            }
+        }
+        record.stored(through: record.length)
+        return (record, refused)
+    }
+
+    /// Makes and signs a genesis.
+    public static func sign(_ genesis: Genesis, by key: SigningKey) -> PBEnvelope {
+        var entry = PBLogEntry()
+        entry.body = Entry.genesis(genesis).body
+        return PBEnvelope(entry, type: .logEntry, job: Digest256([UInt8](repeating: 0, count: 32))!, epoch: 0, sequence: 0, by: key)
+    }
+
+    // MARK: writing and following
+
+    /// Signs an entry if it holds; only an elector can. Throws what it breaks; then nothing has changed.
+    public mutating func propose(
+        _ entry: Entry, term: Int, by key: SigningKey
+    ) throws(MalformedBytes) -> PBEnvelope {
+        precondition(electors.contains(key.peerID), "only electors write the log")
+        var message = PBLogEntry()
+        message.index = UInt64(length)
+        message.previous = bytesOf(hashes.last!)
+        message.term = UInt64(term)
+        message.body = entry.body
+        let envelope = PBEnvelope(
+            message, type: .logEntry, job: job, epoch: UInt64(term), sequence: UInt64(length), by: key)
+        try fold(entry, envelope, term: term)
+        return envelope
+    }
+
+    /// What became of a received entry.
+    public enum Acceptance: Sendable {
+        case appended(Entry)
+        /// Already here, byte for byte.
+        case known
+        /// Entries before it are missing.
+        case gap(from: Int)
+        /// Another entry is here at its place.
+        case fork(index: Int)
+    }
+
+    public mutating func receive(_ envelope: PBEnvelope) throws(MalformedBytes) -> Acceptance {
+        if envelope.sequence < UInt64(length), envelopes[Int(envelope.sequence)] == envelope { return .known }
+        let statement: SignedStatement<PBLogEntry>
+        if envelope.sequence == 0 {
+            statement = try envelope.open(.logEntry, job: nil, wall: nil, as: PBLogEntry.self)
+        } else {
+            statement = try envelope.open(.logEntry, job: job, wall: nil, as: PBLogEntry.self)
+        }
+        guard electors.contains(statement.signer) else {
+            throw MalformedBytes("log entry signed by \(statement.signer.short), who is no elector")
+        }
+        guard statement.body.index == envelope.sequence, statement.body.index < UInt64(Self.entryLimit) else {
+            throw MalformedBytes("entry \(statement.body.index) as number \(envelope.sequence)")
+        }
+        let index = Int(statement.body.index)
+        if index < length { return Self.hash([UInt8](envelope.body)) == hashes[index] ? .known : .fork(index: index) }
+        if index > length { return .gap(from: length) }
+        guard [UInt8](statement.body.previous) == hashes.last!.bytes else {
+            throw MalformedBytes("entry \(index) does not follow the one before it")
+        }
+        let term = try number(statement.body.term, below: Bounds.counter, "term")
+        let entry = try Entry(statement.body, parameters: parameters, plans: state.planCount)
+        try fold(entry, envelope, term: term)
+        return .appended(entry)
+    }
+
+    /// The one place where an entry comes into the record: checked, then folded and appended.
+    private mutating func fold(_ entry: Entry, _ envelope: PBEnvelope, term: Int) throws(MalformedBytes) {
+        guard length < Self.entryLimit else { throw MalformedBytes("the log is full") }
+        guard term >= self.term else { throw MalformedBytes("an entry of term \(term) after one of term \(self.term)") }
+        let change = try state.check(entry)
+        ledger.follow(change, before: state)
+        state.apply(change)
+        ledger.grant(state)
+        self.term = term
+        envelopes.append(envelope)
+        hashes.append(Self.hash([UInt8](envelope.body)))
+    }
+
+    /// RFC 6962, §2.1: of a leaf.
+    private static func hash(_ entry: [UInt8]) -> Digest256 { sha256([0] + entry) }
+
+    // MARK: storing
+
+    /// The disk has so many entries. With one elector that commits them.
+    public mutating func stored(through length: Int) {
+        stored = max(stored, min(length, self.length))
+        if electors.count == 1 { committed = stored }
+    }
+
+    /// Committed entries from an index on, as many as one message carries; nil where there are none.
+    public func entries(from index: Int) -> LogEntries? {
+        guard index >= 0, index < committed else { return nil }
+        var out: [PBEnvelope] = []
+        var bytes = 0
+        for envelope in envelopes[index..<committed] {
+            bytes += envelope.body.count + 200
+            guard out.isEmpty || (bytes <= LogEntries.bytes && out.count < LogEntries.most) else { break }
+            out.append(envelope)
+        }
+        return LogEntries(out, length: committed)
+    }
+}

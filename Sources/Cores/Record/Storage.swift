@@ -1,0 +1,49 @@
+public import Primitives
+public import Training
+public import Wire
+
+/// What a core wants on disk. The driver writes it off the loop, in order, and answers with the request's ticket.
+public enum StorageRequest: Sendable {
+    /// The log of a job up to and including this entry.
+    case entry(job: Digest256, index: Int, PBEnvelope)
+    case chunk(content: Digest256, number: Int, [UInt8])
+    /// A checkpoint of the whole model as of the start of a round.
+    case checkpoint(job: Digest256, round: Int, [UnitState])
+    /// The job is over here: its chunks go; its log stays.
+    case erase(job: Digest256, content: Digest256)
+
+    public var ticket: StorageTicket {
+        switch self {
+        case .entry(let job, let index, _): .entry(job: job, index: index)
+        case .chunk(let content, let number, _): .chunk(content: content, number: number)
+        case .checkpoint(let job, let round, _): .checkpoint(job: job, round: round)
+        case .erase(let job, _): .erased(job: job)
+        }
+    }
+}
+
+/// Names a ``StorageRequest`` in its answer.
+public enum StorageTicket: Hashable, Sendable {
+    case entry(job: Digest256, index: Int)
+    case chunk(content: Digest256, number: Int)
+    case checkpoint(job: Digest256, round: Int)
+    case erased(job: Digest256)
+
+    /// For people.
+    public var what: String {
+        switch self {
+        case .entry: "the job log"
+        case .chunk: "a chunk of the text"
+        case .checkpoint(_, let round): "the checkpoint of round \(round)"
+        case .erased: "a job's chunks"
+        }
+    }
+}
+
+/// What became of a ``StorageRequest``.
+public enum StorageOutcome: Hashable, Sendable {
+    /// Written, synced and there after a crash. For a checkpoint: where.
+    case stored(path: String)
+    /// Nothing of it counts. What went wrong and what to try.
+    case failed(String)
+}
