@@ -73,7 +73,7 @@ public struct ContentFetch: Sendable {
         let index = ContentIndex(of: content)
         precondition(index.id == id, "content \(index.id) is not \(id)")
         self.index = index
-        for (number, range) in index.ranges.enumerated() { chunks[number] = Array(content[range]) }
+        for number in 0..<index.count { chunks[number] = Array(content[index.range(number)]) }
     }
 
     // MARK: holders

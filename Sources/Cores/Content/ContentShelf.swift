@@ -38,7 +38,7 @@ public struct ContentShelf: Sendable {
     public mutating func answer(chunk number: Int, of id: Digest256, at now: Instant) -> [UInt8]? {
         guard let item = items[id], number < item.index.count else { return nil }
         items[id]!.lastAsked = now
-        return Array(item.bytes[item.index.ranges[number]])
+        return Array(item.bytes[item.index.range(number)])
     }
 
     /// Takes off what nobody asks for any more.

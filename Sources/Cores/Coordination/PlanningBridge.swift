@@ -39,21 +39,21 @@ extension PlanQuestion {
             name: Self.coordinatorName, role: .coordinator, device: "launcher", flops: 1e9, memory: .mebibytes(64),
             up: .megabits(1000), down: .megabits(1000))
         // A line of which nothing is known is no better than the worst of the others.
-        let up = candidates.compactMap(\.up).min() ?? .megabits(100)
-        let down = candidates.compactMap(\.down).min() ?? .megabits(100)
-        let peers = candidates.map { candidate in
+        let up = peers.compactMap(\.up).min() ?? .megabits(100)
+        let down = peers.compactMap(\.down).min() ?? .megabits(100)
+        let peers = peers.map { peer in
             Host(
-                name: candidate.name, device: candidate.device.isEmpty ? "computer" : candidate.device,
-                flops: candidate.flops, memory: candidate.memory, up: candidate.up ?? up, down: candidate.down ?? down)
+                name: peer.name, device: peer.device.isEmpty ? "computer" : peer.device,
+                flops: peer.flops, memory: peer.memory, up: peer.up ?? up, down: peer.down ?? down)
         }
         let known = roundTrips.values.sorted()
         let usual = known.isEmpty ? Duration.milliseconds(20) : known[known.count / 2]
         var links: [Topology.Pair: LinkProperties] = [:]
-        for (i, a) in candidates.enumerated() {
+        for (i, a) in peers.enumerated() {
             let trip = a.coordinatorRoundTrip ?? usual
             links[Topology.Pair(0, i + 1)] = LinkProperties(latency: trip / 2)
             links[Topology.Pair(i + 1, 0)] = LinkProperties(latency: trip / 2)
-            for (j, b) in candidates.enumerated() where i != j {
+            for (j, b) in peers.enumerated() where i != j {
                 let there = roundTrips[Pair(from: a.peer, to: b.peer)]
                 let back = roundTrips[Pair(from: b.peer, to: a.peer)]
                 let trip = [there, back].compactMap { $0 }.min() ?? usual
@@ -66,7 +66,7 @@ extension PlanQuestion {
     }
 
     /// Asks the planner. Slow: never on a loop thread.
-    public func answered(iterations: Int = Planner.defaultIterations) -> Result<PlanAnswer, PlanRefusal> {
+    public func answered(iterations: Int = Planner.defaultIterations) -> Result<PlanAnswer, NoPlan> {
         do {
             var job = try JobManifest(parsing: manifest, file: "manifest")
             job.tokens = tokensLeft
@@ -85,7 +85,7 @@ extension PlanQuestion {
             let planned = try search(topology, &job, running: running, iterations: iterations)
             return .success(answer(planned, topology: topology, job: job))
         } catch {
-            return .failure(PlanRefusal("\(error)"))
+            return .failure(NoPlan("\(error)"))
         }
     }
 
@@ -108,7 +108,7 @@ extension PlanQuestion {
     /// A running plan in the planner's terms, without those of its peers that are gone: the planner fills the holes.
     private func plan(of placed: PlacedPlan) -> Plan {
         var names: [PeerID: String] = [:]
-        for candidate in candidates { names[candidate.peer] = candidate.name }
+        for peer in peers { names[peer.peer] = peer.name }
         var pipelines: [Plan.Pipeline] = []
         for pipeline in placed.pipelines {
             var stages: [Plan.Stage] = []
@@ -128,7 +128,7 @@ extension PlanQuestion {
 
     private func answer(_ planned: PlannedJob, topology: Topology, job: JobManifest) -> PlanAnswer {
         var ids: [String: PeerID] = [:]
-        for candidate in candidates { ids[candidate.name] = candidate.peer }
+        for peer in peers { ids[peer.name] = peer.peer }
         let plan = planned.plan
         let placed = PlacedPlan(
             epoch: 0, round: 0,

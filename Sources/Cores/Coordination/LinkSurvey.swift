@@ -1,5 +1,5 @@
+import Messages
 import Primitives
-import Wire
 
 /// Measures the links of a pool, turn by turn: round trips first, while nothing else is under way; then bursts.
 ///
@@ -10,7 +10,8 @@ import Wire
 struct LinkSurvey: Sendable {
     typealias Pair = PlanQuestion.Pair
 
-    struct Order: Sendable {
+    /// What one member is to do in a turn.
+    struct Assignment: Sendable {
         var to: PeerID
         var pings: [PeerID] = []
         var bursts: [(to: PeerID, bytes: Int, after: Duration)] = []
@@ -55,8 +56,6 @@ struct LinkSurvey: Sendable {
     static let reportAfter = Duration.seconds(5)
     private static let patience = Duration.seconds(2)
     private static let leastBytes = 32 << 10
-    /// Nobody's line carries more: what is said beyond it is a lie or a clock.
-    private static let mostBitsPerSecond = 400e9
     private static let mostHubTurns = 8
     static let mostRings = 24
 
@@ -105,7 +104,7 @@ struct LinkSurvey: Sendable {
     /// - Parameters:
     ///   - most: bytes of a burst.
     ///   - trip: the round trip between this side and a peer.
-    mutating func next(most: Int, trip: (PeerID) -> Duration, at now: Instant) -> [Order]? {
+    mutating func next(most: Int, trip: (PeerID) -> Duration, at now: Instant) -> [Assignment]? {
         let nobody = !awaited.isEmpty && awaited.count == senders.count
         peers.removeAll { awaited.contains($0) }
         awaited = []
@@ -129,12 +128,12 @@ struct LinkSurvey: Sendable {
         return nil
     }
 
-    private mutating func orders(of turn: Turn, most: Int, trip: (PeerID) -> Duration) -> [Order] {
+    private mutating func orders(of turn: Turn, most: Int, trip: (PeerID) -> Duration) -> [Assignment] {
         isRing = false
         switch turn {
         case .trips(let some):
             return some.filter { peers.contains($0) }.map { peer in
-                Order(to: peer, pings: peers.filter { $0 != peer })
+                Assignment(to: peer, pings: peers.filter { $0 != peer })
             }
         case .ring(let stride):
             isRing = true
@@ -143,12 +142,12 @@ struct LinkSurvey: Sendable {
             return peers.indices.map { index in
                 let (next, previous) = (peers[(index + stride) % n], peers[(index + n - stride % n) % n])
                 let bytes = bytes(from: peers[index], to: next, seconds: 0.2, most: most)
-                return Order(to: peers[index], bursts: [(next, bytes, .zero)], senders: [previous])
+                return Assignment(to: peers[index], bursts: [(next, bytes, .zero)], senders: [previous])
             }
         case .hubs(let wanted):
             let hubs = wanted.filter { peers.contains($0) }
             guard !hubs.isEmpty, hubs.count < peers.count else { return [] }
-            var orders = peers.map { Order(to: $0) }
+            var orders = peers.map { Assignment(to: $0) }
             var place: [PeerID: Int] = [:]
             for (index, peer) in peers.enumerated() { place[peer] = index }
             // A single hub has a few of the others, spread over all.
@@ -185,37 +184,39 @@ struct LinkSurvey: Sendable {
         return Int(min(max(rate / 8 * seconds, Double(Self.leastBytes)), Double(max(most, Self.leastBytes))))
     }
 
-    mutating func receive(_ result: PBProbeResult, from peer: PeerID, trip: (PeerID) -> Duration, at now: Instant) {
+    /// What is said of others than those it was asked about is passed over.
+    mutating func receive(_ result: ProbeResult, from peer: PeerID, trip: (PeerID) -> Duration, at now: Instant) {
         guard result.turn == turn, awaited.remove(peer) != nil else { return }
-        for trip in result.roundTrips where trip.nanoseconds > 0 && trip.nanoseconds < 60_000_000_000 {
-            guard let other = PeerID(trip.peer), other != peer, peers.contains(other) else { continue }
-            let time = Duration.nanoseconds(Int64(trip.nanoseconds))
-            let pair = Pair(from: peer, to: other)
-            seen.roundTrips[pair] = min(seen.roundTrips[pair] ?? time, time)
+        let present = Set(peers)
+        for trip in result.roundTrips where trip.peer != peer && present.contains(trip.peer) {
+            let pair = Pair(from: peer, to: trip.peer)
+            seen.roundTrips[pair] = min(seen.roundTrips[pair] ?? trip.time, trip.time)
         }
-        for arrival in result.arrivals {
-            guard let sender = PeerID(arrival.sender), senders[peer]?.contains(sender) == true,
-                let rate = Self.rate(arrival)
-            else { continue }
-            if isRing {
-                // Of a pair, only what it does on its own.
-                seen.pairs[Pair(from: sender, to: peer)] = rate
-                seen.up[sender] = singles[sender, default: Singles()].sent(rate)
-                seen.down[peer] = singles[peer, default: Singles()].received(rate)
-            }
-            guard !isRing, senders[peer]!.count == 1, let bytes = sent[Pair(from: sender, to: peer)] else { continue }
-            // Of a hub, by this side's clock: the order's way to it, the burst's, the report's.
-            let way = (trip(sender) + trip(peer) + seen.roundTrips[Pair(from: sender, to: peer), default: .zero]) / 2
-            let seconds = (now - began - way).inSeconds
-            guard seconds > 0 else { continue }
-            sentByHub[sender, default: []].append((seconds, Double(bytes)))
-            let leaves = senders.values.count { $0.contains(sender) }
-            guard sentByHub[sender]!.count == leaves else { continue }
-            sums[sender] = max(sums[sender] ?? 0, Self.together(sentByHub[sender]!))
+        for arrival in result.arrivals where senders[peer]?.contains(arrival.sender) == true {
+            receive(arrival, at: peer, trip: trip, now: now)
         }
-        if result.hasTogether, let rate = Self.rate(result.together) {
-            seen.down[peer] = max(seen.down[peer] ?? 0, rate)
+        if let rate = result.together { seen.down[peer] = max(seen.down[peer] ?? 0, rate) }
+    }
+
+    private mutating func receive(
+        _ arrival: ProbeResult.Arrival, at peer: PeerID, trip: (PeerID) -> Duration, now: Instant
+    ) {
+        let (sender, rate) = (arrival.sender, arrival.bitsPerSecond)
+        if isRing {
+            // Of a pair, only what it does on its own.
+            seen.pairs[Pair(from: sender, to: peer)] = rate
+            seen.up[sender] = singles[sender, default: Singles()].sent(rate)
+            seen.down[peer] = singles[peer, default: Singles()].received(rate)
         }
+        guard !isRing, senders[peer]?.count == 1, let bytes = sent[Pair(from: sender, to: peer)] else { return }
+        // Of a hub, by this side's clock: the order's way to it, the burst's, the report's.
+        let way = (trip(sender) + trip(peer) + seen.roundTrips[Pair(from: sender, to: peer), default: .zero]) / 2
+        let seconds = (now - began - way).inSeconds
+        guard seconds > 0 else { return }
+        sentByHub[sender, default: []].append((seconds, Double(bytes)))
+        let leaves = senders.values.count { $0.contains(sender) }
+        guard sentByHub[sender]!.count == leaves else { return }
+        sums[sender] = max(sums[sender] ?? 0, Self.together(sentByHub[sender]!))
     }
 
     /// Bits a second of one that sends to several from the same moment: what they had by the time the last of them was served,
@@ -227,7 +228,7 @@ struct LinkSurvey: Sendable {
             bytes += receiver.bytes
             if 4 * (index + 1) > 3 * receivers.count { most = max(most, bytes * 8 / receiver.seconds) }
         }
-        return min(most, mostBitsPerSecond)
+        return min(most, ProbeResult.mostBitsPerSecond)
     }
 
     /// What is known so far. What several receivers saw together is rough: it counts where it is well above what a single one saw.
@@ -249,11 +250,6 @@ struct LinkSurvey: Sendable {
             let sorted = rates.sorted()
             return sorted[max(0, sorted.count - (sorted.count < 3 ? 1 : 2))]
         }
-    }
-
-    private static func rate(_ arrival: PBProbeResult.Arrival) -> Double? {
-        let rate = Double(arrival.bytes) * 8e9 / Double(max(1, arrival.nanoseconds))
-        return arrival.bytes > 0 && rate <= mostBitsPerSecond ? rate : nil
     }
 
     mutating func forget(_ peer: PeerID) {

@@ -1,10 +1,11 @@
 public import Planning
 public import Primitives
+public import Record
 public import Topologies
 
 /// What the coordinator measured, put to the planner.
 public struct PlanQuestion: Sendable {
-    public struct Candidate: Hashable, Sendable {
+    public struct Peer: Hashable, Sendable {
         public var peer: PeerID
         public var name: String
         public var device: String
@@ -27,9 +28,9 @@ public struct PlanQuestion: Sendable {
     public var manifest: String
     /// Of the text.
     public var textBytes: Int
-    public var candidates: [Candidate]
+    public var peers: [Peer]
     public var roundTrips: [Pair: Duration]
-    /// What limits a pair beside its lines, by place among the candidates.
+    /// What limits a pair beside its lines, by place among the peers.
     public var caps: [Int: [Int: BitRate]] = [:]
     /// The running plan: kept unless another pays for moving its weights.
     public var current: PlacedPlan?
@@ -57,4 +58,10 @@ public struct PlanAnswer: Sendable {
         max(0, roundSeconds - Double(plan.innerSteps - steps) * stepSeconds)
     }
     public var totalSeconds: Double { planned.prediction.totalSeconds }
+}
+
+/// Why there is no plan, for people.
+public struct NoPlan: Error, Hashable, Sendable, CustomStringConvertible {
+    public let description: String
+    public init(_ description: String) { self.description = description }
 }

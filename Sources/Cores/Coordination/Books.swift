@@ -1,0 +1,56 @@
+public import Exchange
+public import Messages
+public import Primitives
+public import Record
+public import Wire
+
+/// When a round was sealed, and how long it took since the one before (or since training began).
+public struct RoundTime: Hashable, Sendable {
+    public var round: Int
+    public var at: Instant
+    public var seconds: Double
+    public var steps: Int
+    /// Nobody left, and nobody was left out.
+    public var undisturbed: Bool
+    public var planEpoch: Int
+}
+
+/// What is written down of rounds, for the report and for what is usual.
+public struct Books: Sendable {
+    /// Verified receipts, in order of arrival, with their signers.
+    public private(set) var receipts: [(peer: PeerID, receipt: Receipt)] = []
+    public private(set) var receiptEnvelopes: [PBEnvelope] = []
+    public private(set) var roundTimes: [RoundTime] = []
+    /// What exchanges took, from the last contribution to the seal.
+    public private(set) var exchangeSeconds: [Double] = []
+    public private(set) var noise = GradientNoise()
+    /// Of the round sealed last, until its holders' reports are complete: contributors, tokens, and what was reported so far.
+    private var noiseReport: (round: Int, contributors: Int, tokens: Int, sum: GradientSquares)?
+
+    mutating func keep(_ receipt: Receipt, _ envelope: PBEnvelope, from peer: PeerID) {
+        receipts.append((peer, receipt))
+        receiptEnvelopes.append(envelope)
+    }
+    mutating func keep(_ time: RoundTime, exchange: Double) {
+        roundTimes.append(time)
+        exchangeSeconds.append(exchange)
+        if exchangeSeconds.count > 64 { exchangeSeconds.removeFirst(32) }
+    }
+    mutating func keep(_ squares: GradientSquares, round: Int) {
+        if noiseReport?.round == round { noiseReport!.sum += squares }
+    }
+    /// The round before the one that is sealed now is applied everywhere by now.
+    mutating func estimateNoise(sealed round: Int, contributors: Int, tokens: Int) {
+        if let report = noiseReport {
+            noise.add(report.sum, contributors: report.contributors, tokens: report.tokens)
+        }
+        noiseReport = (round, contributors, tokens, GradientSquares())
+    }
+
+    /// How long a round of this plan is waited for: of rounds that nothing disturbed; nil before there are any.
+    func roundPatience(epoch: Int) -> Double? {
+        ExchangeCost.patience(
+            roundTimes.suffix(64).filter { $0.undisturbed && $0.planEpoch == epoch }.suffix(16).map(\.seconds), slack: 5)
+    }
+    var exchangePatience: Double? { ExchangeCost.patience(Array(exchangeSeconds.suffix(16)), slack: 2) }
+}

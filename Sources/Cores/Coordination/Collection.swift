@@ -1,0 +1,191 @@
+import Content
+import Digests
+import Messages
+import Primitives
+import Record
+import Telemetry
+import Training
+
+/// Units on their way to the coordinator: a checkpoint, or the end.
+struct Collection: Sendable {
+    let round: Int
+    let isFinal: Bool
+    var fetch: StateFetch
+    /// How far it was, when it last got further, and when that was last said.
+    var progress = 0
+    var progressed: Instant
+    var said: Instant
+    /// Nothing at all has come for this long: it will not.
+    static let patience = Duration.seconds(300)
+    private static let saying = Duration.seconds(2)
+
+    init(round: Int, isFinal: Bool, fetch: StateFetch, at now: Instant) {
+        self.round = round
+        self.isFinal = isFinal
+        self.fetch = fetch
+        progressed = now
+        said = now
+    }
+    /// - Returns: what to say of it, now and then.
+    mutating func look(at now: Instant) -> Happening? {
+        let (have, total) = fetch.progress
+        if have != progress {
+            progress = have
+            progressed = now
+        }
+        guard isFinal, now - said >= Self.saying else { return nil }
+        said = now
+        return .collectionProgress(have: have, of: total)
+    }
+    func isGivenUp(at now: Instant) -> Bool { now - progressed >= Self.patience }
+    var nextWake: Instant? {
+        earliest(fetch.nextWake, isFinal ? said + Self.saying : progressed + Self.patience)
+    }
+}
+
+/// The last checkpoint: a source of states like any other, of its own round.
+struct Checkpoint: Sendable {
+    private(set) var round: Int?
+    private(set) var states: [UnitState] = []
+    var shelf = StateShelf()
+    mutating func put(_ states: [UnitState], round: Int, at now: Instant) {
+        shelf.removeAll()
+        shelf.put(states, round: round, keep: nil, at: now)
+        self.states = states
+        self.round = round
+    }
+}
+
+extension Coordinator {
+    // MARK: serving
+
+    /// What comes from, or goes to, anybody who may have contents of this job.
+    mutating func receiveContent(_ message: Message, from peer: PeerID) {
+        switch message {
+        case .indexRequest(let id, let first):
+            if let part = text.answer(indexOf: id, from: first, at: now)
+                ?? checkpoint.shelf.answer(indexOf: id, from: first, at: now)
+            {
+                send(.indexPart(part), to: peer)
+            }
+        case .chunkRequest(let id, let number):
+            let bytes =
+                text.answer(chunk: number, of: id, at: now) ?? checkpoint.shelf.answer(chunk: number, of: id, at: now)
+            send(bytes.map { .chunk(content: id, chunk: number, bytes: $0) } ?? .chunkMissing(content: id, chunk: number), to: peer)
+        case .stateRequest(let request):
+            let offer = checkpoint.shelf.offer(request)
+            let why = checkpoint.round.map { "the checkpoint is of round \($0)" } ?? "there is no checkpoint"
+            send(.stateOffer(offer ?? StateOffer(round: request.round, parts: [], unavailable: why)), to: peer)
+        case .stateOffer(let offer): collection?.fetch.receive(offer, from: peer, at: now)
+        case .indexPart(let part): collection?.fetch.receive(part, from: peer, at: now)
+        case .chunk(let id, let number, let bytes):
+            collection?.fetch.receive(chunk: number, of: id, bytes, from: peer, at: now)
+        case .chunkMissing(let id, let number): collection?.fetch.missing(chunk: number, of: id, at: peer, now: now)
+        default: break
+        }
+    }
+
+    // MARK: collecting
+
+    private mutating func collect(final: Bool) {
+        guard let plan = state.plan else { return }
+        var sources: [Int: [PeerID]] = [:]
+        // Where a plan has just changed, those of the one before have it, too.
+        let before = state.plans.dropLast().last.flatMap { plan.round == state.round ? $0 : nil }
+        for unit in parameters.model.allUnits {
+            var holders = plan.holders(of: unit)
+            for peer in before?.holders(of: unit) ?? [] where !holders.contains(peer) { holders.append(peer) }
+            holders = holders.filter { state.isPresent($0) }
+            // Different units of different holders first.
+            let turn = holders.isEmpty ? 0 : unit % holders.count
+            sources[unit] = Array(holders[turn...] + holders[..<turn])
+        }
+        // With H = 1 the moments are part of what all holders agree on; with rounds each pipeline has its own.
+        let fetch = StateFetch(
+            round: state.round, sources: sources, roots: state.agreed[state.round] ?? [:],
+            moments: !final && plan.mode == .everyStep, model: parameters.model, offset: 0, at: now)
+        collection = Collection(round: state.round, isFinal: final, fetch: fetch, at: now)
+    }
+
+    mutating func beginCheckpoint() {
+        if collection?.isFinal == false { collection = nil }
+        guard stage.isRunning, state.spec != nil, parameters.checkpointRounds > 0,
+            state.round % parameters.checkpointRounds == 0
+        else { return }
+        collect(final: false)
+    }
+    mutating func beginCollection() -> Bool {
+        guard stage.isRunning else { return false }
+        stage.go(to: .collecting)
+        event(.collectingWeights(round: state.round))
+        collect(final: true)
+        return true
+    }
+
+    mutating func stepCheckpoint() -> Bool {
+        guard collection?.isFinal == false else { return false }
+        guard collection?.isGivenUp(at: now) == false else {
+            collection = nil
+            return true
+        }
+        return stepFetch()
+    }
+    mutating func stepCollection() -> Bool {
+        guard collection != nil else { return false }
+        if let what = collection!.look(at: now) { event(what) }
+        if stepFetch() { return true }
+        guard let collection else { return true }
+        if let gone = collection.fetch.orphans.first {
+            return fallBack("unit \(gone) was lost with its last holder")
+        }
+        if agreement.isDisputed(collection.round), !state.isAgreed(collection.round) {
+            return fallBack("holders of a unit do not agree on its weights, and nobody can say who is right")
+        }
+        if collection.isGivenUp(at: now) {
+            return fallBack("nothing of the weights has come for \(fixed(Collection.patience.inSeconds, 0)) s")
+        }
+        return false
+    }
+
+    /// One effect of the fetch.
+    private mutating func stepFetch() -> Bool {
+        guard let effect = collection?.fetch.poll() else {
+            if let due = collection?.fetch.nextWake, due <= now { collection!.fetch.wake(at: now) }
+            guard let effect = collection?.fetch.poll() else { return false }
+            perform(effect)
+            return true
+        }
+        perform(effect)
+        return true
+    }
+    private mutating func perform(_ effect: StateFetch.Effect) {
+        switch effect {
+        case .send(let message, let peer): send(message, to: peer)
+        case .wrong(let peer, let unit, _): event(.stateWrong(unit: unit), peer: peer)
+        case .unavailable(let peer, let why): event(.stateUnavailable(why: why), peer: peer)
+        case .done: collected()
+        }
+    }
+    private mutating func collected() {
+        guard let done = collection else { return }
+        collection = nil
+        let states = done.fetch.states()
+        checkpoint.put(states, round: done.round, at: now)
+        if done.isFinal { return finish(states, weights: weightsDigest(states)) }
+        effects.push(.store(.checkpoint(job: job, round: done.round, states)))
+    }
+    private func weightsDigest(_ states: [UnitState]) -> Digest256 {
+        var hash = SHA256Stream()
+        for state in states { hash.update(state.parameters) }
+        return hash.finish()
+    }
+
+    /// The last checkpoint is the result, if there is one.
+    private mutating func fallBack(_ why: String) -> Bool {
+        collection = nil
+        guard let round = checkpoint.round else { return fail("\(why), and no checkpoint was made") }
+        event(.rolledBack(round: round, why: why))
+        finish(checkpoint.states, weights: weightsDigest(checkpoint.states))
+        return true
+    }
+}

@@ -1,0 +1,127 @@
+import Messages
+import Primitives
+import Record
+import Telemetry
+
+/// Somebody left: a spare takes the place, or the others go on and the next round is planned anew, or all return to the last state
+/// that can still be had.
+extension Coordinator {
+    mutating func lose(_ peer: PeerID, reason: String) {
+        guard !stage.isEnded, let known = roster[peer] else { return }
+        switch known.standing {
+        case .lost: return
+        case .met, .declined: return roster.loses(peer, why: reason)
+        case .accepted, .joined: break
+        }
+        let wasJoined = known.isJoined
+        let furthest = roster.joined.map(\.heartbeat.step).max() ?? 0
+        roster.loses(peer, why: reason)
+        speeds.forget(peer)
+        planned.remove(peer)
+        event(.peerLost(why: reason), peer: peer)
+        guard wasJoined, outcome == nil else { return }
+        let working = state.plan?.placement(of: peer)
+        propose(
+            .members(
+                MembersChange(
+                    left: [MembersChange.Left(peer: peer, reason: cleaned(reason, bytes: Bounds.reasonBytes))],
+                    round: state.round)))
+        lines.forget(peer)
+        collection?.fetch.lost(peer, at: now)
+        if roster.joined.isEmpty {
+            fail("every peer left; the last was \(known.name) (\(reason))")
+            return
+        }
+        guard stage.isRunning, let plan = state.plan else { return }
+        if let next = state.nextPlan, next.placement(of: peer) != nil { desk.want(.better, "\(known.name) left") }
+        guard let working else { return }
+        round.isDisturbed = true
+        timers.lossAwaitingResume = (now, furthest)
+        if let spare = replacement(for: plan.pipelines[working.rank].stages[working.stage], plan) {
+            replace(peer, by: spare, at: working, in: plan)
+        } else if !state.wholeRanks.isEmpty {
+            event(.othersGoOn(pipelines: state.wholeRanks.count, round: state.round))
+            desk.want(.better, "\(known.name) left")
+        } else {
+            desk.want(.rollBack, "\(known.name) left and no pipeline is whole")
+        }
+    }
+
+    /// A present spare with memory enough, the fastest first, if its units can be fetched from somebody.
+    private func replacement(for stage: PlacedPlan.Stage, _ plan: PlacedPlan) -> PeerID? {
+        let sources = unitSources(plan, units: stage.units)
+        guard state.round == 0 || stage.units.allSatisfy({ !(sources[$0] ?? []).isEmpty }) else { return nil }
+        let inFlight = plan.pipelines.map(\.inFlight).max() ?? 1
+        let needed = parameters.model.memory(
+            units: stage.units, rounds: plan.mode == .rounds, sequences: parameters.microBatch, inFlight: inFlight,
+            recompute: stage.recompute)
+        // Also who came after the plan was made.
+        let spares = roster.joined.filter { spare in
+            spare.isPlannable && state.isPresent(spare.peer) && plan.placement(of: spare.peer) == nil
+                && spare.capability?.memory ?? ByteCount(0) >= needed
+        }
+        return spares.map(\.peer).max { speed(of: $0) < speed(of: $1) }
+    }
+
+    /// Who holds each unit as of the start of the round in progress.
+    private func unitSources(_ plan: PlacedPlan, units: Range<Int>) -> [Int: [PeerID]] {
+        var out: [Int: [PeerID]] = [:]
+        for unit in units {
+            var holders = plan.holders(of: unit).filter { holder in
+                guard state.isPresent(holder) else { return false }
+                // Whoever is still fetching has nothing to give.
+                if case .fetchingState = roster[holder]?.readiness { return false }
+                return true
+            }
+            if checkpoint.round == state.round { holders.append(key.peerID) }
+            out[unit] = holders
+        }
+        return out
+    }
+
+    private mutating func replace(
+        _ peer: PeerID, by spare: PeerID, at place: (rank: Int, stage: Int), in plan: PlacedPlan
+    ) {
+        var next = plan
+        next.round = state.round
+        next.pipelines[place.rank].stages[place.stage].peer = spare
+        setWay(&next)
+        next.pipelines[place.rank].attempt += 1
+        next.spares.removeAll { $0 == spare }
+        next.sources = state.round == 0 ? [:] : unitSources(plan, units: parameters.model.allUnits)
+        let (newcomer, gone) = (roster.name(of: spare), roster.name(of: peer))
+        guard propose(.plan(PlanChange(next, reason: "\(newcomer) takes the place of \(gone)"))) else {
+            return desk.want(.rollBack, "\(gone) left")
+        }
+        event(.replaced(by: newcomer, round: state.round), peer: peer)
+        round.restart(at: now)
+    }
+
+    /// Everybody returns to the last round whose whole state can be had: this one if its units are all held somewhere, else the last
+    /// checkpoint, else the beginning (the seed).
+    mutating func rollBack(to answer: PlanAnswer, reason: String) {
+        guard let old = state.plan else { return }
+        let here = unitSources(old, units: parameters.model.allUnits)
+        let isHere = round.stuck < 2 && state.isAgreed(state.round) && here.values.allSatisfy { !$0.isEmpty }
+        let target = state.round == 0 || isHere ? state.round : checkpoint.round ?? 0
+        var plan = answer.plan.going(on: old, from: target)
+        if target > 0 {
+            plan.sources = isHere ? here : Dictionary(uniqueKeysWithValues: parameters.model.allUnits.map { ($0, [key.peerID]) })
+        }
+        setWay(&plan)
+        let attempt = (old.pipelines.map(\.attempt).max() ?? 0) + 1
+        for rank in plan.pipelines.indices { plan.pipelines[rank].attempt = attempt }
+        plan.spares = state.members.filter { $0.present && plan.placement(of: $0.peer) == nil }.map(\.peer)
+        let from = state.round
+        guard propose(.plan(PlanChange(plan, reason: cleaned(reason, bytes: Bounds.reasonBytes), rolledBack: true))) else {
+            fail("a plan to go back with was refused")
+            return
+        }
+        desk.isInForce(answer)
+        event(.rolledBack(round: target, from: from, why: reason))
+        agreement.forgetAll()
+        collection = nil
+        beginRound()
+        round.isDisturbed = true
+    }
+}

@@ -1,0 +1,156 @@
+import Messages
+import Primitives
+import Record
+import Telemetry
+
+/// Peers that come: what they can do, whether they work for us, when they are written into the log.
+extension Coordinator {
+    mutating func receiveMeeting(_ message: Message, from peer: PeerID) {
+        switch message {
+        case .capability(let capability): receive(capability, from: peer)
+        case .offerAnswer(let answer): receive(answer, from: peer)
+        case .ping(let nonce): send(.pong(nonce), to: peer)
+        case .pong(let nonce):
+            if let trip = lines.pong(nonce, from: peer, at: now) { roster.trip(trip, peer) }
+        default: break
+        }
+    }
+
+    private mutating func receive(_ capability: Capability, from peer: PeerID) {
+        guard let known = roster[peer], known.mayJoin else { return }
+        guard capability.numerics == Record.numerics else {
+            let why = "numerics \(capability.numerics), this job needs \(Record.numerics)"
+            roster.declines(peer, why: why)
+            return event(.peerUnfit(why: why), peer: peer)
+        }
+        roster.says(capability, peer)
+        event(
+            .peerFound(
+                device: capability.device, gflops: capability.flops / 1e9,
+                memoryMib: Double(capability.memory.bytes) / 1_048_576), peer: peer)
+        send(.offer(Offer(genesis: record.envelopes[0])), to: peer)
+    }
+
+    private mutating func receive(_ answer: OfferAnswer, from peer: PeerID) {
+        if let why = answer.refusal {
+            guard roster[peer]?.mayJoin == true else { return }
+            roster.declines(peer, why: why)
+            return event(.peerDeclined(why: why), peer: peer)
+        }
+        if roster.accepts(peer, at: now) { event(.peerJoined, peer: peer) }
+    }
+
+    /// Peers that have accepted are written into the log.
+    @discardableResult
+    mutating func admit(_ peers: [Roster.Peer]) -> Bool {
+        guard !peers.isEmpty else { return false }
+        let joined = peers.map { peer in
+            MembersChange.Joined(
+                peer: peer.peer, endpoint: peer.endpoint, name: peer.name, device: peer.capability?.device ?? "",
+                memory: peer.capability?.memory ?? ByteCount(0), flops: peer.capability?.flops ?? 0)
+        }
+        guard propose(.members(MembersChange(joined: joined, round: state.round))) else { return false }
+        for peer in peers {
+            roster.joins(peer.peer)
+            catchUp(peer.peer, from: 0)
+        }
+        return true
+    }
+    /// Committed entries from an index on; whoever lacks more asks.
+    mutating func catchUp(_ peer: PeerID, from index: Int) {
+        if let entries = record.entries(from: index) { send(.logEntries(entries), to: peer) }
+    }
+
+    // MARK: gathering
+
+    mutating func stepGathering(since: Instant, said: Instant) -> Bool {
+        let accepted = roster.accepted.count
+        let isQuiet = now - roster.lastArrival >= options.quiet
+        let isEnough = options.expectedPeers.map { accepted >= $0 } ?? (accepted > 0 && isQuiet)
+        if isEnough { return beginSharing() }
+        let declined = roster.declined
+        if accepted == 0, !declined.isEmpty, now - roster.lastArrival >= options.quiet + .seconds(2) {
+            let reasons = declined.prefix(3).map { "\($0.name): \($0.why)" }.joined(separator: "; ")
+            return fail(
+                "none of the \(declined.count) peers found works for this launcher (\(key.peerID.hex)): \(reasons). "
+                    + "Ask their owners to add it to `accept`, or launch with a key that the invite names")
+        }
+        if now - since >= options.gatherLimit {
+            if accepted > 0, options.expectedPeers == nil { return beginSharing() }
+            let wanted = options.expectedPeers ?? 1
+            return fail(
+                "only \(accepted) of the \(wanted) \(wanted == 1 ? "peer" : "peers") wanted came in "
+                    + "\(fixed(options.gatherLimit.inSeconds, 0)) s; start more with `atoll peer --invite FILE`, or check "
+                    + "that they reach the pool's bootstrap node")
+        }
+        if now - said >= .seconds(5) {
+            stage = .gathering(since: since, saidWaiting: now)
+            event(.waitingForPeers(have: accepted, want: options.expectedPeers ?? 1))
+        }
+        return false
+    }
+
+    // MARK: sharing the text
+
+    /// Members learn of each other, so that the text spreads among them; links are measured when that is over.
+    private mutating func beginSharing() -> Bool {
+        stage.go(to: .sharing(since: now))
+        admit(roster.accepted)
+        event(.sharingText(peers: roster.joined.count, bytes: record.genesis.contentBytes))
+        return true
+    }
+    mutating func stepSharing() -> Bool {
+        // Whoever comes now is a member like the others, at once.
+        if admit(roster.accepted) { return true }
+        let members = roster.joined
+        if members.isEmpty { return fail("every peer left while the text was shared") }
+        let waited = members.filter { !$0.readiness.hasText }
+        guard waited.allSatisfy({ now - $0.idleSince >= options.textPatience }), waited.count < members.count else {
+            // Nobody has it, and nobody gets any further.
+            if waited.count == members.count, waited.allSatisfy({ now - $0.idleSince >= options.textPatience * 4 }) {
+                return fail(
+                    "no peer could fetch the text in \(fixed((options.textPatience * 4).inSeconds, 0)) s; check the line "
+                        + "of this machine")
+            }
+            return false
+        }
+        stage.go(to: .surveying)
+        for member in members { for _ in 0..<3 { send(lines.ping(member.peer, at: now), to: member.peer) } }
+        let peers = members.filter(\.isPlannable).map(\.peer)
+        event(.measuringLinks(peers: peers.count))
+        lines.begin(of: peers, why: "the first plan", at: now)
+        return true
+    }
+    var nextTextPatience: Instant? {
+        let waited = roster.joined.filter { !$0.readiness.hasText }
+        return waited.map { $0.idleSince + options.textPatience }.filter { $0 > now }.min()
+            ?? waited.map { $0.idleSince + options.textPatience * 4 }.max()
+    }
+    /// Nobody is left to measure.
+    mutating func stepMeetings() -> Bool {
+        roster.joined.isEmpty ? fail("every peer left before there was a plan") : false
+    }
+
+    /// At a boundary: who came meanwhile enters the log after the seal, because whoever left and came back within a round did not
+    /// take part in it. Whoever comes while links are measured waits for the next: its own are to be measured, too.
+    mutating func admitNewcomers() {
+        guard !lines.isSurveying else { return }
+        let newcomers = roster.accepted
+        guard admit(newcomers) else { return }
+    }
+    /// Members that have the text now, and have never been planned with.
+    mutating func measureNewcomers() -> Bool {
+        guard !lines.isSurveying, !desk.isAsking, !desk.hasAnswer else { return false }
+        let ready = roster.joined.filter { $0.isPlannable && !planned.contains($0.peer) }.map(\.peer)
+        guard !ready.isEmpty else { return false }
+        let why = "\(ready.count) joined"
+        planned.formUnion(ready)
+        let unknown = ready.filter { !lines.isKnown($0) }
+        if unknown.isEmpty {
+            desk.want(.better, why)
+        } else {
+            lines.begin(of: unknown, among: roster.joined.filter(\.isPlannable).map(\.peer), why: why, at: now)
+        }
+        return true
+    }
+}

@@ -1,0 +1,229 @@
+import Exchange
+import Messages
+import Primitives
+import Record
+import Telemetry
+
+/// Measuring lines, asking for plans, and what becomes of the answers.
+extension Coordinator {
+    // MARK: surveys
+
+    /// Goes on with the survey in progress, if any.
+    mutating func stepSurvey() -> Bool {
+        guard lines.isDue(at: now) else { return stage.isRunning ? measureNewcomers() : false }
+        let roster = roster
+        guard
+            let next = lines.next(
+                most: options.probeBytes, trip: { roster[$0]?.roundTrip ?? .zero }, at: now)
+        else {
+            surveyed()
+            return true
+        }
+        for assignment in next.orders {
+            send(.probeOrder(order(assignment, turn: next.turn)), to: assignment.to)
+        }
+        return true
+    }
+    private func order(_ assignment: LinkSurvey.Assignment, turn: UInt64) -> ProbeOrder {
+        func target(_ peer: PeerID) -> ProbeOrder.Target? {
+            roster[peer].map { ProbeOrder.Target(peer: peer, endpoint: $0.endpoint) }
+        }
+        return ProbeOrder(
+            turn: turn, pings: assignment.pings.compactMap { target($0) },
+            bursts: assignment.bursts.compactMap { peer, bytes, after in
+                target(peer).map { ProbeOrder.Burst(to: $0, bytes: bytes, after: after) }
+            }, senders: assignment.senders, reportAfter: LinkSurvey.reportAfter)
+    }
+    private mutating func surveyed() {
+        let why = lines.end()
+        func range(_ rate: (PeerID) -> BitRate?) -> String {
+            let rates = roster.joined.compactMap { rate($0.peer)?.bitsPerSecond }
+            guard let least = rates.min(), let most = rates.max() else { return "unknown" }
+            return "\(fixed(least / 1e6, least < 1e7 ? 1 : 0))-\(fixed(most / 1e6, most < 1e7 ? 1 : 0))"
+        }
+        let lines = lines
+        event(
+            .linksMeasured(
+                peers: roster.joined.count, upMbps: range { lines.up($0) }, downMbps: range { lines.down($0) }))
+        if case .surveying = stage {
+            stage.go(to: .planning)
+            desk.want(.first, why)
+        } else {
+            desk.want(.better, why)
+        }
+    }
+
+    /// Rounds take other than predicted, and no peer's speed explains it: perhaps a line is not what it was.
+    mutating func watchPace(_ seconds: Double, steps: Int) {
+        guard stage.isRunning, let answer, let ratio = lines.sealed(seconds / answer.seconds(ofSteps: steps)) else { return }
+        let factor = fixed(ratio > 1 ? ratio : 1 / ratio, 1)
+        let why = "rounds are \(factor) × \(ratio > 1 ? "slower" : "faster") than predicted"
+        let peers = roster.joined.filter(\.isPlannable).map(\.peer)
+        event(.measuringLinks(peers: peers.count, why: why))
+        lines.begin(of: peers, why: why, rings: 3, at: now)
+    }
+    /// A peer that has become slower or faster is planned with anew.
+    mutating func watchSpeed(of peer: PeerID, round: Int, compute: Duration) {
+        guard stage.isRunning, let said = roster[peer]?.capability?.flops,
+            let change = speeds.took(compute.inSeconds, peer, round: round, planned: said)
+        else { return }
+        let slower = change.after < change.before
+        let factor = fixed(slower ? change.before / change.after : change.after / change.before, 1)
+        event(
+            .speedChanged(
+                round: round, plannedGflops: change.before / 1e9, measuredGflops: change.after / 1e9), peer: peer)
+        lines.forgivePace()
+        desk.want(.better, "\(roster.name(of: peer)) is \(factor) × \(slower ? "slower" : "faster") than planned")
+    }
+    /// FLOP/s: measured in this job, else what it said.
+    func speed(of peer: PeerID) -> Double { speeds.measured[peer] ?? roster[peer]?.capability?.flops ?? 0 }
+
+    // MARK: questions
+
+    /// Puts what is known to the planner: members in the log's order, which is the same for whoever leads.
+    mutating func ask(_ purpose: PlanningDesk.Purpose, _ reason: String) {
+        let members = state.members.compactMap { roster[$0.peer] }.filter(\.isPlannable)
+        guard !members.isEmpty else {
+            desk.refuse()
+            if purpose == .better { return }
+            fail("no member is left that could be planned with")
+            return
+        }
+        planned.formUnion(members.map(\.peer))
+        let question = PlanQuestion(
+            manifest: record.genesis.manifest, textBytes: record.genesis.contentBytes,
+            peers: members.map { member in
+                PlanQuestion.Peer(
+                    peer: member.peer, name: member.name, device: member.capability?.device ?? "",
+                    flops: speed(of: member.peer), memory: member.capability?.memory ?? ByteCount(0),
+                    up: lines.up(member.peer), down: lines.down(member.peer), coordinatorRoundTrip: member.roundTrip)
+            }, roundTrips: lines.known.roundTrips,
+            caps: lines.known.caps(among: members.map(\.peer)).mapValues {
+                $0.mapValues { BitRate(bitsPerSecond: $0) }
+            }, current: state.plan, tokensLeft: max(1, state.tokens - state.sealedTokens), seed: parameters.seed)
+        event(.planning(why: reason, peers: members.count))
+        effects.push(.plan(question))
+    }
+
+    mutating func receivePlan(_ result: Result<PlanAnswer, NoPlan>) {
+        guard !stage.isEnded, outcome == nil, let (purpose, reason) = desk.answered() else { return }
+        switch result {
+        case .failure(let why):
+            if purpose == .better { event(.planRefused(why: why.description)) } else { fail(why.description) }
+        case .success(let answer):
+            // Somebody may have left while the planner thought.
+            guard answer.plan.peers.allSatisfy({ roster.isJoined($0) && state.isPresent($0) }) else {
+                return desk.want(purpose, reason)
+            }
+            switch purpose {
+            case .first: begin(answer)
+            case .better: desk.keep(answer, reason: reason)
+            case .rollBack: rollBack(to: answer, reason: reason)
+            }
+        }
+    }
+
+    // MARK: plans
+
+    /// Members that hold nothing.
+    private func spares(_ plan: PlacedPlan) -> [PeerID] {
+        state.members.filter { $0.present && plan.placement(of: $0.peer) == nil }.map(\.peer)
+    }
+
+    private mutating func begin(_ answer: PlanAnswer) {
+        var plan = answer.plan
+        plan.round = 0
+        plan.spares = spares(plan)
+        setWay(&plan)
+        guard propose(.plan(PlanChange(plan, reason: "the first plan"))), let plan = state.plan else {
+            fail("the first plan was refused")
+            return
+        }
+        desk.isInForce(answer)
+        event(
+            .planned(
+                epoch: plan.epoch, pipelines: plan.pipelines.count, stages: plan.pipelines.map(\.stages.count).max() ?? 0,
+                innerSteps: plan.innerSteps, codec: plan.exchangeCodec.description,
+                activations: plan.activationCodec.description, exchange: plan.exchangeWay.description,
+                stepSeconds: answer.roundSeconds / Double(plan.innerSteps), totalSeconds: answer.totalSeconds))
+        tellPlacement(plan)
+        tellWay(plan)
+        stage.go(to: .running(trainingSince: nil))
+        beginRound()
+    }
+
+    /// A plan that became ready takes effect between rounds: it is written before the seal that opens the round.
+    mutating func changePlanAtBoundary() {
+        guard let (answer, reason) = desk.take(), let old = state.plan else { return }
+        guard answer.plan.peers.allSatisfy({ roster.isJoined($0) && state.isPresent($0) }) else {
+            return desk.want(.better, reason)
+        }
+        var plan = answer.plan.going(on: old, from: state.round + 1)
+        setWay(&plan)
+        plan.spares = spares(plan)
+        let whole = state.wholeRanks
+        if plan.isAlike(old), whole.count == old.pipelines.count {
+            // The planner keeps what runs; how long it takes, it has said anew.
+            return desk.isInForce(answer)
+        }
+        // Holders that will have applied the seal: those of whole pipelines.
+        for unit in parameters.model.allUnits { plan.sources[unit] = whole.compactMap { old.holder($0, of: unit) } }
+        guard propose(.plan(PlanChange(plan, reason: reason))) else { return }
+        desk.isInForce(answer)
+        event(
+            .replanned(
+                why: reason, round: plan.round, epoch: state.planCount, pipelines: plan.pipelines.count,
+                stepSeconds: answer.roundSeconds / Double(plan.innerSteps)))
+        tellPlacement(plan)
+        tellWay(plan)
+        round.isDisturbed = true
+    }
+
+    // MARK: how exchanges go
+
+    /// Measured lines into a plan's stages, and the cheapest way over them.
+    mutating func setWay(_ plan: inout PlacedPlan) {
+        for rank in plan.pipelines.indices {
+            for stage in plan.pipelines[rank].stages.indices {
+                let peer = plan.pipelines[rank].stages[stage].peer
+                plan.pipelines[rank].stages[stage].up = lines.up(peer)
+                plan.pipelines[rank].stages[stage].down = lines.down(peer)
+            }
+        }
+        plan.exchangeWay = parameters.exchangeWay ?? survey(plan).cheapest
+    }
+    private func survey(_ plan: PlacedPlan) -> ExchangeSurvey {
+        plan.survey(model: parameters.model, latency: lines.latency(among: plan.peers))
+    }
+    /// Says what was chosen, for each run of units with equal holders.
+    mutating func tellWay(_ plan: PlacedPlan) {
+        guard plan.pipelines.count > 1 else { return }
+        let survey = survey(plan)
+        for units in plan.fragments(parameters.model) {
+            event(
+                .exchangeChosen(
+                    units: "\(units.lowerBound)..<\(units.upperBound)", way: plan.exchangeWay.description,
+                    seconds: survey.seconds(plan.exchangeWay, units: units),
+                    allGatherSeconds: survey.seconds(.allGather, units: units)))
+        }
+    }
+    /// Who holds layers, in rank and stage order.
+    mutating func tellPlacement(_ plan: PlacedPlan) {
+        event(.placed(workers: plan.peers.map { roster.name(of: $0) }.joined(separator: ",")))
+    }
+}
+
+extension PlacedPlan {
+    /// This plan as the continuation of another: what fixes the bits stays.
+    func going(on old: PlacedPlan, from round: Int) -> PlacedPlan {
+        var plan = self
+        plan.round = round
+        plan.innerSteps = old.innerSteps
+        plan.microBatchesPerVirtual = old.microBatchesPerVirtual
+        plan.exchangeCodec = old.exchangeCodec
+        plan.activationCodec = old.activationCodec
+        plan.outer = old.outer
+        plan.sources = [:]
+        return plan
+    }
+}

@@ -1,0 +1,140 @@
+import Messages
+import Primitives
+import Record
+import Telemetry
+import Training
+
+/// What comes next: one thing at a time, each computed from what is known after the one before.
+extension Coordinator {
+    /// More steps than this in a row mean that two of them undo each other: a fault of ours, which must not stop the loop.
+    private static let mostSteps = 10_000
+
+    mutating func settle() {
+        for _ in 0..<Self.mostSteps { guard step() else { return } }
+        event(.entryRefused(why: "the coordinator does not settle at \(stage.word)"))
+    }
+
+    /// Applies the one thing that is needed now; false when nothing is.
+    private mutating func step() -> Bool {
+        if stage.isEnded { return false }
+        if watchSilence() { return true }
+        if heedAgreement() { return true }
+        if let question = desk.ask() {
+            ask(question.purpose, question.reason)
+            return true
+        }
+        switch stage {
+        case .gathering(let since, let said): return stepGathering(since: since, said: said)
+        case .sharing: return stepSharing()
+        case .surveying: return stepSurvey() || stepMeetings()
+        case .planning:
+            if roster.joined.isEmpty { return fail("every peer left before there was a plan") }
+            return false
+        case .running: return stepSurvey() || stepCheckpoint() || stepRound()
+        case .collecting: return stepCollection()
+        case .closing(let until):
+            guard record.committed == record.length || until <= now else { return false }
+            end()
+            return true
+        case .ended: return false
+        }
+    }
+
+    private mutating func watchSilence() -> Bool {
+        let isIsolated = roster.isIsolated(silence: options.silence, at: now)
+        if isIsolated, timers.isolatedSince == nil {
+            timers.isolatedSince = now
+            event(.interrupted(why: "nobody has been heard for \(fixed(options.silence.inSeconds, 0)) s: perhaps it is our own line"))
+            return true
+        }
+        if !isIsolated, let since = timers.isolatedSince {
+            timers.isolatedSince = nil
+            event(.resumed(seconds: (now - since).inSeconds))
+            return true
+        }
+        guard let peer = roster.silent(for: options.silence, at: now).first else { return false }
+        lose(peer, reason: "nothing heard for \(fixed((now - (roster[peer]?.lastHeard ?? now)).inSeconds, 0)) s")
+        return true
+    }
+
+    // MARK: the record
+
+    /// The one place where something is decided for all: signs an entry that holds, and has it stored. It is shown to members when
+    /// it is durable.
+    @discardableResult
+    mutating func propose(_ entry: Entry) -> Bool {
+        do throws(MalformedBytes) {
+            _ = try record.propose(entry, term: term, by: key)
+        } catch {
+            event(.entryRefused(why: error.description))
+            return false
+        }
+        store(from: record.length - 1)
+        return true
+    }
+    mutating func store(from first: Int) {
+        for index in first..<record.length {
+            effects.push(.store(.entry(job: job, index: index, record.envelopes[index])))
+        }
+    }
+
+    mutating func receiveStored(_ ticket: StorageTicket, _ outcome: StorageOutcome) {
+        switch (ticket, outcome) {
+        case (.entry(job, let index), .stored):
+            let before = record.committed
+            record.stored(through: index + 1)
+            if disk.recovered(through: index, at: now) { event(.storageRecovered(what: ticket.what)) }
+            if record.committed > before { show(from: before) }
+        case (.entry(job, let index), .failed(let why)):
+            if disk.failed(index, at: now) { event(.storageFailed(what: ticket.what, why: why)) }
+        case (.checkpoint(_, let round), .stored(let path)):
+            event(.checkpointSaved(round: round))
+            if !path.isEmpty { event(.checkpointStored(round: round, path: path)) }
+        case (.checkpoint, .failed(let why)): event(.checkpointFailed(why: why))
+        default: break
+        }
+    }
+    mutating func retryDisk() {
+        guard let index = disk.retry(at: now) else { return }
+        store(from: index)
+    }
+
+    /// New committed entries go to all members.
+    private mutating func show(from first: Int) {
+        var next = first
+        while let entries = record.entries(from: next) {
+            for member in roster.joined { send(.logEntries(entries), to: member.peer) }
+            next += entries.entries.count
+        }
+    }
+
+    // MARK: the end
+
+    /// - Returns: true, for ``settle()``: something has changed.
+    @discardableResult
+    mutating func fail(_ why: String, endsAtOnce: Bool = false) -> Bool {
+        guard outcome == nil, !stage.isEnded else { return false }
+        propose(.finish(Finish(reason: "failed: \(why)")))
+        outcome = .failed(why)
+        stage.go(to: .closing(until: now + .seconds(2)))
+        if endsAtOnce { end() }
+        return true
+    }
+    mutating func finish(_ states: [UnitState], weights: Digest256) {
+        propose(.finish(Finish(reason: Finish.done, weights: weights)))
+        outcome = .finished(states)
+        stage.go(to: .closing(until: now + .seconds(10)))
+    }
+    mutating func end() {
+        guard let outcome else { return }
+        let dismissal =
+            switch outcome {
+            case .finished: Dismissal(.jobEnded, reason: Finish.done)
+            case .failed(let why): Dismissal(.jobFailed, reason: cleaned("the job ended: \(why)", bytes: Bounds.reasonBytes))
+            }
+        for member in roster.joined { send(.dismissal(dismissal), to: member.peer) }
+        stage.go(to: .ended(at: now))
+        collection = nil
+        effects.push(.ended(outcome))
+    }
+}

@@ -1,0 +1,202 @@
+public import Content
+import Digests
+public import Messages
+public import Primitives
+public import Record
+public import Telemetry
+import Training
+public import Wire
+
+/// The leader of a job: gathers peers, has lines measured, asks for plans, writes the log, seals rounds, recovers, collects.
+///
+/// It consists of small machines that know nothing of each other: ``Roster`` (who is there), `LineBook` (their lines), `PlanningDesk`
+/// (questions to the planner), ``RoundDesk`` (the round in progress), `Agreement` (what holders say they hold), `Collection` (states on
+/// their way here). After every input it *settles*: it computes what is needed next, applies that one thing, and computes anew, until
+/// nothing is left to do. What it decides is an entry of the record, proposed in one place (``propose(_:)``); what it knows besides only
+/// informs those decisions.
+public struct Coordinator: Core, Sendable {
+    public typealias Effect = CoordinatorEffect
+
+    let key: SigningKey
+    let options: CoordinatorOptions
+    let wall: WallClock
+    /// Fences the commands of other leaders of this job.
+    public let term: Int
+    var text: ContentShelf
+    public internal(set) var record: Record
+    public internal(set) var roster: Roster
+    var lines = LineBook()
+    var speeds = SpeedWatch()
+    var desk = PlanningDesk()
+    public internal(set) var round: RoundDesk
+    var agreement = Agreement()
+    public internal(set) var books = Books()
+    var collection: Collection?
+    var checkpoint = Checkpoint()
+    var disk = DiskWatch()
+    public internal(set) var stage: JobStage
+    var outcome: JobEnd?
+    var timers: Timers
+    var effects = EffectQueue<CoordinatorEffect>()
+    var now: Instant
+
+    /// Moments of its own, and what is to be said at them.
+    struct Timers: Sendable {
+        let started: Instant
+        var nextLease: Instant
+        /// After a loss: since when, and how far the furthest was.
+        var lossAwaitingResume: (at: Instant, step: Int)?
+        /// Since when nobody at all is heard.
+        var isolatedSince: Instant?
+    }
+
+    /// - Parameters:
+    ///   - nonce: 32 random bytes, so that no two runs are one job.
+    ///   - parse: reads the manifest.
+    public init(
+        key: SigningKey, manifest: String, content: [UInt8], nonce: [UInt8], options: CoordinatorOptions,
+        wall: WallClock, at now: Instant, parse: Record.Parser
+    ) throws(MalformedBytes) {
+        self.key = key
+        self.options = options
+        self.wall = wall
+        self.now = now
+        term = 1
+        text = ContentShelf()
+        let id = text.put(content, at: now)
+        let genesis = Genesis(
+            manifest: manifest, electors: [key.peerID], content: id, contentBytes: content.count, nonce: nonce,
+            lease: options.lease, silence: options.silence)
+        record = try Record(genesis: Record.sign(genesis, by: key), parse: parse)
+        roster = Roster(at: now)
+        round = RoundDesk(at: now)
+        stage = .gathering(since: now, saidWaiting: now)
+        timers = Timers(started: now, nextLease: now)
+        event(.jobOpened(job: record.job.short, nonce: String(nonce.hex.prefix(8))))
+        store(from: 0)
+    }
+
+    public var job: Digest256 { record.job }
+    public var state: JobState { record.state }
+    public var parameters: JobParameters { record.parameters }
+    /// Of the plan in force, and of the first one, frozen before the first step.
+    public var answer: PlanAnswer? { desk.answer }
+    public var predictionAtStart: PlanAnswer? { desk.predictionAtStart }
+    /// When the first round began.
+    public var trainingStarted: Instant? { if case .running(let since) = stage { since } else { trainingSince } }
+    var trainingSince: Instant?
+    /// Members that some question to the planner was about.
+    var planned: Set<PeerID> = []
+
+    public mutating func poll() -> CoordinatorEffect? { effects.pop() }
+
+    // MARK: saying
+
+    /// A command, or an answer, to a peer.
+    mutating func send(_ message: Message, to peer: PeerID) {
+        effects.push(.send(Packet(job: job, term: term, message), to: peer))
+    }
+    mutating func event(_ what: Happening, peer: PeerID? = nil) {
+        effects.push(.event(Event(what, at: now, peer: peer.map { roster.name(of: $0) } ?? "")))
+    }
+
+    // MARK: inputs
+
+    /// A peer of the pool is connected: whoever it is, ask what it can do.
+    public mutating func established(_ peer: PeerID, endpoint: Endpoint, at now: Instant) {
+        look(at: now)
+        guard !stage.isEnded, peer != key.peerID else { return }
+        if roster.met(peer, at: endpoint, now: now) { send(.capabilityRequest, to: peer) }
+        if let message = roundMessage, roster.isJoined(peer) { send(message, to: peer) }
+        settle()
+    }
+
+    public mutating func lost(_ peer: PeerID, reason: String, at now: Instant) {
+        look(at: now)
+        lose(peer, reason: reason)
+        settle()
+    }
+
+    public mutating func receive(_ packet: Packet, from peer: PeerID, at now: Instant) {
+        look(at: now)
+        guard !stage.isEnded, let known = roster[peer] else { return }
+        if timers.isolatedSince != nil { roster.forgive(at: now) }
+        roster.heard(peer, at: now)
+        switch packet.message.conversation {
+        case .meeting: receiveMeeting(packet.message, from: peer)
+        case .report, .content:
+            guard packet.job == job else { return }
+            if known.isJoined {
+                receiveReport(packet.message, from: peer)
+            } else if known.standing == .accepted {
+                receiveContent(packet.message, from: peer)
+            } else if roster.mayAskAgain(peer, at: now) {
+                // It was given up, but its connection lives and it still works for us: it may come back like any newcomer.
+                send(.capabilityRequest, to: peer)
+            }
+        case .command, .work: break
+        }
+        settle()
+    }
+
+    /// What became of a ``CoordinatorEffect/store(_:)``.
+    public mutating func stored(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) {
+        look(at: now)
+        receiveStored(ticket, outcome)
+        settle()
+    }
+
+    /// The planner's answer, or why nothing fits.
+    public mutating func planned(_ result: Result<PlanAnswer, NoPlan>, at now: Instant) {
+        look(at: now)
+        receivePlan(result)
+        settle()
+    }
+
+    /// The owner pressed ^C.
+    public mutating func cancel(at now: Instant) {
+        look(at: now)
+        fail("stopped by its launcher", endsAtOnce: true)
+    }
+
+    public mutating func wake(at now: Instant) {
+        look(at: now)
+        guard !stage.isEnded else { return }
+        if timers.nextLease <= now {
+            timers.nextLease = now + .seconds(2)
+            let lease = Message.lease(Lease(duration: options.lease, logLength: record.committed))
+            for member in roster.joined {
+                send(lease, to: member.peer)
+                if let message = roundMessage { send(message, to: member.peer) }
+                send(lines.ping(member.peer, at: now), to: member.peer)
+            }
+        }
+        retryDisk()
+        settle()
+    }
+
+    private mutating func look(at now: Instant) {
+        self.now = now
+        roster.look(at: now)
+    }
+
+    public var nextWake: Instant? {
+        guard !stage.isEnded else { return nil }
+        var next = earliest(timers.nextLease, lines.deadline)
+        next = earliest(next, roster.nextSilence(options.silence, at: now))
+        next = earliest(next, disk.retryAt)
+        switch stage {
+        case .gathering(let since, _):
+            if roster.lastArrival > since { next = earliest(next, roster.lastArrival + options.quiet) }
+            next = earliest(next, since + options.gatherLimit)
+        case .sharing: next = earliest(next, nextTextPatience)
+        case .running:
+            if let facts = facts() { next = earliest(next, round.nextWake(facts)) }
+        case .closing(let until): next = earliest(next, until)
+        case .surveying, .planning, .collecting, .ended: break
+        }
+        if let collection { next = earliest(next, collection.nextWake) }
+        // What is overdue and could not be settled is looked at again soon, not at once.
+        return next.map { $0 <= now ? now + .milliseconds(100) : $0 }
+    }
+}

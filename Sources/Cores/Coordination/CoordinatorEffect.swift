@@ -1,0 +1,41 @@
+public import Messages
+public import Primitives
+public import Record
+public import Telemetry
+public import Training
+
+/// What a coordinator asks of its driver.
+public enum CoordinatorEffect: Sendable {
+    case send(Packet, to: PeerID)
+    /// Write, and answer with ``Coordinator/stored(_:_:at:)``.
+    case store(StorageRequest)
+    case event(Event)
+    /// Search for a plan, slowly, and hand it back with ``Coordinator/planned(_:at:)``.
+    case plan(PlanQuestion)
+    /// The job ended, with the final parameters if it succeeded.
+    case ended(JobEnd)
+}
+
+public enum JobEnd: Sendable {
+    case finished([UnitState])
+    /// What went wrong and what to try.
+    case failed(String)
+}
+
+public struct CoordinatorOptions: Sendable {
+    /// Begin when this many have accepted; nil: when nobody new has come for ``quiet``.
+    public var expectedPeers: Int?
+    public var quiet: Duration = .seconds(3)
+    /// Give up when too few peers came in this time.
+    public var gatherLimit: Duration = .seconds(120)
+    public var lease: Duration = .seconds(15)
+    /// Nothing heard of a member for this long: it is lost. A closed connection is noticed sooner.
+    public var silence: Duration = .seconds(5)
+    /// A member that makes no progress with the text for this long is not waited for.
+    public var textPatience: Duration = .seconds(30)
+    /// Longest burst of a survey of the links.
+    public var probeBytes = 2 << 20
+    /// Share of the rounds with owners in which one chunk is added up by others too.
+    public var auditShare = 0.25
+    public init() {}
+}

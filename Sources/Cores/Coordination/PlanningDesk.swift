@@ -1,0 +1,76 @@
+import Primitives
+
+/// The planner's questions and answers. One question is out at a time; what becomes known meanwhile is asked next.
+struct PlanningDesk: Sendable {
+    enum Purpose: Hashable, Sendable {
+        case first
+        /// For the next boundary.
+        case better
+        /// Nothing can go on: everybody returns to a round that can be had.
+        case rollBack
+    }
+    private enum State: Sendable {
+        case idle
+        case asked(Purpose, reason: String, again: String?)
+        case ready(PlanAnswer, reason: String)
+    }
+    private var state = State.idle
+    /// Something is to be asked.
+    private(set) var wanted: (purpose: Purpose, reason: String)?
+    /// Of the plan in force.
+    private(set) var answer: PlanAnswer?
+    /// Of the first plan, frozen before the first step.
+    private(set) var predictionAtStart: PlanAnswer?
+
+    var isAsking: Bool { if case .asked = state { true } else { false } }
+    var hasAnswer: Bool { if case .ready = state { true } else { false } }
+
+    mutating func want(_ purpose: Purpose, _ reason: String) {
+        if case .asked(let asked, let before, _) = state {
+            if purpose == .rollBack, asked != .rollBack {
+                // What comes of the question that is out is no answer to this one.
+                state = .asked(.rollBack, reason: reason, again: reason)
+            } else if asked != .rollBack {
+                state = .asked(asked, reason: before, again: reason)
+            }
+            return
+        }
+        if case .ready = state, purpose == .rollBack { state = .idle }
+        if wanted?.purpose == .rollBack || wanted?.purpose == .first, purpose == .better { return }
+        wanted = (purpose, reason)
+    }
+    /// The question that is to be asked now.
+    mutating func ask() -> (purpose: Purpose, reason: String)? {
+        guard !isAsking, let question = wanted else { return nil }
+        wanted = nil
+        state = .asked(question.purpose, reason: question.reason, again: nil)
+        return question
+    }
+    /// What an answer is for; nil when it has been overtaken, and is asked again.
+    mutating func answered() -> (purpose: Purpose, reason: String)? {
+        guard case .asked(let purpose, let reason, let again) = state else { return nil }
+        state = .idle
+        if let again {
+            wanted = (purpose == .first ? .better : purpose, again)
+            return purpose == .first ? (purpose, reason) : nil
+        }
+        return (purpose, reason)
+    }
+    /// The question cannot be put.
+    mutating func refuse() { state = .idle }
+    mutating func keep(_ answer: PlanAnswer, reason: String) { state = .ready(answer, reason: reason) }
+    /// The better plan, for the boundary that has come.
+    mutating func take() -> (answer: PlanAnswer, reason: String)? {
+        guard case .ready(let answer, let reason) = state else { return nil }
+        state = .idle
+        return (answer, reason)
+    }
+    mutating func isInForce(_ answer: PlanAnswer) {
+        self.answer = answer
+        if predictionAtStart == nil { predictionAtStart = answer }
+    }
+    mutating func drop() {
+        if case .ready = state { state = .idle }
+        wanted = nil
+    }
+}
