@@ -39,10 +39,16 @@ public struct Event: Hashable, Sendable {
     public var kind: String { what.kind }
     public var fields: [Field] { what.fields }
 
+    // By name, where a case would have to be spelt out for one field of it.
+    public subscript(_ name: String) -> Value? { fields.first { $0.name == name }?.value }
+    public func integer(_ name: String) -> Int? { if case .integer(let n)? = self[name] { n } else { nil } }
+    public func real(_ name: String) -> Double? { if case .real(let x)? = self[name] { x } else { nil } }
+    public func text(_ name: String) -> String? { if case .text(let s)? = self[name] { s } else { nil } }
+
     /// One line of a transcript: seconds with nanoseconds, kind, peer, fields in the order given.
     public var line: String {
-        let (kind, fields) = what.reading
-        var out = "\(fixed(at.seconds, 9)) \(kind)"
+        let (name, fields) = what.reading
+        var out = "\(fixed(at.seconds, 9)) \(name.kind)"
         if !peer.isEmpty { out += " \(escaped(peer))" }
         for field in fields { out += " \(field.name)=\(escaped(field.value.description))" }
         return out

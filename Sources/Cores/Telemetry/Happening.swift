@@ -120,4 +120,33 @@ public enum Happening: Hashable, Sendable, Codable {
     case checkpointFailed(why: String)
     case peerKilled
     case fault(kind: String)
+
+    /// The case's name. The derived encoding asks for it, so every name is that of a case (the compiler checks), and every case
+    /// has a name (a test does).
+    public enum Name: String, CodingKey, CaseIterable, Sendable {
+        case overlayJoined, bootstrapRetrying, overlayIsolated, externalAddress, reachability, unreachable,
+            connectionRefused, connectionLost, packetMalformed, floodLimited
+        case entryRefused, logEntryRefused, forked, leaderChanged, staleCommand, notEntitled, storageFailed,
+            storageRecovered
+        case speedMeasured, jobAccepted, offerDeclined, jobReleased
+        case textComplete, contentRefused, chunkRefused, peerLeft, rejoined, planReceived, placementRefused,
+            stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,
+            sealIncompleteHere, contributionMalformed, contributionUnusable, payloadCorrupt, workRefused
+        case jobOpened, waitingForPeers, peerFound, peerUnfit, peerDeclined, peerJoined, sharingText,
+            measuringLinks, linksMeasured, planning, planned, exchangeChosen, placed, planRefused
+        case roundSealed, waitingFor, speedChanged, exchangeRegrouped, contributionRefused, aggregatesDiffer,
+            ownerRefuted, auditDiffers, auditUnanswered, receiptRefused, receiptContradicts, statesAgreed,
+            weightsDiffer, weightsDisputed
+        case checkpointSaved, collectingWeights, collectionProgress, stateRefused, stateMalformed
+        case peerLost, replaced, othersGoOn, replanned, rolledBack, trainingResumed, interrupted, resumed
+        case stateUnread, stateUnsaved, listening, status, evaluating, checkpointStored, checkpointFailed,
+            peerKilled, fault
+
+        /// What transcripts and JSON call it: snake case.
+        public var kind: String {
+            // One word for one thing: what a member finds and what its coordinator hears of it.
+            self == .contributionUnusable ? Name.contributionRefused.kind : snakeCase(rawValue)
+        }
+    }
+    typealias CodingKeys = Name
 }

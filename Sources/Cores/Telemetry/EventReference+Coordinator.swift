@@ -1,0 +1,99 @@
+/// Events of who leads a job.
+extension EventReference {
+    static let gathering = [
+        Entry(.jobOpened, "the job's log begins", ["nonce": "tells two runs of one job apart"]),
+        Entry(.waitingForPeers, "every 5 s while peers are missing"),
+        Entry(.peerFound, of: "who", "it said what it can do; an offer went out"),
+        Entry(.peerUnfit, of: "who", "its numerics version is another"),
+        Entry(.peerDeclined, of: "who", "it declined the offer"),
+        Entry(.peerJoined, of: "who", "it accepted"),
+        Entry(.sharingText, "members are told of each other, and the text spreads"),
+        Entry(
+            .measuringLinks, "pings and bursts between members begin",
+            ["why": "where it is not the first time"]),
+        Entry(
+            .linksMeasured, "the planner is asked next",
+            ["up_mbps": "least and greatest of the members' lines", "down_mbps": "likewise"]),
+        Entry(.planning, "the planner was asked"),
+        Entry(
+            .planned, "the first plan is in the log",
+            [
+                "stages": "of the longest pipeline", "exchange": "the way",
+                "step_seconds": "predicted seal-to-seal seconds ÷ H", "total_seconds": "predicted, the whole job",
+            ]),
+        Entry(
+            .exchangeChosen,
+            "how these units will be exchanged, and what it should take, by the first plan and each new one"),
+        Entry(.placed, "who holds layers", ["workers": "names in rank and stage order"]),
+        Entry(.planRefused, "the planner found nothing better; what runs goes on"),
+    ]
+
+    static let rounds = [
+        Entry(
+            .roundSealed, "a round is in the log",
+            [
+                "steps": "done so far", "tokens": "sealed so far",
+                "train_loss": "mean nats a token over the counted micro-batches",
+                "validation_loss":
+                    "nats a token of the parameters the round *began* with, over the fixed windows; absent where it was not evaluated",
+                "pipelines": "contributing", "seconds": "since the seal before",
+                "critical_batch": "tokens: the noise scale by the exchange's norms so far; absent while unknown",
+                "predicted_seconds": "of the plan in force",
+            ]),
+        Entry(
+            .waitingFor, "an exchange is late, or the round overdue",
+            ["why": "whose part of which units, how late, how fast its link is"]),
+        Entry(
+            .speedChanged, of: "who",
+            "the median of its last five rounds is a quarter or more off what it was planned at; a new plan is asked for"),
+        Entry(.exchangeRegrouped, "the round's exchange goes on among these pipelines, this way"),
+        Entry(
+            .contributionRefused, of: "whose", "a member cannot use it; not yet left out", ["by": "the member"]),
+        Entry(.aggregatesDiffer, of: "owner", "members hold different sums of a chunk; all-gather instead"),
+        Entry(.ownerRefuted, of: "owner", "two auditors found another sum; it owns nothing any more"),
+        Entry(
+            .auditDiffers, of: "owner", "an audit that proves nothing, and did not confirm; all-gather instead"),
+        Entry(.auditUnanswered, "an auditor was silent; the round is sealed without"),
+        Entry(.receiptRefused, of: "sender", "signature, sequence or numbers of a receipt are wrong"),
+        Entry(
+            .receiptContradicts, of: "signer",
+            "two receipts of one stage and round do not agree; the first one counts"),
+        Entry(.statesAgreed, "the digests that holders agree on at that round's start are in the log"),
+        Entry(
+            .weightsDiffer, of: "who",
+            "its weights differ from what the others of the unit agree on; it is sent away and may join again"),
+        Entry(
+            .weightsDisputed, "holders of a unit differ and none has a majority; nobody is blamed",
+            ["peers": "the holders"]),
+    ]
+
+    static let states = [
+        Entry(.checkpointSaved, "all units as of that round's start are at the coordinator"),
+        Entry(.collectingWeights, "training is over; the final weights are fetched"),
+        Entry(.collectionProgress, "units that have come and fit what was agreed", ["of": "the model's units"]),
+        Entry(
+            .stateRefused, of: "who", "weights that hash otherwise than agreed; another holder is asked"),
+        Entry(.stateMalformed, of: "who", "it sent something that does not fit the model (to a member, too)"),
+    ]
+
+    static let recovery = [
+        Entry(
+            .peerLost, of: "who", "a member's connection ended, it said goodbye, or it was silent too long"),
+        Entry(
+            .replaced, of: "who left", "a spare takes the place; its pipeline begins the round anew",
+            ["by": "the spare"]),
+        Entry(
+            .othersGoOn, "no spare fits; whole pipelines finish the round, a new plan is asked for",
+            ["pipelines": "that go on"]),
+        Entry(
+            .replanned, "a new plan, from that round on",
+            ["step_seconds": "one inner step of the slowest pipeline, without validation and exchange"]),
+        Entry(
+            .rolledBack, "everybody returns to the start of that round",
+            ["from": "absent in the final collection: a unit was lost with its last holder, the job ends with the last checkpoint"]
+        ),
+        Entry(.trainingResumed, "after a loss, the first step beyond where the job was; so long after it"),
+        Entry(.interrupted, "the job stands still: nothing can be sealed until this is over"),
+        Entry(.resumed, "it goes on after that time"),
+    ]
+}

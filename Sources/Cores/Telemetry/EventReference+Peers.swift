@@ -1,0 +1,91 @@
+/// Events of daemons and of peers.
+extension EventReference {
+    static let overlay = [
+        Entry(.overlayJoined, "the first contact answered; 0: a network of one began"),
+        Entry(.bootstrapRetrying, "no bootstrap node answers; when it tries again"),
+        Entry(.overlayIsolated, "nobody has answered for a while"),
+        Entry(.externalAddress, "where others see this daemon, by vote"),
+        Entry(.reachability, "how many of those who were asked could dial it on TCP and UDP"),
+        Entry(.unreachable, of: "address", "an address found in the overlay could not be reached"),
+        Entry(
+            .connectionRefused, of: "address",
+            "turned away before anything was said: other pool, other version, …"),
+        Entry(.connectionLost, of: "short key", "a connection ended"),
+        Entry(.packetMalformed, of: "short key", "a message did not decode; it is counted and dropped"),
+        Entry(
+            .floodLimited, of: "short key or address",
+            "more of this than its budget allows came; the rest is dropped and counted, and this is said once a while"),
+    ]
+
+    static let record = [
+        Entry(
+            .entryRefused,
+            "an entry of our own breaks a rule of the log and was not appended: never expected, please report it"),
+        Entry(
+            .logEntryRefused, of: "sender", "an entry that does not verify, does not follow, or breaks a rule"),
+        Entry(
+            .forked, of: "sender", "a valid entry that contradicts one held here; what is held stays",
+            ["index": "of the entry, from 0"]),
+        Entry(.leaderChanged, of: "who leads", "a newer term began"),
+        Entry(.staleCommand, of: "sender", "a command of an older term was not obeyed"),
+        Entry(.notEntitled, of: "sender", "a message from somebody who may not say it; it is counted and dropped"),
+        Entry(
+            .storageFailed, "the disk refused; nothing is acknowledged that is not durable, and it is tried again",
+            ["what": "was to be stored"]),
+        Entry(.storageRecovered, "the disk takes it again", ["what": "was to be stored"]),
+    ]
+
+    static let peer = [
+        Entry(
+            .speedMeasured, "what the engine sustained in the start-up benchmark", ["flops": "FLOP/s"]),
+        Entry(.jobAccepted, of: "launcher", "an offer of an accepted launcher was taken"),
+        Entry(
+            .offerDeclined, of: "launcher",
+            "not an accepted launcher, another job under way, another numerics version, …"),
+        Entry(.jobReleased, "the job is over for this peer; its chunks are erased"),
+    ]
+
+    static let member = [
+        Entry(.textComplete, "the job's text is here, every chunk verified"),
+        Entry(.contentRefused, of: "sender", "an index that does not hash to the content ID"),
+        Entry(.chunkRefused, of: "sender", "a chunk that was not wanted or does not hash right"),
+        Entry(.peerLeft, of: "who", "the log says that a member left"),
+        Entry(.rejoined, "this peer was away, and is a member again with what it kept"),
+        Entry(
+            .planReceived, "a plan is in the log", ["role": "pipeline, stage and units, or `spare`"]),
+        Entry(.placementRefused, "the plan needs more memory than the owner offers; the peer leaves the job"),
+        Entry(.stateRequested, of: "source", "weights of these units at that round's start were asked for"),
+        Entry(.stateUnavailable, of: "source", "it cannot give them; another is asked"),
+        Entry(.stateWrong, of: "holder", "it offered a state that is not the agreed one; another is asked"),
+        Entry(
+            .momentsInexact, of: "source",
+            "Adam moments of these units come from another pipeline or an older checkpoint: training goes on, not bit for bit"),
+        Entry(.stateReady, "the engine holds these units", ["units": "first..<end"]),
+        Entry(.roundRewound, "the engine went back to the round's start; the pipeline begins it anew"),
+        Entry(.sealIncompleteHere, "sealed contributions did not arrive; the new weights are fetched"),
+        Entry(.contributionMalformed, of: "sender", "a message's chunks do not fit its bytes"),
+        Entry(.contributionUnusable, "what that pipeline contributed cannot be used here"),
+        Entry(.payloadCorrupt, of: "sender", "an activation's checksum does not match"),
+        Entry(.workRefused, "the engine refused a job: input that does not fit"),
+    ]
+
+    static let drivers = [
+        Entry(.stateUnread, "every daemon: `overlay.state` is of another pool or damaged; it starts without"),
+        Entry(.stateUnsaved, "every daemon: `overlay.state` could not be written (said once); it goes on"),
+        Entry(.listening, "launch: its sockets are open"),
+        Entry(
+            .status, "launch: once a second, for whoever watches",
+            [
+                "phase": "of the job", "step": "of the member that is furthest", "tokens": "sealed so far",
+                "train_loss": "nats a token; 0 before the first seal",
+                "validation_loss": "nats a token; 0 before the first evaluation",
+                "sent_bytes": "by all members, at their sockets",
+                "uncompressed_bytes": "fp32 gradients of every step so far", "doing": "name=what, separated by semicolons",
+            ]),
+        Entry(.evaluating, "launch: the final loss is computed over all validation windows"),
+        Entry(.checkpointStored, "launch: a periodic checkpoint is on disk"),
+        Entry(.checkpointFailed, "launch: a periodic checkpoint could not be written; training goes on"),
+        Entry(.peerKilled, of: "who", "demo: it killed this peer on purpose"),
+        Entry(.fault, "replay: the topology's time line struck this host"),
+    ]
+}
