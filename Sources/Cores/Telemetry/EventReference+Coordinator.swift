@@ -45,7 +45,8 @@ extension EventReference {
             ["why": "whose part of which units, how late, how fast its link is"]),
         Entry(
             .speedChanged, of: "who",
-            "the median of its last five rounds is a quarter or more off what it was planned at; a new plan is asked for"),
+            "the median of its last five rounds is a quarter or more off what it was planned at; a new plan is asked for"
+        ),
         Entry(.exchangeRegrouped, "the round's exchange goes on among these pipelines, this way"),
         Entry(
             .contributionRefused, of: "whose", "a member cannot use it; not yet left out", ["by": "the member"]),
@@ -90,7 +91,10 @@ extension EventReference {
             ["step_seconds": "one inner step of the slowest pipeline, without validation and exchange"]),
         Entry(
             .rolledBack, "everybody returns to the start of that round",
-            ["from": "absent in the final collection: a unit was lost with its last holder, the job ends with the last checkpoint"]
+            [
+                "from":
+                    "absent in the final collection: a unit was lost with its last holder, the job ends with the last checkpoint"
+            ]
         ),
         Entry(.trainingResumed, "after a loss, the first step beyond where the job was; so long after it"),
         Entry(.interrupted, "the job stands still: nothing can be sealed until this is over"),

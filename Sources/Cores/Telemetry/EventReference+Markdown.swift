@@ -7,7 +7,9 @@ extension EventReference {
             out += "| kind | peer | fields | meaning |\n|---|---|---|---|\n"
             let here = entries.filter { $0.name.sample.section == section }
             for entry in here { out += row(entry) }
-            for entry in here where isLong(entry) { out += "\n" + wrapped("`\(entry.name.kind)`: \(fields(entry)).") + "\n" }
+            for entry in here where isLong(entry) {
+                out += "\n" + wrapped("`\(entry.name.kind)`: \(fields(entry)).") + "\n"
+            }
         }
         return out + "\nNot every event reaches `report.json`; [REPORT.md](REPORT.md) lists those that do.\n"
     }

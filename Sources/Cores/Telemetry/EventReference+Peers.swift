@@ -59,7 +59,8 @@ extension EventReference {
         Entry(.stateWrong, of: "holder", "it offered a state that is not the agreed one; another is asked"),
         Entry(
             .momentsInexact, of: "source",
-            "Adam moments of these units come from another pipeline or an older checkpoint: training goes on, not bit for bit"),
+            "Adam moments of these units come from another pipeline or an older checkpoint: training goes on, not bit for bit"
+        ),
         Entry(.stateReady, "the engine holds these units", ["units": "first..<end"]),
         Entry(.roundRewound, "the engine went back to the round's start; the pipeline begins it anew"),
         Entry(.sealIncompleteHere, "sealed contributions did not arrive; the new weights are fetched"),
@@ -80,7 +81,8 @@ extension EventReference {
                 "train_loss": "nats a token; 0 before the first seal",
                 "validation_loss": "nats a token; 0 before the first evaluation",
                 "sent_bytes": "by all members, at their sockets",
-                "uncompressed_bytes": "fp32 gradients of every step so far", "doing": "name=what, separated by semicolons",
+                "uncompressed_bytes": "fp32 gradients of every step so far",
+                "doing": "name=what, separated by semicolons",
             ]),
         Entry(.evaluating, "launch: the final loss is computed over all validation windows"),
         Entry(.checkpointStored, "launch: a periodic checkpoint is on disk"),

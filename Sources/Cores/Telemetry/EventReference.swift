@@ -16,7 +16,8 @@ public enum EventReference {
         var notes: KeyValuePairs<String, String> = [:]
 
         init(
-            _ name: Happening.Name, of peer: String? = nil, _ meaning: String, _ notes: KeyValuePairs<String, String> = [:]
+            _ name: Happening.Name, of peer: String? = nil, _ meaning: String,
+            _ notes: KeyValuePairs<String, String> = [:]
         ) {
             self.name = name
             self.peer = peer

@@ -34,7 +34,8 @@ extension Happening {
 }
 
 extension Happening.Name {
-    static let named = Dictionary(uniqueKeysWithValues: allCases.filter { $0 != .contributionUnusable }.map { ($0.kind, $0) })
+    static let named = Dictionary(
+        uniqueKeysWithValues: allCases.filter { $0 != .contributionUnusable }.map { ($0.kind, $0) })
 
     /// A value of this case with something in each field: for documentation and tests.
     public var sample: Happening { declaration.sample }
