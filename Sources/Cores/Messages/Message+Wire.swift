@@ -5,7 +5,15 @@ extension Message {
     /// - Parameter payload: the raw bytes after the header; only some kinds of messages have any.
     init(_ packet: PBPacket, payload: [UInt8]) throws(MalformedBytes) {
         guard let body = packet.body else { throw MalformedBytes("a packet of an unknown kind") }
-        self = try Self.meeting(body, payload) ?? Self.command(body) ?? Self.report(body) ?? Self.work(body, payload)
+        if let message = try Self.meeting(body, payload) {
+            self = message
+        } else if let message = try Self.command(body) {
+            self = message
+        } else if let message = try Self.report(body) {
+            self = message
+        } else {
+            self = try Self.work(body, payload)
+        }
         if !payload.isEmpty {
             switch self {
             case .activation, .exchangePart, .chunk, .probeBurst: break
