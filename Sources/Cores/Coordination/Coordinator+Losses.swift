@@ -1,7 +1,11 @@
+import Content
+import Digests
+import Exchange
 import Messages
 import Primitives
 import Record
 import Telemetry
+import Training
 
 /// Somebody left: a spare takes the place, or the others go on and the next round is planned anew, or all return to the last state
 /// that can still be had.

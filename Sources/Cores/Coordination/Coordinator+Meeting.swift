@@ -1,3 +1,4 @@
+import Digests
 import Messages
 import Primitives
 import Record

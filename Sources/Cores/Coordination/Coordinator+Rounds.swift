@@ -1,7 +1,11 @@
+import Content
+import Digests
+import Exchange
 import Messages
 import Primitives
 import Record
 import Telemetry
+import Training
 import Wire
 
 /// Rounds: what members report, and what the round's desk makes of it.

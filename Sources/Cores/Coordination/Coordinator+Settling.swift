@@ -1,8 +1,10 @@
+import Digests
 import Messages
 import Primitives
 import Record
 import Telemetry
 import Training
+import Wire
 
 /// What comes next: one thing at a time, each computed from what is known after the one before.
 extension Coordinator {

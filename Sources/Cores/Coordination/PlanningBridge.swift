@@ -1,6 +1,7 @@
 import Links
 public import Planning
 import Primitives
+public import Record
 public import Topologies
 import Training
 import Wire
@@ -41,7 +42,7 @@ extension PlanQuestion {
         // A line of which nothing is known is no better than the worst of the others.
         let up = peers.compactMap(\.up).min() ?? .megabits(100)
         let down = peers.compactMap(\.down).min() ?? .megabits(100)
-        let peers = peers.map { peer in
+        let hosts = peers.map { peer in
             Host(
                 name: peer.name, device: peer.device.isEmpty ? "computer" : peer.device,
                 flops: peer.flops, memory: peer.memory, up: peer.up ?? up, down: peer.down ?? down)
@@ -61,7 +62,7 @@ extension PlanQuestion {
             }
         }
         return Topology(
-            name: "measured", about: "A live pool as its coordinator measured it.", hosts: [coordinator] + peers,
+            name: "measured", about: "A live pool as its coordinator measured it.", hosts: [coordinator] + hosts,
             links: links, defaultLink: LinkProperties(latency: usual / 2))
     }
 

@@ -4,6 +4,7 @@ public import Messages
 public import Primitives
 public import Record
 import Telemetry
+import Training
 
 /// What the round in progress needs next, as one verdict.
 enum RoundVerdict {
