@@ -1,6 +1,6 @@
 import Content
 import Digests
-import Messages
+public import Messages
 import Primitives
 import Record
 import Telemetry
@@ -58,6 +58,15 @@ struct Checkpoint: Sendable {
 
 extension Coordinator {
     // MARK: serving
+
+    /// Whether a request can be answered from what is here.
+    public func serves(_ request: Message) -> Bool {
+        switch request {
+        case .indexRequest(let id, _), .chunkRequest(let id, _): text.holds(id) || checkpoint.shelf.shelf.holds(id)
+        case .stateRequest(let request): checkpoint.round == request.round
+        default: false
+        }
+    }
 
     /// What comes from, or goes to, anybody who may have contents of this job.
     mutating func receiveContent(_ message: Message, from peer: PeerID) {

@@ -10,7 +10,6 @@ extension Coordinator {
         switch message {
         case .capability(let capability): receive(capability, from: peer)
         case .offerAnswer(let answer): receive(answer, from: peer)
-        case .ping(let nonce): send(.pong(nonce), to: peer)
         case .pong(let nonce):
             if let trip = lines.pong(nonce, from: peer, at: now) { roster.trip(trip, peer) }
         default: break

@@ -105,7 +105,7 @@ public struct Coordinator: Core, Sendable {
     /// A peer of the pool is connected: whoever it is, ask what it can do.
     public mutating func established(_ peer: PeerID, endpoint: Endpoint, at now: Instant) {
         look(at: now)
-        guard !stage.isEnded, peer != key.peerID else { return }
+        guard !stage.isEnded else { return }
         if roster.met(peer, at: endpoint, now: now) { send(.capabilityRequest, to: peer) }
         if let message = roundMessage, roster.isJoined(peer) { send(message, to: peer) }
         settle()

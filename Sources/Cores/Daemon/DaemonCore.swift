@@ -1,24 +1,35 @@
 public import Channels
+public import Coordination
 public import Digests
 public import Kademlia
+public import Membership
+import Messages
+public import Planning
 public import Primitives
-public import Swarm
+public import Record
 public import Telemetry
 public import Training
 import Wire
 
-/// A whole daemon without its sockets, clock, disk and arithmetic: overlay, channels, and a role in the swarm.
+/// A whole daemon without its sockets, clock, disk and arithmetic: overlay, channels, and services for jobs.
 ///
-/// The libuv driver and the simulator run this very value. It composes three cores and drains them in one place.
+/// The libuv driver and the simulator run this very value. It composes cores and drains them in one place. Packets are decoded once,
+/// here, and go by their conversation: commands to the member, reports to the coordinator, work to the member, contents to who holds
+/// them. What one service says to another of the same daemon does not leave it.
 public struct DaemonCore: Core {
-    public enum Role: Sendable {
-        /// Helps others to meet; takes no work.
-        case node
-        case peer(Member)
-        case coordinator(Coordinator)
-
-        var isServer: Bool { if case .node = self { true } else { false } }
+    /// What a daemon does in jobs: any of these at once, or none.
+    public struct Services: Sendable {
+        public internal(set) var member: Member?
+        public internal(set) var coordinator: Coordinator?
+        /// It is there for others to meet, and publishes nothing about itself.
+        public let isServer: Bool
+        public init(member: Member? = nil, coordinator: Coordinator? = nil) {
+            self.member = member
+            self.coordinator = coordinator
+            isServer = member == nil && coordinator == nil
+        }
     }
+    public enum Service: Hashable, Sendable { case member, coordinator }
 
     public enum Effect: Sendable {
         case datagram([UInt8], to: Endpoint)
@@ -33,44 +44,59 @@ public struct DaemonCore: Core {
         case overlayChanged
         /// An operation that the owner started on the overlay through ``DaemonCore/overlay(at:_:)``.
         case found(RequestID, LookupOutcome)
-        /// Everything the swarm asks for besides sending and connecting.
-        case swarm(SwarmEffect)
+        /// For the engine of this process; results come back in order (``DaemonCore/computed(_:at:)``).
+        case compute(ComputeJob)
+        /// The job's text is here and verified: the engine's data.
+        case corpus([UInt8])
+        /// Write, off the loop, and answer with ``DaemonCore/stored(_:_:for:at:)``.
+        case store(StorageRequest, for: Service)
+        /// Search for a plan, slowly, and hand it back with ``DaemonCore/planned(_:at:)``.
+        case plan(PlanQuestion)
+        case ended(JobEnd)
         case event(Event)
     }
 
     public private(set) var directory: Directory
     public private(set) var channels: Channels
-    public private(set) var role: Role
+    public private(set) var services: Services
     private let key: SigningKey
     private var effects = EffectQueue<Effect>()
     private var presence: Presence
     /// The job under whose ID this daemon announces itself.
     private var announcedJob: Digest256?
-    /// Peers the swarm wants to stay connected with, and where they are.
+    /// Peers the services want to stay connected with, and where they are.
     private var wanted: [PeerID: Endpoint] = [:]
+    /// What services of this daemon say to each other.
+    private var loopback = EffectQueue<Packet>()
+    private var faults = FaultCount()
     /// Messages that could not be queued: the peer is not connected, or its queue is full.
     public private(set) var undelivered = 0
-    public private(set) var malformed = 0
 
     public init(
-        directory: Directory, channels: Channels, role: Role, key: SigningKey, port: UInt16, device: String = "",
+        directory: Directory, channels: Channels, services: Services, key: SigningKey, port: UInt16, device: String = "",
         at now: Instant
     ) {
         self.directory = directory
         self.channels = channels
-        self.role = role
+        self.services = services
         self.key = key
-        presence = Presence(port: port, device: device, isServer: role.isServer, hasPool: directory.isClosed)
-        switch role {
-        case .node: break
-        case .peer: self.directory.announce(topic: Self.poolTopic, port: port, at: now)
-        case .coordinator: self.directory.watch(topic: Self.poolTopic, at: now)
+        presence = Presence(port: port, device: device, isServer: services.isServer, hasPool: directory.isClosed)
+        if services.member != nil { self.directory.announce(topic: Self.poolTopic, port: port, at: now) }
+        if services.coordinator != nil { self.directory.watch(topic: Self.poolTopic, at: now) }
+        if services.member != nil, services.coordinator != nil {
+            let here = Endpoint(ipv4: 127, 0, 0, 1, port: port)
+            self.services.coordinator!.established(key.peerID, endpoint: here, at: now)
         }
         drain(at: now)
     }
 
     /// Under this topic all peers of a pool announce themselves; the target is bound to the pool's key.
     public static let poolTopic = Array("atoll/peers/1".utf8)
+
+    public var member: Member? { services.member }
+    public var coordinator: Coordinator? { services.coordinator }
+    /// Packets that did not decode.
+    public var malformed: Int { faults.count }
 
     // MARK: inputs
 
@@ -103,15 +129,23 @@ public struct DaemonCore: Core {
         drain(at: now)
     }
     public mutating func computed(_ result: ComputeResult, at now: Instant) {
-        withMember { $0.computed(result, at: now) }
+        services.member?.computed(result, at: now)
         drain(at: now)
     }
-    public mutating func planned(_ result: Result<PlanAnswer, PlanRefusal>, at now: Instant) {
-        withCoordinator { $0.planned(result, at: now) }
+    public mutating func planned(_ result: Result<PlanAnswer, NoPlan>, at now: Instant) {
+        services.coordinator?.planned(result, at: now)
+        drain(at: now)
+    }
+    /// What became of an ``Effect/store(_:for:)``.
+    public mutating func stored(_ ticket: StorageTicket, _ outcome: StorageOutcome, for service: Service, at now: Instant) {
+        switch service {
+        case .member: services.member?.stored(ticket, outcome, at: now)
+        case .coordinator: services.coordinator?.stored(ticket, outcome, at: now)
+        }
         drain(at: now)
     }
     /// Bytes counted at the sockets since start.
-    public mutating func count(sent: Int, received: Int) { withMember { $0.count(sent: sent, received: received) } }
+    public mutating func count(sent: Int, received: Int) { services.member?.count(sent: sent, received: received) }
 
     /// Operations of the owner on the overlay; they end in ``Effect/found(_:_:)``.
     public mutating func overlay<T>(at now: Instant, _ operation: (inout Overlay) -> T) -> T {
@@ -136,15 +170,15 @@ public struct DaemonCore: Core {
         directory.wake(at: now)
         if presence.checkIsDue(at: now) { directory.checkReachability(port: presence.port, at: now) }
         channels.wake(at: now)
-        withMember { $0.wake(at: now) }
-        withCoordinator { $0.wake(at: now) }
+        services.member?.wake(at: now)
+        services.coordinator?.wake(at: now)
         drain(at: now)
     }
 
     /// ^C: says goodbye; what is left to send goes out while the driver winds down.
     public mutating func stop(at now: Instant) {
-        withMember { $0.leave(at: now) }
-        withCoordinator { $0.cancel(at: now) }
+        services.member?.leave(at: now)
+        services.coordinator?.cancel(at: now)
         drain(at: now)
     }
 
@@ -152,27 +186,15 @@ public struct DaemonCore: Core {
 
     public var nextWake: Instant? {
         var next = earliest(earliest(directory.nextWake, channels.nextWake), presence.nextCheck)
-        switch role {
-        case .node: break
-        case .peer(let member): next = earliest(next, member.nextWake)
-        case .coordinator(let coordinator): next = earliest(next, coordinator.nextWake)
-        }
-        return next
+        next = earliest(next, services.member?.nextWake)
+        return earliest(next, services.coordinator?.nextWake)
     }
-
-    public var member: Member? { if case .peer(let member) = role { member } else { nil } }
-    public var coordinator: Coordinator? { if case .coordinator(let coordinator) = role { coordinator } else { nil } }
 
     // MARK: one place to drain
 
     /// Members and the coordinator of a job are found under SHA-1(job ID ‖ pool key).
     private mutating func announceJob(at now: Instant) {
-        let job =
-            switch role {
-            case .node: Digest256?.none
-            case .peer(let member): member.jobID
-            case .coordinator(let coordinator): coordinator.jobID
-            }
+        let job = services.coordinator?.job ?? services.member?.jobID
         guard job != announcedJob else { return }
         if let announcedJob { directory.withdraw(topic: announcedJob.bytes) }
         announcedJob = job
@@ -180,7 +202,6 @@ public struct DaemonCore: Core {
     }
 
     private mutating func drain(at now: Instant) {
-        announceJob(at: now)
         var busy = true
         while busy {
             busy = false
@@ -192,46 +213,44 @@ public struct DaemonCore: Core {
                 busy = true
                 perform(effect, at: now)
             }
-            while let effect = pollRole() {
+            while let effect = services.coordinator?.poll() {
                 busy = true
                 perform(effect, at: now)
             }
+            while let effect = services.member?.poll() {
+                busy = true
+                perform(effect, at: now)
+            }
+            while let packet = loopback.pop() {
+                busy = true
+                route(packet, from: key.peerID, endpoint: nil, at: now)
+            }
         }
+        announceJob(at: now)
     }
 
     private mutating func perform(_ effect: Directory.Effect, at now: Instant) {
         switch effect {
         case .send(let bytes, let endpoint): effects.push(.datagram(bytes, to: endpoint))
         case .discovered(_, let endpoints):
-            guard case .coordinator = role else { return }
+            guard services.coordinator != nil else { return }
             for endpoint in endpoints { channels.connect(to: nil, at: endpoint, now: now) }
         case .joined(let contacts):
             effects.push(.overlayChanged)
-            effects.push(.event(Event("overlay_joined", at: now, ["contacts": .integer(contacts)])))
+            say(.overlayJoined(contacts: contacts), at: now)
         case .bootstrapRetrying(let attempt, let next):
-            effects.push(
-                .event(
-                    Event(
-                        "bootstrap_retrying", at: now,
-                        ["attempt": .integer(attempt), "next_seconds": .real(next.inSeconds)])))
-        case .isolated: effects.push(.event(Event("overlay_isolated", at: now)))
+            say(.bootstrapRetrying(attempt: attempt, nextSeconds: next.inSeconds), at: now)
+        case .isolated: say(.overlayIsolated, at: now)
         case .dialBack(let dial, let endpoint, let datagram):
             effects.push(.dialBack(dial, endpoint, datagram: datagram))
         case .externalEndpoint(let endpoint):
             if presence.seen(at: endpoint, now: now) { directory.perform(at: now) { $0.isReadOnly = true } }
-            effects.push(.event(Event("external_address", at: now, ["endpoint": .text(endpoint.description)])))
+            say(.externalAddress(endpoint: endpoint.description), at: now)
             announcePresence()
         case .reachability(let reached, let asked):
             presence.judged(reached: reached, asked: asked, at: now)
             guard asked > 0 else { return }
-            effects.push(
-                .event(
-                    Event(
-                        "reachability", at: now,
-                        [
-                            "reached": .integer(reached), "asked": .integer(asked),
-                            "reachable": .text(presence.isReachable ? "yes" : "no"),
-                        ])))
+            say(.reachability(reached: reached, asked: asked, reachable: presence.isReachable), at: now)
             announcePresence()
         case .recordExpiring:
             presence.forgetRecord()
@@ -246,88 +265,122 @@ public struct DaemonCore: Core {
         if presence.isNews { effects.push(.recordDue) }
     }
 
+    private mutating func say(_ what: Happening, peer: String = "", at now: Instant) {
+        effects.push(.event(Event(what, at: now, peer: peer)))
+    }
+
     private mutating func perform(_ effect: Channels.Effect, at now: Instant) {
         switch effect {
         case .dial(let id, let endpoint, let expecting): effects.push(.dial(id, endpoint, expecting: expecting))
         case .write(let id, let bytes): effects.push(.write(id, bytes))
         case .close(let id): effects.push(.close(id))
         case .established(let peer, let endpoint):
-            withCoordinator { $0.established(peer, endpoint: endpoint, at: now) }
-            withMember { $0.established(peer, at: now) }
+            services.coordinator?.established(peer, endpoint: endpoint, at: now)
+            services.member?.established(peer, endpoint: endpoint, at: now)
         case .message(let peer, _, let bytes): receive(bytes, from: peer, at: now)
         case .lost(let peer, let reason):
-            withCoordinator { $0.lost(peer, reason: reason.description, at: now) }
-            withMember { $0.lost(peer, at: now) }
+            services.coordinator?.lost(peer, reason: reason.description, at: now)
+            services.member?.lost(peer, at: now)
             if let endpoint = wanted[peer], member?.isWorking == true, reason == .closed || reason == .silent {
                 channels.connect(to: peer, at: endpoint, now: now)
             }
-            effects.push(
-                .event(Event("connection_lost", at: now, peer: peer.short, ["why": .text(reason.description)])))
+            say(.connectionLost(why: reason.description), peer: peer.short, at: now)
         case .unreachable(let endpoint, let reason):
-            effects.push(
-                .event(Event("unreachable", at: now, peer: endpoint.description, ["why": .text(reason.description)])))
+            say(.unreachable(why: reason.description), peer: endpoint.description, at: now)
         case .refused(let endpoint, let refusal):
             guard refusal != .oneself else { return }
-            effects.push(
-                .event(
-                    Event("connection_refused", at: now, peer: endpoint.description, ["why": .text(refusal.rawValue)])))
+            say(.connectionRefused(why: refusal.rawValue), peer: endpoint.description, at: now)
         }
     }
+
+    // MARK: packets
 
     private mutating func receive(_ bytes: [UInt8], from peer: PeerID, at now: Instant) {
+        let packet: Packet
         do throws(MalformedBytes) {
-            let framed = try FramedPacket(decoding: bytes)
-            withMember { $0.receive(framed.packet, payload: framed.payload, from: peer, at: now) }
-            withCoordinator { $0.receive(framed.packet, payload: framed.payload, from: peer, at: now) }
+            packet = try Packet(decoding: bytes)
         } catch {
-            malformed += 1
-            effects.push(
-                .event(Event("packet_malformed", at: now, peer: peer.short, ["why": .text(error.description)])))
+            if faults.isNews(peer) { say(.packetMalformed(why: error.description), peer: peer.short, at: now) }
+            return
         }
+        route(packet, from: peer, endpoint: channels.endpoint(of: peer), at: now)
     }
 
-    private mutating func perform(_ effect: SwarmEffect, at now: Instant) {
+    private mutating func route(_ packet: Packet, from peer: PeerID, endpoint: Endpoint?, at now: Instant) {
+        switch packet.message {
+        case .ping(let nonce): return send(Packet(job: packet.job, .pong(nonce)), to: peer, at: now)
+        case .capabilityRequest, .offer, .probeBurst: return toMember(packet, from: peer, endpoint, at: now)
+        case .capability, .offerAnswer: return toCoordinator(packet, from: peer, at: now)
+        case .indexRequest, .chunkRequest, .stateRequest:
+            // Whoever has it answers, and answers once.
+            if let coordinator, coordinator.job == packet.job, coordinator.serves(packet.message) || member?.jobID != packet.job {
+                return toCoordinator(packet, from: peer, at: now)
+            }
+            return toMember(packet, from: peer, endpoint, at: now)
+        default: break
+        }
+        switch packet.message.conversation {
+        case .command, .work: toMember(packet, from: peer, endpoint, at: now)
+        case .report: toCoordinator(packet, from: peer, at: now)
+        case .meeting, .content:
+            toCoordinator(packet, from: peer, at: now)
+            toMember(packet, from: peer, endpoint, at: now)
+        }
+    }
+    private mutating func toMember(_ packet: Packet, from peer: PeerID, _ endpoint: Endpoint?, at now: Instant) {
+        services.member?.receive(packet, from: peer, endpoint: endpoint, at: now)
+    }
+    private mutating func toCoordinator(_ packet: Packet, from peer: PeerID, at now: Instant) {
+        services.coordinator?.receive(packet, from: peer, at: now)
+    }
+
+    private mutating func send(_ packet: Packet, to peer: PeerID, at now: Instant) {
+        guard peer != key.peerID else { return loopback.push(packet) }
+        let framed = packet.framed
+        let outcome = channels.send(
+            header: framed.header, payload: framed.payload, on: packet.message.channel, to: peer, at: now)
+        if outcome != .queued { undelivered += 1 }
+    }
+
+    // MARK: what services want
+
+    private mutating func perform(_ effect: MemberEffect, at now: Instant) {
         switch effect {
-        case .send(let packet, let payload, let lane, let peer):
-            let framed = FramedPacket(packet, payload: payload)
-            let outcome = channels.send(
-                header: framed.header, payload: payload, on: Channel(rawValue: lane.rawValue)!, to: peer, at: now)
-            if outcome != .queued { undelivered += 1 }
+        case .send(let packet, let peer): send(packet, to: peer, at: now)
         case .connect(let peer, let endpoint):
+            guard peer != key.peerID else { return }
             wanted[peer] = endpoint
             channels.connect(to: peer, at: endpoint, now: now)
         case .uplink(let rate): channels.setUplink(rate)
+        case .compute(let job): effects.push(.compute(job))
+        case .corpus(let bytes): effects.push(.corpus(bytes))
+        case .store(let request):
+            if case .erase = request { wanted = [:] }
+            effects.push(.store(request, for: .member))
         case .event(let event): effects.push(.event(event))
-        case .eraseJob:
-            wanted = [:]
-            effects.push(.swarm(effect))
-        default: effects.push(.swarm(effect))
         }
     }
+    private mutating func perform(_ effect: CoordinatorEffect, at now: Instant) {
+        switch effect {
+        case .send(let packet, let peer): send(packet, to: peer, at: now)
+        case .store(let request): effects.push(.store(request, for: .coordinator))
+        case .plan(let question): effects.push(.plan(question))
+        case .ended(let end): effects.push(.ended(end))
+        case .event(let event): effects.push(.event(event))
+        }
+    }
+}
 
-    private mutating func pollRole() -> SwarmEffect? {
-        switch role {
-        case .node: return nil
-        case .peer(var member):
-            role = .node  // keep the value unique while it changes
-            defer { role = .peer(member) }
-            return member.poll()
-        case .coordinator(var coordinator):
-            role = .node
-            defer { role = .coordinator(coordinator) }
-            return coordinator.poll()
-        }
-    }
-    private mutating func withMember(_ body: (inout Member) -> Void) {
-        guard case .peer(var member) = role else { return }
-        role = .node
-        body(&member)
-        role = .peer(member)
-    }
-    private mutating func withCoordinator(_ body: (inout Coordinator) -> Void) {
-        guard case .coordinator(var coordinator) = role else { return }
-        role = .node
-        body(&coordinator)
-        role = .coordinator(coordinator)
+/// Packets that did not decode, by sender: the first few are told, then ever fewer.
+struct FaultCount: Sendable {
+    private var bySender: [PeerID: Int] = [:]
+    private(set) var count = 0
+    private static let most = 4096
+    mutating func isNews(_ peer: PeerID) -> Bool {
+        count += 1
+        if bySender.count >= Self.most, bySender[peer] == nil { return false }
+        bySender[peer, default: 0] += 1
+        let n = bySender[peer]!
+        return n <= 4 || n & (n - 1) == 0
     }
 }
