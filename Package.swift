@@ -57,9 +57,10 @@ let package = Package(
             ["Primitives", "Digests", "Wire", "Telemetry", "Topologies", "Planning", "Exchange", "Training", yams]),
         module("Cores", "Daemon", ["Primitives", "Digests", "Wire", "Kademlia", "Channels", "Swarm", "Telemetry"]),
 
+        module("Formats", "Checkpoints", ["Primitives", "Digests", "Exchange", "Training"]),
+
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
         module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
-        module("Drivers", "Checkpoints", ["Primitives", "Digests", "Exchange", "Training"]),
         module(
             "Drivers", "Node",
             [

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Imports point upward only: System < Kernels < Base < Cores < Drivers < Programs, and within a layer as listed here.
+# Imports point upward only: System < Kernels < Base < Formats < Cores < Drivers < Programs, as listed
+# here (Checkpoints reads into Training's values still).
 # Cores and Base touch no clock, socket, thread or file: the modules that would give them one are refused.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 order="CUV COpenSSL Kernels Primitives Digests Wire
-Links Telemetry Topologies Exchange Kademlia Channels Training Planning Swarm Daemon
-EventLoop SecureTransport Checkpoints Simulation Node atoll"
+Links Telemetry Topologies Exchange Kademlia Channels Training Checkpoints Planning Swarm Daemon
+EventLoop SecureTransport Simulation Node atoll"
 
 git ls-files -co --exclude-standard 'Sources/*.swift' | grep -v '\.pb\.swift$' | while read -r file; do [ -e "$file" ] && echo "$file"; done |
     xargs awk -v order="$order" '
