@@ -50,7 +50,7 @@ let package = Package(
         module("Cores", "Channels", ["Primitives", "Digests", "Wire"]),
         module("Cores", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
-        module("Cores", "Training", ["Primitives", "Digests", "Kernels", "Exchange"]),
+        module("Cores", "Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange"]),
         module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Exchange"]),
         module(
             "Cores", "Swarm",
@@ -91,7 +91,7 @@ let package = Package(
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
         tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning"]),
         tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
-        tests("Training", ["Primitives", "Digests", "Kernels", "Exchange", "Training", "Checkpoints"]),
+        tests("Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
         tests("Swarm", ["Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Swarm"]),
         tests(

@@ -61,7 +61,7 @@ extension Coordinator {
         do throws(MalformedBytes) {
             for state in try decodeState(message, payload: payload, model: parameters.model) {
                 guard collection.asked[state.unit] == peer else { continue }
-                let digest = sha256(state.parameters)
+                let digest = ContentIndex.id(of: state.parameters)
                 let known = appliedDigests[collection.round - 1]?[state.unit] ?? [:]
                 if !known.isEmpty, !known.values.contains(digest) {
                     event("state_refused", peer: peer, ["unit": .integer(state.unit)])

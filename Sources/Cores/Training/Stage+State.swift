@@ -1,6 +1,6 @@
-import Digests
 import Kernels
 import Primitives
+import Wire
 
 /// What outlives a round: checks of a configuration, import, export, rewinding, digests.
 extension Stage {
@@ -104,10 +104,14 @@ extension Stage {
         outerSteps = optimizerSteps
     }
 
-    var digests: [Int: Digest256] {
-        var digests: [Int: Digest256] = [:]
+    var digests: [Int: UnitDigests] {
+        let momentum = configuration.outer.momentum == 0 ? nil : outer?.momentum
+        var digests: [Int: UnitDigests] = [:]
         for unit in configuration.units {
-            digests[unit] = sha256((outer?.parameters ?? parameters).rawBytes(layout.range(unit: unit)))
+            let range = layout.range(unit: unit)
+            digests[unit] = UnitDigests(
+                parameters: ContentIndex.id(of: (outer?.parameters ?? parameters).rawBytes(range)),
+                outerMomentum: momentum.map { ContentIndex.id(of: $0.rawBytes(range)) })
         }
         return digests
     }
