@@ -8,16 +8,22 @@ extension Stage {
         let shape = configuration.model
         let geometry = configuration.geometry
         let sizes = [
-            shape.hiddenSize, shape.layers, shape.heads, shape.kvHeads, shape.intermediateSize, shape.vocabulary,
-            geometry.context, geometry.microBatch, geometry.microBatchesPerVirtual, geometry.virtualPipelines,
+            shape.hiddenSize, shape.layers, shape.heads, shape.kvHeads, shape.headSize, shape.intermediateSize,
+            shape.vocabulary, geometry.context, geometry.microBatch, geometry.microBatchesPerVirtual,
+            geometry.virtualPipelines,
         ]
         guard sizes.allSatisfy({ (1...1 << 30).contains($0) }) else {
             throw Refusal("sizes must be from 1 to 2^30: \(sizes)")
         }
-        guard shape.hiddenSize % shape.heads == 0, shape.heads % shape.kvHeads == 0, shape.headSize % 2 == 0 else {
+        guard shape.heads % shape.kvHeads == 0, shape.headSize % 2 == 0 else {
             throw Refusal(
-                "hidden size \(shape.hiddenSize), \(shape.heads) heads and \(shape.kvHeads) key-value heads do not divide"
-                    + " into heads of an even size")
+                "\(shape.heads) heads, \(shape.kvHeads) key-value heads of \(shape.headSize) values: heads must be a multiple of"
+                    + " key-value heads and of an even size")
+        }
+        guard shape.projectionBias == .none, !shape.queryKeyNorm, shape.ropeScaling == .none,
+            shape.layersWithoutRope.isEmpty, shape.querySize == shape.hiddenSize
+        else {
+            throw Refusal("biases, norms of queries and keys, stretched or missing positions, heads of their own size")
         }
         guard !configuration.units.isEmpty, configuration.units.lowerBound >= 0,
             configuration.units.upperBound <= shape.unitCount
