@@ -51,7 +51,7 @@ let package = Package(
         module("Cores", "Channels", ["Primitives", "Digests", "Wire"]),
         module("Cores", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
-        module("Cores", "Training", ["Primitives", "Digests", "Kernels", "Exchange"]),
+        module("Cores", "Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange"]),
         module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Exchange"]),
         module("Cores", "Messages", ["Primitives", "Digests", "Wire", "Channels", "Exchange"]),
         module("Cores", "Content", ["Primitives", "Digests", "Wire", "Messages", "Training"]),
@@ -69,9 +69,10 @@ let package = Package(
             ]),
         module("Cores", "Daemon", swarm + ["Primitives", "Digests", "Wire", "Kademlia", "Channels", "Telemetry", "Training", "Planning"]),
 
+        module("Formats", "Checkpoints", ["Primitives", "Digests", "Exchange", "Training"]),
+
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
         module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
-        module("Drivers", "Checkpoints", ["Primitives", "Digests", "Exchange", "Training"]),
         module(
             "Drivers", "Node",
             swarm + [
@@ -102,7 +103,7 @@ let package = Package(
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
         tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning"]),
         tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
-        tests("Training", ["Primitives", "Digests", "Kernels", "Exchange", "Training", "Checkpoints"]),
+        tests("Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
         tests("Swarm", swarm + ["Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Exchange", "Telemetry", "Channels"]),
         tests(

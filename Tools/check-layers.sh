@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Imports point upward only: System < Kernels < Base < Cores < Drivers < Programs, and within a layer as listed here.
+# Imports point upward only: System < Kernels < Base < Formats < Cores < Drivers < Programs, as listed
+# here (Checkpoints reads into Training's values still).
 # Cores and Base touch no clock, socket, thread or file: the modules that would give them one are refused.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -8,13 +8,29 @@ import Testing
             hiddenSize: 24, layers: 3, heads: 4, kvHeads: 1, intermediateSize: 40, context: 18, tieWordEmbeddings: true),
         ModelShape(
             hiddenSize: 48, layers: 1, heads: 6, kvHeads: 6, intermediateSize: 100, context: 8, vocabulary: 1000),
+        shape(headSize: 20) { $0.projectionBias = .queryKeyValue },
+        shape(headSize: 6) {
+            $0.projectionBias = .all
+            $0.queryKeyNorm = true
+            $0.layersWithoutRope = [1]
+            $0.ropeScaling = .linear(factor: 4)
+        },
     ]
+
+    static func shape(headSize: Int?, _ change: (inout ModelShape) -> Void = { _ in }) -> ModelShape {
+        var shape = ModelShape(
+            hiddenSize: 40, layers: 2, heads: 4, kvHeads: 2, intermediateSize: 52, context: 12, headSize: headSize)
+        change(&shape)
+        return shape
+    }
 
     /// The formula of Llama's architecture, by hand, beside the sum over tensors.
     @Test(arguments: shapes) func `have as many parameters as their tensors`(shape: ModelShape) {
         let (d, f) = (shape.hiddenSize, shape.intermediateSize)
-        let kv = shape.kvHeads * d / shape.heads
-        let layer = 2 * d + 2 * d * d + 2 * kv * d + 3 * d * f
+        let (q, kv) = (shape.heads * shape.headSize, shape.kvHeads * shape.headSize)
+        let biases = shape.projectionBias == .none ? 0 : q + 2 * kv + (shape.projectionBias == .all ? d : 0)
+        let norms = 2 * d + (shape.queryKeyNorm ? 2 * shape.headSize : 0)
+        let layer = norms + biases + 2 * d * q + 2 * kv * d + 3 * d * f
         let tables = shape.vocabulary * d * (shape.tieWordEmbeddings ? 1 : 2)
         #expect(shape.parameters == tables + d + shape.layers * layer)
         let tensors = shape.allUnits.flatMap { shape.tensors(unit: $0) }
@@ -23,6 +39,24 @@ import Testing
         for unit in shape.allUnits {
             #expect(shape.parameters(unit: unit) == shape.tensors(unit: unit).reduce(0) { $0 + $1.count })
         }
+    }
+
+    @Test func `heads have the size given, else a share of the hidden size`() {
+        #expect(Self.shape(headSize: nil).headSize == 10)
+        let shape = Self.shapes.last!
+        #expect((shape.headSize, shape.querySize, shape.kvSize) == (6, 24, 12))
+        #expect(shape.usesRope(layer: 0) && !shape.usesRope(layer: 1))
+        #expect(
+            shape.tensors(unit: 2).map(\.name)
+                == [
+                    "input_layernorm.weight", "self_attn.q_proj.weight", "self_attn.k_proj.weight",
+                    "self_attn.v_proj.weight", "self_attn.q_proj.bias", "self_attn.k_proj.bias",
+                    "self_attn.v_proj.bias",
+                    "self_attn.q_norm.weight", "self_attn.k_norm.weight", "self_attn.o_proj.weight",
+                    "self_attn.o_proj.bias", "post_attention_layernorm.weight", "mlp.gate_proj.weight",
+                    "mlp.up_proj.weight", "mlp.down_proj.weight",
+                ].map { "model.layers.1." + $0 })
+        #expect(shape.tensors(unit: 2)[9].shape == [40, 24])
     }
 
     @Test(arguments: shapes) func `any cut into runs of units covers the model`(shape: ModelShape) {

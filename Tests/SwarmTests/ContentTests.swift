@@ -25,6 +25,8 @@ import Wire
         for number in 0..<10 { #expect(Self.index.digests[number] == sha256(chunk(number))) }
         #expect(try ContentIndex(encoded: Self.index.encoded, id: Self.index.id) == Self.index)
         #expect(ContentIndex(of: []).count == 0)
+        #expect(ContentIndex.id(of: Self.text) == Self.index.id)
+        #expect(Self.text.withUnsafeBytes { ContentIndex.id(of: $0) } == Self.index.id)
     }
 
     @Test func `an index that does not hash to the ID asked for is refused`() {

@@ -110,7 +110,7 @@ struct CheckingEngine {
                 mode == .rounds && encoded == 1 && contributions.count == 2 && backwards == keys.count,
                 "outer step out of place")
             applied += 1
-            return .digests([stage: sha256([UInt8(stage)])])
+            return .digests([stage: UnitDigests(parameters: sha256([UInt8(stage)]))])
         default:
             complaints.append("stage \(stage): \(job) is not a runner's business")
             return .done
@@ -128,7 +128,7 @@ struct RunningPipeline {
     private var norms: [(to: Int, message: PBNorms)] = []
     private(set) var contributions: [Int: [UnitContribution]] = [:]
     private(set) var finished: Set<Int> = []
-    private(set) var applied: [Int: [Int: Digest256]?] = [:]
+    private(set) var applied: [Int: [Int: UnitDigests]?] = [:]
     private(set) var refusals: [String] = []
     private var generator: SeededGenerator
     /// A message may come twice.

@@ -1,4 +1,3 @@
-import Digests
 import Primitives
 import Testing
 import Training
@@ -10,7 +9,7 @@ import Training
     private static let choices: [Set<Int>] = [[], [0, 1, 2, 3, 4, 5], [0], [1, 3], [5], [2, 4]]
 
     @Test func `gives the weights that it gives without, three micro-batches in flight`() {
-        var found: Set<[Digest256]> = []
+        var found: Set<[UnitDigests]> = []
         for recomputing in Self.choices {
             let rig = Rig(Small.configuration(), cuts: Self.cuts, virtuals: Self.virtuals, recomputing: recomputing)
             for step in 0..<3 { _ = rig.step(step) }
@@ -27,7 +26,7 @@ import Training
                 model: model, mode: .rounds, codec: .int8, activations: .bf16,
                 outer: OuterOptimizer(learningRate: 0.7, momentum: 0.9))
             let cuts = tied ? [[0..<5], [0..<5], [0..<5]] : Self.cuts
-            var found: Set<[Digest256]> = []
+            var found: Set<[UnitDigests]> = []
             for recomputing in Self.choices {
                 let rig = Rig(configuration, cuts: cuts, virtuals: Self.virtuals, recomputing: recomputing)
                 for round in 0..<2 { _ = rig.round(round * 2..<round * 2 + 2) }

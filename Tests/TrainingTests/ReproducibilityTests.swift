@@ -1,7 +1,7 @@
-import Digests
 import Primitives
 import Testing
 import Training
+import Wire
 
 /// The same weights for any cut, any mapping of virtual pipelines, any thread count (instruction sets: see
 /// InstructionSets).
@@ -14,7 +14,7 @@ import Training
     static func digests(
         _ cuts: [[Range<Int>]], _ virtuals: [[Int]], threads: Int = 1, configuration: StageConfiguration? = nil,
         steps: Int = 4
-    ) -> [Digest256] {
+    ) -> [UnitDigests] {
         let rig = Rig(configuration ?? Small.configuration(), cuts: cuts, virtuals: virtuals, threads: threads)
         for step in 0..<steps { _ = rig.step(step) }
         let digests = rig.digests()
@@ -99,7 +99,9 @@ import Training
             reports.append(report)
             return true
         }
-        let digests = parameters.units.map { unit in unit.withUnsafeBytes { sha256($0) } }
+        let digests = parameters.units.map { unit in
+            unit.withUnsafeBytes { UnitDigests(parameters: ContentIndex.id(of: $0)) }
+        }
         #expect(digests == rig.digests())
         #expect(reports.map(\.tokens) == [360, 720, 1080, 1440])
         #expect(reports.last!.validationLoss! < 5.6)

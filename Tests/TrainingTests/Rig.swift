@@ -161,8 +161,8 @@ struct Rig {
     }
 
     /// Digests of all units of one pipeline, by unit.
-    func digests(_ rank: Int = 0) -> [Digest256] {
-        var all: [Int: Digest256] = [:]
+    func digests(_ rank: Int = 0) -> [UnitDigests] {
+        var all: [Int: UnitDigests] = [:]
         for stage in engines[rank] {
             guard case .digests(let digests, _) = stage.perform(.digests) else { preconditionFailure("digests") }
             all.merge(digests) { first, _ in first }

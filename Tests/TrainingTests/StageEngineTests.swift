@@ -2,6 +2,7 @@ import Exchange
 import Primitives
 import Testing
 import Training
+import Wire
 
 /// What the jobs promise besides their arithmetic: refusals, rounds, rewinding, error feedback, import and export.
 @Suite struct StageEngineTests {
@@ -268,6 +269,22 @@ import Training
             go(original, 2)
             go(copy, 2)
             #expect(copy.digests() == original.digests())
+        }
+    }
+
+    @Test func `digests name what is exported, chunk by chunk`() {
+        for (mode, momentum) in [(ExchangeMode.everyStep, Float(0.9)), (.rounds, 0.9), (.rounds, 0)] {
+            let rig = Rig(
+                Small.configuration(mode: mode, outer: OuterOptimizer(learningRate: 0.7, momentum: momentum)),
+                cuts: [Self.whole], virtuals: [Self.all])
+            _ = mode == .rounds ? rig.round(0..<1) : rig.step(0)
+            let states = Self.state(rig.engines[0][0])
+            #expect(rig.digests() == states.map(UnitDigests.init(of:)))
+            for (state, digests) in zip(states, rig.digests()) {
+                #expect(digests.parameters == ContentIndex(of: state.parameters).id)
+                #expect((digests.outerMomentum == nil) == (mode == .everyStep || momentum == 0))
+                #expect(digests.outerMomentum.map { $0 == ContentIndex(of: state.outerMomentum).id } != false)
+            }
         }
     }
 

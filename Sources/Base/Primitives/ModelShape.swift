@@ -1,4 +1,6 @@
-/// The numbers that define a Llama-style model: all a job may say about its architecture (no code crosses the wire).
+/// The numbers that define a model of the Llama family: all a job may say about its architecture (no code crosses the wire).
+/// With biases, norms of queries and keys, layers without positions or heads of their own size it is what Hugging Face calls
+/// `qwen2`, `qwen3`, `smollm3`, `mistral`.
 ///
 /// Units cut it: 0 = embedding, 1…layers = blocks, layers+1 = final norm and head. Everything here is arithmetic on the
 /// shape, shared by the planner, the pacing of emulated devices and the simulator, so that they cannot disagree.
@@ -13,12 +15,40 @@ public struct ModelShape: Hashable, Sendable {
     /// 256 for the byte tokenizer.
     public var vocabulary: Int
     public var tieWordEmbeddings: Bool
+    /// Values of one head; even.
+    public var headSize: Int
+    public var projectionBias = ProjectionBias.none
+    /// Whether each head's query and key go through an RMS norm with a gain of their own before they are turned.
+    public var queryKeyNorm = false
     public var ropeTheta: Double = 10_000
+    public var ropeScaling = RopeScaling.none
+    /// Layers, from 0, whose queries and keys are not turned (NoPE, 2305.19466); ascending.
+    public var layersWithoutRope: [Int] = []
     public var normEpsilon: Float = 1e-5
 
+    /// Which of the attention's projections add a bias.
+    public enum ProjectionBias: String, Hashable, Sendable, CaseIterable {
+        case none
+        /// Queries, keys and values (Qwen2).
+        case queryKeyValue = "qkv"
+        /// Those and the output (`attention_bias` of Llama).
+        case all
+    }
+
+    /// How the turning frequencies are stretched for contexts longer than those a model was first trained on.
+    public enum RopeScaling: Hashable, Sendable {
+        case none
+        /// All divided by `factor`.
+        case linear(factor: Double)
+        /// Llama 3.1: waves longer than `originalContext` ÷ `lowFactor` are divided by `factor`, those shorter than
+        /// `originalContext` ÷ `highFactor` are left alone, and between them both are blended.
+        case llama3(factor: Double, lowFactor: Double, highFactor: Double, originalContext: Int)
+    }
+
+    /// - Parameter headSize: nil for hidden size ÷ heads.
     public init(
         hiddenSize: Int, layers: Int, heads: Int, kvHeads: Int, intermediateSize: Int, context: Int,
-        vocabulary: Int = 256, tieWordEmbeddings: Bool = false
+        vocabulary: Int = 256, tieWordEmbeddings: Bool = false, headSize: Int? = nil
     ) {
         self.hiddenSize = hiddenSize
         self.layers = layers
@@ -28,9 +58,11 @@ public struct ModelShape: Hashable, Sendable {
         self.context = context
         self.vocabulary = vocabulary
         self.tieWordEmbeddings = tieWordEmbeddings
+        self.headSize = headSize ?? hiddenSize / max(1, heads)
     }
 
-    public var headSize: Int { hiddenSize / heads }
+    /// Values of a token's queries, and of its keys or values.
+    public var querySize: Int { heads * headSize }
     public var kvSize: Int { kvHeads * headSize }
     public var unitCount: Int { layers + 2 }
     public var allUnits: Range<Int> { 0..<unitCount }
@@ -55,12 +87,14 @@ public struct ModelShape: Hashable, Sendable {
             return tieWordEmbeddings ? [norm] : [norm, Tensor("lm_head.weight", [vocabulary, d])]
         }
         let p = "model.layers.\(unit - 1)."
-        return [
-            Tensor(p + "input_layernorm.weight", [d]),
-            Tensor(p + "self_attn.q_proj.weight", [d, d]),
-            Tensor(p + "self_attn.k_proj.weight", [kvSize, d]),
-            Tensor(p + "self_attn.v_proj.weight", [kvSize, d]),
-            Tensor(p + "self_attn.o_proj.weight", [d, d]),
+        let projections = [("q", querySize), ("k", kvSize), ("v", kvSize)]
+        var out = [Tensor(p + "input_layernorm.weight", [d])]
+        out += projections.map { Tensor(p + "self_attn.\($0)_proj.weight", [$1, d]) }
+        if projectionBias != .none { out += projections.map { Tensor(p + "self_attn.\($0)_proj.bias", [$1]) } }
+        if queryKeyNorm { out += ["q", "k"].map { Tensor(p + "self_attn.\($0)_norm.weight", [headSize]) } }
+        out.append(Tensor(p + "self_attn.o_proj.weight", [d, querySize]))
+        if projectionBias == .all { out.append(Tensor(p + "self_attn.o_proj.bias", [d])) }
+        return out + [
             Tensor(p + "post_attention_layernorm.weight", [d]),
             Tensor(p + "mlp.gate_proj.weight", [intermediateSize, d]),
             Tensor(p + "mlp.up_proj.weight", [intermediateSize, d]),
@@ -68,12 +102,20 @@ public struct ModelShape: Hashable, Sendable {
         ]
     }
 
+    /// Whether a layer, from 0, turns its queries and keys.
+    public func usesRope(layer: Int) -> Bool { !layersWithoutRope.contains(layer) }
+
+    /// Values in the matrices of one block.
+    private var blockMatrices: Int {
+        2 * hiddenSize * (querySize + kvSize) + 3 * intermediateSize * hiddenSize
+    }
     /// The values of ``tensors(unit:)``, without their names.
     public func parameters(unit: Int) -> Int {
         if unit == 0 { return vocabulary * hiddenSize }
         if unit == layers + 1 { return hiddenSize + (tieWordEmbeddings ? 0 : vocabulary * hiddenSize) }
-        return 2 * hiddenSize + 2 * hiddenSize * hiddenSize + 2 * kvSize * hiddenSize + 3 * intermediateSize
-            * hiddenSize
+        let biases =
+            (projectionBias == .none ? 0 : querySize + 2 * kvSize) + (projectionBias == .all ? hiddenSize : 0)
+        return 2 * hiddenSize + blockMatrices + biases + (queryKeyNorm ? 2 * headSize : 0)
     }
     public func parameters(units: Range<Int>) -> Int {
         let blocks = units.clamped(to: 1..<layers + 1)
@@ -84,13 +126,12 @@ public struct ModelShape: Hashable, Sendable {
     public var parameters: Int { parameters(units: allUnits) }
 
     /// FLOPs of the forward pass of one unit over `sequences` full sequences: 2 per weight and token in the matrices, plus
-    /// 2·T·d per token for the causal half of QKᵀ and PV. Backward is twice this; the embedding is a copy.
+    /// 2·T·heads·head size per token for the causal half of QKᵀ and PV. Backward is twice this; the embedding is a copy.
     public func forwardFLOPs(unit: Int, sequences: Int) -> Double {
         let tokens = Double(sequences * context)
         if unit == 0 { return tokens * Double(hiddenSize) }
         if unit == layers + 1 { return 2 * tokens * Double(vocabulary * hiddenSize) }
-        let matrices = 2 * hiddenSize * hiddenSize + 2 * kvSize * hiddenSize + 3 * intermediateSize * hiddenSize
-        return tokens * (2 * Double(matrices) + 2 * Double(context * hiddenSize))
+        return tokens * (2 * Double(blockMatrices) + 2 * Double(context * querySize))
     }
     public func forwardFLOPs(units: Range<Int>, sequences: Int) -> Double {
         units.reduce(0) { $0 + forwardFLOPs(unit: $1, sequences: sequences) }

@@ -142,7 +142,7 @@ extension MemberJob {
     }
 
     /// The engine now holds the start of the next round.
-    mutating func applied(round: Int, digests: [Int: Digest256], squares: GradientSquares? = nil) {
+    mutating func applied(round: Int, digests: [Int: UnitDigests], squares: GradientSquares? = nil) {
         guard case .units(let units, round: round) = holding else { return }
         holding = .units(units, round: round + 1)
         runner = nil
@@ -159,7 +159,7 @@ extension MemberJob {
             packet.applied.contributorSquares = squares.contributors
             packet.applied.meanSquares = squares.mean
         }
-        packet.applied.digests = digests.keys.sorted().map { PBUnitDigest($0, digests[$0]!.bytes) }
+        packet.applied.digests = digests.keys.sorted().map { PBUnitDigest($0, digests[$0]!.parameters.bytes) }
         send(packet, on: .control, to: launcher)
     }
 

@@ -20,7 +20,7 @@ package struct StageRunner: Sendable {
         /// All steps of the round are done and the contribution is encoded: time for a receipt.
         case finished
         /// The outer step (or, with H = 1, the optimizer step) is done; digests of the units, where the engine gave them.
-        case applied([Int: Digest256]?, squares: GradientSquares? = nil)
+        case applied([Int: UnitDigests]?, squares: GradientSquares? = nil)
         case refused(String)
     }
 

@@ -1,5 +1,7 @@
+public import Digests
 public import Exchange
 public import Primitives
+import Wire
 
 /// Which micro-batch: a function of the job's geometry, never of who computes it.
 public struct MicroBatchKey: Hashable, Comparable, Sendable {
@@ -148,6 +150,23 @@ public struct UnitState: Hashable, Sendable {
     }
 }
 
+/// What holders of a unit agree on: content IDs (``ContentIndex``) of the raw bytes that
+/// ``ComputeJob/exportState(units:includeMoments:)`` gives for it, so that a state can be fetched in chunks, each checked alone.
+public struct UnitDigests: Hashable, Sendable {
+    public var parameters: Digest256
+    /// Nil where the outer step keeps none.
+    public var outerMomentum: Digest256?
+    public init(parameters: Digest256, outerMomentum: Digest256? = nil) {
+        self.parameters = parameters
+        self.outerMomentum = outerMomentum
+    }
+    /// Of a state at hand.
+    public init(of state: UnitState) {
+        parameters = ContentIndex.id(of: state.parameters)
+        outerMomentum = state.outerMomentum.isEmpty ? nil : ContentIndex.id(of: state.outerMomentum)
+    }
+}
+
 /// One sum a pipeline contributes for one unit, encoded tensor by tensor (each as a u32 length and the codec's bytes).
 ///
 /// In `rounds` mode there is one for each unit: the pseudo-gradient, `node` = 0. In `everyStep` mode there is one for
@@ -272,9 +291,9 @@ public enum ComputeResult: Hashable, Sendable {
     case contribution([UnitContribution])
     case chunk([UInt8])
     case chunkRefused(rank: Int, String)
-    /// SHA-256 of each unit's parameters (raw little-endian fp32, canonical tensor order), by unit.
+    /// Of each unit's state, by unit.
     /// After an outer step, what its averaging told about the contributions' noise, as far as it was done here.
-    case digests([Int: Digest256], squares: GradientSquares? = nil)
+    case digests([Int: UnitDigests], squares: GradientSquares? = nil)
     /// Bytes from outside that do not decode, or a job out of place; the state is unchanged.
     case refused(String)
 }

@@ -1,6 +1,6 @@
-import Digests
 import Kernels
 import Primitives
+import Wire
 
 /// What outlives a round: checks of a configuration, import, export, rewinding, digests.
 extension Stage {
@@ -8,16 +8,22 @@ extension Stage {
         let shape = configuration.model
         let geometry = configuration.geometry
         let sizes = [
-            shape.hiddenSize, shape.layers, shape.heads, shape.kvHeads, shape.intermediateSize, shape.vocabulary,
-            geometry.context, geometry.microBatch, geometry.microBatchesPerVirtual, geometry.virtualPipelines,
+            shape.hiddenSize, shape.layers, shape.heads, shape.kvHeads, shape.headSize, shape.intermediateSize,
+            shape.vocabulary, geometry.context, geometry.microBatch, geometry.microBatchesPerVirtual,
+            geometry.virtualPipelines,
         ]
         guard sizes.allSatisfy({ (1...1 << 30).contains($0) }) else {
             throw Refusal("sizes must be from 1 to 2^30: \(sizes)")
         }
-        guard shape.hiddenSize % shape.heads == 0, shape.heads % shape.kvHeads == 0, shape.headSize % 2 == 0 else {
+        guard shape.heads % shape.kvHeads == 0, shape.headSize % 2 == 0 else {
             throw Refusal(
-                "hidden size \(shape.hiddenSize), \(shape.heads) heads and \(shape.kvHeads) key-value heads do not divide"
-                    + " into heads of an even size")
+                "\(shape.heads) heads, \(shape.kvHeads) key-value heads of \(shape.headSize) values: heads must be a multiple of"
+                    + " key-value heads and of an even size")
+        }
+        guard shape.projectionBias == .none, !shape.queryKeyNorm, shape.ropeScaling == .none,
+            shape.layersWithoutRope.isEmpty, shape.querySize == shape.hiddenSize
+        else {
+            throw Refusal("biases, norms of queries and keys, stretched or missing positions, heads of their own size")
         }
         guard !configuration.units.isEmpty, configuration.units.lowerBound >= 0,
             configuration.units.upperBound <= shape.unitCount
@@ -104,10 +110,14 @@ extension Stage {
         outerSteps = optimizerSteps
     }
 
-    var digests: [Int: Digest256] {
-        var digests: [Int: Digest256] = [:]
+    var digests: [Int: UnitDigests] {
+        let momentum = configuration.outer.momentum == 0 ? nil : outer?.momentum
+        var digests: [Int: UnitDigests] = [:]
         for unit in configuration.units {
-            digests[unit] = sha256((outer?.parameters ?? parameters).rawBytes(layout.range(unit: unit)))
+            let range = layout.range(unit: unit)
+            digests[unit] = UnitDigests(
+                parameters: ContentIndex.id(of: (outer?.parameters ?? parameters).rawBytes(range)),
+                outerMomentum: momentum.map { ContentIndex.id(of: $0.rawBytes(range)) })
         }
         return digests
     }

@@ -1,7 +1,7 @@
-import Digests
 import Exchange
 import Primitives
 import Training
+import Wire
 
 /// An engine without arithmetic: every answer has the size and the kind of the real one, so that the job logic runs as it
 /// would, while the simulator charges ``modelledFLOPs(of:configuration:)``.
@@ -96,9 +96,15 @@ struct ModelledEngine: Engine {
         }
         return bytes
     }
-    private var digests: [Int: Digest256] {
-        var out: [Int: Digest256] = [:]
-        for unit in configuration!.units { out[unit] = sha256(parameters(unit)) }
+    private var digests: [Int: UnitDigests] {
+        let hasMomentum = configuration!.mode == .rounds && configuration!.outer.momentum != 0
+        var out: [Int: UnitDigests] = [:]
+        for unit in configuration!.units {
+            let bytes = parameters(unit)
+            out[unit] = UnitDigests(
+                parameters: ContentIndex.id(of: bytes),
+                outerMomentum: hasMomentum ? ContentIndex.id(of: [UInt8](repeating: 0, count: bytes.count)) : nil)
+        }
         return out
     }
 }

@@ -3,6 +3,7 @@ import Node
 import Planning
 import Primitives
 import Swarm
+import Wire
 
 /// A job file with what the command line changes in it.
 struct JobInput {

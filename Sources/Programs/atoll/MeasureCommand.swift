@@ -7,6 +7,7 @@ import Primitives
 import Swarm
 import Telemetry
 import Topologies
+import Wire
 
 extension TopologyCommand {
     /// `atoll topology measure`: what a launcher would find in a live pool, as a file that `plan` and `replay` take.
