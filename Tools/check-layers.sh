@@ -6,8 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 order="CUV COpenSSL Kernels Primitives Digests Wire
-Links Telemetry Topologies Exchange Kademlia Channels Training Planning Messages Content Record Coordination Membership Daemon
-EventLoop SecureTransport Checkpoints Simulation Node atoll"
+Links Telemetry Topologies Exchange Kademlia Channels Training Checkpoints Planning Messages Content Record Coordination Membership Daemon
+EventLoop SecureTransport Simulation Node atoll"
 
 git ls-files -co --exclude-standard 'Sources/*.swift' | grep -v '\.pb\.swift$' | while read -r file; do [ -e "$file" ] && echo "$file"; done |
     xargs awk -v order="$order" '

@@ -18,13 +18,14 @@ public struct ContentIndex: Hashable, Sendable {
     public var count: Int { digests.count }
 
     /// The index of bytes at hand.
-    public init(of content: [UInt8]) {
+    public init(of content: [UInt8]) { self = content.withUnsafeBytes { ContentIndex(of: $0) } }
+    public init(of content: UnsafeRawBufferPointer) {
         var digests: [Digest256] = []
         digests.reserveCapacity(Self.count(ofBytes: content.count))
         var start = 0
         while start < content.count {
             let end = min(start + Self.chunkBytes, content.count)
-            digests.append(content.withUnsafeBytes { sha256(UnsafeRawBufferPointer(rebasing: $0[start..<end])) })
+            digests.append(sha256(UnsafeRawBufferPointer(rebasing: content[start..<end])))
             start = end
         }
         bytes = content.count
@@ -32,6 +33,7 @@ public struct ContentIndex: Hashable, Sendable {
         id = sha256(Self.encode(0..<digests.count, bytes: content.count, digests))
     }
     public static func id(of content: [UInt8]) -> Digest256 { ContentIndex(of: content).id }
+    public static func id(of content: UnsafeRawBufferPointer) -> Digest256 { ContentIndex(of: content).id }
 
     /// An index from another peer: it must hash to the ID asked for.
     public init(encoded: [UInt8], id: Digest256) throws(MalformedBytes) {
