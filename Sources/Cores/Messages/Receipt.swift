@@ -70,7 +70,7 @@ public struct Receipt: Hashable, Sendable {
         evaluationSum = try finite(m.evaluationSum, in: Bounds.lossSum, "loss")
         evaluationTokens = try bounded(m.evaluationTokens, below: Bounds.step, "tokens")
         flops = try finite(m.flops, in: 0...1e27, "work")
-        exchangeBytes = try bounded(m.exchangeBytes, below: Bounds.amount, "bytes")
+        exchangeBytes = try bounded(m.exchangeBytes, below: Bounds.step, "bytes")
         digests = try UnitDigest.list(m.digests)
         guard digests.allSatisfy({ $0.bytes.count == 32 }) else { throw MalformedBytes("a digest that is none") }
         chunks = try UnitDigest.list(m.chunks)

@@ -83,23 +83,38 @@ public func randomBytes(_ count: Int) -> [UInt8] {
 
 func reason(_ code: Int32) -> String { String(cString: strerror(code)) }
 
-/// Writes beside, syncs, renames, syncs the folder. Nothing half-written stays.
-public func writeFile(_ path: String, _ bytes: [UInt8], mode: mode_t = 0o644) throws(NodeError) {
-    let temporary = path + ".part"
-    let file = Glibc.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode)
-    guard file >= 0 else { throw .failed("cannot write \(path): \(reason(errno))") }
+/// All of it, or why not.
+func writeAll(_ bytes: [UInt8], to file: Int32, _ path: String, _ disk: DiskOperations) throws(NodeError) {
     var offset = 0
     while offset < bytes.count {
-        let n = bytes.withUnsafeBytes { Glibc.write(file, $0.baseAddress! + offset, bytes.count - offset) }
+        let n = bytes.withUnsafeBytes { disk.write(file, UnsafeRawBufferPointer(rebasing: $0[offset...])) }
+        if n < 0, errno == EINTR { continue }
         guard n > 0 else {
-            let why = reason(errno)
-            Glibc.close(file)
-            unlink(temporary)
-            throw .failed("cannot write \(path): \(why). Free some space, or choose another folder")
+            throw .failed("cannot write \(path): \(reason(errno)). Free some space, or choose another folder")
         }
         offset += n
     }
-    guard fsync(file) == 0, Glibc.close(file) == 0, rename(temporary, path) == 0 else {
+}
+
+/// Writes beside, syncs, renames, syncs the folder. Nothing half-written stays.
+public func writeFile(
+    _ path: String, _ bytes: [UInt8], mode: mode_t = 0o644, disk: DiskOperations = .system
+) throws(NodeError) {
+    let temporary = path + ".part"
+    let file = Glibc.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode)
+    guard file >= 0 else { throw .failed("cannot write \(path): \(reason(errno))") }
+    do throws(NodeError) { try writeAll(bytes, to: file, path, disk) } catch {
+        Glibc.close(file)
+        unlink(temporary)
+        throw error
+    }
+    guard disk.sync(file) == 0 else {
+        let why = reason(errno)
+        Glibc.close(file)
+        unlink(temporary)
+        throw .failed("cannot write \(path): \(why)")
+    }
+    guard Glibc.close(file) == 0, disk.rename(temporary, path) == 0 else {
         let why = reason(errno)
         unlink(temporary)
         throw .failed("cannot write \(path): \(why)")

@@ -1,46 +1,67 @@
+public import EventLoop
 import Foundation
-import Primitives
-public import Swarm
+public import Primitives
+public import Record
 import Wire
 
-/// What a daemon keeps of a job on disk: its log entries, and its chunks until the job is over.
+/// What a daemon keeps of jobs on disk: their logs, and chunks of their texts until a job is over.
+///
+/// Writing is a queue off the loop: requests that come while one batch is written are the next, and a batch syncs each log once. Every
+/// request is answered, in order, with what really happened.
 public final class JobArchive {
-    private let folder: String
-    private var logs: [String: Int32] = [:]
-    /// The first thing that could not be written; later ones are not tried.
-    public private(set) var problem: String?
+    private let queue: WorkPool.Queue
+    private let writer: LogWriter
+    private var waiting: [(request: StorageRequest, answer: (StorageTicket, StorageOutcome) -> Void)] = []
+    private var isWriting = false
 
-    public init(_ folder: DataFolder) { self.folder = folder.path }
+    public init(_ folder: DataFolder, _ daemon: LiveDaemon, disk: DiskOperations = .system) {
+        queue = daemon.makeQueue()
+        writer = LogWriter(folder.path, disk)
+    }
 
-    public func perform(_ effect: SwarmEffect) {
-        switch effect {
-        case .storeLogEntry(let job, let envelope): append(envelope.encoded, to: job)
-        case .storeChunk(let content, let number, let bytes):
-            let path = folder + "/chunks/" + content.hex
-            try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-            do throws(NodeError) { try writeFile(path + "/\(number)", bytes) } catch { note(error.description) }
-        case .eraseJob(let job, let content):
-            try? FileManager.default.removeItem(atPath: folder + "/chunks/" + content.hex)
-            if let file = logs.removeValue(forKey: job.hex) { Glibc.close(file) }
-        default: break
+    /// - Parameter answer: called on the loop.
+    public func perform(
+        _ request: StorageRequest, answer: @escaping (StorageTicket, StorageOutcome) -> Void
+    ) {
+        waiting.append((request, answer))
+        writeNext()
+    }
+
+    private func writeNext() {
+        guard !isWriting, !waiting.isEmpty else { return }
+        isWriting = true
+        let batch = waiting
+        waiting = []
+        let requests = batch.map(\.request)
+        let writer = writer
+        queue.submit({ writer.write(requests) }) { [self] outcomes in
+            isWriting = false
+            for (item, outcome) in zip(batch, outcomes) { item.answer(item.request.ticket, outcome) }
+            writeNext()
         }
     }
 
-    /// Length-prefixed envelopes, appended and synced: the log survives a crash up to its last whole entry.
-    private func append(_ bytes: [UInt8], to job: Digest256) {
-        guard problem == nil else { return }
-        if logs[job.hex] == nil {
-            let file = open(folder + "/log/" + job.hex, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-            guard file >= 0 else { return note("cannot write the job log in \(folder)/log: \(reason(errno))") }
-            logs[job.hex] = file
-        }
-        var writer = ByteWriter(capacity: bytes.count + 4)
-        writer.block(bytes)
-        let record = writer.bytes
-        let n = record.withUnsafeBytes { write(logs[job.hex]!, $0.baseAddress, record.count) }
-        if n != record.count || fdatasync(logs[job.hex]!) != 0 {
-            note("cannot write the job log in \(folder)/log: \(reason(errno)). Free some space")
-        }
+    /// The entries of a job's log as they were stored, up to the first that is damaged.
+    public static func read(_ folder: String, job: Digest256) throws(NodeError) -> [PBEnvelope] {
+        let path = LogFile.path(folder, job)
+        return try LogFile.envelopes(in: readFile(path), path: path)
     }
-    private func note(_ text: String) { if problem == nil { problem = text } }
+}
+
+/// The calls by which bytes reach a disk; a test puts others in their place.
+public struct DiskOperations: Sendable {
+    /// As `write(2)`; nil: `errno` says why.
+    public var write: @Sendable (Int32, UnsafeRawBufferPointer) -> Int
+    public var sync: @Sendable (Int32) -> Int32
+    public var rename: @Sendable (String, String) -> Int32
+    public init(
+        write: @escaping @Sendable (Int32, UnsafeRawBufferPointer) -> Int, sync: @escaping @Sendable (Int32) -> Int32,
+        rename: @escaping @Sendable (String, String) -> Int32
+    ) {
+        self.write = write
+        self.sync = sync
+        self.rename = rename
+    }
+    public static let system = DiskOperations(
+        write: { Glibc.write($0, $1.baseAddress, $1.count) }, sync: { fdatasync($0) }, rename: { Glibc.rename($0, $1) })
 }

@@ -1,10 +1,11 @@
 import Checkpoints
+public import Coordination
 import Daemon
 import Digests
 import EventLoop
 import Foundation
 import Primitives
-public import Swarm
+public import Record
 public import Telemetry
 import Training
 import Wire
@@ -54,26 +55,27 @@ public final class LaunchRun {
         let overlay = OverlayArchive(folder, poolKey: setup.poolKey)
         var setup = setup
         setup.state = overlay.state
-        let daemon = try LiveDaemon(loop, setup) { now in
-            .coordinator(
-                Coordinator(
-                    key: key, manifest: options.manifest, parameters: options.parameters, content: options.corpus,
-                    options: options.coordinator, at: now))
+        let daemon = try LiveDaemon(loop, setup) { (now) throws(NodeError) in
+            try .coordinator(
+                key: key, manifest: options.manifest, content: options.corpus, options: options.coordinator, at: now)
         }
-        let archive = JobArchive(folder)
+        let archive = JobArchive(folder, daemon)
         let origin = loop.now
         daemon.onEvent = { [unowned self] event in
             events.append(event)
             onEvent(event)
         }
-        daemon.onSwarm = { [unowned self] effect in
-            switch effect {
-            case .storeCheckpoint(let round, let states): store(states, round, options, daemon)
-            case .ended(let end):
-                self.end = end
-                daemon.windDown()
-            default: archive.perform(effect)
+        daemon.onStore = { [unowned self, unowned daemon] request, service in
+            if case .checkpoint(_, let round, let states) = request {
+                return store(states, round, options, daemon) { [unowned daemon] outcome in
+                    daemon.stored(request.ticket, outcome, for: service)
+                }
             }
+            archive.perform(request) { [unowned daemon] ticket, outcome in daemon.stored(ticket, outcome, for: service) }
+        }
+        daemon.onEnded = { [unowned self, unowned daemon] end in
+            self.end = end
+            daemon.windDown()
         }
         service.watchSignals { [unowned self] in
             interrupted = true
@@ -133,22 +135,30 @@ public final class LaunchRun {
                 ]))
     }
 
-    private func store(_ states: [UnitState], _ round: Int, _ options: Options, _ daemon: LiveDaemon) {
+    /// A checkpoint counts as stored when it is synced, renamed and read back.
+    private func store(
+        _ states: [UnitState], _ round: Int, _ options: Options, _ daemon: LiveDaemon,
+        answer: @escaping (StorageOutcome) -> Void
+    ) {
         let folder = options.out + "/checkpoints"
         let path = folder + "/round-\(round)"
         let model = options.parameters.model
-        daemon.offLoop({ () -> String? in
-            guard let parameters = ModelParameters(shape: model, states: states) else { return "units do not fit" }
+        daemon.offLoop({ () -> StorageOutcome in
+            guard let parameters = ModelParameters(shape: model, states: states) else {
+                return .failed("the units of round \(round) do not fit the model")
+            }
             do throws(CheckpointError) {
                 try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
                 try Checkpoint.write(parameters, to: path)
-                return nil
+                let back = try Checkpoint.read(from: path)
+                guard back.weightsDigest == parameters.weightsDigest else {
+                    return .failed("\(path) reads back otherwise than it was written. Look at the disk")
+                }
+                return .stored(path: path)
             } catch {
-                return error.description
+                return .failed(error.description)
             }
-        }) { [unowned self] problem in
-            if let problem { events.append(Event("checkpoint_failed", at: service.loop.now, ["why": .text(problem)])) }
-        }
+        }, then: answer)
     }
 
     private func conclude(

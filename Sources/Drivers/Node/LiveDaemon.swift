@@ -1,12 +1,13 @@
 import Channels
+public import Coordination
 public import Daemon
 public import Digests
 public import EventLoop
 import Glibc
 public import Kademlia
 public import Primitives
+public import Record
 import SecureTransport
-public import Swarm
 public import Telemetry
 import Topologies
 import Training
@@ -56,8 +57,9 @@ public final class LiveDaemon {
     public private(set) var core: DaemonCore
 
     public var onEvent: ((Event) -> Void)?
-    /// Effects of the swarm that are not the loop's own business: disk, plans, the end.
-    public var onSwarm: ((SwarmEffect) -> Void)?
+    /// Something is to be written; answered with ``stored(_:_:for:)``.
+    public var onStore: ((StorageRequest, DaemonCore.Service) -> Void)?
+    public var onEnded: ((JobEnd) -> Void)?
     /// An overlay operation started with ``overlay(_:)`` is over.
     public var onFound: ((RequestID, LookupOutcome) -> Void)?
     /// The overlay's state is worth saving soon.
@@ -65,7 +67,7 @@ public final class LiveDaemon {
 
     /// Opens the sockets (UDP and TCP on one port) and makes the cores. Nothing happens before the loop runs.
     public init(
-        _ loop: Loop, _ setup: Setup, role: (Instant) -> DaemonCore.Role
+        _ loop: Loop, _ setup: Setup, services: (Instant) throws(NodeError) -> DaemonCore.Services
     ) throws(NodeError) {
         self.loop = loop
         let opened = try Self.open(loop, setup)
@@ -87,7 +89,7 @@ public final class LiveDaemon {
             // In the open pool there is nobody to talk to: no key is right.
             poolKey: setup.poolKey ?? randomBytes(32), seed: setup.seed &+ 1)
         core = DaemonCore(
-            directory: directory, channels: channels, role: role(now), key: setup.key, port: endpoint.port,
+            directory: directory, channels: channels, services: try services(now), key: setup.key, port: endpoint.port,
             device: setup.device, at: now)
         let paced = setup.emulation.map { $0.entry.flops / $0.stretch }
         worker = ComputeWorker(loop, pool: pool, threads: setup.threads, paced: paced) { [unowned self] result in
@@ -164,7 +166,7 @@ public final class LiveDaemon {
     }
 
     /// Looks at what was measured before the planner does; an answer stands instead of a plan.
-    public var onQuestion: ((PlanQuestion) -> PlanRefusal?)?
+    public var onQuestion: ((PlanQuestion) -> NoPlan?)?
 
     /// Hands the plan of a question back to the coordinator.
     public func answerPlan(_ question: PlanQuestion) {
@@ -177,6 +179,14 @@ public final class LiveDaemon {
             drain()
         }
     }
+
+    /// What became of what was to be written.
+    public func stored(_ ticket: StorageTicket, _ outcome: StorageOutcome, for service: DaemonCore.Service) {
+        core.stored(ticket, outcome, for: service, at: loop.now)
+        drain()
+    }
+    /// Jobs of one queue run one after another, off the loop.
+    public func makeQueue() -> WorkPool.Queue { pool.makeQueue() }
 
     /// Slow work of the owner, off the loop.
     public func offLoop<Result: Sendable>(
@@ -244,10 +254,11 @@ public final class LiveDaemon {
             case .overlayChanged: onOverlayChanged?()
             case .found(let request, let outcome): onFound?(request, outcome)
             case .event(let event): onEvent?(event)
-            case .swarm(.compute(let job)): worker?.submit(job)
-            case .swarm(.corpus(let bytes)): worker?.use(corpus: bytes)
-            case .swarm(.plan(let question)): answerPlan(question)
-            case .swarm(let effect): onSwarm?(effect)
+            case .compute(let job): worker?.submit(job)
+            case .corpus(let bytes): worker?.use(corpus: bytes)
+            case .plan(let question): answerPlan(question)
+            case .store(let request, let service): onStore?(request, service)
+            case .ended(let end): onEnded?(end)
             }
         }
         draining = false

@@ -1,11 +1,14 @@
+public import Coordination
 import Daemon
 import Digests
 import EventLoop
 import Foundation
+import Planning
 import Primitives
-public import Swarm
+import Record
 public import Telemetry
 public import Topologies
+import Wire
 
 /// Gathers a pool as a launcher would, has its speeds and links measured, and lets it go again before anything is planned.
 public final class MeasureRun {
@@ -31,23 +34,23 @@ public final class MeasureRun {
         """
 
     public func run(
-        _ setup: LiveDaemon.Setup, manifest: String, parameters: JobParameters, content: [UInt8],
-        options: CoordinatorOptions, onEvent: @escaping (Event) -> Void
+        _ setup: LiveDaemon.Setup, manifest: String, content: [UInt8], options: CoordinatorOptions,
+        onEvent: @escaping (Event) -> Void
     ) throws(NodeError) -> Result {
         let loop = service.loop
-        let key = setup.key
-        let daemon = try LiveDaemon(loop, setup) { now in
-            .coordinator(
-                Coordinator(
-                    key: key, manifest: manifest, parameters: parameters, content: content, options: options, at: now))
+        let daemon = try LiveDaemon(loop, setup) { (now) throws(NodeError) in
+            try .coordinator(key: setup.key, manifest: manifest, content: content, options: options, at: now)
         }
         daemon.onEvent = onEvent
         daemon.onQuestion = { [unowned self] question in
             topology = question.topology.withUsableNames()
-            return PlanRefusal("it was only measured")
+            return NoPlan("it was only measured")
         }
-        daemon.onSwarm = { [unowned self] effect in
-            guard case .ended(let end) = effect else { return }
+        // Nothing of it is kept.
+        daemon.onStore = { [unowned daemon] request, service in
+            loop.soon { daemon.stored(request.ticket, .stored(path: ""), for: service) }
+        }
+        daemon.onEnded = { [unowned self, unowned daemon] end in
             if case .failed(let why) = end { failure = why }
             daemon.windDown()
         }
@@ -61,5 +64,21 @@ public final class MeasureRun {
         if interrupted { return .interrupted }
         if let topology { return .measured(topology) }
         return .failed(failure ?? "the loop ended before anything was measured")
+    }
+}
+
+extension DaemonCore.Services {
+    /// A coordinator with the time of day and a nonce of this machine.
+    static func coordinator(
+        key: SigningKey, manifest: String, content: [UInt8], options: CoordinatorOptions, at now: Instant
+    ) throws(NodeError) -> DaemonCore.Services {
+        do throws(MalformedBytes) {
+            let coordinator = try Coordinator(
+                key: key, manifest: manifest, content: content, nonce: randomBytes(32), options: options,
+                wall: WallClock(seconds: Int64(time(nil)), at: now), at: now, parse: JobParameters.init(manifest:))
+            return DaemonCore.Services(coordinator: coordinator)
+        } catch {
+            throw .badInput("the job cannot be launched: \(error)")
+        }
     }
 }

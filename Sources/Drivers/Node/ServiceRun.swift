@@ -1,9 +1,10 @@
-import Daemon
+import Coordination
+public import Daemon
 public import Digests
 import EventLoop
 import Foundation
 public import Primitives
-public import Swarm
+public import Membership
 public import Telemetry
 
 /// How a daemon process ended.
@@ -25,28 +26,19 @@ public final class ServiceRun {
 
     /// A node or a peer: runs until ^C.
     public func run(
-        _ setup: LiveDaemon.Setup, folder: DataFolder, role: (Instant) -> DaemonRole,
+        _ setup: LiveDaemon.Setup, folder: DataFolder, services: (Instant) -> DaemonCore.Services,
         ready: (LiveDaemon) throws(NodeError) -> Void, onEvent: @escaping (Event) -> Void
     ) throws(NodeError) -> RunEnd {
         let overlay = OverlayArchive(folder, poolKey: setup.poolKey)
         var setup = setup
         setup.state = overlay.state
-        let daemon = try LiveDaemon(loop, setup) { now in
-            switch role(now) {
-            case .node: .node
-            case .peer(let key, let terms): .peer(Member(key: key, terms: terms, at: now))
-            }
-        }
+        let daemon = try LiveDaemon(loop, setup) { (now) throws(NodeError) in services(now) }
         self.daemon = daemon
-        let archive = JobArchive(folder)
+        let archive = JobArchive(folder, daemon)
         self.archive = archive
         daemon.onEvent = onEvent
-        daemon.onSwarm = { [unowned self] effect in
-            archive.perform(effect)
-            if let problem = archive.problem, case .done = end {
-                end = .failed(problem)
-                daemon.stop()
-            }
+        daemon.onStore = { [unowned daemon] request, service in
+            archive.perform(request) { [unowned daemon] ticket, outcome in daemon.stored(ticket, outcome, for: service) }
         }
         watchSignals { [unowned self] in
             end = .interrupted
@@ -73,10 +65,4 @@ public final class ServiceRun {
                 })
         }
     }
-}
-
-/// What a process is in the pool.
-public enum DaemonRole {
-    case node
-    case peer(key: SigningKey, terms: MemberTerms)
 }

@@ -1,0 +1,197 @@
+import Digests
+import Foundation
+import Primitives
+import Record
+import Wire
+
+/// A job's log on disk: a line that names the format, then records of a length (u32), the first eight bytes of the SHA-256 of what
+/// follows, and an envelope. What is torn or flipped is noticed; what precedes it counts.
+enum LogFile {
+    static let format = "atoll-log 2\n"
+    /// Longest envelope.
+    static let entryLimit = 4 << 20
+
+    static func path(_ folder: String, _ job: Digest256) -> String { folder + "/log/" + job.hex }
+
+    static func record(_ envelope: [UInt8]) -> [UInt8] {
+        var writer = ByteWriter(capacity: envelope.count + 12)
+        writer.u32(UInt32(envelope.count))
+        writer.raw(sha256(envelope).bytes.prefix(8))
+        writer.raw(envelope)
+        return writer.bytes
+    }
+
+    /// Whole records from the beginning, and where the last of them ends.
+    static func records(in bytes: [UInt8]) -> (envelopes: [[UInt8]], end: Int)? {
+        guard bytes.starts(with: format.utf8) else { return nil }
+        var reader = ByteReader(bytes[format.utf8.count...])
+        var envelopes: [[UInt8]] = []
+        var end = format.utf8.count
+        while reader.remaining > 0 {
+            do throws(MalformedBytes) {
+                let length = Int(try reader.u32())
+                guard length <= entryLimit else { break }
+                let check = Array(try reader.take(8))
+                let envelope = Array(try reader.take(length))
+                guard Array(sha256(envelope).bytes.prefix(8)) == check else { break }
+                envelopes.append(envelope)
+                end = reader.position
+            } catch {
+                break
+            }
+        }
+        return (envelopes, end)
+    }
+
+    static func envelopes(in bytes: [UInt8], path: String) throws(NodeError) -> [PBEnvelope] {
+        guard let (records, _) = records(in: bytes) else {
+            throw .badInput(
+                "\(path) is not a job log of this version: it must begin with \(format.debugDescription). Use the version "
+                    + "that wrote it")
+        }
+        var out: [PBEnvelope] = []
+        for record in records {
+            guard let envelope = try? PBEnvelope(serializedBytes: record) else { break }
+            out.append(envelope)
+        }
+        return out
+    }
+}
+
+/// Writes logs and chunks, on a thread of the work pool. Confined to the archive's queue.
+final class LogWriter: @unchecked Sendable {
+    private struct Log {
+        var file: Int32
+        /// Hashes of the records that are durable, so that what is stored again is recognised.
+        var records: [Digest256]
+        var end: Int
+        /// A sync failed: the file is not to be trusted any more, and is written anew.
+        var isBroken = false
+    }
+    private let folder: String
+    private let disk: DiskOperations
+    private var logs: [Digest256: Log] = [:]
+
+    init(_ folder: String, _ disk: DiskOperations) {
+        self.folder = folder
+        self.disk = disk
+    }
+    deinit { for log in logs.values { Glibc.close(log.file) } }
+
+    func write(_ requests: [StorageRequest]) -> [StorageOutcome] {
+        var outcomes: [StorageOutcome] = []
+        var unsynced: [Digest256: [Int]] = [:]
+        for (place, request) in requests.enumerated() {
+            switch request {
+            case .entry(let job, let index, let envelope):
+                do throws(NodeError) {
+                    if try append(envelope.encoded, at: index, to: job) { unsynced[job, default: []].append(place) }
+                    outcomes.append(.stored(path: ""))
+                } catch {
+                    outcomes.append(.failed(error.description))
+                }
+            case .chunk(let content, let number, let bytes): outcomes.append(store(content, number, bytes))
+            case .erase(let job, let content):
+                try? FileManager.default.removeItem(atPath: folder + "/chunks/" + content.hex)
+                if let log = logs.removeValue(forKey: job) { Glibc.close(log.file) }
+                outcomes.append(.stored(path: ""))
+            case .checkpoint: outcomes.append(.failed("this daemon keeps no checkpoints"))
+            }
+        }
+        for job in unsynced.keys.sorted() {
+            guard let log = logs[job], disk.sync(log.file) != 0 else { continue }
+            let why = "cannot write the job log in \(folder)/log: \(reason(errno)). Free some space, or look at the disk"
+            logs[job]!.isBroken = true
+            for place in unsynced[job]! { outcomes[place] = .failed(why) }
+            logs[job]!.records.removeLast(min(log.records.count, unsynced[job]!.count))
+        }
+        return outcomes
+    }
+
+    private func store(_ content: Digest256, _ number: Int, _ bytes: [UInt8]) -> StorageOutcome {
+        let path = folder + "/chunks/" + content.hex
+        try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        do throws(NodeError) {
+            try writeFile(path + "/\(number)", bytes, disk: disk)
+            return .stored(path: path + "/\(number)")
+        } catch {
+            return .failed(error.description)
+        }
+    }
+
+    /// Appends a record; the caller syncs. False when the very entry is there already.
+    private func append(_ envelope: [UInt8], at index: Int, to job: Digest256) throws(NodeError) -> Bool {
+        var log = try open(job)
+        if log.isBroken {
+            log = try rewrite(log, job)
+            logs[job] = log
+        }
+        let hash = sha256(envelope)
+        if index < log.records.count {
+            guard log.records[index] == hash else {
+                throw .failed("\(LogFile.path(folder, job)) holds another entry \(index): it is not overwritten. Move it away")
+            }
+            return false
+        }
+        guard index == log.records.count else {
+            throw .failed("entry \(log.records.count) of the job log is not stored yet")
+        }
+        let record = LogFile.record(envelope)
+        do throws(NodeError) { try writeAll(record, to: log.file, LogFile.path(folder, job), disk) } catch {
+            // A torn record is cut off again, so that the next one follows a whole one.
+            ftruncate(log.file, off_t(log.end))
+            lseek(log.file, off_t(log.end), SEEK_SET)
+            throw error
+        }
+        log.records.append(hash)
+        log.end += record.count
+        logs[job] = log
+        return true
+    }
+
+    /// Opens a log, or begins one; what a crash has torn is cut off.
+    private func open(_ job: Digest256) throws(NodeError) -> Log {
+        if let log = logs[job] { return log }
+        let path = LogFile.path(folder, job)
+        let file = Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+        guard file >= 0 else { throw .failed("cannot write the job log \(path): \(reason(errno))") }
+        let bytes = (try? readFile(path)) ?? []
+        var log = Log(file: file, records: [], end: 0)
+        if bytes.isEmpty {
+            do throws(NodeError) { try writeAll(Array(LogFile.format.utf8), to: file, path, disk) } catch {
+                ftruncate(file, 0)
+                Glibc.close(file)
+                throw error
+            }
+            log.end = LogFile.format.utf8.count
+        } else {
+            guard let (records, end) = LogFile.records(in: bytes) else {
+                Glibc.close(file)
+                throw .failed("\(path) is no job log of this version: it is not overwritten. Move it away")
+            }
+            log.records = records.map { sha256($0) }
+            log.end = end
+            ftruncate(file, off_t(end))
+            lseek(file, off_t(end), SEEK_SET)
+        }
+        logs[job] = log
+        return log
+    }
+
+    /// After a failed sync nobody knows what of a file is on disk: what can be read of it is written to another, synced, and takes its
+    /// place.
+    private func rewrite(_ log: Log, _ job: Digest256) throws(NodeError) -> Log {
+        let path = LogFile.path(folder, job)
+        guard let (records, _) = LogFile.records(in: try readFile(path)), records.count >= log.records.count,
+            zip(records, log.records).allSatisfy({ sha256($0) == $1 })
+        else { throw .failed("\(path) cannot be read back after a failed write. Look at the disk") }
+        var bytes = Array(LogFile.format.utf8)
+        for record in records.prefix(log.records.count) { bytes += LogFile.record(record) }
+        try writeFile(path, bytes, disk: disk)
+        Glibc.close(log.file)
+        let file = Glibc.open(path, O_RDWR | O_CLOEXEC)
+        guard file >= 0 else { throw .failed("cannot open \(path) again: \(reason(errno))") }
+        lseek(file, 0, SEEK_END)
+        return Log(file: file, records: log.records, end: bytes.count)
+    }
+}
