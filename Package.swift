@@ -99,7 +99,7 @@ let package = Package(
             [
                 "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training", "Swarm",
                 "Simulation",
-            ]),
+            ], exclude: ["Transcripts"]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]
