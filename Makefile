@@ -6,7 +6,7 @@ ATOLL := .build/release/atoll
 PACKAGES := libuv1-dev libssl-dev zlib1g-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo sim bench bench-engine bench-exchange bench-overlay bench-planning format lint \
+.PHONY: help setup build test demo sim transcripts bench bench-engine bench-exchange bench-overlay bench-planning format lint \
   layers clean protocol
 
 help:
@@ -28,6 +28,11 @@ test: setup lint layers ## every test, the end-to-end one included
 
 sim: build ## the demo's job in virtual time
 	$(ATOLL) replay Topologies/demo.yaml --job Topologies/jobs/demo.yaml
+
+transcripts: ## pin the simulator's transcripts anew: look at the diff, explain it in the commit
+	$(BUILD) --product atoll-trainingPackageTests
+	ATOLL_TRANSCRIPTS=rewrite $(SWIFT) test -c release --skip-build --filter 'SimulationTests.*(Pinned|Golden) transcripts'
+	@git diff --stat -- Tests/SimulationTests/Transcripts
 
 bench: bench-engine bench-exchange bench-overlay bench-planning ## every benchmark, beside its anchor
 

@@ -111,7 +111,7 @@ let package = Package(
             swarm + [
                 "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training", "Telemetry",
                 "Simulation",
-            ]),
+            ], exclude: ["Transcripts"]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]

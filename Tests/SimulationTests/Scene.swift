@@ -22,6 +22,8 @@ struct Scene {
     var lies: [String: Lie] = [:]
     var auditShare: Double?
     var limit = Duration.seconds(3600)
+    var keepsPlay = false
+    var probeBytes: Int?
 
     static let corpus: [UInt8] = (0..<6000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 89 + 32) }
     static let model = ModelShape(
@@ -58,6 +60,8 @@ struct Scene {
         options.limit = limit
         options.lies = lies
         options.auditShare = auditShare
+        options.keepsPlay = keepsPlay
+        options.probeBytes = probeBytes
         let world = World(
             topology: topology, manifest: job.canonicalText, parameters: JobParameters(job), corpus: Self.corpus,
             options: options)

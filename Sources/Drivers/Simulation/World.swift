@@ -23,6 +23,10 @@ public struct WorldOptions: Sendable {
     public var lies: [String: Lie] = [:]
     /// Share of the rounds with owners that are audited.
     public var auditShare: Double?
+    /// Longest burst of a survey of the links; nil: as live.
+    public var probeBytes: Int?
+    /// Keep what ``World/play`` tells.
+    public var keepsPlay = false
     /// Give up after this much virtual time.
     public var limit: Duration = .seconds(7 * 86_400)
     public init() {}
@@ -42,7 +46,8 @@ public final class World {
     let coordinatorIndex: Int
 
     /// Every event of every host, in order.
-    public internal(set) var events: [(host: String, event: Event)] = []
+    public private(set) var events: [(host: String, event: Event)] = []
+    private var playbook: Play?
     public internal(set) var end: JobEnd?
     public private(set) var deliveries = 0
     public private(set) var deliveredBytes = 0
@@ -58,6 +63,7 @@ public final class World {
         self.options = options
         self.parameters = parameters
         coordinatorIndex = topology.hosts.firstIndex { $0.role == .coordinator }!
+        if options.keepsPlay { playbook = Play(names: topology.hosts.map(\.name)) }
         let poolKey = SeededGenerator.bytes(32, seed: options.seed, stream: 1)
         for (index, host) in topology.hosts.enumerated() {
             let key = SigningKey(seed: SeededGenerator.bytes(32, seed: options.seed, stream: UInt64(index) + 100))!
@@ -90,6 +96,7 @@ public final class World {
             case .coordinator:
                 var coordinatorOptions = CoordinatorOptions()
                 if let share = options.auditShare { coordinatorOptions.auditShare = share }
+                if let bytes = options.probeBytes { coordinatorOptions.probeBytes = bytes }
                 coordinatorOptions.expectedPeers = expectedPeers ?? topology.peers.count - lateJoiners.count
                 role = .coordinator(
                     Coordinator(
@@ -231,6 +238,7 @@ public final class World {
         case .bytes(let connection, let bytes):
             guard host.alive, let id = host.idOf[connection] else { return }
             record(from, host.index, bytes)
+            playbook?.heard(bytes, connection: connection, from: from, to: host.index)
             host.daemon!.received(id, bytes, at: now)
         }
         drain(host)
@@ -377,8 +385,14 @@ public final class World {
         }
     }
 
-    private func note(_ event: Event, _ host: SimulatedHost) {
+    /// One more event of the transcript.
+    func tell(_ event: Event, of host: SimulatedHost) {
         events.append((host.name, event))
+        playbook?.happened(event, at: host.name)
+    }
+
+    private func note(_ event: Event, _ host: SimulatedHost) {
+        tell(event, of: host)
         guard host.index == coordinatorIndex, event.kind == "round_sealed", let tokens = event.integer("tokens") else {
             return
         }
@@ -405,6 +419,9 @@ public final class World {
     public var coordinator: Coordinator { hosts[coordinatorIndex].daemon!.coordinator! }
     public func sentBytes() -> [(name: String, bytes: Int)] { hosts.map { ($0.name, $0.sent) } }
     public var virtualSeconds: Double { now.seconds }
+
+    /// The run as a play, with ``WorldOptions/keepsPlay``: who said what to whom, and what happened.
+    public var play: String? { playbook?.text }
 
     /// SHA-256 of the whole transcript.
     public var transcriptDigest: String { sha256(Array(transcript().utf8)).hex }
