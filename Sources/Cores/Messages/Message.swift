@@ -82,10 +82,7 @@ public enum Message: Hashable, Sendable {
     }
 
     /// For a transcript: what kind of message it is.
-    public var kind: String {
-        let text = "\(self)"
-        return String(text.prefix { $0.isLetter })
-    }
+    public var kind: String { Mirror(reflecting: self).children.first?.label ?? "\(self)" }
 }
 
 /// A message with what it belongs to.

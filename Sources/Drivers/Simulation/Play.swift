@@ -1,4 +1,5 @@
 import Channels
+import Messages
 import Primitives
 import Telemetry
 import Wire
@@ -72,16 +73,12 @@ struct Play {
     }
 
     private static func kind(of message: [UInt8]) -> String {
-        guard let packet = try? FramedPacket(decoding: message).packet, let body = packet.body else { return "?" }
-        let name = label(of: body)
-        guard case .logEntries(let entries) = body else { return name }
+        guard let packet = try? Packet(decoding: message) else { return "?" }
+        guard case .logEntries(let entries) = packet.message else { return packet.message.kind }
         let kinds = entries.entries.map { envelope in
-            (try? envelope.open(.logEntry, job: nil, as: PBLogEntry.self))?.body.body.map { label(of: $0) } ?? "?"
+            let entry = try? envelope.open(.logEntry, job: nil, wall: nil, as: PBLogEntry.self).body.body
+            return entry.flatMap { Mirror(reflecting: $0).children.first?.label } ?? "?"
         }
-        return "\(name) (\(kinds.joined(separator: ", ")))"
-    }
-    /// The name of an enum's case.
-    private static func label(of value: some Any) -> String {
-        Mirror(reflecting: value).children.first?.label ?? "?"
+        return "\(packet.message.kind) (\(kinds.joined(separator: ", ")))"
     }
 }

@@ -1,9 +1,9 @@
 import Channels
+import Coordination
 import Daemon
 import Digests
 import Links
 import Primitives
-import Swarm
 import Training
 
 /// What travels between hosts of a world.
@@ -36,7 +36,7 @@ final class SimulatedHost {
     var nextInbound: UInt64 = 2
     var sent = 0
     var received = 0
-    var planAnswer: (at: Instant, result: Result<PlanAnswer, PlanRefusal>)?
+    var planAnswer: (at: Instant, result: Result<PlanAnswer, NoPlan>)?
     var alive = false
     /// The daemon's, as of its last input.
     var daemonWake: Instant?

@@ -50,7 +50,7 @@ extension World {
             timeline.append((now + .nanoseconds(Int64(seconds * 1e9)), .restore(host: host.index)))
             timeline.sort { $0.at < $1.at }
         }
-        tell(Event("fault", at: now, ["kind": .text("\(fault.kind)")]), of: host)
+        tell(Event(.fault(kind: "\(fault.kind)"), at: now), of: host)
         arm(host)
     }
 

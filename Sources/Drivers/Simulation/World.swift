@@ -1,11 +1,14 @@
 import Channels
+public import Coordination
 import Daemon
 import Digests
 import Kademlia
 import Links
+import Membership
+import Messages
 import Planning
 import Primitives
-public import Swarm
+public import Record
 public import Telemetry
 public import Topologies
 import Training
@@ -90,28 +93,27 @@ public final class World {
             let channels = Channels(
                 local: simulated.key.peerID, listening: 4000, poolKey: poolKey,
                 seed: options.seed &+ UInt64(index) &* 104_729)
-            let role: DaemonCore.Role
+            var services = DaemonCore.Services()
             switch host.role {
-            case .bootstrap: role = .node
+            case .bootstrap: break
             case .coordinator:
                 var coordinatorOptions = CoordinatorOptions()
                 if let share = options.auditShare { coordinatorOptions.auditShare = share }
                 if let bytes = options.probeBytes { coordinatorOptions.probeBytes = bytes }
                 coordinatorOptions.expectedPeers = expectedPeers ?? topology.peers.count - lateJoiners.count
-                role = .coordinator(
-                    Coordinator(
-                        key: launcher, manifest: manifest, parameters: parameters, content: corpus,
-                        options: coordinatorOptions, at: now))
+                services = DaemonCore.Services(
+                    coordinator: Self.coordinator(
+                        launcher, manifest, parameters, corpus, coordinatorOptions, seed: options.seed, at: now))
             case .peer:
-                role = .peer(
-                    Member(
+                services = DaemonCore.Services(
+                    member: Member(
                         key: simulated.key,
                         terms: MemberTerms(
                             name: host.name, device: host.device, memory: host.memory, accepts: [launcher.peerID]),
-                        at: now))
+                        wall: WallClock(secondsAtZero: Self.epoch), at: now, parse: JobParameters.init(manifest:)))
             }
             simulated.daemon = DaemonCore(
-                directory: directory, channels: channels, role: role, key: simulated.key, port: 4000, at: now)
+                directory: directory, channels: channels, services: services, key: simulated.key, port: 4000, at: now)
         }
         for fault in topology.faults {
             switch fault.at {
@@ -121,6 +123,21 @@ public final class World {
         }
         timeline.sort { $0.at < $1.at }
         for host in hosts where !lateJoiners.contains(host.name) { start(host) }
+    }
+
+    /// The launcher's; a manifest that parses has been read from one.
+    private static func coordinator(
+        _ key: SigningKey, _ manifest: String, _ parameters: JobParameters, _ corpus: [UInt8],
+        _ options: CoordinatorOptions, seed: UInt64, at now: Instant
+    ) -> Coordinator {
+        do throws(MalformedBytes) {
+            return try Coordinator(
+                key: key, manifest: manifest, content: corpus,
+                nonce: SeededGenerator.bytes(32, seed: seed, stream: 2), options: options,
+                wall: WallClock(secondsAtZero: epoch), at: now, parse: { _ in parameters })
+        } catch {
+            preconditionFailure("a world's own job is refused: \(error)")
+        }
     }
 
     /// The time of day at virtual second 0, for records that expire.
@@ -353,7 +370,16 @@ public final class World {
             case .recordDue: host.daemon!.publishRecord(wall: Self.epoch + Int64((now - .zero).inSeconds), at: now)
             case .overlayChanged, .found: break
             case .event(let event): note(event, host)
-            case .swarm(let effect): perform(effect, host)
+            case .compute(let job): compute(job, host)
+            case .corpus(let bytes):
+                guard options.realArithmetic else { continue }
+                host.engine = StageEngine(corpus: bytes, threads: 1)
+                if let lie = options.lies[host.name] { host.engine = LyingEngine(base: host.engine, lie: lie) }
+            case .plan(let question): host.planAnswer = (now + .milliseconds(200), question.answered())
+            case .store(let request, let service):
+                // A disk that keeps what it is given, at once.
+                host.daemon!.stored(request.ticket, .stored(path: ""), for: service, at: now)
+            case .ended(let end): self.end = end
             }
         }
         host.daemonWake = host.daemon!.nextWake
@@ -366,23 +392,12 @@ public final class World {
         return index < hosts.count && hosts[index].endpoint == endpoint ? index : nil
     }
 
-    private func perform(_ effect: SwarmEffect, _ host: SimulatedHost) {
-        switch effect {
-        case .compute(let job):
-            host.configuration = job.configuration(before: host.configuration)
-            let seconds = modelledFLOPs(of: job, configuration: host.configuration) / host.flops
-            let start = max(now, host.busyUntil)
-            host.busyUntil = start + .nanoseconds(Int64((seconds * 1e9).rounded()))
-            host.results.append((host.busyUntil, host.engine.perform(job)))
-        case .corpus(let bytes):
-            guard options.realArithmetic else { break }
-            host.engine = StageEngine(corpus: bytes, threads: 1)
-            if let lie = options.lies[host.name] { host.engine = LyingEngine(base: host.engine, lie: lie) }
-        case .plan(let question):
-            host.planAnswer = (now + .milliseconds(200), question.answered())
-        case .ended(let end): self.end = end
-        case .storeLogEntry, .storeChunk, .eraseJob, .storeCheckpoint, .send, .connect, .uplink, .event: break
-        }
+    private func compute(_ job: ComputeJob, _ host: SimulatedHost) {
+        host.configuration = job.configuration(before: host.configuration)
+        let seconds = modelledFLOPs(of: job, configuration: host.configuration) / host.flops
+        let start = max(now, host.busyUntil)
+        host.busyUntil = start + .nanoseconds(Int64((seconds * 1e9).rounded()))
+        host.results.append((host.busyUntil, host.engine.perform(job)))
     }
 
     /// One more event of the transcript.
@@ -393,15 +408,15 @@ public final class World {
 
     private func note(_ event: Event, _ host: SimulatedHost) {
         tell(event, of: host)
-        guard host.index == coordinatorIndex, event.kind == "round_sealed", let tokens = event.integer("tokens") else {
-            return
-        }
+        guard host.index == coordinatorIndex,
+            case .roundSealed(_, _, let tokens, _, _, _, let seconds, _, _) = event.what
+        else { return }
         let progress = Double(tokens) / Double(coordinator.state.tokens)
         for fault in pendingFaults {
             guard case .progress(let share) = fault.at, share <= progress else { continue }
             pendingFaults.removeAll { $0 == fault }
             // Within a round, not at its edge; and somebody who holds layers, for killing a spare would show nothing.
-            let delay = min(1, (event.real("seconds") ?? 2) / 2)
+            let delay = min(1, seconds / 2)
             timeline.append((now + .nanoseconds(Int64(delay * 1e9)), .strike(aimed(fault))))
             timeline.sort { $0.at < $1.at }
         }
@@ -428,7 +443,7 @@ public final class World {
 
     /// Events as lines, then what they rest on: the count and the hash of everything delivered.
     public func transcript() -> String {
-        var out = "# atoll transcript 1: \(topology.name), job \(coordinator.jobID.short), seed \(options.seed)\n"
+        var out = "# atoll transcript 1: \(topology.name), job \(coordinator.job.short), seed \(options.seed)\n"
         for (host, event) in events { out += "\(host) \(event.line)\n" }
         out += "# \(deliveries) deliveries, \(deliveredBytes) bytes, sha256 \(hash.digest.hex)\n"
         return out
