@@ -105,7 +105,16 @@ let package = Package(
         tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
         tests("Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
-        tests("Swarm", swarm + ["Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Exchange", "Telemetry", "Channels"]),
+        .target(
+            name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],
+            path: "Tests/JobFixtures", swiftSettings: strict),
+        tests("Record", swarm + ["Primitives", "Digests", "Wire", "Training", "JobFixtures"]),
+        tests(
+            "Coordination",
+            swarm + [
+                "Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Telemetry", "Exchange",
+                "JobFixtures",
+            ]),
         tests(
             "Simulation",
             swarm + [

@@ -40,6 +40,17 @@ extension Coordinator {
         if roster.accepts(peer, at: now) { event(.peerJoined, peer: peer) }
     }
 
+    /// From a peer that has accepted and is not in the log yet: it may fetch the text, and say how far it is.
+    mutating func receiveBeforeJoining(_ message: Message, from peer: PeerID) {
+        switch message {
+        case .readiness(let readiness): roster.isReady(readiness, peer, at: now)
+        case .heartbeat(let heartbeat): roster.beats(heartbeat, peer, at: now)
+        case .farewell(let reason): lose(peer, reason: reason)
+        case .indexRequest, .chunkRequest: receiveContent(message, from: peer)
+        default: break
+        }
+    }
+
     /// Peers that have accepted are written into the log.
     @discardableResult
     mutating func admit(_ peers: [Roster.Peer]) -> Bool {

@@ -129,7 +129,7 @@ public struct Coordinator: Core, Sendable {
             if known.isJoined {
                 receiveReport(packet.message, from: peer)
             } else if known.standing == .accepted {
-                receiveContent(packet.message, from: peer)
+                receiveBeforeJoining(packet.message, from: peer)
             } else if roster.mayAskAgain(peer, at: now) {
                 // It was given up, but its connection lives and it still works for us: it may come back like any newcomer.
                 send(.capabilityRequest, to: peer)

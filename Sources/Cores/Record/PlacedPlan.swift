@@ -3,7 +3,7 @@ import FoundationEssentials
 import Messages
 public import Primitives
 public import Training
-import Wire
+package import Wire
 
 /// A plan as the log states it: peers by key, not by name.
 public struct PlacedPlan: Hashable, Sendable {
@@ -181,7 +181,7 @@ extension PlacedPlan {
     /// The stage of a peer; nil for a spare.
     public func stage(of peer: PeerID) -> Stage? { placement(of: peer).map { pipelines[$0.rank].stages[$0.stage] } }
 
-    func message(reason: String, rolledBack: Bool = false) -> PBPlanChange {
+    package func message(reason: String, rolledBack: Bool = false) -> PBPlanChange {
         var out = PBPlanChange()
         out.round = UInt64(round)
         out.pipelines = pipelines.map { pipeline in

@@ -1,7 +1,9 @@
+import Coordination
+import JobFixtures
+import Messages
 import Primitives
-import Swarm
+import Record
 import Testing
-import Wire
 
 @Suite struct `Which pipelines a round can be sealed with` {
     static let plan = Small.plan([[1, 2], [3, 4], [5]], attempts: [0, 1, 0])
@@ -9,26 +11,21 @@ import Wire
     private func progress(
         computed: [Int], lacking: [(peer: Int, rank: Int)] = [], plan: PlacedPlan = plan
     ) throws -> RoundProgress {
-        let state = try Script().state
         var progress = RoundProgress(round: 4)
         for (rank, pipeline) in plan.pipelines.enumerated() {
-            var work = PBWork()
-            work.work.round = 4
-            work.work.rank = UInt32(rank)
-            work.work.attempt = UInt32(pipeline.attempt)
+            let work = WorkKey(round: 4, rank: rank, attempt: pipeline.attempt)
             for stage in pipeline.stages.indices where computed.contains(rank) {
-                work.stage = UInt32(stage)
-                progress.receive(work)
+                _ = progress.receive(Self.receipt(work, stage: stage))
             }
-            var held = PBHeld()
-            held.round = 4
-            held.rank = UInt32(rank)
-            held.attempt = UInt32(pipeline.attempt)
             for number in 1...6 where !lacking.contains(where: { $0.peer == number && $0.rank == rank }) {
-                progress.receive(held, from: Small.peer(number), state: state)
+                progress.receive(Held(work: work, digests: []), from: Small.peer(number), plan: plan)
             }
         }
         return progress
+    }
+
+    private static func receipt(_ work: WorkKey, stage: Int) -> Receipt {
+        Receipt(work: work, stage: stage, microBatches: 1, tokens: 0, firstStep: 0, steps: 1)
     }
 
     @Test func `none before anything is computed`() throws {
@@ -64,30 +61,30 @@ import Wire
 
     @Test func `receipts of some stages, of another round or of an older attempt do not count`() throws {
         var progress = RoundProgress(round: 4)
-        func receive(round: UInt64 = 4, attempt: UInt32, stage: UInt32) {
-            var work = PBWork()
-            work.work.round = round
-            work.work.rank = 1
-            work.work.attempt = attempt
-            work.stage = stage
-            progress.receive(work)
+        func receive(round: Int = 4, attempt: Int, stage: Int) -> RoundProgress.Verdict {
+            progress.receive(Self.receipt(WorkKey(round: round, rank: 1, attempt: attempt), stage: stage))
         }
-        receive(attempt: 1, stage: 0)
-        receive(round: 3, attempt: 1, stage: 1)
-        receive(attempt: 0, stage: 1)
+        #expect(receive(attempt: 1, stage: 0) == .taken)
+        #expect(receive(round: 3, attempt: 1, stage: 1) == .known)
+        #expect(receive(attempt: 0, stage: 1) == .taken)
         #expect(!progress.isComputed(rank: 1, Self.plan))
-        receive(attempt: 1, stage: 1)
+        #expect(receive(attempt: 1, stage: 1) == .taken)
         #expect(progress.isComputed(rank: 1, Self.plan))
-        let state = try Script().state
-        var held = PBHeld()
-        held.round = 4
-        held.rank = 1
-        held.attempt = 0
-        progress.receive(held, from: Small.peer(5), state: state)
+        var held = Held(work: WorkKey(round: 4, rank: 1, attempt: 0), digests: [])
+        progress.receive(held, from: Small.peer(5), plan: Self.plan)
         #expect(progress.missing(rank: 1, among: [1, 2], Self.plan) == [Small.peer(5)])
-        held.attempt = 1
-        progress.receive(held, from: Small.peer(5), state: state)
+        held.work.attempt = 1
+        progress.receive(held, from: Small.peer(5), plan: Self.plan)
         #expect(progress.missing(rank: 1, among: [1, 2], Self.plan) == [])
+    }
+
+    @Test func `the same receipt again is known, and another for the same work contradicts it`() {
+        var progress = RoundProgress(round: 4)
+        var receipt = Self.receipt(WorkKey(round: 4, rank: 0, attempt: 0), stage: 0)
+        #expect(progress.receive(receipt) == .taken)
+        #expect(progress.receive(receipt) == .known)
+        receipt.lossSum = 7
+        #expect(progress.receive(receipt) == .contradicts)
     }
 
     /// Every way in which three pipelines may have computed and hold each other's parts, beside the largest set there is.
@@ -116,21 +113,19 @@ import Wire
     @Test func `the seal adds up what the last stages report`() throws {
         var script = try Script()
         try script.join([1, 2, 3])
-        try script.begin(Small.plan([[1, 2], [3]]))
+        try script.plan(Small.plan([[1, 2], [3]]))
         var progress = RoundProgress(round: 0)
         for (rank, stage, loss) in [(0, 0, 99.0), (0, 1, 10.0), (1, 0, 6.0)] {
-            var work = PBWork()
-            work.work.rank = UInt32(rank)
-            work.stage = UInt32(stage)
-            work.microBatches = UInt32(script.share(rank))
-            if stage == script.state.plan!.pipelines[rank].stages.count - 1 {
-                work.lossSum = loss
-                work.evaluationSum = loss * 2
-                work.evaluationTokens = 8
+            let pipeline = script.state.plan!.pipelines[rank]
+            var receipt = Receipt(
+                work: WorkKey(round: 0, rank: rank, attempt: 0), stage: stage, microBatches: script.share(rank), tokens: 0,
+                firstStep: 0, steps: 2, digests: script.digests(rank: rank, attempt: 0, stage: pipeline.stages[stage]))
+            if stage == pipeline.stages.count - 1 {
+                receipt.lossSum = loss
+                receipt.evaluationSum = loss * 2
+                receipt.evaluationTokens = 8
             }
-            work.digests = script.digests(
-                rank: rank, attempt: 0, stage: script.state.plan!.pipelines[rank].stages[stage])
-            progress.receive(work)
+            _ = progress.receive(receipt)
         }
         let seal = progress.seal([0, 1], spec: script.state.spec!, plan: script.state.plan!, tokensPerMicroBatch: 8)
         #expect(seal.tokens == 64)

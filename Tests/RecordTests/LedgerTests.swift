@@ -1,6 +1,8 @@
 import Digests
+import JobFixtures
+import Messages
 import Primitives
-import Swarm
+import Record
 import Testing
 import Wire
 
@@ -10,7 +12,7 @@ import Wire
     private func started(_ pipelines: [[Int]] = [[1, 2], [3, 4]]) throws -> Script {
         var script = try Script()
         try script.join(Self.everybody)
-        try script.begin(Small.plan(pipelines, spares: [5, 6]))
+        try script.plan(Small.plan(pipelines, spares: [5, 6]))
         return script
     }
     /// The two agree, and so do the numbers expected.
@@ -43,7 +45,7 @@ import Wire
     @Test func `agree on a job that ends with its tokens`() throws {
         var script = try Script(Small.parameters(tokens: 128))
         try script.join([1, 2])
-        try script.begin(Small.plan([[1, 2]]))
+        try script.plan(Small.plan([[1, 2]]))
         for _ in 0..<2 {
             script.report(0, numbers: Self.everybody)
             try script.seal([0])
@@ -73,7 +75,7 @@ import Wire
     @Test func `agree on a spare that takes a lost member's place`() throws {
         var script = try started()
         try script.leave(2)
-        try script.begin(Small.plan([[1, 5], [3, 4]], epoch: 2, attempts: [1, 0], spares: [6]))
+        try script.plan(Small.plan([[1, 5], [3, 4]], epoch: 2, attempts: [1, 0], spares: [6]))
         for rank in 0..<2 { script.report(rank, numbers: Self.everybody) }
         try script.seal([0, 1])
         try script.finish()
@@ -97,7 +99,7 @@ import Wire
     @Test func `agree on a new plan with fewer pipelines from the next round on`() throws {
         var script = try started([[1, 2], [3], [4]])
         try script.leave(2)
-        try script.announce(Small.plan([[3], [4]], epoch: 2, round: 1, spares: [1, 5, 6]))
+        try script.plan(Small.plan([[3], [4]], epoch: 2, round: 1, spares: [1, 5, 6]))
         script.report(1, numbers: Self.everybody)
         script.report(2, numbers: Self.everybody)
         try script.seal([1, 2])
@@ -122,7 +124,7 @@ import Wire
         forged.report(0, numbers: Self.everybody)
         forged.report(1, numbers: Self.everybody)
         var seal = forged.makeSeal([0, 1])
-        seal.contributions[1].digests[0].digest = bytesOf(sha256([7]))
+        seal.contributions[1].digests[0].bytes = sha256([7]).bytes
         try forged.append(.seal(seal))
         #expect(throws: MalformedBytes.self) { try forged.audit() }
     }
@@ -140,9 +142,8 @@ import Wire
     @Test func `the audit refuses a receipt that another peer signed`() throws {
         var script = try started()
         script.report(0, numbers: Self.everybody)
-        let work = try script.receipts[1].open(.receipt, job: script.log.job, as: PBWork.self).body
-        script.receipts[1] = PBEnvelope(
-            work, type: .receipt, job: script.log.job, epoch: 1, sequence: 99, by: Small.key(9))
+        let receipt = try Receipt.open(script.receipts[1], job: script.record.job, wall: nil).receipt
+        script.receipts[1] = receipt.signed(job: script.record.job, epoch: 1, wall: 0, by: Small.key(9))
         try script.seal([0])
         #expect(throws: MalformedBytes.self) { try script.audit() }
     }
@@ -152,7 +153,7 @@ import Wire
         var generator = SeededGenerator(seed: UInt64(seed), stream: 77)
         var script = try Script(Small.parameters(tokens: 640 + 8 * generator.below(40)))
         try script.join(Self.everybody)
-        try script.begin(Small.plan([[1, 2], [3], [4]], spares: [5, 6]))
+        try script.plan(Small.plan([[1, 2], [3], [4]], spares: [5, 6]))
         var epoch = 1
         for _ in 0..<60 {
             guard let plan = script.state.plan, script.state.spec != nil else { break }
@@ -177,13 +178,13 @@ import Wire
                     break
                 }
                 next.pipelines[broken].attempt += 1
-                try script.begin(next)
+                try script.plan(next)
             case 3:
                 guard script.state.nextPlan == nil else { continue }
                 epoch += 1
                 let cut = generator.below(present.count) + 1
                 let pipelines = Array(present.prefix(min(4, cut))).map { [$0] }
-                try script.announce(Small.plan(pipelines, epoch: epoch, round: script.state.round + 1))
+                try script.plan(Small.plan(pipelines, epoch: epoch, round: script.state.round + 1))
             case 4 where generator.below(3) == 0:
                 epoch += 1
                 let attempt = (plan.pipelines.map(\.attempt).max() ?? 0) + 1

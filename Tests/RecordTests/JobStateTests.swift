@@ -1,6 +1,8 @@
 import Digests
+import JobFixtures
+import Messages
 import Primitives
-import Swarm
+import Record
 import Testing
 import Training
 import Wire
@@ -9,7 +11,7 @@ import Wire
     private func started(_ pipelines: [[Int]] = [[1, 2], [3, 4]], spares: [Int] = [5]) throws -> Script {
         var script = try Script()
         try script.join([1, 2, 3, 4, 5])
-        try script.begin(Small.plan(pipelines, spares: spares))
+        try script.plan(Small.plan(pipelines, spares: spares))
         return script
     }
 
@@ -31,7 +33,7 @@ import Wire
     @Test func `the last round is as short as the tokens left, and then there is none`() throws {
         var script = try Script(Small.parameters(tokens: 90))
         try script.join([1])
-        try script.begin(Small.plan([[1]]))
+        try script.plan(Small.plan([[1]]))
         try script.seal([0])
         #expect(script.state.spec?.steps == 1)
         try script.seal([0])
@@ -42,7 +44,7 @@ import Wire
     @Test func `a plan for the next round waits for the seal`() throws {
         var script = try started()
         let next = Small.plan([[3, 4]], epoch: 2, round: 1, spares: [1, 2, 5])
-        try script.announce(next)
+        try script.plan(next)
         #expect(script.state.plan?.pipelines.count == 2)
         #expect(script.state.nextPlan == next)
         try script.seal([0, 1])
@@ -57,7 +59,7 @@ import Wire
         for round in [0, 3, 9] {
             var copy = script
             let before = copy.state
-            #expect(throws: MalformedBytes.self) { try copy.announce(Small.plan([[1]], epoch: 2, round: round)) }
+            #expect(throws: MalformedBytes.self) { try copy.plan(Small.plan([[1]], epoch: 2, round: round)) }
             #expect(copy.state.plan == before.plan)
             #expect(copy.state.planCount == before.planCount)
         }
@@ -65,9 +67,9 @@ import Wire
 
     @Test func `a plan that names a stranger is refused`() throws {
         var script = try started()
-        #expect(throws: MalformedBytes.self) { try script.announce(Small.plan([[1, 9]], epoch: 2, round: 1)) }
+        #expect(throws: MalformedBytes.self) { try script.plan(Small.plan([[1, 9]], epoch: 2, round: 1)) }
         #expect(throws: MalformedBytes.self) {
-            try script.announce(Small.plan([[1, 2]], epoch: 2, round: 1, spares: [9]))
+            try script.plan(Small.plan([[1, 2]], epoch: 2, round: 1, spares: [9]))
         }
         #expect(script.state.nextPlan == nil)
     }
@@ -75,17 +77,16 @@ import Wire
     @Test func `a seal that does not fit is refused and nothing changes`() throws {
         let script = try started()
         let right = script.makeSeal([0, 1])
-        func isRefused(_ change: (inout PBSeal) -> Void) -> Bool {
+        func isRefused(_ change: (inout Seal) -> Void) -> Bool {
             var seal = right
             change(&seal)
-            var entry = PBLogEntry()
-            entry.seal = seal
-            var state = script.state
+            var copy = script
             do throws(MalformedBytes) {
-                try state.apply(entry)
+                try copy.append(.seal(seal))
                 return false
             } catch {
-                return state.round == 0 && state.seals.isEmpty && state.sealedTokens == 0
+                return copy.state.round == 0 && copy.state.seals.isEmpty && copy.state.sealedTokens == 0
+                    && copy.record.length == script.record.length && copy.ledger == script.ledger
             }
         }
         #expect(!isRefused { _ in })
@@ -99,17 +100,16 @@ import Wire
         #expect(isRefused { $0.contributions[1].rank = 0 })
         #expect(isRefused { $0.contributions[1].rank = 2 })
         #expect(isRefused { $0.tokens = .max })
-    }
-
-    @Test func `an entry without a body is refused`() throws {
-        var script = try started()
-        #expect(throws: MalformedBytes.self) { try script.state.apply(PBLogEntry()) }
+        #expect(isRefused { $0.contributions[0].attempt += 1 })
+        #expect(isRefused { $0.contributions = [] })
+        #expect(isRefused { $0.contributions[0].digests[0].unit = 9999 })
+        #expect(isRefused { $0.aggregates = [UnitDigest(9999, [])] })
     }
 
     @Test func `a roll-back voids the seals from its round on`() throws {
         var script = try started()
         for _ in 0..<4 { try script.seal([0, 1]) }
-        try script.announce(Small.plan([[3, 4]], epoch: 2, round: 5))
+        try script.plan(Small.plan([[3, 4]], epoch: 2, round: 5))
         try script.rollBack(Small.plan([[1, 2]], epoch: 3, round: 2, attempts: [1]))
         #expect(script.state.round == 2)
         #expect(script.state.seals.map(\.round) == [0, 1])
@@ -132,7 +132,7 @@ import Wire
         #expect([0, 1].map { script.state.isBroken(rank: $0) } == [false, true])
         #expect(!script.state.isPresent(Small.peer(4)))
         #expect(script.state.member(Small.peer(4))?.name == "peer-4")
-        try script.begin(Small.plan([[1, 2], [3, 5]], epoch: 2))
+        try script.plan(Small.plan([[1, 2], [3, 5]], epoch: 2))
         #expect(script.state.isBroken(rank: 1))
         try script.join([5])
         #expect(!script.state.isBroken(rank: 1))
@@ -142,7 +142,7 @@ import Wire
     @Test func `validation is every round with inner steps, every tenth without`() throws {
         var script = try Script()
         try script.join([1])
-        try script.begin(Small.plan([[1]], innerSteps: 1))
+        try script.plan(Small.plan([[1]], innerSteps: 1))
         var evaluated: [Int] = []
         for round in 0..<25 {
             if script.state.spec!.evaluates { evaluated.append(round) }
@@ -154,16 +154,34 @@ import Wire
     @Test func `a finished job has no round in progress`() throws {
         var script = try started()
         try script.finish()
-        #expect(script.state.finished == "done")
+        #expect(script.state.finished?.reason == "done")
         #expect(script.state.spec == nil)
     }
 }
 
 @Suite struct `Placed plans` {
+    /// Through the log: as a follower reads what an elector signs.
     private func read(_ change: PBPlanChange) throws(MalformedBytes) -> PlacedPlan {
-        try PlacedPlan(
-            change, epoch: 1, model: Small.model,
-            geometry: Small.parameters().geometry(microBatchesPerVirtual: Int(change.microBatchesPerVirtual)))
+        var script = try Script()
+        try script.join(Array(1...8))
+        for _ in 0..<4 { if change.round > 0 { try advance(&script) } }
+        var entry = PBLogEntry()
+        entry.index = UInt64(script.record.length)
+        let last = script.record.envelopes.last!
+        entry.previous = bytesOf(sha256([0] + [UInt8](last.body)))
+        entry.term = 1
+        entry.plan = change
+        let envelope = PBEnvelope(
+            entry, type: .logEntry, job: script.record.job, epoch: 1, sequence: entry.index, by: Small.launcher)
+        guard case .appended = try script.receive(envelope), let plan = script.state.nextPlan ?? script.state.plan else {
+            throw MalformedBytes("not appended")
+        }
+        return plan
+    }
+    /// To round 3, in which a plan for it may come back.
+    private func advance(_ script: inout Script) throws(MalformedBytes) {
+        if script.state.plan == nil { return try script.plan(Small.plan([[1]])) }
+        try script.seal([0])
     }
 
     @Test func `come back from the log as they were`() throws {
@@ -175,7 +193,9 @@ import Wire
         plan.outer.momentum = 0.9
         let change = plan.message(reason: "r", rolledBack: true)
         #expect(change.rolledBack)
-        #expect(try read(change) == plan)
+        var back = try read(change)
+        back.epoch = plan.epoch
+        #expect(back == plan)
     }
 
     @Test func `know who holds what`() {

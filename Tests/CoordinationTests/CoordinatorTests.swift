@@ -1,0 +1,378 @@
+import Coordination
+import Digests
+import JobFixtures
+import Messages
+import Planning
+import Primitives
+import Record
+import Telemetry
+import Testing
+import Training
+import Wire
+
+/// A launcher among members that exist only as packets: they accept, say what a test wants them to, and sign receipts.
+struct FakePool {
+    var coordinator: Coordinator
+    var now = Instant.zero
+    private(set) var end: String?
+    private(set) var events: [Event] = []
+    private(set) var sent: [(packet: Packet, to: PeerID)] = []
+    /// What answers every storage request; nil: nobody does.
+    var disk: (@Sendable (StorageRequest) -> StorageOutcome)? = { _ in .stored(path: "") }
+    let numbers: [Int]
+
+    static func job() -> JobManifest {
+        var job = JobManifest(
+            name: "small", model: Small.model, data: .path("text"), tokens: 10_000, virtualPipelines: 4, microBatch: 1)
+        job.batchTokens = .fixed(32)
+        job.pipelines = .fixed(2)
+        job.stages = .fixed(1)
+        job.innerSteps = .fixed(2)
+        job.exchangeCodec = .fixed(.fp32)
+        job.activationCodec = .fixed(.fp32)
+        job.qualityBudget = 10
+        job.checkpointEveryRounds = 1000
+        return job
+    }
+
+    /// Two pipelines of one stage each, two inner steps.
+    init(_ numbers: [Int] = [1, 2], expected: Int? = nil, late: [Int] = [], job: JobManifest = Self.job()) throws {
+        var options = CoordinatorOptions()
+        options.expectedPeers = expected ?? numbers.count
+        self.numbers = numbers + late
+        coordinator = try Coordinator(
+            key: Small.launcher, manifest: job.canonicalText, content: [UInt8](repeating: 32, count: 1000),
+            nonce: [UInt8](repeating: 9, count: 32), options: options, wall: WallClock(secondsAtZero: 1000), at: now,
+            parse: JobParameters.init(manifest:))
+        drain()
+        for number in numbers { arrive(number) }
+        for number in late { arrive(number) }
+        for number in self.numbers { say(number, .readiness(.hasText)) }
+        // Nobody measures anything: the coordinator goes on without, and plans.
+        for _ in 0..<60 where coordinator.state.plan == nil {
+            pass(.seconds(1))
+            for number in self.numbers { beat(number) }
+        }
+    }
+
+    mutating func say(_ number: Int, _ message: Message) {
+        let job = message.conversation == .meeting ? nil : coordinator.job
+        coordinator.receive(Packet(job: job, term: 1, message), from: Small.peer(number), at: now)
+        drain()
+    }
+    mutating func arrive(_ number: Int) {
+        coordinator.established(Small.peer(number), endpoint: Small.endpoint(number), at: now)
+        say(
+            number,
+            .capability(
+                Capability(
+                    name: "peer-\(number)", device: "cpu", memory: .mebibytes(64), flops: 1e9,
+                    numerics: Record.numerics)))
+        say(number, .offerAnswer(OfferAnswer(refusal: nil)))
+    }
+    mutating func beat(_ number: Int) { say(number, .heartbeat(Heartbeat())) }
+    mutating func lose(_ number: Int) {
+        coordinator.lost(Small.peer(number), reason: "closed", at: now)
+        drain()
+    }
+    mutating func pass(_ time: Duration) {
+        now += time
+        coordinator.wake(at: now)
+        drain()
+    }
+    mutating func drain() {
+        while let effect = coordinator.poll() {
+            switch effect {
+            case .plan(let question): coordinator.planned(question.answered(iterations: 200), at: now)
+            case .ended(.failed(let why)): end = why
+            case .ended: end = "finished"
+            case .event(let event): events.append(event)
+            case .send(let packet, let peer): sent.append((packet, peer))
+            case .store(let request):
+                if let disk { coordinator.stored(request.ticket, disk(request), at: now) }
+            }
+        }
+    }
+    func happened(_ kind: String) -> [Event] { events.filter { $0.kind == kind } }
+    /// Messages of a kind that went to a peer.
+    func heard(_ number: Int, _ kind: String) -> [Message] {
+        sent.filter { $0.to == Small.peer(number) && $0.packet.message.kind == kind }.map(\.packet.message)
+    }
+
+    /// The number of the peer that is pipeline `rank`.
+    func number(_ rank: Int) throws -> Int {
+        let peer = coordinator.state.plan?.pipelines[rank].stages[0].peer
+        return try #require(numbers.first { Small.peer($0) == peer })
+    }
+    func receipt(_ number: Int) throws -> Receipt {
+        let state = coordinator.state
+        let plan = try #require(state.plan)
+        let spec = try #require(state.spec)
+        let place = try #require(plan.placement(of: Small.peer(number)))
+        return Receipt(
+            work: WorkKey(round: spec.round, rank: place.rank, attempt: plan.pipelines[place.rank].attempt),
+            stage: place.stage, microBatches: plan.share(rank: place.rank, steps: spec.steps), tokens: 0,
+            firstStep: spec.firstStep, steps: spec.steps,
+            digests: Small.model.allUnits.map { unit in
+                UnitDigest(unit, sha256(Array("\(spec.round) \(place.rank) \(unit)".utf8)).bytes)
+            })
+    }
+    /// A signed receipt of the round in progress.
+    mutating func report(_ number: Int, _ change: (inout Receipt) -> Void = { _ in }) throws {
+        var receipt = try receipt(number)
+        change(&receipt)
+        say(number, .receipt(receipt.signed(job: coordinator.job, epoch: 1, wall: 1000, by: Small.key(number))))
+    }
+    mutating func hold(_ number: Int, rank: Int) {
+        let state = coordinator.state
+        say(
+            number,
+            .held(
+                Held(
+                    work: WorkKey(round: state.round, rank: rank, attempt: state.plan!.pipelines[rank].attempt), digests: [])))
+    }
+    /// Both pipelines do their round.
+    mutating func round() throws {
+        for rank in 0..<2 { try report(number(rank)) }
+        hold(try number(0), rank: 1)
+        hold(try number(1), rank: 0)
+    }
+    /// What a holder says that it holds after a round.
+    mutating func apply(_ number: Int, round: Int, _ text: String) {
+        let roots = Small.model.allUnits.map {
+            UnitRoots(unit: $0, parameters: sha256(Array("\(text) \($0)".utf8)), outerMomentum: nil)
+        }
+        say(number, .applied(Applied(round: round, units: roots, compute: .milliseconds(1), squares: nil)))
+    }
+    func audit() throws(MalformedBytes) -> Ledger.Totals {
+        try auditMicroBatches(
+            log: coordinator.record.envelopes, receipts: coordinator.books.receiptEnvelopes,
+            parameters: coordinator.state.parameters)
+    }
+}
+
+@Suite struct `The coordinator` {
+    @Test func `seals a round when both pipelines have computed and hold each other's part`() throws {
+        var pool = try FakePool()
+        #expect(pool.coordinator.state.plan?.pipelines.count == 2)
+        try pool.report(pool.number(0))
+        try pool.report(pool.number(1))
+        pool.hold(try pool.number(0), rank: 1)
+        #expect(pool.coordinator.state.round == 0)
+        pool.hold(try pool.number(1), rank: 0)
+        #expect(pool.coordinator.state.round == 1)
+        #expect(pool.coordinator.stage.word == "training")
+        #expect(pool.coordinator.state.sealedTokens == 64)
+        #expect(try pool.audit() == pool.coordinator.record.ledger.totals)
+    }
+
+    @Test func `takes no receipt that does not fit what was granted`() throws {
+        var pool = try FakePool()
+        let number = try pool.number(0)
+        try pool.report(number) { $0.microBatches += 1 }
+        try pool.report(number) { $0.lossSum = .nan }
+        try pool.report(number) { $0.evaluationSum = .infinity }
+        try pool.report(number) { $0.work.round = 1 }
+        try pool.report(number) { $0.work.rank = 1 }
+        try pool.report(number) { $0.work.rank = 9 }
+        try pool.report(number) { $0.stage = 1 }
+        #expect(pool.coordinator.books.receipts.isEmpty)
+        try pool.report(number)
+        #expect(pool.coordinator.books.receipts.count == 1)
+    }
+
+    @Test func `takes a receipt once`() throws {
+        var pool = try FakePool()
+        try pool.report(pool.number(0))
+        let envelope = try #require(pool.coordinator.books.receiptEnvelopes.first)
+        pool.say(try pool.number(0), .receipt(envelope))
+        pool.say(try pool.number(1), .receipt(envelope))
+        #expect(pool.coordinator.books.receipts.count == 1)
+    }
+
+    @Test func `goes on with the others when one is lost`() throws {
+        var pool = try FakePool()
+        try pool.round()
+        let (first, second) = (try pool.number(0), try pool.number(1))
+        pool.lose(second)
+        #expect(pool.coordinator.state.isBroken(rank: 1))
+        try pool.report(first)
+        #expect(pool.coordinator.state.round == 2)
+        #expect(pool.coordinator.record.ledger.totals.lost == 4)
+        #expect(try pool.audit() == pool.coordinator.record.ledger.totals)
+    }
+
+    @Test func `ends the job when the last one is lost`() throws {
+        var pool = try FakePool()
+        pool.lose(1)
+        pool.lose(2)
+        #expect(try #require(pool.end).contains("every peer left"))
+        #expect(pool.coordinator.record.ledger.totals.isBalanced)
+        #expect(try pool.audit() == pool.coordinator.record.ledger.totals)
+    }
+
+    @Test func `counts a member lost that says nothing for five seconds`() throws {
+        var pool = try FakePool()
+        try pool.round()
+        let (first, second) = (try pool.number(0), try pool.number(1))
+        for _ in 0..<5 {
+            pool.pass(.seconds(1))
+            pool.beat(first)
+        }
+        #expect(pool.coordinator.roster.joined.count == 2)
+        pool.pass(.milliseconds(10))
+        #expect(pool.coordinator.roster.joined.map(\.peer) == [Small.peer(first)])
+        #expect(!pool.coordinator.state.isPresent(Small.peer(second)))
+    }
+
+    /// Its share of the round is lost all the same: what it had computed is gone, or was never told.
+    @Test func `counts the share of a member that leaves and returns within a round as lost, as the audit does`() throws
+    {
+        var pool = try FakePool()
+        try pool.round()
+        let (first, second) = (try pool.number(0), try pool.number(1))
+        pool.lose(second)
+        pool.arrive(second)
+        try pool.report(first)
+        #expect(pool.coordinator.state.round == 2)
+        #expect(pool.coordinator.state.isPresent(Small.peer(second)))
+        #expect(pool.coordinator.record.ledger.totals.lost == 4)
+        let audit = try pool.audit()
+        #expect(audit == pool.coordinator.record.ledger.totals)
+    }
+
+    // MARK: what holders say that they hold
+
+    @Test func `writes down what all holders agree on`() throws {
+        var pool = try FakePool()
+        try pool.round()
+        pool.apply(try pool.number(0), round: 0, "same")
+        #expect(!pool.coordinator.state.isAgreed(1))
+        pool.apply(try pool.number(1), round: 0, "same")
+        #expect(pool.coordinator.state.isAgreed(1))
+        #expect(pool.happened("states_agreed").count == 1)
+    }
+
+    @Test func `expels nobody on a tie, and blames nobody`() throws {
+        var pool = try FakePool()
+        try pool.round()
+        pool.apply(try pool.number(0), round: 0, "one")
+        pool.apply(try pool.number(1), round: 0, "another")
+        #expect(pool.coordinator.roster.joined.count == 2)
+        #expect(!pool.coordinator.state.isAgreed(1))
+        #expect(pool.happened("weights_differ").isEmpty)
+        #expect(pool.happened("weights_disputed").count == Small.model.unitCount)
+        // The next round is sealed all the same.
+        try pool.round()
+        #expect(pool.coordinator.state.round == 2)
+    }
+
+    @Test func `agrees without one who left before it spoke`() throws {
+        var pool = try FakePool()
+        try pool.round()
+        let (first, second) = (try pool.number(0), try pool.number(1))
+        pool.apply(first, round: 0, "same")
+        pool.lose(second)
+        #expect(pool.coordinator.state.isAgreed(1))
+    }
+
+    // MARK: accusations
+
+    @Test func `leaves nobody out, and expels nobody, for a single accuser's word`() throws {
+        var pool = try FakePool()
+        let (first, second) = (try pool.number(0), try pool.number(1))
+        let work = WorkKey(round: 0, rank: 1, attempt: 0)
+        for _ in 0..<5 { pool.say(first, .objection(Objection(work: work, why: "so it says"))) }
+        #expect(pool.happened("contribution_refused").count == 1)
+        #expect(pool.coordinator.roster.isJoined(Small.peer(second)))
+        try pool.round()
+        #expect(pool.coordinator.state.seals.last?.contributions.count == 2)
+    }
+
+    // MARK: two truths
+
+    @Test func `plans with three when two were waited for and three are there`() throws {
+        let pool = try FakePool([1, 2], late: [3])
+        #expect(pool.end == nil)
+        #expect(pool.coordinator.state.members.count == 3)
+        #expect(pool.happened("entry_refused").isEmpty)
+        #expect(pool.coordinator.state.plan.map { $0.peers.count + $0.spares.count } == 3)
+    }
+
+    @Test func `measures nothing while the text still travels`() throws {
+        var job = FakePool.job()
+        job.pipelines = .fixed(1)
+        var pool = try FakePool([1], expected: 2, job: job)
+        #expect(pool.coordinator.state.plan == nil)
+        pool.arrive(2)
+        pool.say(1, .readiness(.hasText))
+        for _ in 0..<20 {
+            pool.pass(.seconds(1))
+            pool.beat(1)
+            pool.say(2, .heartbeat(Self.fetching(pool.now)))
+        }
+        #expect(pool.coordinator.stage.word == "sharing")
+        pool.say(2, .readiness(.hasText))
+        #expect(pool.coordinator.stage.word == "probing")
+    }
+    private static func fetching(_ now: Instant) -> Heartbeat {
+        var heartbeat = Heartbeat()
+        heartbeat.activity = .fetchingText(have: Int(now.seconds), of: 100)
+        return heartbeat
+    }
+
+    @Test func `goes on without a member that gets no further with the text`() throws {
+        var pool = try FakePool([1, 2], expected: 3)
+        pool.arrive(3)
+        for number in [1, 2] { pool.say(number, .readiness(.hasText)) }
+        for _ in 0..<100 where pool.coordinator.state.plan == nil {
+            pool.pass(.seconds(1))
+            for number in [1, 2, 3] { pool.beat(number) }
+        }
+        #expect(pool.coordinator.state.plan?.placement(of: Small.peer(3)) == nil)
+        #expect(pool.coordinator.state.plan != nil)
+    }
+
+    // MARK: the disk
+
+    @Test func `shows nobody what is not stored, says that the disk fails, and goes on when it works again`() throws {
+        var pool = try FakePool()
+        let shown = pool.heard(1, "logEntries").count
+        pool.disk = { _ in .failed("no space left") }
+        try pool.round()
+        #expect(pool.coordinator.state.round == 1 && pool.coordinator.record.committed < pool.coordinator.record.length)
+        #expect(pool.heard(1, "logEntries").count == shown)
+        #expect(pool.happened("storage_failed").count == 1)
+        pool.disk = { _ in .stored(path: "") }
+        for _ in 0..<12 {
+            pool.pass(.seconds(1))
+            for number in pool.numbers { pool.beat(number) }
+        }
+        #expect(pool.coordinator.record.committed == pool.coordinator.record.length)
+        #expect(pool.heard(1, "logEntries").count > shown)
+        #expect(pool.happened("storage_recovered").count == 1)
+    }
+
+    // MARK: one's own isolation
+
+    @Test func `suspects its own line when it hears nobody`() throws {
+        var pool = try FakePool()
+        try pool.round()
+        for _ in 0..<30 { pool.pass(.seconds(1)) }
+        #expect(pool.coordinator.roster.joined.count == 2)
+        #expect(pool.happened("interrupted").count == 1)
+        for number in pool.numbers { pool.beat(number) }
+        pool.pass(.seconds(1))
+        #expect(pool.happened("resumed").count == 1)
+        for number in pool.numbers { pool.beat(number) }
+        try pool.round()
+        #expect(pool.coordinator.state.round == 2)
+    }
+
+    @Test func `blames nobody for the time it slept itself`() throws {
+        var pool = try FakePool()
+        try pool.round()
+        pool.pass(.seconds(600))
+        #expect(pool.coordinator.roster.joined.count == 2)
+    }
+}
