@@ -7,7 +7,7 @@ PACKAGES := libuv1-dev libssl-dev zlib1g-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo sim transcripts bench bench-engine bench-exchange bench-overlay bench-planning format lint \
-  layers clean protocol
+  layers clean events protocol
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -66,6 +66,9 @@ layers: ## imports point upward only
 protocol: ## regenerate the protobuf messages (needs protoc and protoc-gen-swift)
 	protoc --swift_opt=Visibility=Public --swift_opt=UseAccessLevelOnImports=true \
 	  --swift_out=Sources/Base/Wire/Protocol --proto_path=Sources/Base/Wire/Protocol swarm.proto
+
+events: build ## rewrite docs/EVENTS.md from the types of events
+	$(ATOLL) events-reference > docs/EVENTS.md.new && mv docs/EVENTS.md.new docs/EVENTS.md
 
 clean: ## remove what was built
 	rm -rf .build out

@@ -98,6 +98,7 @@ let package = Package(
 
         tests("Base", ["Primitives", "Digests", "Wire"]),
         tests("Links", ["Primitives", "Links"]),
+        tests("Telemetry", ["Primitives", "Telemetry"]),
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
         tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),

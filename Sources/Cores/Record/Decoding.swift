@@ -1,7 +1,7 @@
 import FoundationEssentials
 import Messages
 import Primitives
-import Wire
+internal import Wire
 
 /// A number of an entry, from 0 to below a limit.
 func number(_ value: some BinaryInteger, below limit: Int, _ what: @autoclosure () -> String) throws(MalformedBytes) -> Int {
