@@ -3,7 +3,8 @@ import Links
 import Planning
 import Primitives
 import Simulation
-import Swarm
+import Coordination
+import Record
 import Telemetry
 import Testing
 import Topologies
@@ -49,7 +50,7 @@ import Topologies
             digests.append(try outcome.weightsDigest().hex)
             // Every round but the last has told about the gradients' noise.
             let sealed = outcome.world.coordinator.state.seals.count
-            #expect(outcome.world.coordinator.noise.rounds == sealed - 1)
+            #expect(outcome.world.coordinator.books.noise.rounds == sealed - 1)
         }
         #expect(Set(digests).count == 3)
     }

@@ -1,7 +1,8 @@
 import Planning
 import Primitives
 import Simulation
-import Swarm
+import Coordination
+import Record
 import Telemetry
 import Testing
 import Topologies

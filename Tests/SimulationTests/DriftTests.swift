@@ -1,6 +1,7 @@
 import Primitives
 import Simulation
-import Swarm
+import Coordination
+import Record
 import Telemetry
 import Testing
 import Topologies

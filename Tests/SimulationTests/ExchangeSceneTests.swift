@@ -3,7 +3,8 @@ import Links
 import Planning
 import Primitives
 import Simulation
-import Swarm
+import Coordination
+import Record
 import Telemetry
 import Testing
 import Topologies
@@ -70,7 +71,7 @@ import Topologies
         scene.limit = .seconds(900)
         let calm = scene.run()
         try calm.checkFinished()
-        let usual = calm.world.coordinator.roundTimes.map(\.seconds).sorted()[3]
+        let usual = calm.world.coordinator.books.roundTimes.map(\.seconds).sorted()[3]
         scene.faults = [Fault(.kill, at: .progress(0.4), host: "peer-1")]
         let outcome = scene.run()
         try outcome.checkFinished()

@@ -3,7 +3,8 @@ import Links
 import Planning
 import Primitives
 import Simulation
-import Swarm
+import Coordination
+import Record
 import Testing
 import Topologies
 
@@ -51,7 +52,7 @@ private struct PredictedRun {
         let prediction = predict(plan: plan, topology: world.topology, job: job)
         // Of single steps every tenth validates, so the median one does not.
         predicted = prediction.roundSeconds - (innerSteps == 1 ? prediction.validationSeconds : 0)
-        let seconds = coordinator.roundTimes.dropFirst().filter {
+        let seconds = coordinator.books.roundTimes.dropFirst().filter {
             $0.undisturbed && $0.planEpoch == 1 && $0.steps == innerSteps
         }.map(\.seconds).sorted()
         rounds = seconds.count

@@ -2,7 +2,8 @@ import Digests
 import Planning
 import Primitives
 import Simulation
-import Swarm
+import Coordination
+import Record
 import Telemetry
 import Testing
 import Topologies

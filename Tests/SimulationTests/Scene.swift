@@ -3,7 +3,8 @@ import Links
 import Planning
 import Primitives
 import Simulation
-import Swarm
+import Coordination
+import Record
 import Telemetry
 import Testing
 import Topologies
@@ -20,6 +21,7 @@ struct Scene {
     var seed: UInt64 = 1
     var realArithmetic = false
     var lies: [String: Lie] = [:]
+    var hostile: [String: Int] = [:]
     var auditShare: Double?
     var limit = Duration.seconds(3600)
     var keepsPlay = false
@@ -59,6 +61,7 @@ struct Scene {
         options.realArithmetic = realArithmetic
         options.limit = limit
         options.lies = lies
+        options.hostile = hostile
         options.auditShare = auditShare
         options.keepsPlay = keepsPlay
         options.probeBytes = probeBytes
@@ -89,7 +92,7 @@ struct Outcome {
     let end: JobEnd
     let model: ModelShape
 
-    var totals: Ledger.Totals { world.coordinator.ledger.totals }
+    var totals: Ledger.Totals { world.coordinator.record.ledger.totals }
     func events(_ kind: String) -> [Event] { world.events.map(\.event).filter { $0.kind == kind } }
     /// The job has stopped for one of the reasons that have a test of their own: nothing is sealed after a roll-back, or
     /// somebody asks one for weights who holds nothing any more.
@@ -117,7 +120,7 @@ struct Outcome {
         if case .failed(let why) = end { Issue.record("the job failed: \(why)", sourceLocation: location) }
         let coordinator = world.coordinator
         #expect(coordinator.state.sealedTokens >= coordinator.state.parameters.tokens, sourceLocation: location)
-        #expect(coordinator.state.finished == "done", sourceLocation: location)
+        #expect(coordinator.state.finished?.reason == Finish.done, sourceLocation: location)
         for kind in [
             "weights_differ", "log_entry_refused", "receipt_refused", "state_malformed", "state_refused",
             "contribution_malformed", "payload_corrupt", "packet_malformed", "work_refused", "placement_refused",
@@ -127,7 +130,7 @@ struct Outcome {
         #expect(totals.isBalanced, "\(totals)", sourceLocation: location)
         #expect(totals.counted * 32 == coordinator.state.sealedTokens, sourceLocation: location)
         let audit = try auditMicroBatches(
-            log: coordinator.log.envelopes, receipts: coordinator.receiptEnvelopes,
+            log: coordinator.record.envelopes, receipts: coordinator.books.receiptEnvelopes,
             parameters: coordinator.state.parameters)
         #expect(audit == totals, sourceLocation: location)
     }

@@ -3,7 +3,8 @@ import Links
 import Planning
 import Primitives
 import Simulation
-import Swarm
+import Coordination
+import Record
 import Testing
 import Topologies
 

@@ -33,6 +33,11 @@ extension PBEnvelope {
         } catch {
             preconditionFailure("a message without required fields always serialises: \(error)")
         }
+        sign(by: key)
+    }
+
+    /// Signs what it says now.
+    public mutating func sign(by key: SigningKey) {
         signer = bytesOf(key.peerID)
         signature = bytesOf(key.sign(signedBytes))
     }

@@ -3,13 +3,13 @@ public import Coordination
 public import Digests
 public import Kademlia
 public import Membership
-import Messages
+public import Messages
 public import Planning
 public import Primitives
 public import Record
 public import Telemetry
 public import Training
-import Wire
+public import Wire
 
 /// A whole daemon without its sockets, clock, disk and arithmetic: overlay, channels, and services for jobs.
 ///
@@ -71,6 +71,8 @@ public struct DaemonCore: Core {
     private var faults = FaultCount()
     /// Messages that could not be queued: the peer is not connected, or its queue is full.
     public private(set) var undelivered = 0
+    /// Says other things than are due: of a hostile member in the simulator. Nil in every daemon.
+    package var tongue: (any Tongue)?
 
     public init(
         directory: Directory, channels: Channels, services: Services, key: SigningKey, port: UInt16, device: String = "",
@@ -336,10 +338,11 @@ public struct DaemonCore: Core {
 
     private mutating func send(_ packet: Packet, to peer: PeerID, at now: Instant) {
         guard peer != key.peerID else { return loopback.push(packet) }
-        let framed = packet.framed
-        let outcome = channels.send(
-            header: framed.header, payload: framed.payload, on: packet.message.channel, to: peer, at: now)
-        if outcome != .queued { undelivered += 1 }
+        for framed in tongue?.speak(packet, to: peer) ?? [packet.framed] {
+            let outcome = channels.send(
+                header: framed.header, payload: framed.payload, on: packet.message.channel, to: peer, at: now)
+            if outcome != .queued { undelivered += 1 }
+        }
     }
 
     // MARK: what services want
@@ -369,6 +372,11 @@ public struct DaemonCore: Core {
         case .event(let event): effects.push(.event(event))
         }
     }
+}
+
+/// What a daemon says instead of what is due.
+package protocol Tongue: AnyObject, Sendable {
+    func speak(_ packet: Packet, to peer: PeerID) -> [FramedPacket]
 }
 
 /// Packets that did not decode, by sender: the first few are told, then ever fewer.

@@ -24,6 +24,8 @@ public struct WorldOptions: Sendable {
     public var realArithmetic = false
     /// By name: who lies, and how.
     public var lies: [String: Lie] = [:]
+    /// By name: who says with each message so many others that nobody should say.
+    public var hostile: [String: Int] = [:]
     /// Share of the rounds with owners that are audited.
     public var auditShare: Double?
     /// Longest burst of a survey of the links; nil: as live.
@@ -114,6 +116,10 @@ public final class World {
             }
             simulated.daemon = DaemonCore(
                 directory: directory, channels: channels, services: services, key: simulated.key, port: 4000, at: now)
+            if let many = options.hostile[host.name] {
+                simulated.daemon!.tongue = HostileTongue(
+                    key: simulated.key, perMessage: many, seed: options.seed &+ UInt64(index))
+            }
         }
         for fault in topology.faults {
             switch fault.at {

@@ -54,13 +54,13 @@ struct ReplaySummary {
 
     init(_ world: World, _ end: JobEnd) {
         let coordinator = world.coordinator
-        let undisturbed = coordinator.roundTimes.dropFirst().filter(\.undisturbed)
+        let undisturbed = coordinator.books.roundTimes.dropFirst().filter(\.undisturbed)
         let perStep = undisturbed.map { $0.seconds / Double(max(1, $0.steps)) }.sorted()
         let median = perStep.isEmpty ? nil : perStep[perStep.count / 2]
         let predicted = coordinator.predictionAtStart.map { $0.roundSeconds / Double($0.plan.innerSteps) }
-        let totals = coordinator.ledger.totals
+        let totals = coordinator.record.ledger.totals
         var object: [String: Any] = [
-            "topology": world.topology.name, "job": coordinator.jobID.hex,
+            "topology": world.topology.name, "job": coordinator.job.hex,
             "rounds": coordinator.state.seals.count, "tokens": coordinator.state.sealedTokens,
             "virtual_seconds": world.virtualSeconds,
             "step_seconds": ["predicted": predicted as Any, "simulated_median": median as Any],
