@@ -84,7 +84,7 @@ public final class LaunchRun {
         let ticker = EventLoop.Timer(loop) { [unowned self] in tick(daemon, onEvent) }
         self.ticker = ticker
         ticker.arm(at: loop.now + .seconds(1))
-        onEvent(Event("listening", at: loop.now, ["endpoint": .text(daemon.endpoint.description)]))
+        onEvent(Event(.listening(endpoint: daemon.endpoint.description), at: loop.now))
         overlay.attach(to: daemon)
         daemon.start()
         loop.run()
@@ -109,30 +109,24 @@ public final class LaunchRun {
         ticker?.arm(at: service.loop.now + .seconds(1))
         guard let coordinator = daemon.core.coordinator else { return }
         let state = coordinator.state
-        var doing: [String] = []
-        var sent = 0
-        for member in coordinator.members {
-            doing.append("\(member.name)=\(member.heartbeat.doing)")
-            sent += Int(clamping: member.heartbeat.sentBytes)
-        }
-        let step = coordinator.members.map { Int(clamping: $0.heartbeat.step) }.max() ?? 0
+        let members = coordinator.roster.joined
+        let doing = members.map { "\($0.name)=\($0.heartbeat.activity.text)" }.joined(separator: ";")
+        let sent = members.reduce(0) { $0 + $1.heartbeat.sent.bytes }
+        let step = members.map(\.heartbeat.step).max() ?? 0
         let batch = state.plan.map { state.batchTokens($0) } ?? 0
         let elapsed = coordinator.trainingStarted.map { (service.loop.now - $0).inSeconds } ?? 0
         let pipelines = state.plan?.pipelines.count ?? 0
-        let uncompressed = 2 * max(0, pipelines - 1) * 4 * state.parameters.model.parameters * step
+        let perStep = 2.0 * Double(max(0, pipelines - 1)) * 4 * Double(state.parameters.model.parameters)
         onEvent(
             Event(
-                "status", at: service.loop.now,
-                [
-                    "phase": .text("\(coordinator.phase)"), "step": .integer(step), "round": .integer(state.round),
-                    "steps_total": .integer(batch > 0 ? (state.tokens + batch - 1) / batch : 0),
-                    "tokens": .integer(state.sealedTokens), "tokens_total": .integer(state.tokens),
-                    "tokens_per_second": .real(elapsed > 0 ? Double(state.sealedTokens) / elapsed : 0),
-                    "train_loss": .real(state.seals.last?.trainLoss ?? 0),
-                    "validation_loss": .real(state.seals.last { $0.validationLoss != nil }?.validationLoss ?? 0),
-                    "sent_bytes": .integer(sent), "uncompressed_bytes": .integer(uncompressed),
-                    "doing": .text(doing.joined(separator: ";")),
-                ]))
+                .status(
+                    phase: coordinator.stage.word, step: step, round: state.round,
+                    stepsTotal: batch > 0 ? (state.tokens + batch - 1) / batch : 0, tokens: state.sealedTokens,
+                    tokensTotal: state.tokens,
+                    tokensPerSecond: elapsed > 0 ? Double(state.sealedTokens) / elapsed : 0,
+                    trainLoss: state.seals.last?.trainLoss ?? 0,
+                    validationLoss: state.seals.last { $0.validationLoss != nil }?.validationLoss ?? 0, sentBytes: sent,
+                    uncompressedBytes: Int(min(perStep * Double(step), 9e18)), doing: doing), at: service.loop.now))
     }
 
     /// A checkpoint counts as stored when it is synced, renamed and read back.
@@ -168,7 +162,7 @@ public final class LaunchRun {
         guard let parameters = ModelParameters(shape: options.parameters.model, states: states) else {
             throw .failed("the collected weights do not fit the model")
         }
-        onEvent(Event("evaluating", at: loop.now))
+        onEvent(Event(.evaluating, at: loop.now))
         let result = try concludeRun(
             parameters, corpus: options.corpus, fraction: options.parameters.validationFraction, out: options.out,
             threads: options.threads, prompt: options.samplePrompt, seed: options.parameters.seed)
