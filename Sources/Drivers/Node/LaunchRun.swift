@@ -4,6 +4,7 @@ import Daemon
 import Digests
 import EventLoop
 import Foundation
+import Messages
 import Primitives
 public import Record
 public import Telemetry

@@ -51,7 +51,7 @@ enum LogFile {
         }
         var out: [PBEnvelope] = []
         for record in records {
-            guard let envelope = try? PBEnvelope(serializedBytes: record) else { break }
+            guard let envelope = PBEnvelope(encoded: record) else { break }
             out.append(envelope)
         }
         return out

@@ -1,12 +1,12 @@
-package import Daemon
-package import Digests
-package import Messages
-package import Primitives
-package import Wire
+import Daemon
+import Digests
+import Messages
+import Primitives
+import Wire
 
 /// A member, or a leader, that says what it should, and with each message others that it should not: every kind it has ever said or
 /// heard, each field with every value of ``FieldMutation``, in turn. What it signs it signs again.
-package final class HostileTongue: Tongue, @unchecked Sendable {
+final class HostileTongue: Tongue, @unchecked Sendable {
     private let key: SigningKey
     /// Additional messages with each that is due.
     private let perMessage: Int
@@ -16,9 +16,9 @@ package final class HostileTongue: Tongue, @unchecked Sendable {
     private var kinds: [String] = []
     private var turn = 0
     private var generator: SeededGenerator
-    package private(set) var said = 0
+    private(set) var said = 0
 
-    package init(key: SigningKey, perMessage: Int, longest: Int = 1 << 16, seed: UInt64) {
+    init(key: SigningKey, perMessage: Int, longest: Int = 1 << 16, seed: UInt64) {
         self.key = key
         self.perMessage = perMessage
         self.longest = longest
@@ -26,7 +26,7 @@ package final class HostileTongue: Tongue, @unchecked Sendable {
     }
 
     /// A world is one thread; each tongue belongs to one of its hosts.
-    package func speak(_ packet: Packet, to peer: PeerID) -> [FramedPacket] {
+    func speak(_ packet: Packet, to peer: PeerID) -> [FramedPacket] {
         let honest = packet.framed
         learn(packet.message.kind, honest)
         var out = [honest]
@@ -36,7 +36,7 @@ package final class HostileTongue: Tongue, @unchecked Sendable {
 
     private func learn(_ kind: String, _ framed: FramedPacket) {
         if store[kind]?.isEmpty == false { return }
-        guard let bytes = try? framed.packet.serializedBytes() as [UInt8] else { return }
+        let bytes = framed.packet.raw
         var lies = FieldMutation.all(of: bytes, longest: longest)
         lies += resigned(framed.packet)
         // Another order at every seed, so that many seeds meet in every phase.
@@ -47,7 +47,7 @@ package final class HostileTongue: Tongue, @unchecked Sendable {
     private func next() -> FramedPacket? {
         for _ in kinds {
             turn = (turn + 1) % kinds.count
-            guard let lie = store[kinds[turn]]?.popLast(), let packet = try? PBPacket(serializedBytes: lie) else { continue }
+            guard let lie = store[kinds[turn]]?.popLast(), let packet = PBPacket(raw: lie) else { continue }
             said += 1
             return FramedPacket(packet, payload: generator.below(4) == 0 ? [UInt8](repeating: 7, count: 33) : [])
         }
@@ -68,18 +68,18 @@ package final class HostileTongue: Tongue, @unchecked Sendable {
         case .receipt(let receipt)?:
             for body in FieldMutation.all(of: [UInt8](receipt.envelope.body), longest: 4096) {
                 changed.receipt.envelope = sign(receipt.envelope, body)
-                if let bytes = try? changed.serializedBytes() as [UInt8] { out.append(bytes) }
+                out.append(changed.raw)
             }
         case .logEntries(let entries)?:
             guard let last = entries.entries.last else { break }
             for body in FieldMutation.all(of: [UInt8](last.body), longest: 4096) {
                 changed.logEntries.entries = [sign(last, body)]
-                if let bytes = try? changed.serializedBytes() as [UInt8] { out.append(bytes) }
+                out.append(changed.raw)
             }
         case .offer(let offer)?:
             for body in FieldMutation.all(of: [UInt8](offer.genesis.body), longest: 4096) {
                 changed.offer.genesis = sign(offer.genesis, body)
-                if let bytes = try? changed.serializedBytes() as [UInt8] { out.append(bytes) }
+                out.append(changed.raw)
             }
         default: break
         }
