@@ -16,7 +16,7 @@ struct EngineDesk: Sendable {
         /// A step of a round.
         case runner
         /// Units on their way in.
-        case configured, imported
+        case configured(recomputes: Bool), imported(recomputes: Bool)
         /// The seal of a round in which this stage did not take part, or which was sealed otherwise.
         case catchUp(round: Int)
         /// What is held once the round is applied.

@@ -1,246 +1,273 @@
+import Content
+import Messages
 import Primitives
+import Record
 import Telemetry
 import Training
-import Wire
 
-/// Units on their way into the engine, as of the start of `round`.
-struct StateMove: Sendable {
-    let units: Range<Int>
-    let round: Int
-    let epoch: Int
-    var arrived: [Int: UnitState] = [:]
-    /// Who was asked last, how often, and when.
-    var asked: (peer: PeerID, at: Instant)?
-    var tries = 0
-    /// Answers "unavailable" since the last pause: after a few the next request waits for the next wake.
-    var refusals = 0
-    var importing = false
-    static let patience = Duration.seconds(20)
-}
-
-/// Moving weights between peers: a replacement takes them from its layer group, the coordinator collects checkpoints.
-extension MemberJob {
-    mutating func beginMove(to units: Range<Int>, plan: PlacedPlan) {
-        abandonRunner()
-        generation += 1
-        contributed = nil
-        applying = nil
-        missingSince = nil
-        group = nil
-        let round = state.round
-        // The last stage goes backward at once and keeps one micro-batch; the others as many as are in flight.
-        let isLast = units.upperBound == parameters.model.unitCount
-        let kept = isLast ? 1 : placement.map { plan.pipelines[$0.rank].inFlight } ?? 1
-        let recompute = placement.map { plan.pipelines[$0.rank].stages[$0.stage].recompute } ?? false
-        let needed = parameters.model.memory(
-            units: units, rounds: plan.mode == .rounds, sequences: parameters.microBatch, inFlight: kept,
-            recompute: recompute)
-        guard needed <= memoryOffered else {
-            var packet = PBPacket()
-            packet.farewell.reason =
-                "units \(units.lowerBound)..<\(units.upperBound) need \(needed); I offer \(memoryOffered)"
-            send(packet, on: .control, to: launcher)
-            event("placement_refused", ["why": .text(packet.farewell.reason)])
-            holding = .nothing
-            return
-        }
-        var waits = false
-        if case .units(let held, round) = holding, retainedRound != round {
-            waits = true
-            export(held, round: round)
-        }
-        holding = .moving(StateMove(units: units, round: round, epoch: plan.epoch))
-        if !waits { continueMove(generation) }
+/// What the engine holds, and what is done with it: nothing; units on their way in; units as of the start of a round, with the work on
+/// that round; a seal being applied.
+///
+/// Everything follows from the record: after every input ``follow(_:leader:at:)`` compares what is held with what the log says, and
+/// takes one step after another until they agree or something has to come first. A member that the plan does not name keeps what it
+/// holds as long as it is the start of the round in progress: others may fetch it, and it may be placed again.
+struct Holding: Sendable {
+    enum Effect: Sendable {
+        case compute(ComputeJob, EngineDesk.Purpose)
+        /// Steps under way count no more.
+        case void
+        case send(Message, to: PeerID)
+        /// For the leader.
+        case report(Message)
+        case receipt(Receipt)
+        case notEntitled(PeerID, Message)
+        case event(Happening, PeerID?)
+    }
+    /// Why an empty engine stays empty for a while.
+    enum Pause: Hashable, Sendable {
+        /// This plan's units do not fit here.
+        case underPlan(Int)
+        case until(Instant)
+    }
+    /// Units in the engine as of the start of `round`.
+    struct Held: Sendable {
+        var units: Range<Int>
+        var round: Int
+        /// Whether the engine recomputes.
+        var recomputes: Bool
+        /// Nil in a spare, and before it begins.
+        var work: RoundWork?
+        /// Since when sealed parts are waited for.
+        var missingSince: Instant?
+    }
+    enum State: Sendable {
+        case empty(Pause?)
+        case fetching(StateMove)
+        case atRound(Held)
+        /// The seal of the round is being applied.
+        case applying(Held)
     }
 
-    /// Asks for the next missing units, or loads the engine when all are here.
-    mutating func continueMove(_ generation: Int) {
-        guard generation == self.generation, case .moving(var move) = holding, !move.importing, let plan = state.plan
-        else {
-            return
+    let context: StageContext
+    var state = State.empty(nil)
+    /// The leader's last word on who exchanges, by round.
+    var terms: [Int: GroupTerms] = [:]
+    var early = EarlyMail()
+    /// What this engine's states are, by round and unit, as it has reported them.
+    var roots: [Int: [Int: UnitRoots]] = [:]
+    /// Where the plan of an epoch places this member.
+    private var seat: (epoch: Int, place: (rank: Int, stage: Int)?)?
+    var effects = EffectQueue<Effect>()
+
+    /// Parts of a sealed round are waited for so long; then the result is fetched.
+    static let patience = Duration.seconds(3)
+    /// After a state that the engine refused.
+    static let pause = Duration.seconds(5)
+
+    init(_ context: StageContext) { self.context = context }
+
+    mutating func poll() -> Effect? { effects.pop() }
+
+    // MARK: what is here
+
+    /// For whoever asks for a state.
+    enum Stock: Hashable, Sendable {
+        case nothing
+        /// On its way to the start of this round.
+        case coming(round: Int)
+        case here(Range<Int>, round: Int)
+        /// The start of this round is gone.
+        case past(round: Int)
+    }
+    var stock: Stock {
+        switch state {
+        case .empty: .nothing
+        case .fetching(let move): .coming(round: move.round)
+        case .atRound(let held): .here(held.units, round: held.round)
+        case .applying(let held): .past(round: held.round)
         }
-        var states: [UnitState] = []
-        var missing: [(unit: Int, sources: [PeerID])] = []
-        for unit in move.units {
-            if let state = move.arrived[unit] ?? (retainedRound == move.round ? retained[unit] : nil) {
-                states.append(state)
-                continue
+    }
+    var work: RoundWork? {
+        switch state {
+        case .atRound(let held), .applying(let held): held.work
+        case .empty, .fetching: nil
+        }
+    }
+    /// What decides about the next step, without the work itself.
+    struct Glance {
+        var units: Range<Int>
+        var round: Int
+        var recomputes: Bool
+        /// Of the terms that its work follows.
+        var stamp: GroupStamp?
+        var hasBegun: Bool
+        var missingSince: Instant?
+    }
+    var glance: Glance? {
+        switch state {
+        case .atRound(let held), .applying(let held):
+            Glance(
+                units: held.units, round: held.round, recomputes: held.recomputes, stamp: held.work?.stamp,
+                hasBegun: held.work?.hasBegun ?? false, missingSince: held.missingSince)
+        case .empty, .fetching: nil
+        }
+    }
+    var activity: Activity {
+        switch state {
+        case .empty: return .waiting
+        case .fetching(let move): return .fetchingState(have: move.progress.have, of: move.progress.of)
+        case .atRound(let held): return held.work?.activity ?? .waiting
+        case .applying: return .applying
+        }
+    }
+    /// What is said of it; nil between two rounds, when nothing new is to be said.
+    func readiness(_ job: JobState) -> Readiness? {
+        guard let plan = job.plan, let stage = plan.stage(of: context.me) else { return .hasText }
+        switch state {
+        case .empty, .fetching: return .fetchingState(epoch: plan.epoch)
+        case .atRound(let held):
+            guard held.round == job.round, held.units == stage.units else { return nil }
+            return .atRound(epoch: plan.epoch, round: held.round)
+        case .applying: return nil
+        }
+    }
+    var nextWake: Instant? {
+        switch state {
+        case .empty(.until(let due)?): due
+        case .empty: nil
+        case .fetching(let move): move.nextWake
+        case .atRound(let held): held.missingSince.map { $0 + Self.patience }
+        case .applying: nil
+        }
+    }
+
+    // MARK: following the log
+
+    /// An entry has been folded.
+    mutating func entered(_ entry: Entry, at now: Instant) {
+        switch entry {
+        case .plan(let change) where change.rolledBack:
+            roots = roots.filter { $0.key <= change.plan.round }
+            switch state {
+            // Made of seals that are void.
+            case .atRound(let held) where held.round > change.plan.round: drop()
+            case .applying(let held) where held.round >= change.plan.round: drop()
+            default: break
             }
-            let candidates = plan.round == move.round ? plan.sources[unit] ?? [] : plan.holders(of: unit) + [launcher]
-            let sources = candidates.filter { $0 != me && ($0 == launcher || state.isPresent($0)) }
-            if sources.isEmpty, move.round == 0 { continue }  // drawn from the seed by `configure`
-            missing.append((unit, sources))
-        }
-        guard let first = missing.first else {
-            move.importing = true
-            holding = .moving(move)
-            recomputes = placement.map { plan.pipelines[$0.rank].stages[$0.stage].recompute } ?? false
-            compute(
-                .configure(parameters.configuration(units: move.units, plan: plan, recompute: recomputes)), .ignored)
-            compute(.importState(states), .imported(generation: generation))
-            return
-        }
-        if let asked = move.asked, asked.at + StateMove.patience > now {
-            holding = .moving(move)
-            return
-        }
-        guard !first.sources.isEmpty else {
-            holding = .moving(move)
-            return
-        }
-        let source = first.sources[(move.tries + Int(me.bytes[1])) % first.sources.count]
-        // Everything else that the same peer can give comes along.
-        let units = missing.filter { $0.sources.contains(source) }.map(\.unit)
-        move.asked = (source, now)
-        move.tries += 1
-        holding = .moving(move)
-        var packet = PBPacket()
-        packet.stateRequest.round = UInt64(move.round)
-        packet.stateRequest.units = units.map { UInt32($0) }
-        packet.stateRequest.moments = true
-        send(packet, on: .control, to: source)
-        event(
-            "state_requested", peer: state.name(of: source),
-            ["units": .text("\(units)"), "round": .integer(move.round)])
-    }
-
-    /// At every heartbeat: ask again where nobody had what is missing.
-    mutating func retryMove() {
-        guard case .moving(var move) = holding, exporting == 0 else { return }
-        move.refusals = 0
-        holding = .moving(move)
-        continueMove(generation)
-    }
-
-    mutating func receive(_ message: PBState, payload: [UInt8], from peer: PeerID) {
-        guard case .moving(var move) = holding, move.asked?.peer == peer, Int(clamping: message.round) == move.round
-        else {
-            return
-        }
-        move.asked = nil
-        do throws(MalformedBytes) {
-            for state in try decodeState(message, payload: payload, model: parameters.model) {
-                move.arrived[state.unit] = state
+        case .states(let states):
+            withMove { $0.agreed(states.units, at: now) }
+            let isOther = states.units.contains { unit in roots[states.round]?[unit.unit].map { $0 != unit } ?? false }
+            // Not what the group agreed on: it is fetched.
+            if isOther { drop() }
+        case .members(let change):
+            for left in change.left {
+                early.forget(left.peer)
+                withMove { $0.lost(left.peer, at: now) }
             }
-        } catch {
-            event("state_malformed", peer: state.name(of: peer), ["why": .text(error.description)])
+        case .genesis, .plan, .seal, .finish: break
         }
-        if !message.unavailable.isEmpty {
-            event("state_unavailable", peer: state.name(of: peer), ["why": .text(message.unavailable)])
-            move.refusals += 1
-        }
-        holding = .moving(move)
-        if move.refusals < 4 { continueMove(generation) }
     }
 
-    mutating func finishMove(_ generation: Int) {
-        guard generation == self.generation, case .moving(let move) = holding else { return }
-        holding = .units(move.units, round: move.round)
-        readyReported = nil
-        event(
-            "state_ready",
-            ["round": .integer(move.round), "units": .text("\(move.units.lowerBound)..<\(move.units.upperBound)")])
+    /// Brings the engine to where the log says it should be.
+    mutating func follow(_ job: JobState, leader: PeerID, at now: Instant) {
+        guard job.finished == nil, let plan = job.plan else { return }
+        while step(job, plan, leader: leader, at: now) {}
     }
 
-    // MARK: serving
-
-    mutating func receive(_ message: PBStateRequest, from peer: PeerID) {
-        guard requests.count < 1024, message.units.count <= parameters.model.unitCount else { return }
-        requests.append(
-            WaitingRequest(
-                from: peer, round: Int(clamping: message.round), units: message.units.map { Int($0) }.sorted(),
-                moments: message.moments))
-        serveRequests()
-    }
-
-    /// Answers what can be answered now; the rest waits until this peer gets to that round.
-    mutating func serveRequests() {
-        var waiting: [WaitingRequest] = []
-        for request in requests {
-            if retainedRound == request.round, request.units.allSatisfy({ retained[$0] != nil }) {
-                sendState(request.units.map { retained[$0]! }, round: request.round, to: request.from)
-                continue
+    /// - Returns: whether there may be more to do.
+    private mutating func step(_ job: JobState, _ plan: PlacedPlan, leader: PeerID, at now: Instant) -> Bool {
+        let place = place(plan)
+        let stage = place.map { plan.pipelines[$0.rank].stages[$0.stage] }
+        switch state {
+        case .empty(let pause):
+            guard let stage else { return false }
+            switch pause {
+            case .underPlan(plan.epoch)?: return false
+            case .until(let due)? where due > now: return false
+            default: beginMove(to: stage, plan, job, leader: leader, at: now)
             }
-            switch holding {
-            case .units(let units, request.round) where applying != request.round:
-                guard let first = request.units.first, let last = request.units.last, units.contains(first),
-                    units.contains(last)
-                else {
-                    refuse(request, "units not held here")
-                    continue
-                }
-                compute(
-                    .exportState(units: first..<last + 1, includeMoments: request.moments),
-                    .export(to: request.from, round: request.round))
-            case .units(_, let round) where round > request.round || applying == request.round:
-                refuse(request, "already past round \(request.round)")
-            case .nothing where exporting > 0: waiting.append(request)
-            case .nothing: refuse(request, "nothing held here")
-            default: waiting.append(request)
+            return true
+        case .fetching(let move):
+            guard let stage else {
+                drop()
+                return false
             }
+            guard move.round == job.round, move.units == stage.units else {
+                beginMove(to: stage, plan, job, leader: leader, at: now)
+                return true
+            }
+            if move.epoch != plan.epoch { followMove(plan, job, leader: leader, at: now) }
+            return false
+        case .atRound:
+            guard let held = glance, held.round >= job.round else { return applySeal(job, at: now) }
+            guard let place, let stage else {
+                rest()
+                return false
+            }
+            guard held.round == job.round, held.units == stage.units else {
+                beginMove(to: stage, plan, job, leader: leader, at: now)
+                return true
+            }
+            run(plan, place, job, at: now)
+            return false
+        case .applying: return lookAfter(job)
         }
-        requests = waiting
     }
 
-    private mutating func refuse(_ request: WaitingRequest, _ why: String) {
-        var packet = PBPacket()
-        packet.state.round = UInt64(request.round)
-        packet.state.unavailable = why
-        send(packet, on: .control, to: request.from)
+    private mutating func place(_ plan: PlacedPlan) -> (rank: Int, stage: Int)? {
+        if let seat, seat.epoch == plan.epoch { return seat.place }
+        let place = plan.placement(of: context.me)
+        seat = (plan.epoch, place)
+        return place
     }
 
-    mutating func sendState(_ units: [UnitState], round: Int, to peer: PeerID) {
-        let (message, payload) = encodeState(units, round: round)
-        var packet = PBPacket()
-        packet.state = message
-        send(packet, payload: payload, on: .bulk, to: peer)
+    /// What is held counts no more: it has to come from others.
+    mutating func drop() {
+        effects.push(.void)
+        state = .empty(nil)
+        roots = [:]
     }
-}
-
-func encodeState(_ units: [UnitState], round: Int) -> (PBState, [UInt8]) {
-    var message = PBState()
-    message.round = UInt64(round)
-    var payload: [UInt8] = []
-    payload.reserveCapacity(units.reduce(0) { $0 + $1.parameters.count * 4 })
-    for unit in units {
-        var part = PBState.Part()
-        part.unit = UInt32(unit.unit)
-        part.parameters = UInt32(unit.parameters.count)
-        part.outerMomentum = UInt32(unit.outerMomentum.count)
-        part.firstMoment = UInt32(unit.firstMoment.count)
-        part.secondMoment = UInt32(unit.secondMoment.count)
-        part.optimizerSteps = UInt64(unit.optimizerSteps)
-        message.parts.append(part)
-        payload += unit.parameters
-        payload += unit.outerMomentum
-        payload += unit.firstMoment
-        payload += unit.secondMoment
+    /// The member is no longer one: nothing of it is left.
+    mutating func reset() {
+        drop()
+        terms = [:]
+        early = EarlyMail()
+        seat = nil
     }
-    return (message, payload)
-}
 
-/// Checks every length against the model before anything is copied.
-func decodeState(_ message: PBState, payload: [UInt8], model: ModelShape) throws(MalformedBytes) -> [UnitState] {
-    var reader = ByteReader(payload)
-    var out: [UnitState] = []
-    for part in message.parts {
-        let unit = Int(part.unit)
-        guard unit < model.unitCount else { throw MalformedBytes("unit \(unit) of \(model.unitCount)") }
-        let bytes = model.parameters(unit: unit) * 4
-        guard Int(part.parameters) == bytes else {
-            throw MalformedBytes("unit \(unit) has \(part.parameters) bytes, not \(bytes)")
+    // MARK: one state at a time
+
+    /// Takes what is held out, so that it is unique while it changes; the caller puts it back.
+    mutating func takeHeld() -> (held: Held, isApplying: Bool)? {
+        switch state {
+        case .empty, .fetching: return nil
+        case .atRound, .applying: break
         }
-        for size in [part.outerMomentum, part.firstMoment, part.secondMoment] where size != 0 && Int(size) != bytes {
-            throw MalformedBytes("state of unit \(unit) has \(size) bytes, not \(bytes)")
+        switch exchange(&state, with: .empty(nil)) {
+        case .atRound(let held): return (held, false)
+        case .applying(let held): return (held, true)
+        case .empty, .fetching: return nil
         }
-        out.append(
-            UnitState(
-                unit: unit, parameters: Array(try reader.take(Int(part.parameters))),
-                outerMomentum: Array(try reader.take(Int(part.outerMomentum))),
-                firstMoment: Array(try reader.take(Int(part.firstMoment))),
-                secondMoment: Array(try reader.take(Int(part.secondMoment))),
-                optimizerSteps: Int(clamping: part.optimizerSteps)))
     }
-    try reader.finish()
-    return out
+    mutating func putBack(_ held: Held, isApplying: Bool) { state = isApplying ? .applying(held) : .atRound(held) }
+
+    /// Changes the round's work, where there is some, and performs what follows.
+    mutating func withWork<T>(_ body: (inout RoundWork) -> T) -> T? {
+        guard var (held, isApplying) = takeHeld() else { return nil }
+        guard held.work != nil else {
+            putBack(held, isApplying: isApplying)
+            return nil
+        }
+        let result = body(&held.work!)
+        let outcome = drain(&held.work!)
+        putBack(held, isApplying: isApplying)
+        if let outcome { applied(outcome) }
+        return result
+    }
+    mutating func withMove(_ body: (inout StateMove) -> Void) {
+        guard case .fetching = state, case .fetching(var move) = exchange(&state, with: .empty(nil)) else { return }
+        body(&move)
+        drain(&move)
+        state = .fetching(move)
+    }
 }

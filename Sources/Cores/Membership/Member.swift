@@ -1,274 +1,239 @@
-import Digests
+public import Digests
+public import Messages
 public import Primitives
+public import Record
 import Telemetry
 public import Training
-public import Wire
+import Wire
 
-/// What a peer offers and whom it works for: its owner's decision, enforced here.
-public struct MemberTerms: Sendable {
-    public var name: String
-    public var device: String
-    public var memory: ByteCount
-    /// Launchers its owner accepted.
-    public var accepts: [PeerID]
-    public init(name: String, device: String, memory: ByteCount, accepts: [PeerID]) {
-        self.name = name
-        self.device = device
-        self.memory = memory
-        self.accepts = accepts
-    }
-}
-
-/// A volunteer's side of the swarm: says what it can do, accepts offers of accepted launchers, works while its lease lasts.
+/// A volunteer's side of the swarm: says what it can do, accepts offers of accepted launchers, and works for the newest leader of its
+/// job while that one's lease lasts.
+///
+/// It only routes: packets by conversation, answers of the engine and of the disk by what they are for. What it does in a job is
+/// ``MemberJob``'s business.
 public struct Member: Core, Sendable {
-    public typealias Effect = SwarmEffect
+    public typealias Effect = MemberEffect
 
     private let key: SigningKey
     public let terms: MemberTerms
-    private let parse: @Sendable (String) throws(MalformedBytes) -> JobParameters
-    private var job: MemberJob?
-    private var probe = LinkProbe()
-    private var effects = EffectQueue<SwarmEffect>()
-    private var flops = 0.0
-    private var benchmark: (since: Instant, flops: Double, warmed: Bool)?
+    private let parse: Record.Parser
+    private let wall: WallClock
+    /// With no job; else the job has it.
+    private var idleEngine: EngineDesk?
+    private(set) var job: MemberJob?
+    private var benchmark = Benchmark()
+    private var storage = StorageDesk()
+    /// Who wants to know what this peer can do, before it knows itself.
     private var askedCapability: [PeerID] = []
-    private var nextHeartbeat: Instant?
     private var socketBytes: (sent: Int, received: Int) = (0, 0)
-    /// Micro-batches this peer has contributed to sealed rounds, over all jobs of this run.
-    public private(set) var roundsWorked = 0
+    private var effects = EffectQueue<MemberEffect>()
 
-    static let heartbeatEvery = Duration.seconds(1)
-    static let benchmarkFLOPs = 4e8
-
-    /// - Parameter parse: reads a manifest's canonical text; the arithmetic's parameters come out.
+    /// - Parameters:
+    ///   - wall: the time of day, for what is signed with an expiry.
+    ///   - parse: reads a manifest's canonical text; the arithmetic's parameters come out.
     public init(
-        key: SigningKey, terms: MemberTerms, at now: Instant,
-        parse: @escaping @Sendable (String) throws(MalformedBytes) -> JobParameters = JobParameters.init(manifest:)
+        key: SigningKey, terms: MemberTerms, wall: WallClock, at now: Instant, parse: @escaping Record.Parser
     ) {
         self.key = key
         self.terms = terms
+        self.wall = wall
         self.parse = parse
-        benchmark = (now, Self.benchmarkFLOPs / 8, false)
-        effects.push(.compute(.benchmark(flops: Self.benchmarkFLOPs / 8)))
+        idleEngine = EngineDesk()
+        measure(at: now)
     }
 
-    public var isWorking: Bool { job != nil }
-    public var jobName: String? { job?.parameters.name }
-    public var doing: String { job?.doing ?? "free" }
-    public var jobID: Digest256? { job?.log.job }
+    /// In a job, and within the lease of its leader.
+    public var isWorking: Bool { job?.isServing ?? false }
+    public var jobName: String? { present?.record.parameters.name }
+    public var jobID: Digest256? { present?.id }
+    public var leader: PeerID? { present?.leader }
+    public var activity: Activity { present?.activity ?? .idle }
+    /// Unless the leader has let this member go.
+    private var present: MemberJob? {
+        guard let job else { return nil }
+        if case .removed = job.standing { return nil }
+        return job
+    }
 
     // MARK: inputs
 
     /// Bytes at the socket since start, for the next heartbeat.
     public mutating func count(sent: Int, received: Int) { socketBytes = (sent, received) }
 
-    public mutating func receive(
-        _ packet: PBPacket, payload: [UInt8], from peer: PeerID, endpoint: Endpoint? = nil, at now: Instant
-    ) {
-        job?.now = now
-        switch packet.body {
-        case .capabilityRequest?: answerCapability(to: peer)
-        case .offer(let offer)?: receive(offer, from: peer, at: now)
-        case .ping(let ping)?:
-            var answer = PBPacket()
-            answer.pong.nonce = ping.nonce
-            effects.push(.send(answer, on: .control, to: peer))
-        case .pong(let pong)?: probe.receive(pong, from: peer, at: now)
-        case .probeOrder(let order)?: if peer == job?.launcher { probe.receive(order, from: peer, at: now) }
-        case .probeBurst(let burst)?:
-            if job?.state.member(peer) != nil { probe.receive(burst, bytes: payload.count, from: peer, at: now) }
-        case .lease(let lease)?:
-            if peer == job?.launcher, Array(lease.job) == job?.log.job.bytes {
-                job!.leaseUntil = now + .milliseconds(Int64(lease.milliseconds))
-            }
-        case .farewell(let farewell)?: if peer == job?.launcher { release(farewell.reason, at: now) }
+    public mutating func receive(_ packet: Packet, from peer: PeerID, endpoint: Endpoint?, at now: Instant) {
+        switch packet.message {
+        case .capabilityRequest: answerCapability(to: peer)
+        case .offer(let offer): receive(offer, term: packet.term, from: peer, at: now)
         default:
-            guard job != nil else { return }
-            receiveForJob(packet, payload, from: peer)
-            if job?.state.finished != nil { release("finished", at: now) }
+            guard let id = job?.id else { return }
+            // What peers say to each other before they are in a job together may name none.
+            let isMeeting = packet.message.conversation == .meeting && packet.job == nil
+            guard packet.job == id || isMeeting else { return }
+            job!.receive(packet, from: peer, at: now)
         }
-        drain()
+        drain(at: now)
     }
 
-    private mutating func receiveForJob(_ packet: PBPacket, _ payload: [UInt8], from peer: PeerID) {
-        // Only the launcher and members of the job get past here.
-        guard peer == job!.launcher || job!.state.member(peer) != nil else { return }
-        switch packet.body {
-        case .logEntries(let entries)?: job!.receive(entries, from: peer)
-        case .activation?, .norms?:
-            job!.receiveWork(packet, payload: payload, from: peer)
-            job!.reconcile()
-        case .exchangePart(let message)?:
-            job!.receive(message, payload: payload, from: peer)
-            job!.reconcile()
-        case .group(let message)?: if peer == job!.launcher { job!.receive(message) }
-        case .audit(let message)?: if peer == job!.launcher { job!.receive(message) }
-        case .stateRequest(let message)?: job!.receive(message, from: peer)
-        case .state(let message)?:
-            job!.receive(message, payload: payload, from: peer)
-            job!.reconcile()
-        case .indexRequest?, .chunkRequest?, .contentIndex?, .chunk?:
-            job!.receiveContent(packet, payload: payload, from: peer)
-        default: break
-        }
-    }
-
+    /// The engine's answer to the oldest ``MemberEffect/compute(_:)`` that has none.
     public mutating func computed(_ result: ComputeResult, at now: Instant) {
-        if let running = benchmark {
-            let elapsed = (now - running.since).inSeconds
-            if running.warmed {
-                benchmark = nil
-                flops = running.flops / max(elapsed, 1e-9)
-                effects.push(.event(Event("speed_measured", at: now, ["flops": .real(flops)])))
-                for peer in askedCapability { answerCapability(to: peer) }
-                askedCapability = []
-            } else {
-                benchmark = (now, Self.benchmarkFLOPs, true)
-                effects.push(.compute(.benchmark(flops: Self.benchmarkFLOPs)))
-            }
-            return
+        guard let answer = job?.engine.answered(result, at: now) ?? idleEngine?.answered(result, at: now) else { return }
+        if answer.purpose == .benchmark {
+            measured(answer.took, at: now)
+        } else {
+            job?.computed(answer, at: now)
         }
-        if abandoned > 0 {
-            abandoned -= 1
-            return
-        }
-        job?.now = now
-        job?.computed(result)
-        drain()
+        drain(at: now)
+    }
+
+    /// What became of a ``MemberEffect/store(_:)``.
+    public mutating func stored(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) {
+        if storage.answered(ticket, outcome, at: now) { job?.stored(ticket) }
+        drain(at: now)
     }
 
     /// A peer is connected, perhaps once more.
-    public mutating func established(_ peer: PeerID, at now: Instant) {
-        guard job != nil else { return }
-        job!.now = now
-        job!.resendParts(to: peer)
-        drain()
+    public mutating func established(_ peer: PeerID, endpoint: Endpoint, at now: Instant) {
+        job?.established(peer, at: now)
+        drain(at: now)
     }
-
     /// A connection ended for good.
     public mutating func lost(_ peer: PeerID, at now: Instant) {
-        guard job != nil else { return }
-        job!.now = now
-        job!.fetch.lost(peer)
-        job!.requestChunks()
-        drain()
+        askedCapability.removeAll { $0 == peer }
+        job?.lost(peer, at: now)
+        drain(at: now)
     }
 
     public mutating func wake(at now: Instant) {
-        probe.wake(at: now)
-        if job != nil {
-            job!.now = now
-            if job!.leaseUntil <= now { release("the lease ran out: nothing heard of the launcher", at: now) }
-        }
-        if job != nil {
-            if nextHeartbeat == nil || nextHeartbeat! <= now {
-                nextHeartbeat = now + Self.heartbeatEvery
-                var packet = PBPacket()
-                packet.heartbeat = job!.status()
-                packet.heartbeat.sentBytes = UInt64(socketBytes.sent)
-                packet.heartbeat.receivedBytes = UInt64(socketBytes.received)
-                effects.push(.send(packet, on: .control, to: job!.launcher))
-            }
-            job!.requestChunks()
-            job!.retryMove()
-            job!.reconcile()
-        }
-        drain()
+        storage.wake(at: now)
+        job?.wake(at: now, sent: socketBytes.sent, received: socketBytes.received)
+        drain(at: now)
     }
-
-    public mutating func poll() -> SwarmEffect? { effects.pop() }
-    public var nextWake: Instant? {
-        var next = probe.nextWake
-        if let job { next = earliest(next, earliest(nextHeartbeat, job.leaseUntil)) }
-        return next
-    }
+    public mutating func poll() -> MemberEffect? { effects.pop() }
+    public var nextWake: Instant? { earliest(job?.nextWake, storage.nextWake) }
 
     /// Leaves in good order.
     public mutating func leave(at now: Instant) {
-        guard let job else { return }
-        var packet = PBPacket()
-        packet.farewell.reason = "its owner stopped it"
-        effects.push(.send(packet, on: .control, to: job.launcher))
-        release("left", at: now)
-        drain()
+        guard job != nil else { return }
+        job!.report(.farewell(reason: "its owner stopped it"))
+        job!.end("left")
+        drain(at: now)
+    }
+
+    // MARK: what it can do
+
+    private mutating func measure(at now: Instant) {
+        guard let flops = benchmark.work else { return }
+        if job != nil {
+            job!.engine.submit(.benchmark(flops: flops), .benchmark, at: now)
+        } else {
+            idleEngine?.submit(.benchmark(flops: flops), .benchmark, at: now)
+        }
+        drain(at: now)
+    }
+    private mutating func measured(_ time: Duration, at now: Instant) {
+        if benchmark.finished(in: time) { return measure(at: now) }
+        guard let speed = benchmark.speed else { return }
+        effects.push(.event(Event(.speedMeasured(flops: speed), at: now)))
+        for peer in askedCapability { answerCapability(to: peer) }
+        askedCapability = []
+    }
+
+    private mutating func answerCapability(to peer: PeerID) {
+        guard let speed = benchmark.speed else {
+            if !askedCapability.contains(peer), askedCapability.count < 64 { askedCapability.append(peer) }
+            return
+        }
+        let capability = Capability(
+            name: terms.name, device: terms.device, memory: terms.memory, flops: speed, numerics: Record.numerics,
+            accepts: Array(terms.accepts.prefix(256)), job: isWorking ? job!.id.short : "")
+        effects.push(.send(Packet(.capability(capability)), to: peer))
     }
 
     // MARK: offers
 
-    private mutating func answerCapability(to peer: PeerID) {
-        guard flops > 0 else {
-            if !askedCapability.contains(peer), askedCapability.count < 64 { askedCapability.append(peer) }
-            return
-        }
-        var packet = PBPacket()
-        packet.capability.name = terms.name
-        packet.capability.device = terms.device
-        packet.capability.memoryBytes = UInt64(terms.memory.bytes)
-        packet.capability.flops = flops
-        packet.capability.numerics = JobLog.numerics
-        packet.capability.accepts = terms.accepts.map { bytesOf($0) }
-        packet.capability.job = job?.log.job.short ?? ""
-        effects.push(.send(packet, on: .control, to: peer))
-    }
-
-    private mutating func receive(_ offer: PBOffer, from peer: PeerID, at now: Instant) {
-        var answer = PBOfferAnswer()
-        answer.job = offer.genesis.job
+    private mutating func receive(_ offer: Offer, term: Int, from peer: PeerID, at now: Instant) {
+        var answer = OfferAnswer(refusal: nil)
+        var offered: Digest256?
         do throws(MalformedBytes) {
-            guard let signer = PeerID(offer.genesis.signer), terms.accepts.contains(signer) else {
-                throw MalformedBytes(
-                    "launcher \(PeerID(offer.genesis.signer)?.short ?? "?") is not among those the owner of \(terms.name) accepts"
-                )
-            }
-            let log = try JobLog(genesis: offer.genesis)
-            if let job, job.log.job != log.job || job.launcher != peer {
-                throw MalformedBytes("\(terms.name) works for job \(job.log.job.short)")
-            }
-            if job == nil {
-                guard signer == peer else { throw MalformedBytes("the offer was signed by another launcher") }
-                let statement = try offer.genesis.open(.logEntry, job: log.job, as: PBLogEntry.self)
-                let parameters = try parse(statement.body.genesis.manifest)
-                job = try MemberJob(
-                    key: key, launcher: peer, log: log, genesis: statement.body.genesis, parameters: parameters,
-                    memoryOffered: terms.memory, lease: .milliseconds(Int64(offer.leaseMilliseconds)), at: now)
-                nextHeartbeat = now
-                effects.push(
-                    .event(
-                        Event(
-                            "job_accepted", at: now, peer: peer.short,
-                            ["job": .text(log.job.short), "name": .text(parameters.name)])))
-            }
-            answer.accepted = true
+            let record = try open(offer, from: peer)
+            offered = record.job
+            try accept(record, term: term, from: peer, at: now)
         } catch {
-            answer.reason = error.description
-            effects.push(.event(Event("offer_declined", at: now, peer: peer.short, ["why": .text(error.description)])))
+            answer.refusal = cleaned(error.description, bytes: Bounds.reasonBytes)
+            effects.push(.event(Event(.offerDeclined(why: error.description), at: now, peer: peer.short)))
         }
-        var packet = PBPacket()
-        packet.offerAnswer = answer
-        effects.push(.send(packet, on: .control, to: peer))
+        // What the job says first comes after its acceptance.
+        effects.push(.send(Packet(job: offered, term: term, .offerAnswer(answer)), to: peer))
     }
 
-    private mutating func release(_ reason: String, at now: Instant) {
-        drain()
-        guard let job else { return }
-        roundsWorked += job.state.seals.count
-        effects.push(.event(Event("job_released", at: now, ["job": .text(job.log.job.short), "why": .text(reason)])))
-        effects.push(.eraseJob(job: job.log.job, content: job.content))
-        abandoned += job.pending.count
-        self.job = nil
-        nextHeartbeat = nil
+    /// Cheap questions first: nobody whom the owner did not accept has a signature verified.
+    private func open(_ offer: Offer, from peer: PeerID) throws(MalformedBytes) -> Record {
+        guard let signer = PeerID(offer.genesis.signer), terms.accepts.contains(signer) else {
+            throw MalformedBytes(
+                "launcher \(PeerID(offer.genesis.signer)?.short ?? "?") is not among those the owner of \(terms.name) accepts")
+        }
+        let record = try Record(genesis: offer.genesis, parse: parse)
+        guard record.electors.contains(peer) else { throw MalformedBytes("the offer was passed on by \(peer.short), who is no elector") }
+        return record
     }
-    /// Compute jobs of a released job whose results are still to come.
-    private var abandoned = 0
 
-    private mutating func drain() {
-        while let effect = job?.poll() { effects.push(effect) }
-        while let effect = probe.poll() {
-            switch effect {
-            case .connect(let peer, let endpoint): effects.push(.connect(peer, endpoint))
-            case .send(let packet, let payload, let lane, let peer):
-                effects.push(.send(packet, payload: payload, on: lane, to: peer))
+    private mutating func accept(
+        _ record: Record, term: Int, from peer: PeerID, at now: Instant
+    ) throws(MalformedBytes) {
+        if let job {
+            if job.id == record.job {
+                if let why = self.job!.offered(by: peer, term: term, at: now) { throw MalformedBytes(why) }
+                return
             }
+            guard !job.isServing else { throw MalformedBytes("\(terms.name) works for job \(job.id.short)") }
+        }
+        guard record.genesis.contentBytes <= terms.memory.bytes else {
+            throw MalformedBytes(
+                "the job's text has \(ByteCount(record.genesis.contentBytes)); \(terms.name) offers \(terms.memory) of memory")
+        }
+        release("another job is offered, and its own leader is silent", at: now)
+        storage.forget(job: record.job, content: record.genesis.content)
+        let engine = idleEngine ?? EngineDesk()
+        idleEngine = nil
+        effects.push(
+            .event(
+                Event(
+                    .jobAccepted(job: record.job.short, name: record.parameters.name), at: now, peer: peer.short)))
+        job = MemberJob(
+            record, key: key, leader: peer, term: term, memory: terms.memory, engine: engine, wall: wall, at: now)
+    }
+
+    /// The job is over here: what was kept of it goes.
+    private mutating func release(_ why: String, at now: Instant) {
+        guard let job else { return }
+        pass(at: now)
+        var wasRemoved = false
+        if case .removed = job.standing { wasRemoved = true }
+        if !wasRemoved { effects.push(.event(Event(.jobReleased(job: job.id.short, why: why), at: now))) }
+        var engine = job.engine
+        engine.discard()
+        idleEngine = engine
+        self.job = nil
+        storage.forget(job: job.id, content: job.record.genesis.content)
+        storage.store(.erase(job: job.id, content: job.record.genesis.content))
+    }
+
+    // MARK: one place to drain
+
+    private mutating func drain(at now: Instant) {
+        pass(at: now)
+        if let why = job?.ending { release(why, at: now) }
+        while let next = idleEngine?.poll() { effects.push(.compute(next)) }
+        while let effect = storage.poll() {
+            switch effect {
+            case .store(let request): effects.push(.store(request))
+            case .event(let what): effects.push(.event(Event(what, at: now)))
+            }
+        }
+    }
+    private mutating func pass(at now: Instant) {
+        while let effect = job?.poll() {
+            if case .store(let request) = effect { storage.store(request) } else { effects.push(effect) }
         }
     }
 }

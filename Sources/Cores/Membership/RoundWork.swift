@@ -79,8 +79,8 @@ struct RoundWork: Sendable {
 
     var round: Int { exchange.round }
     var rank: Int { exchange.rank }
-    /// Of the plan that it follows.
-    var epoch: Int { exchange.plan.epoch }
+    /// Of the terms that it follows.
+    var stamp: GroupStamp { exchange.terms.stamp }
     var hasBegun: Bool { attempt != nil }
     var phase: StageRunner.Phase? { attempt?.runner.phase }
     /// Global, while steps are taken.
@@ -200,6 +200,7 @@ struct RoundWork: Sendable {
     }
 
     mutating func receive(_ part: ExchangePart, from peer: PeerID, at now: Instant) -> Verdict {
+        guard part.work.round == round else { return part.work.round > round ? .later : .stale }
         let verdict = exchange.receive(part, from: peer, at: now)
         drainExchange()
         return switch verdict {
