@@ -3,52 +3,88 @@ public import Primitives
 public import Training
 public import Wire
 
-/// States of units, offered to whoever may fetch them: exported once, kept while somebody asks.
+/// States of units, offered to whoever may fetch them: exported once, kept while somebody asks for any part of them.
 public struct StateShelf: Sendable {
-    private var parts: [Int: [Int: StateOffer.Part]] = [:]
+    private struct Round: Sendable {
+        var parts: [Int: StateOffer.Part] = [:]
+        /// Taken off when nobody asked for so long; nil: stays.
+        var keep: Duration?
+        var lastAsked: Instant
+
+        var contents: [Digest256] {
+            parts.values.flatMap { [$0.roots.parameters, $0.roots.outerMomentum, $0.moments].compactMap { $0 } }
+        }
+    }
+    private var states: [Int: Round] = [:]
     public private(set) var shelf = ContentShelf()
     /// How long a state is kept that nobody asks for.
     public static let keep = Duration.seconds(60)
+    /// Rounds whose states are kept for a time, at once: the one that was not asked for longest goes.
+    public static let most = 3
     public init() {}
 
     /// What an engine exported as of the start of `round`.
-    public mutating func put(_ states: [UnitState], round: Int, keep: Duration? = StateShelf.keep, at now: Instant) {
-        for state in states {
-            let parameters = shelf.put(state.parameters, keep: keep, at: now)
-            let momentum = state.outerMomentum.isEmpty ? nil : shelf.put(state.outerMomentum, keep: keep, at: now)
+    public mutating func put(_ units: [UnitState], round: Int, keep: Duration? = StateShelf.keep, at now: Instant) {
+        var here = states.removeValue(forKey: round) ?? Round(keep: keep, lastAsked: now)
+        here.keep = keep
+        here.lastAsked = now
+        for state in units {
+            let parameters = shelf.put(state.parameters, at: now)
+            let momentum = state.outerMomentum.isEmpty ? nil : shelf.put(state.outerMomentum, at: now)
             let moments = state.firstMoment + state.secondMoment
-            parts[round, default: [:]][state.unit] = StateOffer.Part(
+            here.parts[state.unit] = StateOffer.Part(
                 roots: UnitRoots(unit: state.unit, parameters: parameters, outerMomentum: momentum),
-                moments: moments.isEmpty ? nil : shelf.put(moments, keep: keep, at: now),
-                optimizerSteps: state.optimizerSteps)
+                moments: moments.isEmpty ? nil : shelf.put(moments, at: now), optimizerSteps: state.optimizerSteps)
         }
+        states[round] = here
+        let timed = states.filter { $0.value.keep != nil }
+        guard timed.count > Self.most else { return }
+        if let oldest = timed.min(by: { ($0.value.lastAsked, $0.key) < ($1.value.lastAsked, $1.key) }) { remove(oldest.key) }
     }
-    public var rounds: [Int] { parts.keys.sorted() }
+    public var rounds: [Int] { states.keys.sorted() }
 
     /// What of a request can be offered; nil where a unit is not here.
     public func offer(_ request: StateRequest) -> StateOffer? {
-        guard let here = parts[request.round] else { return nil }
+        guard let here = states[request.round] else { return nil }
         var out: [StateOffer.Part] = []
         for unit in request.units {
-            guard var part = here[unit], shelf.holds(part.roots.parameters) else { return nil }
+            guard var part = here.parts[unit] else { return nil }
             if !request.moments { part.moments = nil }
             out.append(part)
         }
         return StateOffer(round: request.round, parts: out)
     }
     public mutating func removeAll() {
-        parts = [:]
+        states = [:]
         shelf.removeAll()
     }
+    private mutating func remove(_ round: Int) {
+        guard let gone = states.removeValue(forKey: round) else { return }
+        let others = Set(states.values.flatMap(\.contents))
+        for content in gone.contents where !others.contains(content) { shelf.remove(content) }
+    }
+
     public mutating func answer(indexOf id: Digest256, from first: Int, at now: Instant) -> IndexPart? {
-        shelf.answer(indexOf: id, from: first, at: now)
+        touch(id, at: now)
+        return shelf.answer(indexOf: id, from: first, at: now)
     }
     public mutating func answer(chunk number: Int, of id: Digest256, at now: Instant) -> [UInt8]? {
-        shelf.answer(chunk: number, of: id, at: now)
+        touch(id, at: now)
+        return shelf.answer(chunk: number, of: id, at: now)
     }
+    /// Whoever fetches one content of a state will want the others, however slow its line.
+    private mutating func touch(_ id: Digest256, at now: Instant) {
+        guard shelf.holds(id) else { return }
+        for round in states.keys where states[round]!.contents.contains(id) { states[round]!.lastAsked = now }
+    }
+
+    /// Takes off what nobody asks for any more.
     public mutating func wake(at now: Instant) {
-        shelf.wake(at: now)
-        parts = parts.filter { round in round.value.values.contains { shelf.holds($0.roots.parameters) } }
+        for round in rounds {
+            if let keep = states[round]!.keep, states[round]!.lastAsked + keep <= now { remove(round) }
+        }
     }
-    public var nextWake: Instant? { shelf.nextWake }
+    public var nextWake: Instant? {
+        states.values.compactMap { round in round.keep.map { round.lastAsked + $0 } }.min()
+    }
 }

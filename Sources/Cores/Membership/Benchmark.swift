@@ -1,0 +1,36 @@
+import Primitives
+
+/// How fast the engine is: matrix products of which a few warm it up, then more and more until they last long enough to be timed.
+struct Benchmark: Sendable {
+    /// FLOPs of the first measurement.
+    static let flops = 4e8
+    /// A measurement shorter than this says little: a turn of the scheduler is in it.
+    static let leastTime = Duration.milliseconds(100)
+    /// Nobody waits for more than this.
+    private static let mostFLOPs = 1e12
+
+    private var isWarm = false
+    /// What is to be done next, or is under way; nil when it is over.
+    private(set) var work: Double? = Benchmark.flops / 8
+    /// FLOP/s.
+    private(set) var speed: Double?
+
+    /// - Returns: whether there is more to do.
+    mutating func finished(in time: Duration) -> Bool {
+        guard let done = work else { return false }
+        guard isWarm else {
+            isWarm = true
+            work = Self.flops
+            return true
+        }
+        if time < Self.leastTime, done < Self.mostFLOPs {
+            // As much as should last long enough, at most eight times as much as before.
+            let wanted = done * Self.leastTime.inSeconds / max(time.inSeconds, 1e-9) * 1.25
+            work = min(max(wanted, 2 * done), 8 * done, Self.mostFLOPs)
+            return true
+        }
+        speed = min(max(done / max(time.inSeconds, 1e-9), 1e3), 1e18)
+        work = nil
+        return false
+    }
+}

@@ -1,0 +1,107 @@
+import Messages
+import Primitives
+import Training
+
+/// Where work goes to the engine, and answers come back: it keeps what each job is for, matches answers in order, and says of each
+/// how long the engine took and whether it still counts.
+///
+/// Jobs are done in the order given, so that what is submitted later sees what was submitted before. Running steps can be made void
+/// (``void()``): their answers come, and count no more. While it is paused, jobs wait here.
+struct EngineDesk: Sendable {
+    enum Purpose: Hashable, Sendable {
+        /// Of the measurement at start.
+        case benchmark
+        /// Nobody waits for the answer.
+        case housekeeping
+        /// A step of a round.
+        case runner
+        /// Units on their way in.
+        case configured(recomputes: Bool), imported(recomputes: Bool)
+        /// The seal of a round in which this stage did not take part, or which was sealed otherwise.
+        case catchUp(round: Int)
+        /// What is held once the round is applied.
+        case digests(round: Int)
+        case export(units: Range<Int>, round: Int)
+        case exchange(RoundExchange.Purpose)
+
+        /// Whether the answer counts although work has been made void since.
+        fileprivate var outlivesVoid: Bool {
+            switch self {
+            case .runner, .configured, .imported, .catchUp, .digests: false
+            case .benchmark, .housekeeping, .export, .exchange: true
+            }
+        }
+    }
+    struct Answer: Sendable {
+        var purpose: Purpose
+        var result: ComputeResult
+        /// How long the engine worked on it.
+        var took: Duration
+    }
+    private struct Submitted: Sendable {
+        var purpose: Purpose
+        var generation: Int
+        var since: Instant
+    }
+    private struct Waiting: Sendable {
+        var job: ComputeJob
+        var purpose: Purpose
+        var generation: Int
+    }
+
+    private var pending = EffectQueue<Submitted>()
+    private var waiting = EffectQueue<Waiting>()
+    private var generation = 0
+    /// Answers to come that belong to a job which is over.
+    private var discarded = 0
+    /// When the last answer came.
+    private var free = Instant(nanoseconds: .min)
+    private(set) var isPaused = false
+    private var effects = EffectQueue<ComputeJob>()
+
+    /// For the engine.
+    mutating func poll() -> ComputeJob? { effects.pop() }
+    /// Answers that are still to come.
+    var isBusy: Bool { !pending.isEmpty }
+
+    mutating func submit(_ job: ComputeJob, _ purpose: Purpose, at now: Instant) {
+        guard !isPaused else {
+            return waiting.push(Waiting(job: job, purpose: purpose, generation: generation))
+        }
+        hand(job, purpose, generation, at: now)
+    }
+    private mutating func hand(_ job: ComputeJob, _ purpose: Purpose, _ generation: Int, at now: Instant) {
+        pending.push(Submitted(purpose: purpose, generation: generation, since: now))
+        effects.push(job)
+    }
+
+    /// - Returns: nil where the answer counts no more.
+    mutating func answered(_ result: ComputeResult, at now: Instant) -> Answer? {
+        guard let submitted = pending.pop() else { return nil }
+        let took = now - max(submitted.since, free)
+        free = now
+        if discarded > 0 {
+            discarded -= 1
+            guard submitted.purpose == .benchmark else { return nil }
+        }
+        guard submitted.generation == generation || submitted.purpose.outlivesVoid else { return nil }
+        return Answer(purpose: submitted.purpose, result: result, took: took)
+    }
+
+    /// Steps under way count no more.
+    mutating func void() { generation += 1 }
+
+    mutating func pause() { isPaused = true }
+    mutating func resume(at now: Instant) {
+        isPaused = false
+        while let next = waiting.pop() { hand(next.job, next.purpose, next.generation, at: now) }
+    }
+
+    /// The job is over: nothing that was submitted for it counts, what waits is never done.
+    mutating func discard() {
+        discarded = pending.count
+        waiting = EffectQueue()
+        isPaused = false
+        generation += 1
+    }
+}

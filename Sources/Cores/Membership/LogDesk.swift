@@ -1,0 +1,98 @@
+import Messages
+import Primitives
+import Record
+import Telemetry
+import Wire
+
+/// A follower's hand on the record: entries prove themselves and are taken from whoever sends them; what is missing is asked of the
+/// leader; what was folded goes to disk.
+struct LogDesk: Sendable {
+    enum Effect: Sendable {
+        /// Ask the leader for entries from an index on.
+        case ask(from: Int)
+        case store(StorageRequest)
+        case event(Happening, PeerID)
+    }
+    private(set) var record: Record
+    /// Entries that there are, as far as the leader or an entry says.
+    private var known: Int
+    private var asked: (from: Int, at: Instant)?
+    /// Entries that are durable, beyond those before which none is missing.
+    private var durable: Set<Int> = []
+    private var effects = EffectQueue<Effect>()
+    /// The leader is asked again after this.
+    static let patience = Duration.seconds(2)
+
+    init(_ record: Record) {
+        self.record = record
+        known = record.length
+        for (index, envelope) in record.envelopes.enumerated() {
+            effects.push(.store(.entry(job: record.job, index: index, envelope)))
+        }
+    }
+
+    mutating func poll() -> Effect? { effects.pop() }
+    var nextWake: Instant? { asked.map { $0.at + Self.patience } }
+
+    /// The entries that are new, in order.
+    mutating func receive(_ message: LogEntries, from peer: PeerID, isLeader: Bool, at now: Instant) -> [Entry] {
+        var fresh: [Entry] = []
+        read: for envelope in message.entries {
+            do throws(MalformedBytes) {
+                switch try record.receive(envelope) {
+                case .known: continue
+                case .appended(let entry):
+                    fresh.append(entry)
+                    effects.push(.store(.entry(job: record.job, index: record.length - 1, envelope)))
+                case .gap:
+                    // It is signed: so many there are.
+                    known = max(known, Int(clamping: envelope.sequence) + 1)
+                    break read
+                case .fork(let index):
+                    effects.push(.event(.forked(index: index), peer))
+                    break read
+                }
+            } catch {
+                effects.push(.event(.logEntryRefused(why: error.description), peer))
+                break read
+            }
+        }
+        if isLeader { known = max(known, message.length) }
+        if !fresh.isEmpty { asked = nil }
+        ask(at: now)
+        return fresh
+    }
+
+    /// The leader says how long its log is.
+    mutating func hear(length: Int, at now: Instant) {
+        known = max(known, length)
+        ask(at: now)
+    }
+    /// Another leader: what the one before claimed counts no more.
+    mutating func changeLeader(at now: Instant) {
+        known = record.length
+        asked = nil
+    }
+
+    mutating func wake(at now: Instant) {
+        guard let before = asked, before.at + Self.patience <= now else { return }
+        asked = nil
+        ask(at: now)
+    }
+
+    private mutating func ask(at now: Instant) {
+        guard known > record.length else {
+            asked = nil
+            return
+        }
+        if let before = asked, before.from == record.length, before.at + Self.patience > now { return }
+        asked = (record.length, now)
+        effects.push(.ask(from: record.length))
+    }
+
+    /// An entry is durable.
+    mutating func stored(_ index: Int) {
+        durable.insert(index)
+        while durable.remove(record.stored) != nil { record.stored(through: record.stored + 1) }
+    }
+}

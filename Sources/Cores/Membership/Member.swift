@@ -1,0 +1,239 @@
+public import Digests
+public import Messages
+public import Primitives
+public import Record
+import Telemetry
+public import Training
+import Wire
+
+/// A volunteer's side of the swarm: says what it can do, accepts offers of accepted launchers, and works for the newest leader of its
+/// job while that one's lease lasts.
+///
+/// It only routes: packets by conversation, answers of the engine and of the disk by what they are for. What it does in a job is
+/// ``MemberJob``'s business.
+public struct Member: Core, Sendable {
+    public typealias Effect = MemberEffect
+
+    private let key: SigningKey
+    public let terms: MemberTerms
+    private let parse: Record.Parser
+    private let wall: WallClock
+    /// With no job; else the job has it.
+    private var idleEngine: EngineDesk?
+    private(set) var job: MemberJob?
+    private var benchmark = Benchmark()
+    private var storage = StorageDesk()
+    /// Who wants to know what this peer can do, before it knows itself.
+    private var askedCapability: [PeerID] = []
+    private var socketBytes: (sent: Int, received: Int) = (0, 0)
+    private var effects = EffectQueue<MemberEffect>()
+
+    /// - Parameters:
+    ///   - wall: the time of day, for what is signed with an expiry.
+    ///   - parse: reads a manifest's canonical text; the arithmetic's parameters come out.
+    public init(
+        key: SigningKey, terms: MemberTerms, wall: WallClock, at now: Instant, parse: @escaping Record.Parser
+    ) {
+        self.key = key
+        self.terms = terms
+        self.wall = wall
+        self.parse = parse
+        idleEngine = EngineDesk()
+        measure(at: now)
+    }
+
+    /// In a job, and within the lease of its leader.
+    public var isWorking: Bool { job?.isServing ?? false }
+    public var jobName: String? { present?.record.parameters.name }
+    public var jobID: Digest256? { present?.id }
+    public var leader: PeerID? { present?.leader }
+    public var activity: Activity { present?.activity ?? .idle }
+    /// Unless the leader has let this member go.
+    private var present: MemberJob? {
+        guard let job else { return nil }
+        if case .removed = job.standing { return nil }
+        return job
+    }
+
+    // MARK: inputs
+
+    /// Bytes at the socket since start, for the next heartbeat.
+    public mutating func count(sent: Int, received: Int) { socketBytes = (sent, received) }
+
+    public mutating func receive(_ packet: Packet, from peer: PeerID, endpoint: Endpoint?, at now: Instant) {
+        switch packet.message {
+        case .capabilityRequest: answerCapability(to: peer)
+        case .offer(let offer): receive(offer, term: packet.term, from: peer, at: now)
+        default:
+            guard let id = job?.id else { return }
+            // What peers say to each other before they are in a job together may name none.
+            let isMeeting = packet.message.conversation == .meeting && packet.job == nil
+            guard packet.job == id || isMeeting else { return }
+            job!.receive(packet, from: peer, at: now)
+        }
+        drain(at: now)
+    }
+
+    /// The engine's answer to the oldest ``MemberEffect/compute(_:)`` that has none.
+    public mutating func computed(_ result: ComputeResult, at now: Instant) {
+        guard let answer = job?.engine.answered(result, at: now) ?? idleEngine?.answered(result, at: now) else { return }
+        if answer.purpose == .benchmark {
+            measured(answer.took, at: now)
+        } else {
+            job?.computed(answer, at: now)
+        }
+        drain(at: now)
+    }
+
+    /// What became of a ``MemberEffect/store(_:)``.
+    public mutating func stored(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) {
+        if storage.answered(ticket, outcome, at: now) { job?.stored(ticket) }
+        drain(at: now)
+    }
+
+    /// A peer is connected, perhaps once more.
+    public mutating func established(_ peer: PeerID, endpoint: Endpoint, at now: Instant) {
+        job?.established(peer, at: now)
+        drain(at: now)
+    }
+    /// A connection ended for good.
+    public mutating func lost(_ peer: PeerID, at now: Instant) {
+        askedCapability.removeAll { $0 == peer }
+        job?.lost(peer, at: now)
+        drain(at: now)
+    }
+
+    public mutating func wake(at now: Instant) {
+        storage.wake(at: now)
+        job?.wake(at: now, sent: socketBytes.sent, received: socketBytes.received)
+        drain(at: now)
+    }
+    public mutating func poll() -> MemberEffect? { effects.pop() }
+    public var nextWake: Instant? { earliest(job?.nextWake, storage.nextWake) }
+
+    /// Leaves in good order.
+    public mutating func leave(at now: Instant) {
+        guard job != nil else { return }
+        job!.report(.farewell(reason: "its owner stopped it"))
+        job!.end("left")
+        drain(at: now)
+    }
+
+    // MARK: what it can do
+
+    private mutating func measure(at now: Instant) {
+        guard let flops = benchmark.work else { return }
+        if job != nil {
+            job!.engine.submit(.benchmark(flops: flops), .benchmark, at: now)
+        } else {
+            idleEngine?.submit(.benchmark(flops: flops), .benchmark, at: now)
+        }
+        drain(at: now)
+    }
+    private mutating func measured(_ time: Duration, at now: Instant) {
+        if benchmark.finished(in: time) { return measure(at: now) }
+        guard let speed = benchmark.speed else { return }
+        effects.push(.event(Event(.speedMeasured(flops: speed), at: now)))
+        for peer in askedCapability { answerCapability(to: peer) }
+        askedCapability = []
+    }
+
+    private mutating func answerCapability(to peer: PeerID) {
+        guard let speed = benchmark.speed else {
+            if !askedCapability.contains(peer), askedCapability.count < 64 { askedCapability.append(peer) }
+            return
+        }
+        let capability = Capability(
+            name: terms.name, device: terms.device, memory: terms.memory, flops: speed, numerics: Record.numerics,
+            accepts: Array(terms.accepts.prefix(256)), job: isWorking ? job!.id.short : "")
+        effects.push(.send(Packet(.capability(capability)), to: peer))
+    }
+
+    // MARK: offers
+
+    private mutating func receive(_ offer: Offer, term: Int, from peer: PeerID, at now: Instant) {
+        var answer = OfferAnswer(refusal: nil)
+        var offered: Digest256?
+        do throws(MalformedBytes) {
+            let record = try open(offer, from: peer)
+            offered = record.job
+            try accept(record, term: term, from: peer, at: now)
+        } catch {
+            answer.refusal = cleaned(error.description, bytes: Bounds.reasonBytes)
+            effects.push(.event(Event(.offerDeclined(why: error.description), at: now, peer: peer.short)))
+        }
+        // What the job says first comes after its acceptance.
+        effects.push(.send(Packet(job: offered, term: term, .offerAnswer(answer)), to: peer))
+    }
+
+    /// Cheap questions first: nobody whom the owner did not accept has a signature verified.
+    private func open(_ offer: Offer, from peer: PeerID) throws(MalformedBytes) -> Record {
+        guard let signer = PeerID(offer.genesis.signer), terms.accepts.contains(signer) else {
+            throw MalformedBytes(
+                "launcher \(PeerID(offer.genesis.signer)?.short ?? "?") is not among those the owner of \(terms.name) accepts")
+        }
+        let record = try Record(genesis: offer.genesis, parse: parse)
+        guard record.electors.contains(peer) else { throw MalformedBytes("the offer was passed on by \(peer.short), who is no elector") }
+        return record
+    }
+
+    private mutating func accept(
+        _ record: Record, term: Int, from peer: PeerID, at now: Instant
+    ) throws(MalformedBytes) {
+        if let job {
+            if job.id == record.job {
+                if let why = self.job!.offered(by: peer, term: term, at: now) { throw MalformedBytes(why) }
+                return
+            }
+            guard !job.isServing else { throw MalformedBytes("\(terms.name) works for job \(job.id.short)") }
+        }
+        guard record.genesis.contentBytes <= terms.memory.bytes else {
+            throw MalformedBytes(
+                "the job's text has \(ByteCount(record.genesis.contentBytes)); \(terms.name) offers \(terms.memory) of memory")
+        }
+        release("another job is offered, and its own leader is silent", at: now)
+        storage.forget(job: record.job, content: record.genesis.content)
+        let engine = idleEngine ?? EngineDesk()
+        idleEngine = nil
+        effects.push(
+            .event(
+                Event(
+                    .jobAccepted(job: record.job.short, name: record.parameters.name), at: now, peer: peer.short)))
+        job = MemberJob(
+            record, key: key, leader: peer, term: term, memory: terms.memory, engine: engine, wall: wall, at: now)
+    }
+
+    /// The job is over here: what was kept of it goes.
+    private mutating func release(_ why: String, at now: Instant) {
+        guard let job else { return }
+        pass(at: now)
+        var wasRemoved = false
+        if case .removed = job.standing { wasRemoved = true }
+        if !wasRemoved { effects.push(.event(Event(.jobReleased(job: job.id.short, why: why), at: now))) }
+        var engine = job.engine
+        engine.discard()
+        idleEngine = engine
+        self.job = nil
+        storage.forget(job: job.id, content: job.record.genesis.content)
+        storage.store(.erase(job: job.id, content: job.record.genesis.content))
+    }
+
+    // MARK: one place to drain
+
+    private mutating func drain(at now: Instant) {
+        pass(at: now)
+        if let why = job?.ending { release(why, at: now) }
+        while let next = idleEngine?.poll() { effects.push(.compute(next)) }
+        while let effect = storage.poll() {
+            switch effect {
+            case .store(let request): effects.push(.store(request))
+            case .event(let what): effects.push(.event(Event(what, at: now)))
+            }
+        }
+    }
+    private mutating func pass(at now: Instant) {
+        while let effect = job?.poll() {
+            if case .store(let request) = effect { storage.store(request) } else { effects.push(effect) }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+public import Messages
+public import Primitives
+public import Record
+public import Telemetry
+public import Training
+
+/// What a member asks of its driver.
+public enum MemberEffect: Sendable {
+    case send(Packet, to: PeerID)
+    /// Keep a connection to a peer; harmless when there is one.
+    case connect(PeerID, Endpoint)
+    /// What this host's line carries up, as measured: activations go first on it.
+    case uplink(BitRate)
+    /// For the engine of this process; answers come back in order, by ``Member/computed(_:at:)``.
+    case compute(ComputeJob)
+    /// The job's text is here and verified: the engine's data.
+    case corpus([UInt8])
+    /// Write, and answer with ``Member/stored(_:_:at:)``.
+    case store(StorageRequest)
+    case event(Event)
+}
+
+/// What a peer offers and whom it works for: its owner's decision, enforced here.
+public struct MemberTerms: Sendable {
+    public var name: String
+    public var device: String
+    public var memory: ByteCount
+    /// Launchers its owner accepted.
+    public var accepts: [PeerID]
+    public init(name: String, device: String, memory: ByteCount, accepts: [PeerID]) {
+        self.name = name
+        self.device = device
+        self.memory = memory
+        self.accepts = accepts
+    }
+}

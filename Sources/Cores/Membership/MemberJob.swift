@@ -1,0 +1,300 @@
+import Digests
+import Messages
+import Primitives
+import Record
+import Telemetry
+import Training
+import Wire
+
+/// A peer's part in one job, from the accepted offer until it is over: the machines of a member, and what goes between them. Everything
+/// it does follows from the record.
+///
+/// The machines know nothing of each other: ``LogDesk`` (the record), ``Allegiance`` (whose commands count), ``TextDesk`` (the job's
+/// text), ``EngineDesk`` (work for the engine), ``Holding`` (what the engine holds, and the round), ``StateDesk`` (states for others),
+/// ``LinkProbe`` (lines). They are drained in one place (``drain()``).
+struct MemberJob: Sendable {
+    enum Standing: Hashable, Sendable {
+        case serving
+        /// Nothing was heard of the leader for longer than its lease: work stops, everything stays.
+        case paused(since: Instant)
+        /// The leader let this member go: it may come back.
+        case removed(since: Instant)
+    }
+    struct Refused: Sendable {
+        var stale = Complaints()
+        var notEntitled = Complaints()
+    }
+
+    let key: SigningKey
+    let wall: WallClock
+    var log: LogDesk
+    var allegiance: Allegiance
+    private(set) var standing = Standing.serving
+    var text: TextDesk
+    var engine: EngineDesk
+    var holding: Holding
+    var states = StateDesk()
+    var probe = LinkProbe()
+    var reports = Reports()
+    /// Sent for exchanges since the last receipt.
+    var exchangeBytes = 0
+    /// What the leader has been told.
+    private var said: Readiness?
+    private var nextHeartbeat: Instant
+    var refused = Refused()
+    /// Why it is over.
+    private(set) var ending: String?
+    var effects = EffectQueue<MemberEffect>()
+    var now: Instant
+
+    static let heartbeatEvery = Duration.seconds(1)
+    /// How long everything stays when the leader is gone.
+    static let keep = Duration.seconds(600)
+
+    init(
+        _ record: Record, key: SigningKey, leader: PeerID, term: Int, memory: ByteCount, engine: EngineDesk,
+        wall: WallClock, at now: Instant
+    ) {
+        self.key = key
+        self.wall = wall
+        self.engine = engine
+        self.now = now
+        let genesis = record.genesis
+        log = LogDesk(record)
+        allegiance = Allegiance(
+            electors: genesis.electors, leader: leader, term: term, until: now + genesis.lease)
+        text = TextDesk(
+            content: genesis.content, bytes: genesis.contentBytes, holders: [leader], offset: 7 * Int(key.peerID.bytes[0]),
+            at: now)
+        holding = Holding(
+            StageContext(
+                me: key.peerID, parameters: record.parameters, memory: memory, contentBytes: genesis.contentBytes))
+        nextHeartbeat = now
+        settle()
+    }
+
+    var me: PeerID { key.peerID }
+    var record: Record { log.record }
+    var job: JobState { log.record.state }
+    var id: Digest256 { log.record.job }
+    var leader: PeerID { allegiance.leader }
+    var isServing: Bool { standing == .serving }
+    var activity: Activity {
+        guard isServing else { return .waiting }
+        guard text.isComplete else { return .fetchingText(have: text.progress.have, of: text.progress.of) }
+        guard let plan = job.plan else { return .waiting }
+        return plan.placement(of: me) == nil ? .spare : holding.activity
+    }
+    func isEntitled(_ peer: PeerID) -> Bool { job.isPresent(peer) || allegiance.isElector(peer) }
+
+    mutating func poll() -> MemberEffect? { effects.pop() }
+
+    // MARK: inputs
+
+    mutating func receive(_ packet: Packet, from peer: PeerID, at now: Instant) {
+        self.now = now
+        if case .removed = standing { return }
+        switch packet.message.conversation {
+        case .meeting: receiveMeeting(packet.message, from: peer)
+        case .command: receiveCommand(packet, from: peer)
+        case .work:
+            if job.isPresent(peer) {
+                holding.receive(work: packet.message, from: peer, job, at: now)
+            } else {
+                refuse(packet.message, from: peer)
+            }
+        case .content: receiveContent(packet.message, from: peer)
+        case .report: return
+        }
+        settle()
+    }
+
+    private mutating func receiveMeeting(_ message: Message, from peer: PeerID) {
+        switch message {
+        case .pong(let nonce): probe.receive(pong: nonce, from: peer, at: now)
+        case .probeBurst(let burst):
+            if job.isPresent(peer) { probe.receive(burst, from: peer, at: now) } else { refuse(message, from: peer) }
+        default: break
+        }
+    }
+
+    private mutating func receiveContent(_ message: Message, from peer: PeerID) {
+        guard isEntitled(peer) else {
+            // Whoever is not in the log yet shall not wait for an answer.
+            if case .chunkRequest(let content, let chunk) = message {
+                send(.chunkMissing(content: content, chunk: chunk), to: peer)
+            }
+            return refuse(message, from: peer)
+        }
+        if text.receive(message, from: peer, at: now) { return }
+        if holding.receive(content: message, from: peer, job, at: now) { return }
+        if case .stateRequest(let request) = message { return states.receive(request, from: peer, holding.stock) }
+        _ = states.receive(content: message, from: peer, at: now)
+    }
+
+    /// - Parameter answer: one of ``engine``'s.
+    mutating func computed(_ answer: EngineDesk.Answer, at now: Instant) {
+        self.now = now
+        switch answer.purpose {
+        case .housekeeping:
+            if case .refused(let why) = answer.result { event(.workRefused(why: why)) }
+        case .export(let units, let round):
+            if case .refused(let why) = answer.result { event(.workRefused(why: why, round: round)) }
+            holding.computed(answer, at: now)
+            states.exported(answer.result, units, round: round, holding.stock, at: now)
+        default: holding.computed(answer, at: now)
+        }
+        holding.loadIfReady(job)
+        settle()
+    }
+
+    mutating func stored(_ ticket: StorageTicket) {
+        if case .entry(id, let index) = ticket { log.stored(index) }
+    }
+
+    /// A peer is connected, perhaps once more: what was on its way may be lost.
+    mutating func established(_ peer: PeerID, at now: Instant) {
+        self.now = now
+        guard standing != .removed(since: now) else { return }
+        if isEntitled(peer) { text.add(holder: peer, at: now) }
+        holding.established(peer, job, leader: leader, at: now)
+        if peer == leader { sayAgain() }
+        settle()
+    }
+    mutating func lost(_ peer: PeerID, at now: Instant) {
+        self.now = now
+        text.lost(peer, at: now)
+        holding.lost(peer, at: now)
+        states.forget(peer)
+        settle()
+    }
+
+    // MARK: time
+
+    mutating func wake(at now: Instant, sent: Int, received: Int) {
+        self.now = now
+        if standing == .serving, allegiance.until <= now { pause() }
+        switch standing {
+        case .serving:
+            text.wake(at: now)
+            log.wake(at: now)
+            probe.wake(at: now)
+            holding.wake(at: now, job)
+        case .paused(let since), .removed(let since):
+            if since + Self.keep <= now { ending = "nothing heard of its leader for \(Self.keep.components.seconds) s" }
+        }
+        states.wake(at: now)
+        if nextHeartbeat <= now {
+            nextHeartbeat = now + Self.heartbeatEvery
+            beat(sent: sent, received: received)
+        }
+        settle()
+    }
+    var nextWake: Instant? {
+        var next = states.nextWake
+        switch standing {
+        case .serving:
+            next = earliest(earliest(next, allegiance.until), earliest(text.nextWake, log.nextWake))
+            return earliest(earliest(next, nextHeartbeat), earliest(holding.nextWake, probe.nextWake))
+        case .paused(let since): return earliest(earliest(next, since + Self.keep), nextHeartbeat)
+        case .removed(let since): return earliest(next, since + Self.keep)
+        }
+    }
+
+    private mutating func beat(sent: Int, received: Int) {
+        if case .removed = standing { return }
+        var heartbeat = Heartbeat()
+        heartbeat.logLength = record.length
+        heartbeat.round = job.round
+        heartbeat.step = holding.work?.step ?? job.nextStep
+        heartbeat.activity = activity
+        heartbeat.sent = ByteCount(sent)
+        heartbeat.received = ByteCount(received)
+        heartbeat.waiting = holding.work?.exchange.waits(at: now)
+        report(.heartbeat(heartbeat))
+    }
+
+    // MARK: coming and going
+
+    private mutating func pause() {
+        standing = .paused(since: now)
+        engine.pause()
+        event(.workPaused(why: "nothing heard of the leader for \(fixed(record.genesis.lease.inSeconds, 0)) s"))
+    }
+    /// The leader is there, perhaps again.
+    mutating func resume(for lease: Duration) {
+        allegiance.prolong(by: lease, at: now)
+        guard standing != .serving else { return }
+        standing = .serving
+        engine.resume(at: now)
+        nextHeartbeat = now
+        event(.rejoined)
+        sayAgain()
+    }
+    /// It may come back; until then it is as if it were not here.
+    mutating func remove() {
+        standing = .removed(since: now)
+        holding.reset()
+        states.removeAll()
+        probe = LinkProbe()
+        reports = Reports()
+        said = nil
+        drain()
+    }
+    mutating func end(_ why: String) { ending = ending ?? why }
+
+    /// An offer of this job, by a leader that does not know, or has forgotten, that this member has it.
+    /// - Returns: why not.
+    mutating func offered(by peer: PeerID, term: Int, at now: Instant) -> String? {
+        self.now = now
+        switch allegiance.hear(term: term, from: peer, newest: record.term) {
+        case .stranger: return "\(peer.short) is no elector of this job"
+        case .stale: return "another leads this job, of term \(max(allegiance.term, record.term))"
+        case .newLeader: follow(newLeader: peer)
+        case .obeyed: break
+        }
+        let isBack = standing != .serving
+        resume(for: record.genesis.lease)
+        if !isBack { sayAgain() }
+        settle()
+        return nil
+    }
+
+    // MARK: saying
+
+    func packet(_ message: Message, term: Int = 0) -> Packet { Packet(job: id, term: term, message) }
+    mutating func send(_ message: Message, to peer: PeerID) { effects.push(.send(packet(message), to: peer)) }
+    mutating func report(_ message: Message) {
+        effects.push(.send(packet(message, term: allegiance.term), to: leader))
+    }
+    mutating func event(_ what: Happening, peer: PeerID? = nil) {
+        effects.push(.event(Event(what, at: now, peer: peer.map { job.name(of: $0) } ?? "")))
+    }
+    /// Counted; one in a while is said.
+    mutating func refuse(_ message: Message, from peer: PeerID) {
+        if refused.notEntitled.note(at: now) { event(.notEntitled(message: message.kind), peer: peer) }
+    }
+    /// To a leader that may not have heard it: how far this member is, and what the round needs.
+    mutating func sayAgain() {
+        said = nil
+        for message in reports.all { report(message) }
+    }
+
+    private var readiness: Readiness? { text.isComplete ? holding.readiness(job) : .fetchingText }
+
+    // MARK: one place to settle and drain
+
+    /// After every input: what is held follows the log, who asks is served, the leader learns how far this member is.
+    mutating func settle() {
+        drain()
+        if isServing, ending == nil {
+            if text.isComplete { holding.follow(job, leader: leader, at: now) }
+            states.serve(holding.stock)
+            drain()
+            if let fresh = readiness, fresh != said {
+                said = fresh
+                report(.readiness(fresh))
+            }
+        }
+    }
+}

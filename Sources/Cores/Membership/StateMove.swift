@@ -1,0 +1,106 @@
+import Content
+import Messages
+import Primitives
+import Record
+import Telemetry
+import Training
+
+/// Units on their way into the engine, as of the start of a round: what the engine held before is kept where it can be used, the rest
+/// is fetched.
+struct StateMove: Sendable {
+    enum Effect: Sendable {
+        case send(Message, to: PeerID)
+        case event(Happening, PeerID?)
+    }
+    let units: Range<Int>
+    let round: Int
+    /// Of the plan that wants it.
+    var epoch: Int
+    /// The engine has been told.
+    private(set) var isLoading = false
+    /// Nil where nothing is to be fetched.
+    private var fetch: StateFetch?
+    private var hasFetched: Bool
+    /// Of the units that were held before: they come out of the engine.
+    private var own: [Int: UnitState] = [:]
+    private let ownUnits: Range<Int>
+    /// Said once for each source.
+    private var asked: Set<PeerID> = []
+    private var unavailable: Set<PeerID> = []
+    private var effects = EffectQueue<Effect>()
+
+    /// - Parameter own: units that come out of the engine by ``exported(_:)``.
+    init(_ units: Range<Int>, round: Int, epoch: Int, fetch: StateFetch?, own: Range<Int>) {
+        self.units = units
+        self.round = round
+        self.epoch = epoch
+        self.fetch = fetch
+        hasFetched = fetch == nil
+        ownUnits = own.clamped(to: units)
+        drain()
+    }
+
+    mutating func poll() -> Effect? { effects.pop() }
+    /// Chunks.
+    var progress: (have: Int, of: Int) { fetch?.progress ?? (0, 0) }
+    var nextWake: Instant? { isLoading ? nil : fetch?.nextWake }
+    /// All is here that the engine needs; it has not been told.
+    var isReady: Bool { !isLoading && hasFetched && ownUnits.allSatisfy { own[$0] != nil } }
+
+    /// What is loaded, in order of units; units that are in none are drawn from the seed.
+    mutating func load() -> [UnitState] {
+        isLoading = true
+        let states = (fetch?.states() ?? []) + ownUnits.compactMap { own[$0] }
+        return states.sorted { $0.unit < $1.unit }
+    }
+    /// Units whose moments were not the only ones on offer.
+    var inexact: [Int] { fetch?.inexact ?? [] }
+
+    // MARK: inputs
+
+    mutating func exported(_ states: [UnitState]) {
+        for state in states where ownUnits.contains(state.unit) { own[state.unit] = state }
+    }
+    mutating func agreed(_ roots: [UnitRoots], at now: Instant) { change { $0.agreed(roots, at: now) } }
+    mutating func add(sources: [Int: [PeerID]], at now: Instant) { change { $0.add(sources: sources, at: now) } }
+    mutating func lost(_ peer: PeerID, at now: Instant) { change { $0.lost(peer, at: now) } }
+    mutating func wake(at now: Instant) { change { $0.wake(at: now) } }
+
+    /// - Returns: whether the message was about this.
+    mutating func receive(_ message: Message, from peer: PeerID, at now: Instant) -> Bool {
+        guard let fetch, !hasFetched else { return false }
+        switch message {
+        case .stateOffer(let offer): change { $0.receive(offer, from: peer, at: now) }
+        case .indexPart(let part) where fetch.wants(part.content): change { $0.receive(part, from: peer, at: now) }
+        case .chunk(let content, let number, let bytes) where fetch.wants(content):
+            change { $0.receive(chunk: number, of: content, bytes, from: peer, at: now) }
+        case .chunkMissing(let content, let number) where fetch.wants(content):
+            change { $0.missing(chunk: number, of: content, at: peer, now: now) }
+        default: return false
+        }
+        return true
+    }
+
+    private mutating func change(_ body: (inout StateFetch) -> Void) {
+        guard !hasFetched, fetch != nil else { return }
+        body(&fetch!)
+        drain()
+    }
+
+    private mutating func drain() {
+        while let effect = fetch?.poll() {
+            switch effect {
+            case .send(let message, let peer):
+                if case .stateRequest(let request) = message, asked.insert(peer).inserted {
+                    effects.push(.event(.stateRequested(units: "\(request.units)", round: round), peer))
+                }
+                effects.push(.send(message, to: peer))
+            case .wrong(let peer, let unit, _): effects.push(.event(.stateWrong(unit: unit), peer))
+            case .unavailable(let peer, let why):
+                guard unavailable.insert(peer).inserted else { continue }
+                effects.push(.event(.stateUnavailable(why: why), peer))
+            case .done: hasFetched = true
+            }
+        }
+    }
+}

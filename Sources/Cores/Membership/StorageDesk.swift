@@ -1,0 +1,68 @@
+import Primitives
+import Record
+import Telemetry
+
+/// What is to be on disk: requests go out, answers come back; what failed is tried again, one request first, the others when that has
+/// succeeded. A disk that fails is an event, once until it works again.
+struct StorageDesk: Sendable {
+    enum Effect: Sendable {
+        case store(StorageRequest)
+        case event(Happening)
+    }
+    /// In the order in which they were asked for.
+    private var failed: [StorageRequest] = []
+    private var open: [StorageTicket: StorageRequest] = [:]
+    private var retryAt: Instant?
+    private var effects = EffectQueue<Effect>()
+    static let pause = Duration.seconds(5)
+
+    mutating func poll() -> Effect? { effects.pop() }
+    var nextWake: Instant? { retryAt }
+    var isFailing: Bool { !failed.isEmpty }
+
+    mutating func store(_ request: StorageRequest) {
+        open[request.ticket] = request
+        effects.push(.store(request))
+    }
+
+    /// - Returns: whether it is durable now.
+    mutating func answered(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) -> Bool {
+        guard let request = open.removeValue(forKey: ticket) else { return false }
+        switch outcome {
+        case .failed(let why):
+            if failed.isEmpty { effects.push(.event(.storageFailed(what: ticket.what, why: why))) }
+            if !failed.contains(where: { $0.ticket == ticket }) { failed.append(request) }
+            retryAt = now + Self.pause
+            return false
+        case .stored:
+            guard let place = failed.firstIndex(where: { $0.ticket == ticket }) else { return true }
+            failed.remove(at: place)
+            let rest = failed
+            failed = []
+            retryAt = nil
+            effects.push(.event(.storageRecovered(what: ticket.what)))
+            for request in rest { store(request) }
+            return true
+        }
+    }
+
+    mutating func wake(at now: Instant) {
+        guard let due = retryAt, due <= now else { return }
+        retryAt = nil
+        // Those behind it wait for its answer.
+        if let first = failed.first { store(first) }
+    }
+
+    /// Of a job that is over: nothing is tried again.
+    mutating func forget(job: Digest256, content: Digest256) {
+        func isOf(_ request: StorageRequest) -> Bool {
+            switch request {
+            case .entry(job, _, _), .checkpoint(job, _, _), .erase(job, _), .chunk(content, _, _): true
+            default: false
+            }
+        }
+        failed.removeAll(where: isOf)
+        open = open.filter { !isOf($0.value) }
+        if failed.isEmpty { retryAt = nil }
+    }
+}
