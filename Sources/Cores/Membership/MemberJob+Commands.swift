@@ -2,6 +2,7 @@ import Messages
 import Primitives
 import Record
 import Telemetry
+import Training
 
 /// What the leader says, and what the log says.
 extension MemberJob {

@@ -35,7 +35,7 @@ struct Reports: Sendable {
     /// What is over is not said again; what came of the last round is.
     mutating func forget(before round: Int) {
         guard said.contains(where: { isOver($0, at: round) }) else { return }
-        said.removeAll { isOver($0, at: round) }
+        said = said.filter { !isOver($0, at: round) }
     }
     private func isOver(_ said: Said, at round: Int) -> Bool {
         said.kind == .applied ? said.round + 1 != round : said.round != round

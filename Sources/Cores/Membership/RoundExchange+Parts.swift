@@ -1,6 +1,7 @@
 import Exchange
 import Messages
 import Primitives
+import Record
 
 /// Parts of a round on their way from member to member.
 extension RoundExchange {

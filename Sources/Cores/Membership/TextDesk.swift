@@ -98,7 +98,7 @@ struct TextDesk: Sendable {
         let bytes: [UInt8]?
         switch state {
         case .fetching(let fetch): bytes = fetch.chunk(number)
-        case .complete(let index, let text): bytes = number < index.count ? Array(text[index.ranges[number]]) : nil
+        case .complete(let index, let text): bytes = number < index.count ? Array(text[index.range(number)]) : nil
         }
         if let bytes {
             effects.push(.send(.chunk(content: content, chunk: number, bytes: bytes), to: peer))

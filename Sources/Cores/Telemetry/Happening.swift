@@ -38,6 +38,7 @@ public enum Happening: Hashable, Sendable, Codable {
     case contentRefused(why: String)
     case chunkRefused(chunk: Int)
     case peerLeft(why: String)
+    case workPaused(why: String)
     case rejoined
     case planReceived(epoch: Int, role: String)
     case placementRefused(why: String)
@@ -129,7 +130,7 @@ public enum Happening: Hashable, Sendable, Codable {
         case entryRefused, logEntryRefused, forked, leaderChanged, staleCommand, notEntitled, storageFailed,
             storageRecovered
         case speedMeasured, jobAccepted, offerDeclined, jobReleased
-        case textComplete, contentRefused, chunkRefused, peerLeft, rejoined, planReceived, placementRefused,
+        case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,
             stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,
             sealIncompleteHere, contributionMalformed, contributionUnusable, payloadCorrupt, workRefused
         case jobOpened, waitingForPeers, peerFound, peerUnfit, peerDeclined, peerJoined, sharingText,
