@@ -1,10 +1,10 @@
 import Checkpoints
+public import Coordination
 import Daemon
 import Digests
 import EventLoop
 import Foundation
 import Primitives
-public import Swarm
 public import Telemetry
 import Training
 import Wire
@@ -39,7 +39,9 @@ public final class LaunchRun {
     }
 
     private let service = ServiceRun()
-    private var events: [Event] = []
+    /// The job as its events tell it, with all that the report needs.
+    private var view = JobView(limits: .report)
+    private var onEvent: (Event) -> Void = { _ in }
     private var end: JobEnd?
     private var interrupted = false
     private var ticker: EventLoop.Timer?
@@ -62,10 +64,8 @@ public final class LaunchRun {
         }
         let archive = JobArchive(folder)
         let origin = loop.now
-        daemon.onEvent = { [unowned self] event in
-            events.append(event)
-            onEvent(event)
-        }
+        self.onEvent = onEvent
+        daemon.onEvent = { [unowned self] event in tell(event) }
         daemon.onSwarm = { [unowned self] effect in
             switch effect {
             case .storeCheckpoint(let round, let states): store(states, round, options, daemon)
@@ -79,10 +79,10 @@ public final class LaunchRun {
             interrupted = true
             daemon.stop()
         }
-        let ticker = EventLoop.Timer(loop) { [unowned self] in tick(daemon, onEvent) }
+        let ticker = EventLoop.Timer(loop) { [unowned self] in tick(daemon) }
         self.ticker = ticker
         ticker.arm(at: loop.now + .seconds(1))
-        onEvent(Event("listening", at: loop.now, ["endpoint": .text(daemon.endpoint.description)]))
+        tell(Event(.listening(endpoint: daemon.endpoint.description), at: loop.now))
         overlay.attach(to: daemon)
         daemon.start()
         loop.run()
@@ -90,7 +90,7 @@ public final class LaunchRun {
         ticker.close()
         loop.close()
         if interrupted { return .interrupted }
-        guard let coordinator = daemon.core.coordinator, let end else {
+        guard let coordinator = daemon.core.services.coordinator, let end else {
             return .failed("the loop ended before the job")
         }
         switch end {
@@ -98,39 +98,41 @@ public final class LaunchRun {
         case .finished(let states):
             let stretch = setup.emulation?.stretch ?? 1
             return .finished(
-                try conclude(coordinator, states, options, stretch: stretch, origin: origin, onEvent: onEvent, loop))
+                try conclude(coordinator, states, options, stretch: stretch, origin: origin))
         }
     }
 
+    private func tell(_ event: Event) {
+        view.apply(event)
+        onEvent(event)
+    }
+
     /// Once a second: who does what, for whoever watches.
-    private func tick(_ daemon: LiveDaemon, _ onEvent: (Event) -> Void) {
+    private func tick(_ daemon: LiveDaemon) {
         ticker?.arm(at: service.loop.now + .seconds(1))
-        guard let coordinator = daemon.core.coordinator else { return }
+        guard let coordinator = daemon.core.services.coordinator else { return }
+        tell(Event(status(coordinator), at: service.loop.now))
+    }
+
+    private func status(_ coordinator: Coordinator) -> Happening {
         let state = coordinator.state
-        var doing: [String] = []
-        var sent = 0
-        for member in coordinator.members {
-            doing.append("\(member.name)=\(member.heartbeat.doing)")
-            sent += Int(clamping: member.heartbeat.sentBytes)
-        }
-        let step = coordinator.members.map { Int(clamping: $0.heartbeat.step) }.max() ?? 0
+        let members = coordinator.roster.joined
+        // The separators of the list are not for names.
+        func plain(_ text: String) -> String { String(text.map { $0 == ";" || $0 == "=" ? "," : $0 }) }
+        let doing = members.map { "\(plain($0.name))=\(plain($0.heartbeat.activity.text))" }
+        let step = members.map(\.heartbeat.step).max() ?? 0
         let batch = state.plan.map { state.batchTokens($0) } ?? 0
-        let elapsed = coordinator.trainingStarted.map { (service.loop.now - $0).inSeconds } ?? 0
+        let elapsed = view.trainingSince.map { (service.loop.now - $0).inSeconds } ?? 0
         let pipelines = state.plan?.pipelines.count ?? 0
-        let uncompressed = 2 * max(0, pipelines - 1) * 4 * state.parameters.model.parameters * step
-        onEvent(
-            Event(
-                "status", at: service.loop.now,
-                [
-                    "phase": .text("\(coordinator.phase)"), "step": .integer(step), "round": .integer(state.round),
-                    "steps_total": .integer(batch > 0 ? (state.tokens + batch - 1) / batch : 0),
-                    "tokens": .integer(state.sealedTokens), "tokens_total": .integer(state.tokens),
-                    "tokens_per_second": .real(elapsed > 0 ? Double(state.sealedTokens) / elapsed : 0),
-                    "train_loss": .real(state.seals.last?.trainLoss ?? 0),
-                    "validation_loss": .real(state.seals.last { $0.validationLoss != nil }?.validationLoss ?? 0),
-                    "sent_bytes": .integer(sent), "uncompressed_bytes": .integer(uncompressed),
-                    "doing": .text(doing.joined(separator: ";")),
-                ]))
+        return .status(
+            phase: coordinator.stage.word, step: step, round: state.round,
+            stepsTotal: batch > 0 ? (state.tokens + batch - 1) / batch : 0, tokens: state.sealedTokens,
+            tokensTotal: state.tokens, tokensPerSecond: elapsed > 0 ? Double(state.sealedTokens) / elapsed : 0,
+            trainLoss: state.seals.last?.trainLoss ?? 0,
+            validationLoss: state.seals.last { $0.validationLoss != nil }?.validationLoss ?? 0,
+            sentBytes: members.reduce(0) { $0 + $1.heartbeat.sent.bytes },
+            uncompressedBytes: 2 * max(0, pipelines - 1) * 4 * state.parameters.model.parameters * step,
+            doing: doing.joined(separator: ";"))
     }
 
     private func store(_ states: [UnitState], _ round: Int, _ options: Options, _ daemon: LiveDaemon) {
@@ -147,25 +149,24 @@ public final class LaunchRun {
                 return error.description
             }
         }) { [unowned self] problem in
-            if let problem { events.append(Event("checkpoint_failed", at: service.loop.now, ["why": .text(problem)])) }
+            if let problem { tell(Event(.checkpointFailed(why: problem), at: service.loop.now)) }
         }
     }
 
     private func conclude(
-        _ coordinator: Coordinator, _ states: [UnitState], _ options: Options, stretch: Double, origin: Instant,
-        onEvent: (Event) -> Void, _ loop: Loop
+        _ coordinator: Coordinator, _ states: [UnitState], _ options: Options, stretch: Double, origin: Instant
     ) throws(NodeError) -> RunReport {
         guard let parameters = ModelParameters(shape: options.parameters.model, states: states) else {
             throw .failed("the collected weights do not fit the model")
         }
-        onEvent(Event("evaluating", at: loop.now))
+        tell(Event(.evaluating, at: service.loop.now))
         let result = try concludeRun(
             parameters, corpus: options.corpus, fraction: options.parameters.validationFraction, out: options.out,
             threads: options.threads, prompt: options.samplePrompt, seed: options.parameters.seed)
         let outcome = RunOutcome(
             validationLoss: result.loss, weights: parameters.weightsDigest, checkpoint: result.checkpoint,
-            sample: result.sample, stretch: stretch, events: events)
-        let report = RunReport(coordinator, outcome, origin: origin)
+            sample: result.sample, stretch: stretch)
+        let report = RunReport(coordinator, view, outcome, origin: origin)
         try writeFile(options.out + "/report.json", Array(report.jsonText.utf8))
         return report
     }

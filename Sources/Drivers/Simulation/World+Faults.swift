@@ -50,7 +50,7 @@ extension World {
             timeline.append((now + .nanoseconds(Int64(seconds * 1e9)), .restore(host: host.index)))
             timeline.sort { $0.at < $1.at }
         }
-        events.append((host.name, Event("fault", at: now, ["kind": .text("\(fault.kind)")])))
+        events.append((host.name, Event(.fault(kind: "\(fault.kind)"), at: now)))
         arm(host)
     }
 

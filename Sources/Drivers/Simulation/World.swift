@@ -379,15 +379,15 @@ public final class World {
 
     private func note(_ event: Event, _ host: SimulatedHost) {
         events.append((host.name, event))
-        guard host.index == coordinatorIndex, event.kind == "round_sealed", let tokens = event.integer("tokens") else {
-            return
-        }
+        guard host.index == coordinatorIndex,
+            case .roundSealed(_, _, let tokens, _, _, _, let seconds, _, _) = event.what
+        else { return }
         let progress = Double(tokens) / Double(coordinator.state.tokens)
         for fault in pendingFaults {
             guard case .progress(let share) = fault.at, share <= progress else { continue }
             pendingFaults.removeAll { $0 == fault }
             // Within a round, not at its edge; and somebody who holds layers, for killing a spare would show nothing.
-            let delay = min(1, (event.real("seconds") ?? 2) / 2)
+            let delay = min(1, seconds / 2)
             timeline.append((now + .nanoseconds(Int64(delay * 1e9)), .strike(aimed(fault))))
             timeline.sort { $0.at < $1.at }
         }

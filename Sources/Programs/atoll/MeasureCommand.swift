@@ -61,7 +61,7 @@ extension TopologyCommand {
                 setup, manifest: signed.canonicalText, parameters: JobParameters(signed), content: content,
                 options: options
             ) { event in
-                if let sentence = ProgressView.sentence(event) {
+                if let sentence = event.sentence {
                     FileHandle.standardError.write(Data((sentence + "\n").utf8))
                 }
             }

@@ -66,7 +66,13 @@ struct NodeRun: ParsableCommand {
         } onEvent: { event in
             // Standard output is the console's.
             if console != nil { return }
-            if asJSON { print(event.json) } else if event.kind != "connection_lost" { print(event.line) }
+            if asJSON {
+                print(event.json)
+            } else if case .connectionLost = event.what {
+                return
+            } else {
+                print(event.line)
+            }
             fflush(nil)
         }
         try finish(end)
