@@ -58,22 +58,25 @@ public struct Event: Hashable, Sendable {
 /// Text of others once more on its way out: control characters and marks that turn the direction of writing are written as
 /// `\u{…}`; everything else stays.
 public func escaped(_ text: String) -> String {
-    func isHarmless(_ scalar: Unicode.Scalar) -> Bool {
-        switch scalar.value {
-        case 0x00...0x1F, 0x7F...0x9F, 0x061C, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x206F, 0xFEFF,
-            0xFFF9...0xFFFB, 0xE0000...0xE0FFF:
-            false
-        default: true
-        }
-    }
-    if text.unicodeScalars.allSatisfy(isHarmless) { return text }
+    guard text.unicodeScalars.contains(where: isDangerous) else { return text }
     var out = ""
     for scalar in text.unicodeScalars {
-        if isHarmless(scalar) {
-            out.unicodeScalars.append(scalar)
-        } else {
+        if isDangerous(scalar) {
             out += "\\u{\(String(scalar.value, radix: 16))}"
+        } else {
+            out.unicodeScalars.append(scalar)
         }
     }
     return out
+}
+
+/// Whether a scalar does more at a terminal than to be seen: control characters, marks that turn the direction of writing, what
+/// is invisible.
+public func isDangerous(_ scalar: Unicode.Scalar) -> Bool {
+    switch scalar.value {
+    case 0x00...0x1F, 0x7F...0x9F, 0x061C, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x206F, 0xFEFF, 0xFFF9...0xFFFB,
+        0xE0000...0xE0FFF:
+        true
+    default: false
+    }
 }

@@ -14,34 +14,36 @@ extension Event {
                 case .real(let x): x.isFinite ? fixed(x, 9) : "null"
                 case .text(let text): quoted(text)
                 }
-            object.append((field.name, value))
+            object.append((Self.key(field.name), value))
         }
         return "{" + object.map { "\(quoted($0.0)):\($0.1)" }.joined(separator: ",") + "}"
     }
 
-    /// Reads a line of ``json``; nil for anything else.
+    /// Reads a line of ``json``; nil for anything else, and for kinds that this build does not know.
     public init?(json line: String) {
         guard let object = try? JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any],
-            let kind = object["kind"] as? String, let at = (object["at_s"] as? NSNumber)?.doubleValue
+            let kind = object["kind"] as? String, let at = (object["at_s"] as? NSNumber)?.doubleValue, abs(at) < 1e9,
+            let what = Happening(
+                kind: kind,
+                field: { name in
+                    let value = object[Self.key(name)]
+                    if let text = value as? String { return .text(text) }
+                    if let whole = value as? Int { return .integer(whole) }
+                    return (value as? Double).map { .real($0) }
+                })
         else { return nil }
-        var fields: [(String, Value)] = []
-        for name in object.keys.sorted() where !["kind", "at_s", "peer"].contains(name) {
-            if let text = object[name] as? String {
-                fields.append((name, .text(text)))
-            } else if let number = object[name] as? NSNumber {
-                let value = number.doubleValue
-                if value == value.rounded(), abs(value) < 1e15 {
-                    fields.append((name, .integer(Int(value))))
-                } else {
-                    fields.append((name, .real(value)))
-                }
-            }
-        }
-        self.init(kind, at: Instant(seconds: at), peer: object["peer"] as? String ?? "", fields: fields)
+        self.init(what, at: Instant(seconds: at), peer: object["peer"] as? String ?? "")
     }
 }
 
-/// A JSON string literal.
+extension Event {
+    /// What every line has; a field of such a name gets another.
+    private static func key(_ field: String) -> String {
+        ["at_s", "kind", "peer"].contains(field) ? field + "_" : field
+    }
+}
+
+/// A JSON string literal; what a terminal could take for more than text is escaped, too.
 func quoted(_ text: String) -> String {
     var out = "\""
     for scalar in text.unicodeScalars {
@@ -51,9 +53,11 @@ func quoted(_ text: String) -> String {
         case "\n": out += "\\n"
         case "\r": out += "\\r"
         case "\t": out += "\\t"
-        case _ where scalar.value < 0x20:
-            let hex = String(scalar.value, radix: 16)
-            out += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
+        case _ where isDangerous(scalar):
+            for unit in String(scalar).utf16 {
+                let hex = String(unit, radix: 16)
+                out += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
+            }
         default: out.unicodeScalars.append(scalar)
         }
     }

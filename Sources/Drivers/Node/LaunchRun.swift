@@ -41,7 +41,9 @@ public final class LaunchRun {
     }
 
     private let service = ServiceRun()
-    private var events: [Event] = []
+    /// The job as its events tell it, with all that the report needs.
+    private var view = JobView(limits: .report)
+    private var onEvent: (Event) -> Void = { _ in }
     private var end: JobEnd?
     private var interrupted = false
     private var ticker: EventLoop.Timer?
@@ -62,10 +64,8 @@ public final class LaunchRun {
         }
         let archive = JobArchive(folder, daemon)
         let origin = loop.now
-        daemon.onEvent = { [unowned self] event in
-            events.append(event)
-            onEvent(event)
-        }
+        self.onEvent = onEvent
+        daemon.onEvent = { [unowned self] event in tell(event) }
         daemon.onStore = { [unowned self, unowned daemon] request, service in
             if case .checkpoint(_, let round, let states) = request {
                 return store(states, round, options, daemon) { [unowned daemon] outcome in
@@ -82,10 +82,10 @@ public final class LaunchRun {
             interrupted = true
             daemon.stop()
         }
-        let ticker = EventLoop.Timer(loop) { [unowned self] in tick(daemon, onEvent) }
+        let ticker = EventLoop.Timer(loop) { [unowned self] in tick(daemon) }
         self.ticker = ticker
         ticker.arm(at: loop.now + .seconds(1))
-        onEvent(Event(.listening(endpoint: daemon.endpoint.description), at: loop.now))
+        tell(Event(.listening(endpoint: daemon.endpoint.description), at: loop.now))
         overlay.attach(to: daemon)
         daemon.start()
         loop.run()
@@ -93,7 +93,7 @@ public final class LaunchRun {
         ticker.close()
         loop.close()
         if interrupted { return .interrupted }
-        guard let coordinator = daemon.core.coordinator, let end else {
+        guard let coordinator = daemon.core.services.coordinator, let end else {
             return .failed("the loop ended before the job")
         }
         switch end {
@@ -101,33 +101,42 @@ public final class LaunchRun {
         case .finished(let states):
             let stretch = setup.emulation?.stretch ?? 1
             return .finished(
-                try conclude(coordinator, states, options, stretch: stretch, origin: origin, onEvent: onEvent, loop))
+                try conclude(coordinator, states, options, stretch: stretch, origin: origin))
         }
     }
 
+    private func tell(_ event: Event) {
+        view.apply(event)
+        onEvent(event)
+    }
+
     /// Once a second: who does what, for whoever watches.
-    private func tick(_ daemon: LiveDaemon, _ onEvent: (Event) -> Void) {
+    private func tick(_ daemon: LiveDaemon) {
         ticker?.arm(at: service.loop.now + .seconds(1))
-        guard let coordinator = daemon.core.coordinator else { return }
+        guard let coordinator = daemon.core.services.coordinator else { return }
+        tell(Event(status(coordinator), at: service.loop.now))
+    }
+
+    private func status(_ coordinator: Coordinator) -> Happening {
         let state = coordinator.state
         let members = coordinator.roster.joined
-        let doing = members.map { "\($0.name)=\($0.heartbeat.activity.text)" }.joined(separator: ";")
-        let sent = members.reduce(0) { $0 + $1.heartbeat.sent.bytes }
+        // The separators of the list are not for names.
+        func plain(_ text: String) -> String { String(text.map { $0 == ";" || $0 == "=" ? "," : $0 }) }
+        let doing = members.map { "\(plain($0.name))=\(plain($0.heartbeat.activity.text))" }
         let step = members.map(\.heartbeat.step).max() ?? 0
         let batch = state.plan.map { state.batchTokens($0) } ?? 0
-        let elapsed = coordinator.trainingStarted.map { (service.loop.now - $0).inSeconds } ?? 0
-        let pipelines = state.plan?.pipelines.count ?? 0
-        let perStep = 2.0 * Double(max(0, pipelines - 1)) * 4 * Double(state.parameters.model.parameters)
-        onEvent(
-            Event(
-                .status(
-                    phase: coordinator.stage.word, step: step, round: state.round,
-                    stepsTotal: batch > 0 ? (state.tokens + batch - 1) / batch : 0, tokens: state.sealedTokens,
-                    tokensTotal: state.tokens,
-                    tokensPerSecond: elapsed > 0 ? Double(state.sealedTokens) / elapsed : 0,
-                    trainLoss: state.seals.last?.trainLoss ?? 0,
-                    validationLoss: state.seals.last { $0.validationLoss != nil }?.validationLoss ?? 0, sentBytes: sent,
-                    uncompressedBytes: Int(min(perStep * Double(step), 9e18)), doing: doing), at: service.loop.now))
+        let elapsed = view.trainingSince.map { (service.loop.now - $0).inSeconds } ?? 0
+        // A member may say any step: no product of it may overflow.
+        let perStep = 8 * Double(max(0, (state.plan?.pipelines.count ?? 0) - 1)) * Double(state.parameters.model.parameters)
+        return .status(
+            phase: coordinator.stage.word, step: step, round: state.round,
+            stepsTotal: batch > 0 ? (state.tokens + batch - 1) / batch : 0, tokens: state.sealedTokens,
+            tokensTotal: state.tokens, tokensPerSecond: elapsed > 0 ? Double(state.sealedTokens) / elapsed : 0,
+            trainLoss: state.seals.last?.trainLoss ?? 0,
+            validationLoss: state.seals.last { $0.validationLoss != nil }?.validationLoss ?? 0,
+            sentBytes: members.reduce(0) { $0 + $1.heartbeat.sent.bytes },
+            uncompressedBytes: Int(min(9e18, perStep * Double(step))),
+            doing: doing.joined(separator: ";"))
     }
 
     /// A checkpoint counts as stored when it is synced, renamed and read back.
@@ -157,20 +166,19 @@ public final class LaunchRun {
     }
 
     private func conclude(
-        _ coordinator: Coordinator, _ states: [UnitState], _ options: Options, stretch: Double, origin: Instant,
-        onEvent: (Event) -> Void, _ loop: Loop
+        _ coordinator: Coordinator, _ states: [UnitState], _ options: Options, stretch: Double, origin: Instant
     ) throws(NodeError) -> RunReport {
         guard let parameters = ModelParameters(shape: options.parameters.model, states: states) else {
             throw .failed("the collected weights do not fit the model")
         }
-        onEvent(Event(.evaluating, at: loop.now))
+        tell(Event(.evaluating, at: service.loop.now))
         let result = try concludeRun(
             parameters, corpus: options.corpus, fraction: options.parameters.validationFraction, out: options.out,
             threads: options.threads, prompt: options.samplePrompt, seed: options.parameters.seed)
         let outcome = RunOutcome(
             validationLoss: result.loss, weights: parameters.weightsDigest, checkpoint: result.checkpoint,
-            sample: result.sample, stretch: stretch, events: events)
-        let report = RunReport(coordinator, outcome, origin: origin)
+            sample: result.sample, stretch: stretch)
+        let report = RunReport(coordinator, view, outcome, origin: origin)
         try writeFile(options.out + "/report.json", Array(report.jsonText.utf8))
         return report
     }

@@ -42,7 +42,7 @@ final class OverlayArchive {
 
     func attach(to daemon: LiveDaemon) {
         self.daemon = daemon
-        if let problem { daemon.onEvent?(Event("state_unread", at: daemon.loop.now, ["why": .text(problem)])) }
+        if let problem { daemon.onEvent?(Event(.stateUnread(why: problem), at: daemon.loop.now)) }
         let loop = daemon.loop
         timer = EventLoop.Timer(loop) { [unowned self] in
             save()
@@ -72,7 +72,7 @@ final class OverlayArchive {
             self?.isWriting = false
             guard let self, let daemon, let problem, !complained else { return }
             complained = true
-            daemon.onEvent?(Event("state_unsaved", at: daemon.loop.now, ["why": .text(problem)]))
+            daemon.onEvent?(Event(.stateUnsaved(why: problem), at: daemon.loop.now))
         }
     }
 

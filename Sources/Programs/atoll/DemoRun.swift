@@ -16,7 +16,6 @@ final class DemoRun {
     private var children: [String: Process] = [:]
     private var order: [String] = []
     private let view: ProgressView
-    private var workers: [String] = []
     private var killAt: Date?
     private var victim: String?
     private var stretch = 1.0
@@ -159,18 +158,17 @@ final class DemoRun {
 
     private func heed(_ event: Event) {
         view.show(event)
-        if event.kind == "placed" {
-            workers = (event.text("workers") ?? "").split(separator: ",").map(String.init)
+        guard kill, victim == nil, killAt == nil, case .roundSealed = event.what, let round = view.job.rounds.last
+        else {
+            return
         }
-        guard kill, victim == nil, killAt == nil, event.kind == "round_sealed", let sealed = event.integer("tokens")
-        else { return }
-        let share = Double(sealed) / Double(tokens)
+        let share = Double(round.tokens) / Double(tokens)
         let planned = topology.faults.first { if case .kill = $0.kind { true } else { false } }
         var moment = 0.5
         if case .progress(let at)? = planned?.at { moment = at }
         guard share >= moment, share < 1 else { return }
         // In the middle of a round, not at its edge.
-        killAt = Date().addingTimeInterval(min(1, (event.real("seconds") ?? 2) / 2))
+        killAt = Date().addingTimeInterval(min(1, round.seconds / 2))
     }
 
     private func strikeIfDue() {
@@ -179,11 +177,12 @@ final class DemoRun {
             if case .kill = fault.kind { fault.host } else { nil }
         }
         // Somebody who holds layers: killing a spare would show nothing.
+        let workers = view.job.plan?.workers ?? []
         let name = planned.first { workers.contains($0) } ?? workers.last ?? planned.first ?? order.last!
         guard let process = children[name], process.isRunning else { return }
         victim = name
         Foundation.kill(process.processIdentifier, SIGKILL)
-        view.show(Event("peer_killed", at: .zero, peer: name))
+        view.show(Event(.peerKilled, at: view.job.now, peer: name))
     }
 
     /// No process stays: asked first, then made to.

@@ -2,7 +2,6 @@ import Foundation
 import Node
 import Planning
 import Primitives
-import Swarm
 import Wire
 
 /// A job file with what the command line changes in it.

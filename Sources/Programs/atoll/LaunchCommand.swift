@@ -1,10 +1,11 @@
 import ArgumentParser
+import Coordination
 import Digests
 import Foundation
 import Node
 import Planning
 import Primitives
-import Swarm
+import Record
 import Telemetry
 
 /// `atoll launch`: a coordinator, or with `--local` the whole job in one process.
@@ -48,10 +49,10 @@ struct LaunchCommand: ParsableCommand {
 
     private func runLocal(_ job: JobManifest, _ corpus: [UInt8], _ out: String, _ threads: Int) throws {
         Interrupt.watch()
-        let view = ProgressView(quiet: json)
+        let view = ProgressView(.local, quiet: json)
         let report = try LocalRun.run(
             job, corpus: corpus, out: out, threads: threads, prompt: prompt, interrupted: { Interrupt.asked },
-            onProgress: { view.show($0) })
+            onEvent: { view.show($0) })
         guard let report else { throw ExitCode(130) }
         view.end()
         print(json ? report.jsonText : ReportText.text(report, folder: out), terminator: "")

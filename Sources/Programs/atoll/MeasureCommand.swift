@@ -1,10 +1,11 @@
 import ArgumentParser
+import Coordination
 import Digests
 import Foundation
 import Node
 import Planning
 import Primitives
-import Swarm
+import Record
 import Telemetry
 import Topologies
 import Wire
@@ -58,10 +59,10 @@ extension TopologyCommand {
             var signed = manifest
             signed.data = .content(ContentIndex(of: content).id.hex)
             let result = try MeasureRun().run(
-                setup, manifest: signed.canonicalText, parameters: JobParameters(signed), content: content,
+                setup, manifest: signed.canonicalText, content: content,
                 options: options
             ) { event in
-                if let sentence = ProgressView.sentence(event) {
+                if let sentence = event.sentence {
                     FileHandle.standardError.write(Data((sentence + "\n").utf8))
                 }
             }

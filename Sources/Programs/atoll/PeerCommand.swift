@@ -1,9 +1,12 @@
 import ArgumentParser
+import Coordination
+import Daemon
 import Digests
 import Foundation
+import Membership
 import Node
 import Primitives
-import Swarm
+import Record
 import Telemetry
 import Topologies
 
@@ -64,8 +67,11 @@ struct PeerCommand: ParsableCommand {
             device: emulation?.entry.device ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
             memory: offered, accepts: accepted)
         let asJSON = json
-        let end = try ServiceRun().run(setup, folder: folder) { _ in
-            .peer(key: folder.key, terms: terms)
+        let end = try ServiceRun().run(setup, folder: folder) { now in
+            DaemonCore.Services(
+                member: Member(
+                    key: folder.key, terms: terms, wall: WallClock(seconds: Int64(time(nil)), at: now), at: now,
+                    parse: JobParameters.init(manifest:)))
         } ready: { (daemon) throws(NodeError) in
             print("listening \(daemon.endpoint) id \(folder.key.peerID.hex)")
             print("\(name) offers \(offered) to launchers \(accepted.map(\.short).joined(separator: ", "))")

@@ -1,10 +1,11 @@
 import ArgumentParser
+import Coordination
 import Foundation
 import Node
 import Planning
 import Primitives
+import Record
 import Simulation
-import Swarm
 import Telemetry
 import Topologies
 
@@ -49,21 +50,36 @@ struct Replay: ParsableCommand {
 
 /// What a replay comes to.
 struct ReplaySummary {
-    let json: String
-    let text: String
+    private let world: World
+    private let end: JobEnd
+    private let view: JobView
 
     init(_ world: World, _ end: JobEnd) {
-        let coordinator = world.coordinator
-        let undisturbed = coordinator.books.roundTimes.dropFirst().filter(\.undisturbed)
-        let perStep = undisturbed.map { $0.seconds / Double(max(1, $0.steps)) }.sorted()
-        let median = perStep.isEmpty ? nil : perStep[perStep.count / 2]
-        let predicted = coordinator.predictionAtStart.map { $0.roundSeconds / Double($0.plan.innerSteps) }
+        self.world = world
+        self.end = end
+        var view = JobView(limits: .report)
+        for (host, event) in world.events { view.apply(event, from: host) }
+        self.view = view
+    }
+
+    private var coordinator: Coordinator { world.coordinator }
+    /// Seconds of a step in undisturbed rounds, without the first one.
+    private var medianStep: Double? {
+        let calm = view.rounds.items.dropFirst().filter(\.isUndisturbed)
+        let perStep = calm.map { $0.seconds / Double(max(1, $0.steps)) }.sorted()
+        return perStep.isEmpty ? nil : perStep[perStep.count / 2]
+    }
+    private var predictedStep: Double? {
+        coordinator.predictionAtStart.map { $0.roundSeconds / Double($0.plan.innerSteps) }
+    }
+
+    var json: String {
         let totals = coordinator.record.ledger.totals
         var object: [String: Any] = [
             "topology": world.topology.name, "job": coordinator.job.hex,
             "rounds": coordinator.state.seals.count, "tokens": coordinator.state.sealedTokens,
             "virtual_seconds": world.virtualSeconds,
-            "step_seconds": ["predicted": predicted as Any, "simulated_median": median as Any],
+            "step_seconds": ["predicted": predictedStep as Any, "simulated_median": medianStep as Any],
             "micro_batches": [
                 "granted": totals.granted, "counted": totals.counted, "late": totals.late, "lost": totals.lost,
                 "superseded": totals.superseded,
@@ -75,41 +91,43 @@ struct ReplaySummary {
             object["inner_steps"] = plan.innerSteps
             object["codec"] = plan.exchangeCodec.description
         }
-        if let answer = coordinator.predictionAtStart {
-            let encoder = JSONEncoder()
-            if let data = try? encoder.encode(answer.planned.plan),
-                let plan = try? JSONSerialization.jsonObject(with: data)
-            {
-                object["plan"] = plan
-            }
+        if let answer = coordinator.predictionAtStart, let data = try? JSONEncoder().encode(answer.planned.plan),
+            let plan = try? JSONSerialization.jsonObject(with: data)
+        {
+            object["plan"] = plan
         }
         if case .failed(let why) = end { object["failed"] = why }
         let data = try? JSONSerialization.data(
             withJSONObject: object, options: [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes])
-        json = String(decoding: data ?? Data(), as: UTF8.self) + "\n"
+        return String(decoding: data ?? Data(), as: UTF8.self) + "\n"
+    }
 
+    var text: String {
         var out = ""
-        let told: Set<String> = [
-            "planned", "round_sealed", "peer_lost", "training_resumed", "replaced", "replanned", "rolled_back",
-            "others_go_on", "waiting_for", "speed_changed", "exchange_chosen", "exchange_regrouped", "owner_refuted",
-            "fault", "checkpoint_saved", "job_released",
-        ]
-        for (host, event) in world.events where told.contains(event.kind) {
-            if event.kind == "job_released" { continue }
+        for (host, event) in world.events where Self.isTold(event.what) {
             let fields = event.fields.map { "\($0.name)=\($0.value)" }.joined(separator: " ")
-            out += "\(fixed(event.at.seconds, 3)) s  \(host)  \(event.kind) \(event.peer) \(fields)\n"
+            out += escaped("\(fixed(event.at.seconds, 3)) s  \(host)  \(event.kind) \(event.peer) \(fields)") + "\n"
         }
         if let answer = coordinator.predictionAtStart {
             out += answer.planned.explanation.joined(separator: "\n") + "\n"
         }
         out += "\(coordinator.state.seals.count) rounds, \(coordinator.state.sealedTokens) tokens in "
         out += "\(fixed(world.virtualSeconds, 1)) s of virtual time\n"
-        if let predicted, let median {
-            out += "step: predicted \(fixed(predicted, 3)) s, simulated \(fixed(median, 3)) s (median)\n"
+        if let predictedStep, let medianStep {
+            out += "step: predicted \(fixed(predictedStep, 3)) s, simulated \(fixed(medianStep, 3)) s (median)\n"
         }
+        let totals = coordinator.record.ledger.totals
         out += "micro-batches: \(totals.granted) granted = \(totals.counted) counted + \(totals.late) late + "
         out += "\(totals.lost) lost + \(totals.superseded) superseded\n"
-        out += "transcript sha256 \(world.transcriptDigest)\n"
-        text = out
+        return out + "transcript sha256 \(world.transcriptDigest)\n"
+    }
+
+    /// What a person reads of a replay: plans, seals, losses, and what went otherwise than planned.
+    private static func isTold(_ what: Happening) -> Bool {
+        switch what {
+        case .roundSealed: true
+        case .peerFound, .peerJoined, .peerDeclined, .peerUnfit, .planRefused, .collectingWeights: false
+        default: what.isStory
+        }
     }
 }

@@ -1,11 +1,12 @@
 import ArgumentParser
+import Coordination
 import Exchange
 import Foundation
 import Links
 import Planning
 import Primitives
+import Record
 import Simulation
-import Swarm
 import Telemetry
 import Topologies
 
@@ -169,12 +170,14 @@ struct BenchExchangeProtocol: ParsableCommand {
             let world = world(topology, manifest, [UInt8](repeating: 32, count: 20_000))
             if case .failed(let why) = world.run() { throw ValidationError(why) }
             let events = world.events.map(\.event)
-            let rounds = world.coordinator.books.roundTimes.filter(\.undisturbed).map(\.seconds).sorted()
-            guard let lost = events.first(where: { $0.kind == "peer_lost" }),
-                let next = events.first(where: { $0.kind == "round_sealed" && $0.at > lost.at }), !rounds.isEmpty
+            var view = JobView(limits: .report)
+            for event in events { view.apply(event) }
+            let rounds = view.rounds.items.filter(\.isUndisturbed).map(\.seconds).sorted()
+            guard let lost = view.losses.items.first, let next = view.rounds.items.first(where: { $0.at > lost.at }),
+                !rounds.isEmpty
             else { throw ValidationError("nobody was lost") }
             let usual = rounds[rounds.count / 2]
-            let differing = events.filter { $0.kind == "weights_differ" }.count
+            let differing = view.count(.weightsDiffer)
             row(
                 "one of four killed within a round: \(way)",
                 "sealed \(fixed((next.at - lost.at).inSeconds, 2)) s later, \(differing) hashes differ",

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Daemon
 import Digests
 import Foundation
 import Kademlia
@@ -48,7 +49,7 @@ struct NodeRun: ParsableCommand {
         let asJSON = json
         var console: NodeConsole?
         let end = try ServiceRun().run(setup, folder: folder) { _ in
-            .node
+            DaemonCore.Services()
         } ready: { (daemon) throws(NodeError) in
             print("listening \(daemon.endpoint) id \(daemon.nodeID.hex)")
             if case .made(var invite) = origin {
@@ -66,7 +67,13 @@ struct NodeRun: ParsableCommand {
         } onEvent: { event in
             // Standard output is the console's.
             if console != nil { return }
-            if asJSON { print(event.json) } else if event.kind != "connection_lost" { print(event.line) }
+            if asJSON {
+                print(event.json)
+            } else if case .connectionLost = event.what {
+                return
+            } else {
+                print(event.line)
+            }
             fflush(nil)
         }
         try finish(end)

@@ -1,0 +1,89 @@
+import Primitives
+import Telemetry
+
+extension Event {
+    /// What a person wants to hear of it; nil for what only machines read. What others wrote into it does nothing at a terminal but
+    /// to be seen.
+    var sentence: String? {
+        let sentence =
+            switch what.section {
+            case .gathering: gatheringSentence
+            case .rounds: roundSentence
+            case .recovery, .states: recoverySentence
+            default: otherSentence
+            }
+        return sentence.map { escaped($0) }
+    }
+
+    private var gatheringSentence: String? {
+        switch what {
+        case .waitingForPeers(let have, let want): "\(have) of \(want) peers are here; waiting for more"
+        case .peerJoined: "+ \(peer) joined"
+        case .peerDeclined(let why): "- \(peer) declined: \(why)"
+        case .peerUnfit(let why): "- \(peer) cannot take part: \(why)"
+        case .sharingText(let peers, let bytes): "sharing the text (\(ByteCount(bytes))) among \(peers) peers"
+        case .measuringLinks(let peers, _): "measuring links and speeds of \(peers) peers"
+        case .planned(_, let pipelines, let stages, let innerSteps, let codec, let activations, _, let step, let total):
+            "plan: \(pipelines) pipelines of up to \(stages) stages, exchange every \(innerSteps) steps as \(codec), activations "
+                + "\(activations); predicted \(fixed(step, 2)) s a step, \(fixed(total, 0)) s in all"
+        case .exchangeChosen(let units, let way, let seconds, let allGatherSeconds):
+            "exchange of units \(units): \(way), \(fixed(seconds, 1)) s"
+                + (way == "all-gather" ? "" : " against \(fixed(allGatherSeconds, 1)) s all-gather")
+        case .planRefused(let why): "  no other plan: \(why)"
+        default: nil
+        }
+    }
+
+    private var roundSentence: String? {
+        switch what {
+        case .waitingFor(let peers, _, let why): "  waiting for \(peers): \(why)"
+        case .speedChanged(_, let planned, let measured):
+            "  \(peer) computes at \(fixed(measured, 1)) GFLOP/s, was planned at \(fixed(planned, 1))"
+        case .exchangeRegrouped(let round, let ranks, let way, let why):
+            "  exchange of round \(round): \(way) among pipelines \(ranks): \(why)"
+        case .contributionRefused(let by, _, let why): "  \(by) cannot use what \(peer) contributed: \(why)"
+        case .ownerRefuted: "✗ \(peer) added up a chunk wrongly, as others found; it owns nothing any more"
+        case .receiptRefused(let why): "  a receipt of \(peer) was refused: \(why)"
+        case .receiptContradicts(let round, _, _):
+            "  \(peer) signed two different receipts for round \(round); the first counts"
+        case .weightsDiffer(let unit, _):
+            "✗ the weights of unit \(unit) at \(peer) differ from the others'; it may join again"
+        case .weightsDisputed(let unit, let round, let peers):
+            "  \(peers) disagree about unit \(unit) in round \(round), and nobody has a majority"
+        default: nil
+        }
+    }
+
+    private var recoverySentence: String? {
+        switch what {
+        case .peerLost(let why): "✗ lost \(peer): \(why)"
+        case .othersGoOn(let pipelines, _): "  the other \(pipelines) pipelines go on"
+        case .replaced(let spare, _): "  \(spare) takes the place of \(peer)"
+        case .trainingResumed(let seconds): "✓ training goes on after \(fixed(seconds, 1)) s"
+        case .replanned(_, let round, _, let pipelines, _):
+            "  planned anew from round \(round): \(pipelines) pipelines"
+        case .rolledBack(let round, _, let why): "  back to round \(round): \(why)"
+        case .interrupted(let why): "  the job stands still: \(why)"
+        case .resumed(let seconds): "✓ the job goes on after \(fixed(seconds, 1)) s"
+        case .checkpointSaved(let round): "  checkpoint saved at round \(round)"
+        case .collectingWeights: "collecting the weights"
+        default: nil
+        }
+    }
+
+    private var otherSentence: String? {
+        switch what {
+        case .listening(let endpoint): "listening on \(endpoint), looking for peers"
+        case .bootstrapRetrying(_, let seconds): "no bootstrap node answers; asking again in \(fixed(seconds, 1)) s"
+        case .evaluating: "evaluating on the whole validation part"
+        case .unreachable(let why), .connectionRefused(let why): "  \(peer): \(why)"
+        case .peerKilled: "✗ \(peer) killed, on purpose"
+        case .checkpointFailed(let why): "  the checkpoint could not be written: \(why)"
+        case .storageFailed(let what, let why): "✗ \(what) cannot be stored: \(why)"
+        case .storageRecovered(let what): "✓ \(what) is stored again"
+        case .entryRefused(let why): "✗ an entry of our own was refused, please report it: \(why)"
+        case .stateUnread(let why), .stateUnsaved(let why): "  \(why)"
+        default: nil
+        }
+    }
+}

@@ -1,0 +1,38 @@
+import Node
+import Primitives
+
+enum ReportText {
+    /// The end of a run, for people.
+    static func text(_ report: RunReport, folder: String) -> String {
+        var out = "\n"
+        out += "trained \(grouped(report.final.tokens)) tokens in \(fixed(report.final.seconds, 1)) s"
+        out += " · \(grouped(report.parameters)) parameters\n"
+        out +=
+            "validation loss \(fixed(report.final.validationLoss, 4)) nats = \(fixed(report.final.bitsPerByte, 3)) bits a byte\n"
+        if let predicted = report.stepSeconds.predicted, let measured = report.stepSeconds.measuredMedian {
+            let error = (predicted / measured - 1) * 100
+            out +=
+                "step: predicted \(fixed(predicted, 3)) s, measured \(fixed(measured, 3)) s (\(error >= 0 ? "+" : "")\(fixed(error, 0)) %)\n"
+        }
+        if let critical = report.criticalBatchTokens {
+            out +=
+                "critical batch, by the exchange's norms: about \(grouped(whole(critical))) tokens; a step had \(grouped(report.plan.batchTokens))\n"
+        }
+        if report.bytes.fp32EveryStep > 0 {
+            let ratio = Double(report.bytes.fp32EveryStep) / Double(max(1, report.bytes.exchangeSent))
+            out += "exchange: \(ByteCount(report.bytes.exchangeSent)) sent; fp32 every step would be "
+            out += "\(ByteCount(report.bytes.fp32EveryStep)) (\(fixed(ratio, 0)) ×)\n"
+        }
+        let m = report.microBatches
+        out +=
+            "micro-batches: \(m.granted) granted = \(m.counted) counted + \(m.late) late + \(m.lost) lost + \(m.superseded) superseded"
+        out += m.auditAgrees ? " (audited)\n" : " (THE AUDIT DISAGREES)\n"
+        if !report.bytes.sentByPeer.isEmpty {
+            out += "against the best single peer (predicted): \(fixed(report.speedupVsBestSinglePeer, 2)) × as fast\n"
+        }
+        out += "weights \(report.weightsSha256)\n"
+        out += "report \(folder)/report.json · checkpoint \(report.checkpoint)\n\n"
+        out += report.sample + "\n"
+        return out
+    }
+}
