@@ -90,8 +90,7 @@ let package = Package(
             dependencies: swarm + [
                 "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Topologies", "Planning", "Exchange",
                 "Training",
-                "Node",
-                "Simulation",
+                "Node", "Daemon", "Simulation",
                 "Checkpoints", "EventLoop", "CUV", arguments,
             ],
             path: "Sources/Programs/atoll", swiftSettings: strict),
