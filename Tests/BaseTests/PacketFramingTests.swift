@@ -8,7 +8,7 @@ import Wire
         switch generator.below(4) {
         case 0:
             packet.heartbeat.round = generator.next()
-            packet.heartbeat.doing = "step \(generator.below(100))"
+            packet.heartbeat.activity.have = generator.next()
         case 1:
             packet.exchangePart.work.round = UInt64(generator.below(100))
             for _ in 0..<generator.below(5) {

@@ -19,16 +19,25 @@ import Wire
     static func envelope(_ type: EnvelopeType = .receipt) -> PBEnvelope {
         PBEnvelope(work, type: type, job: job, epoch: 4, sequence: 5, expiry: 6, by: key)
     }
-    private func opens(_ envelope: PBEnvelope, _ type: EnvelopeType = .receipt, job: Digest256? = job) -> Bool {
-        (try? envelope.open(type, job: job, as: PBWork.self)) != nil
+    private func opens(_ envelope: PBEnvelope, _ type: EnvelopeType = .receipt, job: Digest256? = job, wall: Int64? = 5) -> Bool {
+        (try? envelope.open(type, job: job, wall: wall, as: PBWork.self)) != nil
     }
 
     @Test func `say who said what for which job`() throws {
-        let statement = try Self.envelope().open(.receipt, job: Self.job, as: PBWork.self)
+        let statement = try Self.envelope().open(.receipt, job: Self.job, wall: nil, as: PBWork.self)
         #expect(statement.signer == Self.key.peerID)
         #expect(statement.sequence == 5)
         #expect(statement.epoch == 4)
         #expect(statement.body == Self.work)
+    }
+
+    @Test func `expire, for whoever looks at the time`() {
+        #expect(opens(Self.envelope(), wall: 5))
+        #expect(!opens(Self.envelope(), wall: 6))
+        #expect(!opens(Self.envelope(), wall: -1))
+        #expect(opens(Self.envelope(), wall: nil))
+        let never = PBEnvelope(Self.work, type: .receipt, job: Self.job, epoch: 4, sequence: 5, by: Self.key)
+        #expect(opens(never, wall: .max))
     }
 
     @Test func `survive the wire`() throws {

@@ -1,4 +1,6 @@
 import Coordination
+import Exchange
+import Planning
 import Primitives
 import Record
 import Simulation
