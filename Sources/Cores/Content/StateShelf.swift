@@ -1,7 +1,6 @@
 public import Messages
 public import Primitives
 public import Training
-public import Wire
 
 /// States of units, offered to whoever may fetch them: exported once, kept while somebody asks for any part of them.
 public struct StateShelf: Sendable {
@@ -39,7 +38,9 @@ public struct StateShelf: Sendable {
         states[round] = here
         let timed = states.filter { $0.value.keep != nil }
         guard timed.count > Self.most else { return }
-        if let oldest = timed.min(by: { ($0.value.lastAsked, $0.key) < ($1.value.lastAsked, $1.key) }) { remove(oldest.key) }
+        if let oldest = timed.min(by: { ($0.value.lastAsked, $0.key) < ($1.value.lastAsked, $1.key) }) {
+            remove(oldest.key)
+        }
     }
     public var rounds: [Int] { states.keys.sorted() }
 

@@ -111,7 +111,8 @@ extension Holding {
 
     /// Tells the engine, when all is here.
     mutating func loadIfReady(_ job: JobState) {
-        guard case .fetching(var move) = state, move.isReady, let plan = job.plan, let stage = plan.stage(of: context.me),
+        guard case .fetching(var move) = state, move.isReady, let plan = job.plan,
+            let stage = plan.stage(of: context.me),
             stage.units == move.units
         else { return }
         let states = move.load()

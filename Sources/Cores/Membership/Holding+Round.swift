@@ -34,7 +34,7 @@ extension Holding {
 
     /// A plan may change that alone: what the engine holds stays.
     private mutating func recompute(_ recomputes: Bool) {
-        guard var (held, isApplying) = takeHeld() else { return }
+        guard case (var held, let isApplying)? = takeHeld() else { return }
         if held.recomputes != recomputes {
             held.recomputes = recomputes
             effects.push(.compute(.recompute(recomputes), .housekeeping))
@@ -51,8 +51,10 @@ extension Holding {
     /// The work on the held round under a plan: made, or brought up to date.
     /// - Returns: whether it has changed.
     private mutating func ensureWork(_ plan: PlacedPlan, steps: Int) -> Bool {
-        guard let before = glance, before.stamp != stamp(before.round, plan), let place = plan.placement(of: context.me),
-            plan.pipelines[place.rank].stages[place.stage].units == before.units, var (held, isApplying) = takeHeld()
+        guard let before = glance, before.stamp != stamp(before.round, plan),
+            let place = plan.placement(of: context.me),
+            plan.pipelines[place.rank].stages[place.stage].units == before.units,
+            case (var held, let isApplying)? = takeHeld()
         else { return false }
         let order = terms[held.round].flatMap { $0.fits(plan) ? $0 : nil }
         let terms = order ?? GroupTerms(round: held.round, plan: plan)
@@ -76,14 +78,15 @@ extension Holding {
     mutating func rest() {
         guard glance?.stamp != nil else { return }
         _ = withWork { $0.rewind() }
-        guard var (held, isApplying) = takeHeld() else { return }
+        guard case (var held, let isApplying)? = takeHeld() else { return }
         held.work = nil
         putBack(held, isApplying: isApplying)
     }
 
     /// The leader has left somebody out, or changed the way. It says so more than once.
     mutating func receive(_ order: GroupTerms, _ job: JobState) {
-        guard order.round >= heldRound(job), order.round <= job.round + 1, order.isNewer(than: terms[order.round]) else {
+        guard order.round >= heldRound(job), order.round <= job.round + 1, order.isNewer(than: terms[order.round])
+        else {
             return
         }
         terms = terms.filter { $0.key >= heldRound(job) }
@@ -121,7 +124,7 @@ extension Holding {
             let step = aggregates.map { ComputeJob.applyAggregates($0, codec: codec) } ?? .outerStep(contributions!)
             _ = withWork { $0.catchUp(step) }
         }
-        if var (held, _) = takeHeld() {
+        if case (var held, _)? = takeHeld() {
             held.missingSince = nil
             putBack(held, isApplying: true)
         }
@@ -129,7 +132,7 @@ extension Holding {
     }
 
     private mutating func waitForParts(since: Instant, at now: Instant) -> Bool {
-        guard now - since < Self.patience, var (held, isApplying) = takeHeld() else {
+        guard now - since < Self.patience, case (var held, let isApplying)? = takeHeld() else {
             effects.push(.event(.sealIncompleteHere(round: glance?.round ?? 0), nil))
             return fetchInstead()
         }

@@ -253,7 +253,7 @@ struct Holding: Sendable {
 
     /// Changes the round's work, where there is some, and performs what follows.
     mutating func withWork<T>(_ body: (inout RoundWork) -> T) -> T? {
-        guard var (held, isApplying) = takeHeld() else { return nil }
+        guard case (var held, let isApplying)? = takeHeld() else { return nil }
         guard held.work != nil else {
             putBack(held, isApplying: isApplying)
             return nil

@@ -76,7 +76,9 @@ public struct Member: Core, Sendable {
 
     /// The engine's answer to the oldest ``MemberEffect/compute(_:)`` that has none.
     public mutating func computed(_ result: ComputeResult, at now: Instant) {
-        guard let answer = job?.engine.answered(result, at: now) ?? idleEngine?.answered(result, at: now) else { return }
+        guard let answer = job?.engine.answered(result, at: now) ?? idleEngine?.answered(result, at: now) else {
+            return
+        }
         if answer.purpose == .benchmark {
             measured(answer.took, at: now)
         } else {
@@ -170,10 +172,13 @@ public struct Member: Core, Sendable {
     private func open(_ offer: Offer, from peer: PeerID) throws(MalformedBytes) -> Record {
         guard let signer = PeerID(offer.genesis.signer), terms.accepts.contains(signer) else {
             throw MalformedBytes(
-                "launcher \(PeerID(offer.genesis.signer)?.short ?? "?") is not among those the owner of \(terms.name) accepts")
+                "launcher \(PeerID(offer.genesis.signer)?.short ?? "?") is not among those the owner of \(terms.name) accepts"
+            )
         }
         let record = try Record(genesis: offer.genesis, parse: parse)
-        guard record.electors.contains(peer) else { throw MalformedBytes("the offer was passed on by \(peer.short), who is no elector") }
+        guard record.electors.contains(peer) else {
+            throw MalformedBytes("the offer was passed on by \(peer.short), who is no elector")
+        }
         return record
     }
 
@@ -189,7 +194,8 @@ public struct Member: Core, Sendable {
         }
         guard record.genesis.contentBytes <= terms.memory.bytes else {
             throw MalformedBytes(
-                "the job's text has \(ByteCount(record.genesis.contentBytes)); \(terms.name) offers \(terms.memory) of memory")
+                "the job's text has \(ByteCount(record.genesis.contentBytes)); \(terms.name) offers \(terms.memory) of memory"
+            )
         }
         release("another job is offered, and its own leader is silent", at: now)
         storage.forget(job: record.job, content: record.genesis.content)

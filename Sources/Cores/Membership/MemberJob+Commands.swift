@@ -71,6 +71,8 @@ extension MemberJob {
     private mutating func announce(_ entry: Entry) {
         switch entry {
         case .members(let change):
+            // Only now the leader listens to reports.
+            if change.joined.contains(where: { $0.peer == me }) { sayAgain() }
             for joined in change.joined where joined.peer != me {
                 effects.push(.connect(joined.peer, joined.endpoint))
                 text.add(holder: joined.peer, at: now)

@@ -64,7 +64,8 @@ struct MemberJob: Sendable {
         allegiance = Allegiance(
             electors: genesis.electors, leader: leader, term: term, until: now + genesis.lease)
         text = TextDesk(
-            content: genesis.content, bytes: genesis.contentBytes, holders: [leader], offset: 7 * Int(key.peerID.bytes[0]),
+            content: genesis.content, bytes: genesis.contentBytes, holders: [leader],
+            offset: 7 * Int(key.peerID.bytes[0]),
             at: now)
         holding = Holding(
             StageContext(
@@ -155,7 +156,7 @@ struct MemberJob: Sendable {
     /// A peer is connected, perhaps once more: what was on its way may be lost.
     mutating func established(_ peer: PeerID, at now: Instant) {
         self.now = now
-        guard standing != .removed(since: now) else { return }
+        if case .removed = standing { return }
         if isEntitled(peer) { text.add(holder: peer, at: now) }
         holding.established(peer, job, leader: leader, at: now)
         if peer == leader { sayAgain() }

@@ -97,7 +97,9 @@ struct StateDesk: Sendable {
         }
         switch stock {
         case .here(let units, round):
-            guard request.units.contains(where: { units.contains($0) }) else { return unavailable("units not held here") }
+            guard request.units.contains(where: { units.contains($0) }) else {
+                return unavailable("units not held here")
+            }
             if let export, !export.isHere, export.moments || !request.moments { return .later }
             let moments = request.moments || export?.moments ?? false
             exports[round] = Export(units: units, moments: moments, isHere: false)
