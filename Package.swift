@@ -48,7 +48,7 @@ let package = Package(
         module("Cores", "Telemetry", ["Primitives"]),
         module("Cores", "Kademlia", ["Primitives", "Digests", "Wire", "Telemetry"]),
         module("Cores", "Channels", ["Primitives", "Digests", "Wire"]),
-        module("Cores", "Topologies", ["Primitives", "Links", yams]),
+        module("Formats", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module("Cores", "Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange"]),
         module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Exchange"]),
@@ -58,6 +58,14 @@ let package = Package(
         module("Cores", "Daemon", ["Primitives", "Digests", "Wire", "Kademlia", "Channels", "Swarm", "Telemetry"]),
 
         module("Formats", "Checkpoints", ["Primitives", "Digests", "Exchange", "Training"]),
+
+        .target(
+            name: "Charts", dependencies: ["Primitives", "Topologies", "Planning"], path: "Sources/Charts",
+            swiftSettings: strict),
+        .target(
+            name: "Benchmarks",
+            dependencies: ["Primitives", "Links", "Topologies", "Kernels", "Exchange", "Training", "Planning"],
+            path: "Sources/Benchmarks", swiftSettings: strict),
 
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
         module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
@@ -80,7 +88,7 @@ let package = Package(
                 "Training",
                 "Swarm", "Node",
                 "Simulation",
-                "Checkpoints", "EventLoop", "CUV", arguments,
+                "Checkpoints", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
             ],
             path: "Sources/Programs/atoll", swiftSettings: strict),
 
@@ -89,7 +97,9 @@ let package = Package(
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
         tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
-        tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning"]),
+        tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
+        tests("Benchmarks", ["Benchmarks"]),
+        tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
         tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
         tests("Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
@@ -98,7 +108,7 @@ let package = Package(
             "Simulation",
             [
                 "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training", "Swarm",
-                "Simulation",
+                "Simulation", "Benchmarks",
             ], exclude: ["Transcripts"]),
         tests("EndToEnd", ["Primitives"]),
     ],

@@ -1,3 +1,5 @@
+import Charts
+import Benchmarks
 import Foundation
 import Links
 import Planning
