@@ -1,5 +1,5 @@
-import Charts
 import Benchmarks
+import Charts
 import Foundation
 import Links
 import Planning
