@@ -49,7 +49,7 @@ let package = Package(
         module("Cores", "Telemetry", ["Primitives"]),
         module("Cores", "Kademlia", ["Primitives", "Digests", "Wire", "Telemetry"]),
         module("Cores", "Channels", ["Primitives", "Digests", "Wire"]),
-        module("Cores", "Topologies", ["Primitives", "Links", yams]),
+        module("Formats", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module("Cores", "Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange"]),
         module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Exchange"]),
@@ -71,6 +71,14 @@ let package = Package(
 
         module("Formats", "Checkpoints", ["Primitives", "Digests", "Exchange", "Training"]),
 
+        .target(
+            name: "Charts", dependencies: ["Primitives", "Topologies", "Planning"], path: "Sources/Charts",
+            swiftSettings: strict),
+        .target(
+            name: "Benchmarks",
+            dependencies: ["Primitives", "Links", "Topologies", "Kernels", "Exchange", "Training", "Planning"],
+            path: "Sources/Benchmarks", swiftSettings: strict),
+
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
         module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
         module(
@@ -91,7 +99,7 @@ let package = Package(
                 "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Topologies", "Planning", "Exchange",
                 "Training",
                 "Node", "Daemon", "Simulation",
-                "Checkpoints", "EventLoop", "CUV", arguments,
+                "Checkpoints", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
             ],
             path: "Sources/Programs/atoll", swiftSettings: strict),
 
@@ -101,7 +109,9 @@ let package = Package(
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
         tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
-        tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning"]),
+        tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
+        tests("Benchmarks", ["Benchmarks"]),
+        tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
         tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
         tests("Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
@@ -119,7 +129,7 @@ let package = Package(
             "Simulation",
             swarm + [
                 "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training", "Telemetry",
-                "Simulation",
+                "Simulation", "Benchmarks",
             ], exclude: ["Transcripts"]),
         tests("EndToEnd", ["Primitives"]),
     ],

@@ -1,3 +1,4 @@
+import Benchmarks
 import Exchange
 import Links
 import Planning

@@ -1,3 +1,5 @@
+import Benchmarks
+import Charts
 import Foundation
 import Links
 import Planning

@@ -1,3 +1,4 @@
+import Benchmarks
 import Planning
 import Primitives
 import Testing

@@ -1,3 +1,4 @@
+import Benchmarks
 import Links
 import Planning
 import Primitives

@@ -1,3 +1,4 @@
+import Charts
 import Links
 import Planning
 import Primitives

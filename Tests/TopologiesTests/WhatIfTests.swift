@@ -37,6 +37,5 @@ import Topologies
         for columns in [40, 80, 120] {
             #expect(map.text(columns: columns).split(separator: "\n").allSatisfy { $0.count <= columns })
         }
-        #expect(map.svg.hasPrefix("<svg"))
     }
 }

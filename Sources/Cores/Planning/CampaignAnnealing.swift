@@ -4,7 +4,7 @@ internal import Primitives
 extension Campaign {
     /// Threshold accepting ends in the valley of its start. Without this, plans for 16 peers on islands, seeds 1000 to 1003, were 2 %
     /// dearer in a quarter of the time; six times the iterations took about as long as this and gained 1.4 %, more kicks nothing.
-    private static let annealing = AnnealingBaseline(hot: 0.03, cold: 1e-3, restarts: 1, mix: 0.5, share: 1)
+    private static let annealing = PartitionAnnealing(hot: 0.03, cold: 1e-3, swaps: 0.5, share: 1)
     private static let annealingBudget = 4
 
     /// What annealing finds from the best of each of two numbers of pipelines or kinds of round, and twice more from the best of all.
@@ -38,26 +38,5 @@ extension Campaign {
         }
         guard let best = all.min(by: { $0.score < $1.score }), best.score < starts[0].score else { return all }
         return all + polished(best, kicks: true)
-    }
-}
-
-extension PlanSearch {
-    /// Simulated annealing (Kirkpatrick et al. 1983) over partitions: anybody goes anywhere, temperatures are relative to the score.
-    mutating func annealed(
-        _ start: Partition, _ settings: AnnealingBaseline, evaluations: Int, random: inout SeededGenerator
-    ) -> Candidate? {
-        var current = evaluate(start)
-        var best = current
-        var temperature = settings.hot
-        let factor = AnnealingBaseline.root(settings.cold / settings.hot, evaluations / 10)
-        for step in 0..<evaluations {
-            if step % 10 == 9 { temperature *= factor }
-            guard let partition = neighbour(current, aimed: false, swaps: settings.mix) else { break }
-            let next = evaluate(partition)
-            let worse = next.score / current.score - 1
-            if worse <= 0 || random.uniform() < AnnealingBaseline.exponential(-worse / temperature) { current = next }
-            if current.score < best.score { best = current }
-        }
-        return best.seconds.isFinite ? best : nil
     }
 }

@@ -3,9 +3,9 @@
 ///
 /// Its cost takes the rows as pairing and the columns' order as given, so it is never below the layout's, and equal where
 /// both are the best. Times are rounded to 2⁻³⁰ s: sums are exact in any order, and nothing drifts.
-final class LayoutGrid {
-    let stages: Int
-    let replicas: Int
+package final class LayoutGrid {
+    package let stages: Int
+    package let replicas: Int
     private let count: Int
     /// [to, from], row by row: all that one device receives of is a row.
     private let exchange: UnsafeMutablePointer<Double>
@@ -19,9 +19,9 @@ final class LayoutGrid {
     private let columns: UnsafeMutablePointer<Worst>
     /// Between column k and k + 1.
     private let boundaries: UnsafeMutablePointer<Worst>
-    private(set) var total = 0.0
+    package private(set) var total = 0.0
     /// What is minimised: the total, and so much of the means, which show progress before a maximum falls.
-    private(set) var energy = 0.0
+    package private(set) var energy = 0.0
     private let meanWeight: Double
 
     /// Of a column's exchanges, or of the hops from one column to the next.
@@ -60,7 +60,7 @@ final class LayoutGrid {
         }
     }
 
-    init(_ problem: LayoutProblem, cells order: [Int], meanWeight: Double) {
+    package init(_ problem: LayoutProblem, cells order: [Int], meanWeight: Double) {
         stages = problem.stages
         replicas = problem.replicas
         count = problem.count
@@ -100,13 +100,13 @@ final class LayoutGrid {
     }
 
     /// Every cell's device.
-    var devices: [Int] { (0..<count).map { cells[$0] } }
+    package var devices: [Int] { (0..<count).map { cells[$0] } }
     /// The columns as groups.
-    var groups: [[Int]] { (0..<stages).map { k in (0..<replicas).map { cells[k * replicas + $0] } } }
+    package var groups: [[Int]] { (0..<stages).map { k in (0..<replicas).map { cells[k * replicas + $0] } } }
     func device(_ cell: Int) -> Int { cells[cell] }
     func cell(of device: Int) -> Int { places[device] }
 
-    func place(_ order: [Int]) {
+    package func place(_ order: [Int]) {
         for (cell, device) in order.enumerated() {
             cells[cell] = device
             places[device] = cell
@@ -157,8 +157,8 @@ final class LayoutGrid {
     // MARK: Moves
 
     /// Begins a move; cells are exchanged in pairs or given new devices.
-    func begin() { moveSize = 0 }
-    func exchange(_ a: Int, with b: Int) {
+    package func begin() { moveSize = 0 }
+    package func exchange(_ a: Int, with b: Int) {
         put(cells[b], in: a)
         put(cells[a], in: b)
     }
@@ -172,7 +172,7 @@ final class LayoutGrid {
     /// Makes the move if its energy is less than `limit`.
     ///
     /// - Precondition: the move names no cell twice, and the devices of its cells.
-    func attempt(below limit: Double) -> Bool {
+    package func attempt(below limit: Double) -> Bool {
         moves += 1
         (hopCount, boundaryCount, columnCount) = (0, 0, 0)
         for m in 0..<moveSize {

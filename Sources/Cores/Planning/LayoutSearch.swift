@@ -18,7 +18,7 @@ public struct LayoutSearch {
         /// The energy's share of the means.
         var meanWeight: Double
 
-        /// With a share of a twentieth, as in ``AnnealingBaseline``, those islands' layouts are 2 % dearer.
+        /// With a share of a twentieth, as in the annealing it is measured against, those islands' layouts are 2 % dearer.
         static let long = Schedule(hot: 0.01, cold: 1e-4, meanWeight: 1)
         /// Where one line sets the cost of nearly everything, the differences that are left are a few millionths.
         static let final = Schedule(hot: 2e-5, cold: 5e-7, meanWeight: 0.02)
@@ -104,7 +104,7 @@ public struct LayoutSearch {
         let grid = LayoutGrid(problem, cells: start, meanWeight: schedule.meanWeight)
         var held = (total: grid.total, energy: grid.energy, devices: start)
         var temperature = grid.total * schedule.hot
-        let factor = AnnealingBaseline.root(schedule.cold / schedule.hot, steps / 1000)
+        let factor = Cooling.root(schedule.cold / schedule.hot, steps / 1000)
         for step in 0..<steps {
             if step % 1000 == 999 { temperature *= factor }
             evaluations += 1
@@ -120,5 +120,5 @@ public struct LayoutSearch {
 
 extension LayoutProblem {
     /// The devices in their order, stage after stage.
-    var listed: [[Int]] { (0..<stages).map { Array($0 * replicas..<($0 + 1) * replicas) } }
+    package var listed: [[Int]] { (0..<stages).map { Array($0 * replicas..<($0 + 1) * replicas) } }
 }

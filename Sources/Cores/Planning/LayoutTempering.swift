@@ -22,7 +22,7 @@ struct LayoutTempering {
 
     /// - Parameters: `scale` a good layout's seconds; `starts` cells, one for each temperature.
     init(_ problem: LayoutProblem, scale: Double, starts: [[Int]]) {
-        let factor = AnnealingBaseline.root(LayoutTempering.cold / LayoutTempering.hot, starts.count - 1)
+        let factor = Cooling.root(LayoutTempering.cold / LayoutTempering.hot, starts.count - 1)
         var temperature = LayoutTempering.hot * scale
         temperatures = []
         for _ in starts {
@@ -47,7 +47,7 @@ struct LayoutTempering {
             for lower in stride(from: round % 2, to: grids.count - 1, by: 2) {
                 let rise = grids[lower].energy - grids[lower + 1].energy
                 let gain = rise * (1 / temperatures[lower] - 1 / temperatures[lower + 1])
-                if gain >= 0 || random.uniform() < AnnealingBaseline.exponential(gain) {
+                if gain >= 0 || random.uniform() < Cooling.exponential(gain) {
                     grids.swapAt(lower, lower + 1)
                 }
             }

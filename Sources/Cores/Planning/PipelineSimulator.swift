@@ -39,16 +39,6 @@ package struct StageTiming: Hashable, Sendable {
     }
 }
 
-/// What happened on a stage: for Gantt charts.
-package struct StageSpan: Hashable, Sendable {
-    package enum Kind: Hashable, Sendable { case forward, backward, validate, update }
-    package var stage: Int
-    package var kind: Kind
-    package var microBatch: Int
-    package var start: Double
-    package var end: Double
-}
-
 /// An exact simulation of one pipeline's inner steps by list scheduling: 1F1B with backward first, every access line a FIFO
 /// queue shared by both directions of the pipeline's traffic, store-and-forward in frames.
 ///

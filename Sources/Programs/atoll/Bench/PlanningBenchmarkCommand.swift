@@ -1,4 +1,5 @@
 import ArgumentParser
+import Benchmarks
 import Node
 import Planning
 import Primitives

@@ -1,5 +1,5 @@
+public import Planning
 internal import Primitives
-internal import Topologies
 
 /// A sweep for a terminal and as SVG.
 extension Sweep {

@@ -1,4 +1,5 @@
 internal import Primitives
+public import Topologies
 
 /// The map as SVG: clusters on a ring, lines as thick as they are near, and the latencies as a table.
 extension TopologyMap {

@@ -1,5 +1,5 @@
+internal import Planning
 internal import Primitives
-internal import Topologies
 
 /// The time line of a plan, as plain text.
 extension PlanReport {
@@ -10,16 +10,8 @@ extension PlanReport {
     ///
     /// Digits are forwards of that micro-batch (modulo 10), letters the backwards (`a` = 0), `u` the optimizer step.
     public var gantt: String {
-        let cost = CostModel(topology: topology, job: job)
-        let lanes = cost.lanes(planned.plan)
-        let pacing = cost.pacing(planned.plan)
-        let recorded = lanes.map { lane in
-            PipelineSimulator.record(
-                cost.timings(lane, pacing), microBatches: lane.share * pacing.microBatchesPerVirtual,
-                updates: pacing.usesRounds
-            ).spans
-        }
-        let end = recorded.flatMap { $0.map(\.end) }.max() ?? 0
+        let line = TimeLine(planned.plan, topology: topology, job: job)
+        let (recorded, end) = (line.pipelines, line.end)
         let names = planned.plan.workers.map(\.count).max() ?? 0
         let width = PlanReport.columns - names - 2
         var lines = ["one step, \(fixed(end, 3)) s: 0… forward, a… backward, u optimizer step, · idle"]
@@ -30,7 +22,7 @@ extension PlanReport {
                 lines.append(stage.peer + String(repeating: " ", count: names - stage.peer.count + 2) + String(row))
             }
         }
-        return (lines + [""] + roundLines(cost, lanes, pacing)).joined(separator: "\n")
+        return (lines + [""] + roundLines(line)).joined(separator: "\n")
     }
 
     private func paint(_ span: StageSpan, on row: inout [Character], scale: Double) {
@@ -47,24 +39,23 @@ extension PlanReport {
         for column in first...last { row[column] = mark }
     }
 
-    private func roundLines(_ cost: CostModel, _ lanes: [Lane], _ pacing: Pacing) -> [String] {
-        let round = cost.round(lanes, pacing)
-        guard pacing.usesRounds else { return [] }
+    private func roundLines(_ round: TimeLine) -> [String] {
+        guard round.usesRounds else { return [] }
         let width = PlanReport.columns - 12
-        let scale = Double(width) / round.seconds
+        let scale = Double(width) / round.roundSeconds
         var lines = [
-            "one round, \(fixed(round.seconds, 3)) s: v validation, # and = steps in turn, x exchange and seal"
+            "one round, \(fixed(round.roundSeconds, 3)) s: v validation, # and = steps in turn, x exchange and seal"
         ]
         for (p, step) in round.stepSeconds.enumerated() {
             var row = [Character](repeating: "x", count: width)
-            let begin = max(0, round.trainedAt - step * Double(pacing.innerSteps))
+            let begin = max(0, round.trainedAt - step * Double(round.innerSteps))
             // Faster pipelines end earlier: they wait in the exchange.
             let start = min(begin, round.validationSeconds)
             for column in row.indices {
                 let time = (Double(column) + 0.5) / scale
                 if time < start {
                     row[column] = "v"
-                } else if time < start + step * Double(pacing.innerSteps) {
+                } else if time < start + step * Double(round.innerSteps) {
                     row[column] = Int((time - start) / step) % 2 == 0 ? "#" : "="
                 }
             }

@@ -1,5 +1,6 @@
-import Kernels
-import Primitives
+internal import Exchange
+internal import Kernels
+internal import Primitives
 
 /// Times the codecs against memcpy, in one run on one thread, because only the ratio means something on another
 /// machine.

@@ -1,5 +1,5 @@
 /// Distances on the Earth without libm, so that they are the same on every machine.
-enum GreatCircle {
+package enum GreatCircle {
     /// Of the sphere with the Earth's mean radius, 6371 km.
     ///
     /// - Parameters: degrees; latitudes within ±90, longitudes within ±180.
@@ -19,7 +19,7 @@ enum GreatCircle {
         return (ring * sine(longitude + .pi / 2), ring * sine(longitude), sine(latitude))
     }
     /// Taylor's series, |x| ≤ 3π/2.
-    static func sine(_ x: Double) -> Double {
+    package static func sine(_ x: Double) -> Double {
         var (term, sum) = (x, x)
         for k in 1...20 {
             term *= -x * x / Double((2 * k) * (2 * k + 1))

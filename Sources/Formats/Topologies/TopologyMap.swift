@@ -178,12 +178,12 @@ extension TopologyMap {
             separator: "\n")
     }
 
-    func cell(_ a: Int, _ b: Int, _ value: Double) -> String {
+    package func cell(_ a: Int, _ b: Int, _ value: Double) -> String {
         if a == b, clusters[a].peers.count == 1 { return "–" }
         return value >= 100 ? fixed(value, 0) : fixed(value, 1)
     }
-    func mark(_ index: Int) -> String { String(UnicodeScalar(UInt8(65 + index % 26))) }
-    func size(_ mebibytes: Double) -> String {
+    package func mark(_ index: Int) -> String { String(UnicodeScalar(UInt8(65 + index % 26))) }
+    package func size(_ mebibytes: Double) -> String {
         mebibytes >= 10_240 ? "\(fixed(mebibytes / 1024, 0)) GiB" : "\(fixed(mebibytes, 0)) MiB"
     }
     private func padded(_ text: String, _ width: Int) -> String {

@@ -1,4 +1,5 @@
 internal import Links
+public import Planning
 internal import Primitives
 public import Topologies
 

@@ -1,4 +1,6 @@
+internal import Exchange
 public import Primitives
+public import Training
 
 /// What compression and rare exchange cost in loss: a small job whose weights, sequences and validation windows were
 /// written down by another program (`Tools/exchange/export_reference.py`), run by ``LocalTrainer`` with the real engine

@@ -1,19 +1,12 @@
+internal import Planning
 internal import Primitives
 internal import Topologies
 
 /// The time line of a plan as SVG: one step of each pipeline, a row for each peer.
 extension PlanReport {
     public var ganttSVG: String {
-        let cost = CostModel(topology: topology, job: job)
-        let lanes = cost.lanes(planned.plan)
-        let pacing = cost.pacing(planned.plan)
-        let recorded = lanes.map { lane in
-            PipelineSimulator.record(
-                cost.timings(lane, pacing), microBatches: lane.share * pacing.microBatchesPerVirtual,
-                updates: pacing.usesRounds
-            ).spans
-        }
-        let end = max(1e-9, recorded.flatMap { $0.map(\.end) }.max() ?? 0)
+        let line = TimeLine(planned.plan, topology: topology, job: job)
+        let (recorded, end) = (line.pipelines, max(1e-9, line.end))
         let rows = planned.plan.pipelines.reduce(0) { $0 + $1.stages.count }
         let (left, top, width, row) = (170.0, 84.0, 800.0, 24.0)
         let gaps = 14.0 * Double(planned.plan.pipelines.count)

@@ -1,8 +1,8 @@
-import Exchange
+import Benchmarks
 import Testing
 
 /// The benchmark's rows, with a clock that only counts; `make bench-exchange` is the real run.
-struct BenchmarkTests {
+struct ExchangeBenchmarkTests {
     @Test func `every codec has its rows and goals`() {
         var ticks = 0.0
         let rows = ExchangeBenchmark.run(count: 5000, repetitions: 2) {

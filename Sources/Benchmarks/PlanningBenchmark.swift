@@ -1,3 +1,4 @@
+public import Planning
 internal import Primitives
 internal import Topologies
 

@@ -1,5 +1,6 @@
-import Kernels
+internal import Kernels
 public import Primitives
+internal import Training
 
 /// A training step (forward, backward, AdamW) of a fixed model, to be timed by the caller, who owns a clock.
 public struct EngineBenchmark: Sendable {

@@ -1,4 +1,5 @@
 internal import Kernels
+public import Planning
 internal import Primitives
 public import Topologies
 
@@ -57,7 +58,7 @@ public struct AnnealingBaseline: Sendable {
             var held = (total: grid.total, devices: cells)
             let steps = evaluations / restarts
             var temperature = grid.total * hot
-            let factor = AnnealingBaseline.root(cold / hot, steps / 1000)
+            let factor = Cooling.root(cold / hot, steps / 1000)
             for step in 0..<steps {
                 if step % 1000 == 999 { temperature *= factor }
                 grid.begin()
@@ -98,81 +99,13 @@ public struct AnnealingBaseline: Sendable {
 
     /// Partitions of a topology's peers into pipelines, judged as the planner's are. The best as total seconds; infinite when nothing fits.
     public func seconds(_ topology: Topology, _ job: JobManifest, seed: UInt64, evaluations: Int) -> Double {
-        let cost = CostModel(topology: topology, job: job)
         var best = Double.infinity
         for restart in 0..<restarts {
-            let campaign = Campaign(
-                cost: cost, peers: topology.peers, current: nil, seed: seed &* 1000 &+ UInt64(restart),
-                iterations: evaluations, parallel: .serial)
-            best = min(best, campaign.annealed(self, evaluations: evaluations / restarts))
+            best = min(
+                best,
+                PartitionAnnealing(hot: hot, cold: cold, swaps: mix, share: share).seconds(
+                    topology, job, seed: seed &* 1000 &+ UInt64(restart), evaluations: evaluations / restarts))
         }
         return best
-    }
-
-    /// e^x for x ≤ 0, to about a thousandth: (1 + x/1024)^1024. No libm in a core.
-    static func exponential(_ x: Double) -> Double {
-        if x < -30 { return 0 }
-        var y = 1 + x / 1024
-        for _ in 0..<10 { y *= y }
-        return y
-    }
-    /// The n-th root of x in (0, 1], by bisection.
-    static func root(_ x: Double, _ n: Int) -> Double {
-        var (low, high) = (0.0, 1.0)
-        for _ in 0..<60 {
-            let middle = (low + high) / 2
-            var power = 1.0
-            var (base, left) = (middle, max(1, n))
-            while left > 0 {
-                if left % 2 == 1 { power *= base }
-                base *= base
-                left /= 2
-            }
-            if power < x { low = middle } else { high = middle }
-        }
-        return high
-    }
-}
-
-extension PlanSearch {
-    /// The best partition of one annealing run.
-    mutating func annealed(
-        peers: [Int], _ settings: AnnealingBaseline, evaluations: Int, random: inout SeededGenerator
-    ) -> Candidate? {
-        var order = peers
-        random.shuffle(&order)
-        var start = Partition(repeating: [], count: pipelines + 1)
-        for (index, peer) in order.enumerated() { start[index % pipelines].append(peer) }
-        let most = cost.model.unitCount
-        for g in 0..<pipelines where start[g].count > most {
-            start[pipelines] += start[g].dropFirst(most)
-            start[g] = Array(start[g].prefix(most))
-        }
-        return annealed(start.map { $0.sorted() }, settings, evaluations: evaluations, random: &random)
-    }
-}
-
-extension Campaign {
-    /// What ``AnnealingBaseline`` finds in this campaign's place, H and codecs settled as here: every number of pipelines, with and
-    /// without rounds, then the best two again.
-    func annealed(_ settings: AnnealingBaseline, evaluations: Int) -> Double {
-        let counts = pipelineCounts()
-        let modes: [Bool] = cost.job.innerSteps.value.map { [$0 > 1] } ?? [true, false]
-        let ways = modes.flatMap { mode in counts.map { (count: $0, usesRounds: mode) } }
-        var random = SeededGenerator(seed: seed, stream: 0xA12)
-        func run(_ way: (count: Int, usesRounds: Bool), _ evaluations: Int) -> Double {
-            guard let pacing = firstGuess(pipelines: way.count, usesRounds: way.usesRounds) else { return .infinity }
-            var search = PlanSearch(
-                builder: PipelineBuilder(cost: cost, pacing: pacing), pacing: pacing, pipelines: way.count, seed: seed,
-                change: change)
-            let found = search.annealed(peers: peers, settings, evaluations: evaluations, random: &random)
-            return found.map { settle($0.lanes, usesRounds: way.usesRounds).seconds } ?? .infinity
-        }
-        let first = ways.map { run($0, Int(settings.share * Double(evaluations)) / ways.count) }
-        let best = first.min() ?? .infinity
-        if settings.share >= 1 { return best }
-        let order = ways.indices.sorted { (first[$0], $0) < (first[$1], $1) }.prefix(2)
-        let again = order.map { run(ways[$0], Int((1 - settings.share) * Double(evaluations)) / order.count) }
-        return min(best, again.min() ?? best)
     }
 }
