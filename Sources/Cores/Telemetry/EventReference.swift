@@ -40,7 +40,8 @@ extension Happening {
             .storageRecovered:
             .record
         case .speedMeasured, .jobAccepted, .offerDeclined, .jobReleased: .peer
-        case .textComplete, .contentRefused, .chunkRefused, .peerLeft, .workPaused, .rejoined, .workPaused, .planReceived, .placementRefused,
+        case .textComplete, .contentRefused, .chunkRefused, .peerLeft, .workPaused, .rejoined, .planReceived,
+            .placementRefused,
             .stateRequested, .stateUnavailable, .stateWrong, .momentsInexact, .stateReady, .roundRewound,
             .sealIncompleteHere, .contributionMalformed, .contributionUnusable, .payloadCorrupt, .workRefused:
             .member
