@@ -80,7 +80,10 @@ extension Coordinator {
         let isEnough = options.expectedPeers.map { accepted >= $0 } ?? (accepted > 0 && isQuiet)
         if isEnough { return beginSharing() }
         let declined = roster.declined
-        if accepted == 0, !declined.isEmpty, now - roster.lastArrival >= options.quiet + .seconds(2) {
+        // Others may still come: only where as many have declined as were wanted, and nobody new has been met for a while.
+        if accepted == 0, !declined.isEmpty, declined.count >= options.expectedPeers ?? 1,
+            now - max(roster.lastArrival, roster.lastMet) >= options.quiet + .seconds(2)
+        {
             let reasons = declined.prefix(3).map { "\($0.name): \($0.why)" }.joined(separator: "; ")
             return fail(
                 "none of the \(declined.count) peers found works for this launcher (\(key.peerID.hex)): \(reasons). "

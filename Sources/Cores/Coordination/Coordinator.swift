@@ -188,6 +188,7 @@ public struct Coordinator: Core, Sendable {
         switch stage {
         case .gathering(let since, _):
             if roster.lastArrival > since { next = earliest(next, roster.lastArrival + options.quiet) }
+            next = earliest(next, max(roster.lastArrival, roster.lastMet) + options.quiet + .seconds(2))
             next = earliest(next, since + options.gatherLimit)
         case .sharing: next = earliest(next, nextTextPatience)
         case .running:

@@ -49,6 +49,8 @@ public struct Roster: Sendable {
     public private(set) var order: [PeerID] = []
     /// When somebody accepted last.
     private(set) var lastArrival: Instant
+    /// When somebody new was met last.
+    private(set) var lastMet: Instant
     /// When this process last looked: after a longer pause it was asleep itself, and nobody is blamed for that.
     private var lastLook: Instant
     /// More peers than this are not remembered; who is lost or has declined goes first.
@@ -56,6 +58,7 @@ public struct Roster: Sendable {
 
     init(at now: Instant) {
         lastArrival = now
+        lastMet = now
         lastLook = now
     }
 
@@ -76,6 +79,7 @@ public struct Roster: Sendable {
         if peers[peer] == nil {
             guard makeRoom() else { return false }
             order.append(peer)
+            lastMet = now
             peers[peer] = Peer(peer: peer, endpoint: endpoint, name: peer.short, lastHeard: now, idleSince: now)
             return true
         }

@@ -258,8 +258,8 @@ public struct JobState: Sendable {
     /// Rounds whose agreed states stay known.
     private static let recentStates = 8
     private mutating func forgetOldStates() {
-        let every = max(1, parameters.checkpointRounds)
-        let checkpoints = agreed.keys.filter { $0 % every == 0 }.sorted().suffix(4)
+        let every = parameters.checkpointRounds
+        let checkpoints = every > 0 ? agreed.keys.filter { $0 % every == 0 }.sorted().suffix(4) : []
         agreed = agreed.filter { $0.key >= round - Self.recentStates || checkpoints.contains($0.key) }
     }
 }

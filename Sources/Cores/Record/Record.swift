@@ -85,6 +85,7 @@ public struct Record: Sendable {
         _ entry: Entry, term: Int, by key: SigningKey
     ) throws(MalformedBytes) -> PBEnvelope {
         precondition(electors.contains(key.peerID), "only electors write the log")
+        let change = try check(entry, term: term)
         var message = PBLogEntry()
         message.index = UInt64(length)
         message.previous = bytesOf(hashes.last!)
@@ -92,7 +93,7 @@ public struct Record: Sendable {
         message.body = entry.body
         let envelope = PBEnvelope(
             message, type: .logEntry, job: job, epoch: UInt64(term), sequence: UInt64(length), by: key)
-        try fold(entry, envelope, term: term)
+        append(envelope, change, term: term)
         return envelope
     }
 
@@ -129,15 +130,18 @@ public struct Record: Sendable {
         }
         let term = try number(statement.body.term, below: Bounds.counter, "term")
         let entry = try Entry(statement.body, parameters: parameters, plans: state.planCount)
-        try fold(entry, envelope, term: term)
+        append(envelope, try check(entry, term: term), term: term)
         return .appended(entry)
     }
 
-    /// The one place where an entry comes into the record: checked, then folded and appended.
-    private mutating func fold(_ entry: Entry, _ envelope: PBEnvelope, term: Int) throws(MalformedBytes) {
+    /// What an entry would change; throws the rule that it breaks.
+    private func check(_ entry: Entry, term: Int) throws(MalformedBytes) -> JobState.Change {
         guard length < Self.entryLimit else { throw MalformedBytes("the log is full") }
         guard term >= self.term else { throw MalformedBytes("an entry of term \(term) after one of term \(self.term)") }
-        let change = try state.check(entry)
+        return try state.check(entry)
+    }
+    /// The one place where an entry comes into the record: it has been checked, and cannot fail any more.
+    private mutating func append(_ envelope: PBEnvelope, _ change: JobState.Change, term: Int) {
         ledger.follow(change, before: state)
         state.apply(change)
         ledger.grant(state)
