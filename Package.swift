@@ -67,7 +67,9 @@ let package = Package(
             [
                 "Primitives", "Digests", "Wire", "Telemetry", "Exchange", "Training", "Messages", "Content", "Record",
             ]),
-        module("Cores", "Daemon", swarm + ["Primitives", "Digests", "Wire", "Kademlia", "Channels", "Telemetry", "Training", "Planning"]),
+        module(
+            "Cores", "Daemon",
+            swarm + ["Primitives", "Digests", "Wire", "Kademlia", "Channels", "Telemetry", "Training", "Planning"]),
 
         module("Formats", "Checkpoints", ["Primitives", "Digests", "Exchange", "Training"]),
 
@@ -128,7 +130,8 @@ let package = Package(
         tests(
             "Simulation",
             swarm + [
-                "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training", "Telemetry",
+                "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training",
+                "Telemetry",
                 "Simulation", "Benchmarks",
             ], exclude: ["Transcripts"]),
         tests("EndToEnd", ["Primitives"]),

@@ -19,7 +19,9 @@ import Wire
     static func envelope(_ type: EnvelopeType = .receipt) -> PBEnvelope {
         PBEnvelope(work, type: type, job: job, epoch: 4, sequence: 5, expiry: 6, by: key)
     }
-    private func opens(_ envelope: PBEnvelope, _ type: EnvelopeType = .receipt, job: Digest256? = job, wall: Int64? = 5) -> Bool {
+    private func opens(_ envelope: PBEnvelope, _ type: EnvelopeType = .receipt, job: Digest256? = job, wall: Int64? = 5)
+        -> Bool
+    {
         (try? envelope.open(type, job: job, wall: wall, as: PBWork.self)) != nil
     }
 

@@ -129,7 +129,8 @@ struct FakePool {
             number,
             .held(
                 Held(
-                    work: WorkKey(round: state.round, rank: rank, attempt: state.plan!.pipelines[rank].attempt), digests: [])))
+                    work: WorkKey(round: state.round, rank: rank, attempt: state.plan!.pipelines[rank].attempt),
+                    digests: [])))
     }
     /// Both pipelines do their round.
     mutating func round() throws {

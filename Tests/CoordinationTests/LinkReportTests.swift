@@ -32,7 +32,8 @@ private func question(
             number,
             .capability(
                 Capability(
-                    name: "peer-\(number)", device: "cpu", memory: .mebibytes(64), flops: 1e9, numerics: Record.numerics)))
+                    name: "peer-\(number)", device: "cpu", memory: .mebibytes(64), flops: 1e9, numerics: Record.numerics
+                )))
         send(number, .offerAnswer(OfferAnswer(refusal: nil)))
     }
     for number in 1...3 { send(number, .readiness(.hasText)) }

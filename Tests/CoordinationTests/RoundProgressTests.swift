@@ -118,7 +118,8 @@ import Testing
         for (rank, stage, loss) in [(0, 0, 99.0), (0, 1, 10.0), (1, 0, 6.0)] {
             let pipeline = script.state.plan!.pipelines[rank]
             var receipt = Receipt(
-                work: WorkKey(round: 0, rank: rank, attempt: 0), stage: stage, microBatches: script.share(rank), tokens: 0,
+                work: WorkKey(round: 0, rank: rank, attempt: 0), stage: stage, microBatches: script.share(rank),
+                tokens: 0,
                 firstStep: 0, steps: 2, digests: script.digests(rank: rank, attempt: 0, stage: pipeline.stages[stage]))
             if stage == pipeline.stages.count - 1 {
                 receipt.lossSum = loss

@@ -173,7 +173,8 @@ import Wire
         entry.plan = change
         let envelope = PBEnvelope(
             entry, type: .logEntry, job: script.record.job, epoch: 1, sequence: entry.index, by: Small.launcher)
-        guard case .appended = try script.receive(envelope), let plan = script.state.nextPlan ?? script.state.plan else {
+        guard case .appended = try script.receive(envelope), let plan = script.state.nextPlan ?? script.state.plan
+        else {
             throw MalformedBytes("not appended")
         }
         return plan

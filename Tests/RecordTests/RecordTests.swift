@@ -178,7 +178,9 @@ import Wire
     @Test func `agreed states are known for the last rounds, and are not agreed on otherwise`() throws {
         var script = try pair().writer
         func roots(_ text: String) -> [UnitRoots] {
-            Small.model.allUnits.map { UnitRoots(unit: $0, parameters: sha256(Array("\(text)\($0)".utf8)), outerMomentum: nil) }
+            Small.model.allUnits.map {
+                UnitRoots(unit: $0, parameters: sha256(Array("\(text)\($0)".utf8)), outerMomentum: nil)
+            }
         }
         #expect(!script.state.isAgreed(3) && script.state.isAgreed(0))
         try script.append(.states(States(round: 3, units: roots("a"))))
@@ -243,7 +245,12 @@ import Wire
         case 4:
             return .states(
                 States(
-                    round: round, units: [UnitRoots(unit: generator.below(6), parameters: sha256([UInt8(generator.below(2))]), outerMomentum: nil)]))
+                    round: round,
+                    units: [
+                        UnitRoots(
+                            unit: generator.below(6), parameters: sha256([UInt8(generator.below(2))]),
+                            outerMomentum: nil)
+                    ]))
         case 5 where generator.below(20) == 0: return .finish(Finish(reason: "r"))
         default:
             guard state.plan != nil, state.spec != nil else {

@@ -1,10 +1,10 @@
+import Coordination
 import Exchange
 import Links
 import Planning
 import Primitives
-import Simulation
-import Coordination
 import Record
+import Simulation
 import Telemetry
 import Testing
 import Topologies

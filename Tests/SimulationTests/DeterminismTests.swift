@@ -1,8 +1,8 @@
+import Coordination
 import Planning
 import Primitives
-import Simulation
-import Coordination
 import Record
+import Simulation
 import Telemetry
 import Testing
 import Topologies

@@ -1,7 +1,7 @@
-import Primitives
-import Simulation
 import Coordination
+import Primitives
 import Record
+import Simulation
 import Telemetry
 import Testing
 import Topologies

@@ -1,10 +1,10 @@
+import Coordination
 import Exchange
 import Links
 import Planning
 import Primitives
-import Simulation
-import Coordination
 import Record
+import Simulation
 import Telemetry
 import Testing
 import Topologies
@@ -108,7 +108,9 @@ import Topologies
             })
         // It is in none of the sums, and nobody is expelled: an accusation proves nothing.
         let rank = try #require(outcome.workers.firstIndex(of: "peer-1"))
-        #expect(outcome.world.coordinator.state.seals.allSatisfy { seal in !seal.contributions.contains { $0.rank == rank } })
+        #expect(
+            outcome.world.coordinator.state.seals.allSatisfy { seal in !seal.contributions.contains { $0.rank == rank }
+            })
         #expect(outcome.events("peer_lost").isEmpty)
     }
 

@@ -11,7 +11,9 @@ import Topologies
 /// Members and leaders that say, with each message, others in which every field has had every value that has ever broken a reader, in
 /// every phase of a job. Nobody traps, and the honest go on.
 @Suite struct `With a member that says anything at all` {
-    private func run(_ hostile: [String], innerSteps: Int, seed: UInt64, many: Int, owners: Bool = false) throws -> Outcome {
+    private func run(_ hostile: [String], innerSteps: Int, seed: UInt64, many: Int, owners: Bool = false) throws
+        -> Outcome
+    {
         var scene = Scene(peers: 4, pipelines: 2, stages: 1, innerSteps: innerSteps, steps: 8 * innerSteps)
         scene.seed = seed
         scene.probeBytes = 64 << 10

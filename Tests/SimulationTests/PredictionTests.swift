@@ -1,11 +1,11 @@
 import Benchmarks
+import Coordination
 import Exchange
 import Links
 import Planning
 import Primitives
-import Simulation
-import Coordination
 import Record
+import Simulation
 import Testing
 import Topologies
 

@@ -1,9 +1,9 @@
+import Coordination
 import Digests
 import Planning
 import Primitives
-import Simulation
-import Coordination
 import Record
+import Simulation
 import Telemetry
 import Testing
 import Topologies

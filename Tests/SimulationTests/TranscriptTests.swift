@@ -1,10 +1,10 @@
+import Coordination
 import Foundation
 import Links
 import Planning
 import Primitives
-import Simulation
-import Coordination
 import Record
+import Simulation
 import Testing
 import Topologies
 

@@ -12,7 +12,8 @@ public func cleaned(_ text: String, bytes limit: Int) -> String {
             used += 1
         case 0x00...0x1F, 0x7F...0x9F: continue
         // Marks and overrides of direction, invisible separators, byte-order mark (Unicode, UAX #9, §2).
-        case 0x061C, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x206F, 0xFEFF, 0xFFF9...0xFFFB, 0xE0000...0xE0FFF: continue
+        case 0x061C, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x206F, 0xFEFF, 0xFFF9...0xFFFB, 0xE0000...0xE0FFF:
+            continue
         default:
             out.append(scalar)
             used += width

@@ -230,7 +230,9 @@ public struct ContentFetch: Sendable {
         let isWaiting = index == nil ? indexAsked == nil : chunks.count + asked.count < index!.count
         for holder in holders where !holder.isWrong {
             if holder.open > 0 { next = earliest(next, holder.lastHeard + Self.patience) }
-            if isWaiting, holder.open == 0, holder.notBefore.nanoseconds > .min { next = earliest(next, holder.notBefore) }
+            if isWaiting, holder.open == 0, holder.notBefore.nanoseconds > .min {
+                next = earliest(next, holder.notBefore)
+            }
         }
         return next
     }

@@ -213,7 +213,9 @@ public struct StateFetch: Sendable {
             ContentFetch(id: id, bytes: bytes, holders: peers, offset: offset, at: now)
         }
         units[unit]!.fetches[.parameters] = fetch(roots.parameters, bytes, offering)
-        if let momentum = roots.outerMomentum { units[unit]!.fetches[.outerMomentum] = fetch(momentum, bytes, offering) }
+        if let momentum = roots.outerMomentum {
+            units[unit]!.fetches[.outerMomentum] = fetch(momentum, bytes, offering)
+        }
         guard wantsMoments, let chosen = chosenMoments(unit, offering) else { return }
         let same = offering.filter { units[unit]!.offers[$0]!.moments == chosen.id }
         units[unit]!.fetches[.moments] = fetch(chosen.id, 2 * bytes, same)
@@ -245,7 +247,8 @@ public struct StateFetch: Sendable {
             for piece in Piece.allCases {
                 guard let id = units[unit]!.fetches[piece]?.id else { continue }
                 // Whoever had these moments is gone: others' are taken.
-                if piece == .moments, !units[unit]!.fetches[piece]!.isComplete, !units[unit]!.fetches[piece]!.hasHolders {
+                if piece == .moments, !units[unit]!.fetches[piece]!.isComplete, !units[unit]!.fetches[piece]!.hasHolders
+                {
                     chooseAgain(unit, at: now)
                     continue
                 }

@@ -51,7 +51,8 @@ struct AuditCase: Sendable {
         guard let ownerPeer = facts.plan.holder(owner, of: unit) else { return .confirmed }
         let accusers = against.compactMap { facts.plan.holder($0, of: unit) }
         let isProven = ownerAddedTheSame && against.count >= 2 && sums.count == 1
-        return isProven ? .refuted(self, owner: ownerPeer, by: accusers) : .differs(self, owner: ownerPeer, by: accusers)
+        return isProven
+            ? .refuted(self, owner: ownerPeer, by: accusers) : .differs(self, owner: ownerPeer, by: accusers)
     }
 }
 

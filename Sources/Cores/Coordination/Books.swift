@@ -50,7 +50,8 @@ public struct Books: Sendable {
     /// How long a round of this plan is waited for: of rounds that nothing disturbed; nil before there are any.
     func roundPatience(epoch: Int) -> Double? {
         ExchangeCost.patience(
-            roundTimes.suffix(64).filter { $0.undisturbed && $0.planEpoch == epoch }.suffix(16).map(\.seconds), slack: 5)
+            roundTimes.suffix(64).filter { $0.undisturbed && $0.planEpoch == epoch }.suffix(16).map(\.seconds), slack: 5
+        )
     }
     var exchangePatience: Double? { ExchangeCost.patience(Array(exchangeSeconds.suffix(16)), slack: 2) }
 }

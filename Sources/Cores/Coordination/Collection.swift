@@ -80,7 +80,9 @@ extension Coordinator {
         case .chunkRequest(let id, let number):
             let bytes =
                 text.answer(chunk: number, of: id, at: now) ?? checkpoint.shelf.answer(chunk: number, of: id, at: now)
-            send(bytes.map { .chunk(content: id, chunk: number, bytes: $0) } ?? .chunkMissing(content: id, chunk: number), to: peer)
+            send(
+                bytes.map { .chunk(content: id, chunk: number, bytes: $0) }
+                    ?? .chunkMissing(content: id, chunk: number), to: peer)
         case .stateRequest(let request):
             let offer = checkpoint.shelf.offer(request)
             let why = checkpoint.round.map { "the checkpoint is of round \($0)" } ?? "there is no checkpoint"

@@ -110,14 +110,16 @@ extension Coordinator {
         let target = state.round == 0 || isHere ? state.round : checkpoint.round ?? 0
         var plan = answer.plan.going(on: old, from: target)
         if target > 0 {
-            plan.sources = isHere ? here : Dictionary(uniqueKeysWithValues: parameters.model.allUnits.map { ($0, [key.peerID]) })
+            plan.sources =
+                isHere ? here : Dictionary(uniqueKeysWithValues: parameters.model.allUnits.map { ($0, [key.peerID]) })
         }
         setWay(&plan)
         let attempt = (old.pipelines.map(\.attempt).max() ?? 0) + 1
         for rank in plan.pipelines.indices { plan.pipelines[rank].attempt = attempt }
         plan.spares = state.members.filter { $0.present && plan.placement(of: $0.peer) == nil }.map(\.peer)
         let from = state.round
-        guard propose(.plan(PlanChange(plan, reason: cleaned(reason, bytes: Bounds.reasonBytes), rolledBack: true))) else {
+        guard propose(.plan(PlanChange(plan, reason: cleaned(reason, bytes: Bounds.reasonBytes), rolledBack: true)))
+        else {
             fail("a plan to go back with was refused")
             return
         }

@@ -55,7 +55,9 @@ extension Coordinator {
 
     /// Rounds take other than predicted, and no peer's speed explains it: perhaps a line is not what it was.
     mutating func watchPace(_ seconds: Double, steps: Int) {
-        guard stage.isRunning, let answer, let ratio = lines.sealed(seconds / answer.seconds(ofSteps: steps)) else { return }
+        guard stage.isRunning, let answer, let ratio = lines.sealed(seconds / answer.seconds(ofSteps: steps)) else {
+            return
+        }
         let factor = fixed(ratio > 1 ? ratio : 1 / ratio, 1)
         let why = "rounds are \(factor) × \(ratio > 1 ? "slower" : "faster") than predicted"
         let peers = roster.joined.filter(\.isPlannable).map(\.peer)
@@ -142,7 +144,8 @@ extension Coordinator {
         desk.isInForce(answer)
         event(
             .planned(
-                epoch: plan.epoch, pipelines: plan.pipelines.count, stages: plan.pipelines.map(\.stages.count).max() ?? 0,
+                epoch: plan.epoch, pipelines: plan.pipelines.count,
+                stages: plan.pipelines.map(\.stages.count).max() ?? 0,
                 innerSteps: plan.innerSteps, codec: plan.exchangeCodec.description,
                 activations: plan.activationCodec.description, exchange: plan.exchangeWay.description,
                 stepSeconds: answer.roundSeconds / Double(plan.innerSteps), totalSeconds: answer.totalSeconds))

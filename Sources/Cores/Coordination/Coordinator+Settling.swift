@@ -46,7 +46,11 @@ extension Coordinator {
         let isIsolated = roster.isIsolated(silence: options.silence, at: now)
         if isIsolated, timers.isolatedSince == nil {
             timers.isolatedSince = now
-            event(.interrupted(why: "nobody has been heard for \(fixed(options.silence.inSeconds, 0)) s: perhaps it is our own line"))
+            event(
+                .interrupted(
+                    why:
+                        "nobody has been heard for \(fixed(options.silence.inSeconds, 0)) s: perhaps it is our own line"
+                ))
             return true
         }
         if !isIsolated, let since = timers.isolatedSince {
@@ -132,7 +136,8 @@ extension Coordinator {
         let dismissal =
             switch outcome {
             case .finished: Dismissal(.jobEnded, reason: Finish.done)
-            case .failed(let why): Dismissal(.jobFailed, reason: cleaned("the job ended: \(why)", bytes: Bounds.reasonBytes))
+            case .failed(let why):
+                Dismissal(.jobFailed, reason: cleaned("the job ended: \(why)", bytes: Bounds.reasonBytes))
             }
         for member in roster.joined { send(.dismissal(dismissal), to: member.peer) }
         stage.go(to: .ended(at: now))

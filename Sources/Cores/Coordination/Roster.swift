@@ -105,7 +105,8 @@ public struct Roster: Sendable {
     mutating func says(_ capability: Capability, _ peer: PeerID) {
         let isTaken = capability.name.isEmpty || peers.values.contains { $0.peer != peer && $0.name == capability.name }
         peers[peer]?.capability = capability
-        peers[peer]?.name = isTaken ? "\(capability.name.isEmpty ? "peer" : capability.name)-\(peer.short)" : capability.name
+        peers[peer]?.name =
+            isTaken ? "\(capability.name.isEmpty ? "peer" : capability.name)-\(peer.short)" : capability.name
     }
     mutating func declines(_ peer: PeerID, why: String) { peers[peer]?.standing = .declined(why) }
     /// - Returns: whether that is news.

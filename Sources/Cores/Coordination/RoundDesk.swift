@@ -189,7 +189,9 @@ public struct RoundDesk: Sendable {
     private func sealOrAudit(_ ranks: [Int], _ facts: RoundFacts) -> RoundVerdict {
         guard terms.way.hasOwners else { return .seal(ranks) }
         if let audit {
-            guard let finding = audit.finding(facts, progress, terms, sum: gatheredChunk(audit.unit, audit.chunk, facts.plan))
+            guard
+                let finding = audit.finding(
+                    facts, progress, terms, sum: gatheredChunk(audit.unit, audit.chunk, facts.plan))
             else { return .wait }
             return .audited(finding)
         }
@@ -237,7 +239,8 @@ public struct RoundDesk: Sendable {
     }
     /// When somebody who holds up the exchange is named: half as much again as it should take, and a second.
     private func lateAt(_ facts: RoundFacts) -> Instant? {
-        guard !saidLate, terms.ranks.allSatisfy({ $0 < facts.plan.pipelines.count && progress.isComputed(rank: $0, facts.plan) })
+        guard !saidLate,
+            terms.ranks.allSatisfy({ $0 < facts.plan.pipelines.count && progress.isComputed(rank: $0, facts.plan) })
         else { return nil }
         return since + .nanoseconds(Int64((1.5 * expected + 1) * 1e9))
     }
@@ -403,7 +406,8 @@ public struct RoundDesk: Sendable {
     private func lateness(_ waiting: Heartbeat.Waiting, _ facts: RoundFacts) -> String {
         let late = max(0, (facts.now - since).inSeconds - expected)
         let what = waiting.isContribution ? "its part" : "its sum"
-        var why = "\(what) of units \(waiting.units.lowerBound)..<\(waiting.units.upperBound) is \(fixed(late, 1)) s late"
+        var why =
+            "\(what) of units \(waiting.units.lowerBound)..<\(waiting.units.upperBound) is \(fixed(late, 1)) s late"
         if let rate = waiting.rate {
             let link = fixed(rate.megabitsPerSecond, 1)
             let up = facts.lines.up(waiting.peer)
@@ -427,7 +431,9 @@ public struct RoundDesk: Sendable {
             }.map(\.element.peer)
         }
         if !computing.isEmpty { return waiting(computing, "not done \(into)") }
-        if let late = heldUpBy(facts) { return waiting([late.waiting.peer], "\(lateness(late.waiting, facts)), \(into)") }
+        if let late = heldUpBy(facts) {
+            return waiting([late.waiting.peer], "\(lateness(late.waiting, facts)), \(into)")
+        }
         return waiting(
             ranks.flatMap { facts.plan.pipelines[$0].stages.map(\.peer) }, "parts have not reached everybody \(into)")
     }

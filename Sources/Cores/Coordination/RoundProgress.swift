@@ -107,7 +107,9 @@ public struct RoundProgress: Sendable {
         var evaluationSum = 0.0
         for rank in ranks {
             let pipeline = plan.pipelines[rank]
-            guard let receipts = receipts[work(rank, plan)], let last = receipts[pipeline.stages.count - 1] else { continue }
+            guard let receipts = receipts[work(rank, plan)], let last = receipts[pipeline.stages.count - 1] else {
+                continue
+            }
             seal.contributions.append(
                 Seal.Contribution(
                     rank: rank, attempt: pipeline.attempt, microBatches: last.microBatches,

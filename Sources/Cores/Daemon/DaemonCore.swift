@@ -75,7 +75,8 @@ public struct DaemonCore: Core {
     package var tongue: (any Tongue)?
 
     public init(
-        directory: Directory, channels: Channels, services: Services, key: SigningKey, port: UInt16, device: String = "",
+        directory: Directory, channels: Channels, services: Services, key: SigningKey, port: UInt16,
+        device: String = "",
         at now: Instant
     ) {
         self.directory = directory
@@ -139,7 +140,9 @@ public struct DaemonCore: Core {
         drain(at: now)
     }
     /// What became of an ``Effect/store(_:for:)``.
-    public mutating func stored(_ ticket: StorageTicket, _ outcome: StorageOutcome, for service: Service, at now: Instant) {
+    public mutating func stored(
+        _ ticket: StorageTicket, _ outcome: StorageOutcome, for service: Service, at now: Instant
+    ) {
         switch service {
         case .member: services.member?.stored(ticket, outcome, at: now)
         case .coordinator: services.coordinator?.stored(ticket, outcome, at: now)
@@ -315,7 +318,9 @@ public struct DaemonCore: Core {
         case .capability, .offerAnswer: return toCoordinator(packet, from: peer, at: now)
         case .indexRequest, .chunkRequest, .stateRequest:
             // Whoever has it answers, and answers once.
-            if let coordinator, coordinator.job == packet.job, coordinator.serves(packet.message) || member?.jobID != packet.job {
+            if let coordinator, coordinator.job == packet.job,
+                coordinator.serves(packet.message) || member?.jobID != packet.job
+            {
                 return toCoordinator(packet, from: peer, at: now)
             }
             return toMember(packet, from: peer, endpoint, at: now)

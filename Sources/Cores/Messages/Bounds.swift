@@ -29,12 +29,16 @@ public enum Bounds {
 }
 
 /// A number of another peer, from 0 to below a limit.
-func bounded(_ value: some BinaryInteger, below limit: Int, _ what: @autoclosure () -> String) throws(MalformedBytes) -> Int {
+func bounded(_ value: some BinaryInteger, below limit: Int, _ what: @autoclosure () -> String) throws(MalformedBytes)
+    -> Int
+{
     guard value >= 0, value < limit else { throw MalformedBytes("\(what()) \(value) is out of range") }
     return Int(value)
 }
 /// A number of another peer that is finite and in a range.
-func finite(_ value: Double, in range: ClosedRange<Double>, _ what: @autoclosure () -> String) throws(MalformedBytes) -> Double {
+func finite(_ value: Double, in range: ClosedRange<Double>, _ what: @autoclosure () -> String) throws(MalformedBytes)
+    -> Double
+{
     guard value.isFinite, range.contains(value) else { throw MalformedBytes("\(what()) \(value) is out of range") }
     return value
 }

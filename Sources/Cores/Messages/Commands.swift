@@ -107,7 +107,9 @@ public struct ProbeOrder: Hashable, Sendable {
                 to: try Target(raw.to), bytes: try bounded(raw.bytes, below: Self.mostBytes + 1, "burst"),
                 after: .microseconds(Int64(try bounded(raw.microseconds, below: 1_000_001, "delay of a burst"))))
         }
-        guard bursts.reduce(0, { $0 + $1.bytes }) <= Self.mostBytes else { throw MalformedBytes("bursts of too many bytes") }
+        guard bursts.reduce(0, { $0 + $1.bytes }) <= Self.mostBytes else {
+            throw MalformedBytes("bursts of too many bytes")
+        }
         senders = try list(m.senders, atMost: 64, "senders", peerID)
         reportAfter = .milliseconds(Int64(try bounded(m.milliseconds, below: 60_001, "time of a turn")))
     }

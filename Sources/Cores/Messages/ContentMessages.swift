@@ -22,7 +22,8 @@ public struct IndexPart: Hashable, Sendable {
         total = try bounded(m.total, below: Bounds.contentChunks + 1, "chunks")
         first = try bounded(m.first, below: total + 1, "index entry")
         entries = try bytes(m.entries, atMost: Self.most * ContentIndex.entryBytes, "an index")
-        guard entries.count % ContentIndex.entryBytes == 0, entries.count / ContentIndex.entryBytes <= total - first else {
+        guard entries.count % ContentIndex.entryBytes == 0, entries.count / ContentIndex.entryBytes <= total - first
+        else {
             throw MalformedBytes("an index of \(entries.count) bytes at \(first) of \(total)")
         }
     }

@@ -53,7 +53,9 @@ public struct Offer: Hashable, Sendable {
     public var genesis: PBEnvelope
     public init(genesis: PBEnvelope) { self.genesis = genesis }
     init(_ m: PBOffer) throws(MalformedBytes) {
-        guard m.genesis.body.count <= 1 << 18 else { throw MalformedBytes("a genesis of \(m.genesis.body.count) bytes") }
+        guard m.genesis.body.count <= 1 << 18 else {
+            throw MalformedBytes("a genesis of \(m.genesis.body.count) bytes")
+        }
         genesis = m.genesis
     }
     var encoded: PBOffer {

@@ -81,7 +81,8 @@ extension Message {
             guard payload.count <= ContentIndex.chunkBytes else {
                 throw MalformedBytes("a chunk of \(payload.count) bytes")
             }
-            return m.missing ? .chunkMissing(content: content, chunk: chunk) : .chunk(content: content, chunk: chunk, bytes: payload)
+            return m.missing
+                ? .chunkMissing(content: content, chunk: chunk) : .chunk(content: content, chunk: chunk, bytes: payload)
         case .stateRequest(let m): return .stateRequest(try StateRequest(m))
         case .stateOffer(let m): return .stateOffer(try StateOffer(m))
         default: throw MalformedBytes("a packet of an unknown kind")

@@ -63,7 +63,8 @@ public enum Message: Hashable, Sendable {
         switch self {
         case .capabilityRequest, .capability, .offer, .offerAnswer, .ping, .pong, .probeBurst: .meeting
         case .lease, .logEntries, .probeOrder, .group, .auditOrder, .dismissal: .command
-        case .heartbeat, .readiness, .logRequest, .probeResult, .receipt, .held, .gathered, .applied, .objection, .audited,
+        case .heartbeat, .readiness, .logRequest, .probeResult, .receipt, .held, .gathered, .applied, .objection,
+            .audited,
             .farewell:
             .report
         case .activation, .norms, .exchangePart: .work

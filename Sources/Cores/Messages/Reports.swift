@@ -1,6 +1,6 @@
-import FoundationEssentials
 public import Digests
 public import Exchange
+import FoundationEssentials
 public import Primitives
 public import Wire
 
@@ -217,14 +217,16 @@ public struct ProbeResult: Hashable, Sendable {
         }
         var seen: Set<PeerID> = []
         roundTrips = []
-        for trip in m.roundTrips where trip.nanoseconds > 0 && trip.nanoseconds < UInt64(Self.longestTrip.wholeNanoseconds) {
+        for trip in m.roundTrips
+        where trip.nanoseconds > 0 && trip.nanoseconds < UInt64(Self.longestTrip.wholeNanoseconds) {
             guard let peer = PeerID(trip.peer), seen.insert(peer).inserted else { continue }
             roundTrips.append(RoundTrip(peer: peer, time: .nanoseconds(Int64(trip.nanoseconds))))
         }
         seen = []
         arrivals = []
         for arrival in m.arrivals {
-            guard let rate = Self.rate(arrival), let sender = PeerID(arrival.sender), seen.insert(sender).inserted else {
+            guard let rate = Self.rate(arrival), let sender = PeerID(arrival.sender), seen.insert(sender).inserted
+            else {
                 continue
             }
             arrivals.append(Arrival(sender: sender, bitsPerSecond: rate))
@@ -279,7 +281,8 @@ public struct UnitDigest: Hashable, Sendable {
     }
     /// In order of units, each once.
     static func list(_ raw: [PBUnitDigest]) throws(MalformedBytes) -> [UnitDigest] {
-        let out = try Messages.list(raw, atMost: 4096, "digests") { (raw) throws(MalformedBytes) in try UnitDigest(raw) }
+        let out = try Messages.list(raw, atMost: 4096, "digests") { (raw) throws(MalformedBytes) in try UnitDigest(raw)
+        }
         guard Set(out.map(\.unit)).count == out.count else { throw MalformedBytes("two digests of one unit") }
         return out
     }

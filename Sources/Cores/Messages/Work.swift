@@ -147,7 +147,8 @@ public struct ExchangePart: Hashable, Sendable {
         chunks = try list(m.chunks, atMost: Self.chunkLimit, "chunks") { (raw) throws(MalformedBytes) in
             Chunk(
                 unit: try bounded(raw.unit, below: Bounds.unit, "unit"),
-                chunk: try bounded(raw.chunk, below: Bounds.chunk, "chunk"), bytes: Array(try reader.take(Int(raw.bytes))))
+                chunk: try bounded(raw.chunk, below: Bounds.chunk, "chunk"),
+                bytes: Array(try reader.take(Int(raw.bytes))))
         }
         try reader.finish()
     }

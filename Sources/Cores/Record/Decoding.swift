@@ -4,7 +4,9 @@ import Primitives
 internal import Wire
 
 /// A number of an entry, from 0 to below a limit.
-func number(_ value: some BinaryInteger, below limit: Int, _ what: @autoclosure () -> String) throws(MalformedBytes) -> Int {
+func number(_ value: some BinaryInteger, below limit: Int, _ what: @autoclosure () -> String) throws(MalformedBytes)
+    -> Int
+{
     guard value >= 0, value < limit else { throw MalformedBytes("\(what()) \(value) is out of range") }
     return Int(value)
 }

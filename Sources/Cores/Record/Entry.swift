@@ -42,7 +42,9 @@ public struct Genesis: Hashable, Sendable {
     }
 
     init(_ m: PBGenesis) throws(MalformedBytes) {
-        guard m.manifest.utf8.count <= 1 << 17 else { throw MalformedBytes("a manifest of \(m.manifest.utf8.count) bytes") }
+        guard m.manifest.utf8.count <= 1 << 17 else {
+            throw MalformedBytes("a manifest of \(m.manifest.utf8.count) bytes")
+        }
         manifest = m.manifest
         electors = try decode(m.electors, atMost: 7, "electors") { (raw) throws(MalformedBytes) in try key(raw) }
         guard !electors.isEmpty, Set(electors).count == electors.count else {
@@ -85,7 +87,10 @@ public struct MembersChange: Hashable, Sendable {
         public var device: String
         public var memory: ByteCount
         public var flops: Double
-        public init(peer: PeerID, endpoint: Endpoint, name: String, device: String = "", memory: ByteCount = ByteCount(0), flops: Double = 0) {
+        public init(
+            peer: PeerID, endpoint: Endpoint, name: String, device: String = "", memory: ByteCount = ByteCount(0),
+            flops: Double = 0
+        ) {
             self.peer = peer
             self.endpoint = endpoint
             self.name = name
@@ -292,9 +297,11 @@ extension Entry {
             guard let parameters else { throw MalformedBytes("a plan before the genesis") }
             let placed = try PlacedPlan(
                 body, epoch: plans + 1, model: parameters.model,
-                geometry: parameters.geometry(microBatchesPerVirtual: max(1, Int(clamping: body.microBatchesPerVirtual))))
+                geometry: parameters.geometry(
+                    microBatchesPerVirtual: max(1, Int(clamping: body.microBatchesPerVirtual))))
             self = .plan(
-                PlanChange(placed, reason: cleaned(body.reason, bytes: Bounds.reasonBytes), rolledBack: body.rolledBack))
+                PlanChange(placed, reason: cleaned(body.reason, bytes: Bounds.reasonBytes), rolledBack: body.rolledBack)
+            )
         case .seal(let body)?: self = .seal(try Seal(body))
         case .states(let body)?: self = .states(try States(body))
         case .finish(let body)?:

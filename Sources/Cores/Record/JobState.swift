@@ -155,10 +155,14 @@ public struct JobState: Sendable {
         guard let plan, let spec, seal.round == round, seal.steps == spec.steps, seal.firstStep == spec.firstStep else {
             throw MalformedBytes("seal does not fit round \(round)")
         }
-        guard (seal.aggregates + seal.contributions.flatMap(\.digests)).allSatisfy({ $0.unit < parameters.model.unitCount })
+        guard
+            (seal.aggregates + seal.contributions.flatMap(\.digests)).allSatisfy({
+                $0.unit < parameters.model.unitCount
+            })
         else { throw MalformedBytes("a seal names a unit that the model has not") }
         let ranks = seal.contributions.map(\.rank)
-        guard !ranks.isEmpty, zip(ranks, ranks.dropFirst()).allSatisfy({ $0 < $1 }), ranks.last! < plan.pipelines.count else {
+        guard !ranks.isEmpty, zip(ranks, ranks.dropFirst()).allSatisfy({ $0 < $1 }), ranks.last! < plan.pipelines.count
+        else {
             throw MalformedBytes("seal lists pipelines out of order, or none")
         }
         for contribution in seal.contributions {

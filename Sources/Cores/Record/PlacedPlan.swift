@@ -147,7 +147,9 @@ extension PlacedPlan {
                 }
                 next = stage.units.upperBound
             }
-            guard next == model.unitCount else { throw MalformedBytes("a pipeline covers \(next) of \(model.unitCount) units") }
+            guard next == model.unitCount else {
+                throw MalformedBytes("a pipeline covers \(next) of \(model.unitCount) units")
+            }
             let shares = pipeline.virtualPipelines
             guard !shares.isEmpty, zip(shares, shares.dropFirst()).allSatisfy({ $0 < $1 }), shares[0] >= 0,
                 shares.last! < geometry.virtualPipelines

@@ -44,7 +44,9 @@ public struct Record: Sendable {
         guard genesis.numerics == Self.numerics else {
             throw MalformedBytes("the job needs numerics \(genesis.numerics); this build has \(Self.numerics)")
         }
-        guard genesis.electors.contains(statement.signer) else { throw MalformedBytes("genesis is not signed by an elector") }
+        guard genesis.electors.contains(statement.signer) else {
+            throw MalformedBytes("genesis is not signed by an elector")
+        }
         self.genesis = genesis
         job = Self.hash([UInt8](envelope.body))
         envelopes = [envelope]
@@ -61,7 +63,9 @@ public struct Record: Sendable {
         var refused: MalformedBytes?
         for envelope in envelopes.dropFirst() {
             do throws(MalformedBytes) {
-                guard case .appended = try record.receive(envelope) else { throw MalformedBytes("entries out of order") }
+                guard case .appended = try record.receive(envelope) else {
+                    throw MalformedBytes("entries out of order")
+                }
             } catch {
                 refused = error
                 break
@@ -75,7 +79,8 @@ public struct Record: Sendable {
     public static func sign(_ genesis: Genesis, by key: SigningKey) -> PBEnvelope {
         var entry = PBLogEntry()
         entry.body = Entry.genesis(genesis).body
-        return PBEnvelope(entry, type: .logEntry, job: Digest256([UInt8](repeating: 0, count: 32))!, epoch: 0, sequence: 0, by: key)
+        return PBEnvelope(
+            entry, type: .logEntry, job: Digest256([UInt8](repeating: 0, count: 32))!, epoch: 0, sequence: 0, by: key)
     }
 
     // MARK: writing and following

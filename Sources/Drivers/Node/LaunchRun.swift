@@ -72,7 +72,8 @@ public final class LaunchRun {
                     daemon.stored(request.ticket, outcome, for: service)
                 }
             }
-            archive.perform(request) { [unowned daemon] ticket, outcome in daemon.stored(ticket, outcome, for: service) }
+            archive.perform(request) { [unowned daemon] ticket, outcome in daemon.stored(ticket, outcome, for: service)
+            }
         }
         daemon.onEnded = { [unowned self, unowned daemon] end in
             self.end = end
@@ -127,7 +128,8 @@ public final class LaunchRun {
         let batch = state.plan.map { state.batchTokens($0) } ?? 0
         let elapsed = view.trainingSince.map { (service.loop.now - $0).inSeconds } ?? 0
         // A member may say any step: no product of it may overflow.
-        let perStep = 8 * Double(max(0, (state.plan?.pipelines.count ?? 0) - 1)) * Double(state.parameters.model.parameters)
+        let perStep =
+            8 * Double(max(0, (state.plan?.pipelines.count ?? 0) - 1)) * Double(state.parameters.model.parameters)
         return .status(
             phase: coordinator.stage.word, step: step, round: state.round,
             stepsTotal: batch > 0 ? (state.tokens + batch - 1) / batch : 0, tokens: state.sealedTokens,
@@ -147,22 +149,23 @@ public final class LaunchRun {
         let folder = options.out + "/checkpoints"
         let path = folder + "/round-\(round)"
         let model = options.parameters.model
-        daemon.offLoop({ () -> StorageOutcome in
-            guard let parameters = ModelParameters(shape: model, states: states) else {
-                return .failed("the units of round \(round) do not fit the model")
-            }
-            do throws(CheckpointError) {
-                try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-                try Checkpoint.write(parameters, to: path)
-                let back = try Checkpoint.read(from: path)
-                guard back.weightsDigest == parameters.weightsDigest else {
-                    return .failed("\(path) reads back otherwise than it was written. Look at the disk")
+        daemon.offLoop(
+            { () -> StorageOutcome in
+                guard let parameters = ModelParameters(shape: model, states: states) else {
+                    return .failed("the units of round \(round) do not fit the model")
                 }
-                return .stored(path: path)
-            } catch {
-                return .failed(error.description)
-            }
-        }, then: answer)
+                do throws(CheckpointError) {
+                    try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+                    try Checkpoint.write(parameters, to: path)
+                    let back = try Checkpoint.read(from: path)
+                    guard back.weightsDigest == parameters.weightsDigest else {
+                        return .failed("\(path) reads back otherwise than it was written. Look at the disk")
+                    }
+                    return .stored(path: path)
+                } catch {
+                    return .failed(error.description)
+                }
+            }, then: answer)
     }
 
     private func conclude(

@@ -100,7 +100,8 @@ final class LogWriter: @unchecked Sendable {
         }
         for job in unsynced.keys.sorted() {
             guard let log = logs[job], disk.sync(log.file) != 0 else { continue }
-            let why = "cannot write the job log in \(folder)/log: \(reason(errno)). Free some space, or look at the disk"
+            let why =
+                "cannot write the job log in \(folder)/log: \(reason(errno)). Free some space, or look at the disk"
             logs[job]!.isBroken = true
             for place in unsynced[job]! { outcomes[place] = .failed(why) }
             logs[job]!.records.removeLast(min(log.records.count, unsynced[job]!.count))
@@ -129,7 +130,8 @@ final class LogWriter: @unchecked Sendable {
         let hash = sha256(envelope)
         if index < log.records.count {
             guard log.records[index] == hash else {
-                throw .failed("\(LogFile.path(folder, job)) holds another entry \(index): it is not overwritten. Move it away")
+                throw .failed(
+                    "\(LogFile.path(folder, job)) holds another entry \(index): it is not overwritten. Move it away")
             }
             return false
         }

@@ -3,8 +3,8 @@ public import Daemon
 public import Digests
 import EventLoop
 import Foundation
-public import Primitives
 public import Membership
+public import Primitives
 public import Telemetry
 
 /// How a daemon process ended.
@@ -38,7 +38,8 @@ public final class ServiceRun {
         self.archive = archive
         daemon.onEvent = onEvent
         daemon.onStore = { [unowned daemon] request, service in
-            archive.perform(request) { [unowned daemon] ticket, outcome in daemon.stored(ticket, outcome, for: service) }
+            archive.perform(request) { [unowned daemon] ticket, outcome in daemon.stored(ticket, outcome, for: service)
+            }
         }
         watchSignals { [unowned self] in
             end = .interrupted

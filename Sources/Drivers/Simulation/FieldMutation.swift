@@ -90,8 +90,10 @@ struct FieldMutation {
         var encoded: [UInt8] {
             switch value {
             case .varint(let value): Self.varint(number << 3) + Self.varint(value)
-            case .fixed64(let value): Self.varint(number << 3 | 1) + withUnsafeBytes(of: value.littleEndian) { Array($0) }
-            case .fixed32(let value): Self.varint(number << 3 | 5) + withUnsafeBytes(of: value.littleEndian) { Array($0) }
+            case .fixed64(let value):
+                Self.varint(number << 3 | 1) + withUnsafeBytes(of: value.littleEndian) { Array($0) }
+            case .fixed32(let value):
+                Self.varint(number << 3 | 5) + withUnsafeBytes(of: value.littleEndian) { Array($0) }
             case .bytes(let bytes): Self.varint(number << 3 | 2) + Self.varint(UInt64(bytes.count)) + bytes
             }
         }
