@@ -21,7 +21,7 @@ extension Coordinator {
         let furthest = roster.joined.map(\.heartbeat.step).max() ?? 0
         roster.loses(peer, why: reason)
         speeds.forget(peer)
-        planned.remove(peer)
+        desk.planned.remove(peer)
         event(.peerLost(why: reason), peer: peer)
         guard wasJoined, outcome == nil else { return }
         let working = state.plan?.placement(of: peer)

@@ -155,10 +155,10 @@ extension Coordinator {
     /// Members that have the text now, and have never been planned with.
     mutating func measureNewcomers() -> Bool {
         guard !lines.isSurveying, !desk.isAsking, !desk.hasAnswer else { return false }
-        let ready = roster.joined.filter { $0.isPlannable && !planned.contains($0.peer) }.map(\.peer)
+        let ready = roster.joined.filter { $0.isPlannable && !desk.planned.contains($0.peer) }.map(\.peer)
         guard !ready.isEmpty else { return false }
         let why = "\(ready.count) joined"
-        planned.formUnion(ready)
+        desk.planned.formUnion(ready)
         let unknown = ready.filter { !lines.isKnown($0) }
         if unknown.isEmpty {
             desk.want(.better, why)

@@ -91,7 +91,7 @@ extension Coordinator {
             fail("no member is left that could be planned with")
             return
         }
-        planned.formUnion(members.map(\.peer))
+        desk.planned.formUnion(members.map(\.peer))
         let question = PlanQuestion(
             manifest: record.genesis.manifest, textBytes: record.genesis.contentBytes,
             peers: members.map { member in
@@ -151,7 +151,7 @@ extension Coordinator {
                 stepSeconds: answer.roundSeconds / Double(plan.innerSteps), totalSeconds: answer.totalSeconds))
         tellPlacement(plan)
         tellWay(plan)
-        stage.go(to: .running(trainingSince: nil))
+        stage.go(to: .preparing)
         beginRound()
     }
 

@@ -19,7 +19,7 @@ extension Coordinator {
     }
 
     mutating func beginRound() {
-        let isFirst = trainingSince == nil
+        let isFirst = timers.trainingSince == nil
         round.begin(state.round, isDisturbed: isFirst || lines.isSurveying, at: now)
     }
 
@@ -116,7 +116,7 @@ extension Coordinator {
     /// A receipt is taken from its signer, for its own stage of a pipeline of the plan in force, as that was granted; once.
     private mutating func receive(_ envelope: PBEnvelope, from peer: PeerID) {
         do throws(MalformedBytes) {
-            let (signer, receipt) = try Receipt.open(envelope, job: job, wall: wall.seconds(at: now))
+            let (signer, receipt) = try Receipt.open(envelope, job: job, wall: timers.wall.seconds(at: now))
             guard signer == peer else { throw MalformedBytes("a receipt must come from its signer") }
             guard let plan = state.plan, let spec = state.spec, receipt.work.round == spec.round,
                 let place = plan.placement(of: peer), place == (receipt.work.rank, receipt.stage),
@@ -144,9 +144,9 @@ extension Coordinator {
         }
     }
     private mutating func beginTraining() {
-        guard case .running(nil) = stage else { return }
-        trainingSince = round.started
-        stage.go(to: .running(trainingSince: round.started))
+        guard stage == .preparing else { return }
+        timers.trainingSince = round.started
+        stage.go(to: .training)
     }
 
     private mutating func receive(_ applied: Applied, from peer: PeerID) {
@@ -186,7 +186,7 @@ extension Coordinator {
             return desk.want(.rollBack, "round \(spec.round) could not be sealed")
         }
         round.sealed()
-        let seconds = (now - (books.roundTimes.last?.at ?? trainingSince ?? round.started)).inSeconds
+        let seconds = (now - (books.roundTimes.last?.at ?? timers.trainingSince ?? round.started)).inSeconds
         let isUndisturbed = !round.isDisturbed && broken.isEmpty && ranks.count == plan.pipelines.count
         books.keep(
             RoundTime(

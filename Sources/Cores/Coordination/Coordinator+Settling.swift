@@ -32,7 +32,7 @@ extension Coordinator {
         case .planning:
             if roster.joined.isEmpty { return fail("every peer left before there was a plan") }
             return false
-        case .running: return stepSurvey() || stepCheckpoint() || stepRound()
+        case .preparing, .training: return stepSurvey() || stepCheckpoint() || stepRound()
         case .collecting: return stepCollection()
         case .closing(let until):
             guard record.committed == record.length || until <= now else { return false }

@@ -19,7 +19,6 @@ public struct Coordinator: Core, Sendable {
 
     let key: SigningKey
     let options: CoordinatorOptions
-    let wall: WallClock
     /// Fences the commands of other leaders of this job.
     public let term: Int
     var text: ContentShelf
@@ -42,7 +41,9 @@ public struct Coordinator: Core, Sendable {
 
     /// Moments of its own, and what is to be said at them.
     struct Timers: Sendable {
-        let started: Instant
+        let wall: WallClock
+        /// When the first round began.
+        var trainingSince: Instant?
         var nextLease: Instant
         /// After a loss: since when, and how far the furthest was.
         var lossAwaitingResume: (at: Instant, step: Int)?
@@ -59,7 +60,6 @@ public struct Coordinator: Core, Sendable {
     ) throws(MalformedBytes) {
         self.key = key
         self.options = options
-        self.wall = wall
         self.now = now
         term = 1
         text = ContentShelf()
@@ -71,7 +71,7 @@ public struct Coordinator: Core, Sendable {
         roster = Roster(at: now)
         round = RoundDesk(at: now)
         stage = .gathering(since: now, saidWaiting: now)
-        timers = Timers(started: now, nextLease: now)
+        timers = Timers(wall: wall, nextLease: now)
         event(.jobOpened(job: record.job.short, nonce: String(nonce.hex.prefix(8))))
         store(from: 0)
     }
@@ -83,10 +83,7 @@ public struct Coordinator: Core, Sendable {
     public var answer: PlanAnswer? { desk.answer }
     public var predictionAtStart: PlanAnswer? { desk.predictionAtStart }
     /// When the first round began.
-    public var trainingStarted: Instant? { if case .running(let since) = stage { since } else { trainingSince } }
-    var trainingSince: Instant?
-    /// Members that some question to the planner was about.
-    var planned: Set<PeerID> = []
+    public var trainingStarted: Instant? { timers.trainingSince }
 
     public mutating func poll() -> CoordinatorEffect? { effects.pop() }
 
@@ -191,7 +188,7 @@ public struct Coordinator: Core, Sendable {
             next = earliest(next, max(roster.lastArrival, roster.lastMet) + options.quiet + .seconds(2))
             next = earliest(next, since + options.gatherLimit)
         case .sharing: next = earliest(next, nextTextPatience)
-        case .running:
+        case .preparing, .training:
             if let facts = facts() { next = earliest(next, round.nextWake(facts)) }
         case .closing(let until): next = earliest(next, until)
         case .surveying, .planning, .collecting, .ended: break

@@ -10,8 +10,9 @@ public enum JobStage: Hashable, Sendable {
     case surveying
     /// The first plan is searched for.
     case planning
-    /// - trainingSince: when the first round began; nil until somebody has finished one's work.
-    case running(trainingSince: Instant?)
+    /// The first round is under way, and nobody has finished its work on it.
+    case preparing
+    case training
     /// The final weights come in.
     case collecting
     /// The last entry is on its way to the disk and to members.
@@ -24,10 +25,11 @@ public enum JobStage: Hashable, Sendable {
         case .sharing: 1
         case .surveying: 2
         case .planning: 3
-        case .running: 4
-        case .collecting: 5
-        case .closing: 6
-        case .ended: 7
+        case .preparing: 4
+        case .training: 5
+        case .collecting: 6
+        case .closing: 7
+        case .ended: 8
         }
     }
     mutating func go(to next: JobStage) {
@@ -37,7 +39,7 @@ public enum JobStage: Hashable, Sendable {
     public var isEnded: Bool { if case .ended = self { true } else { false } }
     /// Work is under way, or its result is fetched.
     var hasPlan: Bool { place >= 4 }
-    var isRunning: Bool { place == 4 }
+    var isRunning: Bool { self == .preparing || self == .training }
     /// For people: as the reports say it.
     public var word: String {
         switch self {
@@ -45,7 +47,8 @@ public enum JobStage: Hashable, Sendable {
         case .sharing: "sharing"
         case .surveying: "probing"
         case .planning: "planning"
-        case .running(let since): since == nil ? "preparing" : "training"
+        case .preparing: "preparing"
+        case .training: "training"
         case .collecting, .closing: "collecting"
         case .ended: "ended"
         }

@@ -17,6 +17,8 @@ struct PlanningDesk: Sendable {
     private var state = State.idle
     /// Something is to be asked.
     private(set) var wanted: (purpose: Purpose, reason: String)?
+    /// Members that some question was about.
+    var planned: Set<PeerID> = []
     /// Of the plan in force.
     private(set) var answer: PlanAnswer?
     /// Of the first plan, frozen before the first step.
