@@ -127,6 +127,12 @@ let package = Package(
                 "Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Telemetry", "Exchange",
                 "JobFixtures",
             ]),
+        tests("Content", ["Primitives", "Digests", "Wire", "Messages", "Content", "Training", "JobFixtures"]),
+        tests(
+            "Membership",
+            swarm + [
+                "Primitives", "Digests", "Wire", "Channels", "Training", "Telemetry", "Exchange", "JobFixtures",
+            ]),
         tests(
             "Simulation",
             swarm + [
