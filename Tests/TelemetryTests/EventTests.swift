@@ -136,7 +136,7 @@ struct EventTests {
         let page = try String(contentsOf: Self.project.appendingPathComponent("docs/REPORT.md"), encoding: .utf8)
         let chapter = try #require(
             page.components(separatedBy: "## What happened").last?.components(separatedBy: "## ").first)
-        let list = try #require(chapter.components(separatedBy: "\n\n").first { $0.hasPrefix("`") })
+        let list = try #require(chapter.components(separatedBy: "\n\n").last { $0.hasPrefix("`") })
         let kinds = list.split(separator: "`").map(String.init).filter { $0.contains { $0.isLetter } }
         #expect(Set(kinds) == Set(Happening.samples.filter(\.isStory).map(\.kind)))
     }
