@@ -140,6 +140,7 @@ let package = Package(
                 "Telemetry",
                 "Simulation", "Benchmarks",
             ], exclude: ["Transcripts"]),
+        tests("Node", ["Primitives", "Telemetry", "Node"]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]
