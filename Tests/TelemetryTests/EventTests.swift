@@ -2,7 +2,7 @@ import Foundation
 import Primitives
 import Testing
 
-@testable import Telemetry
+import Telemetry
 
 /// What an event is called, what it carries and how it is written come from its declaration.
 struct EventTests {

@@ -1,7 +1,7 @@
 import Primitives
 import Testing
 
-@testable import Telemetry
+import Telemetry
 
 /// A job told by events, event by event.
 private struct Telling {
