@@ -86,14 +86,15 @@ struct Holder {
         }
         #expect(fetch.isComplete)
         #expect(fetch.content == Self.text)
-        #expect(fetch.requests(at: now).isEmpty)
+        #expect(fetch.requests(at: now).isEmpty == true)
         #expect(fetch.nextWake == nil)
         #expect(condemned.allSatisfy { manners[$0] == .lying })
     }
 
     @Test func `names whoever sends what is wrong, and asks others`() throws {
         var fetch = listed(holders: [1, 2])
-        let first = try #require(fetch.requests(at: .zero).first { $0.to == Small.peer(1) })
+        let requests = fetch.requests(at: .zero)
+        let first = try #require(requests.first { $0.to == Small.peer(1) })
         var wrong = chunk(number(first.request))
         wrong[7] ^= 1
         guard case .wrong = fetch.receive(chunk: number(first.request), wrong, from: first.to, at: .zero) else {
@@ -139,7 +140,7 @@ struct Holder {
             _ = fetch.receive(chunk: number(request), chunk(number(request)), from: peer, at: now)
         }
         now = .zero + ContentFetch.patience - .nanoseconds(1)
-        #expect(fetch.requests(at: now).allSatisfy { $0.to == Small.peer(1) })
+        #expect(fetch.requests(at: now).allSatisfy { $0.to == Small.peer(1) } == true)
         let due = try #require(fetch.nextWake)
         #expect(due == .zero + ContentFetch.patience)
         let later = fetch.requests(at: due)
@@ -148,12 +149,12 @@ struct Holder {
 
     @Test func `asks a lost holder no more until it is back`() {
         var fetch = listed(holders: [1])
-        #expect(!fetch.requests(at: .zero).isEmpty)
+        #expect(fetch.requests(at: .zero).isEmpty == false)
         fetch.lost(Small.peer(1))
-        #expect(fetch.requests(at: .zero + .seconds(60)).isEmpty)
+        #expect(fetch.requests(at: .zero + .seconds(60)).isEmpty == true)
         #expect(!fetch.hasHolders)
         fetch.add(holder: Small.peer(1), at: .zero + .seconds(61))
-        #expect(!fetch.requests(at: .zero + .seconds(61)).isEmpty)
+        #expect(fetch.requests(at: .zero + .seconds(61)).isEmpty == false)
     }
 
     @Test func `newcomers begin at different chunks and holders`() {

@@ -52,7 +52,8 @@ enum States {
             (part.roots.parameters, state.parameters), (part.roots.outerMomentum!, state.outerMomentum),
             (part.moments!, state.firstMoment + state.secondMoment),
         ] {
-            let list = try #require(shelf.answer(indexOf: id, from: 0, at: .zero))
+            let answer = shelf.answer(indexOf: id, from: 0, at: .zero)
+            let list = try #require(answer)
             let index = try ContentIndex(encoded: list.entries, id: id)
             let chunks = (0..<index.count).flatMap { shelf.answer(chunk: $0, of: id, at: .zero) ?? [] }
             #expect(chunks == bytes)
@@ -198,7 +199,8 @@ enum States {
     @Test func `ends with what its holders agreed on`() {
         var fetch = fetch(all([1, 2]))
         var holders = holders([1: truth, 2: truth])
-        #expect(run(&fetch, &holders).isDone)
+        let result = run(&fetch, &holders)
+        #expect(result.isDone)
         #expect(fetch.states() == truth)
         #expect(fetch.inexact == [])
     }
@@ -206,9 +208,11 @@ enum States {
     @Test func `waits until they have agreed`() {
         var fetch = fetch(all([1]), roots: false)
         var holders = holders([1: truth])
-        #expect(!run(&fetch, &holders, limit: .seconds(10)).isDone)
+        let early = run(&fetch, &holders, limit: .seconds(10))
+        #expect(!early.isDone)
         fetch.agreed(truth.map { States.roots($0) }, at: .zero + .seconds(11))
-        #expect(run(&fetch, &holders).isDone)
+        let result = run(&fetch, &holders)
+        #expect(result.isDone)
         #expect(fetch.states() == truth)
     }
 
@@ -237,7 +241,8 @@ enum States {
         var fetch = fetch(all([1, 2, 3]))
         let other = (0..<4).map { States.state($0, seed: 42, moments: 8) }
         var holders = holders([1: other, 2: truth, 3: truth])
-        #expect(run(&fetch, &holders).isDone)
+        let result = run(&fetch, &holders)
+        #expect(result.isDone)
         #expect(fetch.states() == truth)
         #expect(fetch.inexact == [0, 1, 2, 3])
     }
@@ -247,7 +252,8 @@ enum States {
         for unit in units { sources[unit] = [Small.peer(unit < 2 ? 1 : 2)] }
         var fetch = fetch(sources, moments: false)
         var holders = holders([1: Array(truth[..<2]), 2: Array(truth[2...])])
-        #expect(run(&fetch, &holders).isDone)
+        let result = run(&fetch, &holders)
+        #expect(result.isDone)
         #expect(fetch.states().map(\.parameters) == truth.map(\.parameters))
         #expect(fetch.states().allSatisfy { $0.firstMoment.isEmpty })
     }
@@ -258,7 +264,8 @@ enum States {
         fetch.lost(Small.peer(1), at: .zero)
         #expect(fetch.orphans == [0, 1, 2, 3])
         fetch.add(sources: all([2]), at: .zero + .seconds(1))
-        #expect(run(&fetch, &holders).isDone)
+        let result = run(&fetch, &holders)
+        #expect(result.isDone)
         #expect(fetch.states() == truth)
     }
 }

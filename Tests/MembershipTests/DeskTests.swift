@@ -1,4 +1,5 @@
 import Digests
+import FoundationEssentials
 import JobFixtures
 import Membership
 import Messages
@@ -220,7 +221,8 @@ import Wire
             let before = desk.record.length
             if generator.below(3) > 0 {
                 folded += desk.receive(
-                    LogEntries(Array(all[first..<end]), length: all.count), from: Small.peer(2), isLeader: false, at: now)
+                    LogEntries(Array(all[first..<end]), length: all.count), from: Small.peer(2), isLeader: false,
+                    at: now)
             } else {
                 desk.wake(at: now)
             }
@@ -279,7 +281,8 @@ import Wire
         var broken = script.record.envelopes[1]
         broken.signature[3] ^= 1
         let fresh = desk.receive(
-            LogEntries([broken] + Array(script.record.envelopes[1...]), length: 9), from: Small.peer(2), isLeader: false,
+            LogEntries([broken] + Array(script.record.envelopes[1...]), length: 9), from: Small.peer(2),
+            isLeader: false,
             at: .zero)
         #expect(fresh.isEmpty)
         #expect(desk.record.length == 1)
@@ -295,7 +298,8 @@ import Wire
         let script = try script()
         var desk = try follower(script)
         _ = desk.receive(
-            LogEntries(Array(script.record.envelopes[1...]), length: 9), from: Small.peer(2), isLeader: false, at: .zero)
+            LogEntries(Array(script.record.envelopes[1...]), length: 9), from: Small.peer(2), isLeader: false, at: .zero
+        )
         _ = drain(&desk)
         var other = try Script()
         try other.join([1, 2])
@@ -309,7 +313,8 @@ import Wire
         let script = try script()
         var desk = try follower(script)
         _ = desk.receive(
-            LogEntries(Array(script.record.envelopes[1...]), length: 9), from: Small.peer(2), isLeader: false, at: .zero)
+            LogEntries(Array(script.record.envelopes[1...]), length: 9), from: Small.peer(2), isLeader: false, at: .zero
+        )
         for (index, expected) in [(2, 0), (1, 0), (0, 3), (4, 3), (3, 5), (3, 5)] {
             desk.stored(index)
             #expect(desk.record.stored == expected)
@@ -334,8 +339,8 @@ import Wire
         var desk = StorageDesk()
         for index in 0..<4 { desk.store(request(index)) }
         #expect(drain(&desk).stores == (0..<4).map { request($0).ticket })
-        #expect(desk.answered(request(0).ticket, .stored(path: ""), at: .zero))
-        for index in 1..<4 { #expect(!desk.answered(request(index).ticket, .failed("full"), at: .zero)) }
+        #expect(desk.answered(request(0).ticket, .stored(path: ""), at: .zero) == true)
+        for index in 1..<4 { #expect(desk.answered(request(index).ticket, .failed("full"), at: .zero) == false) }
         #expect(drain(&desk).events == [.storageFailed(what: "a chunk of the text", why: "full")])
         #expect(desk.isFailing)
         #expect(desk.nextWake == .zero + StorageDesk.pause)
@@ -343,19 +348,19 @@ import Wire
         #expect(drain(&desk).stores == [])
         desk.wake(at: .zero + StorageDesk.pause)
         #expect(drain(&desk).stores == [request(1).ticket])
-        #expect(!desk.answered(request(1).ticket, .failed("still full"), at: .zero + .seconds(6)))
+        #expect(desk.answered(request(1).ticket, .failed("still full"), at: .zero + .seconds(6)) == false)
         #expect(drain(&desk).events == [])
         desk.wake(at: .zero + .seconds(11))
         #expect(drain(&desk).stores == [request(1).ticket])
-        #expect(desk.answered(request(1).ticket, .stored(path: ""), at: .zero + .seconds(12)))
+        #expect(desk.answered(request(1).ticket, .stored(path: ""), at: .zero + .seconds(12)) == true)
         let after = drain(&desk)
         #expect(after.events == [.storageRecovered(what: "a chunk of the text")])
         #expect(after.stores == [request(2).ticket, request(3).ticket])
         #expect(!desk.isFailing)
         #expect(desk.nextWake == nil)
-        #expect(desk.answered(request(2).ticket, .stored(path: ""), at: .zero + .seconds(13)))
+        #expect(desk.answered(request(2).ticket, .stored(path: ""), at: .zero + .seconds(13)) == true)
         // Nobody asked for this one, or it was answered before.
-        #expect(!desk.answered(request(2).ticket, .stored(path: ""), at: .zero + .seconds(13)))
+        #expect(desk.answered(request(2).ticket, .stored(path: ""), at: .zero + .seconds(13)) == false)
     }
 
     /// A disk that fails now and then: everything is durable in the end, and events come in pairs.
@@ -383,9 +388,15 @@ import Wire
         #expect(!desk.isFailing)
         for (index, event) in events.enumerated() {
             if index % 2 == 0 {
-                guard case .storageFailed = event else { return Issue.record("\(events)") }
+                guard case .storageFailed = event else {
+                    Issue.record("\(events)")
+                    return
+                }
             } else {
-                guard case .storageRecovered = event else { return Issue.record("\(events)") }
+                guard case .storageRecovered = event else {
+                    Issue.record("\(events)")
+                    return
+                }
             }
         }
     }
@@ -395,11 +406,11 @@ import Wire
         desk.store(request(1))
         desk.store(.erase(job: sha256([7]), content: sha256([8])))
         _ = drain(&desk)
-        #expect(!desk.answered(request(1).ticket, .failed("full"), at: .zero))
+        #expect(desk.answered(request(1).ticket, .failed("full"), at: .zero) == false)
         desk.forget(job: sha256([6]), content: sha256([1]))
         #expect(desk.nextWake == nil)
-        #expect(!desk.answered(request(1).ticket, .stored(path: ""), at: .zero))
-        #expect(desk.answered(.erased(job: sha256([7])), .stored(path: ""), at: .zero))
+        #expect(desk.answered(request(1).ticket, .stored(path: ""), at: .zero) == false)
+        #expect(desk.answered(.erased(job: sha256([7])), .stored(path: ""), at: .zero) == true)
     }
 }
 

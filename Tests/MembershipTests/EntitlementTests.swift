@@ -13,7 +13,7 @@ import Wire
 /// Who may say what to a member: strangers, who has left, members of other pipelines, another stage, another unit.
 @Suite struct `What others may say to a member` {
     private func working() throws -> Village {
-        var village = try Village(Small.parameters(tokens: 4000), seed: 2)
+        let village = try Village(Small.parameters(tokens: 4000), seed: 2)
         try #require(try village.gather([1, 2, 3, 4]))
         try village.plan(Small.plan([[1, 2], [3]], innerSteps: 2))
         try #require(try village.train(until: 1))
@@ -75,7 +75,8 @@ import Wire
         }
         // Whoever is not in the log yet shall not wait: it is told that the chunk is not here.
         let asked = reaction(
-            of: village.member(1), to: .chunkRequest(content: content, chunk: 0), from: Small.peer(9), job: job, at: now)
+            of: village.member(1), to: .chunkRequest(content: content, chunk: 0), from: Small.peer(9), job: job, at: now
+        )
         #expect(asked.sent == [.chunkMissing(content: content, chunk: 0)])
         // Of another job it hears nothing.
         for message in messages {
@@ -91,7 +92,8 @@ import Wire
             Message.lease(Lease(duration: .seconds(9), logLength: 1)), .dismissal(Dismissal(.removed, reason: "go")),
             .group(GroupTerms(round: work(village).round, epoch: 1, version: 7, ranks: [0], way: .allGather)),
         ] {
-            let reaction = reaction(of: village.member(1), to: message, from: Small.peer(2), job: job, term: 9, at: village.now)
+            let reaction = reaction(
+                of: village.member(1), to: message, from: Small.peer(2), job: job, term: 9, at: village.now)
             #expect(reaction.said == [.notEntitled(message: message.kind)])
         }
     }
@@ -106,16 +108,27 @@ import Wire
             return .activation(Activation(work: key, part: part, payload: [1]), payload: [1])
         }
         // Of pipeline 0, member 1 is the first stage, 2 the second; 3 is another pipeline.
-        #expect(reaction(of: village.member(1), to: gradient(0), from: Small.peer(3), job: job, at: now).said == [.notEntitled(message: "activation")])
-        #expect(reaction(of: village.member(1), to: gradient(0, forward: true), from: Small.peer(2), job: job, at: now).said == [.notEntitled(message: "activation")])
+        #expect(
+            reaction(of: village.member(1), to: gradient(0), from: Small.peer(3), job: job, at: now).said == [
+                .notEntitled(message: "activation")
+            ])
+        #expect(
+            reaction(of: village.member(1), to: gradient(0, forward: true), from: Small.peer(2), job: job, at: now).said
+                == [.notEntitled(message: "activation")])
         #expect(reaction(of: village.member(1), to: gradient(0), from: Small.peer(2), job: job, at: now).said == [])
         let norms = Message.norms(Norms(work: key, step: step, stage: 1, sumSquares: [1]))
-        #expect(reaction(of: village.member(1), to: norms, from: Small.peer(3), job: job, at: now).said == [.notEntitled(message: "norms")])
+        #expect(
+            reaction(of: village.member(1), to: norms, from: Small.peer(3), job: job, at: now).said == [
+                .notEntitled(message: "norms")
+            ])
         #expect(reaction(of: village.member(1), to: norms, from: Small.peer(2), job: job, at: now).said == [])
         // A payload that is not what was sent.
         let part = Activation.Part.microBatch(step: step, virtualPipeline: 0, index: 0, isGradient: true)
         let corrupt = Message.activation(Activation(work: key, part: part, payload: [1]), payload: [2])
-        #expect(reaction(of: village.member(1), to: corrupt, from: Small.peer(2), job: job, at: now).said == [.payloadCorrupt])
+        #expect(
+            reaction(of: village.member(1), to: corrupt, from: Small.peer(2), job: job, at: now).said == [
+                .payloadCorrupt
+            ])
     }
 
     @Test func `parts of an exchange only from who holds the unit`() throws {
@@ -131,9 +144,18 @@ import Wire
         }
         // 2 holds units 2 and 3 of pipeline 0, 3 holds all of pipeline 1.
         #expect(reaction(of: village.member(3), to: part(0, 2), from: Small.peer(2), job: job, at: now).said == [])
-        #expect(reaction(of: village.member(3), to: part(0, 0), from: Small.peer(2), job: job, at: now).said == [.notEntitled(message: "exchangePart")])
-        #expect(reaction(of: village.member(3), to: part(0, 0), from: Small.peer(3), job: job, at: now).said == [.notEntitled(message: "exchangePart")])
-        #expect(reaction(of: village.member(1), to: part(1, 0), from: Small.peer(2), job: job, at: now).said == [.notEntitled(message: "exchangePart")])
+        #expect(
+            reaction(of: village.member(3), to: part(0, 0), from: Small.peer(2), job: job, at: now).said == [
+                .notEntitled(message: "exchangePart")
+            ])
+        #expect(
+            reaction(of: village.member(3), to: part(0, 0), from: Small.peer(3), job: job, at: now).said == [
+                .notEntitled(message: "exchangePart")
+            ])
+        #expect(
+            reaction(of: village.member(1), to: part(1, 0), from: Small.peer(2), job: job, at: now).said == [
+                .notEntitled(message: "exchangePart")
+            ])
         #expect(reaction(of: village.member(1), to: part(1, 0), from: Small.peer(3), job: job, at: now).said == [])
     }
 
@@ -145,7 +167,9 @@ import Wire
         for index in 0..<1000 {
             let now = village.now + .milliseconds(Int64(15 * index))
             member.receive(
-                Packet(job: village.leader.record.job, term: 1, .norms(Norms(work: work(village), step: 0, stage: 1, sumSquares: []))),
+                Packet(
+                    job: village.leader.record.job, term: 1,
+                    .norms(Norms(work: work(village), step: 0, stage: 1, sumSquares: []))),
                 from: Small.peer(9), endpoint: nil, at: now)
             while let effect = member.poll() {
                 if case .event(let event) = effect, case .notEntitled = event.what { said += 1 }
@@ -170,7 +194,9 @@ import Wire
                     .activation(Activation(work: key, part: .windows(a..<a + 1), payload: []), payload: []),
                     .activation(
                         Activation(
-                            work: key, part: .microBatch(step: b, virtualPipeline: min(a, 65_535), index: min(b, 65_535), isGradient: true),
+                            work: key,
+                            part: .microBatch(
+                                step: b, virtualPipeline: min(a, 65_535), index: min(b, 65_535), isGradient: true),
                             payload: []), payload: []),
                     .norms(Norms(work: key, step: b, stage: min(a, 65_535), sumSquares: [.nan])),
                     .exchangePart(
@@ -185,15 +211,19 @@ import Wire
                     .stateOffer(StateOffer(round: a, parts: [])),
                     .indexRequest(content: village.leader.record.genesis.content, first: min(a, 262_143)),
                     .chunkRequest(content: village.leader.record.genesis.content, chunk: min(b, 262_143)),
-                    .group(GroupTerms(round: a, epoch: b, version: a, ranks: [min(b, 4095)], way: .reduceScatter, barred: [0])),
-                    .auditOrder(AuditOrder(group: stamp, unit: min(a, 65_535), chunk: min(b, 1_048_575), auditors: [0, 1])),
+                    .group(
+                        GroupTerms(
+                            round: a, epoch: b, version: a, ranks: [min(b, 4095)], way: .reduceScatter, barred: [0])),
+                    .auditOrder(
+                        AuditOrder(group: stamp, unit: min(a, 65_535), chunk: min(b, 1_048_575), auditors: [0, 1])),
                     .lease(Lease(duration: .milliseconds(Int64(min(a, 86_399_999))), logLength: b)),
                     .logEntries(LogEntries([], length: a)),
                 ]
                 for message in messages {
                     for sender in [2, 3, 9, 250] {
                         member.receive(
-                            Packet(job: job, term: 1, message), from: Small.peer(sender), endpoint: nil, at: village.now)
+                            Packet(job: job, term: 1, message), from: Small.peer(sender), endpoint: nil, at: village.now
+                        )
                         while member.poll() != nil {}
                     }
                 }

@@ -18,11 +18,15 @@ import Training
         world.settle()
         return world
     }
+    private func seal(_ world: inout HoldingWorld, withMine: Bool) throws -> Entry {
+        let seal = world.makeSeal(withMine: withMine)
+        return .seal(try #require(seal))
+    }
     /// Through a round with everybody.
     private func sealRound(_ world: inout HoldingWorld) throws {
         world.sendParts()
         world.settle()
-        try world.enter(.seal(#require(world.makeSeal(withMine: true))))
+        try world.enter(seal(&world, withMine: true))
         world.settle()
     }
 
@@ -53,7 +57,7 @@ import Training
         var world = try begun()
         world.sendParts()
         world.settle()
-        try world.enter(.seal(#require(world.makeSeal(withMine: false))))
+        try world.enter(seal(&world, withMine: false))
         world.settle()
         world.check()
         #expect(world.complaints == [])
@@ -63,7 +67,7 @@ import Training
 
     @Test func `waits for parts that a seal names, then fetches the result`() throws {
         var world = try begun()
-        try world.enter(.seal(#require(world.makeSeal(withMine: true))))
+        try world.enter(seal(&world, withMine: true))
         world.follow()
         let due = try #require(world.holding.nextWake)
         #expect(due == world.now + Holding.patience)
@@ -161,7 +165,7 @@ import Training
         #expect(again.holding.readiness(again.job) == .atRound(epoch: 3, round: 1))
         #expect(!again.events.contains { if case .stateRequested = $0 { true } else { false } })
         // The round passes without it: what it has is of no use.
-        try world.enter(.seal(#require(world.makeSeal(withMine: false))))
+        try world.enter(seal(&world, withMine: false))
         world.settle()
         #expect(world.holding.stock == .nothing)
         #expect(world.complaints == [] && again.complaints == [])
@@ -174,7 +178,7 @@ import Training
         let back = world.rollBack(Small.plan(Self.pair, attempts: [1, 1]))
         var entries = [back]
         try world.script.append(back)
-        entries.append(.seal(try #require(world.makeSeal(withMine: false))))
+        entries.append(try seal(&world, withMine: false))
         try world.script.append(entries[1])
         for entry in entries { world.holding.entered(entry, at: world.now) }
         world.follow()
@@ -217,7 +221,8 @@ import Training
 
     @Test func `a pipeline that has lost a stage waits for the log`() throws {
         var world = try HoldingWorld(seed: 1)
-        try world.enter(.members(MembersChange(left: [MembersChange.Left(peer: Small.peer(2), reason: "gone")], round: 0)))
+        try world.enter(
+            .members(MembersChange(left: [MembersChange.Left(peer: Small.peer(2), reason: "gone")], round: 0)))
         try world.enter(.plan(PlanChange(Small.plan(Self.pair), reason: "test")))
         world.settle()
         #expect(world.holding.stock == .here(0..<2, round: 0))
@@ -272,7 +277,9 @@ import Training
         #expect(world.complaints == [], "seed \(seed)")
         try calmDown(&world, attempt: attempt + 1)
         #expect(world.complaints == [], "seed \(seed)")
-        #expect(world.holding.readiness(world.job) == .atRound(epoch: world.job.planCount, round: world.job.round), "seed \(seed)")
+        #expect(
+            world.holding.readiness(world.job) == .atRound(epoch: world.job.planCount, round: world.job.round),
+            "seed \(seed)")
         let before = world.job.round
         try sealRound(&world)
         world.check()

@@ -53,7 +53,9 @@ struct RememberingEngine {
         contribution.units[0].bytes[4..<8].reversed().reduce(0) { $0 << 8 | UInt32($1) }
     }
 
-    private mutating func require(_ condition: Bool, _ complaint: String) { if !condition { complaints.append(complaint) } }
+    private mutating func require(_ condition: Bool, _ complaint: String) {
+        if !condition { complaints.append(complaint) }
+    }
 
     mutating func perform(_ job: ComputeJob) -> ComputeResult {
         if case .configure(let fresh) = job {
@@ -68,7 +70,8 @@ struct RememberingEngine {
         }
         if case .importState(let states) = job {
             let units = states.map(\.unit)
-            require(units.isEmpty || units == Array(configuration.units), "import of \(units) into \(configuration.units)")
+            require(
+                units.isEmpty || units == Array(configuration.units), "import of \(units) into \(configuration.units)")
             let versions = Set(states.map { UInt64($0.optimizerSteps) })
             require(versions.count <= 1, "a mixture of versions")
             version = versions.first ?? 0
@@ -219,7 +222,8 @@ struct HoldingWorld {
     mutating func agree() throws {
         guard job.round > 0, job.round < versions.count, !job.isAgreed(job.round) else { return }
         let version = versions[job.round]
-        try enter(.states(States(round: job.round, units: Small.model.allUnits.map { RememberingEngine.roots($0, version) })))
+        try enter(
+            .states(States(round: job.round, units: Small.model.allUnits.map { RememberingEngine.roots($0, version) })))
     }
 
     // MARK: the others
@@ -265,7 +269,8 @@ struct HoldingWorld {
             post(.norms(Norms(work: norms.work, step: norms.step, stage: 1 - norms.stage, sumSquares: [1])), from: peer)
         case .stateRequest(let request):
             guard request.round == job.round, request.round < versions.count else {
-                return post(.stateOffer(StateOffer(round: request.round, parts: [], unavailable: "not here")), from: peer)
+                return post(
+                    .stateOffer(StateOffer(round: request.round, parts: [], unavailable: "not here")), from: peer)
             }
             if fakeShelves[request.round]?.offer(request) == nil {
                 var shelf = StateShelf()
@@ -367,7 +372,8 @@ struct HoldingWorld {
         if case .atRound(let held) = holding.state, held.round < versions.count, held.round <= job.round,
             engine.version != versions[held.round]
         {
-            complaints.append("holds version \(engine.version ?? 0) of round \(held.round), not \(versions[held.round])")
+            complaints.append(
+                "holds version \(engine.version ?? 0) of round \(held.round), not \(versions[held.round])")
         }
     }
 }

@@ -44,7 +44,10 @@ import Testing
         for milliseconds in [30, 12, 25, 40] {
             let said = drain(&probe)
             reports += said.reports
-            guard let ping = said.pings.first else { return Issue.record("no ping") }
+            guard let ping = said.pings.first else {
+                Issue.record("no ping")
+                return
+            }
             #expect(ping.to == Small.peer(2))
             now += .milliseconds(Int64(milliseconds))
             // Another's answer, or one to another ping, says nothing.

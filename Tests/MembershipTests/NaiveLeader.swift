@@ -86,9 +86,7 @@ struct NaiveLeader {
     }
     /// Another elector takes over, with the log and nothing else.
     mutating func succeed(_ key: SigningKey) {
-        var fresh = self
-        fresh = NaiveLeader(taking: self, key: key)
-        self = fresh
+        self = NaiveLeader(taking: self, key: key)
     }
     private init(taking other: NaiveLeader, key: SigningKey) {
         self.key = key
@@ -152,7 +150,8 @@ struct NaiveLeader {
         let (plan, spec) = (state.plan!, state.spec!)
         let contributions = ranks.map { rank in
             Seal.Contribution(
-                rank: rank, attempt: plan.pipelines[rank].attempt, microBatches: plan.share(rank: rank, steps: spec.steps),
+                rank: rank, attempt: plan.pipelines[rank].attempt,
+                microBatches: plan.share(rank: rank, steps: spec.steps),
                 digests: plan.pipelines[rank].stages.indices.flatMap { receipts[work(rank)]![$0]!.digests })
         }
         let counted = contributions.reduce(0) { $0 + $1.microBatches }
@@ -174,14 +173,13 @@ struct NaiveLeader {
                 var votes: [UnitRoots: Int] = [:]
                 for roots in said { votes[roots, default: 0] += 1 }
                 guard let best = votes.max(by: { $0.value < $1.value }), 2 * best.value > said.count else { continue }
-                guard said.count == state.plan!.holders(of: unit).count { state.isPresent($0) } else { continue }
+                guard said.count == state.plan!.holders(of: unit).filter({ state.isPresent($0) }).count else {
+                    continue
+                }
                 agreed.append(best.key)
             }
             guard agreed.count == state.parameters.model.unitCount else { continue }
             try propose(.states(States(round: round, units: agreed)))
         }
     }
-}
-extension [PeerID] {
-    fileprivate func count(_ isMeant: (PeerID) -> Bool) -> Int { filter(isMeant).count }
 }

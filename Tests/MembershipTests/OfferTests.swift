@@ -16,7 +16,9 @@ import Wire
     }
 
     /// A member whose owner accepts the launcher, its speed measured.
-    private func member(accepting launchers: [PeerID] = [Small.launcher.peerID], memory: ByteCount = .mebibytes(64)) -> Member {
+    private func member(accepting launchers: [PeerID] = [Small.launcher.peerID], memory: ByteCount = .mebibytes(64))
+        -> Member
+    {
         var member = Member(
             key: Small.key(1), terms: MemberTerms(name: "laptop", device: "", memory: memory, accepts: launchers),
             wall: WallClock(secondsAtZero: 1_000_000), at: .zero, parse: Self.parse)
@@ -64,7 +66,11 @@ import Wire
             switch effect {
             case .send(let packet, let to):
                 #expect(to == peer)
-                if case .offerAnswer(let answer) = packet.message { found = answer } else { others.append(packet.message) }
+                if case .offerAnswer(let answer) = packet.message {
+                    found = answer
+                } else {
+                    others.append(packet.message)
+                }
             case .event(let event): events.append(event.what)
             default: break
             }

@@ -40,7 +40,8 @@ import Wire
         #expect(first.exports[0] == (0..<3, true, 3))
         desk.exported(states(0..<3, moments: true), 0..<3, round: 3, .here(0..<3, round: 3), at: .zero)
         let then = drain(&desk)
-        #expect(then.sent.count == 5 && then.sent.values.allSatisfy { $0.count == 1 && $0[0].parts.map(\.unit) == [0, 1] })
+        #expect(
+            then.sent.count == 5 && then.sent.values.allSatisfy { $0.count == 1 && $0[0].parts.map(\.unit) == [0, 1] })
         #expect(then.exports.isEmpty)
         // Whoever comes later is answered at once, also for other units of the stage.
         desk.receive(request(3, [2]), from: Small.peer(6), .past(round: 3))
@@ -123,7 +124,10 @@ import Wire
         func heed(_ said: (sent: [PeerID: [StateOffer]], exports: [(Range<Int>, Bool, Int)])) {
             for (peer, offers) in said.sent {
                 #expect(offers.count == 1)
-                guard let request = open.removeValue(forKey: peer) else { return Issue.record("an answer to nobody") }
+                guard let request = open.removeValue(forKey: peer) else {
+                    Issue.record("an answer to nobody")
+                    return
+                }
                 #expect(offers[0].round == request.round)
                 #expect(offers[0].unavailable != nil || !offers[0].parts.isEmpty)
                 #expect(offers[0].parts.allSatisfy { request.units.contains($0.unit) })

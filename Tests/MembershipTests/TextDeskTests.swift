@@ -43,15 +43,20 @@ import Wire
             if to == Small.launcher.peerID {
                 switch message {
                 case .indexRequest(let id, let first):
-                    if let part = launcher.answer(indexOf: id, from: first, at: now) { mail.append((to, from, .indexPart(part))) }
+                    if let part = launcher.answer(indexOf: id, from: first, at: now) {
+                        mail.append((to, from, .indexPart(part)))
+                    }
                 case .chunkRequest(let id, let number):
                     served += 1
                     mail.append(
-                        (to, from, .chunk(content: id, chunk: number, bytes: launcher.answer(chunk: number, of: id, at: now)!)))
+                        (
+                            to, from,
+                            .chunk(content: id, chunk: number, bytes: launcher.answer(chunk: number, of: id, at: now)!)
+                        ))
                 default: Issue.record("\(message)")
                 }
             } else {
-                #expect(desks[to]!.receive(message, from: from, at: now))
+                #expect(desks[to]!.receive(message, from: from, at: now) == true)
                 drain(to)
             }
         }
@@ -65,7 +70,8 @@ import Wire
         let peers = (1...5).map { Small.peer($0) }
         for (index, peer) in peers.enumerated() {
             crowd.desks[peer] = TextDesk(
-                content: Self.id, bytes: Self.text.count, holders: [Small.launcher.peerID], offset: 7 * index, at: .zero)
+                content: Self.id, bytes: Self.text.count, holders: [Small.launcher.peerID], offset: 7 * index, at: .zero
+            )
             for other in peers where other != peer { crowd.desks[peer]!.add(holder: other, at: .zero) }
             crowd.drain(peer)
         }
@@ -111,7 +117,7 @@ import Wire
         var desk = TextDesk(content: Self.id, bytes: Self.text.count, holders: [launcher], offset: 0, at: .zero)
         _ = drained(&desk)
         func answers(_ message: Message) -> [Message] {
-            #expect(desk.receive(message, from: asker, at: .zero))
+            #expect(desk.receive(message, from: asker, at: .zero) == true)
             return drained(&desk).compactMap { if case .send(let answer, asker) = $0 { answer } else { nil } }
         }
         #expect(answers(.indexRequest(content: Self.id, first: 0)) == [])
@@ -123,22 +129,25 @@ import Wire
         _ = desk.receive(.chunk(content: Self.id, chunk: 0, bytes: first), from: launcher, at: .zero)
         _ = drained(&desk)
         #expect(answers(.indexRequest(content: Self.id, first: 0)) == [.indexPart(list)])
-        #expect(answers(.chunkRequest(content: Self.id, chunk: 0)) == [.chunk(content: Self.id, chunk: 0, bytes: first)])
+        #expect(
+            answers(.chunkRequest(content: Self.id, chunk: 0)) == [.chunk(content: Self.id, chunk: 0, bytes: first)])
         #expect(answers(.chunkRequest(content: Self.id, chunk: 99)) == [.chunkMissing(content: Self.id, chunk: 99)])
         #expect(answers(.indexRequest(content: Self.id, first: 99)) == [])
-        #expect(!desk.receive(.chunkRequest(content: sha256([1]), chunk: 0), from: asker, at: .zero))
+        #expect(desk.receive(.chunkRequest(content: sha256([1]), chunk: 0), from: asker, at: .zero) == false)
         #expect(desk.progress == (1, 6))
     }
 
     @Test func `names whoever sends a wrong list or a wrong chunk`() {
         let launcher = Small.launcher.peerID
-        var desk = TextDesk(content: Self.id, bytes: Self.text.count, holders: [launcher, Small.peer(2)], offset: 0, at: .zero)
+        var desk = TextDesk(
+            content: Self.id, bytes: Self.text.count, holders: [launcher, Small.peer(2)], offset: 0, at: .zero)
         let index = ContentIndex(of: Self.text)
         var broken = index.encoded
         broken[9] ^= 1
         _ = drained(&desk)
         _ = desk.receive(
-            .indexPart(IndexPart(content: Self.id, first: 0, total: index.count, entries: broken)), from: launcher, at: .zero)
+            .indexPart(IndexPart(content: Self.id, first: 0, total: index.count, entries: broken)), from: launcher,
+            at: .zero)
         let said = drained(&desk)
         #expect(said.contains { if case .event(.contentRefused, launcher) = $0 { true } else { false } })
         #expect(said.contains { if case .send(.indexRequest, Small.peer(2)) = $0 { true } else { false } })

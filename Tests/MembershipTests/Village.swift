@@ -13,7 +13,7 @@ import Wire
 
 /// Some members with real engines, a naive leader, and everything between them on its way: a generator decides what arrives next. What
 /// travels on one channel between two stays in order, as do an engine's jobs and a disk's writes.
-struct Village {
+final class Village {
     struct Line: Hashable, Comparable {
         var from: PeerID
         var to: PeerID
@@ -52,7 +52,7 @@ struct Village {
     static func terms(_ name: String, memory: ByteCount = .mebibytes(64), accepts: [PeerID]) -> MemberTerms {
         MemberTerms(name: name, device: "cpu", memory: memory, accepts: accepts)
     }
-    mutating func add(_ number: Int, memory: ByteCount = .mebibytes(64)) {
+    func add(_ number: Int, memory: ByteCount = .mebibytes(64)) {
         let parameters = self.parameters
         let member = Member(
             key: Small.key(number),
@@ -64,18 +64,18 @@ struct Village {
     func member(_ number: Int) -> Member { residents[Small.peer(number)]!.member }
     func events(_ number: Int) -> [Happening] { residents[Small.peer(number)]!.events }
     func engine(_ number: Int) -> StageEngine { residents[Small.peer(number)]!.engine }
-    mutating func stick(_ number: Int, _ isStuck: Bool) { residents[Small.peer(number)]!.isStuck = isStuck }
+    func stick(_ number: Int, _ isStuck: Bool) { residents[Small.peer(number)]!.isStuck = isStuck }
     /// It is off: nothing reaches it, nothing comes of it.
-    mutating func kill(_ number: Int) {
+    func kill(_ number: Int) {
         let peer = Small.peer(number)
         residents[peer]!.isGone = true
         for other in residents.keys.sorted() where other != peer { lose(peer, at: other) }
     }
-    private mutating func lose(_ peer: PeerID, at other: PeerID) {
+    private func lose(_ peer: PeerID, at other: PeerID) {
         residents[other]!.member.lost(peer, at: now)
         drain(other)
     }
-    mutating func reconnect(_ a: Int, _ b: Int) {
+    func reconnect(_ a: Int, _ b: Int) {
         for (one, other) in [(Small.peer(a), Small.peer(b)), (Small.peer(b), Small.peer(a))] {
             residents[one]?.member.established(other, endpoint: Small.endpoint(1), at: now)
             if residents[one] != nil { drain(one) }
@@ -84,7 +84,7 @@ struct Village {
 
     // MARK: what happens
 
-    private mutating func drain(_ peer: PeerID) {
+    private func drain(_ peer: PeerID) {
         guard residents[peer]?.isGone == false else { return }
         while let effect = residents[peer]!.member.poll() {
             switch effect {
@@ -98,17 +98,17 @@ struct Village {
             }
         }
     }
-    private mutating func post(_ packet: Packet, from: PeerID, to: PeerID) {
+    private func post(_ packet: Packet, from: PeerID, to: PeerID) {
         let line = Line(from: from, to: to, channel: packet.message.channel)
         guard delivers(line, packet) else { return }
         mail[line, default: EffectQueue()].push(packet)
     }
-    mutating func drainLeader() {
+    func drainLeader() {
         for (packet, to) in leader.takeOutbox() { post(packet, from: leader.key.peerID, to: to) }
     }
 
     /// One thing that may happen next; false when only time is left.
-    private mutating func happen() throws -> Bool {
+    private func happen() throws -> Bool {
         let lines = mail.keys.filter { !mail[$0]!.isEmpty }.sorted()
         let busy = residents.keys.filter {
             let resident = residents[$0]!
@@ -148,10 +148,10 @@ struct Village {
 
     /// Lets things happen, and time pass, until the condition holds.
     /// - Returns: whether it does.
-    mutating func run(for limit: Duration = .seconds(600), until isDone: (inout Village) -> Bool) throws -> Bool {
+    func run(for limit: Duration = .seconds(600), until isDone: (Village) -> Bool) throws -> Bool {
         let end = now + limit
         drainLeader()
-        while !isDone(&self) {
+        while !isDone(self) {
             steps += 1
             if nextLease <= now {
                 nextLease = now + .seconds(2)
@@ -162,7 +162,8 @@ struct Village {
                 drainLeader()
                 continue
             }
-            guard let next = residents.values.filter({ !$0.isGone }).compactMap(\.member.nextWake).min(), next <= end else {
+            guard let next = residents.values.filter({ !$0.isGone }).compactMap(\.member.nextWake).min(), next <= end
+            else {
                 return false
             }
             now = max(now, next)
@@ -178,7 +179,7 @@ struct Village {
     // MARK: a job
 
     /// Members that have accepted, are in the log, and hold the text.
-    mutating func gather(_ numbers: [Int]) throws -> Bool {
+    func gather(_ numbers: [Int]) throws -> Bool {
         for number in numbers {
             if residents[Small.peer(number)] == nil { add(number) }
             leader.offer(to: Small.peer(number))
@@ -193,10 +194,10 @@ struct Village {
             numbers.allSatisfy { village.leader.readiness[Small.peer($0)]?.hasText == true }
         })
     }
-    mutating func plan(_ plan: PlacedPlan, rolledBack: Bool = false) throws {
+    func plan(_ plan: PlacedPlan, rolledBack: Bool = false) throws {
         try leader.propose(.plan(PlanChange(plan, reason: "test", rolledBack: rolledBack)))
     }
-    mutating func train(until round: Int) throws -> Bool {
+    func train(until round: Int) throws -> Bool {
         try run(until: { $0.leader.state.isAgreed(round) && $0.leader.state.round >= round })
     }
     func roots(_ round: Int) -> [Int: UnitRoots] { leader.state.agreed[round] ?? [:] }

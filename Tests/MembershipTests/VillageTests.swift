@@ -17,14 +17,14 @@ import Training
     private func village(
         _ numbers: [Int], _ plan: PlacedPlan, seed: UInt64, leader: NaiveLeader? = nil, spares: [Int] = []
     ) throws -> Village {
-        var village = try Village(Self.parameters, leader: leader, seed: seed)
+        let village = try Village(Self.parameters, leader: leader, seed: seed)
         try #require(try village.gather(numbers + spares))
         try village.plan(plan)
         return village
     }
     /// What the holders of all units agree on at the start of a round, when nothing disturbs them.
     private func expected(_ numbers: [Int], _ plan: PlacedPlan, round: Int) throws -> [Int: UnitRoots] {
-        var village = try village(numbers, plan, seed: 1)
+        let village = try village(numbers, plan, seed: 1)
         try #require(try village.train(until: round))
         return village.roots(round)
     }
@@ -45,7 +45,7 @@ import Training
         plan.exchangeWay = way
         var found: Set<[Int: UnitRoots]> = []
         for seed in 0..<4 as Range<UInt64> {
-            var village = try village([1, 2, 3], plan, seed: seed)
+            let village = try village([1, 2, 3], plan, seed: seed)
             #expect(try village.train(until: 3))
             #expect(refusals(village, [1, 2, 3]) == [])
             #expect(village.leader.objections.isEmpty)
@@ -55,7 +55,7 @@ import Training
     }
 
     @Test func `ends when its log does, and everything is erased`() throws {
-        var village = try village([1, 2], Small.plan([[1], [2]]), seed: 3)
+        let village = try village([1, 2], Small.plan([[1], [2]]), seed: 3)
         #expect(try village.train(until: 2))
         try village.leader.propose(.finish(Finish(reason: Finish.done)))
         #expect(try village.run(until: { !$0.member(1).isWorking && !$0.member(2).isWorking }))
@@ -63,7 +63,8 @@ import Training
         for number in [1, 2] {
             #expect(village.member(number).jobID == nil)
             #expect(village.member(number).activity == .idle)
-            #expect(village.events(number).contains(.jobReleased(job: village.leader.record.job.short, why: "finished")))
+            #expect(
+                village.events(number).contains(.jobReleased(job: village.leader.record.job.short, why: "finished")))
             guard case .erase(village.leader.record.job, _)? = village.residents[Small.peer(number)]!.stored.last else {
                 Issue.record("not erased")
                 continue
@@ -72,7 +73,7 @@ import Training
     }
 
     @Test func `every entry and every chunk is on disk, in order`() throws {
-        var village = try village([1, 2], Small.plan([[1], [2]]), seed: 4)
+        let village = try village([1, 2], Small.plan([[1], [2]]), seed: 4)
         #expect(try village.train(until: 2))
         _ = try village.run(for: .seconds(3), until: { _ in false })
         let length = village.leader.record.length
@@ -97,7 +98,7 @@ import Training
     @Test(arguments: 0..<6 as Range<UInt64>)
     func `goes on with a spare in the place of who was killed`(seed: UInt64) throws {
         let plan = Small.plan([[1, 2], [3]], innerSteps: 1, spares: [4])
-        var village = try village([1, 2, 3], plan, seed: seed, spares: [4])
+        let village = try village([1, 2, 3], plan, seed: seed, spares: [4])
         #expect(try village.train(until: 2))
         village.kill(2)
         try village.leader.leave(2)
@@ -119,7 +120,7 @@ import Training
     @Test(arguments: [1, 2])
     func `moves units between members at a round's end`(innerSteps: Int) throws {
         for seed in 0..<4 as Range<UInt64> {
-            var village = try village([1, 2], Small.plan([[1, 2]], innerSteps: innerSteps), seed: seed)
+            let village = try village([1, 2], Small.plan([[1, 2]], innerSteps: innerSteps), seed: seed)
             #expect(try village.train(until: 1))
             let round = village.leader.state.round + 1
             var next = Small.plan([[1, 2]], round: round, innerSteps: innerSteps)
@@ -138,7 +139,7 @@ import Training
     @Test(arguments: 0..<4 as Range<UInt64>)
     func `returns to its beginning when the log does`(seed: UInt64) throws {
         let plan = Small.plan([[1, 2], [3]], innerSteps: 2)
-        var village = try village([1, 2, 3], plan, seed: seed)
+        let village = try village([1, 2, 3], plan, seed: seed)
         #expect(try village.train(until: 3))
         var back = Small.plan([[1, 2], [3]], innerSteps: 2, attempts: [1, 1])
         back.sources = [:]
@@ -155,7 +156,7 @@ import Training
     @Test(arguments: 0..<4 as Range<UInt64>)
     func `pauses when its leader is gone, and resumes where it was`(seed: UInt64) throws {
         let plan = Small.plan([[1, 2], [3]], innerSteps: 3)
-        var village = try village([1, 2, 3], plan, seed: seed)
+        let village = try village([1, 2, 3], plan, seed: seed)
         #expect(try village.train(until: 1))
         village.leader.isSilent = true
         _ = try village.run(for: .seconds(20), until: { _ in false })
@@ -173,7 +174,7 @@ import Training
     }
 
     @Test func `is over ten minutes after its leader was heard last`() throws {
-        var village = try village([1], Small.plan([[1]]), seed: 1)
+        let village = try village([1], Small.plan([[1]]), seed: 1)
         #expect(try village.train(until: 1))
         village.leader.isSilent = true
         _ = try village.run(for: .seconds(600), until: { _ in false })
@@ -191,7 +192,7 @@ import Training
     func `goes on under a leader that knows only the log`(seed: UInt64) throws {
         let heir = Small.key(251)
         let plan = Small.plan([[1, 2], [3]], innerSteps: 2)
-        var village = try village(
+        let village = try village(
             [1, 2, 3], plan, seed: seed, leader: try NaiveLeader(Self.parameters, others: [heir]))
         #expect(try village.train(until: 1))
         // All reports of the round are in, but it is not sealed.
@@ -224,9 +225,10 @@ import Training
     @Test(arguments: 0..<3 as Range<UInt64>)
     func `fetches what the group agreed on when its own differs`(seed: UInt64) throws {
         let plan = Small.plan([[1], [2], [3]], innerSteps: 2)
-        var village = try village([1, 2, 3], plan, seed: seed)
+        let village = try village([1, 2, 3], plan, seed: seed)
         #expect(try village.train(until: 1))
-        guard case .state(var states) = village.engine(2).perform(.exportState(units: 0..<4, includeMoments: true)) else {
+        guard case .state(var states) = village.engine(2).perform(.exportState(units: 0..<4, includeMoments: true))
+        else {
             Issue.record("no state")
             return
         }
@@ -244,7 +246,7 @@ import Training
     @Test(arguments: 0..<4 as Range<UInt64>)
     func `fetches the result of a round whose parts did not arrive`(seed: UInt64) throws {
         let plan = Small.plan([[1], [2], [3]], innerSteps: 2)
-        var village = try village([1, 2, 3], plan, seed: seed)
+        let village = try village([1, 2, 3], plan, seed: seed)
         #expect(try village.train(until: 1))
         village.leader.seals = false
         #expect(try village.run(until: { $0.leader.receipts.count { $0.key.round == 1 } == 3 }))
@@ -264,11 +266,13 @@ import Training
 
     /// A text on which the loss is not finite cannot be had by training, so the weights are made so: said once an attempt.
     @Test func `does not work for ever on a round that is not finite`() throws {
-        var village = try village([1], Small.plan([[1]], innerSteps: 2), seed: 1)
+        let village = try village([1], Small.plan([[1]], innerSteps: 2), seed: 1)
         #expect(try village.train(until: 1))
         village.leader.seals = false
-        #expect(try village.run(until: { $0.leader.receipts.contains { $0.key.round == $0.value[0]?.work.round ?? -1 } }))
-        guard case .state(var states) = village.engine(1).perform(.exportState(units: 0..<4, includeMoments: true)) else {
+        #expect(
+            try village.run(until: { $0.leader.receipts.contains { $0.key.round == $0.value[0]?.work.round ?? -1 } }))
+        guard case .state(var states) = village.engine(1).perform(.exportState(units: 0..<4, includeMoments: true))
+        else {
             return
         }
         // Finite, but so large that products are not.
@@ -293,7 +297,7 @@ import Training
     }
 
     @Test func `says why a plan's units do not fit, once`() throws {
-        var village = try Village(Self.parameters, seed: 1)
+        let village = try Village(Self.parameters, seed: 1)
         village.add(1, memory: ByteCount(10_000))
         try #require(try village.gather([1]))
         try village.plan(Small.plan([[1]]))

@@ -1,8 +1,7 @@
 import Foundation
 import Primitives
-import Testing
-
 import Telemetry
+import Testing
 
 /// What an event is called, what it carries and how it is written come from its declaration.
 struct EventTests {

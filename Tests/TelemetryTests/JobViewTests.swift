@@ -1,7 +1,6 @@
 import Primitives
-import Testing
-
 import Telemetry
+import Testing
 
 /// A job told by events, event by event.
 private struct Telling {

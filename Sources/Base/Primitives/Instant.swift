@@ -17,7 +17,9 @@
     @inlinable public static func - (a: Instant, b: Duration) -> Instant {
         Instant(nanoseconds: a.nanoseconds &- b.wholeNanoseconds)
     }
-    @inlinable public static func - (a: Instant, b: Instant) -> Duration { .nanoseconds(a.nanoseconds &- b.nanoseconds) }
+    @inlinable public static func - (a: Instant, b: Instant) -> Duration {
+        .nanoseconds(a.nanoseconds &- b.nanoseconds)
+    }
     @inlinable public static func += (a: inout Instant, b: Duration) { a = a + b }
 }
 

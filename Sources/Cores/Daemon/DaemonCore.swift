@@ -155,7 +155,9 @@ public struct DaemonCore: Core {
         drain(at: now)
     }
     /// Bytes counted at the sockets since start.
-    public mutating func count(sent: Int, received: Int) { services.memberPart?.value.count(sent: sent, received: received) }
+    public mutating func count(sent: Int, received: Int) {
+        services.memberPart?.value.count(sent: sent, received: received)
+    }
 
     /// Operations of the owner on the overlay; they end in ``Effect/found(_:_:)``.
     public mutating func overlay<T>(at now: Instant, _ operation: (inout Overlay) -> T) -> T {
@@ -288,7 +290,9 @@ public struct DaemonCore: Core {
         case .lost(let peer, let reason):
             services.coordinatorPart?.value.lost(peer, reason: reason.description, at: now)
             services.memberPart?.value.lost(peer, at: now)
-            if let endpoint = wanted[peer], services.memberPart?.value.isWorking == true, reason == .closed || reason == .silent {
+            if let endpoint = wanted[peer], services.memberPart?.value.isWorking == true,
+                reason == .closed || reason == .silent
+            {
                 channels.connect(to: peer, at: endpoint, now: now)
             }
             say(.connectionLost(why: reason.description), peer: peer.short, at: now)

@@ -48,11 +48,15 @@ public struct Shaper<Payload>: Core {
     }
     /// Whether ``setLink(to:_:)`` was called for a host.
     @inlinable public func knows(_ host: HostID) -> Bool { pairs[host] != nil }
-    @inlinable public func link(to host: HostID) -> LinkProperties { pairs[host]?.link ?? LinkProperties(latency: .zero) }
+    @inlinable public func link(to host: HostID) -> LinkProperties {
+        pairs[host]?.link ?? LinkProperties(latency: .zero)
+    }
     @inlinable public mutating func setUp(_ rate: BitRate?) { up.rate = rate }
 
     /// Queues `bytes` of a stream; `payload` arrives with the last of them.
-    @inlinable public mutating func offerStream(bytes: Int, _ payload: Payload, to host: HostID, stream: UInt64, at now: Instant) {
+    @inlinable public mutating func offerStream(
+        bytes: Int, _ payload: Payload, to host: HostID, stream: UInt64, at now: Instant
+    ) {
         precondition(bytes > 0, "an offer has at least one byte")
         queue.push(host, stream, bytes: bytes, payload: payload, at: now)
         advance(to: now)

@@ -15,6 +15,8 @@ package struct Benchmark: Sendable {
     /// FLOP/s.
     package private(set) var speed: Double?
 
+    package init() {}
+
     /// - Returns: whether there is more to do.
     package mutating func finished(in time: Duration) -> Bool {
         guard let done = work else { return false }

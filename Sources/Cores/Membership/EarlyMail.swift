@@ -21,6 +21,8 @@ package struct EarlyMail: Sendable {
     package static let messageOverhead = 512
     package static let chunkOverhead = 96
 
+    package init() {}
+
     package var count: Int { items.count }
     package var isEmpty: Bool { items.isEmpty }
 

@@ -59,6 +59,8 @@ package struct EngineDesk: Sendable {
     package private(set) var isPaused = false
     private var effects = EffectQueue<ComputeJob>()
 
+    package init() {}
+
     /// For the engine.
     package mutating func poll() -> ComputeJob? { effects.pop() }
     /// Answers that are still to come.

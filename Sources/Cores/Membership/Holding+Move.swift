@@ -100,7 +100,8 @@ extension Holding {
 
     /// Offers of states, their lists and chunks.
     /// - Returns: whether the message was about what is on its way here.
-    package mutating func receive(content message: Message, from peer: PeerID, _ job: JobState, at now: Instant) -> Bool {
+    package mutating func receive(content message: Message, from peer: PeerID, _ job: JobState, at now: Instant) -> Bool
+    {
         var isTaken = false
         withMove { isTaken = $0.receive(message, from: peer, at: now) }
         if isTaken { loadIfReady(job) }

@@ -249,7 +249,9 @@ package struct Holding: Sendable {
         case .empty, .fetching: return nil
         }
     }
-    package mutating func putBack(_ held: Held, isApplying: Bool) { state = isApplying ? .applying(held) : .atRound(held) }
+    package mutating func putBack(_ held: Held, isApplying: Bool) {
+        state = isApplying ? .applying(held) : .atRound(held)
+    }
 
     /// Changes the round's work, where there is some, and performs what follows.
     package mutating func withWork<T>(_ body: (inout RoundWork) -> T) -> T? {

@@ -40,6 +40,8 @@ package struct LinkProbe: Sendable {
     private static let leastParts = 16
     package static let rounds = 4
 
+    package init() {}
+
     package mutating func poll() -> Effect? { effects.pop() }
     package var nextWake: Instant? { earliest(turn?.deadline, turn?.bursts.first?.at) }
 

@@ -35,7 +35,8 @@ package struct LogDesk: Sendable {
     package var nextWake: Instant? { asked.map { $0.at + Self.patience } }
 
     /// The entries that are new, in order.
-    package mutating func receive(_ message: LogEntries, from peer: PeerID, isLeader: Bool, at now: Instant) -> [Entry] {
+    package mutating func receive(_ message: LogEntries, from peer: PeerID, isLeader: Bool, at now: Instant) -> [Entry]
+    {
         var fresh: [Entry] = []
         read: for envelope in message.entries {
             do throws(MalformedBytes) {

@@ -17,6 +17,8 @@ package struct Reports: Sendable {
     }
     private var said: [Said] = []
 
+    package init() {}
+
     /// - Parameter round: that it is about.
     package mutating func keep(_ message: Message, round: Int) {
         let kind: Kind

@@ -61,7 +61,9 @@ package struct RoundExchange: Sendable {
     package var round: Int { terms.round }
 
     /// - Parameter steps: inner steps of the round.
-    package init?(_ terms: GroupTerms, plan: PlacedPlan, rank: Int, units: Range<Int>, steps: Int, parameters: JobParameters) {
+    package init?(
+        _ terms: GroupTerms, plan: PlacedPlan, rank: Int, units: Range<Int>, steps: Int, parameters: JobParameters
+    ) {
         guard terms.fits(plan) else { return nil }
         self.terms = terms
         self.plan = plan
@@ -185,7 +187,9 @@ package struct RoundExchange: Sendable {
         return .averageChunk(unit: unit, chunk: chunk, contributions, codec: terms.way.aggregateCodec)
     }
     /// Micro-batches that a pipeline was granted for the round: its weight.
-    package func microBatches(of rank: Int) -> Int { rank < plan.pipelines.count ? plan.share(rank: rank, steps: steps) : 1 }
+    package func microBatches(of rank: Int) -> Int {
+        rank < plan.pipelines.count ? plan.share(rank: rank, steps: steps) : 1
+    }
 
     // MARK: others' parts, without owners
 

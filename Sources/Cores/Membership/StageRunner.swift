@@ -75,7 +75,9 @@ package struct StageRunner: Sendable {
     private var inbox = Inbox()
     private var effects = EffectQueue<Effect>()
 
-    package init(spec: RoundSpec, plan: PlacedPlan, rank: Int, stage: Int, parameters: JobParameters, sampleWindows: [Int]) {
+    package init(
+        spec: RoundSpec, plan: PlacedPlan, rank: Int, stage: Int, parameters: JobParameters, sampleWindows: [Int]
+    ) {
         let pipeline = plan.pipelines[rank]
         self.spec = spec
         self.stage = stage

@@ -29,6 +29,8 @@ package struct StateDesk: Sendable {
     private var effects = EffectQueue<Effect>()
     package static let limit = 4096
 
+    package init() {}
+
     package mutating func poll() -> Effect? { effects.pop() }
     package var nextWake: Instant? { shelf.nextWake }
     /// Peers that are not answered yet.

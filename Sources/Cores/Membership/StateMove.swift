@@ -62,7 +62,9 @@ package struct StateMove: Sendable {
         for state in states where ownUnits.contains(state.unit) { own[state.unit] = state }
     }
     package mutating func agreed(_ roots: [UnitRoots], at now: Instant) { change { $0.agreed(roots, at: now) } }
-    package mutating func add(sources: [Int: [PeerID]], at now: Instant) { change { $0.add(sources: sources, at: now) } }
+    package mutating func add(sources: [Int: [PeerID]], at now: Instant) {
+        change { $0.add(sources: sources, at: now) }
+    }
     package mutating func lost(_ peer: PeerID, at now: Instant) { change { $0.lost(peer, at: now) } }
     package mutating func wake(at now: Instant) { change { $0.wake(at: now) } }
 

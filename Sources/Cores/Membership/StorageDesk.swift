@@ -16,6 +16,8 @@ package struct StorageDesk: Sendable {
     private var effects = EffectQueue<Effect>()
     package static let pause = Duration.seconds(5)
 
+    package init() {}
+
     package mutating func poll() -> Effect? { effects.pop() }
     package var nextWake: Instant? { retryAt }
     package var isFailing: Bool { !failed.isEmpty }

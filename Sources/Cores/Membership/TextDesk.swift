@@ -46,7 +46,9 @@ package struct TextDesk: Sendable {
 
     // MARK: holders
 
-    package mutating func add(holder peer: PeerID, at now: Instant) { fetching(at: now) { $0.add(holder: peer, at: now) } }
+    package mutating func add(holder peer: PeerID, at now: Instant) {
+        fetching(at: now) { $0.add(holder: peer, at: now) }
+    }
     package mutating func lost(_ peer: PeerID, at now: Instant) { fetching(at: now) { $0.lost(peer) } }
     package mutating func wake(at now: Instant) { fetching(at: now) { _ in } }
     package var nextWake: Instant? { if case .fetching(let fetch) = state { fetch.nextWake } else { nil } }

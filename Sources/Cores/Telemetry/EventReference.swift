@@ -26,7 +26,8 @@ public enum EventReference {
         }
     }
 
-    package static let entries: [Entry] = overlay + record + peer + member + gathering + rounds + states + recovery + drivers
+    package static let entries: [Entry] =
+        overlay + record + peer + member + gathering + rounds + states + recovery + drivers
 }
 
 extension Happening {
