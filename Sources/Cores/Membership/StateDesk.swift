@@ -70,6 +70,8 @@ package struct StateDesk: Sendable {
         shelf.put(states, round: round, at: now)
         exports = exports.filter { !$0.value.isHere || shelf.rounds.contains($0.key) }
         let moments = states.contains { !$0.firstMoment.isEmpty }
+        // One with moments is on its way for somebody: it answers all.
+        if let pending = exports[round], !pending.isHere, pending.moments, !moments { return serve(stock) }
         exports[round] = Export(units: units, moments: moments, isHere: true)
         serve(stock)
     }
