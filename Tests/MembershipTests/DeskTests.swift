@@ -335,35 +335,6 @@ import Wire
         return out
     }
 
-    @Test func `says once that the disk fails, tries one thing again, then all`() {
-        var desk = StorageDesk()
-        for index in 0..<4 { desk.store(request(index)) }
-        #expect(drain(&desk).stores == (0..<4).map { request($0).ticket })
-        #expect(desk.answered(request(0).ticket, .stored(path: ""), at: .zero) == true)
-        for index in 1..<4 { #expect(desk.answered(request(index).ticket, .failed("full"), at: .zero) == false) }
-        #expect(drain(&desk).events == [.storageFailed(what: "a chunk of the text", why: "full")])
-        #expect(desk.isFailing)
-        #expect(desk.nextWake == .zero + StorageDesk.pause)
-        desk.wake(at: .zero + .seconds(1))
-        #expect(drain(&desk).stores == [])
-        desk.wake(at: .zero + StorageDesk.pause)
-        #expect(drain(&desk).stores == [request(1).ticket])
-        #expect(desk.answered(request(1).ticket, .failed("still full"), at: .zero + .seconds(6)) == false)
-        #expect(drain(&desk).events == [])
-        desk.wake(at: .zero + .seconds(11))
-        #expect(drain(&desk).stores == [request(1).ticket])
-        #expect(desk.answered(request(1).ticket, .stored(path: ""), at: .zero + .seconds(12)) == true)
-        let after = drain(&desk)
-        #expect(after.events == [.storageRecovered(what: "a chunk of the text")])
-        #expect(after.stores == [request(2).ticket, request(3).ticket])
-        #expect(!desk.isFailing)
-        #expect(desk.nextWake == nil)
-        #expect(desk.answered(request(2).ticket, .stored(path: ""), at: .zero + .seconds(13)) == true)
-        // Nobody asked for this one, or it was answered before.
-        #expect(desk.answered(request(2).ticket, .stored(path: ""), at: .zero + .seconds(13)) == false)
-    }
-
-    /// A disk that fails now and then: everything is durable in the end, and events come in pairs.
     @Test(arguments: 0..<20 as Range<UInt64>)
     func `makes everything durable in the end`(seed: UInt64) {
         var generator = SeededGenerator(seed: seed, stream: 3)
