@@ -142,7 +142,7 @@ struct Holder {
         now = .zero + ContentFetch.patience - .nanoseconds(1)
         #expect(fetch.requests(at: now).allSatisfy { $0.to == Small.peer(1) } == true)
         let due = try #require(fetch.nextWake)
-        #expect(due == .zero + ContentFetch.patience)
+        #expect(due == Instant.zero + ContentFetch.patience)
         let later = fetch.requests(at: due)
         #expect(later.allSatisfy { $0.to == Small.peer(1) })
     }

@@ -65,7 +65,7 @@ enum States {
     @Test func `keeps a state while any part of it is asked for, and no longer`() throws {
         var shelf = shelf([3])
         let part = try #require(shelf.offer(request(3))).parts[0]
-        #expect(shelf.nextWake == .zero + StateShelf.keep)
+        #expect(shelf.nextWake == Instant.zero + StateShelf.keep)
         // Only one of three contents is asked for: slow lines fetch one after another.
         for minute in 1...5 {
             let now = Instant.zero + .seconds(Int64(50 * minute))
