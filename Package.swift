@@ -95,9 +95,11 @@ let package = Package(
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Daemon",
                 "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Checkpoints", yams,
             ]),
+        module("Drivers", "VirtualNetworks", ["Primitives", "Digests", "Links"]),
         module(
             "Drivers", "Simulation",
             swarm + [
+                "VirtualNetworks",
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Daemon",
                 "Channels", "Kademlia", "Telemetry", "Exchange",
             ]),
@@ -114,8 +116,9 @@ let package = Package(
         tests("Base", ["Primitives", "Digests", "Wire"]),
         tests("Links", ["Primitives", "Links"]),
         tests("Telemetry", ["Primitives", "Telemetry"]),
-        tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
-        tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
+        tests("Kademlia", ["Primitives", "Digests", "Wire", "Links", "Kademlia", "VirtualNetworks"], exclude: ["Corpus"]),
+        tests("Channels", ["Primitives", "Links", "Channels", "VirtualNetworks"]),
+        tests("VirtualNetworks", ["Primitives", "Links", "VirtualNetworks"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),

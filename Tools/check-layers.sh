@@ -9,7 +9,7 @@ order="CUV COpenSSL Kernels Primitives Digests Wire
 Compute CPU
 Links Telemetry Topologies Exchange Kademlia Channels Training Checkpoints Planning Messages Content Record Coordination Membership Daemon
 Charts Benchmarks
-EventLoop SecureTransport Simulation Node atoll"
+EventLoop SecureTransport VirtualNetworks Simulation Node atoll"
 
 git ls-files -co --exclude-standard 'Sources/*.swift' | grep -v '\.pb\.swift$' | while read -r file; do [ -e "$file" ] && echo "$file"; done |
     xargs awk -v order="$order" '

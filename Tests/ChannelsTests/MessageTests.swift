@@ -67,7 +67,6 @@ private func bytes(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
     network.connect(0, 2)
     network.connect(1, 2)
     network.run(for: .milliseconds(100))
-    network.carries = 30_000
     network.send(0, 2, bytes(200_000, seed: 1), on: .bulk)
     network.send(1, 2, bytes(200_000, seed: 2), on: .bulk)
     network.send(1, 2, [42], on: .control)
@@ -77,7 +76,6 @@ private func bytes(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
 
 @Test func `control overtakes what waits, and only what waits`() {
     var network = connected()
-    network.carries = 16_384
     network.send(0, 1, bytes(1_000_000), on: .bulk)
     network.send(0, 1, [1, 2, 3], on: .control)
     network.run(for: .milliseconds(50))
@@ -117,7 +115,8 @@ private func shares(_ written: ArraySlice<UInt8>) -> [Int] {
     network.run(for: .milliseconds(100))
     network.rate = .megabits(2)
     network.send(0, 1, bytes(400_000), on: .bulk)
-    network.run(for: .milliseconds(500))
+    // What was handed down before the rate was known takes half a second.
+    network.run(for: .milliseconds(700))
     let sent = network.now
     network.send(0, 1, [1], on: .control)
     while network.messages(1).isEmpty, network.now < sent + .seconds(1) { network.run(for: .milliseconds(1)) }
@@ -130,7 +129,6 @@ private func shares(_ written: ArraySlice<UInt8>) -> [Int] {
 
 @Test func `every lower channel keeps a floor of five percent`() {
     var network = connected { $0.windowBytes = PerChannel(repeating: 64 << 20) }
-    network.carries = 65_536
     let start = network.written[0].count
     for channel in [Channel.bulk, .exchange, .activations] {
         for n in 0..<4 { network.send(0, 1, bytes(2_000_000, seed: UInt64(n)), on: channel) }

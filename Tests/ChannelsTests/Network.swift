@@ -1,20 +1,15 @@
 import Channels
-import Digests
+import Links
 import Primitives
 import Testing
+import VirtualNetworks
 
-/// Peers joined by in-memory secure pipes on a virtual clock: a driver that checks that every effect is legal.
+/// Peers on a virtual network: a driver that checks that every effect is legal.
 struct Network {
-    /// One end of a pipe.
+    /// One end of a stream.
     struct End: Hashable {
         var node: Int
         var connection: ConnectionID
-    }
-    private struct Pipe {
-        var other: End
-        /// Written here and not yet carried.
-        var unsent: [[UInt8]] = []
-        var closing = false
     }
     enum Event: Equatable {
         case established(PeerID)
@@ -23,29 +18,50 @@ struct Network {
         case unreachable(Endpoint, LossReason)
         case refused(Refusal)
     }
-    private(set) var now = Instant(seconds: 100)
+    private var network: VirtualNetwork
+    var now: Instant { network.now }
     var nodes: [Channels] = []
     var events: [[Event]] = []
-    private var pipes: [End: Pipe] = [:]
+    /// Secure, closed by neither end, as far as each has heard; with what the network holds of each.
+    private var streams: [End: Int] = [:]
     private var dialled: Set<End> = []
-    private var dials: [(at: Instant, from: End, to: Endpoint, expecting: PeerID?)] = []
     private var connected: [Set<PeerID>] = []
-    private var nextInbound: UInt64 = 2
-    /// How long a dial takes; how many bytes a pipe carries in one turn, in which pieces.
-    var dialTime: Duration = .milliseconds(20)
-    var carries = Int.max
+    /// One way, between any two.
+    var latency = Duration.microseconds(50) { didSet { relink() } }
+    /// In which pieces bytes are received.
     var pieces: (() -> Int)?
-    /// A rate of every pipe from now on, in steps of a millisecond; nil for none.
-    var rate: BitRate?
-    private var lastStep = Instant.zero
-    /// (from, to): connections cannot be opened in this direction.
-    var blocked: Set<[Int]> = []
-    /// Nodes that do nothing any more.
-    var dead: Set<Int> = []
+    /// Of every node's line up, from now on; nil for one that is never the bottleneck.
+    var rate: BitRate? {
+        didSet { for node in nodes.indices { network.setAccess(of: node, AccessRates(up: rate, down: nil)) } }
+    }
+    /// (from, to): connections cannot be opened in this direction: refused, or without an answer.
+    var refused: Set<[Int]> = [] { didSet { setWalls(oldValue, refused, .refuses) } }
+    var unanswered: Set<[Int]> = [] { didSet { setWalls(oldValue, unanswered, .swallows) } }
+    /// Nodes whose machine is gone without a word.
+    private(set) var dead: Set<Int> = []
     /// Changes the exporter at one end: what a man in the middle would cause.
     var splitsExporter = false
     /// Every byte written so far, by node, for tests of order.
     var written: [[UInt8]] = []
+
+    init() {
+        network = VirtualNetwork(seed: 1, at: Instant(seconds: 100)) { _, _ in LinkProperties(latency: .zero) }
+        relink()
+    }
+    private mutating func relink() {
+        network.links = { [latency] _, _ in LinkProperties(latency: latency) }
+        for a in nodes.indices {
+            for b in nodes.indices where a != b { network.setLink(from: a, to: b, LinkProperties(latency: latency)) }
+        }
+    }
+    private mutating func setWalls(_ old: Set<[Int]>, _ new: Set<[Int]>, _ wall: VirtualNetwork.Wall) {
+        for pair in old.subtracting(new) { network.setWall(nil, from: pair[0], to: pair[1]) }
+        for pair in new.subtracting(old) { network.setWall(wall, from: pair[0], to: pair[1]) }
+    }
+    mutating func kill(_ node: Int) {
+        dead.insert(node)
+        network.unplug(node)
+    }
 
     static func id(_ n: UInt8) -> PeerID { PeerID([n] + [UInt8](repeating: 0, count: 31))! }
     static func endpoint(_ node: Int) -> Endpoint { Endpoint(ipv4: 10, 0, 0, UInt8(node), port: 4000) }
@@ -64,7 +80,14 @@ struct Network {
         makeRoom()
         return nodes.count - 1
     }
-    mutating func makeRoom() { while connected.count < nodes.count { connected.append([]) } }
+    mutating func makeRoom() {
+        while connected.count < nodes.count {
+            network.addHost(
+                at: Self.endpoint(connected.count), key: peer(connected.count),
+                access: AccessRates(up: rate, down: nil), seed: UInt64(connected.count))
+            connected.append([])
+        }
+    }
     func peer(_ node: Int) -> PeerID { nodes[node].local }
     mutating func connect(_ a: Int, _ b: Int, known: Bool = true) {
         nodes[a].connect(to: known ? peer(b) : nil, at: Self.endpoint(b), now: now)
@@ -78,10 +101,11 @@ struct Network {
     func isConnected(_ a: Int, _ b: Int) -> Bool {
         nodes[a].isConnected(to: peer(b)) && nodes[b].isConnected(to: peer(a))
     }
-    var pipeCount: Int { pipes.count }
+    /// Ends of streams, two each.
+    var endCount: Int { streams.count }
     /// The connection at `node`, when it has exactly one.
     func connection(of node: Int) -> ConnectionID? {
-        let ends = pipes.keys.filter { $0.node == node }
+        let ends = streams.keys.filter { $0.node == node }
         return ends.count == 1 ? ends[0].connection : nil
     }
     func messages(_ node: Int) -> [[UInt8]] {
@@ -97,22 +121,19 @@ struct Network {
                 let end = End(node: node, connection: id)
                 #expect(id.value % 2 == 1, "dials are odd")
                 #expect(dialled.insert(end).inserted, "each dial has a number of its own")
-                dials.append((now + dialTime, end, endpoint, expecting))
+                network.dial(id.value, from: node, to: endpoint, expecting: expecting)
             case .write(let id, let bytes):
                 let end = End(node: node, connection: id)
-                #expect(pipes[end] != nil, "writes go to secure connections only")
-                #expect(pipes[end]?.closing != true, "nothing is written after close")
+                #expect(streams[end] != nil, "writes go to secure connections only")
                 #expect(!bytes.isEmpty)
-                let limits = nodes[node].limits
-                let held = pipes[end]?.unsent.reduce(0) { $0 + $1.count } ?? 0
-                #expect(held < limits.unsentBytes + 256, "the driver was full")
-                pipes[end]?.unsent.append(bytes)
+                #expect(streams[end] ?? 0 < nodes[node].limits.unsentBytes + 256, "the driver was full")
+                streams[end]? += bytes.count
                 written[node] += bytes
+                network.write(id.value, bytes, from: node)
             case .close(let id):
                 let end = End(node: node, connection: id)
-                #expect(pipes[end] != nil || dialled.contains(end), "only what exists is closed")
-                dials.removeAll { $0.from == end }
-                pipes[end]?.closing = true
+                #expect(streams.removeValue(forKey: end) != nil || dialled.contains(end), "only what exists is closed")
+                network.close(id.value, by: node)
             case .established(let peer, _):
                 #expect(connected[node].insert(peer).inserted, "established once")
                 events[node].append(.established(peer))
@@ -126,123 +147,60 @@ struct Network {
             case .refused(_, let refusal): events[node].append(.refused(refusal))
             }
         }
+        network.setAlarm(of: node, at: nodes[node].nextWake)
     }
 
-    /// Runs until nothing moves or the time has passed.
+    /// Lets the time pass.
     mutating func run(for duration: Duration = .seconds(3)) {
         let end = now + duration
-        for _ in 0..<200_000 {
-            if let rate {
-                carries = now - lastStep >= .milliseconds(1) ? Int(rate.bytesPerSecond / 1_000) : 0
-                if carries > 0 { lastStep = now }
-                _ = carry()
-            } else {
-                while carry() {}
-            }
-            var next = rate == nil ? nil : now + .milliseconds(1)
-            for node in nodes.indices where !dead.contains(node) { next = earliest(next, nodes[node].nextWake) }
-            for dial in dials { next = earliest(next, dial.at) }
-            guard let next, next <= end else { break }
-            now = max(now, next)
-            finishDials()
-            for node in nodes.indices where !dead.contains(node) {
+        for node in nodes.indices { drain(node) }
+        while let (node, what) = network.happen(until: end) {
+            switch what {
+            case .stream(let event, _): happened(event, at: node)
+            case .alarm:
                 nodes[node].wake(at: now)
                 drain(node)
+            case .datagram, .cargo: preconditionFailure("streams only")
             }
         }
-        now = end
+        network.rest(until: end)
     }
 
-    private mutating func finishDials() {
-        let due = dials.filter { $0.at <= now }
-        dials.removeAll { $0.at <= now }
-        for dial in due {
-            let from = dial.from
-            let target = nodes.indices.first { Self.endpoint($0) == dial.to && !dead.contains($0) }
-            guard let target, !blocked.contains([from.node, target]),
-                dial.expecting == nil || dial.expecting == peer(target)
-            else {
-                nodes[from.node].dialFailed(from.connection, at: now)
-                drain(from.node)
-                continue
-            }
-            let to = End(node: target, connection: ConnectionID(nextInbound))
-            nextInbound += 2
-            pipes[from] = Pipe(other: to)
-            pipes[to] = Pipe(other: from)
-            var exporter = sha256(peer(from.node).bytes + peer(target).bytes + [UInt8(nextInbound & 255)]).bytes
-            let dialerIsClient = dial.expecting == nil || peer(from.node) < peer(target)
-            let host = Endpoint(address: Self.endpoint(from.node).address, port: 50_000)!
-            nodes[from.node].secured(
-                from.connection, peer: peer(target), exporter: exporter, remote: dial.to, inbound: false,
-                isTLSClient: dialerIsClient, at: now)
-            drain(from.node)
-            if splitsExporter { exporter[0] ^= 1 }
-            nodes[target].secured(
-                to.connection, peer: peer(from.node), exporter: exporter, remote: host, inbound: true,
-                isTLSClient: !dialerIsClient, at: now)
-            drain(target)
+    private mutating func happened(_ event: StreamEvent, at node: Int) {
+        switch event {
+        case .secured(let id, let stream):
+            let end = End(node: node, connection: ConnectionID(id))
+            streams[end] = 0
+            var exporter = stream.exporter
+            if splitsExporter, stream.inbound { exporter[0] ^= 1 }
+            nodes[node].secured(
+                end.connection, peer: stream.peer, exporter: exporter, remote: stream.remote, inbound: stream.inbound,
+                isTLSClient: stream.isTLSClient, at: now)
+        case .dialFailed(let id): nodes[node].dialFailed(ConnectionID(id), at: now)
+        case .received(let id, let bytes): return deliver(bytes, to: End(node: node, connection: ConnectionID(id)))
+        case .writable(let id, let unsent):
+            streams[End(node: node, connection: ConnectionID(id))] = unsent
+            nodes[node].writable(ConnectionID(id), unsent: unsent, at: now)
+        case .closed(let id):
+            streams[End(node: node, connection: ConnectionID(id))] = nil
+            nodes[node].closed(ConnectionID(id), at: now)
         }
+        drain(node)
     }
 
-    /// Moves bytes through every pipe once. False when nothing moved.
-    private mutating func carry() -> Bool {
-        var moved = false
-        for end in pipes.keys.sorted(by: { ($0.node, $0.connection) < ($1.node, $1.connection) }) {
-            guard var pipe = pipes[end], !dead.contains(end.node) else { continue }
-            var budget = carries
-            var bytes: [UInt8] = []
-            while !pipe.unsent.isEmpty, budget > 0, !dead.contains(pipe.other.node) {
-                let piece = min(budget, pipe.unsent[0].count)
-                bytes += pipe.unsent[0].prefix(piece)
-                budget -= piece
-                if piece == pipe.unsent[0].count {
-                    pipe.unsent.removeFirst()
-                } else {
-                    pipe.unsent[0].removeFirst(piece)
-                }
-            }
-            pipes[end] = pipe
-            if !bytes.isEmpty {
-                moved = true
-                deliver(bytes, to: pipe.other)
-                if pipes[end]?.closing == false {
-                    let unsent = pipe.unsent.reduce(0) { $0 + $1.count }
-                    nodes[end.node].writable(end.connection, unsent: unsent, at: now)
-                    drain(end.node)
-                }
-            }
-            if pipes[end]?.closing == true, pipes[end]?.unsent.isEmpty == true {
-                moved = true
-                cut(end)
-            }
-        }
-        return moved
-    }
     mutating func deliver(_ bytes: [UInt8], to end: End) {
         var rest = bytes[...]
-        while !rest.isEmpty, pipes[end]?.closing == false {
+        while !rest.isEmpty, streams[end] != nil {
             let piece = rest.prefix(max(1, pieces?() ?? Int.max))
             rest = rest.dropFirst(piece.count)
             nodes[end.node].received(end.connection, Array(piece), at: now)
             drain(end.node)
         }
     }
-    /// The pipe ends for both.
-    mutating func cut(_ end: End) {
-        guard let pipe = pipes.removeValue(forKey: end) else { return }
-        pipes[pipe.other] = nil
-        if !dead.contains(pipe.other.node) {
-            nodes[pipe.other.node].closed(pipe.other.connection, at: now)
-            drain(pipe.other.node)
-        }
-    }
+    /// Every stream ends for both.
     mutating func cutEverything() {
-        for end in pipes.keys.sorted(by: { ($0.node, $0.connection) < ($1.node, $1.connection) })
-        where pipes[end] != nil {
-            cut(end)
-            nodes[end.node].closed(end.connection, at: now)
-            drain(end.node)
+        for end in streams.keys.sorted(by: { ($0.node, $0.connection) < ($1.node, $1.connection) }) {
+            network.sever(end.connection.value, of: end.node)
         }
     }
 }

@@ -1,6 +1,8 @@
 import Digests
 import Kademlia
+import Links
 import Primitives
+import VirtualNetworks
 
 /// A small deterministic internet: directories, one-way delays, loss, silence. The same seed gives the same run.
 struct World {
@@ -17,33 +19,21 @@ struct World {
         var filtersStrangers = false
         var outcomes: [RequestID: LookupOutcome] = [:]
         var events: [Event] = []
-        var armed: Instant?
     }
     struct Event {
         let at: Instant
         let effect: Directory.Effect
     }
-    private enum Happening {
-        case datagram([UInt8], from: Endpoint, to: Int)
-        case wake(Int)
-    }
-    private struct Scheduled {
-        let at: Instant
-        let order: Int
-        let what: Happening
-    }
-
-    var now = Instant(seconds: 1000)
     var nodes: [Node] = []
-    var loss = 0.0
+    private var network: VirtualNetwork
+    var now: Instant { network.now }
+    var loss = 0.0 { didSet { network.links = links } }
     /// Mean one-way delay; each pair has its own, between half and one and a half of it.
-    var delay = Duration.milliseconds(10)
+    var delay = Duration.milliseconds(10) { didSet { network.links = links } }
     var datagrams = 0
     /// Called for each datagram on the wire; for checks.
     var largest = 0
     private var byEndpoint: [Endpoint: Int] = [:]
-    private var queue: [Scheduled] = []
-    private var scheduled = 0
     var generator: SeededGenerator
     let seed: UInt64
     let poolKey: [UInt8]?
@@ -52,6 +42,15 @@ struct World {
         self.seed = seed
         self.poolKey = poolKey
         generator = SeededGenerator(seed: seed)
+        network = VirtualNetwork(seed: seed, at: Instant(seconds: 1000)) { _, _ in LinkProperties(latency: .zero) }
+        network.links = links
+    }
+    private var links: (Int, Int) -> LinkProperties {
+        { [seed, delay, loss] a, b in
+            var pair = SeededGenerator(seed: seed, stream: UInt64(min(a, b) * 65_536 + max(a, b)))
+            let nanoseconds = Double(delay.wholeNanoseconds) * (0.5 + pair.uniform())
+            return LinkProperties(latency: .nanoseconds(Int64(nanoseconds)), loss: loss)
+        }
     }
 
     static func identity(_ number: Int) -> SigningKey {
@@ -101,77 +100,34 @@ struct World {
             default: nodes[index].events.append(Event(at: now, effect: effect))
             }
         }
-        guard let wake = nodes[index].directory.nextWake else { return }
-        if nodes[index].armed.map({ wake < $0 || $0 <= now }) ?? true {
-            nodes[index].armed = max(wake, now)
-            schedule(.wake(index), at: max(wake, now))
-        }
+        network.setAlarm(of: index, at: nodes[index].directory.nextWake)
     }
 
     private mutating func transmit(_ bytes: [UInt8], from index: Int, to: Endpoint) {
         datagrams += 1
         largest = max(largest, bytes.count)
-        guard !nodes[index].isSilent, let receiver = byEndpoint[to], generator.uniform() >= loss else { return }
-        schedule(.datagram(bytes, from: nodes[index].endpoint, to: receiver), at: now + latency(index, receiver))
-    }
-    private func latency(_ a: Int, _ b: Int) -> Duration {
-        var pair = SeededGenerator(seed: seed, stream: UInt64(min(a, b) * 65_536 + max(a, b)))
-        return .nanoseconds(Int64(Double(delay.wholeNanoseconds) * (0.5 + pair.uniform())))
-    }
-
-    private mutating func schedule(_ what: Happening, at: Instant) {
-        scheduled += 1
-        queue.append(Scheduled(at: at, order: scheduled, what: what))
-        var child = queue.count - 1
-        while child > 0, precedes(child, (child - 1) / 2) {
-            queue.swapAt(child, (child - 1) / 2)
-            child = (child - 1) / 2
-        }
-    }
-    private func precedes(_ a: Int, _ b: Int) -> Bool {
-        queue[a].at == queue[b].at ? queue[a].order < queue[b].order : queue[a].at < queue[b].at
-    }
-    private mutating func next() -> Scheduled {
-        let first = queue[0]
-        let last = queue.removeLast()
-        guard !queue.isEmpty else { return first }
-        queue[0] = last
-        var parent = 0
-        while true {
-            var least = 2 * parent + 1
-            guard least < queue.count else { return first }
-            if least + 1 < queue.count, precedes(least + 1, least) { least += 1 }
-            guard precedes(least, parent) else { return first }
-            queue.swapAt(least, parent)
-            parent = least
-        }
+        guard !nodes[index].isSilent, let receiver = byEndpoint[to] else { return }
+        network.send(bytes, from: index, to: receiver)
     }
 
     /// Lets `duration` of virtual time pass, or less when `until` comes true.
     @discardableResult
     mutating func run(_ duration: Duration, until done: (World) -> Bool = { _ in false }) -> Bool {
         let end = now + duration
-        while let first = queue.first, first.at <= end {
-            let event = next()
-            now = event.at
-            switch event.what {
-            case .datagram(let bytes, let from, let to):
-                guard !nodes[to].isSilent else { continue }
-                if nodes[to].isLiar, lie(bytes, from: from, to: to) { continue }
-                nodes[to].directory.receive(datagram: bytes, from: from, at: now)
-                drain(to)
-            case .wake(let index):
-                if nodes[index].armed == event.at { nodes[index].armed = nil }
-                guard let due = nodes[index].directory.nextWake, due <= now else {
-                    drain(index)
-                    continue
-                }
-                nodes[index].directory.wake(at: now)
-                drain(index)
+        while let (index, what) = network.happen(until: end) {
+            switch what {
+            case .datagram(let bytes, let sender):
+                guard !nodes[index].isSilent else { continue }
+                let from = nodes[sender].endpoint
+                if nodes[index].isLiar, lie(bytes, from: from, to: index) { continue }
+                nodes[index].directory.receive(datagram: bytes, from: from, at: now)
+            case .alarm: nodes[index].directory.wake(at: now)
+            case .stream, .cargo: preconditionFailure("datagrams only")
             }
+            drain(index)
             if done(self) { return true }
         }
-        now = end
+        network.rest(until: end)
         return done(self)
     }
 

@@ -44,7 +44,7 @@ public struct Overlay: Core {
     /// By ``Family``.
     var tables: [RoutingTable]
     var transactions: [UInt32: Transaction] = [:]
-    var deadlines = Deadlines<Deadline>()
+    var deadlines = TimedQueue<Deadline>()
     var operations: [RequestID: Operation] = [:]
     var requests: UInt64 = 0
     var peers = PeerStore()
@@ -145,12 +145,11 @@ public struct Overlay: Core {
 
     public mutating func poll() -> Effect? { effects.pop() }
 
-    public var nextWake: Instant? { deadlines.first?.at }
+    public var nextWake: Instant? { deadlines.next }
 
     public mutating func wake(at now: Instant) {
         notice(now)
-        while let (at, deadline) = deadlines.first, at <= now {
-            deadlines.popFirst()
+        while let deadline = deadlines.pop(due: now) {
             switch deadline {
             case .patience(let transaction): lostPatience(transaction, at: now)
             case .forget(let transaction): transactions[transaction] = nil
@@ -194,7 +193,7 @@ public struct Overlay: Core {
     /// A timer that is far overdue means that the machine slept: then nobody was silent, we were.
     private mutating func notice(_ now: Instant) {
         let threshold = configuration.timers.suspendThreshold
-        guard let due = deadlines.first?.at, now - due > threshold, now - lastResume > threshold else { return }
+        guard let due = deadlines.next, now - due > threshold, now - lastResume > threshold else { return }
         lastResume = now
         transactions.removeAll()
         for request in operations.keys.sorted() {

@@ -21,7 +21,7 @@ public struct Shaper<Payload>: Core {
     @usableFromInline var pairs: [HostID: PairPath] = [:]
     @usableFromInline var queue = FairQueue<Payload>()
     @usableFromInline var leaving: (parcel: Parcel<Payload>, left: Instant, cancelled: Bool)?
-    @usableFromInline var onTheWay = TimedHeap<Parcel<Payload>>()
+    @usableFromInline var onTheWay = TimedQueue<Parcel<Payload>>()
     @usableFromInline var effects = EffectQueue<Effect>()
     /// When a pair's cap lets its next chunk start, if that is all that is waited for.
     @usableFromInline var resume: Instant?

@@ -1,6 +1,7 @@
 public import Exchange
 import Links
 public import Primitives
+import VirtualNetworks
 
 /// One exchange of one group in virtual time: the members' `GroupExchange` over shaped lines, without a job around it.
 /// Bytes are of the right sizes and say nothing; sums take the time they are charged.
@@ -23,19 +24,20 @@ public struct GroupWorld {
 
     private struct Host {
         var core: GroupExchange
-        var shaper: Shaper<PartBundle<Int>>
-        var reception: Reception<PartBundle<Int>>
         var sums: [(at: Instant, chunk: Int)] = []
         var busyUntil = Instant.zero
         var finished: Instant?
-        var sent = 0
     }
 
     private let layout: ChunkLayout
     private let aggregateBytes: (Int) -> Int
     private let sumSeconds: Double
     private var hosts: [Host] = []
-    private var now = Instant.zero
+    private var network: VirtualNetwork
+    private var now: Instant { network.now }
+    /// What is on its way, by the number it travels under.
+    private var bundles: [Int: PartBundle<Int>] = [:]
+    private var bundlesSent = 0
 
     /// - Parameters:
     ///   - layout: of one unit, which is all that is exchanged.
@@ -48,6 +50,7 @@ public struct GroupWorld {
     ) {
         self.layout = layout
         self.sumSeconds = sumSeconds
+        network = VirtualNetwork(seed: seed) { _, _ in LinkProperties(latency: latency) }
         func bytes(_ chunk: Int, _ of: (Int) -> Int) -> Int {
             layout.chunks[chunk].reduce(0) { $0 + 4 + of(layout.pieces[$1].count) }
         }
@@ -61,13 +64,11 @@ public struct GroupWorld {
         let contributions = layout.chunks.indices.map { [UInt8](repeating: 0, count: 8 + bytes($0, contributionBytes)) }
         let unit = GroupExchange.Unit(unit: 0, contributionLimits: contributions.map(\.count))
         for (rank, line) in lines.enumerated() {
-            var host = Host(
-                core: GroupExchange(rank: rank, units: [unit], order: order),
-                shaper: Shaper(up: line.up, seed: seed &+ UInt64(rank)), reception: Reception(down: line.down))
-            for other in ranks where other != rank {
-                host.shaper.setLink(to: HostID(UInt64(other)), LinkProperties(latency: latency))
-            }
-            hosts.append(host)
+            hosts.append(Host(core: GroupExchange(rank: rank, units: [unit], order: order)))
+            network.addHost(
+                at: Endpoint(ipv4: 10, 0, UInt8(rank >> 8), UInt8(rank & 255), port: 4000),
+                key: PeerID([UInt8](repeating: UInt8(truncatingIfNeeded: rank), count: 32))!,
+                access: AccessRates(up: line.up, down: line.down), seed: seed &+ UInt64(rank))
         }
         for rank in ranks {
             hosts[rank].core.contribute(unit: 0, chunks: contributions)
@@ -76,30 +77,19 @@ public struct GroupWorld {
     }
 
     public mutating func run() -> Outcome {
-        while let next = hosts.compactMap({ wake($0) }).min() {
-            now = max(now, next)
-            for rank in hosts.indices where wake(hosts[rank]).map({ $0 <= now }) ?? false { serve(rank) }
+        while let (rank, what) = network.happen() {
+            switch what {
+            case .cargo(let number, let from): receive(bundles.removeValue(forKey: number)!, from: from, rank)
+            case .alarm: sum(rank)
+            case .datagram, .stream: preconditionFailure("nobody here sends \(what)")
+            }
         }
         let finished = hosts.compactMap(\.finished)
         return Outcome(
-            seconds: finished.count == hosts.count ? finished.max()!.seconds : nil, sent: hosts.map(\.sent))
+            seconds: finished.count == hosts.count ? finished.max()!.seconds : nil, sent: hosts.indices.map { network.sentBytes($0) })
     }
 
-    private func wake(_ host: Host) -> Instant? {
-        earliest(earliest(host.shaper.nextWake, host.reception.nextWake), host.sums.first?.at)
-    }
-
-    private mutating func serve(_ rank: Int) {
-        hosts[rank].shaper.wake(at: now)
-        while let effect = hosts[rank].shaper.poll() {
-            guard case .arrive(var parcel) = effect else { continue }
-            let to = Int(parcel.host.value)
-            parcel.host = HostID(UInt64(rank))
-            hosts[to].reception.arrive(parcel, at: now)
-            receive(to)
-        }
-        hosts[rank].reception.wake(at: now)
-        receive(rank)
+    private mutating func sum(_ rank: Int) {
         while let first = hosts[rank].sums.first, first.at <= now {
             hosts[rank].sums.removeFirst()
             let bytes = [UInt8](repeating: 0, count: aggregateBytes(first.chunk))
@@ -108,19 +98,15 @@ public struct GroupWorld {
         }
     }
 
-    private mutating func receive(_ rank: Int) {
-        while let effect = hosts[rank].reception.poll() {
-            guard case .deliver(let parcel) = effect, let bundle = parcel.payload else { continue }
-            let from = Int(parcel.host.value)
-            for part in bundle.chunks {
-                if bundle.isAggregate {
-                    hosts[rank].core.receive(aggregate: part.bytes, unit: 0, chunk: part.chunk, from: from)
-                } else {
-                    hosts[rank].core.receive(contribution: part.bytes, unit: 0, chunk: part.chunk, from: from)
-                }
+    private mutating func receive(_ bundle: PartBundle<Int>, from: Int, _ rank: Int) {
+        for part in bundle.chunks {
+            if bundle.isAggregate {
+                hosts[rank].core.receive(aggregate: part.bytes, unit: 0, chunk: part.chunk, from: from)
+            } else {
+                hosts[rank].core.receive(contribution: part.bytes, unit: 0, chunk: part.chunk, from: from)
             }
-            drain(rank)
         }
+        drain(rank)
     }
 
     private mutating func drain(_ rank: Int) {
@@ -143,6 +129,7 @@ public struct GroupWorld {
             }
         }
         for bundle in bundler.rest() { send(bundle, rank) }
+        network.setAlarm(of: rank, at: hosts[rank].sums.first?.at)
     }
 
     private mutating func hasAll(_ rank: Int) {
@@ -153,8 +140,8 @@ public struct GroupWorld {
     private mutating func send(_ bundle: PartBundle<Int>, _ rank: Int) {
         let bytes = bundle.bytes + 8 * bundle.chunks.count + 64
         let framed = bytes + 22 * ((bytes + 16_383) / 16_384)
-        hosts[rank].sent += framed
-        hosts[rank].shaper.offerStream(
-            bytes: framed, bundle, to: HostID(UInt64(bundle.destination)), stream: 1, at: now)
+        bundles[bundlesSent] = bundle
+        network.carry(bundlesSent, bytes: framed, from: rank, to: bundle.destination)
+        bundlesSent += 1
     }
 }

@@ -3,6 +3,7 @@ import Links
 import Primitives
 import Telemetry
 import Topologies
+import VirtualNetworks
 
 enum TimedAction {
     case strike(Fault)
@@ -14,18 +15,18 @@ extension World {
     func act(_ action: TimedAction) {
         switch action {
         case .strike(let fault): strike(fault)
-        case .restore(let host): setLinks(of: hosts[host], delayedBy: .zero)
+        case .restore(let host): setLinks(of: host, delayedBy: .zero)
         }
     }
 
-    private func setLinks(of host: SimulatedHost, delayedBy delay: Duration) {
-        for other in hosts where other.index != host.index {
-            var away = topology.link(from: other.index, to: host.index)
+    private func setLinks(of host: Int, delayedBy delay: Duration) {
+        for other in hosts.indices where other != host {
+            var away = topology.link(from: other, to: host)
             away.latency += delay
-            other.shaper.setLink(to: HostID(UInt64(host.index)), away)
-            var home = topology.link(from: host.index, to: other.index)
+            network.setLink(from: other, to: host, away)
+            var home = topology.link(from: host, to: other)
             home.latency += delay
-            host.shaper.setLink(to: HostID(UInt64(other.index)), home)
+            network.setLink(from: host, to: other, home)
         }
     }
 
@@ -34,31 +35,31 @@ extension World {
         switch fault.kind {
         case .kill: kill(host)
         case .leave:
-            guard host.alive else { return }
+            guard network.isUp(host.index) else { return }
             host.daemon!.stop(at: now)
             drain(host)
             kill(host)
-        case .join: if !host.alive { start(host) }
+        case .join: if !network.isUp(host.index) { start(host) }
         case .slow(let factor): host.flops /= factor
         case .throttle(let factor):
             let lines = topology.hosts[host.index]
-            host.shaper.setUp(BitRate(bitsPerSecond: lines.up.bitsPerSecond / factor))
-            host.reception.setDown(BitRate(bitsPerSecond: lines.down.bitsPerSecond / factor))
+            network.setAccess(
+                of: host.index,
+                AccessRates(
+                    up: BitRate(bitsPerSecond: lines.up.bitsPerSecond / factor),
+                    down: BitRate(bitsPerSecond: lines.down.bitsPerSecond / factor)))
         case .cut(let seconds):
             // The line is dead: what is offered waits, and what was meant for it waits at the others.
-            setLinks(of: host, delayedBy: .nanoseconds(Int64(seconds * 1e9)))
+            setLinks(of: host.index, delayedBy: .nanoseconds(Int64(seconds * 1e9)))
             timeline.append((now + .nanoseconds(Int64(seconds * 1e9)), .restore(host: host.index)))
             timeline.sort { $0.at < $1.at }
         }
         tell(Event(.fault(kind: "\(fault.kind)"), at: now), of: host)
-        arm(host)
     }
 
     /// The process is gone without a word; the kernel closes its connections.
     private func kill(_ host: SimulatedHost) {
-        guard host.alive else { return }
-        host.alive = false
+        network.setUp(false, host.index)
         host.results = []
-        for connection in host.idOf.keys.sorted() { close(connection, by: host) }
     }
 }

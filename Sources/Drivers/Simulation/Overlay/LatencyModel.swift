@@ -66,10 +66,12 @@ public struct LatencyModel: Sendable {
         size = rows
     }
 
-    /// How long one datagram takes.
-    func delay(_ from: Int, _ to: Int, _ generator: inout SeededGenerator) -> Duration {
+    /// What lies between two nodes.
+    func link(_ from: Int, _ to: Int) -> LinkProperties {
         let base = Double(milliseconds[from % size * size + to % size])
-        return .nanoseconds(Int64(max(1000, base * 1e6 * (1 + jitter * (2 * generator.uniform() - 1)))))
+        // Draws that are even between 1 - j and 1 + j deviate by j ÷ √3.
+        return LinkProperties(
+            latency: .nanoseconds(Int64(max(1000, base * 1e6))), jitter: .nanoseconds(Int64(base * jitter * 577_350.27)))
     }
     /// The mean over all pairs, there and back.
     public var meanRoundTrip: Duration {

@@ -1,6 +1,8 @@
 import Digests
 import Kademlia
+import Links
 public import Primitives
+import VirtualNetworks
 
 /// How many nodes, how far apart, how faulty.
 public struct OverlayWorldOptions: Sendable {
@@ -26,27 +28,16 @@ public struct OverlayWorldOptions: Sendable {
 public final class OverlayWorld {
     private final class Node {
         var directory: Directory
-        var armed: Instant?
         var touched: Instant
         init(_ directory: Directory, touched: Instant) {
             self.directory = directory
             self.touched = touched
         }
     }
-    private enum Happening {
-        case datagram(from: Int32, to: Int32, payload: Int32)
-        case wake(Int32)
-        case call(Int32)
-    }
-    private struct Scheduled {
-        let at: Instant
-        let order: UInt64
-        let what: Happening
-        static func < (x: Scheduled, y: Scheduled) -> Bool { x.at == y.at ? x.order < y.order : x.at < y.at }
-    }
-
     public let options: OverlayWorldOptions
-    public private(set) var now = Instant(seconds: 1000)
+    private var network: VirtualNetwork
+    /// Of the network, or of the call under way.
+    public var now: Instant { network.now }
     var generator: SeededGenerator
     private(set) var population: OverlayPopulation
     private(set) var isUp: [Bool]
@@ -57,12 +48,8 @@ public final class OverlayWorld {
     private let sharedIdentity: SigningKey
     private let poolKey: [UInt8]?
 
-    private var heap: [Scheduled] = []
-    private var order: UInt64 = 0
-    private var payloads: [[UInt8]] = []
-    private var freePayloads: [Int32] = []
-    private var calls: [Int32: () -> Void] = [:]
-    private var callCount: Int32 = 0
+    /// What the scenario does, and when.
+    private var calls = TimedQueue<() -> Void>()
     private var waiting: [Int64: (LookupOutcome) -> Void] = [:]
     private var hash = TranscriptHash()
 
@@ -74,6 +61,13 @@ public final class OverlayWorld {
     public init(_ options: OverlayWorldOptions) {
         precondition(options.nodes >= 2 && options.nodes <= OverlayPopulation.limit)
         self.options = options
+        let latency = options.latency
+        let loss = options.loss
+        network = VirtualNetwork(seed: options.seed, at: Instant(seconds: 1000)) { from, to in
+            var link = latency.link(from, to)
+            link.loss = loss
+            return link
+        }
         generator = SeededGenerator(seed: options.seed, stream: 0x776f_726c_64)
         population = OverlayPopulation(count: options.nodes, generator: &generator)
         isUp = [Bool](repeating: true, count: options.nodes)
@@ -175,9 +169,7 @@ public final class OverlayWorld {
         drain(index)
     }
     public func after(_ delay: Duration, _ work: @escaping () -> Void) {
-        calls[callCount] = work
-        push(.call(callCount), at: now + delay)
-        callCount += 1
+        calls.push(work, at: now + delay)
     }
     /// The digest of everything that was delivered so far.
     public var transcript: String { hash.hex }
@@ -187,29 +179,31 @@ public final class OverlayWorld {
     /// Runs for a while, or until `done` says so.
     public func run(_ duration: Duration, until done: () -> Bool = { false }) {
         let end = now + duration
-        while let next = heap.first, next.at <= end, !done() {
-            pop()
-            now = max(now, next.at)
-            switch next.what {
-            case .datagram(let from, let to, let payload): deliver(payload, from: Int(from), to: Int(to))
-            case .wake(let index): wake(Int(index))
-            case .call(let number): calls.removeValue(forKey: number)?()
+        while let next = earliest(calls.next, network.next), next <= end, !done() {
+            if let due = calls.next, due <= network.next ?? due {
+                network.rest(until: due)
+                calls.pop(due: now)?()
+                continue
+            }
+            // What the scenario does comes before whatever else happens in its moment.
+            let pause = calls.next.map { min(end, $0 - .nanoseconds(1)) } ?? end
+            guard let (index, what) = network.happen(until: pause) else { continue }
+            switch what {
+            case .datagram(let bytes, let from): deliver(bytes, from: from, to: index)
+            case .alarm: wake(index)
+            case .stream, .cargo: preconditionFailure("the overlay sends datagrams only")
             }
         }
-        if !done() { now = end }
+        if !done() { network.rest(until: end) }
     }
 
     private func wake(_ index: Int) {
-        guard let node = cores[index], let armed = node.armed, armed <= now else { return }
-        node.armed = nil
+        guard let node = cores[index] else { return }
         node.directory.wake(at: now)
         drain(index)
     }
 
-    private func deliver(_ payload: Int32, from: Int, to: Int) {
-        let bytes = payloads[Int(payload)]
-        payloads[Int(payload)] = []
-        freePayloads.append(payload)
+    private func deliver(_ bytes: [UInt8], from: Int, to: Int) {
         guard isUp[to] else { return }
         hash.add(now, from, to, bytes)
         let sender = OverlayPopulation.endpoint(from)
@@ -240,12 +234,8 @@ public final class OverlayWorld {
             }
         }
         // Dormant nodes answer; of their own accord only those do something that somebody waits for.
-        guard let next = node.directory.nextWake else { return }
         if options.dormant, !askers.contains(index) { return }
-        if node.armed.map({ next < $0 || $0 <= now }) ?? true {
-            node.armed = max(next, now)
-            push(.wake(Int32(index)), at: max(next, now))
-        }
+        network.setAlarm(of: index, at: node.directory.nextWake)
     }
 
     /// Nodes whose own timers run although the world is dormant.
@@ -272,43 +262,7 @@ public final class OverlayWorld {
         datagrams += 1
         // With the headers of IPv4 and UDP.
         bytes += data.count + 28
-        let delay = options.latency.delay(from, to, &generator)
-        if options.loss > 0, generator.uniform() < options.loss { return }
-        guard isUp[to] else { return }
-        let payload: Int32
-        if let free = freePayloads.popLast() {
-            payload = free
-            payloads[Int(free)] = data
-        } else {
-            payload = Int32(payloads.count)
-            payloads.append(data)
-        }
-        push(.datagram(from: Int32(from), to: Int32(to), payload: payload), at: now + delay)
-    }
-
-    // MARK: The queue
-
-    private func push(_ what: Happening, at: Instant) {
-        heap.append(Scheduled(at: at, order: order, what: what))
-        order += 1
-        var child = heap.count - 1
-        while child > 0, heap[child] < heap[(child - 1) / 2] {
-            heap.swapAt(child, (child - 1) / 2)
-            child = (child - 1) / 2
-        }
-    }
-    private func pop() {
-        guard let last = heap.popLast(), !heap.isEmpty else { return }
-        heap[0] = last
-        var parent = 0
-        while true {
-            var least = 2 * parent + 1
-            guard least < heap.count else { return }
-            if least + 1 < heap.count, heap[least + 1] < heap[least] { least += 1 }
-            guard heap[least] < heap[parent] else { return }
-            heap.swapAt(least, parent)
-            parent = least
-        }
+        if isUp[to] { network.send(data, from: from, to: to) }
     }
 }
 

@@ -1,0 +1,115 @@
+import Channels
+public import Coordination
+import Daemon
+import Digests
+import Kademlia
+import Membership
+import Messages
+import Planning
+import Primitives
+import Record
+import Telemetry
+import Topologies
+import Training
+import Wire
+
+/// The job that a world is made for.
+struct JobOfWorld {
+    /// Canonical text.
+    let manifest: String
+    let parameters: JobParameters
+    let corpus: [UInt8]
+    let expectedPeers: Int
+}
+
+/// The one place that knows what a daemon of the swarm is made of and what it asks for.
+extension World {
+    public var coordinator: Coordinator { hosts[coordinatorIndex].daemon!.coordinator! }
+
+    /// A host's daemon and engine, as its role in the topology has them.
+    func install(_ job: JobOfWorld, on simulated: SimulatedHost) {
+        let host = topology.hosts[simulated.index]
+        let index = UInt64(simulated.index)
+        simulated.engine = options.realArithmetic ? StageEngine(corpus: [], threads: 1) : ModelledEngine()
+        let bootstrap = topology.hosts.firstIndex { $0.role == .bootstrap }!
+        let launcher = hosts[coordinatorIndex].key
+        let poolKey = SeededGenerator.bytes(32, seed: options.seed, stream: 1)
+        let overlay = OverlayConfiguration(
+            poolKey: poolKey, bootstrap: simulated.index == bootstrap ? [] : [hosts[bootstrap].endpoint],
+            seed: options.seed &+ index &* 7919)
+        let directory = Directory(configuration: overlay, identity: simulated.key, nodeID: nil, known: [], at: now)
+        let channels = Channels(
+            local: simulated.key.peerID, listening: 4000, poolKey: poolKey, seed: options.seed &+ index &* 104_729)
+        var services = DaemonCore.Services()
+        switch host.role {
+        case .bootstrap: break
+        case .coordinator: services = DaemonCore.Services(coordinator: coordinator(of: job, launcher))
+        case .peer:
+            services = DaemonCore.Services(
+                member: Member(
+                    key: simulated.key,
+                    terms: MemberTerms(
+                        name: host.name, device: host.device, memory: host.memory, accepts: [launcher.peerID]),
+                    wall: WallClock(secondsAtZero: Self.epoch), at: now, parse: JobParameters.init(manifest:)))
+        }
+        simulated.daemon = DaemonCore(
+            directory: directory, channels: channels, services: services, key: simulated.key, port: 4000, at: now)
+        if let many = options.hostile[host.name] {
+            simulated.daemon!.tongue = HostileTongue(
+                key: simulated.key, perMessage: many, seed: options.seed &+ index)
+        }
+    }
+
+    /// The launcher's; a manifest that parses has been read from one.
+    private func coordinator(of job: JobOfWorld, _ key: SigningKey) -> Coordinator {
+        var coordinatorOptions = CoordinatorOptions()
+        if let share = options.auditShare { coordinatorOptions.auditShare = share }
+        if let bytes = options.probeBytes { coordinatorOptions.probeBytes = bytes }
+        coordinatorOptions.expectedPeers = job.expectedPeers
+        do throws(MalformedBytes) {
+            return try Coordinator(
+                key: key, manifest: job.manifest, content: job.corpus,
+                nonce: SeededGenerator.bytes(32, seed: options.seed, stream: 2), options: coordinatorOptions,
+                wall: WallClock(secondsAtZero: Self.epoch), at: now, parse: { _ in job.parameters })
+        } catch {
+            preconditionFailure("a world's own job is refused: \(error)")
+        }
+    }
+
+    /// Charges the device with what a job costs, and does it.
+    func compute(_ job: ComputeJob, _ host: SimulatedHost) {
+        host.configuration = job.configuration(before: host.configuration)
+        let seconds = modelledFLOPs(of: job, configuration: host.configuration) / host.flops
+        let start = max(now, host.busyUntil)
+        host.busyUntil = start + .nanoseconds(Int64((seconds * 1e9).rounded()))
+        host.results.append((host.busyUntil, host.engine.perform(job)))
+    }
+    /// The job's text has come.
+    func learn(_ corpus: [UInt8], _ host: SimulatedHost) {
+        guard options.realArithmetic else { return }
+        host.engine = StageEngine(corpus: corpus, threads: 1)
+        if let lie = options.lies[host.name] { host.engine = LyingEngine(base: host.engine, lie: lie) }
+    }
+
+    /// Faults that wait for a share of the job strike when the coordinator has sealed as much.
+    func follow(_ event: Event) {
+        guard !pendingFaults.isEmpty, case .roundSealed(_, _, let tokens, _, _, _, let seconds, _, _) = event.what else {
+            return
+        }
+        let progress = Double(tokens) / Double(coordinator.state.tokens)
+        for fault in pendingFaults {
+            guard case .progress(let share) = fault.at, share <= progress else { continue }
+            pendingFaults.removeAll { $0 == fault }
+            // Within a round, not at its edge; and somebody who holds layers, for killing a spare would show nothing.
+            let delay = min(1, seconds / 2)
+            timeline.append((now + .nanoseconds(Int64(delay * 1e9)), .strike(aimed(fault))))
+            timeline.sort { $0.at < $1.at }
+        }
+    }
+    private func aimed(_ fault: Fault) -> Fault {
+        guard case .kill = fault.kind, let plan = coordinator.state.plan else { return fault }
+        let workers = plan.peers.compactMap { peer in hosts.first { $0.key.peerID == peer }?.name }
+        guard !workers.contains(fault.host), let other = workers.last else { return fault }
+        return Fault(fault.kind, at: fault.at, host: other)
+    }
+}
