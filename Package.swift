@@ -116,7 +116,9 @@ let package = Package(
         tests("Base", ["Primitives", "Digests", "Wire"]),
         tests("Links", ["Primitives", "Links"]),
         tests("Telemetry", ["Primitives", "Telemetry"]),
-        tests("Kademlia", ["Primitives", "Digests", "Wire", "Links", "Kademlia", "VirtualNetworks"], exclude: ["Corpus"]),
+        tests(
+            "Kademlia", ["Primitives", "Digests", "Wire", "Links", "Kademlia", "VirtualNetworks"],
+            exclude: ["Corpus"]),
         tests("Channels", ["Primitives", "Links", "Channels", "VirtualNetworks"]),
         tests("VirtualNetworks", ["Primitives", "Links", "VirtualNetworks"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),

@@ -100,7 +100,8 @@ private func connected(_ hosts: Int = 2) -> VirtualNetwork {
         network.close(1, by: 0)
         network.write(1, [3], from: 0)
         let entries = run(&network)
-        #expect(entries.map(\.what) == [.received(2, [1]), .received(2, [UInt8](repeating: 2, count: 40_000)), .closed(2)])
+        #expect(
+            entries.map(\.what) == [.received(2, [1]), .received(2, [UInt8](repeating: 2, count: 40_000)), .closed(2)])
         #expect(entries.allSatisfy { $0.host == 1 })
     }
 
@@ -153,7 +154,8 @@ private func connected(_ hosts: Int = 2) -> VirtualNetwork {
         #expect(run(&gone).isEmpty)
         var severed = connected()
         severed.sever(1, of: 0)
-        #expect(run(&severed).map { [$0.host, $0.what == .closed(UInt64($0.host + 1)) ? 1 : 0] } == [[0, 1], [1, 1]])
+        #expect(
+            run(&severed).map { [$0.host, $0.what == .closed(UInt64($0.host + 1)) ? 1 : 0] } == [[0, 1], [1, 1]])
     }
 
     @Test func `rings alarms in the order of time and number, and takes back what was moved`() {

@@ -12,6 +12,11 @@ public protocol Core {
     var nextWake: Instant? { get }
 }
 
+extension Core {
+    /// ``nextWake`` of a core that its owner may change: however large it is, it is not copied to be asked.
+    @inlinable public mutating func whenToWake() -> Instant? { nextWake }
+}
+
 /// First in, first out; the usual store of effects in a core.
 public struct EffectQueue<Effect> {
     @usableFromInline var items: [Effect?] = []

@@ -42,10 +42,11 @@ struct Connection: Sendable {
         hold = HoldLimit(limits)
     }
     var isOpen: Bool { if case .open = phase { true } else { false } }
-    /// It came from outside and has yet to prove membership.
-    var isUnproven: Bool { !openedHere && !isOpen }
-    /// When something is to be done about it.
-    func due(silence: Duration) -> Instant { deadline ?? keepAlive.nextWake(silence) }
+    /// When something is to be done about it, and whether it came from outside and has yet to prove membership. Changes nothing; a
+    /// connection that may be changed is not copied to be asked.
+    mutating func standing(_ silence: Duration) -> (due: Instant?, isUnproven: Bool) {
+        (deadline ?? keepAlive.nextWake(silence), !openedHere && !isOpen)
+    }
     var isSecure: Bool { !exporter.isEmpty }
     /// Whether it is the one that survives of two: the smaller peer opened it.
     func isPreferred(local: PeerID) -> Bool { peer.map { (local < $0) == openedHere } ?? false }

@@ -7,7 +7,8 @@ import Primitives
 struct ConnectionTable: Sendable {
     private struct Slot: Sendable {
         var id: ConnectionID
-        var connection: Connection?
+        /// Behind a reference: it is large, and looked at and changed in place.
+        var connection: Indirect<Connection?>
         var isUnproven = false
     }
     private var slots: [Slot] = []
@@ -37,7 +38,7 @@ struct ConnectionTable: Sendable {
 
     subscript(id: ConnectionID) -> Connection? {
         _read {
-            if let place = places[id] { yield slots[place].connection } else { yield nil }
+            if let place = places[id] { yield slots[place].connection.value } else { yield nil }
         }
         _modify {
             guard let place = places[id] else {
@@ -47,13 +48,13 @@ struct ConnectionTable: Sendable {
                 return
             }
             defer { settle(place) }
-            yield &slots[place].connection
+            yield &slots[place].connection.value
         }
     }
 
     mutating func insert(_ connection: Connection, as id: ConnectionID) {
         precondition(places[id] == nil, "\(id) exists")
-        let slot = Slot(id: id, connection: connection)
+        let slot = Slot(id: id, connection: Indirect(connection))
         let place = free.popLast() ?? slots.count
         if place == slots.count { slots.append(slot) } else { slots[place] = slot }
         places[id] = place
@@ -63,8 +64,10 @@ struct ConnectionTable: Sendable {
         settle(place)
     }
     mutating func remove(_ id: ConnectionID) -> Connection? {
-        guard let place = places.removeValue(forKey: id), let connection = slots[place].connection else { return nil }
-        slots[place].connection = nil
+        guard let place = places.removeValue(forKey: id), let connection = slots[place].connection.value else {
+            return nil
+        }
+        slots[place].connection.value = nil
         settle(place)
         free.append(place)
         order.removeAll { $0 == id }
@@ -87,8 +90,8 @@ struct ConnectionTable: Sendable {
         if idsOfPeer[peer]?.isEmpty == true { idsOfPeer[peer] = nil }
     }
     private mutating func settle(_ place: Int) {
-        timers.set(place, at: slots[place].connection?.due(silence: silence))
-        let isUnproven = slots[place].connection?.isUnproven ?? false
+        let (due, isUnproven) = slots[place].connection.value?.standing(silence) ?? (nil, false)
+        timers.set(place, at: due)
         if isUnproven != slots[place].isUnproven {
             slots[place].isUnproven = isUnproven
             unproven += isUnproven ? 1 : -1

@@ -32,7 +32,7 @@ extension Coordinator {
                     round: state.round)))
         lines.forget(peer)
         collection?.fetch.lost(peer, at: now)
-        if roster.joined.isEmpty {
+        if roster.joinedCount == 0 {
             fail("every peer left; the last was \(known.name) (\(reason))")
             return
         }

@@ -75,15 +75,15 @@ extension Coordinator {
     // MARK: gathering
 
     mutating func stepGathering(since: Instant, said: Instant) -> Bool {
-        let accepted = roster.accepted.count
+        let accepted = roster.acceptedCount
         let isQuiet = now - roster.lastArrival >= options.quiet
         let isEnough = options.expectedPeers.map { accepted >= $0 } ?? (accepted > 0 && isQuiet)
         if isEnough { return beginSharing() }
-        let declined = roster.declined
         // Others may still come: only where as many have declined as were wanted, and nobody new has been met for a while.
-        if accepted == 0, !declined.isEmpty, declined.count >= options.expectedPeers ?? 1,
+        if accepted == 0, roster.declinedCount >= max(1, options.expectedPeers ?? 1),
             now - max(roster.lastArrival, roster.lastMet) >= options.quiet + .seconds(2)
         {
+            let declined = roster.declined
             let reasons = declined.prefix(3).map { "\($0.name): \($0.why)" }.joined(separator: "; ")
             return fail(
                 "none of the \(declined.count) peers found works for this launcher (\(key.peerID.hex)): \(reasons). "
@@ -110,18 +110,19 @@ extension Coordinator {
     private mutating func beginSharing() -> Bool {
         stage.go(to: .sharing(since: now))
         admit(roster.accepted)
-        event(.sharingText(peers: roster.joined.count, bytes: record.genesis.contentBytes))
+        event(.sharingText(peers: roster.joinedCount, bytes: record.genesis.contentBytes))
         return true
     }
     mutating func stepSharing() -> Bool {
         // Whoever comes now is a member like the others, at once.
-        if admit(roster.accepted) { return true }
-        let members = roster.joined
-        if members.isEmpty { return fail("every peer left while the text was shared") }
-        let waited = members.filter { !$0.readiness.hasText }
-        guard waited.allSatisfy({ now - $0.idleSince >= options.textPatience }), waited.count < members.count else {
+        if roster.acceptedCount > 0, admit(roster.accepted) { return true }
+        if roster.joinedCount == 0 { return fail("every peer left while the text was shared") }
+        let waited = roster.textless
+        guard waited.values.allSatisfy({ now - $0 >= options.textPatience }), waited.count < roster.joinedCount else {
             // Nobody has it, and nobody gets any further.
-            if waited.count == members.count, waited.allSatisfy({ now - $0.idleSince >= options.textPatience * 4 }) {
+            if waited.count == roster.joinedCount,
+                waited.values.allSatisfy({ now - $0 >= options.textPatience * 4 })
+            {
                 return fail(
                     "no peer could fetch the text in \(fixed((options.textPatience * 4).inSeconds, 0)) s; check the line "
                         + "of this machine")
@@ -129,6 +130,7 @@ extension Coordinator {
             return false
         }
         stage.go(to: .surveying)
+        let members = roster.joined
         for member in members { for _ in 0..<3 { send(lines.ping(member.peer, at: now), to: member.peer) } }
         let peers = members.filter(\.isPlannable).map(\.peer)
         event(.measuringLinks(peers: peers.count))
@@ -136,13 +138,13 @@ extension Coordinator {
         return true
     }
     var nextTextPatience: Instant? {
-        let waited = roster.joined.filter { !$0.readiness.hasText }
-        return waited.map { $0.idleSince + options.textPatience }.filter { $0 > now }.min()
-            ?? waited.map { $0.idleSince + options.textPatience * 4 }.max()
+        let waited = roster.textless.values
+        return waited.map { $0 + options.textPatience }.filter { $0 > now }.min()
+            ?? waited.map { $0 + options.textPatience * 4 }.max()
     }
     /// Nobody is left to measure.
     mutating func stepMeetings() -> Bool {
-        roster.joined.isEmpty ? fail("every peer left before there was a plan") : false
+        roster.joinedCount == 0 ? fail("every peer left before there was a plan") : false
     }
 
     /// At a boundary: who came meanwhile enters the log after the seal, because whoever left and came back within a round did not

@@ -44,7 +44,7 @@ extension Coordinator {
         let lines = lines
         event(
             .linksMeasured(
-                peers: roster.joined.count, upMbps: range { lines.up($0) }, downMbps: range { lines.down($0) }))
+                peers: roster.joinedCount, upMbps: range { lines.up($0) }, downMbps: range { lines.down($0) }))
         if case .surveying = stage {
             stage.go(to: .planning)
             desk.want(.first, why)

@@ -30,7 +30,7 @@ extension Coordinator {
         case .sharing: return stepSharing()
         case .surveying: return stepSurvey() || stepMeetings()
         case .planning:
-            if roster.joined.isEmpty { return fail("every peer left before there was a plan") }
+            if roster.joinedCount == 0 { return fail("every peer left before there was a plan") }
             return false
         case .preparing, .training: return stepSurvey() || stepCheckpoint() || stepRound()
         case .collecting: return stepCollection()

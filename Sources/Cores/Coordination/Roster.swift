@@ -32,6 +32,9 @@ public struct Roster: Sendable {
         /// The least of its round trips to here.
         public internal(set) var roundTrip: Duration?
         var askedAgain: Instant?
+        /// Its timer in ``Roster/silences``, and its number in the order of arrival.
+        let timer: Int
+        let arrival: Int
 
         public var isJoined: Bool { standing == .joined }
         /// Whether the planner may count on it.
@@ -45,6 +48,17 @@ public struct Roster: Sendable {
     }
 
     private var peers: [PeerID: Peer] = [:]
+    /// Joined peers, by when they were heard last; whose timer is which; and when the last of them was heard.
+    private var silences = TimerHeap()
+    private var timers: [PeerID?] = []
+    private var freeTimers: [Int] = []
+    private var arrivals = 0
+    private var newest: Instant?
+    /// How many took the offer and are not in the log yet; how many have declined.
+    private(set) var acceptedCount = 0
+    private(set) var declinedCount = 0
+    /// Joined peers that lack the text, and since when they have not come further.
+    private(set) var textless: [PeerID: Instant] = [:]
     /// In order of arrival, which orders what is said to them.
     public private(set) var order: [PeerID] = []
     /// When somebody accepted last.
@@ -65,6 +79,7 @@ public struct Roster: Sendable {
     public subscript(_ peer: PeerID) -> Peer? { peers[peer] }
     public var all: [Peer] { order.compactMap { peers[$0] } }
     public var joined: [Peer] { all.filter(\.isJoined) }
+    public var joinedCount: Int { silences.count }
     public var accepted: [Peer] { all.filter { $0.standing == .accepted } }
     public func isJoined(_ peer: PeerID) -> Bool { peers[peer]?.isJoined ?? false }
     public func name(of peer: PeerID) -> String { peers[peer]?.name ?? peer.short }
@@ -80,11 +95,16 @@ public struct Roster: Sendable {
             guard makeRoom() else { return false }
             order.append(peer)
             lastMet = now
-            peers[peer] = Peer(peer: peer, endpoint: endpoint, name: peer.short, lastHeard: now, idleSince: now)
+            let timer = freeTimers.popLast() ?? timers.count
+            if timer == timers.count { timers.append(peer) } else { timers[timer] = peer }
+            arrivals += 1
+            peers[peer] = Peer(
+                peer: peer, endpoint: endpoint, name: peer.short, lastHeard: now, idleSince: now, timer: timer,
+                arrival: arrivals)
             return true
         }
         peers[peer]!.endpoint = endpoint
-        peers[peer]!.lastHeard = now
+        heard(peer, at: now)
         return peers[peer]!.mayJoin
     }
     private mutating func makeRoom() -> Bool {
@@ -96,10 +116,43 @@ public struct Roster: Sendable {
             }
         }
         guard let gone else { return false }
-        peers[order.remove(at: gone)] = nil
+        let peer = order.remove(at: gone)
+        stand(peer, .met)
+        let timer = peers.removeValue(forKey: peer)!.timer
+        timers[timer] = nil
+        freeTimers.append(timer)
         return true
     }
-    mutating func heard(_ peer: PeerID, at now: Instant) { peers[peer]?.lastHeard = now }
+    mutating func heard(_ peer: PeerID, at now: Instant) {
+        guard let isJoined = peers[peer]?.isJoined else { return }
+        peers[peer]!.lastHeard = now
+        guard isJoined else { return }
+        silences.set(peers[peer]!.timer, at: now)
+        newest = max(newest ?? now, now)
+    }
+    /// The one place where a standing changes.
+    private mutating func stand(_ peer: PeerID, _ standing: Standing) {
+        guard let known = peers[peer] else { return }
+        count(known.standing, -1)
+        count(standing, 1)
+        peers[peer]!.standing = standing
+        let joins = standing == .joined
+        guard joins != known.isJoined else { return }
+        silences.set(known.timer, at: joins ? known.lastHeard : nil)
+        newest = joins ? max(newest ?? known.lastHeard, known.lastHeard) : joined.map(\.lastHeard).max()
+        textless[peer] = joins && !known.readiness.hasText ? known.idleSince : nil
+    }
+    private mutating func count(_ standing: Standing, _ change: Int) {
+        switch standing {
+        case .accepted: acceptedCount += change
+        case .declined: declinedCount += change
+        case .met, .joined, .lost: break
+        }
+    }
+    private mutating func idles(_ peer: PeerID, since now: Instant) {
+        peers[peer]?.idleSince = now
+        if textless[peer] != nil { textless[peer] = now }
+    }
 
     /// It says what it can do: a name of its own, different from all others.
     mutating func says(_ capability: Capability, _ peer: PeerID) {
@@ -108,27 +161,32 @@ public struct Roster: Sendable {
         peers[peer]?.name =
             isTaken ? "\(capability.name.isEmpty ? "peer" : capability.name)-\(peer.short)" : capability.name
     }
-    mutating func declines(_ peer: PeerID, why: String) { peers[peer]?.standing = .declined(why) }
+    mutating func declines(_ peer: PeerID, why: String) { stand(peer, .declined(why)) }
     /// - Returns: whether that is news.
     mutating func accepts(_ peer: PeerID, at now: Instant) -> Bool {
         guard let known = peers[peer], known.mayJoin, known.capability != nil else { return false }
-        peers[peer]!.standing = .accepted
+        stand(peer, .accepted)
         peers[peer]!.readiness = .fetchingText
         peers[peer]!.idleSince = now
         lastArrival = now
         return true
     }
     /// The log has it.
-    mutating func joins(_ peer: PeerID) { peers[peer]?.standing = .joined }
-    mutating func loses(_ peer: PeerID, why: String) { peers[peer]?.standing = .lost(why) }
+    mutating func joins(_ peer: PeerID) { stand(peer, .joined) }
+    mutating func loses(_ peer: PeerID, why: String) { stand(peer, .lost(why)) }
 
     mutating func beats(_ heartbeat: Heartbeat, _ peer: PeerID, at now: Instant) {
-        if peers[peer]?.heartbeat.activity != heartbeat.activity { peers[peer]?.idleSince = now }
+        if peers[peer]?.heartbeat.activity != heartbeat.activity { idles(peer, since: now) }
         peers[peer]?.heartbeat = heartbeat
     }
     mutating func isReady(_ readiness: Readiness, _ peer: PeerID, at now: Instant) {
         peers[peer]?.readiness = readiness
-        peers[peer]?.idleSince = now
+        if readiness.hasText {
+            textless[peer] = nil
+        } else if isJoined(peer) {
+            textless[peer] = now
+        }
+        idles(peer, since: now)
     }
     mutating func trip(_ time: Duration, _ peer: PeerID) {
         guard let known = peers[peer] else { return }
@@ -151,27 +209,31 @@ public struct Roster: Sendable {
 
     /// Whether nothing has been heard of any of several members for `silence`.
     func isIsolated(silence: Duration, at now: Instant) -> Bool {
-        let joined = self.joined
-        return joined.count > 1 && joined.allSatisfy { now - $0.lastHeard > silence }
+        guard joinedCount > 1, let newest else { return false }
+        return now - newest > silence
     }
-    /// Members of which nothing has been heard for too long.
+    private func patience(_ silence: Duration, at now: Instant) -> Duration {
+        isIsolated(silence: silence, at: now) ? Self.isolation : silence
+    }
+    /// Members of which nothing has been heard for too long, in order of arrival.
     func silent(for silence: Duration, at now: Instant) -> [PeerID] {
-        let limit = isIsolated(silence: silence, at: now) ? Self.isolation : silence
-        return joined.filter { now - $0.lastHeard > limit }.map(\.peer)
+        let overdue = silences.due(at: now - patience(silence, at: now) - .nanoseconds(1))
+        guard !overdue.isEmpty else { return [] }
+        let peers = overdue.compactMap { timers[$0].flatMap { self.peers[$0] } }
+        return peers.sorted { $0.arrival < $1.arrival }.map(\.peer)
     }
     /// When the next of them is due.
     func nextSilence(_ silence: Duration, at now: Instant) -> Instant? {
-        let limit = isIsolated(silence: silence, at: now) ? Self.isolation : silence
-        return joined.map(\.lastHeard).min().map { $0 + limit + .milliseconds(1) }
+        silences.next.map { $0 + patience(silence, at: now) + .milliseconds(1) }
     }
     /// Called at every input: after a pause of our own everybody gets time to be heard again.
     mutating func look(at now: Instant) {
         defer { lastLook = now }
         guard now - lastLook > Self.nap else { return }
-        for peer in order where peers[peer]!.isJoined && peers[peer]!.lastHeard < now { peers[peer]!.lastHeard = now }
+        forgive(at: now)
     }
     /// One of them is heard again after all were silent: the others get time, too.
     mutating func forgive(at now: Instant) {
-        for peer in order where peers[peer]!.isJoined { peers[peer]!.lastHeard = now }
+        for peer in order where peers[peer]!.isJoined { heard(peer, at: now) }
     }
 }

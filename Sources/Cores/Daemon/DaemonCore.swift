@@ -234,8 +234,8 @@ public struct DaemonCore: Core {
         }
         announceJob(at: now)
         var next = earliest(earliest(directory.nextWake, channels.nextWake), presence.nextCheck)
-        next = earliest(next, services.memberPart?.value.nextWake)
-        nextWake = earliest(next, services.coordinatorPart?.value.nextWake)
+        next = earliest(next, services.memberPart?.value.whenToWake())
+        nextWake = earliest(next, services.coordinatorPart?.value.whenToWake())
     }
 
     private mutating func perform(_ effect: Directory.Effect, at now: Instant) {

@@ -44,7 +44,7 @@ public struct Reception<Payload>: Core {
 
     @inlinable public mutating func wake(at now: Instant) { advance(to: now) }
     @inlinable public mutating func poll() -> Effect? { effects.pop() }
-    @inlinable public var nextWake: Instant? { passing?.passed }
+    @inlinable public var nextWake: Instant? { passing == nil ? nil : passing!.passed }
 
     @inlinable mutating func advance(to now: Instant) {
         while true {

@@ -23,6 +23,8 @@ public struct Shaper<Payload>: Core {
     @usableFromInline var leaving: (parcel: Parcel<Payload>, left: Instant, cancelled: Bool)?
     @usableFromInline var onTheWay = TimedQueue<Parcel<Payload>>()
     @usableFromInline var effects = EffectQueue<Effect>()
+    /// Remembered, because it is asked for more often than it changes.
+    @usableFromInline var due: Instant?
     /// When a pair's cap lets its next chunk start, if that is all that is waited for.
     @usableFromInline var resume: Instant?
     /// Datagrams lost on a link or dropped before the up line.
@@ -85,6 +87,7 @@ public struct Shaper<Payload>: Core {
         pairs[host]?.lastArrival[stream] = nil
         onTheWay.removeAll { $0.host == host && $0.stream == stream }
         if let parcel = leaving?.parcel, parcel.host == host, parcel.stream == stream { leaving!.cancelled = true }
+        settle()
     }
     /// Drops everything to a host that is gone.
     @inlinable public mutating func cancel(to host: HostID) {
@@ -92,11 +95,12 @@ public struct Shaper<Payload>: Core {
         pairs[host]?.lastArrival = [:]
         onTheWay.removeAll { $0.host == host }
         if leaving?.parcel.host == host { leaving!.cancelled = true }
+        settle()
     }
 
     @inlinable public mutating func wake(at now: Instant) { advance(to: now) }
     @inlinable public mutating func poll() -> Effect? { effects.pop() }
-    @inlinable public var nextWake: Instant? { earliest(onTheWay.next, leaving?.left ?? resume) }
+    @inlinable public var nextWake: Instant? { due }
 
     /// Carries chunks over the up line until `now`, then lets everything arrive that is due.
     @inlinable mutating func advance(to now: Instant) {
@@ -110,6 +114,12 @@ public struct Shaper<Payload>: Core {
             guard start(at: now) else { break }
         }
         while let parcel = onTheWay.pop(due: now) { effects.push(.arrive(parcel)) }
+        settle()
+    }
+    @inlinable mutating func settle() {
+        var next = resume
+        if leaving != nil { next = leaving!.left }
+        due = earliest(onTheWay.next, next)
     }
 
     /// Starts the next chunk, whose turn it is and whose pair is free. False when nothing may start by `now`.

@@ -45,7 +45,8 @@ public struct Member: Core, Sendable {
     /// In a job, and within the lease of its leader.
     public var isWorking: Bool { job?.isServing ?? false }
     public var jobName: String? { present?.record.parameters.name }
-    public var jobID: Digest256? { present?.id }
+    /// Remembered, because it is asked for after every input.
+    public private(set) var jobID: Digest256?
     public var leader: PeerID? { present?.leader }
     public var activity: Activity { present?.activity ?? .idle }
     /// Unless the leader has let this member go.
@@ -111,7 +112,10 @@ public struct Member: Core, Sendable {
         drain(at: now)
     }
     public mutating func poll() -> MemberEffect? { effects.pop() }
-    public var nextWake: Instant? { earliest(job?.nextWake, storage.nextWake) }
+    public var nextWake: Instant? {
+        guard job != nil else { return storage.nextWake }
+        return earliest(job!.nextWake, storage.nextWake)
+    }
 
     /// Leaves in good order.
     public mutating func leave(at now: Instant) {
@@ -229,6 +233,7 @@ public struct Member: Core, Sendable {
     private mutating func drain(at now: Instant) {
         pass(at: now)
         if let why = job?.ending { release(why, at: now) }
+        jobID = job?.presentID
         while let next = idleEngine?.poll() { effects.push(.compute(next)) }
         while let effect = storage.poll() {
             switch effect {

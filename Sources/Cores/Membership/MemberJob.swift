@@ -80,6 +80,8 @@ package struct MemberJob: Sendable {
     package var id: Digest256 { log.record.job }
     package var leader: PeerID { allegiance.leader }
     package var isServing: Bool { standing == .serving }
+    /// Unless the leader has let this member go.
+    var presentID: Digest256? { if case .removed = standing { nil } else { id } }
     package var activity: Activity {
         guard isServing else { return .waiting }
         guard text.isComplete else { return .fetchingText(have: text.progress.have, of: text.progress.of) }

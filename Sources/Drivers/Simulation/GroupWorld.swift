@@ -86,7 +86,8 @@ public struct GroupWorld {
         }
         let finished = hosts.compactMap(\.finished)
         return Outcome(
-            seconds: finished.count == hosts.count ? finished.max()!.seconds : nil, sent: hosts.indices.map { network.sentBytes($0) })
+            seconds: finished.count == hosts.count ? finished.max()!.seconds : nil,
+            sent: hosts.indices.map { network.sentBytes($0) })
     }
 
     private mutating func sum(_ rank: Int) {

@@ -93,7 +93,8 @@ extension World {
 
     /// Faults that wait for a share of the job strike when the coordinator has sealed as much.
     func follow(_ event: Event) {
-        guard !pendingFaults.isEmpty, case .roundSealed(_, _, let tokens, _, _, _, let seconds, _, _) = event.what else {
+        guard !pendingFaults.isEmpty, case .roundSealed(_, _, let tokens, _, _, _, let seconds, _, _) = event.what
+        else {
             return
         }
         let progress = Double(tokens) / Double(coordinator.state.tokens)

@@ -71,7 +71,8 @@ public struct LatencyModel: Sendable {
         let base = Double(milliseconds[from % size * size + to % size])
         // Draws that are even between 1 - j and 1 + j deviate by j ÷ √3.
         return LinkProperties(
-            latency: .nanoseconds(Int64(max(1000, base * 1e6))), jitter: .nanoseconds(Int64(base * jitter * 577_350.27)))
+            latency: .nanoseconds(Int64(max(1000, base * 1e6))), jitter: .nanoseconds(Int64(base * jitter * 577_350.27))
+        )
     }
     /// The mean over all pairs, there and back.
     public var meanRoundTrip: Duration {
