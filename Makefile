@@ -6,7 +6,8 @@ ATOLL := .build/release/atoll
 PACKAGES := libuv1-dev libssl-dev zlib1g-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo sim transcripts bench bench-engine bench-exchange bench-overlay bench-planning format lint \
+.PHONY: help setup build test demo sim transcripts bench bench-engine bench-exchange bench-overlay bench-planning \
+  bench-simulation format lint \
   layers clean events protocol
 
 help:
@@ -34,7 +35,7 @@ transcripts: ## pin the simulator's transcripts anew: look at the diff, explain 
 	ATOLL_TRANSCRIPTS=rewrite $(SWIFT) test -c release --skip-build --filter 'SimulationTests.*(Pinned|Golden) transcripts'
 	@git diff --stat -- Tests/SimulationTests/Transcripts
 
-bench: bench-engine bench-exchange bench-overlay bench-planning ## every benchmark, beside its anchor
+bench: bench-engine bench-exchange bench-overlay bench-planning bench-simulation ## every benchmark, beside its anchor
 
 bench-engine: build ## a training step against PyTorch (when it is there) on one thread
 	@Tools/engine/bench.sh $(ATOLL)
@@ -53,6 +54,9 @@ bench-planning: build ## the planner against published costs, annealing, exact o
 bench-exchange: build ## the codecs against memcpy and the entropy limit; exchanges in virtual time against their bounds
 	$(ATOLL) codec bench --megabytes $(or $(MEGABYTES),256)
 	$(ATOLL) bench exchange-protocol
+
+bench-simulation: build ## a replay of 64 peers and 200 steps, compute charged: CPU time and memory
+	@$(ATOLL) bench simulation
 
 format: ## rewrite the sources in the project's style
 	$(SWIFT) format --in-place --recursive --configuration .swift-format $$(Tools/sources.sh)

@@ -27,6 +27,35 @@ import Topologies
     }
 }
 
+@Suite struct `A part of a topology` {
+    @Test func `has of each kind of device its share, the first of them, and all services`() throws {
+        let whole = try Shipped.topology("volunteers-256")
+        let part = whole.keeping(peers: 64)
+        func count(_ topology: Topology, _ device: String) -> Int { topology.hosts.count { $0.device == device } }
+        #expect(part.peers.count == 64)
+        for device in ["home computer", "gaming desktop"] {
+            #expect(count(part, device) * 4 == count(whole, device))
+        }
+        #expect(part.hosts.filter { $0.role != .peer } == whole.hosts.filter { $0.role != .peer })
+        let names = part.peers.map { part.hosts[$0].name }
+        #expect(names == whole.hosts.map(\.name).filter { names.contains($0) }, "in the order of the file")
+        let pairs = part.peers.prefix(8)
+        for from in pairs {
+            for to in pairs where from != to {
+                let there = (whole.index(of: part.hosts[from].name)!, whole.index(of: part.hosts[to].name)!)
+                #expect(part.link(from: from, to: to) == whole.link(from: there.0, to: there.1))
+            }
+        }
+    }
+
+    @Test func `is never more than asked for, whatever the rounding`() throws {
+        let whole = try Shipped.topology("three-homes")
+        for count in 0...whole.peers.count + 2 {
+            #expect(whole.keeping(peers: count).peers.count == min(count, whole.peers.count))
+        }
+    }
+}
+
 @Suite struct `A map` {
     @Test(arguments: Shipped.names) func `keeps to its columns and shows every peer in one cluster`(name: String) throws
     {

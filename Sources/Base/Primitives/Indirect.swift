@@ -2,7 +2,9 @@
 /// users, and cheap to hand around. For the few large parts that a core consists of.
 public struct Indirect<Value> {
     @usableFromInline final class Storage {
-        @usableFromInline var value: Value
+        /// Reached through ``Indirect/value`` only, which the compiler checks for exclusive access: a second check at run time
+        /// would find nothing.
+        @exclusivity(unchecked) @usableFromInline var value: Value
         @inlinable init(_ value: Value) { self.value = value }
     }
     @usableFromInline var storage: Storage

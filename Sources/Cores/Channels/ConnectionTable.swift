@@ -14,6 +14,8 @@ struct ConnectionTable: Sendable {
     private var slots: [Slot] = []
     private var free: [Int] = []
     private var places: [ConnectionID: Int] = [:]
+    /// The one that was changed last: most of what happens concerns it again.
+    private var recent: (id: ConnectionID, place: Int)?
     private var idsOfPeer: [PeerID: [ConnectionID]] = [:]
     private var timers = TimerHeap()
     private let silence: Duration
@@ -38,18 +40,24 @@ struct ConnectionTable: Sendable {
 
     subscript(id: ConnectionID) -> Connection? {
         _read {
-            if let place = places[id] { yield slots[place].connection.value } else { yield nil }
+            if let place = place(of: id) { yield slots[place].connection.value } else { yield nil }
         }
         _modify {
-            guard let place = places[id] else {
+            guard let place = place(of: id) else {
                 var nothing: Connection?
                 yield &nothing
                 precondition(nothing == nil, "\(id) is not in the table")
                 return
             }
+            recent = (id, place)
             defer { settle(place) }
             yield &slots[place].connection.value
         }
+    }
+
+    private func place(of id: ConnectionID) -> Int? {
+        if let recent, recent.id == id { return recent.place }
+        return places[id]
     }
 
     mutating func insert(_ connection: Connection, as id: ConnectionID) {
@@ -68,6 +76,7 @@ struct ConnectionTable: Sendable {
             return nil
         }
         slots[place].connection.value = nil
+        recent = nil
         settle(place)
         free.append(place)
         order.removeAll { $0 == id }

@@ -16,6 +16,8 @@ package struct TextDesk: Sendable {
         case event(Happening, PeerID?)
     }
     private enum State: Sendable {
+        /// While the fetch changes, so that nobody else holds it and nothing is copied.
+        case changing
         case fetching(ContentFetch)
         case complete(ContentIndex, [UInt8])
     }
@@ -30,8 +32,8 @@ package struct TextDesk: Sendable {
     ///   - offset: varies where fetchers begin.
     package init(content: Digest256, bytes: Int, holders: [PeerID], offset: Int, at now: Instant) {
         self.content = content
-        state = .fetching(ContentFetch(id: content, bytes: bytes, holders: holders, offset: offset, at: now))
-        request(at: now)
+        state = .changing
+        request(of: ContentFetch(id: content, bytes: bytes, holders: holders, offset: offset, at: now), at: now)
     }
 
     package mutating func poll() -> Effect? { effects.pop() }
@@ -39,6 +41,7 @@ package struct TextDesk: Sendable {
     /// Chunks; `of` is 0 before the list is known.
     package var progress: (have: Int, of: Int) {
         switch state {
+        case .changing: (0, 0)
         case .fetching(let fetch): fetch.progress
         case .complete(let index, _): (index.count, index.count)
         }
@@ -85,6 +88,7 @@ package struct TextDesk: Sendable {
     private mutating func answer(indexFrom first: Int, to peer: PeerID) {
         let index: ContentIndex
         switch state {
+        case .changing: return
         case .fetching(let fetch):
             guard let known = fetch.index else { return }
             index = known
@@ -99,6 +103,7 @@ package struct TextDesk: Sendable {
     private mutating func answer(chunk number: Int, to peer: PeerID) {
         let bytes: [UInt8]?
         switch state {
+        case .changing: bytes = nil
         case .fetching(let fetch): bytes = fetch.chunk(number)
         case .complete(let index, let text): bytes = number < index.count ? Array(text[index.range(number)]) : nil
         }
@@ -114,11 +119,9 @@ package struct TextDesk: Sendable {
     /// Changes the fetch, if there is one still, and asks for what comes next.
     private mutating func fetching(at now: Instant, _ change: (inout ContentFetch) -> Effect?) {
         guard case .fetching(var fetch) = state else { return }
-        state = .complete(ContentIndex(of: []), [])  // keeps the value unique while it changes
-        let effect = change(&fetch)
-        state = .fetching(fetch)
-        if let effect { effects.push(effect) }
-        request(at: now)
+        state = .changing
+        if let effect = change(&fetch) { effects.push(effect) }
+        request(of: fetch, at: now)
     }
     private mutating func fetching(at now: Instant, _ change: (inout ContentFetch) -> Void) {
         fetching(at: now) { (fetch: inout ContentFetch) -> Effect? in
@@ -127,8 +130,7 @@ package struct TextDesk: Sendable {
         }
     }
 
-    private mutating func request(at now: Instant) {
-        guard case .fetching(var fetch) = state else { return }
+    private mutating func request(of fetch: consuming ContentFetch, at now: Instant) {
         if let index = fetch.index, let text = fetch.content {
             state = .complete(index, text)
             effects.push(.event(.textComplete(bytes: text.count), nil))

@@ -40,6 +40,31 @@ extension Topology {
         out.faults = faults.filter { fault in out.hosts.contains { $0.name == fault.host } }
         return out
     }
+
+    /// A smaller pool of the same mixture: so many of the peers, of each kind of device the first of its share, and all services.
+    /// What is left over by rounding goes to the kinds that come first.
+    ///
+    /// - Parameter count: of peers; all stay where there are no more.
+    public func keeping(peers count: Int) -> Topology {
+        let all = peers
+        guard count < all.count else { return self }
+        var kinds: [(device: String, members: [Int])] = []
+        for peer in all {
+            if let kind = kinds.firstIndex(where: { $0.device == hosts[peer].device }) {
+                kinds[kind].members.append(peer)
+            } else {
+                kinds.append((hosts[peer].device, [peer]))
+            }
+        }
+        var shares = kinds.map { $0.members.count * count / all.count }
+        var left = count - shares.reduce(0, +)
+        for kind in kinds.indices where left > 0 && shares[kind] < kinds[kind].members.count {
+            shares[kind] += 1
+            left -= 1
+        }
+        let stays = Set(zip(kinds, shares).flatMap { $0.members.prefix($1) })
+        return keeping { hosts[$0].role != .peer || stays.contains($0) }
+    }
 }
 
 extension Topology {

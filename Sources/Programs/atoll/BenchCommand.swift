@@ -13,7 +13,7 @@ struct BenchCommand: ParsableCommand {
         subcommands: [
             BenchEngineCommand.self, ConvergenceCommand.self, BenchPlanningCommand.self, BenchOverlayLive.self,
             BenchOverlayLoad.self,
-            BenchOverlaySimulation.self, BenchExchangeProtocol.self,
+            BenchOverlaySimulation.self, BenchExchangeProtocol.self, BenchSimulation.self,
         ])
 }
 
