@@ -18,7 +18,9 @@ import Topologies
     static let latencyKey = "<key id=\"w\" for=\"edge\" attr.name=\"latency\" attr.type=\"string\"/>"
 
     @Test func `of Shadow 1 is in milliseconds and KiB a second, and nodes lose packets too`() throws {
-        let keys = ["packetloss", "latency"].map { "<key attr.name=\"\($0)\" attr.type=\"double\" for=\"edge\" id=\"e-\($0)\"/>" }
+        let keys = ["packetloss", "latency"].map {
+            "<key attr.name=\"\($0)\" attr.type=\"double\" for=\"edge\" id=\"e-\($0)\"/>"
+        }
         let more = ["bandwidthup", "bandwidthdown", "packetloss"].map {
             "<key attr.name=\"\($0)\" attr.type=\"double\" for=\"node\" id=\"n-\($0)\"/>"
         }
@@ -29,7 +31,8 @@ import Topologies
         let text = Self.graphml(
             (keys + more).joined(),
             node("a", loss: 0) + node("b", loss: 0.1)
-                + "<edge source=\"a\" target=\"b\"><data key=\"e-latency\">40.5</data><data key=\"e-packetloss\">0.2</data></edge>")
+                + "<edge source=\"a\" target=\"b\"><data key=\"e-latency\">40.5</data><data key=\"e-packetloss\">0.2</data></edge>"
+        )
         let imported = try Sample.read(text)
         let topology = imported.topology
         #expect(try Self.latency(topology, "na", "nb") == 40.5)
@@ -56,10 +59,14 @@ import Topologies
         #expect(try Self.latency(topology, "na", "nb") == 10)
         #expect(try Self.latency(topology, "nb", "na") == 90)
         #expect(try Self.latency(topology, "nc", "na") == 110)
-        let one = body.replacing("<edge source=\"b\" target=\"a\" directed=\"true\"><data key=\"w\">90 ms</data></edge>", with: "")
+        let one = body.replacing(
+            "<edge source=\"b\" target=\"a\" directed=\"true\"><data key=\"w\">90 ms</data></edge>", with: "")
         #expect(Sample.failure(Self.graphml(Self.latencyKey, one))?.kind == .disconnected)
         let undirected = body.replacing(" directed=\"true\"", with: " directed=\"false\"")
-        let both = try Sample.read(Self.graphml(Self.latencyKey, undirected, directed: true).replacing("target=\"c\"", with: "target=\"c\" directed=\"false\"")).topology
+        let both = try Sample.read(
+            Self.graphml(Self.latencyKey, undirected, directed: true).replacing(
+                "target=\"c\"", with: "target=\"c\" directed=\"false\"")
+        ).topology
         #expect(try Self.latency(both, "nb", "na") == 10)
     }
 
@@ -86,7 +93,9 @@ import Topologies
         "\u{FEFF}graph [ directed 0\r\n node [ id 0 ]\r\n node [ id 1 label \"\" ]\r\n edge [ source 0 target 1 latency \"1.5e1 ms\" ]\r\n]\r\n",
         "Creator \"x\"\ngraph\n[\n# a comment\n node [ id 0 ] node [ id 1 ] edge [ source 0 target 1 latency \"15000us\" ]\n edge [ source 0 target 1 latency \"20 ms\" ] ]",
         "graph [ node [ id 0 ] node [ id 1 ] edge [ source 0 target 1 latency_ms 15 key 0 ] edge [ source 1 target 0 latency_ms 1.6E+1 key 1 ] ]",
-    ]) func `is read with whatever ends its lines, however its numbers are written, and with cables side by side`(text: String) throws {
+    ]) func `is read with whatever ends its lines, however its numbers are written, and with cables side by side`(
+        text: String
+    ) throws {
         #expect(TopologyFormat.detect(Array(text.utf8)) == .gml)
         #expect(try Self.latency(try Sample.read(text).topology, "n0", "n1") == 15)
     }
@@ -127,7 +136,8 @@ import Topologies
         #expect(topology.hosts[2].down == .megabits(1000))
         let apart = Sample.configuration.replacing("target 7", with: "target 0")
         #expect(Sample.failure(apart)?.kind == .disconnected)
-        let elsewhere = Sample.configuration.replacing("type: gml", with: "file: {path: net.gml}").replacing("inline", with: "x")
+        let elsewhere = Sample.configuration.replacing("type: gml", with: "file: {path: net.gml}").replacing(
+            "inline", with: "x")
         #expect(Sample.failure(elsewhere)?.allowed.contains("inline") == true)
         #expect(Sample.failure(Sample.configuration.replacing("latency \"18 ms\"", with: "latency \"x\""))?.line == 11)
         let gigabit = """
@@ -155,7 +165,9 @@ import Topologies
         #expect(try `A graph that others wrote`.latency(topology, "n3", "n1") == 15)
         #expect(measured.notes.contains { $0.contains("round trips, and are halved") })
         #expect(measured.notes.contains { $0.contains("stand there again") })
-        #expect(try Sample.read("# directed\n" + Sample.edges + "d,a,1 s,2 kbps\n").topology.link(from: 3, to: 0).latency == .seconds(1))
+        #expect(
+            try Sample.read("# directed\n" + Sample.edges + "d,a,1 s,2 kbps\n").topology.link(from: 3, to: 0).latency
+                == .seconds(1))
     }
 
     @Test(arguments: [
@@ -179,7 +191,10 @@ import Topologies
         options.disconnected = .largestPart
         let part = try Sample.read(holes.replacing("20.5", with: "*"), options: options)
         #expect(part.topology.hosts.count == 2)
-        for triangle in ["# latency_ms\n0\n10,0\n20,30,0\n", "# latency_ms\n0,10,20\n0,30\n0\n", "latency_ms,a,b,c\na,0,10,20\nb,0,30\nc,0\n"] {
+        for triangle in [
+            "# latency_ms\n0\n10,0\n20,30,0\n", "# latency_ms\n0,10,20\n0,30\n0\n",
+            "latency_ms,a,b,c\na,0,10,20\nb,0,30\nc,0\n",
+        ] {
             let topology = try Sample.read(triangle, format: .matrix).topology
             #expect(topology.link(from: 2, to: 1).latency == .milliseconds(30))
             #expect(topology.link(from: 0, to: 1).latency == .milliseconds(10))

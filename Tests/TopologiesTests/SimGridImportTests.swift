@@ -5,7 +5,9 @@ import Topologies
 
 /// Platforms of SimGrid. Expected ways were worked out by hand from its rules and agree with SimGrid 3.32 itself.
 @Suite struct `A platform of SimGrid` {
-    static func way(_ topology: Topology, _ from: String, _ to: String) throws -> (microseconds: Double, megabits: Double) {
+    static func way(_ topology: Topology, _ from: String, _ to: String) throws -> (
+        microseconds: Double, megabits: Double
+    ) {
         let (a, b) = (try #require(topology.index(of: from)), try #require(topology.index(of: to)))
         let link = topology.link(from: a, to: b)
         return ((link.latency / .microseconds(1) * 1000).rounded() / 1000, (link.rate?.megabitsPerSecond ?? .infinity))
@@ -70,7 +72,8 @@ import Topologies
         let hosts = ["a", "b", "c"].map { "<host id=\"\($0)\" speed=\"1Gf,2Gf\" pstate=\"1\"/>" }.joined()
         let links = (1...3).map { "<link id=\"l\($0)\" bandwidth=\"1Gbps\" latency=\"\($0)ms\"/>" }.joined()
         func route(_ name: String, _ from: String, _ to: String, _ links: [Int], _ more: String = "") -> String {
-            "<\(name) src=\"\(from)\" dst=\"\(to)\"\(more)>" + links.map { "<link_ctn id=\"l\($0)\"/>" }.joined() + "</\(name)>"
+            "<\(name) src=\"\(from)\" dst=\"\(to)\"\(more)>" + links.map { "<link_ctn id=\"l\($0)\"/>" }.joined()
+                + "</\(name)>"
         }
         let line = hosts + links + route("route", "a", "b", [1]) + route("route", "b", "c", [2])
         let floyd = try Sample.read(Self.platform(line, routing: "Floyd")).topology
@@ -79,14 +82,18 @@ import Topologies
         #expect(Sample.failure(Self.platform(line))?.kind == .disconnected)
         // Two links are more than one, though they are quicker.
         let triangle = line + route("route", "a", "c", [3, 3, 3])
-        #expect(try Self.way(try Sample.read(Self.platform(triangle, routing: "Dijkstra")).topology, "a", "c").microseconds == 3000)
+        #expect(
+            try Self.way(try Sample.read(Self.platform(triangle, routing: "Dijkstra")).topology, "a", "c").microseconds
+                == 3000)
         let passed = line + route("bypassRoute", "a", "c", [1])
         let bypassed = try Sample.read(Self.platform(passed, routing: "Floyd")).topology
         #expect(try Self.way(bypassed, "a", "c").microseconds == 1000)
         #expect(try Self.way(bypassed, "c", "a").microseconds == 3000)
         #expect(Sample.failure(Self.platform(line + route("route", "b", "a", [1])))?.kind == .duplicateName)
         let oneWay = line + route("route", "c", "a", [3], " symmetrical=\"NO\"")
-        #expect(try Self.way(try Sample.read(Self.platform(oneWay, routing: "Floyd")).topology, "c", "a").microseconds == 3000)
+        #expect(
+            try Self.way(try Sample.read(Self.platform(oneWay, routing: "Floyd")).topology, "c", "a").microseconds
+                == 3000)
     }
 
     @Test func `nests zones, and a door is where one enters`() throws {

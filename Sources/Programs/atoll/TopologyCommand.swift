@@ -27,9 +27,11 @@ struct TopologyCommand: ParsableCommand {
     /// What a foreign file leaves open.
     struct Source: ParsableArguments {
         @Argument(help: "A topology file, of any format that can be imported.") var file: String
-        @Option(help: "auto, atoll, gml, graphml, shadow, edges, simgrid, dtfm, matrix, bamboo or skypilot.") var format = "auto"
+        @Option(help: "auto, atoll, gml, graphml, shadow, edges, simgrid, dtfm, matrix, bamboo or skypilot.")
+        var format = "auto"
         @Option(help: "A matrix of bandwidths beside one of latencies.") var bandwidth: String?
-        @Option(help: "Of numbers without one: us, ms, s, rtt_ms, kbps, mbps, gbps; may be repeated.") var unit: [String] = []
+        @Option(help: "Of numbers without one: us, ms, s, rtt_ms, kbps, mbps, gbps; may be repeated.") var unit:
+            [String] = []
         @Option(help: "For churn traces: the topology whose peers come and go.") var onto: String?
         @Option(help: "Speed of each peer, where the file has none.") var gflops: Double?
         @Option(help: "MiB that each peer offers, where the file does not say.") var memory: Double?
@@ -37,7 +39,8 @@ struct TopologyCommand: ParsableCommand {
         @Option(help: "Mbit/s down of each peer, where the file does not say.") var down: Double?
         @Option(help: "Kilometres in a millisecond, where only distances are known.") var kmPerMs: Double?
         @Option(help: "Peers on a large graph, at most.") var mostPeers: Int?
-        @Flag(help: "Where not all can reach each other: leave out hosts until the others can.") var largestComponent = false
+        @Flag(help: "Where not all can reach each other: leave out hosts until the others can.") var largestComponent =
+            false
         @Option(help: "Where the file has no way between two: this many ms, one way.") var assumeLatency: Double?
 
         func read(quiet: Bool = false) throws -> ImportedTopology {

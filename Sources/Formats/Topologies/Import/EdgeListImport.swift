@@ -62,7 +62,8 @@ struct EdgeListImport {
         guard (3...6).contains(first.count), rows.count > first.count + 1 else { return false }
         // The last line may have been cut.
         return rows.dropLast().allSatisfy { row in
-            row.count == first.count && row.dropFirst(2).contains { splitUnit(String($0)) != nil || TableLines.isMissing($0) }
+            row.count == first.count
+                && row.dropFirst(2).contains { splitUnit(String($0)) != nil || TableLines.isMissing($0) }
         }
     }
 
@@ -79,7 +80,9 @@ struct EdgeListImport {
             if TableLines.isComment(content) {
                 let caption = Caption(words: String(content))
                 if caption.kind != nil || caption.unit != nil { said = caption }
-                if content.lowercased().split(whereSeparator: { !$0.isLetter }).contains("directed") { isDirected = true }
+                if content.lowercased().split(whereSeparator: { !$0.isLetter }).contains("directed") {
+                    isDirected = true
+                }
                 continue
             }
             let cells = TableLines.cells(content)
@@ -93,7 +96,8 @@ struct EdgeListImport {
             try readEdge(cells, index + 1)
         }
         guard !edges.isEmpty else {
-            throw FileProblem(.unreadable, file: file, found: "no edge", allowed: "two names and a latency on each line")
+            throw FileProblem(
+                .unreadable, file: file, found: "no edge", allowed: "two names and a latency on each line")
         }
     }
 
@@ -180,13 +184,20 @@ struct EdgeListImport {
         let allowed: String
         let range: ClosedRange<Double>
         switch column.kind {
-        case .latency, .jitter: (allowed, range) = ("a time from 0 to 100 s, with its unit (20 ms) or under a heading that has one", 0...100)
-        case .bandwidth: (allowed, range) = ("a rate greater than 0, at most 10 Tbit/s, with its unit or under a heading that has one", 1...1e13)
+        case .latency, .jitter:
+            (allowed, range) = (
+                "a time from 0 to 100 s, with its unit (20 ms) or under a heading that has one", 0...100
+            )
+        case .bandwidth:
+            (allowed, range) = (
+                "a rate greater than 0, at most 10 Tbit/s, with its unit or under a heading that has one", 1...1e13
+            )
         case .loss: (allowed, range) = ("a share from 0, less than 1", 0...0.99)
         }
         func problem(_ kind: FileProblem.Kind) -> FileProblem {
             FileProblem(
-                kind, file: file, line: line, key: column.kind.rawValue, found: "“\(cell.prefix(60))”", allowed: allowed)
+                kind, file: file, line: line, key: column.kind.rawValue, found: "“\(cell.prefix(60))”", allowed: allowed
+            )
         }
         guard let (value, unit) = splitUnit(String(cell.prefix(64))) else { throw problem(.wrongType) }
         let scale: Double?

@@ -24,7 +24,8 @@ struct GraphImport {
         bareLatency = options.latencySeconds ?? (format == .graphml ? 1e-3 : 1)
         try readNodes()
         try readEdges()
-        if let direct = graph.attributes["preferdirectpaths"]?.text.lowercased(), ["true", "1", "yes"].contains(direct) {
+        if let direct = graph.attributes["preferdirectpaths"]?.text.lowercased(), ["true", "1", "yes"].contains(direct)
+        {
             routed.choice = .directFirst
         }
     }
@@ -198,7 +199,8 @@ struct GraphImport {
     ) {
         if hasLatency {
             let each =
-                options.latencyUnit.map { "\($0), as asked" } ?? (format == .graphml ? "ms, as in Shadow 1" : "s, as in Shadow")
+                options.latencyUnit.map { "\($0), as asked" }
+                ?? (format == .graphml ? "ms, as in Shadow 1" : "s, as in Shadow")
             if bare > 0 { notes.append("\(bare) latencies have no unit: \(each).") }
             if options.latencyUnit?.hasPrefix("rtt") != true {
                 notes.append("Latencies are taken as one way; where they are round trips, say --unit rtt_ms.")

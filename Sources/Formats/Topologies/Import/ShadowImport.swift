@@ -41,7 +41,8 @@ enum ShadowImport {
         for (key, host) in try hosts.entries() {
             for resident in try settled(key, host, nodes) {
                 guard taken.insert(resident.name).inserted else {
-                    throw host.problem(.duplicateName, found: "“\(resident.name)” twice", allowed: "each host's name once")
+                    throw host.problem(
+                        .duplicateName, found: "“\(resident.name)” twice", allowed: "each host's name once")
                 }
                 residents.append(resident)
                 guard residents.count <= mostHosts else {

@@ -7,7 +7,8 @@ extension SimGridReader {
         let speed = try flops(element)
         var cable = SimGridPlatform.Link(
             seconds: try seconds(element, "lat"), rate: try rate(element, "bw", try needed(element, "bw")))
-        cable.isDuplex = ["SPLITDUPLEX", "FULLDUPLEX"].contains((element["sharing_policy"] ?? "SPLITDUPLEX").uppercased())
+        cable.isDuplex = ["SPLITDUPLEX", "FULLDUPLEX"].contains(
+            (element["sharing_policy"] ?? "SPLITDUPLEX").uppercased())
         let limiter = try element["limiter_link"].flatMap { $0.isEmpty ? nil : $0 }.map { (text) throws(FileProblem) in
             try rate(element, "limiter_link", text)
         }
@@ -68,11 +69,14 @@ extension SimGridReader {
         let parts = text.split(separator: ";").map { part in
             part.split(separator: ",", omittingEmptySubsequences: false).map { Int($0.filter { $0 != " " }) ?? -1 }
         }
-        let isSane = !parts.isEmpty && parts.allSatisfy { part in part.count <= 16 && part.allSatisfy { (1...1_000_000).contains($0) } }
+        let isSane =
+            !parts.isEmpty
+            && parts.allSatisfy { part in part.count <= 16 && part.allSatisfy { (1...1_000_000).contains($0) } }
         var fabric: SimGridFabric?
         switch (kind, parts.count) {
         case ("TORUS", 1) where isSane: fabric = .torus(parts[0])
-        case ("FAT_TREE", 4) where isSane && parts[0].count == 1 && parts.dropFirst().allSatisfy { $0.count == parts[0][0] }:
+        case ("FAT_TREE", 4)
+        where isSane && parts[0].count == 1 && parts.dropFirst().allSatisfy { $0.count == parts[0][0] }:
             fabric = .fatTree(children: parts[1], parents: parts[2], cables: parts[3])
         case ("DRAGONFLY", 4) where isSane && parts.map(\.count) == [2, 2, 2, 1]:
             // A group's router towards group n is its n-th blade.
@@ -90,7 +94,8 @@ extension SimGridReader {
                 "TORUS 3,2,2; FAT_TREE 2;4,4;1,2;1,2; DRAGONFLY 3,4;3,2;3,1;2, with no more groups than blades")
         }
         guard fabric.count == hosts else {
-            throw problem(.outOfRange, element, "radical", "as many hosts as the topology holds, \(fabric.count), not \(hosts)")
+            throw problem(
+                .outOfRange, element, "radical", "as many hosts as the topology holds, \(fabric.count), not \(hosts)")
         }
         return fabric
     }

@@ -144,11 +144,15 @@ struct SimGridReader {
         if element.name == "backbone" { open[open.count - 1].backbone = SimGridPlatform.Use(link: index) }
         if policy == "WIFI", built.zones[current].air == nil { built.zones[current].air = index }
     }
-    mutating func add(_ link: SimGridPlatform.Link, _ id: String, _ element: XMLReader.Element) throws(FileProblem) -> Int {
+    mutating func add(_ link: SimGridPlatform.Link, _ id: String, _ element: XMLReader.Element) throws(FileProblem)
+        -> Int
+    {
         guard built.linkIndex.updateValue(built.links.count, forKey: id) == nil else {
             throw problem(.duplicateName, element, "id", "each link's id once")
         }
-        guard built.links.count < AttributedGraph.mostEdges else { throw problem(.outOfRange, element, "id", "fewer links") }
+        guard built.links.count < AttributedGraph.mostEdges else {
+            throw problem(.outOfRange, element, "id", "fewer links")
+        }
         built.links.append(link)
         return built.links.count - 1
     }
@@ -210,7 +214,8 @@ struct SimGridReader {
             let name = try needed(element, key)
             let found = isZone ? built.zoneIndex[name].map { built.zones[$0].point } : built.pointIndex[name]
             guard let point = found else {
-                throw problem(.unknownName, element, key, "the id of a \(isZone ? "zone" : "host or router") in this file")
+                throw problem(
+                    .unknownName, element, key, "the id of a \(isZone ? "zone" : "host or router") in this file")
             }
             return point
         }

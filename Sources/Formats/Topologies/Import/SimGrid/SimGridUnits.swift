@@ -14,7 +14,8 @@ extension SimGridReader {
         guard let (number, unit) = splitUnit(states[state].filter { $0 != " " }),
             let prefix = SimGridReader.prefix(of: unit, before: ["flops", "f"])
         else { throw problem(.wrongType, element, "speed", allowed) }
-        guard let cores = decimalNumber(element["core"] ?? "1"), cores >= 1, cores <= 1e6, cores == cores.rounded() else {
+        guard let cores = decimalNumber(element["core"] ?? "1"), cores >= 1, cores <= 1e6, cores == cores.rounded()
+        else {
             throw problem(.outOfRange, element, "core", "a whole number from 1")
         }
         let value = number * prefix * cores
