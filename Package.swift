@@ -119,9 +119,9 @@ let package = Package(
         tests(
             "Kademlia", ["Primitives", "Digests", "Wire", "Links", "Kademlia", "VirtualNetworks"],
             exclude: ["Corpus"]),
-        tests("Channels", ["Primitives", "Links", "Channels", "VirtualNetworks"]),
+        tests("Channels", ["Primitives", "Digests", "Wire", "Links", "Channels", "VirtualNetworks"]),
         tests("VirtualNetworks", ["Primitives", "Links", "VirtualNetworks"]),
-        tests("Topologies", ["Primitives", "Links", "Topologies"]),
+        tests("Topologies", ["Primitives", "Links", "Topologies"], exclude: ["Corpus"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
         tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
