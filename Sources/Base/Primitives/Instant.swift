@@ -26,6 +26,8 @@
 extension Duration {
     /// The duration in nanoseconds; durations in Atoll stay far below the 292 years that fit.
     @inlinable public var wholeNanoseconds: Int64 {
+        // Nearly all are of a few seconds, and a division of 64 bits is many times as fast as one of 128.
+        if let few = Int64(exactly: attoseconds) { return few / 1_000_000_000 }
         let (seconds, attoseconds) = components
         return seconds &* 1_000_000_000 &+ attoseconds / 1_000_000_000
     }

@@ -29,7 +29,7 @@ public struct BitRate: Hashable, Comparable, Sendable, CustomStringConvertible {
     public var bytesPerSecond: Double { bitsPerSecond / 8 }
     public var megabitsPerSecond: Double { bitsPerSecond / 1e6 }
     /// How long `bytes` occupy the line at this rate.
-    public func time(for bytes: Int) -> Duration {
+    @inlinable public func time(for bytes: Int) -> Duration {
         .nanoseconds(Int64((Double(bytes) * 8e9 / bitsPerSecond).rounded()))
     }
     public var description: String { "\(fixed(megabitsPerSecond, megabitsPerSecond < 10 ? 1 : 0)) Mbit/s" }

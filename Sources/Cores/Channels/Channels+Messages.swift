@@ -40,7 +40,7 @@ extension Channels {
     /// Decrypted bytes, in pieces of any size.
     public mutating func received(_ id: ConnectionID, _ bytes: [UInt8], at now: Instant) {
         // No copy of the connection may live while its buffers grow.
-        guard connections[id]?.isSecure == true else { return }
+        guard connections.summary(id).isSecure else { return }
         connections[id]!.keepAlive.sign(at: now)
         var rest = bytes[...]
         while connections[id] != nil {
@@ -59,7 +59,7 @@ extension Channels {
     private mutating func handle(_ event: FrameParser.Event, _ id: ConnectionID, at now: Instant) throws(MalformedBytes)
     {
         if case .small(.hello, _, let payload) = event { return greeted(id, payload, at: now) }
-        guard connections[id]!.isOpen, let peer = connections[id]!.peer else {
+        guard let peer = connections.summary(id).openPeer else {
             throw MalformedBytes("a frame before our hello")
         }
         switch event {
@@ -127,8 +127,10 @@ extension Channels {
     // MARK: Credit
 
     private mutating func grant(_ id: ConnectionID, at now: Instant) {
+        // Nearly always nothing is due.
+        guard connections.summary(id).owesCredit else { return }
         for channel in Channel.allCases {
-            guard connections[id]?.isOpen == true else { return }
+            guard connections.summary(id).openPeer != nil else { return }
             let due = connections[id]!.inbox.due(channel)
             if due == 0 || grantQueue.contains(where: { $0.connection == id && $0.channel == channel }) { continue }
             if channel == .control || download.isReady(at: now) {
@@ -166,8 +168,8 @@ extension Channels {
 
     /// Hands the driver frames while it holds less than the connection's ``HoldLimit`` and the upload cap allows.
     mutating func fill(_ id: ConnectionID, at now: Instant) {
-        guard connections[id]?.isOpen == true, let peer = connections[id]!.peer else { return }
-        while connections[id]!.unsent < connections[id]!.hold.bytes {
+        guard let peer = connections.summary(id).openPeer else { return }
+        while connections.summary(id).hasRoom {
             var out: [UInt8] = []
             swap(&out, &connections[id]!.urgent)
             if peers[peer]!.outbox.hasSendable(lowest(peer, at: now)) {
@@ -184,10 +186,12 @@ extension Channels {
             effects.push(.write(id, out))
         }
     }
+    /// What the headers of a few frames take.
+    private static let smallFrames = 64
     /// Small messages travel together; a write is about as long as a frame.
     private mutating func appendFrames(_ out: inout [UInt8], _ peer: PeerID, _ frameBytes: Int, at now: Instant) {
         let start = out.count
-        out.reserveCapacity(start + frameBytes)
+        out.reserveCapacity(start + min(frameBytes, peers[peer]!.outbox.queuedBytes + Self.smallFrames))
         repeat {
             let room = max(frameBytes - (out.count - start), 64)
             guard

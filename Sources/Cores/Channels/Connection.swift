@@ -42,10 +42,12 @@ struct Connection: Sendable {
         hold = HoldLimit(limits)
     }
     var isOpen: Bool { if case .open = phase { true } else { false } }
-    /// When something is to be done about it, and whether it came from outside and has yet to prove membership. Changes nothing; a
-    /// connection that may be changed is not copied to be asked.
-    mutating func standing(_ silence: Duration) -> (due: Instant?, isUnproven: Bool) {
-        (deadline ?? keepAlive.nextWake(silence), !openedHere && !isOpen)
+    /// Changes nothing; a connection that may be changed is not copied to be asked.
+    mutating func summary(_ silence: Duration) -> ConnectionSummary {
+        ConnectionSummary(
+            due: deadline ?? keepAlive.nextWake(silence), isUnproven: !openedHere && !isOpen, isSecure: isSecure,
+            openPeer: isOpen ? peer : nil, hasRoom: unsent < hold.bytes,
+            owesCredit: inbox.isAnythingDue)
     }
     var isSecure: Bool { !exporter.isEmpty }
     /// Whether it is the one that survives of two: the smaller peer opened it.
@@ -56,6 +58,21 @@ struct Connection: Sendable {
         case .open: nil
         }
     }
+}
+
+/// What is asked of a connection again and again.
+struct ConnectionSummary: Sendable {
+    /// When something is to be done about it.
+    var due: Instant?
+    /// It came from outside and has yet to prove membership.
+    var isUnproven = false
+    var isSecure = false
+    /// Whose it is, once it is open.
+    var openPeer: PeerID?
+    /// The driver may be handed more.
+    var hasRoom = false
+    /// The other side may be granted more.
+    var owesCredit = false
 }
 
 /// Round-trip time and silence of one connection.

@@ -9,7 +9,7 @@ struct ConnectionTable: Sendable {
         var id: ConnectionID
         /// Behind a reference: it is large, and looked at and changed in place.
         var connection: Indirect<Connection?>
-        var isUnproven = false
+        var summary = ConnectionSummary()
     }
     private var slots: [Slot] = []
     private var free: [Int] = []
@@ -55,6 +55,10 @@ struct ConnectionTable: Sendable {
         }
     }
 
+    /// What is asked most, without a look at the connection itself; of none, nothing is true.
+    func summary(_ id: ConnectionID) -> ConnectionSummary {
+        place(of: id).map { slots[$0].summary } ?? ConnectionSummary()
+    }
     private func place(of id: ConnectionID) -> Int? {
         if let recent, recent.id == id { return recent.place }
         return places[id]
@@ -99,11 +103,9 @@ struct ConnectionTable: Sendable {
         if idsOfPeer[peer]?.isEmpty == true { idsOfPeer[peer] = nil }
     }
     private mutating func settle(_ place: Int) {
-        let (due, isUnproven) = slots[place].connection.value?.standing(silence) ?? (nil, false)
-        timers.set(place, at: due)
-        if isUnproven != slots[place].isUnproven {
-            slots[place].isUnproven = isUnproven
-            unproven += isUnproven ? 1 : -1
-        }
+        let summary = slots[place].connection.value?.summary(silence) ?? ConnectionSummary()
+        timers.set(place, at: summary.due)
+        if summary.isUnproven != slots[place].summary.isUnproven { unproven += summary.isUnproven ? 1 : -1 }
+        slots[place].summary = summary
     }
 }

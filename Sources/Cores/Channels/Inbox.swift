@@ -68,6 +68,10 @@ struct Inbox: Sendable {
         let spent = lanes[channel.place].spent
         return spent * 4 >= limits.windowBytes[channel] && lanes[channel.place].admitted ? spent : 0
     }
+    var isAnythingDue: Bool {
+        for channel in Channel.allCases where lanes[channel.place].spent > 0 && due(channel) > 0 { return true }
+        return false
+    }
     mutating func granted(_ bytes: Int, _ channel: Channel) {
         lanes[channel.place].spent -= bytes
         lanes[channel.place].allowance += bytes

@@ -34,6 +34,11 @@ struct Outbox: Sendable {
     private static let floor = 20
 
     func queuedBytes(_ channel: Channel) -> Int { lanes[channel.place].bytes }
+    var queuedBytes: Int {
+        var bytes = 0
+        for place in lanes.indices { bytes += lanes[place].bytes }
+        return bytes
+    }
     /// Down to a channel.
     func hasSendable(_ lowest: Channel = .bulk) -> Bool {
         for place in 0...lowest.place where lanes[place].sendable != nil { return true }

@@ -74,6 +74,7 @@ public struct Coordinator: Core, Sendable {
         timers = Timers(wall: wall, nextLease: now)
         event(.jobOpened(job: record.job.short, nonce: String(nonce.hex.prefix(8))))
         store(from: 0)
+        nextWake = due
     }
 
     public var job: Digest256 { record.job }
@@ -102,6 +103,7 @@ public struct Coordinator: Core, Sendable {
     /// A peer of the pool is connected: whoever it is, ask what it can do.
     public mutating func established(_ peer: PeerID, endpoint: Endpoint, at now: Instant) {
         look(at: now)
+        defer { nextWake = due }
         guard !stage.isEnded else { return }
         if roster.met(peer, at: endpoint, now: now) { send(.capabilityRequest, to: peer) }
         if let message = roundMessage, roster.isJoined(peer) { send(message, to: peer) }
@@ -110,12 +112,14 @@ public struct Coordinator: Core, Sendable {
 
     public mutating func lost(_ peer: PeerID, reason: String, at now: Instant) {
         look(at: now)
+        defer { nextWake = due }
         lose(peer, reason: reason)
         settle()
     }
 
     public mutating func receive(_ packet: Packet, from peer: PeerID, at now: Instant) {
         look(at: now)
+        defer { nextWake = due }
         guard !stage.isEnded, let known = roster[peer] else { return }
         if timers.isolatedSince != nil { roster.forgive(at: now) }
         roster.heard(peer, at: now)
@@ -139,6 +143,7 @@ public struct Coordinator: Core, Sendable {
     /// What became of a ``CoordinatorEffect/store(_:)``.
     public mutating func stored(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) {
         look(at: now)
+        defer { nextWake = due }
         receiveStored(ticket, outcome)
         settle()
     }
@@ -146,6 +151,7 @@ public struct Coordinator: Core, Sendable {
     /// The planner's answer, or why nothing fits.
     public mutating func planned(_ result: Result<PlanAnswer, NoPlan>, at now: Instant) {
         look(at: now)
+        defer { nextWake = due }
         receivePlan(result)
         settle()
     }
@@ -153,11 +159,13 @@ public struct Coordinator: Core, Sendable {
     /// The owner pressed ^C.
     public mutating func cancel(at now: Instant) {
         look(at: now)
+        defer { nextWake = due }
         fail("stopped by its launcher", endsAtOnce: true)
     }
 
     public mutating func wake(at now: Instant) {
         look(at: now)
+        defer { nextWake = due }
         guard !stage.isEnded else { return }
         if timers.nextLease <= now {
             timers.nextLease = now + .seconds(2)
@@ -177,7 +185,9 @@ public struct Coordinator: Core, Sendable {
         roster.look(at: now)
     }
 
-    public var nextWake: Instant? {
+    /// As of the last input: asked for more often than it changes.
+    public private(set) var nextWake: Instant?
+    private var due: Instant? {
         guard !stage.isEnded else { return nil }
         var next = earliest(timers.nextLease, lines.deadline)
         next = earliest(next, roster.nextSilence(options.silence, at: now))

@@ -42,35 +42,40 @@ import Primitives
     @inlinable init() {}
 
     @inlinable var isEmpty: Bool { ring.isEmpty }
-    /// The first in the order of service.
-    @inlinable var first: HostID? { ring.isEmpty ? nil : lanes[ring[0]].host }
+    /// The lane that is first in the order of service.
+    @inlinable var first: Int? { ring.isEmpty ? nil : ring[0] }
     @inlinable func queuedBytes(_ host: HostID, _ stream: UInt64?) -> Int {
         guard let lane = places[host], let flow = lanes[lane].place(of: stream) else { return 0 }
         return lanes[lane].flows[flow].bytes
     }
 
-    @inlinable mutating func push(_ host: HostID, _ stream: UInt64?, bytes: Int, payload: Payload, at now: Instant) {
+    /// - Returns: the lane of the host.
+    @discardableResult
+    @inlinable mutating func push(
+        _ host: HostID, _ stream: UInt64?, bytes: Int, payload: Payload, at now: Instant
+    ) -> Int {
         let lane = place(of: host)
         let hostServed = serving?.lane == lane
         lanes[lane].push(
             Offer(remaining: bytes, payload: payload, at: now), stream,
             served: hostServed && serving!.stream == stream)
         if !hostServed, !lanes[lane].isInRing { enqueue(lane) }
+        return lane
     }
 
-    /// Takes the next chunk for `host`, which must be in the ring. Host and stream rejoin their rings, behind whoever came in
-    /// the meantime, with ``release()``.
+    /// Takes the next chunk of a lane that is in the ring. Host and stream rejoin their rings, behind whoever came in the
+    /// meantime, with ``release()``.
     /// - Returns: the chunk and when it was offered.
-    @inlinable mutating func pop(_ host: HostID) -> (parcel: Parcel<Payload>, offered: Instant) {
+    @inlinable mutating func pop(_ lane: Int) -> (parcel: Parcel<Payload>, offered: Instant) {
         precondition(serving == nil, "the line carries one chunk at a time")
-        guard let lane = places[host], lanes[lane].isInRing, let place = ring.firstIndex(of: lane) else {
-            preconditionFailure("\(host) has nothing waiting")
+        guard lanes[lane].isInRing, let place = ring.firstIndex(of: lane) else {
+            preconditionFailure("\(lanes[lane].host) has nothing waiting")
         }
         ring.remove(at: place)
         lanes[lane].isInRing = false
         let (stream, bytes, payload, offered) = lanes[lane].pop()
         serving = (lane, stream)
-        return (Parcel(host: host, stream: stream, bytes: bytes, payload: payload), offered)
+        return (Parcel(host: lanes[lane].host, stream: stream, bytes: bytes, payload: payload), offered)
     }
     /// The chunk taken last has passed.
     @inlinable mutating func release() {

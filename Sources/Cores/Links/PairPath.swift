@@ -5,13 +5,29 @@ import Primitives
     @usableFromInline var link: LinkProperties
     @usableFromInline var line: AccessLine
     private var random: SeededGenerator
-    /// The last arrival of each stream, to keep its order.
-    @usableFromInline var lastArrival: [UInt64: Instant] = [:]
+    @usableFromInline private(set) var isSet = false
+    /// The last arrival of each stream, to keep its order, and of the one that was last.
+    private var lastArrival: [UInt64: Instant] = [:]
+    private var latest: (stream: UInt64, arrival: Instant)?
 
     @usableFromInline init(link: LinkProperties, random: SeededGenerator) {
         self.link = link
         self.random = random
         line = AccessLine(rate: link.rate)
+    }
+
+    @usableFromInline mutating func set(_ link: LinkProperties) {
+        self.link = link
+        line.rate = link.rate
+        isSet = true
+    }
+    @usableFromInline mutating func forget(_ stream: UInt64) {
+        lastArrival[stream] = nil
+        if latest?.stream == stream { latest = nil }
+    }
+    @usableFromInline mutating func forgetStreams() {
+        lastArrival = [:]
+        latest = nil
     }
 
     /// When the last of `bytes` arrives; nil for a lost datagram.
@@ -22,8 +38,10 @@ import Primitives
         if link.loss > 0, isLost(bytes) {
             repeat { arrival += link.latency * 2 } while random.uniform() < link.loss
         }
-        arrival = max(arrival, lastArrival[stream] ?? arrival)
-        lastArrival[stream] = arrival
+        if let latest, latest.stream != stream { lastArrival[latest.stream] = latest.arrival }
+        let last = latest?.stream == stream ? latest!.arrival : lastArrival[stream] ?? arrival
+        arrival = max(arrival, last)
+        latest = (stream, arrival)
         return arrival
     }
     /// Four uniform draws (Irwin–Hall): standard deviation 1, at most 3.46, no transcendental function.

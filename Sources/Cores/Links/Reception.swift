@@ -57,10 +57,10 @@ public struct Reception<Payload>: Core {
                     effects.push(.deliver(parcel))
                 }
             }
-            guard let host = queue.first else { return }
-            let (parcel, arrived) = queue.pop(host)
+            guard let lane = queue.first else { return }
+            let (parcel, arrived) = queue.pop(lane)
             passing = (
-                Parcel(host: host, stream: parcel.stream, bytes: parcel.bytes, payload: parcel.payload ?? nil),
+                Parcel(host: parcel.host, stream: parcel.stream, bytes: parcel.bytes, payload: parcel.payload ?? nil),
                 down.absorb(bytes: parcel.bytes, lastByteAt: arrived), false
             )
         }

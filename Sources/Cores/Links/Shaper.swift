@@ -18,9 +18,10 @@ public struct Shaper<Payload>: Core {
     }
     @usableFromInline var up: AccessLine
     @usableFromInline let seed: UInt64
-    @usableFromInline var pairs: [HostID: PairPath] = [:]
     @usableFromInline var queue = FairQueue<Payload>()
-    @usableFromInline var leaving: (parcel: Parcel<Payload>, left: Instant, cancelled: Bool)?
+    /// By lane of the queue; what was never set lets everything through at once.
+    @usableFromInline var paths: [PairPath] = []
+    @usableFromInline var leaving: (parcel: Parcel<Payload>, lane: Int, left: Instant, cancelled: Bool)?
     @usableFromInline var onTheWay = TimedQueue<Parcel<Payload>>()
     @usableFromInline var effects = EffectQueue<Effect>()
     /// Remembered, because it is asked for more often than it changes.
@@ -41,17 +42,27 @@ public struct Shaper<Payload>: Core {
 
     /// From now on `host` is reached like this; hosts never set are reached at once.
     @inlinable public mutating func setLink(to host: HostID, _ link: LinkProperties) {
-        if pairs[host] == nil {
-            pairs[host] = newPair(host, link)
-        } else {
-            pairs[host]!.link = link
-            pairs[host]!.line.rate = link.rate
-        }
+        let lane = queue.place(of: host)
+        layPaths()
+        paths[lane].set(link)
     }
     /// Whether ``setLink(to:_:)`` was called for a host.
-    @inlinable public func knows(_ host: HostID) -> Bool { pairs[host] != nil }
+    @inlinable public func knows(_ host: HostID) -> Bool {
+        guard let lane = queue.places[host], lane < paths.count else { return false }
+        return paths[lane].isSet
+    }
     @inlinable public func link(to host: HostID) -> LinkProperties {
-        pairs[host]?.link ?? LinkProperties(latency: .zero)
+        guard let lane = queue.places[host], lane < paths.count else { return LinkProperties(latency: .zero) }
+        return paths[lane].link
+    }
+    /// Each lane has one.
+    @inlinable mutating func layPaths() {
+        while paths.count < queue.lanes.count {
+            let host = queue.lanes[paths.count].host
+            paths.append(
+                PairPath(
+                    link: LinkProperties(latency: .zero), random: SeededGenerator(seed: seed, stream: host.value)))
+        }
     }
     @inlinable public mutating func setUp(_ rate: BitRate?) { up.rate = rate }
 
@@ -76,7 +87,7 @@ public struct Shaper<Payload>: Core {
     /// Bytes that have not left the up line; what is on its way no longer counts.
     @inlinable public func queuedBytes(to host: HostID, stream: UInt64?) -> Int {
         var bytes = queue.queuedBytes(host, stream)
-        if let (parcel, _, cancelled) = leaving, !cancelled, parcel.host == host, parcel.stream == stream {
+        if let (parcel, _, _, cancelled) = leaving, !cancelled, parcel.host == host, parcel.stream == stream {
             bytes += parcel.bytes
         }
         return bytes
@@ -84,7 +95,7 @@ public struct Shaper<Payload>: Core {
     /// Drops what waits and what is on its way of a stream that was closed.
     @inlinable public mutating func cancel(to host: HostID, stream: UInt64) {
         queue.remove(host, stream)
-        pairs[host]?.lastArrival[stream] = nil
+        if let lane = queue.places[host], lane < paths.count { paths[lane].forget(stream) }
         onTheWay.removeAll { $0.host == host && $0.stream == stream }
         if let parcel = leaving?.parcel, parcel.host == host, parcel.stream == stream { leaving!.cancelled = true }
         settle()
@@ -92,7 +103,7 @@ public struct Shaper<Payload>: Core {
     /// Drops everything to a host that is gone.
     @inlinable public mutating func cancel(to host: HostID) {
         queue.remove(host)
-        pairs[host]?.lastArrival = [:]
+        if let lane = queue.places[host], lane < paths.count { paths[lane].forgetStreams() }
         onTheWay.removeAll { $0.host == host }
         if leaving?.parcel.host == host { leaving!.cancelled = true }
         settle()
@@ -105,11 +116,11 @@ public struct Shaper<Payload>: Core {
     /// Carries chunks over the up line until `now`, then lets everything arrive that is due.
     @inlinable mutating func advance(to now: Instant) {
         while true {
-            if let (parcel, left, cancelled) = leaving {
+            if let (parcel, lane, left, cancelled) = leaving {
                 guard left <= now else { break }
                 leaving = nil
                 queue.release()
-                if !cancelled { send(parcel, left: left) }
+                if !cancelled { send(parcel, lane, left: left) }
             }
             guard start(at: now) else { break }
         }
@@ -126,39 +137,34 @@ public struct Shaper<Payload>: Core {
     @inlinable mutating func start(at now: Instant) -> Bool {
         resume = nil
         guard !queue.isEmpty else { return false }
+        layPaths()
         let free = max(up.busyUntil, .zero)
-        var chosen: (host: HostID, at: Instant)?
+        var chosen: (lane: Int, at: Instant)?
         for lane in queue.ring {
-            let host = queue.lanes[lane].host
-            let ready = max(free, pairs[host]?.line.busyUntil ?? free)
-            if ready < chosen?.at ?? Instant(nanoseconds: .max) { chosen = (host, ready) }
+            let ready = max(free, paths[lane].line.busyUntil)
+            if ready < chosen?.at ?? Instant(nanoseconds: .max) { chosen = (lane, ready) }
             if ready == free { break }
         }
-        guard let (host, ready) = chosen else { return false }
+        guard let (lane, ready) = chosen else { return false }
         guard ready <= now else {
             resume = ready
             return false
         }
-        let (parcel, offered) = queue.pop(host)
+        let (parcel, offered) = queue.pop(lane)
         let started = max(ready, offered)
-        leaving = (parcel, up.admit(bytes: parcel.bytes, at: started), false)
+        leaving = (parcel, lane, up.admit(bytes: parcel.bytes, at: started), false)
         // The pair's cap counts from the same moment, so that nothing queues between the two lines.
-        if pairs[host] == nil { pairs[host] = newPair(host, LinkProperties(latency: .zero)) }
-        _ = pairs[host]!.line.admit(bytes: parcel.bytes, at: started)
+        _ = paths[lane].line.admit(bytes: parcel.bytes, at: started)
         return true
     }
 
-    @inlinable mutating func send(_ parcel: Parcel<Payload>, left: Instant) {
+    @inlinable mutating func send(_ parcel: Parcel<Payload>, _ lane: Int, left: Instant) {
         effects.push(.left(to: parcel.host, stream: parcel.stream, bytes: parcel.bytes))
-        guard let arrival = pairs[parcel.host]?.arrival(of: parcel.bytes, stream: parcel.stream, left: left) else {
+        guard let arrival = paths[lane].arrival(of: parcel.bytes, stream: parcel.stream, left: left) else {
             lost += 1
             return
         }
         onTheWay.push(parcel, at: arrival)
-    }
-
-    @inlinable func newPair(_ host: HostID, _ link: LinkProperties) -> PairPath {
-        PairPath(link: link, random: SeededGenerator(seed: seed, stream: host.value))
     }
 }
 

@@ -112,10 +112,8 @@ public struct Member: Core, Sendable {
         drain(at: now)
     }
     public mutating func poll() -> MemberEffect? { effects.pop() }
-    public var nextWake: Instant? {
-        guard job != nil else { return storage.nextWake }
-        return earliest(job!.nextWake, storage.nextWake)
-    }
+    /// As of the last input: asked for more often than it changes.
+    public private(set) var nextWake: Instant?
 
     /// Leaves in good order.
     public mutating func leave(at now: Instant) {
@@ -241,6 +239,8 @@ public struct Member: Core, Sendable {
             case .event(let what): effects.push(.event(Event(what, at: now)))
             }
         }
+        nextWake = storage.nextWake
+        if job != nil { nextWake = earliest(nextWake, job!.nextWake) }
     }
     private mutating func pass(at now: Instant) {
         while let effect = job?.poll() {
