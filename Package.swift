@@ -48,7 +48,8 @@ let package = Package(
         module("Cores", "Links", ["Primitives"]),
         module("Cores", "Telemetry", ["Primitives"]),
         module("Cores", "Kademlia", ["Primitives", "Digests", "Wire", "Telemetry"]),
-        module("Cores", "Channels", ["Primitives", "Digests", "Wire"]),
+        module("Cores", "Paths", ["Primitives"]),
+        module("Cores", "Channels", ["Primitives", "Digests", "Wire", "Paths"]),
         module("Formats", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module("Cores", "Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange"]),
@@ -78,11 +79,14 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "Benchmarks",
-            dependencies: ["Primitives", "Links", "Topologies", "Kernels", "Exchange", "Training", "Planning"],
+            dependencies: [
+                "Primitives", "Links", "Channels", "Topologies", "Kernels", "Exchange", "Training", "Planning",
+            ],
             path: "Sources/Benchmarks", swiftSettings: strict),
 
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
-        module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
+        module(
+            "Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "COpenSSL"]),
         module(
             "Drivers", "Node",
             swarm + [
@@ -98,10 +102,9 @@ let package = Package(
         .executableTarget(
             name: "atoll",
             dependencies: swarm + [
-                "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Topologies", "Planning", "Exchange",
-                "Training",
-                "Node", "Daemon", "Simulation",
-                "Checkpoints", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
+                "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Channels", "Topologies", "Planning",
+                "Exchange", "Training", "Node", "Daemon", "Simulation", "SecureTransport", "Checkpoints", "EventLoop",
+                "CUV", "Charts", "Benchmarks", arguments,
             ],
             path: "Sources/Programs/atoll", swiftSettings: strict),
 
@@ -109,14 +112,16 @@ let package = Package(
         tests("Links", ["Primitives", "Links"]),
         tests("Telemetry", ["Primitives", "Telemetry"]),
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
-        tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
+        tests("Paths", ["Primitives", "Paths"]),
+        tests("Channels", ["Primitives", "Digests", "Wire", "Paths", "Channels"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
         tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
         tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
         tests("Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange", "Training", "Checkpoints"]),
-        tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
+        tests("SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "SecureTransport"]),
+        tests("Node", ["Primitives", "Digests", "Channels", "EventLoop", "SecureTransport", "Node"]),
         .target(
             name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],
             path: "Tests/JobFixtures", swiftSettings: strict),

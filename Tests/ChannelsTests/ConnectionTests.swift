@@ -207,18 +207,18 @@ func `of two simultaneous dials the smaller peer's connection survives`(
     #expect(network.events[1].suffix(2) == [.lost(network.peer(0), .replaced), .established(network.peer(0))])
 }
 
-@Test func `a flood of unproven connections is refused`() {
+@Test func `of a flood of unproven connections the oldest go, and a newcomer always has its turn`() {
     var network = Network()
     network.add(1) { $0.unproven = 4 }
-    var full = 0
+    var crowded = 0
     for n in 0..<10 {
         network.nodes[0].secured(
             ConnectionID(UInt64(2 * n + 2)), peer: Network.id(UInt8(n + 10)),
             exporter: [UInt8](repeating: 0, count: 32),
             remote: Endpoint(ipv4: 10, 0, 1, UInt8(n), port: 5), inbound: true, isTLSClient: false, at: network.now)
-        while let effect = network.nodes[0].poll() { if case .refused(_, .full) = effect { full += 1 } }
+        while let effect = network.nodes[0].poll() { if case .refused(_, .crowded) = effect { crowded += 1 } }
     }
-    #expect(full == 6)
+    #expect(crowded == 6)
     // The four that stay silent are turned away in time.
     network.nodes[0].wake(at: network.now + .seconds(11))
     #expect(network.nodes[0].refusals[.slowHello] == 4)

@@ -96,6 +96,7 @@ public enum Refusal: String, CaseIterable, Hashable, Sendable {
     case impostor = "another peer answered at this address"
     case oneself = "the address is our own"
     case full = "too many connections"
+    case crowded = "others came, and it had proven nothing for the longest time"
 }
 
 /// Bytes of messages exchanged with one peer since the start, by channel; frames and headers left out.

@@ -1,3 +1,4 @@
+public import Paths
 public import Primitives
 
 /// Bounds and times of ``Channels``. All byte counts are of message bytes unless they say otherwise.
@@ -25,16 +26,13 @@ public struct ChannelLimits: Hashable, Sendable {
     public var silence: Duration = .seconds(5)
     public var helloTimeout: Duration = .seconds(10)
     public var dialTimeout: Duration = .seconds(5)
-    /// The first pause between dials; it doubles up to `retryMax`, each time varied by a quarter.
-    public var retryFirst: Duration = .milliseconds(250)
-    public var retryMax: Duration = .seconds(10)
-    /// Dialling ends after this.
-    public var giveUp: Duration = .seconds(30)
-    /// How long a connection that loses the tie waits for the one that should survive.
-    public var tieBreakGrace: Duration = .seconds(1)
-    /// Connections in all, and of these not yet proven.
+    /// Whom to dial, when, and how often. A connection that loses the tie waits for its `grace` for the one that should
+    /// survive.
+    public var dialing = DialLimits()
+    /// Connections in all; three quarters of them may be those of one address.
     public var connections = 512
-    public var unproven = 64
+    /// Inbound connections that have not said hello. When more come, some of them have to go: see ``WaitingRoom``.
+    public var unproven = 128
 
     public init() {}
 }

@@ -1,3 +1,4 @@
+import Paths
 public import Primitives
 
 extension Channels {
@@ -28,18 +29,28 @@ extension Channels {
         connections[id]!.exporter = exporter
         connections[id]!.isTLSClient = isTLSClient
         if peer == local { return refuse(id, .oneself, at: now) }
-        if inbound, isCrowded { return refuse(id, .full, at: now) }
+        if inbound {
+            for other in waiting.enter(id.value, from: remote, at: now) {
+                refuse(ConnectionID(other), .crowded, at: now)
+            }
+            guard hasPlace(for: id, from: remote, at: now) else { return refuse(id, .full, at: now) }
+        }
         switch contest(id, peer, at: now) {
         case .wins: adopt(id, at: now)
-        case .waits: connections[id]!.phase = .held(until: now + limits.tieBreakGrace)
+        case .waits: connections[id]!.phase = .held(until: now + limits.dialing.grace)
         case .yields: yield(id, peer, at: now)
         }
     }
 
-    private var isCrowded: Bool {
-        guard connections.count <= limits.connections else { return true }
-        return order.count { connections[$0]?.openedHere == false && connections[$0]?.isOpen == false }
-            > limits.unproven
+    /// Whether an inbound connection may stay, if need be at the expense of another that has proven nothing yet.
+    private mutating func hasPlace(for id: ConnectionID, from remote: Endpoint, at now: Instant) -> Bool {
+        let share = limits.connections - limits.connections / 4
+        guard openFrom[SourceAddress(remote), default: 0] < share else { return false }
+        while connections.count > limits.connections {
+            guard let other = waiting.yieldPlace(), other != id.value else { return false }
+            refuse(ConnectionID(other), .crowded, at: now)
+        }
+        return true
     }
 
     private enum Outcome { case wins, waits, yields }
@@ -78,8 +89,8 @@ extension Channels {
     }
 
     private mutating func yield(_ id: ConnectionID, _ peer: PeerID, at now: Instant) {
+        if isConnected(to: peer) { dialer.arrived(id.value, at: peer, now: now) }
         drop(id, at: now)
-        if isConnected(to: peer) { finishAttempts(to: peer, through: id, at: now) }
     }
 
     /// Says hello on a secure connection, and gives up a dial that it was waiting for.
@@ -122,26 +133,24 @@ extension Channels {
     private mutating func establish(_ id: ConnectionID, at now: Instant) {
         guard let connection = connections[id], let peer = connection.peer, let hello = connection.hello else { return }
         if let older = peers[peer]?.connection { lose(older, .replaced, at: now) }
-        for rival in order where rival != id && connections[rival]?.peer == peer { drop(rival) }
-        finishAttempts(to: peer, through: id, at: now)
+        for rival in order where rival != id && connections[rival]?.peer == peer {
+            dialer.arrived(rival.value, at: peer, now: now)
+            drop(rival)
+        }
+        if let other = dialer.settled(
+            peer, at: connection.endpoint, by: connection.openedHere ? id.value : nil, now: now),
+            connections[ConnectionID(other)] != nil
+        {
+            drop(ConnectionID(other))
+        }
         connections[id]!.phase = .open
+        waiting.leave(id.value)
+        openFrom[SourceAddress(connection.endpoint), default: 0] += 1
         connections[id]!.keepAlive.begin(at: now)
         peers[peer, default: Peer()].connection = id
         peers[peer]!.outbox.begin(windows: hello.windows)
         effects.push(.established(peer, connection.endpoint))
         fill(id, at: now)
-    }
-
-    /// The peer is connected: nobody needs to dial it.
-    private mutating func finishAttempts(to peer: PeerID, through id: ConnectionID, at now: Instant) {
-        for attempt in attempts where attempt.peer == peer {
-            if let dial = attempt.connection, dial != id, connections[dial] != nil { drop(dial) }
-        }
-        let endpoint = connections[id]?.endpoint
-        attempts.removeAll {
-            $0.peer == peer || $0.connection == id
-                || ($0.peer == nil && $0.connection == nil && $0.endpoints.contains { $0 == endpoint })
-        }
     }
 
     /// The driver's connection is gone.
@@ -160,6 +169,7 @@ extension Channels {
         if closing { effects.push(.close(id)) }
         if peers[peer]?.connection == id {
             peers[peer]!.connection = nil
+            dialer.lost(peer)
             // A newer connection or a dial keeps nothing of the old one: whoever hears of the loss sends again.
             forgetQueue(of: peer)
             effects.push(.lost(peer, reason))

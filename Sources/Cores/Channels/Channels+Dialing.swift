@@ -1,3 +1,4 @@
+import Paths
 public import Primitives
 
 extension Channels {
@@ -6,33 +7,39 @@ extension Channels {
     /// - Parameter peer: nil when only the address is known; who it is comes from the certificate. Then nothing is said when
     ///   the peer turns out to be connected already.
     public mutating func connect(to peer: PeerID?, at endpoint: Endpoint, now: Instant) {
+        guard let peer else { return hear(of: endpoint, from: nil, at: now) }
         if peer == local {
             refuse(endpoint, .oneself)
             return
         }
-        if let peer {
-            if isConnected(to: peer) { return }
-            if let place = attempts.firstIndex(where: { $0.peer == peer }) {
-                if !attempts[place].endpoints.contains(endpoint), attempts[place].endpoints.count < Attempt.maxEndpoints
-                {
-                    attempts[place].endpoints.append(endpoint)
-                }
-                return
-            }
-        } else if attempts.contains(where: { $0.endpoints.contains(endpoint) })
-            || order.contains(where: { connections[$0]?.isOpen == true && connections[$0]?.endpoint == endpoint })
-        {
-            return
+        if isConnected(to: peer) { return }
+        if dialer.want(peer, at: [.direct(endpoint)], now: now) {
+            dialWhatIsDue(at: now)
+        } else {
+            effects.push(.lost(peer, .unreachable))
         }
-        attempts.append(Attempt(peer: peer, endpoints: [endpoint], startedAt: now, dueAt: now))
+    }
+    /// Somebody says that a member may be found there. It is dialled when its turn comes, among what others told.
+    ///
+    /// - Parameter teller: who says so; nil for this peer itself.
+    public mutating func hear(of endpoint: Endpoint, from teller: Endpoint?, at now: Instant) {
+        dialer.hear(of: endpoint, from: teller, at: now)
+        dialWhatIsDue(at: now)
+    }
+    /// The network is another one, or the machine has slept: whoever is wanted is dialled now, whatever failed before.
+    public mutating func networkChanged(at now: Instant) {
+        dialer.hurry(at: now)
         dialWhatIsDue(at: now)
     }
 
     /// Says goodbye, drops what waits, and stops dialling. The peer is reported lost if it was connected or dialled.
     public mutating func disconnect(_ peer: PeerID, reason: String, at now: Instant) {
-        let dialled = attempts.contains { $0.peer == peer }
-        for id in order where connections[id]?.peer == peer && connections[id]?.isOpen == false { drop(id) }
-        attempts.removeAll { $0.peer == peer }
+        let dialled = dialer.isWanted(peer)
+        dialer.unwant(peer)
+        for id in order where connections[id]?.peer == peer && connections[id]?.isOpen == false {
+            _ = dialer.failed(id.value, final: true, patient: false, at: now)
+            drop(id)
+        }
         if let id = peers[peer]?.connection {
             effects.push(.write(id, Frame.bye(reason)))
             lose(id, .disconnected(reason), at: now)
@@ -43,23 +50,17 @@ extension Channels {
     }
 
     mutating func dialWhatIsDue(at now: Instant) {
-        for place in attempts.indices where attempts[place].connection == nil && attempts[place].dueAt <= now {
+        while let dial = dialer.next(at: now) {
             // When the peer's own connection is at the hello already, it is given time.
-            if let peer = attempts[place].peer, order.contains(where: { connections[$0]?.peer == peer }) {
-                attempts[place].dueAt = now + limits.tieBreakGrace
+            if let peer = dial.peer, order.contains(where: { connections[$0]?.peer == peer }) {
+                dialer.postponed(dial.number, at: now)
                 continue
             }
-            let id = ConnectionID(nextConnection)
-            nextConnection += 2
-            let endpoint = attempts[place].endpoint
-            attempts[place].connection = id
-            attempts[place].dials += 1
+            let id = ConnectionID(dial.number)
+            let endpoint = dial.address.endpoint
             let phase = Connection.Phase.dialing(until: now + limits.dialTimeout)
-            add(
-                id,
-                Connection(
-                    peer: attempts[place].peer, endpoint: endpoint, openedHere: true, phase: phase, limits: limits))
-            effects.push(.dial(id, endpoint, expecting: attempts[place].peer))
+            add(id, Connection(peer: dial.peer, endpoint: endpoint, openedHere: true, phase: phase, limits: limits))
+            effects.push(.dial(id, endpoint, expecting: dial.peer))
         }
     }
 
@@ -69,7 +70,7 @@ extension Channels {
         failed(id, closing: false, at: now)
     }
 
-    /// Takes a connection that is not open out of the game and plans the next dial.
+    /// Takes a connection that is not open out of the game; the dialer plans what follows.
     mutating func failed(
         _ id: ConnectionID, closing: Bool, because reason: LossReason = .unreachable, final: Bool = false,
         at now: Instant
@@ -77,46 +78,25 @@ extension Channels {
         guard let connection = connections[id] else { return }
         remove(id)
         if closing { effects.push(.close(id)) }
-        guard let place = attempts.firstIndex(where: { $0.connection == id }) else { return }
-        attempts[place].connection = nil
-        attempts[place].failures += 1
-        attempts[place].dueAt = now + attempts[place].pause(limits, &random)
-        if let peer = connection.peer, let held = held(from: peer) {
-            adopt(held, at: now)
-            return
-        }
-        // While the peer's own connection is at its hello, that decides.
-        if let peer = attempts[place].peer, order.contains(where: { connections[$0]?.peer == peer }) { return }
-        guard final || attempts[place].dueAt - attempts[place].startedAt >= limits.giveUp else { return }
-        giveUp(place, reason)
-    }
-
-    private mutating func giveUp(_ place: Int, _ reason: LossReason) {
-        let attempt = attempts.remove(at: place)
-        if let peer = attempt.peer {
+        guard connection.openedHere else { return }
+        // While the peer's own connection is on its way, that decides.
+        let rivals = order.filter { connection.peer != nil && connections[$0]?.peer == connection.peer }
+        switch dialer.failed(id.value, final: final, patient: !rivals.isEmpty, at: now) {
+        case .peer(let peer)?:
             forgetQueue(of: peer)
             effects.push(.lost(peer, reason))
-        } else {
-            effects.push(.unreachable(attempt.endpoints[0], reason))
+        case .endpoint(let endpoint)?: effects.push(.unreachable(endpoint, reason))
+        case nil: break
         }
+        if let held = rivals.first(where: { connections[$0]?.isHeld == true }) { adopt(held, at: now) }
+        dialWhatIsDue(at: now)
     }
 
-    private func held(from peer: PeerID) -> ConnectionID? {
-        order.first { id in
-            guard let connection = connections[id], connection.peer == peer, case .held = connection.phase else {
-                return false
-            }
-            return true
-        }
-    }
-
-    /// Closes a connection that is not open, without a word and without counting a failure; its attempt comes back later.
+    /// Closes a connection that is not open, without a word and without counting a failure; a dial comes back later.
     mutating func drop(_ id: ConnectionID, at now: Instant? = nil) {
         remove(id)
         effects.push(.close(id))
-        guard let now, let place = attempts.firstIndex(where: { $0.connection == id }) else { return }
-        attempts[place].connection = nil
-        attempts[place].dueAt = now + limits.tieBreakGrace
+        if let now { dialer.postponed(id.value, at: now) }
     }
 
     mutating func add(_ id: ConnectionID, _ connection: Connection) {
@@ -128,6 +108,12 @@ extension Channels {
     }
     mutating func remove(_ id: ConnectionID) {
         guard let connection = connections.removeValue(forKey: id) else { return }
+        waiting.leave(id.value)
+        if connection.isOpen {
+            let source = SourceAddress(connection.endpoint)
+            let left = openFrom[source, default: 1] - 1
+            openFrom[source] = left == 0 ? nil : left
+        }
         order.removeAll { $0 == id }
         uploadQueue.removeAll { $0 == id }
         yielding.removeAll { $0 == id }

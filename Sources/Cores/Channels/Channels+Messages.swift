@@ -1,3 +1,4 @@
+import Paths
 public import Primitives
 import Wire
 
@@ -13,7 +14,7 @@ extension Channels {
     ) -> SendOutcome {
         let bytes = header.count + payload.count
         guard bytes <= limits.messageBytes[channel] else { return .tooLarge(limit: limits.messageBytes[channel]) }
-        guard peers[peer]?.connection != nil || attempts.contains(where: { $0.peer == peer }) else {
+        guard peers[peer]?.connection != nil || dialer.isWanted(peer) else {
             return .notConnected
         }
         let queued = peers[peer]?.outbox.queuedBytes(channel) ?? 0

@@ -1,3 +1,4 @@
+import Paths
 public import Primitives
 
 /// Everything about connections between this peer and others, above a secure byte stream and below messages.
@@ -8,7 +9,7 @@ public import Primitives
 /// sent again.
 ///
 /// Of two connections between the same peers the one that the smaller peer opened survives. A connection that loses the tie
-/// while the other is still being dialled is held for ``ChannelLimits/tieBreakGrace``, and used if the dial fails: a peer
+/// while the other is still being dialled is held for `DialLimits.grace`, and used if the dial fails: a peer
 /// behind a router can be reached only by its own connection.
 public struct Channels: Core {
     public enum Effect: Hashable, Sendable {
@@ -24,7 +25,7 @@ public struct Channels: Core {
         case message(PeerID, Channel, [UInt8])
         /// Ends what ``established`` began, or a ``Channels/connect(to:at:now:)`` that did not succeed.
         case lost(PeerID, LossReason)
-        /// An endpoint whose peer was unknown could not be reached within ``ChannelLimits/giveUp``.
+        /// An endpoint whose peer was unknown could not be reached within some tries.
         case unreachable(Endpoint, LossReason)
         /// A connection was turned away before it was established. Counted in ``Channels/refusals``.
         case refused(Endpoint, Refusal)
@@ -44,14 +45,13 @@ public struct Channels: Core {
     public let limits: ChannelLimits
     let port: UInt16
     let poolKey: [UInt8]?
-    var random: SeededGenerator
     var effects = EffectQueue<Effect>()
     var peers: [PeerID: Peer] = [:]
     var connections: [ConnectionID: Connection] = [:]
     /// The keys of `connections`, ascending: whatever visits all of them does so in this order.
     var order: [ConnectionID] = []
-    var attempts: [Attempt] = []
-    var nextConnection: UInt64 = 1
+    /// Whom to dial, and where; it numbers the connections that are opened here.
+    var dialer: Dialer
     var upload: RateLimiter
     var download: RateLimiter
     /// Connections that have something to send and wait for the upload cap, in the order of their turns.
@@ -64,6 +64,10 @@ public struct Channels: Core {
     /// Memory promised to long messages, and those that wait for it.
     var reservedBytes = 0
     var reservationQueue: [(connection: ConnectionID, channel: Channel, bytes: Int)] = []
+    /// Inbound connections that have not said hello.
+    var waiting: WaitingRoom
+    /// Open connections by whom they are charged to.
+    var openFrom: [SourceAddress: Int] = [:]
     public internal(set) var refusals: [Refusal: Int] = [:]
     public internal(set) var violations = 0
 
@@ -81,7 +85,8 @@ public struct Channels: Core {
         self.port = port
         self.poolKey = poolKey
         self.limits = limits
-        random = SeededGenerator(seed: seed, stream: 0xC4A2)
+        dialer = Dialer(limits.dialing, seed: seed)
+        waiting = WaitingRoom(places: limits.unproven)
         upload = RateLimiter(limits.upload)
         download = RateLimiter(limits.download)
     }
@@ -89,8 +94,7 @@ public struct Channels: Core {
     public mutating func poll() -> Effect? { effects.pop() }
 
     public var nextWake: Instant? {
-        var next: Instant?
-        for attempt in attempts where attempt.connection == nil { next = earliest(next, attempt.dueAt) }
+        var next = dialer.nextWake
         for id in order {
             guard let connection = connections[id] else { continue }
             next = earliest(next, connection.deadline ?? connection.keepAlive.nextWake(limits))
@@ -103,6 +107,7 @@ public struct Channels: Core {
 
     public mutating func wake(at now: Instant) {
         for id in order { wake(id, at: now) }
+        dialer.wake(at: now)
         dialWhatIsDue(at: now)
         grantWhatWaited(at: now)
         uploadWhatWaited(at: now)

@@ -42,6 +42,7 @@ struct Connection: Sendable {
         hold = HoldLimit(limits)
     }
     var isOpen: Bool { phase == .open }
+    var isHeld: Bool { if case .held = phase { true } else { false } }
     var isSecure: Bool { !exporter.isEmpty }
     /// Whether it is the one that survives of two: the smaller peer opened it.
     func isPreferred(local: PeerID) -> Bool { peer.map { (local < $0) == openedHere } ?? false }
@@ -100,28 +101,5 @@ struct KeepAlive: Sendable {
         let sample = now - ping.sentAt
         smoothed = smoothed.map { $0 + (sample - $0) / 8 } ?? sample
         least = min(least ?? sample, sample)
-    }
-}
-
-/// Dialling one peer, or one address whose peer is unknown, until it is given up.
-struct Attempt: Sendable {
-    static let maxEndpoints = 8
-    let peer: PeerID?
-    var endpoints: [Endpoint]
-    let startedAt: Instant
-    /// When to dial next, unless a dial is under way.
-    var dueAt: Instant
-    var dials = 0
-    var failures = 0
-    /// The dial under way.
-    var connection: ConnectionID?
-
-    var endpoint: Endpoint { endpoints[dials % endpoints.count] }
-    /// The pause after the latest failure: doubles, bounded, varied by a quarter so that peers do not move in step.
-    func pause(_ limits: ChannelLimits, _ random: inout SeededGenerator) -> Duration {
-        var pause = limits.retryFirst
-        // Every endpoint is tried once before the pause grows.
-        for _ in 0..<min(16, failures / endpoints.count) where pause < limits.retryMax { pause = pause * 2 }
-        return min(pause, limits.retryMax) * (0.75 + random.uniform() / 2)
     }
 }

@@ -73,6 +73,8 @@ public struct DaemonCore: Core {
     public private(set) var undelivered = 0
     /// Says other things than are due: of a hostile member in the simulator. Nil in every daemon.
     package var tongue: (any Tongue)?
+    /// Strangers decide how often these are said.
+    private var refusalNews = NewsDigest<Refusal>()
 
     public init(
         directory: Directory, channels: Channels, services: Services, key: SigningKey, port: UInt16,
@@ -237,9 +239,9 @@ public struct DaemonCore: Core {
     private mutating func perform(_ effect: Directory.Effect, at now: Instant) {
         switch effect {
         case .send(let bytes, let endpoint): effects.push(.datagram(bytes, to: endpoint))
-        case .discovered(_, let endpoints):
+        case .discovered(_, let endpoints, let teller):
             guard services.coordinator != nil else { return }
-            for endpoint in endpoints { channels.connect(to: nil, at: endpoint, now: now) }
+            for endpoint in endpoints { channels.hear(of: endpoint, from: teller, at: now) }
         case .joined(let contacts):
             effects.push(.overlayChanged)
             say(.overlayJoined(contacts: contacts), at: now)
@@ -293,8 +295,8 @@ public struct DaemonCore: Core {
         case .unreachable(let endpoint, let reason):
             say(.unreachable(why: reason.description), peer: endpoint.description, at: now)
         case .refused(let endpoint, let refusal):
-            guard refusal != .oneself else { return }
-            say(.connectionRefused(why: refusal.rawValue), peer: endpoint.description, at: now)
+            guard refusal != .oneself, let count = refusalNews.note(refusal, at: now) else { return }
+            say(.connectionRefused(why: refusal.rawValue, count: count), peer: endpoint.description, at: now)
         }
     }
 
