@@ -1,5 +1,5 @@
 import Channels
-import Primitives
+public import Primitives
 
 /// Two cores of channels joined by memory: what a message costs above TLS, on one thread.
 public enum ChannelsBenchmark {
