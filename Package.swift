@@ -51,7 +51,8 @@ let package = Package(
         module("Cores", "Links", ["Primitives"]),
         module("Cores", "Telemetry", ["Primitives"]),
         module("Cores", "Kademlia", ["Primitives", "Digests", "Wire", "Telemetry"]),
-        module("Cores", "Channels", ["Primitives", "Digests", "Wire"]),
+        module("Cores", "Paths", ["Primitives"]),
+        module("Cores", "Channels", ["Primitives", "Digests", "Wire", "Paths"]),
         module("Formats", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module(
@@ -83,12 +84,13 @@ let package = Package(
         .target(
             name: "Benchmarks",
             dependencies: [
-                "Primitives", "Links", "Topologies", "Kernels", "Compute", "Exchange", "Training", "Planning",
+                "Primitives", "Links", "Channels", "Topologies", "Kernels", "Compute", "Exchange", "Training", "Planning",
             ],
             path: "Sources/Benchmarks", swiftSettings: strict),
 
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
-        module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
+        module(
+            "Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "COpenSSL"]),
         module(
             "Drivers", "Node",
             swarm + [
@@ -104,10 +106,9 @@ let package = Package(
         .executableTarget(
             name: "atoll",
             dependencies: swarm + [
-                "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Topologies", "Planning", "Exchange",
-                "Training",
-                "Node", "Daemon", "Simulation",
-                "Checkpoints", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
+                "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Channels", "Topologies", "Planning",
+                "Exchange", "Training", "Node", "Daemon", "Simulation", "SecureTransport", "Checkpoints", "EventLoop",
+                "CUV", "Charts", "Benchmarks", arguments,
             ],
             path: "Sources/Programs/atoll", swiftSettings: strict),
 
@@ -115,7 +116,8 @@ let package = Package(
         tests("Links", ["Primitives", "Links"]),
         tests("Telemetry", ["Primitives", "Telemetry"]),
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
-        tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
+        tests("Paths", ["Primitives", "Paths"]),
+        tests("Channels", ["Primitives", "Digests", "Wire", "Paths", "Channels"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
@@ -124,7 +126,7 @@ let package = Package(
         tests(
             "Training",
             ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Training", "Checkpoints"]),
-        tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
+        tests("SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "SecureTransport"]),
         .target(
             name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],
             path: "Tests/JobFixtures", swiftSettings: strict),
@@ -148,7 +150,7 @@ let package = Package(
                 "Telemetry",
                 "Simulation", "Benchmarks",
             ], exclude: ["Transcripts"]),
-        tests("Node", ["Primitives", "Telemetry", "Node"]),
+        tests("Node", ["Primitives", "Digests", "Telemetry", "Channels", "EventLoop", "SecureTransport", "Node"]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]

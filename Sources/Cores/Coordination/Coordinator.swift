@@ -108,6 +108,15 @@ public struct Coordinator: Core, Sendable {
         settle()
     }
 
+    /// The session with a peer goes on after an interruption, perhaps from elsewhere. Nothing of it was lost; whoever was given
+    /// up meanwhile may join again.
+    public mutating func resumed(_ peer: PeerID, endpoint: Endpoint, at now: Instant) {
+        look(at: now)
+        guard !stage.isEnded else { return }
+        if roster.met(peer, at: endpoint, now: now) { send(.capabilityRequest, to: peer) }
+        settle()
+    }
+
     public mutating func lost(_ peer: PeerID, reason: String, at now: Instant) {
         look(at: now)
         lose(peer, reason: reason)
