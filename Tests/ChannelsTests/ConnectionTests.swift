@@ -166,7 +166,7 @@ func `of two simultaneous dials the smaller peer's connection survives`(
     #expect(network.isConnected(0, 1))
     network.run(for: .milliseconds(1200))
     #expect(network.events[0].last == .interrupted(network.peer(1), .silent))
-    network.run(for: .seconds(58))
+    network.run(for: network.nodes[0].limits.sessions.timeout - .seconds(2))
     #expect(network.events[0].last == .interrupted(network.peer(1), .silent))
     network.run(for: .seconds(3))
     #expect(network.events[0].last == .lost(network.peer(1), .away))

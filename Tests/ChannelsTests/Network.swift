@@ -46,7 +46,7 @@ struct Network {
     var blocked: Set<[Int]> = []
     /// Nodes that do nothing any more: machines that are off.
     var dead: Set<Int> = []
-    /// Machines on which nobody listens any more.
+    /// Machines on which the process is gone and nobody listens any more.
     var vacant: Set<Int> = []
     /// Where a node is dialled, when it has moved there.
     var homes: [Int: Endpoint] = [:]
@@ -74,6 +74,7 @@ struct Network {
     }
     mutating func makeRoom() { while connected.count < nodes.count { connected.append([]) } }
     func peer(_ node: Int) -> PeerID { nodes[node].local }
+    private func isRunning(_ node: Int) -> Bool { !dead.contains(node) && !vacant.contains(node) }
     mutating func connect(_ a: Int, _ b: Int, known: Bool = true) {
         nodes[a].connect(to: known ? peer(b) : nil, at: Self.endpoint(b), now: now)
         drain(a)
@@ -99,7 +100,7 @@ struct Network {
     /// Effects of one node, each checked.
     mutating func drain(_ node: Int) {
         while let effect = nodes[node].poll() {
-            if dead.contains(node) { continue }
+            if !isRunning(node) { continue }
             switch effect {
             case .dial(let id, let endpoint, let expecting):
                 let end = End(node: node, connection: id)
@@ -154,12 +155,12 @@ struct Network {
                 while carry() {}
             }
             var next = rate == nil ? nil : now + .milliseconds(1)
-            for node in nodes.indices where !dead.contains(node) { next = earliest(next, nodes[node].nextWake) }
+            for node in nodes.indices where isRunning(node) { next = earliest(next, nodes[node].nextWake) }
             for dial in dials { next = earliest(next, dial.at) }
             guard let next, next <= end else { break }
             now = max(now, next)
             finishDials()
-            for node in nodes.indices where !dead.contains(node) {
+            for node in nodes.indices where isRunning(node) {
                 nodes[node].wake(at: now)
                 drain(node)
             }

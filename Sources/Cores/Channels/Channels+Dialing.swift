@@ -127,6 +127,7 @@ extension Channels {
         guard let connection = connections.remove(id) else { return }
         waiting.leave(id.value)
         pacing.forget(id)
+        if let peer = connection.peer { tellOfInterruption(peer) }
         guard connection.isOpen else { return }
         let source = SourceAddress(connection.endpoint)
         let left = openFrom[source, default: 1] - 1

@@ -61,11 +61,12 @@ extension Channels {
     ) {
         guard limits.sessions.timeout > .zero else { return end(peer, reason, at: now) }
         let until = now + limits.sessions.timeout
+        let isFollowed = isGreeting(peer)
         peers[peer]!.session.away = Session.Away(
-            since: now, until: until, endpoint: endpoint, reason: reason)
+            since: now, until: until, endpoint: endpoint, reason: reason, isTold: !isFollowed)
         awayCount += 1
         away.push(peer, at: until)
-        effects.push(.interrupted(peer, reason))
+        if !isFollowed { effects.push(.interrupted(peer, reason)) }
         // Who opened the last one is the first to open the next.
         let first = openedHere ? now : now + limits.sessions.redialDelay
         _ = dialer.want(peer, at: [.direct(endpoint)], from: first, until: until, now: now)
@@ -74,6 +75,16 @@ extension Channels {
             away.popFirst()
             if peers[next.key]?.session.away?.until == next.at { end(next.key, .unreachable, at: now) }
         }
+    }
+
+    private func isGreeting(_ peer: PeerID) -> Bool {
+        connections.with(peer).contains { connections[$0]?.isGreeting == true }
+    }
+    /// The connection that was to follow came to nothing.
+    mutating func tellOfInterruption(_ peer: PeerID) {
+        guard let absence = peers[peer]?.session.away, !absence.isTold, !isGreeting(peer) else { return }
+        peers[peer]!.session.away!.isTold = true
+        effects.push(.interrupted(peer, absence.reason))
     }
 
     /// Nobody listens where the peer was: its process is gone, unless only others can be dialled and it comes by itself.

@@ -44,6 +44,7 @@ struct Connection: Sendable {
     }
     var isOpen: Bool { if case .open = phase { true } else { false } }
     var isHeld: Bool { if case .held = phase { true } else { false } }
+    var isGreeting: Bool { if case .greeting = phase { true } else { false } }
     var isDialing: Bool { if case .dialing = phase { true } else { false } }
     /// It came from outside and has yet to prove membership.
     var isUnproven: Bool { !openedHere && !isOpen }

@@ -16,6 +16,8 @@ struct Reassembly: Sendable {
     private(set) var long: [Share] = []
     /// Who goes on while memory is short; until when it must have got further, and from where.
     private(set) var favourite: (peer: PeerID, channel: Channel)?
+    /// Whether somebody may be waiting because memory was short.
+    private(set) var isRationed = false
     private var checkAt = Instant.zero
     private var receivedThen: UInt64 = 0
     /// Memory of all messages that are not whole, however long.
@@ -47,6 +49,7 @@ struct Reassembly: Sendable {
     }
     mutating func relax() {
         favourite = nil
+        isRationed = false
         for place in long.indices { long[place].isSpent = false }
     }
     /// Whether the favourite has got on; if not it is none any more.
@@ -64,6 +67,7 @@ struct Reassembly: Sendable {
     }
     mutating func favour(_ share: Share, received: UInt64, checkAt: Instant) {
         favourite = (share.peer, share.channel)
+        isRationed = true
         receivedThen = received
         self.checkAt = checkAt
     }
@@ -76,7 +80,7 @@ extension Channels {
     mutating func passMemoryOn(at now: Instant) {
         guard !reassembly.long.isEmpty else { return }
         guard isMemoryShort else {
-            guard reassembly.favourite != nil || reassembly.long.contains(where: \.isSpent) else { return }
+            guard reassembly.isRationed else { return }
             reassembly.relax()
             for share in reassembly.long { letOn(share.peer, at: now) }
             return

@@ -66,6 +66,8 @@ struct Session: Sendable {
         /// Where the peer was.
         let endpoint: Endpoint
         let reason: LossReason
+        /// False while another connection of the peer is at its hello, which may make the interruption none.
+        var isTold: Bool
     }
     /// While there is no connection.
     var away: Away?
