@@ -84,7 +84,8 @@ let package = Package(
         .target(
             name: "Benchmarks",
             dependencies: [
-                "Primitives", "Links", "Channels", "Topologies", "Kernels", "Compute", "Exchange", "Training", "Planning",
+                "Primitives", "Links", "Channels", "Topologies", "Kernels", "Compute", "Exchange", "Training",
+                "Planning",
             ],
             path: "Sources/Benchmarks", swiftSettings: strict),
 

@@ -20,7 +20,8 @@ extension Network {
 }
 /// A message that says which one it is.
 private func message(_ number: Int, _ size: Int) -> [UInt8] {
-    [UInt8(number & 255), UInt8(number >> 8 & 255)] + [UInt8](repeating: UInt8(truncatingIfNeeded: number &* 31), count: size)
+    [UInt8(number & 255), UInt8(number >> 8 & 255)]
+        + [UInt8](repeating: UInt8(truncatingIfNeeded: number &* 31), count: size)
 }
 
 @Test(arguments: 0..<40) func `whatever breaks at whatever byte, every message comes once and in order`(_ seed: Int) {
@@ -79,7 +80,8 @@ private func message(_ number: Int, _ size: Int) -> [UInt8] {
     #expect(network.written[0].count - before < 3_000, "a hello, pings, and the thousand bytes once or twice")
 }
 
-@Test func `a process that restarted is noticed with its first hello, and gets nothing that was meant for the old one`() {
+@Test func `a process that restarted is noticed with its first hello, and gets nothing that was meant for the old one`()
+{
     var network = pair()
     network.send(0, 1, [1], on: .control)
     network.run(for: .milliseconds(100))

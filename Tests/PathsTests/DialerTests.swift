@@ -63,7 +63,11 @@ private struct Bench {
     var bench = Bench()
     for n in 0..<1000 {
         bench.dialer.hear(of: place(n), from: place(2000 + n % 20), at: bench.now)
-        if n % 50 == 49 { bench.run(for: .zero) { peer(Int($0.address.endpoint.address[1]) << 8 | Int($0.address.endpoint.address[2])) } }
+        if n % 50 == 49 {
+            bench.run(for: .zero) {
+                peer(Int($0.address.endpoint.address[1]) << 8 | Int($0.address.endpoint.address[2]))
+            }
+        }
     }
     #expect(bench.dials.count == 1000)
     // Told of again, nobody who is connected is dialled; who was lost is.

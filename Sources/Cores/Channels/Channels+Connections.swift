@@ -65,7 +65,7 @@ extension Channels {
             switch phase {
             case .open:
                 if openedHere, !connections[id]!.isMove { return .yields }
-                // The other side's hello will say whether it knows of the open one.
+            // The other side's hello will say whether it knows of the open one.
             case .dialing:
                 if preferred || openedHere { drop(rival, at: now) } else { outcome = .waits }
             case .held, .greeting:
@@ -149,7 +149,8 @@ extension Channels {
             }
         }
         let number = connections[id]!.openedHere ? id.value : nil
-        if let other = dialer.settled(peer, at: endpoint, by: number, now: now), connections[ConnectionID(other)] != nil {
+        if let other = dialer.settled(peer, at: endpoint, by: number, now: now), connections[ConnectionID(other)] != nil
+        {
             drop(ConnectionID(other))
         }
         connections[id]!.phase = .open

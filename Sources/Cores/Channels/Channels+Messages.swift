@@ -173,7 +173,8 @@ extension Channels {
         repeat {
             let room = max(frameBytes - (out.count - start), 64)
             guard
-                let (channel, fresh) = peers[peer]!.session.outbox.nextFrame(room, lowest: lowest(peer, at: now), into: &out)
+                let (channel, fresh) = peers[peer]!.session.outbox.nextFrame(
+                    room, lowest: lowest(peer, at: now), into: &out)
             else { break }
             peers[peer]!.traffic.sent[channel] += fresh
         } while out.count - start + 64 < frameBytes
@@ -185,7 +186,8 @@ extension Channels {
     }
     /// What it has to send, if anything, goes when the line is free of others' activations.
     private mutating func yield(_ id: ConnectionID) {
-        guard let peer = connections[id]?.peer, peers[peer]!.session.outbox.hasSendable(), !pacing.yielding.contains(id) else {
+        guard let peer = connections[id]?.peer, peers[peer]!.session.outbox.hasSendable(), !pacing.yielding.contains(id)
+        else {
             return
         }
         pacing.yielding.append(id)

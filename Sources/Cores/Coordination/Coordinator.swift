@@ -183,7 +183,13 @@ public struct Coordinator: Core, Sendable {
 
     private mutating func look(at now: Instant) {
         self.now = now
-        roster.look(at: now)
+        if let nap = roster.look(at: now) { excuse(nap) }
+    }
+    /// Time in which nobody could be heard counts for no deadline.
+    mutating func excuse(_ pause: Duration) {
+        round.excuse(pause)
+        lines.excuse(pause)
+        collection?.excuse(pause)
     }
 
     public var nextWake: Instant? {
@@ -198,11 +204,11 @@ public struct Coordinator: Core, Sendable {
             next = earliest(next, since + options.gatherLimit)
         case .sharing: next = earliest(next, nextTextPatience)
         case .preparing, .training:
-            if let facts = facts() { next = earliest(next, round.nextWake(facts)) }
+            if timers.isolatedSince == nil, let facts = facts() { next = earliest(next, round.nextWake(facts)) }
         case .closing(let until): next = earliest(next, until)
         case .surveying, .planning, .collecting, .ended: break
         }
-        if let collection { next = earliest(next, collection.nextWake) }
+        if timers.isolatedSince == nil, let collection { next = earliest(next, collection.nextWake) }
         // What is overdue and could not be settled is looked at again soon, not at once.
         return next.map { $0 <= now ? now + .milliseconds(100) : $0 }
     }

@@ -19,7 +19,8 @@ public final class ChannelNode {
     ///   - listen: port 0 lets the kernel choose.
     ///   - greets: false for one that completes TLS and never says a word: a stranger without the pool's key.
     public init(
-        _ loop: Loop, identity: SigningKey, listen: Endpoint, poolKey: [UInt8]?, limits: ChannelLimits = ChannelLimits(),
+        _ loop: Loop, identity: SigningKey, listen: Endpoint, poolKey: [UInt8]?,
+        limits: ChannelLimits = ChannelLimits(),
         greets: Bool = true, seed: UInt64
     ) throws(SocketError) {
         self.loop = loop
