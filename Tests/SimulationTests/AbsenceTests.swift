@@ -34,9 +34,6 @@ import Topologies
         #expect(outcome.events("peer_lost").isEmpty)
         #expect(outcome.totals.lost == 0 && outcome.totals.late == 0)
         let sealed = try moments("round_sealed", outcome)
-            try outcome.world.events.map { "\($0.event.line)" }.joined(separator: "\n").write(
-                toFile: path + "\(Int(seconds))", atomically: true, encoding: .utf8)
-        }
         #expect(sealed.contains { $0 < seconds + 5 && $0 > seconds }, "\(sealed)")
     }
 
@@ -49,9 +46,6 @@ import Topologies
         try outcome.checkFinished()
         #expect(outcome.events("peer_lost").map(\.peer) == ["peer-1"])
         let joined = try moments("peer_joined", outcome, of: "peer-1")
-            try outcome.world.events.map { "\($0.event.line)" }.joined(separator: "\n").write(
-                toFile: path + "p\(Int(seconds))", atomically: true, encoding: .utf8)
-        }
         #expect(joined.count == 1 && joined[0] < seconds + 5, "\(joined)")
         #expect(outcome.workers.contains("peer-1"))
     }
