@@ -119,7 +119,7 @@ let package = Package(
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
         tests("Paths", ["Primitives", "Paths"]),
         tests("Channels", ["Primitives", "Digests", "Wire", "Paths", "Channels"]),
-        tests("Topologies", ["Primitives", "Links", "Topologies"]),
+        tests("Topologies", ["Primitives", "Links", "Topologies"], exclude: ["Corpus"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
         tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
