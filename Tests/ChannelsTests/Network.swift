@@ -15,6 +15,8 @@ struct Network {
         case established(PeerID)
         case message(PeerID, Channel, [UInt8])
         case lost(PeerID, LossReason)
+        case interrupted(PeerID, LossReason)
+        case resumed(PeerID)
         case unreachable(Endpoint, LossReason)
         case refused(Refusal)
     }
@@ -34,11 +36,13 @@ struct Network {
     var rate: BitRate? {
         didSet { for node in nodes.indices { network.setAccess(of: node, AccessRates(up: rate, down: nil)) } }
     }
-    /// (from, to): connections cannot be opened in this direction: refused, or without an answer.
-    var refused: Set<[Int]> = [] { didSet { setWalls(oldValue, refused, .refuses) } }
+    /// (from, to): connections cannot be opened in this direction: it is said, or nobody answers.
+    var blocked: Set<[Int]> = [] { didSet { setWalls(oldValue, blocked, .rejects) } }
     var unanswered: Set<[Int]> = [] { didSet { setWalls(oldValue, unanswered, .swallows) } }
     /// Nodes whose machine is gone without a word.
     private(set) var dead: Set<Int> = []
+    /// Nodes whose process is gone; their machine says so.
+    private(set) var vacant: Set<Int> = []
     /// Changes the exporter at one end: what a man in the middle would cause.
     var splitsExporter = false
     /// Every byte written so far, by node, for tests of order.
@@ -58,10 +62,34 @@ struct Network {
         for pair in old.subtracting(new) { network.setWall(nil, from: pair[0], to: pair[1]) }
         for pair in new.subtracting(old) { network.setWall(wall, from: pair[0], to: pair[1]) }
     }
-    mutating func kill(_ node: Int) {
+    /// The machine is gone without a word.
+    mutating func unplug(_ node: Int) {
         dead.insert(node)
         network.unplug(node)
     }
+    /// The process of a node is gone, and the kernel closes its connections.
+    mutating func kill(_ node: Int) {
+        vacant.insert(node)
+        for end in ends where end.node == node { streams[end] = nil }
+        network.setUp(false, node)
+        settle()
+    }
+    /// The process of a node is another one, with the same key.
+    mutating func restart(_ node: Int) {
+        kill(node)
+        let old = nodes[node]
+        nodes[node] = Channels(
+            local: old.local, listening: 4000, poolKey: [UInt8](repeating: 7, count: 32), limits: old.limits, seed: 99)
+        connected[node] = []
+        // Its dials count anew.
+        dialled = dialled.filter { $0.node != node }
+        vacant.remove(node)
+        network.setUp(true, node)
+    }
+    /// Where a node is dialled from now on.
+    mutating func move(_ node: Int, to endpoint: Endpoint) { network.move(node, to: endpoint) }
+    func home(_ node: Int) -> Endpoint { network.endpoint(of: node) }
+    private func isRunning(_ node: Int) -> Bool { !dead.contains(node) && !vacant.contains(node) }
 
     static func id(_ n: UInt8) -> PeerID { PeerID([n] + [UInt8](repeating: 0, count: 31))! }
     static func endpoint(_ node: Int) -> Endpoint { Endpoint(ipv4: 10, 0, 0, UInt8(node), port: 4000) }
@@ -101,6 +129,7 @@ struct Network {
     func isConnected(_ a: Int, _ b: Int) -> Bool {
         nodes[a].isConnected(to: peer(b)) && nodes[b].isConnected(to: peer(a))
     }
+    var ends: [End] { streams.keys.sorted { ($0.node, $0.connection) < ($1.node, $1.connection) } }
     /// Ends of streams, two each.
     var endCount: Int { streams.count }
     /// The connection at `node`, when it has exactly one.
@@ -115,7 +144,7 @@ struct Network {
     /// Effects of one node, each checked.
     mutating func drain(_ node: Int) {
         while let effect = nodes[node].poll() {
-            if dead.contains(node) { continue }
+            if !isRunning(node) { continue }
             switch effect {
             case .dial(let id, let endpoint, let expecting):
                 let end = End(node: node, connection: id)
@@ -143,6 +172,12 @@ struct Network {
             case .lost(let peer, let reason):
                 connected[node].remove(peer)
                 events[node].append(.lost(peer, reason))
+            case .interrupted(let peer, let reason):
+                #expect(connected[node].contains(peer), "only what was established is interrupted")
+                events[node].append(.interrupted(peer, reason))
+            case .resumed(let peer, _):
+                #expect(connected[node].contains(peer), "only what was established goes on")
+                events[node].append(.resumed(peer))
             case .unreachable(let endpoint, let reason): events[node].append(.unreachable(endpoint, reason))
             case .refused(_, let refusal): events[node].append(.refused(refusal))
             }
@@ -153,7 +188,11 @@ struct Network {
     /// Lets the time pass.
     mutating func run(for duration: Duration = .seconds(3)) {
         let end = now + duration
-        for node in nodes.indices { drain(node) }
+        for node in nodes.indices where isRunning(node) { drain(node) }
+        happen(until: end)
+        network.rest(until: end)
+    }
+    private mutating func happen(until end: Instant) {
         while let (node, what) = network.happen(until: end) {
             switch what {
             case .stream(let event, _): happened(event, at: node)
@@ -163,8 +202,9 @@ struct Network {
             case .datagram, .cargo: preconditionFailure("streams only")
             }
         }
-        network.rest(until: end)
     }
+    /// What happens at this moment.
+    private mutating func settle() { happen(until: now) }
 
     private mutating func happened(_ event: StreamEvent, at node: Int) {
         switch event {
@@ -176,7 +216,8 @@ struct Network {
             nodes[node].secured(
                 end.connection, peer: stream.peer, exporter: exporter, remote: stream.remote, inbound: stream.inbound,
                 isTLSClient: stream.isTLSClient, at: now)
-        case .dialFailed(let id): nodes[node].dialFailed(ConnectionID(id), at: now)
+        case .dialFailed(let id, let isRefused):
+            nodes[node].dialFailed(ConnectionID(id), refused: isRefused, at: now)
         case .received(let id, let bytes): return deliver(bytes, to: End(node: node, connection: ConnectionID(id)))
         case .writable(let id, let unsent):
             streams[End(node: node, connection: ConnectionID(id))] = unsent
@@ -197,10 +238,13 @@ struct Network {
             drain(end.node)
         }
     }
-    /// Every stream ends for both.
-    mutating func cutEverything() {
-        for end in streams.keys.sorted(by: { ($0.node, $0.connection) < ($1.node, $1.connection) }) {
-            network.sever(end.connection.value, of: end.node)
-        }
+    /// Ends one stream for both sides, now; what was under way is gone.
+    mutating func sever(_ end: End) {
+        network.sever(end.connection.value, of: end.node)
+        settle()
     }
+    /// Every stream ends for both.
+    mutating func cutEverything() { for end in ends { network.sever(end.connection.value, of: end.node) } }
+    /// Nothing gets through any more, and nobody is told.
+    mutating func swallowEverything() { for end in ends { network.mute(end.connection.value, of: end.node) } }
 }

@@ -4,9 +4,9 @@ import Testing
 import VirtualNetworks
 
 /// What happened, as a test writes it down.
-private enum Told: Equatable {
+private enum Told: Hashable {
     case datagram([UInt8]), cargo(Int), alarm
-    case secured(UInt64, inbound: Bool), dialFailed(UInt64), received(UInt64, [UInt8]), closed(UInt64)
+    case secured(UInt64, inbound: Bool), dialFailed(UInt64, isRefused: Bool), received(UInt64, [UInt8]), closed(UInt64)
 }
 private struct Entry: Equatable {
     var milliseconds: Double
@@ -38,7 +38,7 @@ private func run(_ network: inout VirtualNetwork, until limit: Instant = Instant
         case .cargo(let number, _): told = .cargo(number)
         case .alarm: told = .alarm
         case .stream(.secured(let id, let stream), _): told = .secured(id, inbound: stream.inbound)
-        case .stream(.dialFailed(let id), _): told = .dialFailed(id)
+        case .stream(.dialFailed(let id, let isRefused), _): told = .dialFailed(id, isRefused: isRefused)
         case .stream(.received(let id, let bytes), _): told = .received(id, bytes)
         case .stream(.closed(let id), _): told = .closed(id)
         case .stream(.writable, _): continue
@@ -126,15 +126,22 @@ private func connected(_ hosts: Int = 2) -> VirtualNetwork {
         #expect(arrived.count == 2 && arrived.allSatisfy { $0 > 1.18 && $0 < 1.22 }, "side by side, not one by one")
     }
 
-    @Test func `lets dials fail where nobody is, where a wall refuses, and where another answers`() {
+    @Test func `lets dials fail where nobody is, where a wall stands, and where another answers`() {
         var network = network(hosts: 4)
-        network.setWall(.refuses, from: 0, to: 1)
+        network.setWall(.rejects, from: 0, to: 1)
         network.setUp(false, 2)
         network.dial(1, from: 0, to: endpoint(9))
         network.dial(3, from: 0, to: endpoint(1))
         network.dial(5, from: 0, to: endpoint(2))
         network.dial(7, from: 0, to: endpoint(3), expecting: PeerID([UInt8](repeating: 1, count: 32)))
-        #expect(Set(run(&network).map(\.what)) == [.dialFailed(1), .dialFailed(3), .dialFailed(5), .dialFailed(7)])
+        #expect(
+            Set(run(&network).map(\.what)) == [
+                .dialFailed(1, isRefused: false), .dialFailed(3, isRefused: false), .dialFailed(5, isRefused: true),
+                .dialFailed(7, isRefused: false),
+            ])
+        network.unplug(2)
+        network.dial(13, from: 0, to: endpoint(2))
+        #expect(run(&network).isEmpty, "of a machine that is off nobody says anything")
         network.setWall(.swallows, from: 0, to: 1)
         network.dial(9, from: 0, to: endpoint(1))
         network.send([1], from: 0, to: endpoint(1))
@@ -152,10 +159,28 @@ private func connected(_ hosts: Int = 2) -> VirtualNetwork {
         gone.unplug(1)
         gone.write(1, [1], from: 0)
         #expect(run(&gone).isEmpty)
+        var mute = connected()
+        mute.mute(1, of: 0)
+        mute.write(1, [1], from: 0)
+        mute.close(2, by: 1)
+        #expect(run(&mute).isEmpty)
         var severed = connected()
         severed.sever(1, of: 0)
         #expect(
             run(&severed).map { [$0.host, $0.what == .closed(UInt64($0.host + 1)) ? 1 : 0] } == [[0, 1], [1, 1]])
+    }
+
+    @Test func `finds a host where it has moved to, and leaves its streams alone`() {
+        var network = connected()
+        network.move(1, to: endpoint(5))
+        network.write(1, [7], from: 0)
+        #expect(run(&network).map(\.what) == [.received(2, [7])])
+        network.dial(3, from: 0, to: endpoint(1))
+        network.dial(5, from: 0, to: endpoint(5))
+        #expect(
+            Set(run(&network).map(\.what)) == [
+                .dialFailed(3, isRefused: false), .secured(5, inbound: false), .secured(4, inbound: true),
+            ])
     }
 
     @Test func `rings alarms in the order of time and number, and takes back what was moved`() {

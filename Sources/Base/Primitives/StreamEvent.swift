@@ -6,8 +6,9 @@
 public enum StreamEvent: Sendable {
     /// The handshake is done: both sides have proven their keys.
     case secured(UInt64, SecuredStream)
-    /// A dial did not lead to a secure stream, or to another peer than expected.
-    case dialFailed(UInt64)
+    /// A dial did not lead to a secure stream, or to another peer than expected; refused when the machine said that nobody
+    /// listens there.
+    case dialFailed(UInt64, isRefused: Bool)
     case received(UInt64, [UInt8])
     /// The transport holds `unsent` bytes of the stream, after some have gone.
     case writable(UInt64, unsent: Int)

@@ -13,7 +13,7 @@ struct AuditCase: Sendable {
     let chunk: Int
     let owner: Int
     let auditors: [Int]
-    let deadline: Instant
+    var deadline: Instant
     private var reports: [Int: Audited] = [:]
 
     init(group: GroupStamp, unit: Int, chunk: Int, owner: Int, auditors: [Int], deadline: Instant) {

@@ -202,14 +202,14 @@ public struct Roster: Sendable {
 
     // MARK: silence
 
-    /// Who hears nobody suspects itself first: with several members, all of them silent, it is our own line.
+    /// Who hears nobody suspects itself first: when all members are silent it is our own line.
     static let isolation = Duration.seconds(120)
     /// A pause of this process that says more about it than about others.
     private static let nap = Duration.seconds(2)
 
-    /// Whether nothing has been heard of any of several members for `silence`.
+    /// Whether nothing has been heard of any member for `silence`.
     func isIsolated(silence: Duration, at now: Instant) -> Bool {
-        guard joinedCount > 1, let newest else { return false }
+        guard joinedCount > 0, let newest else { return false }
         return now - newest > silence
     }
     private func patience(_ silence: Duration, at now: Instant) -> Duration {
@@ -227,10 +227,13 @@ public struct Roster: Sendable {
         silences.next.map { $0 + patience(silence, at: now) + .milliseconds(1) }
     }
     /// Called at every input: after a pause of our own everybody gets time to be heard again.
-    mutating func look(at now: Instant) {
+    ///
+    /// - Returns: how long this process slept, if it did.
+    mutating func look(at now: Instant) -> Duration? {
         defer { lastLook = now }
-        guard now - lastLook > Self.nap else { return }
+        guard now - lastLook > Self.nap else { return nil }
         forgive(at: now)
+        return now - lastLook
     }
     /// One of them is heard again after all were silent: the others get time, too.
     mutating func forgive(at now: Instant) {

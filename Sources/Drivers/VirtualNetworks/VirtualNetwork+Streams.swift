@@ -10,6 +10,8 @@ struct VirtualStream {
     var targetID: UInt64 = 0
     /// Neither end has closed it.
     var isOpen = true
+    /// Nothing arrives and nothing is reported any more.
+    var isMute = false
     func other(_ host: Int) -> Int { host == dialler ? target : dialler }
     func id(at host: Int) -> UInt64 { host == dialler ? diallerID : targetID }
 }
@@ -30,7 +32,7 @@ extension VirtualNetwork {
     public mutating func dial(_ id: UInt64, from host: Int, to endpoint: Endpoint, expecting: PeerID? = nil) {
         precondition(id % 2 == 1 && hosts[host].streams[id] == nil, "dial \(id) of host \(host) is even or exists")
         guard let target = byEndpoint[endpoint], target != host else {
-            return happened.push(Occurrence(host: host, from: host, what: .refused(id: id)))
+            return happened.push(Occurrence(host: host, from: host, what: .failed(id: id, isRefused: false)))
         }
         let number = streams.count
         streams.append(VirtualStream(dialler: host, target: target, expected: expecting, diallerID: id))
@@ -55,6 +57,11 @@ extension VirtualNetwork {
         let other = streams[number].other(host)
         happened.push(Occurrence(host: host, from: other, what: .arrived(.end(stream: number))))
         happened.push(Occurrence(host: other, from: host, what: .arrived(.end(stream: number))))
+    }
+
+    /// From now on nothing of the stream arrives, and nobody is told.
+    public mutating func mute(_ id: UInt64, of host: Int) {
+        if let number = hosts[host].streams[id] { streams[number].isMute = true }
     }
 
     mutating func end(_ number: Int, by host: Int) {
@@ -94,24 +101,25 @@ extension VirtualNetwork {
             return told(number, at: host).map {
                 .stream(.writable($0, unsent: unsent(number, from: host, to: other)), from: other)
             }
-        case .refused(let id): return hosts[host].isUp ? .stream(.dialFailed(id), from: host) : nil
+        case .failed(let id, let isRefused):
+            return hosts[host].isUp ? .stream(.dialFailed(id, isRefused: isRefused), from: host) : nil
         }
     }
     /// By which number a host is told of a stream, if at all.
     private func told(_ number: Int, at host: Int) -> UInt64? {
         let id = streams[number].id(at: host)
-        return hosts[host].isUp && id != 0 ? id : nil
+        return hosts[host].isUp && id != 0 && !streams[number].isMute ? id : nil
     }
 
     private mutating func arrived(_ leg: Int, of number: Int, at host: Int) -> Happening? {
         guard streams[number].isOpen else { return nil }
         let other = streams[number].other(host)
         let wall = walls[Pair(from: other, to: host)]
-        if leg == 0, wall == .swallows { return nil }
+        if leg == 0, wall == .swallows || hosts[host].isUnplugged { return nil }
         // The machine is there, the process is not; or somebody else than expected is.
         let isImpostor = leg == 3 && streams[number].expected.map { $0 != hosts[other].key } ?? false
-        if leg == 0, !hosts[host].isUp || wall == .refuses { return refuse(number, by: host) }
-        if isImpostor { return refuse(number, by: other) }
+        if leg == 0, wall == .rejects || !hosts[host].isUp { return fail(number, by: host, isRefused: wall == nil) }
+        if isImpostor { return fail(number, by: other, isRefused: false) }
         guard hosts[host].isUp else { return nil }
         if leg == 0 {
             let id = hosts[host].nextInbound
@@ -122,13 +130,13 @@ extension VirtualNetwork {
         if leg < 4 { sendLeg(leg + 1, of: number, from: host) }
         return leg >= 3 ? secured(number, at: host) : nil
     }
-    private mutating func refuse(_ number: Int, by host: Int) -> Happening? {
+    private mutating func fail(_ number: Int, by host: Int, isRefused: Bool) -> Happening? {
         let dialler = streams[number].dialler
         streams[number].isOpen = false
         if streams[number].targetID != 0 { forget(number, at: streams[number].target) }
         guard let id = told(number, at: dialler) else { return nil }
         forget(number, at: dialler)
-        happened.push(Occurrence(host: dialler, from: host, what: .refused(id: id)))
+        happened.push(Occurrence(host: dialler, from: host, what: .failed(id: id, isRefused: isRefused)))
         return nil
     }
     private func secured(_ number: Int, at host: Int) -> Happening? {

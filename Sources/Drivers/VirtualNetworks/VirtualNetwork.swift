@@ -28,8 +28,8 @@ public struct VirtualNetwork {
     }
     /// What stands between two hosts for whatever is new.
     public enum Wall: Hashable, Sendable {
-        /// Dials are answered with a refusal.
-        case refuses
+        /// Dials fail at once: a router says that nothing passes.
+        case rejects
         /// Nobody answers.
         case swallows
     }
@@ -87,6 +87,12 @@ public struct VirtualNetwork {
     }
     public func host(at endpoint: Endpoint) -> Int? { byEndpoint[endpoint] }
     public func endpoint(of host: Int) -> Endpoint { hosts[host].endpoint }
+    /// From now on the host is found at another endpoint; its streams go on.
+    public mutating func move(_ host: Int, to endpoint: Endpoint) {
+        byEndpoint[hosts[host].endpoint] = nil
+        byEndpoint[endpoint] = host
+        hosts[host].endpoint = endpoint
+    }
     public func isUp(_ host: Int) -> Bool { host >= hosts.count || hosts[host].isUp }
     /// Bytes over its lines so far, with the heads of datagrams and records.
     public func sentBytes(_ host: Int) -> Int { hosts[host].sent }
@@ -96,6 +102,7 @@ public struct VirtualNetwork {
     public mutating func setUp(_ isUp: Bool, _ host: Int) {
         guard isUp != hosts[host].isUp else { return }
         hosts[host].isUp = isUp
+        hosts[host].isUnplugged = false
         guard !isUp else { return }
         hosts[host].alarm = nil
         // TCP without a process.
@@ -106,6 +113,7 @@ public struct VirtualNetwork {
     /// The machine is gone without a word: nobody is told, and what is sent to it is lost.
     public mutating func unplug(_ host: Int) {
         hosts[host].isUp = false
+        hosts[host].isUnplugged = true
         hosts[host].alarm = nil
         for number in hosts[host].streams.values { forget(number, at: host) }
         arm(host)
@@ -282,11 +290,13 @@ public struct AccessRates: Hashable, Sendable {
 }
 
 struct VirtualHost {
-    let endpoint: Endpoint
+    var endpoint: Endpoint
     let key: PeerID
     /// Its place in ``VirtualNetwork/lines``.
     var lines: Int?
     var isUp = true
+    /// Not even its machine answers.
+    var isUnplugged = false
     var alarm: Instant?
     /// Its ends of streams, by the number that it knows them by.
     var streams: [UInt64: Int] = [:]
@@ -315,7 +325,7 @@ struct Occurrence: Sendable {
     enum What: Sendable {
         case arrived(Freight)
         case left(stream: Int)
-        case refused(id: UInt64)
+        case failed(id: UInt64, isRefused: Bool)
         case alarm
     }
     var host: Int
