@@ -126,7 +126,6 @@ public struct Coordinator: Core, Sendable {
     public mutating func receive(_ packet: Packet, from peer: PeerID, at now: Instant) {
         look(at: now)
         guard !stage.isEnded, let known = roster[peer] else { return }
-        if timers.isolatedSince != nil { roster.forgive(at: now) }
         roster.heard(peer, at: now)
         switch packet.message.conversation {
         case .meeting: receiveMeeting(packet.message, from: peer)
