@@ -1,3 +1,4 @@
+import Coordination
 import Planning
 import Primitives
 import Record
@@ -48,5 +49,23 @@ import Topologies
         let joined = try moments("peer_joined", outcome, of: "peer-1")
         #expect(joined.count == 1 && joined[0] < seconds + 5, "\(joined)")
         #expect(outcome.workers.contains("peer-1"))
+    }
+
+    /// Its rounds are over before a newcomer could wait for anybody who has nothing to give, or be called late for those that it
+    /// was away for.
+    @Test func `a peer that comes back works with the others again, however short the rounds`() throws {
+        var scene = scene(peers: 3)
+        scene.job.innerSteps = .fixed(2)
+        scene.job.checkpointEveryRounds = 4
+        scene.faults = [Fault(.cut(seconds: 15), at: .progress(0.2), host: "peer-1")]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        let joined = try moments("peer_joined", outcome, of: "peer-1")
+        #expect(joined.count == 1)
+        #expect(outcome.world.coordinator.state.seals.last?.contributions.count == 3)
+        let whole = outcome.events("round_sealed").filter { $0.integer("pipelines") == 3 }.map(\.at)
+        let struck = try #require(outcome.events("fault").first?.at)
+        let again = try #require(whole.first { ($0 - struck).inSeconds > joined[0] })
+        #expect((again - struck).inSeconds - joined[0] < 10)
     }
 }

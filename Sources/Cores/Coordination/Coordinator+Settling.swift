@@ -58,6 +58,7 @@ extension Coordinator {
         }
         if !isIsolated, let since = timers.isolatedSince {
             timers.isolatedSince = nil
+            roster.forgive(at: now)
             excuse(now - since + options.silence)
             event(.resumed(seconds: (now - since).inSeconds))
             return true

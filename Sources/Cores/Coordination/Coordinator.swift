@@ -130,7 +130,6 @@ public struct Coordinator: Core, Sendable {
         look(at: now)
         defer { nextWake = due }
         guard !stage.isEnded, let known = roster[peer] else { return }
-        if timers.isolatedSince != nil { roster.forgive(at: now) }
         roster.heard(peer, at: now)
         switch packet.message.conversation {
         case .meeting: receiveMeeting(packet.message, from: peer)
