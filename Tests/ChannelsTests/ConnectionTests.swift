@@ -198,7 +198,7 @@ func `of two simultaneous dials the smaller peer's connection survives`(
     network.connect(1, 0)
     network.run()
     network.cutEverything()
-    network.run(for: .milliseconds(1))
+    network.run(for: .microseconds(100))
     #expect(network.events[0].last == .interrupted(network.peer(1), .closed))
     #expect(network.events[1].last == .interrupted(network.peer(0), .closed))
     network.run(for: .milliseconds(100))

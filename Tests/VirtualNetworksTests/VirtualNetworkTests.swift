@@ -4,7 +4,7 @@ import Testing
 import VirtualNetworks
 
 /// What happened, as a test writes it down.
-private enum Told: Hashable {
+private enum Told: Equatable {
     case datagram([UInt8]), cargo(Int), alarm
     case secured(UInt64, inbound: Bool), dialFailed(UInt64, isRefused: Bool), received(UInt64, [UInt8]), closed(UInt64)
 }
