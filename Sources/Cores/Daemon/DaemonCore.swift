@@ -182,13 +182,11 @@ public struct DaemonCore: Core {
     }
 
     public mutating func wake(at now: Instant) {
-        // Who has nothing to do is not looked at: the connections' timers are many.
-        func isDue(_ moment: Instant?) -> Bool { moment.map { $0 <= now } ?? false }
-        if isDue(directory.nextWake) { directory.wake(at: now) }
+        directory.wake(at: now)
         if presence.checkIsDue(at: now) { directory.checkReachability(port: presence.port, at: now) }
-        if isDue(channels.nextWake) { channels.wake(at: now) }
-        if isDue(services.memberPart?.value.whenToWake()) { services.memberPart?.value.wake(at: now) }
-        if isDue(services.coordinatorPart?.value.whenToWake()) { services.coordinatorPart?.value.wake(at: now) }
+        channels.wake(at: now)
+        services.memberPart?.value.wake(at: now)
+        services.coordinatorPart?.value.wake(at: now)
         drain(at: now)
     }
 
