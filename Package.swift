@@ -71,7 +71,10 @@ let package = Package(
             "Cores", "Daemon",
             swarm + ["Primitives", "Digests", "Wire", "Kademlia", "Channels", "Telemetry", "Training", "Planning"]),
 
-        module("Formats", "Checkpoints", ["Primitives", "Digests", "Exchange", "Training"]),
+        module("Formats", "JSON"),
+        module("Formats", "Tokenizers", ["Primitives", "Digests", "JSON"]),
+        module("Formats", "Checkpoints", ["Primitives", "JSON"]),
+        module("Formats", "Datasets", ["Primitives", "JSON", "Tokenizers"]),
 
         .target(
             name: "Charts", dependencies: ["Primitives", "Topologies", "Planning"], path: "Sources/Charts",
@@ -81,13 +84,17 @@ let package = Package(
             dependencies: ["Primitives", "Links", "Topologies", "Kernels", "Exchange", "Training", "Planning"],
             path: "Sources/Benchmarks", swiftSettings: strict),
 
+        module("Drivers", "Files"),
+        module(
+            "Drivers", "Weights",
+            ["Primitives", "Digests", "JSON", "Checkpoints", "Tokenizers", "Files", "Exchange", "Training"]),
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
         module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
         module(
             "Drivers", "Node",
             swarm + [
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Daemon",
-                "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Checkpoints", yams,
+                "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Weights", yams,
             ]),
         module(
             "Drivers", "Simulation",
@@ -101,7 +108,7 @@ let package = Package(
                 "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Topologies", "Planning", "Exchange",
                 "Training",
                 "Node", "Daemon", "Simulation",
-                "Checkpoints", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
+                "Files", "JSON", "Tokenizers", "Checkpoints", "Weights", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
             ],
             path: "Sources/Programs/atoll", swiftSettings: strict),
 
@@ -110,12 +117,13 @@ let package = Package(
         tests("Telemetry", ["Primitives", "Telemetry"]),
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
         tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
+        tests("Formats", ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Datasets"], exclude: ["Corpus"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
         tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
-        tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
-        tests("Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange", "Training", "Checkpoints"]),
+        tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Weights"], exclude: ["Corpus"]),
+        tests("Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange", "Training"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
         .target(
             name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],
@@ -134,6 +142,7 @@ let package = Package(
                 "Telemetry",
                 "Simulation", "Benchmarks",
             ], exclude: ["Transcripts"]),
+        tests("Weights", ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Training", "Weights"]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]

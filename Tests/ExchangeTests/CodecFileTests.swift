@@ -1,4 +1,4 @@
-import Checkpoints
+import Weights
 import Exchange
 import Foundation
 import Primitives

@@ -1,4 +1,3 @@
-import Checkpoints
 public import Coordination
 import Daemon
 import Digests
@@ -9,6 +8,7 @@ import Primitives
 public import Record
 public import Telemetry
 import Training
+import Weights
 import Wire
 
 /// A coordinator's process: runs the job to its end, writes checkpoints, evaluates the result, writes the report.

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Benchmarks
-import Checkpoints
+import Weights
 import Exchange
 import Foundation
 import Node

@@ -1,4 +1,5 @@
 import Exchange
+import Files
 public import Primitives
 
 /// Encoding, decoding and comparing whole files of tensors.

@@ -1,3 +1,4 @@
+import Checkpoints
 import Digests
 import Exchange
 import Foundation
@@ -21,7 +22,7 @@ public struct CodecFile {
 
     /// Reads a file and checks everything but the messages themselves.
     public init(_ path: String) throws(TensorFileError) {
-        let bytes = [UInt8](try readable(path))
+        let bytes = try readable(path)
         guard bytes.count >= 16 + Self.digestBytes else {
             throw .truncated(path: path, expected: 16 + Self.digestBytes, found: bytes.count)
         }
@@ -51,7 +52,7 @@ public struct CodecFile {
         var names: Set<String> = []
         for item in list {
             guard let name = item["name"] as? String, names.insert(name).inserted, let shape = item["shape"] as? [Int],
-                let size = item["bytes"] as? Int, let count = TensorFile.elements(of: shape)
+                let size = item["bytes"] as? Int, let count = SafetensorsHeader.elements(of: shape)
             else { throw .malformed(path: path, problem: "tensor \(entries.count) of the header is incomplete") }
             guard size >= 0, size <= codec.maximumBytes(for: count, shape: shape) else {
                 throw .malformed(path: path, problem: "tensor \(name): \(size) bytes are announced for \(count) values")

@@ -1,3 +1,4 @@
+public import Checkpoints
 public import Exchange
 
 /// Why a file of tensors cannot be read or written: which file, what was found, what to try.
@@ -35,6 +36,22 @@ public enum TensorFileError: Error, Hashable, Sendable, CustomStringConvertible 
         case .otherState(let path, let problem):
             "\(path): \(problem). Give the file of the same tensors and scheme, or a name that does not exist to start anew"
         case .interrupted: "interrupted; nothing was replaced"
+        }
+    }
+}
+
+extension TensorFileError {
+    /// What reading a header threw.
+    init(_ error: CheckpointError) {
+        switch error {
+        case .file(let path, let problem): self = .unreadable(path: path, problem: problem)
+        case .truncated(let path, let expected, let found):
+            self = .truncated(path: path, expected: expected, found: found)
+        case .wrongType(let path, let name, let found): self = .unsupportedType(path: path, name: name, found: found)
+        case .malformed(let path, let problem): self = .malformed(path: path, problem: problem)
+        case .wrongOffsets(let path, let name, let found, let problem):
+            self = .malformed(path: path, problem: "tensor \(name) lies at \(found): \(problem)")
+        default: self = .malformed(path: "", problem: error.description)
         }
     }
 }

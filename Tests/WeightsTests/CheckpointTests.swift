@@ -3,6 +3,13 @@ import Foundation
 import Primitives
 import Testing
 import Training
+import Weights
+
+/// A model that trains nothing.
+enum Small {
+    static let model = ModelShape(
+        hiddenSize: 24, layers: 4, heads: 4, kvHeads: 2, intermediateSize: 40, context: 16)
+}
 
 @Suite struct CheckpointTests {
     static let parameters = ModelParameters(initialFor: Small.model, seed: 7)
@@ -112,8 +119,8 @@ import Training
             Issue.record("\(String(describing: far))")
             return
         }
-        let type = try Self.error { Self.edit(&$0, #""dtype":"F32""#, #""dtype":"F16""#) }
-        guard case .wrongType(_, _, "F16") = type else {
+        let type = try Self.error { Self.edit(&$0, #""dtype":"F32""#, #""dtype":"F64""#) }
+        guard case .wrongType(_, _, "F64") = type else {
             Issue.record("\(String(describing: type))")
             return
         }
@@ -145,13 +152,15 @@ import Training
 
     @Test func `a configuration that cannot be run names the key and what is allowed`() throws {
         for (old, new, key) in [
-            (#""hidden_size" : 24"#, #""hidden_size" : -4"#, "hidden_size"),
-            (#""hidden_act" : "silu""#, #""hidden_act" : "gelu""#, "hidden_act"),
-            (#""num_key_value_heads" : 2"#, #""num_key_value_heads" : 3"#, "num_attention_heads"),
-            (#""attention_bias" : false"#, #""attention_bias" : true "#, "attention_bias"),
+            (#""hidden_size": 24"#, #""hidden_size": -4"#, "hidden_size"),
+            (#""hidden_act": "silu""#, #""hidden_act": "gelu""#, "hidden_act"),
+            (#""num_key_value_heads": 2"#, #""num_key_value_heads": 3"#, "num_attention_heads"),
+            (#""attention_bias": false"#, #""attention_bias": "no" "#, "attention_bias"),
+            (#""mlp_bias": false"#, #""mlp_bias": true "#, "mlp_bias"),
+            (#""use_cache": true"#, #""use_magic": 1   "#, "use_magic"),
         ] {
             let error = try Self.error(damaging: "config.json") { Self.edit(&$0, old, new) }
-            guard case .unsupported(_, key, _, _) = error else {
+            guard case .unsupported(_, let found, _, _) = error, found == key else {
                 Issue.record("\(key): \(String(describing: error))")
                 continue
             }
@@ -164,7 +173,7 @@ import Training
             try Checkpoint.write(Self.parameters, to: folder)
             var generator = SeededGenerator(seed: 31)
             for _ in 0..<200 {
-                let name = generator.below(4) == 0 ? "config.json" : "model.safetensors"
+                let name = generator.below(4) == 0 ? "config.json": "model.safetensors"
                 let url = URL(fileURLWithPath: folder + "/" + name)
                 let good = try Data(contentsOf: url)
                 var data = good
