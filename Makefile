@@ -3,7 +3,7 @@ SHELL := /bin/bash
 SWIFT ?= swift
 BUILD := $(SWIFT) build -c release
 ATOLL := .build/release/atoll
-PACKAGES := libuv1-dev libssl-dev zlib1g-dev bible-kjv pkg-config
+PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo sim transcripts bench bench-engine bench-exchange bench-overlay bench-planning format lint \

@@ -39,6 +39,9 @@ let package = Package(
             name: "CUV", path: "Sources/System/CUV", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
         .systemLibrary(
             name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(
+            name: "CMicroHTTPD", path: "Sources/System/CMicroHTTPD", pkgConfig: "libmicrohttpd",
+            providers: [.apt(["libmicrohttpd-dev"])]),
         .target(name: "Kernels", path: "Sources/Kernels"),
 
         module("Base", "Primitives"),
@@ -71,10 +74,14 @@ let package = Package(
             "Cores", "Daemon",
             swarm + ["Primitives", "Digests", "Wire", "Kademlia", "Channels", "Telemetry", "Training", "Planning"]),
 
+        module("Engines", "Inference", ["Primitives", "Kernels"]),
+
         module("Formats", "JSON"),
         module("Formats", "Tokenizers", ["Primitives", "Digests", "JSON"]),
         module("Formats", "Checkpoints", ["Primitives", "JSON"]),
         module("Formats", "Datasets", ["Primitives", "JSON", "Tokenizers"]),
+        module("Formats", "CompletionAPI", ["JSON", "Tokenizers"]),
+        module("Cores", "Completions", ["Primitives", "Tokenizers"]),
 
         .target(
             name: "Charts", dependencies: ["Primitives", "Topologies", "Planning"], path: "Sources/Charts",
@@ -87,7 +94,11 @@ let package = Package(
         module("Drivers", "Files"),
         module(
             "Drivers", "Weights",
-            ["Primitives", "Digests", "JSON", "Checkpoints", "Tokenizers", "Files", "Exchange", "Training"]),
+            [
+                "Primitives", "Digests", "JSON", "Checkpoints", "Tokenizers", "Files", "Exchange", "Training",
+                "Inference",
+            ]),
+        module("Drivers", "Web", ["Primitives", "EventLoop", "CUV", "CMicroHTTPD"]),
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
         module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
         module(
@@ -108,7 +119,9 @@ let package = Package(
                 "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Topologies", "Planning", "Exchange",
                 "Training",
                 "Node", "Daemon", "Simulation",
-                "Files", "JSON", "Tokenizers", "Checkpoints", "Weights", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
+                "Files", "JSON", "Tokenizers", "Checkpoints", "Weights", "Datasets", "CompletionAPI", "Completions",
+                "Inference", "Web",
+                "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
             ],
             path: "Sources/Programs/atoll", swiftSettings: strict),
 
@@ -117,7 +130,10 @@ let package = Package(
         tests("Telemetry", ["Primitives", "Telemetry"]),
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
         tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
-        tests("Formats", ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Datasets"], exclude: ["Corpus"]),
+        tests(
+            "Formats",
+            ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Datasets", "CompletionAPI", "Completions"],
+            exclude: ["Corpus"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
@@ -142,7 +158,10 @@ let package = Package(
                 "Telemetry",
                 "Simulation", "Benchmarks",
             ], exclude: ["Transcripts"]),
-        tests("Weights", ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Training", "Weights"]),
+        tests(
+            "Weights",
+            ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Kernels", "Training", "Inference", "Weights"]),
+        tests("Web", ["Primitives", "EventLoop", "Web"]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]

@@ -5,10 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-order="CUV COpenSSL Kernels Primitives Digests Wire JSON Tokenizers Checkpoints Datasets
-Links Telemetry Topologies Exchange Kademlia Channels Training Planning Messages Content Record Coordination Membership Daemon
+order="CUV COpenSSL CMicroHTTPD Kernels Primitives Digests Wire JSON Tokenizers Checkpoints Datasets CompletionAPI Inference
+Links Telemetry Topologies Exchange Kademlia Channels Training Planning Messages Content Record Coordination Membership Daemon Completions
 Charts Benchmarks
-Files Weights EventLoop SecureTransport Simulation Node atoll"
+Files Weights EventLoop SecureTransport Web Simulation Node atoll"
 
 git ls-files -co --exclude-standard 'Sources/*.swift' | grep -v '\.pb\.swift$' | while read -r file; do [ -e "$file" ] && echo "$file"; done |
     xargs awk -v order="$order" '

@@ -1,8 +1,8 @@
-import Weights
 import Exchange
 import Foundation
 import Primitives
 import Testing
+import Weights
 
 /// What `atoll codec` does with files: round trips, error feedback between calls, and files that lie.
 struct CodecFileTests {

@@ -15,13 +15,19 @@ import Tokenizers
                 == "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n Hi <|im_end|>\n"
                 + "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n")
         #expect(try Self.text(.smollm2) == Self.text(.chatml))
-        #expect(try Self.text(.smollm2, Array(Self.talk[1...1])).hasPrefix("<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n<|im_start|>user\nHello"))
-        #expect(try Self.text(.qwen2, Array(Self.talk[1...1])).hasPrefix("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"))
+        #expect(
+            try Self.text(.smollm2, Array(Self.talk[1...1])).hasPrefix(
+                "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n<|im_start|>user\nHello"
+            ))
+        #expect(
+            try Self.text(.qwen2, Array(Self.talk[1...1])).hasPrefix(
+                "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"))
         #expect(
             try Self.text(.llama3)
                 == "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|><|start_header_id|>user"
                 + "<|end_header_id|>\n\nHello<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHi<|eot_id|>"
-                + "<|start_header_id|>user<|end_header_id|>\n\nWho?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n")
+                + "<|start_header_id|>user<|end_header_id|>\n\nWho?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+        )
         #expect(
             try Self.text(.llama2)
                 == "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHello [/INST] Hi </s><s>[INST] Who? [/INST]")
@@ -29,7 +35,8 @@ import Tokenizers
             try Self.text(.mistral, Array(Self.talk[1...])) == "<s>[INST] Hello [/INST] Hi </s>[INST] Who? [/INST]")
         #expect(
             try Self.text(.zephyr)
-                == "<|system|>\nBe brief.</s>\n<|user|>\nHello</s>\n<|assistant|>\n Hi </s>\n<|user|>\nWho?</s>\n<|assistant|>\n")
+                == "<|system|>\nBe brief.</s>\n<|user|>\nHello</s>\n<|assistant|>\n Hi </s>\n<|user|>\nWho?</s>\n<|assistant|>\n"
+        )
     }
 
     @Test(arguments: ChatTemplate.allCases)
@@ -44,7 +51,9 @@ import Tokenizers
 
     @Test func `what a template cannot write is said`() {
         #expect(throws: TokenizerError.self) { try ChatTemplate.mistral.segments(Self.talk, answering: true) }
-        #expect(throws: TokenizerError.self) { try ChatTemplate.llama2.segments([.init(.assistant, "x")], answering: true) }
+        #expect(throws: TokenizerError.self) {
+            try ChatTemplate.llama2.segments([.init(.assistant, "x")], answering: true)
+        }
         #expect(throws: TokenizerError.self) { try ChatTemplate.chatml.segments([], answering: true) }
     }
 

@@ -5,7 +5,9 @@ import Testing
 @Suite struct ElementTypeTests {
     static func written(_ type: ElementType, _ value: Float) -> (bits: UInt16, bad: Int?) {
         var raw: [UInt8] = [0, 0]
-        let bad = [value].withUnsafeBufferPointer { values in raw.withUnsafeMutableBytes { type.write(values, into: $0) } }
+        let bad = [value].withUnsafeBufferPointer { values in
+            raw.withUnsafeMutableBytes { type.write(values, into: $0) }
+        }
         return (UInt16(raw[0]) | UInt16(raw[1]) << 8, bad)
     }
     static func read(_ type: ElementType, _ bits: UInt16) -> Float {

@@ -20,7 +20,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("", 1, 1), ("[1,]", 1, 4), ("{\"a\":1,\"a\":2}", 1, 8), ("[1\n,2\n 3]", 3, 2), ("\"\u{1}\"", 1, 2), ("01", 1, 2),
+        ("", 1, 1), ("[1,]", 1, 4), ("{\"a\":1,\"a\":2}", 1, 8), ("[1\n,2\n 3]", 3, 2), ("\"\u{1}\"", 1, 2),
+        ("01", 1, 2),
         ("1.", 1, 3), ("nul", 1, 1), ("[1] 2", 1, 5), ("\"\\ud800\"", 1, 8), ("\"\\x\"", 1, 3), ("{a:1}", 1, 2),
         ("\"abc", 1, 5), ("{\"a\" 1}", 1, 6), ("+1", 1, 1), ("[1 2]", 1, 4), ("\"\\ud800\\u0041\"", 1, 14),
     ])
@@ -53,12 +54,17 @@ import Testing
     }
 
     @Test func `levels are bounded`() {
-        #expect(throws: Never.self) { try Self.parse(String(repeating: "[", count: 64) + String(repeating: "]", count: 64)).get() }
+        #expect(throws: Never.self) {
+            try Self.parse(String(repeating: "[", count: 64) + String(repeating: "]", count: 64)).get()
+        }
         #expect(throws: JSONError.self) { try Self.parse(String(repeating: "[", count: 1_000_000)).get() }
     }
 
     @Test func `whole numbers are whole however they are written`() throws {
-        #expect(try Self.parse("[1e3,12.0,1.5,9223372036854775808,1e400]").get().array?.map(\.integer) == [1000, 12, nil, nil, nil])
+        #expect(
+            try Self.parse("[1e3,12.0,1.5,9223372036854775808,1e400]").get().array?.map(\.integer) == [
+                1000, 12, nil, nil, nil,
+            ])
         #expect(try Self.parse("1e400").get().double == nil)
     }
 

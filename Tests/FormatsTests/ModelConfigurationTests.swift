@@ -25,7 +25,9 @@ import Testing
         #expect(llama.normEpsilon == 1e-5)
         #expect(try Self.shape(Self.with([("rms_norm_eps", nil)])).normEpsilon == 1e-6)
         let qwen = try Self.shape(
-            Self.family("qwen2", "Qwen2ForCausalLM", [("num_key_value_heads", 2), ("sliding_window", 64), ("use_sliding_window", false)]))
+            Self.family(
+                "qwen2", "Qwen2ForCausalLM",
+                [("num_key_value_heads", 2), ("sliding_window", 64), ("use_sliding_window", false)]))
         #expect(qwen.projectionBias == .queryKeyValue && qwen.kvHeads == 2)
         let smol = try Self.shape(Self.family("smollm3", "SmolLM3ForCausalLM"))
         #expect(smol.layersWithoutRope == [3, 7] && smol.ropeTheta == 2_000_000 && smol.tieWordEmbeddings)
@@ -58,7 +60,8 @@ import Testing
         let cases: [(changes: [(String, JSONValue?)], key: String)] = [
             ([("model_type", "gpt2")], "model_type"), ([("architectures", ["MistralForCausalLM"])], "architectures"),
             ([("hidden_act", "gelu")], "hidden_act"), ([("mlp_bias", true)], "mlp_bias"),
-            ([("quantization_config", ["bits": 4])], "quantization_config"), ([("pretraining_tp", 2)], "pretraining_tp"),
+            ([("quantization_config", ["bits": 4])], "quantization_config"),
+            ([("pretraining_tp", 2)], "pretraining_tp"),
             ([("attention_dropout", 0.1)], "attention_dropout"), ([("logit_scale", 0.5)], "logit_scale"),
             ([("residual_multiplier", 1)], "residual_multiplier"), ([("rope_interleaved", true)], "rope_interleaved"),
             ([("torch_dtype", "float64")], "torch_dtype"), ([("hidden_size", 63)], "num_attention_heads"),

@@ -21,7 +21,10 @@ import Testing
 
     // What `tokenizers` 0.23.3 answers.
     @Test(arguments: [
-        (SplitPattern.gpt2, "Hello world's  a1 22\t\tx", ["Hello", " world", "'s", " ", " a", "1", " 22", "\t", "\t", "x"]),
+        (
+            SplitPattern.gpt2, "Hello world's  a1 22\t\tx",
+            ["Hello", " world", "'s", " ", " a", "1", " 22", "\t", "\t", "x"]
+        ),
         (.gpt2, "IT'S it's it'ſ", ["IT", "'", "S", " it", "'s", " it", "'", "ſ"]),
         (.gpt2, "a \n\n b  ", ["a", " \n\n", " b", "  "]),
         (.llama3, "IT'S it'ſfoo", ["IT", "'S", " it", "'ſ", "foo"]),
@@ -50,7 +53,9 @@ import Testing
         var counts: [UInt8: Int] = [:]
         for point in UInt32(0)..<0x110000 {
             let flags = CharacterClasses.shared.flags(point)
-            for flag in [CharacterClasses.letter, CharacterClasses.number, CharacterClasses.space, CharacterClasses.numeric]
+            for flag in [
+                CharacterClasses.letter, CharacterClasses.number, CharacterClasses.space, CharacterClasses.numeric,
+            ]
             where flags & flag != 0 { counts[flag, default: 0] += 1 }
         }
         #expect(counts[CharacterClasses.letter] == 141_028)

@@ -19,8 +19,10 @@ import Testing
     @Test func `what is not followed is refused by name`() {
         let sequence = "pre_tokenizer/pretokenizers"
         let changes: [(path: String, value: JSONValue?, named: String)] = [
-            ("version", "2.0", "version"), ("extra", 1, "the file.extra"), ("truncation", ["max_length": 5], "truncation"),
-            ("padding", [:], "padding"), ("model/type", "Unigram", "model.type"), ("model/dropout", 0.1, "model.dropout"),
+            ("version", "2.0", "version"), ("extra", 1, "the file.extra"),
+            ("truncation", ["max_length": 5], "truncation"),
+            ("padding", [:], "padding"), ("model/type", "Unigram", "model.type"),
+            ("model/dropout", 0.1, "model.dropout"),
             ("model/end_of_word_suffix", "</w>", "model.end_of_word_suffix"),
             ("model/continuing_subword_prefix", "##", "model.continuing_subword_prefix"),
             ("model/byte_fallback", true, "model.byte_fallback"), ("model/cache", 1, "model.cache"),
@@ -47,7 +49,8 @@ import Testing
 
     @Test func `what contradicts itself is refused with its place`() {
         let changes: [(path: String, value: JSONValue?, named: String)] = [
-            ("model/vocab/a", 65, "is the number of"), ("model/vocab/a", -1, "at least 0"), ("model/vocab/a", 1.5, "whole"),
+            ("model/vocab/a", 65, "is the number of"), ("model/vocab/a", -1, "at least 0"),
+            ("model/vocab/a", 1.5, "whole"),
             ("model/vocab/a", 9_000_000, "far beyond"), ("model/vocab/a", nil, "is not in the vocabulary"),
             ("model/vocab", [], "model.vocab"), ("model/merges/3", "a b c", "model.merges[3]"),
             ("model/merges/3", ["a"], "model.merges[3]"), ("model/merges/0", ["a", "zzz"], "model.merges[0]"),
@@ -76,7 +79,9 @@ import Testing
         let text = Array("In the beginning <|endoftext|> 12 é".utf8)
         for _ in 0..<400 {
             var damaged = bytes
-            for _ in 0...generator.below(3) { damaged[generator.below(damaged.count)] = UInt8(32 + generator.below(95)) }
+            for _ in 0...generator.below(3) {
+                damaged[generator.below(damaged.count)] = UInt8(32 + generator.below(95))
+            }
             guard let tokenizer = try? Tokenizer.read(damaged, path: "t.json") else { continue }
             let ids = TokenEncoder(tokenizer).encode(text)
             #expect(ids.allSatisfy { $0 < tokenizer.count })
@@ -86,7 +91,9 @@ import Testing
 
     /// Files that somebody made to do harm, or that fuzzing found.
     @Test func `the corpus is refused or works`() throws {
-        let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Corpus/tokenizer").path
+        let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(
+            "Corpus/tokenizer"
+        ).path
         let names = try folderContents(folder)
         #expect(names.count >= 8)
         for name in names {

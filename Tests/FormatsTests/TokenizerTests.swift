@@ -10,11 +10,14 @@ import Testing
         let tokenizer = try SmallTokenizers.tokenizer(SmallTokenizers.trained(splitting))
         let encoder = TokenEncoder(tokenizer)
         var generator = SeededGenerator(seed: 3)
-        let words = ["the", " the", " 12", "\n", "é", "e\u{301}", "<|endoftext|>", "it's", "한", "\t\t", "🦙"].map { Array($0.utf8) }
+        let words = ["the", " the", " 12", "\n", "é", "e\u{301}", "<|endoftext|>", "it's", "한", "\t\t", "🦙"].map {
+            Array($0.utf8)
+        }
         for _ in 0..<2000 {
             var text: [UInt8] = []
             for _ in 0..<generator.below(8) {
-                text += generator.below(4) == 0 ? generator.bytes(generator.below(5)) : words[generator.below(words.count)]
+                text +=
+                    generator.below(4) == 0 ? generator.bytes(generator.below(5)) : words[generator.below(words.count)]
             }
             let back = try tokenizer.decode(encoder.encode(text), skippingSpecial: false)
             if splitting == .qwen2 {
@@ -34,7 +37,8 @@ import Testing
         #expect(encoder.encode(text) == first)
         #expect(TokenEncoder(tokenizer).encode(text) == first)
         // The rule, piece by piece.
-        let pieces = splitting == .smollm2 ? nil : SplitPatternTests.pieces(SplitPattern(rawValue: splitting.rawValue)!, text)
+        let pieces =
+            splitting == .smollm2 ? nil : SplitPatternTests.pieces(SplitPattern(rawValue: splitting.rawValue)!, text)
         guard let pieces else { return }
         let expected = pieces.flatMap { piece in
             MergingTests.naive(piece.map { tokenizer.ofByte[Int($0)] }, tokenizer.merges)
@@ -64,7 +68,9 @@ import Testing
         let metaspace: JSONValue = [
             "type": "Metaspace", "replacement": "▁", "prepend_scheme": .string(scheme), "split": false,
         ]
-        let tokenizer = try SmallTokenizers.tokenizer(SmallTokenizers.spaced(preTokenizer: metaspace, decoder: metaspace.setting("add_prefix_space", .bool(scheme != "never"))))
+        let tokenizer = try SmallTokenizers.tokenizer(
+            SmallTokenizers.spaced(
+                preTokenizer: metaspace, decoder: metaspace.setting("add_prefix_space", .bool(scheme != "never"))))
         #expect(tokenizer.encode("a<s>a", addingSpecial: false) == expected)
         #expect(tokenizer.encode(" a", addingSpecial: false) == [263])
     }
@@ -83,7 +89,8 @@ import Testing
         let merged = try SmallTokenizers.tokenizer(json.setting("model/ignore_merges", true))
         #expect(!merged.partsAtMetaspace)
         for _ in 0..<300 {
-            let text = String((0..<generator.below(100)).map { _ in [" ", "a", "b", "c", "▁"][generator.below(5)] }.joined())
+            let text = String(
+                (0..<generator.below(100)).map { _ in [" ", "a", "b", "c", "▁"][generator.below(5)] }.joined())
             let expected = MergingTests.naive(
                 parting.encodeSymbols(text), parting.merges)
             #expect(parting.encode(text, addingSpecial: false) == expected)
@@ -92,7 +99,9 @@ import Testing
 
     @Test func `added tokens come first, the longest of the leftmost`() throws {
         func added(_ id: Int, _ text: String, _ more: [String: JSONValue] = [:]) -> JSONValue {
-            var token: JSONValue = ["id": JSONValue(id), "content": .string(text), "special": true, "normalized": false]
+            var token: JSONValue = [
+                "id": JSONValue(id), "content": .string(text), "special": true, "normalized": false,
+            ]
             for key in more.keys.sorted() { token = token.setting(key, more[key]) }
             return token
         }
@@ -149,7 +158,9 @@ import Testing
         #expect(merges == Self.learned)
         // Whatever was learnt can be read, and fewer pairs end it early.
         #expect(try SmallTokenizers.tokenizer(json).count == 265)
-        #expect(try trainer.train(size: 4000, minimumCount: 3).object!["model"]!.object!["vocab"]!.object!.members.count < 280)
+        #expect(
+            try trainer.train(size: 4000, minimumCount: 3).object!["model"]!.object!["vocab"]!.object!.members.count
+                < 280)
         #expect(throws: TokenizerError.self) { try trainer.train(size: 256, minimumCount: 1) }
     }
     static let learned = ["w e", "d e", "i de", "l o", "n e", "s t", "w ide", "Ġ ne"]

@@ -173,7 +173,7 @@ enum Small {
             try Checkpoint.write(Self.parameters, to: folder)
             var generator = SeededGenerator(seed: 31)
             for _ in 0..<200 {
-                let name = generator.below(4) == 0 ? "config.json": "model.safetensors"
+                let name = generator.below(4) == 0 ? "config.json" : "model.safetensors"
                 let url = URL(fileURLWithPath: folder + "/" + name)
                 let good = try Data(contentsOf: url)
                 var data = good

@@ -18,7 +18,8 @@ import Weights
     ) throws -> Digest256 {
         let configuration = try #require(ModelConfiguration(parameters.shape, type: type))
         let writer = try ModelWriter(
-            to: path, carrying?.configuration ?? configuration, type: type, largestFile: largestFile, carrying: carrying,
+            to: path, carrying?.configuration ?? configuration, type: type, largestFile: largestFile,
+            carrying: carrying,
             files: files)
         for unit in parameters.units {
             try unit.withUnsafeBufferPointer { values throws(CheckpointError) in try writer.append(values) }

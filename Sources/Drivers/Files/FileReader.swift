@@ -33,7 +33,8 @@ public final class FileReader: @unchecked Sendable {
             if read > 0 {
                 done += read
             } else if read == 0 {
-                throw FileError(path: path, problem: "it ends at \(offset + done), \(offset + target.count) bytes are needed")
+                throw FileError(
+                    path: path, problem: "it ends at \(offset + done), \(offset + target.count) bytes are needed")
             } else if errno != EINTR {
                 throw FileError(path: path, problem: lastProblem())
             }
@@ -45,7 +46,9 @@ public final class FileReader: @unchecked Sendable {
         var failure: FileError?
         let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, filled in
             do throws(FileError) {
-                try read(into: UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[..<range.count]), at: range.lowerBound)
+                try read(
+                    into: UnsafeMutableRawBufferPointer(
+                        rebasing: UnsafeMutableRawBufferPointer(buffer)[..<range.count]), at: range.lowerBound)
                 filled = range.count
             } catch { failure = error }
         }

@@ -33,8 +33,7 @@ public enum Checkpoint {
     /// decides how much memory is taken before it agrees with the files' sizes.
     public static func read(from directory: String) throws(CheckpointError) -> ModelParameters {
         let folder = try ModelFolder(directory)
-        try folder.verifyTiedCopy()
-        try folder.verifyFrequencies()
+        try folder.verifyCopies()
         var units: [[Float]] = []
         for unit in folder.shape.allUnits { units.append(try folder.unit(unit)) }
         guard let parameters = ModelParameters(shape: folder.shape, units: units) else {

@@ -1,6 +1,7 @@
 import Checkpoints
 import Digests
 import Exchange
+import Files
 import Foundation
 public import Primitives
 

@@ -1,6 +1,6 @@
 public import Checkpoints
 import Digests
-public import Files
+import Files
 import Foundation
 public import Primitives
 
@@ -47,9 +47,7 @@ public final class ModelFolder: Sendable {
 
     static func header(_ reader: FileReader) throws(CheckpointError) -> SafetensorsHeader {
         let first = try Weights.files { () throws(FileError) in try reader.read(0..<min(8, reader.count)) }
-        let start = try first.withUnsafeBytes { prefix throws(CheckpointError) in
-            try SafetensorsHeader.start(prefix, fileSize: reader.count, path: reader.path)
-        }
+        let start = try SafetensorsHeader.start(first, fileSize: reader.count, path: reader.path)
         let json = try Weights.files { () throws(FileError) in try reader.read(8..<start) }
         return try json.withUnsafeBufferPointer { bytes throws(CheckpointError) in
             try SafetensorsHeader(json: bytes, start: start, fileSize: reader.count, path: reader.path)
@@ -114,18 +112,24 @@ public final class ModelFolder: Sendable {
     /// What only the values can tell: a copy of tied embeddings is equal to them, old frequency tables are those of the
     /// configuration, and the digest is the one that was written.
     public func verify(progress: (_ unit: Int) -> Bool = { _ in true }) throws(CheckpointError) {
-        try verifyTiedCopy()
-        try verifyFrequencies()
+        try verifyCopies()
         guard let expectedDigest else { return }
         var stream = SHA256Stream()
         for unit in shape.allUnits {
             guard progress(unit) else { return }
-            let values = try unit(unit)
+            let values = try self.unit(unit)
             values.withUnsafeBytes { stream.update($0) }
         }
         let found = stream.finish().hex
         guard found == expectedDigest else {
             throw .wrongDigest(path: path, expected: expectedDigest, found: found)
+        }
+    }
+
+    /// Whether every tensor is stored in bfloat16.
+    var isAllBF16: Bool {
+        shape.allUnits.allSatisfy { unit in
+            shape.tensors(unit: unit).allSatisfy { places[$0.name].entry.type == .bf16 }
         }
     }
 
@@ -136,10 +140,17 @@ public final class ModelFolder: Sendable {
         throw .wrongDigest(path: files.first?.path ?? path, expected: expectedDigest, found: digest.hex)
     }
 
-    func verifyTiedCopy() throws(CheckpointError) {
+    /// What does not need all weights: copies and old tables.
+    public func verifyCopies() throws(CheckpointError) {
+        try verifyTiedCopy()
+        try verifyFrequencies()
+    }
+
+    private func verifyTiedCopy() throws(CheckpointError) {
         guard let copy = places.tiedCopy else { return }
         let embedding = places["model.embed_tokens.weight"]
-        if let index = zip(try values(copy), try values(embedding)).enumerated().first(where: { $1.0 != $1.1 })?.offset {
+        if let index = zip(try values(copy), try values(embedding)).enumerated().first(where: { $1.0 != $1.1 })?.offset
+        {
             throw .unsupported(
                 path: files[copy.file].path, key: copy.entry.name,
                 found: "unlike model.embed_tokens.weight at \(index), though tie_word_embeddings is true",
@@ -147,7 +158,7 @@ public final class ModelFolder: Sendable {
         }
     }
 
-    func verifyFrequencies() throws(CheckpointError) {
+    private func verifyFrequencies() throws(CheckpointError) {
         for place in places.frequencies {
             let values = try values(place)
             for (index, value) in values.enumerated() {

@@ -29,7 +29,8 @@ public struct TensorFile {
             throw .unreadable(path: path, problem: error.problem)
         }
         var values = [Float](repeating: 0, count: entry.count)
-        let bad = raw.withUnsafeBytes { raw in values.withUnsafeMutableBufferPointer { entry.type.read(raw, into: $0) } }
+        let bad = raw.withUnsafeBytes { raw in values.withUnsafeMutableBufferPointer { entry.type.read(raw, into: $0) }
+        }
         if let bad { throw .notFinite(path: path, name: entry.name, index: bad) }
         return values
     }

@@ -1,4 +1,4 @@
-public import Checkpoints
+import Checkpoints
 public import Exchange
 
 /// Why a file of tensors cannot be read or written: which file, what was found, what to try.

@@ -8,12 +8,14 @@ struct ConfigurationReader {
 
     /// Keys of `transformers` that say nothing about what the model computes.
     static let inert: Set<String> = [
-        "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_flash_attn_2_enabled", "_name_or_path",
+        "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_flash_attn_2_enabled",
+        "_name_or_path",
         "attn_implementation", "auto_map", "bad_words_ids", "begin_suppress_tokens", "bos_token_id",
         "chunk_size_feed_forward", "custom_pipelines", "decoder_start_token_id", "diversity_penalty", "do_sample",
         "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty",
         "finetuning_task", "forced_bos_token_id", "forced_eos_token_id", "id2label", "initializer_range",
-        "is_llama_config", "label2id", "length_penalty", "max_length", "max_window_layers", "min_length", "name_or_path",
+        "is_llama_config", "label2id", "length_penalty", "max_length", "max_window_layers", "min_length",
+        "name_or_path",
         "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences", "output_attentions",
         "output_hidden_states", "output_scores", "pad_token_id", "prefix", "problem_type", "remove_invalid_values",
         "repetition_penalty", "return_dict", "return_dict_in_generate", "sep_token_id", "suppress_tokens",
@@ -113,7 +115,8 @@ struct ConfigurationReader {
         let size = given ?? hidden / heads
         guard size % 2 == 0 else {
             throw .unsupported(
-                path: path, key: "num_attention_heads", found: "\(heads) of size \(size)", allowed: "heads of an even size")
+                path: path, key: "num_attention_heads", found: "\(heads) of size \(size)",
+                allowed: "heads of an even size")
         }
         return size
     }
@@ -122,7 +125,8 @@ struct ConfigurationReader {
     private func checkKeys(_ family: ModelFamily) throws(CheckpointError) {
         for member in object.members {
             if let rule = Self.fixed.first(where: { $0.key == member.key }) {
-                let isSame = member.value == rule.allowed || member.value.double.map { $0 == rule.allowed.double } ?? false
+                let isSame =
+                    member.value == rule.allowed || member.value.double.map { $0 == rule.allowed.double } ?? false
                 guard member.value.isNull || isSame else {
                     throw unsupported(member.key, member.value, rule.allowed.kind)
                 }
@@ -186,7 +190,8 @@ struct ConfigurationReader {
             known += ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"]
             let (low, high) = (try number("low_freq_factor"), try number("high_freq_factor"))
             guard high > low else {
-                throw unsupported("\(key).high_freq_factor", rope["high_freq_factor"], "more than low_freq_factor \(low)")
+                throw unsupported(
+                    "\(key).high_freq_factor", rope["high_freq_factor"], "more than low_freq_factor \(low)")
             }
             let name = "original_max_position_embeddings"
             guard let original = rope[name]?.integer, (1...1 << 24).contains(original) else {
@@ -217,11 +222,14 @@ struct ConfigurationReader {
         if isUsed, let window, window < context {
             throw .unsupported(
                 path: path, key: "sliding_window", found: "\(window) of \(context) positions",
-                allowed: "null, or at least max_position_embeddings: lower that to \(window) to use the model without it")
+                allowed:
+                    "null, or at least max_position_embeddings: lower that to \(window) to use the model without it")
         }
         if let types = object["layer_types"], !types.isNull {
             guard let list = types.array, list.allSatisfy({ $0.text == "full_attention" }) else {
-                throw unsupported("layer_types", types.array?.first { $0.text != "full_attention" } ?? types, "“full_attention” in each")
+                throw unsupported(
+                    "layer_types", types.array?.first { $0.text != "full_attention" } ?? types,
+                    "“full_attention” in each")
             }
         }
     }

@@ -1,5 +1,4 @@
 import JSON
-public import Primitives
 
 /// The header of a safetensors file: u64 little-endian length, then JSON {name: {dtype, shape, data_offsets}} with
 /// offsets from the end of the header, optionally `__metadata__`; raw little-endian row-major values follow without
@@ -24,10 +23,10 @@ public struct SafetensorsHeader: Sendable {
 
     /// Where the values begin, from the file's first eight bytes.
     public static func start(
-        _ prefix: UnsafeRawBufferPointer, fileSize: Int, path: String
+        _ prefix: [UInt8], fileSize: Int, path: String
     ) throws(CheckpointError) -> Int {
         guard fileSize >= 8, prefix.count >= 8 else { throw .truncated(path: path, expected: 8, found: fileSize) }
-        let length = UInt64(littleEndian: prefix.loadUnaligned(as: UInt64.self))
+        let length = prefix.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         guard length <= UInt64(largestHeader) else {
             throw .malformed(
                 path: path, problem: "a header of \(length) bytes is announced, \(largestHeader) are allowed")
@@ -68,7 +67,8 @@ public struct SafetensorsHeader: Sendable {
             guard entry.range.lowerBound == end else {
                 let problem = entry.range.lowerBound < end ? "it overlaps the tensor before" : "a hole comes before it"
                 throw .wrongOffsets(
-                    path: path, name: entry.name, found: [entry.range.lowerBound - start, entry.range.upperBound - start],
+                    path: path, name: entry.name,
+                    found: [entry.range.lowerBound - start, entry.range.upperBound - start],
                     problem: problem)
             }
             end = entry.range.upperBound

@@ -52,7 +52,9 @@ public struct ShardIndex: Sendable {
     /// The name of file `number` (from 1) of `count`, as others name them.
     public static func fileName(_ number: Int, of count: Int) -> String {
         guard count > 1 else { return "model.safetensors" }
-        func five(_ value: Int) -> String { String(repeating: "0", count: max(0, 5 - String(value).count)) + String(value) }
+        func five(_ value: Int) -> String {
+            String(repeating: "0", count: max(0, 5 - String(value).count)) + String(value)
+        }
         return "model-\(five(number))-of-\(five(count)).safetensors"
     }
 }

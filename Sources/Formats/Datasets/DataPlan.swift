@@ -35,7 +35,8 @@ public struct DataPlan: Hashable, Sendable {
         validation = sources.map { Int((Double($0.tokens) * share).rounded(.down)) }
         for (source, kept) in zip(sources, validation) where source.tokens - kept < 2 {
             throw .badMixture(
-                problem: "a source of \(source.tokens) tokens has \(source.tokens - kept) for training; give more text or a "
+                problem:
+                    "a source of \(source.tokens) tokens has \(source.tokens - kept) for training; give more text or a "
                     + "smaller validation_fraction")
         }
         self.sources = sources
@@ -55,7 +56,8 @@ public struct DataPlan: Hashable, Sendable {
         let windows = windows(source)
         let epoch = index / windows
         let order = IndexPermutation(
-            count: windows, seed: seed, stream: UInt64(truncatingIfNeeded: source) << 40 ^ UInt64(truncatingIfNeeded: epoch))
+            count: windows, seed: seed,
+            stream: UInt64(truncatingIfNeeded: source) << 40 ^ UInt64(truncatingIfNeeded: epoch))
         return Place(source: source, epoch: epoch, start: order[index % windows] * context)
     }
 

@@ -1,4 +1,4 @@
-public import JSON
+import JSON
 public import Tokenizers
 
 /// A row of a `.jsonl` file.
@@ -44,9 +44,12 @@ public enum DataRow: Hashable, Sendable {
                 throw bad("message \(index) has no text as “content”")
             }
             guard let role = message["role"]?.text.flatMap(ChatTemplate.Message.Role.init(rawValue:)) else {
-                throw bad("message \(index) is of role \(message["role"]?.kind ?? "missing"); system, user and assistant are known")
+                throw bad(
+                    "message \(index) is of role \(message["role"]?.kind ?? "missing"); system, user and assistant are known"
+                )
             }
-            for member in message.members where !["role", "content", "name", "id"].contains(member.key) && !member.value.isNull {
+            for member in message.members
+            where !["role", "content", "name", "id"].contains(member.key) && !member.value.isNull {
                 throw bad("message \(index) has “\(member.key)”, which no template here writes")
             }
             messages.append(ChatTemplate.Message(role, content))
@@ -108,7 +111,9 @@ public struct DocumentEncoder {
             guard let template else {
                 throw .row(
                     path: path, line: line,
-                    problem: "messages need a chat template: name one of \(ChatTemplate.allCases.map(\.rawValue).joined(separator: ", "))")
+                    problem:
+                        "messages need a chat template: name one of \(ChatTemplate.allCases.map(\.rawValue).joined(separator: ", "))"
+                )
             }
             let segments: [ChatTemplate.Segment]
             do throws(TokenizerError) { segments = try template.segments(messages, answering: false) } catch {

@@ -28,7 +28,9 @@ public struct TokenFile: @unchecked Sendable {
     private var endsStart: Int { Self.endsStart(count, bytesPerToken) }
     private var bitsStart: Int { endsStart + 8 * documents }
 
-    static func endsStart(_ count: Int, _ bytesPerToken: Int) -> Int { headerBytes + (count * bytesPerToken + 7) / 8 * 8 }
+    static func endsStart(_ count: Int, _ bytesPerToken: Int) -> Int {
+        headerBytes + (count * bytesPerToken + 7) / 8 * 8
+    }
 
     /// Looks at the bytes of a file, which stay the caller's: header, sizes and the documents' ends are checked here, tokens
     /// when they are read (``checkTokens(_:)``).
@@ -36,8 +38,12 @@ public struct TokenFile: @unchecked Sendable {
         guard bytes.count >= Self.headerBytes else {
             throw .truncated(path: path, expected: Self.headerBytes, found: bytes.count)
         }
-        func word(_ offset: Int) -> UInt32 { UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self)) }
-        func long(_ offset: Int) -> UInt64 { UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self)) }
+        func word(_ offset: Int) -> UInt32 {
+            UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+        }
+        func long(_ offset: Int) -> UInt64 {
+            UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+        }
         guard bytes.starts(with: Self.magic) else {
             throw .malformed(path: path, problem: "it does not begin with “atolltok”")
         }
@@ -147,7 +153,9 @@ public struct TokenFileBuilder: Sendable {
         for word in [TokenFile.version, UInt32(bytesPerToken), UInt32(vocabulary), hasMasked ? 1 : 0] {
             withUnsafeBytes(of: word.littleEndian) { header += $0 }
         }
-        for long in [UInt64(count), UInt64(ends.count), 0, 0, 0] { withUnsafeBytes(of: long.littleEndian) { header += $0 } }
+        for long in [UInt64(count), UInt64(ends.count), 0, 0, 0] {
+            withUnsafeBytes(of: long.littleEndian) { header += $0 }
+        }
         return header
     }
 

@@ -41,21 +41,14 @@ public struct TokenShard: @unchecked Sendable {
             : Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self)))
     }
 
-    /// The shard's bytes for these tokens: header and values.
-    public static func bytes(of tokens: [UInt32], wide: Bool) -> [UInt8] {
+    /// A shard's first bytes.
+    public static func header(count: Int32, wide: Bool) -> [UInt8] {
         var bytes: [UInt8] = []
-        var header = [Int32](repeating: 0, count: 256)
-        header[0] = wide ? 20_240_801 : 20_240_520
-        header[1] = wide ? 7 : 1
-        header[2] = Int32(tokens.count)
-        for word in header { withUnsafeBytes(of: word.littleEndian) { bytes += $0 } }
-        for token in tokens {
-            if wide {
-                withUnsafeBytes(of: token.littleEndian) { bytes += $0 }
-            } else {
-                withUnsafeBytes(of: UInt16(truncatingIfNeeded: token).littleEndian) { bytes += $0 }
-            }
-        }
+        var words = [Int32](repeating: 0, count: 256)
+        words[0] = wide ? 20_240_801 : 20_240_520
+        words[1] = wide ? 7 : 1
+        words[2] = count
+        for word in words { withUnsafeBytes(of: word.littleEndian) { bytes += $0 } }
         return bytes
     }
 }

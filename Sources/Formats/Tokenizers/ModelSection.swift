@@ -102,7 +102,8 @@ struct ModelSection {
             }
             if let other = owners.updateValue(index, forKey: id) {
                 throw file.malformed(
-                    "model.vocab[“\(member.key.prefix(40))”]", "\(id) is the number of “\(members[other].key.prefix(40))”")
+                    "model.vocab[“\(member.key.prefix(40))”]",
+                    "\(id) is the number of “\(members[other].key.prefix(40))”")
             }
             numbers[text] = id
             let bytes = isByteLevel ? ByteAlphabet.bytes(of: member.key) : text

@@ -26,7 +26,10 @@ public enum SplitPattern: String, Sendable, CaseIterable {
     init?(expression: String) {
         // GPT-2's is written in two ways.
         let short = #"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
-        guard let found = Self.allCases.first(where: { $0.expression == expression || ($0 == .gpt2 && expression == short) })
+        guard
+            let found = Self.allCases.first(where: {
+                $0.expression == expression || ($0 == .gpt2 && expression == short)
+            })
         else { return nil }
         self = found
     }

@@ -162,7 +162,9 @@ struct Decoding: Sendable {
 
     /// `<0x0A>` read.
     private static func byte(_ content: ArraySlice<UInt8>) -> UInt8? {
-        guard content.count == 6, content.starts(with: "<0x".utf8), content.last == UInt8(ascii: ">") else { return nil }
+        guard content.count == 6, content.starts(with: "<0x".utf8), content.last == UInt8(ascii: ">") else {
+            return nil
+        }
         return UInt8(String(decoding: content.dropFirst(3).dropLast(), as: UTF8.self), radix: 16)
     }
 }

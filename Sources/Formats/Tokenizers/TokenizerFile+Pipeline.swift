@@ -18,11 +18,13 @@ extension TokenizerFile {
         if !found.isByteLevel, !found.splitting.steps.isEmpty {
             throw unsupported("pre_tokenizer", file["pre_tokenizer"], "Split or Digits with ByteLevel after them")
         }
-        if !found.isByteLevel, found.splitting.metaspace == nil, found.normalization == .none
-            || found.normalization == .compose
+        if !found.isByteLevel, found.splitting.metaspace == nil,
+            found.normalization == .none
+                || found.normalization == .compose
         {
             throw unsupported(
-                "pre_tokenizer", file["pre_tokenizer"], "ByteLevel or Metaspace, or a normalizer that writes ▁ for spaces")
+                "pre_tokenizer", file["pre_tokenizer"],
+                "ByteLevel or Metaspace, or a normalizer that writes ▁ for spaces")
         }
         return found
     }

@@ -15,7 +15,8 @@ struct TokenizeCommand: ParsableCommand {
     @Option(help: "The text (or the IDs) instead of files.") var text: String?
     @Flag(help: "The input is token IDs with anything between them; print the text.") var decode = false
     @Flag(help: "Print how many tokens there are, not which.") var count = false
-    @Flag(help: "Each input line is a JSON text (with --decode, an array of IDs) by itself, each output line its answer.")
+    @Flag(
+        help: "Each input line is a JSON text (with --decode, an array of IDs) by itself, each output line its answer.")
     var lines = false
     @Flag(inversion: .prefixedNo, help: "Add what the tokenizer's template puts around a text.") var special = true
     @Flag(help: "Read control tokens in the text as plain text.") var plain = false

@@ -59,8 +59,12 @@ struct TokenizerCommand: ParsableCommand {
                 ]
                 print(object.written())
             } else {
-                print("\(folder)/tokenizer.json: \(made) tokens from \(bytes) bytes, \(trainer.wordCount) different pieces")
-                if made < size { print("no other pair occurs \(minimumCount) times: give more text, or a smaller --size") }
+                print(
+                    "\(folder)/tokenizer.json: \(made) tokens from \(bytes) bytes, \(trainer.wordCount) different pieces"
+                )
+                if made < size {
+                    print("no other pair occurs \(minimumCount) times: give more text, or a smaller --size")
+                }
             }
         }
 
