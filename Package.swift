@@ -48,13 +48,17 @@ let package = Package(
         module("Base", "Digests", ["Primitives", "COpenSSL"]),
         module("Base", "Wire", ["Primitives", "Digests", protobuf], exclude: ["Protocol/swarm.proto"]),
 
+        module("Engines", "Compute", ["Primitives", "Digests", "Wire"]),
+        module("Engines", "CPU", ["Primitives", "Kernels", "Compute"]),
+
         module("Cores", "Links", ["Primitives"]),
         module("Cores", "Telemetry", ["Primitives"]),
         module("Cores", "Kademlia", ["Primitives", "Digests", "Wire", "Telemetry"]),
         module("Cores", "Channels", ["Primitives", "Digests", "Wire"]),
         module("Formats", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
-        module("Cores", "Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange"]),
+        module(
+            "Cores", "Training", ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange"]),
         module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Exchange"]),
         module("Cores", "Messages", ["Primitives", "Digests", "Wire", "Channels", "Exchange"]),
         module("Cores", "Content", ["Primitives", "Digests", "Wire", "Messages", "Training"]),
@@ -88,7 +92,9 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "Benchmarks",
-            dependencies: ["Primitives", "Links", "Topologies", "Kernels", "Exchange", "Training", "Planning"],
+            dependencies: [
+                "Primitives", "Links", "Topologies", "Kernels", "Compute", "Exchange", "Training", "Planning",
+            ],
             path: "Sources/Benchmarks", swiftSettings: strict),
 
         module("Drivers", "Files"),
@@ -139,7 +145,9 @@ let package = Package(
         tests("Benchmarks", ["Benchmarks"]),
         tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
         tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Weights"], exclude: ["Corpus"]),
-        tests("Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange", "Training"]),
+        tests(
+            "Training",
+            ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Training"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
         .target(
             name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],
@@ -150,6 +158,12 @@ let package = Package(
             swarm + [
                 "Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Telemetry", "Exchange",
                 "JobFixtures",
+            ]),
+        tests("Content", ["Primitives", "Digests", "Wire", "Messages", "Content", "Training", "JobFixtures"]),
+        tests(
+            "Membership",
+            swarm + [
+                "Primitives", "Digests", "Wire", "Channels", "Training", "Telemetry", "Exchange", "JobFixtures",
             ]),
         tests(
             "Simulation",
@@ -162,6 +176,7 @@ let package = Package(
             "Weights",
             ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Kernels", "Training", "Inference", "Weights"]),
         tests("Web", ["Primitives", "EventLoop", "Web"]),
+        tests("Node", ["Primitives", "Telemetry", "Node"]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]
