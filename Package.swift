@@ -111,7 +111,8 @@ let package = Package(
             "Drivers", "Node",
             swarm + [
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Daemon",
-                "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Weights", yams,
+                "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Exchange",
+                "Checkpoints", "Weights", yams,
             ]),
         module(
             "Drivers", "Simulation",
@@ -144,7 +145,8 @@ let package = Package(
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
         tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
-        tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Weights"], exclude: ["Corpus"]),
+        tests(
+            "Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints", "Weights"], exclude: ["Corpus"]),
         tests(
             "Training",
             ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Training"]),

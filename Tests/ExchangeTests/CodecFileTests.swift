@@ -1,3 +1,4 @@
+import Checkpoints
 import Exchange
 import Foundation
 import Primitives

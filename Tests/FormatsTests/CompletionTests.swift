@@ -1,8 +1,7 @@
 import Completions
 import Primitives
 import Testing
-
-@testable import Tokenizers
+import Tokenizers
 
 @Suite struct CompletionTests {
     static let tokenizer = try! SmallTokenizers.tokenizer(SmallTokenizers.trained(.gpt2, size: 257))

@@ -1,8 +1,7 @@
 import Foundation
 import Primitives
 import Testing
-
-@testable import Tokenizers
+import Tokenizers
 
 @Suite struct CompositionTests {
     static func composed(_ text: [UInt8]) -> [UInt8] {

@@ -61,10 +61,9 @@ import Testing
     }
 
     @Test func `whole numbers are whole however they are written`() throws {
-        #expect(
-            try Self.parse("[1e3,12.0,1.5,9223372036854775808,1e400]").get().array?.map(\.integer) == [
-                1000, 12, nil, nil, nil,
-            ])
+        let values = try Self.parse("[1e3,12.0,1.5,9223372036854775808,1e400]").get().array ?? []
+        let whole: [Int?] = [1000, 12, nil, nil, nil]
+        #expect(values.map(\.integer) == whole)
         #expect(try Self.parse("1e400").get().double == nil)
     }
 

@@ -1,7 +1,6 @@
 import Primitives
 import Testing
-
-@testable import Tokenizers
+import Tokenizers
 
 @Suite struct MergingTests {
     /// The rule itself: of all pairs the lowest rank, of those the leftmost.

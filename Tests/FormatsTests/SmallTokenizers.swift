@@ -1,7 +1,6 @@
 import JSON
 import Primitives
-
-@testable import Tokenizers
+import Tokenizers
 
 /// Vocabularies made on the spot.
 enum SmallTokenizers {

@@ -1,6 +1,5 @@
 import Testing
-
-@testable import Tokenizers
+import Tokenizers
 
 @Suite struct SplitPatternTests {
     static func pieces(_ pattern: SplitPattern, _ text: [UInt8]) -> [[UInt8]] {

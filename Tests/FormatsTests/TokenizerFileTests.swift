@@ -3,8 +3,7 @@ import Foundation
 import JSON
 import Primitives
 import Testing
-
-@testable import Tokenizers
+import Tokenizers
 
 @Suite struct TokenizerFileTests {
     static let good = SmallTokenizers.trained(.llama3)

@@ -1,8 +1,7 @@
 import JSON
 import Primitives
 import Testing
-
-@testable import Tokenizers
+import Tokenizers
 
 @Suite struct TokenizerTests {
     @Test(arguments: TokenizerTrainer.Splitting.allCases)
@@ -48,19 +47,25 @@ import Testing
 
     @Test func `marks stand for spaces, and bytes for what the vocabulary lacks`() throws {
         let tokenizer = try SmallTokenizers.tokenizer(SmallTokenizers.spaced())
-        let mark: UInt32 = 259, a: UInt32 = 260, b: UInt32 = 261
-        // <s>, ▁ab, ▁a
-        #expect(tokenizer.encode("ab a") == [1, mark + 6, mark + 4])
-        #expect(tokenizer.encode("  ab") == [1, mark + 7, mark + 6])
-        #expect(tokenizer.encode("b") == [1, mark, b])
-        #expect(tokenizer.encode("é\u{e8}") == [1, mark, mark + 8, 3 + 0xC3, 3 + 0xA8])
+        let mark: UInt32 = 259, markA: UInt32 = 263, markAB: UInt32 = 265, marks: UInt32 = 266
+        let a: UInt32 = 260, b: UInt32 = 261
+        // é has a token, è is spelt.
+        let composed: UInt32 = 267, spelt: [UInt32] = [3 + 0xC3, 3 + 0xA8]
+        func expect(_ text: String, _ ids: [UInt32], addingSpecial: Bool = true) {
+            #expect(tokenizer.encode(text, addingSpecial: addingSpecial) == ids)
+        }
+        expect("ab a", [1, markAB, markA])
+        expect("  ab", [1, marks, markAB])
+        expect("b", [1, mark, b])
+        expect("é\u{e8}", [1, mark, composed] + spelt)
         // Each part between control tokens begins anew.
-        #expect(tokenizer.encode("a<s>a", addingSpecial: false) == [mark + 4, 1, mark + 4])
-        #expect(tokenizer.encode("", addingSpecial: false) == [])
-        #expect(try tokenizer.decode([1, mark + 6, mark + 4]) == Array("ab a".utf8))
-        #expect(try tokenizer.decode([1, mark, a, 3 + 0xC3, 3 + 0xA8], skippingSpecial: false) == Array("<s> aè".utf8))
+        expect("a<s>a", [markA, 1, markA], addingSpecial: false)
+        expect("", [], addingSpecial: false)
+        #expect(try tokenizer.decode([1, markAB, markA]) == Array("ab a".utf8))
+        let written = try tokenizer.decode([1, mark, a] + spelt, skippingSpecial: false)
+        #expect(written == Array("<s> aè".utf8))
         var decoder = TokenDecoder(tokenizer, continuing: true)
-        #expect(try decoder.append(mark + 4) == Array(" a".utf8))
+        #expect(try decoder.append(markA) == Array(" a".utf8))
     }
 
     @Test(arguments: [("always", [263, 1, 263]), ("first", [263, 1, 260]), ("never", [260, 1, 260])])

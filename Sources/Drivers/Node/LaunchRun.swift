@@ -1,3 +1,4 @@
+import Checkpoints
 public import Coordination
 import Daemon
 import Digests

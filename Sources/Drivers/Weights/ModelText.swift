@@ -33,7 +33,9 @@ public struct ModelText: Sendable {
         let bytes: [UInt8]
         do throws(FileError) { bytes = try fileContents(path, limit: 256 << 20) } catch { throw .file(error) }
         let tokenizer: Tokenizer
-        do throws(TokenizerError) { tokenizer = try Tokenizer.read(bytes, path: path) } catch { throw .tokenizer(error) }
+        do throws(TokenizerError) { tokenizer = try Tokenizer.read(bytes, path: path) } catch {
+            throw .tokenizer(error)
+        }
         self.tokenizer = tokenizer
         let settings = Self.object(folder + "/tokenizer_config.json")
         let source = Self.templateSource(folder, settings)

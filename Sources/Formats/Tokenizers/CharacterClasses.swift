@@ -1,21 +1,21 @@
 /// What a code point is to the tokenizers' patterns and to NFC: a byte of flags, from a two-stage table.
-struct CharacterClasses: @unchecked Sendable {
+package struct CharacterClasses: @unchecked Sendable {
     /// `\p{L}` of Unicode 16.0.
-    static let letter: UInt8 = 1
+    package static let letter: UInt8 = 1
     /// `\p{N}` of Unicode 16.0.
-    static let number: UInt8 = 2
+    package static let number: UInt8 = 2
     /// `\s`: the 25 code points of White_Space.
-    static let space: UInt8 = 4
+    package static let space: UInt8 = 4
     /// `[\r\n]`; spaces too.
-    static let newline: UInt8 = 8
+    package static let newline: UInt8 = 8
     /// Numeric to the reference's `Digits`: `\p{N}` of Unicode 17.0.
-    static let numeric: UInt8 = 16
+    package static let numeric: UInt8 = 16
     /// May change, move or join what comes before it under NFC; what lacks it is a boundary.
-    static let unsettled: UInt8 = 32
+    package static let unsettled: UInt8 = 32
     /// To ask whether a code point is none of the three: `[^\s\p{L}\p{N}]`.
-    static let known: UInt8 = letter | number | space
+    package static let known: UInt8 = letter | number | space
 
-    static let shared = CharacterClasses()
+    package static let shared = CharacterClasses()
 
     // Written once, never freed: the one value is a constant of the program.
     private let blocks: UnsafeMutablePointer<UInt8>
@@ -66,14 +66,14 @@ struct CharacterClasses: @unchecked Sendable {
 
     /// The flags of a code point below 0x110000.
     @inline(__always)
-    func flags(_ point: UInt32) -> UInt8 {
+    package func flags(_ point: UInt32) -> UInt8 {
         flags[Int(blocks[Int(point >> 8)]) << 8 | Int(point & 255)]
     }
 
     /// The flags and the length of what begins at `at`, before `end`. A byte that begins no valid UTF-8 has no flags: it is
     /// one character of no class.
     @inline(__always)
-    func look(_ text: UnsafePointer<UInt8>, _ at: Int, _ end: Int) -> (flags: UInt8, length: Int) {
+    package func look(_ text: UnsafePointer<UInt8>, _ at: Int, _ end: Int) -> (flags: UInt8, length: Int) {
         let byte = text[at]
         if byte < 0x80 { return (flags[Int(blocks[0]) << 8 | Int(byte)], 1) }
         let (point, length) = decodeScalar(text, at, end)

@@ -1,6 +1,6 @@
 /// Unicode's normal form C (UAX #15), with the tables of the reference: Unicode 9.0.
-struct Composition: Sendable {
-    static let shared = Composition()
+package struct Composition: Sendable {
+    package static let shared = Composition()
 
     private let combining: [UInt32: UInt8]
     /// First and, unless 0, second.
@@ -42,7 +42,7 @@ struct Composition: Sendable {
     }
 
     /// Appends the text in normal form C. Bytes that are no UTF-8 stay as they are and part what is around them.
-    func append(_ text: UnsafePointer<UInt8>, _ count: Int, to out: inout [UInt8]) {
+    package func append(_ text: UnsafePointer<UInt8>, _ count: Int, to out: inout [UInt8]) {
         let classes = CharacterClasses.shared
         out.reserveCapacity(out.count + count)
         var copied = 0

@@ -1,23 +1,29 @@
 /// Which two neighbouring tokens become which one, and in which order: (left, right) → rank. Open addressing; built once.
-final class MergeTable: @unchecked Sendable {
-    struct Merge: Hashable, Sendable {
+package final class MergeTable: @unchecked Sendable {
+    package struct Merge: Hashable, Sendable {
         let left: UInt32
         let right: UInt32
         let result: UInt32
+
+        package init(left: UInt32, right: UInt32, result: UInt32) {
+            self.left = left
+            self.right = right
+            self.result = result
+        }
     }
     /// No merge: larger than every rank.
-    static let none = UInt32.max
+    package static let none = UInt32.max
 
     let count: Int
     /// Whether no merge comes before one that makes a part of it: then ranks are taken in rising order.
-    let isOrdered: Bool
+    package let isOrdered: Bool
     private let mask: Int
     private let keys: UnsafeMutablePointer<UInt64>
     private let ranks: UnsafeMutablePointer<UInt32>
     private let results: UnsafeMutablePointer<UInt32>
 
     /// Of two merges of one pair the later counts, as in the reference.
-    init(_ merges: [Merge]) {
+    package init(_ merges: [Merge]) {
         count = merges.count
         var capacity = 16
         while capacity < 2 * merges.count { capacity *= 2 }
@@ -61,7 +67,7 @@ final class MergeTable: @unchecked Sendable {
 
     /// The rank of a pair; ``none`` where the two do not merge.
     @inline(__always)
-    func rank(_ left: UInt32, _ right: UInt32) -> UInt32 {
+    package func rank(_ left: UInt32, _ right: UInt32) -> UInt32 {
         let key = Self.key(left, right)
         var slot = Self.hash(key) & mask
         while keys[slot] != key {
@@ -73,5 +79,5 @@ final class MergeTable: @unchecked Sendable {
 
     /// What the merge of a rank makes.
     @inline(__always)
-    func result(_ rank: UInt32) -> UInt32 { results[Int(rank)] }
+    package func result(_ rank: UInt32) -> UInt32 { results[Int(rank)] }
 }

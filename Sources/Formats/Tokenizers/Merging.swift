@@ -1,15 +1,17 @@
 /// Byte-pair merging of one piece (Sennrich et al. 2016, 1508.07909): of all neighbours that merge, those of the lowest rank
 /// do, the leftmost first, until none are left. Working memory is kept between pieces.
-struct Merging {
+package struct Merging {
     /// Up to this many symbols the lowest rank is looked for by going through all of them.
     static let shortPiece = 64
 
     private var short = [UInt32](repeating: 0, count: Merging.shortPiece)
     private var long: LongMerging?
 
+    package init() {}
+
     /// Merges `count` symbols in place; how many are left.
     @inline(__always)
-    mutating func merge(_ symbols: UnsafeMutablePointer<UInt32>, _ count: Int, _ table: MergeTable) -> Int {
+    package mutating func merge(_ symbols: UnsafeMutablePointer<UInt32>, _ count: Int, _ table: MergeTable) -> Int {
         guard count > 1, table.count > 0 else { return count }
         if count <= Self.shortPiece {
             return short.withUnsafeMutableBufferPointer { Self.mergeShort(symbols, count, $0.baseAddress!, table) }
@@ -49,7 +51,7 @@ struct Merging {
 
 /// Merging of a piece of any length. Linear where no merge comes before one that makes a part of it, as in every trained
 /// vocabulary: then the pairs of one rank are all known when its turn comes. Else by a heap.
-struct LongMerging {
+package struct LongMerging {
     private var ids: [UInt32] = []
     private var ranks: [UInt32] = []
     private var next: [Int32] = []
@@ -62,7 +64,9 @@ struct LongMerging {
     private var heap: [UInt64] = []
     private var usesHeap = false
 
-    mutating func merge(_ symbols: UnsafeMutablePointer<UInt32>, _ count: Int, _ table: MergeTable) -> Int {
+    package init() {}
+
+    package mutating func merge(_ symbols: UnsafeMutablePointer<UInt32>, _ count: Int, _ table: MergeTable) -> Int {
         precondition(count <= Int(Int32.max), "a piece of \(count) symbols")
         ids = Array(UnsafeBufferPointer(start: symbols, count: count))
         next = (1...Int32(count)).map { $0 < count ? $0 : -1 }
@@ -188,10 +192,12 @@ struct LongMerging {
 }
 
 /// Numbers below a bound, of which the lowest is found in a few steps: bits, and bits that say where bits are.
-struct RankSet {
+package struct RankSet {
     private var levels: [[UInt64]] = []
 
-    mutating func reserve(_ bound: Int) {
+    package init() {}
+
+    package mutating func reserve(_ bound: Int) {
         guard (levels.first?.count ?? 0) * 64 < bound else { return }
         levels = []
         var count = bound
@@ -201,7 +207,7 @@ struct RankSet {
         } while count > 1
     }
 
-    mutating func insert(_ number: Int) {
+    package mutating func insert(_ number: Int) {
         var index = number
         for level in levels.indices {
             let bit = UInt64(1) << UInt64(index & 63)
@@ -211,7 +217,7 @@ struct RankSet {
         }
     }
 
-    mutating func removeLowest() -> Int? {
+    package mutating func removeLowest() -> Int? {
         guard let top = levels.last, top[0] != 0 else { return nil }
         var index = 0
         for level in levels.indices.reversed() { index = index << 6 | levels[level][index].trailingZeroBitCount }

@@ -23,7 +23,7 @@ public enum SplitPattern: String, Sendable, CaseIterable {
     }
 
     /// The pattern that a file writes so; nil for any other.
-    init?(expression: String) {
+    package init?(expression: String) {
         // GPT-2's is written in two ways.
         let short = #"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
         guard
@@ -36,7 +36,7 @@ public enum SplitPattern: String, Sendable, CaseIterable {
 
     /// Where the piece that begins at `at` ends: after `at`, at most at `end`. What comes after `end` is not there.
     @inline(__always)
-    func next(_ text: UnsafePointer<UInt8>, _ at: Int, _ end: Int, _ classes: CharacterClasses) -> Int {
+    package func next(_ text: UnsafePointer<UInt8>, _ at: Int, _ end: Int, _ classes: CharacterClasses) -> Int {
         switch self {
         case .gpt2: nextOfGPT2(text, at, end, classes)
         case .llama3: nextOfLlama3(text, at, end, classes, digits: 3)

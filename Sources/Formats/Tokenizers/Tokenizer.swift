@@ -34,16 +34,16 @@ public final class Tokenizer: Sendable {
         var isFused: Bool
     }
 
-    let vocabulary: Vocabulary
+    package let vocabulary: Vocabulary
     let alphabet: Alphabet
     /// By byte: itself where every byte is a symbol, else `<0x0A>`.
-    let ofByte: [UInt32]
-    let merges: MergeTable
+    package let ofByte: [UInt32]
+    package let merges: MergeTable
     let unknown: Unknown?
     /// A piece that is a token is that token, whatever its merges would make.
     let ignoresMerges: Bool
     /// Whether a text may be parted before every ▁ that follows something else: no token holds one further in.
-    let partsAtMetaspace: Bool
+    package let partsAtMetaspace: Bool
     let normalization: Normalization
     let splitting: Splitting
     let rawAdded: AddedTokens

@@ -1,5 +1,5 @@
 /// The tokens of a model by their numbers: what each stands for, and which one stands for something.
-struct Vocabulary: Sendable {
+package struct Vocabulary: Sendable {
     /// No token.
     static let none = UInt32.max
 
@@ -45,5 +45,5 @@ struct Vocabulary: Sendable {
 
     func content(_ id: UInt32) -> ArraySlice<UInt8> { pool[starts[Int(id)]..<starts[Int(id) + 1]] }
     func find(_ bytes: UnsafeBufferPointer<UInt8>) -> UInt32? { table.find(bytes).map { ids[$0] } }
-    func find(_ bytes: [UInt8]) -> UInt32? { table.find(bytes).map { ids[$0] } }
+    package func find(_ bytes: [UInt8]) -> UInt32? { table.find(bytes).map { ids[$0] } }
 }

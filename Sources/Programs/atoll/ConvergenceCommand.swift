@@ -1,5 +1,6 @@
 import ArgumentParser
 import Benchmarks
+import Checkpoints
 import Exchange
 import Foundation
 import Node

@@ -3,6 +3,7 @@ import Checkpoints
 import Foundation
 import JSON
 import Node
+import Primitives
 import Weights
 
 /// `atoll convert`: a model's folder in another type and other files.

@@ -5,6 +5,7 @@ import Foundation
 import Inference
 import JSON
 import Node
+import Primitives
 import Tokenizers
 import Weights
 

@@ -4,7 +4,9 @@ import Foundation
 import Inference
 import JSON
 import Node
+import Primitives
 import Tokenizers
+import Weights
 
 /// `atoll generate`: continues a text with a checkpoint, or answers.
 struct GenerateCommand: ParsableCommand {

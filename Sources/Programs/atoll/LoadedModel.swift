@@ -3,6 +3,7 @@ import Checkpoints
 import Foundation
 import Inference
 import Node
+import Primitives
 import Tokenizers
 import Weights
 

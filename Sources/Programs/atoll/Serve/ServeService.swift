@@ -2,6 +2,7 @@ import CompletionAPI
 import Completions
 import EventLoop
 import Foundation
+import Inference
 import JSON
 import Node
 import Primitives
