@@ -79,16 +79,29 @@ struct CostModel: Sendable {
         model = job.model
         coordinator = topology.coordinator ?? 0
         peerCount = topology.peers.count
-        var forward = [0.0]
-        var parameters = [0.0]
-        for unit in model.allUnits {
-            forward.append(forward[unit] + model.forwardFLOPs(unit: unit, sequences: job.microBatch))
-            parameters.append(parameters[unit] + Double(model.parameters(unit: unit)))
+        (forwardPrefix, parameterPrefix) = CostModel.work(of: job)
+        (savedPrefix, workspace, inputs, shared) = CostModel.memory(of: job)
+        contribution = CostModel.contributions(of: job, also: codec)
+        (latencies, classes, classCount) = CostModel.latencies(of: topology)
+        capped = topology.hasPairCaps
+    }
+
+    /// FLOPs of a micro-batch's forward, and parameters, of units 0..<u.
+    private static func work(of job: JobManifest) -> (forward: [Double], parameters: [Double]) {
+        var (forward, parameters) = ([0.0], [0.0])
+        for unit in job.model.allUnits {
+            forward.append(forward[unit] + job.model.forwardFLOPs(unit: unit, sequences: job.microBatch))
+            parameters.append(parameters[unit] + Double(job.model.parameters(unit: unit)))
         }
-        var saved = [0]
-        var work: [Int] = []
-        var (inputs, shared): ([Int], [Int]) = ([], [])
-        for unit in model.allUnits {
+        return (forward, parameters)
+    }
+    /// What ``ModelShape/memory(units:rounds:sequences:inFlight:recompute:)`` says of each unit alone, taken apart: bytes saved of a
+    /// micro-batch in units 0..<u, workspace, and with recomputation bytes saved and shared.
+    private static func memory(
+        of job: JobManifest
+    ) -> (saved: [Int], workspace: [Int], inputs: [Int], shared: [Int]) {
+        var (saved, workspace, inputs, shared): ([Int], [Int], [Int], [Int]) = ([0], [], [], [])
+        for unit in job.model.allUnits {
             func bytes(_ inFlight: Int, recompute: Bool) -> Int {
                 job.model.memory(
                     units: unit..<unit + 1, rounds: false, sequences: job.microBatch, inFlight: inFlight,
@@ -97,16 +110,15 @@ struct CostModel: Sendable {
             }
             let (one, two) = (bytes(1, recompute: false), bytes(2, recompute: false))
             saved.append(saved[unit] + two - one)
-            work.append(one - (two - one) - 16 * model.parameters(unit: unit))
+            workspace.append(one - (two - one) - 16 * job.model.parameters(unit: unit))
             inputs.append(bytes(2, recompute: true) - bytes(1, recompute: true))
-            shared.append(bytes(1, recompute: true) - inputs[unit] - work[unit] - 16 * model.parameters(unit: unit))
+            shared.append(
+                bytes(1, recompute: true) - inputs[unit] - workspace[unit] - 16 * job.model.parameters(unit: unit))
         }
-        self.inputs = inputs
-        self.shared = shared
-        savedPrefix = saved
-        workspace = work
-        forwardPrefix = forward
-        parameterPrefix = parameters
+        return (saved, workspace, inputs, shared)
+    }
+    /// Bytes of one contribution of units 0..<u, by codec.
+    private static func contributions(of job: JobManifest, also codec: Codec?) -> [Codec: [Double]] {
         var table: [Codec: [Double]] = [:]
         for codec in CostModel.codecs + [job.exchangeCodec.value, codec].compactMap({ $0 }) {
             var prefix = [0.0]
@@ -121,35 +133,33 @@ struct CostModel: Sendable {
             }
             table[codec] = prefix
         }
-        contribution = table
+        return table
+    }
+    /// [from, to], row by row: by host where the topology is small, by region where a large one has no pairs of its own, else empty.
+    private static func latencies(of topology: Topology) -> (seconds: [Double], classes: [Int], width: Int) {
         let n = topology.hosts.count
         var matrix: [Double] = []
-        var classOf: [Int] = []
-        var width = n
         if n <= 1024 {
             matrix.reserveCapacity(n * n)
             for from in 0..<n { for to in 0..<n { matrix.append(topology.latencySeconds(from: from, to: to)) } }
-        } else if topology.links.isEmpty {
-            // One host stands for its region: two of the same region see each other as any two of it do.
-            width = topology.regions.count + 1
-            classOf = topology.hosts.map { $0.region.map { $0 + 1 } ?? 0 }
-            var first = [Int](repeating: -1, count: width)
-            var second = first
-            for (host, kind) in classOf.enumerated() {
-                if first[kind] < 0 { first[kind] = host } else if second[kind] < 0 { second[kind] = host }
-            }
-            for a in 0..<width {
-                for b in 0..<width {
-                    let to = a == b ? second[b] : first[b]
-                    matrix.append(
-                        first[a] < 0 || to < 0 ? .infinity : topology.latencySeconds(from: first[a], to: to))
-                }
+            return (matrix, [], n)
+        }
+        guard topology.links.isEmpty else { return ([], [], n) }
+        // One host stands for its region: two of the same region see each other as any two of it do.
+        let width = topology.regions.count + 1
+        let classes = topology.hosts.map { $0.region.map { $0 + 1 } ?? 0 }
+        var first = [Int](repeating: -1, count: width)
+        var second = first
+        for (host, kind) in classes.enumerated() {
+            if first[kind] < 0 { first[kind] = host } else if second[kind] < 0 { second[kind] = host }
+        }
+        for a in 0..<width {
+            for b in 0..<width {
+                let to = a == b ? second[b] : first[b]
+                matrix.append(first[a] < 0 || to < 0 ? .infinity : topology.latencySeconds(from: first[a], to: to))
             }
         }
-        latencies = matrix
-        classes = classOf
-        classCount = width
-        capped = topology.hasPairCaps
+        return (matrix, classes, width)
     }
 
     func flops(_ units: Range<Int>) -> Double { forwardPrefix[units.upperBound] - forwardPrefix[units.lowerBound] }
