@@ -62,7 +62,7 @@ enum SmallTokenizers {
             "model": [
                 "type": "BPE", "dropout": nil, "unk_token": "<unk>", "continuing_subword_prefix": nil,
                 "end_of_word_suffix": nil, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
-                "vocab": .object(JSONObject(members)), "merges": ["▁ a", "a b", "▁ ab", ["▁", "▁"]],
+                "vocab": .object(JSONObject(members)), "merges": ["a b", "▁ ab", "▁ a", ["▁", "▁"]],
             ],
         ]
     }

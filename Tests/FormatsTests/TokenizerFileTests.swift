@@ -48,7 +48,7 @@ import Tokenizers
 
     @Test func `what contradicts itself is refused with its place`() {
         let changes: [(path: String, value: JSONValue?, named: String)] = [
-            ("model/vocab/a", 65, "is the number of"), ("model/vocab/a", -1, "at least 0"),
+            ("model/vocab/a", 66, "is the number of"), ("model/vocab/a", -1, "at least 0"),
             ("model/vocab/a", 1.5, "whole"),
             ("model/vocab/a", 9_000_000, "far beyond"), ("model/vocab/a", nil, "is not in the vocabulary"),
             ("model/vocab", [], "model.vocab"), ("model/merges/3", "a b c", "model.merges[3]"),

@@ -86,7 +86,7 @@ import Tokenizers
         #expect(parting.partsAtMetaspace)
         // A token that holds a mark further in forbids it.
         var bridged = json.setting("model/vocab/b▁", 268)
-        bridged = bridged.setting("model/merges", ["▁ a", "a b", "▁ ab", "▁ ▁", "b ▁"])
+        bridged = bridged.setting("model/merges", ["a b", "▁ ab", "▁ a", "▁ ▁", "b ▁"])
         let whole = try SmallTokenizers.tokenizer(bridged)
         #expect(!whole.partsAtMetaspace)
         #expect(whole.encode("bb b", addingSpecial: false) == [259, 261, 268, 261])
@@ -113,20 +113,20 @@ import Tokenizers
         let json = SmallTokenizers.trained(.gpt2, size: 258, special: []).setting(
             "added_tokens",
             [
-                added(258, "<a>"), added(259, "<a><b>"), added(260, "x", ["lstrip": true, "special": false]),
+                added(258, "<a>"), added(259, "<a><b>"), added(260, "xz", ["lstrip": true, "special": false]),
                 added(261, "yy", ["rstrip": true]),
             ])
         let tokenizer = try SmallTokenizers.tokenizer(json)
         let byte = { (text: String) in tokenizer.ofByte[Int(text.utf8.first!)] }
         #expect(tokenizer.encode("<a><a><b>") == [258, 259])
         #expect(tokenizer.encode("<a") == [byte("<"), byte("a")])
-        #expect(tokenizer.encode("q \u{3000} x y") == [byte("q"), 260, byte(" "), byte("y")])
+        #expect(tokenizer.encode("q \u{3000} xz y") == [byte("q"), 260, byte(" "), byte("y")])
         #expect(tokenizer.encode("yy \n z") == [261, byte("z")])
         // Read as text, control tokens are text; others stay tokens.
         #expect(
-            tokenizer.encode("<a>x", parsingSpecial: false) == [byte("<"), byte("a"), byte(">"), 260])
+            tokenizer.encode("<a>xz", parsingSpecial: false) == [byte("<"), byte("a"), byte(">"), 260])
         #expect(tokenizer.id(ofAdded: "<a>") == 258)
-        #expect(try tokenizer.decode([258, 260]) == Array("x".utf8))
+        #expect(try tokenizer.decode([258, 260]) == Array("xz".utf8))
     }
 
     @Test func `a whole piece is its token where merges are ignored`() throws {

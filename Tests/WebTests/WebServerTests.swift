@@ -32,14 +32,14 @@ final class WebRig: @unchecked Sendable {
         ended.wait()
     }
 
-    func connect() -> Int32 {
+    func connect(patience milliseconds: Int = 10_000) -> Int32 {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         let port = server.endpoint.port
         let connected = server.endpoint.withNativeAddress {
             Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
         }
         precondition(connected == 0, "no connection to port \(port)")
-        var patience = timeval(tv_sec: 10, tv_usec: 0)
+        var patience = timeval(tv_sec: milliseconds / 1000, tv_usec: milliseconds % 1000 * 1000)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
         return descriptor
     }
@@ -59,12 +59,11 @@ final class WebRig: @unchecked Sendable {
     }
     /// One request by itself.
     func ask(_ text: String) -> String { ask(Array(text.utf8)) }
-    /// With `closing`, nothing more will come from us: a server that waits for more gives up.
-    func ask(_ bytes: [UInt8], closing: Bool = false) -> String {
-        let descriptor = connect()
+    /// Waits for the other side to close, or for as long as its `patience` lasts: a server may wait for more of what is none.
+    func ask(_ bytes: [UInt8], patience milliseconds: Int = 10_000) -> String {
+        let descriptor = connect(patience: milliseconds)
         defer { close(descriptor) }
         Self.write(descriptor, bytes)
-        if closing { shutdown(descriptor, Int32(SHUT_WR)) }
         return Self.read(descriptor)
     }
     static func get(_ path: String, _ more: String = "") -> String {
@@ -145,7 +144,7 @@ final class WebRig: @unchecked Sendable {
             if round % 3 > 0 {
                 for _ in 0...generator.below(4) { bytes[generator.below(bytes.count)] = UInt8(generator.below(256)) }
             }
-            _ = rig.ask(bytes, closing: true)
+            _ = rig.ask(bytes, patience: 20)
         }
         #expect(rig.ask(WebRig.get("/z")).hasSuffix("GET /z 0"))
     }

@@ -68,6 +68,7 @@ package struct LongMerging {
 
     package mutating func merge(_ symbols: UnsafeMutablePointer<UInt32>, _ count: Int, _ table: MergeTable) -> Int {
         precondition(count <= Int(Int32.max), "a piece of \(count) symbols")
+        guard count > 1, table.count > 0 else { return count }
         ids = Array(UnsafeBufferPointer(start: symbols, count: count))
         next = (1...Int32(count)).map { $0 < count ? $0 : -1 }
         previous = (-1..<Int32(count) - 1).map { $0 }
