@@ -48,6 +48,8 @@ bench-models: build ## vocabularies, checkpoints and answers against tokenizers,
 bench-overlay: build ## the overlay: libtorrent beside it (when it is there), real nodes, simulated nodes
 	$(ATOLL) bench overlay-live
 	$(ATOLL) bench overlay-sim
+	$(ATOLL) bench door
+	$(ATOLL) bench channels
 	python3 Tools/overlay/interop.py $(ATOLL)
 
 bench-planning: build ## the planner against published costs, annealing, exact optima; 256 and 10 000 peers

@@ -54,7 +54,8 @@ let package = Package(
         module("Cores", "Links", ["Primitives"]),
         module("Cores", "Telemetry", ["Primitives"]),
         module("Cores", "Kademlia", ["Primitives", "Digests", "Wire", "Telemetry"]),
-        module("Cores", "Channels", ["Primitives", "Digests", "Wire"]),
+        module("Cores", "Paths", ["Primitives"]),
+        module("Cores", "Channels", ["Primitives", "Digests", "Wire", "Paths"]),
         module("Formats", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module(
@@ -93,7 +94,8 @@ let package = Package(
         .target(
             name: "Benchmarks",
             dependencies: [
-                "Primitives", "Links", "Topologies", "Kernels", "Compute", "Exchange", "Training", "Planning",
+                "Primitives", "Links", "Channels", "Topologies", "Kernels", "Compute", "Exchange", "Training",
+                "Planning",
             ],
             path: "Sources/Benchmarks", swiftSettings: strict),
 
@@ -106,7 +108,8 @@ let package = Package(
             ]),
         module("Drivers", "Web", ["Primitives", "EventLoop", "CUV", "CMicroHTTPD"]),
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
-        module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
+        module(
+            "Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "COpenSSL"]),
         module(
             "Drivers", "Node",
             swarm + [
@@ -123,12 +126,10 @@ let package = Package(
         .executableTarget(
             name: "atoll",
             dependencies: swarm + [
-                "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Topologies", "Planning", "Exchange",
-                "Training",
-                "Node", "Daemon", "Simulation",
+                "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Channels", "Topologies", "Planning",
+                "Exchange", "Training", "Node", "Daemon", "Simulation", "SecureTransport",
                 "Files", "JSON", "Tokenizers", "Checkpoints", "Weights", "Datasets", "CompletionAPI", "Completions",
-                "Inference", "Web",
-                "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
+                "Inference", "Web", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
             ],
             path: "Sources/Programs/atoll", swiftSettings: strict),
 
@@ -136,7 +137,8 @@ let package = Package(
         tests("Links", ["Primitives", "Links"]),
         tests("Telemetry", ["Primitives", "Telemetry"]),
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
-        tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
+        tests("Paths", ["Primitives", "Paths"]),
+        tests("Channels", ["Primitives", "Digests", "Wire", "Paths", "Channels"]),
         tests(
             "Formats",
             ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Datasets", "CompletionAPI", "Completions"],
@@ -150,7 +152,7 @@ let package = Package(
         tests(
             "Training",
             ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Training"]),
-        tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
+        tests("SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "SecureTransport"]),
         .target(
             name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],
             path: "Tests/JobFixtures", swiftSettings: strict),
@@ -178,7 +180,7 @@ let package = Package(
             "Weights",
             ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Kernels", "Training", "Inference", "Weights"]),
         tests("Web", ["Primitives", "EventLoop", "Web"]),
-        tests("Node", ["Primitives", "Telemetry", "Node"]),
+        tests("Node", ["Primitives", "Digests", "Telemetry", "Channels", "EventLoop", "SecureTransport", "Node"]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]
