@@ -204,13 +204,14 @@ public struct Roster: Sendable {
 
     /// Who hears nobody suspects itself first: when all members are silent it is our own line.
     static let isolation = Duration.seconds(120)
-    /// A pause of this process that says more about it than about others.
-    private static let nap = Duration.seconds(2)
+    /// A pause of this process that says more about it than about others. It has something to do at least every two seconds.
+    private static let nap = Duration.milliseconds(3500)
 
-    /// Whether nothing has been heard of any member for `silence`.
+    /// Whether somebody would be given up for silence while all others are silent, too. They are heard every second, but not
+    /// at the same moments: so half of the time counts for them.
     func isIsolated(silence: Duration, at now: Instant) -> Bool {
-        guard joinedCount > 0, let newest else { return false }
-        return now - newest > silence
+        guard let newest, let oldest = silences.next else { return false }
+        return now - oldest > silence && now - newest > silence / 2
     }
     private func patience(_ silence: Duration, at now: Instant) -> Duration {
         isIsolated(silence: silence, at: now) ? Self.isolation : silence
