@@ -10,7 +10,7 @@ typedef void (*ops_body)(const void *arguments, ptrdiff_t begin, ptrdiff_t end);
 typedef struct ops_table {
     ops_body rmsnorm_forward, rmsnorm_backward_input, rmsnorm_backward_gain, rope, swiglu_forward, swiglu_backward,
         softmax_forward, softmax_backward, cross_entropy, embedding_backward, adamw, sum_squares, sum, axpy, add, scale,
-        subtract, divide_by_weights, outer_step, all_finite;
+        subtract, divide_by_weights, outer_step, all_finite, matvec, weighted_rows;
 } ops_table;
 
 /// The table of the instruction set in use.
@@ -76,3 +76,20 @@ typedef struct vector_arguments {
     const float *x, *y;
     float *out, *momentum;
 } vector_arguments;
+
+/// y[r, o] (+)= weight[o] · x[r]; the weight is `weight`, or `halves` in bfloat16.
+typedef struct matvec_arguments {
+    ptrdiff_t rows, inputs, outputs;
+    const float *weight;
+    const uint16_t *halves;
+    const float *x;
+    float *y;
+    bool accumulate;
+} matvec_arguments;
+
+/// out[i] = Σ shares[r] · values[r, i], rows in order.
+typedef struct weighted_rows_arguments {
+    ptrdiff_t rows, width;
+    const float *shares, *values;
+    float *out;
+} weighted_rows_arguments;
