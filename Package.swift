@@ -45,13 +45,17 @@ let package = Package(
         module("Base", "Digests", ["Primitives", "COpenSSL"]),
         module("Base", "Wire", ["Primitives", "Digests", protobuf], exclude: ["Protocol/swarm.proto"]),
 
+        module("Engines", "Compute", ["Primitives", "Digests", "Wire"]),
+        module("Engines", "CPU", ["Primitives", "Kernels", "Compute"]),
+
         module("Cores", "Links", ["Primitives"]),
         module("Cores", "Telemetry", ["Primitives"]),
         module("Cores", "Kademlia", ["Primitives", "Digests", "Wire", "Telemetry"]),
         module("Cores", "Channels", ["Primitives", "Digests", "Wire"]),
         module("Formats", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
-        module("Cores", "Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange"]),
+        module(
+            "Cores", "Training", ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange"]),
         module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Exchange"]),
         module("Cores", "Messages", ["Primitives", "Digests", "Wire", "Channels", "Exchange"]),
         module("Cores", "Content", ["Primitives", "Digests", "Wire", "Messages", "Training"]),
@@ -78,7 +82,9 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "Benchmarks",
-            dependencies: ["Primitives", "Links", "Topologies", "Kernels", "Exchange", "Training", "Planning"],
+            dependencies: [
+                "Primitives", "Links", "Topologies", "Kernels", "Compute", "Exchange", "Training", "Planning",
+            ],
             path: "Sources/Benchmarks", swiftSettings: strict),
 
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
@@ -115,7 +121,9 @@ let package = Package(
         tests("Benchmarks", ["Benchmarks"]),
         tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
         tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
-        tests("Training", ["Primitives", "Digests", "Wire", "Kernels", "Exchange", "Training", "Checkpoints"]),
+        tests(
+            "Training",
+            ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Training", "Checkpoints"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
         .target(
             name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],

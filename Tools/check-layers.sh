@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Imports point upward only: System < Kernels < Base < Formats and Cores < Charts < Benchmarks < Drivers < Programs, in the
+# Imports point upward only: System < Kernels < Base < Engines < Formats and Cores < Charts < Benchmarks < Drivers < Programs, in the
 # order that is listed here (Checkpoints reads into Training's values, and files, still). What is not a driver or a
 # program touches no clock, socket, thread or file: the modules that would give it one are refused.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 order="CUV COpenSSL Kernels Primitives Digests Wire
+Compute CPU
 Links Telemetry Topologies Exchange Kademlia Channels Training Checkpoints Planning Messages Content Record Coordination Membership Daemon
 Charts Benchmarks
 EventLoop SecureTransport Simulation Node atoll"
@@ -25,7 +26,7 @@ git ls-files -co --exclude-standard 'Sources/*.swift' | grep -v '\.pb\.swift$' |
         if (name in rank && rank[name] >= rank[module]) {
             print FILENAME ":" FNR ": " module " imports " name ", which is not above it"; bad = 1
         }
-        pure = layer ~ /^(Base|Formats|Cores|Charts|Benchmarks)$/ && module != "Checkpoints"
+        pure = layer ~ /^(Base|Engines|Formats|Cores|Charts|Benchmarks)$/ && module != "Checkpoints"
         if (pure && name ~ /^(Foundation|Dispatch|Glibc|Synchronization|CUV|_Concurrency)$/) {
             print FILENAME ":" FNR ": " layer " must not import " name; bad = 1
         }
@@ -33,7 +34,7 @@ git ls-files -co --exclude-standard 'Sources/*.swift' | grep -v '\.pb\.swift$' |
             print FILENAME ":" FNR ": only Digests may import COpenSSL"; bad = 1
         }
     }
-    layer ~ /^(Formats|Cores|Charts|Benchmarks)$/ && /ContinuousClock|SuspendingClock|SystemRandomNumberGenerator|\.random\(in:[^,)]*\)|[^A-Za-z]Task *\{|Mutex</ && !/^ *\/\// {
+    layer ~ /^(Engines|Formats|Cores|Charts|Benchmarks)$/ && /ContinuousClock|SuspendingClock|SystemRandomNumberGenerator|\.random\(in:[^,)]*\)|[^A-Za-z]Task *\{|Mutex</ && !/^ *\/\// {
         print FILENAME ":" FNR ": a core reads a clock, draws unseeded, starts a task or locks"; bad = 1
     }
     END { exit bad }'

@@ -1,3 +1,4 @@
+internal import Compute
 internal import Exchange
 public import Primitives
 public import Training

@@ -1,3 +1,4 @@
+internal import Compute
 internal import Kernels
 public import Primitives
 internal import Training

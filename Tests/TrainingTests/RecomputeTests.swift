@@ -1,3 +1,4 @@
+import CPU
 import Primitives
 import Testing
 import Training
@@ -69,7 +70,8 @@ import Training
             var configuration = Small.configuration()
             configuration.units = units
             configuration.recompute = recompute
-            let engine = StageEngine(corpus: Small.corpus, threads: 1)
+            let device = CPUEngine(threads: 1)
+            let engine = StageEngine(corpus: Small.corpus, on: device, threads: 1)
             #expect(engine.perform(.configure(configuration)) == .done)
             let input = [UInt8](repeating: 0, count: units.lowerBound == 0 ? 0 : rows * model.hiddenSize * 4)
             func law(_ inFlight: Int) -> Int {
@@ -79,7 +81,7 @@ import Training
             for index in 0..<5 {
                 let key = MicroBatchKey(step: 0, virtualPipeline: index, index: 0)
                 #expect(refusal(engine.perform(.forward(key, input: input))) == nil)
-                held.append(engine.activationBytes)
+                held.append(device.activationBytes)
             }
             let blocks = units.clamped(to: 1..<4).count
             let hasHead = units.upperBound == 5

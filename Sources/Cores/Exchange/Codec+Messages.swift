@@ -8,11 +8,6 @@ public import Primitives
 /// and the feedback there becomes zero; elsewhere it stays finite, but what it holds is then not specified for the
 /// lossy codecs.
 extension Codec {
-    /// What `sparse` multiplies the error feedback by before the values are added, unless the sender asks for another.
-    /// Measured on the reference job (docs/BENCHMARKS.md, “Exchange”): what has waited for several rounds belongs to
-    /// weights that are no more, and 0.7 ends 3 % lower in loss than the 0.95 of SparseLoCo (arXiv 2508.15706).
-    public static let feedbackDecay: Float = 0.7
-
     /// Encodes one tensor: flat, row-major, `values.count` numbers.
     ///
     /// With `feedback` (same count) it encodes values + feedback and leaves what was not sent in `feedback`. `sparse`
@@ -139,5 +134,12 @@ extension SparseValues {
         case .signMagnitude: Int32(KERNELS_CODEC_SIGN_MAGNITUDE)
         case .twoBit: Int32(KERNELS_CODEC_TWO_BIT)
         }
+    }
+}
+
+extension ChunkLayout {
+    /// The most bytes that the pieces `range` take, lengths included: asked before memory is taken.
+    public func maximumBytes(_ range: Range<Int>, codec: Codec) -> Int {
+        range.reduce(0) { $0 + 4 + codec.maximumBytes(for: pieces[$1].count) }
     }
 }

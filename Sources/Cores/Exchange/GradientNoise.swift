@@ -1,25 +1,5 @@
 public import Primitives
 
-/// What one averaging of contributions tells about their noise: sums over the values that were averaged.
-public struct GradientSquares: Hashable, Sendable {
-    /// Mean over the contributors, by weight, of Σ g².
-    public var contributors: Double
-    /// Σ of the squared average.
-    public var mean: Double
-    public init(contributors: Double = 0, mean: Double = 0) {
-        self.contributors = contributors
-        self.mean = mean
-    }
-    public static func += (sum: inout GradientSquares, other: GradientSquares) {
-        sum.contributors += other.contributors
-        sum.mean += other.mean
-    }
-    /// Whether it can be so: a squared mean is at most the mean of squares (rounding apart).
-    public var isPlausible: Bool {
-        contributors > 0 && contributors < 1e30 && mean >= 0 && mean <= contributors * 1.001
-    }
-}
-
 /// The gradient noise scale tr Σ ÷ |G|², which estimates the critical batch, from the exchange's own norms: those of contributions of
 /// b tokens and that of their average over B (McCandlish et al. 2018, appendix A.1).
 ///

@@ -1,3 +1,4 @@
+public import Compute
 public import Primitives
 
 /// A data order written down by another program, so that both train on the same sequences.

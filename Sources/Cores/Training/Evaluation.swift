@@ -1,4 +1,4 @@
-import Kernels
+import Compute
 import Primitives
 
 /// A loss over many windows.

@@ -1,3 +1,5 @@
+import CPU
+import Compute
 import Kernels
 import Primitives
 
@@ -25,8 +27,8 @@ public func generate(
     var generator = SeededGenerator(seed: seed)
     var text = prompt
     for _ in 0..<max(0, count) {
-        saved.tokens = text.suffix(shape.context).map(Int32.init)
-        let length = saved.tokens.count
+        saved.text.tokens = text.suffix(shape.context).map(Int32.init)
+        let length = saved.text.tokens.count
         arithmetic.forwardBlocks(weights.base, saved, sequences: 1, length: length)
         let logits = arithmetic.headLogits(weights.base, saved, rows: length - 1..<length)
         let byte = choose(

@@ -1,3 +1,4 @@
+public import Compute
 import Kernels
 
 extension InnerOptimizer {
@@ -14,19 +15,6 @@ extension InnerOptimizer {
             let share = Double(finalShare) + (1 - Double(finalShare)) * 0.5 * (1 + kernels_cos(progress * Double.pi))
             return Float(Double(learningRate) * share)
         }
-    }
-
-    /// 1/(1 − βᵗ): Adam's bias correction, by repeated squaring.
-    static func biasCorrection(beta: Float, steps: Int) -> Float {
-        var power = 1.0
-        var square = Double(beta)
-        var rest = steps
-        while rest > 0 {
-            if rest & 1 == 1 { power *= square }
-            square *= square
-            rest >>= 1
-        }
-        return Float(1 / (1 - power))
     }
 }
 

@@ -1,3 +1,4 @@
+public import Compute
 import Primitives
 
 /// Trains a whole job in one process: M pipelines, each a full-model ``StageEngine``, doing exactly the jobs that peers

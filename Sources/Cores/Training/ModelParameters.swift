@@ -1,3 +1,4 @@
+public import Compute
 import Digests
 import Kernels
 public import Primitives

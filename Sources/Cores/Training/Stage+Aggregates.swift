@@ -1,6 +1,7 @@
-public import Exchange
+public import Compute
+import Exchange
 import Kernels
-import Primitives
+public import Primitives
 
 /// Where chunks have owners: the owner's arithmetic on one chunk, and taking in what all owners made.
 extension Stage {
@@ -71,11 +72,19 @@ extension Stage {
             let bytes = aggregate.chunks.flatMap { $0 }
             all.append((aggregate.unit, try cut(bytes[...], ranges[...], unit: aggregate.unit, codec: codec), ranges))
         }
-        let averages = buffers.takeZeroed()
+        guard let outer else {
+            return try takeGradient { unit, count in
+                let part = all[unit - configuration.units.lowerBound]
+                let values = FloatBuffer(count)
+                let first = layout.range(unit: unit).lowerBound
+                let ranges = part.ranges.map { $0.lowerBound - first..<$0.upperBound - first }
+                decode(part.pieces, ranges, codec, unit: unit, from: first, into: values)
+                return values
+            }
+        }
+        let averages = device.idle.take()
+        defer { device.idle.giveBack(averages) }
         for part in all { decode(part.pieces, part.ranges, codec, unit: part.unit, from: 0, into: averages) }
-        guard configuration.mode == .rounds else { return takeAggregates(averages) }
-        defer { buffers.giveBack(averages) }
-        guard let outer else { throw Refusal("this stage has no outer state") }
         return try outerStep(averages, outer)
     }
 

@@ -1,3 +1,4 @@
+import Compute
 import Exchange
 import Kernels
 import Primitives

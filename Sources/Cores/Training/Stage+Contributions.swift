@@ -1,3 +1,4 @@
+import Compute
 import Exchange
 import Kernels
 import Primitives
@@ -17,17 +18,23 @@ extension Stage {
     func encodeContribution() throws(Refusal) -> ComputeResult {
         switch configuration.mode {
         case .everyStep:
-            closeShare()
-            guard !shares.isEmpty else { throw Refusal("no micro-batch has been added") }
-            lastContribution = shares.flatMap { encode($0.sum, node: $0.node) }
-                .sorted { ($0.unit, $0.node) < ($1.unit, $1.node) }
-            dropWork()
+            guard progress.lastAdded != nil else { throw Refusal("no micro-batch has been added") }
+            let sum = device.idle.take()
+            defer { device.idle.giveBack(sum) }
+            var parts: [UnitContribution] = []
+            for node in try device.completeShares() {
+                try read(.share(node: node), into: sum)
+                parts += encode(sum, node: node)
+            }
+            lastContribution = parts.sorted { ($0.unit, $0.node) < ($1.unit, $1.node) }
+            try dropWork()
         case .rounds:
-            keepSentWeights()
-            let delta = buffers.takeZeroed()
-            kernels_subtract(threads, delta.count, outer!.parameters.base, parameters.base, delta.base)
+            try keepSentWeights()
+            let delta = device.idle.take()
+            defer { device.idle.giveBack(delta) }
+            try read(.parameters, into: delta)
+            kernels_subtract(threads, delta.count, outer!.parameters.base, delta.base, delta.base)
             lastContribution = encode(delta, node: 0)
-            buffers.giveBack(delta)
         }
         return .contribution(lastContribution)
     }
@@ -44,11 +51,12 @@ extension Stage {
     func withdrawContribution() throws(Refusal) -> ComputeResult {
         if configuration.mode == .rounds, let outer, let kept = feedback[0] {
             try addBack(everyCodec: false)
-            let delta = buffers.takeZeroed()
-            let sent = sentWeights ?? parameters
-            kernels_subtract(threads, delta.count, outer.parameters.base, sent.base, delta.base)
+            let delta = device.idle.take()
+            defer { device.idle.giveBack(delta) }
+            if sentWeights == nil { try read(.parameters, into: delta) }
+            kernels_subtract(
+                threads, delta.count, outer.parameters.base, (sentWeights ?? delta).base, delta.base)
             kernels_subtract(threads, delta.count, kept.base, delta.base, kept.base)
-            buffers.giveBack(delta)
         }
         lastContribution = []
         return .done
@@ -75,8 +83,8 @@ extension Stage {
     func outerStep(_ contributions: [RankedContribution]) throws(Refusal) -> ComputeResult {
         guard let outer else { throw Refusal("gradients are exchanged every step in this job") }
         let messages = try parse(contributions)
-        let delta = buffers.takeZeroed()
-        defer { buffers.giveBack(delta) }
+        let delta = device.idle.takeZeroed()
+        defer { device.idle.giveBack(delta) }
         for unit in configuration.units {
             let parts = messages[unit - configuration.units.lowerBound]
             let pieces = pieces(unit: unit)
@@ -96,10 +104,10 @@ extension Stage {
         guard kernels_all_finite(delta.count, delta.base) else {
             throw Refusal("the contributions' average is not finite")
         }
-        step(outer, by: delta)
-        startRound()
+        try step(outer, by: delta)
+        try startRound()
         defer { squares = GradientSquares() }
-        return .digests(digests, squares: squares.isPlausible ? squares : nil)
+        return .digests(try digests, squares: squares.isPlausible ? squares : nil)
     }
 
     /// Another pipeline's part: every unit of this stage, decoding and finite.

@@ -1,3 +1,4 @@
+import Compute
 import Kernels
 import Primitives
 import Wire
@@ -50,23 +51,26 @@ extension Stage {
         for state in states {
             let range = layout.range(unit: state.unit)
             let index = state.unit - configuration.units.lowerBound
-            let hasMoments = !state.firstMoment.isEmpty
-            load(state.parameters, parameters, range)
-            load(state.firstMoment, firstMoment, range)
-            load(state.secondMoment, secondMoment, range)
-            optimizerSteps[index] = hasMoments ? state.optimizerSteps : 0
+            let fields: [(DeviceQuantity, [UInt8], FloatBuffer?)] = [
+                (.parameters, state.parameters, outer?.parameters),
+                (.firstMoment, state.firstMoment, outer?.firstMoment),
+                (.secondMoment, state.secondMoment, outer?.secondMoment),
+            ]
+            for (quantity, bytes, kept) in fields {
+                let values = kept?.values(range) ?? FloatBuffer(range.count).allValues
+                load(bytes, values)
+                try device.write(quantity, unit: state.unit, from: UnsafeBufferPointer(values))
+            }
+            optimizerSteps[index] = state.firstMoment.isEmpty ? 0 : state.optimizerSteps
             warmStarts = [:]
-            for kept in feedback.values { (kept.base + range.lowerBound).update(repeating: 0, count: range.count) }
+            for kept in feedback.values { kept.values(range).update(repeating: 0) }
             guard let outer else { continue }
-            load(state.parameters, outer.parameters, range)
-            load(state.outerMomentum, outer.momentum, range)
-            load(state.firstMoment, outer.firstMoment, range)
-            load(state.secondMoment, outer.secondMoment, range)
+            load(state.outerMomentum, outer.momentum.values(range))
             outerSteps[index] = optimizerSteps[index]
         }
         lastContribution = []
         dropSentWeights()
-        dropWork()
+        try dropWork()
         return .done
     }
 
@@ -76,50 +80,65 @@ extension Stage {
         else {
             throw Refusal("units \(units) wanted, this stage holds \(configuration.units)")
         }
-        return .state(
-            units.map { unit in
-                let range = layout.range(unit: unit)
-                func bytes(_ buffer: FloatBuffer) -> [UInt8] { [UInt8](buffer.rawBytes(range)) }
-                return UnitState(
-                    unit: unit, parameters: bytes(outer?.parameters ?? parameters),
-                    outerMomentum: outer.map { configuration.outer.momentum == 0 ? [] : bytes($0.momentum) } ?? [],
-                    firstMoment: includeMoments ? bytes(outer?.firstMoment ?? firstMoment) : [],
-                    secondMoment: includeMoments ? bytes(outer?.secondMoment ?? secondMoment) : [],
+        var states: [UnitState] = []
+        for unit in units {
+            let range = layout.range(unit: unit)
+            func bytes(_ quantity: DeviceQuantity, _ kept: FloatBuffer?) throws(Refusal) -> [UInt8] {
+                if let kept { return [UInt8](kept.rawBytes(range)) }
+                let values = FloatBuffer(range.count)
+                try device.read(quantity, unit: unit, into: values.allValues)
+                return [UInt8](values.rawBytes(0..<range.count))
+            }
+            states.append(
+                UnitState(
+                    unit: unit, parameters: try bytes(.parameters, outer?.parameters),
+                    outerMomentum: keptMomentum.map { [UInt8]($0.rawBytes(range)) } ?? [],
+                    firstMoment: includeMoments ? try bytes(.firstMoment, outer?.firstMoment) : [],
+                    secondMoment: includeMoments ? try bytes(.secondMoment, outer?.secondMoment) : [],
                     optimizerSteps: (outer == nil ? optimizerSteps : outerSteps)[unit - configuration.units.lowerBound])
-            })
+            )
+        }
+        return .state(states)
     }
 
-    func rewind() -> ComputeResult {
+    /// Nil where the outer step has no momentum.
+    private var keptMomentum: FloatBuffer? { configuration.outer.momentum == 0 ? nil : outer?.momentum }
+
+    func rewind() throws(Refusal) -> ComputeResult {
         if let outer {
             dropSentWeights()
-            parameters.copy(from: outer.parameters)
-            firstMoment.copy(from: outer.firstMoment)
-            secondMoment.copy(from: outer.secondMoment)
+            try write(.parameters, from: outer.parameters)
+            try write(.firstMoment, from: outer.firstMoment)
+            try write(.secondMoment, from: outer.secondMoment)
             optimizerSteps = outerSteps
+            isAtOuterWeights = true
         }
-        dropWork()
+        try dropWork()
         return .done
     }
 
-    /// The current weights and moments become the start of a round.
-    func startRound() {
-        dropWork()
+    /// The current moments become those of a round's start.
+    func startRound() throws(Refusal) {
+        try dropWork()
         guard let outer else { return }
-        outer.firstMoment.copy(from: firstMoment)
-        outer.secondMoment.copy(from: secondMoment)
+        try read(.firstMoment, into: outer.firstMoment)
+        try read(.secondMoment, into: outer.secondMoment)
         outerSteps = optimizerSteps
     }
 
     var digests: [Int: UnitDigests] {
-        let momentum = configuration.outer.momentum == 0 ? nil : outer?.momentum
-        var digests: [Int: UnitDigests] = [:]
-        for unit in configuration.units {
-            let range = layout.range(unit: unit)
-            digests[unit] = UnitDigests(
-                parameters: ContentIndex.id(of: (outer?.parameters ?? parameters).rawBytes(range)),
-                outerMomentum: momentum.map { ContentIndex.id(of: $0.rawBytes(range)) })
+        get throws(Refusal) {
+            var digests: [Int: UnitDigests] = [:]
+            for unit in configuration.units {
+                let range = layout.range(unit: unit)
+                let values = outer?.parameters ?? FloatBuffer(range.count)
+                if outer == nil { try device.read(.parameters, unit: unit, into: values.allValues) }
+                digests[unit] = UnitDigests(
+                    parameters: ContentIndex.id(of: values.rawBytes(outer == nil ? 0..<range.count : range)),
+                    outerMomentum: keptMomentum.map { ContentIndex.id(of: $0.rawBytes(range)) })
+            }
+            return digests
         }
-        return digests
     }
 
     private func check(_ state: UnitState) throws(Refusal) {
@@ -149,12 +168,9 @@ extension Stage {
         }
     }
 
-    /// Raw bytes into a range; none make zeros.
-    private func load(_ bytes: [UInt8], _ buffer: FloatBuffer, _ range: Range<Int>) {
-        guard !bytes.isEmpty else {
-            (buffer.base + range.lowerBound).update(repeating: 0, count: range.count)
-            return
-        }
-        UnsafeMutableRawBufferPointer(buffer.values(range)).copyBytes(from: bytes)
+    /// Raw bytes into values; none make zeros.
+    private func load(_ bytes: [UInt8], _ values: UnsafeMutableBufferPointer<Float>) {
+        guard !bytes.isEmpty else { return values.update(repeating: 0) }
+        UnsafeMutableRawBufferPointer(values).copyBytes(from: bytes)
     }
 }

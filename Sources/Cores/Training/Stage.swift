@@ -1,28 +1,31 @@
-import Digests
+import Compute
 import Exchange
 import Kernels
 import Primitives
 
-/// The state of one configured stage and its jobs: forward, backward, evaluation and the optimizer here, the rest in
-/// extensions by subject.
+/// One configured stage: a device engine that goes forward, backward and takes inner steps, and around it what all holders
+/// must agree on to the bit. Micro-batches and steps here, the rest in extensions by subject.
+///
+/// What comes from outside is checked here, before the device is asked.
 final class Stage {
     private(set) var configuration: StageConfiguration
+    let device: any DeviceEngine
     let corpus: [UInt8]
     let threads: Int32
-    let arithmetic: StageArithmetic
+    let layout: StageLayout
     let order: DataOrder
     let tree: GradientTree
 
-    /// Current weights and Adam's moments, in the layout's order.
-    let parameters, firstMoment, secondMoment: FloatBuffer
     /// Optimizer steps of each unit so far.
-    /// Of the averaging done here since the last outer step.
-    var squares = GradientSquares()
     var optimizerSteps: [Int]
     /// What a round goes back to; only with rounds.
     let outer: OuterState?
     /// Optimizer steps of each unit at round start.
     var outerSteps: [Int] = []
+    /// Whether the device's weights are the outer ones; always without rounds.
+    var isAtOuterWeights = true
+    /// Of the averaging done here since the last outer step.
+    var squares = GradientSquares()
     /// What lossy codecs have not sent yet, by tree node (0 with rounds).
     var feedback: [Int: FloatBuffer] = [:]
     /// Where the low-rank codec begins, by tree node, one a tensor of the layout.
@@ -34,20 +37,9 @@ final class Stage {
     var sentWeights: FloatBuffer?
     /// The last encoded contribution, until the next one: it may be returned.
     var lastContribution: [UnitContribution] = []
-
-    var buffers: BufferPool
-    /// Sums of complete shares of this step: maximal subtrees, ascending.
-    var shares: [(node: Int, sum: FloatBuffer)] = []
-    /// The virtual pipeline being summed, and the last micro-batch added to it.
-    var open: (last: MicroBatchKey, sum: FloatBuffer)?
-    /// The last micro-batch added to any sum at hand.
-    var lastAdded: MicroBatchKey?
-    /// The averaged gradient, ready for an optimizer step.
-    var ready: FloatBuffer?
-    private var inFlight: [MicroBatchKey: SavedActivations] = [:]
-    private var spareActivations: [SavedActivations] = []
-    /// Where a stage recomputes: one whose buffers all others share.
-    private var sharedActivations: SavedActivations?
+    var progress = StepProgress()
+    /// [m, T, d]: an activation or its gradient between codec and device.
+    private lazy var activation = FloatBuffer(activationCount)
 
     /// θ at round start and what belongs to it. Moments are kept too, so that a rewound round is the round itself
     /// again.
@@ -55,43 +47,55 @@ final class Stage {
         let parameters, momentum, firstMoment, secondMoment: FloatBuffer
     }
 
-    init(_ configuration: StageConfiguration, corpus: [UInt8], threads: Int, recorded: RecordedOrder? = nil) {
+    /// How far the device is within a step.
+    struct StepProgress {
+        var inFlight: Set<MicroBatchKey> = []
+        /// The last micro-batch added to any sum at hand.
+        var lastAdded: MicroBatchKey?
+        /// Whether the averaged gradient is there, and an optimizer step is due.
+        var hasGradient = false
+    }
+
+    /// Draws the weights from the seed.
+    init(
+        _ configuration: StageConfiguration, on device: any DeviceEngine, corpus: [UInt8], threads: Int,
+        recorded: RecordedOrder? = nil
+    ) throws(Refusal) {
         self.configuration = configuration
-        chunkLayouts = configuration.units.map { configuration.chunkLayout(unit: $0) }
+        self.device = device
         self.corpus = corpus
         self.threads = Int32(clamping: threads)
+        chunkLayouts = configuration.units.map { configuration.chunkLayout(unit: $0) }
+        layout = StageLayout(shape: configuration.model, units: configuration.units)
         let geometry = configuration.geometry
-        arithmetic = StageArithmetic(
-            shape: configuration.model, units: configuration.units, sequences: geometry.microBatch,
-            length: geometry.context, threads: threads)
         order = DataOrder(
             corpusCount: corpus.count, validationFraction: configuration.validationFraction, context: geometry.context,
             seed: configuration.seed, recorded: recorded)
         tree = GradientTree(virtualPipelines: geometry.virtualPipelines)
-        let count = arithmetic.layout.count
-        parameters = FloatBuffer(count)
-        firstMoment = FloatBuffer(count)
-        secondMoment = FloatBuffer(count)
         optimizerSteps = [Int](repeating: 0, count: configuration.units.count)
-        buffers = BufferPool(count: count)
-        for entry in arithmetic.layout.entries {
-            initialise(
-                parameters.values(entry.range), tensor: entry.tensor, shape: configuration.model,
-                seed: configuration.seed)
-        }
-        guard configuration.mode == .rounds else {
-            outer = nil
-            return
-        }
-        let outer = OuterState(
-            parameters: FloatBuffer(count), momentum: FloatBuffer(count), firstMoment: FloatBuffer(count),
-            secondMoment: FloatBuffer(count))
-        outer.parameters.copy(from: parameters)
-        self.outer = outer
         outerSteps = optimizerSteps
+        let count = layout.count
+        outer =
+            configuration.mode == .everyStep
+            ? nil
+            : OuterState(
+                parameters: FloatBuffer(count), momentum: FloatBuffer(count), firstMoment: FloatBuffer(count),
+                secondMoment: FloatBuffer(count))
+        try device.configure(configuration)
+        for unit in configuration.units {
+            let range = layout.range(unit: unit)
+            let first = outer == nil ? range.lowerBound : 0
+            let values = outer?.parameters ?? FloatBuffer(range.count)
+            for entry in layout.entries(unit: unit) {
+                initialise(
+                    values.values(entry.range.lowerBound - first..<entry.range.upperBound - first),
+                    tensor: entry.tensor, shape: configuration.model, seed: configuration.seed)
+            }
+            let drawn = values.values(range.lowerBound - first..<range.upperBound - first)
+            try device.write(.parameters, unit: unit, from: UnsafeBufferPointer(drawn))
+        }
     }
 
-    var layout: StageLayout { arithmetic.layout }
     var geometry: BatchGeometry { configuration.geometry }
     /// Values of one micro-batch's activation.
     private var activationCount: Int { geometry.tokensPerMicroBatch * configuration.model.hiddenSize }
@@ -100,56 +104,43 @@ final class Stage {
 
     func forward(_ key: MicroBatchKey, input: [UInt8]) throws(Refusal) -> ComputeResult {
         try check(key)
-        if let old = inFlight.removeValue(forKey: key) { giveBack(old) }
-        let saved = takeActivations()
-        do throws(Refusal) {
-            if configuration.isFirst {
-                guard input.isEmpty else { throw Refusal("the first stage takes no input, \(input.count) bytes came") }
-            } else {
-                try decodeActivation(input, into: saved.input.values(0..<activationCount))
-            }
-        } catch {
-            giveBack(saved)
-            throw error
+        let values = activation.allValues
+        if configuration.isFirst {
+            guard input.isEmpty else { throw Refusal("the first stage takes no input, \(input.count) bytes came") }
+        } else {
+            try decodeActivation(input, into: values)
         }
         let first = DataOrder.firstSequence(key, geometry)
-        let starts = (0..<geometry.microBatch).map { sequence in
-            readsCorpus ? order.windowStart(step: key.step, sequence: first + sequence) : 0
+        let text = text((0..<geometry.microBatch).map { first + $0 }) {
+            order.windowStart(step: key.step, sequence: $0)
         }
-        readTokens(starts, into: saved)
-        arithmetic.forwardBlocks(parameters.base, saved, sequences: geometry.microBatch, length: geometry.context)
-        inFlight[key] = saved
-        guard configuration.isLast else {
-            let values = UnsafeBufferPointer(rebasing: saved.output.allValues[..<activationCount])
-            return .activation(configuration.activationCodec.encode(values, feedback: nil))
-        }
-        let rows = geometry.tokensPerMicroBatch
-        arithmetic.forwardHead(parameters.base, saved, rows: rows)
-        return .loss(kernels_sum(rows, saved.losses!.base) / Float(rows))
+        progress.inFlight.remove(key)
+        let loss = try device.forward(
+            key, text: text, input: configuration.isFirst ? nil : UnsafeBufferPointer(values),
+            output: configuration.isLast ? nil : values)
+        progress.inFlight.insert(key)
+        if configuration.isLast { return .loss(loss) }
+        return .activation(configuration.activationCodec.encode(UnsafeBufferPointer(values), feedback: nil))
     }
 
     func backward(_ key: MicroBatchKey, gradient: [UInt8]) throws(Refusal) -> ComputeResult {
-        guard let saved = inFlight[key] else { throw Refusal("backward of \(key.text) without its forward") }
+        guard progress.inFlight.contains(key) else { throw Refusal("backward of \(key.text) without its forward") }
         try checkOrder(key)
-        var outputGradient: FloatBuffer?
+        let values = activation.allValues
         if configuration.isLast {
             guard gradient.isEmpty else {
                 throw Refusal("the last stage takes no gradient, \(gradient.count) bytes came")
             }
         } else {
-            let decoded = FloatBuffer(activationCount)
-            try decodeActivation(gradient, into: decoded.allValues)
-            outputGradient = decoded
+            try decodeActivation(gradient, into: values)
         }
-        inFlight[key] = nil
-        let sum = openShare(for: key)
-        let inputGradient = arithmetic.backward(
-            parameters.base, sum.base, saved, outputGradient: outputGradient.map { UnsafePointer($0.base) },
-            sequences: geometry.microBatch, length: geometry.context)
-        giveBack(saved)
+        progress.inFlight.remove(key)
+        try device.backward(
+            key, gradient: configuration.isLast ? nil : UnsafeBufferPointer(values),
+            inputGradient: configuration.isFirst ? nil : values)
+        progress.lastAdded = key
         if configuration.isFirst { return .inputGradient([]) }
-        let values = UnsafeBufferPointer(start: inputGradient, count: activationCount)
-        return .inputGradient(configuration.activationCodec.encode(values, feedback: nil))
+        return .inputGradient(configuration.activationCodec.encode(UnsafeBufferPointer(values), feedback: nil))
     }
 
     func evaluate(_ windows: Range<Int>, input: [UInt8]) throws(Refusal) -> ComputeResult {
@@ -158,69 +149,72 @@ final class Stage {
             throw Refusal("validation windows \(windows) wanted, there are \(order.validationWindows)")
         }
         let perWindow = geometry.context * configuration.model.hiddenSize
-        let (values, overflow) = windows.count.multipliedReportingOverflow(by: perWindow)
-        guard !overflow, configuration.isFirst || input.count <= configuration.activationCodec.maximumBytes(for: values)
+        let (count, overflow) = windows.count.multipliedReportingOverflow(by: perWindow)
+        guard !overflow, configuration.isFirst || input.count <= configuration.activationCodec.maximumBytes(for: count)
         else { throw Refusal("\(input.count) bytes for \(windows.count) windows") }
-        var activation: FloatBuffer?
         if configuration.isFirst {
             guard input.isEmpty else { throw Refusal("the first stage takes no input, \(input.count) bytes came") }
         } else {
             // A message much shorter than its windows is refused before memory for them is taken.
-            do { try configuration.activationCodec.validate(input[...], count: values) } catch {
+            do { try configuration.activationCodec.validate(input[...], count: count) } catch {
                 throw Refusal("activation: \(error)")
             }
-            let decoded = FloatBuffer(values)
-            try decodeActivation(input, into: decoded.allValues)
-            activation = decoded
         }
-        // Those that all holders share; with a delay a round does not begin with them.
-        let weights = outer?.parameters ?? parameters
-        let output = configuration.isLast ? nil : FloatBuffer(values)
-        let saved = takeActivations()
-        defer { giveBack(saved) }
+        let values = FloatBuffer(configuration.isFirst && configuration.isLast ? 0 : count)
+        if !configuration.isFirst { try decodeActivation(input, into: values.allValues) }
+        let losses = FloatBuffer(configuration.isLast ? geometry.tokensPerMicroBatch : 0)
         var lossSum = 0.0
-        for start in stride(from: windows.lowerBound, to: windows.upperBound, by: geometry.microBatch) {
-            let chunk = start..<min(start + geometry.microBatch, windows.upperBound)
-            let place = (start - windows.lowerBound) * perWindow
-            if let activation { saved.input.base.update(from: activation.base + place, count: chunk.count * perWindow) }
-            readTokens(chunk.map { readsCorpus ? order.validationStart(window: $0) : 0 }, into: saved)
-            arithmetic.forwardBlocks(weights.base, saved, sequences: chunk.count, length: geometry.context)
-            if let output {
-                (output.base + place).update(from: saved.output.base, count: chunk.count * perWindow)
-            } else {
-                let rows = chunk.count * geometry.context
-                arithmetic.forwardHead(weights.base, saved, rows: rows)
-                for row in 0..<rows { lossSum += Double(saved.losses!.base[row]) }
+        try withOuterWeights { () throws(Refusal) in
+            for start in stride(from: windows.lowerBound, to: windows.upperBound, by: geometry.microBatch) {
+                let chunk = start..<min(start + geometry.microBatch, windows.upperBound)
+                let place = (start - windows.lowerBound) * perWindow
+                let part =
+                    configuration.isFirst && configuration.isLast
+                    ? losses.allValues : values.values(place..<place + chunk.count * perWindow)
+                try device.evaluate(
+                    sequences: chunk.count, text: text(chunk) { order.validationStart(window: $0) },
+                    input: configuration.isFirst ? nil : UnsafeBufferPointer(part),
+                    output: configuration.isLast ? losses.allValues : part)
+                guard configuration.isLast else { continue }
+                for row in 0..<chunk.count * geometry.context { lossSum += Double(losses.base[row]) }
             }
         }
-        guard let output else { return .evaluation(lossSum: lossSum, tokens: windows.count * geometry.context) }
-        return .activation(configuration.activationCodec.encode(UnsafeBufferPointer(output.allValues), feedback: nil))
+        if configuration.isLast {
+            return .evaluation(lossSum: lossSum, tokens: windows.count * geometry.context)
+        }
+        return .activation(configuration.activationCodec.encode(UnsafeBufferPointer(values.allValues), feedback: nil))
+    }
+
+    /// On the weights that all holders share. With a delay a round does not begin with them, and within a round the device's
+    /// have gone on.
+    private func withOuterWeights(_ body: () throws(Refusal) -> Void) throws(Refusal) {
+        guard let outer, !isAtOuterWeights else { return try body() }
+        let own = device.idle.take()
+        defer { device.idle.giveBack(own) }
+        try read(.parameters, into: own)
+        try write(.parameters, from: outer.parameters)
+        do throws(Refusal) { try body() } catch {
+            try write(.parameters, from: own)
+            throw error
+        }
+        try write(.parameters, from: own)
     }
 
     // MARK: the optimizer
 
     func optimizerStep(norm: Float, learningRate: Float) throws(Refusal) -> ComputeResult {
-        guard let gradient = ready else { throw Refusal("no gradient is ready for an optimizer step") }
+        guard progress.hasGradient else { throw Refusal("no gradient is ready for an optimizer step") }
         guard norm.isFinite, norm >= 0, learningRate.isFinite, learningRate >= 0 else {
             throw Refusal("gradient norm \(norm) and learning rate \(learningRate) for an optimizer step")
         }
-        let optimizer = configuration.optimizer
-        let clips = optimizer.clip > 0 && norm > optimizer.clip
+        let clip = configuration.optimizer.clip
         for index in optimizerSteps.indices { optimizerSteps[index] += 1 }
-        for entry in layout.entries {
-            let steps = optimizerSteps[entry.unit - configuration.units.lowerBound]
-            let offset = entry.range.lowerBound
-            let step = kernels_adamw_step(
-                learning_rate: learningRate, beta1: optimizer.beta1, beta2: optimizer.beta2, epsilon: optimizer.epsilon,
-                weight_decay: entry.isMatrix ? optimizer.weightDecay : 0,
-                correction1: InnerOptimizer.biasCorrection(beta: optimizer.beta1, steps: steps),
-                correction2: InnerOptimizer.biasCorrection(beta: optimizer.beta2, steps: steps),
-                gradient_scale: clips ? optimizer.clip / norm : 1)
-            kernels_adamw(
-                threads, entry.range.count, step, gradient.base + offset, parameters.base + offset,
-                firstMoment.base + offset, secondMoment.base + offset)
-        }
-        dropWork()
+        try device.optimizerStep(
+            DeviceStep(
+                learningRate: learningRate, gradientScale: clip > 0 && norm > clip ? clip / norm : 1,
+                steps: optimizerSteps))
+        progress = StepProgress()
+        isAtOuterWeights = outer == nil
         return .done
     }
 
@@ -229,50 +223,43 @@ final class Stage {
     var readsCorpus: Bool { configuration.isFirst || configuration.isLast }
 
     /// Forgets gradients and saved activations; they belong to weights that are no more.
-    func dropWork() {
-        for share in shares { buffers.giveBack(share.sum) }
-        shares = []
-        if let sum = open?.sum { buffers.giveBack(sum) }
-        open = nil
-        lastAdded = nil
-        if let gradient = ready { buffers.giveBack(gradient) }
-        ready = nil
-        for saved in inFlight.values { giveBack(saved) }
-        inFlight = [:]
+    func dropWork() throws(Refusal) {
+        progress = StepProgress()
+        try device.dropWork()
     }
 
     /// From now on; micro-batches in flight stay as they are.
-    func recompute(_ recomputes: Bool) {
+    func recompute(_ recomputes: Bool) throws(Refusal) -> ComputeResult {
         configuration.recompute = recomputes
-        spareActivations = []
-        sharedActivations = nil
-    }
-    /// Bytes of all activations kept, of micro-batches in flight and for those to come.
-    var activationBytes: Int {
-        var seen: Set<ObjectIdentifier> = []
-        let kept = Array(inFlight.values) + spareActivations + (sharedActivations.map { [$0] } ?? [])
-        return kept.flatMap(\.buffers).reduce(0) { seen.insert(ObjectIdentifier($1)).inserted ? $0 + 4 * $1.count : $0 }
-    }
-    private func takeActivations() -> SavedActivations {
-        if let spare = spareActivations.popLast() { return spare }
-        let saved = arithmetic.makeSaved(recompute: configuration.recompute, sharing: sharedActivations)
-        if configuration.recompute, sharedActivations == nil { sharedActivations = saved }
-        return saved
-    }
-    private func giveBack(_ saved: SavedActivations) {
-        if saved.recomputes == configuration.recompute { spareActivations.append(saved) }
+        try device.recompute(recomputes)
+        return .done
     }
 
-    private func readTokens(_ starts: [Int], into saved: SavedActivations) {
-        guard readsCorpus else { return }
-        saved.tokens.removeAll(keepingCapacity: true)
-        saved.targets.removeAll(keepingCapacity: true)
-        for start in starts {
-            for position in start..<start + geometry.context {
-                saved.tokens.append(Int32(corpus[position]))
-                saved.targets.append(Int32(corpus[position + 1]))
+    /// All units of a quantity of the device, in the layout's order.
+    func read(_ quantity: DeviceQuantity, into buffer: FloatBuffer) throws(Refusal) {
+        for unit in configuration.units {
+            try device.read(quantity, unit: unit, into: buffer.values(layout.range(unit: unit)))
+        }
+    }
+    func write(_ quantity: DeviceQuantity, from buffer: FloatBuffer) throws(Refusal) {
+        for unit in configuration.units {
+            try device.write(
+                quantity, unit: unit, from: UnsafeBufferPointer(buffer.values(layout.range(unit: unit))))
+        }
+    }
+
+    /// The tokens of sequences that begin where `start` says; nil where the stage reads none.
+    private func text(_ sequences: some Sequence<Int>, start: (Int) -> Int) -> TokenText? {
+        guard readsCorpus else { return nil }
+        var text = TokenText()
+        for sequence in sequences {
+            let first = start(sequence)
+            for position in first..<first + geometry.context {
+                text.tokens.append(Int32(corpus[position]))
+                text.targets.append(Int32(corpus[position + 1]))
             }
         }
+        return text
     }
 
     private func decodeActivation(
@@ -293,9 +280,16 @@ final class Stage {
             (0..<geometry.microBatchesPerVirtual).contains(key.index)
         else { throw Refusal("\(key.text) is none of this job's micro-batches") }
     }
-}
 
-extension MicroBatchKey {
-    /// For log lines.
-    var text: String { "step \(step), virtual pipeline \(virtualPipeline), micro-batch \(index)" }
+    /// Whether a micro-batch may be added now: same step as the sums at hand, after all that are in them.
+    private func checkOrder(_ key: MicroBatchKey) throws(Refusal) {
+        guard !progress.hasGradient else {
+            throw Refusal("backward of \(key.text) before the last gradient was applied")
+        }
+        guard let last = progress.lastAdded else { return }
+        guard key.step == last.step else {
+            throw Refusal("backward of \(key.text) among gradients of step \(last.step)")
+        }
+        guard key > last else { throw Refusal("backward of \(key.text) after \(last.text); key order is needed") }
+    }
 }

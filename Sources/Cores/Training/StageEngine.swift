@@ -1,32 +1,35 @@
-import Kernels
-import Primitives
+import CPU
+public import Compute
 
-/// The engine on this machine's processor: performs every ``ComputeJob`` as documented there.
+/// Performs every ``ComputeJob`` as documented there: a device engine's steps, and around them what all holders must agree on.
 ///
-/// Bitwise reproducible: with fp32 activations the weights after any sequence of steps are the same for any cut into
-/// stages, any mapping of virtual pipelines to pipelines, any thread count and any instruction set. What comes from
-/// outside is checked before anything changes; what does not fit is answered with `.refused`.
+/// On this machine's processor it is bitwise reproducible: with fp32 activations the weights after any sequence of steps are the
+/// same for any cut into stages, any mapping of virtual pipelines to pipelines, any thread count and any instruction set. What
+/// comes from outside is checked before anything changes; what does not fit is answered with `.refused`.
 ///
 /// Owned by one thread at a time, which may change between jobs.
 public final class StageEngine: Engine, @unchecked Sendable {
     private let corpus: [UInt8]
+    private let device: any DeviceEngine
     private let threads: Int
     private let recorded: RecordedOrder?
     private var stage: Stage?
 
     /// `corpus` may be empty on middle stages, which read no tokens. With `recorded`, which must hold every step that
     /// is asked for, sequences are read from there and not drawn.
-    public init(corpus: [UInt8], threads: Int, recorded: RecordedOrder? = nil) {
+    public convenience init(corpus: [UInt8], threads: Int, recorded: RecordedOrder? = nil) {
+        self.init(corpus: corpus, on: CPUEngine(threads: threads), threads: threads, recorded: recorded)
+    }
+    /// - Parameter threads: of the arithmetic around the device's.
+    package init(corpus: [UInt8], on device: any DeviceEngine, threads: Int, recorded: RecordedOrder? = nil) {
         self.corpus = corpus
+        self.device = device
         self.recorded = recorded
         self.threads = max(1, threads)
     }
 
     /// The last configuration accepted.
     public var configuration: StageConfiguration? { stage?.configuration }
-
-    /// Bytes of all activations that the stage keeps.
-    package var activationBytes: Int { stage?.activationBytes ?? 0 }
 
     public func perform(_ job: ComputeJob) -> ComputeResult {
         do throws(Refusal) {
@@ -41,19 +44,17 @@ public final class StageEngine: Engine, @unchecked Sendable {
         case .configure(let configuration):
             try Stage.check(configuration, corpus: corpus)
             stage = nil
-            stage = Stage(configuration, corpus: corpus, threads: threads, recorded: recorded)
+            stage = try Stage(configuration, on: device, corpus: corpus, threads: threads, recorded: recorded)
             return .done
         case .benchmark(let flops):
-            spend(flops: flops, threads: threads)
+            try device.benchmark(flops: flops)
             return .done
         default: break
         }
         guard let stage else { throw Refusal("no stage configured yet") }
         switch job {
         case .configure, .benchmark: return .done
-        case .recompute(let recomputes):
-            stage.recompute(recomputes)
-            return .done
+        case .recompute(let recomputes): return try stage.recompute(recomputes)
         case .importState(let states): return try stage.importState(states)
         case .exportState(let units, let includeMoments): return try stage.exportState(units, includeMoments)
         case .forward(let key, let input): return try stage.forward(key, input: input)
@@ -70,29 +71,8 @@ public final class StageEngine: Engine, @unchecked Sendable {
         case .averageChunk(let unit, let chunk, let parts, let codec):
             return try stage.averageChunk(unit, chunk, parts, codec)
         case .applyAggregates(let aggregates, let codec): return try stage.applyAggregates(aggregates, codec)
-        case .rewind: return stage.rewind()
-        case .digests: return .digests(stage.digests)
+        case .rewind: return try stage.rewind()
+        case .digests: return .digests(try stage.digests)
         }
-    }
-}
-
-/// Why a job was not done. Always an ordinary answer.
-struct Refusal: Error {
-    let reason: String
-    init(_ reason: String) { self.reason = reason }
-}
-
-/// About `flops` floating-point operations of matrix products [256, 256]·[256, 256].
-private func spend(flops: Double, threads: Int) {
-    let side = 256
-    let a = FloatBuffer(side * side)
-    let b = FloatBuffer(side * side)
-    let c = FloatBuffer(side * side)
-    a.allValues.update(repeating: 0.5)
-    b.allValues.update(repeating: 0.25)
-    let each = 2 * Double(side * side * side)
-    for _ in 0..<max(1, Int(min(1e9, (flops / each).rounded()))) {
-        kernels_sgemm(
-            side, side, side, a.base, side, 1, b.base, side, 1, c.base, side, false, Int32(clamping: threads))
     }
 }

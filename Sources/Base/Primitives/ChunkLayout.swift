@@ -1,5 +1,3 @@
-public import Primitives
-
 /// How a unit's values are cut for the exchange. A *piece* is a stretch of one tensor and one codec message; a *chunk* is a
 /// run of pieces and has one owner. In a contribution the pieces follow each other, each as a u32 length and its bytes.
 ///
@@ -60,11 +58,6 @@ public struct ChunkLayout: Hashable, Sendable {
         pieces[chunks[chunk].lowerBound].lowerBound..<pieces[chunks[chunk].upperBound - 1].upperBound
     }
     public var sizes: [Int] { chunks.indices.map { values($0).count } }
-
-    /// The most bytes that the pieces `range` take, lengths included: asked before memory is taken.
-    public func maximumBytes(_ range: Range<Int>, codec: Codec) -> Int {
-        range.reduce(0) { $0 + 4 + codec.maximumBytes(for: pieces[$1].count) }
-    }
 
     /// Cuts the bytes of a whole unit into those of its chunks; nil where lengths and bytes do not fit each other.
     public func cut(_ bytes: ArraySlice<UInt8>) -> [ArraySlice<UInt8>]? {

@@ -3,22 +3,22 @@
 /// Node 1 is the root, the children of n are 2n and 2n+1, leaf v is at `leaves` + v. Two sums are only ever added when
 /// they are siblings; a sibling that is missing (lost, or beyond the last virtual pipeline) is skipped. So the result
 /// is the same whoever held which share.
-struct GradientTree {
-    let virtualPipelines: Int
+package struct GradientTree {
+    package let virtualPipelines: Int
     /// A power of two.
-    let leaves: Int
+    package let leaves: Int
 
-    init(virtualPipelines: Int) {
+    package init(virtualPipelines: Int) {
         self.virtualPipelines = virtualPipelines
         var leaves = 1
         while leaves < virtualPipelines { leaves *= 2 }
         self.leaves = leaves
     }
 
-    func leaf(_ virtualPipeline: Int) -> Int { leaves + virtualPipeline }
+    package func leaf(_ virtualPipeline: Int) -> Int { leaves + virtualPipeline }
 
     /// A node that stands for at least one virtual pipeline of the job.
-    func contains(_ node: Int) -> Bool { node >= 1 && node < 2 * leaves && !isBeyond(node) }
+    package func contains(_ node: Int) -> Bool { node >= 1 && node < 2 * leaves && !isBeyond(node) }
 
     /// Whether all leaves under the node lie beyond the last virtual pipeline.
     private func isBeyond(_ node: Int) -> Bool {
@@ -30,7 +30,8 @@ struct GradientTree {
     /// Adds a complete share to a stack of maximal subtrees, as a binary counter adds one: as long as the newest sum is
     /// a right sibling of the one below it, they become their parent; a sum whose sibling can never come moves up for
     /// nothing.
-    func push<Sum>(_ sum: Sum, at leaf: Int, onto stack: inout [(node: Int, sum: Sum)], add: (Sum, Sum) -> Sum) {
+    package func push<Sum>(_ sum: Sum, at leaf: Int, onto stack: inout [(node: Int, sum: Sum)], add: (Sum, Sum) -> Sum)
+    {
         var node = leaf
         var sum = sum
         while node > 1 {
@@ -46,7 +47,7 @@ struct GradientTree {
     }
 
     /// Folds disjoint subtrees to the root, the deepest first.
-    func fold<Sum>(_ parts: [(node: Int, sum: Sum)], add: (Sum, Sum) -> Sum) -> Sum? {
+    package func fold<Sum>(_ parts: [(node: Int, sum: Sum)], add: (Sum, Sum) -> Sum) -> Sum? {
         var parts = parts.sorted { $0.node < $1.node }
         while let deepest = parts.popLast() {
             guard !parts.isEmpty else { return deepest.sum }
@@ -62,7 +63,7 @@ struct GradientTree {
     }
 
     /// The first node that lies inside another of the nodes, or comes twice; nil where all are disjoint.
-    func overlap(_ nodes: [Int]) -> Int? {
+    package func overlap(_ nodes: [Int]) -> Int? {
         var seen: Set<Int> = []
         for node in nodes where !seen.insert(node).inserted { return node }
         for node in nodes {

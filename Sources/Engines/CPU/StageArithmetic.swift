@@ -1,3 +1,4 @@
+import Compute
 import Kernels
 import Primitives
 
@@ -5,10 +6,10 @@ import Primitives
 ///
 /// Weights and gradients are flat buffers in ``StageLayout``'s order. q, k and v lie side by side there, as do gate and
 /// up, so each group is one matrix product.
-final class StageArithmetic {
+package final class StageArithmetic {
     let shape: ModelShape
     let units: Range<Int>
-    let layout: StageLayout
+    package let layout: StageLayout
     let threads: Int32
     /// Largest number of sequences and tokens of one call.
     let sequences, length: Int
@@ -33,7 +34,7 @@ final class StageArithmetic {
         }
     }
 
-    init(shape: ModelShape, units: Range<Int>, sequences: Int, length: Int, threads: Int) {
+    package init(shape: ModelShape, units: Range<Int>, sequences: Int, length: Int, threads: Int) {
         self.shape = shape
         self.units = units
         self.sequences = sequences
@@ -50,19 +51,20 @@ final class StageArithmetic {
     private var blockUnits: [Int] { units.filter { $0 != 0 && $0 != shape.layers + 1 } }
 
     /// What one micro-batch in flight needs; with `recompute` most of it is shared with `other`.
-    func makeSaved(recompute: Bool = false, sharing other: SavedActivations? = nil) -> SavedActivations {
+    package func makeSaved(recompute: Bool = false, sharing other: SavedActivations? = nil) -> SavedActivations {
         SavedActivations(
             shape: shape, units: units, sequences: sequences, length: length, recompute: recompute, sharing: other)
     }
 
     // MARK: forward
 
-    /// From the stage's input (`saved.tokens`, or `saved.input` filled by the caller) to `saved.output`.
-    func forwardBlocks(
+    /// From the stage's input (`saved.text.tokens`, or `saved.input` filled by the caller) to `saved.output`.
+    package func forwardBlocks(
         _ parameters: UnsafePointer<Float>, _ saved: SavedActivations, sequences: Int, length: Int
     ) {
         if hasEmbedding {
-            kernels_embedding_forward(sequences * length, shape.hiddenSize, parameters, saved.tokens, saved.input.base)
+            kernels_embedding_forward(
+                sequences * length, shape.hiddenSize, parameters, saved.text.tokens, saved.input.base)
         }
         for index in saved.blocks.indices {
             forwardBlock(parameters, saved, index, sequences: sequences, length: length)
@@ -82,11 +84,11 @@ final class StageArithmetic {
     func forwardHead(_ parameters: UnsafePointer<Float>, _ saved: SavedActivations, rows: Int) {
         let logits = headLogits(parameters, saved, rows: 0..<rows)
         kernels_cross_entropy(
-            threads, rows, shape.vocabulary, logits, saved.targets, 1 / Float(rows), saved.losses!.base)
+            threads, rows, shape.vocabulary, logits, saved.text.targets, 1 / Float(rows), saved.losses!.base)
     }
 
     /// The logits [rows, V] of some rows of `saved.output`.
-    func headLogits(
+    package func headLogits(
         _ parameters: UnsafePointer<Float>, _ saved: SavedActivations, rows: Range<Int>
     ) -> UnsafeMutablePointer<Float> {
         let d = shape.hiddenSize
@@ -151,7 +153,7 @@ final class StageArithmetic {
                 parameters + offset, gradient + offset, saved.blocks[index], sequences: sequences, length: length)
         }
         if hasEmbedding {
-            kernels_embedding_backward(threads, rows, shape.hiddenSize, saved.tokens, residual, gradient)
+            kernels_embedding_backward(threads, rows, shape.hiddenSize, saved.text.tokens, residual, gradient)
         }
         return residual
     }

@@ -1,23 +1,23 @@
-import Primitives
+package import Primitives
 
 /// Where each tensor of a stage lies in its flat parameter buffer: units in order, tensors of a unit in canonical
 /// order, nothing between them. Gradients, moments and feedback use the same layout.
-struct StageLayout: Sendable {
-    struct Entry: Sendable {
-        let unit: Int
-        let tensor: ModelShape.Tensor
-        let range: Range<Int>
+package struct StageLayout: Sendable {
+    package struct Entry: Sendable {
+        package let unit: Int
+        package let tensor: ModelShape.Tensor
+        package let range: Range<Int>
         /// Norm gains are vectors: not decayed.
-        var isMatrix: Bool { tensor.shape.count > 1 }
+        package var isMatrix: Bool { tensor.shape.count > 1 }
     }
-    let units: Range<Int>
+    package let units: Range<Int>
     /// Canonical order.
-    let entries: [Entry]
-    let count: Int
+    package let entries: [Entry]
+    package let count: Int
     private let unitRanges: [Range<Int>]
     private let unitEntries: [Range<Int>]
 
-    init(shape: ModelShape, units: Range<Int>) {
+    package init(shape: ModelShape, units: Range<Int>) {
         var entries: [Entry] = []
         var unitRanges: [Range<Int>] = []
         var unitEntries: [Range<Int>] = []
@@ -39,6 +39,6 @@ struct StageLayout: Sendable {
         count = offset
     }
 
-    func range(unit: Int) -> Range<Int> { unitRanges[unit - units.lowerBound] }
-    func entries(unit: Int) -> ArraySlice<Entry> { entries[unitEntries[unit - units.lowerBound]] }
+    package func range(unit: Int) -> Range<Int> { unitRanges[unit - units.lowerBound] }
+    package func entries(unit: Int) -> ArraySlice<Entry> { entries[unitEntries[unit - units.lowerBound]] }
 }

@@ -1,3 +1,4 @@
+import Compute
 import Primitives
 
 /// What the forward pass of one micro-batch keeps for backward, R = sequences · length rows. One exists for every
@@ -6,7 +7,7 @@ import Primitives
 /// Where a stage recomputes (Chen et al. 2016, 1604.06174), only each block's and the head's input are a micro-batch's own:
 /// all else is shared by the stage's micro-batches and holds what was computed last, so that backward first runs each block's
 /// forward again.
-final class SavedActivations {
+package final class SavedActivations {
     /// One block's part.
     struct Block {
         /// [R, d]: the block's input, its first norm, the attention's output, the residual after it, the second norm.
@@ -34,8 +35,7 @@ final class SavedActivations {
     /// [R, d] and [R]; [R, V]: logits, then their gradient; [R]. Only with the head.
     let headNormed, headScale, logits, losses: FloatBuffer?
     /// [R]; the first stage's and the last stage's.
-    var tokens: [Int32] = []
-    var targets: [Int32] = []
+    package var text = TokenText()
 
     /// Whether backward must run each forward again.
     let recomputes: Bool

@@ -1,4 +1,3 @@
-import Exchange
 import Primitives
 
 /// Floating-point operations a job is charged with where it is not timed: the simulator and the pacing of emulated

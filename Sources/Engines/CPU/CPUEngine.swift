@@ -1,0 +1,84 @@
+import Compute
+import Kernels
+import Primitives
+
+/// The device steps on this machine's processor, over the C kernels: the same bits for any number of threads and any
+/// instruction set, so any two of these agree (``DeviceEngine/isExact``).
+package final class CPUEngine: DeviceEngine {
+    private let threads: Int
+    private var stage: CPUStage?
+
+    package init(threads: Int) { self.threads = max(1, threads) }
+
+    package var isExact: Bool { true }
+    package var idle: BufferPool { stage?.buffers ?? BufferPool(count: 0) }
+    /// Bytes of all activations that the stage keeps.
+    package var activationBytes: Int { stage?.activationBytes ?? 0 }
+
+    package func configure(_ configuration: StageConfiguration) {
+        // The old one goes first: both may not fit.
+        stage = nil
+        stage = CPUStage(configuration, threads: threads)
+    }
+    package func recompute(_ recomputes: Bool) throws(Refusal) { try held.recompute(recomputes) }
+
+    package func read(
+        _ quantity: DeviceQuantity, unit: Int, into values: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal) {
+        let (buffer, range) = try held.place(quantity, unit: unit)
+        values.baseAddress!.update(from: buffer.base + range.lowerBound, count: range.count)
+    }
+    package func write(
+        _ quantity: DeviceQuantity, unit: Int, from values: UnsafeBufferPointer<Float>
+    ) throws(Refusal) {
+        if quantity == .gradient { try held.takeGradient() }
+        let (buffer, range) = try held.place(quantity, unit: unit)
+        (buffer.base + range.lowerBound).update(from: values.baseAddress!, count: range.count)
+    }
+
+    package func forward(
+        _ key: MicroBatchKey, text: TokenText?, input: UnsafeBufferPointer<Float>?,
+        output: UnsafeMutableBufferPointer<Float>?
+    ) throws(Refusal) -> Float {
+        try held.forward(key, text: text, input: input, output: output)
+    }
+    package func backward(
+        _ key: MicroBatchKey, gradient: UnsafeBufferPointer<Float>?, inputGradient: UnsafeMutableBufferPointer<Float>?
+    ) throws(Refusal) {
+        try held.backward(key, gradient: gradient, inputGradient: inputGradient)
+    }
+    package func evaluate(
+        sequences: Int, text: TokenText?, input: UnsafeBufferPointer<Float>?, output: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal) {
+        try held.evaluate(sequences: sequences, text: text, input: input, output: output)
+    }
+
+    package func completeShares() throws(Refusal) -> [Int] { try held.completeShares() }
+    package func finishGradient(microBatches: Int) throws(Refusal) -> [Float] {
+        try held.finishGradient(microBatches: microBatches)
+    }
+    package func optimizerStep(_ step: DeviceStep) throws(Refusal) { try held.optimizerStep(step) }
+    package func dropWork() throws(Refusal) { try held.dropWork() }
+
+    /// Products [256, 256]·[256, 256].
+    package func benchmark(flops: Double) {
+        let side = 256
+        let a = FloatBuffer(side * side)
+        let b = FloatBuffer(side * side)
+        let c = FloatBuffer(side * side)
+        a.allValues.update(repeating: 0.5)
+        b.allValues.update(repeating: 0.25)
+        let each = 2 * Double(side * side * side)
+        for _ in 0..<max(1, Int(min(1e9, (flops / each).rounded()))) {
+            kernels_sgemm(
+                side, side, side, a.base, side, 1, b.base, side, 1, c.base, side, false, Int32(clamping: threads))
+        }
+    }
+
+    private var held: CPUStage {
+        get throws(Refusal) {
+            guard let stage else { throw Refusal("no stage configured yet") }
+            return stage
+        }
+    }
+}
