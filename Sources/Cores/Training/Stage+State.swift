@@ -57,9 +57,11 @@ extension Stage {
                 (.secondMoment, state.secondMoment, outer?.secondMoment),
             ]
             for (quantity, bytes, kept) in fields {
-                let values = kept?.values(range) ?? FloatBuffer(range.count).allValues
+                let own = kept ?? FloatBuffer(range.count)
+                let values = own.values(kept == nil ? 0..<range.count : range)
                 load(bytes, values)
                 try device.write(quantity, unit: state.unit, from: UnsafeBufferPointer(values))
+                withExtendedLifetime(own) {}
             }
             optimizerSteps[index] = state.firstMoment.isEmpty ? 0 : state.optimizerSteps
             warmStarts = [:]

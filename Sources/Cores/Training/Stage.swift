@@ -93,6 +93,7 @@ final class Stage {
             }
             let drawn = values.values(range.lowerBound - first..<range.upperBound - first)
             try device.write(.parameters, unit: unit, from: UnsafeBufferPointer(drawn))
+            withExtendedLifetime(values) {}
         }
     }
 
@@ -179,6 +180,7 @@ final class Stage {
                 for row in 0..<chunk.count * geometry.context { lossSum += Double(losses.base[row]) }
             }
         }
+        withExtendedLifetime((values, losses)) {}
         if configuration.isLast {
             return .evaluation(lossSum: lossSum, tokens: windows.count * geometry.context)
         }
