@@ -56,7 +56,7 @@ let package = Package(
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module(
             "Cores", "Training", ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange"]),
-        module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Exchange"]),
+        module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Compute", "Exchange"]),
         module("Cores", "Messages", ["Primitives", "Digests", "Wire", "Channels", "Exchange"]),
         module("Cores", "Content", ["Primitives", "Digests", "Wire", "Messages", "Training"]),
         module("Cores", "Record", ["Primitives", "Digests", "Wire", "Messages", "Exchange", "Training"]),
@@ -119,7 +119,9 @@ let package = Package(
         tests("Topologies", ["Primitives", "Links", "Topologies"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
-        tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
+        tests(
+            "Planning",
+            ["Primitives", "Links", "Compute", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
         tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
         tests(
             "Training",

@@ -45,6 +45,12 @@ void kernels_rmsnorm_forward(
     ops_split(threads, rows, (double)width, ops_current()->rmsnorm_forward, &p);
 }
 
+void kernels_rmsnorm_again(
+    int threads, ptrdiff_t rows, ptrdiff_t width, const float *x, const float *gain, const float *scale, float *y) {
+    rmsnorm_arguments p = {.rows = rows, .width = width, .x = x, .gain = gain, .known_scale = scale, .y = y};
+    ops_split(threads, rows, (double)width, ops_current()->rmsnorm_again, &p);
+}
+
 void kernels_rmsnorm_backward(
     int threads, ptrdiff_t rows, ptrdiff_t width, const float *x, const float *gain, const float *scale,
     const float *dy, float *dx, float *dgain) {
@@ -53,6 +59,35 @@ void kernels_rmsnorm_backward(
         .dgain = dgain};
     ops_split(threads, rows, 2 * (double)width, ops_current()->rmsnorm_backward_input, &p);
     ops_split(threads, width, (double)rows, ops_current()->rmsnorm_backward_gain, &p);
+}
+
+void kernels_head_norm_forward(
+    int threads, ptrdiff_t rows, ptrdiff_t heads, ptrdiff_t head_size, ptrdiff_t stride, float epsilon,
+    const float *gain, float *x, float *raw, ptrdiff_t raw_stride, float *scale, ptrdiff_t scale_stride) {
+    head_norm_arguments p = {
+        .rows = rows, .heads = heads, .head_size = head_size, .stride = stride, .raw_stride = raw_stride,
+        .scale_stride = scale_stride, .epsilon = epsilon, .gain = gain, .x = x, .raw = raw, .scale = scale};
+    ops_split(threads, rows, (double)(heads * head_size), ops_current()->head_norm_forward, &p);
+}
+
+void kernels_head_norm_backward(
+    int threads, ptrdiff_t rows, ptrdiff_t heads, ptrdiff_t head_size, ptrdiff_t stride, const float *gain,
+    const float *raw, ptrdiff_t raw_stride, const float *scale, ptrdiff_t scale_stride, float *dx, float *dgain) {
+    head_norm_arguments p = {
+        .rows = rows, .heads = heads, .head_size = head_size, .stride = stride, .raw_stride = raw_stride,
+        .scale_stride = scale_stride, .gain = gain, .known_raw = raw, .known_scale = scale, .x = dx, .dgain = dgain};
+    ops_split(threads, head_size, (double)(rows * heads), ops_current()->head_norm_backward_gain, &p);
+    ops_split(threads, rows, 2 * (double)(heads * head_size), ops_current()->head_norm_backward_input, &p);
+}
+
+void kernels_add_bias(int threads, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const float *bias, float *x) {
+    bias_arguments p = {.rows = rows, .width = width, .stride = stride, .bias = bias, .x = x};
+    ops_split(threads, rows, (double)width, ops_current()->add_bias, &p);
+}
+
+void kernels_add_rows(int threads, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const float *x, float *sum) {
+    bias_arguments p = {.rows = rows, .width = width, .stride = stride, .known_x = x, .sum = sum};
+    ops_split(threads, width, (double)rows, ops_current()->add_rows, &p);
 }
 
 void kernels_rope(
@@ -75,8 +110,8 @@ void kernels_swiglu_backward(
 
 void kernels_cross_entropy(
     int threads, ptrdiff_t rows, ptrdiff_t classes, float *logits, const int32_t *targets, float gradient_scale,
-    float *losses) {
-    cross_entropy_arguments p = {classes, logits, targets, gradient_scale, losses};
+    float z_loss, float *losses) {
+    cross_entropy_arguments p = {classes, logits, targets, gradient_scale, z_loss, losses};
     ops_split(threads, rows, 4 * (double)classes, ops_current()->cross_entropy, &p);
 }
 

@@ -83,6 +83,15 @@ static void rmsnorm_forward(const void *arguments, ptrdiff_t begin, ptrdiff_t en
     }
 }
 
+static void rmsnorm_again(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    rmsnorm_arguments p = *(const rmsnorm_arguments *)arguments;
+    for (ptrdiff_t r = begin; r < end; r++) {
+        const float *x = p.x + r * p.width;
+        float *y = p.y + r * p.width, scale = p.known_scale[r];
+        for (ptrdiff_t i = 0; i < p.width; i++) y[i] = x[i] * scale * p.gain[i];
+    }
+}
+
 static void rmsnorm_backward_input(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
     rmsnorm_arguments p = *(const rmsnorm_arguments *)arguments;
     for (ptrdiff_t r = begin; r < end; r++) {
@@ -106,6 +115,67 @@ static void rmsnorm_backward_gain(const void *arguments, ptrdiff_t begin, ptrdif
         const float *x = p.x + r * p.width, *dy = p.dy + r * p.width;
         float scale = p.known_scale[r];
         for (ptrdiff_t i = begin; i < end; i++) p.dgain[i] = __builtin_fmaf(dy[i] * x[i], scale, p.dgain[i]);
+    }
+}
+
+static void head_norm_forward(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    head_norm_arguments p = *(const head_norm_arguments *)arguments;
+    for (ptrdiff_t r = begin; r < end; r++)
+        for (ptrdiff_t h = 0; h < p.heads; h++) {
+            float *x = p.x + r * p.stride + h * p.head_size, *raw = p.raw + r * p.raw_stride + h * p.head_size;
+            float mean = dot(x, x, p.head_size) / (float)p.head_size;
+            float scale = 1.0f / __builtin_elementwise_sqrt(mean + p.epsilon);
+            p.scale[r * p.scale_stride + h] = scale;
+            for (ptrdiff_t i = 0; i < p.head_size; i++) {
+                raw[i] = x[i];
+                x[i] = x[i] * scale * p.gain[i];
+            }
+        }
+}
+
+static void head_norm_backward_input(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    head_norm_arguments p = *(const head_norm_arguments *)arguments;
+    for (ptrdiff_t r = begin; r < end; r++)
+        for (ptrdiff_t h = 0; h < p.heads; h++) {
+            const float *raw = p.known_raw + r * p.raw_stride + h * p.head_size;
+            float *dx = p.x + r * p.stride + h * p.head_size, scale = p.known_scale[r * p.scale_stride + h];
+            float sum[lanes] = {0}, rest = 0;
+            ptrdiff_t i = 0;
+            for (; i + lanes <= p.head_size; i += lanes)
+                for (int j = 0; j < lanes; j++) sum[j] = __builtin_fmaf(dx[i + j] * p.gain[i + j], raw[i + j], sum[j]);
+            for (; i < p.head_size; i++) rest = __builtin_fmaf(dx[i] * p.gain[i], raw[i], rest);
+            float pull = (fold_lanes(sum) + rest) * scale * scale * scale / (float)p.head_size;
+            for (i = 0; i < p.head_size; i++) dx[i] = dx[i] * p.gain[i] * scale - raw[i] * pull;
+        }
+}
+
+/// Columns begin ..< end of the gain; rows, and heads of a row, are added in order.
+static void head_norm_backward_gain(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    head_norm_arguments p = *(const head_norm_arguments *)arguments;
+    for (ptrdiff_t r = 0; r < p.rows; r++)
+        for (ptrdiff_t h = 0; h < p.heads; h++) {
+            const float *raw = p.known_raw + r * p.raw_stride + h * p.head_size;
+            const float *dy = p.x + r * p.stride + h * p.head_size;
+            float scale = p.known_scale[r * p.scale_stride + h];
+            for (ptrdiff_t i = begin; i < end; i++) p.dgain[i] = __builtin_fmaf(dy[i] * raw[i], scale, p.dgain[i]);
+        }
+}
+
+static void add_bias(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    bias_arguments p = *(const bias_arguments *)arguments;
+    for (ptrdiff_t r = begin; r < end; r++) {
+        float *restrict x = p.x + r * p.stride;
+        for (ptrdiff_t i = 0; i < p.width; i++) x[i] += p.bias[i];
+    }
+}
+
+/// Columns begin ..< end; rows are added in order.
+static void add_rows(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    bias_arguments p = *(const bias_arguments *)arguments;
+    float *restrict sum = p.sum;
+    for (ptrdiff_t r = 0; r < p.rows; r++) {
+        const float *restrict x = p.known_x + r * p.stride;
+        for (ptrdiff_t i = begin; i < end; i++) sum[i] += x[i];
     }
 }
 
@@ -158,23 +228,28 @@ static void swiglu_backward(const void *arguments, ptrdiff_t begin, ptrdiff_t en
 static void softmax_forward(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
     softmax_arguments p = *(const softmax_arguments *)arguments;
     for (ptrdiff_t r = begin; r < end; r++) {
-        float *row = p.scores + r * p.stride;
-        ptrdiff_t seen = r + 1;
+        float *all = p.scores + r * p.stride;
+        ptrdiff_t first = p.first_seen == NULL ? 0 : p.first_seen[r] - p.key, end_seen = p.row + r + 1 - p.key;
+        float *row = all + first;
+        ptrdiff_t seen = end_seen - first;
         float share = 1.0f / exponentials(row, seen, largest(row, seen), p.scale);
         for (ptrdiff_t i = 0; i < seen; i++) row[i] *= share;
-        for (ptrdiff_t i = seen; i < p.filled; i++) row[i] = 0;
+        for (ptrdiff_t i = 0; i < first; i++) all[i] = 0;
+        for (ptrdiff_t i = end_seen; i < p.keys; i++) all[i] = 0;
     }
 }
 
 static void softmax_backward(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
     softmax_arguments p = *(const softmax_arguments *)arguments;
     for (ptrdiff_t r = begin; r < end; r++) {
-        const float *restrict probability = p.probabilities + r * p.stride;
-        float *restrict row = p.scores + r * p.stride;
-        ptrdiff_t seen = r + 1;
+        ptrdiff_t first = p.first_seen == NULL ? 0 : p.first_seen[r] - p.key, end_seen = p.row + r + 1 - p.key;
+        const float *restrict probability = p.probabilities + r * p.stride + first;
+        float *restrict all = p.scores + r * p.stride, *row = all + first;
+        ptrdiff_t seen = end_seen - first;
         float mean = dot(probability, row, seen);
         for (ptrdiff_t i = 0; i < seen; i++) row[i] = probability[i] * (row[i] - mean) * p.scale;
-        for (ptrdiff_t i = seen; i < p.filled; i++) row[i] = 0;
+        for (ptrdiff_t i = 0; i < first; i++) all[i] = 0;
+        for (ptrdiff_t i = end_seen; i < p.keys; i++) all[i] = 0;
     }
 }
 
@@ -182,10 +257,16 @@ static void cross_entropy(const void *arguments, ptrdiff_t begin, ptrdiff_t end)
     cross_entropy_arguments p = *(const cross_entropy_arguments *)arguments;
     for (ptrdiff_t r = begin; r < end; r++) {
         float *row = p.logits + r * p.classes;
+        if (p.targets[r] < 0) {
+            for (ptrdiff_t i = 0; i < p.classes; i++) row[i] = 0;
+            p.losses[r] = 0;
+            continue;
+        }
         float top = largest(row, p.classes), aimed = row[p.targets[r]];
         float sum = exponentials(row, p.classes, top, 1.0f);
-        p.losses[r] = (float)kernels_log((double)sum) + top - aimed;
-        float share = p.gradient_scale / sum;
+        float size = (float)kernels_log((double)sum);
+        p.losses[r] = size + top - aimed;
+        float share = p.gradient_scale * (1.0f + 2.0f * p.z_loss * (size + top)) / sum;
         for (ptrdiff_t i = 0; i < p.classes; i++) row[i] *= share;
         row[p.targets[r]] -= p.gradient_scale;
     }
@@ -254,8 +335,7 @@ static void scale(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
 
 static void subtract(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
     vector_arguments p = *(const vector_arguments *)arguments;
-    float *restrict out = p.out;
-    for (ptrdiff_t i = begin; i < end; i++) out[i] = p.x[i] - p.y[i];
+    for (ptrdiff_t i = begin; i < end; i++) p.out[i] = p.x[i] - p.y[i];
 }
 
 static void divide_by_weights(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
@@ -283,7 +363,8 @@ static void all_finite(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
 }
 
 static const ops_table table = {
-    rmsnorm_forward, rmsnorm_backward_input, rmsnorm_backward_gain, rope, swiglu_forward, swiglu_backward,
+    rmsnorm_forward, rmsnorm_again, rmsnorm_backward_input, rmsnorm_backward_gain, head_norm_forward,
+    head_norm_backward_input, head_norm_backward_gain, add_bias, add_rows, rope, swiglu_forward, swiglu_backward,
     softmax_forward, softmax_backward, cross_entropy, embedding_backward, adamw, sum_squares, sum, axpy, add, scale,
     subtract, divide_by_weights, outer_step, all_finite,
 };

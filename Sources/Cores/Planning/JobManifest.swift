@@ -1,3 +1,4 @@
+public import Compute
 public import Exchange
 internal import Kernels
 public import Primitives
@@ -29,7 +30,7 @@ public enum DataSource: Hashable, Sendable {
 ///
 /// The signed genesis manifest is ``canonicalText``.
 public struct JobManifest: Hashable, Sendable {
-    public enum Schedule: String, Hashable, Sendable, CaseIterable { case constant, cosine }
+    public typealias Schedule = InnerOptimizer.Schedule
 
     public var name: String
     public var model: ModelShape
@@ -53,6 +54,8 @@ public struct JobManifest: Hashable, Sendable {
     public var weightDecay: Double
     /// Largest global gradient norm; zero for no clipping.
     public var clip: Double
+    /// What most jobs leave as it is.
+    public var recipe = InnerOptimizer.Recipe()
     public var seed: UInt64
     /// V: a power of two is not needed.
     public var virtualPipelines: Int
@@ -151,4 +154,15 @@ public struct JobManifest: Hashable, Sendable {
     }
     /// Given, or a twentieth of the job.
     public var resolvedWarmupTokens: Int { warmupTokens.value ?? tokens / 20 }
+
+    /// How a pipeline steps.
+    public var innerOptimizer: InnerOptimizer {
+        var out = InnerOptimizer(
+            learningRate: Float(learningRate), clip: Float(clip), schedule: schedule,
+            warmupTokens: resolvedWarmupTokens,
+            totalTokens: tokens)
+        out.weightDecay = Float(weightDecay)
+        out.recipe = recipe
+        return out
+    }
 }

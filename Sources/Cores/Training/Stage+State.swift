@@ -21,11 +21,6 @@ extension Stage {
                 "\(shape.heads) heads, \(shape.kvHeads) key-value heads of \(shape.headSize) values: heads must be a multiple of"
                     + " key-value heads and of an even size")
         }
-        guard shape.projectionBias == .none, !shape.queryKeyNorm, shape.ropeScaling == .none,
-            shape.layersWithoutRope.isEmpty, shape.querySize == shape.hiddenSize
-        else {
-            throw Refusal("biases, norms of queries and keys, stretched or missing positions, heads of their own size")
-        }
         guard !configuration.units.isEmpty, configuration.units.lowerBound >= 0,
             configuration.units.upperBound <= shape.unitCount
         else { throw Refusal("units \(configuration.units) of a model with units \(shape.allUnits)") }

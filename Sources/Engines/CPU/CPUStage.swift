@@ -18,18 +18,21 @@ final class CPUStage {
     private var open: (virtualPipeline: Int, sum: FloatBuffer)?
     /// The averaged gradient, ready for an optimizer step.
     private var ready: FloatBuffer?
+    /// The last micro-batch added to any sum at hand; and the one whose head is added, while the rest is due.
+    private var lastAdded, headAdded: MicroBatchKey?
     private var inFlight: [MicroBatchKey: SavedActivations] = [:]
     private var spareActivations: [SavedActivations] = []
     /// Where a stage recomputes: one whose buffers all others share.
     private var sharedActivations: SavedActivations?
 
-    init(_ configuration: StageConfiguration, threads: Int) {
+    init(_ configuration: StageConfiguration, threads: Int, stretches: Stretches?) {
         self.configuration = configuration
         self.threads = Int32(clamping: threads)
         let geometry = configuration.geometry
         arithmetic = StageArithmetic(
             shape: configuration.model, units: configuration.units, sequences: geometry.microBatch,
-            length: geometry.context, threads: threads)
+            length: geometry.context, threads: threads, stretches: stretches)
+        arithmetic.zLoss = configuration.optimizer.recipe.zLoss
         tree = GradientTree(virtualPipelines: geometry.virtualPipelines)
         let count = arithmetic.layout.count
         parameters = FloatBuffer(count)
@@ -67,22 +70,46 @@ final class CPUStage {
         if let input { saved.input.base.update(from: input.baseAddress!, count: activationCount) }
         saved.text = text ?? TokenText()
         arithmetic.forwardBlocks(parameters.base, saved, sequences: geometry.microBatch, length: geometry.context)
-        inFlight[key] = saved
         if let output { output.baseAddress!.update(from: saved.output.base, count: activationCount) }
+        if configuration.isLast { runHead(key, saved) }
+        inFlight[key] = saved
         guard configuration.isLast else { return 0 }
         let rows = geometry.tokensPerMicroBatch
-        arithmetic.forwardHead(parameters.base, saved, rows: rows)
         return kernels_sum(rows, saved.losses!.base) / Float(rows)
     }
+
+    /// The head goes backward with its forward where this micro-batch is the next to be added anyway, so that logits are
+    /// computed once and kept nowhere; else its backward computes them again.
+    private func runHead(_ key: MicroBatchKey, _ saved: SavedActivations) {
+        let rows = geometry.tokensPerMicroBatch
+        if headAdded == key {
+            arithmetic.head(parameters.base, nil, saved, rows: rows, inputOnly: true)
+        } else if inFlight.isEmpty, headAdded == nil, ready == nil, isNext(key) {
+            headAdded = key
+            lastAdded = key
+            arithmetic.head(parameters.base, openShare(key.virtualPipeline).base, saved, rows: rows)
+        } else {
+            arithmetic.head(parameters.base, nil, saved, rows: rows)
+        }
+    }
+    private func isNext(_ key: MicroBatchKey) -> Bool { lastAdded.map { $0.step == key.step && $0 < key } ?? true }
 
     func backward(
         _ key: MicroBatchKey, gradient: UnsafeBufferPointer<Float>?, inputGradient: UnsafeMutableBufferPointer<Float>?
     ) throws(Refusal) {
-        guard let saved = inFlight.removeValue(forKey: key) else {
-            throw Refusal("backward of \(key.text) without its forward")
+        guard let saved = inFlight[key] else { throw Refusal("backward of \(key.text) without its forward") }
+        if let headAdded, headAdded != key {
+            throw Refusal("backward of \(key.text) while that of \(headAdded.text) is due")
         }
+        inFlight[key] = nil
+        let sum = openShare(key.virtualPipeline)
+        if configuration.isLast, headAdded == nil {
+            arithmetic.head(parameters.base, sum.base, saved, rows: geometry.tokensPerMicroBatch)
+        }
+        headAdded = nil
+        lastAdded = key
         let found = arithmetic.backward(
-            parameters.base, openShare(key.virtualPipeline).base, saved, outputGradient: gradient?.baseAddress,
+            parameters.base, sum.base, saved, outputGradient: gradient?.baseAddress,
             sequences: geometry.microBatch, length: geometry.context)
         giveBack(saved)
         inputGradient?.baseAddress!.update(from: found, count: activationCount)
@@ -99,7 +126,7 @@ final class CPUStage {
         saved.text = text ?? TokenText()
         arithmetic.forwardBlocks(parameters.base, saved, sequences: sequences, length: geometry.context)
         if configuration.isLast {
-            arithmetic.forwardHead(parameters.base, saved, rows: rows)
+            arithmetic.head(parameters.base, nil, saved, rows: rows)
             output.baseAddress!.update(from: saved.losses!.base, count: rows)
         } else {
             output.baseAddress!.update(from: saved.output.base, count: count)
@@ -131,11 +158,13 @@ final class CPUStage {
     }
 
     func completeShares() throws(Refusal) -> [Int] {
+        try checkNothingDue()
         closeShare()
         return shares.map(\.node)
     }
 
     func finishGradient(microBatches: Int) throws(Refusal) -> [Float] {
+        try checkNothingDue()
         closeShare()
         guard let sum = tree.fold(shares, add: add) else { throw Refusal("no micro-batch has been added") }
         shares = []
@@ -144,26 +173,39 @@ final class CPUStage {
         return layout.entries.map { kernels_sum_squares($0.range.count, sum.base + $0.range.lowerBound) }
     }
 
+    private func checkNothingDue() throws(Refusal) {
+        if let headAdded { throw Refusal("the backward of \(headAdded.text) is due") }
+    }
+
     /// Room for a gradient from elsewhere.
     func takeGradient() throws(Refusal) { if ready == nil { ready = buffers.take() } }
 
     func optimizerStep(_ step: DeviceStep) throws(Refusal) {
         guard let gradient = ready else { throw Refusal("no gradient is ready for an optimizer step") }
         let optimizer = configuration.optimizer
+        let recipe = optimizer.recipe
         for entry in layout.entries {
             let steps = step.steps[entry.unit - configuration.units.lowerBound]
             let offset = entry.range.lowerBound
             let adamw = kernels_adamw_step(
-                learning_rate: step.learningRate, beta1: optimizer.beta1, beta2: optimizer.beta2,
-                epsilon: optimizer.epsilon, weight_decay: entry.isMatrix ? optimizer.weightDecay : 0,
-                correction1: InnerOptimizer.biasCorrection(beta: optimizer.beta1, steps: steps),
-                correction2: InnerOptimizer.biasCorrection(beta: optimizer.beta2, steps: steps),
+                learning_rate: step.learningRate, beta1: recipe.beta1, beta2: recipe.beta2,
+                epsilon: recipe.epsilon, weight_decay: decays(entry) ? optimizer.weightDecay : 0,
+                correction1: InnerOptimizer.biasCorrection(beta: recipe.beta1, steps: steps),
+                correction2: InnerOptimizer.biasCorrection(beta: recipe.beta2, steps: steps),
                 gradient_scale: step.gradientScale)
             kernels_adamw(
                 threads, entry.range.count, adamw, gradient.base + offset, parameters.base + offset,
                 firstMoment.base + offset, secondMoment.base + offset)
         }
         try dropWork()
+    }
+
+    private func decays(_ entry: StageLayout.Entry) -> Bool {
+        switch configuration.optimizer.recipe.decays {
+        case .matrices: entry.isMatrix
+        case .blocks: entry.isMatrix && (1...configuration.model.layers).contains(entry.unit)
+        case .all: true
+        }
     }
 
     // MARK: what is kept
@@ -176,6 +218,8 @@ final class CPUStage {
         open = nil
         if let gradient = ready { buffers.giveBack(gradient) }
         ready = nil
+        lastAdded = nil
+        headAdded = nil
         for saved in inFlight.values { giveBack(saved) }
         inFlight = [:]
     }
@@ -187,10 +231,12 @@ final class CPUStage {
         sharedActivations = nil
     }
 
-    var activationBytes: Int {
+    var workingBytes: Int {
         var seen: Set<ObjectIdentifier> = []
         let kept = Array(inFlight.values) + spareActivations + (sharedActivations.map { [$0] } ?? [])
-        return kept.flatMap(\.buffers).reduce(0) { seen.insert(ObjectIdentifier($1)).inserted ? $0 + 4 * $1.count : $0 }
+        return (kept.flatMap(\.buffers) + arithmetic.buffers).reduce(0) {
+            seen.insert(ObjectIdentifier($1)).inserted ? $0 + 4 * $1.count : $0
+        }
     }
     private func takeActivations() -> SavedActivations {
         if let spare = spareActivations.popLast() { return spare }

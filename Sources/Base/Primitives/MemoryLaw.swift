@@ -1,0 +1,84 @@
+/// What a stage's memory goes to, for one model and size of micro-batch: state, what micro-batches in flight keep, and what is
+/// needed once. The engine allocates by the same figures (`StageWorkspace`, `SavedActivations`), and a test holds them together.
+///
+/// A stage that recomputes (Chen et al. 2016, 1604.06174) saves of each micro-batch the input of each block and of the
+/// head only. What else their backward needs it has room for once: for one block.
+public struct MemoryLaw: Sendable {
+    private let shape: ModelShape
+    private let cut: Stretches
+    /// R: tokens of a micro-batch.
+    private let tokens: Int
+
+    public init(_ shape: ModelShape, sequences: Int) {
+        self.shape = shape
+        tokens = sequences * shape.context
+        cut = Stretches(shape, sequences: sequences, length: shape.context)
+    }
+
+    /// - Parameters:
+    ///   - inFlight: micro-batches that are kept for backward at a time, at least one.
+    ///   - share: virtual pipelines that are summed on their own where gradients are exchanged every step, as the order of
+    ///     sums wants (`GradientTree`): each doubling takes one more gradient.
+    public func bytes(units: Range<Int>, rounds: Bool, inFlight: Int, recompute: Bool, share: Int = 1) -> Int {
+        let sums = rounds ? 0 : 4 * (Int.bitWidth - 1 - max(1, share).leadingZeroBitCount)
+        let state = shape.parameters(units: units) * (ModelShape.stateBytesPerParameter(rounds: rounds) + sums)
+        return state + 4 * values(units: units, inFlight: max(1, inFlight), recompute: recompute)
+    }
+
+    /// Activations and workspace, in values.
+    private func values(units: Range<Int>, inFlight: Int, recompute: Bool) -> Int {
+        let (d, q, kv, f) = (shape.hiddenSize, shape.querySize, shape.kvSize, shape.intermediateSize)
+        let blocks = units.clamped(to: 1..<shape.layers + 1).count
+        let hasHead = units.upperBound == shape.unitCount
+        // The gradient of the residual stream; an activation between codec and device; what leaves the last block.
+        var once = 3 * tokens * d
+        var kept = 0
+        var widest = 0
+        if blocks > 0 {
+            let norms = shape.queryKeyNorm ? q + kv + shape.heads + shape.kvHeads : 0
+            let rest = tokens * (d + q + (q + 2 * kv) + 2 * f + 2 + norms)
+            kept += blocks * tokens * d + (recompute ? 0 : blocks * rest)
+            if recompute { once += rest }
+            once += cut.attentionRows * (2 * q + 2 * kv) + cut.rows * 3 * f
+            once += shape.context * shape.headSize + Stretches.scores(length: shape.context)
+            widest = max(cut.rows, cut.attentionRows)
+        }
+        if hasHead {
+            // The output is each micro-batch's own here, and has a loss a row.
+            once -= tokens * d
+            kept += tokens * (d + 1)
+            once += cut.headRows * (shape.vocabulary + d + 1) + d
+            widest = max(widest, cut.headRows)
+        }
+        return inFlight * kept + once + 2 * widest * d
+    }
+}
+
+/// How many rows are worked on at a time, where that does not matter for the result: so many that products run at full speed,
+/// so few that memory does not grow with the micro-batch or the vocabulary.
+public struct Stretches: Hashable, Sendable {
+    /// Of the gated product.
+    public let rows: Int
+    /// Of the attention: whole sequences.
+    public let attentionRows: Int
+    /// Of logits.
+    public let headRows: Int
+
+    public init(_ shape: ModelShape, sequences: Int, length: Int) {
+        let tokens = sequences * length
+        rows = min(tokens, Self.usualRows)
+        attentionRows = min(tokens, max(1, Self.usualRows / max(1, length)) * length)
+        headRows = min(tokens, max(64, Self.logits / max(1, shape.vocabulary)))
+    }
+    public init(rows: Int, attentionRows: Int, headRows: Int) {
+        self.rows = rows
+        self.attentionRows = attentionRows
+        self.headRows = headRows
+    }
+
+    private static let usualRows = 1024
+    /// 64 MiB of logits.
+    private static let logits = 1 << 24
+    /// Values of one thread's attention scores and their gradient: 64 queries at a time.
+    public static func scores(length: Int) -> Int { 2 * 64 * (length + 31) }
+}
