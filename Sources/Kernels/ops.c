@@ -133,6 +133,36 @@ void kernels_adamw(
     ops_split(threads, n, 2, ops_current()->adamw, &p);
 }
 
+void kernels_widen(int threads, ptrdiff_t n, const uint16_t *x, float *out) {
+    narrow_arguments p = {.known_narrow = x, .wide = out};
+    ops_split(threads, n, 0.5, ops_current()->widen, &p);
+}
+
+void kernels_narrow(int threads, ptrdiff_t n, const float *x, uint16_t *out) {
+    narrow_arguments p = {.known_wide = x, .narrow = out};
+    ops_split(threads, n, 0.5, ops_current()->narrow, &p);
+}
+
+void kernels_adamw_stored(
+    int threads, ptrdiff_t n, kernels_adamw_step step, uint64_t key, const float *gradient, kernels_stored parameters,
+    kernels_stored first, kernels_stored second) {
+    adamw_stored_arguments p = {step, key, gradient, parameters, first, second};
+    ops_split(threads, n, 4, ops_current()->adamw_stored, &p);
+}
+
+void kernels_momentum_stored(
+    int threads, ptrdiff_t n, float scale, float mu, uint64_t key, const float *gradient, kernels_stored momentum,
+    float *out) {
+    moving_arguments p = {scale, mu, key, gradient, momentum, out};
+    ops_split(threads, n, 2, ops_current()->momentum_stored, &p);
+}
+
+void kernels_move_stored(
+    int threads, ptrdiff_t n, float keep, float rate, uint64_t key, const float *direction, kernels_stored parameters) {
+    moving_arguments p = {.scale = rate, .mu = keep, .key = key, .direction = direction, .kept = parameters};
+    ops_split(threads, n, 2, ops_current()->move_stored, &p);
+}
+
 float kernels_sum_squares(ptrdiff_t n, const float *x) {
     float result = 0;
     vector_arguments p = {.x = x, .out = &result};

@@ -282,13 +282,11 @@ static void embedding_backward(const void *arguments, ptrdiff_t begin, ptrdiff_t
     }
 }
 
-static void adamw(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
-    adamw_arguments p = *(const adamw_arguments *)arguments;
-    kernels_adamw_step s = p.step;
+INLINE void adamw_step(
+    kernels_adamw_step s, ptrdiff_t n, const float *restrict gradient, float *restrict parameters,
+    float *restrict first, float *restrict second) {
     float keep = 1.0f - s.learning_rate * s.weight_decay, rest1 = 1.0f - s.beta1, rest2 = 1.0f - s.beta2;
-    const float *restrict gradient = p.gradient;
-    float *restrict parameters = p.parameters, *restrict first = p.first, *restrict second = p.second;
-    for (ptrdiff_t i = begin; i < end; i++) {
+    for (ptrdiff_t i = 0; i < n; i++) {
         float g = gradient[i] * s.gradient_scale;
         float m = s.beta1 * first[i] + rest1 * g;
         float v = s.beta2 * second[i] + rest2 * g * g;
@@ -296,6 +294,122 @@ static void adamw(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
         second[i] = v;
         float size = __builtin_elementwise_sqrt(v * s.correction2) + s.epsilon;
         parameters[i] = parameters[i] * keep - s.learning_rate * (m * s.correction1) / size;
+    }
+}
+
+static void adamw(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    adamw_arguments p = *(const adamw_arguments *)arguments;
+    adamw_step(p.step, end - begin, p.gradient + begin, p.parameters + begin, p.first + begin, p.second + begin);
+}
+
+typedef union number_bits {
+    float value;
+    uint32_t bits;
+} number_bits;
+
+INLINE float widened(uint16_t half) {
+    number_bits x = {.bits = (uint32_t)half << 16};
+    return x.value;
+}
+
+/// `bits` plus what decides the direction of rounding, cut; infinities and NaN are cut alone.
+INLINE uint16_t narrowed(float value, uint32_t chance) {
+    number_bits x = {.value = value};
+    uint32_t finite = (x.bits & 0x7f800000u) == 0x7f800000u ? 0 : ~0u;
+    // A NaN whose upper half is empty would become an infinity.
+    uint32_t quiet = (x.bits & 0x7fffffffu) > 0x7f800000u ? 0x400000u : 0;
+    return (uint16_t)(((x.bits | quiet) + (chance & finite)) >> 16);
+}
+
+static void widen(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    narrow_arguments p = *(const narrow_arguments *)arguments;
+    const uint16_t *restrict x = p.known_narrow;
+    float *restrict out = p.wide;
+    for (ptrdiff_t i = begin; i < end; i++) out[i] = widened(x[i]);
+}
+
+static void narrow(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    narrow_arguments p = *(const narrow_arguments *)arguments;
+    const float *restrict x = p.known_wide;
+    uint16_t *restrict out = p.narrow;
+    for (ptrdiff_t i = begin; i < end; i++) {
+        number_bits bits = {.value = x[i]};
+        out[i] = narrowed(x[i], 0x7fffu + (bits.bits >> 16 & 1));
+    }
+}
+
+/// 32 bits for number `index` of a stream: a counter that is mixed, as in Philox and its kin, by Wellons' multipliers.
+INLINE uint32_t drawn(uint64_t key, uint32_t index) {
+    uint32_t x = index * 0x9e3779b9u + (uint32_t)key;
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x += (uint32_t)(key >> 32);
+    x *= 0x846ca68bu;
+    x ^= x >> 16;
+    x *= 0x9e3779b1u;
+    return x ^ x >> 15;
+}
+
+/// Numbers begin ..< begin + n to `out`, or what is there of them in fp32.
+INLINE float *opened(kernels_stored stored, ptrdiff_t begin, ptrdiff_t n, float *out) {
+    if (stored.format == KERNELS_FP32) return (float *)stored.values + begin;
+    const uint16_t *x = (const uint16_t *)stored.values + begin;
+    for (ptrdiff_t i = 0; i < n; i++) out[i] = widened(x[i]);
+    return out;
+}
+INLINE void closed(
+    kernels_stored stored, ptrdiff_t begin, ptrdiff_t n, const float *values, uint64_t key, int shift) {
+    if (stored.format == KERNELS_FP32) return;
+    uint16_t *x = (uint16_t *)stored.values + begin;
+    for (ptrdiff_t i = 0; i < n; i++) x[i] = narrowed(values[i], drawn(key, (uint32_t)(begin + i)) >> shift & 0xffffu);
+}
+
+/// Weights draw from another stream than moments.
+static const uint64_t weight_stream = 0x5851f42d4c957f2dULL;
+
+/// Numbers that are opened at a time: they fit the first-level cache.
+enum { opened_numbers = 512 };
+
+static void adamw_stored(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    adamw_stored_arguments p = *(const adamw_stored_arguments *)arguments;
+    float a[opened_numbers], b[opened_numbers], c[opened_numbers];
+    for (ptrdiff_t at = begin; at < end; at += opened_numbers) {
+        ptrdiff_t n = end - at < opened_numbers ? end - at : opened_numbers;
+        float *parameters = opened(p.parameters, at, n, a), *first = opened(p.first, at, n, b);
+        float *second = opened(p.second, at, n, c);
+        adamw_step(p.step, n, p.gradient + at, parameters, first, second);
+        // Both moments of a number share one draw, sixteen bits each; the weight has its own.
+        closed(p.first, at, n, first, p.key, 0);
+        closed(p.second, at, n, second, p.key, 16);
+        closed(p.parameters, at, n, parameters, p.key ^ weight_stream, 0);
+    }
+}
+
+static void momentum_stored(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    moving_arguments p = *(const moving_arguments *)arguments;
+    float room[opened_numbers];
+    for (ptrdiff_t at = begin; at < end; at += opened_numbers) {
+        ptrdiff_t n = end - at < opened_numbers ? end - at : opened_numbers;
+        float *momentum = opened(p.kept, at, n, room);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            float g = p.direction[at + i] * p.scale, m = __builtin_fmaf(p.mu, momentum[i], g);
+            momentum[i] = m;
+            p.out[at + i] = __builtin_fmaf(p.mu, m, g);
+        }
+        closed(p.kept, at, n, momentum, p.key, 0);
+    }
+}
+
+static void move_stored(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    moving_arguments p = *(const moving_arguments *)arguments;
+    float room[opened_numbers];
+    for (ptrdiff_t at = begin; at < end; at += opened_numbers) {
+        ptrdiff_t n = end - at < opened_numbers ? end - at : opened_numbers;
+        float *parameters = opened(p.kept, at, n, room);
+        for (ptrdiff_t i = 0; i < n; i++)
+            parameters[i] = __builtin_fmaf(p.scale, p.direction[at + i], p.mu * parameters[i]);
+        closed(p.kept, at, n, parameters, p.key ^ weight_stream, 0);
     }
 }
 
@@ -365,6 +479,7 @@ static void all_finite(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
 static const ops_table table = {
     rmsnorm_forward, rmsnorm_again, rmsnorm_backward_input, rmsnorm_backward_gain, head_norm_forward,
     head_norm_backward_input, head_norm_backward_gain, add_bias, add_rows, rope, swiglu_forward, swiglu_backward,
-    softmax_forward, softmax_backward, cross_entropy, embedding_backward, adamw, sum_squares, sum, axpy, add, scale,
+    softmax_forward, softmax_backward, cross_entropy, embedding_backward, adamw, adamw_stored, momentum_stored, move_stored, widen, narrow,
+    sum_squares, sum, axpy, add, scale,
     subtract, divide_by_weights, outer_step, all_finite,
 };

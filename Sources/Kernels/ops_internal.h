@@ -10,7 +10,8 @@ typedef void (*ops_body)(const void *arguments, ptrdiff_t begin, ptrdiff_t end);
 typedef struct ops_table {
     ops_body rmsnorm_forward, rmsnorm_again, rmsnorm_backward_input, rmsnorm_backward_gain, head_norm_forward,
         head_norm_backward_input, head_norm_backward_gain, add_bias, add_rows, rope, swiglu_forward, swiglu_backward,
-        softmax_forward, softmax_backward, cross_entropy, embedding_backward, adamw, sum_squares, sum, axpy, add, scale,
+        softmax_forward, softmax_backward, cross_entropy, embedding_backward, adamw, adamw_stored, momentum_stored, move_stored, widen, narrow,
+        sum_squares, sum, axpy, add, scale,
         subtract, divide_by_weights, outer_step, all_finite;
 } ops_table;
 
@@ -86,6 +87,28 @@ typedef struct adamw_arguments {
     const float *gradient;
     float *parameters, *first, *second;
 } adamw_arguments;
+
+typedef struct adamw_stored_arguments {
+    kernels_adamw_step step;
+    uint64_t key;
+    const float *gradient;
+    kernels_stored parameters, first, second;
+} adamw_stored_arguments;
+
+typedef struct moving_arguments {
+    float scale, mu;
+    uint64_t key;
+    const float *direction;
+    kernels_stored kept;
+    float *out;
+} moving_arguments;
+
+typedef struct narrow_arguments {
+    const float *known_wide;
+    const uint16_t *known_narrow;
+    float *wide;
+    uint16_t *narrow;
+} narrow_arguments;
 
 typedef struct vector_arguments {
     float a, mu;

@@ -92,7 +92,7 @@ import Testing
         #expect(
             memory(all, true, 1).bytes - memory(all, false, 1).bytes
                 == shape.parameters
-                * (ModelShape.stateBytesPerParameter(rounds: true) - ModelShape.stateBytesPerParameter(rounds: false)))
+                * (MemoryLaw.stateBytesPerParameter(rounds: true) - MemoryLaw.stateBytesPerParameter(rounds: false)))
     }
 
     @Test(arguments: shapes) func `memory with recomputation is never more, and grows by inputs alone`(

@@ -5,12 +5,14 @@
 /// head only. What else their backward needs it has room for once: for one block.
 public struct MemoryLaw: Sendable {
     private let shape: ModelShape
+    private let kept: KeptFormats
     private let cut: Stretches
     /// R: tokens of a micro-batch.
     private let tokens: Int
 
-    public init(_ shape: ModelShape, sequences: Int) {
+    public init(_ shape: ModelShape, sequences: Int, kept: KeptFormats = KeptFormats()) {
         self.shape = shape
+        self.kept = kept
         tokens = sequences * shape.context
         cut = Stretches(shape, sequences: sequences, length: shape.context)
     }
@@ -21,8 +23,39 @@ public struct MemoryLaw: Sendable {
     ///     sums wants (`GradientTree`): each doubling takes one more gradient.
     public func bytes(units: Range<Int>, rounds: Bool, inFlight: Int, recompute: Bool, share: Int = 1) -> Int {
         let sums = rounds ? 0 : 4 * (Int.bitWidth - 1 - max(1, share).leadingZeroBitCount)
-        let state = shape.parameters(units: units) * (ModelShape.stateBytesPerParameter(rounds: rounds) + sums)
-        return state + 4 * values(units: units, inFlight: max(1, inFlight), recompute: recompute)
+        let each = Self.stateBytesPerParameter(rounds: rounds, kept: kept) + sums
+        let none = kept.hasSecondMoments ? 0 : secondMoments(units, rounds: rounds)
+        return shape.parameters(units: units) * each - none + 4
+            * values(units: units, inFlight: max(1, inFlight), recompute: recompute)
+    }
+
+    /// Optimizer state and weights: 16 bytes a parameter in fp32 (weight, gradient, two moments); 36 with rounds (besides,
+    /// outer weights, outer momentum, error feedback, and the moments at the round's start, so that it can be begun anew).
+    public static func stateBytesPerParameter(rounds: Bool, kept: KeptFormats = KeptFormats()) -> Int {
+        let own = kept.weights.bytes + 4 + 2 * kept.state.bytes
+        return rounds ? own + 4 + 4 + 3 * kept.state.bytes : own
+    }
+
+    /// Values of the largest part of weights kept in bf16 that is opened at a time: a block, or some rows of the head's table.
+    public static func openedValues(_ shape: ModelShape, units: Range<Int>) -> Int {
+        let block = units.clamped(to: 1..<shape.layers + 1).isEmpty ? 0 : shape.parameters(unit: 1)
+        let table = units.upperBound == shape.unitCount ? min(openedRows, shape.vocabulary) * shape.hiddenSize : 0
+        return max(block, table)
+    }
+    /// Values that the orthogonalisation of a block's largest matrix [r, c], r ≤ c, works with: two of [r, c], two of [r, r].
+    public static func orthogonalisation(_ shape: ModelShape) -> Int {
+        shape.tensors(unit: 1).filter { $0.shape.count == 2 }.map {
+            let (r, c) = ($0.shape.min()!, $0.shape.max()!)
+            return 2 * r * c + 2 * r * r
+        }.max()!
+    }
+    /// Rows of a table opened at a time.
+    public static let openedRows = 4096
+
+    /// Bytes that second moments of the blocks' matrices would take.
+    private func secondMoments(_ units: Range<Int>, rounds: Bool) -> Int {
+        let blocks = units.clamped(to: 1..<shape.layers + 1).count
+        return blocks * shape.blockMatrices * kept.state.bytes * (rounds ? 2 : 1)
     }
 
     /// Activations and workspace, in values.
@@ -32,12 +65,12 @@ public struct MemoryLaw: Sendable {
         let hasHead = units.upperBound == shape.unitCount
         // The gradient of the residual stream; an activation between codec and device; what leaves the last block.
         var once = 3 * tokens * d
-        var kept = 0
+        var own = 0
         var widest = 0
         if blocks > 0 {
             let norms = shape.queryKeyNorm ? q + kv + shape.heads + shape.kvHeads : 0
             let rest = tokens * (d + q + (q + 2 * kv) + 2 * f + 2 + norms)
-            kept += blocks * tokens * d + (recompute ? 0 : blocks * rest)
+            own += blocks * tokens * d + (recompute ? 0 : blocks * rest)
             if recompute { once += rest }
             once += cut.attentionRows * (2 * q + 2 * kv) + cut.rows * 3 * f
             once += shape.context * shape.headSize + Stretches.scores(length: shape.context)
@@ -46,11 +79,13 @@ public struct MemoryLaw: Sendable {
         if hasHead {
             // The output is each micro-batch's own here, and has a loss a row.
             once -= tokens * d
-            kept += tokens * (d + 1)
+            own += tokens * (d + 1)
             once += cut.headRows * (shape.vocabulary + d + 1) + d
             widest = max(widest, cut.headRows)
         }
-        return inFlight * kept + once + 2 * widest * d
+        if !kept.hasSecondMoments, blocks > 0 { once += Self.orthogonalisation(shape) }
+        if kept.weights != .fp32 { once += Self.openedValues(shape, units: units) }
+        return inFlight * own + once + 2 * widest * d
     }
 }
 

@@ -106,7 +106,7 @@ public struct ModelShape: Hashable, Sendable {
     public func usesRope(layer: Int) -> Bool { !layersWithoutRope.contains(layer) }
 
     /// Values in the matrices of one block.
-    private var blockMatrices: Int {
+    var blockMatrices: Int {
         2 * hiddenSize * (querySize + kvSize) + 3 * intermediateSize * hiddenSize
     }
     /// The values of ``tensors(unit:)``, without their names.
@@ -140,16 +140,13 @@ public struct ModelShape: Hashable, Sendable {
     /// Values in one activation (or its gradient) between two stages: [sequences, T, d].
     public func activationValues(sequences: Int) -> Int { sequences * context * hiddenSize }
 
-    /// Optimizer state and weights: 16 bytes a parameter (fp32 weight, gradient, two Adam moments); 36 with rounds (besides,
-    /// outer weights, outer momentum, error feedback, and the moments at the round's start, so that it can be begun anew).
-    public static func stateBytesPerParameter(rounds: Bool) -> Int { rounds ? 36 : 16 }
-
     /// Bytes one stage needs, by ``MemoryLaw``.
     public func memory(
-        units: Range<Int>, rounds: Bool, sequences: Int, inFlight: Int, recompute: Bool = false, share: Int = 1
+        units: Range<Int>, rounds: Bool, sequences: Int, inFlight: Int, recompute: Bool = false, share: Int = 1,
+        kept: KeptFormats = KeptFormats()
     ) -> ByteCount {
         ByteCount(
-            MemoryLaw(self, sequences: sequences).bytes(
+            MemoryLaw(self, sequences: sequences, kept: kept).bytes(
                 units: units, rounds: rounds, inFlight: inFlight, recompute: recompute, share: share))
     }
 }

@@ -1,3 +1,4 @@
+internal import Compute
 internal import Primitives
 internal import Topologies
 
@@ -80,7 +81,7 @@ struct CostModel: Sendable {
             forward.append(forward[unit] + model.forwardFLOPs(unit: unit, sequences: job.microBatch))
             parameters.append(parameters[unit] + Double(model.parameters(unit: unit)))
         }
-        law = MemoryLaw(job.model, sequences: job.microBatch)
+        law = MemoryLaw(job.model, sequences: job.microBatch, kept: job.innerOptimizer.kept)
         forwardPrefix = forward
         parameterPrefix = parameters
         var table: [Codec: [Double]] = [:]

@@ -45,8 +45,7 @@ public struct JobManifest: Hashable, Sendable {
     public var batchTokens: Setting<Int>
     /// B_c.
     public var criticalBatchTokens: Setting<Int> = .auto
-    /// "adamw" is the only one.
-    public var optimizer: String
+    public var optimizer: InnerOptimizer.Kind
     public var learningRate: Double
     public var schedule: Schedule
     /// Tokens over which the learning rate rises to its peak.
@@ -94,7 +93,7 @@ public struct JobManifest: Hashable, Sendable {
         self.validationFraction = validationFraction
         self.tokens = tokens
         self.batchTokens = .auto
-        self.optimizer = "adamw"
+        self.optimizer = .adamw
         self.learningRate = 3e-3
         self.schedule = .cosine
         self.warmupTokens = .auto
@@ -163,6 +162,7 @@ public struct JobManifest: Hashable, Sendable {
             totalTokens: tokens)
         out.weightDecay = Float(weightDecay)
         out.recipe = recipe
+        out.recipe.kind = optimizer
         return out
     }
 }

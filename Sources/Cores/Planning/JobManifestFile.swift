@@ -6,6 +6,7 @@ public import Topologies
 private let trainKeys = [
     "tokens", "batch_tokens", "critical_batch_tokens", "optimizer", "learning_rate", "schedule", "warmup_tokens",
     "weight_decay", "clip", "seed", "beta1", "beta2", "epsilon", "decay", "final_share", "decay_tokens", "z_loss",
+    "state", "weights", "momentum",
 ]
 
 /// Reading a job file. Unknown keys, wrong types and numbers that do not go together are refused with their line.
@@ -98,7 +99,9 @@ extension JobManifest {
                 .outOfRange, allowed: "auto, or a multiple of virtual_pipelines × micro_batch × context = \(unit)")
         }
         criticalBatchTokens = try readCount(train["critical_batch_tokens"], 1...1_000_000_000_000)
-        optimizer = try train["optimizer"]?.word(["adamw"]) ?? optimizer
+        if let word = try train["optimizer"]?.word(InnerOptimizer.Kind.allCases.map(\.rawValue)) {
+            optimizer = InnerOptimizer.Kind(rawValue: word)!
+        }
         learningRate = try train["learning_rate"]?.number(0...1000, open: true) ?? learningRate
         schedule = Schedule(rawValue: try train["schedule"]?.word(Schedule.allCases.map(\.rawValue)) ?? "") ?? schedule
         warmupTokens = try readCount(train["warmup_tokens"], 0...1_000_000_000_000_000)
@@ -138,7 +141,7 @@ extension JobManifest {
               tokens: \(tokens)
               batch_tokens: \(show(batchTokens))
               critical_batch_tokens: \(show(criticalBatchTokens))
-              optimizer: \(optimizer)
+              optimizer: \(optimizer.rawValue)
               learning_rate: \(yamlNumber(learningRate))
               schedule: \(schedule.rawValue)
               warmup_tokens: \(show(warmupTokens))

@@ -108,12 +108,16 @@ extension InnerOptimizer.Recipe {
         beta1 = try number("beta1", 0...0.9999, beta1)
         beta2 = try number("beta2", 0...0.999_999, beta2)
         epsilon = try number("epsilon", 1e-16...1, epsilon)
+        momentum = try number("momentum", 0...0.9999, momentum)
         finalShare = try number("final_share", 0...1, finalShare)
         zLoss = try number("z_loss", 0...1, zLoss)
         decayTokens = try train["decay_tokens"]?.integer(0...1_000_000_000_000_000) ?? decayTokens
         if let word = try train["decay"]?.word(InnerOptimizer.DecayTargets.allCases.map(\.rawValue)) {
             decays = InnerOptimizer.DecayTargets(rawValue: word)!
         }
+        let formats = NumberFormat.allCases.map(\.rawValue)
+        if let word = try train["state"]?.word(formats) { kept.state = NumberFormat(rawValue: word)! }
+        if let word = try train["weights"]?.word(formats) { kept.weights = NumberFormat(rawValue: word)! }
     }
 
     /// Lines of a canonical job file for what is not as usual.
@@ -124,10 +128,12 @@ extension InnerOptimizer.Recipe {
             own == usual ? "" : "\n  \(key): \(yamlNumber(Double("\(own)")!))"
         }
         return line("beta1", beta1, usual.beta1) + line("beta2", beta2, usual.beta2)
-            + line("epsilon", epsilon, usual.epsilon)
+            + line("epsilon", epsilon, usual.epsilon) + line("momentum", momentum, usual.momentum)
             + (decays == usual.decays ? "" : "\n  decay: \(decays.rawValue)")
             + line("final_share", finalShare, usual.finalShare)
             + (decayTokens == usual.decayTokens ? "" : "\n  decay_tokens: \(decayTokens)")
             + line("z_loss", zLoss, usual.zLoss)
+            + (kept.state == usual.kept.state ? "" : "\n  state: \(kept.state.rawValue)")
+            + (kept.weights == usual.kept.weights ? "" : "\n  weights: \(kept.weights.rawValue)")
     }
 }

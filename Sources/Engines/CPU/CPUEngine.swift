@@ -20,6 +20,9 @@ package final class CPUEngine: DeviceEngine {
     /// Bytes of all activations that the stage keeps, and of its workspace.
     package var workingBytes: Int { stage?.workingBytes ?? 0 }
 
+    /// Bytes of weights and moments.
+    package var keptBytes: Int { stage?.keptBytes ?? 0 }
+
     package func configure(_ configuration: StageConfiguration) {
         // The old one goes first: both may not fit.
         stage = nil
@@ -30,15 +33,12 @@ package final class CPUEngine: DeviceEngine {
     package func read(
         _ quantity: DeviceQuantity, unit: Int, into values: UnsafeMutableBufferPointer<Float>
     ) throws(Refusal) {
-        let (buffer, range) = try held.place(quantity, unit: unit)
-        values.baseAddress!.update(from: buffer.base + range.lowerBound, count: range.count)
+        try held.read(quantity, unit: unit, into: values.baseAddress!)
     }
     package func write(
         _ quantity: DeviceQuantity, unit: Int, from values: UnsafeBufferPointer<Float>
     ) throws(Refusal) {
-        if quantity == .gradient { try held.takeGradient() }
-        let (buffer, range) = try held.place(quantity, unit: unit)
-        (buffer.base + range.lowerBound).update(from: values.baseAddress!, count: range.count)
+        try held.write(quantity, unit: unit, from: values.baseAddress!)
     }
 
     package func forward(

@@ -54,16 +54,11 @@ package final class StageArithmetic {
     // MARK: forward
 
     /// From the stage's input (`saved.text`, or `saved.input` filled by the caller) to `saved.output`.
-    package func forwardBlocks(
-        _ parameters: UnsafePointer<Float>, _ saved: SavedActivations, sequences: Int, length: Int
-    ) {
-        if hasEmbedding {
-            kernels_embedding_forward(
-                sequences * length, shape.hiddenSize, parameters, saved.text.tokens, saved.input.base)
-        }
+    func forwardBlocks(_ weights: StageWeights, _ saved: SavedActivations, sequences: Int, length: Int) {
+        if hasEmbedding { weights.embed(saved.text.tokens, into: saved.input.base) }
         for index in saved.blocks.indices {
             let next = index + 1 < saved.blocks.count ? saved.blocks[index + 1].input : saved.output
-            let block = block(parameters, nil, saved, index, sequences: sequences, length: length)
+            let block = block(weights, nil, saved, index, sequences: sequences, length: length)
             block.forward(into: next)
         }
     }
@@ -73,14 +68,14 @@ package final class StageArithmetic {
     /// With `gradient`, adds the head's weights' gradients of the mean loss to it, and `saved.output` becomes the gradient of
     /// itself: stretch by stretch, so that there are never logits of all rows. With `inputOnly` it does so without the weights'.
     func head(
-        _ parameters: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>?, _ saved: SavedActivations,
-        rows: Int, inputOnly: Bool = false
+        _ weights: StageWeights, _ gradient: UnsafeMutablePointer<Float>?, _ saved: SavedActivations, rows: Int,
+        inputOnly: Bool = false
     ) {
         let d = shape.hiddenSize
         let w = workspace
         for first in stride(from: 0, to: rows, by: w.headRows) {
             let count = min(w.headRows, rows - first)
-            let logits = headLogits(parameters, saved, rows: first..<first + count)
+            let logits = headLogits(weights, saved, rows: first..<first + count)
             saved.text.targets.withUnsafeBufferPointer { targets in
                 kernels_cross_entropy(
                     threads, count, shape.vocabulary, logits, targets.baseAddress! + first, 1 / Float(rows), zLoss,
@@ -88,7 +83,12 @@ package final class StageArithmetic {
             }
             guard gradient != nil || inputOnly else { continue }
             let outputRows = saved.output.base + first * d
-            linearInputGradient(logits, headWeight(parameters), w.rowsB.base, count, d, shape.vocabulary)
+            weights.headTable { classes, table in
+                kernels_sgemm(
+                    count, d, classes.count, logits + classes.lowerBound, shape.vocabulary, 1, table, d, 1,
+                    w.rowsB.base,
+                    d, classes.lowerBound > 0, threads)
+            }
             w.rowsC.base.update(repeating: 0, count: count * d)
             let gain: UnsafeMutablePointer<Float>
             if let gradient {
@@ -99,7 +99,7 @@ package final class StageArithmetic {
                 gain = w.unwanted.base
             }
             kernels_rmsnorm_backward(
-                threads, count, d, outputRows, finalGain(parameters), w.headScale.base, w.rowsB.base, w.rowsC.base, gain
+                threads, count, d, outputRows, weights.finalGain, w.headScale.base, w.rowsB.base, w.rowsC.base, gain
             )
             outputRows.update(from: w.rowsC.base, count: count * d)
         }
@@ -107,15 +107,19 @@ package final class StageArithmetic {
 
     /// The logits [rows, V] of some rows of `saved.output`, at most ``StageWorkspace/headRows``; the rows' norm is in
     /// `workspace.rowsA`.
-    package func headLogits(
-        _ parameters: UnsafePointer<Float>, _ saved: SavedActivations, rows: Range<Int>
+    func headLogits(
+        _ weights: StageWeights, _ saved: SavedActivations, rows: Range<Int>
     ) -> UnsafeMutablePointer<Float> {
         let d = shape.hiddenSize
         let w = workspace
         kernels_rmsnorm_forward(
-            threads, rows.count, d, shape.normEpsilon, saved.output.base + rows.lowerBound * d, finalGain(parameters),
+            threads, rows.count, d, shape.normEpsilon, saved.output.base + rows.lowerBound * d, weights.finalGain,
             w.rowsA.base, w.headScale.base)
-        linear(w.rowsA.base, headWeight(parameters), w.logits.base, rows.count, d, shape.vocabulary)
+        weights.headTable { classes, table in
+            kernels_sgemm(
+                rows.count, classes.count, d, w.rowsA.base, d, 1, table, 1, d, w.logits.base + classes.lowerBound,
+                shape.vocabulary, false, threads)
+        }
         return w.logits.base
     }
 
@@ -125,14 +129,14 @@ package final class StageArithmetic {
     /// next call. `outputGradient` is that of `saved.output`; nil on the last stage, where ``head`` has left it there. What
     /// `saved` shares with other micro-batches is computed again first: the same bits, the weights being the same.
     func backward(
-        _ parameters: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>, _ saved: SavedActivations,
+        _ weights: StageWeights, _ gradient: UnsafeMutablePointer<Float>, _ saved: SavedActivations,
         outputGradient: UnsafePointer<Float>?, sequences: Int, length: Int
     ) -> UnsafeMutablePointer<Float> {
         let rows = sequences * length
         let residual = workspace.residual.base
         residual.update(from: outputGradient ?? UnsafePointer(saved.output.base), count: rows * shape.hiddenSize)
         for index in saved.blocks.indices.reversed() {
-            let block = block(parameters, gradient, saved, index, sequences: sequences, length: length)
+            let block = block(weights, gradient, saved, index, sequences: sequences, length: length)
             if saved.recomputes { block.forward(into: nil) }
             block.backward()
         }
@@ -145,21 +149,18 @@ package final class StageArithmetic {
     // MARK: parts
 
     private func block(
-        _ parameters: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>?, _ saved: SavedActivations,
-        _ index: Int, sequences: Int, length: Int
+        _ weights: StageWeights, _ gradient: UnsafeMutablePointer<Float>?, _ saved: SavedActivations, _ index: Int,
+        sequences: Int, length: Int
     ) -> BlockArithmetic {
         let unit = blockUnits[index]
         let offset = layout.range(unit: unit).lowerBound
         return BlockArithmetic(
             stage: self, layer: unit - 1, saved: saved.blocks[index], firstSeen: saved.text.firstSeen,
-            weights: parameters + offset, gradient: gradient.map { $0 + offset }, sequences: sequences, length: length)
+            weights: weights.block(unit: unit), gradient: gradient.map { $0 + offset }, sequences: sequences,
+            length: length)
     }
 
     private var headOffset: Int { layout.range(unit: shape.layers + 1).lowerBound }
-    private func finalGain(_ parameters: UnsafePointer<Float>) -> UnsafePointer<Float> { parameters + headOffset }
-    private func headWeight(_ parameters: UnsafePointer<Float>) -> UnsafePointer<Float> {
-        shape.tieWordEmbeddings ? parameters : parameters + headOffset + shape.hiddenSize
-    }
 
     /// y[rows, out] = x[rows, in] · weight[out, in]ᵀ, added to y if `accumulate`.
     func linear(

@@ -40,8 +40,14 @@ public struct OuterOptimizer: Hashable, Sendable {
     }
 }
 
-/// AdamW with decoupled weight decay, and a learning-rate schedule counted in sealed tokens.
+/// AdamW or Muon with decoupled weight decay, and a learning-rate schedule counted in sealed tokens.
 public struct InnerOptimizer: Hashable, Sendable {
+    public enum Kind: String, Hashable, Sendable, CaseIterable {
+        case adamw
+        /// The blocks' matrices move along their orthogonalised momentum (Jordan 2024), scaled so that AdamW's learning rates
+        /// serve (Liu et al. 2025, 2502.16982, §2.2); everything else by AdamW.
+        case muon
+    }
     /// What follows the warm-up.
     public enum Schedule: String, Hashable, Sendable, CaseIterable {
         case constant, cosine, linear
@@ -66,8 +72,18 @@ public struct InnerOptimizer: Hashable, Sendable {
         self.totalTokens = totalTokens
     }
 
+    /// What a stage keeps for it.
+    public var kept: KeptFormats {
+        var out = recipe.kept
+        out.hasSecondMoments = recipe.kind == .adamw
+        return out
+    }
+
     /// What most jobs leave as it is.
     public struct Recipe: Hashable, Sendable {
+        public var kind = Kind.adamw
+        /// Of Muon.
+        public var momentum: Float = 0.95
         public var beta1: Float = 0.9
         public var beta2: Float = 0.95
         public var epsilon: Float = 1e-8
@@ -79,6 +95,8 @@ public struct InnerOptimizer: Hashable, Sendable {
         /// What the squared logarithm of the softmax's sum weighs in the gradient (PaLM, 2204.02311, §5); reported losses are
         /// without.
         public var zLoss: Float = 0
+        /// bf16 is rounded to by chance, drawn from the job's seed.
+        public var kept = KeptFormats()
         public init() {}
     }
 

@@ -98,6 +98,33 @@ void kernels_adamw(
     int threads, ptrdiff_t n, kernels_adamw_step step, const float *gradient, float *parameters, float *first,
     float *second);
 
+// MARK: numbers kept in 16 bits
+
+/// How numbers are kept between steps. bf16: the upper half of fp32.
+typedef enum kernels_format { KERNELS_FP32 = 0, KERNELS_BF16 = 1 } kernels_format;
+typedef struct kernels_stored {
+    void *values;
+    kernels_format format;
+} kernels_stored;
+
+void kernels_widen(int threads, ptrdiff_t n, const uint16_t *x, float *out);
+/// To the nearest, ties to even; infinities and NaN stay what they are.
+void kernels_narrow(int threads, ptrdiff_t n, const float *x, uint16_t *out);
+
+/// `kernels_adamw` on numbers kept in either format. What is kept in bf16 is rounded up or down by chance, so that steps much
+/// smaller than its spacing are not lost: value i draws from (key, i) alone, whatever the thread or the machine.
+void kernels_adamw_stored(
+    int threads, ptrdiff_t n, kernels_adamw_step step, uint64_t key, const float *gradient, kernels_stored parameters,
+    kernels_stored first, kernels_stored second);
+
+/// momentum = mu·momentum + scale·gradient; out = scale·gradient + mu·momentum, momentum in either format.
+void kernels_momentum_stored(
+    int threads, ptrdiff_t n, float scale, float mu, uint64_t key, const float *gradient, kernels_stored momentum,
+    float *out);
+/// parameters = keep·parameters + rate·direction, in either format.
+void kernels_move_stored(
+    int threads, ptrdiff_t n, float keep, float rate, uint64_t key, const float *direction, kernels_stored parameters);
+
 float kernels_sum_squares(ptrdiff_t n, const float *x);
 /// Σ x[i] in the order of the 16 lanes.
 float kernels_sum(ptrdiff_t n, const float *x);
