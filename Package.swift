@@ -47,6 +47,7 @@ let package = Package(
 
         module("Engines", "Compute", ["Primitives", "Digests", "Wire"]),
         module("Engines", "CPU", ["Primitives", "Kernels", "Compute"]),
+        module("Engines", "Worker", ["Primitives", "Kernels", "Compute", "CPU"]),
 
         module("Cores", "Links", ["Primitives"]),
         module("Cores", "Telemetry", ["Primitives"]),
@@ -92,8 +93,9 @@ let package = Package(
         module(
             "Drivers", "Node",
             swarm + [
-                "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Daemon",
-                "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Checkpoints", yams,
+                "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Compute", "CPU", "Worker",
+                "Training",
+                "Daemon", "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Checkpoints", yams,
             ]),
         module(
             "Drivers", "Simulation",
@@ -126,6 +128,7 @@ let package = Package(
         tests(
             "Training",
             ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Training", "Checkpoints"]),
+        tests("Worker", ["Primitives", "Compute", "CPU", "Worker", "Training"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
         .target(
             name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],
