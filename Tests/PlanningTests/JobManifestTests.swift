@@ -74,6 +74,8 @@ import Topologies
             { $0.recipe.decays = .blocks }, { $0.recipe.finalShare = 0 }, { $0.recipe.decayTokens = 1000 },
             { $0.recipe.zLoss = 1e-5 }, { $0.recipe.kept.state = .bf16 }, { $0.recipe.kept.weights = .bf16 },
             { $0.optimizer = .muon }, { $0.recipe.momentum = 0.9 },
+            { $0.recipe.adapters = Adapters(rank: 8, alpha: 12.5, targets: [.v, .q]) },
+            { $0.recipe.adapters = Adapters(rank: 4, alpha: 8) },
         ]
         for change in changes {
             var one = try JobManifest(parsing: Self.example)
@@ -101,6 +103,9 @@ import Topologies
         ), ("tokenizer: byte", "layers_without_rope: [6]", "model.layers_without_rope"),
         ("tokenizer: byte", "layers_without_rope: [2, 1]", "model.layers_without_rope"),
         ("clip: 1.0", "beta1: 1", "train.beta1"), ("clip: 1.0", "decay: none", "train.decay"),
+        ("clip: 1.0", "adapters: {alpha: 3}", "train.adapters"),
+        ("clip: 1.0", "adapters: {rank: 3, targets: [z]}", "train.adapters.targets"),
+        ("clip: 1.0", "adapters: {rank: 3, targets: []}", "train.adapters.targets"),
         ("clip: 1.0", "final_share: -1", "train.final_share"), ("schedule: cosine", "schedule: step", "train.schedule"),
     ])
     func `refuses models and recipes that do not go together`(old: String, new: String, key: String) throws {

@@ -25,29 +25,35 @@ public struct MemoryLaw: Sendable {
         let sums = rounds ? 0 : 4 * (Int.bitWidth - 1 - max(1, share).leadingZeroBitCount)
         let each = Self.stateBytesPerParameter(rounds: rounds, kept: kept) + sums
         let none = kept.hasSecondMoments ? 0 : secondMoments(units, rounds: rounds)
-        return shape.parameters(units: units) * each - none + 4
-            * values(units: units, inFlight: max(1, inFlight), recompute: recompute)
+        let working = values(units: units, inFlight: max(1, inFlight), recompute: recompute)
+        return shape.parameters(units: units) * each - none + 4 * working
     }
 
     /// Optimizer state and weights: 16 bytes a parameter in fp32 (weight, gradient, two moments); 36 with rounds (besides,
     /// outer weights, outer momentum, error feedback, and the moments at the round's start, so that it can be begun anew).
     public static func stateBytesPerParameter(rounds: Bool, kept: KeptFormats = KeptFormats()) -> Int {
+        if kept.adapters != nil {
+            // Weights; outer weights and momentum, error feedback, and room for the change.
+            return kept.weights.bytes + (rounds ? 4 + 4 + kept.state.bytes + 4 : 0)
+        }
         let own = kept.weights.bytes + 4 + 2 * kept.state.bytes
         return rounds ? own + 4 + 4 + 3 * kept.state.bytes : own
     }
 
-    /// Values of the largest part of weights kept in bf16 that is opened at a time: a block, or some rows of the head's table.
-    public static func openedValues(_ shape: ModelShape, units: Range<Int>) -> Int {
-        let block = units.clamped(to: 1..<shape.layers + 1).isEmpty ? 0 : shape.parameters(unit: 1)
-        let table = units.upperBound == shape.unitCount ? min(openedRows, shape.vocabulary) * shape.hiddenSize : 0
-        return max(block, table)
+    /// Values of the largest part of weights that is opened at a time: a block that is kept in bf16 or has adapters, some rows of
+    /// the head's table in bf16.
+    public static func openedValues(_ shape: ModelShape, units: Range<Int>, kept: KeptFormats) -> Int {
+        let isNarrow = kept.weights != .fp32
+        let hasBlocks = !units.clamped(to: 1..<shape.layers + 1).isEmpty
+        let block = hasBlocks && (isNarrow || kept.adapters != nil) ? shape.parameters(unit: 1) : 0
+        let hasTable = units.upperBound == shape.unitCount && isNarrow
+        return max(block, hasTable ? min(openedRows, shape.vocabulary) * shape.hiddenSize : 0)
     }
     /// Values that the orthogonalisation of a block's largest matrix [r, c], r ≤ c, works with: two of [r, c], two of [r, r].
     public static func orthogonalisation(_ shape: ModelShape) -> Int {
-        shape.tensors(unit: 1).filter { $0.shape.count == 2 }.map {
-            let (r, c) = ($0.shape.min()!, $0.shape.max()!)
-            return 2 * r * c + 2 * r * r
-        }.max()!
+        let matrices = shape.tensors(unit: 1).map(\.shape).filter { $0.count == 2 }
+        let side = matrices.map { $0.min()! }.max()!
+        return 2 * matrices.map { $0[0] * $0[1] }.max()! + 2 * side * side
     }
     /// Rows of a table opened at a time.
     public static let openedRows = 4096
@@ -84,7 +90,11 @@ public struct MemoryLaw: Sendable {
             widest = max(widest, cut.headRows)
         }
         if !kept.hasSecondMoments, blocks > 0 { once += Self.orthogonalisation(shape) }
-        if kept.weights != .fp32 { once += Self.openedValues(shape, units: units) }
+        once += Self.openedValues(shape, units: units, kept: kept)
+        if let adapters = kept.adapters, blocks > 0 {
+            // Factors, their gradient and moments; the gradient of a block's weights.
+            once += 4 * blocks * adapters.parameters(shape) + shape.parameters(unit: 1)
+        }
         return inFlight * own + once + 2 * widest * d
     }
 }

@@ -12,6 +12,8 @@ public struct KeptFormats: Hashable, Sendable {
     public var weights: NumberFormat
     /// Whether the blocks' matrices have a second moment: not with Muon.
     public var hasSecondMoments = true
+    /// Where only these move: no gradients and moments of the weights themselves.
+    public var adapters: Adapters?
     public init(state: NumberFormat = .fp32, weights: NumberFormat = .fp32) {
         self.state = state
         self.weights = weights

@@ -6,7 +6,7 @@ public import Topologies
 private let trainKeys = [
     "tokens", "batch_tokens", "critical_batch_tokens", "optimizer", "learning_rate", "schedule", "warmup_tokens",
     "weight_decay", "clip", "seed", "beta1", "beta2", "epsilon", "decay", "final_share", "decay_tokens", "z_loss",
-    "state", "weights", "momentum",
+    "state", "weights", "momentum", "adapters",
 ]
 
 /// Reading a job file. Unknown keys, wrong types and numbers that do not go together are refused with their line.
@@ -108,6 +108,9 @@ extension JobManifest {
         weightDecay = try train["weight_decay"]?.number(0...10) ?? weightDecay
         clip = try train["clip"]?.number(0...1e6) ?? clip
         try recipe.read(train)
+        if let node = train["adapters"], innerSteps.value ?? 1 == 1 || optimizer != .adamw {
+            throw node.problem(.outOfRange, allowed: "adapters with adamw and with inner_steps above 1 (in `parallel`)")
+        }
         seed = UInt64(try train["seed"]?.integer(0...Int.max) ?? Int(seed))
     }
 

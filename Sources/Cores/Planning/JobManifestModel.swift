@@ -115,6 +115,7 @@ extension InnerOptimizer.Recipe {
         if let word = try train["decay"]?.word(InnerOptimizer.DecayTargets.allCases.map(\.rawValue)) {
             decays = InnerOptimizer.DecayTargets(rawValue: word)!
         }
+        if let node = train["adapters"] { adapters = try readAdapters(node) }
         let formats = NumberFormat.allCases.map(\.rawValue)
         if let word = try train["state"]?.word(formats) { kept.state = NumberFormat(rawValue: word)! }
         if let word = try train["weights"]?.word(formats) { kept.weights = NumberFormat(rawValue: word)! }
@@ -133,7 +134,30 @@ extension InnerOptimizer.Recipe {
             + line("final_share", finalShare, usual.finalShare)
             + (decayTokens == usual.decayTokens ? "" : "\n  decay_tokens: \(decayTokens)")
             + line("z_loss", zLoss, usual.zLoss)
+            + (adapters?.text ?? "")
             + (kept.state == usual.kept.state ? "" : "\n  state: \(kept.state.rawValue)")
             + (kept.weights == usual.kept.weights ? "" : "\n  weights: \(kept.weights.rawValue)")
+    }
+}
+
+private func readAdapters(_ node: YAMLNode) throws(ManifestError) -> Adapters {
+    let entry = try node.mapping(["rank", "alpha", "targets"])
+    let rank = try entry.required("rank").integer(1...4096)
+    let alpha = try entry["alpha"]?.number(0...1e6, open: true) ?? Double(2 * rank)
+    guard let list = entry["targets"] else { return Adapters(rank: rank, alpha: alpha) }
+    let words = Adapters.Target.allCases.map(\.rawValue)
+    var targets: [Adapters.Target] = []
+    for item in try list.list("a list of \(words.joined(separator: ", "))", most: words.count) {
+        targets.append(Adapters.Target(rawValue: try item.word(words))!)
+    }
+    guard !targets.isEmpty else { throw list.problem(.outOfRange, allowed: "at least one target") }
+    return Adapters(rank: rank, alpha: alpha, targets: targets)
+}
+
+extension Adapters {
+    /// A line of a canonical job file.
+    fileprivate var text: String {
+        let names = targets.map(\.rawValue).joined(separator: ", ")
+        return "\n  adapters: {rank: \(rank), alpha: \(yamlNumber(alpha)), targets: [\(names)]}"
     }
 }

@@ -28,6 +28,14 @@ extension Stage {
         if shape.tieWordEmbeddings, configuration.isFirst != configuration.isLast {
             throw Refusal("tied embeddings need the first and the last unit on one stage")
         }
+        if let adapters = configuration.optimizer.recipe.adapters {
+            guard configuration.mode == .rounds, configuration.optimizer.recipe.kind == .adamw else {
+                throw Refusal("adapters need rounds (inner_steps above 1) and AdamW")
+            }
+            guard (1...1 << 16).contains(adapters.rank), adapters.alpha.isFinite, adapters.alpha > 0 else {
+                throw Refusal("adapters of rank \(adapters.rank) and alpha \(adapters.alpha)")
+            }
+        }
         guard configuration.isFirst || configuration.isLast else { return }
         let order = DataOrder(
             corpusCount: corpus.count, validationFraction: configuration.validationFraction, context: geometry.context,

@@ -13,6 +13,7 @@ final class CPUStage {
     private let parameters: StoredBuffer
     private let firstMoment, secondMoment: KeptMoments
     private let orthogonaliser: Orthogonaliser?
+    private let adapters: StageAdapters?
     private let weights: StageWeights
     private let room: FloatBuffer
     let buffers: BufferPool
@@ -46,9 +47,15 @@ final class CPUStage {
         let hasBlocks = !configuration.units.clamped(to: 1..<configuration.model.layers + 1).isEmpty
         orthogonaliser =
             recipe.kind == .muon && hasBlocks ? Orthogonaliser(configuration.model, threads: self.threads) : nil
-        let opens = recipe.kept.weights != .fp32
-        room = FloatBuffer(opens ? MemoryLaw.openedValues(configuration.model, units: configuration.units) : 0)
-        weights = StageWeights(parameters, layout: arithmetic.layout, shape: configuration.model, room: room)
+        adapters = recipe.adapters.map { [arithmetic, threads = self.threads] in
+            StageAdapters(
+                $0, layout: arithmetic.layout, shape: configuration.model, seed: configuration.seed, threads: threads)
+        }
+        room = FloatBuffer(
+            MemoryLaw.openedValues(
+                configuration.model, units: configuration.units, kept: configuration.optimizer.kept))
+        weights = StageWeights(
+            parameters, layout: arithmetic.layout, shape: configuration.model, room: room, adapters: adapters)
         buffers = BufferPool(count: count)
     }
 
@@ -62,7 +69,10 @@ final class CPUStage {
         let range = layout.range(unit: unit)
         let gradient: FloatBuffer?
         switch quantity {
-        case .parameters: return parameters.read(range, into: values)
+        case .parameters:
+            parameters.read(range, into: values)
+            adapters?.merge(unit: unit, into: values)
+            return
         case .firstMoment: return firstMoment.read(unit: unit, into: values)
         case .secondMoment: return secondMoment.read(unit: unit, into: values)
         case .gradient: gradient = ready
@@ -75,7 +85,9 @@ final class CPUStage {
     func write(_ quantity: DeviceQuantity, unit: Int, from values: UnsafePointer<Float>) throws(Refusal) {
         let range = layout.range(unit: unit)
         switch quantity {
-        case .parameters: parameters.write(range, from: values)
+        case .parameters:
+            parameters.write(range, from: values)
+            adapters?.begin(unit: unit, weights: values)
         case .firstMoment: firstMoment.write(unit: unit, from: values)
         case .secondMoment: secondMoment.write(unit: unit, from: values)
         case .gradient:
@@ -109,7 +121,8 @@ final class CPUStage {
     /// computed once and kept nowhere; else its backward computes them again.
     private func runHead(_ key: MicroBatchKey, _ saved: SavedActivations) {
         let rows = geometry.tokensPerMicroBatch
-        if headAdded == key {
+        if headAdded == key || adapters != nil {
+            // The head's weights stand still with adapters: there is nothing to add.
             arithmetic.head(weights, nil, saved, rows: rows, inputOnly: true)
         } else if inFlight.isEmpty, headAdded == nil, ready == nil, isNext(key) {
             headAdded = key
@@ -129,14 +142,20 @@ final class CPUStage {
             throw Refusal("backward of \(key.text) while that of \(headAdded.text) is due")
         }
         inFlight[key] = nil
-        let sum = openShare(key.virtualPipeline)
-        if configuration.isLast, headAdded == nil {
-            arithmetic.head(weights, sum.base, saved, rows: geometry.tokensPerMicroBatch)
+        let sum: GradientSum
+        if let adapters {
+            sum = .adapters(adapters)
+        } else {
+            let share = openShare(key.virtualPipeline)
+            sum = .whole(share.base)
+            if configuration.isLast, headAdded == nil {
+                arithmetic.head(weights, share.base, saved, rows: geometry.tokensPerMicroBatch)
+            }
         }
         headAdded = nil
         lastAdded = key
         let found = arithmetic.backward(
-            weights, sum.base, saved, outputGradient: gradient?.baseAddress,
+            weights, sum, saved, outputGradient: gradient?.baseAddress,
             sequences: geometry.microBatch, length: geometry.context)
         giveBack(saved)
         inputGradient?.baseAddress!.update(from: found, count: activationCount)
@@ -193,6 +212,10 @@ final class CPUStage {
 
     func finishGradient(microBatches: Int) throws(Refusal) -> [Float] {
         try checkNothingDue()
+        if let adapters {
+            guard lastAdded != nil else { throw Refusal("no micro-batch has been added") }
+            return adapters.finish(microBatches: microBatches)
+        }
         closeShare()
         guard let sum = tree.fold(shares, add: add) else { throw Refusal("no micro-batch has been added") }
         shares = []
@@ -206,6 +229,10 @@ final class CPUStage {
     }
 
     func optimizerStep(_ step: DeviceStep) throws(Refusal) {
+        if let adapters {
+            adapters.step(step, configuration.optimizer)
+            return try dropWork()
+        }
         guard let gradient = ready else { throw Refusal("no gradient is ready for an optimizer step") }
         for (number, entry) in layout.entries.enumerated() {
             let steps = step.steps[entry.unit - configuration.units.lowerBound]
@@ -286,6 +313,7 @@ final class CPUStage {
         ready = nil
         lastAdded = nil
         headAdded = nil
+        adapters?.dropGradients()
         for saved in inFlight.values { giveBack(saved) }
         inFlight = [:]
     }
@@ -305,7 +333,7 @@ final class CPUStage {
     var workingBytes: Int {
         var seen: Set<ObjectIdentifier> = []
         let kept = Array(inFlight.values) + spareActivations + (sharedActivations.map { [$0] } ?? [])
-        return (kept.flatMap(\.buffers) + arithmetic.buffers + [room] + (orthogonaliser?.buffers ?? [])).reduce(0) {
+        return (kept.flatMap(\.buffers) + arithmetic.buffers + [room] + (orthogonaliser?.buffers ?? []) + (adapters?.buffers ?? [])).reduce(0) {
             seen.insert(ObjectIdentifier($1)).inserted ? $0 + 4 * $1.count : $0
         }
     }

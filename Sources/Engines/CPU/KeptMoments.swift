@@ -9,10 +9,10 @@ package final class KeptMoments {
     let kept: StoredBuffer
 
     package static func first(_ layout: StageLayout, _ optimizer: InnerOptimizer) -> KeptMoments {
-        KeptMoments(layout, optimizer) { _ in true }
+        KeptMoments(layout, optimizer) { _ in optimizer.recipe.adapters == nil }
     }
     package static func second(_ layout: StageLayout, _ optimizer: InnerOptimizer) -> KeptMoments {
-        KeptMoments(layout, optimizer) { !optimizer.orthogonalises($0) }
+        KeptMoments(layout, optimizer) { optimizer.recipe.adapters == nil && !optimizer.orthogonalises($0) }
     }
 
     private init(_ layout: StageLayout, _ optimizer: InnerOptimizer, has: (StageLayout.Entry) -> Bool) {

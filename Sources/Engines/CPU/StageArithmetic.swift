@@ -129,19 +129,22 @@ package final class StageArithmetic {
     /// next call. `outputGradient` is that of `saved.output`; nil on the last stage, where ``head`` has left it there. What
     /// `saved` shares with other micro-batches is computed again first: the same bits, the weights being the same.
     func backward(
-        _ weights: StageWeights, _ gradient: UnsafeMutablePointer<Float>, _ saved: SavedActivations,
+        _ weights: StageWeights, _ gradient: GradientSum, _ saved: SavedActivations,
         outputGradient: UnsafePointer<Float>?, sequences: Int, length: Int
     ) -> UnsafeMutablePointer<Float> {
         let rows = sequences * length
         let residual = workspace.residual.base
         residual.update(from: outputGradient ?? UnsafePointer(saved.output.base), count: rows * shape.hiddenSize)
         for index in saved.blocks.indices.reversed() {
-            let block = block(weights, gradient, saved, index, sequences: sequences, length: length)
+            let unit = blockUnits[index]
+            let block = block(
+                weights, gradient.open(layout.range(unit: unit)), saved, index, sequences: sequences, length: length)
             if saved.recomputes { block.forward(into: nil) }
             block.backward()
+            gradient.close(unit: unit)
         }
-        if hasEmbedding {
-            kernels_embedding_backward(threads, rows, shape.hiddenSize, saved.text.tokens, residual, gradient)
+        if hasEmbedding, case .whole(let sum) = gradient {
+            kernels_embedding_backward(threads, rows, shape.hiddenSize, saved.text.tokens, residual, sum)
         }
         return residual
     }
@@ -153,10 +156,9 @@ package final class StageArithmetic {
         sequences: Int, length: Int
     ) -> BlockArithmetic {
         let unit = blockUnits[index]
-        let offset = layout.range(unit: unit).lowerBound
         return BlockArithmetic(
             stage: self, layer: unit - 1, saved: saved.blocks[index], firstSeen: saved.text.firstSeen,
-            weights: weights.block(unit: unit), gradient: gradient.map { $0 + offset }, sequences: sequences,
+            weights: weights.block(unit: unit), gradient: gradient, sequences: sequences,
             length: length)
     }
 
@@ -182,6 +184,23 @@ package final class StageArithmetic {
         _ inputs: Int, _ outputs: Int
     ) {
         kernels_sgemm(outputs, inputs, rows, dy, 1, outputs, x, inputs, 1, dweight, inputs, true, threads)
+    }
+}
+
+/// Where a micro-batch's gradient goes: a sum of all weights, in the layout's order, or the factors of adapters.
+enum GradientSum {
+    case whole(UnsafeMutablePointer<Float>)
+    case adapters(StageAdapters)
+
+    /// Of one block: what its gradient is added to.
+    func open(_ range: Range<Int>) -> UnsafeMutablePointer<Float> {
+        switch self {
+        case .whole(let sum): sum + range.lowerBound
+        case .adapters(let adapters): adapters.openGradient()
+        }
+    }
+    func close(unit: Int) {
+        if case .adapters(let adapters) = self { adapters.closeGradient(unit: unit) }
     }
 }
 

@@ -10,8 +10,12 @@ struct StageWeights {
     /// Room for the largest part that is opened at a time; empty for fp32.
     private let room: FloatBuffer
     private let finalGainRoom: FloatBuffer
+    private let adapters: StageAdapters?
 
-    init(_ kept: StoredBuffer, layout: StageLayout, shape: ModelShape, room: FloatBuffer) {
+    init(
+        _ kept: StoredBuffer, layout: StageLayout, shape: ModelShape, room: FloatBuffer, adapters: StageAdapters? = nil
+    ) {
+        self.adapters = adapters
         self.kept = kept
         self.layout = layout
         self.shape = shape
@@ -22,8 +26,9 @@ struct StageWeights {
     /// All tensors of a block; valid until the next part is opened.
     func block(unit: Int) -> UnsafePointer<Float> {
         let range = layout.range(unit: unit)
-        if let plain = kept.plain { return UnsafePointer(plain.base + range.lowerBound) }
+        if adapters == nil, let plain = kept.plain { return UnsafePointer(plain.base + range.lowerBound) }
         kept.read(range, into: room.base)
+        adapters?.merge(unit: unit, into: room.base)
         return UnsafePointer(room.base)
     }
 

@@ -76,6 +76,7 @@ public struct InnerOptimizer: Hashable, Sendable {
     public var kept: KeptFormats {
         var out = recipe.kept
         out.hasSecondMoments = recipe.kind == .adamw
+        out.adapters = recipe.adapters
         return out
     }
 
@@ -97,6 +98,8 @@ public struct InnerOptimizer: Hashable, Sendable {
         public var zLoss: Float = 0
         /// bf16 is rounded to by chance, drawn from the job's seed.
         public var kept = KeptFormats()
+        /// Only these move. With rounds, and AdamW.
+        public var adapters: Adapters?
         public init() {}
     }
 

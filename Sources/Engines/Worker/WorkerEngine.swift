@@ -54,6 +54,9 @@ package final class WorkerEngine: DeviceEngine {
                 "gradients that are exchanged every step must be the same bits on every device: plan rounds"
                     + " (inner_steps above 1), or use the engine on the processor")
         }
+        guard configuration.optimizer.recipe.adapters == nil else {
+            throw Refusal("a worker has no adapters yet: use the engine on the processor for this job")
+        }
         stage = nil
         layout = nil
         if link == nil { try begin() }
