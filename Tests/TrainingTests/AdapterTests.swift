@@ -145,7 +145,8 @@ import Training
             }
         }
         let large = ModelShape(
-            hiddenSize: 2048, layers: 24, heads: 32, kvHeads: 32, intermediateSize: 8192, context: 512, vocabulary: 49_152)
+            hiddenSize: 2048, layers: 24, heads: 32, kvHeads: 32, intermediateSize: 8192, context: 512,
+            vocabulary: 49_152)
         var kept = KeptFormats(state: .bf16, weights: .bf16)
         let all = large.memory(units: large.allUnits, rounds: true, sequences: 1, inFlight: 1, kept: kept)
         kept.adapters = Primitives.Adapters(rank: 16, alpha: 32)
@@ -179,7 +180,9 @@ import Training
         var rank = 0
         while rank < min(rows, columns) {
             var (best, at) = (0.0, (rank, rank))
-            for i in rank..<rows { for j in rank..<columns where abs(m[i][j]) > best { (best, at) = (abs(m[i][j]), (i, j)) } }
+            for i in rank..<rows {
+                for j in rank..<columns where abs(m[i][j]) > best { (best, at) = (abs(m[i][j]), (i, j)) }
+            }
             guard best > 1e-4 * largest else { return rank }
             m.swapAt(rank, at.0)
             for i in 0..<rows { m[i].swapAt(rank, at.1) }

@@ -168,27 +168,28 @@ extension InstructionSets {
             for set in Self.available {
                 kernels_set_instruction_set(set)
                 for threads: Int32 in [1, 3] {
-                    var bytes = [weights, first, second].map { values -> [UInt8] in
+                    func kept(_ values: [Float]) -> [UInt8] {
                         var narrow = [UInt16](repeating: 0, count: count)
                         kernels_narrow(threads, count, values, &narrow)
                         return format == KERNELS_FP32
                             ? values.withUnsafeBytes { [UInt8]($0) } : narrow.withUnsafeBytes { [UInt8]($0) }
                     }
+                    var (w, m, v) = (kept(weights), kept(first), kept(second))
                     var direction = [Float](repeating: 0, count: count)
-                    bytes[0].withUnsafeMutableBytes { w in
-                        bytes[1].withUnsafeMutableBytes { m in
-                            bytes[2].withUnsafeMutableBytes { v in
-                                func kept(_ bytes: UnsafeMutableRawBufferPointer) -> kernels_stored {
+                    w.withUnsafeMutableBytes { w in
+                        m.withUnsafeMutableBytes { m in
+                            v.withUnsafeMutableBytes { v in
+                                func stored(_ bytes: UnsafeMutableRawBufferPointer) -> kernels_stored {
                                     kernels_stored(values: bytes.baseAddress, format: format)
                                 }
                                 kernels_adamw_stored(
-                                    threads, count, step, 77, gradient, kept(w), kept(m), kept(v))
-                                kernels_momentum_stored(threads, count, 0.5, 0.95, 78, gradient, kept(m), &direction)
-                                kernels_move_stored(threads, count, 0.99, -0.01, 79, direction, kept(w))
+                                    threads, count, step, 77, gradient, stored(w), stored(m), stored(v))
+                                kernels_momentum_stored(threads, count, 0.5, 0.95, 78, gradient, stored(m), &direction)
+                                kernels_move_stored(threads, count, 0.99, -0.01, 79, direction, stored(w))
                             }
                         }
                     }
-                    found.insert(bytes.flatMap { $0 } + direction.withUnsafeBytes { [UInt8]($0) })
+                    found.insert(w + m + v + direction.withUnsafeBytes { [UInt8]($0) })
                 }
             }
             #expect(found.count == 1)

@@ -333,9 +333,11 @@ final class CPUStage {
     var workingBytes: Int {
         var seen: Set<ObjectIdentifier> = []
         let kept = Array(inFlight.values) + spareActivations + (sharedActivations.map { [$0] } ?? [])
-        return (kept.flatMap(\.buffers) + arithmetic.buffers + [room] + (orthogonaliser?.buffers ?? []) + (adapters?.buffers ?? [])).reduce(0) {
-            seen.insert(ObjectIdentifier($1)).inserted ? $0 + 4 * $1.count : $0
-        }
+        return
+            (kept.flatMap(\.buffers) + arithmetic.buffers + [room] + (orthogonaliser?.buffers ?? [])
+            + (adapters?.buffers ?? [])).reduce(0) {
+                seen.insert(ObjectIdentifier($1)).inserted ? $0 + 4 * $1.count : $0
+            }
     }
     private func takeActivations() -> SavedActivations {
         if let spare = spareActivations.popLast() { return spare }
