@@ -6,19 +6,20 @@ import Testing
 import Training
 import Worker
 
-/// The real worker, where this machine has a Python with PyTorch (`ATOLL_PYTHON`, else `python3`).
-@Suite(.serialized, .enabled(if: TorchTests.isThere, "no PyTorch: set ATOLL_PYTHON to a Python that has it"))
-struct TorchTests {
-    static let isThere: Bool = {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = [ProcessInfo.processInfo.environment["ATOLL_PYTHON"] ?? "python3", "-c", "import torch"]
-        process.standardError = FileHandle.nullDevice
-        do { try process.run() } catch { return false }
-        process.waitUntilExit()
-        return process.terminationStatus == 0
-    }()
+/// Whether this machine has a Python with PyTorch: `ATOLL_PYTHON`, else `python3`.
+private let hasPyTorch: Bool = {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = [ProcessInfo.processInfo.environment["ATOLL_PYTHON"] ?? "python3", "-c", "import torch"]
+    process.standardError = FileHandle.nullDevice
+    do { try process.run() } catch { return false }
+    process.waitUntilExit()
+    return process.terminationStatus == 0
+}()
 
+/// The real worker.
+@Suite(.serialized, .enabled(if: hasPyTorch, "no PyTorch: set ATOLL_PYTHON to a Python that has it"))
+struct TorchTests {
     static func worker() throws -> TorchWorker {
         let sources = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..")
         let python = ProcessInfo.processInfo.environment["ATOLL_PYTHON"] ?? "python3"

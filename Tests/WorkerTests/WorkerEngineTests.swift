@@ -2,6 +2,7 @@ import CPU
 import Compute
 import Foundation
 import Primitives
+import Synchronization
 import Testing
 import Training
 import Worker

@@ -2,7 +2,9 @@ import Foundation
 
 /// One end of the socket between a daemon and its worker: frames of a u32 length and as many bytes of JSON, at most 64 KiB.
 /// Numbers do not travel here (``Arena``); a descriptor may go with a frame.
-package final class WorkerChannel {
+///
+/// Used by one thread at a time.
+package final class WorkerChannel: @unchecked Sendable {
     package static let frameLimit = 1 << 16
     private let socket: Int32
 
