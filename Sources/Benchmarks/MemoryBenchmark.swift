@@ -14,6 +14,8 @@ public struct MemoryBenchmark: Sendable {
     public var rounds = false
     public var recompute = false
     public var kept = KeptFormats()
+    /// With rounds a lossy one, whose error feedback the law counts.
+    public var codec: Codec { rounds ? .int4 : .fp32 }
     public init(model: EngineBenchmark.Model, units: Range<Int>? = nil) {
         self.model = model
         self.units = units ?? model.size.shape.allUnits
@@ -43,7 +45,7 @@ public struct MemoryBenchmark: Sendable {
             geometry: BatchGeometry(
                 virtualPipelines: 1, microBatch: sequences, microBatchesPerVirtual: inFlight, context: shape.context),
             seed: 1, optimizer: optimizer, outer: OuterOptimizer(learningRate: 0.7, momentum: 0.9),
-            mode: rounds ? .rounds : .everyStep, exchangeCodec: .int4, activationCodec: .bf16, validationFraction: 0,
+            mode: rounds ? .rounds : .everyStep, exchangeCodec: codec, activationCodec: .bf16, validationFraction: 0,
             recompute: recompute)
         var generator = SeededGenerator(seed: 1)
         let engine = StageEngine(corpus: generator.bytes(4 * shape.context + 2), threads: threads)

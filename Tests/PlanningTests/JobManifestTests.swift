@@ -74,8 +74,6 @@ import Topologies
             { $0.recipe.decays = .blocks }, { $0.recipe.finalShare = 0 }, { $0.recipe.decayTokens = 1000 },
             { $0.recipe.zLoss = 1e-5 }, { $0.recipe.kept.state = .bf16 }, { $0.recipe.kept.weights = .bf16 },
             { $0.optimizer = .muon }, { $0.recipe.momentum = 0.9 },
-            { $0.recipe.adapters = Adapters(rank: 8, alpha: 12.5, targets: [.v, .q]) },
-            { $0.recipe.adapters = Adapters(rank: 4, alpha: 8) },
         ]
         for change in changes {
             var one = try JobManifest(parsing: Self.example)
@@ -83,6 +81,15 @@ import Topologies
             #expect(one.canonicalText != usual)
             #expect(try JobManifest(parsing: one.canonicalText) == one)
             change(&job)
+        }
+        for adapters in [Adapters(rank: 8, alpha: 12.5, targets: [.v, .q]), Adapters(rank: 4, alpha: 8)] {
+            var one = try JobManifest(parsing: Self.example)
+            one.recipe.adapters = adapters
+            one.innerSteps = .fixed(20)
+            #expect(try JobManifest(parsing: one.canonicalText) == one)
+            // They live within rounds.
+            one.innerSteps = .fixed(1)
+            #expect(throws: ManifestError.self) { try JobManifest(parsing: one.canonicalText) }
         }
         #expect(try JobManifest(parsing: job.canonicalText) == job)
         #expect(job.innerOptimizer.recipe.zLoss == job.recipe.zLoss)

@@ -89,13 +89,13 @@ import Training
                 }
             }
         }
-        #expect(losses.last! < losses[0] - 0.2, "\(losses)")
+        #expect(losses.last! < losses[0] - 0.15, "\(losses)")
         let narrow = rig([0..<5], 1, KeptFormats(state: .bf16, weights: .bf16))
         for round in 0..<6 { losses = narrow.round(round * 3..<round * 3 + 3, learningRate: 0.03) }
-        #expect(losses.reduce(0, +) / Float(losses.count) < 5.3)
+        #expect(losses.reduce(0, +) / Float(losses.count) < 5.4)
     }
 
-    @Test func `are exchanged as one change, which a codec of twice their rank carries whole`() throws {
+    @Test func `are exchanged as one change, which a codec of their rank carries whole`() throws {
         func changes(_ codec: Codec) throws -> [Double] {
             let rig = Rig(Self.configuration(codec: codec), cuts: [[0..<5], [0..<5]], virtuals: [[0], [1]])
             for round in 0..<2 { _ = rig.round(round * 2..<round * 2 + 2, learningRate: 0.03) }
@@ -105,7 +105,7 @@ import Training
                 Double($0) - Double($1)
             }
         }
-        let (exact, low) = (try changes(.fp32), try changes(.lowrank(rank: 6)))
+        let (exact, low) = (try changes(.fp32), try changes(.lowrank(rank: 3)))
         let size = exact.reduce(0) { $0 + $1 * $1 }
         #expect(size > 0)
         #expect(zip(exact, low).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) } < 1e-3 * size)
@@ -151,7 +151,7 @@ import Training
         let all = large.memory(units: large.allUnits, rounds: true, sequences: 1, inFlight: 1, kept: kept)
         kept.adapters = Primitives.Adapters(rank: 16, alpha: 32)
         let few = large.memory(units: large.allUnits, rounds: true, sequences: 1, inFlight: 1, kept: kept)
-        #expect(3 * few.bytes < 2 * all.bytes)
+        #expect(4 * few.bytes < 3 * all.bytes)
     }
 
     @Test func `need rounds, and AdamW`() {
