@@ -140,6 +140,12 @@ let package = Package(
                 "Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Telemetry", "Exchange",
                 "JobFixtures",
             ]),
+        tests("Content", ["Primitives", "Digests", "Wire", "Messages", "Content", "Training", "JobFixtures"]),
+        tests(
+            "Membership",
+            swarm + [
+                "Primitives", "Digests", "Wire", "Channels", "Training", "Telemetry", "Exchange", "JobFixtures",
+            ]),
         tests(
             "Simulation",
             swarm + [
@@ -147,6 +153,7 @@ let package = Package(
                 "Telemetry",
                 "Simulation", "Benchmarks",
             ], exclude: ["Transcripts"]),
+        tests("Node", ["Primitives", "Telemetry", "Node"]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]

@@ -1,8 +1,7 @@
 import Foundation
 import Primitives
+import Telemetry
 import Testing
-
-@testable import Telemetry
 
 /// What an event is called, what it carries and how it is written come from its declaration.
 struct EventTests {
@@ -130,5 +129,14 @@ struct EventTests {
         #expect(
             page == written, "run `make events`; the first line that differs: \(differing.map { "\($0)" } ?? "the end")"
         )
+    }
+
+    @Test func `docs REPORT lists the kinds that a report tells`() throws {
+        let page = try String(contentsOf: Self.project.appendingPathComponent("docs/REPORT.md"), encoding: .utf8)
+        let chapter = try #require(
+            page.components(separatedBy: "## What happened").last?.components(separatedBy: "## ").first)
+        let list = try #require(chapter.components(separatedBy: "\n\n").last { $0.hasPrefix("`") })
+        let kinds = list.split(separator: "`").map(String.init).filter { $0.contains { $0.isLetter } }
+        #expect(Set(kinds) == Set(Happening.samples.filter(\.isStory).map(\.kind)))
     }
 }

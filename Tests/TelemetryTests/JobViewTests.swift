@@ -1,7 +1,6 @@
 import Primitives
+import Telemetry
 import Testing
-
-@testable import Telemetry
 
 /// A job told by events, event by event.
 private struct Telling {

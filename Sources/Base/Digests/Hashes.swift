@@ -39,7 +39,14 @@ public struct SHA256Stream: ~Copyable {
         context = EVP_MD_CTX_new()
         precondition(EVP_DigestInit_ex(context, EVP_sha256(), nil) == 1)
     }
+    private init(_ context: OpaquePointer) { self.context = context }
     deinit { EVP_MD_CTX_free(context) }
+    /// Another that has seen the same.
+    public func copy() -> SHA256Stream {
+        let other = EVP_MD_CTX_new()
+        precondition(EVP_MD_CTX_copy_ex(other, context) == 1)
+        return SHA256Stream(other!)
+    }
     public mutating func update(_ bytes: UnsafeRawBufferPointer) {
         EVP_DigestUpdate(context, bytes.baseAddress, bytes.count)
     }

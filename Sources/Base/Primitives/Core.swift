@@ -14,16 +14,16 @@ public protocol Core {
 
 /// First in, first out; the usual store of effects in a core.
 public struct EffectQueue<Effect> {
-    private var items: [Effect?] = []
-    private var head = 0
-    public init() {}
-    public var isEmpty: Bool { head == items.count }
-    public var count: Int { items.count - head }
-    public mutating func push(_ effect: Effect) { items.append(effect) }
-    public mutating func pop() -> Effect? {
+    @usableFromInline var items: [Effect?] = []
+    @usableFromInline var head = 0
+    @inlinable public init() {}
+    @inlinable public var isEmpty: Bool { head == items.count }
+    @inlinable public var count: Int { items.count - head }
+    @inlinable public mutating func push(_ effect: Effect) { items.append(effect) }
+    @inlinable public mutating func pop() -> Effect? {
         guard head < items.count else { return nil }
-        let effect = items[head]
-        items[head] = nil
+        var effect: Effect?
+        swap(&effect, &items[head])
         head += 1
         if head == items.count {
             items.removeAll(keepingCapacity: true)

@@ -15,6 +15,9 @@ public struct PeerID: Hashable, Comparable, Sendable, CustomStringConvertible {
         self.init(bytes)
     }
 
+    /// A key is as good as random, and cannot be chosen with more than a few bits of another's: a part of it tells them apart.
+    public func hash(into hasher: inout Hasher) { hasher.combine(b) }
+
     public var bytes: [UInt8] {
         var out: [UInt8] = []
         out.reserveCapacity(32)

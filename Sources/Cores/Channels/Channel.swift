@@ -2,6 +2,8 @@
 public enum Channel: UInt8, CaseIterable, Hashable, Comparable, Sendable {
     case control, activations, exchange, bulk
     public static func < (a: Channel, b: Channel) -> Bool { a.rawValue < b.rawValue }
+    /// Its place in arrays by channel.
+    var place: Int { Int(rawValue) }
 }
 
 /// A value for each channel.

@@ -22,7 +22,7 @@ extension Channels {
                 return
             }
             if let expected = connections[id]!.peer, expected != peer { return refuse(id, .impostor, at: now) }
-            connections[id]!.peer = peer
+            connections.identify(id, as: peer)
             connections[id]!.phase = .greeting(until: now + limits.helloTimeout)
         }
         connections[id]!.exporter = exporter
@@ -38,8 +38,7 @@ extension Channels {
 
     private var isCrowded: Bool {
         guard connections.count <= limits.connections else { return true }
-        return order.count { connections[$0]?.openedHere == false && connections[$0]?.isOpen == false }
-            > limits.unproven
+        return connections.unproven > limits.unproven
     }
 
     private enum Outcome { case wins, waits, yields }
@@ -49,7 +48,7 @@ extension Channels {
         let preferred = connections[id]!.isPreferred(local: local)
         let openedHere = connections[id]!.openedHere
         var outcome = Outcome.wins
-        for rival in order where rival != id && connections[rival]?.peer == peer {
+        for rival in connections.with(peer) where rival != id {
             let theirs = connections[rival]!
             switch theirs.phase {
             case .open:
@@ -85,7 +84,7 @@ extension Channels {
     /// Says hello on a secure connection, and gives up a dial that it was waiting for.
     mutating func adopt(_ id: ConnectionID, at now: Instant) {
         guard let connection = connections[id], let peer = connection.peer else { return }
-        for rival in order where rival != id && connections[rival]?.peer == peer {
+        for rival in connections.with(peer) where rival != id {
             if case .dialing? = connections[rival]?.phase { drop(rival, at: now) }
         }
         connections[id]!.phase = .greeting(until: now + limits.helloTimeout)
@@ -122,7 +121,7 @@ extension Channels {
     private mutating func establish(_ id: ConnectionID, at now: Instant) {
         guard let connection = connections[id], let peer = connection.peer, let hello = connection.hello else { return }
         if let older = peers[peer]?.connection { lose(older, .replaced, at: now) }
-        for rival in order where rival != id && connections[rival]?.peer == peer { drop(rival) }
+        for rival in connections.with(peer) where rival != id { drop(rival) }
         finishAttempts(to: peer, through: id, at: now)
         connections[id]!.phase = .open
         connections[id]!.keepAlive.begin(at: now)

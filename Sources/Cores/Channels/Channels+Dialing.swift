@@ -20,7 +20,7 @@ extension Channels {
                 return
             }
         } else if attempts.contains(where: { $0.endpoints.contains(endpoint) })
-            || order.contains(where: { connections[$0]?.isOpen == true && connections[$0]?.endpoint == endpoint })
+            || connections.hasOpen(to: endpoint)
         {
             return
         }
@@ -31,7 +31,7 @@ extension Channels {
     /// Says goodbye, drops what waits, and stops dialling. The peer is reported lost if it was connected or dialled.
     public mutating func disconnect(_ peer: PeerID, reason: String, at now: Instant) {
         let dialled = attempts.contains { $0.peer == peer }
-        for id in order where connections[id]?.peer == peer && connections[id]?.isOpen == false { drop(id) }
+        for id in connections.with(peer) where connections[id]?.isOpen == false { drop(id) }
         attempts.removeAll { $0.peer == peer }
         if let id = peers[peer]?.connection {
             effects.push(.write(id, Frame.bye(reason)))
@@ -45,7 +45,7 @@ extension Channels {
     mutating func dialWhatIsDue(at now: Instant) {
         for place in attempts.indices where attempts[place].connection == nil && attempts[place].dueAt <= now {
             // When the peer's own connection is at the hello already, it is given time.
-            if let peer = attempts[place].peer, order.contains(where: { connections[$0]?.peer == peer }) {
+            if let peer = attempts[place].peer, !connections.with(peer).isEmpty {
                 attempts[place].dueAt = now + limits.tieBreakGrace
                 continue
             }
@@ -86,7 +86,7 @@ extension Channels {
             return
         }
         // While the peer's own connection is at its hello, that decides.
-        if let peer = attempts[place].peer, order.contains(where: { connections[$0]?.peer == peer }) { return }
+        if let peer = attempts[place].peer, !connections.with(peer).isEmpty { return }
         guard final || attempts[place].dueAt - attempts[place].startedAt >= limits.giveUp else { return }
         giveUp(place, reason)
     }
@@ -102,12 +102,7 @@ extension Channels {
     }
 
     private func held(from peer: PeerID) -> ConnectionID? {
-        order.first { id in
-            guard let connection = connections[id], connection.peer == peer, case .held = connection.phase else {
-                return false
-            }
-            return true
-        }
+        connections.with(peer).first { if case .held? = connections[$0]?.phase { true } else { false } }
     }
 
     /// Closes a connection that is not open, without a word and without counting a failure; its attempt comes back later.
@@ -119,16 +114,9 @@ extension Channels {
         attempts[place].dueAt = now + limits.tieBreakGrace
     }
 
-    mutating func add(_ id: ConnectionID, _ connection: Connection) {
-        precondition(connections[id] == nil, "\(id) exists")
-        connections[id] = connection
-        // Dials count upwards, so the new one belongs near the end.
-        let place = order.lastIndex { $0 < id }.map { $0 + 1 } ?? 0
-        order.insert(id, at: place)
-    }
+    mutating func add(_ id: ConnectionID, _ connection: Connection) { connections.insert(connection, as: id) }
     mutating func remove(_ id: ConnectionID) {
-        guard let connection = connections.removeValue(forKey: id) else { return }
-        order.removeAll { $0 == id }
+        guard let connection = connections.remove(id) else { return }
         uploadQueue.removeAll { $0 == id }
         yielding.removeAll { $0 == id }
         grantQueue.removeAll { $0.connection == id }

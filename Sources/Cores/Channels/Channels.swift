@@ -47,9 +47,7 @@ public struct Channels: Core {
     var random: SeededGenerator
     var effects = EffectQueue<Effect>()
     var peers: [PeerID: Peer] = [:]
-    var connections: [ConnectionID: Connection] = [:]
-    /// The keys of `connections`, ascending: whatever visits all of them does so in this order.
-    var order: [ConnectionID] = []
+    var connections: ConnectionTable
     var attempts: [Attempt] = []
     var nextConnection: UInt64 = 1
     var upload: RateLimiter
@@ -81,6 +79,7 @@ public struct Channels: Core {
         self.port = port
         self.poolKey = poolKey
         self.limits = limits
+        connections = ConnectionTable(silence: limits.silence)
         random = SeededGenerator(seed: seed, stream: 0xC4A2)
         upload = RateLimiter(limits.upload)
         download = RateLimiter(limits.download)
@@ -89,11 +88,9 @@ public struct Channels: Core {
     public mutating func poll() -> Effect? { effects.pop() }
 
     public var nextWake: Instant? {
-        var next: Instant?
-        for attempt in attempts where attempt.connection == nil { next = earliest(next, attempt.dueAt) }
-        for id in order {
-            guard let connection = connections[id] else { continue }
-            next = earliest(next, connection.deadline ?? connection.keepAlive.nextWake(limits))
+        var next = connections.nextWake
+        for place in attempts.indices where attempts[place].connection == nil {
+            next = earliest(next, attempts[place].dueAt)
         }
         if !uploadQueue.isEmpty { next = earliest(next, upload.readyAt) }
         for id in yielding { next = earliest(next, yieldsUntil(id)) }
@@ -102,7 +99,7 @@ public struct Channels: Core {
     }
 
     public mutating func wake(at now: Instant) {
-        for id in order { wake(id, at: now) }
+        for id in connections.due(at: now) { wake(id, at: now) }
         dialWhatIsDue(at: now)
         grantWhatWaited(at: now)
         uploadWhatWaited(at: now)
@@ -113,10 +110,10 @@ public struct Channels: Core {
     public mutating func setUplink(_ rate: BitRate?) { uplink.rate = rate }
 
     private mutating func wake(_ id: ConnectionID, at now: Instant) {
-        guard let connection = connections[id] else { return }
-        if let deadline = connection.deadline {
+        guard let phase = connections[id]?.phase else { return }
+        if let deadline = connections[id]!.deadline {
             guard deadline <= now else { return }
-            switch connection.phase {
+            switch phase {
             case .dialing: failed(id, closing: true, at: now)
             case .held: adopt(id, at: now)
             case .greeting: refuse(id, .slowHello, at: now)

@@ -41,7 +41,11 @@ struct Connection: Sendable {
         inbox = Inbox(limits)
         hold = HoldLimit(limits)
     }
-    var isOpen: Bool { phase == .open }
+    var isOpen: Bool { if case .open = phase { true } else { false } }
+    /// It came from outside and has yet to prove membership.
+    var isUnproven: Bool { !openedHere && !isOpen }
+    /// When something is to be done about it.
+    func due(silence: Duration) -> Instant { deadline ?? keepAlive.nextWake(silence) }
     var isSecure: Bool { !exporter.isEmpty }
     /// Whether it is the one that survives of two: the smaller peer opened it.
     func isPreferred(local: PeerID) -> Bool { peer.map { (local < $0) == openedHere } ?? false }
@@ -74,13 +78,13 @@ struct KeepAlive: Sendable {
     mutating func sign(at now: Instant) { lastSign = now }
     mutating func probe(at now: Instant) { if outstanding == nil { nextPing = now } }
 
-    func nextWake(_ limits: ChannelLimits) -> Instant {
+    func nextWake(_ silence: Duration) -> Instant {
         guard let outstanding else { return nextPing }
-        return max(lastSign, outstanding.sentAt) + limits.silence
+        return max(lastSign, outstanding.sentAt) + silence
     }
     enum Verdict { case nothing, ping(UInt64), silent }
     mutating func wake(at now: Instant, _ limits: ChannelLimits) -> Verdict {
-        let due = nextWake(limits)
+        let due = nextWake(limits.silence)
         guard due <= now else { return .nothing }
         guard outstanding == nil else {
             // When we ourselves slept through the deadline, answers may lie unread: one more second.

@@ -29,6 +29,13 @@ enum Frame {
         precondition(length >= 0 && length <= maxBytes - headerBytes, "a frame of \(length) bytes")
         return [kind.rawValue, channel.rawValue, UInt8(length & 255), UInt8(length >> 8)]
     }
+    static func append(_ kind: Kind, _ channel: Channel, _ length: Int, to out: inout [UInt8]) {
+        precondition(length >= 0 && length <= maxBytes - headerBytes, "a frame of \(length) bytes")
+        out.append(kind.rawValue)
+        out.append(channel.rawValue)
+        out.append(UInt8(length & 255))
+        out.append(UInt8(length >> 8))
+    }
     static func small(_ kind: Kind, _ payload: [UInt8], _ channel: Channel = .control) -> [UInt8] {
         header(kind, channel, payload.count) + payload
     }

@@ -6,14 +6,14 @@ import Wire
 /// Strict priority with a floor: every byte that a channel sends adds a twentieth to what each waiting lower channel may claim,
 /// and a channel whose claim covers its next frame goes first.
 struct Outbox: Sendable {
-    private struct Message {
+    fileprivate struct Message {
         var header: [UInt8]
         var payload: [UInt8]
         var sent = 0
         var opened = false
         var count: Int { header.count + payload.count }
     }
-    private struct Lane {
+    fileprivate struct Lane {
         var queue = EffectQueue<Message>()
         var front: Message?
         /// Message bytes that wait.
@@ -29,28 +29,31 @@ struct Outbox: Sendable {
             return left == 0 ? 0 : credit > 0 ? min(left, credit) : nil
         }
     }
-    private var lanes = PerChannel(repeating: Lane())
+    /// By channel. An array, because its elements are read and changed in place.
+    private var lanes = Channel.allCases.map { _ in Lane() }
     private static let floor = 20
 
-    func queuedBytes(_ channel: Channel) -> Int { lanes[channel].bytes }
+    func queuedBytes(_ channel: Channel) -> Int { lanes[channel.place].bytes }
     /// Down to a channel.
     func hasSendable(_ lowest: Channel = .bulk) -> Bool {
-        Channel.allCases.contains { $0 <= lowest && lanes[$0].sendable != nil }
+        for place in 0...lowest.place where lanes[place].sendable != nil { return true }
+        return false
     }
 
     mutating func push(_ header: [UInt8], _ payload: [UInt8], on channel: Channel) {
         let message = Message(header: header, payload: payload)
-        lanes[channel].bytes += message.count
-        if lanes[channel].front == nil { lanes[channel].front = message } else { lanes[channel].queue.push(message) }
+        let place = channel.place
+        lanes[place].bytes += message.count
+        if lanes[place].front == nil { lanes[place].front = message } else { lanes[place].queue.push(message) }
     }
     /// A new connection grants anew.
     mutating func begin(windows: PerChannel<UInt32>) {
-        for channel in Channel.allCases { lanes[channel].credit = Int(windows[channel]) }
+        for channel in Channel.allCases { lanes[channel.place].credit = Int(windows[channel]) }
     }
     /// False when the grant is absurd.
     mutating func grant(_ bytes: Int, _ channel: Channel) -> Bool {
-        guard lanes[channel].credit + bytes <= Int(UInt32.max) else { return false }
-        lanes[channel].credit += bytes
+        guard lanes[channel.place].credit + bytes <= Int(UInt32.max) else { return false }
+        lanes[channel.place].credit += bytes
         return true
     }
 
@@ -59,17 +62,13 @@ struct Outbox: Sendable {
     mutating func nextFrame(
         _ frameBytes: Int, lowest: Channel = .bulk, into out: inout [UInt8]
     ) -> (channel: Channel, bytes: Int)? {
-        guard let channel = turn(frameBytes, lowest), let sendable = lanes[channel].sendable else { return nil }
-        let opening = !lanes[channel].front!.opened
+        guard let channel = turn(frameBytes, lowest), let sendable = lanes[channel.place].sendable else { return nil }
+        let place = channel.place
+        let opening = !lanes[place].front!.opened
         let bytes = min(sendable, frameBytes - Frame.headerBytes - (opening ? Frame.openBytes : 0))
-        append(bytes, of: channel, opening: opening, to: &out)
-        lanes[channel].credit -= bytes
-        lanes[channel].bytes -= bytes
-        lanes[channel].claim = max(0, lanes[channel].claim - Self.floor * bytes)
-        if lanes[channel].front!.sent == lanes[channel].front!.count {
-            lanes[channel].front = lanes[channel].queue.pop()
-        }
-        for lower in Channel.allCases where lower > channel {
+        lanes[place].take(bytes, of: channel, opening: opening, to: &out)
+        lanes[place].claim = max(0, lanes[place].claim - Self.floor * bytes)
+        for lower in lanes.indices where lower > place {
             // At most two frames are owed, so that a claim does not grow while credit is missing.
             let claim = min(lanes[lower].claim + bytes, Self.floor * frameBytes * 2)
             lanes[lower].claim = lanes[lower].sendable == nil ? 0 : claim
@@ -79,31 +78,41 @@ struct Outbox: Sendable {
 
     private func turn(_ frameBytes: Int, _ lowest: Channel) -> Channel? {
         var first: Channel?
-        for channel in Channel.allCases where channel <= lowest {
-            guard let sendable = lanes[channel].sendable else { continue }
+        for place in 0...lowest.place {
+            guard let sendable = lanes[place].sendable else { continue }
             if first == nil {
-                first = channel
-            } else if lanes[channel].claim >= Self.floor * min(sendable, frameBytes - Frame.headerBytes) {
-                return channel
+                first = Channel(rawValue: UInt8(place))
+            } else if lanes[place].claim >= Self.floor * min(sendable, frameBytes - Frame.headerBytes) {
+                return Channel(rawValue: UInt8(place))
             }
         }
         return first
     }
+}
 
-    private mutating func append(_ bytes: Int, of channel: Channel, opening: Bool, to out: inout [UInt8]) {
-        let total = lanes[channel].front!.count
+extension Outbox.Lane {
+    /// Moves the next `bytes` of the message in front into a frame.
+    fileprivate mutating func take(_ bytes: Int, of channel: Channel, opening: Bool, to out: inout [UInt8]) {
+        let total = front!.count
         if opening {
-            out += Frame.header(.open, channel, bytes + Frame.openBytes)
-            for shift in [0, 8, 16, 24] { out.append(UInt8(truncatingIfNeeded: total >> shift)) }
-            lanes[channel].front!.opened = true
+            Frame.append(.open, channel, bytes + Frame.openBytes, to: &out)
+            var shift = 0
+            while shift < 32 {
+                out.append(UInt8(truncatingIfNeeded: total >> shift))
+                shift += 8
+            }
+            front!.opened = true
         } else {
-            out += Frame.header(.more, channel, bytes)
+            Frame.append(.more, channel, bytes, to: &out)
         }
-        let start = lanes[channel].front!.sent
+        let start = front!.sent
         let end = start + bytes
-        let inHeader = lanes[channel].front!.header.count
-        if start < inHeader { out += lanes[channel].front!.header[start..<min(end, inHeader)] }
-        if end > inHeader { out += lanes[channel].front!.payload[max(0, start - inHeader)..<end - inHeader] }
-        lanes[channel].front!.sent = end
+        let inHeader = front!.header.count
+        if start < inHeader { out += front!.header[start..<min(end, inHeader)] }
+        if end > inHeader { out += front!.payload[max(0, start - inHeader)..<end - inHeader] }
+        front!.sent = end
+        credit -= bytes
+        self.bytes -= bytes
+        if end == total { front = queue.pop() }
     }
 }

@@ -19,15 +19,18 @@ public import Wire
 public struct DaemonCore: Core {
     /// What a daemon does in jobs: any of these at once, or none.
     public struct Services: Sendable {
-        public internal(set) var member: Member?
-        public internal(set) var coordinator: Coordinator?
+        /// Behind references: they are large, and changed in place.
+        var memberPart: Indirect<Member>?
+        var coordinatorPart: Indirect<Coordinator>?
         /// It is there for others to meet, and publishes nothing about itself.
         public let isServer: Bool
         public init(member: Member? = nil, coordinator: Coordinator? = nil) {
-            self.member = member
-            self.coordinator = coordinator
+            memberPart = member.map { Indirect($0) }
+            coordinatorPart = coordinator.map { Indirect($0) }
             isServer = member == nil && coordinator == nil
         }
+        public var member: Member? { memberPart?.value }
+        public var coordinator: Coordinator? { coordinatorPart?.value }
     }
     public enum Service: Hashable, Sendable { case member, coordinator }
 
@@ -59,6 +62,8 @@ public struct DaemonCore: Core {
     public private(set) var directory: Directory
     public private(set) var channels: Channels
     public private(set) var services: Services
+    /// As of the last input.
+    public private(set) var nextWake: Instant?
     private let key: SigningKey
     private var effects = EffectQueue<Effect>()
     private var presence: Presence
@@ -84,11 +89,11 @@ public struct DaemonCore: Core {
         self.services = services
         self.key = key
         presence = Presence(port: port, device: device, isServer: services.isServer, hasPool: directory.isClosed)
-        if services.member != nil { self.directory.announce(topic: Self.poolTopic, port: port, at: now) }
-        if services.coordinator != nil { self.directory.watch(topic: Self.poolTopic, at: now) }
-        if services.member != nil, services.coordinator != nil {
+        if services.memberPart != nil { self.directory.announce(topic: Self.poolTopic, port: port, at: now) }
+        if services.coordinatorPart != nil { self.directory.watch(topic: Self.poolTopic, at: now) }
+        if services.memberPart != nil, services.coordinatorPart != nil {
             let here = Endpoint(ipv4: 127, 0, 0, 1, port: port)
-            self.services.coordinator!.established(key.peerID, endpoint: here, at: now)
+            self.services.coordinatorPart!.value.established(key.peerID, endpoint: here, at: now)
         }
         drain(at: now)
     }
@@ -132,11 +137,11 @@ public struct DaemonCore: Core {
         drain(at: now)
     }
     public mutating func computed(_ result: ComputeResult, at now: Instant) {
-        services.member?.computed(result, at: now)
+        services.memberPart?.value.computed(result, at: now)
         drain(at: now)
     }
     public mutating func planned(_ result: Result<PlanAnswer, NoPlan>, at now: Instant) {
-        services.coordinator?.planned(result, at: now)
+        services.coordinatorPart?.value.planned(result, at: now)
         drain(at: now)
     }
     /// What became of an ``Effect/store(_:for:)``.
@@ -144,13 +149,15 @@ public struct DaemonCore: Core {
         _ ticket: StorageTicket, _ outcome: StorageOutcome, for service: Service, at now: Instant
     ) {
         switch service {
-        case .member: services.member?.stored(ticket, outcome, at: now)
-        case .coordinator: services.coordinator?.stored(ticket, outcome, at: now)
+        case .member: services.memberPart?.value.stored(ticket, outcome, at: now)
+        case .coordinator: services.coordinatorPart?.value.stored(ticket, outcome, at: now)
         }
         drain(at: now)
     }
     /// Bytes counted at the sockets since start.
-    public mutating func count(sent: Int, received: Int) { services.member?.count(sent: sent, received: received) }
+    public mutating func count(sent: Int, received: Int) {
+        services.memberPart?.value.count(sent: sent, received: received)
+    }
 
     /// Operations of the owner on the overlay; they end in ``Effect/found(_:_:)``.
     public mutating func overlay<T>(at now: Instant, _ operation: (inout Overlay) -> T) -> T {
@@ -175,31 +182,25 @@ public struct DaemonCore: Core {
         directory.wake(at: now)
         if presence.checkIsDue(at: now) { directory.checkReachability(port: presence.port, at: now) }
         channels.wake(at: now)
-        services.member?.wake(at: now)
-        services.coordinator?.wake(at: now)
+        services.memberPart?.value.wake(at: now)
+        services.coordinatorPart?.value.wake(at: now)
         drain(at: now)
     }
 
     /// ^C: says goodbye; what is left to send goes out while the driver winds down.
     public mutating func stop(at now: Instant) {
-        services.member?.leave(at: now)
-        services.coordinator?.cancel(at: now)
+        services.memberPart?.value.leave(at: now)
+        services.coordinatorPart?.value.cancel(at: now)
         drain(at: now)
     }
 
     public mutating func poll() -> Effect? { effects.pop() }
 
-    public var nextWake: Instant? {
-        var next = earliest(earliest(directory.nextWake, channels.nextWake), presence.nextCheck)
-        next = earliest(next, services.member?.nextWake)
-        return earliest(next, services.coordinator?.nextWake)
-    }
-
     // MARK: one place to drain
 
     /// Members and the coordinator of a job are found under SHA-1(job ID ‖ pool key).
     private mutating func announceJob(at now: Instant) {
-        let job = services.coordinator?.job ?? services.member?.jobID
+        let job = services.coordinatorPart?.value.job ?? services.memberPart?.value.jobID
         guard job != announcedJob else { return }
         if let announcedJob { directory.withdraw(topic: announcedJob.bytes) }
         announcedJob = job
@@ -218,11 +219,11 @@ public struct DaemonCore: Core {
                 busy = true
                 perform(effect, at: now)
             }
-            while let effect = services.coordinator?.poll() {
+            while let effect = services.coordinatorPart?.value.poll() {
                 busy = true
                 perform(effect, at: now)
             }
-            while let effect = services.member?.poll() {
+            while let effect = services.memberPart?.value.poll() {
                 busy = true
                 perform(effect, at: now)
             }
@@ -232,13 +233,16 @@ public struct DaemonCore: Core {
             }
         }
         announceJob(at: now)
+        var next = earliest(earliest(directory.nextWake, channels.nextWake), presence.nextCheck)
+        next = earliest(next, services.memberPart?.value.nextWake)
+        nextWake = earliest(next, services.coordinatorPart?.value.nextWake)
     }
 
     private mutating func perform(_ effect: Directory.Effect, at now: Instant) {
         switch effect {
         case .send(let bytes, let endpoint): effects.push(.datagram(bytes, to: endpoint))
         case .discovered(_, let endpoints):
-            guard services.coordinator != nil else { return }
+            guard services.coordinatorPart != nil else { return }
             for endpoint in endpoints { channels.connect(to: nil, at: endpoint, now: now) }
         case .joined(let contacts):
             effects.push(.overlayChanged)
@@ -280,13 +284,15 @@ public struct DaemonCore: Core {
         case .write(let id, let bytes): effects.push(.write(id, bytes))
         case .close(let id): effects.push(.close(id))
         case .established(let peer, let endpoint):
-            services.coordinator?.established(peer, endpoint: endpoint, at: now)
-            services.member?.established(peer, endpoint: endpoint, at: now)
+            services.coordinatorPart?.value.established(peer, endpoint: endpoint, at: now)
+            services.memberPart?.value.established(peer, endpoint: endpoint, at: now)
         case .message(let peer, _, let bytes): receive(bytes, from: peer, at: now)
         case .lost(let peer, let reason):
-            services.coordinator?.lost(peer, reason: reason.description, at: now)
-            services.member?.lost(peer, at: now)
-            if let endpoint = wanted[peer], member?.isWorking == true, reason == .closed || reason == .silent {
+            services.coordinatorPart?.value.lost(peer, reason: reason.description, at: now)
+            services.memberPart?.value.lost(peer, at: now)
+            if let endpoint = wanted[peer], services.memberPart?.value.isWorking == true,
+                reason == .closed || reason == .silent
+            {
                 channels.connect(to: peer, at: endpoint, now: now)
             }
             say(.connectionLost(why: reason.description), peer: peer.short, at: now)
@@ -318,8 +324,9 @@ public struct DaemonCore: Core {
         case .capability, .offerAnswer: return toCoordinator(packet, from: peer, at: now)
         case .indexRequest, .chunkRequest, .stateRequest:
             // Whoever has it answers, and answers once.
-            if let coordinator, coordinator.job == packet.job,
-                coordinator.serves(packet.message) || member?.jobID != packet.job
+            if let job = services.coordinatorPart?.value.job, job == packet.job,
+                services.coordinatorPart!.value.serves(packet.message)
+                    || services.memberPart?.value.jobID != packet.job
             {
                 return toCoordinator(packet, from: peer, at: now)
             }
@@ -335,10 +342,10 @@ public struct DaemonCore: Core {
         }
     }
     private mutating func toMember(_ packet: Packet, from peer: PeerID, _ endpoint: Endpoint?, at now: Instant) {
-        services.member?.receive(packet, from: peer, endpoint: endpoint, at: now)
+        services.memberPart?.value.receive(packet, from: peer, endpoint: endpoint, at: now)
     }
     private mutating func toCoordinator(_ packet: Packet, from peer: PeerID, at now: Instant) {
-        services.coordinator?.receive(packet, from: peer, at: now)
+        services.coordinatorPart?.value.receive(packet, from: peer, at: now)
     }
 
     private mutating func send(_ packet: Packet, to peer: PeerID, at now: Instant) {

@@ -1,11 +1,11 @@
 public import Primitives
 
 /// A host in link arithmetic: a node's index in the simulator, a remote address in the live shaper.
-public struct HostID: Hashable, Comparable, Sendable, CustomStringConvertible {
+@frozen public struct HostID: Hashable, Comparable, Sendable, CustomStringConvertible {
     public var value: UInt64
-    public init(_ value: UInt64) { self.value = value }
+    @inlinable public init(_ value: UInt64) { self.value = value }
     public var description: String { "host \(value)" }
-    public static func < (a: HostID, b: HostID) -> Bool { a.value < b.value }
+    @inlinable public static func < (a: HostID, b: HostID) -> Bool { a.value < b.value }
 }
 
 /// One direction of one host's access line: it carries bytes at a rate, first in, first out.
@@ -47,7 +47,7 @@ public struct AccessLine: Hashable, Sendable {
 }
 
 /// A piece of what one host sends to another: at most ``Shaping/chunkBytes`` bytes of a stream, or a datagram.
-public struct Parcel<Payload> {
+@frozen public struct Parcel<Payload> {
     /// The other end: the destination in a ``Shaper``, the source in a ``Reception``.
     public var host: HostID
     /// The stream, chosen by the caller; datagrams have nil.
@@ -55,7 +55,7 @@ public struct Parcel<Payload> {
     public var bytes: Int
     /// What was offered; it travels with the last piece, earlier ones carry nil.
     public var payload: Payload?
-    public init(host: HostID, stream: UInt64?, bytes: Int, payload: Payload?) {
+    @inlinable public init(host: HostID, stream: UInt64?, bytes: Int, payload: Payload?) {
         self.host = host
         self.stream = stream
         self.bytes = bytes

@@ -2,151 +2,241 @@ import Primitives
 
 /// What waits for a line: round robin among hosts, and for each host round robin among its streams, in chunks.
 /// The datagrams of a host count as one more stream.
-struct FairQueue<Payload> {
+///
+/// Hosts and streams are found by place: a lane stays when it is empty, and a chunk costs no look-up but that of its host.
+@usableFromInline struct FairQueue<Payload> {
     /// Something offered, of which `remaining` bytes still wait.
-    fileprivate struct Offer {
-        var remaining: Int
-        var payload: Payload
-        var at: Instant
+    @usableFromInline struct Offer {
+        @usableFromInline var remaining: Int
+        @usableFromInline var payload: Payload
+        @usableFromInline var at: Instant
+        @inlinable init(remaining: Int, payload: Payload, at: Instant) {
+            self.remaining = remaining
+            self.payload = payload
+            self.at = at
+        }
     }
-    fileprivate struct Flow {
-        var offers = EffectQueue<Offer>()
-        var front: Offer?
-        var bytes = 0
+    @usableFromInline struct Flow {
+        @usableFromInline let stream: UInt64?
+        @usableFromInline var offers = EffectQueue<Offer>()
+        @usableFromInline var front: Offer?
+        @usableFromInline var bytes = 0
+        @inlinable init(stream: UInt64?) { self.stream = stream }
     }
-    fileprivate struct Lane {
-        var flows: [UInt64?: Flow] = [:]
+    @usableFromInline struct Lane {
+        @usableFromInline let host: HostID
+        /// Those that wait, and the one that is served.
+        @usableFromInline var flows: [Flow] = []
         /// Streams that wait, in the order of service.
-        var ring: [UInt64?] = []
+        @usableFromInline var ring: [UInt64?] = []
+        @usableFromInline var isInRing = false
+        @inlinable init(host: HostID) { self.host = host }
     }
-    private var lanes: [HostID: Lane] = [:]
-    /// Hosts for which something waits, in the order of service.
-    private(set) var ring: [HostID] = []
+    @usableFromInline var lanes: [Lane] = []
+    @usableFromInline var places: [HostID: Int] = [:]
+    /// Lanes of the hosts for which something waits, in the order of service.
+    @usableFromInline var ring: [Int] = []
     /// Whose chunk the line carries now.
-    private var serving: (host: HostID, stream: UInt64?)?
+    @usableFromInline var serving: (lane: Int, stream: UInt64?)?
 
-    var isEmpty: Bool { ring.isEmpty }
-    func queuedBytes(_ host: HostID, _ stream: UInt64?) -> Int { lanes[host]?.flows[stream]?.bytes ?? 0 }
+    @inlinable init() {}
 
-    mutating func push(_ host: HostID, _ stream: UInt64?, bytes: Int, payload: Payload, at now: Instant) {
-        let offer = Offer(remaining: bytes, payload: payload, at: now)
-        let hostServed = serving?.host == host
-        if !hostServed, lanes[host] == nil { ring.append(host) }
-        lanes[host, default: Lane()].push(offer, stream, served: hostServed && serving?.stream == stream)
+    @inlinable var isEmpty: Bool { ring.isEmpty }
+    /// The first in the order of service.
+    @inlinable var first: HostID? { ring.isEmpty ? nil : lanes[ring[0]].host }
+    @inlinable func queuedBytes(_ host: HostID, _ stream: UInt64?) -> Int {
+        guard let lane = places[host], let flow = lanes[lane].place(of: stream) else { return 0 }
+        return lanes[lane].flows[flow].bytes
+    }
+
+    @inlinable mutating func push(_ host: HostID, _ stream: UInt64?, bytes: Int, payload: Payload, at now: Instant) {
+        let lane = place(of: host)
+        let hostServed = serving?.lane == lane
+        lanes[lane].push(
+            Offer(remaining: bytes, payload: payload, at: now), stream,
+            served: hostServed && serving!.stream == stream)
+        if !hostServed, !lanes[lane].isInRing { enqueue(lane) }
     }
 
     /// Takes the next chunk for `host`, which must be in the ring. Host and stream rejoin their rings, behind whoever came in
     /// the meantime, with ``release()``.
     /// - Returns: the chunk and when it was offered.
-    mutating func pop(_ host: HostID) -> (parcel: Parcel<Payload>, offered: Instant) {
+    @inlinable mutating func pop(_ host: HostID) -> (parcel: Parcel<Payload>, offered: Instant) {
         precondition(serving == nil, "the line carries one chunk at a time")
-        guard let place = ring.firstIndex(of: host), lanes[host] != nil else {
+        guard let lane = places[host], lanes[lane].isInRing, let place = ring.firstIndex(of: lane) else {
             preconditionFailure("\(host) has nothing waiting")
         }
         ring.remove(at: place)
-        let (stream, bytes, offer) = lanes[host]!.pop()
-        serving = (host, stream)
-        let payload = offer.remaining == 0 ? offer.payload : nil
-        return (Parcel(host: host, stream: stream, bytes: bytes, payload: payload), offer.at)
+        lanes[lane].isInRing = false
+        let (stream, bytes, payload, offered) = lanes[lane].pop()
+        serving = (lane, stream)
+        return (Parcel(host: host, stream: stream, bytes: bytes, payload: payload), offered)
     }
     /// The chunk taken last has passed.
-    mutating func release() {
-        guard let (host, stream) = serving else { return }
+    @inlinable mutating func release() {
+        guard let (lane, stream) = serving else { return }
         serving = nil
-        guard lanes[host] != nil else { return }
-        if lanes[host]!.release(stream) { ring.append(host) } else { lanes[host] = nil }
+        if lanes[lane].release(stream) { enqueue(lane) }
     }
 
-    mutating func remove(_ host: HostID, _ stream: UInt64?) {
-        guard lanes[host]?.flows.removeValue(forKey: stream) != nil else { return }
-        lanes[host]!.ring.removeAll { $0 == stream }
-        if lanes[host]!.ring.isEmpty, serving?.host != host {
-            lanes[host] = nil
-            ring.removeAll { $0 == host }
-        }
+    @inlinable mutating func remove(_ host: HostID, _ stream: UInt64?) {
+        guard let lane = places[host], let flow = lanes[lane].place(of: stream) else { return }
+        lanes[lane].flows.remove(at: flow)
+        lanes[lane].ring.removeAll { $0 == stream }
+        if lanes[lane].ring.isEmpty { dequeue(lane) }
     }
-    mutating func remove(_ host: HostID) {
-        if lanes.removeValue(forKey: host) != nil { ring.removeAll { $0 == host } }
+    @inlinable mutating func remove(_ host: HostID) {
+        guard let lane = places[host] else { return }
+        lanes[lane].flows = []
+        lanes[lane].ring = []
+        dequeue(lane)
+    }
+
+    @inlinable mutating func place(of host: HostID) -> Int {
+        if let place = places[host] { return place }
+        lanes.append(Lane(host: host))
+        places[host] = lanes.count - 1
+        return lanes.count - 1
+    }
+    @inlinable mutating func enqueue(_ lane: Int) {
+        ring.append(lane)
+        lanes[lane].isInRing = true
+    }
+    @inlinable mutating func dequeue(_ lane: Int) {
+        guard lanes[lane].isInRing else { return }
+        ring.removeAll { $0 == lane }
+        lanes[lane].isInRing = false
     }
 }
 
 extension FairQueue.Lane {
-    fileprivate mutating func push(_ offer: FairQueue.Offer, _ stream: UInt64?, served: Bool) {
-        var flow = flows.removeValue(forKey: stream) ?? FairQueue.Flow()
-        if flow.front == nil {
-            flow.front = offer
+    @inlinable func place(of stream: UInt64?) -> Int? {
+        for place in flows.indices where flows[place].stream == stream { return place }
+        return nil
+    }
+    @inlinable mutating func push(_ offer: FairQueue.Offer, _ stream: UInt64?, served: Bool) {
+        var place = flows.count
+        if let known = self.place(of: stream) { place = known } else { flows.append(FairQueue.Flow(stream: stream)) }
+        flows[place].bytes += offer.remaining
+        if flows[place].front == nil {
+            flows[place].front = offer
             if !served { ring.append(stream) }
         } else {
-            flow.offers.push(offer)
+            flows[place].offers.push(offer)
         }
-        flow.bytes += offer.remaining
-        flows[stream] = flow
     }
-    /// The next chunk of the stream whose turn it is, with what is left of its offer.
-    fileprivate mutating func pop() -> (stream: UInt64?, bytes: Int, offer: FairQueue.Offer) {
+    /// The next chunk of the stream whose turn it is; the payload with the last chunk of its offer.
+    @inlinable mutating func pop() -> (stream: UInt64?, bytes: Int, payload: Payload?, offered: Instant) {
         let stream = ring.removeFirst()
-        guard var flow = flows.removeValue(forKey: stream), var offer = flow.front else {
+        guard let place = place(of: stream), flows[place].front != nil else {
             preconditionFailure("a stream in the ring waits for nothing")
         }
         // A datagram is never cut; a stream's offers are.
-        let bytes = stream == nil ? offer.remaining : min(offer.remaining, Shaping.chunkBytes)
-        offer.remaining -= bytes
-        flow.bytes -= bytes
-        flow.front = offer.remaining == 0 ? flow.offers.pop() : offer
-        flows[stream] = flow
-        return (stream, bytes, offer)
+        let remaining = flows[place].front!.remaining
+        let bytes = stream == nil ? remaining : min(remaining, Shaping.chunkBytes)
+        let offered = flows[place].front!.at
+        flows[place].bytes -= bytes
+        guard bytes == remaining else {
+            flows[place].front!.remaining -= bytes
+            return (stream, bytes, nil, offered)
+        }
+        let payload = flows[place].front!.payload
+        flows[place].front = flows[place].offers.pop()
+        return (stream, bytes, payload, offered)
     }
     /// Whether anything still waits in this lane.
-    fileprivate mutating func release(_ stream: UInt64?) -> Bool {
-        if let flow = flows[stream] {
-            if flow.front != nil { ring.append(stream) } else { flows[stream] = nil }
+    @inlinable mutating func release(_ stream: UInt64?) -> Bool {
+        if let place = place(of: stream) {
+            if flows[place].front != nil { ring.append(stream) } else { flows.remove(at: place) }
         }
         return !ring.isEmpty
     }
 }
 
-/// Parcels on their way, by arrival and then by the order in which they left: a binary heap.
-struct TimedHeap<Item> {
-    private var items: [(at: Instant, sequence: UInt64, item: Item)] = []
-    private var sequence: UInt64 = 0
+/// Parcels on their way, by arrival and then by the order in which they left: a binary heap of places in a slab, so that no
+/// item moves before it is taken.
+@usableFromInline struct TimedHeap<Item> {
+    @usableFromInline struct Entry {
+        @usableFromInline var at: Instant
+        @usableFromInline var sequence: UInt64
+        @usableFromInline var slot: Int
+        @inlinable init(at: Instant, sequence: UInt64, slot: Int) {
+            self.at = at
+            self.sequence = sequence
+            self.slot = slot
+        }
+        @inlinable func precedes(_ other: Entry) -> Bool {
+            at < other.at || (at == other.at && sequence < other.sequence)
+        }
+    }
+    @usableFromInline var heap: [Entry] = []
+    @usableFromInline var items: [Item?] = []
+    @usableFromInline var free: [Int] = []
+    @usableFromInline var sequence: UInt64 = 0
 
-    var next: Instant? { items.first?.at }
+    @inlinable init() {}
 
-    mutating func push(_ item: Item, at: Instant) {
-        items.append((at, sequence, item))
+    @inlinable var next: Instant? { heap.isEmpty ? nil : heap[0].at }
+
+    @inlinable mutating func push(_ item: Item, at: Instant) {
+        var slot = items.count
+        if let unused = free.popLast() {
+            slot = unused
+            items[slot] = item
+        } else {
+            items.append(item)
+        }
+        let entry = Entry(at: at, sequence: sequence, slot: slot)
         sequence += 1
-        var child = items.count - 1
-        while child > 0, precedes(child, (child - 1) / 2) {
-            items.swapAt(child, (child - 1) / 2)
-            child = (child - 1) / 2
+        heap.append(entry)
+        rise(entry, from: heap.count - 1)
+    }
+    @inlinable mutating func pop(due now: Instant) -> Item? {
+        guard !heap.isEmpty, heap[0].at <= now else { return nil }
+        let slot = heap[0].slot
+        let last = heap.removeLast()
+        if !heap.isEmpty { sink(last) }
+        var item: Item?
+        swap(&item, &items[slot])
+        free.append(slot)
+        return item
+    }
+    @inlinable mutating func removeAll(where gone: (Item) -> Bool) {
+        let kept = heap.filter { !gone(items[$0.slot]!) }
+        for entry in heap where gone(items[entry.slot]!) {
+            items[entry.slot] = nil
+            free.append(entry.slot)
+        }
+        heap = []
+        for entry in kept {
+            heap.append(entry)
+            rise(entry, from: heap.count - 1)
         }
     }
-    mutating func pop(due now: Instant) -> Item? {
-        guard let first = items.first, first.at <= now else { return nil }
-        items.swapAt(0, items.count - 1)
-        items.removeLast()
-        var parent = 0
+    @inlinable mutating func rise(_ entry: Entry, from start: Int) {
+        var place = start
+        while place > 0, entry.precedes(heap[(place - 1) / 2]) {
+            heap[place] = heap[(place - 1) / 2]
+            place = (place - 1) / 2
+        }
+        heap[place] = entry
+    }
+    @inlinable mutating func sink(_ entry: Entry) {
+        var place = 0
         while true {
-            var least = parent
-            for child in [2 * parent + 1, 2 * parent + 2] where child < items.count && precedes(child, least) {
-                least = child
-            }
-            if least == parent { break }
-            items.swapAt(parent, least)
-            parent = least
+            var least = 2 * place + 1
+            guard least < heap.count else { break }
+            if least + 1 < heap.count, heap[least + 1].precedes(heap[least]) { least += 1 }
+            guard heap[least].precedes(entry) else { break }
+            heap[place] = heap[least]
+            place = least
         }
-        return first.item
-    }
-    mutating func removeAll(where gone: (Item) -> Bool) {
-        let kept = items.filter { !gone($0.item) }.sorted { ($0.at, $0.sequence) < ($1.at, $1.sequence) }
-        items = kept
-    }
-    private func precedes(_ a: Int, _ b: Int) -> Bool {
-        (items[a].at, items[a].sequence) < (items[b].at, items[b].sequence)
+        heap[place] = entry
     }
 }
 extension FairQueue.Offer: Sendable where Payload: Sendable {}
 extension FairQueue.Flow: Sendable where Payload: Sendable {}
 extension FairQueue.Lane: Sendable where Payload: Sendable {}
 extension FairQueue: Sendable where Payload: Sendable {}
+extension TimedHeap.Entry: Sendable {}
 extension TimedHeap: Sendable where Item: Sendable {}

@@ -1,21 +1,21 @@
 import Primitives
 
 /// What lies between two hosts beyond the sender's access line: a cap of the pair, then latency, jitter and loss.
-struct PairPath: Sendable {
-    var link: LinkProperties
-    var line: AccessLine
+@usableFromInline struct PairPath: Sendable {
+    @usableFromInline var link: LinkProperties
+    @usableFromInline var line: AccessLine
     private var random: SeededGenerator
     /// The last arrival of each stream, to keep its order.
-    var lastArrival: [UInt64: Instant] = [:]
+    @usableFromInline var lastArrival: [UInt64: Instant] = [:]
 
-    init(link: LinkProperties, random: SeededGenerator) {
+    @usableFromInline init(link: LinkProperties, random: SeededGenerator) {
         self.link = link
         self.random = random
         line = AccessLine(rate: link.rate)
     }
 
     /// When the last of `bytes` arrives; nil for a lost datagram.
-    mutating func arrival(of bytes: Int, stream: UInt64?, left: Instant) -> Instant? {
+    @usableFromInline mutating func arrival(of bytes: Int, stream: UInt64?, left: Instant) -> Instant? {
         var arrival = max(left, link.rate == nil ? left : line.busyUntil) + link.latency
         if link.jitter > .zero { arrival = max(left, arrival + jitter()) }
         guard let stream else { return link.loss > 0 && isLost(bytes) ? nil : arrival }

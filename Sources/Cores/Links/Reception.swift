@@ -6,25 +6,26 @@ public struct Reception<Payload>: Core {
         /// The parcel has passed the down line. `payload` is nil for all but the last piece of an offer.
         case deliver(Parcel<Payload>)
     }
-    private var down: AccessLine
-    private var queue = FairQueue<Payload?>()
-    private var passing: (parcel: Parcel<Payload>, passed: Instant, cancelled: Bool)?
-    private var effects = EffectQueue<Effect>()
+    @usableFromInline var down: AccessLine
+    @usableFromInline var queue = FairQueue<Payload?>()
+    @usableFromInline var passing: (parcel: Parcel<Payload>, passed: Instant, cancelled: Bool)?
+    @usableFromInline var effects = EffectQueue<Effect>()
     /// Bytes that have arrived and not passed.
-    public private(set) var backlog = 0
+    @usableFromInline var waiting = 0
+    public var backlog: Int { waiting }
 
     /// - Parameter down: rate of the access line; nil when it is never the bottleneck.
-    public init(down: BitRate?) { self.down = AccessLine(rate: down) }
-    public mutating func setDown(_ rate: BitRate?) { down.rate = rate }
+    @inlinable public init(down: BitRate?) { self.down = AccessLine(rate: down) }
+    @inlinable public mutating func setDown(_ rate: BitRate?) { down.rate = rate }
 
     /// The last byte of `parcel` reaches the down line; `parcel.host` says from whom.
-    public mutating func arrive(_ parcel: Parcel<Payload>, at now: Instant) {
-        backlog += parcel.bytes
+    @inlinable public mutating func arrive(_ parcel: Parcel<Payload>, at now: Instant) {
+        waiting += parcel.bytes
         queue.push(parcel.host, parcel.stream, bytes: parcel.bytes, payload: parcel.payload, at: now)
         advance(to: now)
     }
     /// Bytes of one stream that have arrived and not passed.
-    public func queuedBytes(from host: HostID, stream: UInt64?) -> Int {
+    @inlinable public func queuedBytes(from host: HostID, stream: UInt64?) -> Int {
         var bytes = queue.queuedBytes(host, stream)
         if let (parcel, _, cancelled) = passing, !cancelled, parcel.host == host, parcel.stream == stream {
             bytes += parcel.bytes
@@ -32,31 +33,31 @@ public struct Reception<Payload>: Core {
         return bytes
     }
     /// Forgets a stream that was closed.
-    public mutating func cancel(from host: HostID, stream: UInt64) {
-        backlog -= queue.queuedBytes(host, stream)
+    @inlinable public mutating func cancel(from host: HostID, stream: UInt64) {
+        waiting -= queue.queuedBytes(host, stream)
         queue.remove(host, stream)
         if let (parcel, _, cancelled) = passing, !cancelled, parcel.host == host, parcel.stream == stream {
-            backlog -= parcel.bytes
+            waiting -= parcel.bytes
             passing!.cancelled = true
         }
     }
 
-    public mutating func wake(at now: Instant) { advance(to: now) }
-    public mutating func poll() -> Effect? { effects.pop() }
-    public var nextWake: Instant? { passing?.passed }
+    @inlinable public mutating func wake(at now: Instant) { advance(to: now) }
+    @inlinable public mutating func poll() -> Effect? { effects.pop() }
+    @inlinable public var nextWake: Instant? { passing?.passed }
 
-    private mutating func advance(to now: Instant) {
+    @inlinable mutating func advance(to now: Instant) {
         while true {
             if let (parcel, passed, cancelled) = passing {
                 guard passed <= now else { return }
                 passing = nil
                 queue.release()
                 if !cancelled {
-                    backlog -= parcel.bytes
+                    waiting -= parcel.bytes
                     effects.push(.deliver(parcel))
                 }
             }
-            guard let host = queue.ring.first else { return }
+            guard let host = queue.first else { return }
             let (parcel, arrived) = queue.pop(host)
             passing = (
                 Parcel(host: host, stream: parcel.stream, bytes: parcel.bytes, payload: parcel.payload ?? nil),

@@ -16,28 +16,29 @@ public struct Shaper<Payload>: Core {
         /// These bytes no longer wait here: the up line has carried them.
         case left(to: HostID, stream: UInt64?, bytes: Int)
     }
-    private var up: AccessLine
-    private let seed: UInt64
-    private var pairs: [HostID: PairPath] = [:]
-    private var queue = FairQueue<Payload>()
-    private var leaving: (parcel: Parcel<Payload>, left: Instant, cancelled: Bool)?
-    private var onTheWay = TimedHeap<Parcel<Payload>>()
-    private var effects = EffectQueue<Effect>()
+    @usableFromInline var up: AccessLine
+    @usableFromInline let seed: UInt64
+    @usableFromInline var pairs: [HostID: PairPath] = [:]
+    @usableFromInline var queue = FairQueue<Payload>()
+    @usableFromInline var leaving: (parcel: Parcel<Payload>, left: Instant, cancelled: Bool)?
+    @usableFromInline var onTheWay = TimedHeap<Parcel<Payload>>()
+    @usableFromInline var effects = EffectQueue<Effect>()
     /// When a pair's cap lets its next chunk start, if that is all that is waited for.
-    private var resume: Instant?
+    @usableFromInline var resume: Instant?
     /// Datagrams lost on a link or dropped before the up line.
-    public private(set) var datagramsLost = 0
+    @usableFromInline var lost = 0
+    public var datagramsLost: Int { lost }
 
     /// - Parameters:
     ///   - up: rate of the access line; nil when it is never the bottleneck.
     ///   - seed: jitter and loss are drawn from it, for each destination apart.
-    public init(up: BitRate?, seed: UInt64) {
+    @inlinable public init(up: BitRate?, seed: UInt64) {
         self.up = AccessLine(rate: up)
         self.seed = seed
     }
 
     /// From now on `host` is reached like this; hosts never set are reached at once.
-    public mutating func setLink(to host: HostID, _ link: LinkProperties) {
+    @inlinable public mutating func setLink(to host: HostID, _ link: LinkProperties) {
         if pairs[host] == nil {
             pairs[host] = newPair(host, link)
         } else {
@@ -45,27 +46,33 @@ public struct Shaper<Payload>: Core {
             pairs[host]!.line.rate = link.rate
         }
     }
-    public func link(to host: HostID) -> LinkProperties { pairs[host]?.link ?? LinkProperties(latency: .zero) }
-    public mutating func setUp(_ rate: BitRate?) { up.rate = rate }
+    /// Whether ``setLink(to:_:)`` was called for a host.
+    @inlinable public func knows(_ host: HostID) -> Bool { pairs[host] != nil }
+    @inlinable public func link(to host: HostID) -> LinkProperties {
+        pairs[host]?.link ?? LinkProperties(latency: .zero)
+    }
+    @inlinable public mutating func setUp(_ rate: BitRate?) { up.rate = rate }
 
     /// Queues `bytes` of a stream; `payload` arrives with the last of them.
-    public mutating func offerStream(bytes: Int, _ payload: Payload, to host: HostID, stream: UInt64, at now: Instant) {
+    @inlinable public mutating func offerStream(
+        bytes: Int, _ payload: Payload, to host: HostID, stream: UInt64, at now: Instant
+    ) {
         precondition(bytes > 0, "an offer has at least one byte")
         queue.push(host, stream, bytes: bytes, payload: payload, at: now)
         advance(to: now)
     }
     /// Queues a datagram; it may be lost.
-    public mutating func offerDatagram(bytes: Int, _ payload: Payload, to host: HostID, at now: Instant) {
+    @inlinable public mutating func offerDatagram(bytes: Int, _ payload: Payload, to host: HostID, at now: Instant) {
         precondition(bytes > 0, "an offer has at least one byte")
         guard queue.queuedBytes(host, nil) + bytes <= Shaping.datagramQueueBytes else {
-            datagramsLost += 1
+            lost += 1
             return
         }
         queue.push(host, nil, bytes: bytes, payload: payload, at: now)
         advance(to: now)
     }
     /// Bytes that have not left the up line; what is on its way no longer counts.
-    public func queuedBytes(to host: HostID, stream: UInt64?) -> Int {
+    @inlinable public func queuedBytes(to host: HostID, stream: UInt64?) -> Int {
         var bytes = queue.queuedBytes(host, stream)
         if let (parcel, _, cancelled) = leaving, !cancelled, parcel.host == host, parcel.stream == stream {
             bytes += parcel.bytes
@@ -73,26 +80,26 @@ public struct Shaper<Payload>: Core {
         return bytes
     }
     /// Drops what waits and what is on its way of a stream that was closed.
-    public mutating func cancel(to host: HostID, stream: UInt64) {
+    @inlinable public mutating func cancel(to host: HostID, stream: UInt64) {
         queue.remove(host, stream)
         pairs[host]?.lastArrival[stream] = nil
         onTheWay.removeAll { $0.host == host && $0.stream == stream }
         if let parcel = leaving?.parcel, parcel.host == host, parcel.stream == stream { leaving!.cancelled = true }
     }
     /// Drops everything to a host that is gone.
-    public mutating func cancel(to host: HostID) {
+    @inlinable public mutating func cancel(to host: HostID) {
         queue.remove(host)
         pairs[host]?.lastArrival = [:]
         onTheWay.removeAll { $0.host == host }
         if leaving?.parcel.host == host { leaving!.cancelled = true }
     }
 
-    public mutating func wake(at now: Instant) { advance(to: now) }
-    public mutating func poll() -> Effect? { effects.pop() }
-    public var nextWake: Instant? { earliest(onTheWay.next, leaving?.left ?? resume) }
+    @inlinable public mutating func wake(at now: Instant) { advance(to: now) }
+    @inlinable public mutating func poll() -> Effect? { effects.pop() }
+    @inlinable public var nextWake: Instant? { earliest(onTheWay.next, leaving?.left ?? resume) }
 
     /// Carries chunks over the up line until `now`, then lets everything arrive that is due.
-    private mutating func advance(to now: Instant) {
+    @inlinable mutating func advance(to now: Instant) {
         while true {
             if let (parcel, left, cancelled) = leaving {
                 guard left <= now else { break }
@@ -106,12 +113,13 @@ public struct Shaper<Payload>: Core {
     }
 
     /// Starts the next chunk, whose turn it is and whose pair is free. False when nothing may start by `now`.
-    private mutating func start(at now: Instant) -> Bool {
+    @inlinable mutating func start(at now: Instant) -> Bool {
         resume = nil
         guard !queue.isEmpty else { return false }
         let free = max(up.busyUntil, .zero)
         var chosen: (host: HostID, at: Instant)?
-        for host in queue.ring {
+        for lane in queue.ring {
+            let host = queue.lanes[lane].host
             let ready = max(free, pairs[host]?.line.busyUntil ?? free)
             if ready < chosen?.at ?? Instant(nanoseconds: .max) { chosen = (host, ready) }
             if ready == free { break }
@@ -130,16 +138,16 @@ public struct Shaper<Payload>: Core {
         return true
     }
 
-    private mutating func send(_ parcel: Parcel<Payload>, left: Instant) {
+    @inlinable mutating func send(_ parcel: Parcel<Payload>, left: Instant) {
         effects.push(.left(to: parcel.host, stream: parcel.stream, bytes: parcel.bytes))
         guard let arrival = pairs[parcel.host]?.arrival(of: parcel.bytes, stream: parcel.stream, left: left) else {
-            datagramsLost += 1
+            lost += 1
             return
         }
         onTheWay.push(parcel, at: arrival)
     }
 
-    private func newPair(_ host: HostID, _ link: LinkProperties) -> PairPath {
+    @inlinable func newPair(_ host: HostID, _ link: LinkProperties) -> PairPath {
         PairPath(link: link, random: SeededGenerator(seed: seed, stream: host.value))
     }
 }

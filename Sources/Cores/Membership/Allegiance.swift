@@ -1,8 +1,8 @@
 import Primitives
 
 /// Whose commands a member obeys: the newest term of an elector of its job, while its lease lasts.
-struct Allegiance: Sendable {
-    enum Verdict: Hashable, Sendable {
+package struct Allegiance: Sendable {
+    package enum Verdict: Hashable, Sendable {
         case obeyed
         /// It leads from now on.
         case newLeader
@@ -12,29 +12,29 @@ struct Allegiance: Sendable {
         case stranger
     }
     private let electors: [PeerID]
-    private(set) var leader: PeerID
-    private(set) var term: Int
+    package private(set) var leader: PeerID
+    package private(set) var term: Int
     /// Work stops then.
-    private(set) var until: Instant
+    package private(set) var until: Instant
 
-    init(electors: [PeerID], leader: PeerID, term: Int, until: Instant) {
+    package init(electors: [PeerID], leader: PeerID, term: Int, until: Instant) {
         self.electors = electors
         self.leader = leader
         self.term = term
         self.until = until
     }
 
-    func isElector(_ peer: PeerID) -> Bool { electors.contains(peer) }
-    func isLeader(_ peer: PeerID) -> Bool { peer == leader }
+    package func isElector(_ peer: PeerID) -> Bool { electors.contains(peer) }
+    package func isLeader(_ peer: PeerID) -> Bool { peer == leader }
 
     /// A command of a term, from a peer.
     /// - Parameter newest: term of the newest entry of the log: who commands with an older one does not know it.
-    mutating func hear(term: Int, from peer: PeerID, newest: Int) -> Verdict {
+    package mutating func hear(term: Int, from peer: PeerID, newest: Int) -> Verdict {
         guard electors.contains(peer) else { return .stranger }
         if term < max(self.term, newest) { return .stale }
         if term == self.term { return peer == leader ? .obeyed : .stale }
         (leader, self.term) = (peer, term)
         return .newLeader
     }
-    mutating func prolong(by lease: Duration, at now: Instant) { until = now + lease }
+    package mutating func prolong(by lease: Duration, at now: Instant) { until = now + lease }
 }

@@ -1,22 +1,24 @@
 import Primitives
 
 /// How fast the engine is: matrix products of which a few warm it up, then more and more until they last long enough to be timed.
-struct Benchmark: Sendable {
+package struct Benchmark: Sendable {
     /// FLOPs of the first measurement.
-    static let flops = 4e8
+    package static let flops = 4e8
     /// A measurement shorter than this says little: a turn of the scheduler is in it.
-    static let leastTime = Duration.milliseconds(100)
+    package static let leastTime = Duration.milliseconds(100)
     /// Nobody waits for more than this.
     private static let mostFLOPs = 1e12
 
     private var isWarm = false
     /// What is to be done next, or is under way; nil when it is over.
-    private(set) var work: Double? = Benchmark.flops / 8
+    package private(set) var work: Double? = Benchmark.flops / 8
     /// FLOP/s.
-    private(set) var speed: Double?
+    package private(set) var speed: Double?
+
+    package init() {}
 
     /// - Returns: whether there is more to do.
-    mutating func finished(in time: Duration) -> Bool {
+    package mutating func finished(in time: Duration) -> Bool {
         guard let done = work else { return false }
         guard isWarm else {
             isWarm = true

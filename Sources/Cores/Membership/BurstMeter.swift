@@ -1,10 +1,10 @@
 import Primitives
 
 /// When the parts of bursts came in one turn.
-struct BurstMeter: Sendable {
-    struct Pace: Hashable, Sendable {
-        var bytes: Int
-        var nanoseconds: Int64
+package struct BurstMeter: Sendable {
+    package struct Pace: Hashable, Sendable {
+        package var bytes: Int
+        package var nanoseconds: Int64
     }
     private struct Part: Sendable {
         var sender: PeerID
@@ -13,28 +13,28 @@ struct BurstMeter: Sendable {
     }
     private var parts: [Part] = []
     private var left: [PeerID: Int] = [:]
-    static let mostParts = 16_384
+    package static let mostParts = 16_384
     /// What comes within this time of each other came at once: a reader that looks now and then.
-    static let grain = Duration.microseconds(500)
+    package static let grain = Duration.microseconds(500)
 
-    mutating func add(_ bytes: Int, of count: Int, from sender: PeerID, at now: Instant) {
+    package mutating func add(_ bytes: Int, of count: Int, from sender: PeerID, at now: Instant) {
         guard count >= 2, count <= 4096, parts.count < Self.mostParts,
             left[sender] != nil || left.count < 64, left[sender] != 0
         else { return }
         left[sender] = (left[sender] ?? count) - 1
         parts.append(Part(sender: sender, at: now, bytes: bytes))
     }
-    func isComplete(_ sender: PeerID) -> Bool { left[sender] == 0 }
+    package func isComplete(_ sender: PeerID) -> Bool { left[sender] == 0 }
 
     /// Of one burst, without a slow start: in its second half, if that is faster than the whole. Nil when less than two parts came.
-    func pace(from sender: PeerID) -> Pace? {
+    package func pace(from sender: PeerID) -> Pace? {
         let marks = Self.marks(of: parts.filter { $0.sender == sender })
         guard let first = marks.first?.at, let last = marks.last?.at, last > first else { return nil }
         let whole = Self.pace(marks, first, last)
         return Self.faster(whole, Self.pace(marks, marks[marks.count / 2].at, last))
     }
     /// Of all who send: while they all do, if that is faster than from the first part to the last.
-    var paceTogether: Pace? {
+    package var paceTogether: Pace? {
         let marks = Self.marks(of: parts)
         guard let first = marks.first?.at, let last = marks.last?.at else { return nil }
         var spans: [PeerID: (first: Instant, last: Instant)] = [:]

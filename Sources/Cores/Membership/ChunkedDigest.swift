@@ -2,13 +2,13 @@ import Digests
 import Primitives
 
 /// What all holders of a unit have: SHA-256 over the SHA-256 of its chunks, and these.
-struct ChunkedDigest: Hashable, Sendable {
-    let unit: Digest256
-    let chunks: [Digest256]
-    init(_ chunks: [[UInt8]]) {
+package struct ChunkedDigest: Hashable, Sendable {
+    package let unit: Digest256
+    package let chunks: [Digest256]
+    package init(_ chunks: [[UInt8]]) {
         self.chunks = chunks.map { sha256($0) }
         unit = sha256(self.chunks.flatMap(\.bytes))
     }
     /// The first eight bytes of each chunk's.
-    var short: [UInt8] { chunks.flatMap { $0.bytes.prefix(8) } }
+    package var short: [UInt8] { chunks.flatMap { $0.bytes.prefix(8) } }
 }

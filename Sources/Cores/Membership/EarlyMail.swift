@@ -4,28 +4,30 @@ import Primitives
 /// Work that arrives before its time: of the round that begins next, or under a plan that is still on its way here. It is looked at
 /// again when either comes. Bounded in all and by sender, with what a message costs besides its bytes, so that nobody's mail takes
 /// the room of everybody's.
-struct EarlyMail: Sendable {
-    struct Item: Sendable {
-        var from: PeerID
-        var message: Message
+package struct EarlyMail: Sendable {
+    package struct Item: Sendable {
+        package var from: PeerID
+        package var message: Message
     }
     private var items: [Item] = []
-    private(set) var bytes = 0
+    package private(set) var bytes = 0
     private var bySender: [PeerID: Int] = [:]
     /// Messages for which there was no room.
-    private(set) var dropped = 0
+    package private(set) var dropped = 0
 
-    static let limit = 256 << 20
-    static let senderLimit = 96 << 20
+    package static let limit = 256 << 20
+    package static let senderLimit = 96 << 20
     /// What keeping a message, and what keeping one chunk of it, costs besides the payload.
-    static let messageOverhead = 512
-    static let chunkOverhead = 96
+    package static let messageOverhead = 512
+    package static let chunkOverhead = 96
 
-    var count: Int { items.count }
-    var isEmpty: Bool { items.isEmpty }
+    package init() {}
+
+    package var count: Int { items.count }
+    package var isEmpty: Bool { items.isEmpty }
 
     /// Bytes that keeping a message takes.
-    static func cost(of message: Message) -> Int {
+    package static func cost(of message: Message) -> Int {
         switch message {
         case .activation(_, let payload): messageOverhead + payload.count
         case .norms(let norms): messageOverhead + 4 * norms.sumSquares.count
@@ -36,7 +38,7 @@ struct EarlyMail: Sendable {
 
     /// - Returns: whether there was room.
     @discardableResult
-    mutating func keep(_ message: Message, from peer: PeerID) -> Bool {
+    package mutating func keep(_ message: Message, from peer: PeerID) -> Bool {
         let cost = Self.cost(of: message)
         guard bytes + cost <= Self.limit, bySender[peer, default: 0] + cost <= Self.senderLimit else {
             dropped += 1
@@ -49,7 +51,7 @@ struct EarlyMail: Sendable {
     }
 
     /// All of it, in the order of arrival; nothing is left here.
-    mutating func takeAll() -> [Item] {
+    package mutating func takeAll() -> [Item] {
         defer {
             items = []
             bytes = 0
@@ -58,7 +60,7 @@ struct EarlyMail: Sendable {
         return items
     }
     /// Who has left has nothing to say.
-    mutating func forget(_ peer: PeerID) {
+    package mutating func forget(_ peer: PeerID) {
         guard let cost = bySender.removeValue(forKey: peer) else { return }
         bytes -= cost
         items.removeAll { $0.from == peer }

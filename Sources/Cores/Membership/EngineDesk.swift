@@ -7,8 +7,8 @@ import Training
 ///
 /// Jobs are done in the order given, so that what is submitted later sees what was submitted before. Running steps can be made void
 /// (``void()``): their answers come, and count no more. While it is paused, jobs wait here.
-struct EngineDesk: Sendable {
-    enum Purpose: Hashable, Sendable {
+package struct EngineDesk: Sendable {
+    package enum Purpose: Hashable, Sendable {
         /// Of the measurement at start.
         case benchmark
         /// Nobody waits for the answer.
@@ -32,11 +32,11 @@ struct EngineDesk: Sendable {
             }
         }
     }
-    struct Answer: Sendable {
-        var purpose: Purpose
-        var result: ComputeResult
+    package struct Answer: Sendable {
+        package var purpose: Purpose
+        package var result: ComputeResult
         /// How long the engine worked on it.
-        var took: Duration
+        package var took: Duration
     }
     private struct Submitted: Sendable {
         var purpose: Purpose
@@ -56,15 +56,17 @@ struct EngineDesk: Sendable {
     private var discarded = 0
     /// When the last answer came.
     private var free = Instant(nanoseconds: .min)
-    private(set) var isPaused = false
+    package private(set) var isPaused = false
     private var effects = EffectQueue<ComputeJob>()
 
-    /// For the engine.
-    mutating func poll() -> ComputeJob? { effects.pop() }
-    /// Answers that are still to come.
-    var isBusy: Bool { !pending.isEmpty }
+    package init() {}
 
-    mutating func submit(_ job: ComputeJob, _ purpose: Purpose, at now: Instant) {
+    /// For the engine.
+    package mutating func poll() -> ComputeJob? { effects.pop() }
+    /// Answers that are still to come.
+    package var isBusy: Bool { !pending.isEmpty }
+
+    package mutating func submit(_ job: ComputeJob, _ purpose: Purpose, at now: Instant) {
         guard !isPaused else {
             return waiting.push(Waiting(job: job, purpose: purpose, generation: generation))
         }
@@ -76,7 +78,7 @@ struct EngineDesk: Sendable {
     }
 
     /// - Returns: nil where the answer counts no more.
-    mutating func answered(_ result: ComputeResult, at now: Instant) -> Answer? {
+    package mutating func answered(_ result: ComputeResult, at now: Instant) -> Answer? {
         guard let submitted = pending.pop() else { return nil }
         let took = now - max(submitted.since, free)
         free = now
@@ -89,16 +91,16 @@ struct EngineDesk: Sendable {
     }
 
     /// Steps under way count no more.
-    mutating func void() { generation += 1 }
+    package mutating func void() { generation += 1 }
 
-    mutating func pause() { isPaused = true }
-    mutating func resume(at now: Instant) {
+    package mutating func pause() { isPaused = true }
+    package mutating func resume(at now: Instant) {
         isPaused = false
         while let next = waiting.pop() { hand(next.job, next.purpose, next.generation, at: now) }
     }
 
     /// The job is over: nothing that was submitted for it counts, what waits is never done.
-    mutating func discard() {
+    package mutating func discard() {
         discarded = pending.count
         waiting = EffectQueue()
         isPaused = false

@@ -6,7 +6,7 @@ import Telemetry
 /// Work messages of other stages: now, later (kept), or never (dropped).
 extension Holding {
     /// The round whose start the engine holds, or will hold next.
-    func heldRound(_ job: JobState) -> Int {
+    package func heldRound(_ job: JobState) -> Int {
         switch state {
         case .atRound(let held): held.round
         case .applying(let held): held.round + 1
@@ -15,7 +15,7 @@ extension Holding {
         }
     }
 
-    mutating func receive(work message: Message, from peer: PeerID, _ job: JobState, at now: Instant) {
+    package mutating func receive(work message: Message, from peer: PeerID, _ job: JobState, at now: Instant) {
         let verdict =
             withWork { work in
                 switch message {
@@ -50,7 +50,7 @@ extension Holding {
     }
 
     /// Work that arrived before this stage was ready for it.
-    mutating func readEarlyMail(_ job: JobState, at now: Instant) {
+    package mutating func readEarlyMail(_ job: JobState, at now: Instant) {
         guard !early.isEmpty else { return }
         for item in early.takeAll() { receive(work: item.message, from: item.from, job, at: now) }
     }

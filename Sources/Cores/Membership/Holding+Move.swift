@@ -7,7 +7,7 @@ import Training
 
 /// Other units than those held: they come from their holders, or out of this engine.
 extension Holding {
-    mutating func beginMove(
+    package mutating func beginMove(
         to stage: PlacedPlan.Stage, _ plan: PlacedPlan, _ job: JobState, leader: PeerID, at now: Instant
     ) {
         let before = exchange(&state, with: .empty(nil))
@@ -72,7 +72,7 @@ extension Holding {
     }
 
     /// Another plan wants the same units as of the same round: others may hold them now.
-    mutating func followMove(_ plan: PlacedPlan, _ job: JobState, leader: PeerID, at now: Instant) {
+    package mutating func followMove(_ plan: PlacedPlan, _ job: JobState, leader: PeerID, at now: Instant) {
         guard case .fetching(let move) = state else { return }
         var sources: [Int: [PeerID]] = [:]
         for unit in move.units { sources[unit] = self.sources(of: unit, plan, job, leader: leader) }
@@ -83,7 +83,7 @@ extension Holding {
     }
 
     /// A peer is connected, perhaps once more: it may be asked again.
-    mutating func established(_ peer: PeerID, _ job: JobState, leader: PeerID, at now: Instant) {
+    package mutating func established(_ peer: PeerID, _ job: JobState, leader: PeerID, at now: Instant) {
         _ = withWork { $0.resend(to: peer) }
         guard case .fetching(let move) = state, let plan = job.plan else { return }
         var sources: [Int: [PeerID]] = [:]
@@ -92,16 +92,17 @@ extension Holding {
         }
         if !sources.isEmpty { withMove { $0.add(sources: sources, at: now) } }
     }
-    mutating func lost(_ peer: PeerID, at now: Instant) { withMove { $0.lost(peer, at: now) } }
+    package mutating func lost(_ peer: PeerID, at now: Instant) { withMove { $0.lost(peer, at: now) } }
 
-    mutating func wake(at now: Instant, _ job: JobState) {
+    package mutating func wake(at now: Instant, _ job: JobState) {
         withMove { $0.wake(at: now) }
         loadIfReady(job)
     }
 
     /// Offers of states, their lists and chunks.
     /// - Returns: whether the message was about what is on its way here.
-    mutating func receive(content message: Message, from peer: PeerID, _ job: JobState, at now: Instant) -> Bool {
+    package mutating func receive(content message: Message, from peer: PeerID, _ job: JobState, at now: Instant) -> Bool
+    {
         var isTaken = false
         withMove { isTaken = $0.receive(message, from: peer, at: now) }
         if isTaken { loadIfReady(job) }
@@ -111,7 +112,7 @@ extension Holding {
     // MARK: loading
 
     /// Tells the engine, when all is here.
-    mutating func loadIfReady(_ job: JobState) {
+    package mutating func loadIfReady(_ job: JobState) {
         guard case .fetching(var move) = state, move.isReady, let plan = job.plan,
             let stage = plan.stage(of: context.me),
             stage.units == move.units
@@ -123,11 +124,11 @@ extension Holding {
         effects.push(.compute(.importState(states), .imported(recomputes: stage.recompute)))
     }
 
-    mutating func configured(_ result: ComputeResult) {
+    package mutating func configured(_ result: ComputeResult) {
         guard case .fetching(let move) = state, case .refused(let why) = result else { return }
         refusePlacement(why, move.epoch)
     }
-    mutating func imported(_ result: ComputeResult, recomputes: Bool, at now: Instant) {
+    package mutating func imported(_ result: ComputeResult, recomputes: Bool, at now: Instant) {
         guard case .fetching(let move) = state, move.isLoading else { return }
         if case .refused(let why) = result {
             effects.push(.event(.workRefused(why: why, round: move.round), nil))
@@ -143,7 +144,7 @@ extension Holding {
                 .stateReady(round: move.round, units: "\(move.units.lowerBound)..<\(move.units.upperBound)"), nil))
     }
 
-    mutating func drain(_ move: inout StateMove) {
+    package mutating func drain(_ move: inout StateMove) {
         while let effect = move.poll() {
             switch effect {
             case .send(let message, let peer): effects.push(.send(message, to: peer))

@@ -8,16 +8,16 @@ import Training
 /// The round in progress, and seals.
 extension Holding {
     /// What a round has come to: the engine holds the start of the next.
-    struct Outcome: Sendable {
-        var round: Int
+    package struct Outcome: Sendable {
+        package var round: Int
         /// Nil: to be asked for.
-        var digests: [Int: UnitDigests]?
-        var squares: GradientSquares?
+        package var digests: [Int: UnitDigests]?
+        package var squares: GradientSquares?
     }
 
     // MARK: the round in progress
 
-    mutating func run(_ plan: PlacedPlan, _ place: (rank: Int, stage: Int), _ job: JobState, at now: Instant) {
+    package mutating func run(_ plan: PlacedPlan, _ place: (rank: Int, stage: Int), _ job: JobState, at now: Instant) {
         guard let held = glance else { return }
         // Nothing has changed since it was begun.
         if held.hasBegun, held.stamp == stamp(held.round, plan) { return }
@@ -75,7 +75,7 @@ extension Holding {
     }
 
     /// The plan does not name this member: what it holds stays as of the round's start, for whoever may fetch it.
-    mutating func rest() {
+    package mutating func rest() {
         guard glance?.stamp != nil else { return }
         _ = withWork { $0.rewind() }
         guard case (var held, let isApplying)? = takeHeld() else { return }
@@ -84,7 +84,7 @@ extension Holding {
     }
 
     /// The leader has left somebody out, or changed the way. It says so more than once.
-    mutating func receive(_ order: GroupTerms, _ job: JobState) {
+    package mutating func receive(_ order: GroupTerms, _ job: JobState) {
         guard order.round >= heldRound(job), order.round <= job.round + 1, order.isNewer(than: terms[order.round])
         else {
             return
@@ -92,13 +92,13 @@ extension Holding {
         terms = terms.filter { $0.key >= heldRound(job) }
         terms[order.round] = order
     }
-    mutating func receive(_ order: AuditOrder) { _ = withWork { $0.receive(order) } }
+    package mutating func receive(_ order: AuditOrder) { _ = withWork { $0.receive(order) } }
 
     // MARK: seals
 
     /// Applies the seal of the held round to the engine's units, or has the result fetched where that cannot be done here.
     /// - Returns: whether there may be more to do.
-    mutating func applySeal(_ job: JobState, at now: Instant) -> Bool {
+    package mutating func applySeal(_ job: JobState, at now: Instant) -> Bool {
         guard let held = glance, let seal = job.seals.last(where: { $0.round == held.round }),
             job.plans.indices.contains(seal.planEpoch - 1)
         else { return fetchInstead() }
@@ -146,7 +146,7 @@ extension Holding {
     }
 
     /// The norms of a stage that left never come, and an outer step that the engine refused is not taken.
-    mutating func lookAfter(_ job: JobState) -> Bool {
+    package mutating func lookAfter(_ job: JobState) -> Bool {
         guard let work else { return false }
         switch work.phase {
         case .norms where work.pipeline.contains(where: { !job.isPresent($0) }), .refused: return fetchInstead()
@@ -155,7 +155,7 @@ extension Holding {
     }
 
     /// The engine now holds the start of the next round.
-    mutating func applied(_ outcome: Outcome) {
+    package mutating func applied(_ outcome: Outcome) {
         guard case .applying(var held) = state, held.round == outcome.round else { return }
         guard let digests = outcome.digests else {
             return effects.push(.compute(.digests, .digests(round: outcome.round)))
@@ -177,7 +177,7 @@ extension Holding {
 
     // MARK: answers of the engine
 
-    mutating func computed(_ answer: EngineDesk.Answer, at now: Instant) {
+    package mutating func computed(_ answer: EngineDesk.Answer, at now: Instant) {
         switch answer.purpose {
         case .runner: _ = withWork { $0.stepped(answer.result, took: answer.took) }
         case .exchange(let purpose): _ = withWork { $0.exchanged(answer.result, purpose) }
@@ -202,7 +202,7 @@ extension Holding {
 
     /// Passes on what the round's work wants.
     /// - Returns: what it has come to.
-    mutating func drain(_ work: inout RoundWork) -> Outcome? {
+    package mutating func drain(_ work: inout RoundWork) -> Outcome? {
         var outcome: Outcome?
         while let effect = work.poll() {
             switch effect {

@@ -11,8 +11,8 @@ import Training
 /// Everything follows from the record: after every input ``follow(_:leader:at:)`` compares what is held with what the log says, and
 /// takes one step after another until they agree or something has to come first. A member that the plan does not name keeps what it
 /// holds as long as it is the start of the round in progress: others may fetch it, and it may be placed again.
-struct Holding: Sendable {
-    enum Effect: Sendable {
+package struct Holding: Sendable {
+    package enum Effect: Sendable {
         case compute(ComputeJob, EngineDesk.Purpose)
         /// Steps under way count no more.
         case void
@@ -24,23 +24,23 @@ struct Holding: Sendable {
         case event(Happening, PeerID?)
     }
     /// Why an empty engine stays empty for a while.
-    enum Pause: Hashable, Sendable {
+    package enum Pause: Hashable, Sendable {
         /// This plan's units do not fit here.
         case underPlan(Int)
         case until(Instant)
     }
     /// Units in the engine as of the start of `round`.
-    struct Held: Sendable {
-        var units: Range<Int>
-        var round: Int
+    package struct Held: Sendable {
+        package var units: Range<Int>
+        package var round: Int
         /// Whether the engine recomputes.
-        var recomputes: Bool
+        package var recomputes: Bool
         /// Nil in a spare, and before it begins.
-        var work: RoundWork?
+        package var work: RoundWork?
         /// Since when sealed parts are waited for.
-        var missingSince: Instant?
+        package var missingSince: Instant?
     }
-    enum State: Sendable {
+    package enum State: Sendable {
         case empty(Pause?)
         case fetching(StateMove)
         case atRound(Held)
@@ -48,30 +48,30 @@ struct Holding: Sendable {
         case applying(Held)
     }
 
-    let context: StageContext
-    var state = State.empty(nil)
+    package let context: StageContext
+    package var state = State.empty(nil)
     /// The leader's last word on who exchanges, by round.
-    var terms: [Int: GroupTerms] = [:]
-    var early = EarlyMail()
+    package var terms: [Int: GroupTerms] = [:]
+    package var early = EarlyMail()
     /// What this engine's states are, by round and unit, as it has reported them.
-    var roots: [Int: [Int: UnitRoots]] = [:]
+    package var roots: [Int: [Int: UnitRoots]] = [:]
     /// Where the plan of an epoch places this member.
     private var seat: (epoch: Int, place: (rank: Int, stage: Int)?)?
-    var effects = EffectQueue<Effect>()
+    package var effects = EffectQueue<Effect>()
 
     /// Parts of a sealed round are waited for so long; then the result is fetched.
-    static let patience = Duration.seconds(3)
+    package static let patience = Duration.seconds(3)
     /// After a state that the engine refused.
-    static let pause = Duration.seconds(5)
+    package static let pause = Duration.seconds(5)
 
-    init(_ context: StageContext) { self.context = context }
+    package init(_ context: StageContext) { self.context = context }
 
-    mutating func poll() -> Effect? { effects.pop() }
+    package mutating func poll() -> Effect? { effects.pop() }
 
     // MARK: what is here
 
     /// For whoever asks for a state.
-    enum Stock: Hashable, Sendable {
+    package enum Stock: Hashable, Sendable {
         case nothing
         /// On its way to the start of this round.
         case coming(round: Int)
@@ -79,7 +79,7 @@ struct Holding: Sendable {
         /// The start of this round is gone.
         case past(round: Int)
     }
-    var stock: Stock {
+    package var stock: Stock {
         switch state {
         case .empty: .nothing
         case .fetching(let move): .coming(round: move.round)
@@ -87,23 +87,23 @@ struct Holding: Sendable {
         case .applying(let held): .past(round: held.round)
         }
     }
-    var work: RoundWork? {
+    package var work: RoundWork? {
         switch state {
         case .atRound(let held), .applying(let held): held.work
         case .empty, .fetching: nil
         }
     }
     /// What decides about the next step, without the work itself.
-    struct Glance {
-        var units: Range<Int>
-        var round: Int
-        var recomputes: Bool
+    package struct Glance {
+        package var units: Range<Int>
+        package var round: Int
+        package var recomputes: Bool
         /// Of the terms that its work follows.
-        var stamp: GroupStamp?
-        var hasBegun: Bool
-        var missingSince: Instant?
+        package var stamp: GroupStamp?
+        package var hasBegun: Bool
+        package var missingSince: Instant?
     }
-    var glance: Glance? {
+    package var glance: Glance? {
         switch state {
         case .atRound(let held), .applying(let held):
             Glance(
@@ -112,7 +112,7 @@ struct Holding: Sendable {
         case .empty, .fetching: nil
         }
     }
-    var activity: Activity {
+    package var activity: Activity {
         switch state {
         case .empty: return .waiting
         case .fetching(let move): return .fetchingState(have: move.progress.have, of: move.progress.of)
@@ -121,7 +121,7 @@ struct Holding: Sendable {
         }
     }
     /// What is said of it; nil between two rounds, when nothing new is to be said.
-    func readiness(_ job: JobState) -> Readiness? {
+    package func readiness(_ job: JobState) -> Readiness? {
         guard let plan = job.plan, let stage = plan.stage(of: context.me) else { return .hasText }
         switch state {
         case .empty, .fetching: return .fetchingState(epoch: plan.epoch)
@@ -131,7 +131,7 @@ struct Holding: Sendable {
         case .applying: return nil
         }
     }
-    var nextWake: Instant? {
+    package var nextWake: Instant? {
         switch state {
         case .empty(.until(let due)?): due
         case .empty: nil
@@ -144,7 +144,7 @@ struct Holding: Sendable {
     // MARK: following the log
 
     /// An entry has been folded.
-    mutating func entered(_ entry: Entry, at now: Instant) {
+    package mutating func entered(_ entry: Entry, at now: Instant) {
         switch entry {
         case .plan(let change) where change.rolledBack:
             roots = roots.filter { $0.key <= change.plan.round }
@@ -169,7 +169,7 @@ struct Holding: Sendable {
     }
 
     /// Brings the engine to where the log says it should be.
-    mutating func follow(_ job: JobState, leader: PeerID, at now: Instant) {
+    package mutating func follow(_ job: JobState, leader: PeerID, at now: Instant) {
         guard job.finished == nil, let plan = job.plan else { return }
         while step(job, plan, leader: leader, at: now) {}
     }
@@ -222,13 +222,13 @@ struct Holding: Sendable {
     }
 
     /// What is held counts no more: it has to come from others.
-    mutating func drop() {
+    package mutating func drop() {
         effects.push(.void)
         state = .empty(nil)
         roots = [:]
     }
     /// The member is no longer one: nothing of it is left.
-    mutating func reset() {
+    package mutating func reset() {
         drop()
         terms = [:]
         early = EarlyMail()
@@ -238,7 +238,7 @@ struct Holding: Sendable {
     // MARK: one state at a time
 
     /// Takes what is held out, so that it is unique while it changes; the caller puts it back.
-    mutating func takeHeld() -> (held: Held, isApplying: Bool)? {
+    package mutating func takeHeld() -> (held: Held, isApplying: Bool)? {
         switch state {
         case .empty, .fetching: return nil
         case .atRound, .applying: break
@@ -249,10 +249,12 @@ struct Holding: Sendable {
         case .empty, .fetching: return nil
         }
     }
-    mutating func putBack(_ held: Held, isApplying: Bool) { state = isApplying ? .applying(held) : .atRound(held) }
+    package mutating func putBack(_ held: Held, isApplying: Bool) {
+        state = isApplying ? .applying(held) : .atRound(held)
+    }
 
     /// Changes the round's work, where there is some, and performs what follows.
-    mutating func withWork<T>(_ body: (inout RoundWork) -> T) -> T? {
+    package mutating func withWork<T>(_ body: (inout RoundWork) -> T) -> T? {
         guard case (var held, let isApplying)? = takeHeld() else { return nil }
         guard held.work != nil else {
             putBack(held, isApplying: isApplying)
@@ -264,7 +266,7 @@ struct Holding: Sendable {
         if let outcome { applied(outcome) }
         return result
     }
-    mutating func withMove(_ body: (inout StateMove) -> Void) {
+    package mutating func withMove(_ body: (inout StateMove) -> Void) {
         guard case .fetching = state, case .fetching(var move) = exchange(&state, with: .empty(nil)) else { return }
         body(&move)
         drain(&move)

@@ -3,8 +3,8 @@ import Primitives
 
 /// A member's part in a survey of links: on the leader's order it measures round trips, sends bursts, and times those
 /// that come.
-struct LinkProbe: Sendable {
-    enum Effect: Sendable {
+package struct LinkProbe: Sendable {
+    package enum Effect: Sendable {
         case connect(PeerID, Endpoint)
         case send(Message, to: PeerID)
         /// For the leader.
@@ -36,14 +36,16 @@ struct LinkProbe: Sendable {
     private var nextNonce: UInt64 = 1
     private var effects = EffectQueue<Effect>()
     /// Of a part; short bursts have smaller ones.
-    static let partBytes = 16 << 10
+    package static let partBytes = 16 << 10
     private static let leastParts = 16
-    static let rounds = 4
+    package static let rounds = 4
 
-    mutating func poll() -> Effect? { effects.pop() }
-    var nextWake: Instant? { earliest(turn?.deadline, turn?.bursts.first?.at) }
+    package init() {}
 
-    mutating func receive(_ order: ProbeOrder, at now: Instant) {
+    package mutating func poll() -> Effect? { effects.pop() }
+    package var nextWake: Instant? { earliest(turn?.deadline, turn?.bursts.first?.at) }
+
+    package mutating func receive(_ order: ProbeOrder, at now: Instant) {
         meters = meters.filter { $0.key >= order.turn }
         var fresh = Turn(
             number: order.turn, targets: order.pings.map(\.peer), senders: order.senders,
@@ -83,7 +85,7 @@ struct LinkProbe: Sendable {
         nextNonce += 1
     }
 
-    mutating func receive(pong nonce: UInt64, from peer: PeerID, at now: Instant) {
+    package mutating func receive(pong nonce: UInt64, from peer: PeerID, at now: Instant) {
         guard let ping = turn?.open[peer], ping.nonce == nonce else { return }
         let trip = now - ping.at
         turn!.best[peer] = min(turn!.best[peer] ?? trip, trip)
@@ -92,7 +94,7 @@ struct LinkProbe: Sendable {
         finishIfDone(at: now)
     }
 
-    mutating func receive(_ burst: ProbeBurst, from peer: PeerID, at now: Instant) {
+    package mutating func receive(_ burst: ProbeBurst, from peer: PeerID, at now: Instant) {
         // Of this turn, or of the next, whose order is still on its way; what claims to be far ahead gives way.
         guard burst.turn >= turn?.number ?? 0 else { return }
         if meters[burst.turn] == nil, meters.count >= 8, let furthest = meters.keys.max() {
@@ -103,7 +105,7 @@ struct LinkProbe: Sendable {
         finishIfDone(at: now)
     }
 
-    mutating func wake(at now: Instant) {
+    package mutating func wake(at now: Instant) {
         while let next = turn?.bursts.first, next.at <= now {
             turn!.bursts.removeFirst()
             send(next.bursts, turn: turn!.number)
@@ -132,7 +134,7 @@ struct LinkProbe: Sendable {
 
 extension BurstMeter.Pace {
     /// Bits a second; nil where that cannot be.
-    var rate: Double? {
+    package var rate: Double? {
         guard nanoseconds > 0 else { return nil }
         let rate = Double(bytes) * 8e9 / Double(nanoseconds)
         return rate <= ProbeResult.mostBitsPerSecond ? rate : nil

@@ -6,14 +6,14 @@ import Wire
 
 /// A follower's hand on the record: entries prove themselves and are taken from whoever sends them; what is missing is asked of the
 /// leader; what was folded goes to disk.
-struct LogDesk: Sendable {
-    enum Effect: Sendable {
+package struct LogDesk: Sendable {
+    package enum Effect: Sendable {
         /// Ask the leader for entries from an index on.
         case ask(from: Int)
         case store(StorageRequest)
         case event(Happening, PeerID)
     }
-    private(set) var record: Record
+    package private(set) var record: Record
     /// Entries that there are, as far as the leader or an entry says.
     private var known: Int
     private var asked: (from: Int, at: Instant)?
@@ -21,9 +21,9 @@ struct LogDesk: Sendable {
     private var durable: Set<Int> = []
     private var effects = EffectQueue<Effect>()
     /// The leader is asked again after this.
-    static let patience = Duration.seconds(2)
+    package static let patience = Duration.seconds(2)
 
-    init(_ record: Record) {
+    package init(_ record: Record) {
         self.record = record
         known = record.length
         for (index, envelope) in record.envelopes.enumerated() {
@@ -31,11 +31,12 @@ struct LogDesk: Sendable {
         }
     }
 
-    mutating func poll() -> Effect? { effects.pop() }
-    var nextWake: Instant? { asked.map { $0.at + Self.patience } }
+    package mutating func poll() -> Effect? { effects.pop() }
+    package var nextWake: Instant? { asked.map { $0.at + Self.patience } }
 
     /// The entries that are new, in order.
-    mutating func receive(_ message: LogEntries, from peer: PeerID, isLeader: Bool, at now: Instant) -> [Entry] {
+    package mutating func receive(_ message: LogEntries, from peer: PeerID, isLeader: Bool, at now: Instant) -> [Entry]
+    {
         var fresh: [Entry] = []
         read: for envelope in message.entries {
             do throws(MalformedBytes) {
@@ -64,17 +65,17 @@ struct LogDesk: Sendable {
     }
 
     /// The leader says how long its log is.
-    mutating func hear(length: Int, at now: Instant) {
+    package mutating func hear(length: Int, at now: Instant) {
         known = max(known, length)
         ask(at: now)
     }
     /// Another leader: what the one before claimed counts no more.
-    mutating func changeLeader(at now: Instant) {
+    package mutating func changeLeader(at now: Instant) {
         known = record.length
         asked = nil
     }
 
-    mutating func wake(at now: Instant) {
+    package mutating func wake(at now: Instant) {
         guard let before = asked, before.at + Self.patience <= now else { return }
         asked = nil
         ask(at: now)
@@ -91,7 +92,7 @@ struct LogDesk: Sendable {
     }
 
     /// An entry is durable.
-    mutating func stored(_ index: Int) {
+    package mutating func stored(_ index: Int) {
         durable.insert(index)
         while durable.remove(record.stored) != nil { record.stored(through: record.stored + 1) }
     }

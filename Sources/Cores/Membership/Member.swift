@@ -20,7 +20,7 @@ public struct Member: Core, Sendable {
     private let wall: WallClock
     /// With no job; else the job has it.
     private var idleEngine: EngineDesk?
-    private(set) var job: MemberJob?
+    package private(set) var job: MemberJob?
     private var benchmark = Benchmark()
     private var storage = StorageDesk()
     /// Who wants to know what this peer can do, before it knows itself.

@@ -6,7 +6,7 @@ import Training
 
 /// What the leader says, and what the log says.
 extension MemberJob {
-    mutating func receiveCommand(_ packet: Packet, from peer: PeerID) {
+    package mutating func receiveCommand(_ packet: Packet, from peer: PeerID) {
         if case .logEntries(let entries) = packet.message { return receive(entries, packet.term, from: peer) }
         switch allegiance.hear(term: packet.term, from: peer, newest: record.term) {
         case .stranger: return refuse(packet.message, from: peer)
@@ -61,7 +61,7 @@ extension MemberJob {
     }
 
     /// A newer term: it has to be told what the one before knew.
-    mutating func follow(newLeader peer: PeerID) {
+    package mutating func follow(newLeader peer: PeerID) {
         event(.leaderChanged(term: allegiance.term), peer: peer)
         log.changeLeader(at: now)
         text.add(holder: peer, at: now)
@@ -96,7 +96,7 @@ extension MemberJob {
     // MARK: draining
 
     /// What the machines want, passed on: the only place where it is.
-    mutating func drain() {
+    package mutating func drain() {
         while let effect = log.poll() {
             switch effect {
             case .ask(let index): report(.logRequest(from: index))

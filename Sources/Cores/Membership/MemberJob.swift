@@ -12,46 +12,46 @@ import Wire
 /// The machines know nothing of each other: ``LogDesk`` (the record), ``Allegiance`` (whose commands count), ``TextDesk`` (the job's
 /// text), ``EngineDesk`` (work for the engine), ``Holding`` (what the engine holds, and the round), ``StateDesk`` (states for others),
 /// ``LinkProbe`` (lines). They are drained in one place (``drain()``).
-struct MemberJob: Sendable {
-    enum Standing: Hashable, Sendable {
+package struct MemberJob: Sendable {
+    package enum Standing: Hashable, Sendable {
         case serving
         /// Nothing was heard of the leader for longer than its lease: work stops, everything stays.
         case paused(since: Instant)
         /// The leader let this member go: it may come back.
         case removed(since: Instant)
     }
-    struct Refused: Sendable {
-        var stale = Complaints()
-        var notEntitled = Complaints()
+    package struct Refused: Sendable {
+        package var stale = Complaints()
+        package var notEntitled = Complaints()
     }
 
-    let key: SigningKey
-    let wall: WallClock
-    var log: LogDesk
-    var allegiance: Allegiance
-    private(set) var standing = Standing.serving
-    var text: TextDesk
-    var engine: EngineDesk
-    var holding: Holding
-    var states = StateDesk()
-    var probe = LinkProbe()
-    var reports = Reports()
+    package let key: SigningKey
+    package let wall: WallClock
+    package var log: LogDesk
+    package var allegiance: Allegiance
+    package private(set) var standing = Standing.serving
+    package var text: TextDesk
+    package var engine: EngineDesk
+    package var holding: Holding
+    package var states = StateDesk()
+    package var probe = LinkProbe()
+    package var reports = Reports()
     /// Sent for exchanges since the last receipt.
-    var exchangeBytes = 0
+    package var exchangeBytes = 0
     /// What the leader has been told.
     private var said: Readiness?
     private var nextHeartbeat: Instant
-    var refused = Refused()
+    package var refused = Refused()
     /// Why it is over.
-    private(set) var ending: String?
-    var effects = EffectQueue<MemberEffect>()
-    var now: Instant
+    package private(set) var ending: String?
+    package var effects = EffectQueue<MemberEffect>()
+    package var now: Instant
 
-    static let heartbeatEvery = Duration.seconds(1)
+    package static let heartbeatEvery = Duration.seconds(1)
     /// How long everything stays when the leader is gone.
-    static let keep = Duration.seconds(600)
+    package static let keep = Duration.seconds(600)
 
-    init(
+    package init(
         _ record: Record, key: SigningKey, leader: PeerID, term: Int, memory: ByteCount, engine: EngineDesk,
         wall: WallClock, at now: Instant
     ) {
@@ -74,25 +74,25 @@ struct MemberJob: Sendable {
         settle()
     }
 
-    var me: PeerID { key.peerID }
-    var record: Record { log.record }
-    var job: JobState { log.record.state }
-    var id: Digest256 { log.record.job }
-    var leader: PeerID { allegiance.leader }
-    var isServing: Bool { standing == .serving }
-    var activity: Activity {
+    package var me: PeerID { key.peerID }
+    package var record: Record { log.record }
+    package var job: JobState { log.record.state }
+    package var id: Digest256 { log.record.job }
+    package var leader: PeerID { allegiance.leader }
+    package var isServing: Bool { standing == .serving }
+    package var activity: Activity {
         guard isServing else { return .waiting }
         guard text.isComplete else { return .fetchingText(have: text.progress.have, of: text.progress.of) }
         guard let plan = job.plan else { return .waiting }
         return plan.placement(of: me) == nil ? .spare : holding.activity
     }
-    func isEntitled(_ peer: PeerID) -> Bool { job.isPresent(peer) || allegiance.isElector(peer) }
+    package func isEntitled(_ peer: PeerID) -> Bool { job.isPresent(peer) || allegiance.isElector(peer) }
 
-    mutating func poll() -> MemberEffect? { effects.pop() }
+    package mutating func poll() -> MemberEffect? { effects.pop() }
 
     // MARK: inputs
 
-    mutating func receive(_ packet: Packet, from peer: PeerID, at now: Instant) {
+    package mutating func receive(_ packet: Packet, from peer: PeerID, at now: Instant) {
         self.now = now
         if case .removed = standing { return }
         switch packet.message.conversation {
@@ -134,7 +134,7 @@ struct MemberJob: Sendable {
     }
 
     /// - Parameter answer: one of ``engine``'s.
-    mutating func computed(_ answer: EngineDesk.Answer, at now: Instant) {
+    package mutating func computed(_ answer: EngineDesk.Answer, at now: Instant) {
         self.now = now
         switch answer.purpose {
         case .housekeeping:
@@ -149,12 +149,12 @@ struct MemberJob: Sendable {
         settle()
     }
 
-    mutating func stored(_ ticket: StorageTicket) {
+    package mutating func stored(_ ticket: StorageTicket) {
         if case .entry(id, let index) = ticket { log.stored(index) }
     }
 
     /// A peer is connected, perhaps once more: what was on its way may be lost.
-    mutating func established(_ peer: PeerID, at now: Instant) {
+    package mutating func established(_ peer: PeerID, at now: Instant) {
         self.now = now
         if case .removed = standing { return }
         if isEntitled(peer) { text.add(holder: peer, at: now) }
@@ -162,7 +162,7 @@ struct MemberJob: Sendable {
         if peer == leader { sayAgain() }
         settle()
     }
-    mutating func lost(_ peer: PeerID, at now: Instant) {
+    package mutating func lost(_ peer: PeerID, at now: Instant) {
         self.now = now
         text.lost(peer, at: now)
         holding.lost(peer, at: now)
@@ -172,7 +172,7 @@ struct MemberJob: Sendable {
 
     // MARK: time
 
-    mutating func wake(at now: Instant, sent: Int, received: Int) {
+    package mutating func wake(at now: Instant, sent: Int, received: Int) {
         self.now = now
         if standing == .serving, allegiance.until <= now { pause() }
         switch standing {
@@ -191,7 +191,7 @@ struct MemberJob: Sendable {
         }
         settle()
     }
-    var nextWake: Instant? {
+    package var nextWake: Instant? {
         var next = states.nextWake
         switch standing {
         case .serving:
@@ -223,7 +223,7 @@ struct MemberJob: Sendable {
         event(.workPaused(why: "nothing heard of the leader for \(fixed(record.genesis.lease.inSeconds, 0)) s"))
     }
     /// The leader is there, perhaps again.
-    mutating func resume(for lease: Duration) {
+    package mutating func resume(for lease: Duration) {
         allegiance.prolong(by: lease, at: now)
         guard standing != .serving else { return }
         standing = .serving
@@ -233,7 +233,7 @@ struct MemberJob: Sendable {
         sayAgain()
     }
     /// It may come back; until then it is as if it were not here.
-    mutating func remove() {
+    package mutating func remove() {
         standing = .removed(since: now)
         holding.reset()
         states.removeAll()
@@ -242,11 +242,11 @@ struct MemberJob: Sendable {
         said = nil
         drain()
     }
-    mutating func end(_ why: String) { ending = ending ?? why }
+    package mutating func end(_ why: String) { ending = ending ?? why }
 
     /// An offer of this job, by a leader that does not know, or has forgotten, that this member has it.
     /// - Returns: why not.
-    mutating func offered(by peer: PeerID, term: Int, at now: Instant) -> String? {
+    package mutating func offered(by peer: PeerID, term: Int, at now: Instant) -> String? {
         self.now = now
         switch allegiance.hear(term: term, from: peer, newest: record.term) {
         case .stranger: return "\(peer.short) is no elector of this job"
@@ -263,20 +263,20 @@ struct MemberJob: Sendable {
 
     // MARK: saying
 
-    func packet(_ message: Message, term: Int = 0) -> Packet { Packet(job: id, term: term, message) }
-    mutating func send(_ message: Message, to peer: PeerID) { effects.push(.send(packet(message), to: peer)) }
-    mutating func report(_ message: Message) {
+    package func packet(_ message: Message, term: Int = 0) -> Packet { Packet(job: id, term: term, message) }
+    package mutating func send(_ message: Message, to peer: PeerID) { effects.push(.send(packet(message), to: peer)) }
+    package mutating func report(_ message: Message) {
         effects.push(.send(packet(message, term: allegiance.term), to: leader))
     }
-    mutating func event(_ what: Happening, peer: PeerID? = nil) {
+    package mutating func event(_ what: Happening, peer: PeerID? = nil) {
         effects.push(.event(Event(what, at: now, peer: peer.map { job.name(of: $0) } ?? "")))
     }
     /// Counted; one in a while is said.
-    mutating func refuse(_ message: Message, from peer: PeerID) {
+    package mutating func refuse(_ message: Message, from peer: PeerID) {
         if refused.notEntitled.note(at: now) { event(.notEntitled(message: message.kind), peer: peer) }
     }
     /// To a leader that may not have heard it: how far this member is, and what the round needs.
-    mutating func sayAgain() {
+    package mutating func sayAgain() {
         said = nil
         for message in reports.all { report(message) }
     }
@@ -286,7 +286,7 @@ struct MemberJob: Sendable {
     // MARK: one place to settle and drain
 
     /// After every input: what is held follows the log, who asks is served, the leader learns how far this member is.
-    mutating func settle() {
+    package mutating func settle() {
         drain()
         if isServing, ending == nil {
             if text.isComplete { holding.follow(job, leader: leader, at: now) }

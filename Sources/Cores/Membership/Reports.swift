@@ -2,7 +2,7 @@ import Messages
 import Primitives
 
 /// What a leader needs of the round in progress, and has been told: a newer one, or one that was away, is told again.
-struct Reports: Sendable {
+package struct Reports: Sendable {
     private enum Kind: Hashable {
         case receipt
         case held(rank: Int)
@@ -17,8 +17,10 @@ struct Reports: Sendable {
     }
     private var said: [Said] = []
 
+    package init() {}
+
     /// - Parameter round: that it is about.
-    mutating func keep(_ message: Message, round: Int) {
+    package mutating func keep(_ message: Message, round: Int) {
         let kind: Kind
         switch message {
         case .receipt: kind = .receipt
@@ -33,7 +35,7 @@ struct Reports: Sendable {
     }
 
     /// What is over is not said again; what came of the last round is.
-    mutating func forget(before round: Int) {
+    package mutating func forget(before round: Int) {
         guard said.contains(where: { isOver($0, at: round) }) else { return }
         said = said.filter { !isOver($0, at: round) }
     }
@@ -41,17 +43,17 @@ struct Reports: Sendable {
         said.kind == .applied ? said.round + 1 != round : said.round != round
     }
     /// In the order in which it was said.
-    var all: [Message] { said.map(\.message) }
+    package var all: [Message] { said.map(\.message) }
 }
 
 /// Complaints about one kind of thing: all are counted, one in a while is said.
-struct Complaints: Sendable {
-    private(set) var count = 0
+package struct Complaints: Sendable {
+    package private(set) var count = 0
     private var quietUntil = Instant(nanoseconds: .min)
-    static let every = Duration.seconds(10)
+    package static let every = Duration.seconds(10)
 
     /// - Returns: whether it is to be said.
-    mutating func note(at now: Instant) -> Bool {
+    package mutating func note(at now: Instant) -> Bool {
         count += 1
         guard quietUntil <= now else { return false }
         quietUntil = now + Self.every

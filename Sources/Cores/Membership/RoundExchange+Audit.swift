@@ -4,18 +4,18 @@ import Messages
 import Primitives
 import Training
 
-struct AuditKey: Hashable, Comparable, Sendable {
-    var unit: Int
-    var chunk: Int
-    static func < (a: AuditKey, b: AuditKey) -> Bool { (a.unit, a.chunk) < (b.unit, b.chunk) }
+package struct AuditKey: Hashable, Comparable, Sendable {
+    package var unit: Int
+    package var chunk: Int
+    package static func < (a: AuditKey, b: AuditKey) -> Bool { (a.unit, a.chunk) < (b.unit, b.chunk) }
 }
 
 /// A chunk that is added up once more: its contributions as they arrive.
-struct AuditSheet: Sendable {
+package struct AuditSheet: Sendable {
     /// The leader asked for it; parts may arrive before that.
-    var isOrdered = false
-    var parts: [Int: [UInt8]] = [:]
-    var isComputing = false
+    package var isOrdered = false
+    package var parts: [Int: [UInt8]] = [:]
+    package var isComputing = false
 }
 
 /// Adding a chunk up a second time, so that a wrong owner is found. Who is audited is drawn after the sums are out.
@@ -23,7 +23,7 @@ extension RoundExchange {
     /// Chunks under audit at a time; more are passed over.
     private static let auditLimit = 8
 
-    mutating func receive(_ order: AuditOrder) {
+    package mutating func receive(_ order: AuditOrder) {
         guard terms.way.hasOwners, order.group == terms.stamp, units.contains(order.unit) else { return }
         let key = AuditKey(unit: order.unit, chunk: order.chunk)
         let auditors = order.auditors.filter { terms.ranks.contains($0) }
@@ -50,7 +50,7 @@ extension RoundExchange {
         drain()
     }
 
-    mutating func receive(audited chunk: ExchangePart.Chunk, from sender: Int) {
+    package mutating func receive(audited chunk: ExchangePart.Chunk, from sender: Int) {
         guard terms.way.hasOwners, terms.ranks.contains(sender),
             let own = core.units.first(where: { $0.unit == chunk.unit }),
             own.contributionLimits.indices.contains(chunk.chunk),
@@ -71,7 +71,7 @@ extension RoundExchange {
         effects.push(.compute(average(key.unit, key.chunk, parts), .audit(terms.stamp, key)))
     }
 
-    mutating func audited(_ result: ComputeResult, _ key: AuditKey) {
+    package mutating func audited(_ result: ComputeResult, _ key: AuditKey) {
         guard let sheet = audits[key] else { return }
         let sum: [UInt8] = if case .chunk(let bytes) = result { bytes } else { [] }
         report(key, inputs: terms.ranks.compactMap { sheet.parts[$0] }, sum: sum)

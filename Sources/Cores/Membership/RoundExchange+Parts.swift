@@ -6,9 +6,9 @@ import Record
 /// Parts of a round on their way from member to member.
 extension RoundExchange {
     /// Puts a chunk with others that go to the same peer; sends what is full.
-    func destination(of unit: Int, in rank: Int) -> PeerID? { plan.holder(rank, of: unit) }
+    package func destination(of unit: Int, in rank: Int) -> PeerID? { plan.holder(rank, of: unit) }
 
-    mutating func bundle(
+    package mutating func bundle(
         _ chunk: (unit: Int, chunk: Int, bytes: [UInt8]), to other: Int, isAggregate: Bool,
         _ bundler: inout PartBundler<PeerID>
     ) {
@@ -17,18 +17,18 @@ extension RoundExchange {
         if let full = bundler.add(part, to: peer, isAggregate: isAggregate) { send(full) }
     }
 
-    mutating func send(_ bundle: PartBundle<PeerID>) {
+    package mutating func send(_ bundle: PartBundle<PeerID>) {
         send(
             bundle.chunks.map { ExchangePart.Chunk(unit: $0.unit, chunk: $0.chunk, bytes: $0.bytes) },
             as: bundle.isAggregate ? .aggregate : .contribution, to: bundle.destination)
     }
-    mutating func send(_ chunks: [ExchangePart.Chunk], as purpose: ExchangePart.Purpose, to peer: PeerID) {
+    package mutating func send(_ chunks: [ExchangePart.Chunk], as purpose: ExchangePart.Purpose, to peer: PeerID) {
         let work = WorkKey(round: round, rank: rank, attempt: plan.pipelines[rank].attempt)
         effects.push(.send(ExchangePart(work: work, group: terms.stamp, purpose: purpose, chunks: chunks), to: peer))
     }
 
     /// Chunks of a contribution, of an owner's sums, or for an auditor: of this round.
-    mutating func receive(_ part: ExchangePart, from peer: PeerID, at now: Instant) -> Verdict {
+    package mutating func receive(_ part: ExchangePart, from peer: PeerID, at now: Instant) -> Verdict {
         let sender = part.work.rank
         let isAhead = part.group > terms.stamp
         guard sender < plan.pipelines.count, part.work.attempt <= plan.pipelines[sender].attempt else {

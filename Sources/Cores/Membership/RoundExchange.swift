@@ -9,8 +9,8 @@ import Training
 ///
 /// It goes by the leader's terms: with the plan they say whose contributions are added and who owns which chunk. Terms and plan may
 /// change while the round runs; what is here of those who stay is not lost.
-struct RoundExchange: Sendable {
-    enum Effect: Sendable {
+package struct RoundExchange: Sendable {
+    package enum Effect: Sendable {
         case compute(ComputeJob, Purpose)
         case send(ExchangePart, to: PeerID)
         /// For the leader.
@@ -18,13 +18,13 @@ struct RoundExchange: Sendable {
         case event(Happening)
     }
     /// What an answer of the engine is for.
-    enum Purpose: Hashable, Sendable {
+    package enum Purpose: Hashable, Sendable {
         case average(GroupStamp, unit: Int, chunk: Int)
         case check(WorkKey)
         case audit(GroupStamp, AuditKey)
     }
     /// What became of a part that arrived.
-    enum Verdict: Hashable, Sendable {
+    package enum Verdict: Hashable, Sendable {
         case taken
         /// Of a group, or a plan, that is not known here yet.
         case later
@@ -39,14 +39,14 @@ struct RoundExchange: Sendable {
         var since: Instant
     }
 
-    private(set) var terms: GroupTerms
-    private(set) var plan: PlacedPlan
-    let units: Range<Int>
+    package private(set) var terms: GroupTerms
+    package private(set) var plan: PlacedPlan
+    package let units: Range<Int>
     /// Inner steps of the round: they weigh contributions.
-    let steps: Int
+    package let steps: Int
     private let parameters: JobParameters
     private let layouts: [ChunkLayout]
-    var core: GroupExchange
+    package var core: GroupExchange
     /// Pipelines' parts that decode, and this stage's own: the digest of each unit.
     private var checked: [Int: [Int: Digest256]] = [:]
     private var checking: [WorkKey: [Int: Digest256]] = [:]
@@ -54,14 +54,16 @@ struct RoundExchange: Sendable {
     /// Said once each.
     private var objected: Set<WorkKey> = []
     /// Chunks that are added up once more here.
-    var audits: [AuditKey: AuditSheet] = [:]
-    var effects = EffectQueue<Effect>()
+    package var audits: [AuditKey: AuditSheet] = [:]
+    package var effects = EffectQueue<Effect>()
 
-    var rank: Int { core.rank }
-    var round: Int { terms.round }
+    package var rank: Int { core.rank }
+    package var round: Int { terms.round }
 
     /// - Parameter steps: inner steps of the round.
-    init?(_ terms: GroupTerms, plan: PlacedPlan, rank: Int, units: Range<Int>, steps: Int, parameters: JobParameters) {
+    package init?(
+        _ terms: GroupTerms, plan: PlacedPlan, rank: Int, units: Range<Int>, steps: Int, parameters: JobParameters
+    ) {
         guard terms.fits(plan) else { return nil }
         self.terms = terms
         self.plan = plan
@@ -83,19 +85,19 @@ struct RoundExchange: Sendable {
         core = GroupExchange(rank: rank, units: parts, order: terms.order(plan, units: units, parameters: parameters))
     }
 
-    mutating func poll() -> Effect? { effects.pop() }
-    func layout(_ unit: Int) -> ChunkLayout { layouts[unit - units.lowerBound] }
+    package mutating func poll() -> Effect? { effects.pop() }
+    package func layout(_ unit: Int) -> ChunkLayout { layouts[unit - units.lowerBound] }
 
     // MARK: plan and terms
 
     /// Whether it can go on under another plan: the same round, units and rank, cut the same way.
-    func goesOn(_ plan: PlacedPlan, rank: Int, units: Range<Int>, round: Int) -> Bool {
+    package func goesOn(_ plan: PlacedPlan, rank: Int, units: Range<Int>, round: Int) -> Bool {
         self.round == round && self.rank == rank && self.units == units && self.plan.exchangeCodec == plan.exchangeCodec
             && self.plan.mode == plan.mode
     }
 
     /// Somebody was left out, an owner is not believed, or the plan has changed.
-    mutating func follow(_ terms: GroupTerms, _ plan: PlacedPlan) {
+    package mutating func follow(_ terms: GroupTerms, _ plan: PlacedPlan) {
         guard terms != self.terms, terms.fits(plan) else { return }
         for (other, pipeline) in plan.pipelines.enumerated() where other != rank {
             let before = other < self.plan.pipelines.count ? self.plan.pipelines[other] : nil
@@ -115,7 +117,7 @@ struct RoundExchange: Sendable {
 
     /// This stage's part of the round goes out.
     /// - Returns: what the receipt says of it.
-    mutating func contribute(_ contribution: [UnitContribution]) -> [Int: ChunkedDigest] {
+    package mutating func contribute(_ contribution: [UnitContribution]) -> [Int: ChunkedDigest] {
         var digests: [Int: ChunkedDigest] = [:]
         for unit in units {
             guard let chunks = chunked(contribution.filter { $0.unit == unit }, layout: layout(unit)) else {
@@ -129,12 +131,12 @@ struct RoundExchange: Sendable {
         return digests
     }
     /// The round begins anew here.
-    mutating func withdraw() {
+    package mutating func withdraw() {
         checked[rank] = nil
         core.withdraw()
     }
     /// A connection was lost and is there again: what was on its way may be lost too.
-    mutating func resend(to peer: PeerID) {
+    package mutating func resend(to peer: PeerID) {
         for (other, pipeline) in plan.pipelines.enumerated() where other != rank && pipeline.contains(peer) {
             core.resend(to: other)
         }
@@ -143,7 +145,7 @@ struct RoundExchange: Sendable {
 
     // MARK: answers of the engine
 
-    mutating func computed(_ result: ComputeResult, _ purpose: Purpose) {
+    package mutating func computed(_ result: ComputeResult, _ purpose: Purpose) {
         switch purpose {
         case .average(let stamp, let unit, let chunk):
             guard terms.stamp == stamp else { return }
@@ -160,7 +162,7 @@ struct RoundExchange: Sendable {
         drain()
     }
 
-    mutating func drain() {
+    package mutating func drain() {
         var bundler = PartBundler<PeerID>()
         while let effect = core.poll() {
             switch effect {
@@ -178,14 +180,16 @@ struct RoundExchange: Sendable {
         for rest in bundler.rest() { send(rest) }
     }
 
-    func average(_ unit: Int, _ chunk: Int, _ parts: [GroupExchange.Ranked]) -> ComputeJob {
+    package func average(_ unit: Int, _ chunk: Int, _ parts: [GroupExchange.Ranked]) -> ComputeJob {
         let contributions = parts.map {
             ChunkContribution(rank: $0.rank, microBatches: microBatches(of: $0.rank), bytes: $0.bytes)
         }
         return .averageChunk(unit: unit, chunk: chunk, contributions, codec: terms.way.aggregateCodec)
     }
     /// Micro-batches that a pipeline was granted for the round: its weight.
-    func microBatches(of rank: Int) -> Int { rank < plan.pipelines.count ? plan.share(rank: rank, steps: steps) : 1 }
+    package func microBatches(of rank: Int) -> Int {
+        rank < plan.pipelines.count ? plan.share(rank: rank, steps: steps) : 1
+    }
 
     // MARK: others' parts, without owners
 
@@ -247,7 +251,7 @@ struct RoundExchange: Sendable {
     // MARK: what a seal wants of it
 
     /// The sums that the seal says all apply; nil while one is not here, or differs.
-    func aggregates(of seal: JobState.SealedRound) -> [UnitAggregate]? {
+    package func aggregates(of seal: JobState.SealedRound) -> [UnitAggregate]? {
         var out: [UnitAggregate] = []
         for unit in units {
             guard let chunks = core.aggregates(unit: unit), ChunkedDigest(chunks).unit == seal.aggregates[unit] else {
@@ -259,7 +263,7 @@ struct RoundExchange: Sendable {
     }
 
     /// The sealed contributions to this stage's units, in rank order; nil while one is missing, or differs from the seal.
-    func contributions(of seal: JobState.SealedRound) -> [RankedContribution]? {
+    package func contributions(of seal: JobState.SealedRound) -> [RankedContribution]? {
         for entry in seal.contributions {
             guard work(of: entry.rank)?.attempt == entry.attempt else { return nil }
             for unit in units {
@@ -283,7 +287,7 @@ struct RoundExchange: Sendable {
     }
 
     /// Whom the exchange waits for here, and for what.
-    func waits(at now: Instant) -> Heartbeat.Waiting? {
+    package func waits(at now: Instant) -> Heartbeat.Waiting? {
         guard core.hasContributed, let waiting = core.waitsFor,
             let peer = plan.holder(waiting.rank, of: waiting.units.lowerBound)
         else { return nil }
@@ -294,7 +298,7 @@ struct RoundExchange: Sendable {
         return Heartbeat.Waiting(
             peer: peer, units: waiting.units, isContribution: waiting.contribution, rate: rate)
     }
-    mutating func count(_ bytes: Int, from rank: Int, at now: Instant) {
+    package mutating func count(_ bytes: Int, from rank: Int, at now: Instant) {
         received[rank, default: Arrivals(since: now)].bytes += bytes
     }
 }

@@ -6,15 +6,15 @@ import Telemetry
 import Training
 
 /// What a stage needs to know of its job.
-struct StageContext: Sendable {
-    let me: PeerID
-    let parameters: JobParameters
+package struct StageContext: Sendable {
+    package let me: PeerID
+    package let parameters: JobParameters
     /// Offered by the owner.
-    let memory: ByteCount
+    package let memory: ByteCount
     /// Fixed validation windows that rounds use: 64, or all there are.
-    let sampleWindows: [Int]
+    package let sampleWindows: [Int]
 
-    init(me: PeerID, parameters: JobParameters, memory: ByteCount, contentBytes: Int) {
+    package init(me: PeerID, parameters: JobParameters, memory: ByteCount, contentBytes: Int) {
         self.me = me
         self.parameters = parameters
         self.memory = memory
@@ -30,8 +30,8 @@ struct StageContext: Sendable {
 ///
 /// The pipeline may begin the round anew (another attempt), the exchange goes on through that. An attempt that the engine refused, or
 /// whose loss is not finite, is not begun again: the leader says what becomes of the round.
-struct RoundWork: Sendable {
-    enum Effect: Sendable {
+package struct RoundWork: Sendable {
+    package enum Effect: Sendable {
         case compute(ComputeJob, EngineDesk.Purpose)
         /// Steps under way count no more.
         case void
@@ -44,7 +44,7 @@ struct RoundWork: Sendable {
         case event(Happening)
     }
     /// What became of a message.
-    enum Verdict: Hashable, Sendable {
+    package enum Verdict: Hashable, Sendable {
         case taken
         case later
         case stale
@@ -61,49 +61,49 @@ struct RoundWork: Sendable {
         var contribution: [Int: ChunkedDigest]?
     }
 
-    let units: Range<Int>
-    private(set) var exchange: RoundExchange
+    package let units: Range<Int>
+    package private(set) var exchange: RoundExchange
     private var attempt: Attempt?
     /// Nothing comes of it.
     private var failed: WorkKey?
     /// The engine's time for the last attempt, until its receipt.
-    private(set) var engineTime = Duration.zero
+    package private(set) var engineTime = Duration.zero
     private let context: StageContext
     private var effects = EffectQueue<Effect>()
 
-    init(_ exchange: RoundExchange, context: StageContext) {
+    package init(_ exchange: RoundExchange, context: StageContext) {
         units = exchange.units
         self.exchange = exchange
         self.context = context
     }
 
-    var round: Int { exchange.round }
-    var rank: Int { exchange.rank }
+    package var round: Int { exchange.round }
+    package var rank: Int { exchange.rank }
     /// Of the terms that it follows.
-    var stamp: GroupStamp { exchange.terms.stamp }
-    var hasBegun: Bool { attempt != nil }
-    var phase: StageRunner.Phase? { attempt?.runner.phase }
+    package var stamp: GroupStamp { exchange.terms.stamp }
+    package var hasBegun: Bool { attempt != nil }
+    package var phase: StageRunner.Phase? { attempt?.runner.phase }
     /// Global, while steps are taken.
-    var step: Int? { attempt?.runner.step }
-    var activity: Activity { attempt?.runner.activity ?? .waiting }
+    package var step: Int? { attempt?.runner.step }
+    package var activity: Activity { attempt?.runner.activity ?? .waiting }
     /// The engine has encoded a contribution of this round that has not been taken back.
-    var hasContributed: Bool { attempt?.contribution != nil }
+    package var hasContributed: Bool { attempt?.contribution != nil }
     /// Who computes the attempt together.
-    var pipeline: [PeerID] { attempt?.peers ?? [] }
+    package var pipeline: [PeerID] { attempt?.peers ?? [] }
 
-    mutating func poll() -> Effect? { effects.pop() }
+    package mutating func poll() -> Effect? { effects.pop() }
 
     // MARK: plan and log
 
     /// The leader's terms, or the plan, have changed: the same round, units and rank.
-    mutating func follow(_ terms: GroupTerms, _ plan: PlacedPlan) {
+    package mutating func follow(_ terms: GroupTerms, _ plan: PlacedPlan) {
         if let attempt, plan.pipelines[rank].attempt != attempt.runner.work.attempt { rewind() }
         exchange.follow(terms, plan)
         drainExchange()
     }
 
     /// Begins the round's steps, if they are to be begun.
-    mutating func begin(_ spec: RoundSpec, stage: Int) {
+    package mutating func begin(_ spec: RoundSpec, stage: Int) {
         let plan = exchange.plan
         let work = WorkKey(round: round, rank: rank, attempt: plan.pipelines[rank].attempt)
         guard attempt == nil, failed != work else { return }
@@ -117,7 +117,7 @@ struct RoundWork: Sendable {
     }
 
     /// Back to the round's start: the contribution, if any, is withdrawn.
-    mutating func rewind() {
+    package mutating func rewind() {
         guard abandon() else { return }
         effects.push(.compute(.rewind, .housekeeping))
         effects.push(.event(.roundRewound(round: round)))
@@ -137,26 +137,26 @@ struct RoundWork: Sendable {
 
     /// The round is sealed with what this stage computed.
     /// - Returns: false where it did not take part in it as the seal says.
-    mutating func apply(_ contributions: [RankedContribution]) -> Bool {
+    package mutating func apply(_ contributions: [RankedContribution]) -> Bool {
         guard attempt?.runner.phase == .waitingForSeal else { return false }
         attempt!.runner.apply(contributions)
         drainRunner()
         return true
     }
-    mutating func apply(_ aggregates: [UnitAggregate], codec: Codec) -> Bool {
+    package mutating func apply(_ aggregates: [UnitAggregate], codec: Codec) -> Bool {
         guard attempt?.runner.phase == .waitingForSeal else { return false }
         attempt!.runner.apply(aggregates, codec: codec)
         drainRunner()
         return true
     }
-    func isIn(_ seal: JobState.SealedRound) -> Bool {
+    package func isIn(_ seal: JobState.SealedRound) -> Bool {
         guard let work = attempt?.runner.work, work.round == seal.round else { return false }
         return seal.contributions.contains { $0.rank == work.rank && $0.attempt == work.attempt }
     }
 
     /// The seal is made without this stage's steps: the engine goes back to the round's start and takes the outer step from there. What
     /// was contributed is kept for the next round.
-    mutating func catchUp(_ outerStep: ComputeJob) {
+    package mutating func catchUp(_ outerStep: ComputeJob) {
         effects.push(.void)
         if attempt?.contribution != nil { effects.push(.compute(.returnContribution, .housekeeping)) }
         attempt = nil
@@ -166,7 +166,7 @@ struct RoundWork: Sendable {
 
     // MARK: messages
 
-    mutating func receive(_ message: Activation, payload: [UInt8], from peer: PeerID) -> Verdict {
+    package mutating func receive(_ message: Activation, payload: [UInt8], from peer: PeerID) -> Verdict {
         if let verdict = misses(message.work) { return verdict }
         let stage = attempt!.runner.stage
         let sender =
@@ -180,7 +180,7 @@ struct RoundWork: Sendable {
         drainRunner()
         return .taken
     }
-    mutating func receive(_ message: Norms, from peer: PeerID) -> Verdict {
+    package mutating func receive(_ message: Norms, from peer: PeerID) -> Verdict {
         if let verdict = misses(message.work) { return verdict }
         guard isStage(message.stage, peer) else { return .notEntitled }
         attempt!.runner.receive(message)
@@ -199,7 +199,7 @@ struct RoundWork: Sendable {
         return peers.indices.contains(stage) && peers[stage] == peer
     }
 
-    mutating func receive(_ part: ExchangePart, from peer: PeerID, at now: Instant) -> Verdict {
+    package mutating func receive(_ part: ExchangePart, from peer: PeerID, at now: Instant) -> Verdict {
         guard part.work.round == round else { return part.work.round > round ? .later : .stale }
         let verdict = exchange.receive(part, from: peer, at: now)
         drainExchange()
@@ -210,25 +210,25 @@ struct RoundWork: Sendable {
         case .notEntitled: .notEntitled
         }
     }
-    mutating func receive(_ order: AuditOrder) {
+    package mutating func receive(_ order: AuditOrder) {
         exchange.receive(order)
         drainExchange()
     }
-    mutating func resend(to peer: PeerID) {
+    package mutating func resend(to peer: PeerID) {
         exchange.resend(to: peer)
         drainExchange()
     }
 
     // MARK: answers of the engine
 
-    mutating func stepped(_ result: ComputeResult, took: Duration) {
+    package mutating func stepped(_ result: ComputeResult, took: Duration) {
         guard attempt != nil else { return }
         // What comes after the receipt is not in its FLOPs.
         if attempt!.runner.phase != .applying { engineTime += took }
         attempt!.runner.computed(result)
         drainRunner()
     }
-    mutating func exchanged(_ result: ComputeResult, _ purpose: RoundExchange.Purpose) {
+    package mutating func exchanged(_ result: ComputeResult, _ purpose: RoundExchange.Purpose) {
         exchange.computed(result, purpose)
         drainExchange()
     }

@@ -10,8 +10,8 @@ import Training
 ///
 /// One compute job is out at a time: which of several ready jobs comes next (a backward before a forward, Narayanan et al.
 /// 2021, §2.2) is decided when the engine is free, not when the work arrives.
-struct StageRunner: Sendable {
-    enum Effect: Sendable {
+package struct StageRunner: Sendable {
+    package enum Effect: Sendable {
         case compute(ComputeJob)
         /// To the stage after this one, or before it when it is a gradient.
         case send(Activation, payload: [UInt8], toStage: Int)
@@ -26,20 +26,20 @@ struct StageRunner: Sendable {
         /// The attempt cannot go on: the engine refused a job, or a loss or norm is not finite.
         case refused(String)
     }
-    enum Phase: Hashable, Sendable {
+    package enum Phase: Hashable, Sendable {
         case evaluating, stepping, norms, updating, encoding, waitingForSeal, applying, done
         /// Nothing more comes of this attempt.
         case refused
     }
     /// What it adds up for the receipt.
-    struct Tally: Hashable, Sendable {
+    package struct Tally: Hashable, Sendable {
         /// Sum over micro-batches of the mean loss, nats a token.
-        var lossSum = 0.0
-        var lossCount = 0
-        var evaluationSum = 0.0
-        var evaluationTokens = 0
+        package var lossSum = 0.0
+        package var lossCount = 0
+        package var evaluationSum = 0.0
+        package var evaluationTokens = 0
         /// Modelled.
-        var flops = 0.0
+        package var flops = 0.0
     }
     /// How far the step in progress is, in micro-batches; and windows.
     private struct Cursor: Sendable {
@@ -56,26 +56,28 @@ struct StageRunner: Sendable {
         var norms: [Int: [Int: [Float]]] = [:]
     }
 
-    let spec: RoundSpec
-    let work: WorkKey
-    let stage: Int
-    let stageCount: Int
+    package let spec: RoundSpec
+    package let work: WorkKey
+    package let stage: Int
+    package let stageCount: Int
     private let parameters: JobParameters
     private let configuration: StageConfiguration
     private let microBatches: [(virtualPipeline: Int, index: Int)]
     private let inFlight: Int
     private let windows: [Range<Int>]
 
-    private(set) var phase: Phase
+    package private(set) var phase: Phase
     /// Inner step within the round.
-    private(set) var innerStep = 0
-    private(set) var tally = Tally()
-    private(set) var engineBusy = false
+    package private(set) var innerStep = 0
+    package private(set) var tally = Tally()
+    package private(set) var engineBusy = false
     private var cursor = Cursor()
     private var inbox = Inbox()
     private var effects = EffectQueue<Effect>()
 
-    init(spec: RoundSpec, plan: PlacedPlan, rank: Int, stage: Int, parameters: JobParameters, sampleWindows: [Int]) {
+    package init(
+        spec: RoundSpec, plan: PlacedPlan, rank: Int, stage: Int, parameters: JobParameters, sampleWindows: [Int]
+    ) {
         let pipeline = plan.pipelines[rank]
         self.spec = spec
         self.stage = stage
@@ -99,14 +101,14 @@ struct StageRunner: Sendable {
     }
 
     private var mode: ExchangeMode { configuration.mode }
-    var isFirst: Bool { stage == 0 }
-    var isLast: Bool { stage == stageCount - 1 }
+    package var isFirst: Bool { stage == 0 }
+    package var isLast: Bool { stage == stageCount - 1 }
     /// Global.
-    var step: Int { spec.firstStep + innerStep }
-    var microBatchesInRound: Int { microBatches.count * spec.steps }
+    package var step: Int { spec.firstStep + innerStep }
+    package var microBatchesInRound: Int { microBatches.count * spec.steps }
 
-    mutating func poll() -> Effect? { effects.pop() }
-    mutating func start() { advance() }
+    package mutating func poll() -> Effect? { effects.pop() }
+    package mutating func start() { advance() }
 
     // MARK: inputs
 
@@ -115,7 +117,7 @@ struct StageRunner: Sendable {
         step >= self.step && step <= self.step + 1 && step < spec.firstStep + spec.steps
     }
 
-    mutating func receive(_ message: Activation, payload: [UInt8]) {
+    package mutating func receive(_ message: Activation, payload: [UInt8]) {
         guard phase != .refused else { return }
         switch message.part {
         case .windows(let range):
@@ -131,18 +133,18 @@ struct StageRunner: Sendable {
         advance()
     }
 
-    mutating func receive(_ message: Norms) {
+    package mutating func receive(_ message: Norms) {
         guard phase != .refused, isDue(message.step), message.stage < stageCount, message.stage != stage else { return }
         inbox.norms[message.step, default: [:]][message.stage] = message.sumSquares
         advance()
     }
 
     /// The seal is in: everybody's contributions, in rank order.
-    mutating func apply(_ contributions: [RankedContribution]) {
+    package mutating func apply(_ contributions: [RankedContribution]) {
         apply(mode == .rounds ? .outerStep(contributions) : .aggregateGradients(contributions))
     }
     /// The seal is in: what the owners of the chunks made of the contributions.
-    mutating func apply(_ aggregates: [UnitAggregate], codec: Codec) {
+    package mutating func apply(_ aggregates: [UnitAggregate], codec: Codec) {
         apply(.applyAggregates(aggregates, codec: codec))
     }
     private mutating func apply(_ job: ComputeJob) {
@@ -151,7 +153,7 @@ struct StageRunner: Sendable {
         compute(job)
     }
 
-    mutating func computed(_ result: ComputeResult) {
+    package mutating func computed(_ result: ComputeResult) {
         engineBusy = false
         switch (phase, result) {
         case (_, .refused(let reason)): return refuse(reason)
@@ -311,7 +313,7 @@ struct StageRunner: Sendable {
                 toStage: isGradient ? stage - 1 : stage + 1))
     }
 
-    var activity: Activity {
+    package var activity: Activity {
         switch phase {
         case .evaluating: .validating
         case .stepping, .norms, .updating: .stepping(innerStep + 1, of: spec.steps)

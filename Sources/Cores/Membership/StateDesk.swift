@@ -7,8 +7,8 @@ import Wire
 /// Gives the state of units to whoever may fetch it: exported from the engine once for all who ask, then served in chunks.
 ///
 /// Who asks for a round that this member has not reached waits until it has; who asks too late, or for what is not held here, is told.
-struct StateDesk: Sendable {
-    enum Effect: Sendable {
+package struct StateDesk: Sendable {
+    package enum Effect: Sendable {
         case send(Message, to: PeerID)
         case export(Range<Int>, moments: Bool, round: Int)
     }
@@ -27,14 +27,16 @@ struct StateDesk: Sendable {
     /// One of each peer, in the order in which they asked.
     private var waiting: [Waiting] = []
     private var effects = EffectQueue<Effect>()
-    static let limit = 4096
+    package static let limit = 4096
 
-    mutating func poll() -> Effect? { effects.pop() }
-    var nextWake: Instant? { shelf.nextWake }
+    package init() {}
+
+    package mutating func poll() -> Effect? { effects.pop() }
+    package var nextWake: Instant? { shelf.nextWake }
     /// Peers that are not answered yet.
-    var waitingPeers: [PeerID] { waiting.map(\.from) }
+    package var waitingPeers: [PeerID] { waiting.map(\.from) }
 
-    mutating func receive(_ request: StateRequest, from peer: PeerID, _ stock: Holding.Stock) {
+    package mutating func receive(_ request: StateRequest, from peer: PeerID, _ stock: Holding.Stock) {
         waiting.removeAll { $0.from == peer }
         guard !request.units.isEmpty, waiting.count < Self.limit else { return }
         waiting.append(Waiting(from: peer, request: request))
@@ -43,7 +45,7 @@ struct StateDesk: Sendable {
 
     /// Lists and chunks of what is on the shelf.
     /// - Returns: whether the message was about it.
-    mutating func receive(content message: Message, from peer: PeerID, at now: Instant) -> Bool {
+    package mutating func receive(content message: Message, from peer: PeerID, at now: Instant) -> Bool {
         switch message {
         case .indexRequest(let id, let first):
             guard let part = shelf.answer(indexOf: id, from: first, at: now) else { return false }
@@ -58,7 +60,7 @@ struct StateDesk: Sendable {
     }
 
     /// The engine's answer to an export, of whoever asked for it.
-    mutating func exported(
+    package mutating func exported(
         _ result: ComputeResult, _ units: Range<Int>, round: Int, _ stock: Holding.Stock, at now: Instant
     ) {
         guard case .state(let states) = result else {
@@ -68,12 +70,14 @@ struct StateDesk: Sendable {
         shelf.put(states, round: round, at: now)
         exports = exports.filter { !$0.value.isHere || shelf.rounds.contains($0.key) }
         let moments = states.contains { !$0.firstMoment.isEmpty }
+        // One with moments is on its way for somebody: it answers all.
+        if let pending = exports[round], !pending.isHere, pending.moments, !moments { return serve(stock) }
         exports[round] = Export(units: units, moments: moments, isHere: true)
         serve(stock)
     }
 
     /// Answers what can be answered now.
-    mutating func serve(_ stock: Holding.Stock) {
+    package mutating func serve(_ stock: Holding.Stock) {
         guard !waiting.isEmpty else { return }
         let all = waiting
         waiting = []
@@ -126,13 +130,13 @@ struct StateDesk: Sendable {
         waiting.removeAll { isMeant($0.request) }
     }
 
-    mutating func forget(_ peer: PeerID) { waiting.removeAll { $0.from == peer } }
-    mutating func removeAll() {
+    package mutating func forget(_ peer: PeerID) { waiting.removeAll { $0.from == peer } }
+    package mutating func removeAll() {
         shelf.removeAll()
         exports = [:]
         waiting = []
     }
-    mutating func wake(at now: Instant) {
+    package mutating func wake(at now: Instant) {
         shelf.wake(at: now)
         exports = exports.filter { !$0.value.isHere || shelf.rounds.contains($0.key) }
     }

@@ -7,17 +7,17 @@ import Training
 
 /// Units on their way into the engine, as of the start of a round: what the engine held before is kept where it can be used, the rest
 /// is fetched.
-struct StateMove: Sendable {
-    enum Effect: Sendable {
+package struct StateMove: Sendable {
+    package enum Effect: Sendable {
         case send(Message, to: PeerID)
         case event(Happening, PeerID?)
     }
-    let units: Range<Int>
-    let round: Int
+    package let units: Range<Int>
+    package let round: Int
     /// Of the plan that wants it.
-    var epoch: Int
+    package var epoch: Int
     /// The engine has been told.
-    private(set) var isLoading = false
+    package private(set) var isLoading = false
     /// Nil where nothing is to be fetched.
     private var fetch: StateFetch?
     private var hasFetched: Bool
@@ -30,7 +30,7 @@ struct StateMove: Sendable {
     private var effects = EffectQueue<Effect>()
 
     /// - Parameter own: units that come out of the engine by ``exported(_:)``.
-    init(_ units: Range<Int>, round: Int, epoch: Int, fetch: StateFetch?, own: Range<Int>) {
+    package init(_ units: Range<Int>, round: Int, epoch: Int, fetch: StateFetch?, own: Range<Int>) {
         self.units = units
         self.round = round
         self.epoch = epoch
@@ -40,34 +40,36 @@ struct StateMove: Sendable {
         drain()
     }
 
-    mutating func poll() -> Effect? { effects.pop() }
+    package mutating func poll() -> Effect? { effects.pop() }
     /// Chunks.
-    var progress: (have: Int, of: Int) { fetch?.progress ?? (0, 0) }
-    var nextWake: Instant? { isLoading ? nil : fetch?.nextWake }
+    package var progress: (have: Int, of: Int) { fetch?.progress ?? (0, 0) }
+    package var nextWake: Instant? { isLoading ? nil : fetch?.nextWake }
     /// All is here that the engine needs; it has not been told.
-    var isReady: Bool { !isLoading && hasFetched && ownUnits.allSatisfy { own[$0] != nil } }
+    package var isReady: Bool { !isLoading && hasFetched && ownUnits.allSatisfy { own[$0] != nil } }
 
     /// What is loaded, in order of units; units that are in none are drawn from the seed.
-    mutating func load() -> [UnitState] {
+    package mutating func load() -> [UnitState] {
         isLoading = true
         let states = (fetch?.states() ?? []) + ownUnits.compactMap { own[$0] }
         return states.sorted { $0.unit < $1.unit }
     }
     /// Units whose moments were not the only ones on offer.
-    var inexact: [Int] { fetch?.inexact ?? [] }
+    package var inexact: [Int] { fetch?.inexact ?? [] }
 
     // MARK: inputs
 
-    mutating func exported(_ states: [UnitState]) {
+    package mutating func exported(_ states: [UnitState]) {
         for state in states where ownUnits.contains(state.unit) { own[state.unit] = state }
     }
-    mutating func agreed(_ roots: [UnitRoots], at now: Instant) { change { $0.agreed(roots, at: now) } }
-    mutating func add(sources: [Int: [PeerID]], at now: Instant) { change { $0.add(sources: sources, at: now) } }
-    mutating func lost(_ peer: PeerID, at now: Instant) { change { $0.lost(peer, at: now) } }
-    mutating func wake(at now: Instant) { change { $0.wake(at: now) } }
+    package mutating func agreed(_ roots: [UnitRoots], at now: Instant) { change { $0.agreed(roots, at: now) } }
+    package mutating func add(sources: [Int: [PeerID]], at now: Instant) {
+        change { $0.add(sources: sources, at: now) }
+    }
+    package mutating func lost(_ peer: PeerID, at now: Instant) { change { $0.lost(peer, at: now) } }
+    package mutating func wake(at now: Instant) { change { $0.wake(at: now) } }
 
     /// - Returns: whether the message was about this.
-    mutating func receive(_ message: Message, from peer: PeerID, at now: Instant) -> Bool {
+    package mutating func receive(_ message: Message, from peer: PeerID, at now: Instant) -> Bool {
         guard let fetch, !hasFetched else { return false }
         switch message {
         case .stateOffer(let offer): change { $0.receive(offer, from: peer, at: now) }

@@ -4,8 +4,8 @@ import Telemetry
 
 /// What is to be on disk: requests go out, answers come back; what failed is tried again, one request first, the others when that has
 /// succeeded. A disk that fails is an event, once until it works again.
-struct StorageDesk: Sendable {
-    enum Effect: Sendable {
+package struct StorageDesk: Sendable {
+    package enum Effect: Sendable {
         case store(StorageRequest)
         case event(Happening)
     }
@@ -14,19 +14,21 @@ struct StorageDesk: Sendable {
     private var open: [StorageTicket: StorageRequest] = [:]
     private var retryAt: Instant?
     private var effects = EffectQueue<Effect>()
-    static let pause = Duration.seconds(5)
+    package static let pause = Duration.seconds(5)
 
-    mutating func poll() -> Effect? { effects.pop() }
-    var nextWake: Instant? { retryAt }
-    var isFailing: Bool { !failed.isEmpty }
+    package init() {}
 
-    mutating func store(_ request: StorageRequest) {
+    package mutating func poll() -> Effect? { effects.pop() }
+    package var nextWake: Instant? { retryAt }
+    package var isFailing: Bool { !failed.isEmpty }
+
+    package mutating func store(_ request: StorageRequest) {
         open[request.ticket] = request
         effects.push(.store(request))
     }
 
     /// - Returns: whether it is durable now.
-    mutating func answered(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) -> Bool {
+    package mutating func answered(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) -> Bool {
         guard let request = open.removeValue(forKey: ticket) else { return false }
         switch outcome {
         case .failed(let why):
@@ -46,7 +48,7 @@ struct StorageDesk: Sendable {
         }
     }
 
-    mutating func wake(at now: Instant) {
+    package mutating func wake(at now: Instant) {
         guard let due = retryAt, due <= now else { return }
         retryAt = nil
         // Those behind it wait for its answer.
@@ -54,7 +56,7 @@ struct StorageDesk: Sendable {
     }
 
     /// Of a job that is over: nothing is tried again.
-    mutating func forget(job: Digest256, content: Digest256) {
+    package mutating func forget(job: Digest256, content: Digest256) {
         func isOf(_ request: StorageRequest) -> Bool {
             switch request {
             case .entry(job, _, _), .checkpoint(job, _, _), .erase(job, _), .chunk(content, _, _): true

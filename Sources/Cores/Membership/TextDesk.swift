@@ -7,8 +7,8 @@ import Wire
 
 /// The job's text: fetched in verified chunks from whoever has them, written to disk chunk by chunk, and served on to other members
 /// from the first chunk on.
-struct TextDesk: Sendable {
-    enum Effect: Sendable {
+package struct TextDesk: Sendable {
+    package enum Effect: Sendable {
         case send(Message, to: PeerID)
         case store(StorageRequest)
         /// All of it is here.
@@ -20,7 +20,7 @@ struct TextDesk: Sendable {
         case complete(ContentIndex, [UInt8])
     }
 
-    let content: Digest256
+    package let content: Digest256
     private var state: State
     private var effects = EffectQueue<Effect>()
 
@@ -28,16 +28,16 @@ struct TextDesk: Sendable {
     ///   - bytes: of the text, as the genesis says.
     ///   - holders: who surely has it.
     ///   - offset: varies where fetchers begin.
-    init(content: Digest256, bytes: Int, holders: [PeerID], offset: Int, at now: Instant) {
+    package init(content: Digest256, bytes: Int, holders: [PeerID], offset: Int, at now: Instant) {
         self.content = content
         state = .fetching(ContentFetch(id: content, bytes: bytes, holders: holders, offset: offset, at: now))
         request(at: now)
     }
 
-    mutating func poll() -> Effect? { effects.pop() }
-    var isComplete: Bool { if case .complete = state { true } else { false } }
+    package mutating func poll() -> Effect? { effects.pop() }
+    package var isComplete: Bool { if case .complete = state { true } else { false } }
     /// Chunks; `of` is 0 before the list is known.
-    var progress: (have: Int, of: Int) {
+    package var progress: (have: Int, of: Int) {
         switch state {
         case .fetching(let fetch): fetch.progress
         case .complete(let index, _): (index.count, index.count)
@@ -46,16 +46,18 @@ struct TextDesk: Sendable {
 
     // MARK: holders
 
-    mutating func add(holder peer: PeerID, at now: Instant) { fetching(at: now) { $0.add(holder: peer, at: now) } }
-    mutating func lost(_ peer: PeerID, at now: Instant) { fetching(at: now) { $0.lost(peer) } }
-    mutating func wake(at now: Instant) { fetching(at: now) { _ in } }
-    var nextWake: Instant? { if case .fetching(let fetch) = state { fetch.nextWake } else { nil } }
+    package mutating func add(holder peer: PeerID, at now: Instant) {
+        fetching(at: now) { $0.add(holder: peer, at: now) }
+    }
+    package mutating func lost(_ peer: PeerID, at now: Instant) { fetching(at: now) { $0.lost(peer) } }
+    package mutating func wake(at now: Instant) { fetching(at: now) { _ in } }
+    package var nextWake: Instant? { if case .fetching(let fetch) = state { fetch.nextWake } else { nil } }
 
     // MARK: messages
 
     /// A message about the text, from a peer that may fetch it or hold it.
     /// - Returns: whether it was one.
-    mutating func receive(_ message: Message, from peer: PeerID, at now: Instant) -> Bool {
+    package mutating func receive(_ message: Message, from peer: PeerID, at now: Instant) -> Bool {
         switch message {
         case .indexRequest(content, let first): answer(indexFrom: first, to: peer)
         case .chunkRequest(content, let number): answer(chunk: number, to: peer)

@@ -1,6 +1,6 @@
 /// Events of who leads a job.
 extension EventReference {
-    static let gathering = [
+    package static let gathering = [
         Entry(.jobOpened, "the job's log begins", ["nonce": "tells two runs of one job apart"]),
         Entry(.waitingForPeers, "every 5 s while peers are missing"),
         Entry(.peerFound, of: "who", "it said what it can do; an offer went out"),
@@ -28,7 +28,7 @@ extension EventReference {
         Entry(.planRefused, "the planner found nothing better; what runs goes on"),
     ]
 
-    static let rounds = [
+    package static let rounds = [
         Entry(
             .roundSealed, "a round is in the log",
             [
@@ -68,7 +68,7 @@ extension EventReference {
             ["peers": "the holders"]),
     ]
 
-    static let states = [
+    package static let states = [
         Entry(.checkpointSaved, "all units as of that round's start are at the coordinator"),
         Entry(.collectingWeights, "training is over; the final weights are fetched"),
         Entry(.collectionProgress, "units that have come and fit what was agreed", ["of": "the model's units"]),
@@ -77,7 +77,7 @@ extension EventReference {
         Entry(.stateMalformed, of: "who", "it sent something that does not fit the model (to a member, too)"),
     ]
 
-    static let recovery = [
+    package static let recovery = [
         Entry(
             .peerLost, of: "who", "a member's connection ended, it said goodbye, or it was silent too long"),
         Entry(

@@ -1,6 +1,6 @@
 /// Events of daemons and of peers.
 extension EventReference {
-    static let overlay = [
+    package static let overlay = [
         Entry(.overlayJoined, "the first contact answered; 0: a network of one began"),
         Entry(.bootstrapRetrying, "no bootstrap node answers; when it tries again"),
         Entry(.overlayIsolated, "nobody has answered for a while"),
@@ -17,7 +17,7 @@ extension EventReference {
             "more of this than its budget allows came; the rest is dropped and counted, and this is said once a while"),
     ]
 
-    static let record = [
+    package static let record = [
         Entry(
             .entryRefused,
             "an entry of our own breaks a rule of the log and was not appended: never expected, please report it"),
@@ -35,7 +35,7 @@ extension EventReference {
         Entry(.storageRecovered, "the disk takes it again", ["what": "was to be stored"]),
     ]
 
-    static let peer = [
+    package static let peer = [
         Entry(
             .speedMeasured, "what the engine sustained in the start-up benchmark", ["flops": "FLOP/s"]),
         Entry(.jobAccepted, of: "launcher", "an offer of an accepted launcher was taken"),
@@ -45,7 +45,7 @@ extension EventReference {
         Entry(.jobReleased, "the job is over for this peer; its chunks are erased"),
     ]
 
-    static let member = [
+    package static let member = [
         Entry(.textComplete, "the job's text is here, every chunk verified"),
         Entry(.contentRefused, of: "sender", "an index that does not hash to the content ID"),
         Entry(.chunkRefused, of: "sender", "a chunk that was not wanted or does not hash right"),
@@ -71,7 +71,7 @@ extension EventReference {
         Entry(.workRefused, "the engine refused a job: input that does not fit"),
     ]
 
-    static let drivers = [
+    package static let drivers = [
         Entry(.stateUnread, "every daemon: `overlay.state` is of another pool or damaged; it starts without"),
         Entry(.stateUnsaved, "every daemon: `overlay.state` could not be written (said once); it goes on"),
         Entry(.listening, "launch: its sockets are open"),

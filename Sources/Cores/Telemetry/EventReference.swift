@@ -7,13 +7,13 @@ public enum EventReference {
     }
 
     /// What a person has to be told of a case.
-    struct Entry: Sendable {
-        var name: Happening.Name
+    package struct Entry: Sendable {
+        package var name: Happening.Name
         /// Whom the event's peer names; nil where there is none.
-        var peer: String?
-        var meaning: String
+        package var peer: String?
+        package var meaning: String
         /// By field in snake case: unit, or what else its name does not say.
-        var notes: KeyValuePairs<String, String> = [:]
+        package var notes: KeyValuePairs<String, String> = [:]
 
         init(
             _ name: Happening.Name, of peer: String? = nil, _ meaning: String,
@@ -26,7 +26,8 @@ public enum EventReference {
         }
     }
 
-    static let entries: [Entry] = overlay + record + peer + member + gathering + rounds + states + recovery + drivers
+    package static let entries: [Entry] =
+        overlay + record + peer + member + gathering + rounds + states + recovery + drivers
 }
 
 extension Happening {

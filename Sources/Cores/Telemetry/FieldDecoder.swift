@@ -1,25 +1,25 @@
 /// Builds a ``Happening`` from its name and a source of field values, by the decoding that the compiler derives for it: the
 /// counterpart of ``FieldEncoder``. The source is asked for each field in the order of the declaration.
-struct FieldDecoder: Decoder {
-    enum Kind: Hashable, Sendable { case integer, real, text, truth }
+package struct FieldDecoder: Decoder {
+    package enum Kind: Hashable, Sendable { case integer, real, text, truth }
     /// What a declaration says of one payload.
-    struct Request: Hashable, Sendable {
+    package struct Request: Hashable, Sendable {
         /// In snake case.
-        var field: String
-        var kind: Kind
+        package var field: String
+        package var kind: Kind
         /// The field may be absent.
-        var isOptional: Bool
+        package var isOptional: Bool
     }
     let name: String
     let source: (Request) -> Event.Value?
-    var codingPath: [any CodingKey] { [] }
-    var userInfo: [CodingUserInfoKey: Any] { [:] }
+    package var codingPath: [any CodingKey] { [] }
+    package var userInfo: [CodingUserInfoKey: Any] { [:] }
 
-    func container<Key>(keyedBy type: Key.Type) -> KeyedDecodingContainer<Key> {
+    package func container<Key>(keyedBy type: Key.Type) -> KeyedDecodingContainer<Key> {
         KeyedDecodingContainer(CaseContainer<Key>(name: name, source: source))
     }
-    func unkeyedContainer() throws -> any UnkeyedDecodingContainer { throw notThere("an unkeyed container") }
-    func singleValueContainer() throws -> any SingleValueDecodingContainer { throw notThere("a single value") }
+    package func unkeyedContainer() throws -> any UnkeyedDecodingContainer { throw notThere("an unkeyed container") }
+    package func singleValueContainer() throws -> any SingleValueDecodingContainer { throw notThere("a single value") }
 }
 
 private func notThere(_ what: String) -> DecodingError {

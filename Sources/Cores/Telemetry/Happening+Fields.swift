@@ -41,7 +41,7 @@ extension Happening.Name {
     public var sample: Happening { declaration.sample }
 
     /// A sample, and what the declaration says of the fields.
-    var declaration: (sample: Happening, requests: [FieldDecoder.Request]) {
+    package var declaration: (sample: Happening, requests: [FieldDecoder.Request]) {
         var requests: [FieldDecoder.Request] = []
         do {
             let sample = try withoutActuallyEscaping({ (request: FieldDecoder.Request) -> Event.Value? in

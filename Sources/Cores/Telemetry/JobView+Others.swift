@@ -56,6 +56,7 @@ extension JobView {
         case .stateReady(let round, let units): note("holds units \(units) of round \(round)", of: host)
         case .roundRewound(let round): note("begins round \(round) anew", of: host)
         case .sealIncompleteHere(let round): note("fetches the result of round \(round)", of: host)
+        case .workPaused: note("paused", of: host)
         case .rejoined: roster.changeKnown(host) { $0.standing = .joined }
         default: break
         }

@@ -40,8 +40,6 @@ final class SimulatedHost {
     var alive = false
     /// The daemon's, as of its last input.
     var daemonWake: Instant?
-    /// The queue's entry for this host that counts.
-    var armedAt: Instant?
 
     init(
         index: Int, name: String, endpoint: Endpoint, key: SigningKey, flops: Double, up: BitRate, down: BitRate,

@@ -44,10 +44,11 @@ public final class World {
     var hosts: [SimulatedHost] = []
     var connections: [SimulatedConnection] = []
     var now = Instant.zero
-    var queue = WakeQueue()
+    /// When to look at which host.
+    private var queue = TimerHeap()
     var pendingFaults: [Fault] = []
     var timeline: [(at: Instant, action: TimedAction)] = []
-    var hash = SHA256Box()
+    private var hash = TranscriptDigest()
     let coordinatorIndex: Int
 
     /// Every event of every host, in order.
@@ -165,35 +166,22 @@ public final class World {
         let limit = Instant.zero + options.limit
         while end == nil {
             let nextFault = timeline.first?.at
-            guard let wake = earliest(queue.next?.at, nextFault) else { break }
+            guard let wake = earliest(queue.next, nextFault) else { break }
             if wake > limit { break }
             now = max(now, wake)
-            if let nextFault, nextFault <= (queue.next?.at ?? nextFault) {
+            if let nextFault, nextFault <= (queue.next ?? nextFault) {
                 act(timeline.removeFirst().action)
                 continue
             }
-            let entry = queue.pop()!
-            let host = hosts[entry.host]
-            // An entry that was overtaken by an earlier one is void.
-            guard entry.at == host.armedAt else { continue }
-            host.armedAt = nil
-            guard let due = host.nextWake, due <= now else {
-                arm(host)
-                continue
-            }
+            let host = hosts[queue.first!.timer]
             serve(host)
             arm(host)
         }
         return end ?? .failed("nothing ended the job in \(fixed(options.limit.inSeconds, 0)) s of virtual time")
     }
 
-    func arm(_ host: SimulatedHost) {
-        guard let wake = host.nextWake.map({ max($0, now) }), host.armedAt == nil || wake < host.armedAt! else {
-            return
-        }
-        host.armedAt = wake
-        queue.push(at: wake, host: host.index)
-    }
+    /// After whatever may have changed when a host is next to be looked at.
+    func arm(_ host: SimulatedHost) { queue.set(host.index, at: host.nextWake.map { max($0, now) }) }
 
     /// Everything that is due on one host, in a fixed order of sources.
     private func serve(_ host: SimulatedHost) {
@@ -269,13 +257,7 @@ public final class World {
 
     private func record(_ from: Int, _ to: Int, _ bytes: [UInt8]) {
         deliveredBytes += bytes.count
-        var header = ByteWriter(capacity: 24)
-        header.u64(UInt64(bitPattern: now.nanoseconds))
-        header.u32(UInt32(from))
-        header.u32(UInt32(to))
-        header.u32(UInt32(bytes.count))
-        hash.stream.update(header.bytes)
-        hash.stream.update(bytes)
+        hash.add(bytes, from: from, to: to, at: now)
     }
 
     /// Bytes of each leg: SYN, SYN-ACK, ClientHello, the server's flight, the client's.

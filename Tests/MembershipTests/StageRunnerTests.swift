@@ -1,9 +1,11 @@
 import Digests
+import JobFixtures
+import Membership
+import Messages
 import Primitives
-import Swarm
+import Record
 import Testing
 import Training
-import Wire
 
 /// Knows no arithmetic, but which job may follow which, and whose bytes belong to it; complains of everything else.
 struct CheckingEngine {
@@ -124,8 +126,8 @@ struct RunningPipeline {
     var engines: [CheckingEngine]
     /// What each engine is computing, judged by what was there when it began.
     private var computing: [Int: ComputeResult] = [:]
-    private var mail: [(to: Int, message: PBActivation, payload: [UInt8])] = []
-    private var norms: [(to: Int, message: PBNorms)] = []
+    private var mail: [(to: Int, message: Activation, payload: [UInt8])] = []
+    private var norms: [(to: Int, message: Norms)] = []
     private(set) var contributions: [Int: [UnitContribution]] = [:]
     private(set) var finished: Set<Int> = []
     private(set) var applied: [Int: [Int: UnitDigests]?] = [:]
@@ -143,7 +145,7 @@ struct RunningPipeline {
         let plan = Small.plan(
             [Array(1...stages), [5]], innerSteps: innerSteps, inFlight: inFlight,
             microBatchesPerVirtual: microBatchesPerVirtual, delay: delay)
-        try script.begin(plan)
+        try script.plan(plan)
         try script.seal([0, 1])
         if innerSteps == 1 { for _ in 0..<9 { try script.seal([0, 1]) } }
         let spec = try #require(script.state.spec)
@@ -203,11 +205,9 @@ struct RunningPipeline {
             if choice < mail.count {
                 let item = mail.remove(at: choice)
                 stage = item.to
-                if item.message.gradient, !item.message.evaluation {
+                if case .microBatch(let step, let virtualPipeline, let index, isGradient: true) = item.message.part {
                     engines[stage].delivered.insert(
-                        MicroBatchKey(
-                            step: Int(item.message.step), virtualPipeline: Int(item.message.virtualPipeline),
-                            index: Int(item.message.index)))
+                        MicroBatchKey(step: step, virtualPipeline: virtualPipeline, index: index))
                 }
                 runners[stage].receive(item.message, payload: item.payload)
             } else {
@@ -283,10 +283,10 @@ struct RunningPipeline {
             // Half of the five windows are this pipeline's: the others are the other's.
             #expect(pipeline.engines.map(\.windows) == [Int](repeating: 2, count: stages))
             let last = try #require(pipeline.runners.last)
-            #expect(last.evaluationTokens == 16)
-            #expect(last.evaluationSum == 3)
-            #expect(last.lossCount == 2 * perVirtual * innerSteps)
-            #expect(last.lossSum == Double(last.lossCount * (last.lossCount + 1)) / 2)
+            #expect(last.tally.evaluationTokens == 16)
+            #expect(last.tally.evaluationSum == 3)
+            #expect(last.tally.lossCount == 2 * perVirtual * innerSteps)
+            #expect(last.tally.lossSum == Double(last.tally.lossCount * (last.tally.lossCount + 1)) / 2)
         }
     }
 
@@ -321,7 +321,7 @@ struct RunningPipeline {
         var script = try Script()
         try script.join([1, 2, 3])
         let plan = Small.plan([[1, 2, 3]], innerSteps: 2, inFlight: 8)
-        try script.begin(plan)
+        try script.plan(plan)
         var runner = StageRunner(
             spec: script.state.spec!, plan: plan, rank: 0, stage: 0, parameters: Small.parameters(), sampleWindows: [])
         runner.start()
@@ -339,24 +339,20 @@ struct RunningPipeline {
             }
         }
         settle(&runner)
+        let work = WorkKey(round: 0, rank: 0, attempt: 0)
         for share in 0..<4 {
-            var message = PBActivation()
-            message.virtualPipeline = UInt32(share)
-            message.gradient = true
-            runner.receive(message, payload: [])
+            let part = Activation.Part.microBatch(step: 0, virtualPipeline: share, index: 0, isGradient: true)
+            runner.receive(Activation(work: work, part: part, payload: []), payload: [])
             settle(&runner)
         }
         #expect(runner.phase == .norms)
-        func norms(stage: UInt32, step: UInt64) {
-            var message = PBNorms()
-            message.stage = stage
-            message.step = step
-            message.sumSquares = [4]
-            runner.receive(message)
+        func norms(stage: Int, step: Int, _ sum: Float = 4) {
+            runner.receive(Norms(work: work, step: step, stage: stage, sumSquares: [sum]))
         }
         norms(stage: 1, step: 0)
         norms(stage: 2, step: 1)
         norms(stage: 3, step: 0)
+        norms(stage: 0, step: 0)
         norms(stage: 2, step: 9)
         settle(&runner)
         #expect(runner.phase == .norms)
@@ -374,32 +370,121 @@ struct RunningPipeline {
         var script = try Script()
         try script.join([1, 2, 3])
         let plan = Small.plan([[1, 2], [3]], innerSteps: 2)
-        try script.begin(plan)
+        try script.plan(plan)
         var runner = StageRunner(
             spec: script.state.spec!, plan: plan, rank: 0, stage: 1, parameters: Small.parameters(), sampleWindows: [])
         runner.start()
-        func isTaken(_ change: (inout PBActivation) -> Void) -> Bool {
+        func isTaken(
+            step: Int = 0, virtualPipeline: Int = 0, index: Int = 0, isGradient: Bool = false
+        ) -> Bool {
             var copy = runner
-            var message = PBActivation()
-            change(&message)
-            copy.receive(message, payload: [1])
+            let part = Activation.Part.microBatch(
+                step: step, virtualPipeline: virtualPipeline, index: index, isGradient: isGradient)
+            copy.receive(Activation(work: copy.work, part: part, payload: [1]), payload: [1])
             return copy.poll() != nil
         }
-        #expect(isTaken { _ in })
-        #expect(!isTaken { $0.virtualPipeline = 2 })
-        #expect(!isTaken { $0.index = 1 })
-        #expect(!isTaken { $0.step = 1 })
-        #expect(!isTaken { $0.step = 2 })
-        #expect(!isTaken { $0.step = .max })
-        #expect(!isTaken { $0.gradient = true })
-        #expect(!isTaken { $0.evaluation = true })
+        #expect(isTaken())
+        #expect(!isTaken(virtualPipeline: 2))
+        #expect(!isTaken(index: 1))
+        #expect(!isTaken(step: 1))
+        #expect(!isTaken(step: 2))
+        #expect(!isTaken(step: .max))
+        #expect(!isTaken(isGradient: true))
+        var copy = runner
+        copy.receive(Activation(work: copy.work, part: .windows(0..<1), payload: [1]), payload: [1])
+        #expect(copy.poll() == nil)
+    }
+
+    @Test func `keeps work of the step in progress and the next, and of no other`() throws {
+        var script = try Script()
+        try script.join([1, 2, 3])
+        let plan = Small.plan([[1, 2], [3]], innerSteps: 4)
+        try script.plan(plan)
+        var runner = StageRunner(
+            spec: script.state.spec!, plan: plan, rank: 0, stage: 1, parameters: Small.parameters(), sampleWindows: [])
+        runner.start()
+        // All steps' inputs at once: an earlier stage can be ahead by one step, never by more.
+        for step in 0..<4 {
+            for share in 0..<2 {
+                let part = Activation.Part.microBatch(
+                    step: step, virtualPipeline: share, index: 0, isGradient: false)
+                runner.receive(Activation(work: runner.work, part: part, payload: []), payload: [])
+            }
+        }
+        var forwards: [Int] = []
+        while let effect = runner.poll() {
+            guard case .compute(let job) = effect else { continue }
+            switch job {
+            case .forward(let key, _):
+                forwards.append(key.step)
+                runner.computed(.loss(1))
+            case .backward: runner.computed(.inputGradient([]))
+            case .finishGradient:
+                runner.computed(.sumSquares([1]))
+                runner.receive(Norms(work: runner.work, step: runner.step, stage: 0, sumSquares: [1]))
+            case .optimizerStep: runner.computed(.done)
+            default: Issue.record("\(job)")
+            }
+        }
+        #expect(forwards == [0, 0, 1, 1])
+        #expect(runner.phase == .stepping && runner.innerStep == 2)
+    }
+
+    @Test(arguments: [Float.nan, .infinity, -.infinity])
+    func `ends the attempt where a loss or a norm is not finite, and says where`(value: Float) throws {
+        var script = try Script()
+        try script.join([1, 2])
+        let plan = Small.plan([[1, 2]], innerSteps: 2)
+        try script.plan(plan)
+        func begun(stage: Int) -> StageRunner {
+            var runner = StageRunner(
+                spec: script.state.spec!, plan: plan, rank: 0, stage: stage, parameters: Small.parameters(),
+                sampleWindows: [])
+            runner.start()
+            for share in 0..<4 {
+                for isGradient in [false, true] {
+                    let part = Activation.Part.microBatch(
+                        step: 0, virtualPipeline: share, index: 0, isGradient: isGradient)
+                    runner.receive(Activation(work: runner.work, part: part, payload: []), payload: [])
+                }
+            }
+            return runner
+        }
+        func run(_ runner: inout StageRunner, loss: Float) -> [String] {
+            var said: [String] = []
+            while let effect = runner.poll() {
+                switch effect {
+                case .refused(let why): said.append(why)
+                case .compute(.forward): runner.computed(runner.isLast ? .loss(loss) : .activation([]))
+                case .compute(.backward): runner.computed(.inputGradient([]))
+                case .compute(.finishGradient): runner.computed(.sumSquares([1]))
+                case .compute(let job): said.append("\(job)")
+                default: break
+                }
+            }
+            return said
+        }
+        var last = begun(stage: 1)
+        let losses = run(&last, loss: value)
+        #expect(losses.count == 1)
+        #expect(losses.first?.contains("step 1 at stage 1 of pipeline 0") == true, "\(losses)")
+        #expect(last.phase == .refused)
+        var first = begun(stage: 0)
+        #expect(run(&first, loss: 1) == [])
+        first.receive(Norms(work: first.work, step: 0, stage: 1, sumSquares: [value]))
+        let norms = run(&first, loss: 1)
+        #expect(norms.count == 1)
+        #expect(norms.first?.contains("norm") == true && norms.first?.contains("stage 0") == true, "\(norms)")
+        // Nothing more comes of it.
+        first.receive(Norms(work: first.work, step: 0, stage: 1, sumSquares: [1]))
+        #expect(first.poll() == nil)
     }
 
     @Test func `an engine's refusal, or an answer of another kind, is reported`() throws {
         var script = try Script()
         try script.join([1])
         let plan = Small.plan([[1]])
-        try script.begin(plan)
+        try script.plan(plan)
         for (answer, expected) in [(ComputeResult.refused("no room"), "no room"), (.done, "engine answered done")] {
             var runner = StageRunner(
                 spec: script.state.spec!, plan: plan, rank: 0, stage: 0, parameters: Small.parameters(),

@@ -1,0 +1,97 @@
+import Primitives
+
+/// All connections of one side, by ID, by peer, and by what they wait for.
+///
+/// Whatever changes a connection goes through ``subscript(_:)``, which keeps its timer right: asking what is due next, or for
+/// the connections of one peer, does not visit the others.
+struct ConnectionTable: Sendable {
+    private struct Slot: Sendable {
+        var id: ConnectionID
+        var connection: Connection?
+        var isUnproven = false
+    }
+    private var slots: [Slot] = []
+    private var free: [Int] = []
+    private var places: [ConnectionID: Int] = [:]
+    private var idsOfPeer: [PeerID: [ConnectionID]] = [:]
+    private var timers = TimerHeap()
+    private let silence: Duration
+    /// Those that came from outside and are not open.
+    private(set) var unproven = 0
+    /// IDs, ascending: whatever visits all of them does so in this order.
+    private(set) var order: [ConnectionID] = []
+
+    init(silence: Duration) { self.silence = silence }
+
+    var count: Int { order.count }
+    /// When ``due(at:)`` has something.
+    var nextWake: Instant? { timers.next }
+    /// Connections with something due, in the order of their IDs.
+    func due(at now: Instant) -> [ConnectionID] { timers.due(at: now).map { slots[$0].id }.sorted() }
+    /// Connections with a peer as far as it is known, in the order of their IDs.
+    func with(_ peer: PeerID) -> [ConnectionID] { idsOfPeer[peer] ?? [] }
+    /// Open connections to an endpoint.
+    func hasOpen(to endpoint: Endpoint) -> Bool {
+        order.contains { self[$0]?.isOpen == true && self[$0]?.endpoint == endpoint }
+    }
+
+    subscript(id: ConnectionID) -> Connection? {
+        _read {
+            if let place = places[id] { yield slots[place].connection } else { yield nil }
+        }
+        _modify {
+            guard let place = places[id] else {
+                var nothing: Connection?
+                yield &nothing
+                precondition(nothing == nil, "\(id) is not in the table")
+                return
+            }
+            defer { settle(place) }
+            yield &slots[place].connection
+        }
+    }
+
+    mutating func insert(_ connection: Connection, as id: ConnectionID) {
+        precondition(places[id] == nil, "\(id) exists")
+        let slot = Slot(id: id, connection: connection)
+        let place = free.popLast() ?? slots.count
+        if place == slots.count { slots.append(slot) } else { slots[place] = slot }
+        places[id] = place
+        // Dials count upwards, so the new one belongs near the end.
+        order.insert(id, at: order.lastIndex { $0 < id }.map { $0 + 1 } ?? 0)
+        if let peer = connection.peer { list(id, under: peer) }
+        settle(place)
+    }
+    mutating func remove(_ id: ConnectionID) -> Connection? {
+        guard let place = places.removeValue(forKey: id), let connection = slots[place].connection else { return nil }
+        slots[place].connection = nil
+        settle(place)
+        free.append(place)
+        order.removeAll { $0 == id }
+        if let peer = connection.peer { unlist(id, under: peer) }
+        return connection
+    }
+    /// The certificate has said whose connection it is.
+    mutating func identify(_ id: ConnectionID, as peer: PeerID) {
+        if let former = self[id]?.peer { unlist(id, under: former) }
+        self[id]!.peer = peer
+        list(id, under: peer)
+    }
+
+    private mutating func list(_ id: ConnectionID, under peer: PeerID) {
+        idsOfPeer[peer, default: []].append(id)
+        idsOfPeer[peer]!.sort()
+    }
+    private mutating func unlist(_ id: ConnectionID, under peer: PeerID) {
+        idsOfPeer[peer]?.removeAll { $0 == id }
+        if idsOfPeer[peer]?.isEmpty == true { idsOfPeer[peer] = nil }
+    }
+    private mutating func settle(_ place: Int) {
+        timers.set(place, at: slots[place].connection?.due(silence: silence))
+        let isUnproven = slots[place].connection?.isUnproven ?? false
+        if isUnproven != slots[place].isUnproven {
+            slots[place].isUnproven = isUnproven
+            unproven += isUnproven ? 1 : -1
+        }
+    }
+}

@@ -1,0 +1,286 @@
+import Digests
+import JobFixtures
+import Membership
+import Messages
+import Primitives
+import Record
+import Telemetry
+import Testing
+import Training
+import Wire
+
+@Suite struct `Offers` {
+    static let parse: Record.Parser = { (text) throws(MalformedBytes) in
+        guard text.hasPrefix("good") else { throw MalformedBytes("the manifest is unreadable") }
+        return Small.parameters()
+    }
+
+    /// A member whose owner accepts the launcher, its speed measured.
+    private func member(accepting launchers: [PeerID] = [Small.launcher.peerID], memory: ByteCount = .mebibytes(64))
+        -> Member
+    {
+        var member = Member(
+            key: Small.key(1), terms: MemberTerms(name: "laptop", device: "", memory: memory, accepts: launchers),
+            wall: WallClock(secondsAtZero: 1_000_000), at: .zero, parse: Self.parse)
+        measure(&member)
+        return member
+    }
+    /// Until its speed is known.
+    @discardableResult
+    private func measure(_ member: inout Member) -> [Happening] {
+        var now = Instant.zero
+        var said: [Happening] = []
+        while let effect = member.poll() {
+            switch effect {
+            case .compute:
+                now += .milliseconds(200)
+                member.computed(.done, at: now)
+            case .event(let event): said.append(event.what)
+            default: break
+            }
+        }
+        return said
+    }
+    private func genesis(
+        _ manifest: String = "good", by key: SigningKey = Small.launcher, electors: [PeerID]? = nil,
+        numerics: String = Record.numerics, bytes: Int = 1000, nonce: UInt8 = 1
+    ) -> PBEnvelope {
+        let genesis = Genesis(
+            manifest: manifest, electors: electors ?? [key.peerID], numerics: numerics, content: sha256([1]),
+            contentBytes: bytes, nonce: [UInt8](repeating: nonce, count: 32), lease: .seconds(15),
+            silence: .seconds(5))
+        return Record.sign(genesis, by: key)
+    }
+    private func id(_ genesis: PBEnvelope) throws -> Digest256 { try Record(genesis: genesis, parse: Self.parse).job }
+
+    /// - Returns: the answer, and what was said beside it.
+    private func answer(
+        of member: inout Member, to genesis: PBEnvelope, from peer: PeerID = Small.launcher.peerID, term: Int = 1,
+        at now: Instant = .zero + .seconds(1)
+    ) throws -> (refusal: String?, others: [Message], events: [Happening]) {
+        member.receive(Packet(term: term, .offer(Offer(genesis: genesis))), from: peer, endpoint: nil, at: now)
+        var found: OfferAnswer?
+        var others: [Message] = []
+        var events: [Happening] = []
+        while let effect = member.poll() {
+            switch effect {
+            case .send(let packet, let to):
+                #expect(to == peer)
+                if case .offerAnswer(let answer) = packet.message {
+                    found = answer
+                } else {
+                    others.append(packet.message)
+                }
+            case .event(let event): events.append(event.what)
+            default: break
+            }
+        }
+        return (try #require(found).refusal, others, events)
+    }
+    private func hear(
+        _ message: Message, _ member: inout Member, job: Digest256, term: Int = 1,
+        from peer: PeerID = Small.launcher.peerID, at now: Instant
+    ) -> [Happening] {
+        member.receive(Packet(job: job, term: term, message), from: peer, endpoint: nil, at: now)
+        return events(&member)
+    }
+    private func events(_ member: inout Member) -> [Happening] {
+        var out: [Happening] = []
+        while let effect = member.poll() { if case .event(let event) = effect { out.append(event.what) } }
+        return out
+    }
+
+    @Test func `of an accepted launcher are taken`() throws {
+        var member = member()
+        let answer = try answer(of: &member, to: genesis())
+        #expect(answer.refusal == nil)
+        #expect(member.isWorking)
+        #expect(member.jobID == (try id(genesis())))
+        #expect(member.jobName == "small")
+        #expect(member.leader == Small.launcher.peerID)
+        #expect(member.activity == .fetchingText(have: 0, of: 0))
+        #expect(answer.others.contains(.indexRequest(content: sha256([1]), first: 0)))
+        #expect(answer.others.contains(.readiness(.fetchingText)))
+    }
+
+    @Test func `of a launcher that the owner did not accept are declined`() throws {
+        var member = member(accepting: [Small.peer(9)])
+        let why = try #require(try answer(of: &member, to: genesis()).refusal)
+        #expect(why.contains(Small.launcher.peerID.short))
+        #expect(why.contains("laptop"))
+        #expect(!member.isWorking)
+        #expect(member.jobID == nil)
+    }
+
+    @Test func `that another peer passes on are declined`() throws {
+        var member = member()
+        #expect(try answer(of: &member, to: genesis(), from: Small.peer(9)).refusal != nil)
+        #expect(!member.isWorking)
+    }
+
+    @Test func `of another elector of an accepted launcher's job are taken`() throws {
+        var member = member()
+        let genesis = genesis(electors: [Small.launcher.peerID, Small.peer(9)])
+        #expect(try answer(of: &member, to: genesis, from: Small.peer(9), term: 4).refusal == nil)
+        #expect(member.leader == Small.peer(9))
+        // It leads by its newer term.
+        #expect(try answer(of: &member, to: genesis, term: 3).refusal != nil)
+        #expect(try answer(of: &member, to: genesis, term: 5).refusal == nil)
+        #expect(member.leader == Small.launcher.peerID)
+    }
+
+    @Test func `with other numerics are declined, and the answer names both`() throws {
+        var member = member()
+        let why = try #require(try answer(of: &member, to: genesis(numerics: "atoll-99")).refusal)
+        #expect(why.contains("atoll-99"))
+        #expect(why.contains(Record.numerics))
+        #expect(!member.isWorking)
+    }
+
+    @Test func `with a broken signature or an unreadable manifest are declined`() throws {
+        var member = member()
+        var broken = genesis()
+        broken.sequence += 1
+        #expect(try answer(of: &member, to: broken).refusal != nil)
+        let unreadable = try #require(try answer(of: &member, to: genesis("name: [1")).refusal)
+        #expect(unreadable.contains("manifest"))
+        #expect(!member.isWorking)
+    }
+
+    @Test func `whose text is larger than the memory offered are declined`() throws {
+        var member = member(memory: ByteCount(999))
+        let why = try #require(try answer(of: &member, to: genesis()).refusal)
+        #expect(why.contains("text"))
+        #expect(why.contains("laptop"))
+    }
+
+    @Test func `of a second job are declined while the first one runs`() throws {
+        var member = member(accepting: [Small.launcher.peerID, Small.peer(9)])
+        #expect(try answer(of: &member, to: genesis()).refusal == nil)
+        let second = try answer(of: &member, to: genesis(by: Small.key(9)), from: Small.peer(9))
+        #expect(try #require(second.refusal).contains("works for job"))
+    }
+
+    @Test func `of the same job are taken again, and what the leader may have missed is said again`() throws {
+        var member = member()
+        #expect(try answer(of: &member, to: genesis()).refusal == nil)
+        let again = try answer(of: &member, to: genesis())
+        #expect(again.refusal == nil)
+        #expect(again.others == [.readiness(.fetchingText)])
+        #expect(again.events == [])
+    }
+
+    @Test func `of another job are taken when the leader of the first is silent beyond its lease`() throws {
+        var member = member(accepting: [Small.launcher.peerID, Small.peer(9)])
+        let (first, second) = (genesis(), genesis(by: Small.key(9)))
+        #expect(try answer(of: &member, to: first).refusal == nil)
+        member.wake(at: .zero + .seconds(16))
+        #expect(!member.isWorking)
+        #expect(member.jobID == (try id(first)))
+        _ = events(&member)
+        let taken = try answer(of: &member, to: second, from: Small.peer(9), at: .zero + .seconds(17))
+        #expect(taken.refusal == nil)
+        #expect(member.jobID == (try id(second)))
+        #expect(taken.events.contains { if case .jobReleased = $0 { true } else { false } })
+        // The first leader comes back too late.
+        let lease = Lease(duration: .seconds(15), logLength: 1)
+        _ = hear(.lease(lease), &member, job: try id(first), at: .zero + .seconds(18))
+        #expect(member.jobID == (try id(second)))
+        #expect(try answer(of: &member, to: first, at: .zero + .seconds(19)).refusal != nil)
+    }
+
+    @Test func `pause when the lease runs out, and last as long as the leader prolongs it`() throws {
+        var member = member()
+        let job = try id(genesis())
+        _ = try answer(of: &member, to: genesis())
+        member.wake(at: .zero + .milliseconds(15_999))
+        #expect(member.isWorking)
+        let lease = Message.lease(Lease(duration: .seconds(20), logLength: 1))
+        // Only the leader prolongs it, and only of this job and its term.
+        let almost = Instant.zero + .milliseconds(15_999)
+        #expect(hear(lease, &member, job: job, from: Small.peer(9), at: almost) == [.notEntitled(message: "lease")])
+        #expect(hear(lease, &member, job: job, term: 0, at: almost) == [.staleCommand(term: 0)])
+        #expect(hear(lease, &member, job: sha256([9]), at: almost) == [])
+        var other = member
+        other.wake(at: .zero + .seconds(16))
+        #expect(!other.isWorking)
+        #expect(events(&other).contains { if case .workPaused = $0 { true } else { false } })
+        // It comes back in time: everything is still here.
+        #expect(hear(lease, &other, job: job, at: .zero + .seconds(300)) == [.rejoined])
+        #expect(other.isWorking)
+        #expect(hear(lease, &member, job: job, at: almost) == [])
+        member.wake(at: .zero + .seconds(16))
+        #expect(member.isWorking)
+    }
+
+    @Test func `are over ten minutes after the lease`() throws {
+        var member = member()
+        _ = try answer(of: &member, to: genesis())
+        member.wake(at: .zero + .seconds(16))
+        member.wake(at: .zero + .seconds(16 + 599))
+        #expect(member.jobID != nil)
+        _ = events(&member)
+        member.wake(at: .zero + .seconds(16 + 600))
+        #expect(member.jobID == nil)
+        var isErased = false
+        while let effect = member.poll() { if case .store(.erase) = effect { isErased = true } }
+        #expect(isErased)
+    }
+
+    @Test func `end with a dismissal, for good or until they are made again`() throws {
+        for kind in [Dismissal.Kind.jobEnded, .jobFailed, .removed] {
+            var member = member()
+            let job = try id(genesis())
+            _ = try answer(of: &member, to: genesis())
+            _ = events(&member)
+            member.receive(
+                Packet(job: job, term: 1, .dismissal(Dismissal(kind, reason: "so be it"))),
+                from: Small.launcher.peerID, endpoint: nil, at: .zero + .seconds(2))
+            var said: [Happening] = []
+            var isErased = false
+            while let effect = member.poll() {
+                if case .event(let event) = effect { said.append(event.what) }
+                if case .store(.erase) = effect { isErased = true }
+            }
+            #expect(said == [.jobReleased(job: job.short, why: "so be it")])
+            #expect(isErased == (kind != .removed))
+            #expect(!member.isWorking)
+            #expect(member.jobID == nil && member.activity == .idle)
+            // A command does not bring it back, an offer does.
+            let lease = Message.lease(Lease(duration: .seconds(15), logLength: 1))
+            _ = hear(lease, &member, job: job, at: .zero + .seconds(3))
+            #expect(!member.isWorking)
+            let again = try answer(of: &member, to: genesis(), at: .zero + .seconds(4))
+            #expect(again.refusal == nil)
+            #expect(member.isWorking)
+        }
+    }
+
+    @Test func `come with answers about what a peer can do once that is measured`() throws {
+        var member = Member(
+            key: Small.key(1),
+            terms: MemberTerms(name: "laptop", device: "cpu", memory: .mebibytes(64), accepts: [Small.peer(7)]),
+            wall: WallClock(secondsAtZero: 0), at: .zero, parse: Self.parse)
+        member.receive(Packet(.capabilityRequest), from: Small.peer(9), endpoint: nil, at: .zero)
+        var now = Instant.zero
+        var answers: [Capability] = []
+        var flops: [Double] = []
+        while let effect = member.poll() {
+            switch effect {
+            case .compute(.benchmark(let work)):
+                flops.append(work)
+                now += .nanoseconds(Int64(work))
+                member.computed(.done, at: now)
+            case .send(let packet, Small.peer(9)):
+                if case .capability(let capability) = packet.message { answers.append(capability) }
+            default: break
+            }
+        }
+        // 1 GFLOP/s: the first measurement lasts long enough.
+        #expect(flops == [Benchmark.flops / 8, Benchmark.flops])
+        #expect(answers.count == 1)
+        #expect(abs(answers[0].flops - 1e9) < 1e3)
+        #expect(answers[0].accepts == [Small.peer(7)])
+        #expect(answers[0].job == "")
+    }
+}
