@@ -116,9 +116,27 @@ import Worker
         try Self.failAndRecover(FakeWorker((operation, fault)) { Self.configuration() }.engine())
     }
 
-    @Test(arguments: ["forward", "backward", "finish", "get", "evaluate"])
+    @Test(arguments: ["forward", "finish", "get", "evaluate"])
     func `numbers that are none end a worker`(operation: String) throws {
         try Self.failAndRecover(FakeWorker((operation, .sendsNotANumber)) { Self.configuration() }.engine())
+    }
+
+    /// A stage of the middle: what comes back from it are an activation and a gradient.
+    @Test(arguments: ["forward", "backward"])
+    func `neither does a number that is none reach the stages beside it`(operation: String) throws {
+        let configuration = Self.configuration(2..<4)
+        let fake = FakeWorker((operation, .sendsNotANumber)) { configuration }
+        let engine = StageEngine(corpus: Self.corpus, on: fake.engine(), threads: 1)
+        #expect(engine.perform(.configure(configuration)) == .done)
+        let key = MicroBatchKey(step: 0, virtualPipeline: 0, index: 0)
+        let zeros = [UInt8](repeating: 0, count: 4 * 2 * 18 * 24)
+        let forward = engine.perform(.forward(key, input: zeros))
+        let last = operation == "forward" ? forward : engine.perform(.backward(key, gradient: zeros))
+        guard case .refused(let why) = last else {
+            Issue.record("passed on")
+            return
+        }
+        #expect(why.contains("not finite"), "\(why)")
     }
 
     @Test(arguments: ["load", "forward"]) func `a worker that is silent is ended in time`(operation: String) throws {
