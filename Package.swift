@@ -118,7 +118,7 @@ let package = Package(
         tests("Telemetry", ["Primitives", "Telemetry"]),
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
         tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
-        tests("Topologies", ["Primitives", "Links", "Topologies"]),
+        tests("Topologies", ["Primitives", "Links", "Topologies"], exclude: ["Corpus"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
         tests(

@@ -66,9 +66,50 @@ enum Sample {
     static let bamboo = "480000,add,node1\n540000,add,node2\n600000,remove,node1\n660000,add,node1\n"
     static let skypilot = "{\"metadata\": {\"gap_seconds\": 60}, \"data\": [0, 1, 3, 3, 2]}"
 
+    static let configuration = """
+        general: {stop_time: 10s}
+        network:
+          use_shortest_path: true
+          graph:
+            type: gml
+            inline: |
+              graph [
+                node [ id 0 host_bandwidth_up "10 Mbit" host_bandwidth_down "20 Mbit" ]
+                node [ id 7 host_bandwidth_up "1 Gbit" host_bandwidth_down "1 Gbit" ]
+                edge [ source 0 target 0 latency "2 ms" packet_loss 0.0 ]
+                edge [ source 0 target 7 latency "18 ms" packet_loss 0.01 ]
+              ]
+        hosts:
+          client: {network_node_id: 0, quantity: 2, processes: [{path: curl}]}
+          server: {network_node_id: 7, bandwidth_up: 5 Mbit}
+        """
+    static let edges = "from,to,latency_ms,bandwidth_mbps\na,b,10,100\nb,c,5,50\nc,d,1e0,20\n"
+    /// A torus of two by three, a fat tree, a dragonfly, a star with a backbone, a zone of cabinets and host links, all in one.
+    static let clusters = """
+        <?xml version='1.0'?>
+        <platform version="4.1">
+          <zone id="world" routing="Full">
+            <cluster id="t" topology="TORUS" topo_parameters="3,2" prefix="t-" radical="0-5" suffix="" speed="1Gf" bw="1Gbps" lat="10us"/>
+            <cluster id="s" prefix="s-" radical="1-2,4" suffix=".x" speed="2Gf" core="4" bw="1Gbps" lat="10us" bb_bw="2Gbps" bb_lat="5us"/>
+            <zone id="z" routing="Cluster">
+              <host id="lone" speed="1Gf"/>
+              <link id="l" bandwidth="100Mbps" latency="30us" sharing_policy="SPLITDUPLEX"/>
+              <host_link id="lone" up="l_UP" down="l_DOWN"/>
+              <backbone id="bone" bandwidth="1Gbps" latency="7us"/>
+              <cabinet id="c" prefix="c-" radical="1-2" suffix="" speed="1Gf" bw="1Gbps" lat="20us"/>
+              <router id="door"/>
+            </zone>
+            <link id="far" bandwidth="50Mbps" latency="1ms"/>
+            <zoneRoute src="s" dst="z" gw_src="s-s_router.x" gw_dst="door"><link_ctn id="far"/></zoneRoute>
+            <zoneRoute src="t" dst="s" gw_src="t-t_router" gw_dst="s-s_router.x"><link_ctn id="far"/></zoneRoute>
+            <zoneRoute src="t" dst="z" gw_src="t-0" gw_dst="door"><link_ctn id="far"/><link_ctn id="far"/></zoneRoute>
+          </zone>
+        </platform>
+        """
+
     static let all: [(format: TopologyFormat, text: String)] = [
         (.gml, shadow), (.gml, zoo), (.graphml, graphml), (.simgrid, simgrid), (.dtfm, dtfm), (.matrix, matrix),
-        (.bamboo, bamboo), (.skypilot, skypilot),
+        (.bamboo, bamboo), (.skypilot, skypilot), (.shadow, configuration), (.edges, edges), (.simgrid, clusters),
     ]
 
     static func read(
@@ -187,7 +228,6 @@ enum Sample {
             .disconnected
         ),
         ("no latency", Sample.shadow.replacing("latency \"18 ms\"", with: ""), .missingKey),
-        ("a latency of zero", Sample.shadow.replacing("18 ms", with: "0 ms"), .outOfRange),
         ("a negative latency", Sample.shadow.replacing("18 ms", with: "-18 ms"), .outOfRange),
         ("a latency that is no number", Sample.shadow.replacing("18 ms", with: "nan ms"), .wrongType),
         ("a rate without unit", Sample.shadow.replacing("90 Mbit", with: "90"), .wrongType),
@@ -218,8 +258,8 @@ enum Sample {
         ("a grid for others", Sample.dtfm.replacing("\"stages_way\": 2", with: "\"stages_way\": 3"), .outOfRange),
         ("a row too short", Sample.matrix.replacing("b,10,0,30", with: "b,10,0"), .outOfRange),
         ("a row too few", Sample.matrix.replacing("\nc,20.5,30,0", with: ""), .outOfRange),
-        ("a hole", Sample.matrix.replacing("20.5,30,0", with: "nan,30,0"), .outOfRange),
-        ("a negative cell", Sample.matrix.replacing("20.5,30,0", with: "-1,30,0"), .outOfRange),
+        ("a hole", Sample.matrix.replacing("20.5", with: "nan"), .disconnected),
+        ("a negative cell", Sample.matrix.replacing("20.5,30,0", with: "-2,30,0"), .outOfRange),
         ("a name twice", Sample.matrix.replacing("a,b,c", with: "a,b,b"), .duplicateName),
         ("other names in rows", Sample.matrix.replacing("\nc,", with: "\nd,"), .unknownName),
         ("who was never there leaves", Sample.bamboo.replacing("remove,node1", with: "remove,node7"), .unknownName),

@@ -75,15 +75,24 @@ struct CostModel: Sendable {
         model = job.model
         coordinator = topology.coordinator ?? 0
         peerCount = topology.peers.count
-        var forward = [0.0]
-        var parameters = [0.0]
-        for unit in model.allUnits {
-            forward.append(forward[unit] + model.forwardFLOPs(unit: unit, sequences: job.microBatch))
-            parameters.append(parameters[unit] + Double(model.parameters(unit: unit)))
-        }
+        (forwardPrefix, parameterPrefix) = CostModel.work(of: job)
         law = MemoryLaw(job.model, sequences: job.microBatch, kept: job.innerOptimizer.kept)
-        forwardPrefix = forward
-        parameterPrefix = parameters
+        contribution = CostModel.contributions(of: job, also: codec)
+        (latencies, classes, classCount) = CostModel.latencies(of: topology)
+        capped = topology.hasPairCaps
+    }
+
+    /// FLOPs of a micro-batch's forward, and parameters, of units 0..<u.
+    private static func work(of job: JobManifest) -> (forward: [Double], parameters: [Double]) {
+        var (forward, parameters) = ([0.0], [0.0])
+        for unit in job.model.allUnits {
+            forward.append(forward[unit] + job.model.forwardFLOPs(unit: unit, sequences: job.microBatch))
+            parameters.append(parameters[unit] + Double(job.model.parameters(unit: unit)))
+        }
+        return (forward, parameters)
+    }
+    /// Bytes of one contribution of units 0..<u, by codec.
+    private static func contributions(of job: JobManifest, also codec: Codec?) -> [Codec: [Double]] {
         var table: [Codec: [Double]] = [:]
         for codec in CostModel.codecs + [job.exchangeCodec.value, codec].compactMap({ $0 }) {
             var prefix = [0.0]
@@ -98,35 +107,33 @@ struct CostModel: Sendable {
             }
             table[codec] = prefix
         }
-        contribution = table
+        return table
+    }
+    /// [from, to], row by row: by host where the topology is small, by region where a large one has no pairs of its own, else empty.
+    private static func latencies(of topology: Topology) -> (seconds: [Double], classes: [Int], width: Int) {
         let n = topology.hosts.count
         var matrix: [Double] = []
-        var classOf: [Int] = []
-        var width = n
         if n <= 1024 {
             matrix.reserveCapacity(n * n)
             for from in 0..<n { for to in 0..<n { matrix.append(topology.latencySeconds(from: from, to: to)) } }
-        } else if topology.links.isEmpty {
-            // One host stands for its region: two of the same region see each other as any two of it do.
-            width = topology.regions.count + 1
-            classOf = topology.hosts.map { $0.region.map { $0 + 1 } ?? 0 }
-            var first = [Int](repeating: -1, count: width)
-            var second = first
-            for (host, kind) in classOf.enumerated() {
-                if first[kind] < 0 { first[kind] = host } else if second[kind] < 0 { second[kind] = host }
-            }
-            for a in 0..<width {
-                for b in 0..<width {
-                    let to = a == b ? second[b] : first[b]
-                    matrix.append(
-                        first[a] < 0 || to < 0 ? .infinity : topology.latencySeconds(from: first[a], to: to))
-                }
+            return (matrix, [], n)
+        }
+        guard topology.links.isEmpty else { return ([], [], n) }
+        // One host stands for its region: two of the same region see each other as any two of it do.
+        let width = topology.regions.count + 1
+        let classes = topology.hosts.map { $0.region.map { $0 + 1 } ?? 0 }
+        var first = [Int](repeating: -1, count: width)
+        var second = first
+        for (host, kind) in classes.enumerated() {
+            if first[kind] < 0 { first[kind] = host } else if second[kind] < 0 { second[kind] = host }
+        }
+        for a in 0..<width {
+            for b in 0..<width {
+                let to = a == b ? second[b] : first[b]
+                matrix.append(first[a] < 0 || to < 0 ? .infinity : topology.latencySeconds(from: first[a], to: to))
             }
         }
-        latencies = matrix
-        classes = classOf
-        classCount = width
-        capped = topology.hasPairCaps
+        return (matrix, classes, width)
     }
 
     func flops(_ units: Range<Int>) -> Double { forwardPrefix[units.upperBound] - forwardPrefix[units.lowerBound] }

@@ -61,44 +61,52 @@ package struct PipelineSimulator {
     private struct Event {
         enum Kind: UInt8 { case computed, arrived, delivered }
         var time: Double
-        var order: Int
-        var kind: Kind
-        /// 0 forward, 1 backward, 2 validation, 3 update.
-        var work: UInt8
-        var stage: Int32
-        var microBatch: Int32
         /// When the last byte can be there at the earliest.
         var tail: Double
+        var order: Int
+        var stage: Int32
+        var microBatch: Int32
+        var kind: Kind
+        /// 0 forward, 1 backward, 2 validation, 3 update, 4 the start.
+        var work: UInt8
+        func precedes(_ other: Event) -> Bool { time != other.time ? time < other.time : order < other.order }
+    }
+    /// What one stage has done and waits for.
+    private struct Stage {
+        var isBusy = true
+        var upFree = 0.0
+        var downFree = 0.0
+        /// Micro-batches that may go forward next: how many have arrived in all, and how many were begun.
+        var arrivedForward = 0
+        var begunForward = 0
+        var arrivedBackward = 0
+        var begunBackward = 0
+        var endedBackward = 0
+        var arrivedValidation = 0
+        var begunValidation = 0
+        var step = 0
+        var end = 0.0
+        var busy = 0.0
+        /// When the last backward of the present step ended; −1 until it is known.
+        var lastBackward = -1.0
     }
 
-    private let stages: [StageTiming]
+    private let count: Int
     private let microBatches: Int
     private let validations: Int
     private let steps: Int
     private let updates: Bool
-    private var heap: [Event] = []
+    private let recording: Bool
+    /// In one block each: simulations are what a search's time goes into.
+    private let timings: UnsafeMutablePointer<StageTiming>
+    private let stages: UnsafeMutablePointer<Stage>
+    private var heap: UnsafeMutablePointer<Event>
+    private var capacity: Int
+    private var size = 0
     private var order = 0
     private var clock = 0.0
-    private var busyUntil: [Double]
-    private var isBusy: [Bool]
-    private var upFree: [Double]
-    private var downFree: [Double]
-    /// Micro-batches that may be forwarded next: how many have arrived in all, and how many were begun.
-    private var arrivedForward: [Int]
-    private var begunForward: [Int]
-    private var arrivedBackward: [Int]
-    private var begunBackward: [Int]
-    private var endedBackward: [Int]
-    private var arrivedValidation: [Int]
-    private var begunValidation: [Int]
-    private var step: [Int]
-    private var ends: [Double]
     private var stepEnds: [Double] = []
-    private var busy: [Double]
-    /// [steps, stages]; −1 until it is known.
-    private var lastBackward: [Double]
     private var spans: [StageSpan] = []
-    private let recording: Bool
 
     /// - Parameters:
     ///   - starts: when each stage is ready (the seal's arrival, the outer step done).
@@ -108,96 +116,97 @@ package struct PipelineSimulator {
         _ stages: [StageTiming], microBatches: Int, steps: Int = 1, starts: [Double] = [], validations: Int = 0,
         updates: Bool = true
     ) -> Outcome {
-        var simulator = PipelineSimulator(stages, microBatches, steps, starts, validations, updates, recording: false)
-        simulator.run()
-        return Outcome(ends: simulator.ends, stepEnds: simulator.stepEnds, busy: simulator.busy)
+        var simulator = PipelineSimulator(stages, microBatches, steps, validations, updates, recording: false)
+        defer { simulator.deallocate() }
+        return simulator.run(starts)
     }
     /// The same, with everything that each stage did.
     package static func record(
         _ stages: [StageTiming], microBatches: Int, steps: Int = 1, starts: [Double] = [], validations: Int = 0,
         updates: Bool = true
     ) -> (outcome: Outcome, spans: [StageSpan]) {
-        var simulator = PipelineSimulator(stages, microBatches, steps, starts, validations, updates, recording: true)
-        simulator.run()
-        return (Outcome(ends: simulator.ends, stepEnds: simulator.stepEnds, busy: simulator.busy), simulator.spans)
+        var simulator = PipelineSimulator(stages, microBatches, steps, validations, updates, recording: true)
+        defer { simulator.deallocate() }
+        let outcome = simulator.run(starts)
+        return (outcome, simulator.spans)
     }
 
     private init(
-        _ stages: [StageTiming], _ microBatches: Int, _ steps: Int, _ starts: [Double], _ validations: Int,
-        _ updates: Bool, recording: Bool
+        _ stages: [StageTiming], _ microBatches: Int, _ steps: Int, _ validations: Int, _ updates: Bool, recording: Bool
     ) {
         precondition(!stages.isEmpty && microBatches > 0 && steps > 0, "nothing to simulate")
-        let n = stages.count
-        self.stages = stages
+        count = stages.count
         self.microBatches = microBatches
         self.validations = validations
         self.steps = steps
         self.updates = updates
         self.recording = recording
-        busyUntil = starts.isEmpty ? [Double](repeating: 0, count: n) : starts
-        isBusy = [Bool](repeating: true, count: n)
-        upFree = [Double](repeating: 0, count: n)
-        downFree = upFree
-        arrivedForward = [Int](repeating: 0, count: n)
-        begunForward = arrivedForward
-        arrivedBackward = arrivedForward
-        begunBackward = arrivedForward
-        endedBackward = arrivedForward
-        arrivedValidation = arrivedForward
-        begunValidation = arrivedForward
-        step = arrivedForward
-        ends = upFree
-        busy = upFree
-        lastBackward = [Double](repeating: -1, count: n * steps)
-        arrivedForward[0] = microBatches * steps
-        arrivedValidation[0] = validations
-        heap.reserveCapacity(64)
+        timings = .allocate(capacity: count)
+        timings.initialize(from: stages, count: count)
+        self.stages = .allocate(capacity: count)
+        self.stages.initialize(repeating: Stage(), count: count)
+        self.stages[0].arrivedForward = microBatches * steps
+        self.stages[0].arrivedValidation = validations
+        capacity = 64 + 4 * count
+        heap = .allocate(capacity: capacity)
+        stepEnds.reserveCapacity(steps)
+    }
+    private func deallocate() {
+        timings.deinitialize(count: count)
+        timings.deallocate()
+        stages.deallocate()
+        heap.deallocate()
     }
 
-    private mutating func run() {
+    private mutating func run(_ starts: [Double]) -> Outcome {
         // A stage is ready at its start: an update that takes no time, of step −1.
-        for s in stages.indices { push(at: busyUntil[s], .computed, work: 4, stage: s, microBatch: 0) }
-        while let event = pop() {
+        for s in 0..<count {
+            push(at: starts.isEmpty ? 0 : starts[s], .computed, work: 4, stage: s, microBatch: 0)
+        }
+        while size > 0 {
+            let event = pop()
             clock = event.time
             let s = Int(event.stage)
             switch event.kind {
             case .computed: finish(event, on: s)
             case .arrived:
-                let bytes = boundary(event.work, to: s)
-                let start = max(clock, downFree[s])
-                let end = max(start + bytes / stages[s].down, event.tail)
-                downFree[s] = end
+                let bytes = timings[event.work == 1 ? s : s - 1].boundaryBytes
+                let start = max(clock, stages[s].downFree)
+                let end = max(start + bytes / timings[s].down, event.tail)
+                stages[s].downFree = end
                 push(at: end, .delivered, work: event.work, stage: s, microBatch: Int(event.microBatch))
             case .delivered:
                 switch event.work {
-                case 0: arrivedForward[s] += 1
-                case 1: arrivedBackward[s] += 1
-                default: arrivedValidation[s] += 1
+                case 0: stages[s].arrivedForward += 1
+                case 1: stages[s].arrivedBackward += 1
+                default: stages[s].arrivedValidation += 1
                 }
                 begin(on: s)
             }
         }
-    }
-
-    private func boundary(_ work: UInt8, to s: Int) -> Double {
-        work == 1 ? stages[s].boundaryBytes : stages[s - 1].boundaryBytes
+        return Outcome(
+            ends: (0..<count).map { stages[$0].end }, stepEnds: stepEnds, busy: (0..<count).map { stages[$0].busy })
     }
 
     private mutating func finish(_ event: Event, on s: Int) {
-        isBusy[s] = false
-        let last = stages.count - 1
+        stages[s].isBusy = false
         switch event.work {
         case 0:
-            if s < last { send(work: 0, from: s, to: s + 1, Int(event.microBatch)) } else { arrivedBackward[s] += 1 }
+            if s < count - 1 {
+                send(work: 0, from: s, to: s + 1, Int(event.microBatch))
+            } else {
+                stages[s].arrivedBackward += 1
+            }
         case 1:
-            endedBackward[s] += 1
-            ends[s] = clock
+            stages[s].endedBackward += 1
+            stages[s].end = clock
             if s > 0 { send(work: 1, from: s, to: s - 1, Int(event.microBatch)) }
-            if endedBackward[s] == microBatches * (step[s] + 1) { endStep(on: s) }
-        case 2: if s < last { send(work: 2, from: s, to: s + 1, Int(event.microBatch)) }
+            if stages[s].endedBackward == microBatches * (stages[s].step + 1) { endStep(on: s) }
+        case 2: if s < count - 1 { send(work: 2, from: s, to: s + 1, Int(event.microBatch)) }
         case 3:
-            ends[s] = clock
-            step[s] += 1
+            stages[s].end = clock
+            stages[s].step += 1
+            stages[s].lastBackward = -1
             if s == 0 { stepEnds.append(clock) }
         default: break
         }
@@ -207,62 +216,63 @@ package struct PipelineSimulator {
     /// All backwards of a step are done here: the sums of squares go to the others, and the last to arrive lets each
     /// stage take its optimizer step.
     private mutating func endStep(on s: Int) {
-        let current = step[s]
         guard updates else {
-            step[s] += 1
+            stages[s].step += 1
             if s == 0 { stepEnds.append(clock) }
             return
         }
-        let row = current * stages.count
-        lastBackward[row + s] = clock
-        for i in stages.indices where lastBackward[row + i] < 0 {
-            isBusy[s] = true
+        stages[s].lastBackward = clock
+        for i in 0..<count where stages[i].lastBackward < 0 {
+            stages[s].isBusy = true
             return
         }
-        for i in stages.indices {
-            var start = lastBackward[row + i]
-            for other in stages.indices where other != i {
-                start = max(start, lastBackward[row + other] + stages[i].normLatencies[other])
+        for i in 0..<count {
+            var start = stages[i].lastBackward
+            for other in 0..<count where other != i {
+                start = max(start, stages[other].lastBackward + timings[i].normLatencies[other])
             }
-            isBusy[i] = true
-            busy[i] += stages[i].update
-            note(i, .update, 0, start, start + stages[i].update)
-            push(at: start + stages[i].update, .computed, work: 3, stage: i, microBatch: 0)
+            stages[i].isBusy = true
+            stages[i].busy += timings[i].update
+            note(i, .update, 0, start, start + timings[i].update)
+            push(at: start + timings[i].update, .computed, work: 3, stage: i, microBatch: 0)
         }
     }
 
     private mutating func send(work: UInt8, from: Int, to: Int, _ microBatch: Int) {
-        let bytes = boundary(work, to: to)
-        let latency = work == 1 ? stages[to].latencyBack : stages[from].latencyForth
-        let rate = work == 1 ? stages[from].rateBack : stages[from].rateForth
-        let start = max(clock, upFree[from])
+        let isBack = work == 1
+        let bytes = timings[isBack ? to : from].boundaryBytes
+        let latency = isBack ? timings[to].latencyBack : timings[from].latencyForth
+        let rate = isBack ? timings[from].rateBack : timings[from].rateForth
+        let start = max(clock, stages[from].upFree)
         let sent = start + bytes / rate
-        upFree[from] = sent
+        stages[from].upFree = sent
         let frame = min(bytes, PipelineSimulator.frameBytes)
         push(
             at: start + frame / rate + latency, .arrived, work: work, stage: to, microBatch: microBatch,
-            tail: sent + latency + frame / stages[to].down)
+            tail: sent + latency + frame / timings[to].down)
     }
 
     /// Starts what is most urgent on an idle stage: backward, then validation, then forward.
     private mutating func begin(on s: Int) {
-        guard !isBusy[s], step[s] < steps else { return }
-        let limit = microBatches * (step[s] + 1)
-        if begunBackward[s] < arrivedBackward[s], begunBackward[s] < begunForward[s] {
-            compute(s, 1, .backward, begunBackward[s], stages[s].backward)
-            begunBackward[s] += 1
-        } else if begunValidation[s] < min(arrivedValidation[s], validations) {
-            compute(s, 2, .validate, begunValidation[s], stages[s].forward)
-            begunValidation[s] += 1
-        } else if begunForward[s] < min(arrivedForward[s], limit), begunForward[s] - endedBackward[s] < stages[s].depth
+        let stage = stages[s]
+        guard !stage.isBusy, stage.step < steps else { return }
+        let limit = microBatches * (stage.step + 1)
+        if stage.begunBackward < stage.arrivedBackward, stage.begunBackward < stage.begunForward {
+            compute(s, 1, .backward, stage.begunBackward, timings[s].backward)
+            stages[s].begunBackward += 1
+        } else if stage.begunValidation < min(stage.arrivedValidation, validations) {
+            compute(s, 2, .validate, stage.begunValidation, timings[s].forward)
+            stages[s].begunValidation += 1
+        } else if stage.begunForward < min(stage.arrivedForward, limit),
+            stage.begunForward - stage.endedBackward < timings[s].depth
         {
-            compute(s, 0, .forward, begunForward[s], stages[s].forward)
-            begunForward[s] += 1
+            compute(s, 0, .forward, stage.begunForward, timings[s].forward)
+            stages[s].begunForward += 1
         }
     }
     private mutating func compute(_ s: Int, _ work: UInt8, _ kind: StageSpan.Kind, _ microBatch: Int, _ time: Double) {
-        isBusy[s] = true
-        busy[s] += time
+        stages[s].isBusy = true
+        stages[s].busy += time
         note(s, kind, microBatch % microBatches, clock, clock + time)
         push(at: clock + time, .computed, work: work, stage: s, microBatch: microBatch)
     }
@@ -275,33 +285,43 @@ package struct PipelineSimulator {
     private mutating func push(
         at time: Double, _ kind: Event.Kind, work: UInt8, stage: Int, microBatch: Int, tail: Double = 0
     ) {
+        if size == capacity { grow() }
         let event = Event(
-            time: time, order: order, kind: kind, work: work, stage: Int32(stage),
-            microBatch: Int32(truncatingIfNeeded: microBatch), tail: tail)
+            time: time, tail: tail, order: order, stage: Int32(truncatingIfNeeded: stage),
+            microBatch: Int32(truncatingIfNeeded: microBatch), kind: kind, work: work)
         order += 1
-        heap.append(event)
-        var child = heap.count - 1
+        var child = size
+        size += 1
         while child > 0 {
             let parent = (child - 1) / 2
-            guard precedes(heap[child], heap[parent]) else { return }
-            heap.swapAt(child, parent)
+            guard event.precedes(heap[parent]) else { break }
+            heap[child] = heap[parent]
             child = parent
         }
+        heap[child] = event
     }
-    private mutating func pop() -> Event? {
-        guard let first = heap.first else { return nil }
-        let last = heap.removeLast()
-        if heap.isEmpty { return first }
-        heap[0] = last
+    private mutating func grow() {
+        let larger = UnsafeMutablePointer<Event>.allocate(capacity: 2 * capacity)
+        larger.moveInitialize(from: heap, count: size)
+        heap.deallocate()
+        heap = larger
+        capacity *= 2
+    }
+    private mutating func pop() -> Event {
+        let first = heap[0]
+        size -= 1
+        if size == 0 { return first }
+        let last = heap[size]
         var parent = 0
         while true {
             var child = 2 * parent + 1
-            guard child < heap.count else { return first }
-            if child + 1 < heap.count, precedes(heap[child + 1], heap[child]) { child += 1 }
-            guard precedes(heap[child], heap[parent]) else { return first }
-            heap.swapAt(child, parent)
+            guard child < size else { break }
+            if child + 1 < size, heap[child + 1].precedes(heap[child]) { child += 1 }
+            guard heap[child].precedes(last) else { break }
+            heap[parent] = heap[child]
             parent = child
         }
+        heap[parent] = last
+        return first
     }
-    private func precedes(_ a: Event, _ b: Event) -> Bool { a.time != b.time ? a.time < b.time : a.order < b.order }
 }

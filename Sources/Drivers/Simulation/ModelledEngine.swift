@@ -21,11 +21,6 @@ struct ModelledEngine: Engine {
             return .done
         }
         guard let configuration else { return .refused("no stage is configured") }
-        let model = configuration.model
-        func zeros(_ sequences: Int) -> [UInt8] {
-            let count = model.activationValues(sequences: sequences)
-            return [UInt8](repeating: 0, count: configuration.activationCodec.expectedBytes(for: count))
-        }
         switch job {
         case .configure, .recompute, .benchmark, .checkContribution, .returnContribution, .withdrawContribution,
             .rewind:
@@ -34,22 +29,9 @@ struct ModelledEngine: Engine {
             for state in states { versions[state.unit] = state.optimizerSteps }
             return .done
         case .exportState(let units, let includeMoments):
-            return .state(
-                units.map { unit in
-                    let blank = [UInt8](repeating: 0, count: model.parameters(unit: unit) * 4)
-                    return UnitState(
-                        unit: unit, parameters: parameters(unit),
-                        outerMomentum: configuration.mode == .rounds && configuration.outer.momentum != 0 ? blank : [],
-                        firstMoment: includeMoments ? blank : [], secondMoment: includeMoments ? blank : [],
-                        optimizerSteps: versions[unit] ?? 0)
-                })
-        case .forward: return configuration.isLast ? .loss(0) : .activation(zeros(configuration.geometry.microBatch))
-        case .backward: return .inputGradient(configuration.isFirst ? [] : zeros(configuration.geometry.microBatch))
-        case .evaluate(let windows, _):
-            return configuration.isLast
-                ? .evaluation(lossSum: 0, tokens: windows.count * model.context) : .activation(zeros(windows.count))
-        case .finishGradient, .aggregateGradients:
-            return .sumSquares(configuration.units.flatMap { model.tensors(unit: $0).map { _ in 1 } })
+            return .state(units.map { state(of: $0, includeMoments: includeMoments, in: configuration) })
+        case .forward, .backward, .evaluate: return passed(job, through: configuration)
+        case .finishGradient, .aggregateGradients: return squares(configuration)
         case .optimizerStep:
             if configuration.mode == .everyStep { advance() }
             return .done
@@ -64,9 +46,7 @@ struct ModelledEngine: Engine {
             let layout = configuration.chunkLayout(unit: unit)
             return .chunk(blank(layout.pieces[layout.chunks[chunk]], codec))
         case .applyAggregates:
-            guard configuration.mode == .rounds else {
-                return .sumSquares(configuration.units.flatMap { model.tensors(unit: $0).map { _ in 1 } })
-            }
+            guard configuration.mode == .rounds else { return squares(configuration) }
             advance()
             return .digests(digests)
         case .outerStep:
@@ -74,6 +54,33 @@ struct ModelledEngine: Engine {
             return .digests(digests)
         case .digests: return .digests(digests)
         }
+    }
+
+    /// What a micro-batch, or windows of the validation, become on their way through the stage.
+    private func passed(_ job: ComputeJob, through stage: StageConfiguration) -> ComputeResult {
+        func zeros(_ sequences: Int) -> [UInt8] {
+            let count = stage.model.activationValues(sequences: sequences)
+            return [UInt8](repeating: 0, count: stage.activationCodec.expectedBytes(for: count))
+        }
+        let microBatch = stage.geometry.microBatch
+        if case .evaluate(let windows, _) = job {
+            return stage.isLast
+                ? .evaluation(lossSum: 0, tokens: windows.count * stage.model.context)
+                : .activation(zeros(windows.count))
+        }
+        if case .forward = job { return stage.isLast ? .loss(0) : .activation(zeros(microBatch)) }
+        return .inputGradient(stage.isFirst ? [] : zeros(microBatch))
+    }
+    private func squares(_ stage: StageConfiguration) -> ComputeResult {
+        .sumSquares(stage.units.flatMap { stage.model.tensors(unit: $0).map { _ in 1 } })
+    }
+    private func state(of unit: Int, includeMoments: Bool, in stage: StageConfiguration) -> UnitState {
+        let blank = [UInt8](repeating: 0, count: stage.model.parameters(unit: unit) * 4)
+        return UnitState(
+            unit: unit, parameters: parameters(unit),
+            outerMomentum: stage.mode == .rounds && stage.outer.momentum != 0 ? blank : [],
+            firstMoment: includeMoments ? blank : [], secondMoment: includeMoments ? blank : [],
+            optimizerSteps: versions[unit] ?? 0)
     }
 
     /// Pieces of the right sizes, lengths included.

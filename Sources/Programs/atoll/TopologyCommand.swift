@@ -27,9 +27,11 @@ struct TopologyCommand: ParsableCommand {
     /// What a foreign file leaves open.
     struct Source: ParsableArguments {
         @Argument(help: "A topology file, of any format that can be imported.") var file: String
-        @Option(help: "auto, atoll, gml, graphml, simgrid, dtfm, matrix, bamboo or skypilot.") var format = "auto"
+        @Option(help: "auto, atoll, gml, graphml, shadow, edges, simgrid, dtfm, matrix, bamboo or skypilot.")
+        var format = "auto"
         @Option(help: "A matrix of bandwidths beside one of latencies.") var bandwidth: String?
-        @Option(help: "For matrices: us, ms, s, rtt_ms, kbps, mbps, gbps; may be repeated.") var unit: [String] = []
+        @Option(help: "Of numbers without one: us, ms, s, rtt_ms, kbps, mbps, gbps; may be repeated.") var unit:
+            [String] = []
         @Option(help: "For churn traces: the topology whose peers come and go.") var onto: String?
         @Option(help: "Speed of each peer, where the file has none.") var gflops: Double?
         @Option(help: "MiB that each peer offers, where the file does not say.") var memory: Double?
@@ -37,6 +39,9 @@ struct TopologyCommand: ParsableCommand {
         @Option(help: "Mbit/s down of each peer, where the file does not say.") var down: Double?
         @Option(help: "Kilometres in a millisecond, where only distances are known.") var kmPerMs: Double?
         @Option(help: "Peers on a large graph, at most.") var mostPeers: Int?
+        @Flag(help: "Where not all can reach each other: leave out hosts until the others can.") var largestComponent =
+            false
+        @Option(help: "Where the file has no way between two: this many ms, one way.") var assumeLatency: Double?
 
         func read(quiet: Bool = false) throws -> ImportedTopology {
             var options = ImportOptions()
@@ -57,6 +62,14 @@ struct TopologyCommand: ParsableCommand {
                     throw NodeError.badInput("--most-peers \(mostPeers): 2 to 1024")
                 }
                 options.mostPeers = mostPeers
+            }
+            if let value = try positive(assumeLatency, "--assume-latency", 100_000) {
+                guard !largestComponent else {
+                    throw NodeError.badInput("--assume-latency beside --largest-component: one of the two")
+                }
+                options.disconnected = .assume(value / 1000)
+            } else if largestComponent {
+                options.disconnected = .largestPart
             }
             for unit in unit {
                 guard ["us", "ms", "s", "rtt_us", "rtt_ms", "rtt_s", "kbps", "mbps", "gbps"].contains(unit) else {

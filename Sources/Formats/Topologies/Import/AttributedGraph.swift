@@ -15,6 +15,8 @@ struct AttributedGraph {
         var source: String
         var target: String
         var line: Int
+        /// nil: as the graph says.
+        var isDirected: Bool?
         var attributes: [String: Attribute]
     }
     var isDirected = false
@@ -66,6 +68,16 @@ func secondsPerUnit(_ unit: String) -> Double? {
     case "w", "week", "weeks": 604_800
     default: nil
     }
+}
+
+/// Bit/s: "Mbit", "Mbps", "KiB", "MBps", "Gbit/s"; nil for a unit nobody knows, or none.
+func bitsPerUnit(_ unit: String) -> Double? {
+    let unit = unit.hasSuffix("/s") ? String(unit.dropLast(2)) : unit
+    let known = [("bits", 1.0), ("bit", 1), ("bytes", 8), ("byte", 8), ("bps", 1), ("Bps", 8), ("B", 8), ("b", 1)]
+    for (suffix, bits) in known where unit.hasSuffix(suffix) {
+        if let prefix = prefixFactor(String(unit.dropLast(suffix.count))) { return prefix * bits }
+    }
+    return nil
 }
 
 /// What a prefix multiplies by: `K` and `kilo` are decimal, `Ki` and `kibi` binary.

@@ -15,8 +15,10 @@ struct GMLReader {
     private var line = 1
     private var graph = AttributedGraph()
 
-    static func graph(_ bytes: [UInt8], file: String) throws(FileProblem) -> AttributedGraph {
+    /// - Parameter firstLine: where the graph begins in its file.
+    static func graph(_ bytes: [UInt8], file: String, firstLine: Int = 1) throws(FileProblem) -> AttributedGraph {
         var reader = GMLReader(bytes: bytes, file: file)
+        reader.line = firstLine
         try reader.readFile()
         return reader.graph
     }
@@ -73,7 +75,9 @@ struct GMLReader {
                         found: "nothing", allowed: "the id of a node")
                 }
                 graph.edges.append(
-                    AttributedGraph.Edge(source: source.text, target: target.text, line: at, attributes: attributes))
+                    AttributedGraph.Edge(
+                        source: source.text, target: target.text, line: at,
+                        isDirected: attributes["directed"].map { $0.text == "1" }, attributes: attributes))
                 guard graph.edges.count <= AttributedGraph.mostEdges else {
                     throw problem("more than \(AttributedGraph.mostEdges) edges", "fewer; cut the graph down")
                 }

@@ -4,28 +4,45 @@ internal import Primitives
 /// speeds, or lengths in kilometres.
 struct GraphImport {
     private let graph: AttributedGraph
+    private let format: TopologyFormat
     private let file: String
     private let options: ImportOptions
     private var indexOf: [String: Int] = [:]
-    private var routed = RoutedGraph()
-    private var notes: [String] = []
+    private(set) var routed = RoutedGraph()
+    private(set) var notes: [String] = []
+    /// What a latency without a unit is in, in seconds one way.
+    private let bareLatency: Double
 
-    init(_ graph: AttributedGraph, file: String, options: ImportOptions) throws(FileProblem) {
+    init(
+        _ graph: AttributedGraph, format: TopologyFormat, file: String, options: ImportOptions
+    ) throws(FileProblem) {
         self.graph = graph
+        self.format = format
         self.file = file
         self.options = options
+        // Shadow's GML: seconds; its GraphML, until version 1: milliseconds.
+        bareLatency = options.latencySeconds ?? (format == .graphml ? 1e-3 : 1)
         try readNodes()
         try readEdges()
+        if let direct = graph.attributes["preferdirectpaths"]?.text.lowercased(), ["true", "1", "yes"].contains(direct)
+        {
+            routed.choice = .directFirst
+        }
     }
 
-    func imported(_ format: TopologyFormat, name: String) throws(FileProblem) -> ImportedTopology {
+    func imported(name: String) throws(FileProblem) -> ImportedTopology {
         let title = (graph.attributes["Network"] ?? graph.attributes["label"]).flatMap { usableName($0.text) }
-        let (topology, found) = try routed.topology(
+        var pool = routed.pool(options)
+        pool.notes = notes + pool.notes
+        let (topology, found) = try pool.topology(
             name: name,
             about: "\(title.map { "The network \($0)" } ?? "A graph"), imported from \(format.rawValue).",
             options: options, file: file)
-        return ImportedTopology(topology, format, notes: notes + found)
+        return ImportedTopology(topology, format, notes: found)
     }
+
+    /// The node with this id; nil where there is none.
+    func node(_ id: String) -> Int? { indexOf[id] }
 
     private func problem(
         _ kind: FileProblem.Kind, _ attribute: AttributedGraph.Attribute, _ key: String, _ allowed: String
@@ -56,10 +73,11 @@ struct GraphImport {
             if labels[name, default: 0] > 1 { name += "-\(id)" }
             while !taken.insert(name).inserted { name = "\(name.prefix(48))-\(routed.nodes.count)" }
             var out = RoutedGraph.Node(name: String(name.prefix(64)), line: node.line)
-            out.up = try rate(
-                node.attributes["host_bandwidth_up"] ?? node.attributes["bandwidth_up"], "host_bandwidth_up")
-            out.down = try rate(
-                node.attributes["host_bandwidth_down"] ?? node.attributes["bandwidth_down"], "host_bandwidth_down")
+            out.up = try accessRate(node, ["host_bandwidth_up", "bandwidth_up", "bandwidthup"])
+            out.down = try accessRate(node, ["host_bandwidth_down", "bandwidth_down", "bandwidthdown"])
+            if let loss = node.attributes["packetloss"] ?? node.attributes["packet_loss"] {
+                out.loss = try share(loss, "node.packet_loss")
+            }
             routed.add(out)
         }
     }
@@ -67,19 +85,37 @@ struct GraphImport {
         node.attributes["label"].flatMap { usableName($0.text) }
     }
 
-    /// With a unit: "20 Mbit".
-    private func rate(_ attribute: AttributedGraph.Attribute?, _ key: String) throws(FileProblem) -> BitRate? {
-        guard let attribute else { return nil }
-        let allowed = "a number greater than 0 with its unit, such as “20 Mbit”"
-        guard let (number, unit) = splitUnit(attribute.text) else { throw problem(.wrongType, attribute, key, allowed) }
-        let known = [("bits", 1.0), ("bit", 1), ("bytes", 8), ("byte", 8), ("bps", 1), ("Bps", 8), ("B", 8), ("b", 1)]
-        for (suffix, bits) in known where unit.hasSuffix(suffix) {
-            guard let prefix = prefixFactor(String(unit.dropLast(suffix.count))) else { continue }
-            let value = number * prefix * bits
-            guard value >= 1, value <= 1e13 else { throw problem(.outOfRange, attribute, key, allowed) }
+    /// With a unit, "20 Mbit"; Shadow's GraphML has KiB/s without one.
+    private func accessRate(_ node: AttributedGraph.Node, _ keys: [String]) throws(FileProblem) -> BitRate? {
+        for key in keys {
+            guard let attribute = node.attributes[key] else { continue }
+            guard key.hasPrefix("bandwidth"), !key.contains("_"), let bare = decimalNumber(attribute.text) else {
+                return try rate(attribute, key)
+            }
+            let value = bare * 8192
+            guard value >= 1, value <= 1e13 else {
+                throw problem(.outOfRange, attribute, "node.\(key)", "KiB a second, greater than 0")
+            }
             return BitRate(bitsPerSecond: value)
         }
-        throw problem(.wrongType, attribute, key, allowed)
+        return nil
+    }
+
+    private func rate(_ attribute: AttributedGraph.Attribute, _ key: String) throws(FileProblem) -> BitRate {
+        let allowed = "a number greater than 0 with its unit, such as “20 Mbit”"
+        guard let (number, unit) = splitUnit(attribute.text), let scale = bitsPerUnit(unit) else {
+            throw problem(.wrongType, attribute, key, allowed)
+        }
+        let value = number * scale
+        guard value >= 1, value <= 1e13 else { throw problem(.outOfRange, attribute, key, allowed) }
+        return BitRate(bitsPerSecond: value)
+    }
+
+    private func share(_ attribute: AttributedGraph.Attribute, _ key: String) throws(FileProblem) -> Double {
+        guard let share = decimalNumber(attribute.text), share >= 0, share < 1 else {
+            throw problem(.outOfRange, attribute, key, "a share from 0, less than 1")
+        }
+        return share
     }
 
     private func place(of index: Int) throws(FileProblem) -> (latitude: Double, longitude: Double)? {
@@ -98,59 +134,91 @@ struct GraphImport {
 
     // MARK: edges
 
+    /// Two nodes at one place are still some way apart: 2 km, say.
+    private static let leastLengthSeconds = 1e-5
+
     private mutating func readEdges() throws(FileProblem) {
-        let isShadow = graph.edges.contains { $0.attributes["latency"] != nil || $0.attributes["latency_ms"] != nil }
+        let hasLatency = graph.edges.contains { $0.attributes["latency"] != nil || $0.attributes["latency_ms"] != nil }
         var places: [(latitude: Double, longitude: Double)?] = []
         for index in graph.nodes.indices { places.append(try place(of: index)) }
         var ends: [(from: Int, to: Int)] = []
         var seconds: [Double?] = []
+        var bare = 0
+        var short = 0
         for edge in graph.edges {
             let from = try node(edge.source, edge, "source")
             let to = try node(edge.target, edge, "target")
             ends.append((from, to))
-            seconds.append(
-                try isShadow
-                    ? latency(of: edge)
-                    : length(of: edge, places[from], places[to]).map { kilometres in
-                        max(1e-5, kilometres / options.kilometresPerMillisecond / 1000)
-                    })
+            if hasLatency {
+                seconds.append(try latency(of: edge, &bare))
+            } else if let kilometres = try length(of: edge, places[from], places[to]) {
+                let time = kilometres / options.kilometresPerMillisecond / 1000
+                if from != to, time < GraphImport.leastLengthSeconds { short += 1 }
+                seconds.append(max(GraphImport.leastLengthSeconds, time))
+            } else {
+                seconds.append(nil)
+            }
         }
         let known = seconds.compactMap { $0 }.sorted()
+        var usual = known.isEmpty ? 0 : known[known.count / 2]
         if let edge = seconds.firstIndex(where: { $0 == nil }), known.isEmpty {
-            throw FileProblem(
-                .missingKey, file: file, line: graph.edges[edge].line, key: "edge.latency", found: "no latency",
-                allowed: "latency with a unit, distance in km, or Latitude and Longitude at both nodes")
+            guard case .assume(let assumed) = options.disconnected else {
+                throw FileProblem(
+                    .missingKey, file: file, line: graph.edges[edge].line, key: "edge.latency", found: "no latency",
+                    allowed: "latency with a unit, distance in km, Latitude and Longitude at both nodes, or "
+                        + "--assume-latency MS for each edge")
+            }
+            usual = assumed
         }
-        let usual = known.isEmpty ? 0 : known[known.count / 2]
-        for (index, edge) in graph.edges.enumerated() where ends[index].from != ends[index].to {
-            var cable = RoutedGraph.Cable(to: ends[index].to, seconds: seconds[index] ?? usual)
-            cable.rate = try speed(of: edge)
-            if let loss = edge.attributes["packet_loss"] {
-                guard let share = decimalNumber(loss.text), share >= 0, share < 1 else {
-                    throw problem(.outOfRange, loss, "edge.packet_loss", "a share from 0, less than 1")
-                }
-                cable.loss = share
-            }
-            if let jitter = edge.attributes["jitter"] {
-                cable.jitterSeconds = try time(jitter, "edge.jitter", open: false)
-            }
-            routed.cables[ends[index].from].append(cable)
-            if !graph.isDirected {
-                cable.to = ends[index].from
-                routed.cables[ends[index].to].append(cable)
-            }
+        for (index, edge) in graph.edges.enumerated() {
+            try lay(edge, ends[index].from, ends[index].to, seconds[index] ?? usual)
         }
-        if !isShadow {
+        say(
+            hasLatency: hasLatency, hasPlaces: places.contains { $0 != nil }, bare: bare, short: short,
+            guessed: seconds.count { $0 == nil }, usual: usual)
+    }
+
+    private mutating func lay(
+        _ edge: AttributedGraph.Edge, _ from: Int, _ to: Int, _ seconds: Double
+    ) throws(FileProblem) {
+        var cable = RoutedGraph.Cable(to: to, seconds: seconds)
+        cable.rate = try speed(of: edge)
+        if let loss = edge.attributes["packet_loss"] ?? edge.attributes["packetloss"] {
+            cable.loss = try share(loss, "edge.packet_loss")
+        }
+        if let jitter = edge.attributes["jitter"] { cable.jitterSeconds = try time(jitter, "edge.jitter").seconds }
+        routed.cables[from].append(cable)
+        if !(edge.isDirected ?? graph.isDirected), from != to {
+            cable.to = from
+            routed.cables[to].append(cable)
+        }
+    }
+
+    private mutating func say(
+        hasLatency: Bool, hasPlaces: Bool, bare: Int, short: Int, guessed: Int, usual: Double
+    ) {
+        if hasLatency {
+            let each =
+                options.latencyUnit.map { "\($0), as asked" }
+                ?? (format == .graphml ? "ms, as in Shadow 1" : "s, as in Shadow")
+            if bare > 0 { notes.append("\(bare) latencies have no unit: \(each).") }
+            if options.latencyUnit?.hasPrefix("rtt") != true {
+                notes.append("Latencies are taken as one way; where they are round trips, say --unit rtt_ms.")
+            }
+            return
+        }
+        guard guessed < graph.edges.count else {
+            return notes.append(
+                "No edge has a latency or a length: \(fixed(usual * 1000, 3)) ms assumed for each, as asked.")
+        }
+        notes.append(
+            "Latency from distance: \(fixed(options.kilometresPerMillisecond, 0)) km in a millisecond"
+                + (hasPlaces ? ", along great circles." : "."))
+        if guessed > 0 {
             notes.append(
-                "Latency from distance: \(fixed(options.kilometresPerMillisecond, 0)) km in a millisecond"
-                    + (places.contains { $0 != nil } ? ", along great circles." : "."))
-            let guessed = seconds.count { $0 == nil }
-            if guessed > 0 {
-                notes.append(
-                    "\(guessed) edges have no length: the median of the others, \(fixed(usual * 1000, 2)) ms, is taken."
-                )
-            }
+                "\(guessed) edges have no length: the median of the others, \(fixed(usual * 1000, 2)) ms, is taken.")
         }
+        if short > 0 { notes.append("\(short) edges join nodes at one place: 10 µs is taken, the floor.") }
     }
 
     private func node(_ id: String, _ edge: AttributedGraph.Edge, _ key: String) throws(FileProblem) -> Int {
@@ -162,10 +230,10 @@ struct GraphImport {
         return index
     }
 
-    private func latency(of edge: AttributedGraph.Edge) throws(FileProblem) -> Double? {
+    private func latency(of edge: AttributedGraph.Edge, _ bare: inout Int) throws(FileProblem) -> Double? {
         if let given = edge.attributes["latency_ms"] {
-            guard let value = decimalNumber(given.text), value > 0 else {
-                throw problem(.outOfRange, given, "edge.latency_ms", "milliseconds, greater than 0")
+            guard let value = decimalNumber(given.text), value >= 0 else {
+                throw problem(.outOfRange, given, "edge.latency_ms", "milliseconds, from 0")
             }
             return value / 1000
         }
@@ -174,19 +242,21 @@ struct GraphImport {
                 .missingKey, file: file, line: edge.line, key: "edge.latency", found: "nothing",
                 allowed: "a latency for each edge, such as “20 ms”")
         }
-        return try time(given, "edge.latency", open: true)
+        let (seconds, isBare) = try time(given, "edge.latency")
+        if isBare { bare += 1 }
+        return seconds
     }
 
-    /// Shadow: without a unit these are seconds.
-    private func time(_ attribute: AttributedGraph.Attribute, _ key: String, open: Bool) throws(FileProblem) -> Double {
-        let allowed =
-            "a time \(open ? "greater than 0" : "from 0") with its unit, such as “20 ms”; without a unit seconds"
-        guard let (number, unit) = splitUnit(attribute.text), let scale = unit.isEmpty ? 1 : secondsPerUnit(unit) else {
-            throw problem(.wrongType, attribute, key, allowed)
-        }
-        let value = number * scale
-        guard value >= 0, !open || value > 0, value <= 1e6 else { throw problem(.outOfRange, attribute, key, allowed) }
-        return value
+    private func time(_ attribute: AttributedGraph.Attribute, _ key: String) throws(FileProblem) -> (
+        seconds: Double, isBare: Bool
+    ) {
+        let allowed = "a time from 0 with its unit, such as “20 ms”"
+        guard let (number, unit) = splitUnit(attribute.text),
+            let scale = unit.isEmpty ? bareLatency : secondsPerUnit(unit)
+        else { throw problem(.wrongType, attribute, key, allowed) }
+        let value = number * scale * (unit.isEmpty || options.latencyUnit?.hasPrefix("rtt") != true ? 1 : 0.5)
+        guard value >= 0, value <= 1e6 else { throw problem(.outOfRange, attribute, key, allowed) }
+        return (value, unit.isEmpty)
     }
 
     /// In kilometres; nil where the file does not say.
@@ -195,10 +265,12 @@ struct GraphImport {
         _ b: (latitude: Double, longitude: Double)?
     ) throws(FileProblem) -> Double? {
         if let given = edge.attributes["distance"] ?? edge.attributes["dist"] {
-            guard let value = decimalNumber(given.text), value >= 0, value <= 1e6 else {
+            let (number, unit) = splitUnit(given.text) ?? (.nan, "")
+            let scale = ["": 1.0, "km": 1, "m": 1e-3, "mi": 1.609344, "miles": 1.609344][unit] ?? .nan
+            guard number * scale >= 0, number * scale <= 1e6 else {
                 throw problem(.outOfRange, given, "edge.distance", "kilometres, from 0")
             }
-            return value
+            return number * scale
         }
         guard let a, let b else { return nil }
         return GreatCircle.kilometres(from: a, to: b)
@@ -206,15 +278,20 @@ struct GraphImport {
 
     /// Bit/s; infinite where the file does not say.
     private func speed(of edge: AttributedGraph.Edge) throws(FileProblem) -> Double {
-        if let given = edge.attributes["bandwidth"] {
-            return try rate(given, "edge.bandwidth")?.bitsPerSecond ?? .infinity
-        }
+        if let given = edge.attributes["bandwidth"] { return try rate(given, "edge.bandwidth").bitsPerSecond }
         for (key, scale) in [("LinkSpeedRaw", 1.0), ("capacity", 1), ("bandwidth_mbps", 1e6)] {
             guard let given = edge.attributes[key] else { continue }
             guard let value = decimalNumber(given.text), value > 0, value * scale >= 1, value * scale <= 1e15 else {
                 throw problem(.outOfRange, given, "edge.\(key)", "a rate greater than 0, without its unit")
             }
             return value * scale
+        }
+        // The Zoo also has words and bounds such as "<10" there: those say nothing.
+        if let number = edge.attributes["LinkSpeed"].flatMap({ decimalNumber($0.text) }), number > 0,
+            let prefix = edge.attributes["LinkSpeedUnits"].flatMap({ prefixFactor($0.text) }), number * prefix >= 1,
+            number * prefix <= 1e15
+        {
+            return number * prefix
         }
         return .infinity
     }

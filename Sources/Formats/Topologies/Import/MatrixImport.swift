@@ -3,9 +3,9 @@ internal import Primitives
 
 /// Reads square matrices of latencies and bandwidths: values apart by commas, semicolons, tabs or blanks; names, where there
 /// are any, in the first row and column; the unit in the corner cell, in a comment (`# latency_ms`), in the file's name, or
-/// given. What stands on the diagonal is not read.
+/// given. What stands on the diagonal is not read. What was not measured (nothing, -, nan, -1) is taken from the other direction.
 struct MatrixImport {
-    enum Kind: String { case latency, bandwidth }
+    typealias Kind = Caption.Kind
     /// Larger ones have more than a million links.
     static let mostRows = 1024
 
@@ -13,29 +13,17 @@ struct MatrixImport {
     private let options: ImportOptions
     private var names: [String]?
     /// Row by row, one-way seconds.
-    private var latency: [[Double]]?
+    private var latency: [[Double?]]?
     /// Row by row, bit/s.
-    private var bandwidth: [[Double]]?
+    private var bandwidth: [[Double?]]?
+    private var isRoundTrip = false
+    private var saysWhich = false
 
     /// Something like numbers apart by something.
     static func looksLikeMatrix(_ lines: [Substring]) -> Bool {
-        guard let row = lines.filter({ !$0.hasPrefix("#") }).prefix(2).last else { return false }
-        let cells = cells(row)
-        return cells.count >= 2 && cells.dropFirst().contains { decimalNumber($0) != nil || $0.lowercased() == "nan" }
-    }
-
-    private static func cells(_ line: Substring) -> [Substring] {
-        func trimmed(_ text: Substring) -> Substring {
-            var text = text.drop { " \t\"\r".contains($0) }
-            while let last = text.last, " \t\"\r".contains(last) { text.removeLast() }
-            return text
-        }
-        for separator in [Character(","), ";", "\t"] where line.contains(separator) {
-            var out = line.split(separator: separator, omittingEmptySubsequences: false).map(trimmed)
-            if out.count > 1, out.last == "" { out.removeLast() }
-            return out
-        }
-        return line.split { $0 == " " || $0 == "\r" }.map(trimmed)
+        guard let row = lines.filter({ !TableLines.isComment($0) }).prefix(2).last else { return false }
+        let cells = TableLines.cells(row)
+        return cells.count >= 2 && cells.dropFirst().contains { decimalNumber($0) != nil || TableLines.isMissing($0) }
     }
 
     init(_ bytes: [UInt8], file: String, options: ImportOptions, kind: Kind?) throws(FileProblem) {
@@ -50,14 +38,14 @@ struct MatrixImport {
             omittingEmptySubsequences: false, whereSeparator: \.isNewline
         ).enumerated() {
             let content = line.drop { " \t\r\u{FEFF}".contains($0) }
-            if content.first == "#" {
+            if TableLines.isComment(content) {
                 let said = Caption(words: String(content))
                 guard said.unit != nil || said.kind != nil else { continue }
                 if !rows.isEmpty { try finish(rows, caption, kind) }
                 rows = []
                 caption = said
             } else if !content.isEmpty {
-                rows.append((index + 1, MatrixImport.cells(content == line ? line : content)))
+                rows.append((index + 1, TableLines.cells(content, keepsEnd: true)))
                 guard rows.count <= MatrixImport.mostRows + 1 else {
                     throw FileProblem(
                         .outOfRange, file: file, line: index + 1, found: "more than \(MatrixImport.mostRows) rows",
@@ -94,28 +82,23 @@ struct MatrixImport {
                 .missingKey, file: file, found: "bandwidths without latencies",
                 allowed: "the matrix of latencies, and this one beside it with --bandwidth")
         }
-        var topology = Topology(
-            name: name, about: "\(latency.count) hosts, imported from matrices.",
-            expectation: "Imported: nobody has said yet what to expect.", hosts: [])
-        for i in latency.indices {
-            // A line that carries what its best pair carries.
-            let up = bandwidth.map { rates in latency.indices.filter { $0 != i }.map { rates[i][$0] }.max() ?? 1e8 }
-            let down = bandwidth.map { rates in latency.indices.filter { $0 != i }.map { rates[$0][i] }.max() ?? 1e8 }
-            topology.hosts.append(
-                Host(
-                    name: names?[i] ?? "h\(i)", flops: options.flops, memory: options.memory,
-                    up: up.map { BitRate(bitsPerSecond: $0) } ?? options.up,
-                    down: down.map { BitRate(bitsPerSecond: $0) } ?? options.down))
-            for j in latency.indices where j != i {
-                topology.links[Topology.Pair(i, j)] = LinkProperties(
-                    latency: .nanoseconds(Int64((latency[i][j] * 1e9).rounded())),
-                    rate: bandwidth.map { BitRate(bitsPerSecond: $0[i][j]) })
+        var pool = ImportedPool(
+            members: latency.indices.map { ImportedPool.Member(name: names?[$0] ?? "h\($0)") }, mirrors: true)
+        for from in latency.indices {
+            for to in latency.indices where to != from {
+                guard let seconds = latency[from][to] else { continue }
+                let rate = bandwidth.map { $0[from][to] ?? $0[to][from] ?? .infinity } ?? .infinity
+                pool[from, to] = ImportedPool.Way(seconds: seconds, rate: rate)
             }
         }
-        var notes = [
-            "Speed and memory are not in a matrix: \(fixed(options.flops / 1e9, 1)) GFLOP/s and \(options.memory) assumed for each."
-        ]
-        if bandwidth == nil { notes.append("No bandwidths: up \(options.up), down \(options.down) assumed for each.") }
+        if !saysWhich {
+            pool.notes.append("Latencies are taken as one way; where they are round trips, say --unit rtt_ms.")
+        } else if isRoundTrip {
+            pool.notes.append("Latencies are round trips, and are halved.")
+        }
+        pool.widenLines()
+        let (topology, notes) = try pool.topology(
+            name: name, about: "\(latency.count) hosts, imported from matrices.", options: options, file: file)
         return ImportedTopology(topology, .matrix, notes: notes)
     }
 
@@ -127,7 +110,7 @@ struct MatrixImport {
         var rows = rows
         var caption = caption
         func isName(_ cell: Substring) -> Bool {
-            decimalNumber(cell) == nil && !["nan", "inf", "-inf", "-"].contains(cell.lowercased())
+            decimalNumber(cell) == nil && (cell.isEmpty || !TableLines.isMissing(cell))
         }
         var header: [Substring]?
         if let first = rows.first, first.cells.dropFirst().contains(where: { isName($0) && !$0.isEmpty }) {
@@ -145,10 +128,17 @@ struct MatrixImport {
         guard n > 0 else {
             throw FileProblem(.unreadable, file: file, found: "names without rows", allowed: "a square matrix")
         }
+        MatrixImport.square(&rows, header?.count)
+        if let count = header?.count, count > n + 1, header?.last == "" { header?.removeLast() }
         let isLabelled = rows.allSatisfy { $0.cells.count == n + 1 }
         if let header, header.count == n + 1 {
             let corner = Caption(words: String(header[0]))
-            caption = Caption(kind: corner.kind ?? caption.kind, unit: corner.unit ?? caption.unit)
+            if corner.unit != nil {
+                caption = Caption(words: String(header[0]))
+                caption.kind = corner.kind ?? caption.kind
+            } else if let kind = corner.kind {
+                caption.kind = kind
+            }
         }
         for row in rows where row.cells.count != (isLabelled ? n + 1 : n) {
             throw FileProblem(
@@ -158,12 +148,16 @@ struct MatrixImport {
         if let header { try readNames(header.suffix(n), line: rows[0].line - 1) }
         if isLabelled { try readNames(rows.map { $0.cells[0] }[...], line: rows[0].line) }
         let (kind, scale) = try unit(caption, forced, line: rows[0].line)
-        var values: [[Double]] = []
+        var values: [[Double?]] = []
         for (i, row) in rows.enumerated() {
-            var out: [Double] = []
+            var out: [Double?] = []
             for (j, cell) in row.cells.suffix(n).enumerated() {
                 if i == j {
                     out.append(0)
+                    continue
+                }
+                if TableLines.isMissing(cell) {
+                    out.append(nil)
                     continue
                 }
                 let value = (decimalNumber(cell) ?? .nan) * scale
@@ -172,7 +166,7 @@ struct MatrixImport {
                     throw FileProblem(
                         .outOfRange, file: file, line: row.line, key: "[\(i)][\(j)]", found: "“\(cell.prefix(60))”",
                         allowed: kind == .latency
-                            ? "a latency from 0 to 100 s; take hosts out that were not measured"
+                            ? "a latency from 0 to 100 s, or nan where it was not measured"
                             : "a rate greater than 0 and at most 10 Tbit/s")
                 }
                 out.append(value)
@@ -190,6 +184,28 @@ struct MatrixImport {
             throw FileProblem(
                 .outOfRange, file: file, line: rows[0].line, found: "\(bandwidth.count) rows beside \(latency.count)",
                 allowed: "matrices of one size")
+        }
+    }
+    /// Drops what stands after a last separator on each line, and fills triangles up: rows that get longer by one, to the diagonal,
+    /// or shorter by one, from it.
+    private static func square(_ rows: inout [(line: Int, cells: [Substring])], _ header: Int?) {
+        let n = rows.count
+        let ends = rows.allSatisfy { $0.cells.count > 1 && $0.cells.last == "" }
+        let width = rows[0].cells.count - 1
+        if ends, width == n || width == n + 1, header.map({ $0 <= width }) ?? true {
+            for row in rows.indices { rows[row].cells.removeLast() }
+        }
+        for names in [0, 1] where n > 1 {
+            if rows.indices.allSatisfy({ rows[$0].cells.count == $0 + 1 + names }) {
+                for row in rows.indices { rows[row].cells += [Substring](repeating: "", count: n - 1 - row) }
+                return
+            }
+            if rows.indices.allSatisfy({ rows[$0].cells.count == n - $0 + names }) {
+                for row in rows.indices {
+                    rows[row].cells.insert(contentsOf: [Substring](repeating: "", count: row), at: names)
+                }
+                return
+            }
         }
     }
     private func twice(_ kind: Kind, _ line: Int) -> FileProblem {
@@ -218,54 +234,24 @@ struct MatrixImport {
     }
 
     /// What one is worth in seconds one way, or in bit/s.
-    private func unit(_ caption: Caption, _ forced: Kind?, line: Int) throws(FileProblem) -> (Kind, Double) {
+    private mutating func unit(_ caption: Caption, _ forced: Kind?, line: Int) throws(FileProblem) -> (Kind, Double) {
         var kind = forced ?? caption.kind
         if kind == nil, caption.unit == nil {
             kind = options.latencyUnit != nil ? .latency : options.bandwidthUnit != nil ? .bandwidth : nil
         }
-        let given = [options.latencyUnit, options.bandwidthUnit].compactMap { $0 }.map {
-            Caption(words: $0).unit ?? .none
+        let given = [options.latencyUnit, options.bandwidthUnit].compactMap { $0 }.map { Caption(words: $0) }
+        let wanted = given.first { $0.unit != nil && (kind == nil || $0.unit?.kind == kind) }
+        let used = wanted ?? caption
+        guard let unit = used.unit, kind == nil || unit.kind == kind, unit.kind == .latency || unit.kind == .bandwidth
+        else {
+            throw FileProblem(
+                .missingKey, file: file, line: line, found: "numbers without a unit",
+                allowed: "a unit: --unit ms (us, s, rtt_ms, kbps, mbps, gbps), or a first line such as “# latency_ms”")
         }
-        let wanted = given.compactMap { $0 }.first { kind == nil || $0.kind == kind }
-        if let unit = wanted ?? caption.unit, kind == nil || unit.kind == kind { return (unit.kind, unit.scale) }
-        throw FileProblem(
-            .missingKey, file: file, line: line, found: "numbers without a unit",
-            allowed: "a unit: --unit ms (us, s, rtt_ms, kbps, mbps, gbps), or a first line such as “# latency_ms”")
-    }
-}
-
-/// What a heading says about numbers: “latency_ms”, “RTT (us)”, “bandwidth Gbit/s”.
-private struct Caption {
-    struct Unit {
-        var kind: MatrixImport.Kind
-        var scale: Double
-    }
-    var kind: MatrixImport.Kind?
-    var unit: Unit?
-
-    init(kind: MatrixImport.Kind?, unit: Unit?) {
-        self.kind = kind
-        self.unit = unit
-    }
-    init(words: String) {
-        let parts = words.prefix(400).lowercased().split { !($0.isLetter || $0 == "µ" || $0 == "μ") }
-        let roundTrip = parts.contains("rtt")
-        for part in parts {
-            switch part {
-            case "latency", "latencies", "delay", "delays", "rtt", "ping": kind = .latency
-            case "bandwidth", "bandwidths", "rate", "rates", "capacity", "throughput": kind = .bandwidth
-            case "us", "µs", "μs": unit = Unit(kind: .latency, scale: 1e-6)
-            case "ms", "milliseconds": unit = Unit(kind: .latency, scale: 1e-3)
-            case "s", "sec", "seconds": unit = unit ?? Unit(kind: .latency, scale: 1)
-            case "bps": unit = Unit(kind: .bandwidth, scale: 1)
-            case "kbps", "kbit": unit = Unit(kind: .bandwidth, scale: 1e3)
-            case "mbps", "mbit": unit = Unit(kind: .bandwidth, scale: 1e6)
-            case "gbps", "gbit": unit = Unit(kind: .bandwidth, scale: 1e9)
-            default: break
-            }
+        if unit.kind == .latency {
+            isRoundTrip = used.isRoundTrip
+            saysWhich = used.isRoundTrip || used.isOneWay
         }
-        // A lone s beside no other word may be anything: a plural, a file called s.txt.
-        if kind == nil, parts.contains("s"), unit?.scale == 1, unit?.kind == .latency { unit = nil }
-        if roundTrip, unit?.kind == .latency { unit?.scale /= 2 }
+        return (unit.kind, unit.scale)
     }
 }

@@ -1,16 +1,13 @@
-internal import Links
 internal import Primitives
 
-/// Nodes joined by cables: pairs of peers see the path of least latency, its summed latency and the rate of its narrowest cable.
+/// Nodes joined by cables, and peers at some of them: pairs see the path of least latency, its summed latency, its joint loss and
+/// the rate of its narrowest cable.
 struct RoutedGraph {
     struct Node {
         var name: String
         var line: Int
-        var isPeer = true
-        /// Whether paths may lead through it.
-        var relays = true
-        var flops: Double?
-        var device = "computer"
+        /// Of whatever passes its own peers' door, coming or going.
+        var loss = 0.0
         var up: BitRate?
         var down: BitRate?
     }
@@ -24,6 +21,14 @@ struct RoutedGraph {
         /// Bit/s; infinite where the file gives none.
         var rate = Double.infinity
     }
+    /// Who lives at a node.
+    struct Resident {
+        var name: String
+        var node: Int
+        var line: Int
+        var up: BitRate?
+        var down: BitRate?
+    }
     private struct Path {
         var seconds = Double.infinity
         var jitterVariance = 0.0
@@ -32,10 +37,18 @@ struct RoutedGraph {
     }
 
     var nodes: [Node] = []
-    /// By node; directed.
+    /// By node; directed. A cable from a node to itself is the way between two who live there.
     var cables: [[Cable]] = []
-    /// Whole paths that the file gives for a pair: taken before any that is found.
-    var routes: [Topology.Pair: Cable] = [:]
+    /// nil: somebody at each node.
+    var residents: [Resident]?
+    enum Paths {
+        case shortest
+        /// Only a cable from one to the other, and no way over others.
+        case direct
+        /// A cable from one to the other where there is one.
+        case directFirst
+    }
+    var choice = Paths.shortest
 
     mutating func add(_ node: Node) {
         nodes.append(node)
@@ -43,92 +56,83 @@ struct RoutedGraph {
     }
 
     /// Fewest links first where there are too many for a peer at each.
-    private func places(_ most: Int) -> [Int] {
-        let candidates = nodes.indices.filter { nodes[$0].isPeer }
-        guard candidates.count > most else { return candidates }
-        let ranked = candidates.sorted { (cables[$0].count, $0) < (cables[$1].count, $1) }
-        let degree = cables[ranked[most - 1]].count
-        let pool = candidates.filter { cables[$0].count <= degree }
-        return (0..<most).map { pool[$0 * pool.count / most] }
+    private func places(_ most: Int) -> [Resident] {
+        let all =
+            residents
+            ?? nodes.enumerated().map {
+                Resident(name: $1.name, node: $0, line: $1.line, up: $1.up, down: $1.down)
+            }
+        guard all.count > most else { return all }
+        let degrees = all.map { cables[$0.node].count }
+        let ranked = all.indices.sorted { (degrees[$0], $0) < (degrees[$1], $1) }
+        let pool = all.indices.filter { degrees[$0] <= degrees[ranked[most - 1]] }
+        return (0..<most).map { all[pool[$0 * pool.count / most]] }
     }
 
-    func topology(name: String, about: String, options: ImportOptions, file: String) throws(FileProblem) -> (
-        topology: Topology, notes: [String]
-    ) {
+    /// What each two peers see of each other.
+    func pool(_ options: ImportOptions) -> ImportedPool {
         let places = places(options.mostPeers)
-        guard places.count > 0 else {
-            throw FileProblem(
-                .missingKey, file: file, found: "no host", allowed: "at least one node that can be a peer")
-        }
-        var notes: [String] = []
-        var topology = Topology(
-            name: name, about: about, expectation: "Imported: nobody has said yet what to expect.", hosts: [])
-        var assumed = (speed: 0, line: 0)
-        for place in places {
-            let node = nodes[place]
-            if node.flops == nil { assumed.speed += 1 }
-            if node.up == nil || node.down == nil { assumed.line += 1 }
-            topology.hosts.append(
-                Host(
-                    name: node.name, device: node.device, flops: node.flops ?? options.flops, memory: options.memory,
-                    up: node.up ?? options.up, down: node.down ?? options.down))
-        }
-        var index = [Int](repeating: -1, count: nodes.count)
-        for (peer, place) in places.enumerated() { index[place] = peer }
-        for (peer, place) in places.enumerated() {
-            let paths = shortest(from: place)
-            for other in places where other != place {
-                var path = paths[other]
-                if let route = routes[Topology.Pair(place, other)] {
-                    path = Path(
-                        seconds: route.seconds, jitterVariance: route.jitterSeconds * route.jitterSeconds,
-                        kept: 1 - route.loss, rate: route.rate)
-                }
-                guard path.seconds.isFinite else {
-                    throw FileProblem(
-                        .disconnected, file: file, line: nodes[other].line,
-                        found: "no path from \(nodes[place].name) to \(nodes[other].name)",
-                        allowed: "a connected graph: add an edge, or take the lone nodes out")
-                }
-                guard path.seconds <= 100 else {
-                    throw FileProblem(
-                        .outOfRange, file: file, line: nodes[other].line,
-                        found: "\(fixed(path.seconds, 1)) s from \(nodes[place].name) to \(nodes[other].name)",
-                        allowed: "paths of at most 100 s; is a unit wrong?")
-                }
-                topology.links[Topology.Pair(peer, index[other])] = properties(path)
+        var pool = ImportedPool(
+            members: places.map { ImportedPool.Member(name: $0.name, line: $0.line, up: $0.up, down: $0.down) })
+        var known: (node: Int, paths: [Path])?
+        for (from, place) in places.enumerated() {
+            if known?.node != place.node { known = (place.node, paths(from: place.node)) }
+            guard let paths = known?.paths else { continue }
+            for (to, other) in places.enumerated() where to != from {
+                let path = other.node == place.node ? inside(place.node) : paths[other.node]
+                guard path.seconds.isFinite else { continue }
+                let door = (1 - nodes[place.node].loss) * (1 - nodes[other.node].loss)
+                pool[from, to] = ImportedPool.Way(
+                    seconds: path.seconds, jitterSeconds: path.jitterVariance.squareRoot(),
+                    loss: 1 - path.kept * door, rate: path.rate)
             }
         }
-        if places.count < nodes.count {
-            notes.append("\(places.count) of \(nodes.count) nodes hold a peer; the others only forward.")
+        if places.count < nodes.count, residents == nil {
+            pool.notes.append("\(places.count) of \(nodes.count) nodes hold a peer; the others only forward.")
         }
-        if assumed.speed > 0 {
-            notes.append(
-                "\(assumed.speed) of \(places.count) peers: speed and memory are not in the file; "
-                    + "\(fixed(options.flops / 1e9, 1)) GFLOP/s and \(options.memory) assumed.")
-        } else {
-            notes.append("Memory is not in the file; \(options.memory) assumed.")
-        }
-        if assumed.line > 0 {
-            notes.append(
-                "\(assumed.line) of \(places.count) peers: access lines are not in the file; up \(options.up), "
-                    + "down \(options.down) assumed.")
-        }
-        return (topology, notes)
+        return pool
     }
 
-    private func properties(_ path: Path) -> LinkProperties {
-        let rate: BitRate? = path.rate.isFinite ? BitRate(bitsPerSecond: min(path.rate, 1e13)) : nil
-        // A thousandth of a percent is more than any file means.
-        let loss = min(0.99, ((1 - path.kept) * 1e9).rounded() / 1e9)
-        let jitter = min(10, path.jitterVariance.squareRoot())
-        return LinkProperties(
-            latency: .nanoseconds(Int64((path.seconds * 1e9).rounded())),
-            jitter: .nanoseconds(Int64((jitter * 1e9).rounded())), loss: loss, rate: rate)
+    private func extended(_ path: Path, by cable: Cable) -> Path {
+        Path(
+            seconds: path.seconds + cable.seconds,
+            jitterVariance: path.jitterVariance + cable.jitterSeconds * cable.jitterSeconds,
+            kept: path.kept * (1 - cable.loss), rate: min(path.rate, cable.rate))
+    }
+
+    /// Two at one node: its cable to itself; there and back over the nearest neighbour where it has none.
+    private func inside(_ node: Int) -> Path {
+        var best = Path()
+        for cable in cables[node] where cable.to == node && cable.seconds < best.seconds {
+            best = extended(Path(seconds: 0), by: cable)
+        }
+        if best.seconds.isFinite || choice == .direct { return best }
+        for cable in cables[node] where 2 * cable.seconds < best.seconds {
+            best = extended(extended(Path(seconds: 0), by: cable), by: cable)
+        }
+        return best
+    }
+    private func paths(from source: Int) -> [Path] {
+        switch choice {
+        case .shortest: shortest(source)
+        case .direct: direct(source)
+        case .directFirst: zip(direct(source), shortest(source)).map { $0.seconds.isFinite ? $0 : $1 }
+        }
+    }
+    private func direct(_ source: Int) -> [Path] {
+        var paths = [Path](repeating: Path(), count: nodes.count)
+        for cable in cables[source] where cable.to != source {
+            let path = extended(Path(seconds: 0), by: cable)
+            let known = paths[cable.to]
+            if path.seconds < known.seconds || (path.seconds == known.seconds && path.rate > known.rate) {
+                paths[cable.to] = path
+            }
+        }
+        return paths
     }
 
     /// Dijkstra's algorithm with a binary heap; of equal paths the one with the higher rate, then the earlier node.
-    private func shortest(from source: Int) -> [Path] {
+    private func shortest(_ source: Int) -> [Path] {
         var paths = [Path](repeating: Path(), count: nodes.count)
         var done = [Bool](repeating: false, count: nodes.count)
         var heap = NodeHeap()
@@ -137,17 +141,14 @@ struct RoutedGraph {
         while let (seconds, node) = heap.pop() {
             if done[node] || seconds > paths[node].seconds { continue }
             done[node] = true
-            if node != source, !nodes[node].relays { continue }
             for cable in cables[node] where !done[cable.to] {
-                let reached = paths[node].seconds + cable.seconds
-                let rate = min(paths[node].rate, cable.rate)
+                let path = extended(paths[node], by: cable)
                 let known = paths[cable.to]
-                guard reached < known.seconds || (reached == known.seconds && rate > known.rate) else { continue }
-                paths[cable.to] = Path(
-                    seconds: reached,
-                    jitterVariance: paths[node].jitterVariance + cable.jitterSeconds * cable.jitterSeconds,
-                    kept: paths[node].kept * (1 - cable.loss), rate: rate)
-                if reached < known.seconds { heap.push((reached, cable.to)) }
+                guard
+                    path.seconds < known.seconds || (path.seconds == known.seconds && path.rate > known.rate)
+                else { continue }
+                paths[cable.to] = path
+                if path.seconds < known.seconds { heap.push((path.seconds, cable.to)) }
             }
         }
         return paths
@@ -155,7 +156,7 @@ struct RoutedGraph {
 }
 
 /// Least first: seconds, then node.
-private struct NodeHeap {
+struct NodeHeap {
     private var items: [(Double, Int)] = []
 
     mutating func push(_ item: (Double, Int)) {

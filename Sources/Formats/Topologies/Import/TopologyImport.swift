@@ -7,6 +7,10 @@ public enum TopologyFormat: String, Hashable, Sendable, CaseIterable {
     /// Graph Modelling Language: Shadow, Topology Zoo, SNDlib; which one, its attributes say.
     case gml
     case graphml
+    /// A configuration of Shadow, with its graph inline.
+    case shadow
+    /// Pairs of names with what lies between them, a line each.
+    case edges
     /// SimGrid's platform description, version 4.
     case simgrid
     /// A placement scenario of DT-FM: two matrices and constants.
@@ -37,8 +41,13 @@ public enum TopologyFormat: String, Hashable, Sendable, CaseIterable {
             return all.contains("\"delay_ms\"") || all.contains("\"bandwidth_Gbps\"") || all.contains("\"stages_way\"")
                 ? .dtfm : nil
         }
-        let meat = lines.filter { !$0.hasPrefix("#") }
+        let meat = lines.filter { !$0.hasPrefix("#") && !$0.hasPrefix("%") && !$0.hasPrefix("//") }
         guard let line = meat.first else { return nil }
+        // No topology of our own has these keys at its top.
+        let isConfiguration = text.split(whereSeparator: \.isNewline).contains { line in
+            ["general:", "network:", "experimental:"].contains { line.hasPrefix($0) }
+        }
+        if isConfiguration { return .shadow }
         if meat.contains(where: { isGMLOpening($0) }) { return .gml }
         let cells = line.split(separator: ",").map { $0.filter { $0 != " " && $0 != "\"" } }
         if cells.count == 3, cells[1] == "add" || cells[1] == "remove" { return .bamboo }
@@ -46,10 +55,14 @@ public enum TopologyFormat: String, Hashable, Sendable, CaseIterable {
             ["name:", "about:", "expect:", "hosts:", "regions:", "default_link:"].contains { line.hasPrefix($0) }
         }
         if isYAML || line.hasPrefix("---") { return .atoll }
+        if EdgeListImport.looksLikeEdges(lines) { return .edges }
         return MatrixImport.looksLikeMatrix(lines) ? .matrix : nil
     }
+    /// `graph [`, whatever follows; or `graph` alone, its bracket on the next line.
     private static func isGMLOpening(_ line: Substring) -> Bool {
-        line.hasPrefix("graph") && line.dropFirst(5).allSatisfy { " \t[".contains($0) }
+        guard line.hasPrefix("graph") else { return false }
+        let rest = line.dropFirst(5).drop { $0 == " " || $0 == "\t" }
+        return rest.isEmpty || rest.first == "["
     }
 }
 
@@ -65,11 +78,29 @@ public struct ImportOptions: Hashable, Sendable {
     public var kilometresPerMillisecond = 200.0
     /// Peers placed on a larger graph: at the nodes with fewest links, evenly chosen; the others only forward.
     public var mostPeers = 512
-    /// For matrices that do not say: `us`, `ms`, `s`, and the same with `rtt_` before it for round trips.
+    /// For numbers that do not say: `us`, `ms`, `s`, and the same with `rtt_` before it for round trips, which are halved.
     public var latencyUnit: String?
-    /// For matrices that do not say: `kbps`, `mbps`, `gbps`, in bit/s.
+    /// For matrices and edges that do not say: `kbps`, `mbps`, `gbps`, in bit/s.
     public var bandwidthUnit: String?
+    /// What becomes of pairs between which the file has no way.
+    public enum Disconnected: Hashable, Sendable {
+        case refuse
+        /// Hosts are left out until each two of the others have one.
+        case largestPart
+        /// Seconds, one way.
+        case assume(Double)
+    }
+    public var disconnected = Disconnected.refuse
     public init() {}
+
+    /// What a latency of 1 in ``latencyUnit`` is, in seconds one way; nil where nothing was asked for.
+    var latencySeconds: Double? {
+        guard let latencyUnit else { return nil }
+        let isRoundTrip = latencyUnit.hasPrefix("rtt_")
+        return secondsPerUnit(isRoundTrip ? String(latencyUnit.dropFirst(4)) : latencyUnit).map {
+            isRoundTrip ? $0 / 2 : $0
+        }
+    }
 }
 
 /// What DT-FM adds to a network: the grid to be filled and what is sent over it.
@@ -137,13 +168,13 @@ public struct ImportedTopology: Hashable, Sendable {
         case .atoll: self.init(try Topology(parsing: bytes, file: file), format)
         case .gml:
             let graph = try GMLReader.graph(bytes, file: file)
-            self = try GraphImport(graph, file: file, options: options).imported(format, name: name)
+            self = try GraphImport(graph, format: format, file: file, options: options).imported(name: name)
         case .graphml:
             let graph = try GraphMLReader.graph(bytes, file: file)
-            self = try GraphImport(graph, file: file, options: options).imported(format, name: name)
-        case .simgrid:
-            var reader = SimGridImport(file: file, options: options)
-            self = try reader.imported(bytes, name: name)
+            self = try GraphImport(graph, format: format, file: file, options: options).imported(name: name)
+        case .shadow: self = try ShadowImport.imported(bytes, file: file, options: options, name: name)
+        case .edges: self = try EdgeListImport(bytes, file: file, options: options).imported(name: name)
+        case .simgrid: self = try SimGridImport.imported(bytes, file: file, options: options, name: name)
         case .dtfm: self = try DTFMImport.imported(bytes, file: file, options: options, name: name)
         case .matrix:
             var matrices = try MatrixImport(

@@ -1,5 +1,5 @@
-/// A strict reader of the part of XML 1.0 that graphs and platforms are written in: elements, attributes, text, comments,
-/// the five entities and characters by number.
+/// A strict reader of the part of XML 1.0 that graphs and platforms are written in: elements, attributes, text, character data,
+/// comments, the five entities and characters by number.
 ///
 /// Foundation's parser cannot be had in a core, which may touch no files, and it follows document types. Here a document
 /// type is skipped unread, one with declarations of its own is refused, so nothing can unfold; depth and lengths are bounded.
@@ -13,7 +13,7 @@ struct XMLReader {
     enum Event {
         case start(Element)
         case end(name: String)
-        /// Between tags, blanks trimmed; never empty.
+        /// All text and character data between two tags, blanks around it trimmed; never empty.
         case text(String)
     }
     private static let deepest = 64
@@ -44,19 +44,24 @@ struct XMLReader {
             open.removeLast()
             return .end(name: name)
         }
+        var text: [UInt8] = []
         while index < bytes.count {
             if bytes[index] != UInt8(ascii: "<") {
-                if let text = try text() { return .text(text) }
+                try readText(onto: &text)
+                continue
+            }
+            if matches("<![CDATA[") {
+                try readCharacterData(onto: &text)
                 continue
             }
             if try skipMarkup() { continue }
+            // The tag is read when the text before it has been taken.
+            if let text = XMLReader.trimmed(text) { return .text(text) }
             if matches("</") { return .end(name: try endTag()) }
             return .start(try startTag())
         }
-        guard open.isEmpty else {
-            throw problem("the end of the file inside <\(open.last ?? "")>", "</\(open.last ?? "")>")
-        }
-        guard hasRoot else { throw problem("no element", "an XML document") }
+        if let name = open.last { throw problem("the end of the file inside <\(name)>", "</\(name)>") }
+        guard hasRoot else { throw problem("no element", "one outermost element") }
         return nil
     }
 
@@ -80,15 +85,13 @@ struct XMLReader {
         index += 1
     }
 
-    /// Comments, processing instructions, character data and document types; true when there was one.
+    /// Comments, processing instructions and document types; true when there was one.
     private mutating func skipMarkup() throws(FileProblem) -> Bool {
         if matches("<!--") {
             index += 4
             try skip(past: "-->")
         } else if matches("<?") {
             try skip(past: "?>")
-        } else if matches("<![CDATA[") {
-            try skip(past: "]]>")
         } else if matches("<!DOCTYPE") {
             while index < bytes.count, bytes[index] != UInt8(ascii: ">") {
                 guard bytes[index] != UInt8(ascii: "[") else {
@@ -106,19 +109,36 @@ struct XMLReader {
         return true
     }
 
-    private mutating func text() throws(FileProblem) -> String? {
-        let from = index
-        let at = line
+    private mutating func readText(onto text: inout [UInt8]) throws(FileProblem) {
+        let (from, at) = (index, line)
         while index < bytes.count, bytes[index] != UInt8(ascii: "<") { step() }
-        var slice = bytes[from..<index]
-        while let first = slice.first, first <= 32 { slice = slice.dropFirst() }
-        while let last = slice.last, last <= 32 { slice = slice.dropLast() }
-        if slice.isEmpty { return nil }
-        guard !open.isEmpty, slice.count <= XMLReader.longest else {
+        let slice = bytes[from..<index]
+        guard !open.isEmpty || slice.allSatisfy({ $0 <= 32 }), text.count + slice.count <= XMLReader.longest else {
             line = at
             throw problem(open.isEmpty ? "text outside of any element" : "a text longer than 1 MiB", "elements")
         }
-        return try decoded(slice)
+        text += try decoded(slice).utf8
+    }
+    /// `<![CDATA[…]]>`: as it stands.
+    private mutating func readCharacterData(onto text: inout [UInt8]) throws(FileProblem) {
+        let (from, at) = (index + 9, line)
+        index = from
+        while index < bytes.count, !matches("]]>") { step() }
+        guard index < bytes.count, !open.isEmpty, text.count + index - from <= XMLReader.longest,
+            String(validating: bytes[from..<index], as: UTF8.self) != nil
+        else {
+            line = at
+            throw problem("character data without an end, outside of any element, or longer than 1 MiB", "]]>")
+        }
+        text += bytes[from..<index]
+        index += 3
+    }
+    /// nil when nothing but blanks is left.
+    private static func trimmed(_ text: [UInt8]) -> String? {
+        var slice = text[...]
+        while let first = slice.first, first <= 32 { slice = slice.dropFirst() }
+        while let last = slice.last, last <= 32 { slice = slice.dropLast() }
+        return slice.isEmpty ? nil : String(decoding: slice, as: UTF8.self)
     }
 
     private mutating func endTag() throws(FileProblem) -> String {
