@@ -42,6 +42,8 @@ bench-engine: build ## a training step against PyTorch (when it is there) on one
 bench-overlay: build ## the overlay: libtorrent beside it (when it is there), real nodes, simulated nodes
 	$(ATOLL) bench overlay-live
 	$(ATOLL) bench overlay-sim
+	$(ATOLL) bench door
+	$(ATOLL) bench channels
 	python3 Tools/overlay/interop.py $(ATOLL)
 
 bench-planning: build ## the planner against published costs, annealing, exact optima; 256 and 10 000 peers

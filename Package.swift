@@ -52,7 +52,8 @@ let package = Package(
         module("Cores", "Links", ["Primitives"]),
         module("Cores", "Telemetry", ["Primitives"]),
         module("Cores", "Kademlia", ["Primitives", "Digests", "Wire", "Telemetry"]),
-        module("Cores", "Channels", ["Primitives", "Digests", "Wire"]),
+        module("Cores", "Paths", ["Primitives"]),
+        module("Cores", "Channels", ["Primitives", "Digests", "Wire", "Paths"]),
         module("Formats", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module(
@@ -84,12 +85,14 @@ let package = Package(
         .target(
             name: "Benchmarks",
             dependencies: [
-                "Primitives", "Links", "Topologies", "Kernels", "Compute", "Exchange", "Training", "Planning",
+                "Primitives", "Links", "Channels", "Topologies", "Kernels", "Compute", "Exchange", "Training",
+                "Planning",
             ],
             path: "Sources/Benchmarks", swiftSettings: strict),
 
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
-        module("Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "COpenSSL"]),
+        module(
+            "Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "COpenSSL"]),
         module(
             "Drivers", "Node",
             swarm + [
@@ -106,10 +109,9 @@ let package = Package(
         .executableTarget(
             name: "atoll",
             dependencies: swarm + [
-                "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Topologies", "Planning", "Exchange",
-                "Training",
-                "Node", "Daemon", "Simulation",
-                "Checkpoints", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
+                "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Channels", "Topologies", "Planning",
+                "Exchange", "Training", "Node", "Daemon", "Simulation", "SecureTransport", "Checkpoints", "EventLoop",
+                "CUV", "Charts", "Benchmarks", arguments,
             ],
             path: "Sources/Programs/atoll", swiftSettings: strict),
 
@@ -117,7 +119,8 @@ let package = Package(
         tests("Links", ["Primitives", "Links"]),
         tests("Telemetry", ["Primitives", "Telemetry"]),
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
-        tests("Channels", ["Primitives", "Digests", "Wire", "Channels"]),
+        tests("Paths", ["Primitives", "Paths"]),
+        tests("Channels", ["Primitives", "Digests", "Wire", "Paths", "Channels"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"], exclude: ["Corpus"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
@@ -129,7 +132,7 @@ let package = Package(
             "Training",
             ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Training", "Checkpoints"]),
         tests("Worker", ["Primitives", "Compute", "CPU", "Worker", "Training"]),
-        tests("SecureTransport", ["Primitives", "Digests", "Links", "EventLoop", "SecureTransport"]),
+        tests("SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "SecureTransport"]),
         .target(
             name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],
             path: "Tests/JobFixtures", swiftSettings: strict),
@@ -153,7 +156,7 @@ let package = Package(
                 "Telemetry",
                 "Simulation", "Benchmarks",
             ], exclude: ["Transcripts"]),
-        tests("Node", ["Primitives", "Telemetry", "Node"]),
+        tests("Node", ["Primitives", "Digests", "Telemetry", "Channels", "EventLoop", "SecureTransport", "Node"]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 order="CUV COpenSSL Kernels Primitives Digests Wire
 Compute CPU Worker
-Links Telemetry Topologies Exchange Kademlia Channels Training Checkpoints Planning Messages Content Record Coordination Membership Daemon
+Links Telemetry Topologies Exchange Kademlia Paths Channels Training Checkpoints Planning Messages Content Record Coordination Membership Daemon
 Charts Benchmarks
 EventLoop SecureTransport Simulation Node atoll"
 

@@ -19,7 +19,7 @@ private func pair(_ a: UInt8 = 1, _ b: UInt8 = 2, _ change: (inout ChannelLimits
     #expect(network.events[0] == [.established(network.peer(1))])
     #expect(network.events[1] == [.established(network.peer(0))])
     #expect(network.nodes[1].endpoint(of: network.peer(0)) == Network.endpoint(0))
-    #expect(network.nodes[0].version(with: network.peer(1)) == 1)
+    #expect(network.nodes[0].version(with: network.peer(1)) == 2)
 }
 
 @Test(arguments: [(UInt8(1), UInt8(2)), (2, 1)])
@@ -156,7 +156,7 @@ func `of two simultaneous dials the smaller peer's connection survives`(
     #expect(network.pipeCount == 0)
 }
 
-@Test func `a dead peer is lost after the silence time-out and not before`() {
+@Test func `a dead peer is missed after the silence time-out and not before, and lost when its session ends`() {
     var network = pair()
     network.connect(0, 1)
     network.run(for: .seconds(2))
@@ -165,7 +165,11 @@ func `of two simultaneous dials the smaller peer's connection survives`(
     network.run(for: .milliseconds(4900))
     #expect(network.isConnected(0, 1))
     network.run(for: .milliseconds(1200))
-    #expect(network.events[0].last == .lost(network.peer(1), .silent))
+    #expect(network.events[0].last == .interrupted(network.peer(1), .silent))
+    network.run(for: network.nodes[0].limits.sessions.timeout - .seconds(2))
+    #expect(network.events[0].last == .interrupted(network.peer(1), .silent))
+    network.run(for: .seconds(3))
+    #expect(network.events[0].last == .lost(network.peer(1), .away))
 }
 
 @Test func `an idle connection lives on its pings`() {
@@ -176,7 +180,7 @@ func `of two simultaneous dials the smaller peer's connection survives`(
     #expect(network.events[0].count == 1)
 }
 
-@Test func `a goodbye carries its reason, and everything else that ends is closed`() {
+@Test func `a goodbye carries its reason and ends the session; a connection that ends without one is resumed`() {
     var network = pair()
     network.connect(0, 1)
     network.run()
@@ -189,8 +193,11 @@ func `of two simultaneous dials the smaller peer's connection survives`(
     network.run()
     network.cutEverything()
     network.run(for: .milliseconds(1))
-    #expect(network.events[0].last == .lost(network.peer(1), .closed))
-    #expect(network.events[1].last == .lost(network.peer(0), .closed))
+    #expect(network.events[0].last == .interrupted(network.peer(1), .closed))
+    #expect(network.events[1].last == .interrupted(network.peer(0), .closed))
+    network.run(for: .milliseconds(100))
+    #expect(network.events[0].last == .resumed(network.peer(1)))
+    #expect(network.events[1].last == .resumed(network.peer(0)))
 }
 
 @Test func `a peer that restarted replaces its old connection`() {
@@ -204,21 +211,21 @@ func `of two simultaneous dials the smaller peer's connection survives`(
     network.adoptNewNode()
     network.connect(2, 1)
     network.run(for: .milliseconds(200))
-    #expect(network.events[1].suffix(2) == [.lost(network.peer(0), .replaced), .established(network.peer(0))])
+    #expect(network.events[1].suffix(2) == [.lost(network.peer(0), .restarted), .established(network.peer(0))])
 }
 
-@Test func `a flood of unproven connections is refused`() {
+@Test func `of a flood of unproven connections the oldest go, and a newcomer always has its turn`() {
     var network = Network()
     network.add(1) { $0.unproven = 4 }
-    var full = 0
+    var crowded = 0
     for n in 0..<10 {
         network.nodes[0].secured(
             ConnectionID(UInt64(2 * n + 2)), peer: Network.id(UInt8(n + 10)),
             exporter: [UInt8](repeating: 0, count: 32),
             remote: Endpoint(ipv4: 10, 0, 1, UInt8(n), port: 5), inbound: true, isTLSClient: false, at: network.now)
-        while let effect = network.nodes[0].poll() { if case .refused(_, .full) = effect { full += 1 } }
+        while let effect = network.nodes[0].poll() { if case .refused(_, .crowded) = effect { crowded += 1 } }
     }
-    #expect(full == 6)
+    #expect(crowded == 6)
     // The four that stay silent are turned away in time.
     network.nodes[0].wake(at: network.now + .seconds(11))
     #expect(network.nodes[0].refusals[.slowHello] == 4)

@@ -14,6 +14,7 @@ private func connected() -> Network {
     network.run(for: .milliseconds(100))
     return network
 }
+private func number(_ value: UInt64) -> [UInt8] { (0..<8).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } }
 /// What node 1 makes of these bytes on its established connection.
 private func verdict(_ bytes: [UInt8]) -> Network.Event? {
     var network = connected()
@@ -26,24 +27,25 @@ private func verdict(_ bytes: [UInt8]) -> Network.Event? {
         #expect(verdict(bytes) == .lost(Network.id(1), .violation(what)))
     }
     violation(frame(2, 0, [0, 0, 0x20, 0]), "a message of 2097152 bytes on control, at most 1048576")
-    violation(frame(2, 2, [255, 255, 255, 255]), "a message of 4294967295 bytes on exchange, at most 268435456")
-    violation(frame(3, 0, [1]), "a piece of no message")
-    violation(frame(2, 0, [2, 0, 0, 0, 1]) + frame(2, 0, [2, 0, 0, 0, 1]), "a message inside another")
-    violation(frame(2, 0, [2, 0, 0, 0, 1, 2, 3]), "more than was announced")
+    violation(frame(2, 2, [255, 255, 255, 255]), "a message of 4294967295 bytes on exchange, at most 67108864")
+    violation(frame(3, 0, number(1)), "a step to 1 in control")
+    violation(frame(3, 0, number(.max)), "a step to 18446744073709551615 in control")
+    violation(frame(4, 1, number(1) + number(100)), "activations confirmed up to 1 and granted up to 100")
     violation(frame(2, 4, [0, 0, 0, 0]), "channel 4")
-    violation(frame(2, 0, [1, 0]), "a message without its length")
-    violation(frame(3, 0, []), "an empty continuation")
+    violation(frame(2, 0, []), "a frame of nothing")
     violation(frame(9, 0, []), "frame kind 9")
     violation(frame(5, 0, [1]), "8 bytes wanted, 1 left")
     violation(frame(5, 0, [], length: 513), "a 513-byte frame of kind 5")
-    violation(frame(4, 1, [255, 255, 255, 255]), "more credit than fits")
+    violation(
+        frame(4, 1, number(0) + number(1 << 62)), "activations confirmed up to 0 and granted up to 4611686018427387904")
+    violation(frame(4, 1, number(0)), "8 bytes wanted, 0 left")
     violation(frame(1, 0, [1]), "a second hello")
     violation(frame(2, 3, [], length: 65_533), "a frame of 65533 bytes")
 }
 
 @Test func `more bytes than were granted end the connection`() {
     var bytes = frame(2, 3, [0, 0, 0x80, 0])
-    for _ in 0..<(4 << 20) / 60_000 + 1 { bytes += frame(3, 3, [UInt8](repeating: 0, count: 60_000)) }
+    for _ in 0..<(4 << 20) / 60_000 + 1 { bytes += frame(2, 3, [UInt8](repeating: 0, count: 60_000)) }
     #expect(verdict(bytes) == .lost(Network.id(1), .violation("more than was granted on bulk")))
 }
 

@@ -15,10 +15,14 @@ struct Network {
         /// Written here and not yet carried.
         var unsent: [[UInt8]] = []
         var closing = false
+        /// What goes in does not come out, and nobody hears of it.
+        var swallows = false
     }
     enum Event: Equatable {
         case established(PeerID)
         case message(PeerID, Channel, [UInt8])
+        case interrupted(PeerID, LossReason)
+        case resumed(PeerID)
         case lost(PeerID, LossReason)
         case unreachable(Endpoint, LossReason)
         case refused(Refusal)
@@ -40,8 +44,12 @@ struct Network {
     private var lastStep = Instant.zero
     /// (from, to): connections cannot be opened in this direction.
     var blocked: Set<[Int]> = []
-    /// Nodes that do nothing any more.
+    /// Nodes that do nothing any more: machines that are off.
     var dead: Set<Int> = []
+    /// Machines on which the process is gone and nobody listens any more.
+    var vacant: Set<Int> = []
+    /// Where a node is dialled, when it has moved there.
+    var homes: [Int: Endpoint] = [:]
     /// Changes the exporter at one end: what a man in the middle would cause.
     var splitsExporter = false
     /// Every byte written so far, by node, for tests of order.
@@ -66,6 +74,7 @@ struct Network {
     }
     mutating func makeRoom() { while connected.count < nodes.count { connected.append([]) } }
     func peer(_ node: Int) -> PeerID { nodes[node].local }
+    private func isRunning(_ node: Int) -> Bool { !dead.contains(node) && !vacant.contains(node) }
     mutating func connect(_ a: Int, _ b: Int, known: Bool = true) {
         nodes[a].connect(to: known ? peer(b) : nil, at: Self.endpoint(b), now: now)
         drain(a)
@@ -91,7 +100,7 @@ struct Network {
     /// Effects of one node, each checked.
     mutating func drain(_ node: Int) {
         while let effect = nodes[node].poll() {
-            if dead.contains(node) { continue }
+            if !isRunning(node) { continue }
             switch effect {
             case .dial(let id, let endpoint, let expecting):
                 let end = End(node: node, connection: id)
@@ -119,6 +128,12 @@ struct Network {
             case .message(let peer, let channel, let bytes):
                 #expect(connected[node].contains(peer), "messages come from connected peers only")
                 events[node].append(.message(peer, channel, bytes))
+            case .interrupted(let peer, let reason):
+                #expect(connected[node].contains(peer), "only what was established is interrupted")
+                events[node].append(.interrupted(peer, reason))
+            case .resumed(let peer, _):
+                #expect(connected[node].contains(peer), "only what was established goes on")
+                events[node].append(.resumed(peer))
             case .lost(let peer, let reason):
                 connected[node].remove(peer)
                 events[node].append(.lost(peer, reason))
@@ -140,12 +155,12 @@ struct Network {
                 while carry() {}
             }
             var next = rate == nil ? nil : now + .milliseconds(1)
-            for node in nodes.indices where !dead.contains(node) { next = earliest(next, nodes[node].nextWake) }
+            for node in nodes.indices where isRunning(node) { next = earliest(next, nodes[node].nextWake) }
             for dial in dials { next = earliest(next, dial.at) }
             guard let next, next <= end else { break }
             now = max(now, next)
             finishDials()
-            for node in nodes.indices where !dead.contains(node) {
+            for node in nodes.indices where isRunning(node) {
                 nodes[node].wake(at: now)
                 drain(node)
             }
@@ -158,7 +173,14 @@ struct Network {
         dials.removeAll { $0.at <= now }
         for dial in due {
             let from = dial.from
-            let target = nodes.indices.first { Self.endpoint($0) == dial.to && !dead.contains($0) }
+            let target = nodes.indices.first {
+                homes[$0, default: Self.endpoint($0)] == dial.to && !dead.contains($0)
+            }
+            if let target, vacant.contains(target) {
+                nodes[from.node].dialFailed(from.connection, refused: true, at: now)
+                drain(from.node)
+                continue
+            }
             guard let target, !blocked.contains([from.node, target]),
                 dial.expecting == nil || dial.expecting == peer(target)
             else {
@@ -172,7 +194,7 @@ struct Network {
             pipes[to] = Pipe(other: from)
             var exporter = sha256(peer(from.node).bytes + peer(target).bytes + [UInt8(nextInbound & 255)]).bytes
             let dialerIsClient = dial.expecting == nil || peer(from.node) < peer(target)
-            let host = Endpoint(address: Self.endpoint(from.node).address, port: 50_000)!
+            let host = Endpoint(address: homes[from.node, default: Self.endpoint(from.node)].address, port: 50_000)!
             nodes[from.node].secured(
                 from.connection, peer: peer(target), exporter: exporter, remote: dial.to, inbound: false,
                 isTLSClient: dialerIsClient, at: now)
@@ -189,7 +211,7 @@ struct Network {
     private mutating func carry() -> Bool {
         var moved = false
         for end in pipes.keys.sorted(by: { ($0.node, $0.connection) < ($1.node, $1.connection) }) {
-            guard var pipe = pipes[end], !dead.contains(end.node) else { continue }
+            guard var pipe = pipes[end], !dead.contains(end.node), !pipe.swallows else { continue }
             var budget = carries
             var bytes: [UInt8] = []
             while !pipe.unsent.isEmpty, budget > 0, !dead.contains(pipe.other.node) {
@@ -236,6 +258,35 @@ struct Network {
             nodes[pipe.other.node].closed(pipe.other.connection, at: now)
             drain(pipe.other.node)
         }
+    }
+    /// Moves bytes once, so that something is under way.
+    mutating func carryOnce() { _ = carry() }
+    /// The process of a node is another one, with the same key.
+    mutating func restart(_ node: Int) {
+        for end in ends where end.node == node && pipes[end] != nil { cut(end) }
+        let old = nodes[node]
+        nodes[node] = Channels(
+            local: old.local, listening: 4000, poolKey: [UInt8](repeating: 7, count: 32), limits: old.limits, seed: 99)
+        connected[node] = []
+        // Its dials count anew.
+        dialled = dialled.filter { $0.node != node }
+        dials.removeAll { $0.from.node == node }
+        vacant.remove(node)
+    }
+    /// The process of a node is gone, and the kernel closes its connections.
+    mutating func kill(_ node: Int) {
+        vacant.insert(node)
+        for end in ends where end.node == node && pipes[end] != nil { cut(end) }
+    }
+    /// Nothing gets through any more, and nobody is told.
+    mutating func swallowEverything() { for end in ends { pipes[end]!.swallows = true } }
+    var ends: [End] { pipes.keys.sorted { ($0.node, $0.connection) < ($1.node, $1.connection) } }
+    /// Ends one pipe for both sides, now; what was under way is gone.
+    mutating func breakPipe(_ end: End) {
+        guard pipes[end] != nil else { return }
+        cut(end)
+        nodes[end.node].closed(end.connection, at: now)
+        drain(end.node)
     }
     mutating func cutEverything() {
         for end in pipes.keys.sorted(by: { ($0.node, $0.connection) < ($1.node, $1.connection) })

@@ -116,6 +116,7 @@ enum States {
         var shelves: [PeerID: StateShelf] = [:]
         var silent: Set<PeerID> = []
         var late: Set<PeerID> = []
+        var neverReady: Set<PeerID> = []
     }
     private let units = 0..<4
     private let truth = (0..<4).map { States.state($0, seed: 42) }
@@ -170,7 +171,7 @@ enum States {
     ) {
         switch message {
         case .stateRequest(let request):
-            if holders.late.contains(peer) {
+            if holders.late.contains(peer) || holders.neverReady.contains(peer) {
                 return fetch.receive(
                     StateOffer(round: 5, parts: [], unavailable: "not yet"), from: peer, at: now)
             }
@@ -234,6 +235,16 @@ enum States {
         let result = run(&fetch, &holders)
         #expect(result.isDone)
         #expect(result.unavailable == [Small.peer(2)])
+        #expect(fetch.states() == truth)
+    }
+
+    @Test func `hardly waits for who has nothing, so that it is done before the next round`() {
+        var fetch = fetch(all([1, 2, 3]))
+        var holders = holders([1: truth, 2: truth, 3: truth])
+        holders.neverReady = [Small.peer(3)]
+        let result = run(&fetch, &holders, limit: .seconds(1))
+        #expect(result.isDone)
+        #expect(result.unavailable == [Small.peer(3)])
         #expect(fetch.states() == truth)
     }
 

@@ -64,7 +64,7 @@ import Testing
 
     private static func discovered(_ node: World.Node) -> [Endpoint] {
         node.events.flatMap { event -> [Endpoint] in
-            if case .discovered(_, let endpoints) = event.effect { endpoints } else { [] }
+            if case .discovered(_, let endpoints, _) = event.effect { endpoints } else { [] }
         }
     }
 }

@@ -111,7 +111,7 @@ private func run(_ loop: Loop, _ sides: [Recorder], until done: @escaping () -> 
         streams.append(try #require(stream))
     }
     run(loop)
-    #expect(server.transport.inboundFailures == 2)
+    #expect(server.transport.turnedAway.failed == 2)
     #expect(server.secured.isEmpty)
     streams.forEach { $0.close() }
     server.transport.shutdown()

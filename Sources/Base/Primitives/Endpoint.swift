@@ -24,6 +24,12 @@ public struct Endpoint: Hashable, Comparable, Sendable, CustomStringConvertible 
     public var compact: [UInt8] { address + [UInt8(port >> 8), UInt8(port & 255)] }
     public var isIPv4: Bool { address.count == 4 }
     public var isLoopback: Bool { isIPv4 ? address[0] == 127 : address == [UInt8](repeating: 0, count: 15) + [1] }
+    /// Whether somebody may be there: not the unspecified address, multicast, broadcast or port 0.
+    public var isDialable: Bool {
+        guard port != 0 else { return false }
+        if isIPv4 { return address[0] != 0 && address[0] < 224 }
+        return address[0] != 0xff && address != [UInt8](repeating: 0, count: 16)
+    }
     /// Loopback, link-local or private (RFC 1918, RFC 3927, RFC 4193).
     public var isPrivate: Bool {
         if isLoopback { return true }

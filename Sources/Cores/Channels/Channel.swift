@@ -46,9 +46,9 @@ public struct ConnectionID: Hashable, Comparable, Sendable, CustomStringConverti
 
 /// What became of a message handed to ``Channels/send(_:on:to:at:)``.
 public enum SendOutcome: Hashable, Sendable {
-    /// It will be sent, in order, unless the peer is lost before.
+    /// It will be sent, in order, unless the peer is lost before. An interrupted connection is no loss.
     case queued
-    /// This channel's queue already holds `queuedBytes`; try again when it has drained.
+    /// This channel's queue already holds `queuedBytes`, or as much is unconfirmed; try again when it has drained.
     case full(queuedBytes: Int)
     /// No connection to the peer and none being opened.
     case notConnected
@@ -64,8 +64,10 @@ public enum LossReason: Hashable, Sendable, CustomStringConvertible {
     case silent
     /// Dialling was given up.
     case unreachable
-    /// The peer opened a newer connection, which is established next.
-    case replaced
+    /// The peer's process is another one now; it is established next.
+    case restarted
+    /// There was no connection for the session time-out.
+    case away
     /// This side said goodbye.
     case disconnected(String)
     /// The other side said goodbye.
@@ -80,7 +82,8 @@ public enum LossReason: Hashable, Sendable, CustomStringConvertible {
         case .closed: "the connection was closed"
         case .silent: "the peer fell silent"
         case .unreachable: "the peer could not be reached"
-        case .replaced: "the peer opened a newer connection"
+        case .restarted: "the peer has started anew"
+        case .away: "the peer stayed away for too long"
         case .disconnected(let why): "we left: \(why)"
         case .farewell(let why): "the peer left: \(why)"
         case .violation(let what): "the peer broke the wire protocol: \(what)"
@@ -98,6 +101,7 @@ public enum Refusal: String, CaseIterable, Hashable, Sendable {
     case impostor = "another peer answered at this address"
     case oneself = "the address is our own"
     case full = "too many connections"
+    case crowded = "others came, and it had proven nothing for the longest time"
 }
 
 /// Bytes of messages exchanged with one peer since the start, by channel; frames and headers left out.

@@ -1,21 +1,21 @@
+public import Paths
 public import Primitives
 
 /// Bounds and times of ``Channels``. All byte counts are of message bytes unless they say otherwise.
 public struct ChannelLimits: Hashable, Sendable {
     /// The longest message; checked before memory is taken.
-    public var messageBytes = PerChannel(control: 1 << 20, activations: 64 << 20, exchange: 256 << 20, bulk: 64 << 20)
+    public var messageBytes = PerChannel(control: 1 << 20, activations: 64 << 20, exchange: 64 << 20, bulk: 64 << 20)
     /// What a peer may send ahead of our grants.
     public var windowBytes = PerChannel(control: 1 << 20, activations: 4 << 20, exchange: 4 << 20, bulk: 4 << 20)
-    /// What may wait for one peer on one channel. A message longer than this still enters an empty queue.
+    /// What may wait for one peer on one channel or be unconfirmed, with 132 bytes for each message. A message longer than
+    /// this still enters an empty queue.
     public var queueBytes = PerChannel(control: 16 << 20, activations: 256 << 20, exchange: 512 << 20, bulk: 128 << 20)
     /// Frames are cut to this size with their header, at most 64 KiB. Smaller frames let control overtake sooner.
     public var frameBytes = 16_384
     /// What the driver may hold unsent below one connection, at most: less where a line takes longer than `holdTime` for it.
     public var unsentBytes = 131_072
     public var holdTime: Duration = .milliseconds(50)
-    /// Memory for unfinished messages that are longer than their window, of all peers together. Others wait for their turn;
-    /// a single message may exceed it.
-    public var reassemblyBytes = 1 << 30
+    public var inbound = InboundLimits()
     /// Caps over all peers; nil for none. Control messages are not held back by `download`.
     public var upload: BitRate?
     public var download: BitRate?
@@ -25,16 +25,46 @@ public struct ChannelLimits: Hashable, Sendable {
     public var silence: Duration = .seconds(5)
     public var helloTimeout: Duration = .seconds(10)
     public var dialTimeout: Duration = .seconds(5)
-    /// The first pause between dials; it doubles up to `retryMax`, each time varied by a quarter.
-    public var retryFirst: Duration = .milliseconds(250)
-    public var retryMax: Duration = .seconds(10)
-    /// Dialling ends after this.
-    public var giveUp: Duration = .seconds(30)
-    /// How long a connection that loses the tie waits for the one that should survive.
-    public var tieBreakGrace: Duration = .seconds(1)
-    /// Connections in all, and of these not yet proven.
+    public var sessions = SessionLimits()
+    /// Whom to dial, when, and how often. A connection that loses the tie waits for its `grace` for the one that should
+    /// survive.
+    public var dialing = DialLimits()
+    /// Connections in all; three quarters of them may be those of one address.
     public var connections = 512
-    public var unproven = 64
+    /// Inbound connections that have not said hello. When more come, some of them have to go: see ``WaitingRoom``.
+    public var unproven = 128
+
+    public init() {}
+}
+
+/// What members may make us hold, and how fast.
+public struct InboundLimits: Hashable, Sendable {
+    /// While unfinished messages of all peers together hold more than this, only one of those that are longer than their window
+    /// goes on; another if it does not get 256 KiB further within `patience`.
+    public var reassemblyBytes = 64 << 20
+    public var patience: Duration = .seconds(5)
+    /// When unfinished messages hold more than this, the peer whose one comes slowest is turned out, unless it is new.
+    public var partialBytes = 96 << 20
+    /// Messages a second that a peer may send for long, and at once. Beyond that its credit waits.
+    public var messagesPerSecond = 10_000
+    public var messageBurst = 20_000
+    /// A peer that is ahead of that rate by more than this breaks the rules: its credit cannot explain it.
+    public var messageDebt: Duration = .seconds(10)
+
+    public init() {}
+}
+
+/// How long sessions live without a connection.
+public struct SessionLimits: Hashable, Sendable {
+    /// Then the peer is lost. Zero: sessions end with their connection. Longer than a coordinator that hears nobody waits for
+    /// its own line.
+    public var timeout: Duration = .seconds(150)
+    /// Sessions without a connection that are kept.
+    public var away = 256
+    /// Who did not open the last connection waits so long before it opens the next.
+    public var redialDelay: Duration = .milliseconds(100)
+    /// When nobody listens at an address that never worked, the peer itself has so long to come.
+    public var refusedGrace: Duration = .seconds(1)
 
     public init() {}
 }

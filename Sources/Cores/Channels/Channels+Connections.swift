@@ -1,3 +1,4 @@
+import Paths
 public import Primitives
 
 extension Channels {
@@ -17,7 +18,7 @@ extension Channels {
             let phase = Connection.Phase.greeting(until: now + limits.helloTimeout)
             add(id, Connection(peer: peer, endpoint: remote, openedHere: false, phase: phase, limits: limits))
         } else {
-            guard case .dialing? = connections[id]?.phase else {
+            guard connections[id]?.isDialing == true else {
                 effects.push(.close(id))
                 return
             }
@@ -28,17 +29,28 @@ extension Channels {
         connections[id]!.exporter = exporter
         connections[id]!.isTLSClient = isTLSClient
         if peer == local { return refuse(id, .oneself, at: now) }
-        if inbound, isCrowded { return refuse(id, .full, at: now) }
+        if inbound {
+            for other in waiting.enter(id.value, from: remote, at: now) {
+                refuse(ConnectionID(other), .crowded, at: now)
+            }
+            guard hasPlace(for: id, from: remote, at: now) else { return refuse(id, .full, at: now) }
+        }
         switch contest(id, peer, at: now) {
         case .wins: adopt(id, at: now)
-        case .waits: connections[id]!.phase = .held(until: now + limits.tieBreakGrace)
+        case .waits: connections[id]!.phase = .held(until: now + limits.dialing.grace)
         case .yields: yield(id, peer, at: now)
         }
     }
 
-    private var isCrowded: Bool {
-        guard connections.count <= limits.connections else { return true }
-        return connections.unproven > limits.unproven
+    /// Whether an inbound connection may stay, if need be at the expense of another that has proven nothing yet.
+    private mutating func hasPlace(for id: ConnectionID, from remote: Endpoint, at now: Instant) -> Bool {
+        let share = limits.connections - limits.connections / 4
+        guard openFrom[SourceAddress(remote), default: 0] < share else { return false }
+        while connections.count > limits.connections {
+            guard let other = waiting.yieldPlace(), other != id.value else { return false }
+            refuse(ConnectionID(other), .crowded, at: now)
+        }
+        return true
     }
 
     private enum Outcome { case wins, waits, yields }
@@ -49,21 +61,15 @@ extension Channels {
         let openedHere = connections[id]!.openedHere
         var outcome = Outcome.wins
         for rival in connections.with(peer) where rival != id {
-            let theirs = connections[rival]!
-            switch theirs.phase {
+            guard let phase = connections[rival]?.phase else { continue }
+            switch phase {
             case .open:
-                if openedHere { return .yields }
-                if theirs.openedHere, !preferred {
-                    // It may have restarted without our knowing: find out.
-                    connections[rival]!.keepAlive.probe(at: now)
-                    return .yields
-                }
-                // Else the new one replaces it as soon as membership is proven.
-                continue
+                if openedHere, !connections[id]!.isMove { return .yields }
+            // The other side's hello will say whether it knows of the open one.
             case .dialing:
                 if preferred || openedHere { drop(rival, at: now) } else { outcome = .waits }
             case .held, .greeting:
-                if theirs.openedHere == openedHere {
+                if connections[rival]!.openedHere == openedHere {
                     // Both from one side: who opened them chooses, and keeps the first.
                     if openedHere { return .yields }
                 } else if preferred {
@@ -76,26 +82,30 @@ extension Channels {
         return outcome
     }
 
-    private mutating func yield(_ id: ConnectionID, _ peer: PeerID, at now: Instant) {
+    /// Gives way to another connection of the peer.
+    mutating func yield(_ id: ConnectionID, _ peer: PeerID, at now: Instant) {
+        if isConnected(to: peer) { dialer.arrived(id.value, at: peer, now: now) }
         drop(id, at: now)
-        if isConnected(to: peer) { finishAttempts(to: peer, through: id, at: now) }
     }
 
     /// Says hello on a secure connection, and gives up a dial that it was waiting for.
     mutating func adopt(_ id: ConnectionID, at now: Instant) {
-        guard let connection = connections[id], let peer = connection.peer else { return }
-        for rival in connections.with(peer) where rival != id {
-            if case .dialing? = connections[rival]?.phase { drop(rival, at: now) }
+        guard let peer = connections[id]?.peer else { return }
+        for rival in connections.with(peer) where rival != id && connections[rival]?.isDialing == true {
+            drop(rival, at: now)
         }
+        let (exporter, isClient) = (connections[id]!.exporter, connections[id]!.isTLSClient)
+        if process == nil { process = SessionID.process(exporter: exporter, isTLSClient: isClient) }
+        let proposal = SessionID(process: process!, number: peers[peer]?.sessionsEnded ?? 0)
+        let standing = (peers[peer]?.session ?? Session(limits)).standing(proposing: proposal)
+        let hello = Hello(port: port, keyed: poolKey != nil, standing: standing)
+        let frame = Frame.small(.hello, hello.encoded(key: poolKey, exporter: exporter, isTLSClient: isClient))
         connections[id]!.phase = .greeting(until: now + limits.helloTimeout)
-        var windows = PerChannel<UInt32>(repeating: 0)
-        for channel in Channel.allCases { windows[channel] = UInt32(limits.windowBytes[channel]) }
-        let hello = Hello(port: port, keyed: poolKey != nil, windows: windows)
-        let bytes = hello.encoded(key: poolKey, exporter: connection.exporter, isTLSClient: connection.isTLSClient)
-        let frame = Frame.small(.hello, bytes)
+        connections[id]!.said = standing
+        connections[id]!.offsets = standing.received
         connections[id]!.unsent += frame.count
         effects.push(.write(id, frame))
-        if connection.hello != nil { establish(id, at: now) }
+        if connections[id]!.hello != nil { establish(id, at: now) }
     }
 
     /// The other side's hello, whole.
@@ -119,64 +129,76 @@ extension Channels {
     }
 
     private mutating func establish(_ id: ConnectionID, at now: Instant) {
-        guard let connection = connections[id], let peer = connection.peer, let hello = connection.hello else { return }
-        if let older = peers[peer]?.connection { lose(older, .replaced, at: now) }
-        for rival in connections.with(peer) where rival != id { drop(rival) }
-        finishAttempts(to: peer, through: id, at: now)
+        guard let peer = connections[id]?.peer, let hello = connections[id]!.hello else { return }
+        let endpoint = connections[id]!.endpoint
+        switch join(id, peer, hello.standing, at: now) {
+        case .goesOn: break
+        case .yields: return yield(id, peer, at: now)
+        case .outdated:
+            // What our hello said is no longer so: the next one will be right.
+            return drop(id, at: now)
+        }
+        // The peer is connected: nobody needs to dial it.
+        for rival in connections.with(peer) where rival != id {
+            if rival == peers[peer]!.connection {
+                remove(rival)
+                effects.push(.close(rival))
+            } else {
+                dialer.arrived(rival.value, at: peer, now: now)
+                drop(rival)
+            }
+        }
+        let number = connections[id]!.openedHere ? id.value : nil
+        if let other = dialer.settled(peer, at: endpoint, by: number, now: now), connections[ConnectionID(other)] != nil
+        {
+            drop(ConnectionID(other))
+        }
         connections[id]!.phase = .open
+        waiting.leave(id.value)
+        openFrom[SourceAddress(endpoint), default: 0] += 1
         connections[id]!.keepAlive.begin(at: now)
-        peers[peer, default: Peer()].connection = id
-        peers[peer]!.outbox.begin(windows: hello.windows)
-        effects.push(.established(peer, connection.endpoint))
+        peers[peer]!.connection = id
+        tellOfConnection(peer, endpoint)
+        grant(id, at: now)
         fill(id, at: now)
-    }
-
-    /// The peer is connected: nobody needs to dial it.
-    private mutating func finishAttempts(to peer: PeerID, through id: ConnectionID, at now: Instant) {
-        for attempt in attempts where attempt.peer == peer {
-            if let dial = attempt.connection, dial != id, connections[dial] != nil { drop(dial) }
-        }
-        let endpoint = connections[id]?.endpoint
-        attempts.removeAll {
-            $0.peer == peer || $0.connection == id
-                || ($0.peer == nil && $0.connection == nil && $0.endpoints.contains { $0 == endpoint })
-        }
     }
 
     /// The driver's connection is gone.
     public mutating func closed(_ id: ConnectionID, at now: Instant) {
-        guard let connection = connections[id] else { return }
-        if connection.isOpen {
+        guard let isOpen = connections[id]?.isOpen else { return }
+        if isOpen {
             lose(id, .closed, closing: false, at: now)
         } else {
             failed(id, closing: false, because: .closed, at: now)
         }
     }
 
+    /// An open connection ends; the session with it unless another connection may follow.
     mutating func lose(_ id: ConnectionID, _ reason: LossReason, closing: Bool = true, at now: Instant) {
-        guard let connection = connections[id], let peer = connection.peer else { return }
+        guard let peer = connections[id]?.peer else { return }
+        let (endpoint, openedHere) = (connections[id]!.endpoint, connections[id]!.openedHere)
         remove(id)
         if closing { effects.push(.close(id)) }
-        if peers[peer]?.connection == id {
-            peers[peer]!.connection = nil
-            // A newer connection or a dial keeps nothing of the old one: whoever hears of the loss sends again.
-            forgetQueue(of: peer)
-            effects.push(.lost(peer, reason))
+        guard peers[peer]?.connection == id else { return }
+        peers[peer]!.connection = nil
+        dialer.lost(peer)
+        switch reason {
+        case .closed, .silent: interrupt(peer, reason, endpoint, openedHere: openedHere, at: now)
+        default: end(peer, reason, at: now)
         }
-        admitWhatWaited(at: now)
     }
 
     /// Turns a connection away that was never established.
     mutating func refuse(_ id: ConnectionID, _ refusal: Refusal, at now: Instant) {
-        guard let connection = connections[id] else { return }
-        refuse(connection.endpoint, refusal)
+        guard let endpoint = connections[id]?.endpoint else { return }
+        refuse(endpoint, refusal)
         // Another pool or version will not change by dialling again.
         let final = refusal == .wrongPool || refusal == .version || refusal == .oneself
         failed(id, closing: true, because: .refused(refusal), final: final, at: now)
     }
     mutating func violated(_ id: ConnectionID, _ what: String, at now: Instant) {
-        guard let connection = connections[id] else { return }
-        guard connection.isOpen else { return refuse(id, .malformed, at: now) }
+        guard let isOpen = connections[id]?.isOpen else { return }
+        guard isOpen else { return refuse(id, .malformed, at: now) }
         violations += 1
         lose(id, .violation(what), at: now)
     }

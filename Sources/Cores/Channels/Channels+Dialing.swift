@@ -1,3 +1,4 @@
+import Paths
 public import Primitives
 
 extension Channels {
@@ -6,36 +7,52 @@ extension Channels {
     /// - Parameter peer: nil when only the address is known; who it is comes from the certificate. Then nothing is said when
     ///   the peer turns out to be connected already.
     public mutating func connect(to peer: PeerID?, at endpoint: Endpoint, now: Instant) {
+        guard let peer else { return hear(of: endpoint, from: nil, at: now) }
         if peer == local {
             refuse(endpoint, .oneself)
             return
         }
-        if let peer {
-            if isConnected(to: peer) { return }
-            if let place = attempts.firstIndex(where: { $0.peer == peer }) {
-                if !attempts[place].endpoints.contains(endpoint), attempts[place].endpoints.count < Attempt.maxEndpoints
-                {
-                    attempts[place].endpoints.append(endpoint)
-                }
-                return
-            }
-        } else if attempts.contains(where: { $0.endpoints.contains(endpoint) })
-            || connections.hasOpen(to: endpoint)
-        {
-            return
+        if isConnected(to: peer) { return }
+        if dialer.want(peer, at: [.direct(endpoint)], now: now) {
+            dialWhatIsDue(at: now)
+        } else if !hasSession(with: peer) {
+            effects.push(.lost(peer, .unreachable))
         }
-        attempts.append(Attempt(peer: peer, endpoints: [endpoint], startedAt: now, dueAt: now))
+    }
+    /// Somebody says that a member may be found there. It is dialled when its turn comes, among what others told.
+    ///
+    /// - Parameter teller: who says so; nil for this peer itself.
+    public mutating func hear(of endpoint: Endpoint, from teller: Endpoint?, at now: Instant) {
+        dialer.hear(of: endpoint, from: teller, at: now)
         dialWhatIsDue(at: now)
+    }
+    /// Opens another connection to a connected peer, at an address that promises more. The session moves there without a pause
+    /// once it stands; if it cannot, nothing changes.
+    public mutating func move(_ peer: PeerID, to endpoint: Endpoint, at now: Instant) {
+        guard isConnected(to: peer), let dial = dialer.explore(peer, at: .direct(endpoint)) else { return }
+        begin(dial, isMove: true, at: now)
+    }
+    /// The network is another one, or the machine has slept: whoever is wanted is dialled now, whatever failed before, and
+    /// whether the connections that stand are alive is asked at once.
+    public mutating func networkChanged(at now: Instant) {
+        for id in connections.order where connections[id]?.isOpen == true { connections[id]!.keepAlive.probe(at: now) }
+        dialer.hurry(at: now)
+        wake(at: now)
     }
 
     /// Says goodbye, drops what waits, and stops dialling. The peer is reported lost if it was connected or dialled.
     public mutating func disconnect(_ peer: PeerID, reason: String, at now: Instant) {
-        let dialled = attempts.contains { $0.peer == peer }
-        for id in connections.with(peer) where connections[id]?.isOpen == false { drop(id) }
-        attempts.removeAll { $0.peer == peer }
+        let dialled = dialer.isWanted(peer)
+        dialer.unwant(peer)
+        for id in connections.with(peer) where connections[id]?.isOpen == false {
+            _ = dialer.failed(id.value, final: true, patient: false, at: now)
+            drop(id)
+        }
         if let id = peers[peer]?.connection {
             effects.push(.write(id, Frame.bye(reason)))
             lose(id, .disconnected(reason), at: now)
+        } else if hasSession(with: peer) {
+            end(peer, .disconnected(reason), at: now)
         } else if dialled {
             forgetQueue(of: peer)
             effects.push(.lost(peer, .disconnected(reason)))
@@ -43,33 +60,37 @@ extension Channels {
     }
 
     mutating func dialWhatIsDue(at now: Instant) {
-        for place in attempts.indices where attempts[place].connection == nil && attempts[place].dueAt <= now {
+        while let dial = dialer.next(at: now) {
             // When the peer's own connection is at the hello already, it is given time.
-            if let peer = attempts[place].peer, !connections.with(peer).isEmpty {
-                attempts[place].dueAt = now + limits.tieBreakGrace
+            if let peer = dial.peer, !connections.with(peer).isEmpty {
+                dialer.postponed(dial.number, at: now)
                 continue
             }
-            let id = ConnectionID(nextConnection)
-            nextConnection += 2
-            let endpoint = attempts[place].endpoint
-            attempts[place].connection = id
-            attempts[place].dials += 1
-            let phase = Connection.Phase.dialing(until: now + limits.dialTimeout)
-            add(
-                id,
-                Connection(
-                    peer: attempts[place].peer, endpoint: endpoint, openedHere: true, phase: phase, limits: limits))
-            effects.push(.dial(id, endpoint, expecting: attempts[place].peer))
+            begin(dial, isMove: false, at: now)
         }
+    }
+    private mutating func begin(_ dial: Dialer.Dial, isMove: Bool, at now: Instant) {
+        let id = ConnectionID(dial.number)
+        let endpoint = dial.address.endpoint
+        let phase = Connection.Phase.dialing(until: now + limits.dialTimeout)
+        var connection = Connection(
+            peer: dial.peer, endpoint: endpoint, openedHere: true, phase: phase, limits: limits)
+        connection.isMove = isMove
+        add(id, connection)
+        effects.push(.dial(id, endpoint, expecting: dial.peer))
     }
 
     /// A dial did not lead to a secure connection.
-    public mutating func dialFailed(_ id: ConnectionID, at now: Instant) {
-        guard case .dialing? = connections[id]?.phase else { return }
+    ///
+    /// - Parameter refused: the machine there says that nobody listens.
+    public mutating func dialFailed(_ id: ConnectionID, refused: Bool = false, at now: Instant) {
+        guard connections[id]?.isDialing == true else { return }
+        let (peer, endpoint) = (connections[id]!.peer, connections[id]!.endpoint)
         failed(id, closing: false, at: now)
+        if refused, let peer { foundNobody(peer, at: endpoint, now: now) }
     }
 
-    /// Takes a connection that is not open out of the game and plans the next dial.
+    /// Takes a connection that is not open out of the game; the dialer plans what follows.
     mutating func failed(
         _ id: ConnectionID, closing: Bool, because reason: LossReason = .unreachable, final: Bool = false,
         at now: Instant
@@ -77,53 +98,43 @@ extension Channels {
         guard let connection = connections[id] else { return }
         remove(id)
         if closing { effects.push(.close(id)) }
-        guard let place = attempts.firstIndex(where: { $0.connection == id }) else { return }
-        attempts[place].connection = nil
-        attempts[place].failures += 1
-        attempts[place].dueAt = now + attempts[place].pause(limits, &random)
-        if let peer = connection.peer, let held = held(from: peer) {
-            adopt(held, at: now)
-            return
-        }
-        // While the peer's own connection is at its hello, that decides.
-        if let peer = attempts[place].peer, !connections.with(peer).isEmpty { return }
-        guard final || attempts[place].dueAt - attempts[place].startedAt >= limits.giveUp else { return }
-        giveUp(place, reason)
-    }
-
-    private mutating func giveUp(_ place: Int, _ reason: LossReason) {
-        let attempt = attempts.remove(at: place)
-        if let peer = attempt.peer {
+        guard connection.openedHere else { return }
+        // While the peer's own connection is on its way, that decides.
+        let rivals = connection.peer.map { connections.with($0) } ?? []
+        switch dialer.failed(id.value, final: final, patient: !rivals.isEmpty, at: now) {
+        case .peer(let peer)? where hasSession(with: peer):
+            // It may still come by itself, unless it is another one's by now.
+            if final { end(peer, reason, at: now) }
+        case .peer(let peer)?:
             forgetQueue(of: peer)
             effects.push(.lost(peer, reason))
-        } else {
-            effects.push(.unreachable(attempt.endpoints[0], reason))
+        case .endpoint(let endpoint)?: effects.push(.unreachable(endpoint, reason))
+        case nil: break
         }
+        if let held = rivals.first(where: { connections[$0]?.isHeld == true }) { adopt(held, at: now) }
+        dialWhatIsDue(at: now)
     }
 
-    private func held(from peer: PeerID) -> ConnectionID? {
-        connections.with(peer).first { if case .held? = connections[$0]?.phase { true } else { false } }
-    }
-
-    /// Closes a connection that is not open, without a word and without counting a failure; its attempt comes back later.
+    /// Closes a connection that is not open, without a word and without counting a failure; a dial comes back later.
     mutating func drop(_ id: ConnectionID, at now: Instant? = nil) {
         remove(id)
         effects.push(.close(id))
-        guard let now, let place = attempts.firstIndex(where: { $0.connection == id }) else { return }
-        attempts[place].connection = nil
-        attempts[place].dueAt = now + limits.tieBreakGrace
+        if let now { dialer.postponed(id.value, at: now) }
     }
 
     mutating func add(_ id: ConnectionID, _ connection: Connection) { connections.insert(connection, as: id) }
     mutating func remove(_ id: ConnectionID) {
         guard let connection = connections.remove(id) else { return }
-        uploadQueue.removeAll { $0 == id }
-        yielding.removeAll { $0 == id }
-        grantQueue.removeAll { $0.connection == id }
-        reservationQueue.removeAll { $0.connection == id }
-        for channel in Channel.allCases { reservedBytes -= connection.reserved[channel] }
+        waiting.leave(id.value)
+        pacing.forget(id)
+        if let peer = connection.peer { tellOfInterruption(peer) }
+        guard connection.isOpen else { return }
+        let source = SourceAddress(connection.endpoint)
+        let left = openFrom[source, default: 1] - 1
+        openFrom[source] = left == 0 ? nil : left
     }
-    mutating func forgetQueue(of peer: PeerID) { peers[peer]?.outbox = Outbox() }
+    /// What was queued for a peer that was never reached.
+    mutating func forgetQueue(of peer: PeerID) { peers[peer]?.session = Session(limits) }
     mutating func refuse(_ endpoint: Endpoint, _ refusal: Refusal) {
         refusals[refusal, default: 0] += 1
         effects.push(.refused(endpoint, refusal))

@@ -1,3 +1,4 @@
+import Paths
 public import Primitives
 import Wire
 
@@ -13,16 +14,16 @@ extension Channels {
     ) -> SendOutcome {
         let bytes = header.count + payload.count
         guard bytes <= limits.messageBytes[channel] else { return .tooLarge(limit: limits.messageBytes[channel]) }
-        guard peers[peer]?.connection != nil || attempts.contains(where: { $0.peer == peer }) else {
-            return .notConnected
+        guard hasSession(with: peer) || dialer.isWanted(peer) else { return .notConnected }
+        if peers[peer] == nil { peers[peer] = Peer(limits) }
+        guard peers[peer]!.session.outbox.hasRoom(for: bytes, on: channel, limit: limits.queueBytes[channel]) else {
+            return .full(queuedBytes: peers[peer]!.session.outbox.queuedBytes(channel))
         }
-        let queued = peers[peer]?.outbox.queuedBytes(channel) ?? 0
-        guard queued == 0 || queued + bytes <= limits.queueBytes[channel] else { return .full(queuedBytes: queued) }
         if channel == .activations {
-            let start = uplink.reserve(bytes, at: now)
-            if queued == 0 { peers[peer, default: Peer()].activationsFrom = start }
+            let start = pacing.uplink.reserve(bytes, at: now)
+            if peers[peer]!.session.outbox.queuedBytes(channel) == 0 { peers[peer]!.activationsFrom = start }
         }
-        peers[peer, default: Peer()].outbox.push(header, payload, on: channel)
+        peers[peer]!.session.outbox.push(header, payload, on: channel)
         if let id = peers[peer]!.connection { fill(id, at: now) }
         return .queued
     }
@@ -51,6 +52,8 @@ extension Channels {
                 return violated(id, error.description, at: now)
             }
         }
+        relieve(at: now)
+        passMemoryOn(at: now)
         guard connections[id] != nil else { return }
         grant(id, at: now)
         fill(id, at: now)
@@ -63,14 +66,7 @@ extension Channels {
             throw MalformedBytes("a frame before our hello")
         }
         switch event {
-        case .open(let channel, let length):
-            let excess = try connections[id]!.inbox.open(channel, length: length)
-            if excess > 0 { reserve(excess, channel, id, at: now) }
-            if length == 0 { deliver(channel, id, peer, at: now) }
-        case .piece(let channel, let bytes):
-            try connections[id]!.inbox.append(bytes, channel)
-            peers[peer]!.traffic.received[channel] += bytes.count
-            deliver(channel, id, peer, at: now)
+        case .data(let channel, let bytes): try take(bytes, channel, id, peer, at: now)
         case .small(let kind, let channel, let payload):
             try handle(kind, channel, payload, id, peer, at: now)
         }
@@ -81,73 +77,59 @@ extension Channels {
     ) throws(MalformedBytes) {
         var reader = ByteReader(payload)
         switch kind {
-        case .credit:
-            let granted = peers[peer]!.outbox.grant(Int(try reader.u32()), channel)
-            guard granted else { throw MalformedBytes("more credit than fits") }
+        case .seek:
+            let offset = try reader.u64()
+            guard offset >= connections[id]!.offsets[channel], offset <= peers[peer]!.session.inbox.received(channel)
+            else { throw MalformedBytes("a step to \(offset) in \(channel)") }
+            connections[id]!.offsets[channel] = offset
+        case .ack:
+            let (received, limit) = (try reader.u64(), try reader.u64())
+            guard peers[peer]!.session.outbox.confirm(received, limit: limit, channel) else {
+                throw MalformedBytes("\(channel) confirmed up to \(received) and granted up to \(limit)")
+            }
         case .ping: urgent(Frame.ping(.pong, try reader.u64()), id, at: now)
         case .pong: connections[id]!.keepAlive.answered(try reader.u64(), at: now, limits)
         case .bye: lose(id, .farewell(String(decoding: payload.prefix(Frame.maxByeBytes), as: UTF8.self)), at: now)
-        case .hello, .open, .more: preconditionFailure("handled before")
+        case .hello, .data: preconditionFailure("handled before")
         }
     }
 
-    private mutating func deliver(_ channel: Channel, _ id: ConnectionID, _ peer: PeerID, at now: Instant) {
-        guard let message = connections[id]!.inbox.take(channel) else { return }
-        effects.push(.message(peer, channel, message))
-        let reserved = connections[id]!.reserved[channel]
-        if reserved > 0 {
-            connections[id]!.reserved[channel] = 0
-            reservedBytes -= reserved
-            admitWhatWaited(at: now)
-        } else {
-            reservationQueue.removeAll { $0.connection == id && $0.channel == channel }
+    /// The next bytes of a channel's stream, some of which may have come over another connection.
+    private mutating func take(
+        _ bytes: ArraySlice<UInt8>, _ channel: Channel, _ id: ConnectionID, _ peer: PeerID, at now: Instant
+    ) throws(MalformedBytes) {
+        let known = peers[peer]!.session.inbox.received(channel) - connections[id]!.offsets[channel]
+        connections[id]!.offsets[channel] += UInt64(bytes.count)
+        guard known < UInt64(bytes.count) else { return }
+        var rest = bytes.dropFirst(Int(known))
+        guard peers[peer]!.session.inbox.allows(rest.count, channel) else {
+            throw MalformedBytes("more than was granted on \(channel)")
         }
-    }
-
-    // MARK: Memory for long messages
-
-    private mutating func reserve(_ bytes: Int, _ channel: Channel, _ id: ConnectionID, at now: Instant) {
-        reservationQueue.append((id, channel, bytes))
-        admitWhatWaited(at: now)
-    }
-    /// Promises memory in the order of asking. One message is always admitted, so somebody always finishes.
-    mutating func admitWhatWaited(at now: Instant) {
-        while let (id, channel, bytes) = reservationQueue.first,
-            reservedBytes == 0 || reservedBytes + bytes <= limits.reassemblyBytes
-        {
-            reservationQueue.removeFirst()
-            reservedBytes += bytes
-            connections[id]!.reserved[channel] = bytes
-            connections[id]!.inbox.admit(channel)
-            grant(id, at: now)
-            fill(id, at: now)
+        let before = peers[peer]!.session.inbox.partialBytes(channel)
+        defer {
+            reassembly.partialBytes += (peers[peer]?.session.inbox.partialBytes(channel) ?? 0) - before
         }
-    }
-
-    // MARK: Credit
-
-    private mutating func grant(_ id: ConnectionID, at now: Instant) {
-        for channel in Channel.allCases {
-            guard connections[id]?.isOpen == true else { return }
-            let due = connections[id]!.inbox.due(channel)
-            if due == 0 || grantQueue.contains(where: { $0.connection == id && $0.channel == channel }) { continue }
-            if channel == .control || download.isReady(at: now) {
-                grant(due, channel, id, at: now)
-            } else {
-                grantQueue.append((id, channel))
+        while let event = try peers[peer]!.session.inbox.take(&rest, channel, at: now) {
+            switch event {
+            case .long(let length): reassembly.begin(peer, channel, length: length)
+            case .message(let message):
+                peers[peer]!.traffic.received[channel] += message.count
+                effects.push(.message(peer, channel, message))
+                try count(peer, at: now)
+                if message.count > limits.windowBytes[channel] { reassembly.forget(peer, channel) }
             }
         }
     }
-    private mutating func grant(_ bytes: Int, _ channel: Channel, _ id: ConnectionID, at now: Instant) {
-        download.spend(channel == .control ? 0 : bytes, at: now)
-        connections[id]!.inbox.granted(bytes, channel)
-        urgent(Frame.credit(bytes, channel), id, at: now)
-    }
-    mutating func grantWhatWaited(at now: Instant) {
-        while let (id, channel) = grantQueue.first, download.isReady(at: now) {
-            grantQueue.removeFirst()
-            let due = connections[id]?.inbox.due(channel) ?? 0
-            if due > 0 { grant(due, channel, id, at: now) }
+    /// A message has come: beyond the rate it costs time, and more than what credit can explain is too many.
+    private mutating func count(_ peer: PeerID, at now: Instant) throws(MalformedBytes) {
+        let nanoseconds = 1_000_000_000 / Int64(max(1, limits.inbound.messagesPerSecond))
+        let burst = Duration.nanoseconds(nanoseconds * Int64(limits.inbound.messageBurst))
+        // What was saved up lies before now; once it is spent the grants wait.
+        let from = peers[peer]!.session.messagesPaidUntil
+        let until = max(from, now - burst) + .nanoseconds(nanoseconds)
+        peers[peer]!.session.messagesPaidUntil = until
+        guard until - now <= limits.inbound.messageDebt else {
+            throw MalformedBytes("more than \(limits.inbound.messagesPerSecond) messages a second")
         }
     }
 
@@ -170,11 +152,11 @@ extension Channels {
         while connections[id]!.unsent < connections[id]!.hold.bytes {
             var out: [UInt8] = []
             swap(&out, &connections[id]!.urgent)
-            if peers[peer]!.outbox.hasSendable(lowest(peer, at: now)) {
-                if uploadQueue.isEmpty, upload.isReady(at: now) {
+            if peers[peer]!.session.outbox.hasSendable(lowest(peer, at: now)) {
+                if pacing.uploadQueue.isEmpty, pacing.upload.isReady(at: now) {
                     appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
-                } else if !uploadQueue.contains(id) {
-                    uploadQueue.append(id)
+                } else if !pacing.uploadQueue.contains(id) {
+                    pacing.uploadQueue.append(id)
                 }
             } else {
                 yield(id)
@@ -191,41 +173,43 @@ extension Channels {
         repeat {
             let room = max(frameBytes - (out.count - start), 64)
             guard
-                let (channel, bytes) = peers[peer]!.outbox.nextFrame(room, lowest: lowest(peer, at: now), into: &out)
+                let (channel, fresh) = peers[peer]!.session.outbox.nextFrame(
+                    room, lowest: lowest(peer, at: now), into: &out)
             else { break }
-            peers[peer]!.traffic.sent[channel] += bytes
+            peers[peer]!.traffic.sent[channel] += fresh
         } while out.count - start + 64 < frameBytes
-        upload.spend(out.count - start, at: now)
+        pacing.upload.spend(out.count - start, at: now)
     }
     /// The least urgent channel that may send to a peer now.
     private func lowest(_ peer: PeerID, at now: Instant) -> Channel {
-        now < peers[peer]!.activationsFrom ? .control : uplink.lowest(at: now)
+        now < peers[peer]!.activationsFrom ? .control : pacing.uplink.lowest(at: now)
     }
     /// What it has to send, if anything, goes when the line is free of others' activations.
     private mutating func yield(_ id: ConnectionID) {
-        guard let peer = connections[id]?.peer, peers[peer]!.outbox.hasSendable(), !yielding.contains(id) else {
+        guard let peer = connections[id]?.peer, peers[peer]!.session.outbox.hasSendable(), !pacing.yielding.contains(id)
+        else {
             return
         }
-        yielding.append(id)
+        pacing.yielding.append(id)
     }
     mutating func fillWhatYielded(at now: Instant) {
-        let due = yielding.filter { yieldsUntil($0) <= now }
-        yielding.removeAll { due.contains($0) }
+        let due = pacing.yielding.filter { yieldsUntil($0) <= now }
+        pacing.yielding.removeAll { due.contains($0) }
         for id in due { fill(id, at: now) }
     }
     /// When something may go that could not before.
     func yieldsUntil(_ id: ConnectionID) -> Instant {
-        guard let peer = connections[id]?.peer.flatMap({ peers[$0] }) else { return uplink.reservedUntil }
-        return peer.outbox.hasSendable(.activations) ? peer.activationsFrom : uplink.reservedUntil
+        guard let peer = connections[id]?.peer.flatMap({ peers[$0] }) else { return pacing.uplink.reservedUntil }
+        return peer.session.outbox.hasSendable(.activations) ? peer.activationsFrom : pacing.uplink.reservedUntil
     }
     /// One write for each connection in turn, as the upload cap allows.
     mutating func uploadWhatWaited(at now: Instant) {
-        while let id = uploadQueue.first, upload.isReady(at: now) {
-            uploadQueue.removeFirst()
+        while let id = pacing.uploadQueue.first, pacing.upload.isReady(at: now) {
+            pacing.uploadQueue.removeFirst()
             guard let connection = connections[id], connection.isOpen, let peer = connection.peer,
                 connection.unsent < connection.hold.bytes
             else { continue }
-            guard peers[peer]!.outbox.hasSendable(lowest(peer, at: now)) else {
+            guard peers[peer]!.session.outbox.hasSendable(lowest(peer, at: now)) else {
                 yield(id)
                 continue
             }
@@ -233,7 +217,7 @@ extension Channels {
             appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
             connections[id]!.unsent += out.count
             effects.push(.write(id, out))
-            if peers[peer]!.outbox.hasSendable() { uploadQueue.append(id) }
+            if peers[peer]!.session.outbox.hasSendable() { pacing.uploadQueue.append(id) }
         }
     }
 }

@@ -1,30 +1,39 @@
+import Paths
 public import Primitives
 
 /// Everything about connections between this peer and others, above a secure byte stream and below messages.
 ///
 /// It dials with back-off, breaks ties between simultaneous connections, has membership of the pool proven before anything else
 /// is read, cuts messages into frames with priorities and credit, keeps alive and notices silence. It holds no socket: the
-/// driver performs ``Effect``s and reports what happened. Losing a peer loses what was under way to it; messages are made to be
-/// sent again.
+/// driver performs ``Effect``s and reports what happened.
+///
+/// What two peers say to each other belongs to a *session*, which outlives connections: whichever side can opens the next
+/// one, from and to whatever address, and every channel goes on where it was; nothing is lost, nothing comes twice. A
+/// session ends with a goodbye, a broken rule, a restart of either process, or when no connection could be made for
+/// ``SessionLimits/timeout``. What was under way then is lost; messages are made to be sent again.
 ///
 /// Of two connections between the same peers the one that the smaller peer opened survives. A connection that loses the tie
-/// while the other is still being dialled is held for ``ChannelLimits/tieBreakGrace``, and used if the dial fails: a peer
+/// while the other is still being dialled is held for `DialLimits.grace`, and used if the dial fails: a peer
 /// behind a router can be reached only by its own connection.
 public struct Channels: Core {
     public enum Effect: Hashable, Sendable {
         /// Open a secure connection; report ``Channels/secured(_:peer:exporter:remote:inbound:isTLSClient:at:)`` or
-        /// ``Channels/dialFailed(_:at:)``. Where the peer is known its key must be pinned.
+        /// ``Channels/dialFailed(_:refused:at:)``. Where the peer is known its key must be pinned.
         case dial(ConnectionID, Endpoint, expecting: PeerID?)
         /// Report ``Channels/writable(_:unsent:at:)`` when less than ``ChannelLimits/unsentBytes`` is left of it.
         case write(ConnectionID, [UInt8])
         /// Send what was written, then close. Reports about this connection are ignored from here on.
         case close(ConnectionID)
-        /// Messages can be exchanged. The endpoint is where the peer can be dialled, as far as we know.
+        /// A session has begun: messages can be exchanged. The endpoint is where the peer can be dialled, as far as we know.
         case established(PeerID, Endpoint)
         case message(PeerID, Channel, [UInt8])
+        /// The session has no connection now. What is sent waits; ``resumed`` or ``lost`` follows.
+        case interrupted(PeerID, LossReason)
+        /// The session goes on over another connection, after an interruption or instead of one.
+        case resumed(PeerID, Endpoint)
         /// Ends what ``established`` began, or a ``Channels/connect(to:at:now:)`` that did not succeed.
         case lost(PeerID, LossReason)
-        /// An endpoint whose peer was unknown could not be reached within ``ChannelLimits/giveUp``.
+        /// An endpoint whose peer was unknown could not be reached in some tries.
         case unreachable(Endpoint, LossReason)
         /// A connection was turned away before it was established. Counted in ``Channels/refusals``.
         case refused(Endpoint, Refusal)
@@ -32,36 +41,38 @@ public struct Channels: Core {
 
     /// What is kept for a peer that we have ever been connected to or are dialling.
     struct Peer: Sendable {
-        var outbox = Outbox()
+        var session: Session
         /// Before that the line is for activations to others.
         var activationsFrom = Instant(nanoseconds: .min / 4)
         /// The open connection.
         var connection: ConnectionID?
         var traffic = Traffic()
+        var sessionsEnded: UInt32 = 0
+        init(_ limits: ChannelLimits) { session = Session(limits) }
     }
 
     public let local: PeerID
     public let limits: ChannelLimits
     let port: UInt16
     let poolKey: [UInt8]?
-    var random: SeededGenerator
+    /// What tells this process from others of this peer; known with the first connection.
+    var process: [UInt8]?
     var effects = EffectQueue<Effect>()
     var peers: [PeerID: Peer] = [:]
     var connections: ConnectionTable
-    var attempts: [Attempt] = []
-    var nextConnection: UInt64 = 1
-    var upload: RateLimiter
-    var download: RateLimiter
-    /// Connections that have something to send and wait for the upload cap, in the order of their turns.
-    var uploadQueue: [ConnectionID] = []
-    /// The line that all connections share, and those that wait for activations on it.
-    var uplink = Uplink()
-    var yielding: [ConnectionID] = []
-    /// Grants that wait for the download cap.
-    var grantQueue: [(connection: ConnectionID, channel: Channel)] = []
-    /// Memory promised to long messages, and those that wait for it.
-    var reservedBytes = 0
-    var reservationQueue: [(connection: ConnectionID, channel: Channel, bytes: Int)] = []
+    /// Whom to dial, and where; it numbers the connections that are opened here.
+    var dialer: Dialer
+    /// Inbound connections that have not said hello.
+    var waiting: WaitingRoom
+    /// Open connections by whom they are charged to.
+    var openFrom: [SourceAddress: Int] = [:]
+    /// Sessions without a connection, by when they end; some have one again.
+    var away = Deadlines<PeerID>()
+    /// How many they are.
+    var awayCount = 0
+    var pacing: Pacing
+    var reassembly = Reassembly()
+    /// Connections turned away, by why; and those of members who broke the rules.
     public internal(set) var refusals: [Refusal: Int] = [:]
     public internal(set) var violations = 0
 
@@ -74,40 +85,42 @@ public struct Channels: Core {
     ) {
         precondition(poolKey.map { $0.count == 32 } ?? true, "a pool key has 32 bytes")
         precondition(
-            limits.frameBytes > 16 && limits.frameBytes <= Frame.maxBytes, "frames of \(limits.frameBytes) bytes")
+            limits.frameBytes > 32 && limits.frameBytes <= Frame.maxBytes, "frames of \(limits.frameBytes) bytes")
         self.local = local
         self.port = port
         self.poolKey = poolKey
         self.limits = limits
         connections = ConnectionTable(silence: limits.silence)
-        random = SeededGenerator(seed: seed, stream: 0xC4A2)
-        upload = RateLimiter(limits.upload)
-        download = RateLimiter(limits.download)
+        dialer = Dialer(limits.dialing, seed: seed)
+        waiting = WaitingRoom(places: limits.unproven)
+        pacing = Pacing(limits)
     }
 
     public mutating func poll() -> Effect? { effects.pop() }
 
     public var nextWake: Instant? {
-        var next = connections.nextWake
-        for place in attempts.indices where attempts[place].connection == nil {
-            next = earliest(next, attempts[place].dueAt)
-        }
-        if !uploadQueue.isEmpty { next = earliest(next, upload.readyAt) }
-        for id in yielding { next = earliest(next, yieldsUntil(id)) }
-        if !grantQueue.isEmpty { next = earliest(next, download.readyAt) }
+        var next = earliest(connections.nextWake, dialer.nextWake)
+        next = earliest(next, away.first?.at)
+        next = earliest(next, reassembly.nextWake)
+        if !pacing.uploadQueue.isEmpty { next = earliest(next, pacing.upload.readyAt) }
+        for id in pacing.yielding { next = earliest(next, yieldsUntil(id)) }
+        for waiting in pacing.grantQueue { next = earliest(next, grantReadyAt(waiting.connection, waiting.channel)) }
         return next
     }
 
     public mutating func wake(at now: Instant) {
         for id in connections.due(at: now) { wake(id, at: now) }
+        endWhoStayedAway(at: now)
+        dialer.wake(at: now)
         dialWhatIsDue(at: now)
+        passMemoryOn(at: now)
         grantWhatWaited(at: now)
         uploadWhatWaited(at: now)
         fillWhatYielded(at: now)
     }
 
     /// What this host's line carries up; nil where that is not known.
-    public mutating func setUplink(_ rate: BitRate?) { uplink.rate = rate }
+    public mutating func setUplink(_ rate: BitRate?) { pacing.uplink.rate = rate }
 
     private mutating func wake(_ id: ConnectionID, at now: Instant) {
         guard let phase = connections[id]?.phase else { return }
@@ -123,16 +136,43 @@ public struct Channels: Core {
         }
         switch connections[id]!.keepAlive.wake(at: now, limits) {
         case .nothing: break
-        case .ping(let number): urgent(Frame.ping(.ping, number), id, at: now)
+        case .ping(let number):
+            urgent(Frame.ping(.ping, number) + confirmations(id), id, at: now)
         case .silent: lose(id, .silent, at: now)
         }
+    }
+}
+
+/// What connections wait for that is shared: the caps, the line, and messages' rate.
+struct Pacing: Sendable {
+    var upload: RateLimiter
+    var download: RateLimiter
+    /// Connections that have something to send and wait for the upload cap, in the order of their turns.
+    var uploadQueue: [ConnectionID] = []
+    /// The line that all connections share, and those that wait for activations on it.
+    var uplink = Uplink()
+    var yielding: [ConnectionID] = []
+    /// Grants that wait for the download cap, or because too many messages came.
+    var grantQueue: [(connection: ConnectionID, channel: Channel)] = []
+
+    init(_ limits: ChannelLimits) {
+        upload = RateLimiter(limits.upload)
+        download = RateLimiter(limits.download)
+    }
+    mutating func forget(_ id: ConnectionID) {
+        uploadQueue.removeAll { $0 == id }
+        yielding.removeAll { $0 == id }
+        grantQueue.removeAll { $0.connection == id }
     }
 }
 
 // MARK: What others may ask
 
 extension Channels {
+    /// Whether there is a connection now. A session may go on without one: see ``hasSession(with:)``.
     public func isConnected(to peer: PeerID) -> Bool { peers[peer]?.connection != nil }
+    /// Whether a session has begun and not ended.
+    public func hasSession(with peer: PeerID) -> Bool { peers[peer]?.session.isTold == true }
     /// Everyone with an open connection, ascending.
     public var connectedPeers: [PeerID] { peers.keys.filter { isConnected(to: $0) }.sorted() }
     /// Where a connected peer can be dialled, as far as we know.
@@ -151,12 +191,16 @@ extension Channels {
     public func leastRoundTrip(to peer: PeerID) -> Duration? {
         peers[peer]?.connection.flatMap { connections[$0] }?.keepAlive.least
     }
-    /// Message bytes accepted and not yet handed to the driver.
+    /// Bytes accepted and not yet handed to the driver, with four for each message's length.
     public func unsentBytes(to peer: PeerID, on channel: Channel) -> Int {
-        peers[peer]?.outbox.queuedBytes(channel) ?? 0
+        peers[peer]?.session.outbox.queuedBytes(channel) ?? 0
     }
     /// Counted since the start, across connections.
     public func traffic(with peer: PeerID) -> Traffic { peers[peer]?.traffic ?? Traffic() }
     /// Everyone with whom messages were ever exchanged, ascending.
     public var knownPeers: [PeerID] { peers.keys.sorted() }
+    /// Memory held by messages that have come in part.
+    public var partialBytes: Int { reassembly.partialBytes }
+    /// Wishes and endpoints that were not kept because there were too many.
+    public var dialsIgnored: Int { dialer.ignored }
 }

@@ -16,32 +16,36 @@ struct Connection: Sendable {
     var endpoint: Endpoint
     let openedHere: Bool
     var phase: Phase
+    /// Dialled to take the place of an open connection.
+    var isMove = false
     var exporter: [UInt8] = []
     var isTLSClient = false
     var version: UInt16 = 0
-    /// Theirs, once it was read and found right.
+    /// What our hello said, and theirs once it was read and found right.
+    var said: SessionStanding?
     var hello: Hello?
 
     var parser = FrameParser()
-    var inbox: Inbox
+    /// By channel: where in the other side's stream the next byte on this connection belongs.
+    var offsets = PerChannel<UInt64>(repeating: 0)
     /// Small frames that go before all messages.
     var urgent: [UInt8] = []
     /// What the driver holds, to our knowledge.
     var unsent = 0
     var hold: HoldLimit
     var keepAlive = KeepAlive()
-    /// Long messages whose memory was promised, in bytes, and those that wait.
-    var reserved = PerChannel(repeating: 0)
 
     init(peer: PeerID?, endpoint: Endpoint, openedHere: Bool, phase: Phase, limits: ChannelLimits) {
         self.peer = peer
         self.endpoint = endpoint
         self.openedHere = openedHere
         self.phase = phase
-        inbox = Inbox(limits)
         hold = HoldLimit(limits)
     }
     var isOpen: Bool { if case .open = phase { true } else { false } }
+    var isHeld: Bool { if case .held = phase { true } else { false } }
+    var isGreeting: Bool { if case .greeting = phase { true } else { false } }
+    var isDialing: Bool { if case .dialing = phase { true } else { false } }
     /// It came from outside and has yet to prove membership.
     var isUnproven: Bool { !openedHere && !isOpen }
     /// When something is to be done about it.
@@ -104,28 +108,5 @@ struct KeepAlive: Sendable {
         let sample = now - ping.sentAt
         smoothed = smoothed.map { $0 + (sample - $0) / 8 } ?? sample
         least = min(least ?? sample, sample)
-    }
-}
-
-/// Dialling one peer, or one address whose peer is unknown, until it is given up.
-struct Attempt: Sendable {
-    static let maxEndpoints = 8
-    let peer: PeerID?
-    var endpoints: [Endpoint]
-    let startedAt: Instant
-    /// When to dial next, unless a dial is under way.
-    var dueAt: Instant
-    var dials = 0
-    var failures = 0
-    /// The dial under way.
-    var connection: ConnectionID?
-
-    var endpoint: Endpoint { endpoints[dials % endpoints.count] }
-    /// The pause after the latest failure: doubles, bounded, varied by a quarter so that peers do not move in step.
-    func pause(_ limits: ChannelLimits, _ random: inout SeededGenerator) -> Duration {
-        var pause = limits.retryFirst
-        // Every endpoint is tried once before the pause grows.
-        for _ in 0..<min(16, failures / endpoints.count) where pause < limits.retryMax { pause = pause * 2 }
-        return min(pause, limits.retryMax) * (0.75 + random.uniform() / 2)
     }
 }

@@ -6,29 +6,25 @@ enum Frame {
     enum Kind: UInt8 {
         /// The first frame of each side; see ``Hello``.
         case hello = 1
-        /// A message begins: its length (4 bytes), then its first bytes.
-        case open = 2
-        /// The message goes on.
-        case more = 3
-        /// The receiver of messages grants more bytes on the channel (4 bytes).
-        case credit = 4
+        /// The next bytes of the channel's stream: messages one after the other, each after its length (4 bytes).
+        case data = 2
+        /// What follows of the channel's stream on this connection begins there (8 bytes): a step over what was confirmed
+        /// meanwhile.
+        case seek = 3
+        /// The receiver has so many bytes of the channel's stream (8 bytes), and takes it up to there (8).
+        case ack = 4
         /// Any 8 bytes, sent back by pong.
         case ping = 5
         case pong = 6
-        /// A goodbye: UTF-8 text, at most 200 bytes.
+        /// A goodbye, which ends the session: UTF-8 text, at most 200 bytes.
         case bye = 7
     }
     static let headerBytes = 4
     static let maxBytes = 65_536
-    static let openBytes = 4
-    /// Frames other than `open` and `more` are kept whole, so they must be short.
+    /// Frames other than `data` are kept whole, so they must be short.
     static let maxSmallBytes = 512
     static let maxByeBytes = 200
 
-    static func header(_ kind: Kind, _ channel: Channel, _ length: Int) -> [UInt8] {
-        precondition(length >= 0 && length <= maxBytes - headerBytes, "a frame of \(length) bytes")
-        return [kind.rawValue, channel.rawValue, UInt8(length & 255), UInt8(length >> 8)]
-    }
     static func append(_ kind: Kind, _ channel: Channel, _ length: Int, to out: inout [UInt8]) {
         precondition(length >= 0 && length <= maxBytes - headerBytes, "a frame of \(length) bytes")
         out.append(kind.rawValue)
@@ -37,12 +33,22 @@ enum Frame {
         out.append(UInt8(length >> 8))
     }
     static func small(_ kind: Kind, _ payload: [UInt8], _ channel: Channel = .control) -> [UInt8] {
-        header(kind, channel, payload.count) + payload
+        var out: [UInt8] = []
+        out.reserveCapacity(headerBytes + payload.count)
+        append(kind, channel, payload.count, to: &out)
+        return out + payload
     }
-    static func credit(_ bytes: Int, _ channel: Channel) -> [UInt8] {
-        var writer = ByteWriter(capacity: 4)
-        writer.u32(UInt32(bytes))
-        return small(.credit, writer.bytes, channel)
+    static func appendSeek(_ offset: UInt64, _ channel: Channel, to out: inout [UInt8]) {
+        var writer = ByteWriter(capacity: 8)
+        writer.u64(offset)
+        append(.seek, channel, writer.bytes.count, to: &out)
+        out += writer.bytes
+    }
+    static func ack(received: UInt64, limit: UInt64, _ channel: Channel) -> [UInt8] {
+        var writer = ByteWriter(capacity: 16)
+        writer.u64(received)
+        writer.u64(limit)
+        return small(.ack, writer.bytes, channel)
     }
     static func ping(_ kind: Kind, _ number: UInt64) -> [UInt8] {
         var writer = ByteWriter(capacity: 8)
@@ -51,8 +57,8 @@ enum Frame {
     }
     static func bye(_ reason: String) -> [UInt8] {
         var bytes: [UInt8] = []
-        for character in reason {
-            let more = String(character).utf8
+        for scalar in reason.unicodeScalars {
+            let more = UTF8.encode(scalar)!
             guard bytes.count + more.count <= maxByeBytes else { break }
             bytes += more
         }
@@ -64,36 +70,29 @@ enum Frame {
 struct FrameParser: Sendable {
     enum Event {
         case small(Frame.Kind, Channel, [UInt8])
-        case open(Channel, length: Int)
-        case piece(Channel, ArraySlice<UInt8>)
+        case data(Channel, ArraySlice<UInt8>)
     }
     /// Until then only a hello is let through.
     var proven = false
     private var pending: [UInt8] = []
     /// The kind is nil for an extension that is skipped.
-    private var frame: (kind: Frame.Kind?, channel: Channel, left: Int, opened: Bool)?
+    private var frame: (kind: Frame.Kind?, channel: Channel, left: Int)?
 
     /// The next event in `bytes`, which is cut from the front; nil when more bytes are needed.
     mutating func next(_ bytes: inout ArraySlice<UInt8>) throws(MalformedBytes) -> Event? {
         while true {
-            guard let (kind, channel, left, opened) = frame else {
+            guard let (kind, channel, left) = frame else {
                 guard collect(Frame.headerBytes, &bytes) else { return nil }
                 try begin()
                 continue
             }
             switch kind {
-            case .open? where !opened:
-                guard collect(Frame.openBytes, &bytes) else { return nil }
-                let length = pending.withUnsafeBytes { Int(UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self))) }
-                pending.removeAll(keepingCapacity: true)
-                frame = left > Frame.openBytes ? (kind, channel, left - Frame.openBytes, true) : nil
-                return .open(channel, length: length)
-            case .open?, .more?, nil:
+            case .data?, nil:
                 guard !bytes.isEmpty else { return nil }
                 let piece = bytes.prefix(left)
                 bytes = bytes.dropFirst(piece.count)
-                frame = piece.count < left ? (kind, channel, left - piece.count, true) : nil
-                if kind != nil { return .piece(channel, piece) }
+                frame = piece.count < left ? (kind, channel, left - piece.count) : nil
+                if kind != nil { return .data(channel, piece) }
             case .some(let kind):
                 guard collect(left, &bytes) else { return nil }
                 frame = nil
@@ -122,10 +121,8 @@ struct FrameParser: Sendable {
         }
         guard length <= Frame.maxBytes - Frame.headerBytes else { throw MalformedBytes("a frame of \(length) bytes") }
         switch kind {
-        case .open?:
-            guard length >= Frame.openBytes else { throw MalformedBytes("a message without its length") }
-        case .more?:
-            guard length > 0 else { throw MalformedBytes("an empty continuation") }
+        case .data?:
+            guard length > 0 else { throw MalformedBytes("a frame of nothing") }
         case nil:
             // Kinds from 128 on are extensions that may be skipped.
             guard number >= 128 else { throw MalformedBytes("frame kind \(number)") }
@@ -135,6 +132,6 @@ struct FrameParser: Sendable {
                 throw MalformedBytes("a \(length)-byte frame of kind \(number)")
             }
         }
-        frame = (kind, channel, length, false)
+        frame = (kind, channel, length)
     }
 }

@@ -1,75 +1,127 @@
 import Primitives
 import Wire
 
-/// Messages of one connection as they come in, and what the other side may still send.
+/// The other side's streams as they come in, one a channel, cut into messages; and how far it may go on.
 struct Inbox: Sendable {
+    enum Event {
+        /// A message has begun that is longer than the window.
+        case long(length: Int)
+        case message([UInt8])
+    }
     private struct Lane {
-        /// What the other side may send without another grant.
-        var allowance = 0
-        /// Received and not granted again.
-        var spent = 0
-        var message: [UInt8] = []
-        /// Length of the message under way.
+        /// Bytes of the stream that have come, and of these as last confirmed.
+        var received: UInt64 = 0
+        var confirmed: UInt64 = 0
+        /// Up to where the other side may send.
+        var limit: UInt64
+        /// The length of the message under way: its bytes so far, then all of it.
+        var prefix: UInt32 = 0
+        var prefixCount = 0
         var length: Int?
-        /// Whether memory for the whole message is promised; else credit is withheld.
-        var admitted = true
+        var message: [UInt8] = []
+        var beganAt = Instant.zero
     }
     /// By channel. An array, because its elements are read and changed in place.
-    private var lanes = Channel.allCases.map { _ in Lane() }
+    private var lanes: [Lane]
     private let limits: ChannelLimits
+    /// Memory taken for a message before any of it has come.
+    private static let trust = 65_536
 
     init(_ limits: ChannelLimits) {
         self.limits = limits
-        for channel in Channel.allCases { lanes[channel.place].allowance = limits.windowBytes[channel] }
+        lanes = Channel.allCases.map { Lane(limit: UInt64(limits.windowBytes[$0])) }
     }
 
-    /// A message of `length` bytes begins. Memory beyond the window is not taken before ``admit(_:)``.
-    /// - Returns: bytes beyond the window, to be admitted; 0 for most.
-    mutating func open(_ channel: Channel, length: Int) throws(MalformedBytes) -> Int {
-        guard lanes[channel.place].length == nil else { throw MalformedBytes("a message inside another") }
-        guard length <= limits.messageBytes[channel] else {
-            throw MalformedBytes("a message of \(length) bytes on \(channel), at most \(limits.messageBytes[channel])")
-        }
-        lanes[channel.place].length = length
-        let excess = max(0, length - limits.windowBytes[channel])
-        lanes[channel.place].admitted = excess == 0
-        return excess
+    /// The other side begins anew; what it was told it may send from the start of its streams.
+    mutating func restart(windows said: SessionStanding) {
+        lanes = Channel.allCases.map { Lane(limit: said.limits[$0] - said.received[$0]) }
     }
-    mutating func admit(_ channel: Channel) {
-        lanes[channel.place].admitted = true
-        lanes[channel.place].message.reserveCapacity(lanes[channel.place].length ?? 0)
+
+    func received(_ channel: Channel) -> UInt64 { lanes[channel.place].received }
+    func limit(_ channel: Channel) -> UInt64 { lanes[channel.place].limit }
+    var isVirgin: Bool { lanes.allSatisfy { $0.received == 0 } }
+    /// Memory of messages that are not whole.
+    var partialBytes: Int { lanes.reduce(0) { $0 + $1.message.count } }
+    func partialBytes(_ channel: Channel) -> Int { lanes[channel.place].message.count }
+    /// The channel whose unfinished message comes slowest, in bytes a second, of those older than `age`.
+    func slowest(olderThan age: Duration, at now: Instant) -> Double? {
+        lanes.filter { $0.message.count > 0 && now - $0.beganAt > age }.map {
+            Double($0.message.count) / (now - $0.beganAt).inSeconds
+        }.min()
     }
-    mutating func append(_ piece: ArraySlice<UInt8>, _ channel: Channel) throws(MalformedBytes) {
-        guard let length = lanes[channel.place].length else { throw MalformedBytes("a piece of no message") }
-        guard lanes[channel.place].message.count + piece.count <= length else {
-            throw MalformedBytes("more than was announced")
-        }
-        guard piece.count <= lanes[channel.place].allowance else {
-            throw MalformedBytes("more than was granted on \(channel)")
-        }
-        lanes[channel.place].allowance -= piece.count
-        lanes[channel.place].spent += piece.count
-        if lanes[channel.place].message.isEmpty, piece.count < length {
-            lanes[channel.place].message.reserveCapacity(min(length, 65_536))
-        }
-        lanes[channel.place].message.append(contentsOf: piece)
+
+    /// Whether the other side may send so many bytes more.
+    func allows(_ count: Int, _ channel: Channel) -> Bool {
+        lanes[channel.place].received + UInt64(count) <= lanes[channel.place].limit
     }
-    /// The message under way, once it is whole.
-    mutating func take(_ channel: Channel) -> [UInt8]? {
-        guard let length = lanes[channel.place].length, lanes[channel.place].message.count == length else { return nil }
-        lanes[channel.place].length = nil
-        lanes[channel.place].admitted = true
+    /// Takes bytes of the stream from the front up to the next event; nil when all are taken.
+    mutating func take(
+        _ bytes: inout ArraySlice<UInt8>, _ channel: Channel, at now: Instant
+    ) throws(MalformedBytes) -> Event? {
+        let place = channel.place
+        guard let length = lanes[place].length else {
+            guard let length = takePrefix(&bytes, place) else { return nil }
+            guard length <= limits.messageBytes[channel] else {
+                throw MalformedBytes(
+                    "a message of \(length) bytes on \(channel), at most \(limits.messageBytes[channel])")
+            }
+            lanes[place].length = length
+            lanes[place].beganAt = now
+            if length > limits.windowBytes[channel] { return .long(length: length) }
+            return try take(&bytes, channel, at: now)
+        }
+        let piece = bytes.prefix(length - lanes[place].message.count)
+        bytes = bytes.dropFirst(piece.count)
+        lanes[place].received += UInt64(piece.count)
+        if lanes[place].message.isEmpty, piece.count == length {
+            finish(place)
+            return .message(Array(piece))
+        }
+        if lanes[place].message.isEmpty { lanes[place].message.reserveCapacity(min(length, Self.trust)) }
+        // Who has sent that much may have the rest in one piece; to announce it is not enough.
+        if lanes[place].message.count < Self.trust, lanes[place].message.count + piece.count >= Self.trust {
+            lanes[place].message.reserveCapacity(length)
+        }
+        lanes[place].message.append(contentsOf: piece)
+        guard lanes[place].message.count == length else { return nil }
         var message: [UInt8] = []
-        swap(&message, &lanes[channel.place].message)
-        return message
+        swap(&message, &lanes[place].message)
+        finish(place)
+        return .message(message)
     }
-    /// What should be granted now: when a quarter of the window is spent, unless memory has yet to be promised.
-    func due(_ channel: Channel) -> Int {
-        let spent = lanes[channel.place].spent
-        return spent * 4 >= limits.windowBytes[channel] && lanes[channel.place].admitted ? spent : 0
+    private mutating func takePrefix(_ bytes: inout ArraySlice<UInt8>, _ place: Int) -> Int? {
+        while lanes[place].prefixCount < Outbox.prefixBytes {
+            guard let byte = bytes.popFirst() else { return nil }
+            lanes[place].prefix |= UInt32(byte) << UInt32(8 * lanes[place].prefixCount)
+            lanes[place].prefixCount += 1
+            lanes[place].received += 1
+        }
+        return Int(lanes[place].prefix)
     }
-    mutating func granted(_ bytes: Int, _ channel: Channel) {
-        lanes[channel.place].spent -= bytes
-        lanes[channel.place].allowance += bytes
+    private mutating func finish(_ place: Int) {
+        lanes[place].length = nil
+        lanes[place].prefix = 0
+        lanes[place].prefixCount = 0
+    }
+
+    /// Whether more should be granted now: when a quarter of the window is spent.
+    func isDue(_ channel: Channel) -> Bool {
+        let window = limits.windowBytes[channel]
+        let left = Int(lanes[channel.place].limit - lanes[channel.place].received)
+        return (window - left) * 4 >= window
+    }
+    /// Whether something came since the last confirmation.
+    func isUnconfirmed(_ channel: Channel) -> Bool {
+        lanes[channel.place].received > lanes[channel.place].confirmed
+    }
+    /// A whole window from here on.
+    mutating func grant(_ channel: Channel) {
+        let place = channel.place
+        lanes[place].limit = max(lanes[place].limit, lanes[place].received + UInt64(limits.windowBytes[channel]))
+    }
+    /// What is to be told to the other side now.
+    mutating func confirmation(_ channel: Channel) -> (received: UInt64, limit: UInt64) {
+        lanes[channel.place].confirmed = lanes[channel.place].received
+        return (lanes[channel.place].received, lanes[channel.place].limit)
     }
 }

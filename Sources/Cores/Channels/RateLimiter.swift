@@ -7,6 +7,9 @@ struct RateLimiter: Sendable {
     private static let burst: Duration = .milliseconds(50)
     private(set) var readyAt = Instant(nanoseconds: .min / 4)
 
+    /// When ``isReady(at:)``: long ago where there is no cap.
+    var readyFrom: Instant { rate == nil ? Instant(nanoseconds: .min / 4) : readyAt }
+
     init(_ rate: BitRate?) { self.rate = rate }
     func isReady(at now: Instant) -> Bool { rate == nil || readyAt <= now }
     mutating func spend(_ bytes: Int, at now: Instant) {

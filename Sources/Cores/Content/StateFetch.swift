@@ -32,6 +32,8 @@ public struct StateFetch: Sendable {
     private struct Asked: Sendable {
         var at: Instant
         var answered = false
+        /// It has nothing of this round, or not yet: it is asked again later, and hardly waited for.
+        var hasNothing = false
     }
 
     public let round: Int
@@ -47,6 +49,8 @@ public struct StateFetch: Sendable {
     private static let retry = Duration.seconds(5)
     /// Offers of others are waited for so long, where moments are to be chosen among them.
     private static let choice = Duration.seconds(2)
+    /// So long of those who say that they have nothing (yet).
+    private static let shortChoice = Duration.milliseconds(250)
     private var begun: Instant
 
     /// - Parameters:
@@ -115,7 +119,7 @@ public struct StateFetch: Sendable {
         asked[peer]!.answered = true
         if let why = offer.unavailable {
             effects.push(.unavailable(peer, why: why))
-            asked[peer] = Asked(at: now)
+            asked[peer] = Asked(at: now, hasNothing: true)
         }
         for part in offer.parts {
             guard units[part.unit]?.sources.contains(peer) == true else { continue }
@@ -151,7 +155,9 @@ public struct StateFetch: Sendable {
         var next: Instant?
         for request in asked.values where !request.answered { next = earliest(next, request.at + Self.retry) }
         for unit in units.values {
-            if !unit.isBegun, !unit.offers.isEmpty, unit.roots != nil { next = earliest(next, begun + Self.choice) }
+            if !unit.isBegun, !unit.offers.isEmpty, unit.roots != nil {
+                next = earliest(next, choosesAt(unit, unit.sources.filter { unit.offers[$0] != nil }))
+            }
             for fetch in unit.fetches.values { next = earliest(next, fetch.nextWake) }
         }
         return next
@@ -200,13 +206,19 @@ public struct StateFetch: Sendable {
             guard !offering.isEmpty else { continue }
             if units[unit]!.isBegun {
                 for peer in offering { join(peer, unit: unit, at: now) }
-            } else if !wantsMoments || offering.count == units[unit]!.sources.count || begun + Self.choice <= now {
+            } else if !wantsMoments || choosesAt(units[unit]!, offering) <= now {
                 begin(unit, roots, offering, at: now)
             }
         }
         step(at: now)
     }
 
+    /// When moments are chosen among the offers there are.
+    private func choosesAt(_ unit: Unit, _ offering: [PeerID]) -> Instant {
+        let missing = unit.sources.filter { !offering.contains($0) }
+        if missing.isEmpty { return begun }
+        return begun + (missing.allSatisfy { asked[$0]?.hasNothing == true } ? Self.shortChoice : Self.choice)
+    }
     private mutating func begin(_ unit: Int, _ roots: UnitRoots, _ offering: [PeerID], at now: Instant) {
         let bytes = model.parameters(unit: unit) * 4
         func fetch(_ id: Digest256, _ bytes: Int, _ peers: [PeerID]) -> ContentFetch {

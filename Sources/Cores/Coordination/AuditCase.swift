@@ -13,7 +13,7 @@ struct AuditCase: Sendable {
     let chunk: Int
     let owner: Int
     let auditors: [Int]
-    let deadline: Instant
+    var deadline: Instant
     private var reports: [Int: Audited] = [:]
 
     init(group: GroupStamp, unit: Int, chunk: Int, owner: Int, auditors: [Int], deadline: Instant) {
@@ -74,9 +74,10 @@ struct Reputation: Sendable {
     /// Peers that neither own nor audit any more.
     private(set) var barredOwners: Set<PeerID> = []
 
-    mutating func sealed(_ ranks: [Int], _ plan: PlacedPlan) {
+    /// - Parameter isPresent: whoever is not there is not late.
+    mutating func sealed(_ ranks: [Int], _ plan: PlacedPlan, isPresent: (PeerID) -> Bool) {
         for (rank, pipeline) in plan.pipelines.enumerated() {
-            for stage in pipeline.stages {
+            for stage in pipeline.stages where isPresent(stage.peer) {
                 lateRounds[stage.peer] = ranks.contains(rank) ? nil : (lateRounds[stage.peer] ?? 0) + 1
             }
         }
@@ -90,5 +91,6 @@ struct Reputation: Sendable {
             for peer in [owner, accuser] where disputes[peer]!.count >= 2 { barredOwners.insert(peer) }
         }
     }
+    /// It left; when it comes back it is a newcomer.
     mutating func forget(_ peer: PeerID) { lateRounds[peer] = nil }
 }

@@ -37,6 +37,8 @@ struct Collection: Sendable {
         said = now
         return .collectionProgress(have: have, of: total)
     }
+    /// Nobody could be heard for so long.
+    mutating func excuse(_ pause: Duration) { progressed += pause }
     func isGivenUp(at now: Instant) -> Bool { now - progressed >= Self.patience }
     var nextWake: Instant? {
         earliest(fetch.nextWake, isFinal ? said + Self.saying : progressed + Self.patience)

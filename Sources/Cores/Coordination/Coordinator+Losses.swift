@@ -21,6 +21,7 @@ extension Coordinator {
         let furthest = roster.joined.map(\.heartbeat.step).max() ?? 0
         roster.loses(peer, why: reason)
         speeds.forget(peer)
+        round.reputation.forget(peer)
         desk.planned.remove(peer)
         event(.peerLost(why: reason), peer: peer)
         guard wasJoined, outcome == nil else { return }

@@ -192,7 +192,8 @@ extension Coordinator {
             RoundTime(
                 round: spec.round, at: now, seconds: seconds, steps: spec.steps, undisturbed: isUndisturbed,
                 planEpoch: plan.epoch), exchange: (now - round.since).inSeconds)
-        round.reputation.sealed(ranks, plan)
+        let present = Set(state.members.filter(\.present).map(\.peer))
+        round.reputation.sealed(ranks, plan) { present.contains($0) }
         books.estimateNoise(sealed: spec.round, contributors: ranks.count, tokens: state.sealedTokens - before)
         tell(entry, spec, pipelines: ranks.count, seconds: seconds)
         noticeProgress(step: .max)

@@ -32,8 +32,11 @@ extension Coordinator {
         case .planning:
             if roster.joined.isEmpty { return fail("every peer left before there was a plan") }
             return false
-        case .preparing, .training: return stepSurvey() || stepCheckpoint() || stepRound()
-        case .collecting: return stepCollection()
+        case .preparing, .training:
+            // While nobody is heard nobody is late.
+            guard timers.isolatedSince == nil else { return false }
+            return stepSurvey() || stepCheckpoint() || stepRound()
+        case .collecting: return timers.isolatedSince == nil && stepCollection()
         case .closing(let until):
             guard record.committed == record.length || until <= now else { return false }
             end()
@@ -55,6 +58,8 @@ extension Coordinator {
         }
         if !isIsolated, let since = timers.isolatedSince {
             timers.isolatedSince = nil
+            roster.forgive(at: now)
+            excuse(now - since + options.silence)
             event(.resumed(seconds: (now - since).inSeconds))
             return true
         }

@@ -108,6 +108,15 @@ public struct Coordinator: Core, Sendable {
         settle()
     }
 
+    /// The session with a peer goes on after an interruption, perhaps from elsewhere. Nothing of it was lost; whoever was given
+    /// up meanwhile may join again.
+    public mutating func resumed(_ peer: PeerID, endpoint: Endpoint, at now: Instant) {
+        look(at: now)
+        guard !stage.isEnded else { return }
+        if roster.met(peer, at: endpoint, now: now) { send(.capabilityRequest, to: peer) }
+        settle()
+    }
+
     public mutating func lost(_ peer: PeerID, reason: String, at now: Instant) {
         look(at: now)
         lose(peer, reason: reason)
@@ -117,7 +126,6 @@ public struct Coordinator: Core, Sendable {
     public mutating func receive(_ packet: Packet, from peer: PeerID, at now: Instant) {
         look(at: now)
         guard !stage.isEnded, let known = roster[peer] else { return }
-        if timers.isolatedSince != nil { roster.forgive(at: now) }
         roster.heard(peer, at: now)
         switch packet.message.conversation {
         case .meeting: receiveMeeting(packet.message, from: peer)
@@ -174,7 +182,13 @@ public struct Coordinator: Core, Sendable {
 
     private mutating func look(at now: Instant) {
         self.now = now
-        roster.look(at: now)
+        if let nap = roster.look(at: now) { excuse(nap) }
+    }
+    /// Time in which nobody could be heard counts for no deadline.
+    mutating func excuse(_ pause: Duration) {
+        round.excuse(pause)
+        lines.excuse(pause)
+        collection?.excuse(pause)
     }
 
     public var nextWake: Instant? {
@@ -189,11 +203,11 @@ public struct Coordinator: Core, Sendable {
             next = earliest(next, since + options.gatherLimit)
         case .sharing: next = earliest(next, nextTextPatience)
         case .preparing, .training:
-            if let facts = facts() { next = earliest(next, round.nextWake(facts)) }
+            if timers.isolatedSince == nil, let facts = facts() { next = earliest(next, round.nextWake(facts)) }
         case .closing(let until): next = earliest(next, until)
         case .surveying, .planning, .collecting, .ended: break
         }
-        if let collection { next = earliest(next, collection.nextWake) }
+        if timers.isolatedSince == nil, let collection { next = earliest(next, collection.nextWake) }
         // What is overdue and could not be settled is looked at again soon, not at once.
         return next.map { $0 <= now ? now + .milliseconds(100) : $0 }
     }

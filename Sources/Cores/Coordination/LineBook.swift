@@ -66,6 +66,8 @@ struct LineBook: Sendable {
         survey?.receive(result, from: peer, trip: trip, at: now)
     }
     mutating func forget(_ peer: PeerID) { survey?.forget(peer) }
+    /// Nobody could be heard for so long.
+    mutating func excuse(_ pause: Duration) { survey?.excuse(pause) }
     var deadline: Instant? { survey?.deadline }
 
     // MARK: pace

@@ -98,6 +98,7 @@ struct LinkSurvey: Sendable {
     }
 
     /// Whether it is time for the next turn.
+    mutating func excuse(_ pause: Duration) { deadline += pause }
     func isDue(at now: Instant) -> Bool { awaited.isEmpty || deadline <= now }
 
     /// The orders of the next turn; nil when it is over. Who did not report is left alone from now on.

@@ -144,15 +144,15 @@ public struct Roster: Sendable {
 
     // MARK: silence
 
-    /// Who hears nobody suspects itself first: with several members, all of them silent, it is our own line.
+    /// Who hears nobody suspects itself first: when all members are silent it is our own line.
     static let isolation = Duration.seconds(120)
     /// A pause of this process that says more about it than about others.
     private static let nap = Duration.seconds(2)
 
-    /// Whether nothing has been heard of any of several members for `silence`.
+    /// Whether nothing has been heard of any member for `silence`.
     func isIsolated(silence: Duration, at now: Instant) -> Bool {
         let joined = self.joined
-        return joined.count > 1 && joined.allSatisfy { now - $0.lastHeard > silence }
+        return !joined.isEmpty && joined.allSatisfy { now - $0.lastHeard > silence }
     }
     /// Members of which nothing has been heard for too long.
     func silent(for silence: Duration, at now: Instant) -> [PeerID] {
@@ -165,10 +165,13 @@ public struct Roster: Sendable {
         return joined.map(\.lastHeard).min().map { $0 + limit + .milliseconds(1) }
     }
     /// Called at every input: after a pause of our own everybody gets time to be heard again.
-    mutating func look(at now: Instant) {
+    ///
+    /// - Returns: how long this process slept, if it did.
+    mutating func look(at now: Instant) -> Duration? {
         defer { lastLook = now }
-        guard now - lastLook > Self.nap else { return }
+        guard now - lastLook > Self.nap else { return nil }
         for peer in order where peers[peer]!.isJoined && peers[peer]!.lastHeard < now { peers[peer]!.lastHeard = now }
+        return now - lastLook
     }
     /// One of them is heard again after all were silent: the others get time, too.
     mutating func forgive(at now: Instant) {

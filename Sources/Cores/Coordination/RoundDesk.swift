@@ -97,6 +97,13 @@ public struct RoundDesk: Sendable {
         isDisturbed = true
     }
     mutating func computed(at now: Instant) { since = now }
+    /// Nobody could be heard for so long, or this process slept: that time counts for nobody.
+    mutating func excuse(_ pause: Duration) {
+        started += pause
+        since += pause
+        audit?.deadline += pause
+        isDisturbed = true
+    }
     mutating func sealed() { stuck = 0 }
     mutating func countStuck() { stuck += 1 }
     mutating func say(_ what: Happening) {

@@ -78,6 +78,8 @@ public struct DaemonCore: Core {
     public private(set) var undelivered = 0
     /// Says other things than are due: of a hostile member in the simulator. Nil in every daemon.
     package var tongue: (any Tongue)?
+    /// Strangers decide how often these are said.
+    private var refusalNews = NewsDigest<String>()
 
     public init(
         directory: Directory, channels: Channels, services: Services, key: SigningKey, port: UInt16,
@@ -120,8 +122,9 @@ public struct DaemonCore: Core {
             id, peer: peer, exporter: exporter, remote: remote, inbound: inbound, isTLSClient: isTLSClient, at: now)
         drain(at: now)
     }
-    public mutating func dialFailed(_ id: ConnectionID, at now: Instant) {
-        channels.dialFailed(id, at: now)
+    /// - Parameter refused: the machine there says that nobody listens.
+    public mutating func dialFailed(_ id: ConnectionID, refused: Bool = false, at now: Instant) {
+        channels.dialFailed(id, refused: refused, at: now)
         drain(at: now)
     }
     public mutating func received(_ id: ConnectionID, _ bytes: [UInt8], at now: Instant) {
@@ -241,9 +244,9 @@ public struct DaemonCore: Core {
     private mutating func perform(_ effect: Directory.Effect, at now: Instant) {
         switch effect {
         case .send(let bytes, let endpoint): effects.push(.datagram(bytes, to: endpoint))
-        case .discovered(_, let endpoints):
+        case .discovered(_, let endpoints, let teller):
             guard services.coordinatorPart != nil else { return }
-            for endpoint in endpoints { channels.connect(to: nil, at: endpoint, now: now) }
+            for endpoint in endpoints { channels.hear(of: endpoint, from: teller, at: now) }
         case .joined(let contacts):
             effects.push(.overlayChanged)
             say(.overlayJoined(contacts: contacts), at: now)
@@ -296,11 +299,17 @@ public struct DaemonCore: Core {
                 channels.connect(to: peer, at: endpoint, now: now)
             }
             say(.connectionLost(why: reason.description), peer: peer.short, at: now)
+        case .interrupted(let peer, let reason):
+            // Whoever stays silent too long is given up by the coordinator's own clock; nothing is lost until then.
+            say(.connectionInterrupted(why: reason.description), peer: peer.short, at: now)
+        case .resumed(let peer, let endpoint):
+            services.coordinatorPart?.value.resumed(peer, endpoint: endpoint, at: now)
+            say(.connectionResumed(endpoint: endpoint.description), peer: peer.short, at: now)
         case .unreachable(let endpoint, let reason):
             say(.unreachable(why: reason.description), peer: endpoint.description, at: now)
         case .refused(let endpoint, let refusal):
-            guard refusal != .oneself else { return }
-            say(.connectionRefused(why: refusal.rawValue), peer: endpoint.description, at: now)
+            guard refusal != .oneself, let count = refusalNews.note(refusal.rawValue, at: now) else { return }
+            say(.connectionRefused(why: refusal.rawValue, count: count), peer: endpoint.description, at: now)
         }
     }
 

@@ -10,8 +10,9 @@ public import Primitives
 public struct Directory: Core {
     public enum Effect: Sendable {
         case send([UInt8], to: Endpoint)
-        /// Endpoints under a watched topic that were not known before, or not for five minutes. Never proven: dial and see.
-        case discovered(topic: [UInt8], [Endpoint])
+        /// Endpoints under a watched topic, as one node has just told them (nil: as they were announced here). Told again each
+        /// time, true or not: dial and see.
+        case discovered(topic: [UInt8], [Endpoint], from: Endpoint?)
         /// An announcement lies at so many nodes; 0 means that another try follows.
         case announced(topic: [UInt8], replicas: Int)
         /// The capability record lies at so many nodes.
@@ -62,7 +63,9 @@ public struct Directory: Core {
         var next: Instant
         var interval: Duration
         var polls = 0
-        var known: [(endpoint: Endpoint, seen: Instant)] = []
+        /// When each was last told of; bounded.
+        var known: [Endpoint: Instant] = [:]
+        static let knownMax = 2048
     }
 
     public init(
@@ -87,9 +90,9 @@ public struct Directory: Core {
     public var isClosed: Bool { !poolKey.isEmpty }
     /// Where a topic is kept.
     public func infoHash(of topic: [UInt8]) -> NodeID { NodeID(hashing: topic + poolKey) }
-    /// Everybody seen under a watched topic in the last five minutes.
+    /// Everybody seen under a watched topic in the last five minutes, ascending; at most 2048.
     public func endpoints(under topic: [UInt8]) -> [Endpoint] {
-        watches.first { $0.topic == topic }?.known.map(\.endpoint) ?? []
+        watches.first { $0.topic == topic }?.known.keys.sorted() ?? []
     }
 
     // MARK: Wishes
@@ -183,7 +186,7 @@ public struct Directory: Core {
             effects.push(.recordExpiring)
         }
         for index in watches.indices where watches[index].request == nil && watches[index].next <= now {
-            watches[index].known.removeAll { now - $0.seen > .seconds(300) }
+            watches[index].known = watches[index].known.filter { now - $0.value <= .seconds(300) }
             watches[index].request = overlay.getPeers(watches[index].infoHash, at: now)
         }
         drain(at: now)
@@ -194,7 +197,8 @@ public struct Directory: Core {
         while let effect = overlay.poll() {
             switch effect {
             case .send(let bytes, let endpoint): effects.push(.send(bytes, to: endpoint))
-            case .peersSeen(let request, let endpoints): saw(endpoints, request, at: now)
+            case .peersSeen(let request, let endpoints, let teller):
+                saw(endpoints, from: teller, request, at: now)
             case .found(let request, let outcome): found(request, outcome, at: now)
             case .joined(let contacts):
                 effects.push(.joined(contacts: contacts))
@@ -227,20 +231,19 @@ public struct Directory: Core {
         }
     }
 
-    private mutating func saw(_ endpoints: [Endpoint], _ request: RequestID, at now: Instant) {
+    private mutating func saw(_ endpoints: [Endpoint], from teller: Endpoint?, _ request: RequestID, at now: Instant) {
         guard let index = watches.firstIndex(where: { $0.request == request }) else { return }
-        var new: [Endpoint] = []
-        for endpoint in endpoints where !isMine(endpoint, watches[index].topic) {
-            if let known = watches[index].known.firstIndex(where: { $0.endpoint == endpoint }) {
-                watches[index].known[known].seen = now
-            } else {
-                watches[index].known.append((endpoint, now))
-                new.append(endpoint)
+        let topic = watches[index].topic
+        let others = endpoints.filter { !isMine($0, topic) }
+        guard !others.isEmpty else { return }
+        for endpoint in others {
+            if watches[index].known[endpoint] == nil {
+                guard watches[index].known.count < Watch.knownMax else { continue }
+                watches[index].interval = .seconds(1)
             }
+            watches[index].known[endpoint] = now
         }
-        guard !new.isEmpty else { return }
-        watches[index].interval = .seconds(1)
-        effects.push(.discovered(topic: watches[index].topic, new))
+        effects.push(.discovered(topic: topic, others, from: teller))
     }
 
     private func isMine(_ endpoint: Endpoint, _ topic: [UInt8]) -> Bool {

@@ -154,7 +154,7 @@ extension KRPCAnswer {
         if let token, token.count > 64 { return nil }
         nodes = r["nodes"]?.string
         nodes6 = r["nodes6"]?.string
-        values = r["values"]?.list?.compactMap(\.string)
+        values = r["values"]?.list?.prefix(200).compactMap(\.string)
         value = r["v"]?.encoded
         key = r["k"]?.string
         sequence = r["seq"]?.integer

@@ -65,7 +65,7 @@ extension Overlay {
             for family in Family.allCases {
                 own += peers.peers(of: target, family: family, limit: 100, at: now, using: &generator)
             }
-            note(own, in: &operation)
+            note(own, from: nil, in: &operation)
         case .getItem:
             operation.best = items.item(target, at: now)
         default: break
@@ -92,11 +92,13 @@ extension Overlay {
         return walk
     }
 
-    /// Remembers peers; tells the owner of those that are new.
-    mutating func note(_ found: [PackedEndpoint], in operation: inout Operation) {
-        let new = found.filter { !operation.peers.contains($0) }
-        guard !new.isEmpty, operation.peers.count < 1000 else { return }
-        operation.peers += new
-        effects.push(.peersSeen(operation.id, new.map(\.endpoint)))
+    /// Tells the owner of peers and who told of them, and remembers those that are new.
+    mutating func note(_ found: [PackedEndpoint], from teller: Endpoint?, in operation: inout Operation) {
+        guard !found.isEmpty else { return }
+        if operation.peers.count < 1000 {
+            let known = Set(operation.peers)
+            operation.peers += found.filter { !known.contains($0) }
+        }
+        effects.push(.peersSeen(operation.id, found.map(\.endpoint), from: teller))
     }
 }

@@ -73,7 +73,7 @@ extension Overlay {
         case .getPeers:
             note(
                 (answer.values ?? []).prefix(200).compactMap(PackedEndpoint.init(compact:)).filter(\.isUsable),
-                in: &operation)
+                from: address.endpoint, in: &operation)
         case .getItem(let key, let salt):
             take(answer, key: key, salt: salt, from: address, walk: index, in: &operation)
         case .put(let item, cas: .some):

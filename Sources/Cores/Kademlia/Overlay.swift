@@ -14,7 +14,7 @@ public struct Overlay: Core {
         /// An operation is over.
         case found(RequestID, LookupOutcome)
         /// Peers seen for the first time by a ``getPeers(_:at:)`` that still runs.
-        case peersSeen(RequestID, [Endpoint])
+        case peersSeen(RequestID, [Endpoint], from: Endpoint?)
         /// The first contact answered (or, without bootstrap nodes, a network of one began). Again after ``isolated``.
         case joined(contacts: Int)
         /// Nobody answers yet; the next try is in `next`. Goes on for ever.

@@ -9,8 +9,16 @@ extension EventReference {
         Entry(.unreachable, of: "address", "an address found in the overlay could not be reached"),
         Entry(
             .connectionRefused, of: "address",
-            "turned away before anything was said: other pool, other version, …"),
-        Entry(.connectionLost, of: "short key", "a connection ended"),
+            "turned away before anything was said: other pool, other version, …; at most one event of a kind in ten seconds",
+            ["count": "how often since the last event of the kind"]),
+        Entry(
+            .strangersTurnedAway,
+            "inbound connections that never finished TLS, counted since the start; at most one event in ten seconds"),
+        Entry(
+            .connectionInterrupted, of: "short key",
+            "a connection ended; its session waits for another one, and nothing is lost"),
+        Entry(.connectionResumed, of: "short key", "the session goes on over another connection"),
+        Entry(.connectionLost, of: "short key", "a session ended: what was not confirmed is lost"),
         Entry(.packetMalformed, of: "short key", "a message did not decode; it is counted and dropped"),
         Entry(
             .floodLimited, of: "short key or address",

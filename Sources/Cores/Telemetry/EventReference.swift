@@ -35,7 +35,8 @@ extension Happening {
     public var section: EventReference.Section {
         switch self {
         case .overlayJoined, .bootstrapRetrying, .overlayIsolated, .externalAddress, .reachability, .unreachable,
-            .connectionRefused, .connectionLost, .packetMalformed, .floodLimited:
+            .connectionRefused, .strangersTurnedAway, .connectionInterrupted, .connectionResumed, .connectionLost,
+            .packetMalformed, .floodLimited:
             .overlay
         case .entryRefused, .logEntryRefused, .forked, .leaderChanged, .staleCommand, .notEntitled, .storageFailed,
             .storageRecovered:

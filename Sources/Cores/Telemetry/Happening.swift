@@ -12,7 +12,10 @@ public enum Happening: Hashable, Sendable, Codable {
     case externalAddress(endpoint: String)
     case reachability(reached: Int, asked: Int, reachable: Bool)
     case unreachable(why: String)
-    case connectionRefused(why: String)
+    case connectionRefused(why: String, count: Int)
+    case strangersTurnedAway(crowded: Int, timedOut: Int, failed: Int, withoutDescriptor: Int)
+    case connectionInterrupted(why: String)
+    case connectionResumed(endpoint: String)
     case connectionLost(why: String)
     case packetMalformed(why: String)
     case floodLimited(what: String)
@@ -126,7 +129,8 @@ public enum Happening: Hashable, Sendable, Codable {
     /// has a name (a test does).
     public enum Name: String, CodingKey, CaseIterable, Sendable {
         case overlayJoined, bootstrapRetrying, overlayIsolated, externalAddress, reachability, unreachable,
-            connectionRefused, connectionLost, packetMalformed, floodLimited
+            connectionRefused, strangersTurnedAway, connectionInterrupted, connectionResumed, connectionLost,
+            packetMalformed, floodLimited
         case entryRefused, logEntryRefused, forked, leaderChanged, staleCommand, notEntitled, storageFailed,
             storageRecovered
         case speedMeasured, jobAccepted, offerDeclined, jobReleased

@@ -13,6 +13,8 @@ public final class Loop: @unchecked Sendable {
     /// Of the loop's thread only.
     private var later: [() -> Void] = []
     private var isClosed = false
+    /// Where all connections read, one after the other: what a callback is handed is valid only while it runs.
+    let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 262_144, alignment: 64)
 
     public init() {
         precondition(uv_loop_init(raw) == 0, "libuv cannot make a loop: out of descriptors or memory")
@@ -26,6 +28,7 @@ public final class Loop: @unchecked Sendable {
         close()
         waker.deallocate()
         idler.deallocate()
+        readBuffer.deallocate()
         raw.deallocate()
     }
     private static func from(_ data: UnsafeMutableRawPointer?) -> Loop {

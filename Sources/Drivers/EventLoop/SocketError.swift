@@ -9,12 +9,18 @@ public enum SocketError: Error, Hashable, Sendable, CustomStringConvertible {
     case connectionRefused(Endpoint)
     case unreachable(Endpoint)
     case timedOut(Endpoint)
+    /// This process may open no more files.
+    case outOfDescriptors
     /// The other end closed in order.
     case ended
     /// Anything else, in libuv's words.
     case other(code: Int32, doing: String)
 
     init(_ code: Int32, _ doing: String, _ endpoint: Endpoint? = nil) {
+        guard code != UV_EMFILE.rawValue, code != UV_ENFILE.rawValue else {
+            self = .outOfDescriptors
+            return
+        }
         guard let endpoint else {
             self = code == UV_EOF.rawValue ? .ended : .other(code: code, doing: doing)
             return
@@ -41,6 +47,8 @@ public enum SocketError: Error, Hashable, Sendable, CustomStringConvertible {
         case .connectionRefused(let at): "nobody listens at \(at)"
         case .unreachable(let at): "there is no route to \(at.host)"
         case .timedOut(let at): "\(at) did not answer in time"
+        case .outOfDescriptors:
+            "too many open files: the limit of \(DescriptorLimit.current) is reached. Allow more with `ulimit -n`."
         case .ended: "the other end closed the connection"
         case .other(let code, let doing): "\(doing): \(String(cString: uv_strerror(code)))"
         }

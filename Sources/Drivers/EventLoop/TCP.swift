@@ -6,17 +6,14 @@ public import Primitives
 /// reordered by those above.
 public final class TCPStream {
     final class Socket: Handle {
-        static let capacity = 262_144
         let raw = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
-        var buffer: UnsafeMutableRawPointer?
+        let buffer: UnsafeMutableRawBufferPointer
         var read: ((UnsafeRawBufferPointer) -> Void)?
         var ended: ((SocketError) -> Void)?
         var progressed: (() -> Void)?
         var connected: ((SocketError?) -> Void)?
-        deinit {
-            raw.deallocate()
-            buffer?.deallocate()
-        }
+        init(_ loop: Loop) { buffer = loop.readBuffer }
+        deinit { raw.deallocate() }
         override func forget() {
             read = nil
             ended = nil
@@ -39,11 +36,24 @@ public final class TCPStream {
         }
     }
     private static let kernelUnsentBytes: Int32 = 65_536
-    let socket = Socket()
+    let socket: Socket
 
-    init(_ loop: Loop, family: UInt32) {
-        uv_tcp_init_ex(loop.raw, socket.raw, family)
+    /// Without a descriptor; accepting brings one.
+    init(_ loop: Loop) {
+        socket = Socket(loop)
+        uv_tcp_init(loop.raw, socket.raw)
         socket.raw.pointee.data = socket.retainForLibuv()
+    }
+    /// With a descriptor of the endpoint's family, unless those that connections may have are used up.
+    convenience init(_ loop: Loop, like endpoint: Endpoint) throws(SocketError) {
+        self.init(loop)
+        let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+        let descriptor = Glibc.socket(Int32(endpoint.family), kind, 0)
+        guard descriptor >= 0 else { throw SocketError(-errno, "open a socket for", endpoint) }
+        guard !DescriptorLimit.isReserved(descriptor), uv_tcp_open(socket.raw, descriptor) == 0 else {
+            Glibc.close(descriptor)
+            throw .outOfDescriptors
+        }
     }
     deinit { close() }
 
@@ -55,7 +65,7 @@ public final class TCPStream {
     public static func dial(
         _ loop: Loop, to endpoint: Endpoint, from local: Endpoint?, done: @escaping (SocketError?) -> Void
     ) throws(SocketError) -> TCPStream {
-        let stream = TCPStream(loop, family: endpoint.family)
+        let stream = try TCPStream(loop, like: endpoint)
         if let local, local.isIPv4 == endpoint.isIPv4 {
             stream.withDescriptor {
                 if local.port != 0 { setOption($0, SOL_SOCKET, SO_REUSEPORT, 1) }
@@ -96,10 +106,11 @@ public final class TCPStream {
         uv_tcp_nodelay(socket.raw, 1)
         withDescriptor { setOption($0, Int32(IPPROTO_TCP), TCP_NOTSENT_LOWAT, Self.kernelUnsentBytes) }
     }
-    func withDescriptor(_ body: (Int32) -> Void) {
+    var descriptor: Int32? {
         var descriptor: uv_os_fd_t = -1
-        if uv_fileno(atoll_handle_tcp(socket.raw), &descriptor) == 0 { body(descriptor) }
+        return uv_fileno(atoll_handle_tcp(socket.raw), &descriptor) == 0 ? descriptor : nil
     }
+    func withDescriptor(_ body: (Int32) -> Void) { if let descriptor { body(descriptor) } }
 
     /// Starts or resumes reading.
     ///
@@ -115,15 +126,12 @@ public final class TCPStream {
     }
     public func resumeReading() {
         guard !isClosing else { return }
-        if socket.buffer == nil {
-            socket.buffer = .allocate(byteCount: Socket.capacity, alignment: 64)
-        }
         uv_read_start(
             atoll_stream_tcp(socket.raw),
             { handle, _, buffer in
                 guard let socket = Handle.from(handle!.pointee.data) as? Socket else { return }
-                let bytes = socket.buffer?.assumingMemoryBound(to: CChar.self)
-                buffer!.pointee = uv_buf_init(bytes, UInt32(Socket.capacity))
+                let bytes = socket.buffer.baseAddress?.assumingMemoryBound(to: CChar.self)
+                buffer!.pointee = uv_buf_init(bytes, UInt32(socket.buffer.count))
             },
             { stream, count, buffer in
                 guard count != 0, let socket = Handle.from(stream!.pointee.data) as? Socket else { return }
@@ -187,29 +195,40 @@ public final class TCPStream {
 /// Accepts connections at an endpoint whose port dials may share.
 public final class TCPListener {
     private let stream: TCPStream
+    /// The kernel allows fewer where it is told to.
+    private static let backlog: Int32 = 1024
 
     /// - Parameters:
     ///   - endpoint: port 0 lets the kernel choose.
+    ///   - refused: called for each connection that is turned away because too many files are open.
     ///   - accept: called on the loop for each connection.
-    public init(_ loop: Loop, listen endpoint: Endpoint, accept: @escaping (TCPStream) -> Void) throws(SocketError) {
+    public init(
+        _ loop: Loop, listen endpoint: Endpoint, refused: @escaping (SocketError) -> Void = { _ in },
+        accept: @escaping (TCPStream) -> Void
+    ) throws(SocketError) {
         // A port that dials share is open to every socket that asks for sharing, a second listener included; so we first
         // make sure that nobody listens there.
         try Self.probe(loop, endpoint)
-        stream = TCPStream(loop, family: endpoint.family)
+        stream = try TCPStream(loop, like: endpoint)
         stream.withDescriptor { setOption($0, SOL_SOCKET, SO_REUSEPORT, 1) }
         try check(endpoint.withSocketAddress { uv_tcp_bind(stream.socket.raw, $0, 0) }, "listen at", endpoint)
         // The connected callback is free on a listener; it carries what to do with the next connection.
         let listening = stream.socket
         listening.connected = { [unowned loop] error in
-            guard error == nil else { return }
-            let connection = TCPStream(loop, family: 0)
+            if let error { return refused(error) }
+            let connection = TCPStream(loop)
             guard uv_accept(atoll_stream_tcp(listening.raw), atoll_stream_tcp(connection.socket.raw)) == 0 else {
                 return
+            }
+            // Before the kernel has none left: then it would be libuv that turns connections away, in silence.
+            if let descriptor = connection.descriptor, DescriptorLimit.isReserved(descriptor) {
+                connection.close()
+                return refused(.outOfDescriptors)
             }
             connection.tune()
             accept(connection)
         }
-        let started = uv_listen(atoll_stream_tcp(stream.socket.raw), 128) { stream, status in
+        let started = uv_listen(atoll_stream_tcp(stream.socket.raw), Self.backlog) { stream, status in
             guard let socket = Handle.from(stream!.pointee.data) as? TCPStream.Socket else { return }
             socket.connected?(status < 0 ? SocketError(status, "accept") : nil)
         }
@@ -217,7 +236,7 @@ public final class TCPListener {
     }
     private static func probe(_ loop: Loop, _ endpoint: Endpoint) throws(SocketError) {
         guard endpoint.port != 0 else { return }
-        let probe = TCPStream(loop, family: endpoint.family)
+        let probe = try TCPStream(loop, like: endpoint)
         defer { probe.close() }
         try check(endpoint.withSocketAddress { uv_tcp_bind(probe.socket.raw, $0, 0) }, "listen at", endpoint)
         try check(uv_listen(atoll_stream_tcp(probe.socket.raw), 1) { _, _ in }, "listen at", endpoint)

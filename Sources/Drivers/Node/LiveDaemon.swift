@@ -54,6 +54,7 @@ public final class LiveDaemon {
     private var worker: ComputeWorker?
     private var timer: Timer?
     private var draining = false
+    private var turnedAwayToldAt: Instant?
     private var resolver: NameResolver?
     private var dialBacks: [DialBack: DialBackAttempt] = [:]
     public private(set) var core: DaemonCore
@@ -72,6 +73,7 @@ public final class LiveDaemon {
         _ loop: Loop, _ setup: Setup, services: (Instant) throws(NodeError) -> DaemonCore.Services
     ) throws(NodeError) {
         self.loop = loop
+        DescriptorLimit.raise()
         let opened = try Self.open(loop, setup)
         transport = opened.transport
         datagrams = opened.datagrams
@@ -89,7 +91,7 @@ public final class LiveDaemon {
         let channels = Channels(
             local: setup.key.peerID, listening: endpoint.port,
             // In the open pool there is nobody to talk to: no key is right.
-            poolKey: setup.poolKey ?? randomBytes(32), seed: setup.seed &+ 1)
+            poolKey: setup.poolKey ?? randomBytes(32), limits: Self.channelLimits, seed: setup.seed &+ 1)
         core = DaemonCore(
             directory: directory, channels: channels, services: try services(now), key: setup.key, port: endpoint.port,
             device: setup.device, at: now)
@@ -117,6 +119,14 @@ public final class LiveDaemon {
     public var sentBytes: Int { transport.sentBytes + datagrams.sentBytes }
     public var receivedBytes: Int { transport.receivedBytes + datagrams.receivedBytes }
 
+    /// Connections take at most half of the descriptors that this process may have.
+    private static var channelLimits: ChannelLimits {
+        var limits = ChannelLimits()
+        limits.connections = min(limits.connections, max(16, DescriptorLimit.current / 2))
+        limits.unproven = min(limits.unproven, max(8, DescriptorLimit.current / 8))
+        return limits
+    }
+
     private static func open(
         _ loop: Loop, _ setup: Setup
     ) throws(NodeError) -> (transport: SecureTransport, datagrams: DatagramSocket) {
@@ -125,7 +135,8 @@ public final class LiveDaemon {
         for _ in 0..<(setup.listen.port == 0 ? 16 : 1) {
             do throws(SocketError) {
                 let transport = try SecureTransport(
-                    loop: loop, identity: setup.key, listen: setup.listen, shaping: setup.emulation?.shaping)
+                    loop: loop, identity: setup.key, listen: setup.listen, shaping: setup.emulation?.shaping,
+                    handshakes: min(256, max(8, DescriptorLimit.current / 4)))
                 do throws(SocketError) {
                     return (transport, try DatagramSocket(loop, bind: transport.endpoint, shaper: transport.shaper))
                 } catch {
@@ -151,8 +162,8 @@ public final class LiveDaemon {
                 at: loop.now)
             drain()
         }
-        transport.onDialFailed = { [unowned self] id, _ in
-            core.dialFailed(ConnectionID(id), at: loop.now)
+        transport.onDialFailed = { [unowned self] id, failure in
+            core.dialFailed(ConnectionID(id), refused: failure.isRefusal, at: loop.now)
             drain()
         }
         transport.onReceived = { [unowned self] id, bytes in
@@ -167,6 +178,19 @@ public final class LiveDaemon {
             core.closed(ConnectionID(id), at: loop.now)
             drain()
         }
+        transport.onTurnedAway = { [unowned self] in tellTurnedAway() }
+    }
+
+    /// Strangers decide how often this happens, so it is said seldom.
+    private func tellTurnedAway() {
+        let now = loop.now
+        guard turnedAwayToldAt.map({ now - $0 >= .seconds(10) }) ?? true else { return }
+        turnedAwayToldAt = now
+        let counts = transport.turnedAway
+        let what = Happening.strangersTurnedAway(
+            crowded: counts.crowded, timedOut: counts.timedOut, failed: counts.failed,
+            withoutDescriptor: counts.withoutDescriptor)
+        onEvent?(Event(what, at: now))
     }
 
     /// Looks at what was measured before the planner does; an answer stands instead of a plan.
@@ -236,6 +260,8 @@ public final class LiveDaemon {
 
     /// Somebody asks whether it can be reached: one TCP dial and one datagram, each from a socket of its own.
     private func dialBack(_ dial: DialBack, _ endpoint: Endpoint, _ probe: DatagramProbe) {
+        // The overlay asks for few at a time; sockets for more are not to be had from us.
+        guard dialBacks.count < 16 else { return core.dialledBack(dial, reached: false, at: loop.now) }
         dialBacks[dial] = DialBackAttempt(loop, to: endpoint, probe) { [unowned self] reached in
             dialBacks.removeValue(forKey: dial)?.close()
             core.dialledBack(dial, reached: reached, at: loop.now)

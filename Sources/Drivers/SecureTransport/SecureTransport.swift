@@ -1,3 +1,4 @@
+public import Channels
 public import Digests
 public import EventLoop
 public import Primitives
@@ -10,6 +11,8 @@ public enum TransportFailure: Error, Hashable, Sendable, CustomStringConvertible
     case impostor
     case timedOut
     case closed
+    /// The machine is there, and nobody listens at the port.
+    public var isRefusal: Bool { if case .socket(.connectionRefused) = self { true } else { false } }
     public var description: String {
         switch self {
         case .socket(let error): error.description
@@ -19,6 +22,19 @@ public enum TransportFailure: Error, Hashable, Sendable, CustomStringConvertible
         case .closed: "the connection was closed"
         }
     }
+}
+
+/// Inbound connections that never became secure.
+public struct TurnedAway: Hashable, Sendable {
+    /// Others came while all places were taken, and these had waited longest.
+    public internal(set) var crowded = 0
+    /// No handshake within its time.
+    public internal(set) var timedOut = 0
+    /// No TLS, a broken handshake, or an early end.
+    public internal(set) var failed = 0
+    /// Too many files were open.
+    public internal(set) var withoutDescriptor = 0
+    public var total: Int { crowded + timedOut + failed + withoutDescriptor }
 }
 
 /// Secure byte streams between peers: TCP, TLS 1.3 with both keys proven, and optionally links as a plan has them.
@@ -34,8 +50,10 @@ public final class SecureTransport {
     public var onWritable: ((UInt64, Int) -> Void)?
     /// A secure connection ended; not after ``close(_:)``.
     public var onClosed: ((UInt64) -> Void)?
-    /// Inbound connections that never became secure.
-    public private(set) var inboundFailures = 0
+    /// Inbound connections that never became secure, by what became of them.
+    public private(set) var turnedAway = TurnedAway()
+    /// After ``turnedAway`` has grown; not for each connection.
+    public var onTurnedAway: (() -> Void)?
     /// Ciphertext at the sockets since the start, handshakes included.
     public private(set) var sentBytes = 0
     public private(set) var receivedBytes = 0
@@ -43,7 +61,8 @@ public final class SecureTransport {
     public static let writableBelow = 131_072
     private static let handshakeTimeout: Duration = .seconds(10)
     private static let lingerTimeout: Duration = .seconds(5)
-    private static let maxHandshakes = 128
+    /// More than these do not linger.
+    private static let maxLingering = 64
 
     public let identity: SigningKey
     /// The process's links, for a ``DatagramSocket`` beside it; nil without a plan.
@@ -57,18 +76,30 @@ public final class SecureTransport {
     private var nextInbound: UInt64 = 2
     private var progressing: [UInt64] = []
     private var timer: Timer?
+    /// Inbound connections in their handshake.
+    private var waiting: WaitingRoom
+    /// Those that flush their last bytes, in the order of their closing.
+    private var lingering: [UInt64] = []
+    /// A report about ``turnedAway`` is on its way.
+    private var isTelling = false
 
     /// - Parameters:
     ///   - listen: port 0 lets the kernel choose; see ``endpoint``.
     ///   - shaping: nil in real runs.
-    public init(loop: Loop, identity: SigningKey, listen: Endpoint, shaping: ShapingPlan? = nil) throws(SocketError) {
+    ///   - handshakes: how many inbound connections may be in their handshake at once.
+    public init(
+        loop: Loop, identity: SigningKey, listen: Endpoint, shaping: ShapingPlan? = nil, handshakes: Int = 256
+    ) throws(SocketError) {
         self.loop = loop
+        waiting = WaitingRoom(places: handshakes)
         self.identity = identity
         context = TLSContext(identity)
         shaper = shaping.map { LinkShaper(loop, $0) }
         // The listener needs self to accept, and self needs the listener's port.
         let door = Door()
-        let listener = try TCPListener(loop, listen: listen) { door.transport?.accept($0) }
+        let listener = try TCPListener(
+            loop, listen: listen, refused: { _ in door.transport?.turnAway(\.withoutDescriptor) },
+            accept: { door.transport?.accept($0) })
         endpoint = listener.endpoint ?? listen
         self.listener = listener
         door.transport = self
@@ -123,8 +154,11 @@ public final class SecureTransport {
         guard let stream = streams[id] else { return }
         if stream.state == .connecting { return remove(stream) }
         if stream.state == .closing { return }
+        waiting.leave(id)
         setDeadline(stream, Self.lingerTimeout)
+        lingering.append(id)
         stream.finish(until: stream.deadline!)
+        if lingering.count > Self.maxLingering, let first = streams[lingering[0]] { remove(first) }
     }
     /// What a connection still holds back.
     public func unsentBytes(_ id: UInt64) -> Int { streams[id]?.unsentBytes ?? 0 }
@@ -142,10 +176,14 @@ public final class SecureTransport {
     // MARK: From the streams
 
     private func accept(_ tcp: TCPStream) {
-        let shaking = streams.values.count { $0.inbound && $0.state == .handshaking }
-        guard shaking < Self.maxHandshakes, let remote = tcp.remoteEndpoint else {
-            inboundFailures += 1
+        guard let remote = tcp.remoteEndpoint else {
+            turnAway(\.failed)
             return tcp.close()
+        }
+        for id in waiting.enter(nextInbound, from: remote, at: loop.now) {
+            guard let stream = streams[id] else { continue }
+            turnAway(\.crowded)
+            remove(stream)
         }
         let stream = SecureStream(self, id: nextInbound, inbound: true, remote: remote, expecting: nil)
         streams[nextInbound] = stream
@@ -155,6 +193,7 @@ public final class SecureTransport {
     }
     func secured(_ stream: SecureStream, _ peer: PeerID, _ session: TLSSession) {
         stream.deadline = nil
+        waiting.leave(stream.id)
         onSecured?(stream.id, peer, session.exporter(), stream.remote, stream.inbound, session.isClient)
     }
     func failed(_ stream: SecureStream, _ failure: TransportFailure) {
@@ -162,7 +201,11 @@ public final class SecureTransport {
         remove(stream)
         switch state {
         case .connecting, .handshaking:
-            if stream.inbound { inboundFailures += 1 } else { onDialFailed?(stream.id, failure) }
+            if stream.inbound {
+                turnAway(failure == .timedOut ? \.timedOut : \.failed)
+            } else {
+                onDialFailed?(stream.id, failure)
+            }
         case .secure: onClosed?(stream.id)
         case .closing, .closed: break
         }
@@ -185,8 +228,20 @@ public final class SecureTransport {
     func countSent(_ bytes: Int) { sentBytes += bytes }
     func countReceived(_ bytes: Int) { receivedBytes += bytes }
 
+    private func turnAway(_ kind: WritableKeyPath<TurnedAway, Int>) {
+        turnedAway[keyPath: kind] += 1
+        if isTelling { return }
+        isTelling = true
+        loop.soon { [weak self] in
+            self?.isTelling = false
+            self?.onTurnedAway?()
+        }
+    }
+
     private func remove(_ stream: SecureStream) {
         streams[stream.id] = nil
+        waiting.leave(stream.id)
+        if stream.state == .closing { lingering.removeAll { $0 == stream.id } }
         // libuv may be in a callback of its socket: the stream lives until that is over.
         loop.soon { _ = stream }
         stream.close()

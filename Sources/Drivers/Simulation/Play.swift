@@ -14,12 +14,13 @@ struct Play {
         var to: Int
         var kind: String
     }
-    private struct Direction: Hashable {
-        var connection: Int
-        var to: Int
+    private struct Pair: Hashable {
+        let one: Int
+        let other: Int
+        init(_ a: Int, _ b: Int) { (one, other) = (min(a, b), max(a, b)) }
     }
     private let names: [String]
-    private var readers: [Direction: MessageReader] = [:]
+    private var readers: [Pair: MessageReader] = [:]
     private var scene: [(speech: Speech, times: Int)] = []
     private var place: [Speech: Int] = [:]
     private var smallTalk: [String: Int] = [:]
@@ -32,7 +33,8 @@ struct Play {
 
     /// Bytes of a connection have come to `to`.
     mutating func heard(_ bytes: [UInt8], connection: Int, from: Int, to: Int) {
-        for message in readers[Direction(connection: connection, to: to), default: MessageReader()].read(bytes) {
+        let said = readers[Pair(from, to), default: MessageReader()].read(bytes, on: connection, isForth: from < to)
+        for message in said {
             let kind = Self.kind(of: message.bytes)
             if Self.smallTalkKinds.contains(kind) {
                 smallTalk[kind, default: 0] += 1

@@ -6,7 +6,8 @@ import Topologies
 
 enum TimedAction {
     case strike(Fault)
-    case restore(host: Int)
+    /// Its line is dead until then.
+    case darken(host: Int, until: Instant)
 }
 
 /// What the time line does to hosts.
@@ -14,7 +15,7 @@ extension World {
     func act(_ action: TimedAction) {
         switch action {
         case .strike(let fault): strike(fault)
-        case .restore(let host): setLinks(of: hosts[host], delayedBy: .zero)
+        case .darken(let host, let until): darken(host, until: until)
         }
     }
 
@@ -27,6 +28,14 @@ extension World {
             home.latency += delay
             host.shaper.setLink(to: HostID(UInt64(other.index)), home)
         }
+    }
+
+    /// The line is dead: what is offered waits for its end, and so does what was meant for it, at the others.
+    private func darken(_ host: Int, until: Instant) {
+        setLinks(of: hosts[host], delayedBy: max(.zero, until - now))
+        guard until > now else { return }
+        timeline.append((min(until, now + .milliseconds(250)), .darken(host: host, until: until)))
+        timeline.sort { $0.at < $1.at }
     }
 
     private func strike(_ fault: Fault) {
@@ -45,10 +54,7 @@ extension World {
             host.shaper.setUp(BitRate(bitsPerSecond: lines.up.bitsPerSecond / factor))
             host.reception.setDown(BitRate(bitsPerSecond: lines.down.bitsPerSecond / factor))
         case .cut(let seconds):
-            // The line is dead: what is offered waits, and what was meant for it waits at the others.
-            setLinks(of: host, delayedBy: .nanoseconds(Int64(seconds * 1e9)))
-            timeline.append((now + .nanoseconds(Int64(seconds * 1e9)), .restore(host: host.index)))
-            timeline.sort { $0.at < $1.at }
+            darken(host.index, until: now + .nanoseconds(Int64(seconds * 1e9)))
         }
         tell(Event(.fault(kind: "\(fault.kind)"), at: now), of: host)
         arm(host)

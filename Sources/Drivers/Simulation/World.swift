@@ -271,7 +271,7 @@ public final class World {
             connections[connection].open = false
             if dialler.alive, let id = dialler.idOf.removeValue(forKey: connection) {
                 dialler.connectionOf[id] = nil
-                dialler.daemon!.dialFailed(id, at: now)
+                dialler.daemon!.dialFailed(id, refused: true, at: now)
                 drain(dialler)
                 arm(dialler)
             }

@@ -14,7 +14,7 @@ struct BenchCommand: ParsableCommand {
             BenchEngineCommand.self, BenchMemoryCommand.self, ConvergenceCommand.self, BenchPlanningCommand.self,
             BenchOverlayLive.self,
             BenchOverlayLoad.self,
-            BenchOverlaySimulation.self, BenchExchangeProtocol.self,
+            BenchOverlaySimulation.self, BenchExchangeProtocol.self, BenchDoor.self, BenchChannels.self,
         ])
 }
 
@@ -94,6 +94,31 @@ struct BenchOverlaySimulation: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "overlay-sim", abstract: "Thousands and a million of simulated overlay nodes.")
     func run() throws { try OverlaySimulationBenchmark.run() }
+}
+
+struct BenchDoor: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "door", abstract: "Joining a peer while strangers who prove nothing stand at its door.")
+    @Option var halfOpen = 200
+    @Option var silent = 100
+    @Option var joins = 20
+    func run() throws { try DoorBenchmark.run(halfOpen: halfOpen, silent: silent, joins: joins) }
+}
+
+struct BenchChannels: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "channels", abstract: "CPU time of a message between two cores of channels, without TLS.")
+    @Option var repeats = 3
+    func run() {
+        print("a message of      CPU time          copies of it      Gbit/s")
+        for row in ChannelsBenchmark.run(repeats: repeats, cpuSeconds: cpuSeconds) {
+            let cells = [
+                "\(row.bytes) bytes", "\(fixed(row.seconds * 1e9, 0)) ns", fixed(row.seconds / row.copySeconds, 1),
+                fixed(Double(row.bytes) * 8e-9 / row.seconds, 1),
+            ]
+            print(cells.map { $0.padding(toLength: 18, withPad: " ", startingAt: 0) }.joined())
+        }
+    }
 }
 
 /// The most memory that this process has held so far, in MiB.

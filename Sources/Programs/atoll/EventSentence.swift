@@ -76,7 +76,7 @@ extension Event {
         case .listening(let endpoint): "listening on \(endpoint), looking for peers"
         case .bootstrapRetrying(_, let seconds): "no bootstrap node answers; asking again in \(fixed(seconds, 1)) s"
         case .evaluating: "evaluating on the whole validation part"
-        case .unreachable(let why), .connectionRefused(let why): "  \(peer): \(why)"
+        case .unreachable(let why), .connectionRefused(let why, _): "  \(peer): \(why)"
         case .peerKilled: "✗ \(peer) killed, on purpose"
         case .checkpointFailed(let why): "  the checkpoint could not be written: \(why)"
         case .storageFailed(let what, let why): "✗ \(what) cannot be stored: \(why)"

@@ -10,6 +10,7 @@ UPCAST(udp)
 UPCAST(async)
 UPCAST(idle)
 UPCAST(poll)
+UPCAST(timer)
 UPCAST(signal)
 #undef UPCAST
 static inline uv_stream_t *atoll_stream_tcp(uv_tcp_t *p) { return (uv_stream_t *)p; }

@@ -1,7 +1,5 @@
-import Primitives
-
 /// A binary heap of moments, first in first out among equals, so that the order never depends on anything but the input.
-struct Deadlines<Key: Sendable>: Sendable {
+public struct Deadlines<Key: Sendable>: Sendable {
     private struct Entry: Sendable {
         let at: Instant
         let order: UInt64
@@ -11,10 +9,11 @@ struct Deadlines<Key: Sendable>: Sendable {
     private var heap: [Entry] = []
     private var pushed: UInt64 = 0
 
-    var first: (at: Instant, key: Key)? { heap.first.map { ($0.at, $0.key) } }
-    var count: Int { heap.count }
+    public init() {}
+    public var first: (at: Instant, key: Key)? { heap.first.map { ($0.at, $0.key) } }
+    public var count: Int { heap.count }
 
-    mutating func push(_ key: Key, at: Instant) {
+    public mutating func push(_ key: Key, at: Instant) {
         heap.append(Entry(at: at, order: pushed, key: key))
         pushed += 1
         var child = heap.count - 1
@@ -24,7 +23,7 @@ struct Deadlines<Key: Sendable>: Sendable {
         }
     }
 
-    mutating func popFirst() {
+    public mutating func popFirst() {
         guard let last = heap.popLast(), !heap.isEmpty else { return }
         heap[0] = last
         var parent = 0
@@ -37,5 +36,5 @@ struct Deadlines<Key: Sendable>: Sendable {
             parent = least
         }
     }
-    mutating func removeAll() { heap.removeAll() }
+    public mutating func removeAll() { heap.removeAll() }
 }

@@ -1,0 +1,133 @@
+import Paths
+import Primitives
+
+extension Channels {
+    enum Joining { case goesOn, yields, outdated }
+
+    /// Both hellos are read: finds out whether the session goes on over this connection, or a new one begins.
+    ///
+    /// Both sides weigh the same two hellos, so they come to the same answer. When what one remembers of the other is not what
+    /// the other is, one of them has started anew: both begin at zero. Whoever had a session has lost it, unless the other
+    /// side is the same as ever and has merely not heard of it yet.
+    mutating func join(_ id: ConnectionID, _ peer: PeerID, _ theirs: SessionStanding, at now: Instant) -> Joining {
+        guard let said = connections[id]!.said else { return .outdated }
+        if peers[peer] == nil { peers[peer] = Peer(limits) }
+        let session = peers[peer]!.session
+        if let local = session.local {
+            guard local == said.mine else { return .outdated }
+        } else if !said.yours.isNone {
+            return .outdated
+        }
+        let continues = theirs.yours.fits(said.mine) && said.yours.fits(theirs.mine)
+        if let open = peers[peer]!.connection, continues, theirs.generation < session.generation {
+            // It was opened before the other side knew of the open one, which may have died without our knowing.
+            connections[open]!.keepAlive.probe(at: now)
+            return .yields
+        }
+        let isUnheard = session.remote == theirs.mine && session.isVirgin
+        if !continues, session.isTold, !isUnheard { end(peer, .restarted, keepingConnection: true, at: now) }
+        peers[peer]!.session.local = said.mine
+        peers[peer]!.session.remote = theirs.mine
+        peers[peer]!.session.generation = max(theirs.generation, said.generation) &+ 1
+        if continues {
+            guard peers[peer]!.session.outbox.resume(from: theirs) else {
+                // It cannot have what was never sent, and not have what it had. The session is beyond repair.
+                violations += 1
+                end(peer, .violation("it is where it cannot be in the session"), at: now)
+                return .outdated
+            }
+        } else {
+            peers[peer]!.session.outbox.restart(windows: theirs)
+            peers[peer]!.session.inbox.restart(windows: said)
+            connections[id]!.offsets = PerChannel(repeating: 0)
+        }
+        return .goesOn
+    }
+
+    /// A connection carries the session now.
+    mutating func tellOfConnection(_ peer: PeerID, _ endpoint: Endpoint) {
+        if peers[peer]!.session.away != nil {
+            peers[peer]!.session.away = nil
+            awayCount -= 1
+            tidyAway()
+        }
+        effects.push(peers[peer]!.session.isTold ? .resumed(peer, endpoint) : .established(peer, endpoint))
+        peers[peer]!.session.isTold = true
+    }
+
+    /// The connection is gone, the session stays for a while: both sides look for another way.
+    mutating func interrupt(
+        _ peer: PeerID, _ reason: LossReason, _ endpoint: Endpoint, openedHere: Bool, at now: Instant
+    ) {
+        guard limits.sessions.timeout > .zero else { return end(peer, reason, at: now) }
+        let until = now + limits.sessions.timeout
+        let isFollowed = isGreeting(peer)
+        peers[peer]!.session.away = Session.Away(
+            since: now, until: until, endpoint: endpoint, reason: reason, isTold: !isFollowed)
+        awayCount += 1
+        away.push(peer, at: until)
+        if !isFollowed { effects.push(.interrupted(peer, reason)) }
+        // Who opened the last one is the first to open the next.
+        let first = openedHere ? now : now + limits.sessions.redialDelay
+        _ = dialer.want(peer, at: [.direct(endpoint)], from: first, until: until, now: now)
+        dialWhatIsDue(at: now)
+        while awayCount > limits.sessions.away, let next = away.first {
+            away.popFirst()
+            if peers[next.key]?.session.away?.until == next.at { end(next.key, .unreachable, at: now) }
+        }
+    }
+
+    private func isGreeting(_ peer: PeerID) -> Bool {
+        connections.with(peer).contains { connections[$0]?.isGreeting == true }
+    }
+    /// The connection that was to follow came to nothing.
+    mutating func tellOfInterruption(_ peer: PeerID) {
+        guard let absence = peers[peer]?.session.away, !absence.isTold, !isGreeting(peer) else { return }
+        peers[peer]!.session.away!.isTold = true
+        effects.push(.interrupted(peer, absence.reason))
+    }
+
+    /// Nobody listens where the peer was: its process is gone, unless only others can be dialled and it comes by itself.
+    mutating func foundNobody(_ peer: PeerID, at endpoint: Endpoint, now: Instant) {
+        guard let absence = peers[peer]?.session.away, absence.endpoint == endpoint else { return }
+        if dialer.hasWorked(.direct(endpoint), for: peer) { return end(peer, absence.reason, at: now) }
+        let until = min(absence.until, now + limits.sessions.refusedGrace)
+        guard until < absence.until else { return }
+        peers[peer]!.session.away!.until = until
+        away.push(peer, at: until)
+    }
+
+    mutating func endWhoStayedAway(at now: Instant) {
+        while let first = away.first, first.at <= now {
+            away.popFirst()
+            guard let absence = peers[first.key]?.session.away, absence.until == first.at else { continue }
+            end(first.key, absence.until - absence.since < limits.sessions.timeout ? absence.reason : .away, at: now)
+        }
+        tidyAway()
+    }
+    private mutating func tidyAway() {
+        while let first = away.first, peers[first.key]?.session.away?.until != first.at { away.popFirst() }
+    }
+
+    /// The session is over; what it held is gone.
+    mutating func end(_ peer: PeerID, _ reason: LossReason, keepingConnection: Bool = false, at now: Instant) {
+        guard let old = peers[peer]?.session else { return }
+        peers[peer]!.sessionsEnded &+= 1
+        if let id = peers[peer]!.connection, !keepingConnection {
+            remove(id)
+            effects.push(.close(id))
+            peers[peer]!.connection = nil
+            dialer.lost(peer)
+        }
+        if old.away != nil {
+            awayCount -= 1
+            dialer.unwant(peer)
+        }
+        reassembly.forget(peer)
+        reassembly.partialBytes -= old.inbox.partialBytes
+        peers[peer]!.session = Session(limits)
+        tidyAway()
+        if old.isTold { effects.push(.lost(peer, reason)) }
+        passMemoryOn(at: now)
+    }
+}

@@ -1,0 +1,71 @@
+import Coordination
+import Planning
+import Primitives
+import Record
+import Simulation
+import Telemetry
+import Testing
+import Topologies
+
+/// Away is not dead: whoever cannot be reached for a while is there again when it can, and what was said meanwhile is not lost.
+@Suite struct `Whoever is away for a while` {
+    private func scene(peers: Int) -> Scene {
+        var scene = Scene(peers: peers, pipelines: peers, stages: 1, innerSteps: 8, steps: 8 * 12)
+        for index in scene.hosts.indices { scene.hosts[index].flops = 2e7 }
+        scene.hosts.append(
+            Host(
+                name: "desk", role: .coordinator, flops: 1e9, memory: .mebibytes(64), up: .megabits(100),
+                down: .megabits(100)))
+        scene.limit = .seconds(900)
+        return scene
+    }
+    /// Moments of an event of a kind, about one peer or anybody, after the fault.
+    private func moments(_ kind: String, _ outcome: Outcome, of peer: String? = nil) throws -> [Double] {
+        let struck = try #require(outcome.events("fault").first?.at)
+        return outcome.events(kind).filter { (peer == nil || $0.peer == peer) && $0.at > struck }
+            .map { ($0.at - struck).inSeconds }
+    }
+
+    @Test(arguments: [8.0, 60.0])
+    func `a coordinator whose line is cut waits and goes on, and loses nobody`(_ seconds: Double) throws {
+        var scene = scene(peers: 3)
+        scene.faults = [Fault(.cut(seconds: seconds), at: .progress(0.4), host: "desk")]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("peer_lost").isEmpty)
+        #expect(outcome.totals.lost == 0 && outcome.totals.late == 0)
+        let sealed = try moments("round_sealed", outcome)
+        #expect(sealed.contains { $0 < seconds + 5 && $0 > seconds }, "\(sealed)")
+    }
+
+    @Test(arguments: [8.0, 20.0, 100.0])
+    func `a peer whose line is cut is a member again within seconds of its end`(_ seconds: Double) throws {
+        var scene = scene(peers: 3)
+        scene.job.tokens *= seconds > 60 ? 8 : 3
+        scene.faults = [Fault(.cut(seconds: seconds), at: .progress(0.2), host: "peer-1")]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("peer_lost").map(\.peer) == ["peer-1"])
+        let joined = try moments("peer_joined", outcome, of: "peer-1")
+        #expect(joined.count == 1 && joined[0] < seconds + 5, "\(joined)")
+        #expect(outcome.workers.contains("peer-1"))
+    }
+
+    /// Its rounds are over before a newcomer could wait for anybody who has nothing to give, or be called late for those that it
+    /// was away for.
+    @Test func `a peer that comes back works with the others again, however short the rounds`() throws {
+        var scene = scene(peers: 3)
+        scene.job.innerSteps = .fixed(2)
+        scene.job.checkpointEveryRounds = 4
+        scene.faults = [Fault(.cut(seconds: 15), at: .progress(0.2), host: "peer-1")]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        let joined = try moments("peer_joined", outcome, of: "peer-1")
+        #expect(joined.count == 1)
+        #expect(outcome.world.coordinator.state.seals.last?.contributions.count == 3)
+        let whole = outcome.events("round_sealed").filter { $0.integer("pipelines") == 3 }.map(\.at)
+        let struck = try #require(outcome.events("fault").first?.at)
+        let again = try #require(whole.first { ($0 - struck).inSeconds > joined[0] })
+        #expect((again - struck).inSeconds - joined[0] < 10)
+    }
+}
