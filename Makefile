@@ -3,10 +3,10 @@ SHELL := /bin/bash
 SWIFT ?= swift
 BUILD := $(SWIFT) build -c release
 ATOLL := .build/release/atoll
-PACKAGES := libuv1-dev libssl-dev zlib1g-dev bible-kjv pkg-config
+PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo sim transcripts bench bench-engine bench-exchange bench-overlay bench-planning format lint \
+.PHONY: help setup build test demo sim transcripts bench bench-engine bench-models bench-exchange bench-overlay bench-planning format lint \
   layers clean events protocol
 
 help:
@@ -38,6 +38,12 @@ bench: bench-engine bench-exchange bench-overlay bench-planning ## every benchma
 
 bench-engine: build ## a training step against PyTorch (when it is there) on one thread
 	@Tools/engine/bench.sh $(ATOLL)
+
+bench-models: build ## vocabularies, checkpoints and answers against tokenizers, tiktoken and transformers (Python packages); TEXT=FILE
+	python3 Tools/models/fixtures.py out/fixtures
+	python3 Tools/models/check_tokenizers.py $(ATOLL) out/fixtures $(TEXT)
+	python3 Tools/models/check_models.py $(ATOLL) out/fixtures out/models
+	python3 Tools/models/check_server.py $(ATOLL) out/fixtures/smollm2
 
 bench-overlay: build ## the overlay: libtorrent beside it (when it is there), real nodes, simulated nodes
 	$(ATOLL) bench overlay-live

@@ -39,6 +39,9 @@ let package = Package(
             name: "CUV", path: "Sources/System/CUV", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
         .systemLibrary(
             name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(
+            name: "CMicroHTTPD", path: "Sources/System/CMicroHTTPD", pkgConfig: "libmicrohttpd",
+            providers: [.apt(["libmicrohttpd-dev"])]),
         .target(name: "Kernels", path: "Sources/Kernels"),
 
         module("Base", "Primitives"),
@@ -77,7 +80,14 @@ let package = Package(
             "Cores", "Daemon",
             swarm + ["Primitives", "Digests", "Wire", "Kademlia", "Channels", "Telemetry", "Training", "Planning"]),
 
-        module("Formats", "Checkpoints", ["Primitives", "Digests", "Exchange", "Training"]),
+        module("Engines", "Inference", ["Primitives", "Kernels"]),
+
+        module("Formats", "JSON"),
+        module("Formats", "Tokenizers", ["Primitives", "Digests", "JSON"]),
+        module("Formats", "Checkpoints", ["Primitives", "JSON"]),
+        module("Formats", "Datasets", ["Primitives", "JSON", "Tokenizers"]),
+        module("Formats", "CompletionAPI", ["JSON", "Tokenizers"]),
+        module("Cores", "Completions", ["Primitives", "Tokenizers"]),
 
         .target(
             name: "Charts", dependencies: ["Primitives", "Topologies", "Planning"], path: "Sources/Charts",
@@ -90,6 +100,14 @@ let package = Package(
             ],
             path: "Sources/Benchmarks", swiftSettings: strict),
 
+        module("Drivers", "Files"),
+        module(
+            "Drivers", "Weights",
+            [
+                "Primitives", "Digests", "JSON", "Checkpoints", "Tokenizers", "Files", "Exchange", "Training",
+                "Inference",
+            ]),
+        module("Drivers", "Web", ["Primitives", "EventLoop", "CUV", "CMicroHTTPD"]),
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
         module(
             "Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "COpenSSL"]),
@@ -97,8 +115,8 @@ let package = Package(
             "Drivers", "Node",
             swarm + [
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Compute", "CPU", "Worker",
-                "Training",
-                "Daemon", "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Checkpoints", yams,
+                "Training", "Daemon", "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Exchange",
+                "Checkpoints", "Weights", yams,
             ]),
         module(
             "Drivers", "Simulation",
@@ -110,8 +128,9 @@ let package = Package(
             name: "atoll",
             dependencies: swarm + [
                 "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Channels", "Topologies", "Planning",
-                "Exchange", "Training", "Node", "Daemon", "Simulation", "SecureTransport", "Checkpoints", "EventLoop",
-                "CUV", "Charts", "Benchmarks", arguments,
+                "Exchange", "Training", "Node", "Daemon", "Simulation", "SecureTransport",
+                "Files", "JSON", "Tokenizers", "Checkpoints", "Weights", "Datasets", "CompletionAPI", "Completions",
+                "Inference", "Web", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
             ],
             path: "Sources/Programs/atoll", swiftSettings: strict),
 
@@ -121,16 +140,21 @@ let package = Package(
         tests("Kademlia", ["Primitives", "Digests", "Wire", "Kademlia"], exclude: ["Corpus"]),
         tests("Paths", ["Primitives", "Paths"]),
         tests("Channels", ["Primitives", "Digests", "Wire", "Paths", "Channels"]),
+        tests(
+            "Formats",
+            ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Datasets", "CompletionAPI", "Completions"],
+            exclude: ["Corpus"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"], exclude: ["Corpus"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
         tests(
             "Planning",
             ["Primitives", "Links", "Compute", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
-        tests("Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints"], exclude: ["Corpus"]),
+        tests(
+            "Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints", "Weights"], exclude: ["Corpus"]),
         tests(
             "Training",
-            ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Training", "Checkpoints"]),
+            ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Training"]),
         tests("Worker", ["Primitives", "Compute", "CPU", "Worker", "Training"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "SecureTransport"]),
         .target(
@@ -156,6 +180,10 @@ let package = Package(
                 "Telemetry",
                 "Simulation", "Benchmarks",
             ], exclude: ["Transcripts"]),
+        tests(
+            "Weights",
+            ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Kernels", "Training", "Inference", "Weights"]),
+        tests("Web", ["Primitives", "EventLoop", "Web"]),
         tests("Node", ["Primitives", "Digests", "Telemetry", "Channels", "EventLoop", "SecureTransport", "Node"]),
         tests("EndToEnd", ["Primitives"]),
     ],

@@ -476,10 +476,56 @@ static void all_finite(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
     p.out[0] = bad ? 1.0f : 0.0f;
 }
 
+INLINE float dot_halves(const uint16_t *a, const float *b, ptrdiff_t n) {
+    float sum[lanes] = {0}, rest = 0;
+    ptrdiff_t i = 0;
+    for (; i + lanes <= n; i += lanes)
+        for (int j = 0; j < lanes; j++) {
+            union {
+                uint32_t bits;
+                float value;
+            } wide = {.bits = (uint32_t)a[i + j] << 16};
+            sum[j] = __builtin_fmaf(wide.value, b[i + j], sum[j]);
+        }
+    for (; i < n; i++) {
+        union {
+            uint32_t bits;
+            float value;
+        } wide = {.bits = (uint32_t)a[i] << 16};
+        rest = __builtin_fmaf(wide.value, b[i], rest);
+    }
+    return fold_lanes(sum) + rest;
+}
+
+/// Outputs begin ..< end.
+static void matvec(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    matvec_arguments p = *(const matvec_arguments *)arguments;
+    for (ptrdiff_t o = begin; o < end; o++)
+        for (ptrdiff_t r = 0; r < p.rows; r++) {
+            const float *x = p.x + r * p.inputs;
+            float value = p.halves ? dot_halves(p.halves + o * p.inputs, x, p.inputs)
+                                   : dot(p.weight + o * p.inputs, x, p.inputs);
+            float *y = p.y + r * p.outputs + o;
+            *y = p.accumulate ? *y + value : value;
+        }
+}
+
+/// Columns begin ..< end.
+static void weighted_rows(const void *arguments, ptrdiff_t begin, ptrdiff_t end) {
+    weighted_rows_arguments p = *(const weighted_rows_arguments *)arguments;
+    float *restrict out = p.out;
+    for (ptrdiff_t i = begin; i < end; i++) out[i] = 0;
+    for (ptrdiff_t r = 0; r < p.rows; r++) {
+        const float *restrict row = p.values + r * p.width;
+        float share = p.shares[r];
+        for (ptrdiff_t i = begin; i < end; i++) out[i] = __builtin_fmaf(share, row[i], out[i]);
+    }
+}
+
 static const ops_table table = {
     rmsnorm_forward, rmsnorm_again, rmsnorm_backward_input, rmsnorm_backward_gain, head_norm_forward,
     head_norm_backward_input, head_norm_backward_gain, add_bias, add_rows, rope, swiglu_forward, swiglu_backward,
     softmax_forward, softmax_backward, cross_entropy, embedding_backward, adamw, adamw_stored, momentum_stored, move_stored, widen, narrow,
     sum_squares, sum, axpy, add, scale,
-    subtract, divide_by_weights, outer_step, all_finite,
+    subtract, divide_by_weights, outer_step, all_finite, matvec, weighted_rows,
 };

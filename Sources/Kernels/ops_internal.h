@@ -12,7 +12,7 @@ typedef struct ops_table {
         head_norm_backward_input, head_norm_backward_gain, add_bias, add_rows, rope, swiglu_forward, swiglu_backward,
         softmax_forward, softmax_backward, cross_entropy, embedding_backward, adamw, adamw_stored, momentum_stored, move_stored, widen, narrow,
         sum_squares, sum, axpy, add, scale,
-        subtract, divide_by_weights, outer_step, all_finite;
+        subtract, divide_by_weights, outer_step, all_finite, matvec, weighted_rows;
 } ops_table;
 
 /// The table of the instruction set in use.
@@ -115,3 +115,20 @@ typedef struct vector_arguments {
     const float *x, *y;
     float *out, *momentum;
 } vector_arguments;
+
+/// y[r, o] (+)= weight[o] · x[r]; the weight is `weight`, or `halves` in bfloat16.
+typedef struct matvec_arguments {
+    ptrdiff_t rows, inputs, outputs;
+    const float *weight;
+    const uint16_t *halves;
+    const float *x;
+    float *y;
+    bool accumulate;
+} matvec_arguments;
+
+/// out[i] = Σ shares[r] · values[r, i], rows in order.
+typedef struct weighted_rows_arguments {
+    ptrdiff_t rows, width;
+    const float *shares, *values;
+    float *out;
+} weighted_rows_arguments;

@@ -3,6 +3,7 @@ import Exchange
 import Foundation
 import Primitives
 import Testing
+import Weights
 
 /// What `atoll codec` does with files: round trips, error feedback between calls, and files that lie.
 struct CodecFileTests {

@@ -26,6 +26,18 @@ extension Endpoint {
         return withUnsafePointer(to: &address) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0) } }
     }
 
+    /// Likewise, for who opens sockets himself.
+    public func withNativeAddress<R>(_ body: (UnsafePointer<sockaddr>) -> R) -> R { withSocketAddress(body) }
+
+    /// The address that a socket is bound to.
+    public init?(boundTo socket: Int32) {
+        self.init(asking: { address, length in
+            var size = socklen_t(length.pointee)
+            defer { length.pointee = Int32(size) }
+            return getsockname(socket, address, &size)
+        })
+    }
+
     /// Nil for anything but IPv4 and IPv6. IPv4 addresses mapped into IPv6 become plain ones.
     init?(_ pointer: UnsafePointer<sockaddr>) {
         switch Int32(pointer.pointee.sa_family) {

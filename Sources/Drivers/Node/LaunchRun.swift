@@ -9,6 +9,7 @@ import Primitives
 public import Record
 public import Telemetry
 import Training
+import Weights
 import Wire
 
 /// A coordinator's process: runs the job to its end, writes checkpoints, evaluates the result, writes the report.

@@ -14,6 +14,8 @@ public enum CheckpointError: Error, Hashable, Sendable, CustomStringConvertible 
     /// Offsets outside the file, of another size than the tensor, overlapping or with holes between.
     case wrongOffsets(path: String, name: String, found: [Int], problem: String)
     case notFinite(path: String, name: String, index: Int)
+    /// A value that the type asked for cannot hold.
+    case tooLarge(path: String, name: String, index: Int, type: String)
     case wrongDigest(path: String, expected: String, found: String)
 
     public var description: String {
@@ -27,17 +29,19 @@ public enum CheckpointError: Error, Hashable, Sendable, CustomStringConvertible 
         case .unsupported(let path, let key, let found, let allowed):
             "\(path): \(key) is \(found), allowed is \(allowed); use a checkpoint of a model like those Atoll trains"
         case .missingTensor(let path, let name):
-            "\(path): tensor \(name) is missing; config.json and model.safetensors may be of different models"
+            "\(path): tensor \(name) is missing; config.json and the weights may be of different models"
         case .unexpectedTensor(let path, let name):
             "\(path): tensor \(name) does not belong to the model of config.json; the two may be of different models"
         case .wrongType(let path, let name, let found):
-            "\(path): tensor \(name) is \(found), only F32 can be read; convert the checkpoint to float32"
+            "\(path): tensor \(name) is \(found); F32, F16 and BF16 can be read. Convert the checkpoint"
         case .wrongShape(let path, let name, let found, let expected):
             "\(path): tensor \(name) has shape \(found), config.json says \(expected); they may be of different models"
         case .wrongOffsets(let path, let name, let found, let problem):
             "\(path): tensor \(name) lies at \(found): \(problem); the file is damaged, copy or download it again"
         case .notFinite(let path, let name, let index):
             "\(path): tensor \(name) has a value that is not finite at \(index); take an earlier checkpoint"
+        case .tooLarge(let path, let name, let index, let type):
+            "\(path): tensor \(name) has a value at \(index) that \(type) cannot hold; write F32 or BF16"
         case .wrongDigest(let path, let expected, let found):
             "\(path): the weights' digest is \(found), written was \(expected); the file is damaged, copy it again"
         }

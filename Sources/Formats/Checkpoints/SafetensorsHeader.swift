@@ -1,107 +1,147 @@
-import Foundation
-import Primitives
+import JSON
 
 /// The header of a safetensors file: u64 little-endian length, then JSON {name: {dtype, shape, data_offsets}} with
 /// offsets from the end of the header, optionally `__metadata__`; raw little-endian row-major values follow without
 /// holes.
-struct SafetensorsHeader {
+public struct SafetensorsHeader: Sendable {
     /// The reference implementation's limit.
-    static let largestHeader = 100_000_000
+    public static let largestHeader = 100_000_000
+    /// Of one tensor: 16 GiB in fp32.
+    public static let mostValues = 1 << 32
 
-    let metadata: [String: String]
-    private let path: String
-    private let tensors: [String: Any]
-    /// Of the values within the file.
-    private let dataStart: Int
-    private let dataCount: Int
-
-    /// The header bytes of a model, tensors in canonical order; padded with spaces so that the values are aligned.
-    static func bytes(of shape: ModelShape, metadata: [String: String]) -> [UInt8] {
-        var object: [String: Any] = ["__metadata__": metadata]
-        var offset = 0
-        for unit in shape.allUnits {
-            for tensor in shape.tensors(unit: unit) {
-                let end = offset + tensor.count * 4
-                object[tensor.name] =
-                    ["dtype": "F32", "shape": tensor.shape, "data_offsets": [offset, end]] as [String: Any]
-                offset = end
-            }
-        }
-        guard
-            var json = try? JSONSerialization.data(
-                withJSONObject: object, options: [.sortedKeys, .withoutEscapingSlashes])
-        else { preconditionFailure("a header that is no JSON") }
-        while json.count % 8 != 0 { json.append(32) }
-        return withUnsafeBytes(of: UInt64(json.count).littleEndian) { [UInt8]($0) } + [UInt8](json)
+    public struct Entry: Hashable, Sendable {
+        public let name: String
+        public let type: ElementType
+        public let shape: [Int]
+        public let count: Int
+        /// Bytes within the file.
+        public let range: Range<Int>
     }
+    /// In the order of their values in the file.
+    public let entries: [Entry]
+    public let metadata: [String: String]
 
-    init(_ data: Data, path: String) throws(CheckpointError) {
-        self.path = path
-        guard data.count >= 8 else { throw .truncated(path: path, expected: 8, found: data.count) }
-        let length = data.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-        guard length <= UInt64(Self.largestHeader) else {
+    /// Where the values begin, from the file's first eight bytes.
+    public static func start(
+        _ prefix: [UInt8], fileSize: Int, path: String
+    ) throws(CheckpointError) -> Int {
+        guard fileSize >= 8, prefix.count >= 8 else { throw .truncated(path: path, expected: 8, found: fileSize) }
+        let length = prefix.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        guard length <= UInt64(largestHeader) else {
             throw .malformed(
-                path: path, problem: "a header of \(length) bytes is announced, \(Self.largestHeader) are allowed")
+                path: path, problem: "a header of \(length) bytes is announced, \(largestHeader) are allowed")
         }
-        dataStart = 8 + Int(length)
-        guard data.count >= dataStart else { throw .truncated(path: path, expected: dataStart, found: data.count) }
-        dataCount = data.count - dataStart
-        let json = data.subdata(in: data.startIndex + 8..<data.startIndex + dataStart)
-        guard var object = (try? JSONSerialization.jsonObject(with: json)) as? [String: Any] else {
-            throw .malformed(path: path, problem: "the header is not a JSON object")
+        guard fileSize >= 8 + Int(length) else {
+            throw .truncated(path: path, expected: 8 + Int(length), found: fileSize)
         }
-        metadata = object.removeValue(forKey: "__metadata__") as? [String: String] ?? [:]
-        tensors = object
+        return 8 + Int(length)
     }
 
-    /// Where each tensor of the model lies in the file, after checking all of it.
-    func ranges(for shape: ModelShape) throws(CheckpointError) -> [String: Range<Int>] {
-        var ranges: [String: Range<Int>] = [:]
-        var inOrder: [(name: String, range: Range<Int>)] = []
-        for unit in shape.allUnits {
-            for tensor in shape.tensors(unit: unit) {
-                let range = try range(of: tensor)
-                ranges[tensor.name] = dataStart + range.lowerBound..<dataStart + range.upperBound
-                inOrder.append((tensor.name, range))
+    /// Checks all of the header's JSON, which ends at `start`, against the file's size.
+    public init(
+        json bytes: UnsafeBufferPointer<UInt8>, start: Int, fileSize: Int, path: String
+    ) throws(CheckpointError) {
+        let json: JSONValue
+        // Padded with spaces, as a rule.
+        do throws(JSONError) { json = try JSONValue(parsing: bytes, maximumDepth: 8) } catch {
+            throw .malformed(path: path, problem: "the header is not a JSON object: \(error)")
+        }
+        guard let object = json.object else { throw .malformed(path: path, problem: "the header is not a JSON object") }
+        var metadata: [String: String] = [:]
+        var found: [Entry] = []
+        for member in object.members {
+            if member.key == "__metadata__" {
+                for item in member.value.object?.members ?? [] { metadata[item.key] = item.value.text }
+            } else {
+                found.append(
+                    try Self.entry(member.key, member.value, start: start, fileSize: fileSize, path: path))
             }
         }
-        for name in tensors.keys.sorted() where ranges[name] == nil {
-            throw .unexpectedTensor(path: path, name: name)
+        found.sort {
+            ($0.range.lowerBound, $0.range.upperBound) == ($1.range.lowerBound, $1.range.upperBound)
+                ? $0.name.utf8.lexicographicallyPrecedes($1.name.utf8)
+                : ($0.range.lowerBound, $0.range.upperBound) < ($1.range.lowerBound, $1.range.upperBound)
         }
-        inOrder.sort { $0.range.lowerBound < $1.range.lowerBound }
-        var end = 0
-        for (name, range) in inOrder {
-            guard range.lowerBound == end else {
-                let problem = range.lowerBound < end ? "it overlaps the tensor before" : "a hole comes before it"
+        var end = start
+        for entry in found {
+            guard entry.range.lowerBound == end else {
+                let problem = entry.range.lowerBound < end ? "it overlaps the tensor before" : "a hole comes before it"
                 throw .wrongOffsets(
-                    path: path, name: name, found: [range.lowerBound, range.upperBound], problem: problem)
+                    path: path, name: entry.name,
+                    found: [entry.range.lowerBound - start, entry.range.upperBound - start],
+                    problem: problem)
             }
-            end = range.upperBound
+            end = entry.range.upperBound
         }
-        guard end == dataCount else {
-            throw .malformed(path: path, problem: "\(dataCount - end) bytes come after the last tensor")
+        guard end == fileSize else {
+            throw .malformed(path: path, problem: "\(fileSize - end) bytes come after the last tensor")
         }
-        return ranges
+        entries = found
+        self.metadata = metadata
     }
 
-    /// Checked against the file's size and the tensor's.
-    private func range(of tensor: ModelShape.Tensor) throws(CheckpointError) -> Range<Int> {
-        guard let found = tensors[tensor.name] else { throw .missingTensor(path: path, name: tensor.name) }
-        guard let entry = found as? [String: Any], let type = entry["dtype"] as? String,
-            let shape = entry["shape"] as? [Int], let offsets = entry["data_offsets"] as? [Int], offsets.count == 2
-        else { throw .malformed(path: path, problem: "the header's entry of tensor \(tensor.name) is incomplete") }
-        guard type == "F32" else { throw .wrongType(path: path, name: tensor.name, found: type) }
-        guard shape == tensor.shape else {
-            throw .wrongShape(path: path, name: tensor.name, found: shape, expected: tensor.shape)
+    private static func entry(
+        _ name: String, _ value: JSONValue, start: Int, fileSize: Int, path: String
+    ) throws(CheckpointError) -> Entry {
+        guard let object = value.object, let typeName = object["dtype"]?.text,
+            let shape = integers(object["shape"]), let offsets = integers(object["data_offsets"]), offsets.count == 2
+        else { throw .malformed(path: path, problem: "the header's entry of tensor \(name) is incomplete") }
+        guard let type = ElementType(rawValue: typeName) else {
+            throw .wrongType(path: path, name: name, found: typeName)
+        }
+        guard let count = elements(of: shape) else {
+            throw .malformed(path: path, problem: "tensor \(name) has shape \(shape)")
         }
         let (begin, end) = (offsets[0], offsets[1])
-        guard begin >= 0, end >= begin, end - begin == tensor.count * 4 else {
+        guard begin >= 0, end >= begin, end - begin == count * type.bytes else {
             throw .wrongOffsets(
-                path: path, name: tensor.name, found: offsets, problem: "\(tensor.count * 4) bytes are needed")
+                path: path, name: name, found: offsets, problem: "\(count * type.bytes) bytes are needed")
         }
-        guard end <= dataCount else {
-            throw .truncated(path: path, expected: dataStart + end, found: dataStart + dataCount)
+        guard end <= fileSize - start else { throw .truncated(path: path, expected: start + end, found: fileSize) }
+        return Entry(name: name, type: type, shape: shape, count: count, range: start + begin..<start + end)
+    }
+
+    private static func integers(_ value: JSONValue?) -> [Int]? {
+        guard let values = value?.array, values.count <= 64 else { return nil }
+        let numbers = values.compactMap(\.integer)
+        return numbers.count == values.count ? numbers : nil
+    }
+
+    /// Values of a shape; nil if that is negative or more than ``mostValues``.
+    public static func elements(of shape: [Int]) -> Int? {
+        var count = 1
+        for side in shape {
+            guard side >= 0, side <= mostValues else { return nil }
+            let (product, overflow) = count.multipliedReportingOverflow(by: side)
+            guard !overflow, product <= mostValues else { return nil }
+            count = product
         }
-        return begin..<end
+        return count
+    }
+
+    /// The header of a file of these tensors, one after the other; padded with spaces so that the values are aligned.
+    public static func bytes(
+        _ tensors: [(name: String, shape: [Int])], type: ElementType, metadata: [(key: String, text: String)]
+    ) -> [UInt8] {
+        var members: [JSONObject.Member] = []
+        if !metadata.isEmpty {
+            let items = metadata.map { JSONObject.Member($0.key, .string($0.text)) }
+            members.append(JSONObject.Member("__metadata__", .object(JSONObject(items))))
+        }
+        var offset = 0
+        for (name, shape) in tensors {
+            let end = offset + shape.reduce(type.bytes, *)
+            members.append(
+                JSONObject.Member(
+                    name,
+                    [
+                        "dtype": .string(type.rawValue), "shape": .array(shape.map { JSONValue($0) }),
+                        "data_offsets": [JSONValue(offset), JSONValue(end)],
+                    ]))
+            offset = end
+        }
+        var json = JSONValue.object(JSONObject(members)).bytes()
+        while json.count % 8 != 0 { json.append(32) }
+        return withUnsafeBytes(of: UInt64(json.count).littleEndian) { [UInt8]($0) } + json
     }
 }

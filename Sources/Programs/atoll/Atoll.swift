@@ -9,7 +9,9 @@ struct Atoll: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             DemoCommand.self, NodeCommand.self, PeerCommand.self, LaunchCommand.self, PlanCommand.self, Replay.self,
-            GenerateCommand.self, TopologyCommand.self, CodecCommand.self, BenchCommand.self, EventsReference.self,
+            GenerateCommand.self, EvalCommand.self, ServeCommand.self, TokenizeCommand.self, TokenizerCommand.self,
+            DataCommand.self, ConvertCommand.self, TopologyCommand.self, CodecCommand.self, BenchCommand.self,
+            EventsReference.self,
         ])
 
     /// Exit codes: 0 done, 1 failed, 2 usage or bad input, 130 interrupted.

@@ -1,10 +1,10 @@
 import ArgumentParser
 import Benchmarks
-import Checkpoints
 import Exchange
 import Foundation
 import Node
 import Primitives
+import Weights
 
 /// `atoll codec`: the exchange's codecs on files.
 struct CodecCommand: ParsableCommand {

@@ -6,6 +6,7 @@ import Foundation
 import Node
 import Primitives
 import Training
+import Weights
 
 /// `atoll bench convergence`: the loss of a small job under a codec, from the weights and in the data order of another
 /// program (`Tools/exchange/export_reference.py`); several folders are several seeds.
