@@ -359,8 +359,13 @@ struct FakePool {
     @Test func `suspects its own line when it hears nobody`() throws {
         var pool = try FakePool()
         try pool.round()
-        for _ in 0..<30 { pool.pass(.seconds(1)) }
+        // They were heard last at different moments.
+        pool.beat(1)
+        pool.pass(.milliseconds(900))
+        pool.beat(2)
+        for _ in 0..<30 { pool.pass(.milliseconds(2100)) }
         #expect(pool.coordinator.roster.joined.count == 2)
+        #expect(pool.happened("resumed").isEmpty)
         #expect(pool.happened("interrupted").count == 1)
         // The first session that goes on says nothing against those whose lines take some seconds longer.
         pool.coordinator.resumed(

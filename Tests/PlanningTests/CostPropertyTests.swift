@@ -16,7 +16,7 @@ import Topologies
             let planned: PlannedJob
             do {
                 planned = try Planner.plan(
-                    topology: instance.topology, job: instance.job, excluding: instance.excluded, iterations: 150)
+                    topology: instance.topology, job: instance.job, excluding: instance.excluded, iterations: 30)
             } catch {
                 #expect(!"\(error)".isEmpty)
                 count("refused", true)

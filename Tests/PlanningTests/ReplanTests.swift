@@ -18,7 +18,7 @@ import Topologies
                 measured.hosts[index].up.bitsPerSecond *= noise()
                 measured.hosts[index].down.bitsPerSecond *= noise()
             }
-            let next = try Planner.plan(topology: measured, job: job, current: running, iterations: 600).plan
+            let next = try Planner.plan(topology: measured, job: job, current: running, iterations: 100).plan
             if next != running { changes += 1 }
             running = next
         }

@@ -41,7 +41,7 @@ struct UnevenPool {
         var (alone, together, warned, pools) = (0, 0, 0, 0)
         for seed in 0..<60 {
             let pool = UnevenPool(seed: seed)
-            guard let planned = try? Planner.plan(topology: pool.topology, job: pool.job, iterations: 200) else {
+            guard let planned = try? Planner.plan(topology: pool.topology, job: pool.job, iterations: 60) else {
                 continue
             }
             pools += 1

@@ -146,13 +146,15 @@ public struct Roster: Sendable {
 
     /// Who hears nobody suspects itself first: when all members are silent it is our own line.
     static let isolation = Duration.seconds(120)
-    /// A pause of this process that says more about it than about others.
-    private static let nap = Duration.seconds(2)
+    /// A pause of this process that says more about it than about others. It has something to do at least every two seconds.
+    private static let nap = Duration.milliseconds(3500)
 
-    /// Whether nothing has been heard of any member for `silence`.
+    /// Whether somebody would be given up for silence while all others are silent, too. They are heard every second, but not
+    /// at the same moments: so half of the time counts for them.
     func isIsolated(silence: Duration, at now: Instant) -> Bool {
         let joined = self.joined
-        return !joined.isEmpty && joined.allSatisfy { now - $0.lastHeard > silence }
+        return joined.contains { now - $0.lastHeard > silence }
+            && joined.allSatisfy { now - $0.lastHeard > silence / 2 }
     }
     /// Members of which nothing has been heard for too long.
     func silent(for silence: Duration, at now: Instant) -> [PeerID] {

@@ -35,6 +35,8 @@ struct Campaign {
     var kept = false
     private var currentUnits: [Int: Range<Int>] = [:]
     private var hint: PlanSearch.Partition?
+    /// Pipelines that searches of this planning have built.
+    var builders: [PipelineBuilder.Frame: PipelineBuilder] = [:]
 
     /// A plan that runs is left only for one that is at least this much better, moving included.
     static let hysteresis = 0.03
@@ -155,23 +157,18 @@ struct Campaign {
         let chain = cost.chain(peers)
         let modes: [Bool] = cost.job.innerSteps.value.map { [$0 > 1] } ?? [true, false]
         // First a look at everything, then what looks best again, with the H and the codecs that suit it.
-        var looks: [Pacing] = []
-        var counts: [Int] = []
+        var looks: [Search] = []
         for usesRounds in modes {
             for count in pipelineCounts() {
                 if coarse, let current, current.usesRounds != usesRounds || abs(current.pipelines.count - count) > 1 {
                     continue
                 }
                 guard let pacing = firstGuess(pipelines: count, usesRounds: usesRounds) else { continue }
-                looks.append(pacing)
-                counts.append(count)
+                looks.append(Search(pipelines: count, pacing: pacing, hint: hint))
             }
         }
         let look = max(24, iterations / 3 / max(1, looks.count))
-        let (campaign, hint, first, widths) = (self, hint, looks, counts)
-        outcomes += parallel.map(looks.count) {
-            campaign.search(widths[$0], first[$0], chain, iterations: look, hint: hint, keep: campaign.coarse ? 2 : 6)
-        }.flatMap { $0 }
+        outcomes += searched(looks, chain, iterations: look, keep: coarse ? 2 : 6)
         sortOutcomes()
         if coarse {
             // Many numbers of pipelines get a short search, a few of them a long one.
@@ -185,13 +182,10 @@ struct Campaign {
 
     /// Searches on from what was found.
     private mutating func deepen(_ starts: [Outcome], _ chain: [Int], iterations: Int) {
-        let campaign = self
-        let found = parallel.map(starts.count) { index in
-            campaign.search(
-                starts[index].lanes.count, starts[index].pacing, chain, iterations: iterations,
-                hint: starts[index].partition, keep: 2)
+        let searches = starts.map {
+            Search(pipelines: $0.lanes.count, pacing: $0.pacing, hint: $0.partition)
         }
-        outcomes += found.flatMap { $0 }
+        outcomes += searched(searches, chain, iterations: iterations, keep: 2)
         sortOutcomes()
     }
     /// The best of each number of pipelines and kind of round that is not far behind.
@@ -314,35 +308,6 @@ struct Campaign {
             if !same { kept.append(outcome) }
         }
         outcomes = kept
-    }
-
-    func search(
-        _ pipelines: Int, _ pacing: Pacing, _ chain: [Int], iterations: Int, hint: PlanSearch.Partition?, keep: Int
-    ) -> [Outcome] {
-        func fresh(_ pacing: Pacing) -> PlanSearch {
-            PlanSearch(
-                builder: PipelineBuilder(cost: cost, pacing: pacing, coarse: coarse), pacing: pacing,
-                pipelines: pipelines, seed: seed, change: change)
-        }
-        var pacing = pacing
-        var search = fresh(pacing)
-        // Which H and codecs suit is known only once there are lanes.
-        if coarse, let first = search.first(chain, hint), let suits = estimated(first.lanes, pacing.usesRounds),
-            suits != pacing
-        {
-            pacing = suits
-            search = fresh(pacing)
-        }
-        return search.run(chain: chain, iterations: iterations, hint: hint, keep: keep).map { found in
-            var outcome =
-                coarse
-                ? Outcome(
-                    lanes: found.lanes, pacing: pacing, seconds: found.seconds, score: found.score,
-                    penalty: cost.penalty(pipelines: pipelines, pacing))
-                : settle(found.lanes, usesRounds: pacing.usesRounds)
-            outcome.partition = found.partition
-            return outcome
-        }
     }
 
     mutating func considerCurrent() {

@@ -13,6 +13,17 @@ struct PipelineBuilder {
         /// One inner step in its steady state.
         var stepSeconds: Double
     }
+    /// All that pipelines depend on beside the peers, their share and the cost model.
+    struct Frame: Hashable, Sendable {
+        var usesRounds: Bool
+        var activations: Codec
+        var microBatches: Int
+        init(_ pacing: Pacing) {
+            usesRounds = pacing.usesRounds
+            activations = pacing.activations
+            microBatches = pacing.microBatchesPerVirtual
+        }
+    }
     private struct Key: Hashable {
         var hosts: [Int]
         var share: Int
