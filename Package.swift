@@ -50,6 +50,7 @@ let package = Package(
 
         module("Engines", "Compute", ["Primitives", "Digests", "Wire"]),
         module("Engines", "CPU", ["Primitives", "Kernels", "Compute"]),
+        module("Engines", "Worker", ["Primitives", "Kernels", "Compute", "CPU"]),
 
         module("Cores", "Links", ["Primitives"]),
         module("Cores", "Telemetry", ["Primitives"]),
@@ -60,7 +61,7 @@ let package = Package(
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module(
             "Cores", "Training", ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange"]),
-        module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Exchange"]),
+        module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Compute", "Exchange"]),
         module("Cores", "Messages", ["Primitives", "Digests", "Wire", "Channels", "Exchange"]),
         module("Cores", "Content", ["Primitives", "Digests", "Wire", "Messages", "Training"]),
         module("Cores", "Record", ["Primitives", "Digests", "Wire", "Messages", "Exchange", "Training"]),
@@ -113,8 +114,8 @@ let package = Package(
         module(
             "Drivers", "Node",
             swarm + [
-                "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Daemon",
-                "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Exchange",
+                "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Compute", "CPU", "Worker",
+                "Training", "Daemon", "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Exchange",
                 "Checkpoints", "Weights", yams,
             ]),
         module("Drivers", "VirtualNetworks", ["Primitives", "Digests", "Links"]),
@@ -151,12 +152,15 @@ let package = Package(
         tests("Topologies", ["Primitives", "Links", "Topologies"], exclude: ["Corpus"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
-        tests("Planning", ["Primitives", "Links", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
+        tests(
+            "Planning",
+            ["Primitives", "Links", "Compute", "Exchange", "Topologies", "Planning", "Charts", "Benchmarks"]),
         tests(
             "Exchange", ["Primitives", "Wire", "Kernels", "Exchange", "Checkpoints", "Weights"], exclude: ["Corpus"]),
         tests(
             "Training",
             ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Training"]),
+        tests("Worker", ["Primitives", "Compute", "CPU", "Worker", "Training"]),
         tests("SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "SecureTransport"]),
         .target(
             name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],

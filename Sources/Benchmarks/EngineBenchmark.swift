@@ -5,12 +5,14 @@ internal import Training
 
 /// A training step (forward, backward, AdamW) of a fixed model, to be timed by the caller, who owns a clock.
 public struct EngineBenchmark: Sendable {
-    /// The two models of `make bench-engine`.
+    /// The models of `make bench-engine`.
     public enum Model: String, CaseIterable, Sendable {
         /// 1.1 M parameters: V 256, d 128, F 384, 5 layers, 4 heads; 16 sequences of 128.
         case small = "1m"
         /// 16.7 M parameters: V 8192, d 288, F 768, 12 layers, 6 heads; 8 sequences of 256.
         case medium = "15m"
+        /// 134.5 M parameters, SmolLM2's shape: V 49152 (tied), d 576, F 1536, 30 layers, 9 heads on 3; 4 sequences of 256.
+        case large = "134m"
     }
     public let model: Model
     public let shape: ModelShape
@@ -20,17 +22,7 @@ public struct EngineBenchmark: Sendable {
 
     public init(_ model: Model, threads: Int) {
         self.model = model
-        switch model {
-        case .small:
-            sequences = 16
-            shape = ModelShape(
-                hiddenSize: 128, layers: 5, heads: 4, kvHeads: 4, intermediateSize: 384, context: 128)
-        case .medium:
-            sequences = 8
-            shape = ModelShape(
-                hiddenSize: 288, layers: 12, heads: 6, kvHeads: 6, intermediateSize: 768, context: 256, vocabulary: 8192
-            )
-        }
+        (shape, sequences) = model.size
         var generator = SeededGenerator(seed: 1)
         engine = StageEngine(corpus: generator.bytes(100_000), threads: threads)
         let optimizer = InnerOptimizer(
@@ -73,7 +65,7 @@ public struct EngineBenchmark: Sendable {
 
     /// Times `steps` steps with the caller's clock of process CPU seconds and answers one JSON line for each model.
     public static func run(
-        models: [Model] = Model.allCases, threads: Int, steps: Int, cpuSeconds: () -> Double
+        models: [Model], threads: Int, steps: Int, cpuSeconds: () -> Double
     ) -> [String] {
         models.map { model in
             var benchmark = EngineBenchmark(model, threads: threads)
@@ -90,6 +82,28 @@ public struct EngineBenchmark: Sendable {
                 "cpu_milliseconds_per_step": \(fixed(best * 1e3, 2)), \
                 "gflops": \(fixed(benchmark.flops / best / 1e9, 1)), "loss": \(fixed(Double(loss), 4))}
                 """
+        }
+    }
+}
+
+extension EngineBenchmark.Model {
+    /// Its shape, and how many sequences a step has.
+    var size: (shape: ModelShape, sequences: Int) {
+        switch self {
+        case .small:
+            (ModelShape(hiddenSize: 128, layers: 5, heads: 4, kvHeads: 4, intermediateSize: 384, context: 128), 16)
+        case .medium:
+            (
+                ModelShape(
+                    hiddenSize: 288, layers: 12, heads: 6, kvHeads: 6, intermediateSize: 768, context: 256,
+                    vocabulary: 8192), 8
+            )
+        case .large:
+            (
+                ModelShape(
+                    hiddenSize: 576, layers: 30, heads: 9, kvHeads: 3, intermediateSize: 1536, context: 256,
+                    vocabulary: 49_152, tieWordEmbeddings: true), 4
+            )
         }
     }
 }

@@ -75,21 +75,15 @@ static float *reserve(panel_buffer *buffer, size_t count) {
 static void pack(
     const gemm_plan *plan, ptrdiff_t count, ptrdiff_t depth, const float *x, ptrdiff_t row, ptrdiff_t column,
     ptrdiff_t width, float *out) {
+    if (row == 1 && plan->pack_across != NULL) {
+        plan->pack_across(count, depth, x, column, width, out);
+        return;
+    }
     for (ptrdiff_t start = 0; start < count; start += width, out += width * depth) {
         ptrdiff_t present = count - start < width ? count - start : width;
         const float *source = x + start * row;
-        if (present == width && row == 1) {
-            size_t bytes = (size_t)width * sizeof(float);
-            for (ptrdiff_t k = 0; k < depth; k++) memcpy(out + k * width, source + k * column, bytes);
-        } else if (present == width && column == 1 && width % 8 == 0 && plan->pack_transposed != NULL) {
-            plan->pack_transposed(depth, source, row, width, out);
-        } else if (present == width && column == 1) {
-            ptrdiff_t k = 0;
-            for (; k + 16 <= depth; k += 16)
-                for (ptrdiff_t i = 0; i < width; i++)
-                    for (ptrdiff_t q = 0; q < 16; q++) out[(k + q) * width + i] = source[i * row + k + q];
-            for (; k < depth; k++)
-                for (ptrdiff_t i = 0; i < width; i++) out[k * width + i] = source[i * row + k];
+        if (column == 1 && plan->pack_along != NULL) {
+            plan->pack_along(present, depth, source, row, width, out);
         } else {
             for (ptrdiff_t k = 0; k < depth; k++) {
                 for (ptrdiff_t i = 0; i < present; i++) out[k * width + i] = source[i * row + k * column];
@@ -126,6 +120,10 @@ static void multiply_block(
             float *tile = c + i * c_row + j;
             if (rows == plan->rows && columns == plan->columns) {
                 plan->kernel(depth, a + i * depth, b + j * depth, tile, c_row, accumulate);
+                continue;
+            }
+            if (plan->edge_kernel != NULL) {
+                plan->edge_kernel(rows, columns, depth, a + i * depth, b + j * depth, tile, c_row, accumulate);
                 continue;
             }
             // An edge: the same kernel on a padded copy, so that the chain of each element is the same.

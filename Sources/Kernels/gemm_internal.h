@@ -16,8 +16,18 @@ typedef struct gemm_plan {
     /// Blocks over k, m and n that fit the second-level cache, and the part of the last-level cache that we may use.
     ptrdiff_t depth_block, row_block, column_block;
     gemm_micro_kernel kernel;
-    /// Packs whole panels of `rows`×8k where source rows are contiguous along k; NULL where plain loops have to do.
-    void (*pack_transposed)(ptrdiff_t depth, const float *source, ptrdiff_t stride, ptrdiff_t rows, float *out);
+    /// The same for a tile of fewer rows or columns; NULL where the kernel has to run on a padded copy.
+    void (*edge_kernel)(
+        ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const float *a, const float *b, float *c, ptrdiff_t c_row,
+        bool accumulate);
+    /// Packs one panel of `present` ≤ `width` vectors whose elements along k are neighbours, `stride` between vectors; zeros
+    /// after them. NULL where plain loops have to do.
+    void (*pack_along)(
+        ptrdiff_t present, ptrdiff_t depth, const float *source, ptrdiff_t stride, ptrdiff_t width, float *out);
+    /// Packs all panels of `count` vectors whose elements of one k are neighbours, `stride` between ks: k by k, so that each
+    /// line of the source is read once.
+    void (*pack_across)(
+        ptrdiff_t count, ptrdiff_t depth, const float *source, ptrdiff_t stride, ptrdiff_t width, float *out);
 } gemm_plan;
 
 /// The plan of an instruction set this processor has.

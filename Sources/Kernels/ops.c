@@ -45,6 +45,12 @@ void kernels_rmsnorm_forward(
     ops_split(threads, rows, (double)width, ops_current()->rmsnorm_forward, &p);
 }
 
+void kernels_rmsnorm_again(
+    int threads, ptrdiff_t rows, ptrdiff_t width, const float *x, const float *gain, const float *scale, float *y) {
+    rmsnorm_arguments p = {.rows = rows, .width = width, .x = x, .gain = gain, .known_scale = scale, .y = y};
+    ops_split(threads, rows, (double)width, ops_current()->rmsnorm_again, &p);
+}
+
 void kernels_rmsnorm_backward(
     int threads, ptrdiff_t rows, ptrdiff_t width, const float *x, const float *gain, const float *scale,
     const float *dy, float *dx, float *dgain) {
@@ -53,6 +59,35 @@ void kernels_rmsnorm_backward(
         .dgain = dgain};
     ops_split(threads, rows, 2 * (double)width, ops_current()->rmsnorm_backward_input, &p);
     ops_split(threads, width, (double)rows, ops_current()->rmsnorm_backward_gain, &p);
+}
+
+void kernels_head_norm_forward(
+    int threads, ptrdiff_t rows, ptrdiff_t heads, ptrdiff_t head_size, ptrdiff_t stride, float epsilon,
+    const float *gain, float *x, float *raw, ptrdiff_t raw_stride, float *scale, ptrdiff_t scale_stride) {
+    head_norm_arguments p = {
+        .rows = rows, .heads = heads, .head_size = head_size, .stride = stride, .raw_stride = raw_stride,
+        .scale_stride = scale_stride, .epsilon = epsilon, .gain = gain, .x = x, .raw = raw, .scale = scale};
+    ops_split(threads, rows, (double)(heads * head_size), ops_current()->head_norm_forward, &p);
+}
+
+void kernels_head_norm_backward(
+    int threads, ptrdiff_t rows, ptrdiff_t heads, ptrdiff_t head_size, ptrdiff_t stride, const float *gain,
+    const float *raw, ptrdiff_t raw_stride, const float *scale, ptrdiff_t scale_stride, float *dx, float *dgain) {
+    head_norm_arguments p = {
+        .rows = rows, .heads = heads, .head_size = head_size, .stride = stride, .raw_stride = raw_stride,
+        .scale_stride = scale_stride, .gain = gain, .known_raw = raw, .known_scale = scale, .x = dx, .dgain = dgain};
+    ops_split(threads, head_size, (double)(rows * heads), ops_current()->head_norm_backward_gain, &p);
+    ops_split(threads, rows, 2 * (double)(heads * head_size), ops_current()->head_norm_backward_input, &p);
+}
+
+void kernels_add_bias(int threads, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const float *bias, float *x) {
+    bias_arguments p = {.rows = rows, .width = width, .stride = stride, .bias = bias, .x = x};
+    ops_split(threads, rows, (double)width, ops_current()->add_bias, &p);
+}
+
+void kernels_add_rows(int threads, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const float *x, float *sum) {
+    bias_arguments p = {.rows = rows, .width = width, .stride = stride, .known_x = x, .sum = sum};
+    ops_split(threads, width, (double)rows, ops_current()->add_rows, &p);
 }
 
 void kernels_rope(
@@ -75,8 +110,8 @@ void kernels_swiglu_backward(
 
 void kernels_cross_entropy(
     int threads, ptrdiff_t rows, ptrdiff_t classes, float *logits, const int32_t *targets, float gradient_scale,
-    float *losses) {
-    cross_entropy_arguments p = {classes, logits, targets, gradient_scale, losses};
+    float z_loss, float *losses) {
+    cross_entropy_arguments p = {classes, logits, targets, gradient_scale, z_loss, losses};
     ops_split(threads, rows, 4 * (double)classes, ops_current()->cross_entropy, &p);
 }
 
@@ -96,6 +131,36 @@ void kernels_adamw(
     float *second) {
     adamw_arguments p = {step, gradient, parameters, first, second};
     ops_split(threads, n, 2, ops_current()->adamw, &p);
+}
+
+void kernels_widen(int threads, ptrdiff_t n, const uint16_t *x, float *out) {
+    narrow_arguments p = {.known_narrow = x, .wide = out};
+    ops_split(threads, n, 0.5, ops_current()->widen, &p);
+}
+
+void kernels_narrow(int threads, ptrdiff_t n, const float *x, uint16_t *out) {
+    narrow_arguments p = {.known_wide = x, .narrow = out};
+    ops_split(threads, n, 0.5, ops_current()->narrow, &p);
+}
+
+void kernels_adamw_stored(
+    int threads, ptrdiff_t n, kernels_adamw_step step, uint64_t key, const float *gradient, kernels_stored parameters,
+    kernels_stored first, kernels_stored second) {
+    adamw_stored_arguments p = {step, key, gradient, parameters, first, second};
+    ops_split(threads, n, 4, ops_current()->adamw_stored, &p);
+}
+
+void kernels_momentum_stored(
+    int threads, ptrdiff_t n, float scale, float mu, uint64_t key, const float *gradient, kernels_stored momentum,
+    float *out) {
+    moving_arguments p = {scale, mu, key, gradient, momentum, out};
+    ops_split(threads, n, 2, ops_current()->momentum_stored, &p);
+}
+
+void kernels_move_stored(
+    int threads, ptrdiff_t n, float keep, float rate, uint64_t key, const float *direction, kernels_stored parameters) {
+    moving_arguments p = {.scale = rate, .mu = keep, .key = key, .direction = direction, .kept = parameters};
+    ops_split(threads, n, 2, ops_current()->move_stored, &p);
 }
 
 float kernels_sum_squares(ptrdiff_t n, const float *x) {

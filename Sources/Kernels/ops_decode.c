@@ -69,7 +69,7 @@ static void attend_head(void *context, ptrdiff_t head) {
         matvec_arguments product = {
             .rows = 1, .inputs = size, .outputs = seen, .weight = keys, .x = q, .y = scores, .accumulate = false};
         p->ops->matvec(&product, 0, seen);
-        softmax_arguments softmax = {.stride = 0, .filled = seen, .scale = p->scale, .scores = scores};
+        softmax_arguments softmax = {.stride = 0, .keys = seen, .scale = p->scale, .scores = scores};
         p->ops->softmax_forward(&softmax, seen - 1, seen);
         weighted_rows_arguments mean = {.rows = seen, .width = size, .shares = scores, .values = values, .out = out};
         p->ops->weighted_rows(&mean, 0, size);
@@ -82,7 +82,7 @@ static void attend_head(void *context, ptrdiff_t head) {
         for (ptrdiff_t r = 0; r < queries; r++) {
             // Row first + r sees as many and one; a stride of 0 makes it the only row.
             softmax_arguments softmax = {
-                .stride = 0, .filled = seen, .scale = p->scale, .scores = scores + r * seen};
+                .stride = 0, .keys = seen, .scale = p->scale, .scores = scores + r * seen};
             p->ops->softmax_forward(&softmax, first + r, first + r + 1);
         }
         kernels_sgemm(queries, size, seen, scores, seen, 1, values, size, 1, out + t * width, width, false, 1);

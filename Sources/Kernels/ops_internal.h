@@ -8,8 +8,10 @@
 typedef void (*ops_body)(const void *arguments, ptrdiff_t begin, ptrdiff_t end);
 
 typedef struct ops_table {
-    ops_body rmsnorm_forward, rmsnorm_backward_input, rmsnorm_backward_gain, rope, swiglu_forward, swiglu_backward,
-        softmax_forward, softmax_backward, cross_entropy, embedding_backward, adamw, sum_squares, sum, axpy, add, scale,
+    ops_body rmsnorm_forward, rmsnorm_again, rmsnorm_backward_input, rmsnorm_backward_gain, head_norm_forward,
+        head_norm_backward_input, head_norm_backward_gain, add_bias, add_rows, rope, swiglu_forward, swiglu_backward,
+        softmax_forward, softmax_backward, cross_entropy, embedding_backward, adamw, adamw_stored, momentum_stored, move_stored, widen, narrow,
+        sum_squares, sum, axpy, add, scale,
         subtract, divide_by_weights, outer_step, all_finite, matvec, weighted_rows;
 } ops_table;
 
@@ -42,9 +44,24 @@ typedef struct swiglu_arguments {
     float *out, *dgate_up;
 } swiglu_arguments;
 
-/// Rows begin ..< end of one head's scores; row r sees columns 0 … r, and columns up to `filled` are set to zero.
+typedef struct head_norm_arguments {
+    ptrdiff_t rows, heads, head_size, stride, raw_stride, scale_stride;
+    float epsilon;
+    const float *gain, *known_raw, *known_scale;
+    float *x, *raw, *scale, *dgain;
+} head_norm_arguments;
+
+typedef struct bias_arguments {
+    ptrdiff_t rows, width, stride;
+    const float *bias, *known_x;
+    float *x, *sum;
+} bias_arguments;
+
+/// Rows begin ..< end of a block of scores whose row 0 is position `row` and whose column 0 is key `key`: position p sees keys
+/// first_seen (or `key`) … p; the others of `keys` columns are set to zero.
 typedef struct softmax_arguments {
-    ptrdiff_t stride, filled;
+    ptrdiff_t stride, row, key, keys;
+    const int32_t *first_seen;
     float scale;
     const float *probabilities;
     float *scores;
@@ -54,7 +71,7 @@ typedef struct cross_entropy_arguments {
     ptrdiff_t classes;
     float *logits;
     const int32_t *targets;
-    float gradient_scale;
+    float gradient_scale, z_loss;
     float *losses;
 } cross_entropy_arguments;
 
@@ -70,6 +87,28 @@ typedef struct adamw_arguments {
     const float *gradient;
     float *parameters, *first, *second;
 } adamw_arguments;
+
+typedef struct adamw_stored_arguments {
+    kernels_adamw_step step;
+    uint64_t key;
+    const float *gradient;
+    kernels_stored parameters, first, second;
+} adamw_stored_arguments;
+
+typedef struct moving_arguments {
+    float scale, mu;
+    uint64_t key;
+    const float *direction;
+    kernels_stored kept;
+    float *out;
+} moving_arguments;
+
+typedef struct narrow_arguments {
+    const float *known_wide;
+    const uint16_t *known_narrow;
+    float *wide;
+    uint16_t *narrow;
+} narrow_arguments;
 
 typedef struct vector_arguments {
     float a, mu;

@@ -69,12 +69,11 @@ static double turned_cosine(double x, int quadrant) {
 double kernels_cos(double x) { return turned_cosine(x, 0); }
 double kernels_sin(double x) { return turned_cosine(x, 3); }
 
-void kernels_rope_tables(ptrdiff_t length, ptrdiff_t head_size, double theta, float *cosines, float *sines) {
-    ptrdiff_t half = head_size / 2;
+void kernels_rope_tables(
+    ptrdiff_t length, ptrdiff_t half, const double *frequencies, float *cosines, float *sines) {
     for (ptrdiff_t i = 0; i < half; i++) {
-        double frequency = kernels_pow(theta, -2.0 * (double)i / (double)head_size);
         for (ptrdiff_t t = 0; t < length; t++) {
-            double angle = (double)t * frequency;
+            double angle = (double)t * frequencies[i];
             cosines[t * half + i] = (float)kernels_cos(angle);
             sines[t * half + i] = (float)kernels_sin(angle);
         }

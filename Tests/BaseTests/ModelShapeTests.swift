@@ -92,13 +92,13 @@ import Testing
         #expect(
             memory(all, true, 1).bytes - memory(all, false, 1).bytes
                 == shape.parameters
-                * (ModelShape.stateBytesPerParameter(rounds: true) - ModelShape.stateBytesPerParameter(rounds: false)))
+                * (MemoryLaw.stateBytesPerParameter(rounds: true) - MemoryLaw.stateBytesPerParameter(rounds: false)))
     }
 
     @Test(arguments: shapes) func `memory with recomputation is never more, and grows by inputs alone`(
         shape: ModelShape
     ) {
-        let input = 4 * 2 * shape.context * shape.hiddenSize
+        let rows = 2 * shape.context
         for first in shape.allUnits {
             for end in first + 1...shape.unitCount {
                 func memory(_ inFlight: Int, _ recompute: Bool) -> Int {
@@ -108,10 +108,44 @@ import Testing
                 }
                 #expect(memory(1, true) <= memory(1, false))
                 #expect(memory(4, true) <= memory(4, false))
-                #expect(memory(4, true) - memory(1, true) == 3 * input * (first..<end).clamped(to: 1..<Int.max).count)
+                let blocks = (first..<end).clamped(to: 1..<shape.layers + 1).count
+                let head = end == shape.unitCount ? shape.hiddenSize + 1 : 0
+                #expect(memory(4, true) - memory(1, true) == 3 * 4 * rows * (blocks * shape.hiddenSize + head))
                 // One block or the head alone, once: nothing to share.
                 if end == first + 1 { #expect(memory(1, true) == memory(1, false)) }
             }
+        }
+    }
+
+    @Test func `memory does not grow with the square of the context, nor with rows times vocabulary`() {
+        func memory(_ context: Int, vocabulary: Int = 256, sequences: Int = 1) -> Int {
+            let shape = ModelShape(
+                hiddenSize: 576, layers: 1, heads: 9, kvHeads: 3, intermediateSize: 1536, context: context,
+                vocabulary: vocabulary)
+            return shape.memory(units: 1..<3, rounds: false, sequences: sequences, inFlight: 1).bytes
+                - 16 * shape.parameters(units: 1..<3)
+        }
+        #expect(memory(16_384) < 2 * memory(8192))
+        // One layer of SmolLM2-135M at 8192 tokens: what it keeps, and all it works with.
+        let shape = ModelShape(hiddenSize: 576, layers: 2, heads: 9, kvHeads: 3, intermediateSize: 1536, context: 8192)
+        func bytes(_ units: Range<Int>) -> Int {
+            shape.memory(units: units, rounds: false, sequences: 1, inFlight: 1).bytes - 16
+                * shape.parameters(units: units)
+        }
+        #expect(bytes(1..<3) - bytes(1..<2) < 200_000_000)
+        #expect(bytes(1..<2) < 400_000_000)
+        #expect(memory(2048, vocabulary: 49_152, sequences: 4) - memory(2048, sequences: 4) < 70_000_000)
+    }
+
+    @Test func `sums of more virtual pipelines take more where gradients are exchanged every step`() {
+        let shape = Self.shapes[0]
+        let law = MemoryLaw(shape, sequences: 1)
+        func bytes(_ share: Int, rounds: Bool) -> Int {
+            law.bytes(units: shape.allUnits, rounds: rounds, inFlight: 1, recompute: false, share: share)
+        }
+        #expect(bytes(1, rounds: true) == bytes(8, rounds: true))
+        for (share, sums) in [(1, 0), (2, 1), (3, 1), (4, 2), (8, 3), (9, 3)] {
+            #expect(bytes(share, rounds: false) - bytes(1, rounds: false) == 4 * sums * shape.parameters)
         }
     }
 

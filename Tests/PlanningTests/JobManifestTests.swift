@@ -1,3 +1,4 @@
+import Compute
 import Planning
 import Primitives
 import Testing
@@ -57,6 +58,66 @@ import Topologies
         #expect(again.canonicalText == job.canonicalText)
         job.data = .path("a \"quoted\" path/ü\n.txt")
         #expect(try JobManifest(parsing: job.canonicalText) == job)
+    }
+
+    @Test func `reads models and recipes that are not as usual, and only those make its text longer`() throws {
+        var job = try JobManifest(parsing: Self.example)
+        let usual = job.canonicalText
+        let changes: [(inout JobManifest) -> Void] = [
+            { $0.model.headSize = 48 }, { $0.model.projectionBias = .queryKeyValue },
+            { $0.model.projectionBias = .all },
+            { $0.model.queryKeyNorm = true }, { $0.model.ropeScaling = .linear(factor: 2.5) },
+            {
+                $0.model.ropeScaling = .llama3(factor: 8, lowFactor: 1, highFactor: 4, originalContext: 8192)
+            }, { $0.model.layersWithoutRope = [3, 5] }, { $0.schedule = .linear }, { $0.schedule = .wsd },
+            { $0.recipe.beta1 = 0.8 }, { $0.recipe.beta2 = 0.999 }, { $0.recipe.epsilon = 1e-6 },
+            { $0.recipe.decays = .blocks }, { $0.recipe.finalShare = 0 }, { $0.recipe.decayTokens = 1000 },
+            { $0.recipe.zLoss = 1e-5 }, { $0.recipe.kept.state = .bf16 }, { $0.recipe.kept.weights = .bf16 },
+            { $0.optimizer = .muon }, { $0.recipe.momentum = 0.9 },
+        ]
+        for change in changes {
+            var one = try JobManifest(parsing: Self.example)
+            change(&one)
+            #expect(one.canonicalText != usual)
+            #expect(try JobManifest(parsing: one.canonicalText) == one)
+            change(&job)
+        }
+        for adapters in [Adapters(rank: 8, alpha: 12.5, targets: [.v, .q]), Adapters(rank: 4, alpha: 8)] {
+            var one = try JobManifest(parsing: Self.example)
+            one.recipe.adapters = adapters
+            one.innerSteps = .fixed(20)
+            #expect(try JobManifest(parsing: one.canonicalText) == one)
+            // They live within rounds.
+            one.innerSteps = .fixed(1)
+            #expect(throws: ManifestError.self) { try JobManifest(parsing: one.canonicalText) }
+        }
+        #expect(try JobManifest(parsing: job.canonicalText) == job)
+        #expect(job.innerOptimizer.recipe.zLoss == job.recipe.zLoss)
+        #expect(job.innerOptimizer.recipe.kind == .muon)
+        #expect(job.innerOptimizer.schedule == .wsd)
+    }
+
+    @Test(arguments: [
+        ("tokenizer: byte", "head_dim: 7", "model.head_dim"),
+        ("tokenizer: byte", "projection_bias: some", "model.projection_bias"),
+        ("tokenizer: byte", "rope_scaling: {type: yarn, factor: 2}", "model.rope_scaling.type"),
+        ("tokenizer: byte", "rope_scaling: {type: linear}", "model.rope_scaling"),
+        ("tokenizer: byte", "rope_scaling: {type: linear, factor: 2, low_factor: 1}", "model.rope_scaling.low_factor"),
+        (
+            "tokenizer: byte",
+            "rope_scaling: {type: llama3, factor: 8, low_factor: 4, high_factor: 4, original_context: 8192}",
+            "model.rope_scaling.high_factor"
+        ), ("tokenizer: byte", "layers_without_rope: [6]", "model.layers_without_rope"),
+        ("tokenizer: byte", "layers_without_rope: [2, 1]", "model.layers_without_rope"),
+        ("clip: 1.0", "beta1: 1", "train.beta1"), ("clip: 1.0", "decay: none", "train.decay"),
+        ("clip: 1.0", "adapters: {alpha: 3}", "train.adapters"),
+        ("clip: 1.0", "adapters: {rank: 3, targets: [z]}", "train.adapters.targets"),
+        ("clip: 1.0", "adapters: {rank: 3, targets: []}", "train.adapters.targets"),
+        ("clip: 1.0", "final_share: -1", "train.final_share"), ("schedule: cosine", "schedule: step", "train.schedule"),
+    ])
+    func `refuses models and recipes that do not go together`(old: String, new: String, key: String) throws {
+        let problem = try #require(Self.failure(old, new))
+        #expect(problem.key.hasPrefix(key), "\(problem)")
     }
 
     @Test func `fills in what is left out`() throws {

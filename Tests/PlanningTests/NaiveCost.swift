@@ -84,32 +84,30 @@ struct NaiveCost {
         let (m, T, d) = (job.microBatch, model.context, model.hiddenSize)
         let isLast = s == plan.pipelines[p].stages.count - 1
         let kept = isLast ? 1 : plan.pipelines[p].inFlight
-        var (saved, workspace) = (0, 16 * m * T * d)
-        // What recomputation has room for once.
-        var (block, head) = (0, 0)
-        for unit in units(p, s) where unit > 0 {
-            if unit > model.layers {
-                saved += 8 * m * T * d + 4 * m * T * model.vocabulary
-            } else {
-                let wide = 2 * model.kvSize + 3 * model.intermediateSize
-                saved += 4 * m * T * (6 * d + wide) + 4 * m * model.heads * T * T
-                workspace = max(workspace, 4 * m * T * (4 * d + wide))
-            }
+        let recomputes = plan.pipelines[p].stages[s].recompute
+        let rows = m * T
+        // Stretches: a thousand rows of the gated product, whole sequences of the attention, 64 MiB of logits.
+        let stretch = min(rows, 1024)
+        let whole = min(rows, T > 1024 ? T : 1024 / T * T)
+        let logitRows = min(rows, max(64, 16_777_216 / model.vocabulary))
+        var (own, shared, once) = (0, 0, 2 * 4 * rows * d + (isLast ? 0 : 4 * rows * d))
+        var widest = 0
+        let blocks = units(p, s).filter { $0 > 0 && $0 <= model.layers }.count
+        if blocks > 0 {
+            let wide = 3 * d + 2 * model.kvSize + 2 * model.intermediateSize + 2
+            own += blocks * 4 * rows * d + (recomputes ? 0 : blocks * 4 * rows * wide)
+            shared = recomputes ? 4 * rows * wide : 0
+            once += 4 * whole * (2 * d + 2 * model.kvSize) + 4 * stretch * 3 * model.intermediateSize
+            once += 4 * T * d / model.heads + 4 * 128 * (T + 31)
+            widest = max(stretch, whole)
         }
-        if plan.pipelines[p].stages[s].recompute {
-            saved = 0
-            for unit in units(p, s) where unit > 0 {
-                saved += 4 * m * T * d
-                if unit > model.layers {
-                    head = 4 * m * T * d + 4 * m * T * model.vocabulary
-                } else {
-                    let wide = 5 * d + 2 * model.kvSize + 3 * model.intermediateSize
-                    block = 4 * m * T * wide + 4 * m * model.heads * T * T
-                }
-            }
+        if isLast {
+            own += 4 * rows * (d + 1)
+            once += 4 * logitRows * (model.vocabulary + d + 1) + 4 * d
+            widest = max(widest, logitRows)
         }
         let state = Int(parameters(units(p, s))) * (plan.innerSteps > 1 ? 36 : 16)
-        return state + saved * kept + block + head + workspace
+        return state + own * kept + shared + once + 8 * widest * d
     }
 
     // MARK: a pipeline

@@ -180,9 +180,18 @@ import Topologies
         } throws: { error in
             "\(error)".contains("needs") && "\(error)".contains("offers 1.0 MiB") && "\(error)".contains("more memory")
         }
-        for index in topology.hosts.indices { topology.hosts[index].memory = .mebibytes(7) }
+        func need(_ units: Range<Int>, recompute: Bool) -> Int {
+            job.model.memory(
+                units: units, rounds: false, sequences: job.microBatch, inFlight: 1, recompute: recompute
+            ).bytes
+        }
+        func offer(_ bytes: Int) {
+            for index in topology.hosts.indices { topology.hosts[index].memory = ByteCount(bytes) }
+        }
+        // A block alone is too large, for any of eight that could hold embedding and head.
+        offer(need(1..<2, recompute: true) - 1)
         #expect(throws: PlanningError.self) { try Planner.plan(topology: topology, job: job) }
-        topology = try Shipped.topology("demo")
+        offer((need(job.model.allUnits, recompute: true) + need(job.model.allUnits, recompute: false)) / 2)
         job.pipelines = .fixed(8)
         job.recompute = .fixed(false)
         #expect(throws: PlanningError.self) { try Planner.plan(topology: topology, job: job) }

@@ -46,16 +46,19 @@ import Topologies
             ], innerSteps: 4, microBatchesPerVirtual: 1, exchangeCodec: .int8, activationCodec: .int8, spares: [])
         #expect(
             predict(plan: plan, topology: `A term of the cost model`.pool(3), job: job).peers[1].memoryBytes
-                == 11_805_696)
+                == 11_119_104)
         plan = `A term of the cost model`.replicas([8], job, innerSteps: 4)
         plan.pipelines[0].stages[0].recompute = true
         let stated = predict(plan: plan, topology: `A term of the cost model`.pool(1), job: job)
         `A term of the cost model`.agree(
             stated.stepSeconds,
             (8 * 4 * `A term of the cost model`.forward + 22 * `A term of the cost model`.parameters) / 1e10)
-        // 36 bytes a parameter, inputs of block and head, what is shared, one block's workspace.
-        let shared = 2_490_368 + 131_072 + 262_144
-        #expect(stated.peers[0].memoryBytes == 36 * 262_528 + 2 * 131_072 + shared + 1_835_008)
+        // 36 bytes a parameter; inputs of block and head, and losses; one block's rest; what there is once.
+        let rest = 4 * 256 * (3 * 128 + 128 + 768 + 2)
+        let once = 8 * 32_768 + 4 * 256 * 384 + 12 * 256 * 384 + 4 * 128 * 32 + 512 * 159 + 8 * 32_768
+        let head = 4 * 256 * 385 + 4 * 128
+        #expect(stated.peers[0].memoryBytes == 36 * 262_528 + 4 * 256 * (128 + 129) + rest + once + head)
+        #expect(stated.peers[0].memoryBytes == 13_616_640)
     }
 
     @Test(arguments: [1, 2]) func `makes a plan where nothing fits without`(peers: Int) throws {

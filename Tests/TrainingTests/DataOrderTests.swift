@@ -1,3 +1,5 @@
+import CPU
+import Compute
 import Primitives
 import Testing
 import Training
@@ -61,6 +63,58 @@ import Training
         constant.schedule = .constant
         #expect(constant.learningRate(atTokens: 900) == 1)
         #expect(InnerOptimizer(learningRate: 2, warmupTokens: 0, totalTokens: 0).learningRate(atTokens: 0) == 2)
+    }
+
+    @Test func `the learning rate falls in a line, or at the end only`() {
+        var optimizer = InnerOptimizer(learningRate: 1, schedule: .linear, warmupTokens: 100, totalTokens: 1100)
+        optimizer.recipe.finalShare = 0
+        #expect(optimizer.learningRate(atTokens: 50) == 0.5)
+        #expect(optimizer.learningRate(atTokens: 350) == 0.75)
+        #expect(optimizer.learningRate(atTokens: 1100) == 0)
+        #expect(optimizer.learningRate(atTokens: 5000) == 0)
+        optimizer.schedule = .wsd
+        optimizer.recipe.finalShare = 0.5
+        // A fifth of all: from 880 on.
+        #expect(optimizer.learningRate(atTokens: 880) == 1)
+        #expect(optimizer.learningRate(atTokens: 990) == 0.75)
+        #expect(optimizer.learningRate(atTokens: 1100) == 0.5)
+        optimizer.recipe.decayTokens = 100
+        #expect(optimizer.learningRate(atTokens: 1000) == 1)
+        #expect(optimizer.learningRate(atTokens: 1050) == 0.75)
+        // Longer than what is left after the warm-up.
+        optimizer.recipe.decayTokens = 5000
+        #expect(optimizer.learningRate(atTokens: 100) == 1)
+        #expect(optimizer.learningRate(atTokens: 600) == 0.75)
+    }
+
+    /// One step with a gradient of nothing but decay: what moves is what decays.
+    @Test(arguments: InnerOptimizer.DecayTargets.allCases)
+    func `weight decay pulls at what it is told to`(targets: InnerOptimizer.DecayTargets) throws {
+        var model = Small.model
+        model.projectionBias = .all
+        var configuration = Small.configuration(model: model)
+        configuration.optimizer.recipe.decays = targets
+        let engine = CPUEngine(threads: 1)
+        engine.configure(configuration)
+        for unit in model.allUnits {
+            let ones = [Float](repeating: 1, count: model.parameters(unit: unit))
+            let none = [Float](repeating: 0, count: ones.count)
+            try ones.withUnsafeBufferPointer { try engine.write(.parameters, unit: unit, from: $0) }
+            try none.withUnsafeBufferPointer { try engine.write(.gradient, unit: unit, from: $0) }
+        }
+        try engine.optimizerStep(
+            DeviceStep(learningRate: 0.1, gradientScale: 1, steps: model.allUnits.map { _ in 1 }))
+        for unit in model.allUnits {
+            var values = [Float](repeating: 0, count: model.parameters(unit: unit))
+            try values.withUnsafeMutableBufferPointer { try engine.read(.parameters, unit: unit, into: $0) }
+            for tensor in model.tensors(unit: unit) {
+                let isMatrix = tensor.shape.count == 2
+                let isBlock = (1...model.layers).contains(unit)
+                let decays = targets == .all || isMatrix && (targets == .matrices || isBlock)
+                #expect(values.prefix(tensor.count).allSatisfy { ($0 < 1) == decays }, "\(tensor.name)")
+                values.removeFirst(tensor.count)
+            }
+        }
     }
 
     @Test func `the norm is that of all tensors together`() {

@@ -3,13 +3,14 @@
 set -euo pipefail
 atoll=$1
 here=$(cd "$(dirname "$0")" && pwd)
-if ! python3 -c 'import torch' 2>/dev/null; then
+if ! "${PYTHON:-python3}" -c 'import torch' 2>/dev/null; then
     echo "PyTorch is not installed: our figures alone"
     exec "$atoll" bench engine
 fi
+models=${MODELS:-1m,15m}
 for turn in 1 2 3; do
-    "$atoll" bench engine
-    OMP_NUM_THREADS=1 python3 "$here/bench_torch.py"
+    "$atoll" bench engine --models "$models" --steps "${STEPS:-8}"
+    OMP_NUM_THREADS=1 "${PYTHON:-python3}" "$here/bench_torch.py" --models "$models" --steps "${STEPS:-8}"
 done | tee /dev/stderr | python3 -c '
 import json, sys
 best = {}

@@ -10,17 +10,20 @@ import time
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-# V, d, F, layers, heads, sequences, T: as in EngineBenchmark.swift.
-MODELS = {"1m": (256, 128, 384, 5, 4, 16, 128), "15m": (8192, 288, 768, 12, 6, 8, 256)}
+# V, d, F, layers, heads, key-value heads, sequences, T, tied: as in EngineBenchmark.swift.
+MODELS = {
+    "1m": (256, 128, 384, 5, 4, 4, 16, 128, False), "15m": (8192, 288, 768, 12, 6, 6, 8, 256, False),
+    "134m": (49152, 576, 1536, 30, 9, 3, 4, 256, True),
+}
 
 
 def measure(name, steps, threads):
     torch.set_num_threads(threads)
     torch.manual_seed(1)
-    v, d, f, layers, heads, sequences, length = MODELS[name]
+    v, d, f, layers, heads, kv, sequences, length, tied = MODELS[name]
     config = LlamaConfig(
         vocab_size=v, hidden_size=d, intermediate_size=f, num_hidden_layers=layers, num_attention_heads=heads,
-        num_key_value_heads=heads, rms_norm_eps=1e-5, tie_word_embeddings=False, max_position_embeddings=length,
+        num_key_value_heads=kv, rms_norm_eps=1e-5, tie_word_embeddings=tied, max_position_embeddings=length,
         use_cache=False, attn_implementation="sdpa",
     )
     model = LlamaForCausalLM(config).float()

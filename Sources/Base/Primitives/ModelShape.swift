@@ -106,7 +106,7 @@ public struct ModelShape: Hashable, Sendable {
     public func usesRope(layer: Int) -> Bool { !layersWithoutRope.contains(layer) }
 
     /// Values in the matrices of one block.
-    private var blockMatrices: Int {
+    var blockMatrices: Int {
         2 * hiddenSize * (querySize + kvSize) + 3 * intermediateSize * hiddenSize
     }
     /// The values of ``tensors(unit:)``, without their names.
@@ -140,38 +140,14 @@ public struct ModelShape: Hashable, Sendable {
     /// Values in one activation (or its gradient) between two stages: [sequences, T, d].
     public func activationValues(sequences: Int) -> Int { sequences * context * hiddenSize }
 
-    /// Optimizer state and weights: 16 bytes a parameter (fp32 weight, gradient, two Adam moments); 36 with rounds (besides,
-    /// outer weights, outer momentum, error feedback, and the moments at the round's start, so that it can be begun anew).
-    public static func stateBytesPerParameter(rounds: Bool) -> Int { rounds ? 36 : 16 }
-
-    /// Bytes one stage needs: its state, the saved activations of `inFlight` micro-batches, and one workspace.
-    ///
-    /// A stage that recomputes (Chen et al. 2016, 1604.06174) saves of each micro-batch the input of each block and of the
-    /// head only. What else their backward needs it has room for once: for one block, and for the head.
+    /// Bytes one stage needs, by ``MemoryLaw``.
     public func memory(
-        units: Range<Int>, rounds: Bool, sequences: Int, inFlight: Int, recompute: Bool = false
+        units: Range<Int>, rounds: Bool, sequences: Int, inFlight: Int, recompute: Bool = false, share: Int = 1,
+        kept: KeptFormats = KeptFormats()
     ) -> ByteCount {
-        let state = parameters(units: units) * Self.stateBytesPerParameter(rounds: rounds)
-        let tokens = sequences * context
-        let input = tokens * hiddenSize * 4
-        var saved = 0
-        var shared = 0
-        var workspace = tokens * hiddenSize * 4 * 4
-        let blocks = units.clamped(to: 1..<layers + 1).count
-        if blocks > 0 {
-            let rest =
-                4 * tokens * (5 * hiddenSize + 2 * kvSize + 3 * intermediateSize)
-                + 4 * sequences * heads * context * context
-            saved += blocks * (recompute ? input : input + rest)
-            if recompute { shared += rest }
-            workspace = max(workspace, 4 * tokens * (4 * hiddenSize + 2 * kvSize + 3 * intermediateSize))
-        }
-        if units.contains(layers + 1) {
-            let rest = input + tokens * vocabulary * 4
-            saved += recompute ? input : input + rest
-            if recompute { shared += rest }
-        }
-        return ByteCount(state + saved * max(1, inFlight) + shared + workspace)
+        ByteCount(
+            MemoryLaw(self, sequences: sequences, kept: kept).bytes(
+                units: units, rounds: rounds, inFlight: inFlight, recompute: recompute, share: share))
     }
 }
 

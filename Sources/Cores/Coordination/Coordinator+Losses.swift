@@ -59,7 +59,7 @@ extension Coordinator {
         let inFlight = plan.pipelines.map(\.inFlight).max() ?? 1
         let needed = parameters.model.memory(
             units: stage.units, rounds: plan.mode == .rounds, sequences: parameters.microBatch, inFlight: inFlight,
-            recompute: stage.recompute)
+            recompute: stage.recompute, kept: parameters.optimizer.kept)
         // Also who came after the plan was made.
         let spares = roster.joined.filter { spare in
             spare.isPlannable && state.isPresent(spare.peer) && plan.placement(of: spare.peer) == nil

@@ -17,14 +17,10 @@ extension JobParameters {
     }
 
     public init(_ job: JobManifest) {
-        var optimizer = InnerOptimizer(
-            learningRate: Float(job.learningRate), clip: Float(job.clip),
-            schedule: job.schedule == .constant ? .constant : .cosine, warmupTokens: job.resolvedWarmupTokens,
-            totalTokens: job.tokens)
-        optimizer.weightDecay = Float(job.weightDecay)
         self.init(
             name: job.name, model: job.model, virtualPipelines: job.virtualPipelines, microBatch: job.microBatch,
-            tokens: job.tokens, optimizer: optimizer, seed: job.seed, validationFraction: job.validationFraction,
+            tokens: job.tokens, optimizer: job.innerOptimizer, seed: job.seed,
+            validationFraction: job.validationFraction,
             checkpointRounds: job.checkpointEveryRounds)
         exchangeWay = job.exchangeWay.value
         if job.batchTokens == .auto { criticalBatch = job.criticalBatch }

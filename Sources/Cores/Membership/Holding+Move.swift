@@ -59,7 +59,8 @@ extension Holding {
         let inFlight = plan.placement(of: context.me).map { plan.pipelines[$0.rank].inFlight } ?? 1
         return model.memory(
             units: stage.units, rounds: plan.mode == .rounds, sequences: context.parameters.microBatch,
-            inFlight: isLast ? 1 : inFlight, recompute: stage.recompute)
+            inFlight: isLast ? 1 : inFlight, recompute: stage.recompute,
+            kept: context.parameters.optimizer.kept)
     }
 
     /// What the plan wants cannot be done here: the leader is told, and this plan is not tried again.

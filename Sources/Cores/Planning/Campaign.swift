@@ -29,6 +29,8 @@ struct Campaign {
     var repairs = true
     /// Whether the plan is the running one, mended.
     private(set) var wasRepaired = false
+    /// Whether the mended plan is as good as the running one was before it lost anything, though many others are there.
+    private var isFullyRepaired = false
     var outcomes: [Outcome] = []
     var kept = false
     private var currentUnits: [Int: Range<Int>] = [:]
@@ -107,6 +109,7 @@ struct Campaign {
         for index in outcomes.indices { outcomes[index].isMended = true }
         guard let best = outcomes.first, best.seconds.isFinite, let limit else { return false }
         wasRepaired = best.score <= limit * (1 + Campaign.repairTolerance)
+        isFullyRepaired = best.score <= (before.map(repair.score) ?? limit) * (1 + Campaign.repairTolerance)
         if wasRepaired { distinct() }
         return wasRepaired
     }
@@ -123,8 +126,9 @@ struct Campaign {
 
     mutating func run() throws(PlanningError) {
         if repairs, repaired() {
-            // A search among few peers may find what is far better than the running plan ever was.
-            if peers.count > Campaign.mostSearchedAnew { return }
+            // A search among few peers may find what is far better than the running plan ever was. Among many it is slow, and spares
+            // make up for most losses; where they do not, another plan may.
+            if peers.count > Campaign.mostSearchedAnew, isFullyRepaired { return }
             // Between these two a whole search is slow.
             if !coarse, peers.count > Campaign.leastEstimated { iterations = max(1, iterations / 4) }
         }

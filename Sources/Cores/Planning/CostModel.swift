@@ -1,3 +1,4 @@
+internal import Compute
 internal import Primitives
 internal import Topologies
 
@@ -55,12 +56,7 @@ struct CostModel: Sendable {
     /// FLOPs of a micro-batch's forward, and parameters, of units 0..<u.
     let forwardPrefix: [Double]
     let parameterPrefix: [Double]
-    /// Bytes of saved activations of a micro-batch in units 0..<u, and of the workspace that each unit needs.
-    private let savedPrefix: [Int]
-    private let workspace: [Int]
-    /// With recomputation: bytes saved of a micro-batch in each unit, and of what all micro-batches share.
-    private let inputs: [Int]
-    private let shared: [Int]
+    private let law: MemoryLaw
     private let contribution: [Codec: [Double]]
     /// [from, to], row by row, in seconds; of hosts where the topology is small, else of classes.
     private let latencies: [Double]
@@ -80,7 +76,7 @@ struct CostModel: Sendable {
         coordinator = topology.coordinator ?? 0
         peerCount = topology.peers.count
         (forwardPrefix, parameterPrefix) = CostModel.work(of: job)
-        (savedPrefix, workspace, inputs, shared) = CostModel.memory(of: job)
+        law = MemoryLaw(job.model, sequences: job.microBatch, kept: job.innerOptimizer.kept)
         contribution = CostModel.contributions(of: job, also: codec)
         (latencies, classes, classCount) = CostModel.latencies(of: topology)
         capped = topology.hasPairCaps
@@ -94,28 +90,6 @@ struct CostModel: Sendable {
             parameters.append(parameters[unit] + Double(job.model.parameters(unit: unit)))
         }
         return (forward, parameters)
-    }
-    /// What ``ModelShape/memory(units:rounds:sequences:inFlight:recompute:)`` says of each unit alone, taken apart: bytes saved of a
-    /// micro-batch in units 0..<u, workspace, and with recomputation bytes saved and shared.
-    private static func memory(
-        of job: JobManifest
-    ) -> (saved: [Int], workspace: [Int], inputs: [Int], shared: [Int]) {
-        var (saved, workspace, inputs, shared): ([Int], [Int], [Int], [Int]) = ([0], [], [], [])
-        for unit in job.model.allUnits {
-            func bytes(_ inFlight: Int, recompute: Bool) -> Int {
-                job.model.memory(
-                    units: unit..<unit + 1, rounds: false, sequences: job.microBatch, inFlight: inFlight,
-                    recompute: recompute
-                ).bytes
-            }
-            let (one, two) = (bytes(1, recompute: false), bytes(2, recompute: false))
-            saved.append(saved[unit] + two - one)
-            workspace.append(one - (two - one) - 16 * job.model.parameters(unit: unit))
-            inputs.append(bytes(2, recompute: true) - bytes(1, recompute: true))
-            shared.append(
-                bytes(1, recompute: true) - inputs[unit] - workspace[unit] - 16 * job.model.parameters(unit: unit))
-        }
-        return (saved, workspace, inputs, shared)
     }
     /// Bytes of one contribution of units 0..<u, by codec.
     private static func contributions(of job: JobManifest, also codec: Codec?) -> [Codec: [Double]] {
@@ -192,19 +166,8 @@ struct CostModel: Sendable {
     func memory(_ lane: Lane, _ stage: Int, rounds: Bool) -> Int {
         memory(lane.units(stage), rounds: rounds, kept: lane.kept(stage), recompute: lane.recomputes(stage))
     }
-    /// ``ModelShape/memory(units:rounds:sequences:inFlight:recompute:)`` from tables: all blocks are alike.
     func memory(_ units: Range<Int>, rounds: Bool, kept: Int, recompute: Bool = false) -> Int {
-        var work = max(workspace[units.lowerBound], workspace[units.upperBound - 1])
-        if units.count > 2 { work = max(work, workspace[units.lowerBound + 1]) }
-        if recompute {
-            let blocks = units.clamped(to: 1..<model.layers + 1).count
-            let head = units.upperBound == model.unitCount ? model.layers + 1 : 0
-            let saved = blocks * inputs[1] + (head > 0 ? inputs[head] : 0)
-            work += (blocks > 0 ? shared[1] : 0) + (head > 0 ? shared[head] : 0)
-            return Int(parameters(units)) * ModelShape.stateBytesPerParameter(rounds: rounds) + saved * kept + work
-        }
-        let saved = savedPrefix[units.upperBound] - savedPrefix[units.lowerBound]
-        return Int(parameters(units)) * ModelShape.stateBytesPerParameter(rounds: rounds) + saved * kept + work
+        law.bytes(units: units, rounds: rounds, inFlight: kept, recompute: recompute)
     }
     func fits(_ lane: Lane, rounds: Bool) -> Bool {
         lane.hosts.indices.allSatisfy {

@@ -1,3 +1,4 @@
+public import Compute
 public import Exchange
 internal import Kernels
 public import Primitives
@@ -29,7 +30,7 @@ public enum DataSource: Hashable, Sendable {
 ///
 /// The signed genesis manifest is ``canonicalText``.
 public struct JobManifest: Hashable, Sendable {
-    public enum Schedule: String, Hashable, Sendable, CaseIterable { case constant, cosine }
+    public typealias Schedule = InnerOptimizer.Schedule
 
     public var name: String
     public var model: ModelShape
@@ -44,8 +45,7 @@ public struct JobManifest: Hashable, Sendable {
     public var batchTokens: Setting<Int>
     /// B_c.
     public var criticalBatchTokens: Setting<Int> = .auto
-    /// "adamw" is the only one.
-    public var optimizer: String
+    public var optimizer: InnerOptimizer.Kind
     public var learningRate: Double
     public var schedule: Schedule
     /// Tokens over which the learning rate rises to its peak.
@@ -53,6 +53,8 @@ public struct JobManifest: Hashable, Sendable {
     public var weightDecay: Double
     /// Largest global gradient norm; zero for no clipping.
     public var clip: Double
+    /// What most jobs leave as it is.
+    public var recipe = InnerOptimizer.Recipe()
     public var seed: UInt64
     /// V: a power of two is not needed.
     public var virtualPipelines: Int
@@ -91,7 +93,7 @@ public struct JobManifest: Hashable, Sendable {
         self.validationFraction = validationFraction
         self.tokens = tokens
         self.batchTokens = .auto
-        self.optimizer = "adamw"
+        self.optimizer = .adamw
         self.learningRate = 3e-3
         self.schedule = .cosine
         self.warmupTokens = .auto
@@ -151,4 +153,16 @@ public struct JobManifest: Hashable, Sendable {
     }
     /// Given, or a twentieth of the job.
     public var resolvedWarmupTokens: Int { warmupTokens.value ?? tokens / 20 }
+
+    /// How a pipeline steps.
+    public var innerOptimizer: InnerOptimizer {
+        var out = InnerOptimizer(
+            learningRate: Float(learningRate), clip: Float(clip), schedule: schedule,
+            warmupTokens: resolvedWarmupTokens,
+            totalTokens: tokens)
+        out.weightDecay = Float(weightDecay)
+        out.recipe = recipe
+        out.recipe.kind = optimizer
+        return out
+    }
 }

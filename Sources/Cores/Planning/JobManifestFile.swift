@@ -1,14 +1,12 @@
+internal import Compute
 internal import Exchange
 internal import Primitives
 public import Topologies
 
-private let modelKeys = [
-    "architecture", "hidden_size", "layers", "heads", "kv_heads", "intermediate_size", "context", "tokenizer",
-    "tie_word_embeddings", "rope_theta", "norm_epsilon",
-]
 private let trainKeys = [
     "tokens", "batch_tokens", "critical_batch_tokens", "optimizer", "learning_rate", "schedule", "warmup_tokens",
-    "weight_decay", "clip", "seed",
+    "weight_decay", "clip", "seed", "beta1", "beta2", "epsilon", "decay", "final_share", "decay_tokens", "z_loss",
+    "state", "weights", "momentum", "adapters",
 ]
 
 /// Reading a job file. Unknown keys, wrong types and numbers that do not go together are refused with their line.
@@ -101,12 +99,18 @@ extension JobManifest {
                 .outOfRange, allowed: "auto, or a multiple of virtual_pipelines × micro_batch × context = \(unit)")
         }
         criticalBatchTokens = try readCount(train["critical_batch_tokens"], 1...1_000_000_000_000)
-        optimizer = try train["optimizer"]?.word(["adamw"]) ?? optimizer
+        if let word = try train["optimizer"]?.word(InnerOptimizer.Kind.allCases.map(\.rawValue)) {
+            optimizer = InnerOptimizer.Kind(rawValue: word)!
+        }
         learningRate = try train["learning_rate"]?.number(0...1000, open: true) ?? learningRate
         schedule = Schedule(rawValue: try train["schedule"]?.word(Schedule.allCases.map(\.rawValue)) ?? "") ?? schedule
         warmupTokens = try readCount(train["warmup_tokens"], 0...1_000_000_000_000_000)
         weightDecay = try train["weight_decay"]?.number(0...10) ?? weightDecay
         clip = try train["clip"]?.number(0...1e6) ?? clip
+        try recipe.read(train)
+        if let node = train["adapters"], innerSteps.value ?? 1 == 1 || optimizer != .adamw {
+            throw node.problem(.outOfRange, allowed: "adapters with adamw and with inner_steps above 1 (in `parallel`)")
+        }
         seed = UInt64(try train["seed"]?.integer(0...Int.max) ?? Int(seed))
     }
 
@@ -132,7 +136,7 @@ extension JobManifest {
               tokenizer: byte
               tie_word_embeddings: \(model.tieWordEmbeddings)
               rope_theta: \(yamlNumber(model.ropeTheta))
-              norm_epsilon: \(yamlNumber(Double(model.normEpsilon)))
+              norm_epsilon: \(yamlNumber(Double(model.normEpsilon)))\(model.unusualText)
             data:
               \(source)
               validation_fraction: \(yamlNumber(validationFraction))
@@ -140,12 +144,12 @@ extension JobManifest {
               tokens: \(tokens)
               batch_tokens: \(show(batchTokens))
               critical_batch_tokens: \(show(criticalBatchTokens))
-              optimizer: \(optimizer)
+              optimizer: \(optimizer.rawValue)
               learning_rate: \(yamlNumber(learningRate))
               schedule: \(schedule.rawValue)
               warmup_tokens: \(show(warmupTokens))
               weight_decay: \(yamlNumber(weightDecay))
-              clip: \(yamlNumber(clip))
+              clip: \(yamlNumber(clip))\(recipe.unusualText)
               seed: \(seed)
             parallel:
               virtual_pipelines: \(virtualPipelines)
@@ -166,30 +170,6 @@ extension JobManifest {
 
             """
     }
-}
-
-private func readModel(_ node: YAMLNode) throws(ManifestError) -> ModelShape {
-    let entry = try node.mapping(modelKeys)
-    _ = try entry["architecture"]?.word(["llama"])
-    _ = try entry["tokenizer"]?.word(["byte"])
-    let hidden = try entry.required("hidden_size").integer(2...65_536)
-    let heads = try entry.required("heads").integer(1...1024)
-    guard hidden % heads == 0, hidden / heads % 2 == 0 else {
-        throw try entry.required("hidden_size").problem(
-            .outOfRange, allowed: "a multiple of 2 × heads (\(2 * heads)): the size of a head must be whole and even")
-    }
-    let kvHeads = try entry["kv_heads"]?.integer(1...heads) ?? heads
-    guard heads % kvHeads == 0 else {
-        throw try entry.required("kv_heads").problem(.outOfRange, allowed: "a divisor of heads (\(heads))")
-    }
-    var model = ModelShape(
-        hiddenSize: hidden, layers: try entry.required("layers").integer(1...1024), heads: heads, kvHeads: kvHeads,
-        intermediateSize: try entry.required("intermediate_size").integer(1...1_048_576),
-        context: try entry.required("context").integer(2...65_536),
-        tieWordEmbeddings: try entry["tie_word_embeddings"]?.boolean() ?? false)
-    model.ropeTheta = try entry["rope_theta"]?.number(1...1e12) ?? model.ropeTheta
-    if let node = entry["norm_epsilon"] { model.normEpsilon = Float(try node.number(1e-12...1)) }
-    return model
 }
 
 private func readSource(_ data: YAMLMapping) throws(ManifestError) -> DataSource {
@@ -237,7 +217,7 @@ extension ModelShape {
     /// Bytes of the saved activations of one micro-batch, roughly: in floating point, so that no shape overflows.
     fileprivate func activationEstimate(sequences: Int) -> Double {
         let tokens = Double(sequences * context)
-        let wide = Double(8 * hiddenSize + 3 * intermediateSize + vocabulary)
-        return 4 * tokens * (wide + Double(heads) * Double(context)) * Double(layers)
+        let wide = Double(4 * hiddenSize + 3 * querySize + 2 * kvSize + 3 * intermediateSize)
+        return 4 * tokens * wide * Double(layers)
     }
 }

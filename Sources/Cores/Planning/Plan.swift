@@ -92,11 +92,13 @@ public struct Plan: Hashable, Sendable {
         pipelines.firstIndex { $0.virtualPipelines.contains(virtualPipeline) }
     }
     /// What a stage needs: the memory law of ``ModelShape`` for the micro-batches it keeps.
-    public func memory(pipeline: Int, stage: Int, model: ModelShape, microBatch: Int) -> ByteCount {
+    public func memory(
+        pipeline: Int, stage: Int, model: ModelShape, microBatch: Int, kept: KeptFormats = KeptFormats()
+    ) -> ByteCount {
         let placed = pipelines[pipeline].stages[stage]
         return model.memory(
             units: placed.units, rounds: usesRounds, sequences: microBatch,
-            inFlight: pipelines[pipeline].kept(stage: stage), recompute: placed.recompute)
+            inFlight: pipelines[pipeline].kept(stage: stage), recompute: placed.recompute, kept: kept)
     }
 
     /// Why this is not a plan for `model` and `virtualPipelines`; nil when it is one. Plans from elsewhere go through it.

@@ -77,9 +77,10 @@ struct PlanRepair {
             lost += Double(remnant.share) * Double(units) / Double(cost.model.unitCount)
         }
         let kept = 1 - lost / Double(cost.job.virtualPipelines)
-        guard kept > 0 else { return nil }
-        let seconds = cost.totalSeconds(cost.round(lanes, pacing), lanes, pacing)
-        return cost.score(seconds, lanes) / kept
+        return kept > 0 ? score(lanes) / kept : nil
+    }
+    func score(_ lanes: [Lane]) -> Double {
+        cost.score(cost.totalSeconds(cost.round(lanes, pacing), lanes, pacing), lanes)
     }
 
     /// Mended plans, best first, each improved by at most `evaluations` looks at whole plans; empty when nothing small helps.

@@ -11,7 +11,7 @@ public import Wire
 /// the chain does not depend on who signed.
 public struct Record: Sendable {
     /// The version of kernels, codecs and data order that a job pins: exact match, else the same log gives other bits.
-    public static let numerics = "atoll-2"
+    public static let numerics = "atoll-3"
     public static let entryLimit = 1_000_000
     public typealias Parser = @Sendable (String) throws(MalformedBytes) -> JobParameters
 

@@ -1,5 +1,4 @@
 import CPU
-import Compute
 import Kernels
 import Primitives
 
@@ -17,22 +16,13 @@ public func generate(
     if let largest = prompt.max(), largest >= shape.vocabulary {
         throw .refused("the prompt has byte \(largest), the vocabulary ends at \(shape.vocabulary - 1)")
     }
-    let arithmetic = StageArithmetic(
-        shape: shape, units: shape.allUnits, sequences: 1, length: shape.context, threads: threads)
-    let weights = FloatBuffer(arithmetic.layout.count)
-    for (unit, values) in parameters.units.enumerated() {
-        (weights.base + arithmetic.layout.range(unit: unit).lowerBound).update(from: values, count: values.count)
-    }
-    let saved = arithmetic.makeSaved()
+    let model = WholeModel(shape, units: parameters.units, threads: threads)
     var generator = SeededGenerator(seed: seed)
     var text = prompt
     for _ in 0..<max(0, count) {
-        saved.text.tokens = text.suffix(shape.context).map(Int32.init)
-        let length = saved.text.tokens.count
-        arithmetic.forwardBlocks(weights.base, saved, sequences: 1, length: length)
-        let logits = arithmetic.headLogits(weights.base, saved, rows: length - 1..<length)
-        let byte = choose(
-            UnsafeBufferPointer(start: logits, count: min(256, shape.vocabulary)), temperature: temperature, &generator)
+        let logits = model.logits(after: text.suffix(shape.context).map(Int32.init))
+        let bytes = UnsafeBufferPointer(rebasing: logits.prefix(256))
+        let byte = choose(bytes, temperature: temperature, &generator)
         text.append(byte)
         if !onByte(byte) { break }
     }

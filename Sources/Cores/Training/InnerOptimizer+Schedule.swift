@@ -3,18 +3,24 @@ import Kernels
 
 extension InnerOptimizer {
     /// The learning rate of a step, where `tokens` are those counted once that step is done: with warm-up, asking
-    /// before the first step with 0 answers 0. Linear warm-up, then constant, or cosine down to `finalShare` of the
-    /// peak.
+    /// before the first step with 0 answers 0. Linear warm-up, then constant, or down to the recipe's `finalShare` of the peak.
     public func learningRate(atTokens tokens: Int) -> Float {
         if tokens < warmupTokens { return Float(Double(learningRate) * Double(max(0, tokens)) / Double(warmupTokens)) }
+        let final = Double(recipe.finalShare)
+        func progress(since start: Int) -> Double {
+            min(1, max(0, Double(tokens - start)) / Double(max(1, totalTokens - start)))
+        }
+        let share: Double
         switch schedule {
         case .constant: return learningRate
         case .cosine:
-            let span = max(1, totalTokens - warmupTokens)
-            let progress = min(1, Double(tokens - warmupTokens) / Double(span))
-            let share = Double(finalShare) + (1 - Double(finalShare)) * 0.5 * (1 + kernels_cos(progress * Double.pi))
-            return Float(Double(learningRate) * share)
+            share = final + (1 - final) * 0.5 * (1 + kernels_cos(progress(since: warmupTokens) * Double.pi))
+        case .linear: share = 1 - (1 - final) * progress(since: warmupTokens)
+        case .wsd:
+            let decay = recipe.decayTokens > 0 ? recipe.decayTokens : totalTokens / 5
+            share = 1 - (1 - final) * progress(since: max(warmupTokens, totalTokens - decay))
         }
+        return Float(Double(learningRate) * share)
     }
 }
 

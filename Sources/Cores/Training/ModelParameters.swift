@@ -80,14 +80,14 @@ func floats(fromLittleEndian bytes: [UInt8]) -> [Float] {
     }
 }
 
-/// Fills a tensor with its first values: ones for norm gains; normal with deviation 0.02 for matrices, divided by √(2L)
+/// Fills a tensor with its first values: ones for norm gains, zeros for biases; normal with deviation 0.02 for matrices, divided by √(2L)
 /// for the two that write to the residual stream (Radford et al. 2019, §2.3). The stream depends on the tensor's name
 /// alone.
 func initialise(
     _ values: UnsafeMutableBufferPointer<Float>, tensor: ModelShape.Tensor, shape: ModelShape, seed: UInt64
 ) {
     guard tensor.shape.count > 1 else {
-        values.update(repeating: 1)
+        values.update(repeating: tensor.name.hasSuffix(".bias") ? 0 : 1)
         return
     }
     var hash: UInt64 = 0xcbf2_9ce4_8422_2325  // FNV-1a

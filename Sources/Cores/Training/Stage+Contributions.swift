@@ -1,3 +1,4 @@
+import CPU
 import Compute
 import Exchange
 import Kernels
@@ -19,12 +20,13 @@ extension Stage {
         switch configuration.mode {
         case .everyStep:
             guard progress.lastAdded != nil else { throw Refusal("no micro-batch has been added") }
-            let sum = device.idle.take()
-            defer { device.idle.giveBack(sum) }
+            let sum = FloatBuffer(configuration.units.map { layout.range(unit: $0).count }.max() ?? 0)
             var parts: [UnitContribution] = []
             for node in try device.completeShares() {
-                try read(.share(node: node), into: sum)
-                parts += encode(sum, node: node)
+                parts += try encode(node: node) { unit, count throws(Refusal) in
+                    try device.read(.share(node: node), unit: unit, into: sum.values(0..<count))
+                    return UnsafePointer(sum.base)
+                }
             }
             lastContribution = parts.sorted { ($0.unit, $0.node) < ($1.unit, $1.node) }
             try dropWork()
@@ -33,8 +35,10 @@ extension Stage {
             let delta = device.idle.take()
             defer { device.idle.giveBack(delta) }
             try read(.parameters, into: delta)
-            kernels_subtract(threads, delta.count, outer!.parameters.base, delta.base, delta.base)
-            lastContribution = encode(delta, node: 0)
+            subtract(delta, from: outer!, into: delta)
+            lastContribution = try encode(node: 0) { unit, _ throws(Refusal) in
+                UnsafePointer(delta.base + layout.range(unit: unit).lowerBound)
+            }
         }
         return .contribution(lastContribution)
     }
@@ -54,19 +58,37 @@ extension Stage {
             let delta = device.idle.take()
             defer { device.idle.giveBack(delta) }
             if sentWeights == nil { try read(.parameters, into: delta) }
-            kernels_subtract(
-                threads, delta.count, outer.parameters.base, (sentWeights ?? delta).base, delta.base)
-            kernels_subtract(threads, delta.count, kept.base, delta.base, kept.base)
+            subtract(sentWeights ?? delta, from: outer, into: delta)
+            try change(kept, 0..<delta.count) { values, range in
+                kernels_subtract(threads, range.count, values, delta.base + range.lowerBound, values)
+            }
         }
         lastContribution = []
         return .done
+    }
+
+    /// What steps have changed since the round's start: the outer weights as the device keeps them, less its own.
+    private func subtract(_ weights: FloatBuffer, from outer: OuterState, into delta: FloatBuffer) {
+        let format = configuration.optimizer.recipe.kept.weights
+        guard format != .fp32 else {
+            return kernels_subtract(threads, delta.count, outer.parameters.base, weights.base, delta.base)
+        }
+        let stretch = min(delta.count, 1 << 16)
+        let kept = StoredBuffer(stretch, format: format)
+        let start = FloatBuffer(stretch)
+        for first in stride(from: 0, to: delta.count, by: stretch) {
+            let count = min(stretch, delta.count - first)
+            kept.write(0..<count, from: outer.parameters.base + first)
+            kept.read(0..<count, into: start.base)
+            kernels_subtract(threads, count, start.base, weights.base + first, delta.base + first)
+        }
     }
 
     private func addBack(everyCodec: Bool) throws(Refusal) {
         guard !lastContribution.isEmpty else { throw Refusal("there is no contribution to return") }
         for contribution in lastContribution {
             if everyCodec, feedback[contribution.node] == nil {
-                feedback[contribution.node] = FloatBuffer(layout.count)
+                feedback[contribution.node] = newFeedback()
             }
             guard let kept = feedback[contribution.node] else { continue }
             let range = layout.range(unit: contribution.unit)
@@ -76,7 +98,28 @@ extension Stage {
                 UnitMessage(
                     rank: 0, microBatches: 0, unit: contribution.unit, node: contribution.node, tensors: tensors),
                 into: decoded)
-            kernels_add(threads, range.count, decoded.base, kept.base + range.lowerBound)
+            try change(kept, range) { values, part in
+                kernels_add(threads, part.count, decoded.base + part.lowerBound - range.lowerBound, values)
+            }
+        }
+    }
+
+    private func newFeedback() -> StoredBuffer {
+        StoredBuffer(layout.count, format: configuration.optimizer.recipe.kept.state)
+    }
+
+    /// A range of what is kept, in stretches where it has to be opened.
+    private func change(
+        _ kept: StoredBuffer, _ range: Range<Int>,
+        _ body: (_ values: UnsafeMutablePointer<Float>, _ part: Range<Int>) throws(Refusal) -> Void
+    ) throws(Refusal) {
+        if let plain = kept.plain { return try body(plain.base + range.lowerBound, range) }
+        let room = FloatBuffer(min(range.count, 1 << 16))
+        for first in stride(from: range.lowerBound, to: range.upperBound, by: room.count) {
+            let part = first..<min(range.upperBound, first + room.count)
+            kept.read(part, into: room.base)
+            try body(room.base, part)
+            kept.write(part, from: room.base)
         }
     }
 
@@ -132,27 +175,39 @@ extension Stage {
     }
 
     /// Encodes all units of a sum, piece by piece: a u32 length and the codec's bytes each.
-    private func encode(_ sum: FloatBuffer, node: Int) -> [UnitContribution] {
+    ///
+    /// - Parameter values: where a unit's values are; valid until the next is asked for.
+    private func encode(
+        node: Int, _ values: (_ unit: Int, _ count: Int) throws(Refusal) -> UnsafePointer<Float>
+    ) throws(Refusal) -> [UnitContribution] {
         let codec = configuration.exchangeCodec
-        if codec.usesErrorFeedback, feedback[node] == nil { feedback[node] = FloatBuffer(layout.count) }
+        if codec.usesErrorFeedback, feedback[node] == nil { feedback[node] = newFeedback() }
         // Codecs without feedback keep one only where a contribution was left out.
         let kept = feedback[node]
         if case .lowrank = codec, warmStarts[node] == nil {
             warmStarts[node] = layout.entries.map { _ in WarmStart() }
         }
         var warm = (warmStarts[node] ?? [])[...]
-        return configuration.units.map { unit in
+        var out: [UnitContribution] = []
+        for unit in configuration.units {
+            let range = layout.range(unit: unit)
+            let own = try values(unit, range.count)
             var bytes: [UInt8] = []
             for piece in pieces(unit: unit) {
-                let values = UnsafeBufferPointer(sum.values(piece))
+                let values = UnsafeBufferPointer(start: own + piece.lowerBound - range.lowerBound, count: piece.count)
+                let room = kept?.plain == nil && kept != nil ? FloatBuffer(piece.count) : nil
+                if let room { kept!.read(piece, into: room.base) }
                 let message = codec.encode(
-                    values, shape: shape(of: piece, unit: unit), feedback: kept?.values(piece),
+                    values, shape: shape(of: piece, unit: unit),
+                    feedback: room?.allValues ?? kept?.plain?.values(piece),
                     decay: configuration.outer.feedbackDecay, warmStart: warm.popFirst())
+                if let room { kept!.write(piece, from: room.base) }
                 withUnsafeBytes(of: UInt32(message.count).littleEndian) { bytes.append(contentsOf: $0) }
                 bytes.append(contentsOf: message)
             }
-            return UnitContribution(unit: unit, node: node, bytes: bytes)
+            out.append(UnitContribution(unit: unit, node: node, bytes: bytes))
         }
+        return out
     }
 
     func decode(_ message: UnitMessage, into target: FloatBuffer) {

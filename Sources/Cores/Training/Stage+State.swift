@@ -1,3 +1,4 @@
+import CPU
 import Compute
 import Kernels
 import Primitives
@@ -21,16 +22,19 @@ extension Stage {
                 "\(shape.heads) heads, \(shape.kvHeads) key-value heads of \(shape.headSize) values: heads must be a multiple of"
                     + " key-value heads and of an even size")
         }
-        guard shape.projectionBias == .none, !shape.queryKeyNorm, shape.ropeScaling == .none,
-            shape.layersWithoutRope.isEmpty, shape.querySize == shape.hiddenSize
-        else {
-            throw Refusal("biases, norms of queries and keys, stretched or missing positions, heads of their own size")
-        }
         guard !configuration.units.isEmpty, configuration.units.lowerBound >= 0,
             configuration.units.upperBound <= shape.unitCount
         else { throw Refusal("units \(configuration.units) of a model with units \(shape.allUnits)") }
         if shape.tieWordEmbeddings, configuration.isFirst != configuration.isLast {
             throw Refusal("tied embeddings need the first and the last unit on one stage")
+        }
+        if let adapters = configuration.optimizer.recipe.adapters {
+            guard configuration.mode == .rounds, configuration.optimizer.recipe.kind == .adamw else {
+                throw Refusal("adapters need rounds (inner_steps above 1) and AdamW")
+            }
+            guard (1...1 << 16).contains(adapters.rank), adapters.alpha.isFinite, adapters.alpha > 0 else {
+                throw Refusal("adapters of rank \(adapters.rank) and alpha \(adapters.alpha)")
+            }
         }
         guard configuration.isFirst || configuration.isLast else { return }
         let order = DataOrder(
@@ -51,21 +55,23 @@ extension Stage {
         for state in states {
             let range = layout.range(unit: state.unit)
             let index = state.unit - configuration.units.lowerBound
-            let fields: [(DeviceQuantity, [UInt8], FloatBuffer?)] = [
-                (.parameters, state.parameters, outer?.parameters),
+            let values = FloatBuffer(range.count)
+            load(state.parameters, values.allValues)
+            outer?.parameters.values(range).baseAddress!.update(from: values.base, count: range.count)
+            try device.write(.parameters, unit: state.unit, from: UnsafeBufferPointer(values.allValues))
+            let moments: [(DeviceQuantity, [UInt8], KeptMoments?)] = [
                 (.firstMoment, state.firstMoment, outer?.firstMoment),
                 (.secondMoment, state.secondMoment, outer?.secondMoment),
             ]
-            for (quantity, bytes, kept) in fields {
-                let own = kept ?? FloatBuffer(range.count)
-                let values = own.values(kept == nil ? 0..<range.count : range)
-                load(bytes, values)
-                try device.write(quantity, unit: state.unit, from: UnsafeBufferPointer(values))
-                withExtendedLifetime(own) {}
+            for (quantity, bytes, kept) in moments {
+                load(bytes, values.allValues)
+                kept?.write(unit: state.unit, from: values.base)
+                try device.write(quantity, unit: state.unit, from: UnsafeBufferPointer(values.allValues))
             }
+            withExtendedLifetime(values) {}
             optimizerSteps[index] = state.firstMoment.isEmpty ? 0 : state.optimizerSteps
             warmStarts = [:]
-            for kept in feedback.values { kept.values(range).update(repeating: 0) }
+            for kept in feedback.values { kept.zero(range) }
             guard let outer else { continue }
             load(state.outerMomentum, outer.momentum.values(range))
             outerSteps[index] = optimizerSteps[index]
@@ -85,15 +91,21 @@ extension Stage {
         var states: [UnitState] = []
         for unit in units {
             let range = layout.range(unit: unit)
-            func bytes(_ quantity: DeviceQuantity, _ kept: FloatBuffer?) throws(Refusal) -> [UInt8] {
-                if let kept { return [UInt8](kept.rawBytes(range)) }
-                let values = FloatBuffer(range.count)
-                try device.read(quantity, unit: unit, into: values.allValues)
+            let values = FloatBuffer(range.count)
+            func bytes(_ quantity: DeviceQuantity, _ kept: KeptMoments?) throws(Refusal) -> [UInt8] {
+                kept?.read(unit: unit, into: values.base)
+                if kept == nil { try device.read(quantity, unit: unit, into: values.allValues) }
                 return [UInt8](values.rawBytes(0..<range.count))
+            }
+            let parameters: [UInt8]
+            if let outer {
+                parameters = [UInt8](outer.parameters.rawBytes(range))
+            } else {
+                parameters = try bytes(.parameters, nil)
             }
             states.append(
                 UnitState(
-                    unit: unit, parameters: try bytes(.parameters, outer?.parameters),
+                    unit: unit, parameters: parameters,
                     outerMomentum: keptMomentum.map { [UInt8]($0.rawBytes(range)) } ?? [],
                     firstMoment: includeMoments ? try bytes(.firstMoment, outer?.firstMoment) : [],
                     secondMoment: includeMoments ? try bytes(.secondMoment, outer?.secondMoment) : [],
@@ -110,8 +122,10 @@ extension Stage {
         if let outer {
             dropSentWeights()
             try write(.parameters, from: outer.parameters)
-            try write(.firstMoment, from: outer.firstMoment)
-            try write(.secondMoment, from: outer.secondMoment)
+            try eachMoment(outer) { quantity, unit, kept, values throws(Refusal) in
+                if kept.plain(unit: unit) == nil { kept.read(unit: unit, into: values.baseAddress!) }
+                try device.write(quantity, unit: unit, from: UnsafeBufferPointer(values))
+            }
             optimizerSteps = outerSteps
             isAtOuterWeights = true
         }
@@ -123,9 +137,30 @@ extension Stage {
     func startRound() throws(Refusal) {
         try dropWork()
         guard let outer else { return }
-        try read(.firstMoment, into: outer.firstMoment)
-        try read(.secondMoment, into: outer.secondMoment)
+        try eachMoment(outer) { quantity, unit, kept, values throws(Refusal) in
+            try device.read(quantity, unit: unit, into: values)
+            if kept.plain(unit: unit) == nil { kept.write(unit: unit, from: values.baseAddress!) }
+        }
         outerSteps = optimizerSteps
+    }
+
+    /// Both moments of the round's start, unit by unit: where they lie, or with room for them.
+    private func eachMoment(
+        _ outer: OuterState,
+        _ body: (
+            _ quantity: DeviceQuantity, _ unit: Int, _ kept: KeptMoments, _ values: UnsafeMutableBufferPointer<Float>
+        ) throws(Refusal) -> Void
+    ) throws(Refusal) {
+        for (quantity, kept) in [(DeviceQuantity.firstMoment, outer.firstMoment), (.secondMoment, outer.secondMoment)] {
+            for unit in configuration.units {
+                if let plain = kept.plain(unit: unit) {
+                    try body(quantity, unit, kept, plain)
+                } else {
+                    let room = FloatBuffer(layout.range(unit: unit).count)
+                    try body(quantity, unit, kept, room.allValues)
+                }
+            }
+        }
     }
 
     var digests: [Int: UnitDigests] {

@@ -1,3 +1,4 @@
+import CPU
 import Compute
 import Exchange
 import Kernels
@@ -27,7 +28,7 @@ final class Stage {
     /// Of the averaging done here since the last outer step.
     var squares = GradientSquares()
     /// What lossy codecs have not sent yet, by tree node (0 with rounds).
-    var feedback: [Int: FloatBuffer] = [:]
+    var feedback: [Int: StoredBuffer] = [:]
     /// Where the low-rank codec begins, by tree node, one a tensor of the layout.
     var warmStarts: [Int: [WarmStart]] = [:]
     /// How each unit's contribution is cut.
@@ -44,7 +45,8 @@ final class Stage {
     /// θ at round start and what belongs to it. Moments are kept too, so that a rewound round is the round itself
     /// again.
     struct OuterState {
-        let parameters, momentum, firstMoment, secondMoment: FloatBuffer
+        let parameters, momentum: FloatBuffer
+        let firstMoment, secondMoment: KeptMoments
     }
 
     /// How far the device is within a step.
@@ -79,8 +81,9 @@ final class Stage {
             configuration.mode == .everyStep
             ? nil
             : OuterState(
-                parameters: FloatBuffer(count), momentum: FloatBuffer(count), firstMoment: FloatBuffer(count),
-                secondMoment: FloatBuffer(count))
+                parameters: FloatBuffer(count), momentum: FloatBuffer(count),
+                firstMoment: .first(layout, configuration.optimizer),
+                secondMoment: .second(layout, configuration.optimizer))
         try device.configure(configuration)
         for unit in configuration.units {
             let range = layout.range(unit: unit)

@@ -1,3 +1,5 @@
+import CPU
+import Compute
 import EventLoop
 import Primitives
 import Training
@@ -23,24 +25,32 @@ final class ComputeWorker {
 
     /// The engine is used by one thread of the pool at a time.
     private final class EngineBox: @unchecked Sendable {
+        let device: any DeviceEngine
         var engine: StageEngine
-        init(_ engine: StageEngine) { self.engine = engine }
+        init(_ device: any DeviceEngine, threads: Int) {
+            self.device = device
+            engine = StageEngine(corpus: [], on: device, threads: threads)
+        }
     }
 
-    init(_ loop: Loop, pool: WorkPool, threads: Int, paced: Double?, deliver: @escaping (ComputeResult) -> Void) {
+    /// - Parameter device: nil for the processor.
+    init(
+        _ loop: Loop, pool: WorkPool, threads: Int, paced: Double?, device: (any DeviceEngine)? = nil,
+        deliver: @escaping (ComputeResult) -> Void
+    ) {
         self.loop = loop
         self.threads = threads
         self.paced = paced
         self.deliver = deliver
         queue = pool.makeQueue()
-        box = EngineBox(StageEngine(corpus: [], threads: threads))
+        box = EngineBox(device ?? CPUEngine(threads: threads), threads: threads)
         timer = Timer(loop) { [unowned self] in release() }
     }
 
     func use(corpus: [UInt8]) {
         let box = box
         let threads = threads
-        queue.submit({ box.engine = StageEngine(corpus: corpus, threads: threads) }, then: { _ in })
+        queue.submit({ box.engine = StageEngine(corpus: corpus, on: box.device, threads: threads) }, then: { _ in })
     }
 
     func submit(_ job: ComputeJob) {

@@ -30,6 +30,8 @@ public final class LiveDaemon {
         /// For the capability record.
         public var device = ""
         public var threads = 1
+        /// Nil: the processor.
+        public var engine: PreparedEngine?
         public var seed: UInt64
         public init(
             key: SigningKey, listen: Endpoint, poolKey: [UInt8]?, bootstrap: [Endpoint], emulation: Emulation?,
@@ -94,7 +96,9 @@ public final class LiveDaemon {
             directory: directory, channels: channels, services: try services(now), key: setup.key, port: endpoint.port,
             device: setup.device, at: now)
         let paced = setup.emulation.map { $0.entry.flops / $0.stretch }
-        worker = ComputeWorker(loop, pool: pool, threads: setup.threads, paced: paced) { [unowned self] result in
+        worker = ComputeWorker(
+            loop, pool: pool, threads: setup.threads, paced: paced, device: setup.engine?.device
+        ) { [unowned self] result in
             core.computed(result, at: self.loop.now)
             drain()
         }

@@ -6,34 +6,39 @@ import Primitives
 /// instruction set, so any two of these agree (``DeviceEngine/isExact``).
 package final class CPUEngine: DeviceEngine {
     private let threads: Int
+    private let stretches: Stretches?
     private var stage: CPUStage?
 
-    package init(threads: Int) { self.threads = max(1, threads) }
+    /// - Parameter stretches: how many rows are worked on at a time, where not as usual; the bits do not depend on it.
+    package init(threads: Int, stretches: Stretches? = nil) {
+        self.threads = max(1, threads)
+        self.stretches = stretches
+    }
 
     package var isExact: Bool { true }
     package var idle: BufferPool { stage?.buffers ?? BufferPool(count: 0) }
-    /// Bytes of all activations that the stage keeps.
-    package var activationBytes: Int { stage?.activationBytes ?? 0 }
+    /// Bytes of all activations that the stage keeps, and of its workspace.
+    package var workingBytes: Int { stage?.workingBytes ?? 0 }
+
+    /// Bytes of weights and moments.
+    package var keptBytes: Int { stage?.keptBytes ?? 0 }
 
     package func configure(_ configuration: StageConfiguration) {
         // The old one goes first: both may not fit.
         stage = nil
-        stage = CPUStage(configuration, threads: threads)
+        stage = CPUStage(configuration, threads: threads, stretches: stretches)
     }
     package func recompute(_ recomputes: Bool) throws(Refusal) { try held.recompute(recomputes) }
 
     package func read(
         _ quantity: DeviceQuantity, unit: Int, into values: UnsafeMutableBufferPointer<Float>
     ) throws(Refusal) {
-        let (buffer, range) = try held.place(quantity, unit: unit)
-        values.baseAddress!.update(from: buffer.base + range.lowerBound, count: range.count)
+        try held.read(quantity, unit: unit, into: values.baseAddress!)
     }
     package func write(
         _ quantity: DeviceQuantity, unit: Int, from values: UnsafeBufferPointer<Float>
     ) throws(Refusal) {
-        if quantity == .gradient { try held.takeGradient() }
-        let (buffer, range) = try held.place(quantity, unit: unit)
-        (buffer.base + range.lowerBound).update(from: values.baseAddress!, count: range.count)
+        try held.write(quantity, unit: unit, from: values.baseAddress!)
     }
 
     package func forward(

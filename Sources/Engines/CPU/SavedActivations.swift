@@ -10,30 +10,32 @@ import Primitives
 package final class SavedActivations {
     /// One block's part.
     struct Block {
-        /// [R, d]: the block's input, its first norm, the attention's output, the residual after it, the second norm.
-        let input, normed, attended, middle, middleNormed: FloatBuffer
+        /// [R, d]: the block's input, and the residual after the attention.
+        let input, middle: FloatBuffer
         /// [R]: 1/rms of either norm.
         let scale, middleScale: FloatBuffer
-        /// [R, d + 2·kv].
-        let qkv: FloatBuffer
-        /// [sequences, heads, length, length].
-        let probabilities: FloatBuffer
-        /// [R, 2F]: gate, up. [R, F]: their product.
-        let gateUp, gated: FloatBuffer
+        /// [R, q + 2·kv]: queries and keys as they meet. [R, q]: the attention's result.
+        let qkv, attended: FloatBuffer
+        /// [R, q + kv], [R, heads + kv heads]: queries and keys before their norms, and 1/rms; only where they have norms.
+        let rawHeads, headScale: FloatBuffer?
+        /// [R, 2F]: gate, up.
+        let gateUp: FloatBuffer
 
         /// The same buffers with another input.
         func with(input: FloatBuffer) -> Block {
             Block(
-                input: input, normed: normed, attended: attended, middle: middle, middleNormed: middleNormed,
-                scale: scale, middleScale: middleScale, qkv: qkv, probabilities: probabilities, gateUp: gateUp,
-                gated: gated)
+                input: input, middle: middle, scale: scale, middleScale: middleScale, qkv: qkv, attended: attended,
+                rawHeads: rawHeads, headScale: headScale, gateUp: gateUp)
+        }
+        var buffers: [FloatBuffer] {
+            [input, middle, scale, middleScale, qkv, attended, gateUp] + [rawHeads, headScale].compactMap { $0 }
         }
     }
     let blocks: [Block]
-    /// [R, d]: what leaves the last block; the head's input on the last stage.
+    /// [R, d]: what leaves the last block; on the last stage the head's input, and then its gradient.
     let output: FloatBuffer
-    /// [R, d] and [R]; [R, V]: logits, then their gradient; [R]. Only with the head.
-    let headNormed, headScale, logits, losses: FloatBuffer?
+    /// [R]; only with the head.
+    let losses: FloatBuffer?
     /// [R]; the first stage's and the last stage's.
     package var text = TokenText()
 
@@ -42,48 +44,37 @@ package final class SavedActivations {
 
     /// Room for `sequences` sequences of `length` tokens. With `recompute`, what can be shared is that of `other`, if there
     /// is one.
+    ///
+    /// - Parameter output: where what leaves the last block goes, if nobody asks for it later: not on the last stage.
     init(
-        shape: ModelShape, units: Range<Int>, sequences: Int, length: Int, recompute: Bool = false,
-        sharing other: SavedActivations? = nil
+        shape: ModelShape, units: Range<Int>, sequences: Int, length: Int, output: FloatBuffer?,
+        recompute: Bool = false, sharing other: SavedActivations? = nil
     ) {
         let rows = sequences * length
-        let d = shape.hiddenSize
         func buffer(_ width: Int) -> FloatBuffer { FloatBuffer(rows * width) }
         func block() -> Block {
-            Block(
-                input: buffer(d), normed: buffer(d), attended: buffer(d), middle: buffer(d), middleNormed: buffer(d),
-                scale: buffer(1), middleScale: buffer(1), qkv: buffer(d + 2 * shape.kvSize),
-                probabilities: FloatBuffer(sequences * shape.heads * length * length),
-                gateUp: buffer(2 * shape.intermediateSize), gated: buffer(shape.intermediateSize))
+            let (q, kv) = (shape.querySize, shape.kvSize)
+            return Block(
+                input: buffer(shape.hiddenSize), middle: buffer(shape.hiddenSize), scale: buffer(1),
+                middleScale: buffer(1), qkv: buffer(q + 2 * kv), attended: buffer(q),
+                rawHeads: shape.queryKeyNorm ? buffer(q + kv) : nil,
+                headScale: shape.queryKeyNorm ? buffer(shape.heads + shape.kvHeads) : nil,
+                gateUp: buffer(2 * shape.intermediateSize))
         }
         var blocks: [Block] = []
-        for unit in units where unit != 0 && unit != shape.layers + 1 {
+        for _ in units.clamped(to: 1..<shape.layers + 1) {
             let common = recompute ? blocks.first ?? other?.blocks.first : nil
-            blocks.append(common?.with(input: buffer(d)) ?? block())
+            blocks.append(common?.with(input: buffer(shape.hiddenSize)) ?? block())
         }
         self.blocks = blocks
         recomputes = recompute
-        let shared = recompute ? other : nil
-        let hasHead = units.contains(shape.layers + 1)
-        // What leaves the last block is the head's input, and only of a head anything to keep.
-        output = hasHead ? buffer(d) : shared?.output ?? buffer(d)
-        headNormed = hasHead ? shared?.headNormed ?? buffer(d) : nil
-        headScale = hasHead ? shared?.headScale ?? buffer(1) : nil
-        logits = hasHead ? shared?.logits ?? buffer(shape.vocabulary) : nil
-        losses = hasHead ? shared?.losses ?? buffer(1) : nil
+        self.output = output ?? buffer(shape.hiddenSize)
+        losses = units.contains(shape.layers + 1) ? buffer(1) : nil
     }
 
     /// Where the stage's input goes: the first block's, or straight to the output.
     var input: FloatBuffer { blocks.first?.input ?? output }
 
     /// Every buffer; with recomputation the shared ones too.
-    var buffers: [FloatBuffer] {
-        let own = blocks.flatMap {
-            [
-                $0.input, $0.normed, $0.attended, $0.middle, $0.middleNormed, $0.scale, $0.middleScale, $0.qkv,
-                $0.probabilities, $0.gateUp, $0.gated,
-            ]
-        }
-        return own + [output] + [headNormed, headScale, logits, losses].compactMap { $0 }
-    }
+    var buffers: [FloatBuffer] { blocks.flatMap(\.buffers) + [output] + (losses.map { [$0] } ?? []) }
 }

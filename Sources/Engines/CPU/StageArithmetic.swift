@@ -6,6 +6,9 @@ import Primitives
 ///
 /// Weights and gradients are flat buffers in ``StageLayout``'s order. q, k and v lie side by side there, as do gate and
 /// up, so each group is one matrix product.
+///
+/// Rows are worked on in stretches (``StageWorkspace``), so that what is needed for a moment does not grow with the
+/// micro-batch. Every sum over rows goes on where the stretch before it ended: the bits do not depend on the cut.
 package final class StageArithmetic {
     let shape: ModelShape
     let units: Range<Int>
@@ -13,245 +16,219 @@ package final class StageArithmetic {
     let threads: Int32
     /// Largest number of sequences and tokens of one call.
     let sequences, length: Int
-    /// [length, headSize/2].
-    private let cosines, sines: FloatBuffer
-    private lazy var workspace = Workspace(shape: shape, rows: sequences * length)
+    let rope: RopeTables
+    /// What the squared log of the softmax's sum weighs in the gradient.
+    var zLoss: Float = 0
+    private let stretches: Stretches
+    lazy var workspace = StageWorkspace(
+        shape: shape, units: units, tokens: sequences * length, stretches: stretches)
 
-    /// Gradients on their way down, R rows.
-    private struct Workspace {
-        /// [R, d]: gradient of the residual stream, of a norm's output, of the attention's output.
-        let residual, normed, attended: FloatBuffer
-        /// [R, d + 2·kv], [R, F], [R, 2F].
-        let qkv, gated, gateUp: FloatBuffer
-        init(shape: ModelShape, rows: Int) {
-            let d = shape.hiddenSize
-            residual = FloatBuffer(rows * d)
-            normed = FloatBuffer(rows * d)
-            attended = FloatBuffer(rows * d)
-            qkv = FloatBuffer(rows * (d + 2 * shape.kvSize))
-            gated = FloatBuffer(rows * shape.intermediateSize)
-            gateUp = FloatBuffer(rows * 2 * shape.intermediateSize)
-        }
-    }
-
-    package init(shape: ModelShape, units: Range<Int>, sequences: Int, length: Int, threads: Int) {
+    package init(
+        shape: ModelShape, units: Range<Int>, sequences: Int, length: Int, threads: Int, stretches: Stretches? = nil
+    ) {
         self.shape = shape
         self.units = units
         self.sequences = sequences
         self.length = length
         self.threads = Int32(clamping: max(1, threads))
+        self.stretches = stretches ?? Stretches(shape, sequences: sequences, length: length)
         layout = StageLayout(shape: shape, units: units)
-        cosines = FloatBuffer(length * shape.headSize / 2)
-        sines = FloatBuffer(length * shape.headSize / 2)
-        kernels_rope_tables(length, shape.headSize, shape.ropeTheta, cosines.base, sines.base)
+        let hasBlocks = !units.clamped(to: 1..<shape.layers + 1).isEmpty
+        rope = RopeTables(shape: shape, length: hasBlocks ? length : 0)
     }
 
     var hasEmbedding: Bool { units.lowerBound == 0 }
     var hasHead: Bool { units.upperBound == shape.unitCount }
     private var blockUnits: [Int] { units.filter { $0 != 0 && $0 != shape.layers + 1 } }
 
+    /// Those that every micro-batch uses.
+    var buffers: [FloatBuffer] { workspace.buffers + [rope.cosines, rope.sines] }
+
     /// What one micro-batch in flight needs; with `recompute` most of it is shared with `other`.
     package func makeSaved(recompute: Bool = false, sharing other: SavedActivations? = nil) -> SavedActivations {
         SavedActivations(
-            shape: shape, units: units, sequences: sequences, length: length, recompute: recompute, sharing: other)
+            shape: shape, units: units, sequences: sequences, length: length, output: workspace.output,
+            recompute: recompute, sharing: other)
     }
 
     // MARK: forward
 
-    /// From the stage's input (`saved.text.tokens`, or `saved.input` filled by the caller) to `saved.output`.
-    package func forwardBlocks(
-        _ parameters: UnsafePointer<Float>, _ saved: SavedActivations, sequences: Int, length: Int
-    ) {
-        if hasEmbedding {
-            kernels_embedding_forward(
-                sequences * length, shape.hiddenSize, parameters, saved.text.tokens, saved.input.base)
-        }
+    /// From the stage's input (`saved.text`, or `saved.input` filled by the caller) to `saved.output`.
+    func forwardBlocks(_ weights: StageWeights, _ saved: SavedActivations, sequences: Int, length: Int) {
+        if hasEmbedding { weights.embed(saved.text.tokens, into: saved.input.base) }
         for index in saved.blocks.indices {
-            forwardBlock(parameters, saved, index, sequences: sequences, length: length)
+            let next = index + 1 < saved.blocks.count ? saved.blocks[index + 1].input : saved.output
+            let block = block(weights, nil, saved, index, sequences: sequences, length: length)
+            block.forward(into: next)
         }
     }
-    private func forwardBlock(
-        _ parameters: UnsafePointer<Float>, _ saved: SavedActivations, _ index: Int, sequences: Int, length: Int
+
+    /// Norm, head and cross-entropy of the first `rows` rows of `saved.output`: fills `saved.losses`.
+    ///
+    /// With `gradient`, adds the head's weights' gradients of the mean loss to it, and `saved.output` becomes the gradient of
+    /// itself: stretch by stretch, so that there are never logits of all rows. With `inputOnly` it does so without the weights'.
+    func head(
+        _ weights: StageWeights, _ gradient: UnsafeMutablePointer<Float>?, _ saved: SavedActivations, rows: Int,
+        inputOnly: Bool = false
     ) {
-        let next = index + 1 < saved.blocks.count ? saved.blocks[index + 1].input : saved.output
-        forwardBlock(
-            parameters + layout.range(unit: blockUnits[index]).lowerBound, saved.blocks[index], into: next,
-            sequences: sequences, length: length)
+        let d = shape.hiddenSize
+        let w = workspace
+        for first in stride(from: 0, to: rows, by: w.headRows) {
+            let count = min(w.headRows, rows - first)
+            let logits = headLogits(weights, saved, rows: first..<first + count)
+            saved.text.targets.withUnsafeBufferPointer { targets in
+                kernels_cross_entropy(
+                    threads, count, shape.vocabulary, logits, targets.baseAddress! + first, 1 / Float(rows), zLoss,
+                    saved.losses!.base + first)
+            }
+            guard gradient != nil || inputOnly else { continue }
+            let outputRows = saved.output.base + first * d
+            weights.headTable { classes, table in
+                kernels_sgemm(
+                    count, d, classes.count, logits + classes.lowerBound, shape.vocabulary, 1, table, d, 1,
+                    w.rowsB.base,
+                    d, classes.lowerBound > 0, threads)
+            }
+            w.rowsC.base.update(repeating: 0, count: count * d)
+            let gain: UnsafeMutablePointer<Float>
+            if let gradient {
+                let weightGradient = shape.tieWordEmbeddings ? gradient : gradient + headOffset + d
+                linearWeightGradient(logits, w.rowsA.base, weightGradient, count, d, shape.vocabulary)
+                gain = gradient + headOffset
+            } else {
+                gain = w.unwanted.base
+            }
+            kernels_rmsnorm_backward(
+                threads, count, d, outputRows, weights.finalGain, w.headScale.base, w.rowsB.base, w.rowsC.base, gain
+            )
+            outputRows.update(from: w.rowsC.base, count: count * d)
+        }
     }
 
-    /// Norm, head and cross-entropy over `saved.output`: fills `saved.losses`, and `saved.logits` with the gradient of
-    /// the mean loss.
-    func forwardHead(_ parameters: UnsafePointer<Float>, _ saved: SavedActivations, rows: Int) {
-        let logits = headLogits(parameters, saved, rows: 0..<rows)
-        kernels_cross_entropy(
-            threads, rows, shape.vocabulary, logits, saved.text.targets, 1 / Float(rows), saved.losses!.base)
-    }
-
-    /// The logits [rows, V] of some rows of `saved.output`.
-    package func headLogits(
-        _ parameters: UnsafePointer<Float>, _ saved: SavedActivations, rows: Range<Int>
+    /// The logits [rows, V] of some rows of `saved.output`, at most ``StageWorkspace/headRows``; the rows' norm is in
+    /// `workspace.rowsA`.
+    func headLogits(
+        _ weights: StageWeights, _ saved: SavedActivations, rows: Range<Int>
     ) -> UnsafeMutablePointer<Float> {
         let d = shape.hiddenSize
+        let w = workspace
         kernels_rmsnorm_forward(
-            threads, rows.count, d, shape.normEpsilon, saved.output.base + rows.lowerBound * d, finalGain(parameters),
-            saved.headNormed!.base, saved.headScale!.base)
-        linear(saved.headNormed!.base, headWeight(parameters), saved.logits!.base, rows.count, d, shape.vocabulary)
-        return saved.logits!.base
-    }
-
-    private func forwardBlock(
-        _ weights: UnsafePointer<Float>, _ saved: SavedActivations.Block, into output: FloatBuffer, sequences: Int,
-        length: Int
-    ) {
-        let rows = sequences * length
-        let d = shape.hiddenSize
-        let f = shape.intermediateSize
-        let at = BlockOffsets(shape)
-        let width = d + 2 * shape.kvSize
-        kernels_rmsnorm_forward(
-            threads, rows, d, shape.normEpsilon, saved.input.base, weights, saved.normed.base, saved.scale.base)
-        linear(saved.normed.base, weights + at.qkv, saved.qkv.base, rows, d, width)
-        kernels_rope(
-            threads, rows, length, shape.heads + shape.kvHeads, shape.headSize, width, saved.qkv.base, cosines.base,
-            sines.base, false)
-        kernels_attention_forward(
-            threads, attention(sequences, length), saved.qkv.base, saved.probabilities.base, saved.attended.base)
-        saved.middle.base.update(from: saved.input.base, count: rows * d)
-        linear(saved.attended.base, weights + at.output, saved.middle.base, rows, d, d, accumulate: true)
-        kernels_rmsnorm_forward(
-            threads, rows, d, shape.normEpsilon, saved.middle.base, weights + at.middleGain, saved.middleNormed.base,
-            saved.middleScale.base)
-        linear(saved.middleNormed.base, weights + at.gateUp, saved.gateUp.base, rows, d, 2 * f)
-        kernels_swiglu_forward(threads, rows, f, saved.gateUp.base, saved.gated.base)
-        output.base.update(from: saved.middle.base, count: rows * d)
-        linear(saved.gated.base, weights + at.down, output.base, rows, f, d, accumulate: true)
+            threads, rows.count, d, shape.normEpsilon, saved.output.base + rows.lowerBound * d, weights.finalGain,
+            w.rowsA.base, w.headScale.base)
+        weights.headTable { classes, table in
+            kernels_sgemm(
+                rows.count, classes.count, d, w.rowsA.base, d, 1, table, 1, d, w.logits.base + classes.lowerBound,
+                shape.vocabulary, false, threads)
+        }
+        return w.logits.base
     }
 
     // MARK: backward
 
     /// Adds the weights' gradients to `gradient` and answers the gradient of the stage's input [R, d], valid until the
-    /// next call. `outputGradient` is that of `saved.output`; nil on the last stage, where the loss' is in
-    /// `saved.logits`. What `saved` shares with other micro-batches is computed again first: the same bits, the weights being
-    /// the same.
+    /// next call. `outputGradient` is that of `saved.output`; nil on the last stage, where ``head`` has left it there. What
+    /// `saved` shares with other micro-batches is computed again first: the same bits, the weights being the same.
     func backward(
-        _ parameters: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>, _ saved: SavedActivations,
+        _ weights: StageWeights, _ gradient: GradientSum, _ saved: SavedActivations,
         outputGradient: UnsafePointer<Float>?, sequences: Int, length: Int
     ) -> UnsafeMutablePointer<Float> {
         let rows = sequences * length
         let residual = workspace.residual.base
-        if let outputGradient {
-            residual.update(from: outputGradient, count: rows * shape.hiddenSize)
-        } else {
-            residual.update(repeating: 0, count: rows * shape.hiddenSize)
-            if saved.recomputes { forwardHead(parameters, saved, rows: rows) }
-            backwardHead(parameters, gradient, saved, rows: rows)
+        residual.update(from: outputGradient ?? UnsafePointer(saved.output.base), count: rows * shape.hiddenSize)
+        for index in saved.blocks.indices.reversed() {
+            let unit = blockUnits[index]
+            let block = block(
+                weights, gradient.open(layout.range(unit: unit)), saved, index, sequences: sequences, length: length)
+            if saved.recomputes { block.forward(into: nil) }
+            block.backward()
+            gradient.close(unit: unit)
         }
-        for (index, unit) in blockUnits.enumerated().reversed() {
-            let offset = layout.range(unit: unit).lowerBound
-            if saved.recomputes { forwardBlock(parameters, saved, index, sequences: sequences, length: length) }
-            backwardBlock(
-                parameters + offset, gradient + offset, saved.blocks[index], sequences: sequences, length: length)
-        }
-        if hasEmbedding {
-            kernels_embedding_backward(threads, rows, shape.hiddenSize, saved.text.tokens, residual, gradient)
+        if hasEmbedding, case .whole(let sum) = gradient {
+            kernels_embedding_backward(threads, rows, shape.hiddenSize, saved.text.tokens, residual, sum)
         }
         return residual
     }
 
-    private func backwardHead(
-        _ parameters: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>, _ saved: SavedActivations,
-        rows: Int
-    ) {
-        let d = shape.hiddenSize
-        let logits = saved.logits!.base
-        let weightGradient = shape.tieWordEmbeddings ? gradient : gradient + headOffset + d
-        linearInputGradient(logits, headWeight(parameters), workspace.normed.base, rows, d, shape.vocabulary)
-        linearWeightGradient(logits, saved.headNormed!.base, weightGradient, rows, d, shape.vocabulary)
-        kernels_rmsnorm_backward(
-            threads, rows, d, saved.output.base, finalGain(parameters), saved.headScale!.base, workspace.normed.base,
-            workspace.residual.base, gradient + headOffset)
-    }
-
-    private func backwardBlock(
-        _ weights: UnsafePointer<Float>, _ gradient: UnsafeMutablePointer<Float>, _ saved: SavedActivations.Block,
-        sequences: Int, length: Int
-    ) {
-        let rows = sequences * length
-        let d = shape.hiddenSize
-        let f = shape.intermediateSize
-        let width = d + 2 * shape.kvSize
-        let at = BlockOffsets(shape)
-        let w = workspace
-        let residual = w.residual.base
-
-        linearInputGradient(residual, weights + at.down, w.gated.base, rows, f, d)
-        linearWeightGradient(residual, saved.gated.base, gradient + at.down, rows, f, d)
-        kernels_swiglu_backward(threads, rows, f, saved.gateUp.base, w.gated.base, w.gateUp.base)
-        linearInputGradient(w.gateUp.base, weights + at.gateUp, w.normed.base, rows, d, 2 * f)
-        linearWeightGradient(w.gateUp.base, saved.middleNormed.base, gradient + at.gateUp, rows, d, 2 * f)
-        kernels_rmsnorm_backward(
-            threads, rows, d, saved.middle.base, weights + at.middleGain, saved.middleScale.base, w.normed.base,
-            residual, gradient + at.middleGain)
-
-        linearInputGradient(residual, weights + at.output, w.attended.base, rows, d, d)
-        linearWeightGradient(residual, saved.attended.base, gradient + at.output, rows, d, d)
-        kernels_attention_backward(
-            threads, attention(sequences, length), saved.qkv.base, saved.probabilities.base, w.attended.base, w.qkv.base
-        )
-        kernels_rope(
-            threads, rows, length, shape.heads + shape.kvHeads, shape.headSize, width, w.qkv.base, cosines.base,
-            sines.base, true)
-        linearInputGradient(w.qkv.base, weights + at.qkv, w.normed.base, rows, d, width)
-        linearWeightGradient(w.qkv.base, saved.normed.base, gradient + at.qkv, rows, d, width)
-        kernels_rmsnorm_backward(
-            threads, rows, d, saved.input.base, weights, saved.scale.base, w.normed.base, residual, gradient)
-    }
-
     // MARK: parts
 
-    /// Offsets within one block's parameters; the first norm's gain is at 0.
-    private struct BlockOffsets {
-        let qkv, output, middleGain, gateUp, down: Int
-        init(_ shape: ModelShape) {
-            let d = shape.hiddenSize
-            qkv = d
-            output = qkv + (d + 2 * shape.kvSize) * d
-            middleGain = output + d * d
-            gateUp = middleGain + d
-            down = gateUp + 2 * shape.intermediateSize * d
-        }
+    private func block(
+        _ weights: StageWeights, _ gradient: UnsafeMutablePointer<Float>?, _ saved: SavedActivations, _ index: Int,
+        sequences: Int, length: Int
+    ) -> BlockArithmetic {
+        let unit = blockUnits[index]
+        return BlockArithmetic(
+            stage: self, layer: unit - 1, saved: saved.blocks[index], firstSeen: saved.text.firstSeen,
+            weights: weights.block(unit: unit), gradient: gradient, sequences: sequences,
+            length: length)
     }
 
     private var headOffset: Int { layout.range(unit: shape.layers + 1).lowerBound }
-    private func finalGain(_ parameters: UnsafePointer<Float>) -> UnsafePointer<Float> { parameters + headOffset }
-    private func headWeight(_ parameters: UnsafePointer<Float>) -> UnsafePointer<Float> {
-        shape.tieWordEmbeddings ? parameters : parameters + headOffset + shape.hiddenSize
-    }
-    private func attention(_ sequences: Int, _ length: Int) -> kernels_attention {
-        kernels_attention(
-            sequences: sequences, length: length, heads: shape.heads, kv_heads: shape.kvHeads, head_size: shape.headSize
-        )
-    }
 
     /// y[rows, out] = x[rows, in] · weight[out, in]ᵀ, added to y if `accumulate`.
-    private func linear(
+    func linear(
         _ x: UnsafePointer<Float>, _ weight: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ rows: Int,
         _ inputs: Int, _ outputs: Int, accumulate: Bool = false
     ) {
         kernels_sgemm(rows, outputs, inputs, x, inputs, 1, weight, 1, inputs, y, outputs, accumulate, threads)
     }
     /// dx[rows, in] = dy[rows, out] · weight[out, in].
-    private func linearInputGradient(
+    func linearInputGradient(
         _ dy: UnsafePointer<Float>, _ weight: UnsafePointer<Float>, _ dx: UnsafeMutablePointer<Float>, _ rows: Int,
         _ inputs: Int, _ outputs: Int
     ) {
         kernels_sgemm(rows, inputs, outputs, dy, outputs, 1, weight, inputs, 1, dx, inputs, false, threads)
     }
     /// dweight[out, in] += dy[rows, out]ᵀ · x[rows, in].
-    private func linearWeightGradient(
+    func linearWeightGradient(
         _ dy: UnsafePointer<Float>, _ x: UnsafePointer<Float>, _ dweight: UnsafeMutablePointer<Float>, _ rows: Int,
         _ inputs: Int, _ outputs: Int
     ) {
         kernels_sgemm(outputs, inputs, rows, dy, 1, outputs, x, inputs, 1, dweight, inputs, true, threads)
+    }
+}
+
+/// Where a micro-batch's gradient goes: a sum of all weights, in the layout's order, or the factors of adapters.
+enum GradientSum {
+    case whole(UnsafeMutablePointer<Float>)
+    case adapters(StageAdapters)
+
+    /// Of one block: what its gradient is added to.
+    func open(_ range: Range<Int>) -> UnsafeMutablePointer<Float> {
+        switch self {
+        case .whole(let sum): sum + range.lowerBound
+        case .adapters(let adapters): adapters.openGradient()
+        }
+    }
+    func close(unit: Int) {
+        if case .adapters(let adapters) = self { adapters.closeGradient(unit: unit) }
+    }
+}
+
+/// cos and sin of each position's turns, [length, headSize/2] each.
+struct RopeTables {
+    let cosines, sines: FloatBuffer
+
+    init(shape: ModelShape, length: Int) {
+        let half = shape.headSize / 2
+        cosines = FloatBuffer(length * half)
+        sines = FloatBuffer(length * half)
+        let frequencies = (0..<half).map { Self.frequency($0, shape) }
+        kernels_rope_tables(length, half, frequencies, cosines.base, sines.base)
+    }
+
+    /// Turn a token of pair `index`, in radians: θ^(−2i/headSize), stretched as the shape says (Su et al. 2021; Llama 3.1's
+    /// blend as in its reference code).
+    static func frequency(_ index: Int, _ shape: ModelShape) -> Double {
+        let plain = kernels_pow(shape.ropeTheta, -2.0 * Double(index) / Double(shape.headSize))
+        switch shape.ropeScaling {
+        case .none: return plain
+        case .linear(let factor): return plain / factor
+        case .llama3(let factor, let lowFactor, let highFactor, let originalContext):
+            let waves = Double(originalContext) * plain / (2 * Double.pi)
+            if waves > highFactor { return plain }
+            if waves < lowFactor { return plain / factor }
+            let blend = (waves - lowFactor) / (highFactor - lowFactor)
+            return (1 - blend) * plain / factor + blend * plain
+        }
     }
 }

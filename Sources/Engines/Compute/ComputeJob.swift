@@ -33,7 +33,7 @@ public enum ComputeJob: Hashable, Sendable {
     /// Keeps what backward needs. The last stage answers `.loss`, the others `.activation`.
     case forward(MicroBatchKey, input: [UInt8])
     /// `gradient` is empty on the last stage. Answers `.inputGradient` (empty bytes on the first stage). Called in key
-    /// order.
+    /// order; on the last stage none is left out whose forward came when no other was in flight.
     case backward(MicroBatchKey, gradient: [UInt8])
     /// Forward only, over validation windows `windows`, on the current parameters.
     case evaluate(windows: Range<Int>, input: [UInt8])

@@ -76,7 +76,11 @@ package struct DeviceStep: Hashable, Sendable {
 /// The tokens of some sequences, [sequences, T], and those that follow each.
 package struct TokenText: Hashable, Sendable {
     package var tokens: [Int32] = []
+    /// Below zero where a token bears no loss.
     package var targets: [Int32] = []
+    /// The first position of its sequence that each token sees, where documents follow each other; never falling along a
+    /// sequence. Empty: 0 for all.
+    package var firstSeen: [Int32] = []
     package init() {}
 }
 

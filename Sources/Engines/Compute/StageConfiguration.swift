@@ -40,29 +40,75 @@ public struct OuterOptimizer: Hashable, Sendable {
     }
 }
 
-/// AdamW with decoupled weight decay on matrices only (not on norms), and a learning-rate schedule counted in sealed
-/// tokens.
+/// AdamW or Muon with decoupled weight decay, and a learning-rate schedule counted in sealed tokens.
 public struct InnerOptimizer: Hashable, Sendable {
-    public enum Schedule: String, Hashable, Sendable { case constant, cosine }
+    public enum Kind: String, Hashable, Sendable, CaseIterable {
+        case adamw
+        /// The blocks' matrices move along their orthogonalised momentum (Jordan 2024), scaled so that AdamW's learning rates
+        /// serve (Liu et al. 2025, 2502.16982, §2.2); everything else by AdamW.
+        case muon
+    }
+    /// What follows the warm-up.
+    public enum Schedule: String, Hashable, Sendable, CaseIterable {
+        case constant, cosine, linear
+        /// Constant, and linear over the last ``InnerOptimizer/Recipe/decayTokens`` (warm-up, stable, decay).
+        case wsd
+    }
     public var learningRate: Float
-    public var beta1: Float = 0.9
-    public var beta2: Float = 0.95
-    public var epsilon: Float = 1e-8
     public var weightDecay: Float = 0.1
     /// Largest global gradient norm; zero for no clipping.
     public var clip: Float = 1
-    public var schedule: Schedule = .cosine
-    /// Cosine decays to this share of the peak.
-    public var finalShare: Float = 0.1
+    public var schedule: Schedule
     public var warmupTokens: Int
     public var totalTokens: Int
-    public init(learningRate: Float, clip: Float = 1, schedule: Schedule = .cosine, warmupTokens: Int, totalTokens: Int)
-    {
+    public var recipe = Recipe()
+    public init(
+        learningRate: Float, clip: Float = 1, schedule: Schedule = .cosine, warmupTokens: Int, totalTokens: Int
+    ) {
         self.learningRate = learningRate
         self.clip = clip
         self.schedule = schedule
         self.warmupTokens = warmupTokens
         self.totalTokens = totalTokens
+    }
+
+    /// What a stage keeps for it.
+    public var kept: KeptFormats {
+        var out = recipe.kept
+        out.hasSecondMoments = recipe.kind == .adamw
+        out.adapters = recipe.adapters
+        return out
+    }
+
+    /// What most jobs leave as it is.
+    public struct Recipe: Hashable, Sendable {
+        public var kind = Kind.adamw
+        /// Of Muon.
+        public var momentum: Float = 0.95
+        public var beta1: Float = 0.9
+        public var beta2: Float = 0.95
+        public var epsilon: Float = 1e-8
+        public var decays = DecayTargets.matrices
+        /// The share of the peak that the learning rate falls to.
+        public var finalShare: Float = 0.1
+        /// Of `wsd`: so many tokens before the end it begins to fall. Zero: a fifth of all.
+        public var decayTokens: Int = 0
+        /// What the squared logarithm of the softmax's sum weighs in the gradient (PaLM, 2204.02311, §5); reported losses are
+        /// without.
+        public var zLoss: Float = 0
+        /// bf16 is rounded to by chance, drawn from the job's seed.
+        public var kept = KeptFormats()
+        /// Only these move. With rounds, and AdamW.
+        public var adapters: Adapters?
+        public init() {}
+    }
+
+    /// What weight decay pulls at; never at biases and norms' gains but with `all`.
+    public enum DecayTargets: String, Hashable, Sendable, CaseIterable {
+        case matrices
+        /// Matrices of the blocks: neither embeddings nor the head (OLMo 2, SmolLM3).
+        case blocks
+        case all
     }
 }
 

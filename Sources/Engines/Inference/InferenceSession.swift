@@ -118,7 +118,7 @@ public final class InferenceSession {
                 }
                 var found = [Float](repeating: 0, count: part.count)
                 kernels_cross_entropy(
-                    threads, part.count, shape.vocabulary, work.logits.base, targets, 0, &found)
+                    threads, part.count, shape.vocabulary, work.logits.base, targets, 0, 0, &found)
                 for (index, row) in part.enumerated() where done + row + 1 < tokens.count {
                     losses[done + row + 1] = found[index]
                 }

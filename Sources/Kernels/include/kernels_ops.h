@@ -23,13 +23,33 @@ double kernels_sin(double x);
 void kernels_rmsnorm_forward(
     int threads, ptrdiff_t rows, ptrdiff_t width, float epsilon, const float *x, const float *gain, float *y,
     float *scale);
+/// The same y once more, from the scale kept.
+void kernels_rmsnorm_again(
+    int threads, ptrdiff_t rows, ptrdiff_t width, const float *x, const float *gain, const float *scale, float *y);
 /// Adds the gradient of x to dx[rows, width] and that of the gain to dgain[width], rows in order.
 void kernels_rmsnorm_backward(
     int threads, ptrdiff_t rows, ptrdiff_t width, const float *x, const float *gain, const float *scale,
     const float *dy, float *dx, float *dgain);
 
-/// Tables [length, head_size/2] of cos and sin of t·theta^(−2i/head_size).
-void kernels_rope_tables(ptrdiff_t length, ptrdiff_t head_size, double theta, float *cosines, float *sines);
+/// An RMS norm of each of `heads` heads at the start of each row of x (rows `stride` apart), all with one gain[head_size]. What x
+/// was goes to raw (rows `raw_stride` apart), 1/rms of each head to scale (`scale_stride`); both are kept for backward.
+void kernels_head_norm_forward(
+    int threads, ptrdiff_t rows, ptrdiff_t heads, ptrdiff_t head_size, ptrdiff_t stride, float epsilon,
+    const float *gain, float *x, float *raw, ptrdiff_t raw_stride, float *scale, ptrdiff_t scale_stride);
+/// dx, in x's layout, is the gradient of the result before and that of x after; the gain's is added to dgain, rows and heads in
+/// order.
+void kernels_head_norm_backward(
+    int threads, ptrdiff_t rows, ptrdiff_t heads, ptrdiff_t head_size, ptrdiff_t stride, const float *gain,
+    const float *raw, ptrdiff_t raw_stride, const float *scale, ptrdiff_t scale_stride, float *dx, float *dgain);
+
+/// x[r, i] += bias[i]; rows of x lie `stride` apart.
+void kernels_add_bias(int threads, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const float *bias, float *x);
+/// sum[i] += x[r, i], rows in order: a bias' gradient.
+void kernels_add_rows(int threads, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t stride, const float *x, float *sum);
+
+/// Tables [length, half] of cos and sin of t·frequencies[i].
+void kernels_rope_tables(
+    ptrdiff_t length, ptrdiff_t half, const double *frequencies, float *cosines, float *sines);
 /// Rotates `heads` heads at the start of each row of x (rows `stride` apart; position = row mod length), halves paired
 /// as in Llama. `backward` turns the other way, which is the gradient.
 void kernels_rope(
@@ -44,19 +64,21 @@ void kernels_swiglu_backward(
 /// Causal attention with grouped heads. Rows of qkv are [q: heads·head_size | k: kv_heads·head_size | v: likewise].
 typedef struct kernels_attention {
     ptrdiff_t sequences, length, heads, kv_heads, head_size;
+    /// [sequences, length]: the first position of its sequence that a row sees, where documents follow each other in one
+    /// sequence; it never falls along a sequence. NULL: position 0.
+    const int32_t *first_seen;
 } kernels_attention;
-/// probabilities: [sequences, heads, length, length], kept for backward; out: [sequences·length, heads·head_size].
-void kernels_attention_forward(
-    int threads, kernels_attention shape, const float *qkv, float *probabilities, float *out);
-/// dqkv is overwritten, in the layout of qkv.
+/// out: [sequences·length, heads·head_size]. Takes 64·length floats a thread besides, not length².
+void kernels_attention_forward(int threads, kernels_attention shape, const float *qkv, float *out);
+/// dqkv is overwritten, in the layout of qkv. Takes twice as much besides.
 void kernels_attention_backward(
-    int threads, kernels_attention shape, const float *qkv, const float *probabilities, const float *dout, float *dqkv);
+    int threads, kernels_attention shape, const float *qkv, const float *dout, float *dqkv);
 
-/// losses[r] = −log softmax(logits[r])[target[r]] in nats; logits [rows, classes] become their gradient times
-/// `gradient_scale`.
+/// losses[r] = −log softmax(logits[r])[target[r]] in nats, 0 where the target is negative; logits [rows, classes] become the
+/// gradient, times `gradient_scale`, of the loss plus z_loss·log²(Σ exp logits) (PaLM, 2204.02311, §5).
 void kernels_cross_entropy(
     int threads, ptrdiff_t rows, ptrdiff_t classes, float *logits, const int32_t *targets, float gradient_scale,
-    float *losses);
+    float z_loss, float *losses);
 
 /// out[r] = table[tokens[r]].
 void kernels_embedding_forward(ptrdiff_t rows, ptrdiff_t width, const float *table, const int32_t *tokens, float *out);
@@ -75,6 +97,33 @@ typedef struct kernels_adamw_step {
 void kernels_adamw(
     int threads, ptrdiff_t n, kernels_adamw_step step, const float *gradient, float *parameters, float *first,
     float *second);
+
+// MARK: numbers kept in 16 bits
+
+/// How numbers are kept between steps. bf16: the upper half of fp32.
+typedef enum kernels_format { KERNELS_FP32 = 0, KERNELS_BF16 = 1 } kernels_format;
+typedef struct kernels_stored {
+    void *values;
+    kernels_format format;
+} kernels_stored;
+
+void kernels_widen(int threads, ptrdiff_t n, const uint16_t *x, float *out);
+/// To the nearest, ties to even; infinities and NaN stay what they are.
+void kernels_narrow(int threads, ptrdiff_t n, const float *x, uint16_t *out);
+
+/// `kernels_adamw` on numbers kept in either format. What is kept in bf16 is rounded up or down by chance, so that steps much
+/// smaller than its spacing are not lost: value i draws from (key, i) alone, whatever the thread or the machine.
+void kernels_adamw_stored(
+    int threads, ptrdiff_t n, kernels_adamw_step step, uint64_t key, const float *gradient, kernels_stored parameters,
+    kernels_stored first, kernels_stored second);
+
+/// momentum = mu·momentum + scale·gradient; out = scale·gradient + mu·momentum, momentum in either format.
+void kernels_momentum_stored(
+    int threads, ptrdiff_t n, float scale, float mu, uint64_t key, const float *gradient, kernels_stored momentum,
+    float *out);
+/// parameters = keep·parameters + rate·direction, in either format.
+void kernels_move_stored(
+    int threads, ptrdiff_t n, float keep, float rate, uint64_t key, const float *direction, kernels_stored parameters);
 
 float kernels_sum_squares(ptrdiff_t n, const float *x);
 /// Σ x[i] in the order of the 16 lanes.

@@ -11,7 +11,8 @@ struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Benchmarks for developers.", shouldDisplay: false,
         subcommands: [
-            BenchEngineCommand.self, ConvergenceCommand.self, BenchPlanningCommand.self, BenchOverlayLive.self,
+            BenchEngineCommand.self, BenchMemoryCommand.self, ConvergenceCommand.self, BenchPlanningCommand.self,
+            BenchOverlayLive.self,
             BenchOverlayLoad.self,
             BenchOverlaySimulation.self, BenchExchangeProtocol.self, BenchDoor.self, BenchChannels.self,
             BenchSimulation.self,
@@ -23,9 +24,57 @@ struct BenchEngineCommand: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "engine", abstract: "CPU time of a training step.")
     @Option var threads = 1
     @Option var steps = 8
+    @Option(help: "1m, 15m, 134m, by commas.") var models = "1m,15m"
 
     func run() throws {
-        for line in EngineBenchmark.run(threads: threads, steps: steps, cpuSeconds: cpuSeconds) { print(line) }
+        let chosen = try models.split(separator: ",").map { name in
+            guard let model = EngineBenchmark.Model(rawValue: String(name)) else {
+                throw NodeError.badInput("--models \(name): 1m, 15m or 134m")
+            }
+            return model
+        }
+        for line in EngineBenchmark.run(models: chosen, threads: threads, steps: steps, cpuSeconds: cpuSeconds) {
+            print(line)
+        }
+    }
+}
+
+/// `atoll bench memory`: the most memory of a stage's step beside what the law says, one JSON line; a process for each figure.
+struct BenchMemoryCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "memory", abstract: "A stage's memory and the law.")
+    @Option var model = "15m"
+    @Option(help: "First unit and the one after the last: 0-8.") var units: String?
+    @Option var context: Int?
+    @Option var sequences = 1
+    @Option var inFlight = 1
+    @Option var threads = 1
+    @Flag var rounds = false
+    @Flag var recompute = false
+    @Flag var bf16 = false
+    @Flag var muon = false
+
+    func run() throws {
+        guard let chosen = EngineBenchmark.Model(rawValue: model) else {
+            throw NodeError.badInput("--model \(model): 1m, 15m or 134m")
+        }
+        let ends = units?.split(separator: "-").compactMap { Int($0) } ?? []
+        var benchmark = MemoryBenchmark(
+            model: chosen, units: ends.count == 2 && ends[0] < ends[1] ? ends[0]..<ends[1] : nil)
+        (benchmark.context, benchmark.sequences, benchmark.inFlight) = (context, sequences, inFlight)
+        (benchmark.rounds, benchmark.recompute) = (rounds, recompute)
+        if bf16 { benchmark.kept = KeptFormats(state: .bf16, weights: .bf16) }
+        benchmark.kept.hasSecondMoments = !muon
+        let before = peakMebibytes()
+        if let why = benchmark.run(threads: threads) { throw NodeError.failed(why) }
+        let peak = Double(peakMebibytes() - before)
+        let law = Double(benchmark.law.bytes) / 1_048_576
+        let fields: [String: Any] = [
+            "model": model, "units": units ?? "all", "rounds": rounds, "recompute": recompute, "bf16": bf16,
+            "muon": muon, "context": context ?? 0, "law_mib": Int(law), "peak_mib": Int(peak),
+            "peak_over_law": (100 * peak / law).rounded() / 100,
+        ]
+        let line = try JSONSerialization.data(withJSONObject: fields, options: [.sortedKeys])
+        print(String(decoding: line, as: UTF8.self))
     }
 }
 

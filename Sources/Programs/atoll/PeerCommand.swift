@@ -21,6 +21,10 @@ struct PeerCommand: ParsableCommand {
     @Option(help: "A name for people (default: the folder's and the key's).") var name: String?
     @Option(help: "Memory offered to jobs, in MiB (default: half of this machine's).") var memory: Double?
     @Option(help: "Threads for arithmetic.") var threads = 1
+    @Option(help: "Where to compute: cpu, or torch for a GPU (a Python with PyTorch, ATOLL_PYTHON, else python3).")
+    var engine = EngineKind.cpu
+    @Option(help: "PyTorch's device: auto, cpu, cuda:0, mps.") var torchDevice = "auto"
+    @Option(help: "Of matrix products in PyTorch: fp32 or bf16.") var torchPrecision = "fp32"
     @Option(help: "A launcher's key to work for, instead of those in the invite; may be repeated.") var accept:
         [String] = []
     @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
@@ -57,14 +61,21 @@ struct PeerCommand: ParsableCommand {
             key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
             seed: seed)
         setup.threads = threads
-        setup.device = "cpu/\(threads)"
+        guard ["fp32", "bf16"].contains(torchPrecision) else {
+            throw NodeError.badInput("--torch-precision \(torchPrecision): fp32 or bf16")
+        }
+        let engine = try PreparedEngine(engine, device: torchDevice, precision: torchPrecision, threads: threads)
+        setup.engine = engine
+        setup.device = engine.memory == nil ? "cpu/\(threads)" : "gpu"
         let name = name ?? emulation?.entry.name ?? "\(hostName())-\(folder.key.peerID.short)"
         let physical = ByteCount(Int(clamping: ProcessInfo.processInfo.physicalMemory))
         let offered =
-            emulation?.entry.memory ?? memory.map { ByteCount.mebibytes($0) } ?? ByteCount(physical.bytes / 2)
+            emulation?.entry.memory ?? memory.map { ByteCount.mebibytes($0) }
+            ?? engine.memory.map { ByteCount($0.bytes / 10 * 8) } ?? ByteCount(physical.bytes / 2)
         let terms = MemberTerms(
             name: name,
-            device: emulation?.entry.device ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
+            device: emulation?.entry.device ?? engine.memory.map { _ in engine.name }
+                ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
             memory: offered, accepts: accepted)
         let asJSON = json
         let end = try ServiceRun().run(setup, folder: folder) { now in
@@ -74,6 +85,7 @@ struct PeerCommand: ParsableCommand {
                     parse: JobParameters.init(manifest:)))
         } ready: { (daemon) throws(NodeError) in
             print("listening \(daemon.endpoint) id \(folder.key.peerID.hex)")
+            if self.engine != .cpu { print("computes on \(engine.name)") }
             print("\(name) offers \(offered) to launchers \(accepted.map(\.short).joined(separator: ", "))")
             fflush(nil)
         } onEvent: { event in
@@ -85,3 +97,5 @@ struct PeerCommand: ParsableCommand {
 }
 
 func hostName() -> String { ProcessInfo.processInfo.hostName.split(separator: ".").first.map(String.init) ?? "peer" }
+
+extension EngineKind: ExpressibleByArgument {}

@@ -1,0 +1,316 @@
+import Compute
+import Foundation
+import Kernels
+import Primitives
+
+/// Device steps in another process: a GPU's, or anything that speaks the protocol of `docs/WORKER.md`.
+///
+/// One request is in flight at a time, and has a deadline. A worker that dies, is late, or answers what cannot be, is ended; every
+/// call is then refused until the next ``configure(_:)`` starts another. So a broken device costs at most the round that it
+/// was in: whoever holds the stage begins it anew.
+package final class WorkerEngine: DeviceEngine {
+    package static let protocolVersion = 1
+
+    private let start: () throws(Refusal) -> WorkerLink
+    private var link: WorkerLink?
+    private var arena: Arena?
+    private var places = Places()
+    private var stage: StageConfiguration?
+    private var layout: StageLayout?
+    private var sequence = 0
+    /// Counts what has changed the worker's state: a request names the state it is meant for.
+    private var version = 0
+    /// FLOP/s, the slowest seen of real work: what deadlines are measured by.
+    private var slowest: Double?
+    private var ended = "no worker has been started"
+    package private(set) var idle = BufferPool(count: 0)
+    /// What the worker says it is: "cuda:0 NVIDIA H100, torch 2.11".
+    package private(set) var device = ""
+
+    /// Of the device's own, where it has any.
+    package private(set) var memory: ByteCount?
+
+    /// What is assumed of a device before it has done anything.
+    private static let leastSpeed = 2e9
+    /// How many seconds a worker may take: what is added to ten times the expected; and to start, or to take a stage.
+    private let patience, startPatience: Double
+
+    package init(
+        patience: Double = 30, startPatience: Double = 180, start: @escaping () throws(Refusal) -> WorkerLink
+    ) {
+        self.start = start
+        self.patience = patience
+        self.startPatience = startPatience
+    }
+    deinit { link?.end() }
+
+    package var isExact: Bool { false }
+
+    // MARK: the stage
+
+    package func configure(_ configuration: StageConfiguration) throws(Refusal) {
+        guard configuration.mode == .rounds else {
+            throw Refusal(
+                "gradients that are exchanged every step must be the same bits on every device: plan rounds"
+                    + " (inner_steps above 1), or use the engine on the processor")
+        }
+        guard configuration.optimizer.recipe.adapters == nil else {
+            throw Refusal("a worker has no adapters yet: use the engine on the processor for this job")
+        }
+        stage = nil
+        layout = nil
+        if link == nil { try begin() }
+        try call("load", WorkerMessages.stage(configuration), seconds: startPatience)
+        let layout = StageLayout(shape: configuration.model, units: configuration.units)
+        places = Places(configuration, layout)
+        if arena == nil || arena!.bytes < places.bytes {
+            guard let fresh = Arena(bytes: places.bytes) else {
+                throw Refusal("no \(places.bytes) bytes of shared memory for the worker")
+            }
+            try call("arena", ["bytes": fresh.bytes], seconds: patience, descriptor: fresh.descriptor)
+            arena = fresh
+        }
+        stage = configuration
+        self.layout = layout
+        idle = BufferPool(count: layout.count)
+    }
+
+    private func begin() throws(Refusal) {
+        let fresh = try start()
+        link = fresh
+        arena = nil
+        (sequence, version) = (0, 0)
+        let reply = try call("hello", ["protocol": Self.protocolVersion], seconds: startPatience)
+        guard reply["protocol"] as? Int == Self.protocolVersion else {
+            throw end("it speaks another version of the protocol than \(Self.protocolVersion)")
+        }
+        if let bytes = reply["memory"] as? Int, bytes > 0 { memory = ByteCount(bytes) }
+        device = String((reply["device"] as? String ?? "a device").prefix(100))
+    }
+
+    package func recompute(_ recomputes: Bool) throws(Refusal) {
+        try call("recompute", ["on": recomputes], seconds: patience)
+    }
+
+    package func read(
+        _ quantity: DeviceQuantity, unit: Int, into values: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal) {
+        let arena = try sharedMemory()
+        let name = try WorkerMessages.name(quantity)
+        try call(
+            "get", ["quantity": name, "unit": unit, "out": place(places.output, values.count)],
+            seconds: seconds(bytes: 4 * values.count))
+        try take(arena.floats(at: places.output, count: values.count), into: values)
+    }
+
+    package func write(
+        _ quantity: DeviceQuantity, unit: Int, from values: UnsafeBufferPointer<Float>
+    ) throws(Refusal) {
+        let arena = try sharedMemory()
+        let name = try WorkerMessages.name(quantity)
+        _ = arena.floats(at: places.input, count: values.count).update(fromContentsOf: values)
+        try call(
+            "put", ["quantity": name, "unit": unit, "in": place(places.input, values.count)],
+            seconds: seconds(bytes: 4 * values.count), changes: true)
+    }
+
+    // MARK: micro-batches
+
+    package func forward(
+        _ key: MicroBatchKey, text: TokenText?, input: UnsafeBufferPointer<Float>?,
+        output: UnsafeMutableBufferPointer<Float>?
+    ) throws(Refusal) -> Float {
+        let arena = try sharedMemory()
+        var fields: [String: Any] = ["key": WorkerMessages.key(key)]
+        fields.merge(put(text, arena)) { $1 }
+        if let input { fields["in"] = put(input, arena) }
+        if let output { fields["out"] = place(places.output, output.count) }
+        let reply = try work("forward", fields, flops: forwardFLOPs(stage!.geometry.microBatch))
+        if let output { try take(arena.floats(at: places.output, count: output.count), into: output) }
+        guard stage!.isLast else { return 0 }
+        guard let loss = reply["loss"] as? Double, loss.isFinite else { throw end("its loss is no number") }
+        return Float(loss)
+    }
+
+    package func backward(
+        _ key: MicroBatchKey, gradient: UnsafeBufferPointer<Float>?, inputGradient: UnsafeMutableBufferPointer<Float>?
+    ) throws(Refusal) {
+        let arena = try sharedMemory()
+        var fields: [String: Any] = ["key": WorkerMessages.key(key)]
+        if let gradient { fields["in"] = put(gradient, arena) }
+        if let inputGradient { fields["out"] = place(places.output, inputGradient.count) }
+        _ = try work("backward", fields, flops: 3 * forwardFLOPs(stage!.geometry.microBatch))
+        if let inputGradient {
+            try take(arena.floats(at: places.output, count: inputGradient.count), into: inputGradient)
+        }
+    }
+
+    package func evaluate(
+        sequences: Int, text: TokenText?, input: UnsafeBufferPointer<Float>?, output: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal) {
+        let arena = try sharedMemory()
+        let rows = sequences * stage!.geometry.context
+        let count = stage!.isLast ? rows : rows * stage!.model.hiddenSize
+        var fields: [String: Any] = ["sequences": sequences, "out": place(places.output, count)]
+        fields.merge(put(text, arena)) { $1 }
+        if let input {
+            fields["in"] = put(UnsafeBufferPointer(rebasing: input.prefix(rows * stage!.model.hiddenSize)), arena)
+        }
+        _ = try work("evaluate", fields, flops: forwardFLOPs(sequences), changes: false)
+        try take(
+            arena.floats(at: places.output, count: count),
+            into: UnsafeMutableBufferPointer(rebasing: output.prefix(count)))
+    }
+
+    // MARK: steps
+
+    package func completeShares() throws(Refusal) -> [Int] {
+        throw Refusal("a worker's gradients are not exchanged")
+    }
+
+    package func finishGradient(microBatches: Int) throws(Refusal) -> [Float] {
+        let arena = try sharedMemory()
+        let count = layout!.entries.count
+        try call(
+            "finish", ["micro_batches": microBatches, "out": place(places.output, count)],
+            seconds: seconds(bytes: 4 * layout!.count), changes: true)
+        var sums = [Float](repeating: 0, count: count)
+        try sums.withUnsafeMutableBufferPointer { values throws(Refusal) in
+            try take(arena.floats(at: places.output, count: count), into: values)
+        }
+        guard sums.allSatisfy({ $0 >= 0 }) else { throw end("a sum of squares is negative") }
+        return sums
+    }
+
+    package func optimizerStep(_ step: DeviceStep) throws(Refusal) {
+        _ = try sharedMemory()
+        try call(
+            "step",
+            [
+                "learning_rate": Double(step.learningRate), "gradient_scale": Double(step.gradientScale),
+                "steps": step.steps,
+            ], seconds: seconds(bytes: 16 * layout!.count), changes: true)
+    }
+
+    package func dropWork() throws(Refusal) {
+        // Where no worker is left there is nothing to drop.
+        guard link != nil, stage != nil else { return }
+        try call("drop", [:], seconds: patience, changes: true)
+    }
+
+    package func benchmark(flops: Double) throws(Refusal) {
+        if link == nil { try begin() }
+        _ = try work("benchmark", ["flops": flops], flops: flops, changes: false)
+    }
+
+    // MARK: requests
+
+    /// The shared memory of a configured stage.
+    private func sharedMemory() throws(Refusal) -> Arena {
+        guard stage != nil, link != nil, let arena else { throw Refusal("the worker is gone: \(ended)") }
+        return arena
+    }
+
+    /// A request whose time says how fast the device is.
+    private func work(
+        _ operation: String, _ fields: [String: Any], flops: Double, changes: Bool = true
+    ) throws(Refusal) -> [String: Any] {
+        let started = ContinuousClock.now
+        let reply = try call(
+            operation, fields, seconds: patience + 10 * flops / (slowest ?? Self.leastSpeed), changes: changes)
+        let taken = (ContinuousClock.now - started) / .seconds(1)
+        // What takes a moment says more of the way than of the work.
+        if taken > 0.01 { slowest = max(Self.leastSpeed / 100, min(slowest ?? .infinity, flops / taken)) }
+        return reply
+    }
+
+    @discardableResult
+    private func call(
+        _ operation: String, _ fields: [String: Any], seconds: Double, changes: Bool = false, descriptor: Int32? = nil
+    ) throws(Refusal) -> [String: Any] {
+        guard let channel = link?.channel else { throw Refusal("the worker is gone: \(ended)") }
+        sequence += 1
+        var message = fields
+        message["op"] = operation
+        message["seq"] = sequence
+        message["version"] = version
+        let reply: [String: Any]
+        do throws(WorkerChannel.Failure) {
+            try channel.send(message, descriptor: descriptor)
+            reply = try channel.receive(within: .seconds(seconds)).object
+        } catch {
+            throw end("\(operation): \(error.text)")
+        }
+        guard reply["seq"] as? Int == sequence else { throw end("\(operation): it answered another question") }
+        if let error = reply["error"] as? [String: Any] {
+            let kind = error["kind"] as? String ?? "unknown"
+            let text = "\(operation): \(String((error["message"] as? String ?? "").prefix(300))) (\(kind))"
+            guard ["unsupported", "bad_shape", "out_of_memory", "not_finite"].contains(kind) else { throw end(text) }
+            throw Refusal("the worker refuses: \(text)")
+        }
+        guard reply["ok"] as? Bool == true else { throw end("\(operation): neither an answer nor an error came") }
+        if changes { version += 1 }
+        return reply
+    }
+
+    /// Ends the worker; what is thrown says why.
+    private func end(_ why: String) -> Refusal {
+        link?.end()
+        link = nil
+        arena = nil
+        ended = why
+        return Refusal("the worker was ended: \(why)")
+    }
+
+    // MARK: numbers
+
+    private func place(_ offset: Int, _ count: Int) -> [String: Any] { ["offset": offset, "count": count] }
+
+    private func put(_ values: UnsafeBufferPointer<Float>, _ arena: Arena) -> [String: Any] {
+        _ = arena.floats(at: places.input, count: values.count).update(fromContentsOf: values)
+        return place(places.input, values.count)
+    }
+
+    private func put(_ text: TokenText?, _ arena: Arena) -> [String: Any] {
+        guard let text else { return [:] }
+        var fields: [String: Any] = [:]
+        for (name, values, offset) in [
+            ("tokens", text.tokens, places.text), ("targets", text.targets, places.text + places.textBytes),
+            ("first_seen", text.firstSeen, places.text + 2 * places.textBytes),
+        ] where !values.isEmpty {
+            _ = arena.integers(at: offset, count: values.count).update(fromContentsOf: values)
+            fields[name] = place(offset, values.count)
+        }
+        return fields
+    }
+
+    /// What a worker has written is believed only where it is finite.
+    private func take(
+        _ found: UnsafeMutableBufferPointer<Float>, into values: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal) {
+        guard kernels_all_finite(found.count, found.baseAddress!) else { throw end("its numbers are not finite") }
+        _ = values.update(fromContentsOf: found)
+    }
+
+    private func forwardFLOPs(_ sequences: Int) -> Double {
+        stage!.model.forwardFLOPs(units: stage!.units, sequences: sequences)
+    }
+    private func seconds(bytes: Int) -> Double { patience + Double(bytes) / 1e7 }
+}
+
+/// Where things lie in the arena: an input, an output, and three lists of tokens.
+private struct Places {
+    var input = 0, output = 0, text = 0, textBytes = 0, bytes = 0
+
+    init() {}
+    init(_ configuration: StageConfiguration, _ layout: StageLayout) {
+        let rows = configuration.geometry.tokensPerMicroBatch
+        let unit = configuration.units.map { layout.range(unit: $0).count }.max() ?? 0
+        let values = max(rows * configuration.model.hiddenSize, unit, rows, layout.entries.count)
+        let region = (4 * values + 4095) / 4096 * 4096
+        output = region
+        text = 2 * region
+        textBytes = (4 * rows + 4095) / 4096 * 4096
+        bytes = text + 3 * textBytes
+    }
+}

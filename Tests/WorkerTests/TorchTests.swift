@@ -1,0 +1,67 @@
+import CPU
+import Compute
+import Foundation
+import Primitives
+import Testing
+import Training
+import Worker
+
+/// Whether this machine has a Python with PyTorch: `ATOLL_PYTHON`, else `python3`.
+private let hasPyTorch: Bool = {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = [ProcessInfo.processInfo.environment["ATOLL_PYTHON"] ?? "python3", "-c", "import torch"]
+    process.standardError = FileHandle.nullDevice
+    do { try process.run() } catch { return false }
+    process.waitUntilExit()
+    return process.terminationStatus == 0
+}()
+
+/// The real worker.
+@Suite(.serialized, .enabled(if: hasPyTorch, "no PyTorch: set ATOLL_PYTHON to a Python that has it"))
+struct TorchTests {
+    static func worker() throws -> TorchWorker {
+        let sources = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..")
+        let python = ProcessInfo.processInfo.environment["ATOLL_PYTHON"] ?? "python3"
+        var worker = TorchWorker(python: python, folder: sources.appendingPathComponent("Tools/torch-engine").path)
+        worker.device = "cpu"
+        worker.threads = 1
+        return worker
+    }
+
+    @Test func `agrees with the processor's engine, and with itself after it was killed`() throws {
+        let process = try Self.worker().process
+        nonisolated(unsafe) var last: WorkerLink?
+        let device = WorkerEngine { () throws(Refusal) in
+            last = try process.start()
+            return last!
+        }
+        let check = try WorkerCheck.run(device)
+        #expect(check.worst < 1e-5 && check.lossDifference < 1e-5, "\(check.text)")
+
+        // Two rounds as the processor does them, to within what the order of sums makes of them; every kind of stage.
+        let suite = `An engine in another process`.self
+        let here = suite.engines([0..<5]) { _ in CPUEngine(threads: 1) }
+        let there = suite.engines([0..<5]) { _ in device }
+        func parameters(_ results: [ComputeResult]) -> [Float] {
+            results.flatMap { result -> [Float] in
+                guard case .state(let states) = result else { return [] }
+                return states.flatMap { $0.parameters }.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+            }
+        }
+        let found = parameters(try suite.round(there, from: 0))
+        let right = parameters(try suite.round(here, from: 0))
+        let size = right.reduce(0) { $0 + Double($1) * Double($1) }
+        let distance = zip(found, right).reduce(0) { $0 + pow(Double($1.0) - Double($1.1), 2) }
+        #expect((distance / size).squareRoot() < 2e-3)
+
+        last!.end()
+        let key = MicroBatchKey(step: 2, virtualPipeline: 0, index: 0)
+        guard case .refused = there[0].perform(.forward(key, input: [])) else {
+            Issue.record("a dead worker answered")
+            return
+        }
+        #expect(there[0].perform(.configure(suite.configuration())) == .done)
+        #expect(parameters(try suite.round(there, from: 0)).count == right.count)
+    }
+}

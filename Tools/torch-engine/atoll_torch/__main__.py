@@ -1,0 +1,249 @@
+"""The worker's loop: one request, one answer (docs/WORKER.md)."""
+import argparse
+import ctypes
+import os
+import signal
+import sys
+
+from .wire import Arena, Channel, Gone, Refused
+
+PROTOCOL = 1
+
+
+def die_with_parent():
+    """The kernel ends us when the daemon ends, however that happens; elsewhere the closed socket does."""
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    except (OSError, AttributeError):
+        pass
+
+
+class Worker:
+    def __init__(self, torch, device, precision):
+        self.torch, self.device, self.precision = torch, device, precision
+        self.arena = self.stage = self.optimizer = None
+        self.in_flight = {}
+        self.version = 0
+
+    # memory
+
+    def numbers(self, where):
+        """A copy on the device of fp32 numbers in the arena."""
+        offset, count = self.arena.place(where)
+        if count == 0:
+            return self.torch.zeros(0, device=self.device)
+        flat = self.torch.frombuffer(self.arena.memory, dtype=self.torch.float32, count=count, offset=offset)
+        return flat.to(self.device, copy=True)
+
+    def answer(self, where, values):
+        offset, count = self.arena.place(where)
+        if values.numel() != count:
+            raise Refused("bad_shape", f"{count} numbers are wanted, there are {values.numel()}")
+        flat = self.torch.frombuffer(self.arena.memory, dtype=self.torch.float32, count=count, offset=offset)
+        flat.copy_(values.detach().reshape(-1))
+
+    def ids(self, message, name, sequences):
+        if name not in message:
+            return None
+        offset, count = self.arena.place(message[name])
+        if count != sequences * self.stage.context:
+            raise Refused("bad_shape", f"{count} {name} for {sequences} sequences")
+        flat = self.torch.frombuffer(self.arena.memory, dtype=self.torch.int32, count=count, offset=offset)
+        return flat.to(self.device, copy=True).view(sequences, -1)
+
+    def hidden(self, message, sequences):
+        if "in" not in message:
+            return None
+        return self.numbers(message["in"]).view(sequences, self.stage.context, -1)
+
+    # requests
+
+    def hello(self, message, descriptor):
+        name, memory = self.device.type, 0
+        if name == "cuda":
+            name = f"{self.device} {self.torch.cuda.get_device_name(self.device)}"
+            memory = self.torch.cuda.get_device_properties(self.device).total_memory
+        return {
+            "protocol": PROTOCOL, "device": f"{name}, torch {self.torch.__version__}, {self.precision}",
+            "memory": memory,
+        }
+
+    def load(self, message, descriptor):
+        from .model import Stage
+        from .optimizer import Optimizer
+
+        self.in_flight, self.stage, self.optimizer = {}, None, None
+        self.torch.manual_seed(int(message["seed"]) % (1 << 63))
+        self.stage = Stage(message, self.device, self.precision == "bf16")
+        self.optimizer = Optimizer(self.stage, message)
+
+    def arena_(self, message, descriptor):
+        if descriptor is None:
+            raise Refused("bad_shape", "no descriptor came")
+        self.arena = Arena(descriptor, message["bytes"])
+        os.close(descriptor)
+
+    def quantity(self, message):
+        unit = message["unit"]
+        if unit not in self.stage.units:
+            raise Refused("bad_shape", f"unit {unit} is not held")
+        return {
+            "parameters": self.stage.units[unit].data, "gradient": self.stage.units[unit].grad,
+            "first_moment": self.optimizer.first[unit], "second_moment": self.optimizer.second[unit],
+        }[message["quantity"]]
+
+    def get(self, message, descriptor):
+        self.answer(message["out"], self.quantity(message))
+
+    def put(self, message, descriptor):
+        to, values = self.quantity(message), self.numbers(message["in"])
+        if values.numel() != to.numel():
+            raise Refused("bad_shape", f"{values.numel()} numbers for {to.numel()}")
+        to.copy_(values)
+
+    def recompute(self, message, descriptor):
+        self.stage.recompute = bool(message["on"])
+
+    def forward(self, message, descriptor):
+        stage, n = self.stage, self.stage.micro_batch
+        tokens, targets = self.ids(message, "tokens", n), self.ids(message, "targets", n)
+        hidden = self.hidden(message, n)
+        stage.check(tokens if stage.is_first else None, targets if stage.is_last else None)
+        if hidden is not None:
+            hidden.requires_grad_()
+        output = stage.run(tokens, hidden, self.ids(message, "first_seen", n))
+        if not stage.is_last:
+            self.answer(message["out"], output)
+            self.in_flight[tuple(message["key"])] = (hidden, output)
+            return {}
+        losses, squares = stage.token_losses(output, targets)
+        self.in_flight[tuple(message["key"])] = (hidden, (losses.sum() + stage.z_loss * squares.sum()) / len(losses))
+        return {"loss": float(losses.detach().sum() / len(losses))}
+
+    def backward(self, message, descriptor):
+        hidden, output = self.in_flight.pop(tuple(message["key"]))
+        gradient = self.numbers(message["in"]).view_as(output) if "in" in message else None
+        output.backward(gradient)
+        if "out" in message:
+            self.answer(message["out"], hidden.grad)
+
+    def evaluate(self, message, descriptor):
+        stage, n = self.stage, message["sequences"]
+        with self.torch.no_grad():
+            tokens, targets = self.ids(message, "tokens", n), self.ids(message, "targets", n)
+            stage.check(tokens if stage.is_first else None, targets if stage.is_last else None)
+            output = stage.run(tokens, self.hidden(message, n), self.ids(message, "first_seen", n))
+            self.answer(message["out"], stage.token_losses(output, targets)[0] if stage.is_last else output)
+
+    def finish(self, message, descriptor):
+        from .model import unit_tensors
+
+        sums = []
+        for unit, flat in self.stage.units.items():
+            flat.grad /= message["micro_batches"]
+            at = 0
+            for _, shape in unit_tensors(self.stage.m, unit):
+                count = self.torch.Size(shape).numel()
+                sums.append(flat.grad[at:at + count].double().square().sum())
+                at += count
+        self.answer(message["out"], self.torch.stack(sums).float())
+
+    def step(self, message, descriptor):
+        self.optimizer.step(message["learning_rate"], message["gradient_scale"], message["steps"])
+        self.drop(message, descriptor)
+
+    def drop(self, message, descriptor):
+        self.in_flight = {}
+        for flat in self.stage.units.values():
+            flat.grad.zero_()
+
+    def benchmark(self, message, descriptor):
+        side = 4096 if self.device.type != "cpu" else 512
+        kind = self.torch.bfloat16 if self.precision == "bf16" else self.torch.float32
+        a = self.torch.rand(side, side, device=self.device, dtype=kind)
+        for _ in range(max(1, round(message["flops"] / (2 * side ** 3)))):
+            a = (a @ a) / side
+        float(a[0, 0])
+
+    def ping(self, message, descriptor):
+        return {}
+
+    CHANGES = {"put", "forward", "backward", "finish", "step", "drop"}
+    NEEDS_STAGE = CHANGES | {"get", "recompute", "evaluate"}
+
+    def perform(self, message, descriptor):
+        """The answer to a request, without its number."""
+        operation = message["op"]
+        if operation in self.NEEDS_STAGE and (self.stage is None or self.arena is None):
+            raise Refused("bad_state", "no stage is loaded")
+        if operation not in self.NEEDS_STAGE | {"hello", "load", "arena", "benchmark", "ping"}:
+            raise Refused("unsupported", f"{operation}")
+        if message["version"] != self.version:
+            raise Refused("bad_state", f"meant for state {message['version']}, this is {self.version}")
+        result = getattr(self, "arena_" if operation == "arena" else operation)(message, descriptor) or {}
+        self.version += operation in self.CHANGES
+        return {"ok": True, **result}
+
+
+def pick_device(torch, wanted):
+    if wanted != "auto":
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda:0")
+    if getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def serve(channel, worker):
+    torch = worker.torch
+    last = (None, None)
+    while True:
+        message, descriptor = channel.receive()
+        number = message.get("seq")
+        if number == last[0]:
+            # A repeat: what was done is done.
+            channel.send(last[1])
+            continue
+        try:
+            reply = worker.perform(message, descriptor)
+        except Refused as error:
+            reply = {"error": {"kind": error.kind, "message": str(error)}}
+        except torch.OutOfMemoryError as error:
+            worker.in_flight = {}
+            reply = {"error": {"kind": "out_of_memory", "message": str(error)[:300]}}
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            reply = {"error": {"kind": "internal", "message": f"{type(error).__name__}: {error}"[:300]}}
+        reply["seq"] = number
+        last = (number, reply)
+        channel.send(reply)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="atoll_torch", description=__doc__)
+    parser.add_argument("--fd", type=int, default=3, help="the socket to the daemon")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:N, mps")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of matrix products")
+    parser.add_argument("--threads", type=int, default=0, help="on the processor; 0 for as many as there are")
+    arguments = parser.parse_args()
+    die_with_parent()
+    channel = Channel(arguments.fd)
+    try:
+        try:
+            import torch
+        except ImportError:
+            message, _ = channel.receive()
+            text = "PyTorch is not installed for " + sys.executable + ": python3 -m pip install torch"
+            channel.send({"seq": message["seq"], "error": {"kind": "unsupported", "message": text}})
+            return 1
+        if arguments.threads:
+            torch.set_num_threads(arguments.threads)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        serve(channel, Worker(torch, pick_device(torch, arguments.device), arguments.precision))
+    except Gone:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

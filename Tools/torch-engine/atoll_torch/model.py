@@ -1,0 +1,171 @@
+"""One stage of a model of the Llama family: consecutive units, forward and backward.
+
+The parameters of a unit are one flat tensor in the daemon's canonical order; the weights that the arithmetic uses are views of
+it, so that reading, writing and stepping need no copies.
+"""
+import math
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+from .wire import Refused
+
+
+def unit_tensors(m, unit):
+    """(name, shape) of a unit's tensors, canonical order: unit 0 is the embedding, the last the final norm and the head."""
+    d, f, q = m["hidden_size"], m["intermediate_size"], m["heads"] * m["head_size"]
+    kv = m["kv_heads"] * m["head_size"]
+    if unit == 0:
+        return [("embed", (m["vocabulary"], d))]
+    if unit == m["layers"] + 1:
+        return [("norm", (d,))] + ([] if m["tied"] else [("head", (m["vocabulary"], d))])
+    bias = m["projection_bias"]
+    tensors = [("input_norm", (d,)), ("q", (q, d)), ("k", (kv, d)), ("v", (kv, d))]
+    if bias != "none":
+        tensors += [("q_bias", (q,)), ("k_bias", (kv,)), ("v_bias", (kv,))]
+    if m["query_key_norm"]:
+        tensors += [("q_norm", (m["head_size"],)), ("k_norm", (m["head_size"],))]
+    tensors.append(("o", (d, q)))
+    if bias == "all":
+        tensors.append(("o_bias", (d,)))
+    return tensors + [("middle_norm", (d,)), ("gate", (f, d)), ("up", (f, d)), ("down", (d, f))]
+
+
+def rope_frequencies(m):
+    """Turn of each pair a token, in radians, in double arithmetic."""
+    size, scaling = m["head_size"], m["rope_scaling"]
+    out = []
+    for i in range(size // 2):
+        frequency = m["rope_theta"] ** (-2.0 * i / size)
+        if scaling["type"] == "linear":
+            frequency /= scaling["factor"]
+        elif scaling["type"] == "llama3":
+            waves = scaling["original_context"] * frequency / (2 * math.pi)
+            low, high = scaling["low_factor"], scaling["high_factor"]
+            if waves < low:
+                frequency /= scaling["factor"]
+            elif waves <= high:
+                blend = (waves - low) / (high - low)
+                frequency = (1 - blend) * frequency / scaling["factor"] + blend * frequency
+        out.append(frequency)
+    return torch.tensor(out, dtype=torch.float64)
+
+
+class Stage:
+    """The weights of some units and what they compute."""
+
+    def __init__(self, spec, device, autocast):
+        self.m = spec["model"]
+        self.first, self.end = spec["units"]
+        self.context, self.micro_batch = spec["context"], spec["micro_batch"]
+        self.recompute = spec["recompute"]
+        self.z_loss = spec["optimizer"]["z_loss"]
+        self.device, self.autocast = device, autocast
+        self.is_first, self.is_last = self.first == 0, self.end == self.m["layers"] + 2
+        self.units, self.views = {}, {}
+        for unit in range(self.first, self.end):
+            count = sum(math.prod(shape) for _, shape in unit_tensors(self.m, unit))
+            flat = torch.zeros(count, device=device)
+            # All matrices of a unit get their gradients through views of one leaf.
+            self.units[unit] = flat.requires_grad_()
+            flat.grad = torch.zeros_like(flat)
+        angles = torch.arange(self.context, dtype=torch.float64)[:, None] * rope_frequencies(self.m)
+        self.cos, self.sin = angles.cos().float().to(device), angles.sin().float().to(device)
+
+    def weights(self, unit):
+        """The unit's tensors by name, as views of its flat parameters."""
+        out, at = {}, 0
+        for name, shape in unit_tensors(self.m, unit):
+            count = math.prod(shape)
+            out[name] = self.units[unit][at:at + count].view(shape)
+            at += count
+        return out
+
+    # forward
+
+    def run(self, tokens, hidden, first_seen):
+        """[n, T, d] that leaves the last block. `tokens` [n, T] on the first stage, else `hidden` [n, T, d]."""
+        if self.is_first:
+            hidden = F.embedding(tokens, self.weights(0)["embed"])
+        mask = self.mask(first_seen)
+        for unit in range(max(1, self.first), min(self.end, self.m["layers"] + 1)):
+            if self.recompute and torch.is_grad_enabled():
+                hidden = checkpoint(self.block, unit, hidden, mask, use_reentrant=False)
+            else:
+                hidden = self.block(unit, hidden, mask)
+        return hidden
+
+    def mask(self, first_seen):
+        """Which positions each one sees where documents follow each other: [n, 1, T, T]; None for the causal half."""
+        if first_seen is None:
+            return None
+        t = torch.arange(first_seen.shape[1], device=self.device)
+        return ((t[None, None, :] >= first_seen[:, :, None]) & (t[None, None, :] <= t[None, :, None]))[:, None]
+
+    def block(self, unit, x, mask):
+        m, w = self.m, self.weights(unit)
+        n, length, _ = x.shape
+        size = m["head_size"]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            normed = self.rms(x, w["input_norm"])
+
+            def heads(name, count):
+                y = F.linear(normed, w[name], w.get(name + "_bias")).view(n, length, count, size)
+                if name != "v" and m["query_key_norm"]:
+                    y = self.rms(y, w[name + "_norm"])
+                return y.transpose(1, 2)
+
+            q, k, v = heads("q", m["heads"]), heads("k", m["kv_heads"]), heads("v", m["kv_heads"])
+            if unit - 1 not in m["layers_without_rope"]:
+                q, k = self.turned(q), self.turned(k)
+            attended = F.scaled_dot_product_attention(
+                q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask, is_causal=mask is None,
+                enable_gqa=m["heads"] != m["kv_heads"])
+            attended = attended.transpose(1, 2).reshape(n, length, -1)
+            x = x + F.linear(attended, w["o"], w.get("o_bias"))
+            normed = self.rms(x, w["middle_norm"])
+            return x + F.linear(F.silu(F.linear(normed, w["gate"])) * F.linear(normed, w["up"]), w["down"])
+
+    def rms(self, x, gain):
+        return F.rms_norm(x.float(), (x.shape[-1],), gain.float(), self.m["norm_epsilon"])
+
+    def turned(self, x):
+        cos, sin = self.cos[: x.shape[-2]], self.sin[: x.shape[-2]]
+        low, high = x.float().chunk(2, -1)
+        return torch.cat((low * cos - high * sin, high * cos + low * sin), -1)
+
+    def token_losses(self, hidden, targets):
+        """−log p of each target [n·T], 0 where it is below zero, and log²Σexp of those that count."""
+        w = self.weights(self.end - 1)
+        table = self.weights(0)["embed"] if self.m["tied"] else w["head"]
+        normed = self.rms(hidden, w["norm"]).flatten(0, 1)
+        targets = targets.flatten()
+        losses, squares = [], []
+        # A stretch of rows at a time: there are never logits of all of them.
+        rows = max(64, (1 << 26) // self.m["vocabulary"])
+        for start in range(0, len(targets), rows):
+            part = (normed[start:start + rows], targets[start:start + rows], table)
+            if torch.is_grad_enabled():
+                loss, square = checkpoint(self.stretch, *part, use_reentrant=False)
+            else:
+                loss, square = self.stretch(*part)
+            losses.append(loss)
+            squares.append(square)
+        return torch.cat(losses), torch.cat(squares)
+
+    def stretch(self, normed, targets, table):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            logits = F.linear(normed, table)
+        logits = logits.float()
+        size = logits.logsumexp(-1)
+        counts = targets >= 0
+        aimed = logits.gather(1, targets.clamp(min=0).long()[:, None])[:, 0]
+        return torch.where(counts, size - aimed, 0), torch.where(counts, size * size, 0)
+
+    def check(self, tokens, targets):
+        for ids in (tokens, targets):
+            if ids is not None and ids.numel() and int(ids.max()) >= self.m["vocabulary"]:
+                raise Refused("bad_shape", f"token {int(ids.max())}, the vocabulary ends before {self.m['vocabulary']}")
+        if tokens is not None and tokens.numel() and int(tokens.min()) < 0:
+            raise Refused("bad_shape", "a negative token")
