@@ -96,7 +96,8 @@ def decoding(folder, prompt, count):
 
 def check(name, folder, text, context, bad):
     done = json.loads(run("eval", folder, text, "--context", str(context), "--json"))
-    ids = [int(x) for x in run("tokenize", folder, text).split()]
+    # A text ends with the token that says so.
+    ids = [int(x) for x in run("tokenize", folder, text).split()] + [AutoTokenizer.from_pretrained(folder).eos_token_id]
     expected = loss_of(folder, ids, context)
     difference = abs(done["loss"] - expected)
     print(f"{name}: atoll {done['loss']:.7f}, transformers {expected:.7f}, difference {difference:.1e}")
