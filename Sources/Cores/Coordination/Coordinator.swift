@@ -114,6 +114,7 @@ public struct Coordinator: Core, Sendable {
     /// up meanwhile may join again.
     public mutating func resumed(_ peer: PeerID, endpoint: Endpoint, at now: Instant) {
         look(at: now)
+        defer { nextWake = due }
         guard !stage.isEnded else { return }
         if roster.met(peer, at: endpoint, now: now) { send(.capabilityRequest, to: peer) }
         settle()
