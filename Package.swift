@@ -172,6 +172,13 @@ let package = Package(
                 "Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Telemetry", "Exchange",
                 "JobFixtures",
             ]),
+        tests(
+            "Daemon",
+            swarm + [
+                "Primitives", "Digests", "Wire", "Kademlia", "Channels", "Telemetry", "Exchange", "Training",
+                "Planning",
+                "Daemon", "JobFixtures",
+            ]),
         tests("Content", ["Primitives", "Digests", "Wire", "Messages", "Content", "Training", "JobFixtures"]),
         tests(
             "Membership",
@@ -189,7 +196,12 @@ let package = Package(
             "Weights",
             ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Kernels", "Training", "Inference", "Weights"]),
         tests("Web", ["Primitives", "EventLoop", "Web"]),
-        tests("Node", ["Primitives", "Digests", "Telemetry", "Channels", "EventLoop", "SecureTransport", "Node"]),
+        tests(
+            "Node",
+            swarm + [
+                "Primitives", "Digests", "Wire", "Training", "Telemetry", "Channels", "EventLoop", "SecureTransport",
+                "Node", "JobFixtures",
+            ]),
         tests("EndToEnd", ["Primitives"]),
     ],
     swiftLanguageModes: [.v6]

@@ -226,6 +226,43 @@ enum States {
         #expect(fetch.states() == truth)
     }
 
+    /// The only holder found out later than it was asked that it held something else.
+    @Test func `takes it from who offered another state before, when it offers the right one`() {
+        var fetch = fetch(all([1]))
+        var holders = holders([1: (0..<4).map { States.state($0, seed: 9) }])
+        let first = run(&fetch, &holders, limit: .seconds(60))
+        #expect(!first.isDone)
+        // Each unit is named once, however often it is asked.
+        #expect(first.wrong.count == 4)
+        #expect(first.asked.count >= 3 && first.asked.count <= 5)
+        #expect(fetch.orphans == [0, 1, 2, 3])
+        holders = self.holders([1: truth])
+        let then = run(&fetch, &holders, limit: .seconds(200))
+        #expect(then.isDone && then.wrong == [])
+        #expect(fetch.states() == truth)
+    }
+
+    /// What nobody is asked for is nothing to wake up for.
+    @Test func `never wants to be woken for what is past`() {
+        var fetch = fetch(all([1, 2]))
+        var holders = holders([1: truth, 2: truth])
+        holders.silent = [Small.peer(2)]
+        var now = Instant.zero
+        for _ in 0..<100 {
+            while let effect = fetch.poll() {
+                if case .send(let message, let peer) = effect, peer == Small.peer(1) {
+                    answer(message, peer, &fetch, &holders, at: now)
+                }
+            }
+            guard let next = fetch.nextWake else { break }
+            #expect(next > now)
+            now = next
+            fetch.wake(at: now)
+        }
+        #expect(fetch.states() == truth)
+        #expect(now < .zero + .seconds(60))
+    }
+
     @Test func `does without who is silent, late, or gone`() {
         var fetch = fetch(all([1, 2, 3]))
         var holders = holders([1: truth, 2: truth, 3: truth])

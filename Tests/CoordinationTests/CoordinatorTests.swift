@@ -19,6 +19,8 @@ struct FakePool {
     private(set) var sent: [(packet: Packet, to: PeerID)] = []
     /// What answers every storage request; nil: nobody does.
     var disk: (@Sendable (StorageRequest) -> StorageOutcome)? = { _ in .stored(path: "") }
+    /// What is on disk, in the order in which it came there.
+    private(set) var stored: [StorageTicket] = []
     let numbers: [Int]
 
     static func job() -> JobManifest {
@@ -55,6 +57,11 @@ struct FakePool {
         }
     }
 
+    /// Another process in its place.
+    mutating func replace(_ other: Coordinator) {
+        coordinator = other
+        drain()
+    }
     mutating func say(_ number: Int, _ message: Message) {
         let job = message.conversation == .meeting ? nil : coordinator.job
         coordinator.receive(Packet(job: job, term: 1, message), from: Small.peer(number), at: now)
@@ -89,7 +96,10 @@ struct FakePool {
             case .event(let event): events.append(event)
             case .send(let packet, let peer): sent.append((packet, peer))
             case .store(let request):
-                if let disk { coordinator.stored(request.ticket, disk(request), at: now) }
+                guard let disk else { continue }
+                let outcome = disk(request)
+                if case .stored = outcome { stored.append(request.ticket) }
+                coordinator.stored(request.ticket, outcome, at: now)
             }
         }
     }
@@ -343,7 +353,8 @@ struct FakePool {
         try pool.round()
         #expect(pool.coordinator.state.round == 1 && pool.coordinator.record.committed < pool.coordinator.record.length)
         #expect(pool.heard(1, "logEntries").count == shown)
-        #expect(pool.happened("storage_failed").count == 1)
+        // The log, and the receipts beside it: each is told once.
+        #expect(pool.happened("storage_failed").count == 2)
         pool.disk = { _ in .stored(path: "") }
         for _ in 0..<12 {
             pool.pass(.seconds(1))
@@ -351,7 +362,7 @@ struct FakePool {
         }
         #expect(pool.coordinator.record.committed == pool.coordinator.record.length)
         #expect(pool.heard(1, "logEntries").count > shown)
-        #expect(pool.happened("storage_recovered").count == 1)
+        #expect(pool.happened("storage_recovered").count == 2)
     }
 
     // MARK: one's own isolation

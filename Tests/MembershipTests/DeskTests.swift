@@ -1,5 +1,4 @@
 import Digests
-import FoundationEssentials
 import JobFixtures
 import Membership
 import Messages
@@ -30,6 +29,26 @@ import Wire
         .catchUp(round: 3), .digests(round: 4), .export(units: 0..<2, round: 5),
         .exchange(.check(WorkKey(round: 1, rank: 2, attempt: 3))),
     ]
+
+    /// A round that was taken back: its export comes, and is nobody's, whether it is under way or waits here.
+    @Test func `forgets exports of rounds that were taken back, in order`() {
+        var desk = EngineDesk()
+        func submit(_ round: Int) {
+            desk.submit(
+                .exportState(units: 0..<2, includeMoments: true), .export(units: 0..<2, round: round), at: .zero)
+        }
+        for round in [4, 5, 6] { submit(round) }
+        desk.pause()
+        for round in [7, 3] { submit(round) }
+        desk.forgetExports(after: 4)
+        desk.resume(at: .zero)
+        submit(5)
+        let purposes = (0..<6).map { _ in desk.answered(.state([]), at: .zero)?.purpose }
+        let kept = [4, nil, nil, nil, 3, 5].map { round in
+            round.map { EngineDesk.Purpose.export(units: 0..<2, round: $0) } ?? .housekeeping
+        }
+        #expect(purposes == kept)
+    }
 
     @Test(arguments: 0..<40 as Range<UInt64>)
     func `matches answers in order, and knows which still count`(seed: UInt64) {
@@ -203,6 +222,54 @@ import Wire
         return script
     }
 
+    /// Any pieces, any order, twice or never: it ends with the whole log, and asks for what is missing.
+    @Test(arguments: 0..<20 as Range<UInt64>)
+    func `ends with the whole log whatever comes first`(seed: UInt64) throws {
+        let script = try script()
+        let all = script.record.envelopes
+        var generator = SeededGenerator(seed: seed, stream: 4)
+        var desk = try follower(script)
+        var now = Instant.zero
+        var folded: [Entry] = []
+        #expect(drain(&desk).stores == [0])
+        var stored = [0]
+        // Entries that there are, as far as it has been told by somebody who knows.
+        var claimed = 1
+        for _ in 0..<300 where desk.record.length < all.count {
+            now += .milliseconds(Int64(generator.below(900)))
+            let first = generator.below(all.count)
+            let end = min(all.count, first + 1 + generator.below(3))
+            let before = desk.record.length
+            if generator.below(3) > 0 {
+                folded += desk.receive(
+                    LogEntries(Array(all[first..<end]), length: all.count), from: Small.peer(2), isLeader: false,
+                    at: now)
+                claimed = max(claimed, first > before ? first + 1 : end)
+            } else {
+                desk.wake(at: now)
+            }
+            let said = drain(&desk)
+            #expect(said.events.isEmpty)
+            #expect(said.asks.allSatisfy { $0 == desk.record.length })
+            #expect(said.stores == Array(before..<desk.record.length))
+            stored += said.stores
+            // The leader answers what was asked of it, sometimes.
+            if let from = said.asks.last, generator.below(2) == 0 {
+                folded += desk.receive(
+                    LogEntries(Array(all[from..<min(all.count, from + 2)]), length: all.count),
+                    from: Small.launcher.peerID, isLeader: true, at: now)
+                stored += drain(&desk).stores
+                claimed = all.count
+            }
+            // What is missing has been asked for, and will be again; nothing else is.
+            #expect((desk.nextWake != nil) == (claimed > desk.record.length))
+        }
+        #expect(desk.record.envelopes == all)
+        #expect(folded.count == all.count - 1)
+        #expect(stored == Array(0..<all.count))
+        #expect(desk.record.state.round == script.state.round)
+    }
+
     @Test func `asks the leader when its log is longer, and again in time`() throws {
         var desk = try follower(try script())
         _ = drain(&desk)
@@ -236,7 +303,7 @@ import Wire
         var desk = try follower(script)
         _ = drain(&desk)
         var broken = script.record.envelopes[1]
-        broken.signature[3] ^= 1
+        broken.epoch += 1
         let fresh = desk.receive(
             LogEntries([broken] + Array(script.record.envelopes[1...]), length: 9), from: Small.peer(2),
             isLeader: false,
@@ -276,69 +343,6 @@ import Wire
             desk.stored(index)
             #expect(desk.record.stored == expected)
         }
-    }
-}
-
-@Suite struct `A desk for the disk` {
-    private func request(_ index: Int) -> StorageRequest { .chunk(content: sha256([1]), number: index, [UInt8(index)]) }
-    private func drain(_ desk: inout StorageDesk) -> (stores: [StorageTicket], events: [Happening]) {
-        var out: (stores: [StorageTicket], events: [Happening]) = ([], [])
-        while let effect = desk.poll() {
-            switch effect {
-            case .store(let request): out.stores.append(request.ticket)
-            case .event(let what): out.events.append(what)
-            }
-        }
-        return out
-    }
-
-    @Test(arguments: 0..<20 as Range<UInt64>)
-    func `makes everything durable in the end`(seed: UInt64) {
-        var generator = SeededGenerator(seed: seed, stream: 3)
-        var desk = StorageDesk()
-        var open: [StorageTicket] = []
-        var durable: Set<StorageTicket> = []
-        var events: [Happening] = []
-        var now = Instant.zero
-        for step in 0..<3000 {
-            now += .milliseconds(50)
-            if step < 100 { desk.store(request(step)) }
-            desk.wake(at: now)
-            let said = drain(&desk)
-            open += said.stores
-            events += said.events
-            guard !open.isEmpty, generator.below(2) == 0 else { continue }
-            let ticket = open.removeFirst()
-            let fails = step < 2000 && generator.below(3) == 0
-            if desk.answered(ticket, fails ? .failed("no") : .stored(path: ""), at: now) { durable.insert(ticket) }
-        }
-        #expect(durable.count == 100)
-        #expect(!desk.isFailing)
-        for (index, event) in events.enumerated() {
-            if index % 2 == 0 {
-                guard case .storageFailed = event else {
-                    Issue.record("\(events)")
-                    return
-                }
-            } else {
-                guard case .storageRecovered = event else {
-                    Issue.record("\(events)")
-                    return
-                }
-            }
-        }
-    }
-
-    @Test func `forgets what belongs to a job that is over`() {
-        var desk = StorageDesk()
-        desk.store(request(1))
-        desk.store(.erase(job: sha256([7]), content: sha256([8])))
-        _ = drain(&desk)
-        #expect(desk.answered(request(1).ticket, .failed("full"), at: .zero) == false)
-        desk.forget(job: sha256([6]), content: sha256([1]))
-        #expect(desk.nextWake == nil)
-        #expect(desk.answered(request(1).ticket, .stored(path: ""), at: .zero) == false)
-        #expect(desk.answered(.erased(job: sha256([7])), .stored(path: ""), at: .zero) == true)
     }
 }
 

@@ -73,7 +73,7 @@ import Testing
             probe.receive(pong: ping.nonce, from: ping.to, at: .zero + .milliseconds(5))
         }
         #expect(drain(&probe).reports == [])
-        #expect(probe.nextWake == .zero + .seconds(2))
+        #expect(probe.nextWake == Instant.zero + .seconds(2))
         probe.wake(at: .zero + .seconds(2))
         let report = drain(&probe).reports
         #expect(report.count == 1)
@@ -88,7 +88,7 @@ import Testing
         #expect(Set(first.bursts.map(\.to)) == [Small.peer(2)])
         #expect(first.bursts.reduce(0) { $0 + $1.0.bytes } == 64 << 10)
         #expect(first.bursts.map(\.0.part) == Array(0..<first.bursts.count))
-        #expect(probe.nextWake == .zero + .milliseconds(100))
+        #expect(probe.nextWake == Instant.zero + .milliseconds(100))
         probe.wake(at: .zero + .milliseconds(100))
         let second = drain(&probe)
         #expect(Set(second.bursts.map(\.to)) == [Small.peer(3)])

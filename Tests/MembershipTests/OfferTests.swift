@@ -213,14 +213,33 @@ import Wire
         #expect(member.isWorking)
     }
 
-    @Test func `are over ten minutes after the lease`() throws {
+    /// The launcher was stopped, and means to go on: no work, everything kept, and another job may have this member at once.
+    @Test func `pause at a lease of nothing`() throws {
+        var member = member()
+        let job = try id(genesis())
+        _ = try answer(of: &member, to: genesis())
+        let nothing = Message.lease(Lease(duration: .zero, logLength: 1))
+        for second in 1...3 {
+            let said = hear(nothing, &member, job: job, at: .zero + .seconds(Int64(second)))
+            #expect(said == (second == 1 ? [.workPaused(why: "its launcher has stopped for now")] : []))
+            #expect(!member.isWorking && member.jobID == job)
+        }
+        var other = member
+        #expect(try answer(of: &other, to: genesis(nonce: 9)).refusal == nil)
+        #expect(other.jobID != job)
+        let lease = Message.lease(Lease(duration: .seconds(15), logLength: 1))
+        #expect(hear(lease, &member, job: job, at: .zero + .seconds(300)) == [.rejoined])
+        #expect(member.isWorking)
+    }
+
+    @Test func `are over some time after the lease`() throws {
         var member = member()
         _ = try answer(of: &member, to: genesis())
         member.wake(at: .zero + .seconds(16))
-        member.wake(at: .zero + .seconds(16 + 599))
+        member.wake(at: .zero + .seconds(15) + MemberJob.keep)
         #expect(member.jobID != nil)
         _ = events(&member)
-        member.wake(at: .zero + .seconds(16 + 600))
+        member.wake(at: .zero + .seconds(16) + MemberJob.keep)
         #expect(member.jobID == nil)
         var isErased = false
         while let effect = member.poll() { if case .store(.erase) = effect { isErased = true } }

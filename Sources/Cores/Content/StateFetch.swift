@@ -26,12 +26,16 @@ public struct StateFetch: Sendable {
         var fetches: [Piece: ContentFetch] = [:]
         var optimizerSteps = 0
         var isInexact = false
+        /// Sources that have offered another state than was agreed on, at last.
+        var wrong: Set<PeerID> = []
         var isBegun: Bool { fetches[.parameters] != nil }
         var isComplete: Bool { isBegun && fetches.values.allSatisfy(\.isComplete) }
     }
     private struct Asked: Sendable {
         var at: Instant
         var answered = false
+        /// It offered another state.
+        var isWrong = false
         /// It has nothing of this round, or not yet: it is asked again later, and hardly waited for.
         var hasNothing = false
     }
@@ -47,6 +51,8 @@ public struct StateFetch: Sendable {
 
     /// A holder that does not answer what it has is asked again after this.
     private static let retry = Duration.seconds(5)
+    /// One that offered another state, after this.
+    private static let doubt = Duration.seconds(20)
     /// Offers of others are waited for so long, where moments are to be chosen among them.
     private static let choice = Duration.seconds(2)
     /// So long of those who say that they have nothing (yet).
@@ -85,8 +91,13 @@ public struct StateFetch: Sendable {
         }
         return (have, total)
     }
-    /// Units for which nobody is left who could be asked.
-    public var orphans: [Int] { wantedUnits.filter { units[$0]!.sources.isEmpty && !units[$0]!.isComplete } }
+    /// Units for which nobody is left who could be asked, but who has offered another state.
+    public var orphans: [Int] {
+        wantedUnits.filter { number in
+            let unit = units[number]!
+            return !unit.isComplete && unit.sources.allSatisfy { unit.wrong.contains($0) }
+        }
+    }
 
     // MARK: inputs
 
@@ -153,7 +164,13 @@ public struct StateFetch: Sendable {
     public var nextWake: Instant? {
         guard !isDone else { return nil }
         var next: Instant?
-        for request in asked.values where !request.answered { next = earliest(next, request.at + Self.retry) }
+        var wanted: Set<PeerID> = []
+        for unit in units.values where !unit.isComplete {
+            wanted.formUnion(unit.sources.filter { unit.offers[$0] == nil })
+        }
+        for (peer, request) in asked where !request.answered && wanted.contains(peer) {
+            next = earliest(next, dueAgain(request))
+        }
         for unit in units.values {
             if !unit.isBegun, !unit.offers.isEmpty, unit.roots != nil {
                 next = earliest(next, choosesAt(unit, unit.sources.filter { unit.offers[$0] != nil }))
@@ -164,6 +181,8 @@ public struct StateFetch: Sendable {
     }
 
     // MARK: what follows
+
+    private func dueAgain(_ request: Asked) -> Instant { request.at + (request.isWrong ? Self.doubt : Self.retry) }
 
     private func places(of id: Digest256) -> [(unit: Int, piece: Piece)] {
         wantedUnits.flatMap { unit in
@@ -185,7 +204,7 @@ public struct StateFetch: Sendable {
             }
         }
         for source in order {
-            if let before = asked[source], before.at + Self.retry > now { continue }
+            if let before = asked[source], dueAgain(before) > now { continue }
             asked[source] = Asked(at: now)
             let request = StateRequest(round: round, units: wanted[source]!, moments: wantsMoments)
             effects.push(.send(.stateRequest(request), to: source))
@@ -197,9 +216,15 @@ public struct StateFetch: Sendable {
         for unit in wantedUnits {
             guard let roots = units[unit]!.roots else { continue }
             for peer in units[unit]!.sources {
-                guard let offer = units[unit]!.offers[peer], offer.roots != roots else { continue }
-                units[unit]!.sources.removeAll { $0 == peer }
+                guard let offer = units[unit]!.offers[peer] else { continue }
+                guard offer.roots != roots else {
+                    units[unit]!.wrong.remove(peer)
+                    continue
+                }
+                // It may find out itself, and fetch the right one: it is asked again, and named once.
                 units[unit]!.offers[peer] = nil
+                asked[peer] = Asked(at: now, isWrong: true)
+                guard units[unit]!.wrong.insert(peer).inserted else { continue }
                 effects.push(.wrong(peer, unit: unit, why: "it offers another state than the holders agreed on"))
             }
             let offering = units[unit]!.sources.filter { units[unit]!.offers[$0] != nil }
@@ -215,7 +240,7 @@ public struct StateFetch: Sendable {
 
     /// When moments are chosen among the offers there are.
     private func choosesAt(_ unit: Unit, _ offering: [PeerID]) -> Instant {
-        let missing = unit.sources.filter { !offering.contains($0) }
+        let missing = unit.sources.filter { !offering.contains($0) && !unit.wrong.contains($0) }
         if missing.isEmpty { return begun }
         return begun + (missing.allSatisfy { asked[$0]?.hasNothing == true } ? Self.shortChoice : Self.choice)
     }

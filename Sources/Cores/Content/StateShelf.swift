@@ -59,6 +59,10 @@ public struct StateShelf: Sendable {
         states = [:]
         shelf.removeAll()
     }
+    /// Those of later rounds are of seals that are void.
+    public mutating func remove(after round: Int) {
+        for late in rounds where late > round { remove(late) }
+    }
     private mutating func remove(_ round: Int) {
         guard let gone = states.removeValue(forKey: round) else { return }
         let others = Set(states.values.flatMap(\.contents))

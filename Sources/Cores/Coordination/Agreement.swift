@@ -6,7 +6,7 @@ import Record
 ///
 /// A unit is agreed on when more than half of those who are to report it say the same. Nobody is expelled by a tie, and nobody's
 /// word counts for a unit that others hold, too, before they have spoken or gone.
-struct Agreement: Sendable {
+package struct Agreement: Sendable {
     /// Who holds each unit after a round, and what they said, by round.
     private struct Ballot: Sendable {
         var reports: [PeerID: [Int: UnitRoots]] = [:]
@@ -14,7 +14,7 @@ struct Agreement: Sendable {
         var disputed: Set<Int> = []
         var isSettled = false
     }
-    enum Finding: Hashable, Sendable {
+    package enum Finding: Hashable, Sendable {
         case agreed(States)
         case differs(PeerID, unit: Int, round: Int)
         /// All have spoken, and none has a majority.
@@ -23,8 +23,10 @@ struct Agreement: Sendable {
     private var ballots: [Int: Ballot] = [:]
     private static let kept = 3
 
+    package init() {}
+
     /// - Parameter isExpected: whether a holder reports: it is present, and does not fetch instead.
-    mutating func receive(_ applied: Applied, from peer: PeerID, state: JobState) {
+    package mutating func receive(_ applied: Applied, from peer: PeerID, state: JobState) {
         guard applied.round < state.round, applied.round >= state.round - Self.kept, applied.round >= 0 else { return }
         var ballot = ballots[applied.round] ?? Ballot()
         guard ballot.reports[peer] == nil else { return }
@@ -43,7 +45,7 @@ struct Agreement: Sendable {
     }
 
     /// What can be said now, each thing once.
-    mutating func findings(_ state: JobState, isExpected: (PeerID) -> Bool) -> [Finding] {
+    package mutating func findings(_ state: JobState, isExpected: (PeerID) -> Bool) -> [Finding] {
         var out: [Finding] = []
         for round in ballots.keys.sorted() {
             if round < state.round - Self.kept || round >= state.round {
@@ -94,6 +96,6 @@ struct Agreement: Sendable {
     }
 
     /// Whether a unit of the start of `round` is in dispute.
-    func isDisputed(_ round: Int) -> Bool { ballots[round - 1].map { !$0.disputed.isEmpty } ?? false }
-    mutating func forgetAll() { ballots = [:] }
+    package func isDisputed(_ round: Int) -> Bool { ballots[round - 1].map { !$0.disputed.isEmpty } ?? false }
+    package mutating func forgetAll() { ballots = [:] }
 }

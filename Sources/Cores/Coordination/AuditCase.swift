@@ -7,16 +7,16 @@ import Record
 /// Finding owners that add wrongly: after the sums are out and before the seal, in some rounds, one chunk is drawn; every contributor
 /// sends its part of it to two other members, who add it up too. All inputs are compared with what the contributors signed, so the
 /// owner is wrong only where two agree on another sum of the very bytes that it says it added.
-struct AuditCase: Sendable {
-    let group: GroupStamp
-    let unit: Int
-    let chunk: Int
-    let owner: Int
-    let auditors: [Int]
-    var deadline: Instant
+package struct AuditCase: Sendable {
+    package let group: GroupStamp
+    package let unit: Int
+    package let chunk: Int
+    package let owner: Int
+    package let auditors: [Int]
+    package var deadline: Instant
     private var reports: [Int: Audited] = [:]
 
-    init(group: GroupStamp, unit: Int, chunk: Int, owner: Int, auditors: [Int], deadline: Instant) {
+    package init(group: GroupStamp, unit: Int, chunk: Int, owner: Int, auditors: [Int], deadline: Instant) {
         self.group = group
         self.unit = unit
         self.chunk = chunk
@@ -25,9 +25,9 @@ struct AuditCase: Sendable {
         self.deadline = deadline
     }
 
-    var order: AuditOrder { AuditOrder(group: group, unit: unit, chunk: chunk, auditors: auditors) }
+    package var order: AuditOrder { AuditOrder(group: group, unit: unit, chunk: chunk, auditors: auditors) }
 
-    mutating func receive(_ report: Audited, from rank: Int) {
+    package mutating func receive(_ report: Audited, from rank: Int) {
         guard report.group == group, report.unit == unit, report.chunk == chunk,
             rank == owner || auditors.contains(rank), reports[rank] == nil
         else { return }
@@ -36,7 +36,9 @@ struct AuditCase: Sendable {
 
     /// What comes of it; nil while reports are to come.
     /// - Parameter sum: what members gathered of the chunk.
-    func finding(_ facts: RoundFacts, _ progress: RoundProgress, _ terms: GroupTerms, sum: [UInt8]?) -> AuditFinding? {
+    package func finding(_ facts: RoundFacts, _ progress: RoundProgress, _ terms: GroupTerms, sum: [UInt8]?)
+        -> AuditFinding?
+    {
         guard reports.count == auditors.count + 1, let made = sum else {
             return deadline <= facts.now ? .unanswered(self) : nil
         }
@@ -57,7 +59,7 @@ struct AuditCase: Sendable {
 }
 
 /// What came of an audit.
-enum AuditFinding: Sendable {
+package enum AuditFinding: Sendable {
     case confirmed
     case unanswered(AuditCase)
     case refuted(AuditCase, owner: PeerID, by: [PeerID])
@@ -66,25 +68,27 @@ enum AuditFinding: Sendable {
 }
 
 /// What rounds have shown of peers.
-struct Reputation: Sendable {
+package struct Reputation: Sendable {
     /// Rounds in a row that a peer was late for.
-    private(set) var lateRounds: [PeerID: Int] = [:]
+    package private(set) var lateRounds: [PeerID: Int] = [:]
     /// With whom a peer has disagreed about a sum, without proof.
     private var disputes: [PeerID: Set<PeerID>] = [:]
     /// Peers that neither own nor audit any more.
-    private(set) var barredOwners: Set<PeerID> = []
+    package private(set) var barredOwners: Set<PeerID> = []
+
+    package init() {}
 
     /// - Parameter isPresent: whoever is not there is not late.
-    mutating func sealed(_ ranks: [Int], _ plan: PlacedPlan, isPresent: (PeerID) -> Bool) {
+    package mutating func sealed(_ ranks: [Int], _ plan: PlacedPlan, isPresent: (PeerID) -> Bool) {
         for (rank, pipeline) in plan.pipelines.enumerated() {
             for stage in pipeline.stages where isPresent(stage.peer) {
                 lateRounds[stage.peer] = ranks.contains(rank) ? nil : (lateRounds[stage.peer] ?? 0) + 1
             }
         }
     }
-    mutating func bar(_ owner: PeerID) { barredOwners.insert(owner) }
+    package mutating func bar(_ owner: PeerID) { barredOwners.insert(owner) }
     /// Who quarrels with two others is the one to avoid.
-    mutating func quarrel(_ owner: PeerID, _ accusers: [PeerID]) {
+    package mutating func quarrel(_ owner: PeerID, _ accusers: [PeerID]) {
         for accuser in accusers {
             disputes[owner, default: []].insert(accuser)
             disputes[accuser, default: []].insert(owner)
@@ -92,5 +96,5 @@ struct Reputation: Sendable {
         }
     }
     /// It left; when it comes back it is a newcomer.
-    mutating func forget(_ peer: PeerID) { lateRounds[peer] = nil }
+    package mutating func forget(_ peer: PeerID) { lateRounds[peer] = nil }
 }

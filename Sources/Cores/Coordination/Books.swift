@@ -13,6 +13,14 @@ public struct RoundTime: Hashable, Sendable {
     /// Nobody left, and nobody was left out.
     public var undisturbed: Bool
     public var planEpoch: Int
+    package init(round: Int, at: Instant, seconds: Double, steps: Int, undisturbed: Bool, planEpoch: Int) {
+        self.round = round
+        self.at = at
+        self.seconds = seconds
+        self.steps = steps
+        self.undisturbed = undisturbed
+        self.planEpoch = planEpoch
+    }
 }
 
 /// What is written down of rounds, for the report and for what is usual.
@@ -27,20 +35,22 @@ public struct Books: Sendable {
     /// Of the round sealed last, until its holders' reports are complete: contributors, tokens, and what was reported so far.
     private var noiseReport: (round: Int, contributors: Int, tokens: Int, sum: GradientSquares)?
 
-    mutating func keep(_ receipt: Receipt, _ envelope: PBEnvelope, from peer: PeerID) {
+    package init() {}
+
+    package mutating func keep(_ receipt: Receipt, _ envelope: PBEnvelope, from peer: PeerID) {
         receipts.append((peer, receipt))
         receiptEnvelopes.append(envelope)
     }
-    mutating func keep(_ time: RoundTime, exchange: Double) {
+    package mutating func keep(_ time: RoundTime, exchange: Double) {
         roundTimes.append(time)
         exchangeSeconds.append(exchange)
         if exchangeSeconds.count > 64 { exchangeSeconds.removeFirst(32) }
     }
-    mutating func keep(_ squares: GradientSquares, round: Int) {
+    package mutating func keep(_ squares: GradientSquares, round: Int) {
         if noiseReport?.round == round { noiseReport!.sum += squares }
     }
     /// The round before the one that is sealed now is applied everywhere by now.
-    mutating func estimateNoise(sealed round: Int, contributors: Int, tokens: Int) {
+    package mutating func estimateNoise(sealed round: Int, contributors: Int, tokens: Int) {
         if let report = noiseReport {
             noise.add(report.sum, contributors: report.contributors, tokens: report.tokens)
         }
@@ -48,10 +58,10 @@ public struct Books: Sendable {
     }
 
     /// How long a round of this plan is waited for: of rounds that nothing disturbed; nil before there are any.
-    func roundPatience(epoch: Int) -> Double? {
+    package func roundPatience(epoch: Int) -> Double? {
         ExchangeCost.patience(
             roundTimes.suffix(64).filter { $0.undisturbed && $0.planEpoch == epoch }.suffix(16).map(\.seconds), slack: 5
         )
     }
-    var exchangePatience: Double? { ExchangeCost.patience(Array(exchangeSeconds.suffix(16)), slack: 2) }
+    package var exchangePatience: Double? { ExchangeCost.patience(Array(exchangeSeconds.suffix(16)), slack: 2) }
 }

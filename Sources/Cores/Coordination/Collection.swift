@@ -7,19 +7,19 @@ import Telemetry
 import Training
 
 /// Units on their way to the coordinator: a checkpoint, or the end.
-struct Collection: Sendable {
-    let round: Int
-    let isFinal: Bool
-    var fetch: StateFetch
+package struct Collection: Sendable {
+    package let round: Int
+    package let isFinal: Bool
+    package var fetch: StateFetch
     /// How far it was, when it last got further, and when that was last said.
-    var progress = 0
-    var progressed: Instant
-    var said: Instant
+    package var progress = 0
+    package var progressed: Instant
+    package var said: Instant
     /// Nothing at all has come for this long: it will not.
-    static let patience = Duration.seconds(300)
+    package static let patience = Duration.seconds(300)
     private static let saying = Duration.seconds(2)
 
-    init(round: Int, isFinal: Bool, fetch: StateFetch, at now: Instant) {
+    package init(round: Int, isFinal: Bool, fetch: StateFetch, at now: Instant) {
         self.round = round
         self.isFinal = isFinal
         self.fetch = fetch
@@ -27,7 +27,7 @@ struct Collection: Sendable {
         said = now
     }
     /// - Returns: what to say of it, now and then.
-    mutating func look(at now: Instant) -> Happening? {
+    package mutating func look(at now: Instant) -> Happening? {
         let (have, total) = fetch.progress
         if have != progress {
             progress = have
@@ -38,19 +38,21 @@ struct Collection: Sendable {
         return .collectionProgress(have: have, of: total)
     }
     /// Nobody could be heard for so long.
-    mutating func excuse(_ pause: Duration) { progressed += pause }
-    func isGivenUp(at now: Instant) -> Bool { now - progressed >= Self.patience }
-    var nextWake: Instant? {
+    package mutating func excuse(_ pause: Duration) { progressed += pause }
+    package func isGivenUp(at now: Instant) -> Bool { now - progressed >= Self.patience }
+    package var nextWake: Instant? {
         earliest(fetch.nextWake, isFinal ? said + Self.saying : progressed + Self.patience)
     }
 }
 
 /// The last checkpoint: a source of states like any other, of its own round.
-struct Checkpoint: Sendable {
-    private(set) var round: Int?
-    private(set) var states: [UnitState] = []
-    var shelf = StateShelf()
-    mutating func put(_ states: [UnitState], round: Int, at now: Instant) {
+package struct Checkpoint: Sendable {
+    package private(set) var round: Int?
+    package private(set) var states: [UnitState] = []
+    package var shelf = StateShelf()
+    package init() {}
+
+    package mutating func put(_ states: [UnitState], round: Int, at now: Instant) {
         shelf.removeAll()
         shelf.put(states, round: round, keep: nil, at: now)
         self.states = states

@@ -69,14 +69,17 @@ extension Coordinator {
     }
 
     /// Who holds each unit as of the start of the round in progress.
-    private func unitSources(_ plan: PlacedPlan, units: Range<Int>) -> [Int: [PeerID]] {
+    func unitSources(_ plan: PlacedPlan, units: Range<Int>) -> [Int: [PeerID]] {
         var out: [Int: [PeerID]] = [:]
         for unit in units {
             var holders = plan.holders(of: unit).filter { holder in
                 guard state.isPresent(holder) else { return false }
+                switch roster[holder]?.readiness {
                 // Whoever is still fetching has nothing to give.
-                if case .fetchingState = roster[holder]?.readiness { return false }
-                return true
+                case .fetchingState: return false
+                case .atRound(_, let held) where isResuming: return held == state.round
+                default: return !isResuming || state.round == 0
+                }
             }
             if checkpoint.round == state.round { holders.append(key.peerID) }
             out[unit] = holders

@@ -78,7 +78,7 @@ extension Coordinator {
         let accepted = roster.acceptedCount
         let isQuiet = now - roster.lastArrival >= options.quiet
         let isEnough = options.expectedPeers.map { accepted >= $0 } ?? (accepted > 0 && isQuiet)
-        if isEnough { return beginSharing() }
+        if isEnough, !waitsForHolders(since: since) { return beginSharing() }
         // Others may still come: only where as many have declined as were wanted, and nobody new has been met for a while.
         if accepted == 0, roster.declinedCount >= max(1, options.expectedPeers ?? 1),
             now - max(roster.lastArrival, roster.lastMet) >= options.quiet + .seconds(2)

@@ -118,7 +118,7 @@ extension Coordinator {
                 return desk.want(purpose, reason)
             }
             switch purpose {
-            case .first: begin(answer)
+            case .first: if isResuming { resume(with: answer) } else { begin(answer) }
             case .better: desk.keep(answer, reason: reason)
             case .rollBack: rollBack(to: answer, reason: reason)
             }

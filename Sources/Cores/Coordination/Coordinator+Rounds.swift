@@ -135,6 +135,7 @@ extension Coordinator {
             case .taken: break
             }
             books.keep(receipt, envelope, from: peer)
+            storeReceipts(from: books.receiptEnvelopes.count - 1)
             speeds.worked(peer, round: spec.round, flops: receipt.flops)
             round.computed(at: now)
             noticeProgress(step: receipt.firstStep + receipt.steps)

@@ -94,10 +94,14 @@ extension Coordinator {
         case (.entry(job, let index), .stored):
             let before = record.committed
             record.stored(through: index + 1)
-            if disk.recovered(through: index, at: now) { event(.storageRecovered(what: ticket.what)) }
+            if disk.log.recovered(through: index, at: now) { event(.storageRecovered(what: ticket.what)) }
             if record.committed > before { show(from: before) }
         case (.entry(job, let index), .failed(let why)):
-            if disk.failed(index, at: now) { event(.storageFailed(what: ticket.what, why: why)) }
+            if disk.log.failed(index, at: now) { event(.storageFailed(what: ticket.what, why: why)) }
+        case (.receipt(job, let index), .stored):
+            if disk.receipts.recovered(through: index, at: now) { event(.storageRecovered(what: ticket.what)) }
+        case (.receipt(job, let index), .failed(let why)):
+            if disk.receipts.failed(index, at: now) { event(.storageFailed(what: ticket.what, why: why)) }
         case (.checkpoint(_, let round), .stored(let path)):
             event(.checkpointSaved(round: round))
             if !path.isEmpty { event(.checkpointStored(round: round, path: path)) }
@@ -106,8 +110,13 @@ extension Coordinator {
         }
     }
     mutating func retryDisk() {
-        guard let index = disk.retry(at: now) else { return }
-        store(from: index)
+        if let index = disk.log.retry(at: now) { store(from: index) }
+        if let index = disk.receipts.retry(at: now) { storeReceipts(from: index) }
+    }
+    mutating func storeReceipts(from first: Int) {
+        for index in first..<books.receiptEnvelopes.count {
+            effects.push(.store(.receipt(job: job, index: index, books.receiptEnvelopes[index])))
+        }
     }
 
     /// New committed entries go to all members.
@@ -121,16 +130,20 @@ extension Coordinator {
 
     // MARK: the end
 
+    /// A job with sealed rounds is not over because it cannot go on now: its log stays open, members keep what they hold for a while, and
+    /// it can be resumed.
     /// - Returns: true, for ``settle()``: something has changed.
     @discardableResult
     mutating func fail(_ why: String, endsAtOnce: Bool = false) -> Bool {
         guard outcome == nil, !stage.isEnded else { return false }
-        propose(.finish(Finish(reason: "failed: \(why)")))
+        if !isResumable { propose(.finish(Finish(reason: "failed: \(why)"))) }
         outcome = .failed(why)
         stage.go(to: .closing(until: now + .seconds(2)))
         if endsAtOnce { end() }
         return true
     }
+    /// Whether there is something to go on from.
+    public var isResumable: Bool { state.finished == nil && state.round > 0 }
     mutating func finish(_ states: [UnitState], weights: Digest256) {
         propose(.finish(Finish(reason: Finish.done, weights: weights)))
         outcome = .finished(states)
@@ -138,13 +151,15 @@ extension Coordinator {
     }
     mutating func end() {
         guard let outcome else { return }
-        let dismissal =
+        let farewell: Message =
             switch outcome {
-            case .finished: Dismissal(.jobEnded, reason: Finish.done)
+            case .finished: .dismissal(Dismissal(.jobEnded, reason: Finish.done))
+            // Stop, and keep what you hold.
+            case .failed where isResumable: .lease(Lease(duration: .zero, logLength: record.committed))
             case .failed(let why):
-                Dismissal(.jobFailed, reason: cleaned("the job ended: \(why)", bytes: Bounds.reasonBytes))
+                .dismissal(Dismissal(.jobFailed, reason: cleaned("the job ended: \(why)", bytes: Bounds.reasonBytes)))
             }
-        for member in roster.joined { send(.dismissal(dismissal), to: member.peer) }
+        for member in roster.joined { send(farewell, to: member.peer) }
         stage.go(to: .ended(at: now))
         collection = nil
         effects.push(.ended(outcome))

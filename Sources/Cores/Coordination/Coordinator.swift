@@ -32,13 +32,19 @@ public struct Coordinator: Core, Sendable {
     public internal(set) var books = Books()
     var collection: Collection?
     var checkpoint = Checkpoint()
-    var disk = DiskWatch()
+    var disk = Disks()
     public internal(set) var stage: JobStage
     var outcome: JobEnd?
     var timers: Timers
     var effects = EffectQueue<CoordinatorEffect>()
     var now: Instant
 
+    /// What could not be stored of the log, and of receipts.
+    struct Disks: Sendable {
+        var log = DiskWatch()
+        var receipts = DiskWatch()
+        var retryAt: Instant? { earliest(log.retryAt, receipts.retryAt) }
+    }
     /// Moments of its own, and what is to be said at them.
     struct Timers: Sendable {
         let wall: WallClock
@@ -58,22 +64,32 @@ public struct Coordinator: Core, Sendable {
         key: SigningKey, manifest: String, content: [UInt8], nonce: [UInt8], options: CoordinatorOptions,
         wall: WallClock, at now: Instant, parse: Record.Parser
     ) throws(MalformedBytes) {
-        self.key = key
-        self.options = options
-        self.now = now
-        term = 1
-        text = ContentShelf()
+        var text = ContentShelf()
         let id = text.put(content, at: now)
         let genesis = Genesis(
             manifest: manifest, electors: [key.peerID], content: id, contentBytes: content.count, nonce: nonce,
             lease: options.lease, silence: options.silence)
-        record = try Record(genesis: Record.sign(genesis, by: key), parse: parse)
+        let record = try Record(genesis: Record.sign(genesis, by: key), parse: parse)
+        self.init(record, text, key: key, term: 1, options: options, wall: wall, at: now)
+        event(.jobOpened(job: record.job.short, nonce: String(nonce.hex.prefix(8))))
+        store(from: 0)
+        nextWake = due
+    }
+    /// - Parameter text: with the job's.
+    init(
+        _ record: Record, _ text: ContentShelf, key: SigningKey, term: Int, options: CoordinatorOptions,
+        wall: WallClock, at now: Instant
+    ) {
+        self.key = key
+        self.options = options
+        self.now = now
+        self.term = term
+        self.text = text
+        self.record = record
         roster = Roster(at: now)
         round = RoundDesk(at: now)
         stage = .gathering(since: now, saidWaiting: now)
         timers = Timers(wall: wall, nextLease: now)
-        event(.jobOpened(job: record.job.short, nonce: String(nonce.hex.prefix(8))))
-        store(from: 0)
         nextWake = due
     }
 

@@ -1,14 +1,16 @@
 import Primitives
 
 /// Entries that could not be stored, and when it is tried again.
-struct DiskWatch: Sendable {
+package struct DiskWatch: Sendable {
     private var failedFrom: Int?
     private var pause = Duration.seconds(1)
-    private(set) var retryAt: Instant?
+    package private(set) var retryAt: Instant?
     private static let mostPause = Duration.seconds(10)
 
+    package init() {}
+
     /// - Returns: whether that is news.
-    mutating func failed(_ index: Int, at now: Instant) -> Bool {
+    package mutating func failed(_ index: Int, at now: Instant) -> Bool {
         let isNews = failedFrom == nil
         failedFrom = min(failedFrom ?? index, index)
         if retryAt == nil {
@@ -18,7 +20,7 @@ struct DiskWatch: Sendable {
         return isNews
     }
     /// - Returns: whether it had failed before.
-    mutating func recovered(through index: Int, at now: Instant) -> Bool {
+    package mutating func recovered(through index: Int, at now: Instant) -> Bool {
         guard let first = failedFrom, index >= first else { return false }
         failedFrom = nil
         retryAt = nil
@@ -26,7 +28,7 @@ struct DiskWatch: Sendable {
         return true
     }
     /// The first entry to store again, when it is time.
-    mutating func retry(at now: Instant) -> Int? {
+    package mutating func retry(at now: Instant) -> Int? {
         guard let due = retryAt, due <= now, let first = failedFrom else { return nil }
         retryAt = nil
         return first

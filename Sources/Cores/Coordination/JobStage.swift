@@ -32,14 +32,14 @@ public enum JobStage: Hashable, Sendable {
         case .ended: 8
         }
     }
-    mutating func go(to next: JobStage) {
+    package mutating func go(to next: JobStage) {
         precondition(next.place >= place, "a job goes from \(self) to \(next)")
         self = next
     }
     public var isEnded: Bool { if case .ended = self { true } else { false } }
     /// Work is under way, or its result is fetched.
-    var hasPlan: Bool { place >= 4 }
-    var isRunning: Bool { self == .preparing || self == .training }
+    package var hasPlan: Bool { place >= 4 }
+    package var isRunning: Bool { self == .preparing || self == .training }
     /// For people: as the reports say it.
     public var word: String {
         switch self {

@@ -2,9 +2,9 @@ import Messages
 public import Primitives
 
 /// What is known of lines between members, and the survey in progress.
-struct LineBook: Sendable {
-    private(set) var known = LinkSurvey.Findings()
-    private(set) var survey: LinkSurvey?
+package struct LineBook: Sendable {
+    package private(set) var known = LinkSurvey.Findings()
+    package private(set) var survey: LinkSurvey?
     private var turn: UInt64 = 0
     private var paces = PaceWatch()
     private var pings: [UInt64: (peer: PeerID, at: Instant)] = [:]
@@ -12,12 +12,14 @@ struct LineBook: Sendable {
     /// Pings whose answers are waited for, at most.
     private static let mostPings = 4096
 
-    var isSurveying: Bool { survey != nil }
-    func up(_ peer: PeerID) -> BitRate? { known.up[peer].map { BitRate(bitsPerSecond: $0) } }
-    func down(_ peer: PeerID) -> BitRate? { known.down[peer].map { BitRate(bitsPerSecond: $0) } }
-    func isKnown(_ peer: PeerID) -> Bool { known.up[peer] != nil }
+    package init() {}
+
+    package var isSurveying: Bool { survey != nil }
+    package func up(_ peer: PeerID) -> BitRate? { known.up[peer].map { BitRate(bitsPerSecond: $0) } }
+    package func down(_ peer: PeerID) -> BitRate? { known.down[peer].map { BitRate(bitsPerSecond: $0) } }
+    package func isKnown(_ peer: PeerID) -> Bool { known.up[peer] != nil }
     /// One way, of the slowest pair.
-    func latency(among peers: [PeerID]) -> Duration {
+    package func latency(among peers: [PeerID]) -> Duration {
         let peers = Set(peers)
         let slowest = known.roundTrips.filter { peers.contains($0.key.from) && peers.contains($0.key.to) }.values.max()
         return (slowest ?? .zero) / 2
@@ -25,14 +27,14 @@ struct LineBook: Sendable {
 
     // MARK: pings of our own
 
-    mutating func ping(_ peer: PeerID, at now: Instant) -> Message {
+    package mutating func ping(_ peer: PeerID, at now: Instant) -> Message {
         if pings.count > Self.mostPings { pings = [:] }
         pings[nextNonce] = (peer, now)
         defer { nextNonce += 1 }
         return .ping(nextNonce)
     }
     /// - Returns: the round trip, if it answers one of ours.
-    mutating func pong(_ nonce: UInt64, from peer: PeerID, at now: Instant) -> Duration? {
+    package mutating func pong(_ nonce: UInt64, from peer: PeerID, at now: Instant) -> Duration? {
         guard let sent = pings[nonce], sent.peer == peer else { return nil }
         pings[nonce] = nil
         return now - sent.at
@@ -40,39 +42,40 @@ struct LineBook: Sendable {
 
     // MARK: surveys
 
-    mutating func begin(of peers: [PeerID], why: String, rings: Int = LinkSurvey.mostRings, at now: Instant) {
+    package mutating func begin(of peers: [PeerID], why: String, rings: Int = LinkSurvey.mostRings, at now: Instant) {
         survey = LinkSurvey(of: peers, why: why, before: known, rings: rings, turn: turn, at: now)
     }
-    mutating func begin(of newcomers: [PeerID], among peers: [PeerID], why: String, at now: Instant) {
+    package mutating func begin(of newcomers: [PeerID], among peers: [PeerID], why: String, at now: Instant) {
         survey = LinkSurvey(of: newcomers, among: peers, why: why, before: known, turn: turn, at: now)
     }
-    func isDue(at now: Instant) -> Bool { survey?.isDue(at: now) ?? false }
+    package func isDue(at now: Instant) -> Bool { survey?.isDue(at: now) ?? false }
     /// The orders of the next turn; nil when the survey is over, and then why it was begun.
-    mutating func next(
+    package mutating func next(
         most: Int, trip: (PeerID) -> Duration, at now: Instant
     ) -> (turn: UInt64, orders: [LinkSurvey.Assignment])? {
         guard let orders = survey?.next(most: most, trip: trip, at: now) else { return nil }
         turn = survey!.turn
         return (turn, orders)
     }
-    mutating func end() -> String {
+    package mutating func end() -> String {
         guard let over = survey else { return "" }
         turn = over.turn
         known.merge(over.found)
         survey = nil
         return over.why
     }
-    mutating func receive(_ result: ProbeResult, from peer: PeerID, trip: (PeerID) -> Duration, at now: Instant) {
+    package mutating func receive(_ result: ProbeResult, from peer: PeerID, trip: (PeerID) -> Duration, at now: Instant)
+    {
         survey?.receive(result, from: peer, trip: trip, at: now)
     }
-    mutating func forget(_ peer: PeerID) { survey?.forget(peer) }
+    package mutating func forget(_ peer: PeerID) { survey?.forget(peer) }
     /// Nobody could be heard for so long.
-    mutating func excuse(_ pause: Duration) { survey?.excuse(pause) }
-    var deadline: Instant? { survey?.deadline }
+    package mutating func excuse(_ pause: Duration) { survey?.excuse(pause) }
+    package var deadline: Instant? { survey?.deadline }
 
     // MARK: pace
 
     /// - Returns: how far off rounds are, when it is time to look at the lines.
-    mutating func sealed(_ ratio: Double) -> Double? { survey == nil ? paces.sealed(ratio) : nil }
-    mutating func forgivePace() { paces.forgive() }
+    package mutating func sealed(_ ratio: Double) -> Double? { survey == nil ? paces.sealed(ratio) : nil }
+    package mutating func forgivePace() { paces.forgive() }
 }

@@ -7,22 +7,22 @@ import Primitives
 /// lines carry more down than up, so that a single sender never fills a down line: in the later turns some peers are hubs, to
 /// which several others send, and which send to all of them, at the same time. Every figure is a lower bound, and the greatest
 /// counts. Where a pair does much worse than its lines, what lies between is the limit.
-struct LinkSurvey: Sendable {
-    typealias Pair = PlanQuestion.Pair
+package struct LinkSurvey: Sendable {
+    package typealias Pair = PlanQuestion.Pair
 
     /// What one member is to do in a turn.
-    struct Assignment: Sendable {
-        var to: PeerID
-        var pings: [PeerID] = []
-        var bursts: [(to: PeerID, bytes: Int, after: Duration)] = []
-        var senders: [PeerID] = []
+    package struct Assignment: Sendable {
+        package var to: PeerID
+        package var pings: [PeerID] = []
+        package var bursts: [(to: PeerID, bytes: Int, after: Duration)] = []
+        package var senders: [PeerID] = []
     }
     /// Bits a second.
-    struct Findings: Sendable {
-        var up: [PeerID: Double] = [:]
-        var down: [PeerID: Double] = [:]
-        var pairs: [Pair: Double] = [:]
-        var roundTrips: [Pair: Duration] = [:]
+    package struct Findings: Sendable {
+        package var up: [PeerID: Double] = [:]
+        package var down: [PeerID: Double] = [:]
+        package var pairs: [Pair: Double] = [:]
+        package var roundTrips: [Pair: Duration] = [:]
     }
     private enum Turn {
         /// These ping everybody.
@@ -33,7 +33,7 @@ struct LinkSurvey: Sendable {
         case hubs([PeerID])
     }
 
-    let why: String
+    package let why: String
     private var peers: [PeerID]
     private var turns: [Turn]
     /// What lines are thought to carry: sets the length of bursts.
@@ -42,8 +42,8 @@ struct LinkSurvey: Sendable {
     private var singles: [PeerID: Singles] = [:]
     /// The most that all who received from a peer at one time have seen of it, together.
     private var sums: [PeerID: Double] = [:]
-    private(set) var turn: UInt64
-    private(set) var deadline: Instant
+    package private(set) var turn: UInt64
+    package private(set) var deadline: Instant
     /// Whose report is still to come, and who sends to whom, in the turn in progress.
     private var awaited: Set<PeerID> = []
     private var senders: [PeerID: [PeerID]] = [:]
@@ -53,17 +53,17 @@ struct LinkSurvey: Sendable {
     private var sent: [Pair: Int] = [:]
     private var sentByHub: [PeerID: [(seconds: Double, bytes: Double)]] = [:]
 
-    static let reportAfter = Duration.seconds(5)
+    package static let reportAfter = Duration.seconds(5)
     private static let patience = Duration.seconds(2)
     private static let leastBytes = 32 << 10
     private static let mostHubTurns = 8
-    static let mostRings = 24
+    package static let mostRings = 24
 
     /// Everybody's links.
     /// - Parameters:
     ///   - turn: the number of the last turn of any survey before.
     ///   - rings: at most so many turns in which each sends to one other.
-    init(
+    package init(
         of peers: [PeerID], why: String, before: Findings = Findings(), rings: Int = mostRings, turn: UInt64,
         at now: Instant
     ) {
@@ -78,7 +78,7 @@ struct LinkSurvey: Sendable {
     }
 
     /// The links of newcomers with a few of the others, more than once: somebody may be using them.
-    init(
+    package init(
         of newcomers: [PeerID], among peers: [PeerID], why: String, before: Findings, turn: UInt64, at now: Instant
     ) {
         let hubs = Array(repeating: newcomers.map { Turn.hubs([$0]) }, count: 3).flatMap { $0 }
@@ -98,14 +98,14 @@ struct LinkSurvey: Sendable {
     }
 
     /// Whether it is time for the next turn.
-    mutating func excuse(_ pause: Duration) { deadline += pause }
-    func isDue(at now: Instant) -> Bool { awaited.isEmpty || deadline <= now }
+    package mutating func excuse(_ pause: Duration) { deadline += pause }
+    package func isDue(at now: Instant) -> Bool { awaited.isEmpty || deadline <= now }
 
     /// The orders of the next turn; nil when it is over. Who did not report is left alone from now on.
     /// - Parameters:
     ///   - most: bytes of a burst.
     ///   - trip: the round trip between this side and a peer.
-    mutating func next(most: Int, trip: (PeerID) -> Duration, at now: Instant) -> [Assignment]? {
+    package mutating func next(most: Int, trip: (PeerID) -> Duration, at now: Instant) -> [Assignment]? {
         let nobody = !awaited.isEmpty && awaited.count == senders.count
         peers.removeAll { awaited.contains($0) }
         awaited = []
@@ -186,7 +186,8 @@ struct LinkSurvey: Sendable {
     }
 
     /// What is said of others than those it was asked about is passed over.
-    mutating func receive(_ result: ProbeResult, from peer: PeerID, trip: (PeerID) -> Duration, at now: Instant) {
+    package mutating func receive(_ result: ProbeResult, from peer: PeerID, trip: (PeerID) -> Duration, at now: Instant)
+    {
         guard result.turn == turn, awaited.remove(peer) != nil else { return }
         let present = Set(peers)
         for trip in result.roundTrips where trip.peer != peer && present.contains(trip.peer) {
@@ -233,7 +234,7 @@ struct LinkSurvey: Sendable {
     }
 
     /// What is known so far. What several receivers saw together is rough: it counts where it is well above what a single one saw.
-    var found: Findings {
+    package var found: Findings {
         var found = seen
         for (peer, sum) in sums where sum > 1.25 * (seen.up[peer] ?? 0) { found.up[peer] = sum }
         return found
@@ -253,7 +254,7 @@ struct LinkSurvey: Sendable {
         }
     }
 
-    mutating func forget(_ peer: PeerID) {
+    package mutating func forget(_ peer: PeerID) {
         awaited.remove(peer)
         senders[peer] = nil
         peers.removeAll { $0 == peer }

@@ -3,16 +3,18 @@
 /// When the median of the last ``window`` undisturbed rounds is ``tolerance`` away from what is usual, either way, it is time to
 /// look at the links. What is usual is the prediction at first, and after each alarm what the next rounds turn out to take: a
 /// model that is off for good raises the alarm once.
-struct PaceWatch: Sendable {
-    static let window = 6
-    static let tolerance = 1.4
+package struct PaceWatch: Sendable {
+    package static let window = 6
+    package static let tolerance = 1.4
 
     private var usual: Double? = 1
     private var ratios: [Double] = []
 
+    package init() {}
+
     /// - Parameter ratio: seconds measured over seconds predicted.
     /// - Returns: the median ratio, when it is time to measure.
-    mutating func sealed(_ ratio: Double) -> Double? {
+    package mutating func sealed(_ ratio: Double) -> Double? {
         guard ratio.isFinite, ratio > 0 else { return nil }
         ratios.append(ratio)
         guard ratios.count >= Self.window else { return nil }
@@ -29,5 +31,5 @@ struct PaceWatch: Sendable {
         return median
     }
     /// Something else explains the last rounds.
-    mutating func forgive() { ratios = [] }
+    package mutating func forgive() { ratios = [] }
 }

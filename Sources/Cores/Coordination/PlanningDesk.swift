@@ -1,8 +1,8 @@
 import Primitives
 
 /// The planner's questions and answers. One question is out at a time; what becomes known meanwhile is asked next.
-struct PlanningDesk: Sendable {
-    enum Purpose: Hashable, Sendable {
+package struct PlanningDesk: Sendable {
+    package enum Purpose: Hashable, Sendable {
         case first
         /// For the next boundary.
         case better
@@ -16,24 +16,29 @@ struct PlanningDesk: Sendable {
     }
     private var state = State.idle
     /// Something is to be asked.
-    private(set) var wanted: (purpose: Purpose, reason: String)?
+    package private(set) var wanted: (purpose: Purpose, reason: String)?
     /// Members that some question was about.
-    var planned: Set<PeerID> = []
+    package var planned: Set<PeerID> = []
     /// Of the plan in force.
-    private(set) var answer: PlanAnswer?
+    package private(set) var answer: PlanAnswer?
     /// Of the first plan, frozen before the first step.
-    private(set) var predictionAtStart: PlanAnswer?
+    package private(set) var predictionAtStart: PlanAnswer?
 
-    var isAsking: Bool { if case .asked = state { true } else { false } }
-    var hasAnswer: Bool { if case .ready = state { true } else { false } }
+    package init() {}
 
-    mutating func want(_ purpose: Purpose, _ reason: String) {
+    package var isAsking: Bool { if case .asked = state { true } else { false } }
+    package var hasAnswer: Bool { if case .ready = state { true } else { false } }
+
+    package mutating func want(_ purpose: Purpose, _ reason: String) {
         if case .asked(let asked, let before, _) = state {
             if purpose == .rollBack, asked != .rollBack {
                 // What comes of the question that is out is no answer to this one.
                 state = .asked(.rollBack, reason: reason, again: reason)
             } else if asked != .rollBack {
                 state = .asked(asked, reason: before, again: reason)
+            } else if purpose == .better {
+                // The question to go back may have been put before this was known.
+                wanted = wanted ?? (purpose, reason)
             }
             return
         }
@@ -42,14 +47,14 @@ struct PlanningDesk: Sendable {
         wanted = (purpose, reason)
     }
     /// The question that is to be asked now.
-    mutating func ask() -> (purpose: Purpose, reason: String)? {
+    package mutating func ask() -> (purpose: Purpose, reason: String)? {
         guard !isAsking, let question = wanted else { return nil }
         wanted = nil
         state = .asked(question.purpose, reason: question.reason, again: nil)
         return question
     }
     /// What an answer is for; nil when it has been overtaken, and is asked again.
-    mutating func answered() -> (purpose: Purpose, reason: String)? {
+    package mutating func answered() -> (purpose: Purpose, reason: String)? {
         guard case .asked(let purpose, let reason, let again) = state else { return nil }
         state = .idle
         if let again {
@@ -59,19 +64,19 @@ struct PlanningDesk: Sendable {
         return (purpose, reason)
     }
     /// The question cannot be put.
-    mutating func refuse() { state = .idle }
-    mutating func keep(_ answer: PlanAnswer, reason: String) { state = .ready(answer, reason: reason) }
+    package mutating func refuse() { state = .idle }
+    package mutating func keep(_ answer: PlanAnswer, reason: String) { state = .ready(answer, reason: reason) }
     /// The better plan, for the boundary that has come.
-    mutating func take() -> (answer: PlanAnswer, reason: String)? {
+    package mutating func take() -> (answer: PlanAnswer, reason: String)? {
         guard case .ready(let answer, let reason) = state else { return nil }
         state = .idle
         return (answer, reason)
     }
-    mutating func isInForce(_ answer: PlanAnswer) {
+    package mutating func isInForce(_ answer: PlanAnswer) {
         self.answer = answer
         if predictionAtStart == nil { predictionAtStart = answer }
     }
-    mutating func drop() {
+    package mutating func drop() {
         if case .ready = state { state = .idle }
         wanted = nil
     }

@@ -62,15 +62,15 @@ public struct Roster: Sendable {
     /// In order of arrival, which orders what is said to them.
     public private(set) var order: [PeerID] = []
     /// When somebody accepted last.
-    private(set) var lastArrival: Instant
+    package private(set) var lastArrival: Instant
     /// When somebody new was met last.
-    private(set) var lastMet: Instant
+    package private(set) var lastMet: Instant
     /// When this process last looked: after a longer pause it was asleep itself, and nobody is blamed for that.
     private var lastLook: Instant
     /// More peers than this are not remembered; who is lost or has declined goes first.
-    static let most = 4096
+    package static let most = 4096
 
-    init(at now: Instant) {
+    package init(at now: Instant) {
         lastArrival = now
         lastMet = now
         lastLook = now
@@ -83,14 +83,14 @@ public struct Roster: Sendable {
     public var accepted: [Peer] { all.filter { $0.standing == .accepted } }
     public func isJoined(_ peer: PeerID) -> Bool { peers[peer]?.isJoined ?? false }
     public func name(of peer: PeerID) -> String { peers[peer]?.name ?? peer.short }
-    var declined: [(name: String, why: String)] {
+    package var declined: [(name: String, why: String)] {
         all.compactMap { peer in if case .declined(let why) = peer.standing { (peer.name, why) } else { nil } }
     }
 
     // MARK: changes
 
     /// - Returns: whether it is to be asked what it can do.
-    mutating func met(_ peer: PeerID, at endpoint: Endpoint, now: Instant) -> Bool {
+    package mutating func met(_ peer: PeerID, at endpoint: Endpoint, now: Instant) -> Bool {
         if peers[peer] == nil {
             guard makeRoom() else { return false }
             order.append(peer)
@@ -123,7 +123,7 @@ public struct Roster: Sendable {
         freeTimers.append(timer)
         return true
     }
-    mutating func heard(_ peer: PeerID, at now: Instant) {
+    package mutating func heard(_ peer: PeerID, at now: Instant) {
         guard let isJoined = peers[peer]?.isJoined else { return }
         peers[peer]!.lastHeard = now
         guard isJoined else { return }
@@ -155,15 +155,15 @@ public struct Roster: Sendable {
     }
 
     /// It says what it can do: a name of its own, different from all others.
-    mutating func says(_ capability: Capability, _ peer: PeerID) {
+    package mutating func says(_ capability: Capability, _ peer: PeerID) {
         let isTaken = capability.name.isEmpty || peers.values.contains { $0.peer != peer && $0.name == capability.name }
         peers[peer]?.capability = capability
         peers[peer]?.name =
             isTaken ? "\(capability.name.isEmpty ? "peer" : capability.name)-\(peer.short)" : capability.name
     }
-    mutating func declines(_ peer: PeerID, why: String) { stand(peer, .declined(why)) }
+    package mutating func declines(_ peer: PeerID, why: String) { stand(peer, .declined(why)) }
     /// - Returns: whether that is news.
-    mutating func accepts(_ peer: PeerID, at now: Instant) -> Bool {
+    package mutating func accepts(_ peer: PeerID, at now: Instant) -> Bool {
         guard let known = peers[peer], known.mayJoin, known.capability != nil else { return false }
         stand(peer, .accepted)
         peers[peer]!.readiness = .fetchingText
@@ -172,14 +172,14 @@ public struct Roster: Sendable {
         return true
     }
     /// The log has it.
-    mutating func joins(_ peer: PeerID) { stand(peer, .joined) }
-    mutating func loses(_ peer: PeerID, why: String) { stand(peer, .lost(why)) }
+    package mutating func joins(_ peer: PeerID) { stand(peer, .joined) }
+    package mutating func loses(_ peer: PeerID, why: String) { stand(peer, .lost(why)) }
 
-    mutating func beats(_ heartbeat: Heartbeat, _ peer: PeerID, at now: Instant) {
+    package mutating func beats(_ heartbeat: Heartbeat, _ peer: PeerID, at now: Instant) {
         if peers[peer]?.heartbeat.activity != heartbeat.activity { idles(peer, since: now) }
         peers[peer]?.heartbeat = heartbeat
     }
-    mutating func isReady(_ readiness: Readiness, _ peer: PeerID, at now: Instant) {
+    package mutating func isReady(_ readiness: Readiness, _ peer: PeerID, at now: Instant) {
         peers[peer]?.readiness = readiness
         if readiness.hasText {
             textless[peer] = nil
@@ -188,12 +188,12 @@ public struct Roster: Sendable {
         }
         idles(peer, since: now)
     }
-    mutating func trip(_ time: Duration, _ peer: PeerID) {
+    package mutating func trip(_ time: Duration, _ peer: PeerID) {
         guard let known = peers[peer] else { return }
         peers[peer]!.roundTrip = min(known.roundTrip ?? time, time)
     }
     /// - Returns: whether to ask a peer that was given up, but still speaks, to join again.
-    mutating func mayAskAgain(_ peer: PeerID, at now: Instant) -> Bool {
+    package mutating func mayAskAgain(_ peer: PeerID, at now: Instant) -> Bool {
         guard let known = peers[peer], case .lost = known.standing else { return false }
         guard known.askedAgain.map({ now - $0 >= .seconds(5) }) ?? true else { return false }
         peers[peer]!.askedAgain = now
@@ -203,13 +203,13 @@ public struct Roster: Sendable {
     // MARK: silence
 
     /// Who hears nobody suspects itself first: when all members are silent it is our own line.
-    static let isolation = Duration.seconds(120)
+    package static let isolation = Duration.seconds(120)
     /// A pause of this process that says more about it than about others. It has something to do at least every two seconds.
     private static let nap = Duration.milliseconds(3500)
 
     /// Whether somebody would be given up for silence while all others are silent, too. They are heard every second, but not
     /// at the same moments: so half of the time counts for them.
-    func isIsolated(silence: Duration, at now: Instant) -> Bool {
+    package func isIsolated(silence: Duration, at now: Instant) -> Bool {
         guard let newest, let oldest = silences.next else { return false }
         return now - oldest > silence && now - newest > silence / 2
     }
@@ -217,27 +217,27 @@ public struct Roster: Sendable {
         isIsolated(silence: silence, at: now) ? Self.isolation : silence
     }
     /// Members of which nothing has been heard for too long, in order of arrival.
-    func silent(for silence: Duration, at now: Instant) -> [PeerID] {
+    package func silent(for silence: Duration, at now: Instant) -> [PeerID] {
         let overdue = silences.due(at: now - patience(silence, at: now) - .nanoseconds(1))
         guard !overdue.isEmpty else { return [] }
         let peers = overdue.compactMap { timers[$0].flatMap { self.peers[$0] } }
         return peers.sorted { $0.arrival < $1.arrival }.map(\.peer)
     }
     /// When the next of them is due.
-    func nextSilence(_ silence: Duration, at now: Instant) -> Instant? {
+    package func nextSilence(_ silence: Duration, at now: Instant) -> Instant? {
         silences.next.map { $0 + patience(silence, at: now) + .milliseconds(1) }
     }
     /// Called at every input: after a pause of our own everybody gets time to be heard again.
     ///
     /// - Returns: how long this process slept, if it did.
-    mutating func look(at now: Instant) -> Duration? {
+    package mutating func look(at now: Instant) -> Duration? {
         defer { lastLook = now }
         guard now - lastLook > Self.nap else { return nil }
         forgive(at: now)
         return now - lastLook
     }
     /// One of them is heard again after all were silent: the others get time, too.
-    mutating func forgive(at now: Instant) {
+    package mutating func forgive(at now: Instant) {
         for peer in order where peers[peer]!.isJoined { heard(peer, at: now) }
     }
 }

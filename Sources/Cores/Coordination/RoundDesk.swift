@@ -7,7 +7,7 @@ import Telemetry
 import Training
 
 /// What the round in progress needs next, as one verdict.
-enum RoundVerdict {
+package enum RoundVerdict {
     case wait
     case regroup(Regrouping)
     case say(Happening, about: PeerID?)
@@ -19,57 +19,81 @@ enum RoundVerdict {
 }
 
 /// A new group for the round's exchange.
-struct Regrouping {
-    var ranks: [Int]
+package struct Regrouping {
+    package var ranks: [Int]
     /// Nil: as before.
-    var way: ExchangeWay?
-    var barred: [Int]?
-    var why: String
+    package var way: ExchangeWay?
+    package var barred: [Int]?
+    package var why: String
+    package init(ranks: [Int], way: ExchangeWay? = nil, barred: [Int]? = nil, why: String) {
+        self.ranks = ranks
+        self.way = way
+        self.barred = barred
+        self.why = why
+    }
 }
 
 /// What others know that a verdict depends on; nothing of it changes while a verdict is made.
-struct RoundFacts {
-    let state: JobState
-    let plan: PlacedPlan
-    let spec: RoundSpec
-    let roster: Roster
-    let lines: LineBook
-    let books: Books
+package struct RoundFacts {
+    package let state: JobState
+    package let plan: PlacedPlan
+    package let spec: RoundSpec
+    package let roster: Roster
+    package let lines: LineBook
+    package let books: Books
     /// Predicted, of a whole round; nil before there is a plan's prediction.
-    let predictedSeconds: Double?
-    let now: Instant
-    let isAsking: Bool
+    package let predictedSeconds: Double?
+    package let now: Instant
+    package let isAsking: Bool
     /// Draws audits: a signature that nobody else can make.
-    let key: SigningKey
-    let job: Digest256
-    let auditShare: Double
+    package let key: SigningKey
+    package let job: Digest256
+    package let auditShare: Double
 
-    var wholeRanks: [Int] { state.wholeRanks }
-    func survey(ranks: [Int]? = nil) -> ExchangeSurvey {
+    package init(
+        state: JobState, plan: PlacedPlan, spec: RoundSpec, roster: Roster, lines: LineBook, books: Books,
+        predictedSeconds: Double?, now: Instant, isAsking: Bool, key: SigningKey, job: Digest256, auditShare: Double
+    ) {
+        self.state = state
+        self.plan = plan
+        self.spec = spec
+        self.roster = roster
+        self.lines = lines
+        self.books = books
+        self.predictedSeconds = predictedSeconds
+        self.now = now
+        self.isAsking = isAsking
+        self.key = key
+        self.job = job
+        self.auditShare = auditShare
+    }
+
+    package var wholeRanks: [Int] { state.wholeRanks }
+    package func survey(ranks: [Int]? = nil) -> ExchangeSurvey {
         plan.survey(ranks: ranks, model: state.parameters.model, latency: lines.latency(among: plan.peers))
     }
     /// Whether somebody still fetches what the plan gives it: it is waited for longer.
-    var somebodyFetches: Bool {
+    package var somebodyFetches: Bool {
         wholeRanks.contains { rank in
             plan.pipelines[rank].stages.contains { stage in
                 roster[stage.peer]?.readiness != .atRound(epoch: plan.epoch, round: spec.round)
             }
         }
     }
-    func name(_ peer: PeerID) -> String { roster.name(of: peer) }
+    package func name(_ peer: PeerID) -> String { roster.name(of: peer) }
 }
 
 /// The round in progress: its progress, its group, its audit. Verdicts are computed anew from facts after every input.
 public struct RoundDesk: Sendable {
-    var progress = RoundProgress(round: -1)
-    private(set) var terms = GroupTerms(round: -1, epoch: 0, version: 0, ranks: [], way: .allGather)
+    package var progress = RoundProgress(round: -1)
+    package private(set) var terms = GroupTerms(round: -1, epoch: 0, version: 0, ranks: [], way: .allGather)
     /// When the terms were made, or the last contribution was computed.
-    private(set) var since = Instant.zero
+    package private(set) var since = Instant.zero
     /// What the exchange should take: closed forms over measured lines.
-    private(set) var expected = 0.0
-    private(set) var started: Instant
+    package private(set) var expected = 0.0
+    package private(set) var started: Instant
     /// Somebody left, a plan changed, lines are measured: its time says nothing about the usual.
-    var isDisturbed = false
+    package var isDisturbed = false
     /// Pipelines whose part others cannot use, and who says so.
     private var objections: [Int: Set<Int>] = [:]
     private var audit: AuditCase?
@@ -77,42 +101,42 @@ public struct RoundDesk: Sendable {
     private var saidLate = false
     private var saidOverdue = false
     /// Over rounds.
-    var reputation = Reputation()
+    package var reputation = Reputation()
     /// Times in a row that nobody finished a round.
-    private(set) var stuck = 0
+    package private(set) var stuck = 0
 
-    init(at now: Instant) { started = now }
+    package init(at now: Instant) { started = now }
 
     // MARK: changes
 
-    mutating func begin(_ round: Int, isDisturbed: Bool, at now: Instant) {
+    package mutating func begin(_ round: Int, isDisturbed: Bool, at now: Instant) {
         progress = RoundProgress(round: round)
         terms = GroupTerms(round: -1, epoch: 0, version: 0, ranks: [], way: .allGather)
         started = now
         self.isDisturbed = isDisturbed
     }
     /// A pipeline begins the round in progress anew.
-    mutating func restart(at now: Instant) {
+    package mutating func restart(at now: Instant) {
         started = now
         isDisturbed = true
     }
-    mutating func computed(at now: Instant) { since = now }
+    package mutating func computed(at now: Instant) { since = now }
     /// Nobody could be heard for so long, or this process slept: that time counts for nobody.
-    mutating func excuse(_ pause: Duration) {
+    package mutating func excuse(_ pause: Duration) {
         started += pause
         since += pause
         audit?.deadline += pause
         isDisturbed = true
     }
-    mutating func sealed() { stuck = 0 }
-    mutating func countStuck() { stuck += 1 }
-    mutating func say(_ what: Happening) {
+    package mutating func sealed() { stuck = 0 }
+    package mutating func countStuck() { stuck += 1 }
+    package mutating func say(_ what: Happening) {
         guard case .waitingFor = what else { return }
         if saidLate { saidOverdue = true } else { saidLate = true }
     }
-    mutating func markOverdue() { saidOverdue = true }
+    package mutating func markOverdue() { saidOverdue = true }
 
-    mutating func objects(_ objection: Objection, by peer: PeerID, plan: PlacedPlan) -> Bool {
+    package mutating func objects(_ objection: Objection, by peer: PeerID, plan: PlacedPlan) -> Bool {
         guard objection.work.round == progress.round, terms.round == progress.round,
             let by = plan.placement(of: peer)?.rank, terms.ranks.contains(by)
         else { return false }
@@ -122,7 +146,7 @@ public struct RoundDesk: Sendable {
         }
         return objections[rank, default: []].insert(by).inserted
     }
-    mutating func reports(_ report: Audited, by peer: PeerID, plan: PlacedPlan) {
+    package mutating func reports(_ report: Audited, by peer: PeerID, plan: PlacedPlan) {
         guard let rank = plan.placement(of: peer)?.rank, report.group == terms.stamp else { return }
         audit?.receive(report, from: rank)
     }
@@ -138,7 +162,7 @@ public struct RoundDesk: Sendable {
         saidOverdue = false
         expect(facts)
     }
-    mutating func regroup(_ change: Regrouping, _ facts: RoundFacts) {
+    package mutating func regroup(_ change: Regrouping, _ facts: RoundFacts) {
         terms.version += 1
         terms.ranks = change.ranks
         terms.way = change.way ?? terms.way
@@ -152,15 +176,15 @@ public struct RoundDesk: Sendable {
         expected = facts.survey(ranks: terms.ranks).seconds(
             terms.way, units: 0..<facts.state.parameters.model.unitCount)
     }
-    mutating func begin(_ audit: AuditCase) {
+    package mutating func begin(_ audit: AuditCase) {
         self.audit = audit
         isAudited = true
     }
-    mutating func endAudit() { audit = nil }
+    package mutating func endAudit() { audit = nil }
 
     // MARK: the verdict
 
-    mutating func verdict(_ facts: RoundFacts) -> RoundVerdict {
+    package mutating func verdict(_ facts: RoundFacts) -> RoundVerdict {
         if terms.epoch != facts.plan.epoch || terms.round != facts.spec.round {
             beginGroup(facts)
             let barred = facts.plan.pipelines.indices.filter { rank in
@@ -218,7 +242,7 @@ public struct RoundDesk: Sendable {
     }
 
     /// When something is to be looked at again although nothing has come.
-    func nextWake(_ facts: RoundFacts) -> Instant? {
+    package func nextWake(_ facts: RoundFacts) -> Instant? {
         var next = earliest(exchangeDeadline(facts), audit?.deadline)
         if let deadline = exchangeDeadline(facts), deadline <= facts.now {
             next = earliest(next, started + (deadline - started) * 3 + .milliseconds(1))
@@ -278,7 +302,7 @@ public struct RoundDesk: Sendable {
         return isDone ? terms.ranks : []
     }
     /// What they gathered, one digest a unit.
-    func aggregates(_ plan: PlacedPlan, of ranks: [Int], unitCount: Int) -> [UnitDigest] {
+    package func aggregates(_ plan: PlacedPlan, of ranks: [Int], unitCount: Int) -> [UnitDigest] {
         guard terms.way.hasOwners, let first = ranks.first else { return [] }
         return plan.pipelines[first].stages.flatMap { stage in
             (gathered(stage.peer)?.aggregates ?? []).filter { stage.units.contains($0.unit) }
@@ -291,13 +315,13 @@ public struct RoundDesk: Sendable {
         }
         return nil
     }
-    func owners(_ facts: RoundFacts, unit: Int) -> [Int] {
+    package func owners(_ facts: RoundFacts, unit: Int) -> [Int] {
         let configuration = facts.state.parameters.configuration(units: unit..<unit + 1, plan: facts.plan)
         return terms.owners(
             facts.plan, unit: unit, layout: configuration.chunkLayout(unit: unit), model: facts.state.parameters.model)
     }
     /// The first unit of which two members hold different sums, and the owner of the first chunk that differs.
-    func differing(_ facts: RoundFacts) -> (unit: Int, owner: PeerID)? {
+    package func differing(_ facts: RoundFacts) -> (unit: Int, owner: PeerID)? {
         for unit in facts.state.parameters.model.allUnits {
             var seen: (digest: [UInt8], chunks: [UInt8])?
             for rank in terms.ranks {
@@ -345,7 +369,7 @@ public struct RoundDesk: Sendable {
             deadline: facts.now + .nanoseconds(Int64((5 + expected) * 1e9)))
     }
     /// No audit in this round.
-    mutating func passAudit() { isAudited = true }
+    package mutating func passAudit() { isAudited = true }
 
     // MARK: contributions that others cannot use
 

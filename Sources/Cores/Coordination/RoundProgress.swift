@@ -5,11 +5,11 @@ public import Record
 /// What is known of the round in progress: who has finished it, and who holds whose part.
 public struct RoundProgress: Sendable {
     /// Receipts by work and stage.
-    private(set) var receipts: [WorkKey: [Int: Receipt]] = [:]
+    package private(set) var receipts: [WorkKey: [Int: Receipt]] = [:]
     /// Who says that it holds a part, and the digests of what it holds.
-    private(set) var held: [WorkKey: [PeerID: [UnitDigest]]] = [:]
+    package private(set) var held: [WorkKey: [PeerID: [UnitDigest]]] = [:]
     /// Where chunks have owners: what each member gathered, by the group it gathered in.
-    private(set) var gathered: [PeerID: Gathered] = [:]
+    package private(set) var gathered: [PeerID: Gathered] = [:]
     public let round: Int
 
     public init(round: Int = 0) { self.round = round }
@@ -35,14 +35,14 @@ public struct RoundProgress: Sendable {
         gathered[peer] = message
     }
 
-    func work(_ rank: Int, _ plan: PlacedPlan) -> WorkKey {
+    package func work(_ rank: Int, _ plan: PlacedPlan) -> WorkKey {
         WorkKey(round: round, rank: rank, attempt: plan.pipelines[rank].attempt)
     }
     /// All stages of a pipeline have encoded their part.
     public func isComputed(rank: Int, _ plan: PlacedPlan) -> Bool {
         receipts[work(rank, plan)]?.count == plan.pipelines[rank].stages.count
     }
-    func receipt(rank: Int, stage: Int, _ plan: PlacedPlan) -> Receipt? { receipts[work(rank, plan)]?[stage] }
+    package func receipt(rank: Int, stage: Int, _ plan: PlacedPlan) -> Receipt? { receipts[work(rank, plan)]?[stage] }
 
     /// Peers of `among` that do not yet hold all of `rank`'s part, or hold another than it signed.
     public func missing(rank: Int, among ranks: [Int], _ plan: PlacedPlan) -> [PeerID] {

@@ -4,30 +4,32 @@ import Primitives
 ///
 /// A single slow round means nothing. When the median of a peer's last ``window`` rounds is ``tolerance`` away from its planned
 /// speed, either way, that of the last three becomes its speed, and the watch begins anew: each answer moves the plan once.
-struct SpeedWatch: Sendable {
-    static let window = 5
-    static let tolerance = 1.25
+package struct SpeedWatch: Sendable {
+    package static let window = 5
+    package static let tolerance = 1.25
 
     private var granted: [PeerID: (round: Int, flops: Double)] = [:]
     private var seen: [PeerID: [Double]] = [:]
     /// FLOP/s of peers that turned out other than they said.
-    private(set) var measured: [PeerID: Double] = [:]
+    package private(set) var measured: [PeerID: Double] = [:]
 
-    struct Change: Hashable {
-        var peer: PeerID
-        var before: Double
-        var after: Double
+    package struct Change: Hashable {
+        package var peer: PeerID
+        package var before: Double
+        package var after: Double
     }
 
+    package init() {}
+
     /// What a peer says it has computed in a round: modelled FLOPs.
-    mutating func worked(_ peer: PeerID, round: Int, flops: Double) {
+    package mutating func worked(_ peer: PeerID, round: Int, flops: Double) {
         guard flops.isFinite, flops > 0 else { return }
         granted[peer] = (round, flops)
     }
     /// How long its engine took for that.
     /// - Parameter planned: FLOP/s.
     /// - Returns: the new speed, when it is time to plan with another.
-    mutating func took(_ seconds: Double, _ peer: PeerID, round: Int, planned: Double) -> Change? {
+    package mutating func took(_ seconds: Double, _ peer: PeerID, round: Int, planned: Double) -> Change? {
         guard let work = granted[peer], work.round == round, seconds.isFinite, seconds > 0, planned > 0 else {
             return nil
         }
@@ -47,7 +49,7 @@ struct SpeedWatch: Sendable {
         return Change(peer: peer, before: before, after: after)
     }
     /// Whoever comes back says anew what it can do.
-    mutating func forget(_ peer: PeerID) {
+    package mutating func forget(_ peer: PeerID) {
         granted[peer] = nil
         seen[peer] = nil
         measured[peer] = nil

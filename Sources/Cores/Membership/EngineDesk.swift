@@ -93,6 +93,23 @@ package struct EngineDesk: Sendable {
     /// Steps under way count no more.
     package mutating func void() { generation += 1 }
 
+    /// The log has gone back: exports under way of later rounds are of seals that are void, and nobody is to have them.
+    package mutating func forgetExports(after round: Int) {
+        func kept(_ purpose: Purpose) -> Purpose {
+            if case .export(_, let of) = purpose, of > round { .housekeeping } else { purpose }
+        }
+        for _ in 0..<pending.count {
+            var item = pending.pop()!
+            item.purpose = kept(item.purpose)
+            pending.push(item)
+        }
+        for _ in 0..<waiting.count {
+            var item = waiting.pop()!
+            item.purpose = kept(item.purpose)
+            waiting.push(item)
+        }
+    }
+
     package mutating func pause() { isPaused = true }
     package mutating func resume(at now: Instant) {
         isPaused = false

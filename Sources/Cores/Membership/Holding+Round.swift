@@ -184,10 +184,14 @@ extension Holding {
         case .configured: configured(answer.result)
         case .imported(let recomputes): imported(answer.result, recomputes: recomputes, at: now)
         case .catchUp(let round), .digests(let round): digested(answer.result, round)
-        case .export:
-            if case .state(let states) = answer.result { withMove { $0.exported(states) } }
+        case .export(_, let round): exported(answer.result, round)
         case .benchmark, .housekeeping: break
         }
+    }
+    private mutating func exported(_ result: ComputeResult, _ round: Int) {
+        if case .state(let states) = result { return withMove { $0.exported(states) } }
+        // What was to come out of the engine has to come from others, too.
+        if case .fetching(let move) = state, move.round == round, move.waitsForEngine { state = .empty(nil) }
     }
     private mutating func digested(_ result: ComputeResult, _ round: Int) {
         switch result {

@@ -152,6 +152,7 @@ package struct Holding: Sendable {
             // Made of seals that are void.
             case .atRound(let held) where held.round > change.plan.round: drop()
             case .applying(let held) where held.round >= change.plan.round: drop()
+            case .fetching(let move) where move.round > change.plan.round: drop()
             default: break
             }
         case .states(let states):

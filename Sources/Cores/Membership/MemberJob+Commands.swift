@@ -18,6 +18,8 @@ extension MemberJob {
         }
         switch packet.message {
         case .lease(let lease):
+            // Its leader stops, and means to go on.
+            guard lease.duration > .zero else { return pause("its launcher has stopped for now") }
             resume(for: lease.duration)
             log.hear(length: lease.logLength, at: now)
         case .probeOrder(let order): probe.receive(amongMembers(order), at: now)
@@ -35,6 +37,12 @@ extension MemberJob {
         let fresh = log.receive(entries, from: peer, isLeader: allegiance.isLeader(peer), at: now)
         for entry in fresh {
             announce(entry)
+            if case .plan(let change) = entry, change.rolledBack {
+                // Before anything new is asked of the engine for those rounds.
+                drain()
+                engine.forgetExports(after: change.plan.round)
+                states.forget(after: change.plan.round)
+            }
             holding.entered(entry, at: now)
         }
         guard !fresh.isEmpty else { return }

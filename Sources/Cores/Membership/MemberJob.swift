@@ -49,7 +49,7 @@ package struct MemberJob: Sendable {
 
     package static let heartbeatEvery = Duration.seconds(1)
     /// How long everything stays when the leader is gone.
-    package static let keep = Duration.seconds(600)
+    package static let keep = Duration.seconds(3600)
 
     package init(
         _ record: Record, key: SigningKey, leader: PeerID, term: Int, memory: ByteCount, engine: EngineDesk,
@@ -176,7 +176,9 @@ package struct MemberJob: Sendable {
 
     package mutating func wake(at now: Instant, sent: Int, received: Int) {
         self.now = now
-        if standing == .serving, allegiance.until <= now { pause() }
+        if standing == .serving, allegiance.until <= now {
+            pause("nothing heard of the leader for \(fixed(record.genesis.lease.inSeconds, 0)) s")
+        }
         switch standing {
         case .serving:
             text.wake(at: now)
@@ -219,10 +221,12 @@ package struct MemberJob: Sendable {
 
     // MARK: coming and going
 
-    private mutating func pause() {
+    /// Work stops, everything stays.
+    package mutating func pause(_ why: String) {
+        guard standing == .serving else { return }
         standing = .paused(since: now)
         engine.pause()
-        event(.workPaused(why: "nothing heard of the leader for \(fixed(record.genesis.lease.inSeconds, 0)) s"))
+        event(.workPaused(why: why))
     }
     /// The leader is there, perhaps again.
     package mutating func resume(for lease: Duration) {

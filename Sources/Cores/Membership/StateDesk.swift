@@ -130,6 +130,11 @@ package struct StateDesk: Sendable {
         waiting.removeAll { isMeant($0.request) }
     }
 
+    /// The log has gone back: what was exported of later rounds is of seals that are void.
+    package mutating func forget(after round: Int) {
+        shelf.remove(after: round)
+        exports = exports.filter { $0.key <= round }
+    }
     package mutating func forget(_ peer: PeerID) { waiting.removeAll { $0.from == peer } }
     package mutating func removeAll() {
         shelf.removeAll()

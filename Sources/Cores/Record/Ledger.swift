@@ -11,7 +11,8 @@ public struct Ledger: Hashable, Sendable {
         public var late = 0
         public var lost = 0
         public var superseded = 0
-        public var isBalanced: Bool { granted == counted + late + lost + superseded }
+        public var ended: Int { counted + late + lost + superseded }
+        public var isBalanced: Bool { granted == ended }
         public init() {}
     }
     public private(set) var totals = Totals()
@@ -21,6 +22,10 @@ public struct Ledger: Hashable, Sendable {
     private var countedByRound: [Int: Int] = [:]
 
     public init() {}
+    /// Granted, and not yet any of the four: of the round in progress.
+    public var underWay: Int { open.values.reduce(0) { $0 + $1.microBatches } }
+    /// Also of a job that is not over.
+    public var isBalanced: Bool { totals.granted == totals.ended + underWay }
     public static func == (a: Ledger, b: Ledger) -> Bool { a.totals == b.totals }
     public func hash(into hasher: inout Hasher) { hasher.combine(totals) }
 

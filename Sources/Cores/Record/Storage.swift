@@ -6,6 +6,8 @@ public import Wire
 public enum StorageRequest: Sendable {
     /// The log of a job up to and including this entry.
     case entry(job: Digest256, index: Int, PBEnvelope)
+    /// A receipt that was counted, beside the log: the books of the job, up to and including this one.
+    case receipt(job: Digest256, index: Int, PBEnvelope)
     case chunk(content: Digest256, number: Int, [UInt8])
     /// A checkpoint of the whole model as of the start of a round.
     case checkpoint(job: Digest256, round: Int, [UnitState])
@@ -15,6 +17,7 @@ public enum StorageRequest: Sendable {
     public var ticket: StorageTicket {
         switch self {
         case .entry(let job, let index, _): .entry(job: job, index: index)
+        case .receipt(let job, let index, _): .receipt(job: job, index: index)
         case .chunk(let content, let number, _): .chunk(content: content, number: number)
         case .checkpoint(let job, let round, _): .checkpoint(job: job, round: round)
         case .erase(let job, _): .erased(job: job)
@@ -25,6 +28,7 @@ public enum StorageRequest: Sendable {
 /// Names a ``StorageRequest`` in its answer.
 public enum StorageTicket: Hashable, Sendable {
     case entry(job: Digest256, index: Int)
+    case receipt(job: Digest256, index: Int)
     case chunk(content: Digest256, number: Int)
     case checkpoint(job: Digest256, round: Int)
     case erased(job: Digest256)
@@ -33,6 +37,7 @@ public enum StorageTicket: Hashable, Sendable {
     public var what: String {
         switch self {
         case .entry: "the job log"
+        case .receipt: "receipts"
         case .chunk: "a chunk of the text"
         case .checkpoint(_, let round): "the checkpoint of round \(round)"
         case .erased: "a job's chunks"

@@ -2,6 +2,9 @@
 extension EventReference {
     package static let gathering = [
         Entry(.jobOpened, "the job's log begins", ["nonce": "tells two runs of one job apart"]),
+        Entry(
+            .jobResumed, "an earlier process of this launcher began the job, and this one goes on with it",
+            ["round": "in progress", "checkpoint": "the round of the newest that could be read back"]),
         Entry(.waitingForPeers, "every 5 s while peers are missing"),
         Entry(.peerFound, of: "who", "it said what it can do; an offer went out"),
         Entry(.peerUnfit, of: "who", "its numerics version is another"),

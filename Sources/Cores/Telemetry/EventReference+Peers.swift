@@ -58,7 +58,7 @@ extension EventReference {
         Entry(.contentRefused, of: "sender", "an index that does not hash to the content ID"),
         Entry(.chunkRefused, of: "sender", "a chunk that was not wanted or does not hash right"),
         Entry(.peerLeft, of: "who", "the log says that a member left"),
-        Entry(.workPaused, "the leader's lease is over: work stops, and what is held stays for ten minutes"),
+        Entry(.workPaused, "the leader's lease is over: work stops, and what is held stays for an hour"),
         Entry(.rejoined, "this peer was away, and is a member again with what it kept"),
         Entry(
             .planReceived, "a plan is in the log", ["role": "pipeline, stage and units, or `spare`"]),

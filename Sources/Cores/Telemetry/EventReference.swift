@@ -47,7 +47,8 @@ extension Happening {
             .stateRequested, .stateUnavailable, .stateWrong, .momentsInexact, .stateReady, .roundRewound,
             .sealIncompleteHere, .contributionMalformed, .contributionUnusable, .payloadCorrupt, .workRefused:
             .member
-        case .jobOpened, .waitingForPeers, .peerFound, .peerUnfit, .peerDeclined, .peerJoined, .sharingText,
+        case .jobOpened, .jobResumed, .waitingForPeers, .peerFound, .peerUnfit, .peerDeclined, .peerJoined,
+            .sharingText,
             .measuringLinks, .linksMeasured, .planning, .planned, .exchangeChosen, .placed, .planRefused:
             .gathering
         case .roundSealed, .waitingFor, .speedChanged, .exchangeRegrouped, .contributionRefused, .aggregatesDiffer,

@@ -61,6 +61,7 @@ public enum Happening: Hashable, Sendable, Codable {
 
     // MARK: the coordinator: gathering and planning
     case jobOpened(job: String, nonce: String)
+    case jobResumed(job: String, round: Int, checkpoint: Int? = nil)
     case waitingForPeers(have: Int, want: Int)
     case peerFound(device: String, gflops: Double, memoryMib: Double)
     case peerUnfit(why: String)
@@ -137,7 +138,7 @@ public enum Happening: Hashable, Sendable, Codable {
         case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,
             stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,
             sealIncompleteHere, contributionMalformed, contributionUnusable, payloadCorrupt, workRefused
-        case jobOpened, waitingForPeers, peerFound, peerUnfit, peerDeclined, peerJoined, sharingText,
+        case jobOpened, jobResumed, waitingForPeers, peerFound, peerUnfit, peerDeclined, peerJoined, sharingText,
             measuringLinks, linksMeasured, planning, planned, exchangeChosen, placed, planRefused
         case roundSealed, waitingFor, speedChanged, exchangeRegrouped, contributionRefused, aggregatesDiffer,
             ownerRefuted, auditDiffers, auditUnanswered, receiptRefused, receiptContradicts, statesAgreed,

@@ -7,6 +7,9 @@ extension JobView {
         case .jobOpened(let job, let nonce):
             (self.job, self.nonce) = (job, nonce)
             if stage == .idle { stage = .gathering(have: 0, want: 0) }
+        case .jobResumed(let job, _, _):
+            self.job = job
+            if stage == .idle { stage = .gathering(have: 0, want: 0) }
         case .waitingForPeers(let have, let want): stage = .gathering(have: have, want: want)
         case .peerFound(let device, let gflops, let memoryMib):
             if stage == .idle { stage = .gathering(have: 0, want: 0) }

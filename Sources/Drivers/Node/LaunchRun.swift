@@ -23,6 +23,8 @@ public final class LaunchRun {
         public var out: String
         public var threads: Int
         public var samplePrompt = "In the beginning"
+        /// Of an earlier process: the job goes on.
+        public var resuming: JobRemains?
         public init(
             manifest: String, parameters: JobParameters, corpus: [UInt8], coordinator: CoordinatorOptions, out: String,
             threads: Int
@@ -40,6 +42,8 @@ public final class LaunchRun {
         case failed(String)
         case interrupted
     }
+    /// How far a job is that did not finish and can be resumed: the round in progress, and that of the newest checkpoint on disk.
+    public private(set) var stoppedAt: (round: Int, checkpoint: Int?)?
 
     private let service = ServiceRun()
     /// The job as its events tell it, with all that the report needs.
@@ -48,6 +52,7 @@ public final class LaunchRun {
     private var end: JobEnd?
     private var interrupted = false
     private var ticker: EventLoop.Timer?
+    private var checkpointRound: Int?
 
     public init() {}
 
@@ -61,15 +66,19 @@ public final class LaunchRun {
         setup.state = overlay.state
         let daemon = try LiveDaemon(loop, setup) { (now) throws(NodeError) in
             try .coordinator(
-                key: key, manifest: options.manifest, content: options.corpus, options: options.coordinator, at: now)
+                key: key, manifest: options.manifest, content: options.corpus, options: options.coordinator,
+                resuming: options.resuming, at: now)
         }
+        checkpointRound = options.resuming?.checkpoint?.round
         let archive = JobArchive(folder, daemon)
         let origin = loop.now
         self.onEvent = onEvent
         daemon.onEvent = { [unowned self] event in tell(event) }
         daemon.onStore = { [unowned self, unowned daemon] request, service in
-            if case .checkpoint(_, let round, let states) = request {
-                return store(states, round, options, daemon) { [unowned daemon] outcome in
+            if case .checkpoint(let job, let round, let states) = request {
+                return store(states, round, job, folder.path, options, daemon) {
+                    [unowned self, unowned daemon] outcome in
+                    if case .stored = outcome { checkpointRound = round }
                     daemon.stored(request.ticket, outcome, for: service)
                 }
             }
@@ -94,6 +103,9 @@ public final class LaunchRun {
         overlay.close()
         ticker.close()
         loop.close()
+        if let coordinator = daemon.core.services.coordinator, coordinator.isResumable {
+            stoppedAt = (coordinator.state.round, checkpointRound)
+        }
         if interrupted { return .interrupted }
         guard let coordinator = daemon.core.services.coordinator, let end else {
             return .failed("the loop ended before the job")
@@ -142,10 +154,10 @@ public final class LaunchRun {
             doing: doing.joined(separator: ";"))
     }
 
-    /// A checkpoint counts as stored when it is synced, renamed and read back.
+    /// A checkpoint counts as stored when it is synced, renamed and read back: for readers of models, and for this job to go on from.
     private func store(
-        _ states: [UnitState], _ round: Int, _ options: Options, _ daemon: LiveDaemon,
-        answer: @escaping (StorageOutcome) -> Void
+        _ states: [UnitState], _ round: Int, _ job: Digest256, _ dataFolder: String, _ options: Options,
+        _ daemon: LiveDaemon, answer: @escaping (StorageOutcome) -> Void
     ) {
         let folder = options.out + "/checkpoints"
         let path = folder + "/round-\(round)"
@@ -154,6 +166,11 @@ public final class LaunchRun {
             { () -> StorageOutcome in
                 guard let parameters = ModelParameters(shape: model, states: states) else {
                     return .failed("the units of round \(round) do not fit the model")
+                }
+                do throws(NodeError) {
+                    try StateFile.write(states, round: round, job: job, in: dataFolder)
+                } catch {
+                    return .failed(error.description)
                 }
                 do throws(CheckpointError) {
                     try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)

@@ -4,14 +4,22 @@ import Primitives
 import Record
 import Wire
 
-/// A job's log on disk: a line that names the format, then records of a length (u32), the first eight bytes of the SHA-256 of what
-/// follows, and an envelope. What is torn or flipped is noticed; what precedes it counts.
-enum LogFile {
-    static let format = "atoll-log 2\n"
+/// A job's log on disk, or its receipts: a line that names the format, then records of a length (u32), the first eight bytes of the
+/// SHA-256 of what follows, and an envelope. What is torn or flipped is noticed; what precedes it counts.
+package enum LogFile {
+    /// What is in a file.
+    package enum Kind: Sendable {
+        case entries, receipts
+        var what: String { self == .entries ? "job log" : "list of receipts" }
+        var format: String { self == .entries ? "atoll-log 2\n" : "atoll-receipts 1\n" }
+        var suffix: String { self == .entries ? "" : ".receipts" }
+    }
     /// Longest envelope.
     static let entryLimit = 4 << 20
 
-    static func path(_ folder: String, _ job: Digest256) -> String { folder + "/log/" + job.hex }
+    package static func path(_ folder: String, _ job: Digest256, _ kind: Kind = .entries) -> String {
+        folder + "/log/" + job.hex + kind.suffix
+    }
 
     static func record(_ envelope: [UInt8]) -> [UInt8] {
         var writer = ByteWriter(capacity: envelope.count + 12)
@@ -22,11 +30,12 @@ enum LogFile {
     }
 
     /// Whole records from the beginning, and where the last of them ends.
-    static func records(in bytes: [UInt8]) -> (envelopes: [[UInt8]], end: Int)? {
-        guard bytes.starts(with: format.utf8) else { return nil }
-        var reader = ByteReader(bytes[format.utf8.count...])
+    static func records(in bytes: [UInt8], _ kind: Kind) -> (envelopes: [[UInt8]], end: Int)? {
+        let format = kind.format.utf8
+        guard bytes.starts(with: format) else { return nil }
+        var reader = ByteReader(bytes[format.count...])
         var envelopes: [[UInt8]] = []
-        var end = format.utf8.count
+        var end = format.count
         while reader.remaining > 0 {
             do throws(MalformedBytes) {
                 let length = Int(try reader.u32())
@@ -43,11 +52,13 @@ enum LogFile {
         return (envelopes, end)
     }
 
-    static func envelopes(in bytes: [UInt8], path: String) throws(NodeError) -> [PBEnvelope] {
-        guard let (records, _) = records(in: bytes) else {
+    package static func envelopes(
+        in bytes: [UInt8], _ kind: Kind = .entries, path: String
+    ) throws(NodeError) -> [PBEnvelope] {
+        guard let (records, _) = records(in: bytes, kind) else {
             throw .badInput(
-                "\(path) is not a job log of this version: it must begin with \(format.debugDescription). Use the version "
-                    + "that wrote it")
+                "\(path) is not a \(kind.what) of this version: it must begin with \(kind.format.debugDescription). Use the "
+                    + "version that wrote it")
         }
         var out: [PBEnvelope] = []
         for record in records {
@@ -59,7 +70,14 @@ enum LogFile {
 }
 
 /// Writes logs and chunks, on a thread of the work pool. Confined to the archive's queue.
-final class LogWriter: @unchecked Sendable {
+package final class LogWriter: @unchecked Sendable {
+    private struct Place: Hashable, Comparable {
+        var job: Digest256
+        var kind: LogFile.Kind
+        static func < (a: Place, b: Place) -> Bool {
+            a.job == b.job ? a.kind == .entries && b.kind == .receipts : a.job < b.job
+        }
+    }
     private struct Log {
         var file: Int32
         /// Hashes of the records that are durable, so that what is stored again is recognised.
@@ -70,41 +88,49 @@ final class LogWriter: @unchecked Sendable {
     }
     private let folder: String
     private let disk: DiskOperations
-    private var logs: [Digest256: Log] = [:]
+    private var logs: [Place: Log] = [:]
 
-    init(_ folder: String, _ disk: DiskOperations) {
+    package init(_ folder: String, _ disk: DiskOperations) {
         self.folder = folder
         self.disk = disk
     }
     deinit { for log in logs.values { Glibc.close(log.file) } }
 
-    func write(_ requests: [StorageRequest]) -> [StorageOutcome] {
+    package func write(_ requests: [StorageRequest]) -> [StorageOutcome] {
         var outcomes: [StorageOutcome] = []
-        var unsynced: [Digest256: [Int]] = [:]
-        for (place, request) in requests.enumerated() {
+        var unsynced: [Place: [Int]] = [:]
+        func append(_ envelope: PBEnvelope, at index: Int, to log: Place) {
+            do throws(NodeError) {
+                let isNew = try self.append(envelope.encoded, at: index, to: log)
+                if isNew { unsynced[log, default: []].append(outcomes.count) }
+                outcomes.append(.stored(path: ""))
+            } catch {
+                outcomes.append(.failed(error.description))
+            }
+        }
+        for request in requests {
             switch request {
             case .entry(let job, let index, let envelope):
-                do throws(NodeError) {
-                    if try append(envelope.encoded, at: index, to: job) { unsynced[job, default: []].append(place) }
-                    outcomes.append(.stored(path: ""))
-                } catch {
-                    outcomes.append(.failed(error.description))
-                }
+                append(envelope, at: index, to: Place(job: job, kind: .entries))
+            case .receipt(let job, let index, let envelope):
+                append(envelope, at: index, to: Place(job: job, kind: .receipts))
             case .chunk(let content, let number, let bytes): outcomes.append(store(content, number, bytes))
             case .erase(let job, let content):
                 try? FileManager.default.removeItem(atPath: folder + "/chunks/" + content.hex)
-                if let log = logs.removeValue(forKey: job) { Glibc.close(log.file) }
+                for kind in [LogFile.Kind.entries, .receipts] {
+                    if let log = logs.removeValue(forKey: Place(job: job, kind: kind)) { Glibc.close(log.file) }
+                }
                 outcomes.append(.stored(path: ""))
             case .checkpoint: outcomes.append(.failed("this daemon keeps no checkpoints"))
             }
         }
-        for job in unsynced.keys.sorted() {
-            guard let log = logs[job], disk.sync(log.file) != 0 else { continue }
+        for place in unsynced.keys.sorted() {
+            guard let log = logs[place], disk.sync(log.file) != 0 else { continue }
             let why =
-                "cannot write the job log in \(folder)/log: \(reason(errno)). Free some space, or look at the disk"
-            logs[job]!.isBroken = true
-            for place in unsynced[job]! { outcomes[place] = .failed(why) }
-            logs[job]!.records.removeLast(min(log.records.count, unsynced[job]!.count))
+                "cannot write the \(place.kind.what) in \(folder)/log: \(reason(errno)). Free some space, or look at the disk"
+            logs[place]!.isBroken = true
+            for index in unsynced[place]! { outcomes[index] = .failed(why) }
+            logs[place]!.records.removeLast(min(log.records.count, unsynced[place]!.count))
         }
         return outcomes
     }
@@ -121,25 +147,26 @@ final class LogWriter: @unchecked Sendable {
     }
 
     /// Appends a record; the caller syncs. False when the very entry is there already.
-    private func append(_ envelope: [UInt8], at index: Int, to job: Digest256) throws(NodeError) -> Bool {
-        var log = try open(job)
+    private func append(_ envelope: [UInt8], at index: Int, to place: Place) throws(NodeError) -> Bool {
+        var log = try open(place)
+        let path = LogFile.path(folder, place.job, place.kind)
         if log.isBroken {
-            log = try rewrite(log, job)
-            logs[job] = log
+            log = try rewrite(log, place)
+            logs[place] = log
         }
         let hash = sha256(envelope)
         if index < log.records.count {
             guard log.records[index] == hash else {
                 throw .failed(
-                    "\(LogFile.path(folder, job)) holds another entry \(index): it is not overwritten. Move it away")
+                    "\(path) holds another entry \(index): it is not overwritten. Move it away")
             }
             return false
         }
         guard index == log.records.count else {
-            throw .failed("entry \(log.records.count) of the job log is not stored yet")
+            throw .failed("number \(log.records.count) of the \(place.kind.what) is not stored yet")
         }
         let record = LogFile.record(envelope)
-        do throws(NodeError) { try writeAll(record, to: log.file, LogFile.path(folder, job), disk) } catch {
+        do throws(NodeError) { try writeAll(record, to: log.file, path, disk) } catch {
             // A torn record is cut off again, so that the next one follows a whole one.
             ftruncate(log.file, off_t(log.end))
             lseek(log.file, off_t(log.end), SEEK_SET)
@@ -147,47 +174,48 @@ final class LogWriter: @unchecked Sendable {
         }
         log.records.append(hash)
         log.end += record.count
-        logs[job] = log
+        logs[place] = log
         return true
     }
 
     /// Opens a log, or begins one; what a crash has torn is cut off.
-    private func open(_ job: Digest256) throws(NodeError) -> Log {
-        if let log = logs[job] { return log }
-        let path = LogFile.path(folder, job)
+    private func open(_ place: Place) throws(NodeError) -> Log {
+        if let log = logs[place] { return log }
+        let path = LogFile.path(folder, place.job, place.kind)
         let file = Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
-        guard file >= 0 else { throw .failed("cannot write the job log \(path): \(reason(errno))") }
+        guard file >= 0 else { throw .failed("cannot write \(path): \(reason(errno))") }
         let bytes = (try? readFile(path)) ?? []
         var log = Log(file: file, records: [], end: 0)
         if bytes.isEmpty {
-            do throws(NodeError) { try writeAll(Array(LogFile.format.utf8), to: file, path, disk) } catch {
+            do throws(NodeError) { try writeAll(Array(place.kind.format.utf8), to: file, path, disk) } catch {
                 ftruncate(file, 0)
                 Glibc.close(file)
                 throw error
             }
-            log.end = LogFile.format.utf8.count
+            log.end = place.kind.format.utf8.count
         } else {
-            guard let (records, end) = LogFile.records(in: bytes) else {
+            guard let (records, end) = LogFile.records(in: bytes, place.kind) else {
                 Glibc.close(file)
-                throw .failed("\(path) is no job log of this version: it is not overwritten. Move it away")
+                throw .failed("\(path) is no \(place.kind.what) of this version: it is not overwritten. Move it away")
             }
             log.records = records.map { sha256($0) }
             log.end = end
             ftruncate(file, off_t(end))
             lseek(file, off_t(end), SEEK_SET)
         }
-        logs[job] = log
+        logs[place] = log
         return log
     }
 
     /// After a failed sync nobody knows what of a file is on disk: what can be read of it is written to another, synced, and takes its
     /// place.
-    private func rewrite(_ log: Log, _ job: Digest256) throws(NodeError) -> Log {
-        let path = LogFile.path(folder, job)
-        guard let (records, _) = LogFile.records(in: try readFile(path)), records.count >= log.records.count,
+    private func rewrite(_ log: Log, _ place: Place) throws(NodeError) -> Log {
+        let path = LogFile.path(folder, place.job, place.kind)
+        guard let (records, _) = LogFile.records(in: try readFile(path), place.kind),
+            records.count >= log.records.count,
             zip(records, log.records).allSatisfy({ sha256($0) == $1 })
         else { throw .failed("\(path) cannot be read back after a failed write. Look at the disk") }
-        var bytes = Array(LogFile.format.utf8)
+        var bytes = Array(place.kind.format.utf8)
         for record in records.prefix(log.records.count) { bytes += LogFile.record(record) }
         try writeFile(path, bytes, disk: disk)
         Glibc.close(log.file)

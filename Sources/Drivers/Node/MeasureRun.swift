@@ -69,13 +69,23 @@ public final class MeasureRun {
 
 extension DaemonCore.Services {
     /// A coordinator with the time of day and a nonce of this machine.
+    /// - Parameter remains: of an earlier process, to go on with.
     static func coordinator(
-        key: SigningKey, manifest: String, content: [UInt8], options: CoordinatorOptions, at now: Instant
+        key: SigningKey, manifest: String, content: [UInt8], options: CoordinatorOptions,
+        resuming remains: JobRemains? = nil, at now: Instant
     ) throws(NodeError) -> DaemonCore.Services {
         do throws(MalformedBytes) {
-            let coordinator = try Coordinator(
-                key: key, manifest: manifest, content: content, nonce: randomBytes(32), options: options,
-                wall: WallClock(seconds: Int64(time(nil)), at: now), at: now, parse: JobParameters.init(manifest:))
+            let wall = WallClock(seconds: Int64(time(nil)), at: now)
+            let coordinator =
+                if let remains {
+                    try Coordinator(
+                        key: key, resuming: remains, content: content, options: options, wall: wall, at: now,
+                        parse: JobParameters.init(manifest:))
+                } else {
+                    try Coordinator(
+                        key: key, manifest: manifest, content: content, nonce: randomBytes(32), options: options,
+                        wall: wall, at: now, parse: JobParameters.init(manifest:))
+                }
             return DaemonCore.Services(coordinator: coordinator)
         } catch {
             throw .badInput("the job cannot be launched: \(error)")

@@ -17,6 +17,9 @@ extension Event {
 
     private var gatheringSentence: String? {
         switch what {
+        case .jobResumed(let job, let round, let checkpoint):
+            "going on with job \(job), which is at round \(round); "
+                + (checkpoint.map { "the checkpoint of round \($0) is here" } ?? "there is no checkpoint")
         case .waitingForPeers(let have, let want): "\(have) of \(want) peers are here; waiting for more"
         case .peerJoined: "+ \(peer) joined"
         case .peerDeclined(let why): "- \(peer) declined: \(why)"

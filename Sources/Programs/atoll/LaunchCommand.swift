@@ -7,6 +7,7 @@ import Planning
 import Primitives
 import Record
 import Telemetry
+import Wire
 
 /// `atoll launch`: a coordinator, or with `--local` the whole job in one process.
 struct LaunchCommand: ParsableCommand {
@@ -22,6 +23,7 @@ struct LaunchCommand: ParsableCommand {
     @Option(help: "The job's seed.") var seed: UInt64?
     @Option(help: "Begin when this many peers have accepted (default: when nobody new comes).") var peers: Int?
     @Option(help: "Give up when too few peers come in this many seconds.") var wait = 120.0
+    @Flag(help: "Go on with the newest run of this job that was stopped.") var resume = false
     @Option(help: "The launcher's folder with its key.") var identity: String?
     @Option(help: "Where to listen, UDP and TCP.") var listen = "0.0.0.0:0"
     @Option(help: "Threads for --local and the final evaluation.") var threads: Int?
@@ -35,6 +37,9 @@ struct LaunchCommand: ParsableCommand {
         dieWithParent()
         guard local || invite != nil else {
             throw NodeError.badInput("launch needs a pool: --invite FILE, or --local to run in this process")
+        }
+        guard !(local && resume) else {
+            throw NodeError.badInput("--resume is for a pool: a job run with --local keeps nothing to go on from")
         }
         let input = try JobInput(file: job, data: data, steps: steps, seed: seed)
         let corpus = try input.corpus()
@@ -83,9 +88,11 @@ struct LaunchCommand: ParsableCommand {
             manifest: job.canonicalText, parameters: JobParameters(job), corpus: corpus, coordinator: options, out: out,
             threads: threads)
         launch.samplePrompt = prompt
+        launch.resuming = try remains(folder, job, corpus)
         let view = ProgressView(quiet: json || events)
         let asEvents = events
-        let result = try LaunchRun().run(setup, folder: folder, launch) { event in
+        let run = LaunchRun()
+        let result = try run.run(setup, folder: folder, launch) { event in
             if asEvents {
                 print(event.json)
                 fflush(nil)
@@ -94,6 +101,7 @@ struct LaunchCommand: ParsableCommand {
             }
         }
         view.end()
+        if let stopped = run.stoppedAt { complain(Self.howToGoOn(stopped)) }
         switch result {
         case .interrupted: throw ExitCode(130)
         case .failed(let why): throw NodeError.failed(why)
@@ -101,6 +109,38 @@ struct LaunchCommand: ParsableCommand {
             if events { return }
             print(json ? report.jsonText : ReportText.text(report, folder: out), terminator: "")
         }
+    }
+}
+
+extension LaunchCommand {
+    /// What there is to go on from, where that is asked for.
+    private func remains(_ folder: DataFolder, _ job: JobManifest, _ corpus: [UInt8]) throws -> JobRemains? {
+        let stopped = JobArchive.stopped(
+            in: folder, manifest: job.canonicalText, content: ContentIndex(of: corpus).id,
+            parse: JobParameters.init(manifest:))
+        guard resume else {
+            if let stopped {
+                complain(
+                    "note: a run of this job was stopped at round \(stopped.round) (job \(stopped.job.short)); --resume goes on "
+                        + "with it, this one begins anew")
+            }
+            return nil
+        }
+        guard let stopped else {
+            throw NodeError.badInput(
+                "no run of this job and text was stopped in \(folder.path)/log: nothing to resume. Give the same job file, text, "
+                    + "--steps, --seed and --identity as then, or launch it without --resume")
+        }
+        for path in stopped.damaged { complain("warning: \(path) is damaged, and passed over") }
+        return stopped.remains
+    }
+
+    private static func howToGoOn(_ stopped: (round: Int, checkpoint: Int?)) -> String {
+        let later =
+            stopped.checkpoint.map { "later from the checkpoint of round \($0)" } ?? "later from the beginning"
+        return
+            "stopped at round \(stopped.round). The same command with --resume goes on: while peers keep their parts (an hour) "
+            + "from there, \(later)"
     }
 }
 

@@ -1,0 +1,109 @@
+import Content
+public import Digests
+public import Messages
+public import Primitives
+public import Record
+import Telemetry
+public import Training
+public import Wire
+
+/// What an earlier process of this launcher has left on disk of a job.
+public struct JobRemains: Sendable {
+    /// The log, from the genesis on, as far as it is whole.
+    public var log: [PBEnvelope]
+    /// Receipts that were counted.
+    public var receipts: [PBEnvelope]
+    /// The newest checkpoint that could be read back: all units as of the start of a round.
+    public var checkpoint: (round: Int, states: [UnitState])?
+    public init(
+        log: [PBEnvelope], receipts: [PBEnvelope] = [], checkpoint: (round: Int, states: [UnitState])? = nil
+    ) {
+        self.log = log
+        self.receipts = receipts
+        self.checkpoint = checkpoint
+    }
+}
+
+/// Going on with a job that an earlier process began.
+///
+/// Nobody of the log is connected, so that all have left; whoever still has its units joins again with them. The term is a new one: what the
+/// process before may still have said counts no more. The job goes on from the start of the round in progress where every unit of it is
+/// held by somebody, from the last checkpoint else, from the beginning where there is none.
+extension Coordinator {
+    /// - Parameters:
+    ///   - content: the job's text.
+    ///   - options: lease and silence are those of the job.
+    /// Throws why it cannot go on, for people.
+    public init(
+        key: SigningKey, resuming remains: JobRemains, content: [UInt8], options: CoordinatorOptions, wall: WallClock,
+        at now: Instant, parse: Record.Parser
+    ) throws(MalformedBytes) {
+        let (record, refused) = try Record.restoring(remains.log, parse: parse)
+        let genesis = record.genesis
+        guard genesis.electors.contains(key.peerID) else {
+            throw MalformedBytes(
+                "job \(record.job.short) was launched by \(genesis.electors.map(\.short).joined(separator: ", ")), and this "
+                    + "is \(key.peerID.short)")
+        }
+        if let finish = record.state.finished {
+            throw MalformedBytes("job \(record.job.short) is over: \(finish.reason)")
+        }
+        var text = ContentShelf()
+        guard text.put(content, at: now) == genesis.content else {
+            throw MalformedBytes("the text is not that of job \(record.job.short)")
+        }
+        var options = options
+        options.lease = genesis.lease
+        options.silence = genesis.silence
+        self.init(record, text, key: key, term: record.term + 1, options: options, wall: wall, at: now)
+        if let refused { event(.logEntryRefused(why: refused.description)) }
+        for envelope in remains.receipts {
+            guard let (signer, receipt) = try? Receipt.open(envelope, job: job, wall: nil) else { continue }
+            books.keep(receipt, envelope, from: signer)
+        }
+        restore(remains.checkpoint)
+        event(.jobResumed(job: job.short, round: state.round, checkpoint: checkpoint.round))
+        let left = state.members.filter(\.present).map {
+            MembersChange.Left(peer: $0.peer, reason: "its launcher was restarted")
+        }
+        if !left.isEmpty { propose(.members(MembersChange(left: left, round: state.round))) }
+    }
+
+    /// A checkpoint counts where it is whole, and what the log says that holders agreed on.
+    private mutating func restore(_ found: (round: Int, states: [UnitState])?) {
+        guard let found, found.round > 0, found.round <= state.round, let agreed = state.agreed[found.round],
+            found.states.map(\.unit) == Array(parameters.model.allUnits),
+            found.states.allSatisfy({ unit in
+                let digests = UnitDigests(of: unit)
+                return agreed[unit.unit]
+                    == UnitRoots(
+                        unit: unit.unit, parameters: digests.parameters, outerMomentum: digests.outerMomentum)
+            })
+        else { return }
+        checkpoint.put(found.states, round: found.round, at: now)
+    }
+
+    /// There was a plan, and none of this process yet.
+    var isResuming: Bool { state.plan != nil && !stage.hasPlan }
+
+    /// How long holders of all units are waited for, before the job goes back to the last checkpoint.
+    static let holderPatience = Duration.seconds(60)
+    /// Whether units are missing that somebody may still come with.
+    func waitsForHolders(since: Instant) -> Bool {
+        guard isResuming, state.round > 0, now - since < Self.holderPatience, let plan = state.plan else {
+            return false
+        }
+        return !parameters.model.allUnits.allSatisfy { unit in
+            plan.holders(of: unit).contains { roster[$0]?.standing == .accepted || roster.isJoined($0) }
+        }
+    }
+
+    /// The first plan of this process: all begin at the newest round that can be had.
+    mutating func resume(with answer: PlanAnswer) {
+        rollBack(to: answer, reason: "its launcher was restarted")
+        guard outcome == nil, let plan = state.plan else { return }
+        tellPlacement(plan)
+        tellWay(plan)
+        stage.go(to: .preparing)
+    }
+}

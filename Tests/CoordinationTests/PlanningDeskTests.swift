@@ -1,0 +1,127 @@
+import Coordination
+import Primitives
+import Record
+import Testing
+
+@Suite struct `The desk for plans` {
+    private static let answer = try? FakePool().coordinator.answer
+    private func answer() throws -> PlanAnswer { try #require(Self.answer ?? nil) }
+
+    @Test func `puts one question at a time, and the latest reason`() {
+        var desk = PlanningDesk()
+        let nothing = desk.ask()
+        #expect(nothing == nil)
+        desk.want(.better, "one")
+        desk.want(.better, "two")
+        let question = desk.ask()
+        #expect(question?.reason == "two")
+        #expect(desk.isAsking)
+        let second = desk.ask()
+        #expect(second == nil)
+        let answer = desk.answered()
+        #expect(answer?.purpose == .better)
+        #expect(!desk.isAsking)
+        let (more, another) = (desk.ask(), desk.answered())
+        #expect(more == nil && another == nil)
+    }
+
+    @Test func `asks again when something became known meanwhile`() {
+        var desk = PlanningDesk()
+        desk.want(.better, "one")
+        _ = desk.ask()
+        desk.want(.better, "two")
+        let overtaken = desk.answered()
+        #expect(overtaken == nil)
+        let (question, answer) = (desk.ask(), desk.answered())
+        #expect(question?.reason == "two" && answer?.reason == "two")
+    }
+
+    @Test func `begins with the first plan all the same, and asks for a better one then`() {
+        var desk = PlanningDesk()
+        desk.want(.first, "begin")
+        _ = desk.ask()
+        desk.want(.better, "one more")
+        let first = desk.answered()
+        #expect(first?.purpose == .first)
+        let next = desk.ask()
+        #expect(next?.purpose == .better && next?.reason == "one more")
+    }
+
+    @Test func `keeps a better plan for one boundary`() throws {
+        var desk = PlanningDesk()
+        desk.keep(try answer(), reason: "one")
+        #expect(desk.hasAnswer)
+        let (taken, again) = (desk.take(), desk.take())
+        #expect(taken?.reason == "one" && again == nil && !desk.hasAnswer)
+        desk.keep(try answer(), reason: "two")
+        desk.want(.better, "three")
+        desk.drop()
+        let question = desk.ask()
+        #expect(!desk.hasAnswer && question == nil)
+    }
+
+    @Test func `has the first prediction for good`() throws {
+        var desk = PlanningDesk()
+        var other = try answer()
+        other.plan.innerSteps += 1
+        desk.isInForce(try answer())
+        desk.isInForce(other)
+        #expect(desk.answer?.plan.innerSteps == other.plan.innerSteps)
+        #expect(try desk.predictionAtStart?.plan.innerSteps == answer().plan.innerSteps)
+    }
+
+    /// Any order of wishes and answers: one question at a time; while everybody is to go back no other plan comes through; and in the
+    /// end every wish was followed by a question that could know of it.
+    @Test(arguments: 0..<40 as Range<UInt64>)
+    func `loses no wish, and lets nothing overtake going back`(seed: UInt64) throws {
+        let answer = try answer()
+        var generator = SeededGenerator(seed: seed, stream: 31)
+        var desk = PlanningDesk()
+        var asked: PlanningDesk.Purpose?
+        /// Wishes that no question put so far could know of.
+        var isOpen = false
+        var mustGoBack = false
+        func put() {
+            guard let question = desk.ask() else { return }
+            #expect(asked == nil)
+            asked = question.purpose
+            isOpen = false
+        }
+        func hear() {
+            let was = asked
+            asked = nil
+            guard let (purpose, _) = desk.answered() else { return }
+            #expect(was != nil)
+            if mustGoBack { #expect(purpose == .rollBack) }
+            switch purpose {
+            case .rollBack: mustGoBack = false
+            case .better: desk.keep(answer, reason: "")
+            case .first: break
+            }
+        }
+        desk.want(.first, "")
+        isOpen = true
+        for _ in 0..<400 {
+            switch generator.below(8) {
+            case 0, 1:
+                desk.want(.better, "")
+                isOpen = true
+            case 2:
+                desk.want(.rollBack, "")
+                // A question to go back that is out answers this one, too.
+                if asked != .rollBack || !mustGoBack { isOpen = true }
+                mustGoBack = true
+            case 3, 4: put()
+            case 5, 6: if asked != nil { hear() }
+            default: if desk.take() != nil { #expect(!mustGoBack) }
+            }
+            #expect(desk.isAsking == (asked != nil))
+        }
+        for _ in 0..<10 {
+            put()
+            if asked != nil { hear() }
+        }
+        let left = desk.ask()
+        #expect(!isOpen && !mustGoBack && asked == nil && left == nil)
+    }
+}

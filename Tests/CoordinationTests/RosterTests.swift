@@ -1,0 +1,162 @@
+import Coordination
+import JobFixtures
+import Messages
+import Primitives
+import Record
+import Testing
+
+@Suite struct `Who is there` {
+    private func capability(_ name: String) -> Capability {
+        Capability(name: name, device: "cpu", memory: .mebibytes(64), flops: 1e9, numerics: Record.numerics)
+    }
+    private func joined(_ numbers: [Int], at now: Instant = .zero) -> Roster {
+        var roster = Roster(at: now)
+        for number in numbers {
+            _ = roster.met(Small.peer(number), at: Small.endpoint(number), now: now)
+            roster.says(capability("peer-\(number)"), Small.peer(number))
+            _ = roster.accepts(Small.peer(number), at: now)
+            roster.joins(Small.peer(number))
+        }
+        return roster
+    }
+
+    /// Any sequence of what peers do: standings change as this table says, and in no other way.
+    @Test(arguments: 0..<20 as Range<UInt64>)
+    func `changes as it may`(seed: UInt64) {
+        var generator = SeededGenerator(seed: seed, stream: 12)
+        var roster = Roster(at: .zero)
+        var model: [Int: (standing: Standing, hasSpoken: Bool)] = [:]
+        var order: [Int] = []
+        var now = Instant.zero
+        func mayJoin(_ number: Int) -> Bool {
+            switch model[number]?.standing {
+            case nil, .accepted, .joined: false
+            case .met, .declined, .lost: true
+            }
+        }
+        for _ in 0..<400 {
+            let number = generator.below(6)
+            let peer = Small.peer(number)
+            now += .milliseconds(100)
+            switch generator.below(7) {
+            case 0:
+                let asks = roster.met(peer, at: Small.endpoint(number), now: now)
+                if model[number] == nil {
+                    model[number] = (.met, false)
+                    order.append(number)
+                    #expect(asks)
+                } else {
+                    #expect(asks == mayJoin(number))
+                }
+            case 1:
+                roster.says(capability("x"), peer)
+                if model[number] != nil { model[number]!.hasSpoken = true }
+            case 2:
+                let isNews = roster.accepts(peer, at: now)
+                #expect(isNews == (mayJoin(number) && model[number]!.hasSpoken))
+                if isNews { model[number]!.standing = .accepted }
+            case 3:
+                // Only who has accepted is written into the log.
+                guard case .accepted? = model[number]?.standing else { continue }
+                roster.joins(peer)
+                model[number]!.standing = .joined
+            case 4:
+                roster.loses(peer, why: "gone")
+                if model[number] != nil { model[number]!.standing = .lost("gone") }
+            case 5:
+                guard mayJoin(number) else { continue }
+                roster.declines(peer, why: "no")
+                model[number]!.standing = .declined("no")
+            default:
+                let asks = roster.mayAskAgain(peer, at: now)
+                if asks { #expect(model[number]?.standing == .lost("gone")) }
+            }
+            #expect(roster[peer]?.standing == model[number]?.standing)
+            #expect(roster.order == order.map { Small.peer($0) })
+            #expect(roster.joined.map(\.peer) == order.filter { model[$0]!.standing == .joined }.map { Small.peer($0) })
+            #expect(
+                roster.accepted.map(\.peer) == order.filter { model[$0]!.standing == .accepted }.map { Small.peer($0) })
+        }
+        // Nobody has another's name.
+        let names = roster.all.filter { $0.capability != nil }.map(\.name)
+        #expect(Set(names).count == names.count)
+    }
+
+    @Test func `asks somebody who was given up every five seconds`() {
+        var roster = joined([1])
+        roster.loses(Small.peer(1), why: "gone")
+        var asked: [Int] = []
+        for second in 0..<20 where roster.mayAskAgain(Small.peer(1), at: .zero + .seconds(Int64(second))) {
+            asked.append(second)
+        }
+        #expect(asked == [0, 5, 10, 15])
+    }
+
+    @Test func `forgets the lost before it takes no more`() {
+        var roster = Roster(at: .zero)
+        let peers = (0..<Roster.most + 10).map { number in
+            PeerID([UInt8](repeating: UInt8(number & 255), count: 31) + [UInt8(number >> 8)])!
+        }
+        for peer in peers.prefix(Roster.most) { #expect(roster.met(peer, at: Small.endpoint(1), now: .zero) == true) }
+        roster.says(capability("a"), peers[0])
+        _ = roster.accepts(peers[0], at: .zero)
+        for peer in peers.suffix(10) { #expect(roster.met(peer, at: Small.endpoint(1), now: .zero) == true) }
+        #expect(roster.order.count == Roster.most)
+        #expect(roster[peers[0]] != nil && roster[peers[1]] == nil)
+    }
+
+    @Test func `one that is silent is noticed in time`() {
+        var roster = joined([1, 2])
+        let silence = Duration.seconds(5)
+        for second in 1...5 { roster.heard(Small.peer(2), at: .zero + .seconds(Int64(second))) }
+        let due = roster.nextSilence(silence, at: .zero + .seconds(5))
+        #expect(due == Instant.zero + .milliseconds(5001))
+        #expect(roster.silent(for: silence, at: .zero + .seconds(5)) == [])
+        #expect(roster.silent(for: silence, at: .zero + .milliseconds(5001)) == [Small.peer(1)])
+    }
+
+    @Test func `all of them silent at once is our own line`() {
+        let silence = Duration.seconds(5)
+        var roster = joined([1, 2, 3])
+        #expect(!roster.isIsolated(silence: silence, at: .zero + .seconds(5)))
+        let now = Instant.zero + .seconds(30)
+        #expect(roster.isIsolated(silence: silence, at: now))
+        #expect(roster.silent(for: silence, at: now) == [])
+        #expect(roster.nextSilence(silence, at: now) == Instant.zero + Roster.isolation + .milliseconds(1))
+        // The first of them is heard again: the others get time, too.
+        roster.forgive(at: now)
+        #expect(roster.silent(for: silence, at: now + .seconds(5)) == [])
+        #expect(roster.silent(for: silence, at: .zero + .seconds(500)).count == 3)
+        // Also where there is only one: it may be either's line.
+        let alone = joined([1])
+        #expect(alone.isIsolated(silence: silence, at: now) && alone.silent(for: silence, at: now) == [])
+        #expect(alone.silent(for: silence, at: .zero + .seconds(121)) == [Small.peer(1)])
+        #expect(!Roster(at: .zero).isIsolated(silence: silence, at: now))
+    }
+
+    /// A lid that was closed: nobody has been silent.
+    @Test func `is not blamed for a pause of our own`() {
+        var roster = joined([1, 2])
+        _ = roster.look(at: .zero + .seconds(1))
+        _ = roster.look(at: .zero + .seconds(600))
+        #expect(roster.silent(for: .seconds(5), at: .zero + .seconds(604)) == [])
+        #expect(!roster.isIsolated(silence: .seconds(5), at: .zero + .seconds(604)))
+        for second in 601...606 { _ = roster.look(at: .zero + .seconds(Int64(second))) }
+        #expect(roster.isIsolated(silence: .seconds(5), at: .zero + .seconds(606)))
+    }
+
+    @Test func `knows since when nothing has changed, and the least round trip`() {
+        var roster = joined([1])
+        let peer = Small.peer(1)
+        var heartbeat = Heartbeat()
+        heartbeat.activity = .fetchingText(have: 1, of: 9)
+        roster.beats(heartbeat, peer, at: .zero + .seconds(1))
+        roster.beats(heartbeat, peer, at: .zero + .seconds(2))
+        #expect(roster[peer]?.idleSince == Instant.zero + .seconds(1))
+        roster.isReady(.hasText, peer, at: .zero + .seconds(3))
+        #expect(roster[peer]?.idleSince == Instant.zero + .seconds(3))
+        for time in [30, 20, 50] { roster.trip(.milliseconds(Int64(time)), peer) }
+        roster.trip(.zero, Small.peer(9))
+        #expect(roster[peer]?.roundTrip == .milliseconds(20))
+    }
+}

@@ -1,0 +1,172 @@
+import Channels
+import Coordination
+import Daemon
+import Digests
+import JobFixtures
+import Kademlia
+import Membership
+import Messages
+import Planning
+import Primitives
+import Record
+import Telemetry
+import Training
+import Wire
+
+/// A daemon on a bench: peers of its pool talk to it over real channels, and everything that it wants of its driver is written down.
+struct Bench {
+    private struct Speaker {
+        var channels: Channels
+        let connection: ConnectionID
+        let inbound: ConnectionID
+    }
+    static let poolKey = [UInt8](repeating: 3, count: 32)
+    static let text = SeededGenerator.bytes(1000, seed: 5, stream: 1)
+
+    var daemon: DaemonCore
+    let key: SigningKey
+    var now = Instant(seconds: 10)
+    private var speakers: [Int: Speaker] = [:]
+    /// What each of them has heard.
+    private(set) var heard: [Int: [Packet]] = [:]
+    private(set) var events: [Happening] = []
+    private(set) var dials: [Endpoint] = []
+    private(set) var stored: [(ticket: StorageTicket, service: DaemonCore.Service)] = []
+    private(set) var corpora = 0
+    private(set) var end: JobEnd?
+    private var jobs = EffectQueue<ComputeJob>()
+
+    static func job() -> JobManifest {
+        var job = JobManifest(
+            name: "small", model: Small.model, data: .path("text"), tokens: 10_000, virtualPipelines: 4, microBatch: 1)
+        job.batchTokens = .fixed(32)
+        return job
+    }
+    static func member(_ key: SigningKey, accepts: [PeerID], at now: Instant) -> Member {
+        Member(
+            key: key, terms: MemberTerms(name: "bench", device: "cpu", memory: .mebibytes(64), accepts: accepts),
+            wall: WallClock(secondsAtZero: 1000), at: now, parse: JobParameters.init(manifest:))
+    }
+    static func coordinator(_ key: SigningKey, expected: Int? = nil, at now: Instant) throws -> Coordinator {
+        var options = CoordinatorOptions()
+        options.expectedPeers = expected
+        return try Coordinator(
+            key: key, manifest: job().canonicalText, content: text, nonce: [UInt8](repeating: 9, count: 32),
+            options: options, wall: WallClock(secondsAtZero: 1000), at: now, parse: JobParameters.init(manifest:))
+    }
+
+    init(_ key: SigningKey = Small.key(100), _ services: (Instant) throws -> DaemonCore.Services) throws {
+        self.key = key
+        let directory = Directory(
+            configuration: OverlayConfiguration(poolKey: Self.poolKey, bootstrap: [], seed: 1), identity: key,
+            nodeID: nil, known: [], at: now)
+        let channels = Channels(local: key.peerID, listening: 4000, poolKey: Self.poolKey, seed: 1)
+        daemon = try DaemonCore(
+            directory: directory, channels: channels, services: services(now), key: key, port: 4000, at: now)
+        run()
+    }
+
+    // MARK: others
+
+    /// A peer of the pool dials the daemon.
+    mutating func connect(_ number: Int) {
+        let other = Small.key(number)
+        var channels = Channels(
+            local: other.peerID, listening: 4000, poolKey: Self.poolKey, seed: UInt64(number))
+        channels.connect(to: key.peerID, at: Endpoint(ipv4: 10, 9, 9, 9, port: 4000), now: now)
+        var dialled: ConnectionID?
+        while let effect = channels.poll() { if case .dial(let id, _, _) = effect { dialled = id } }
+        guard let dialled else { return }
+        let inbound = ConnectionID(UInt64(1_000_000 + 2 * number))
+        let exporter = sha256(Array("exporter \(number)".utf8)).bytes
+        channels.secured(
+            dialled, peer: key.peerID, exporter: exporter, remote: Endpoint(ipv4: 10, 9, 9, 9, port: 4000),
+            inbound: false, isTLSClient: other.peerID < key.peerID, at: now)
+        daemon.secured(
+            inbound, peer: other.peerID, exporter: exporter, remote: Small.endpoint(number), inbound: true,
+            isTLSClient: key.peerID < other.peerID, at: now)
+        speakers[number] = Speaker(channels: channels, connection: dialled, inbound: inbound)
+        run()
+    }
+    func isConnected(_ number: Int) -> Bool { daemon.channels.isConnected(to: Small.peer(number)) }
+    mutating func disconnect(_ number: Int) {
+        guard let speaker = speakers.removeValue(forKey: number) else { return }
+        daemon.closed(speaker.inbound, at: now)
+        run()
+    }
+    mutating func say(_ number: Int, _ packet: Packet) {
+        let framed = packet.framed
+        say(number, raw: framed.header + framed.payload, on: packet.message.channel)
+    }
+    mutating func say(_ number: Int, raw bytes: [UInt8], on channel: Channel = .control) {
+        _ = speakers[number]?.channels.send(bytes, on: channel, to: key.peerID, at: now)
+        run()
+    }
+    func heard(_ number: Int, _ kind: String) -> [Packet] { (heard[number] ?? []).filter { $0.message.kind == kind } }
+
+    // MARK: the driver
+
+    mutating func pass(_ time: Duration) {
+        now += time
+        daemon.wake(at: now)
+        run()
+    }
+    /// The engine answers each job after some time.
+    mutating func compute(_ time: Duration = .milliseconds(400)) {
+        while let job = jobs.pop() {
+            now += time
+            guard case .benchmark = job else { continue }
+            daemon.computed(.done, at: now)
+            run()
+        }
+    }
+    /// Until nobody has anything to do.
+    private mutating func run() {
+        var busy = true
+        while busy {
+            busy = false
+            while let effect = daemon.poll() {
+                busy = true
+                perform(effect)
+            }
+            for number in speakers.keys.sorted() {
+                while let effect = speakers[number]?.channels.poll() {
+                    busy = true
+                    perform(effect, of: number)
+                }
+            }
+        }
+    }
+    private mutating func perform(_ effect: DaemonCore.Effect) {
+        switch effect {
+        case .write(let id, let bytes):
+            guard let number = speakers.first(where: { $0.value.inbound == id })?.key else { return }
+            speakers[number]!.channels.received(speakers[number]!.connection, bytes, at: now)
+            daemon.writable(id, unsent: 0, at: now)
+        case .close(let id):
+            guard let number = speakers.first(where: { $0.value.inbound == id })?.key else { return }
+            speakers[number]!.channels.closed(speakers[number]!.connection, at: now)
+            speakers[number] = nil
+        case .dial(_, let endpoint, _): dials.append(endpoint)
+        case .compute(let job): jobs.push(job)
+        case .corpus: corpora += 1
+        case .store(let request, let service):
+            stored.append((request.ticket, service))
+            daemon.stored(request.ticket, .stored(path: ""), for: service, at: now)
+        case .event(let event): events.append(event.what)
+        case .ended(let end): self.end = end
+        case .datagram, .dialBack, .recordDue, .overlayChanged, .found, .plan: break
+        }
+    }
+    private mutating func perform(_ effect: Channels.Effect, of number: Int) {
+        switch effect {
+        case .write(let id, let bytes):
+            guard let speaker = speakers[number] else { return }
+            daemon.received(speaker.inbound, bytes, at: now)
+            speakers[number]?.channels.writable(id, unsent: 0, at: now)
+        case .message(_, _, let bytes):
+            if let packet = try? Packet(decoding: bytes) { heard[number, default: []].append(packet) }
+        default: break
+        }
+    }
+}

@@ -1,0 +1,112 @@
+import Foundation
+import Testing
+
+/// A launcher that is killed, and one that goes on: real processes on loopback.
+@Suite(.serialized) struct ResumeCommandTests {
+    /// A process that is ended with the test, with what it has printed so far.
+    private final class Running {
+        let process = Process()
+        private let file: URL
+        init(_ arguments: [String], _ folder: URL, _ name: String) throws {
+            file = folder.appendingPathComponent("\(name).log")
+            _ = FileManager.default.createFile(atPath: file.path, contents: nil)
+            process.executableURL = DemoTests.program
+            process.arguments = arguments
+            var environment = ProcessInfo.processInfo.environment
+            environment["ATOLL_HOME"] = folder.appendingPathComponent("home").path
+            environment["ATOLL_PARENT"] = "\(getpid())"
+            process.environment = environment
+            process.standardOutput = try FileHandle(forWritingTo: file)
+            process.standardError = process.standardOutput
+            process.standardInput = FileHandle.nullDevice
+            try process.run()
+        }
+        var text: String { (try? String(contentsOf: file, encoding: .utf8)) ?? "" }
+        /// Waits until it has printed something.
+        func prints(_ words: String, seconds: Double = 60) -> Bool {
+            for _ in 0..<Int(seconds * 20) {
+                if text.contains(words) { return true }
+                guard process.isRunning else { return text.contains(words) }
+                Thread.sleep(forTimeInterval: 0.05)
+            }
+            return false
+        }
+        func end(_ signal: Int32) {
+            guard process.isRunning else { return }
+            kill(process.processIdentifier, signal)
+            process.waitUntilExit()
+        }
+    }
+
+    private static let job = """
+        name: resume
+        model: {architecture: llama, hidden_size: 32, layers: 2, heads: 2, kv_heads: 1, intermediate_size: 64, context: 64, tokenizer: byte}
+        data: {path: corpus.txt, validation_fraction: 0.05}
+        train: {tokens: 131_072, batch_tokens: 2048, optimizer: adamw, learning_rate: 3e-3, schedule: cosine, clip: 1.0, seed: 1}
+        parallel: {virtual_pipelines: 8, micro_batch: 4, pipelines: 2, stages: 1, inner_steps: 1}
+        exchange: {codec: fp32, quality_budget: 10}
+        activations: {codec: fp32}
+        electors: 1
+        checkpoint: {every_rounds: 5, copies: 1}
+
+        """
+
+    @Test func `a launcher that is killed goes on with what its peers hold, and ends with the same weights`() throws {
+        let folder = try DemoTests.makeFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        func path(_ name: String) -> String { folder.appendingPathComponent(name).path }
+        let text = try DemoTests.writeText(folder)
+        let job = path("job.yaml")
+        try Self.job.replacingOccurrences(of: "corpus.txt", with: text).write(
+            toFile: job, atomically: true, encoding: .utf8)
+        let node = try Running(
+            ["node", "--listen", "127.0.0.1:0", "--pool", "reef", "--data", path("node")], folder, "node")
+        defer { node.end(SIGKILL) }
+        try #require(node.prints("invite"))
+        let invite = path("node/invite.yaml")
+        var peers: [Running] = []
+        defer { for peer in peers { peer.end(SIGKILL) } }
+        for number in 1...2 {
+            peers.append(
+                try Running(
+                    [
+                        "peer", "--invite", invite, "--listen", "127.0.0.1:0", "--data",
+                        path("peer-\(number)"), "--name", "peer-\(number)", "--json",
+                    ], folder, "peer-\(number)"))
+        }
+        func launch(_ out: String, _ more: [String] = []) throws -> Running {
+            try Running(
+                [
+                    "launch", job, "--invite", invite, "--listen", "127.0.0.1:0", "--out", path(out),
+                    "--peers", "2", "--events",
+                ] + more, folder, out + more.joined())
+        }
+        // Uninterrupted.
+        let whole = try launch("whole")
+        whole.process.waitUntilExit()
+        try #require(whole.process.terminationStatus == 0, "\(whole.text.suffix(2000))")
+        // With H = 1 the weights do not depend on who computes which share. Killed in the middle, then stopped by ^C, then to the end.
+        let first = try launch("broken")
+        try #require(first.prints("round_sealed"), "\(first.text.suffix(2000))")
+        first.end(SIGKILL)
+        let second = try launch("broken", ["--resume"])
+        try #require(second.prints("job_resumed") && second.prints("round_sealed"), "\(second.text.suffix(2000))")
+        second.end(SIGINT)
+        #expect(second.text.contains("--resume"))
+        let third = try launch("broken", ["--resume", "--json"])
+        third.process.waitUntilExit()
+        try #require(third.process.terminationStatus == 0, "\(third.text.suffix(2000))")
+        func report(_ out: String) throws -> [String: Any] {
+            let data = try Data(contentsOf: folder.appendingPathComponent(out).appendingPathComponent("report.json"))
+            return try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
+        }
+        let (a, b) = (try report("whole"), try report("broken"))
+        #expect(a["weights_sha256"] as? String == b["weights_sha256"] as? String)
+        let books = try #require(b["micro_batches"] as? [String: Any])
+        #expect(books["audit_agrees"] as? Bool == true)
+        // It is over: there is nothing to go on from.
+        let fourth = try launch("broken", ["--resume"])
+        fourth.process.waitUntilExit()
+        #expect(fourth.process.terminationStatus == 2 && fourth.text.contains("nothing to resume"))
+    }
+}
