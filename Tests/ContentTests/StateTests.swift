@@ -115,6 +115,8 @@ enum States {
     private struct Holders {
         var shelves: [PeerID: StateShelf] = [:]
         var silent: Set<PeerID> = []
+        /// They offer, and send nothing.
+        var mute: Set<PeerID> = []
         var late: Set<PeerID> = []
         var neverReady: Set<PeerID> = []
     }
@@ -180,6 +182,7 @@ enum States {
                 holders.shelves[peer]!.offer(StateRequest(round: 5, units: [unit], moments: false)) != nil
             }
             if let offer = holders.shelves[peer]!.offer(trimmed) { fetch.receive(offer, from: peer, at: now) }
+        case .indexRequest where holders.mute.contains(peer), .chunkRequest where holders.mute.contains(peer): break
         case .indexRequest(let id, let first):
             if let part = holders.shelves[peer]!.answer(indexOf: id, from: first, at: now) {
                 fetch.receive(part, from: peer, at: now)
@@ -272,6 +275,17 @@ enum States {
         let result = run(&fetch, &holders)
         #expect(result.isDone)
         #expect(result.unavailable == [Small.peer(2)])
+        #expect(fetch.states() == truth)
+    }
+
+    /// It answers once what it holds, then no more. That another source is asked again and again is no sign of life of this one.
+    @Test func `goes on without who offers and then sends nothing`() {
+        var fetch = fetch(all([1, 2, 3]))
+        var holders = holders([1: truth, 2: truth, 3: truth])
+        holders.silent = [Small.peer(3)]
+        holders.mute = [Small.peer(1)]
+        let result = run(&fetch, &holders, limit: .seconds(60))
+        #expect(result.isDone)
         #expect(fetch.states() == truth)
     }
 

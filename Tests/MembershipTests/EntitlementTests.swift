@@ -18,7 +18,11 @@ import Wire
         try village.plan(Small.plan([[1, 2], [3]], innerSteps: 2))
         try #require(try village.train(until: 1))
         try village.leader.leave(4)
-        _ = try village.run(for: .milliseconds(1500), until: { _ in false })
+        try #require(
+            try village.run(until: { village in
+                guard let job = village.member(1).job, let held = job.holding.glance else { return false }
+                return !job.record.state.isPresent(Small.peer(4)) && held.hasBegun && held.round > 0
+            }))
         return village
     }
     /// What the member does when it hears this.

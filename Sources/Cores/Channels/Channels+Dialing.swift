@@ -19,6 +19,11 @@ extension Channels {
             effects.push(.lost(peer, .unreachable))
         }
     }
+    /// Looks for a peer that was lost, wherever it was reached before. When it is nowhere any more it is lost once more, as unreachable.
+    public mutating func seek(_ peer: PeerID, at now: Instant) {
+        guard !isConnected(to: peer), !dialer.addresses(of: peer).isEmpty else { return }
+        if dialer.want(peer, at: [], from: now + limits.sessions.redialDelay, now: now) { dialWhatIsDue(at: now) }
+    }
     /// Somebody says that a member may be found there. It is dialled when its turn comes, among what others told.
     ///
     /// - Parameter teller: who says so; nil for this peer itself.

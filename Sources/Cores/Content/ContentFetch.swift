@@ -88,6 +88,7 @@ public struct ContentFetch: Sendable {
             holders.append(Holder(peer: peer, lastHeard: now))
         }
     }
+    public func isHolder(_ peer: PeerID) -> Bool { holders.contains { $0.peer == peer } }
     public mutating func lost(_ peer: PeerID) {
         guard let index = holders.firstIndex(where: { $0.peer == peer }) else { return }
         let wasWrong = holders[index].isWrong

@@ -271,10 +271,12 @@ public struct StateFetch: Sendable {
     /// A later offer of the same contents: one more holder.
     private mutating func join(_ peer: PeerID, unit: Int, at now: Instant) {
         let offer = units[unit]!.offers[peer]!
-        units[unit]!.fetches[.parameters]?.add(holder: peer, at: now)
-        units[unit]!.fetches[.outerMomentum]?.add(holder: peer, at: now)
-        if let id = units[unit]!.fetches[.moments]?.id, offer.moments == id {
-            units[unit]!.fetches[.moments]!.add(holder: peer, at: now)
+        for piece in Piece.allCases {
+            // A holder already: that it once offered is no sign of life now.
+            guard let fetch = units[unit]!.fetches[piece], !fetch.isHolder(peer) else { continue }
+            if piece != .moments || offer.moments == fetch.id {
+                units[unit]!.fetches[piece]!.add(holder: peer, at: now)
+            }
         }
     }
 

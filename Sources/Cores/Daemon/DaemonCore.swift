@@ -91,8 +91,14 @@ public struct DaemonCore: Core {
         self.services = services
         self.key = key
         presence = Presence(port: port, device: device, isServer: services.isServer, hasPool: directory.isClosed)
-        if services.memberPart != nil { self.directory.announce(topic: Self.poolTopic, port: port, at: now) }
-        if services.coordinatorPart != nil { self.directory.watch(topic: Self.poolTopic, at: now) }
+        if services.memberPart != nil {
+            self.directory.announce(topic: Self.poolTopic, port: port, at: now)
+            self.directory.watch(topic: Self.coordinatorTopic, slowest: .seconds(60), at: now)
+        }
+        if services.coordinatorPart != nil {
+            self.directory.announce(topic: Self.coordinatorTopic, port: port, at: now)
+            self.directory.watch(topic: Self.poolTopic, at: now)
+        }
         if services.memberPart != nil, services.coordinatorPart != nil {
             let here = Endpoint(ipv4: 127, 0, 0, 1, port: port)
             self.services.coordinatorPart!.value.established(key.peerID, endpoint: here, at: now)
@@ -102,6 +108,9 @@ public struct DaemonCore: Core {
 
     /// Under this topic all peers of a pool announce themselves; the target is bound to the pool's key.
     public static let poolTopic = Array("atoll/peers/1".utf8)
+    /// Under this topic coordinators announce themselves. Both sides look for each other, so that whoever comes back need not wait
+    /// until it is looked for.
+    public static let coordinatorTopic = Array("atoll/coordinators/1".utf8)
 
     public var member: Member? { services.member }
     public var coordinator: Coordinator? { services.coordinator }
@@ -244,8 +253,8 @@ public struct DaemonCore: Core {
     private mutating func perform(_ effect: Directory.Effect, at now: Instant) {
         switch effect {
         case .send(let bytes, let endpoint): effects.push(.datagram(bytes, to: endpoint))
-        case .discovered(_, let endpoints, let teller):
-            guard services.coordinatorPart != nil else { return }
+        case .discovered(let topic, let endpoints, let teller):
+            guard topic == Self.poolTopic || missesCoordinator else { return }
             for endpoint in endpoints { channels.hear(of: endpoint, from: teller, at: now) }
         case .joined(let contacts):
             effects.push(.overlayChanged)
@@ -273,6 +282,12 @@ public struct DaemonCore: Core {
         }
     }
 
+    /// A member that has no job, or no connection to its leader.
+    private var missesCoordinator: Bool {
+        guard let member = services.memberPart?.value else { return false }
+        return member.leader.map { !channels.isConnected(to: $0) } ?? true
+    }
+
     private mutating func announcePresence() {
         if presence.isNews { effects.push(.recordDue) }
     }
@@ -291,12 +306,19 @@ public struct DaemonCore: Core {
             services.memberPart?.value.established(peer, endpoint: endpoint, at: now)
         case .message(let peer, _, let bytes): receive(bytes, from: peer, at: now)
         case .lost(let peer, let reason):
+            // It was only looked for, and is nowhere.
+            if reason == .unreachable, wanted[peer] == nil { return }
             services.coordinatorPart?.value.lost(peer, reason: reason.description, at: now)
             services.memberPart?.value.lost(peer, at: now)
             if let endpoint = wanted[peer], services.memberPart?.value.isWorking == true,
                 reason == .closed || reason == .silent
             {
                 channels.connect(to: peer, at: endpoint, now: now)
+            }
+            if services.coordinatorPart != nil, reason == .closed || reason == .silent {
+                // Where it was it may be again in a moment, or somewhere else.
+                channels.seek(peer, at: now)
+                directory.hurry(topic: Self.poolTopic, at: now)
             }
             say(.connectionLost(why: reason.description), peer: peer.short, at: now)
         case .interrupted(let peer, let reason):

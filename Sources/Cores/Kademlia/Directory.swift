@@ -3,7 +3,7 @@ public import Primitives
 
 /// Who is where: a layer over ``Overlay`` that keeps things true instead of doing them once. Announcements and the own
 /// capability record are renewed with jitter and given to new neighbours; watched topics are asked for again and again,
-/// every second at first, every half minute later.
+/// every second at first, and when somebody is missed, more seldom later.
 ///
 /// A topic is any byte string (a job ID, say). It is kept under SHA-1(topic ‖ pool key), so that nodes which list what they
 /// store (BEP 51) tell strangers nothing.
@@ -63,9 +63,16 @@ public struct Directory: Core {
         var next: Instant
         var interval: Duration
         var polls = 0
+        let slowest: Duration
         /// When each was last told of; bounded.
         var known: [Endpoint: Instant] = [:]
         static let knownMax = 2048
+
+        mutating func hurry(at now: Instant) {
+            next = min(next, now)
+            interval = .seconds(1)
+            polls = 0
+        }
     }
 
     public init(
@@ -112,9 +119,17 @@ public struct Directory: Core {
     /// Stops renewing; what others keep runs out within 32 minutes.
     public mutating func withdraw(topic: [UInt8]) { announcements.removeAll { $0.topic == topic } }
 
-    public mutating func watch(topic: [UInt8], at now: Instant) {
+    /// - Parameter slowest: so long between two questions when nothing is new.
+    public mutating func watch(topic: [UInt8], slowest: Duration = .seconds(15), at now: Instant) {
         guard !watches.contains(where: { $0.topic == topic }) else { return }
-        watches.append(Watch(topic: topic, infoHash: infoHash(of: topic), next: now, interval: .seconds(1)))
+        watches.append(
+            Watch(topic: topic, infoHash: infoHash(of: topic), next: now, interval: .seconds(1), slowest: slowest))
+        work(at: now)
+    }
+    /// Somebody is missed: a watched topic is asked for as often as at first.
+    public mutating func hurry(topic: [UInt8], at now: Instant) {
+        guard let index = watches.firstIndex(where: { $0.topic == topic }) else { return }
+        watches[index].hurry(at: now)
         work(at: now)
     }
     public mutating func unwatch(topic: [UInt8]) { watches.removeAll { $0.topic == topic } }
@@ -204,11 +219,7 @@ public struct Directory: Core {
                 effects.push(.joined(contacts: contacts))
                 for index in announcements.indices { announcements[index].renewal.hurry(at: now) }
                 publication?.renewal.hurry(at: now)
-                for index in watches.indices {
-                    watches[index].next = now
-                    watches[index].interval = .seconds(1)
-                    watches[index].polls = 0
-                }
+                for index in watches.indices { watches[index].hurry(at: now) }
             case .bootstrapRetrying(let attempt, let next):
                 effects.push(.bootstrapRetrying(attempt: attempt, next: next))
             case .isolated: effects.push(.isolated)
@@ -259,7 +270,7 @@ public struct Directory: Core {
             watches[index].polls += 1
             let interval = watches[index].interval
             watches[index].next = now + jittered(interval)
-            if watches[index].polls >= 5 { watches[index].interval = min(.seconds(15), interval * 3 / 2) }
+            if watches[index].polls >= 5 { watches[index].interval = min(watches[index].slowest, interval * 3 / 2) }
         } else if let index = announcements.firstIndex(where: { $0.renewal.request == request }) {
             let replicas = replicas(outcome)
             announcements[index].renewal.end(replicas, jitter: generator.uniform(), at: now)

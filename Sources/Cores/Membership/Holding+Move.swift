@@ -111,22 +111,23 @@ extension Holding {
 
     // MARK: loading
 
-    /// Tells the engine, when all is here.
+    /// Configures the engine, when all is here; the units follow once it agrees.
     package mutating func loadIfReady(_ job: JobState) {
         guard case .fetching(var move) = state, move.isReady, let plan = job.plan,
             let stage = plan.stage(of: context.me),
             stage.units == move.units
         else { return }
-        let states = move.load()
+        move.load()
         state = .fetching(move)
         let configuration = context.parameters.configuration(units: move.units, plan: plan, recompute: stage.recompute)
         effects.push(.compute(.configure(configuration), .configured(recomputes: stage.recompute)))
-        effects.push(.compute(.importState(states), .imported(recomputes: stage.recompute)))
     }
 
-    package mutating func configured(_ result: ComputeResult) {
-        guard case .fetching(let move) = state, case .refused(let why) = result else { return }
-        refusePlacement(why, move.epoch)
+    /// An engine that refuses a configuration is not given units: it may still have another one.
+    package mutating func configured(_ result: ComputeResult, recomputes: Bool) {
+        guard case .fetching(let move) = state, move.isLoading else { return }
+        if case .refused(let why) = result { return refusePlacement(why, move.epoch) }
+        effects.push(.compute(.importState(move.states), .imported(recomputes: recomputes)))
     }
     package mutating func imported(_ result: ComputeResult, recomputes: Bool, at now: Instant) {
         guard case .fetching(let move) = state, move.isLoading else { return }

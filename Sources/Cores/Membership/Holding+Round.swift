@@ -181,7 +181,7 @@ extension Holding {
         switch answer.purpose {
         case .runner: _ = withWork { $0.stepped(answer.result, took: answer.took) }
         case .exchange(let purpose): _ = withWork { $0.exchanged(answer.result, purpose) }
-        case .configured: configured(answer.result)
+        case .configured(let recomputes): configured(answer.result, recomputes: recomputes)
         case .imported(let recomputes): imported(answer.result, recomputes: recomputes, at: now)
         case .catchUp(let round), .digests(let round): digested(answer.result, round)
         case .export(_, let round): exported(answer.result, round)

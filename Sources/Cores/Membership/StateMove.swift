@@ -49,9 +49,10 @@ package struct StateMove: Sendable {
     /// All is here that the engine needs; it has not been told.
     package var isReady: Bool { !isLoading && hasFetched && ownUnits.allSatisfy { own[$0] != nil } }
 
+    /// The engine is being told.
+    package mutating func load() { isLoading = true }
     /// What is loaded, in order of units; units that are in none are drawn from the seed.
-    package mutating func load() -> [UnitState] {
-        isLoading = true
+    package var states: [UnitState] {
         let states = (fetch?.states() ?? []) + ownUnits.compactMap { own[$0] }
         return states.sorted { $0.unit < $1.unit }
     }

@@ -5,7 +5,7 @@ public struct DialLimits: Hashable, Sendable {
     /// The first pause between dials; it doubles when all of a peer's addresses have failed, up to `retryMax`, each time varied
     /// by a quarter so that peers do not move in step.
     public var retryFirst: Duration = .milliseconds(250)
-    public var retryMax: Duration = .seconds(10)
+    public var retryMax: Duration = .seconds(3)
     /// Dialling a wanted peer ends after this.
     public var giveUp: Duration = .seconds(30)
     /// How long a dial waits for another connection of the same peer that is further.
