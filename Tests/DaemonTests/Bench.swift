@@ -31,6 +31,7 @@ struct Bench {
     private(set) var heard: [Int: [Packet]] = [:]
     private(set) var events: [Happening] = []
     private(set) var dials: [Endpoint] = []
+    private var lastDial: ConnectionID?
     private(set) var stored: [(ticket: StorageTicket, service: DaemonCore.Service)] = []
     private(set) var corpora = 0
     private(set) var end: JobEnd?
@@ -94,6 +95,14 @@ struct Bench {
         daemon.closed(speaker.inbound, at: now)
         run()
     }
+    /// What it dialled last leads nowhere.
+    ///
+    /// - Parameter refused: the machine there says that nobody listens.
+    mutating func failDial(refused: Bool) {
+        guard let id = lastDial else { return }
+        daemon.dialFailed(id, refused: refused, at: now)
+        run()
+    }
     mutating func say(_ number: Int, _ packet: Packet) {
         let framed = packet.framed
         say(number, raw: framed.header + framed.payload, on: packet.message.channel)
@@ -106,6 +115,10 @@ struct Bench {
 
     // MARK: the driver
 
+    mutating func changeNetwork() {
+        daemon.networkChanged(at: now)
+        run()
+    }
     mutating func pass(_ time: Duration) {
         now += time
         daemon.wake(at: now)
@@ -147,7 +160,9 @@ struct Bench {
             guard let number = speakers.first(where: { $0.value.inbound == id })?.key else { return }
             speakers[number]!.channels.closed(speakers[number]!.connection, at: now)
             speakers[number] = nil
-        case .dial(_, let endpoint, _): dials.append(endpoint)
+        case .dial(let id, let endpoint, _):
+            dials.append(endpoint)
+            lastDial = id
         case .compute(let job): jobs.push(job)
         case .corpus: corpora += 1
         case .store(let request, let service):

@@ -210,6 +210,49 @@ import Wire
         }
     }
 
+    /// It was killed, and starts again in a moment.
+    @Test func `a coordinator looks for whoever it lost, where that was`() throws {
+        var bench = try coordinator()
+        bench.connect(1)
+        bench.disconnect(1)
+        bench.pass(.seconds(1))
+        let place = Small.endpoint(1)
+        #expect(bench.dials == [place])
+        bench.failDial(refused: true)
+        for _ in 0..<5 {
+            bench.pass(.seconds(1))
+            bench.failDial(refused: true)
+        }
+        #expect(bench.dials.count >= 3 && Set(bench.dials) == [place])
+        // Not for ever.
+        for _ in 0..<60 {
+            bench.pass(.seconds(1))
+            bench.failDial(refused: true)
+        }
+        let before = bench.dials.count
+        for _ in 0..<60 { bench.pass(.seconds(1)) }
+        #expect(bench.dials.count == before)
+    }
+
+    @Test func `after sleep, or in another network, everybody is dialled again at once`() throws {
+        var bench = try coordinator()
+        bench.connect(1)
+        bench.disconnect(1)
+        bench.pass(.seconds(1))
+        func news(_ bench: Bench) -> Int { bench.events.count { if case .networkChanged = $0 { true } else { false } } }
+        bench.failDial(refused: false)
+        let before = bench.dials.count
+        bench.pass(.seconds(8))
+        #expect(news(bench) == 1)
+        #expect(bench.dials.count > before)
+        // A pause that has only begun ends, too.
+        bench.failDial(refused: false)
+        let then = bench.dials.count
+        bench.changeNetwork()
+        #expect(news(bench) == 2)
+        #expect(bench.dials.count == then + 1)
+    }
+
     @Test func `its goodbye tells members that nothing is left of the job`() throws {
         var bench = try coordinator()
         bench.connect(1)

@@ -114,21 +114,30 @@ import Topologies
         #expect(outcome.events("peer_lost").isEmpty)
     }
 
+    /// With owners it has nothing to accuse until an audit lets everybody see all contributions: which chunk is audited is drawn, and of
+    /// a few jobs at least one draws it as an auditor.
     @Test(arguments: [ExchangeWay.allGather, .reduceScatter])
     func `one accuser alone excludes nobody but itself`(way: ExchangeWay) throws {
-        var scene = Self.scene(way)
-        let rank = try #require(scene.run().workers.firstIndex(of: "peer-1"))
-        let accuser = try #require(scene.run().workers.first { $0 != "peer-1" })
-        scene.lies = [accuser: .accuses(rank: rank)]
-        let outcome = scene.run()
-        try outcome.checkFinished()
-        let regroupings = outcome.events("exchange_regrouped")
-        #expect(!regroupings.contains { $0.text("why") == "most members cannot use a contribution" })
-        #expect(outcome.events("peer_lost").allSatisfy { $0.peer == accuser })
-        // With owners it has nothing to accuse until an audit lets everybody see all contributions.
-        let round = try #require(outcome.events("contribution_refused").compactMap { $0.integer("round") }.first)
-        let sealed = try #require(outcome.world.coordinator.state.seals.first { $0.round == round })
-        #expect(sealed.contributions.contains { $0.rank == rank } && sealed.contributions.count == 3)
+        var accusations = 0
+        for seed in 1...6 where accusations == 0 {
+            var scene = Self.scene(way)
+            scene.seed = UInt64(seed)
+            let workers = scene.run().workers
+            let rank = try #require(workers.firstIndex(of: "peer-1"))
+            let accuser = try #require(workers.first { $0 != "peer-1" })
+            scene.lies = [accuser: .accuses(rank: rank)]
+            let outcome = scene.run()
+            try outcome.checkFinished()
+            let regroupings = outcome.events("exchange_regrouped")
+            #expect(!regroupings.contains { $0.text("why") == "most members cannot use a contribution" })
+            #expect(outcome.events("peer_lost").allSatisfy { $0.peer == accuser })
+            for round in outcome.events("contribution_refused").compactMap({ $0.integer("round") }).prefix(1) {
+                accusations += 1
+                let sealed = try #require(outcome.world.coordinator.state.seals.first { $0.round == round })
+                #expect(sealed.contributions.contains { $0.rank == rank } && sealed.contributions.count == 3)
+            }
+        }
+        #expect(accusations > 0)
     }
 
     /// Which chunk is audited is drawn; of a few jobs at least one draws the liar as an owner before it has quarrelled as an auditor.

@@ -190,7 +190,28 @@ public struct DaemonCore: Core {
         drain(at: now)
     }
 
+    /// This machine has other addresses than before: what failed is tried again at once, and connections are probed.
+    public mutating func networkChanged(at now: Instant) {
+        lookAround("the addresses of this machine are others", at: now)
+        drain(at: now)
+    }
+    private mutating func lookAround(_ why: String, at now: Instant) {
+        channels.networkChanged(at: now)
+        directory.join(at: now)
+        directory.hurry(topic: Self.poolTopic, at: now)
+        directory.hurry(topic: Self.coordinatorTopic, at: now)
+        say(.networkChanged(why: why), at: now)
+    }
+    /// A wake-up that is far overdue: the machine slept, or this process was stopped.
+    private mutating func noticeSleep(at now: Instant) {
+        guard let due = nextWake, now - due > Self.sleepThreshold else { return }
+        nextWake = nil
+        lookAround("asleep for \(Int((now - due).inSeconds.rounded())) s", at: now)
+    }
+    private static let sleepThreshold = Duration.seconds(5)
+
     public mutating func wake(at now: Instant) {
+        noticeSleep(at: now)
         directory.wake(at: now)
         if presence.checkIsDue(at: now) { directory.checkReachability(port: presence.port, at: now) }
         channels.wake(at: now)
@@ -220,6 +241,7 @@ public struct DaemonCore: Core {
     }
 
     private mutating func drain(at now: Instant) {
+        noticeSleep(at: now)
         var busy = true
         while busy {
             busy = false

@@ -15,6 +15,9 @@ extension EventReference {
             .strangersTurnedAway,
             "inbound connections that never finished TLS, counted since the start; at most one event in ten seconds"),
         Entry(
+            .networkChanged, "the machine has slept, or has other addresses: everybody wanted is dialled again at once",
+            ["why": "which of the two"]),
+        Entry(
             .connectionInterrupted, of: "short key",
             "a connection ended; its session waits for another one, and nothing is lost"),
         Entry(.connectionResumed, of: "short key", "the session goes on over another connection"),

@@ -35,7 +35,8 @@ extension Happening {
     public var section: EventReference.Section {
         switch self {
         case .overlayJoined, .bootstrapRetrying, .overlayIsolated, .externalAddress, .reachability, .unreachable,
-            .connectionRefused, .strangersTurnedAway, .connectionInterrupted, .connectionResumed, .connectionLost,
+            .connectionRefused, .strangersTurnedAway, .networkChanged, .connectionInterrupted, .connectionResumed,
+            .connectionLost,
             .packetMalformed, .floodLimited:
             .overlay
         case .entryRefused, .logEntryRefused, .forked, .leaderChanged, .staleCommand, .notEntitled, .storageFailed,

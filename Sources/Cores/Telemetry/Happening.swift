@@ -14,6 +14,7 @@ public enum Happening: Hashable, Sendable, Codable {
     case unreachable(why: String)
     case connectionRefused(why: String, count: Int)
     case strangersTurnedAway(crowded: Int, timedOut: Int, failed: Int, withoutDescriptor: Int)
+    case networkChanged(why: String)
     case connectionInterrupted(why: String)
     case connectionResumed(endpoint: String)
     case connectionLost(why: String)
@@ -130,7 +131,8 @@ public enum Happening: Hashable, Sendable, Codable {
     /// has a name (a test does).
     public enum Name: String, CodingKey, CaseIterable, Sendable {
         case overlayJoined, bootstrapRetrying, overlayIsolated, externalAddress, reachability, unreachable,
-            connectionRefused, strangersTurnedAway, connectionInterrupted, connectionResumed, connectionLost,
+            connectionRefused, strangersTurnedAway, networkChanged, connectionInterrupted, connectionResumed,
+            connectionLost,
             packetMalformed, floodLimited
         case entryRefused, logEntryRefused, forked, leaderChanged, staleCommand, notEntitled, storageFailed,
             storageRecovered
