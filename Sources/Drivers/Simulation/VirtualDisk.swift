@@ -36,19 +36,19 @@ public struct VirtualDisk: Sendable {
     }
     private enum Place: Hashable { case entries(Digest256), receipts(Digest256) }
 
-    var troubles: Set<Trouble> = []
+    package var troubles: Set<Trouble> = []
     private var logs: [Place: Log] = [:]
     private var checkpoints: [Digest256: [Saved]] = [:]
     /// Jobs, the newest last.
     private var jobs: [Digest256] = []
     private var generator: SeededGenerator
     /// Whether anything was lost that had been called durable: by a lie or a flipped bit.
-    private(set) var hasBrokenItsWord = false
+    package private(set) var hasBrokenItsWord = false
     /// Answers so far, by what they said.
     private(set) var failures = 0
     private static let generations = 2
 
-    init(seed: UInt64) { generator = SeededGenerator(seed: seed, stream: 0x6469_736b) }
+    package init(seed: UInt64) { generator = SeededGenerator(seed: seed, stream: 0x6469_736b) }
 
     /// How long a batch takes from the request to the answer.
     mutating func time() -> Duration {
@@ -57,7 +57,7 @@ public struct VirtualDisk: Sendable {
 
     // MARK: writing
 
-    mutating func write(_ request: StorageRequest) -> StorageOutcome {
+    package mutating func write(_ request: StorageRequest) -> StorageOutcome {
         let outcome = attempt(request)
         if case .failed = outcome { failures += 1 }
         return outcome
@@ -105,7 +105,7 @@ public struct VirtualDisk: Sendable {
     // MARK: what happens to it
 
     /// The machine, or the process, is gone: what was not durable is lost; what was on its way may have come, or be torn and cut off.
-    mutating func crash(during writes: [StorageRequest]) {
+    package mutating func crash(during writes: [StorageRequest]) {
         for request in writes {
             guard generator.below(2) == 0, case .stored = write(request) else { break }
         }
@@ -121,7 +121,7 @@ public struct VirtualDisk: Sendable {
         }
     }
     /// A bit of a log, of the receipts or of the newest checkpoint is another one from now on.
-    mutating func flipBit() {
+    package mutating func flipBit() {
         guard let job = jobs.last else { return }
         switch generator.below(3) {
         case 0: flip(.entries(job))
@@ -140,7 +140,7 @@ public struct VirtualDisk: Sendable {
         hasBrokenItsWord = true
     }
     /// A process opens what is there: what cannot be read is cut off.
-    mutating func open() {
+    package mutating func open() {
         for place in logs.keys {
             logs[place]!.records = Array(logs[place]!.readable)
             logs[place]!.damaged = nil
@@ -151,7 +151,7 @@ public struct VirtualDisk: Sendable {
     // MARK: reading
 
     /// Of the newest job.
-    var remains: (job: Digest256, remains: JobRemains)? {
+    package var remains: (job: Digest256, remains: JobRemains)? {
         guard let job = jobs.last, let log = logs[.entries(job)], !log.readable.isEmpty else { return nil }
         let newest = checkpoints[job]?.last { !$0.isDamaged }
         return (
@@ -162,7 +162,7 @@ public struct VirtualDisk: Sendable {
         )
     }
     /// Whether the states of a round could be read back now.
-    func holdsCheckpoint(_ round: Int, of job: Digest256) -> Bool {
+    package func holdsCheckpoint(_ round: Int, of job: Digest256) -> Bool {
         checkpoints[job]?.contains { $0.round == round && !$0.isDamaged } ?? false
     }
 }

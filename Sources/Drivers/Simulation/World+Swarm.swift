@@ -76,6 +76,7 @@ extension World {
         if let share = options.auditShare { coordinatorOptions.auditShare = share }
         if let bytes = options.probeBytes { coordinatorOptions.probeBytes = bytes }
         coordinatorOptions.expectedPeers = job.expectedPeers
+        coordinatorOptions.neededPeers = options.neededPeers
         if let (_, remains) = host.disk?.remains,
             let begun = try? Record.restoring(remains.log, parse: { _ in job.parameters }).record.state, begun.plan != nil,
             let coordinator = try? Coordinator(

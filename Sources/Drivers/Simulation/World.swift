@@ -30,6 +30,8 @@ public struct WorldOptions: Sendable {
     public var keepsPlay = false
     /// Every host has a ``VirtualDisk``; else disks keep what they are given, at once.
     public var hasDisks = false
+    /// Fewer than these the job's shape cannot do with.
+    public var neededPeers = 1
     /// By name: who is not there in the beginning.
     public var absent: Set<String> = []
     /// Give up after this much virtual time.
@@ -59,6 +61,8 @@ public final class World {
     private var playbook: Play?
     /// When the last round was sealed.
     private(set) var lastSeal: Instant?
+    /// Members that were given up.
+    private(set) var losses = 0
     private var looked: (at: Instant, events: Int, deliveries: Int) = (.zero, 0, 0)
     public internal(set) var end: JobEnd?
     public private(set) var deliveredBytes = 0
@@ -233,7 +237,11 @@ public final class World {
     func tell(_ event: Event, of host: SimulatedHost) {
         events.append((host.name, event))
         playbook?.happened(event, at: host.name)
-        if case .roundSealed = event.what { lastSeal = event.at }
+        switch event.what {
+        case .roundSealed: lastSeal = event.at
+        case .peerLost: losses += 1
+        default: break
+        }
     }
     /// Whether more is said, or more arrives, than can be meant; since this was asked last.
     func flood(_ bounds: StormBounds) -> String? {

@@ -35,6 +35,7 @@ struct StormChecks {
         add(booksClose())
         add(roomIsBounded())
         add(world.flood(watch.bounds))
+        add(lossesAreFew())
         add(everybodyIsBack())
         add(thingsMove())
         return out
@@ -121,6 +122,10 @@ struct StormChecks {
             guard waiting <= world.hosts.count else { return "\(waiting) requests for states wait at \(host.name)" }
         }
         return nil
+    }
+
+    private func lossesAreFew() -> String? {
+        world.losses > watch.bounds.lossesMost ? "\(world.losses) members were given up" : nil
     }
 
     /// While the job trains, whoever is well and connected is a member.

@@ -1,7 +1,8 @@
 public import Coordination
 import Planning
 public import Primitives
-import Record
+public import Record
+public import Telemetry
 import Topologies
 
 /// One world of a storm, run: what became of it.
@@ -18,6 +19,9 @@ public struct StormRun: Sendable {
     public let struck: [String: Int]
     /// Events, or with `isPlay` all that was said, too.
     public let transcript: String
+    /// Of all hosts, in order.
+    public let events: [(host: String, event: Event)]
+    public let state: JobState
 
     /// Runs it from beginning to end.
     public init(_ script: StormScript, bounds: StormBounds = StormBounds(), isPlay: Bool = false) {
@@ -27,6 +31,7 @@ public struct StormRun: Sendable {
         options.realArithmetic = script.realArithmetic
         options.probeBytes = 64 << 10
         options.hasDisks = true
+        options.neededPeers = script.job.neededPeers
         options.keepsPlay = isPlay
         options.absent = Set(watch.absent.map { script.topology.hosts[$0].name })
         options.limit = .nanoseconds(Int64((script.calmFrom + bounds.ending.inSeconds + 600) * 1e9))
@@ -45,6 +50,8 @@ public struct StormRun: Sendable {
         deliveries = world.deliveries
         struck = watch.struck
         transcript = world.play ?? world.transcript()
+        events = world.events
+        state = world.coordinator.state
     }
 
     /// The same failure, with as few troubles as can be found by leaving out one after another: places in the script's list.

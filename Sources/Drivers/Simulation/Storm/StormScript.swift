@@ -25,17 +25,31 @@ public struct StormScript: Sendable {
         var draw = SeededGenerator(seed: seed, stream: 0x73_746f_726d)
         let peers = 2 + draw.below(5)
         realArithmetic = draw.below(4) == 0
-        let topology = Self.topology(peers: peers, &draw)
+        let topology = Self.topology(peers: peers, isReal: realArithmetic, &draw)
         self.topology = topology
         job = Self.job(topology, isReal: realArithmetic, &draw)
         corpus = (0..<4000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 89 + 32) }
         troubles = Self.troubles(topology, &draw)
     }
 
+    /// A world that somebody has thought of, and what strikes it.
+    package init(
+        seed: UInt64, topology: Topology, job: JobManifest, corpus: [UInt8], realArithmetic: Bool = false,
+        troubles: [Trouble]
+    ) {
+        self.seed = seed
+        self.topology = topology.withServices()
+        self.job = job
+        self.corpus = corpus
+        self.realArithmetic = realArithmetic
+        self.troubles = troubles
+    }
+
     // MARK: the pool
 
-    private static func topology(peers: Int, _ draw: inout SeededGenerator) -> Topology {
-        let base = 3e7 * (1 + 2 * draw.uniform())
+    private static func topology(peers: Int, isReal: Bool, _ draw: inout SeededGenerator) -> Topology {
+        // The arithmetic is done in earnest: it is to take little of it.
+        let base = isReal ? 2e7 : 3e7 * (1 + 2 * draw.uniform())
         var hosts: [Host] = []
         for index in 0..<peers {
             let up = [5.0, 20, 50, 100][draw.below(4)]
@@ -66,18 +80,20 @@ public struct StormScript: Sendable {
             hiddenSize: isReal ? 16 : 32, layers: 2 + draw.below(3), heads: 2, kvHeads: 1 + draw.below(2),
             intermediateSize: 32, context: isReal ? 16 : 32)
         let virtual = [2, 4][draw.below(2)]
-        var job = JobManifest(
-            name: "storm", model: model, data: .path("text"), tokens: 1, validationFraction: 0.1,
-            virtualPipelines: virtual, microBatch: 1)
-        let batch = virtual * model.context
-        // As much as all of them compute in so many seconds.
-        let seconds = 30 + 30 * draw.uniform()
+        let innerSteps = [1, 1, 2, 3][draw.below(4)]
+        // What all of them compute in so many seconds is a round.
+        let seconds = isReal ? 0.7 : 1 + 2 * draw.uniform()
         let flopsPerToken = 6 * Double(model.allUnits.reduce(0) { $0 + model.parameters(unit: $1) })
         let flops = topology.peers.reduce(0) { $0 + topology.hosts[$1].flops }
-        let most = isReal ? 64 : 160
-        job.tokens = batch * min(most, max(16, Int(seconds * flops / flopsPerToken) / batch))
+        let sequences = seconds * flops / flopsPerToken / Double(model.context)
+        let microBatch = min(16, max(1, Int(sequences / Double(virtual * innerSteps))))
+        let batch = virtual * model.context * microBatch
+        var job = JobManifest(
+            name: "storm", model: model, data: .path("text"),
+            tokens: batch * innerSteps * (isReal ? 10 + draw.below(20) : 14 + draw.below(26)),
+            validationFraction: 0.1, virtualPipelines: virtual, microBatch: microBatch)
         job.batchTokens = .fixed(batch)
-        job.innerSteps = .fixed([1, 1, 2, 4, 8][draw.below(5)])
+        job.innerSteps = .fixed(innerSteps)
         job.exchangeCodec = .fixed([.fp32, .fp32, .int8, .sparse(k: 8, values: .signMagnitude)][draw.below(3)])
         job.activationCodec = .fixed(.fp32)
         job.exchangeWay = [.auto, .fixed(.allGather), .fixed(.reduceScatter)][draw.below(3)]
@@ -137,7 +153,7 @@ public struct StormScript: Sendable {
         case .flippedBit, .clock, .moved: length = 0
         default: break
         }
-        return Trouble(kind: kind, host: host, name: topology.hosts[host].name, from: from, until: from + length)
+        return Trouble(kind, host: host, name: topology.hosts[host].name, from: from, until: from + length)
     }
 
     var coordinatorName: String { topology.hosts.first { $0.role == .coordinator }!.name }
@@ -151,9 +167,9 @@ public struct StormScript: Sendable {
     }
     /// For people: what the world is.
     public var summary: String {
-        let pipelines = "\(job.pipelines)"
+        func word<Value>(_ setting: Setting<Value>) -> String { setting.value.map { "\($0)" } ?? "auto" }
         return
-            "\(topology.peers.count) peers, \(job.model.layers) layers, H \(job.innerSteps), pipelines \(pipelines), stages "
-            + "\(job.stages), checkpoint every \(job.checkpointEveryRounds), \(realArithmetic ? "real" : "modelled")"
+            "\(topology.peers.count) peers, \(job.model.layers) layers, H \(word(job.innerSteps)), pipelines \(word(job.pipelines)), stages "
+            + "\(word(job.stages)), checkpoint every \(job.checkpointEveryRounds), \(realArithmetic ? "real" : "modelled")"
     }
 }

@@ -237,6 +237,8 @@ public struct StormBounds: Hashable, Sendable {
     public var settling = Duration.seconds(200)
     /// When all is well everywhere, the job is done after so long.
     public var ending = Duration.seconds(900)
+    /// Members given up, in all.
+    public var lossesMost = 1_000
     /// Events of all hosts in one second.
     public var eventsASecond = 1_000
     /// Arrivals of all hosts in one second.

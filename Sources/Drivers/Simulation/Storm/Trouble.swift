@@ -46,6 +46,14 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
     public var from: Double
     public var until: Double
 
+    package init(_ kind: Kind, host: Int, name: String, from: Double, until: Double) {
+        self.kind = kind
+        self.host = host
+        self.name = name
+        self.from = from
+        self.until = until
+    }
+
     /// For people: "12.3-20.1 s peer-1: crash".
     public var description: String {
         let time = until > from ? "\(fixed(from, 2))-\(fixed(until, 2)) s" : "\(fixed(from, 2)) s"
