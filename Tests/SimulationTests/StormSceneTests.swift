@@ -14,13 +14,17 @@ import Topologies
         return run
     }
     private func moments(_ run: StormRun, _ kind: String, of peer: String? = nil) -> [Double] {
-        run.events.filter { $0.event.kind == kind && (peer == nil || $0.event.peer == peer) }.map { $0.event.at.seconds }
+        run.events.filter { $0.event.kind == kind && (peer == nil || $0.event.peer == peer) }.map {
+            $0.event.at.seconds
+        }
     }
 
     /// Each knew the other at an address where nobody was any more, and nobody told them.
     @Test func `two stages of a pipeline that move at once find each other again`() {
         var script = StormScript.small(peers: 2, pipelines: 1, stages: 2)
-        script.troubles = [script.trouble(.moved, 0, from: 25, until: 25), script.trouble(.moved, 1, from: 25.5, until: 25.5)]
+        script.troubles = [
+            script.trouble(.moved, 0, from: 25, until: 25), script.trouble(.moved, 1, from: 25.5, until: 25.5),
+        ]
         let run = run(script)
         let seals = moments(run, "round_sealed")
         let pause = zip(seals, seals.dropFirst()).map { $1 - $0 }.max() ?? 99
@@ -49,7 +53,9 @@ import Topologies
 
     @Test func `all peers killed at once come back, and the job goes on from its last checkpoint`() {
         var script = StormScript.small(peers: 3, checkpointEvery: 3)
-        script.troubles = (0..<3).map { script.trouble(.crash(otherPort: $0 == 1), $0, from: 30, until: 34 + Double($0)) }
+        script.troubles = (0..<3).map {
+            script.trouble(.crash(otherPort: $0 == 1), $0, from: 30, until: 34 + Double($0))
+        }
         let run = run(script)
         #expect(run.launches == 1)
         let back = run.events.filter { $0.event.kind == "rolled_back" }

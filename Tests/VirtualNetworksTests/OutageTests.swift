@@ -24,7 +24,8 @@ private func arrivals(_ network: inout VirtualNetwork, until limit: Double) -> [
     var out: [(at: Double, host: Int, byte: UInt8)] = []
     while let (host, what) = network.happen(until: Instant(seconds: limit)) {
         switch what {
-        case .stream(.received(_, let bytes), _), .datagram(let bytes, _): out.append((network.now.seconds, host, bytes[0]))
+        case .stream(.received(_, let bytes), _), .datagram(let bytes, _):
+            out.append((network.now.seconds, host, bytes[0]))
         case .stream(.closed, _): out.append((network.now.seconds, host, 255))
         default: break
         }

@@ -63,7 +63,8 @@ package struct Checkpoint: Sendable {
     /// What the log said of them.
     package var roots: [UnitRoots] {
         guard let round else { return [] }
-        return shelf.offer(StateRequest(round: round, units: states.map(\.unit), moments: false))?.parts.map(\.roots) ?? []
+        return shelf.offer(StateRequest(round: round, units: states.map(\.unit), moments: false))?.parts.map(\.roots)
+            ?? []
     }
 }
 

@@ -59,7 +59,9 @@ extension Coordinator {
     @discardableResult
     mutating func admit(_ peers: [Roster.Peer]) -> Bool {
         guard !peers.isEmpty else { return false }
-        guard propose(.members(MembersChange(joined: peers.map { joined($0) }, round: state.round))) else { return false }
+        guard propose(.members(MembersChange(joined: peers.map { joined($0) }, round: state.round))) else {
+            return false
+        }
         for peer in peers {
             roster.joins(peer.peer)
             catchUp(peer.peer, from: 0)

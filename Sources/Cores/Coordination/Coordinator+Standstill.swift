@@ -25,7 +25,9 @@ extension Coordinator {
         timers.standstill = Standstill(since: now, why: why, tried: tried)
         event(
             .interrupted(
-                why: "\(why); waiting \(fixed(Self.standstillPatience.inSeconds, 0)) s for peers with which the job can go on"))
+                why:
+                    "\(why); waiting \(fixed(Self.standstillPatience.inSeconds, 0)) s for peers with which the job can go on"
+            ))
     }
 
     /// Takes in who comes, and tries again with them.

@@ -223,7 +223,8 @@ public struct JobState: Sendable {
         case .seal(let sealed): apply(sealed)
         case .states(let states):
             for roots in states.units { agreed[states.round, default: [:]][roots.unit] = roots }
-            if parameters.checkpointRounds > 0, states.round % parameters.checkpointRounds == 0, isAgreed(states.round) {
+            if parameters.checkpointRounds > 0, states.round % parameters.checkpointRounds == 0, isAgreed(states.round)
+            {
                 let all = agreed[states.round]!
                 checkpoints[states.round] = Self.digest(of: all.keys.sorted().map { all[$0]! })
             }

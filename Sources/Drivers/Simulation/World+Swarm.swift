@@ -78,7 +78,8 @@ extension World {
         coordinatorOptions.expectedPeers = job.expectedPeers
         coordinatorOptions.neededPeers = options.neededPeers
         if let (_, remains) = host.disk?.remains,
-            let begun = try? Record.restoring(remains.log, parse: { _ in job.parameters }).record.state, begun.plan != nil,
+            let begun = try? Record.restoring(remains.log, parse: { _ in job.parameters }).record.state,
+            begun.plan != nil,
             let coordinator = try? Coordinator(
                 key: key, resuming: remains, content: job.corpus, options: coordinatorOptions, wall: wall, at: now,
                 parse: { _ in job.parameters })

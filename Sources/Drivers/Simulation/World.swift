@@ -249,7 +249,8 @@ public final class World {
         looked = (now, events.count, deliveries)
         let seconds = max(1, (now - before.at).inSeconds)
         if Double(events.count - before.events) > seconds * Double(bounds.eventsASecond) {
-            return "\(events.count - before.events) events in \(fixed(seconds, 1)) s; the last: \(events.last!.event.line)"
+            return
+                "\(events.count - before.events) events in \(fixed(seconds, 1)) s; the last: \(events.last!.event.line)"
         }
         guard Double(deliveries - before.deliveries) > seconds * Double(bounds.deliveriesASecond) else { return nil }
         return "\(deliveries - before.deliveries) arrivals in \(fixed(seconds, 1)) s"

@@ -36,12 +36,14 @@ struct Replay: ParsableCommand {
 
     private func runStorm(_ worlds: Int) throws {
         guard worlds > 0, topology == nil, job == nil else {
-            throw NodeError.badInput("--storm draws worlds of its own: give it a number above 0, and neither topology nor --job")
+            throw NodeError.badInput(
+                "--storm draws worlds of its own: give it a number above 0, and neither topology nor --job")
         }
         var places: [Int]?
         if let keep {
             places = keep == "none" ? [] : keep.split(separator: ",").compactMap { Int($0) }
-            guard keep == "none" || places!.count == keep.split(separator: ",", omittingEmptySubsequences: false).count else {
+            guard keep == "none" || places!.count == keep.split(separator: ",", omittingEmptySubsequences: false).count
+            else {
                 throw NodeError.badInput("--keep \(keep): numbers with commas between them, or none")
             }
         }

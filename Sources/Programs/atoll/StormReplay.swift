@@ -86,7 +86,8 @@ struct StormReplay {
     }
     private func text(_ tally: Tally, seconds: Double) -> String {
         let struck = tally.struck.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", ")
-        return "\(tally.worlds) worlds, \(tally.failures.count) failed; \(fixed(tally.virtualSeconds / 3600, 1)) virtual hours in "
+        return
+            "\(tally.worlds) worlds, \(tally.failures.count) failed; \(fixed(tally.virtualSeconds / 3600, 1)) virtual hours in "
             + "\(fixed(seconds, 1)) s, \(tally.rounds) rounds, \(tally.launches) launches\nstruck: \(struck)\n"
     }
     private func object(_ tally: Tally) -> String {

@@ -98,10 +98,13 @@ struct StormChecks {
     private func booksClose() -> String? {
         guard let coordinator else { return nil }
         let ledger = coordinator.record.ledger
-        guard ledger.isBalanced else { return "the ledger is not balanced: \(ledger.totals), \(ledger.underWay) under way" }
+        guard ledger.isBalanced else {
+            return "the ledger is not balanced: \(ledger.totals), \(ledger.underWay) under way"
+        }
         let each = coordinator.parameters.microBatch * coordinator.parameters.model.context
         guard ledger.totals.counted * each == coordinator.state.sealedTokens else {
-            return "\(ledger.totals.counted) micro-batches are counted, and \(coordinator.state.sealedTokens) tokens are sealed"
+            return
+                "\(ledger.totals.counted) micro-batches are counted, and \(coordinator.state.sealedTokens) tokens are sealed"
         }
         return nil
     }
@@ -115,7 +118,9 @@ struct StormChecks {
             let known = daemon.channels.knownPeers
             guard known.count <= world.hosts.count else { return "\(host.name) knows \(known.count) peers" }
             var queued = daemon.channels.partialBytes
-            for peer in known { for channel in Channel.allCases { queued += daemon.channels.unsentBytes(to: peer, on: channel) } }
+            for peer in known {
+                for channel in Channel.allCases { queued += daemon.channels.unsentBytes(to: peer, on: channel) }
+            }
             if let early = daemon.member?.job?.holding.early { queued += early.bytes }
             guard queued <= room else { return "\(queued) bytes wait at \(host.name), for a model of \(bytes)" }
             let waiting = daemon.member?.job?.states.waitingPeers.count ?? 0
@@ -136,7 +141,8 @@ struct StormChecks {
             let host = world.hosts[peer]
             guard !coordinator.roster.isJoined(host.key.peerID) else { continue }
             let standing = coordinator.roster[host.key.peerID].map { "\($0.standing)" } ?? "unknown"
-            return "\(host.name) has been well for \(fixed((world.now - since).inSeconds, 0)) s, and is no member: \(standing)"
+            return
+                "\(host.name) has been well for \(fixed((world.now - since).inSeconds, 0)) s, and is no member: \(standing)"
         }
         return nil
     }

@@ -43,7 +43,8 @@ public struct StormRun: Sendable {
         watch.begin(world)
         let end = world.run()
         self.script = script
-        violation = watch.violation ?? StormChecks.end(world, end, watch).map { "\(fixed(world.virtualSeconds, 2)) s: \($0)" }
+        violation =
+            watch.violation ?? StormChecks.end(world, end, watch).map { "\(fixed(world.virtualSeconds, 2)) s: \($0)" }
         virtualSeconds = world.virtualSeconds
         rounds = world.coordinator.state.seals.count
         launches = watch.launches

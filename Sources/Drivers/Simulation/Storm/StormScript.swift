@@ -136,7 +136,8 @@ public struct StormScript: Sendable {
     private static func trouble(
         _ kind: Trouble.Kind, _ topology: Topology, _ draw: inout SeededGenerator
     ) -> Trouble {
-        let role: Host.Role = [.peer, .peer, .peer, .peer, .peer, .peer, .coordinator, .coordinator, .bootstrap][draw.below(9)]
+        let role: Host.Role = [.peer, .peer, .peer, .peer, .peer, .peer, .coordinator, .coordinator, .bootstrap][
+            draw.below(9)]
         let candidates = topology.hosts.indices.filter { topology.hosts[$0].role == role }
         var host = candidates[draw.below(candidates.count)]
         var from = season * draw.uniform()

@@ -175,7 +175,8 @@ final class StormWatch {
     /// - Returns: when its owner begins another; nil for never.
     func beginsAgain(after why: String, _ world: World) -> Duration? {
         if let since = calmSince(world), world.now - since > bounds.settling {
-            report("the launcher gave up although all had been well for \((world.now - since).inSeconds) s: \(why)", world)
+            report(
+                "the launcher gave up although all had been well for \((world.now - since).inSeconds) s: \(why)", world)
             return nil
         }
         launches += 1
@@ -266,14 +267,17 @@ struct StormMemory {
     /// What is wrong.
     func check(_ world: World) -> String? {
         let host = world.hosts[world.coordinatorIndex]
-        guard world.network.isUp(host.index), host.disk?.hasBrokenItsWord != true, let coordinator = host.daemon?.coordinator
+        guard world.network.isUp(host.index), host.disk?.hasBrokenItsWord != true,
+            let coordinator = host.daemon?.coordinator
         else { return nil }
         let record = coordinator.record
         guard record.job == job else { return nil }
         guard record.length >= hashes.count else {
             return "the log has \(record.length) entries, and \(hashes.count) were durable"
         }
-        guard let last = hashes.last, sha256([UInt8](record.envelopes[hashes.count - 1].body)) != last else { return nil }
+        guard let last = hashes.last, sha256([UInt8](record.envelopes[hashes.count - 1].body)) != last else {
+            return nil
+        }
         return "entry \(hashes.count - 1) of the log is another than the durable one"
     }
 }
