@@ -6,7 +6,7 @@ ATOLL := .build/release/atoll
 PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo sim transcripts bench bench-engine bench-models bench-exchange bench-overlay bench-planning \
+.PHONY: help setup build test demo sim storm transcripts bench bench-engine bench-models bench-exchange bench-overlay bench-planning \
   bench-simulation format lint \
   layers clean events protocol
 
@@ -29,6 +29,9 @@ test: setup lint layers ## every test, the end-to-end one included
 
 sim: build ## the demo's job in virtual time
 	$(ATOLL) replay Topologies/demo.yaml --job Topologies/jobs/demo.yaml
+
+storm: build ## seeded worlds in which things go wrong, watched by checkers; WORLDS=N SEED=S
+	$(ATOLL) replay --storm $(or $(WORLDS),1000) --seed $(or $(SEED),1)
 
 transcripts: ## pin the simulator's transcripts anew: look at the diff, explain it in the commit
 	$(BUILD) --product atoll-trainingPackageTests

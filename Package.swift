@@ -190,7 +190,7 @@ let package = Package(
             swarm + [
                 "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training",
                 "Telemetry",
-                "Simulation", "Benchmarks",
+                "Simulation", "Benchmarks", "JobFixtures",
             ], exclude: ["Transcripts"]),
         tests(
             "Weights",

@@ -38,9 +38,12 @@ struct FakePool {
     }
 
     /// Two pipelines of one stage each, two inner steps.
-    init(_ numbers: [Int] = [1, 2], expected: Int? = nil, late: [Int] = [], job: JobManifest = Self.job()) throws {
-        var options = CoordinatorOptions()
-        options.expectedPeers = expected ?? numbers.count
+    init(
+        _ numbers: [Int] = [1, 2], expected: Int? = nil, late: [Int] = [], job: JobManifest = Self.job(),
+        options given: CoordinatorOptions? = nil
+    ) throws {
+        var options = given ?? CoordinatorOptions()
+        if given == nil { options.expectedPeers = expected ?? numbers.count }
         self.numbers = numbers + late
         coordinator = try Coordinator(
             key: Small.launcher, manifest: job.canonicalText, content: [UInt8](repeating: 32, count: 1000),
@@ -51,7 +54,7 @@ struct FakePool {
         for number in late { arrive(number) }
         for number in self.numbers { say(number, .readiness(.hasText)) }
         // Nobody measures anything: the coordinator goes on without, and plans.
-        for _ in 0..<60 where coordinator.state.plan == nil {
+        for _ in 0..<60 where coordinator.state.plan == nil && given == nil {
             pass(.seconds(1))
             for number in self.numbers { beat(number) }
         }
@@ -213,13 +216,91 @@ struct FakePool {
         #expect(try pool.audit() == pool.coordinator.record.ledger.totals)
     }
 
-    @Test func `ends the job when the last one is lost`() throws {
+    @Test func `waits two minutes when the last one is lost, and ends the job then`() throws {
         var pool = try FakePool()
         pool.lose(1)
         pool.lose(2)
+        #expect(pool.events.last { $0.kind == "interrupted" } != nil)
+        for _ in 0..<119 { pool.pass(.seconds(1)) }
+        #expect(pool.end == nil)
+        for _ in 0..<4 { pool.pass(.seconds(1)) }
         #expect(try #require(pool.end).contains("every peer left"))
         #expect(pool.coordinator.record.ledger.totals.isBalanced)
         #expect(try pool.audit() == pool.coordinator.record.ledger.totals)
+    }
+
+    @Test func `goes on with whoever comes back after all have left`() throws {
+        var pool = try FakePool()
+        try pool.round()
+        pool.lose(1)
+        pool.lose(2)
+        for _ in 0..<30 { pool.pass(.seconds(1)) }
+        #expect(pool.coordinator.roster.joinedCount == 0 && pool.end == nil)
+        pool.arrive(2)
+        #expect(pool.coordinator.roster.joinedCount == 1)
+        pool.say(2, .readiness(.hasText))
+        // Nobody has the state of the round's start any more.
+        #expect(pool.coordinator.state.round == 0)
+        #expect(pool.coordinator.state.plan?.peers == [Small.peer(2)])
+        try pool.report(2)
+        #expect(pool.coordinator.state.round == 1)
+        #expect(pool.coordinator.record.ledger.isBalanced)
+    }
+
+    @Test func `takes a newcomer in although the round does not end`() throws {
+        var pool = try FakePool()
+        pool.arrive(3)
+        pool.say(3, .readiness(.hasText))
+        #expect(!pool.coordinator.roster.isJoined(Small.peer(3)))
+        for _ in 0..<11 {
+            pool.pass(.seconds(1))
+            for number in [1, 2, 3] { pool.beat(number) }
+        }
+        #expect(pool.coordinator.roster.isJoined(Small.peer(3)))
+        #expect(pool.coordinator.state.round == 0)
+        // It did not take itself for forgotten.
+        #expect(!pool.heard(3, "lease").isEmpty)
+    }
+
+    @Test func `tells all others when a member is somewhere else`() throws {
+        var pool = try FakePool()
+        let before = pool.coordinator.record.length
+        pool.coordinator.resumed(Small.peer(2), endpoint: Small.endpoint(77), at: pool.now)
+        pool.drain()
+        #expect(pool.coordinator.record.length == before + 1)
+        #expect(pool.coordinator.state.member(Small.peer(2))?.endpoint == Small.endpoint(77))
+        #expect(pool.coordinator.state.isPresent(Small.peer(2)))
+        // Whoever moves all the time writes an entry in ten seconds.
+        for port in 78..<90 {
+            pool.coordinator.resumed(Small.peer(2), endpoint: Small.endpoint(port), at: pool.now)
+            pool.drain()
+        }
+        #expect(pool.coordinator.record.length == before + 1)
+        for _ in 0..<12 {
+            pool.pass(.seconds(1))
+            for number in [1, 2] { pool.beat(number) }
+        }
+        #expect(pool.coordinator.record.length == before + 2)
+        #expect(pool.coordinator.state.member(Small.peer(2))?.endpoint == Small.endpoint(89))
+    }
+
+    @Test func `waits for as many peers as the shape needs`() throws {
+        var options = CoordinatorOptions()
+        options.neededPeers = 3
+        #expect(FakePool.job().neededPeers == 2)
+        var pool = try FakePool([], options: options)
+        for number in [1, 2] { pool.arrive(number) }
+        for _ in 0..<20 {
+            pool.pass(.seconds(1))
+            for number in [1, 2] { pool.beat(number) }
+        }
+        guard case .gathering = pool.coordinator.stage else {
+            Issue.record("at \(pool.coordinator.stage)")
+            return
+        }
+        pool.arrive(3)
+        pool.pass(.seconds(4))
+        #expect(pool.coordinator.roster.joinedCount == 3)
     }
 
     @Test func `counts a member lost that says nothing for five seconds`() throws {

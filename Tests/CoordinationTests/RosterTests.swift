@@ -65,7 +65,7 @@ import Testing
                 if model[number] != nil { model[number]!.standing = .lost("gone") }
             case 5:
                 guard mayJoin(number) else { continue }
-                roster.declines(peer, why: "no")
+                roster.declines(peer, why: "no", at: now)
                 model[number]!.standing = .declined("no")
             default:
                 let asks = roster.mayAskAgain(peer, at: now)
@@ -90,6 +90,26 @@ import Testing
             asked.append(second)
         }
         #expect(asked == [0, 5, 10, 15])
+    }
+
+    @Test func `asks somebody who declined after five seconds, then twice as long each time, at most a minute`() {
+        var roster = joined([])
+        _ = roster.met(Small.peer(1), at: Small.endpoint(1), now: .zero)
+        roster.says(capability("a"), Small.peer(1))
+        let isNews = roster.declines(Small.peer(1), why: "busy", at: .zero)
+        #expect(isNews)
+        var asked: [Int] = []
+        for second in 0..<240 {
+            let now = Instant.zero + .seconds(Int64(second))
+            guard roster.declinersToAskAgain(at: now) == [Small.peer(1)] else { continue }
+            asked.append(second)
+            let isNews = roster.declines(Small.peer(1), why: "busy", at: now)
+            #expect(!isNews)
+        }
+        #expect(asked == [5, 15, 35, 75, 135, 195])
+        _ = roster.accepts(Small.peer(1), at: .zero + .seconds(240))
+        let others = roster.declinersToAskAgain(at: .zero + .seconds(999))
+        #expect(others.isEmpty)
     }
 
     @Test func `forgets the lost before it takes no more`() {

@@ -17,6 +17,8 @@ package struct Collection: Sendable {
     package var said: Instant
     /// Nothing at all has come for this long: it will not.
     package static let patience = Duration.seconds(300)
+    /// Nothing of a checkpoint has come for this long: a newer one is collected in its place.
+    package static let checkpointPatience = Duration.seconds(10)
     private static let saying = Duration.seconds(2)
 
     package init(round: Int, isFinal: Bool, fetch: StateFetch, at now: Instant) {
@@ -57,6 +59,12 @@ package struct Checkpoint: Sendable {
         shelf.put(states, round: round, keep: nil, at: now)
         self.states = states
         self.round = round
+    }
+    /// What the log said of them.
+    package var roots: [UnitRoots] {
+        guard let round else { return [] }
+        return shelf.offer(StateRequest(round: round, units: states.map(\.unit), moments: false))?.parts.map(\.roots)
+            ?? []
     }
 }
 
@@ -123,10 +131,11 @@ extension Coordinator {
     }
 
     mutating func beginCheckpoint() {
-        if collection?.isFinal == false { collection = nil }
         guard stage.isRunning, state.spec != nil, parameters.checkpointRounds > 0,
             state.round % parameters.checkpointRounds == 0
         else { return }
+        // One that comes in is not given up for the next, however short the rounds: else none would ever be complete.
+        if let collection, now - collection.progressed < Collection.checkpointPatience { return }
         collect(final: false)
     }
     mutating func beginCollection() -> Bool {
@@ -143,6 +152,7 @@ extension Coordinator {
             collection = nil
             return true
         }
+        _ = collection!.look(at: now)
         return stepFetch()
     }
     mutating func stepCollection() -> Bool {

@@ -34,7 +34,8 @@ extension Coordinator {
         lines.forget(peer)
         collection?.fetch.lost(peer, at: now)
         if roster.joinedCount == 0 {
-            fail("every peer left; the last was \(known.name) (\(reason))")
+            let why = "every peer left; the last was \(known.name) (\(reason))"
+            if stage.isRunning { standStill(why) } else { fail(why) }
             return
         }
         guard stage.isRunning, let plan = state.plan else { return }
@@ -129,8 +130,14 @@ extension Coordinator {
         }
         desk.isInForce(answer)
         event(.rolledBack(round: target, from: from, why: reason))
+        // What was agreed on so long ago may be forgotten, and nobody else can say it any more.
+        if target > 0, target == checkpoint.round, !isHere, !state.isAgreed(target) {
+            propose(.states(States(round: target, units: checkpoint.roots)))
+        }
+        timers.standstill = nil
         agreement.forgetAll()
         collection = nil
+        admitNewcomers()
         beginRound()
         round.isDisturbed = true
     }

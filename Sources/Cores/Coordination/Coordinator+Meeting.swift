@@ -20,21 +20,25 @@ extension Coordinator {
         guard let known = roster[peer], known.mayJoin else { return }
         guard capability.numerics == Record.numerics else {
             let why = "numerics \(capability.numerics), this job needs \(Record.numerics)"
-            roster.declines(peer, why: why)
+            guard roster.declines(peer, why: why, at: now) else { return }
             return event(.peerUnfit(why: why), peer: peer)
         }
+        // Whoever declined is asked again and again: it was found once.
+        let isNews = known.capability == nil || known.declines == 0
         roster.says(capability, peer)
-        event(
-            .peerFound(
-                device: capability.device, gflops: capability.flops / 1e9,
-                memoryMib: Double(capability.memory.bytes) / 1_048_576), peer: peer)
+        if isNews {
+            event(
+                .peerFound(
+                    device: capability.device, gflops: capability.flops / 1e9,
+                    memoryMib: Double(capability.memory.bytes) / 1_048_576), peer: peer)
+        }
         send(.offer(Offer(genesis: record.envelopes[0])), to: peer)
     }
 
     private mutating func receive(_ answer: OfferAnswer, from peer: PeerID) {
         if let why = answer.refusal {
             guard roster[peer]?.mayJoin == true else { return }
-            roster.declines(peer, why: why)
+            guard roster.declines(peer, why: why, at: now) else { return }
             return event(.peerDeclined(why: why), peer: peer)
         }
         if roster.accepts(peer, at: now) { event(.peerJoined, peer: peer) }
@@ -55,12 +59,9 @@ extension Coordinator {
     @discardableResult
     mutating func admit(_ peers: [Roster.Peer]) -> Bool {
         guard !peers.isEmpty else { return false }
-        let joined = peers.map { peer in
-            MembersChange.Joined(
-                peer: peer.peer, endpoint: peer.endpoint, name: peer.name, device: peer.capability?.device ?? "",
-                memory: peer.capability?.memory ?? ByteCount(0), flops: peer.capability?.flops ?? 0)
+        guard propose(.members(MembersChange(joined: peers.map { joined($0) }, round: state.round))) else {
+            return false
         }
-        guard propose(.members(MembersChange(joined: joined, round: state.round))) else { return false }
         for peer in peers {
             roster.joins(peer.peer)
             catchUp(peer.peer, from: 0)
@@ -72,16 +73,45 @@ extension Coordinator {
         if let entries = record.entries(from: index) { send(.logEntries(entries), to: peer) }
     }
 
+    /// Whoever waits to be written into the log, and holds nothing of the round in progress, is not kept waiting by a round that takes
+    /// long.
+    mutating func admitWaiting() -> Bool {
+        guard roster.acceptedCount > 0, !lines.isSurveying else { return false }
+        return admit(
+            roster.accepted.filter { peer in
+                now - peer.idleSince >= Self.admissionPatience && state.plan?.placement(of: peer.peer) == nil
+                    && state.nextPlan?.placement(of: peer.peer) == nil
+            })
+    }
+    private static let admissionPatience = Duration.seconds(10)
+    /// Members that are somewhere else than the log says: all others learn of it.
+    mutating func tellMoves() {
+        guard timers.movesTold.map({ now - $0 >= .seconds(10) }) ?? true else { return }
+        let moved = roster.joined.filter { peer in
+            state.member(peer.peer).map { $0.present && $0.endpoint != peer.endpoint } ?? false
+        }
+        guard !moved.isEmpty else { return }
+        timers.movesTold = now
+        propose(.members(MembersChange(joined: moved.map { joined($0) }, round: state.round)))
+    }
+    private func joined(_ peer: Roster.Peer) -> MembersChange.Joined {
+        MembersChange.Joined(
+            peer: peer.peer, endpoint: peer.endpoint, name: peer.name, device: peer.capability?.device ?? "",
+            memory: peer.capability?.memory ?? ByteCount(0), flops: peer.capability?.flops ?? 0)
+    }
+
     // MARK: gathering
 
     mutating func stepGathering(since: Instant, said: Instant) -> Bool {
         let accepted = roster.acceptedCount
         let isQuiet = now - roster.lastArrival >= options.quiet
-        let isEnough = options.expectedPeers.map { accepted >= $0 } ?? (accepted > 0 && isQuiet)
+        let isEnough =
+            accepted >= options.neededPeers
+            && (options.expectedPeers.map { accepted >= $0 } ?? (accepted > 0 && isQuiet))
         if isEnough, !waitsForHolders(since: since) { return beginSharing() }
         // Others may still come: only where as many have declined as were wanted, and nobody new has been met for a while.
         if accepted == 0, roster.declinedCount >= max(1, options.expectedPeers ?? 1),
-            now - max(roster.lastArrival, roster.lastMet) >= options.quiet + .seconds(2)
+            now - max(roster.lastArrival, roster.lastMet) >= options.quiet + .seconds(2), roster.declineForGood
         {
             let declined = roster.declined
             let reasons = declined.prefix(3).map { "\($0.name): \($0.why)" }.joined(separator: "; ")
@@ -90,8 +120,8 @@ extension Coordinator {
                     + "Ask their owners to add it to `accept`, or launch with a key that the invite names")
         }
         if now - since >= options.gatherLimit {
-            if accepted > 0, options.expectedPeers == nil { return beginSharing() }
-            let wanted = options.expectedPeers ?? 1
+            if accepted >= options.neededPeers, options.expectedPeers == nil { return beginSharing() }
+            let wanted = max(options.expectedPeers ?? 1, options.neededPeers)
             return fail(
                 "only \(accepted) of the \(wanted) \(wanted == 1 ? "peer" : "peers") wanted came in "
                     + "\(fixed(options.gatherLimit.inSeconds, 0)) s; start more with `atoll peer --invite FILE`, or check "
@@ -99,7 +129,7 @@ extension Coordinator {
         }
         if now - said >= .seconds(5) {
             stage = .gathering(since: since, saidWaiting: now)
-            event(.waitingForPeers(have: accepted, want: options.expectedPeers ?? 1))
+            event(.waitingForPeers(have: accepted, want: max(options.expectedPeers ?? 1, options.neededPeers)))
         }
         return false
     }

@@ -88,7 +88,8 @@ extension Coordinator {
         guard !members.isEmpty else {
             desk.refuse()
             if purpose == .better { return }
-            fail("no member is left that could be planned with")
+            let why = "no member is left that could be planned with"
+            if purpose == .rollBack, !isResuming { standStill(why) } else { fail(why) }
             return
         }
         desk.planned.formUnion(members.map(\.peer))
@@ -111,7 +112,12 @@ extension Coordinator {
         guard !stage.isEnded, outcome == nil, let (purpose, reason) = desk.answered() else { return }
         switch result {
         case .failure(let why):
-            if purpose == .better { event(.planRefused(why: why.description)) } else { fail(why.description) }
+            switch purpose {
+            case .better: event(.planRefused(why: why.description))
+            case .rollBack where !isResuming:
+                standStill(why.description, tried: roster.joined.filter(\.isPlannable).map(\.peer))
+            case .first, .rollBack: fail(why.description)
+            }
         case .success(let answer):
             // Somebody may have left while the planner thought.
             guard answer.plan.peers.allSatisfy({ roster.isJoined($0) && state.isPresent($0) }) else {

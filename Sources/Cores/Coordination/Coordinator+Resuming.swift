@@ -71,15 +71,14 @@ extension Coordinator {
 
     /// A checkpoint counts where it is whole, and what the log says that holders agreed on.
     private mutating func restore(_ found: (round: Int, states: [UnitState])?) {
-        guard let found, found.round > 0, found.round <= state.round, let agreed = state.agreed[found.round],
-            found.states.map(\.unit) == Array(parameters.model.allUnits),
-            found.states.allSatisfy({ unit in
-                let digests = UnitDigests(of: unit)
-                return agreed[unit.unit]
-                    == UnitRoots(
-                        unit: unit.unit, parameters: digests.parameters, outerMomentum: digests.outerMomentum)
-            })
+        guard let found, found.round > 0, found.round <= state.round,
+            found.states.map(\.unit) == Array(parameters.model.allUnits)
         else { return }
+        let roots = found.states.map { unit in
+            let digests = UnitDigests(of: unit)
+            return UnitRoots(unit: unit.unit, parameters: digests.parameters, outerMomentum: digests.outerMomentum)
+        }
+        guard state.wasAgreed(roots, round: found.round) else { return }
         checkpoint.put(found.states, round: found.round, at: now)
     }
 
@@ -90,9 +89,11 @@ extension Coordinator {
     static let holderPatience = Duration.seconds(60)
     /// Whether units are missing that somebody may still come with.
     func waitsForHolders(since: Instant) -> Bool {
-        guard isResuming, state.round > 0, now - since < Self.holderPatience, let plan = state.plan else {
-            return false
-        }
+        isResuming && lacksHolders(since: since)
+    }
+    /// Whether nobody who held some unit is here yet, and may still come.
+    func lacksHolders(since: Instant) -> Bool {
+        guard state.round > 0, now - since < Self.holderPatience, let plan = state.plan else { return false }
         return !parameters.model.allUnits.allSatisfy { unit in
             plan.holders(of: unit).contains { roster[$0]?.standing == .accepted || roster.isJoined($0) }
         }

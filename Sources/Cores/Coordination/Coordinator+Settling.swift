@@ -35,7 +35,9 @@ extension Coordinator {
         case .preparing, .training:
             // While nobody is heard nobody is late.
             guard timers.isolatedSince == nil else { return false }
-            return stepSurvey() || stepCheckpoint() || stepRound()
+            if stepStandstill() { return true }
+            guard timers.standstill == nil else { return false }
+            return admitWaiting() || stepSurvey() || stepCheckpoint() || stepRound()
         case .collecting: return timers.isolatedSince == nil && stepCollection()
         case .closing(let until):
             guard record.committed == record.length || until <= now else { return false }

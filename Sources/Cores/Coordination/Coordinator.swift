@@ -55,6 +55,10 @@ public struct Coordinator: Core, Sendable {
         var lossAwaitingResume: (at: Instant, step: Int)?
         /// Since when nobody at all is heard.
         var isolatedSince: Instant?
+        /// Nothing can go on with who is here.
+        var standstill: Standstill?
+        /// When members were told last that some are somewhere else.
+        var movesTold: Instant?
     }
 
     /// - Parameters:
@@ -133,6 +137,7 @@ public struct Coordinator: Core, Sendable {
         defer { nextWake = due }
         guard !stage.isEnded else { return }
         if roster.met(peer, at: endpoint, now: now) { send(.capabilityRequest, to: peer) }
+        tellMoves()
         settle()
     }
 
@@ -200,6 +205,12 @@ public struct Coordinator: Core, Sendable {
                 if let message = roundMessage { send(message, to: member.peer) }
                 send(lines.ping(member.peer, at: now), to: member.peer)
             }
+            // Whoever waits to be taken in is not forgotten.
+            if roster.acceptedCount > 0 {
+                for peer in roster.accepted where now - peer.idleSince >= .seconds(6) { send(lease, to: peer.peer) }
+            }
+            for peer in roster.declinersToAskAgain(at: now) { send(.capabilityRequest, to: peer) }
+            tellMoves()
         }
         retryDisk()
         settle()
@@ -233,6 +244,11 @@ public struct Coordinator: Core, Sendable {
             if timers.isolatedSince == nil, let facts = facts() { next = earliest(next, round.nextWake(facts)) }
         case .closing(let until): next = earliest(next, until)
         case .surveying, .planning, .collecting, .ended: break
+        }
+        if let standstill = timers.standstill {
+            next = earliest(next, standstill.since + Self.standstillPatience)
+            let heldBack = standstill.since + Self.holderPatience
+            if heldBack > now { next = earliest(next, heldBack) }
         }
         if timers.isolatedSince == nil, let collection { next = earliest(next, collection.nextWake) }
         // What is overdue and could not be settled is looked at again soon, not at once.

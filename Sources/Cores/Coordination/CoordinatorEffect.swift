@@ -25,6 +25,8 @@ public enum JobEnd: Sendable {
 public struct CoordinatorOptions: Sendable {
     /// Begin when this many have accepted; nil: when nobody new has come for ``quiet``.
     public var expectedPeers: Int?
+    /// Fewer than these the job's shape cannot do with.
+    public var neededPeers = 1
     public var quiet: Duration = .seconds(3)
     /// Give up when too few peers came in this time.
     public var gatherLimit: Duration = .seconds(120)

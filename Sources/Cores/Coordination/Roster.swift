@@ -32,6 +32,8 @@ public struct Roster: Sendable {
         /// The least of its round trips to here.
         public internal(set) var roundTrip: Duration?
         var askedAgain: Instant?
+        /// How often it has declined in a row.
+        var declines = 0
         /// Its timer in ``Roster/silences``, and its number in the order of arrival.
         let timer: Int
         let arrival: Int
@@ -161,11 +163,20 @@ public struct Roster: Sendable {
         peers[peer]?.name =
             isTaken ? "\(capability.name.isEmpty ? "peer" : capability.name)-\(peer.short)" : capability.name
     }
-    package mutating func declines(_ peer: PeerID, why: String) { stand(peer, .declined(why)) }
+    /// - Returns: whether that is news.
+    @discardableResult
+    package mutating func declines(_ peer: PeerID, why: String, at now: Instant) -> Bool {
+        let isNews = peers[peer]?.standing != .declined(why)
+        stand(peer, .declined(why))
+        peers[peer]?.declines += 1
+        peers[peer]?.askedAgain = now
+        return isNews
+    }
     /// - Returns: whether that is news.
     package mutating func accepts(_ peer: PeerID, at now: Instant) -> Bool {
         guard let known = peers[peer], known.mayJoin, known.capability != nil else { return false }
         stand(peer, .accepted)
+        peers[peer]!.declines = 0
         peers[peer]!.readiness = .fetchingText
         peers[peer]!.idleSince = now
         lastArrival = now
@@ -198,6 +209,26 @@ public struct Roster: Sendable {
         guard known.askedAgain.map({ now - $0 >= .seconds(5) }) ?? true else { return false }
         peers[peer]!.askedAgain = now
         return true
+    }
+
+    /// Who declined may work for us later, when another job of it is over: it is asked again, after five seconds and then twice as long
+    /// each time, at most a minute.
+    package mutating func declinersToAskAgain(at now: Instant) -> [PeerID] {
+        guard declinedCount > 0 else { return [] }
+        return order.filter { peer in
+            guard case .declined = peers[peer]!.standing else { return false }
+            let pause = min(Duration.seconds(60), .seconds(5) * (1 << min(peers[peer]!.declines - 1, 4)))
+            guard now - (peers[peer]!.askedAgain ?? .zero) >= pause else { return false }
+            peers[peer]!.askedAgain = now
+            return true
+        }
+    }
+    /// Whether all who declined did so for another reason than that they work for another job, which may end.
+    package var declineForGood: Bool {
+        order.allSatisfy { peer in
+            if case .declined = peers[peer]!.standing { return peers[peer]!.capability?.job.isEmpty ?? true }
+            return true
+        }
     }
 
     // MARK: silence

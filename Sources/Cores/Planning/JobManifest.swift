@@ -82,6 +82,9 @@ public struct JobManifest: Hashable, Sendable {
     public var checkpointEveryRounds: Int
     public var checkpointCopies: Int
 
+    /// How many peers the shape that was asked for needs.
+    public var neededPeers: Int { max(1, (pipelines.value ?? 1) * (stages.value ?? 1)) }
+
     /// The defaults are those of a job file that leaves the key out.
     public init(
         name: String, model: ModelShape, data: DataSource, tokens: Int, validationFraction: Double = 0.05,

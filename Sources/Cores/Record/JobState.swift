@@ -1,3 +1,4 @@
+import Digests
 public import Messages
 public import Primitives
 public import Training
@@ -72,6 +73,8 @@ public struct JobState: Sendable {
     public private(set) var seals: [SealedRound] = []
     /// What holders agreed on, by round whose start it is and unit: of the last rounds, and of those of checkpoints.
     public private(set) var agreed: [Int: [Int: UnitRoots]] = [:]
+    /// Of rounds of which checkpoints may be: the hash of all that was agreed on, which stays known.
+    private var checkpoints: [Int: Digest256] = [:]
     public private(set) var finished: Finish?
 
     public init(parameters: JobParameters) { self.parameters = parameters }
@@ -111,6 +114,17 @@ public struct JobState: Sendable {
 
     /// Whether every unit's state as of the start of a round has been agreed on. Round 0 follows from the seed.
     public func isAgreed(_ round: Int) -> Bool { round == 0 || agreed[round]?.count == parameters.model.unitCount }
+
+    /// Whether this is what holders agreed on as of the start of a round: all units, in order. Known of recent rounds, and of all of which
+    /// checkpoints may be.
+    public func wasAgreed(_ roots: [UnitRoots], round: Int) -> Bool {
+        guard roots.map(\.unit) == Array(parameters.model.allUnits) else { return false }
+        if let known = agreed[round], known.count == roots.count { return roots.allSatisfy { known[$0.unit] == $0 } }
+        return checkpoints[round] == Self.digest(of: roots)
+    }
+    private static func digest(of roots: [UnitRoots]) -> Digest256 {
+        sha256(roots.flatMap { $0.parameters.bytes + ($0.outerMomentum?.bytes ?? []) })
+    }
 
     // MARK: checking
 
@@ -209,6 +223,11 @@ public struct JobState: Sendable {
         case .seal(let sealed): apply(sealed)
         case .states(let states):
             for roots in states.units { agreed[states.round, default: [:]][roots.unit] = roots }
+            if parameters.checkpointRounds > 0, states.round % parameters.checkpointRounds == 0, isAgreed(states.round)
+            {
+                let all = agreed[states.round]!
+                checkpoints[states.round] = Self.digest(of: all.keys.sorted().map { all[$0]! })
+            }
             forgetOldStates()
         case .finish(let finish): finished = finish
         }
@@ -235,6 +254,7 @@ public struct JobState: Sendable {
         if rolledBack {
             while let last = seals.last, last.round >= placed.round { seals.removeLast() }
             agreed = agreed.filter { $0.key <= placed.round }
+            checkpoints = checkpoints.filter { $0.key <= placed.round }
             round = placed.round
             sealedTokens = seals.last?.tokens ?? 0
             nextStep = seals.last.map { $0.firstStep + $0.steps } ?? 0

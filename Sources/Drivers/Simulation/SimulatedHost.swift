@@ -1,14 +1,16 @@
 import Coordination
 import Daemon
 import Digests
+import Kademlia
 import Primitives
+import Record
 import Training
 
 /// One machine: its daemon and its engine. Its lines and streams are the network's.
 final class SimulatedHost {
     let index: Int
     let name: String
-    let endpoint: Endpoint
+    var endpoint: Endpoint
     let key: SigningKey
     var flops: Double
     var daemon: DaemonCore?
@@ -18,6 +20,20 @@ final class SimulatedHost {
     var results: [(at: Instant, result: ComputeResult)] = []
     var busyUntil = Instant.zero
     var planAnswer: (at: Instant, result: Result<PlanAnswer, NoPlan>)?
+    /// Nil for one that keeps what it is given, at once, and never fails.
+    var disk: VirtualDisk?
+    /// On their way to the disk, in order.
+    var writes: [(at: Instant, request: StorageRequest, service: DaemonCore.Service)] = []
+    /// Processes that have run here.
+    var lives = 0
+    /// When the last of them began.
+    var startedAt = Instant.zero
+    /// What the last of them knew of the overlay.
+    var remembered: OverlayState?
+    /// The process stands still.
+    var frozenSince: Instant?
+    /// How far its clock is off, in seconds.
+    var clockError: Int64 = 0
 
     init(index: Int, name: String, endpoint: Endpoint, key: SigningKey, flops: Double) {
         self.index = index
@@ -31,6 +47,7 @@ final class SimulatedHost {
     var nextWake: Instant? {
         var next = daemon!.nextWake
         if !results.isEmpty { next = earliest(next, results[0].at) }
+        if !writes.isEmpty { next = earliest(next, writes[0].at) }
         if planAnswer != nil { next = earliest(next, planAnswer!.at) }
         return next
     }

@@ -9,6 +9,14 @@ enum TimedAction {
     case strike(Fault)
     /// Its line is dead until then.
     case darken(host: Int, until: Instant)
+    /// What was held on a line that was cut comes through.
+    case deliverHeld(from: Int, to: Int)
+    /// A process begins.
+    case start(host: Int)
+    /// A trouble of the storm begins, or ends.
+    case trouble(Int, begins: Bool)
+    /// The storm's checkers look at the world.
+    case look
 }
 
 /// What the time line does to hosts.
@@ -17,6 +25,10 @@ extension World {
         switch action {
         case .strike(let fault): strike(fault)
         case .darken(let host, let until): darken(host, until: until)
+        case .deliverHeld(let from, let to): network.deliverHeld(from: from, to: to)
+        case .start(let host): start(hosts[host])
+        case .trouble(let number, let begins): storm?.act(number, begins: begins, on: self)
+        case .look: storm?.look(at: self)
         }
     }
 
@@ -35,8 +47,7 @@ extension World {
     private func darken(_ host: Int, until: Instant) {
         setLinks(of: host, delayedBy: max(.zero, until - now))
         guard until > now else { return }
-        timeline.append((min(until, now + .milliseconds(250)), .darken(host: host, until: until)))
-        timeline.sort { $0.at < $1.at }
+        schedule(.darken(host: host, until: until), at: min(until, now + .milliseconds(250)))
     }
 
     private func strike(_ fault: Fault) {
@@ -48,7 +59,7 @@ extension World {
             host.daemon!.stop(at: now)
             drain(host)
             kill(host)
-        case .join: if !network.isUp(host.index) { start(host) }
+        case .join: start(host)
         case .slow(let factor): host.flops /= factor
         case .throttle(let factor):
             let lines = topology.hosts[host.index]
@@ -61,11 +72,5 @@ extension World {
             darken(host.index, until: now + .nanoseconds(Int64(seconds * 1e9)))
         }
         tell(Event(.fault(kind: "\(fault.kind)"), at: now), of: host)
-    }
-
-    /// The process is gone without a word; the kernel closes its connections.
-    private func kill(_ host: SimulatedHost) {
-        network.setUp(false, host.index)
-        host.results = []
     }
 }

@@ -26,51 +26,71 @@ struct JobOfWorld {
 extension World {
     public var coordinator: Coordinator { hosts[coordinatorIndex].daemon!.coordinator! }
 
-    /// A host's daemon and engine, as its role in the topology has them.
-    func install(_ job: JobOfWorld, on simulated: SimulatedHost) {
+    /// A host's daemon and engine, as its role in the topology has them, on what is left of those before.
+    func install(on simulated: SimulatedHost) {
         let host = topology.hosts[simulated.index]
         let index = UInt64(simulated.index)
+        // Each life draws otherwise.
+        let seed = options.seed &+ UInt64(simulated.lives) &* 15_485_863
+        simulated.configuration = nil
         simulated.engine = options.realArithmetic ? StageEngine(corpus: [], threads: 1) : ModelledEngine()
-        let bootstrap = topology.hosts.firstIndex { $0.role == .bootstrap }!
+        let bootstrap = bootstrapIndex
         let launcher = hosts[coordinatorIndex].key
         let poolKey = SeededGenerator.bytes(32, seed: options.seed, stream: 1)
         let overlay = OverlayConfiguration(
             poolKey: poolKey, bootstrap: simulated.index == bootstrap ? [] : [hosts[bootstrap].endpoint],
-            seed: options.seed &+ index &* 7919)
-        let directory = Directory(configuration: overlay, identity: simulated.key, nodeID: nil, known: [], at: now)
+            seed: seed &+ index &* 7919)
+        var directory = Directory(
+            configuration: overlay, identity: simulated.key, nodeID: simulated.remembered?.nodeID,
+            known: simulated.remembered?.contacts ?? [], at: now)
+        if let state = simulated.remembered { directory.perform(at: now) { $0.restore(state, at: now) } }
+        let port = simulated.endpoint.port
         let channels = Channels(
-            local: simulated.key.peerID, listening: 4000, poolKey: poolKey, seed: options.seed &+ index &* 104_729)
+            local: simulated.key.peerID, listening: port, poolKey: poolKey, seed: seed &+ index &* 104_729)
+        let wall = WallClock(secondsAtZero: Self.epoch + simulated.clockError)
         var services = DaemonCore.Services()
         switch host.role {
         case .bootstrap: break
-        case .coordinator: services = DaemonCore.Services(coordinator: coordinator(of: job, launcher))
+        case .coordinator: services = DaemonCore.Services(coordinator: coordinator(of: simulated, wall))
         case .peer:
             services = DaemonCore.Services(
                 member: Member(
                     key: simulated.key,
                     terms: MemberTerms(
                         name: host.name, device: host.device, memory: host.memory, accepts: [launcher.peerID]),
-                    wall: WallClock(secondsAtZero: Self.epoch), at: now, parse: JobParameters.init(manifest:)))
+                    wall: wall, at: now, parse: JobParameters.init(manifest:)))
         }
         simulated.daemon = DaemonCore(
-            directory: directory, channels: channels, services: services, key: simulated.key, port: 4000, at: now)
+            directory: directory, channels: channels, services: services, key: simulated.key, port: port, at: now)
         if let many = options.hostile[host.name] {
             simulated.daemon!.tongue = HostileTongue(
                 key: simulated.key, perMessage: many, seed: options.seed &+ index)
         }
     }
 
-    /// The launcher's; a manifest that parses has been read from one.
-    private func coordinator(of job: JobOfWorld, _ key: SigningKey) -> Coordinator {
+    /// The launcher's: it goes on with what is on its disk, as `atoll launch --resume`, where there is something to go on from. A manifest
+    /// that parses has been read from one.
+    private func coordinator(of host: SimulatedHost, _ wall: WallClock) -> Coordinator {
+        let (job, key) = (job, host.key)
         var coordinatorOptions = CoordinatorOptions()
         if let share = options.auditShare { coordinatorOptions.auditShare = share }
         if let bytes = options.probeBytes { coordinatorOptions.probeBytes = bytes }
         coordinatorOptions.expectedPeers = job.expectedPeers
+        coordinatorOptions.neededPeers = options.neededPeers
+        if let (_, remains) = host.disk?.remains,
+            let begun = try? Record.restoring(remains.log, parse: { _ in job.parameters }).record.state,
+            begun.plan != nil,
+            let coordinator = try? Coordinator(
+                key: key, resuming: remains, content: job.corpus, options: coordinatorOptions, wall: wall, at: now,
+                parse: { _ in job.parameters })
+        {
+            return coordinator
+        }
         do throws(MalformedBytes) {
             return try Coordinator(
                 key: key, manifest: job.manifest, content: job.corpus,
-                nonce: SeededGenerator.bytes(32, seed: options.seed, stream: 2), options: coordinatorOptions,
-                wall: WallClock(secondsAtZero: Self.epoch), at: now, parse: { _ in job.parameters })
+                nonce: SeededGenerator.bytes(32, seed: options.seed, stream: 2 + UInt64(host.lives) << 32),
+                options: coordinatorOptions, wall: wall, at: now, parse: { _ in job.parameters })
         } catch {
             preconditionFailure("a world's own job is refused: \(error)")
         }
@@ -103,8 +123,7 @@ extension World {
             pendingFaults.removeAll { $0 == fault }
             // Within a round, not at its edge; and somebody who holds layers, for killing a spare would show nothing.
             let delay = min(1, seconds / 2)
-            timeline.append((now + .nanoseconds(Int64(delay * 1e9)), .strike(aimed(fault))))
-            timeline.sort { $0.at < $1.at }
+            schedule(.strike(aimed(fault)), at: now + .nanoseconds(Int64(delay * 1e9)))
         }
     }
     private func aimed(_ fault: Fault) -> Fault {

@@ -28,6 +28,12 @@ public struct WorldOptions: Sendable {
     public var probeBytes: Int?
     /// Keep what ``World/play`` tells.
     public var keepsPlay = false
+    /// Every host has a ``VirtualDisk``; else disks keep what they are given, at once.
+    public var hasDisks = false
+    /// Fewer than these the job's shape cannot do with.
+    public var neededPeers = 1
+    /// By name: who is not there in the beginning.
+    public var absent: Set<String> = []
     /// Give up after this much virtual time.
     public var limit: Duration = .seconds(7 * 86_400)
     public init() {}
@@ -45,10 +51,19 @@ public final class World {
     var timeline: [(at: Instant, action: TimedAction)] = []
     private var hash = TranscriptDigest()
     let coordinatorIndex: Int
+    var bootstrapIndex: Int { topology.hosts.firstIndex { $0.role == .bootstrap }! }
+    let job: JobOfWorld
+    /// What strikes this world, and who watches it.
+    var storm: StormWatch?
 
     /// Every event of every host, in order.
     public private(set) var events: [(host: String, event: Event)] = []
     private var playbook: Play?
+    /// When the last round was sealed.
+    private(set) var lastSeal: Instant?
+    /// Members that were given up.
+    private(set) var losses = 0
+    private var looked: (at: Instant, events: Int, deliveries: Int) = (.zero, 0, 0)
     public internal(set) var end: JobEnd?
     public private(set) var deliveredBytes = 0
     public var deliveries: Int { network.deliveries }
@@ -65,6 +80,9 @@ public final class World {
         self.options = options
         coordinatorIndex = topology.hosts.firstIndex { $0.role == .coordinator }!
         if options.keepsPlay { playbook = Play(names: topology.hosts.map(\.name)) }
+        job = JobOfWorld(
+            manifest: manifest, parameters: parameters, corpus: corpus,
+            expectedPeers: expectedPeers ?? topology.peers.count - topology.lateJoiners.count)
         network = VirtualNetwork(seed: options.seed) { topology.link(from: $0, to: $1) }
         for (index, host) in topology.hosts.enumerated() {
             let key = SigningKey(seed: SeededGenerator.bytes(32, seed: options.seed, stream: UInt64(index) + 100))!
@@ -76,10 +94,10 @@ public final class World {
             network.setUp(false, index)
             hosts.append(SimulatedHost(index: index, name: host.name, endpoint: endpoint, key: key, flops: host.flops))
         }
-        let job = JobOfWorld(
-            manifest: manifest, parameters: parameters, corpus: corpus,
-            expectedPeers: expectedPeers ?? topology.peers.count - lateJoiners.count)
-        for host in hosts { install(job, on: host) }
+        if options.hasDisks {
+            for host in hosts { host.disk = VirtualDisk(seed: options.seed &+ UInt64(host.index) &* 6151) }
+        }
+        for host in hosts { install(on: host) }
         for fault in topology.faults {
             switch fault.at {
             case .seconds(let seconds): timeline.append((Instant(seconds: seconds), .strike(fault)))
@@ -87,18 +105,8 @@ public final class World {
             }
         }
         timeline.sort { $0.at < $1.at }
-        let late = Set(lateJoiners)
+        let late = topology.lateJoiners.union(options.absent)
         for host in hosts where !late.contains(host.name) { start(host) }
-    }
-
-    /// Hosts that are not there from the beginning.
-    var lateJoiners: [String] {
-        topology.faults.filter { if case .join = $0.kind { true } else { false } }.map(\.host)
-    }
-
-    func start(_ host: SimulatedHost) {
-        network.setUp(true, host.index)
-        drain(host)
     }
 
     /// Runs until the job has ended or the limit is reached.
@@ -144,17 +152,25 @@ public final class World {
             host.daemon!.computed(first.result, at: now)
             drain(host)
         }
+        while let first = host.writes.first, first.at <= now {
+            host.writes.removeFirst()
+            let outcome = host.disk!.write(first.request)
+            storm?.wrote(first.request, outcome, host, at: now)
+            host.daemon!.stored(first.request.ticket, outcome, for: first.service, at: now)
+            drain(host)
+        }
         if let answer = host.planAnswer, answer.at <= now {
             host.planAnswer = nil
             host.daemon!.planned(answer.result, at: now)
             drain(host)
         }
-        if let next = host.daemon!.nextWake, next <= now {
+        if network.isUp(host.index), let next = host.daemon!.nextWake, next <= now {
             host.daemon!.count(
                 sent: network.sentBytes(host.index), received: network.receivedBytes(host.index))
             host.daemon!.wake(at: now)
             drain(host)
         }
+        guard network.isUp(host.index) else { return }
         network.setAlarm(of: host.index, at: host.nextWake)
     }
 
@@ -170,7 +186,7 @@ public final class World {
 
     func drain(_ host: SimulatedHost) {
         guard network.isUp(host.index) else { return }
-        while let effect = host.daemon!.poll() {
+        while network.isUp(host.index), let effect = host.daemon!.poll() {
             switch effect {
             case .datagram(let bytes, let endpoint): network.send(bytes, from: host.index, to: endpoint)
             case .dial(let id, let endpoint, let peer):
@@ -182,7 +198,9 @@ public final class World {
                 let reached = network.host(at: endpoint).map { network.isUp($0) } ?? false
                 if reached { network.send(probe.bytes, from: host.index, to: probe.endpoint) }
                 host.daemon!.dialledBack(dial, reached: reached, at: now)
-            case .recordDue: host.daemon!.publishRecord(wall: Self.epoch + Int64((now - .zero).inSeconds), at: now)
+            case .recordDue:
+                let wall = Self.epoch + host.clockError + Int64((now - .zero).inSeconds)
+                host.daemon!.publishRecord(wall: wall, at: now)
             case .overlayChanged, .found: break
             case .event(let event):
                 tell(event, of: host)
@@ -190,19 +208,52 @@ public final class World {
             case .compute(let job): compute(job, host)
             case .corpus(let bytes): learn(bytes, host)
             case .plan(let question): host.planAnswer = (now + .milliseconds(200), question.answered())
-            case .store(let request, let service):
-                // A disk that keeps what it is given, at once.
-                host.daemon!.stored(request.ticket, .stored(path: ""), for: service, at: now)
-            case .ended(let end): self.end = end
+            case .store(let request, let service): store(request, service, host)
+            case .ended(let end): ended(end, host)
             }
         }
+        guard network.isUp(host.index) else { return }
         network.setAlarm(of: host.index, at: host.nextWake)
+    }
+
+    private func store(_ request: StorageRequest, _ service: DaemonCore.Service, _ host: SimulatedHost) {
+        guard host.disk != nil else {
+            return host.daemon!.stored(request.ticket, .stored(path: ""), for: service, at: now)
+        }
+        let due = max(host.writes.last?.at ?? now, now) + host.disk!.time()
+        host.writes.append((due, request, service))
+    }
+
+    /// The coordinator's process is over; in a storm its owner begins another where the job is not done.
+    private func ended(_ end: JobEnd, _ host: SimulatedHost) {
+        if case .failed(let why) = end, let pause = storm?.beginsAgain(after: why, self) {
+            kill(host)
+            return schedule(.start(host: host.index), at: now + pause)
+        }
+        self.end = end
     }
 
     /// One more event of the transcript.
     func tell(_ event: Event, of host: SimulatedHost) {
         events.append((host.name, event))
         playbook?.happened(event, at: host.name)
+        switch event.what {
+        case .roundSealed: lastSeal = event.at
+        case .peerLost: losses += 1
+        default: break
+        }
+    }
+    /// Whether more is said, or more arrives, than can be meant; since this was asked last.
+    func flood(_ bounds: StormBounds) -> String? {
+        let before = looked
+        looked = (now, events.count, deliveries)
+        let seconds = max(1, (now - before.at).inSeconds)
+        if Double(events.count - before.events) > seconds * Double(bounds.eventsASecond) {
+            return
+                "\(events.count - before.events) events in \(fixed(seconds, 1)) s; the last: \(events.last!.event.line)"
+        }
+        guard Double(deliveries - before.deliveries) > seconds * Double(bounds.deliveriesASecond) else { return nil }
+        return "\(deliveries - before.deliveries) arrivals in \(fixed(seconds, 1)) s"
     }
 
     // MARK: results

@@ -91,6 +91,7 @@ extension VirtualNetwork {
         case .arrived(.cargo(let cargo)): return hosts[host].isUp ? .cargo(cargo, from: from) : nil
         case .arrived(.leg(let number, let leg)): return arrived(leg, of: number, at: host)
         case .arrived(.bytes(let number, let bytes)):
+            reject(number, at: host)
             return told(number, at: host).map { .stream(.received($0, bytes), from: from) }
         case .arrived(.end(let number)):
             guard let id = told(number, at: host) else { return nil }
@@ -104,6 +105,12 @@ extension VirtualNetwork {
         case .failed(let id, let isRefused):
             return hosts[host].isUp ? .stream(.dialFailed(id, isRefused: isRefused), from: host) : nil
         }
+    }
+    /// A machine that was off knows nothing of the streams of before, and says so.
+    private mutating func reject(_ number: Int, at host: Int) {
+        let stream = streams[number]
+        guard hosts[host].isUp, stream.isOpen, !stream.isMute, stream.id(at: host) == 0 else { return }
+        end(number, by: host)
     }
     /// By which number a host is told of a stream, if at all.
     private func told(_ number: Int, at host: Int) -> UInt64? {

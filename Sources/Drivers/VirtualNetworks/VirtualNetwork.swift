@@ -46,6 +46,9 @@ public struct VirtualNetwork {
     var byEndpoint: [Endpoint: Int] = [:]
     var streams: [VirtualStream] = []
     var walls: [Pair: Wall] = [:]
+    var outages: [Pair: Outage] = [:]
+    /// What has come to hosts that stand still.
+    var frozen: [Int: [Occurrence]] = [:]
     /// When to look at which host.
     private var timers = TimerHeap()
     /// Datagrams on their way between hosts without lines.
@@ -103,6 +106,7 @@ public struct VirtualNetwork {
         guard isUp != hosts[host].isUp else { return }
         hosts[host].isUp = isUp
         hosts[host].isUnplugged = false
+        frozen[host] = nil
         guard !isUp else { return }
         hosts[host].alarm = nil
         // TCP without a process.
@@ -139,6 +143,7 @@ public struct VirtualNetwork {
     public mutating func happen(until limit: Instant = Instant(nanoseconds: .max)) -> (host: Int, what: Happening)? {
         while true {
             while let occurrence = happened.pop() {
+                if !frozen.isEmpty, isWithheld(occurrence) { continue }
                 if let what = report(occurrence) { return (occurrence.host, what) }
             }
             guard let next = earliest(timers.next, direct.next), next <= limit else { return nil }
@@ -174,7 +179,7 @@ public struct VirtualNetwork {
         arm(host)
     }
     /// After whatever may have changed when a host is next to be looked at.
-    private mutating func arm(_ host: Int) {
+    mutating func arm(_ host: Int) {
         var next = hosts[host].alarm
         if let place = hosts[host].lines {
             next = earliest(next, earliest(lines[place].shaper.nextWake, lines[place].reception.nextWake))
@@ -189,6 +194,7 @@ public struct VirtualNetwork {
                 let to = Int(parcel.host.value)
                 guard let other = hosts[to].lines else { continue }
                 parcel.host = HostID(UInt64(host))
+                if !outages.isEmpty, isStopped(parcel, to: to) { continue }
                 lines[other].reception.arrive(parcel, at: now)
                 drainReception(to, other)
                 if to != host { arm(to) }
@@ -199,7 +205,7 @@ public struct VirtualNetwork {
             }
         }
     }
-    private mutating func drainReception(_ host: Int, _ place: Int) {
+    mutating func drainReception(_ host: Int, _ place: Int) {
         while let effect = lines[place].reception.poll() {
             guard case .deliver(let parcel) = effect else { continue }
             hosts[host].received += parcel.bytes

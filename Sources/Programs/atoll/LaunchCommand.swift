@@ -80,6 +80,7 @@ struct LaunchCommand: ParsableCommand {
         }
         var options = CoordinatorOptions()
         options.expectedPeers = peers
+        options.neededPeers = job.neededPeers
         options.gatherLimit = .nanoseconds(Int64(wait * 1e9))
         let setup = LiveDaemon.Setup(
             key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,

@@ -13,8 +13,11 @@ struct Replay: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run a job on a topology in virtual time: the daemons' own code, modelled links and devices.")
 
-    @Argument(help: "A topology file.") var topology: String
-    @Option(help: "The job file.") var job: String
+    @Argument(help: "A topology file.") var topology: String?
+    @Option(help: "The job file.") var job: String?
+    @Option(help: "Instead: this many small worlds, drawn from the seed and those after it, in which things go wrong.")
+    var storm: Int?
+    @Option(help: "Of a storm's world: the troubles that strike, by number, or none.") var keep: String?
     @Option(help: "Seed of links and identities; the job's own seed decides its data.") var seed: UInt64 = 1
     @Option(help: "Write the transcript here.") var transcript: String?
     @Option(help: "Train this many steps instead of the job's tokens.") var steps: Int?
@@ -24,7 +27,31 @@ struct Replay: ParsableCommand {
     @Flag(help: "Print one JSON object.") var json = false
 
     func run() throws {
-        var topology = try loadTopology(topology)
+        if let storm { return try runStorm(storm) }
+        guard let topology, let job else {
+            throw NodeError.badInput("replay needs a topology file and --job FILE, or --storm N")
+        }
+        try run(job, on: loadTopology(topology))
+    }
+
+    private func runStorm(_ worlds: Int) throws {
+        guard worlds > 0, topology == nil, job == nil else {
+            throw NodeError.badInput(
+                "--storm draws worlds of its own: give it a number above 0, and neither topology nor --job")
+        }
+        var places: [Int]?
+        if let keep {
+            places = keep == "none" ? [] : keep.split(separator: ",").compactMap { Int($0) }
+            guard keep == "none" || places!.count == keep.split(separator: ",", omittingEmptySubsequences: false).count
+            else {
+                throw NodeError.badInput("--keep \(keep): numbers with commas between them, or none")
+            }
+        }
+        try StormReplay(worlds: worlds, seed: seed, keep: places, transcript: transcript, json: json).run()
+    }
+
+    private func run(_ job: String, on topology: Topology) throws {
+        var topology = topology
         if noFaults { topology.faults = [] }
         let input = try JobInput(file: job, data: data, steps: steps, seed: nil)
         let corpus: [UInt8]

@@ -1,0 +1,176 @@
+import Exchange
+public import Links
+public import Planning
+public import Primitives
+public import Topologies
+
+/// One world of a storm, drawn from its seed: a small pool, a small job, and what strikes them.
+///
+/// Each seed switches kinds of troubles on and off (swarm testing: Groce et al. 2012), so that some worlds see one kind alone and some see
+/// all of them. Everything is over at some moment; from then on all are well.
+public struct StormScript: Sendable {
+    public let seed: UInt64
+    public let topology: Topology
+    public let job: JobManifest
+    public let corpus: [UInt8]
+    public let realArithmetic: Bool
+    /// In order of their beginnings.
+    public var troubles: [Trouble]
+
+    /// Troubles begin within this time.
+    static let season = 80.0
+
+    public init(seed: UInt64) {
+        self.seed = seed
+        var draw = SeededGenerator(seed: seed, stream: 0x73_746f_726d)
+        let peers = 2 + draw.below(5)
+        realArithmetic = draw.below(4) == 0
+        let topology = Self.topology(peers: peers, isReal: realArithmetic, &draw)
+        self.topology = topology
+        job = Self.job(topology, isReal: realArithmetic, &draw)
+        corpus = (0..<4000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 89 + 32) }
+        troubles = Self.troubles(topology, &draw)
+    }
+
+    /// A world that somebody has thought of, and what strikes it.
+    package init(
+        seed: UInt64, topology: Topology, job: JobManifest, corpus: [UInt8], realArithmetic: Bool = false,
+        troubles: [Trouble]
+    ) {
+        self.seed = seed
+        self.topology = topology.withServices()
+        self.job = job
+        self.corpus = corpus
+        self.realArithmetic = realArithmetic
+        self.troubles = troubles
+    }
+
+    // MARK: the pool
+
+    private static func topology(peers: Int, isReal: Bool, _ draw: inout SeededGenerator) -> Topology {
+        // The arithmetic is done in earnest: it is to take little of it.
+        let base = isReal ? 2e7 : 3e7 * (1 + 2 * draw.uniform())
+        var hosts: [Host] = []
+        for index in 0..<peers {
+            let up = [5.0, 20, 50, 100][draw.below(4)]
+            hosts.append(
+                Host(
+                    name: "peer-\(index)", flops: base * (0.7 + 0.6 * draw.uniform()), memory: .mebibytes(64),
+                    up: .megabits(up), down: .megabits(2 * up)))
+        }
+        hosts.append(
+            Host(
+                name: "desk", role: .coordinator, flops: 1e9, memory: .mebibytes(64), up: .megabits(50),
+                down: .megabits(100)))
+        hosts.append(
+            Host(
+                name: "node", role: .bootstrap, flops: 1e9, memory: .mebibytes(64), up: .megabits(100),
+                down: .megabits(100)))
+        let link = LinkProperties(
+            latency: .milliseconds(Int64(1 + draw.below(60))),
+            jitter: draw.below(2) == 0 ? .zero : .milliseconds(Int64(draw.below(8))),
+            loss: draw.below(3) == 0 ? 0.01 * draw.uniform() : 0)
+        return Topology(name: "storm", hosts: hosts, defaultLink: link)
+    }
+
+    // MARK: the job
+
+    private static func job(_ topology: Topology, isReal: Bool, _ draw: inout SeededGenerator) -> JobManifest {
+        let model = ModelShape(
+            hiddenSize: isReal ? 16 : 32, layers: 2 + draw.below(3), heads: 2, kvHeads: 1 + draw.below(2),
+            intermediateSize: 32, context: isReal ? 16 : 32)
+        let virtual = [2, 4][draw.below(2)]
+        let innerSteps = [1, 1, 2, 3][draw.below(4)]
+        // What all of them compute in so many seconds is a round.
+        let seconds = isReal ? 0.7 : 1 + 2 * draw.uniform()
+        let flopsPerToken = 6 * Double(model.allUnits.reduce(0) { $0 + model.parameters(unit: $1) })
+        let flops = topology.peers.reduce(0) { $0 + topology.hosts[$1].flops }
+        let sequences = seconds * flops / flopsPerToken / Double(model.context)
+        let microBatch = min(16, max(1, Int(sequences / Double(virtual * innerSteps))))
+        let batch = virtual * model.context * microBatch
+        var job = JobManifest(
+            name: "storm", model: model, data: .path("text"),
+            tokens: batch * innerSteps * (isReal ? 10 + draw.below(20) : 14 + draw.below(26)),
+            validationFraction: 0.1, virtualPipelines: virtual, microBatch: microBatch)
+        job.batchTokens = .fixed(batch)
+        job.innerSteps = .fixed(innerSteps)
+        job.exchangeCodec = .fixed([.fp32, .fp32, .int8, .sparse(k: 8, values: .signMagnitude)][draw.below(3)])
+        job.activationCodec = .fixed(.fp32)
+        job.exchangeWay = [.auto, .fixed(.allGather), .fixed(.reduceScatter)][draw.below(3)]
+        job.exchangeDelay = .fixed(0)
+        job.qualityBudget = 10
+        job.seed = draw.next() >> 12
+        let count = topology.peers.count
+        if draw.below(2) == 0 {
+            job.stages = .fixed(1 + draw.below(min(3, count)))
+        } else if draw.below(2) == 0 {
+            job.pipelines = .fixed(1 + draw.below(min(virtual, count)))
+        }
+        job.checkpointEveryRounds = 1 + draw.below(6)
+        return job
+    }
+
+    // MARK: what strikes
+
+    private static func troubles(_ topology: Topology, _ draw: inout SeededGenerator) -> [Trouble] {
+        let words = Self.kinds(&draw)
+        var enabled = words.filter { _ in draw.below(3) == 0 }
+        if enabled.isEmpty { enabled = [words[draw.below(words.count)]] }
+        var out: [Trouble] = []
+        for _ in 0..<1 + draw.below(8) {
+            let kind = enabled[draw.below(enabled.count)]
+            out.append(Self.trouble(kind, topology, &draw))
+        }
+        return out.sorted { ($0.from, $0.host) < ($1.from, $1.host) }
+    }
+    /// One of each, as this seed has them.
+    private static func kinds(_ draw: inout SeededGenerator) -> [Trouble.Kind] {
+        [
+            .crash(otherPort: false), .crash(otherPort: true), .powerCut, .goodbye, .freeze, .sleep, .cut, .deaf, .mute,
+            .partition, .slowLine(factor: 2 + 18 * draw.uniform()), .loss(share: 0.3 * draw.uniform()),
+            .delay(milliseconds: 20 + draw.below(400)), .slowDevice(factor: 1.5 + 8 * draw.uniform()),
+            .disk(VirtualDisk.Trouble.allCases[draw.below(VirtualDisk.Trouble.allCases.count)]), .flippedBit, .moved,
+            .clock(seconds: [-86_400, -600, 600, 86_400, 40_000_000][draw.below(5)]), .late,
+        ]
+    }
+    private static func trouble(
+        _ kind: Trouble.Kind, _ topology: Topology, _ draw: inout SeededGenerator
+    ) -> Trouble {
+        let role: Host.Role = [.peer, .peer, .peer, .peer, .peer, .peer, .coordinator, .coordinator, .bootstrap][
+            draw.below(9)]
+        let candidates = topology.hosts.indices.filter { topology.hosts[$0].role == role }
+        var host = candidates[draw.below(candidates.count)]
+        var from = season * draw.uniform()
+        // From a fifth of a second to a minute and a half, as likely in each octave.
+        var length = 0.2
+        for _ in 0..<draw.below(9) { length *= 2 }
+        length *= 1 + draw.uniform()
+        switch kind {
+        case .late:
+            from = 0
+            length = 5 + season * draw.uniform()
+            host = topology.peers[draw.below(topology.peers.count)]
+        case .disk: host = topology.hosts.indices.first { topology.hosts[$0].role == .coordinator }!
+        case .flippedBit, .clock, .moved: length = 0
+        default: break
+        }
+        return Trouble(kind, host: host, name: topology.hosts[host].name, from: from, until: from + length)
+    }
+
+    var coordinatorName: String { topology.hosts.first { $0.role == .coordinator }!.name }
+    /// When the last of them is over.
+    public var calmFrom: Double { troubles.map(\.until).max() ?? 0 }
+    /// With some of its troubles only.
+    public func keeping(_ indices: [Int]) -> StormScript {
+        var copy = self
+        copy.troubles = indices.filter { troubles.indices.contains($0) }.map { troubles[$0] }
+        return copy
+    }
+    /// For people: what the world is.
+    public var summary: String {
+        func word<Value>(_ setting: Setting<Value>) -> String { setting.value.map { "\($0)" } ?? "auto" }
+        return
+            "\(topology.peers.count) peers, \(job.model.layers) layers, H \(word(job.innerSteps)), pipelines \(word(job.pipelines)), stages "
+            + "\(word(job.stages)), checkpoint every \(job.checkpointEveryRounds), \(realArithmetic ? "real" : "modelled")"
+    }
+}

@@ -1,0 +1,168 @@
+public import Coordination
+public import Digests
+public import Primitives
+public import Record
+import Training
+public import Wire
+
+/// What one host keeps on disk of jobs, with the contract of the live archive: logs and receipts in order, a checkpoint of two
+/// generations, and an answer to every request that says what really happened. What was not synced is lost by a crash.
+///
+/// It may misbehave: be full, fail to sync, lie about it, tear the last record of a crash, flip a bit while nobody looks.
+public struct VirtualDisk: Sendable {
+    public enum Trouble: String, Hashable, Sendable, CaseIterable {
+        /// Nothing more fits.
+        case isFull = "full"
+        /// Every sync fails; what was written before it is not durable.
+        case failsToSync = "fails to sync"
+        /// It says that things are durable before they are.
+        case lies = "lies about syncing"
+        /// A write takes seconds.
+        case isSlow = "slow"
+    }
+    private struct Log: Sendable {
+        var records: [PBEnvelope] = []
+        /// Records that survive a crash.
+        var durable = 0
+        /// A record that no longer reads as it was written; what comes behind it does not count.
+        var damaged: Int?
+        var readable: ArraySlice<PBEnvelope> { records.prefix(damaged ?? records.count) }
+    }
+    private struct Saved: Sendable {
+        var round: Int
+        var states: [UnitState]
+        var isDurable: Bool
+        var isDamaged = false
+    }
+    private enum Place: Hashable { case entries(Digest256), receipts(Digest256) }
+
+    package var troubles: Set<Trouble> = []
+    private var logs: [Place: Log] = [:]
+    private var checkpoints: [Digest256: [Saved]] = [:]
+    /// Jobs, the newest last.
+    private var jobs: [Digest256] = []
+    private var generator: SeededGenerator
+    /// Whether anything was lost that had been called durable: by a lie or a flipped bit.
+    package private(set) var hasBrokenItsWord = false
+    /// Answers so far, by what they said.
+    private(set) var failures = 0
+    private static let generations = 2
+
+    package init(seed: UInt64) { generator = SeededGenerator(seed: seed, stream: 0x6469_736b) }
+
+    /// How long a batch takes from the request to the answer.
+    mutating func time() -> Duration {
+        .microseconds(Int64(500 + generator.below(9_500))) + (troubles.contains(.isSlow) ? .seconds(2) : .zero)
+    }
+
+    // MARK: writing
+
+    package mutating func write(_ request: StorageRequest) -> StorageOutcome {
+        let outcome = attempt(request)
+        if case .failed = outcome { failures += 1 }
+        return outcome
+    }
+    private mutating func attempt(_ request: StorageRequest) -> StorageOutcome {
+        switch request {
+        case .entry(let job, let index, let envelope):
+            if jobs.last != job {
+                jobs.removeAll { $0 == job }
+                jobs.append(job)
+            }
+            return append(envelope, at: index, to: .entries(job))
+        case .receipt(let job, let index, let envelope): return append(envelope, at: index, to: .receipts(job))
+        case .chunk: return refusal ?? .stored(path: "")
+        case .checkpoint(let job, let round, let states):
+            if let refusal { return refusal }
+            var saved = checkpoints[job, default: []].filter { $0.round != round }
+            saved.append(Saved(round: round, states: states, isDurable: !troubles.contains(.lies)))
+            checkpoints[job] = Array(saved.sorted { $0.round < $1.round }.suffix(Self.generations))
+            return .stored(path: "")
+        case .erase: return .stored(path: "")
+        }
+    }
+    private var refusal: StorageOutcome? {
+        if troubles.contains(.isFull) { return .failed("no space left on the disk") }
+        return troubles.contains(.failsToSync) ? .failed("the disk could not sync") : nil
+    }
+
+    private mutating func append(_ envelope: PBEnvelope, at index: Int, to place: Place) -> StorageOutcome {
+        var log = logs[place] ?? Log()
+        defer { logs[place] = log }
+        if index < log.records.count {
+            guard log.records[index] == envelope else {
+                return .failed("another record \(index) is there: it is not overwritten")
+            }
+            return .stored(path: "")
+        }
+        guard index == log.records.count else { return .failed("record \(log.records.count) is not stored yet") }
+        if let refusal { return refusal }
+        log.records.append(envelope)
+        if !troubles.contains(.lies) { log.durable = log.records.count }
+        return .stored(path: "")
+    }
+
+    // MARK: what happens to it
+
+    /// The machine, or the process, is gone: what was not durable is lost; what was on its way may have come, or be torn and cut off.
+    package mutating func crash(during writes: [StorageRequest]) {
+        for request in writes {
+            guard generator.below(2) == 0, case .stored = write(request) else { break }
+        }
+        for place in logs.keys {
+            guard var log = logs[place], log.records.count > log.durable else { continue }
+            hasBrokenItsWord = true
+            log.records.removeLast(log.records.count - log.durable)
+            logs[place] = log
+        }
+        for job in checkpoints.keys {
+            if checkpoints[job]!.contains(where: { !$0.isDurable }) { hasBrokenItsWord = true }
+            checkpoints[job]!.removeAll { !$0.isDurable }
+        }
+    }
+    /// A bit of a log, of the receipts or of the newest checkpoint is another one from now on.
+    package mutating func flipBit() {
+        guard let job = jobs.last else { return }
+        switch generator.below(3) {
+        case 0: flip(.entries(job))
+        case 1: flip(.receipts(job))
+        default:
+            guard let last = checkpoints[job]?.indices.last else { return }
+            checkpoints[job]![last].isDamaged = true
+            hasBrokenItsWord = true
+        }
+    }
+    private mutating func flip(_ place: Place) {
+        guard var log = logs[place], log.records.count > 1 else { return }
+        let record = generator.below(log.records.count)
+        log.damaged = min(record, log.damaged ?? record)
+        logs[place] = log
+        hasBrokenItsWord = true
+    }
+    /// A process opens what is there: what cannot be read is cut off.
+    package mutating func open() {
+        for place in logs.keys {
+            logs[place]!.records = Array(logs[place]!.readable)
+            logs[place]!.damaged = nil
+            logs[place]!.durable = logs[place]!.records.count
+        }
+    }
+
+    // MARK: reading
+
+    /// Of the newest job.
+    package var remains: (job: Digest256, remains: JobRemains)? {
+        guard let job = jobs.last, let log = logs[.entries(job)], !log.readable.isEmpty else { return nil }
+        let newest = checkpoints[job]?.last { !$0.isDamaged }
+        return (
+            job,
+            JobRemains(
+                log: Array(log.readable), receipts: Array(logs[.receipts(job)]?.readable ?? []),
+                checkpoint: newest.map { ($0.round, $0.states) })
+        )
+    }
+    /// Whether the states of a round could be read back now.
+    package func holdsCheckpoint(_ round: Int, of job: Digest256) -> Bool {
+        checkpoints[job]?.contains { $0.round == round && !$0.isDamaged } ?? false
+    }
+}

@@ -1,0 +1,81 @@
+import Planning
+import Primitives
+import Record
+import Simulation
+import Telemetry
+import Testing
+import Topologies
+
+/// What storms have found, each as a scene of its own.
+@Suite struct `What a storm has found` {
+    private func run(_ script: StormScript, location: SourceLocation = #_sourceLocation) -> StormRun {
+        let run = StormRun(script)
+        #expect(run.violation == nil, sourceLocation: location)
+        return run
+    }
+    private func moments(_ run: StormRun, _ kind: String, of peer: String? = nil) -> [Double] {
+        run.events.filter { $0.event.kind == kind && (peer == nil || $0.event.peer == peer) }.map {
+            $0.event.at.seconds
+        }
+    }
+
+    /// Each knew the other at an address where nobody was any more, and nobody told them.
+    @Test func `two stages of a pipeline that move at once find each other again`() {
+        var script = StormScript.small(peers: 2, pipelines: 1, stages: 2)
+        script.troubles = [
+            script.trouble(.moved, 0, from: 25, until: 25), script.trouble(.moved, 1, from: 25.5, until: 25.5),
+        ]
+        let run = run(script)
+        let seals = moments(run, "round_sealed")
+        let pause = zip(seals, seals.dropFirst()).map { $1 - $0 }.max() ?? 99
+        #expect(pause < 20, "\(pause)")
+        #expect(run.state.members.allSatisfy { $0.endpoint.address.starts(with: [10, 9]) })
+    }
+
+    /// Rounds were shorter than a checkpoint takes to come in: each was given up for the next. And what holders had agreed on was
+    /// forgotten after some rounds, so that nobody took the states of an older checkpoint.
+    @Test func `a checkpoint comes in although rounds are shorter, and is good for going back to however old it is`() {
+        var script = StormScript.small(
+            peers: 3, pipelines: 1, stages: 2, innerSteps: 1, checkpointEvery: 1, rounds: 80)
+        for index in 0..<3 { script = script.with(up: .megabits(index == 0 ? 0.5 : 50), of: index) }
+        script.troubles = [script.trouble(.crash(otherPort: false), 1, from: 45, until: 60)]
+        let run = run(script)
+        #expect(moments(run, "checkpoint_saved").count > 3)
+    }
+
+    @Test func `a launcher that is killed right after the beginning is taken for the same again`() {
+        var script = StormScript.small(peers: 3)
+        script.troubles = [script.trouble(.crash(otherPort: false), script.desk, from: 9.2, until: 9.4)]
+        let run = run(script)
+        // Its peers worked for the job of before until its lease was over.
+        #expect(run.launches == 1 && moments(run, "round_sealed").first! < 45)
+    }
+
+    @Test func `all peers killed at once come back, and the job goes on from its last checkpoint`() {
+        var script = StormScript.small(peers: 3, checkpointEvery: 3)
+        script.troubles = (0..<3).map {
+            script.trouble(.crash(otherPort: $0 == 1), $0, from: 30, until: 34 + Double($0))
+        }
+        let run = run(script)
+        #expect(run.launches == 1)
+        let back = run.events.filter { $0.event.kind == "rolled_back" }
+        #expect(back.count == 1 && back[0].event.integer("round")! > 0)
+        // Within a minute of being back, the time of measuring themselves included.
+        #expect(moments(run, "round_sealed").contains { $0 > 34 && $0 < 100 })
+    }
+
+    @Test func `a job waits for as many peers as its shape needs`() {
+        var script = StormScript.small(peers: 3, pipelines: 1, stages: 3)
+        script.troubles = [script.trouble(.late, 0, from: 0, until: 30)]
+        let run = run(script)
+        #expect(run.launches == 1)
+    }
+}
+
+extension StormScript {
+    func with(up: BitRate, of host: Int) -> StormScript {
+        var topology = topology
+        topology.hosts[host].up = up
+        return StormScript(seed: seed, topology: topology, job: job, corpus: corpus, troubles: troubles)
+    }
+}
