@@ -5,7 +5,9 @@ import Testing
 import Wire
 
 @Suite struct `A certificate` {
-    private func key(_ index: Int) -> SigningKey { SigningKey(seed: SeededGenerator.bytes(32, seed: 9, stream: UInt64(index)))! }
+    private func key(_ index: Int) -> SigningKey {
+        SigningKey(seed: SeededGenerator.bytes(32, seed: 9, stream: UInt64(index)))!
+    }
     private func electors(_ count: Int) -> Electorate { Electorate(voters: (0..<count).map { key($0).peerID })! }
     private let job = sha256([1, 2, 3])
     private func claim(term: Int = 1, size: Int = 5, _ content: UInt8 = 0, era: Int = 0) -> LogClaim {
@@ -41,7 +43,9 @@ import Wire
                 try Certificate(encoded: bad).check(job: job, three)
             }
         }
-        for length in good.indices { #expect(throws: MalformedBytes.self) { try Certificate(encoded: Array(good[..<length])) } }
+        for length in good.indices {
+            #expect(throws: MalformedBytes.self) { try Certificate(encoded: Array(good[..<length])) }
+        }
         #expect(throws: MalformedBytes.self) { try Certificate(encoded: good + [0]) }
         #expect(Certificate([]) == nil)
         #expect(Certificate([Ack(claim(), by: key(0)), Ack(claim(), by: key(0))]) == nil)

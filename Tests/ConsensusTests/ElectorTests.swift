@@ -55,7 +55,8 @@ import Testing
                 try world.crash(old)
                 let committed = world.checker.history.count
                 try world.run(for: .seconds(8))
-                let new = try #require(world.leader)
+                let leader = world.leader
+                let new = try #require(leader)
                 #expect(new != old && world.machines[new].elector!.isEstablished)
                 #expect(world.checker.history.count > committed)
                 world.start(old)
@@ -174,7 +175,8 @@ import Testing
             ElectorMessage(
                 term: 9,
                 .append(
-                    after: LogEnd(term: 0, count: 0), entries: [entry, ReplicatedEntry(term: 4, body: [])], committed: 0)),
+                    after: LogEnd(term: 0, count: 0), entries: [entry, ReplicatedEntry(term: 4, body: [])], committed: 0
+                )),
             ElectorMessage(
                 term: 9,
                 .append(
@@ -233,6 +235,61 @@ import Testing
         #expect(elector.committed == 1)
     }
 
+    @Test func `asks for votes of a term when its own vote is on disk, and leads with a quorum of them`() throws {
+        var elector = Elector(peer(0), electors(3), seed: 1, at: .zero)
+        elector.wake(at: elector.nextWake!)
+        _ = answered(&elector)
+        elector.receive(ElectorMessage(term: 1, .canvassed(true)), from: peer(1), at: .zero)
+        var ticket = 0
+        while let effect = elector.poll() {
+            if case .send(let message, _) = effect { #expect(Bool(false), "says \(message) too early") }
+            if case .store(let write) = effect { ticket = write.ticket }
+        }
+        elector.stored(ticket, at: .zero)
+        let asked = answered(&elector).filter {
+            if case .send(let message, _) = $0, case .vote = message.body { message.term == 1 } else { false }
+        }
+        #expect(asked.count == 2)
+        elector.receive(ElectorMessage(term: 1, .voted(true)), from: peer(2), at: .zero)
+        #expect(elector.isLeading && answered(&elector).contains(.leads(term: 1)))
+    }
+
+    /// Figure 8 of the paper: a majority has it, and it may yet be replaced.
+    @Test func `commits no entry of an older term before one of its own`() throws {
+        let memory = ElectorMemory(term: 3, entries: [ReplicatedEntry(term: 2, body: [1])])
+        var elector = Elector(peer(0), electors(3), memory: memory, seed: 1, at: .zero)
+        elector.wake(at: elector.nextWake!)
+        _ = answered(&elector)
+        elector.receive(ElectorMessage(term: 4, .canvassed(true)), from: peer(1), at: .zero)
+        _ = answered(&elector)
+        elector.receive(ElectorMessage(term: 4, .voted(true)), from: peer(1), at: .zero)
+        _ = answered(&elector)
+        elector.receive(ElectorMessage(term: 4, .appended(1)), from: peer(1), at: .zero)
+        #expect(elector.isLeading && elector.committed == 0 && elector.vouchable == nil)
+        try elector.propose([2], at: .zero)
+        _ = answered(&elector)
+        elector.receive(ElectorMessage(term: 4, .appended(2)), from: peer(1), at: .zero)
+        #expect(elector.committed == 2 && elector.vouchable == LogEnd(term: 4, count: 2))
+    }
+
+    @Test func `commits as a follower only what it has compared with its leader's`() {
+        let tail = (0..<4).map { ReplicatedEntry(term: 1, body: [$0]) }
+        var elector = Elector(
+            peer(0), electors(3), memory: ElectorMemory(term: 1, entries: tail), seed: 1, at: .zero)
+        let first = ReplicatedEntry(term: 2, body: [9])
+        elector.receive(
+            ElectorMessage(term: 2, .append(after: LogEnd(term: 1, count: 1), entries: [tail[1]], committed: 4)),
+            from: peer(1), at: .zero)
+        _ = answered(&elector)
+        #expect(elector.committed == 2, "its last two may be others than those committed")
+        elector.receive(
+            ElectorMessage(
+                term: 2, .append(after: LogEnd(term: 1, count: 2), entries: [first, first], committed: 4)),
+            from: peer(1), at: .zero)
+        _ = answered(&elector)
+        #expect(elector.committed == 4 && elector.entries.map(\.term) == [1, 1, 2, 2])
+    }
+
     @Test func `refuses proposals that it cannot carry, and says why`() throws {
         var options = Elector.Options()
         options.backlogEntries = 3
@@ -250,7 +307,12 @@ import Testing
         #expect(throws: Elector.ProposalRefusal.electorate("it takes two steps to other voters")) {
             try elector.propose([1], electorate: jump, at: world.now)
         }
-        for _ in 0..<3 { try elector.propose([1], at: world.now) }
+        let joint = try #require(elector.electorate.changing(to: [0, 1, 2, 4].map { peer($0) }))
+        try elector.propose([1], electorate: joint, at: world.now)
+        #expect(throws: Elector.ProposalRefusal.electorate("an entry before it is not committed yet")) {
+            try elector.propose([1], electorate: joint.changed, at: world.now)
+        }
+        for _ in 0..<2 { try elector.propose([1], at: world.now) }
         #expect(throws: Elector.ProposalRefusal.backlog(3)) { try elector.propose([1], at: world.now) }
         let hands = elector.handOver(to: peer(follower), at: world.now)
         #expect(hands)

@@ -14,7 +14,9 @@ struct ElectorWorld {
         var duplication = 0.0
         /// One in so many is much later than the others.
         var straggling = 0.0
+        /// Milliseconds of a message, and of a write.
         var delay: ClosedRange<Int> = 1...40
+        var disk: ClosedRange<Int> = 1...20
         /// Milliseconds between two things that go wrong, on average; nil: nothing does.
         var every: Int?
         var mostVoters = 5
@@ -123,7 +125,8 @@ struct ElectorWorld {
         machines[index].vouched = nil
         machines[index].wakeAt = nil
         machines[index].elector = Elector(
-            Self.peer(index), genesis, memory: machines[index].memory, options: options, seed: generator.next(), at: now)
+            Self.peer(index), genesis, memory: machines[index].memory, options: options, seed: generator.next(), at: now
+        )
         for peer in named { machines[index].elector!.admit(peer) }
         rearm(index)
     }
@@ -155,7 +158,7 @@ struct ElectorWorld {
             case .send(let message, let peer): send(message, from: index, to: Self.index(peer))
             case .store(let write):
                 let done =
-                    max(now, machines[index].diskBusyUntil) + .milliseconds(1 + generator.below(faults.delay.upperBound))
+                    max(now, machines[index].diskBusyUntil) + .milliseconds(1 + generator.below(faults.disk.upperBound))
                 machines[index].diskBusyUntil = done
                 machines[index].writes.append((write, done))
                 queue.push(.stored(index, process: machines[index].process), at: done)
@@ -358,8 +361,9 @@ struct ElectorChecker {
             throw BrokenPromise(description: "\(index) commits \(count) entries that are not durable, or not new")
         }
         let shared = min(count, history.count)
-        guard elector.entries[machines[index].committed..<max(shared, machines[index].committed)]
-            == history[machines[index].committed..<max(shared, machines[index].committed)]
+        guard
+            elector.entries[machines[index].committed..<max(shared, machines[index].committed)]
+                == history[machines[index].committed..<max(shared, machines[index].committed)]
         else { throw BrokenPromise(description: "\(index) commits other entries than were committed") }
         guard count > history.count else { return }
         committedIn += Array(repeating: elector.term, count: count - history.count)

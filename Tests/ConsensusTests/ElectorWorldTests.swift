@@ -14,13 +14,16 @@ import Testing
         func share(_ most: Double) -> Double { draw.below(3) == 0 ? 0 : draw.uniform() * most }
         return ElectorWorld.Faults(
             loss: share(0.3), duplication: share(0.3), straggling: share(0.1), delay: 1...(5 + draw.below(200)),
+            disk: 1...(5 + draw.below(600)),
             every: 300 + draw.below(4000), mostVoters: 5)
     }
 
     static func live(_ seed: UInt64) throws -> ElectorWorld {
         var draw = SeededGenerator(seed: seed, stream: 2)
+        var options = Elector.Options()
+        if draw.below(2) == 0 { options.messageEntries = 1 + draw.below(4) }
         var world = ElectorWorld(
-            voters: 1 + draw.below(5), others: draw.below(3), faults: faults(seed), seed: seed)
+            voters: 1 + draw.below(5), others: draw.below(3), faults: faults(seed), options: options, seed: seed)
         try world.run(for: .seconds(60))
         let before = world.checker.history.count
         var after = world.healed()
@@ -35,13 +38,16 @@ import Testing
             throw BrokenPromise(description: "the leader changes where nothing is wrong")
         }
         let electorate = after.machines[leader].elector!.electorate
-        for peer in electorate.everybody where after.machines[ElectorWorld.index(peer)].elector!.committed
+        for peer in electorate.everybody
+        where after.machines[ElectorWorld.index(peer)].elector!.committed
             != after.checker.history.count
         {
-            throw BrokenPromise(description: "\(ElectorWorld.index(peer)) does not learn what is committed:\n\(after.picture)")
+            throw BrokenPromise(
+                description: "\(ElectorWorld.index(peer)) does not learn what is committed:\n\(after.picture)")
         }
         guard after.checker.history.count > before, !electorate.isJoint else {
-            throw BrokenPromise(description: "nothing is committed any more, or a change of voters is never done:\n\(after.picture)")
+            throw BrokenPromise(
+                description: "nothing is committed any more, or a change of voters is never done:\n\(after.picture)")
         }
         try after.checker.finish()
         return after
@@ -60,7 +66,9 @@ import Testing
                 return
             }
         }
-        print("\(Self.count) worlds: \(entries) entries committed, \(certificates) certified lengths, \(leaders) elections")
+        print(
+            "\(Self.count) worlds: \(entries) entries committed, \(certificates) certified lengths, \(leaders) elections"
+        )
         #expect(entries > 20 * Self.count, "the worlds do nothing")
         #expect(leaders > 3 * Self.count, "the worlds are too quiet")
     }

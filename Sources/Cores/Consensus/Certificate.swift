@@ -99,7 +99,9 @@ public struct Certificate: Hashable, Sendable {
         var reader = ByteReader(encoded)
         claim = try LogClaim(&reader)
         let count = Int(try reader.u8())
-        guard (1...Self.mostSigners).contains(count) else { throw MalformedBytes("a certificate with \(count) signers") }
+        guard (1...Self.mostSigners).contains(count) else {
+            throw MalformedBytes("a certificate with \(count) signers")
+        }
         var signatures: [Signature] = []
         for _ in 0..<count {
             let signer = PeerID(try reader.take(32))!
@@ -116,7 +118,9 @@ public struct Certificate: Hashable, Sendable {
 
     /// Throws why it certifies nothing for these electors.
     public func check(job: Digest256, _ electorate: Electorate) throws(MalformedBytes) {
-        guard claim.job == job else { throw MalformedBytes("a certificate of job \(claim.job.short), not \(job.short)") }
+        guard claim.job == job else {
+            throw MalformedBytes("a certificate of job \(claim.job.short), not \(job.short)")
+        }
         for ack in acks {
             guard electorate.isVoter(ack.signer) else {
                 throw MalformedBytes("a certificate signed by \(ack.signer.short), who is no elector")

@@ -31,7 +31,7 @@ extension Elector {
         pending.vote = true
         role = .candidate([], ballot: nil)
         following = Following(committed: following.committed)
-        drawElection()
+        drawElection(options.pause)
         for peer in log.electorate.allVoters where peer != me {
             sendWhenStored(.vote(log.end, byRequest: byRequest), to: peer)
         }

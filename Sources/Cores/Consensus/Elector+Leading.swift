@@ -156,7 +156,9 @@ extension Elector {
             progress.match = max(progress.match, count)
             progress.next = max(progress.next, progress.match)
         case .refused(let after, let hint):
-            guard after == progress.next || !progress.isProbing, after >= progress.match, after <= log.count else { break }
+            guard after == progress.next || !progress.isProbing, after >= progress.match, after <= log.count else {
+                break
+            }
             progress.next = max(progress.match, min(hint, max(0, after - 1)))
             progress.isProbing = true
             progress.isWaiting = false
@@ -209,7 +211,11 @@ extension Elector {
         leadership!.finishing = log.electorateSince
         let electorate = log.electorate
         if electorate.isJoint {
-            if isEstablished, leadership!.handOver == nil { effects.push(.mayFinish(electorate.changed)) } else { leadership!.finishing = 0 }
+            if isEstablished, leadership!.handOver == nil {
+                effects.push(.mayFinish(electorate.changed))
+            } else {
+                leadership!.finishing = 0
+            }
             return
         }
         for peer in leadership!.followers.keys.sorted() where !electorate.contains(peer) {

@@ -29,6 +29,8 @@ public struct Elector: Core, Sendable {
         public var loyalty: Duration = .seconds(3)
         /// Elections begin this long after the leader was heard, drawn anew each time.
         public var patience: ClosedRange<Duration> = .seconds(3) ... .seconds(6)
+        /// And again this long after one that nobody has won.
+        public var pause: ClosedRange<Duration> = .seconds(1) ... .seconds(3)
         /// A leader whose disk takes longer hands over, and nobody with such a disk stands for election.
         public var diskPatience: Duration = .seconds(1)
         public var messageBytes = 256 << 10
@@ -214,7 +216,7 @@ public struct Elector: Core, Sendable {
         if isLeading {
             wakeLeader()
         } else if mayStand, electionAt <= now {
-            drawElection()
+            drawElection(options.pause)
             // Whoever could not store a vote for a second is no leader.
             if !isDiskSlow { canvass() }
         }
@@ -306,8 +308,8 @@ public struct Elector: Core, Sendable {
         drawElection()
         return true
     }
-    mutating func drawElection() {
-        let range = options.patience
+    mutating func drawElection() { drawElection(options.patience) }
+    mutating func drawElection(_ range: ClosedRange<Duration>) {
         let spread = (range.upperBound - range.lowerBound).wholeNanoseconds
         electionAt = now + range.lowerBound + .nanoseconds(spread > 0 ? Int64(generator.below(Int(spread))) : 0)
     }

@@ -124,7 +124,9 @@ extension Coordinator {
     /// With one elector its own word certifies the log, for whoever reads it later. Said often enough that little is uncertified where this
     /// process ends suddenly, and seldom enough to cost nothing; what is missing can be said again from the log.
     private mutating func vouch() {
-        guard record.electors == [key.peerID], let claim = record.claim, claim.size > timers.certified.size else { return }
+        guard record.electors == [key.peerID], let claim = record.claim, claim.size > timers.certified.size else {
+            return
+        }
         guard state.finished != nil && record.committed == record.length || timers.certified.next <= now else { return }
         timers.certified = (claim.size, now + Self.certificateEvery)
         guard let certificate = Certificate([Ack(claim, by: key)]) else { return }

@@ -77,7 +77,8 @@ extension LogVerdict {
         for item in breaks { lines.append("break      entry \(item.entry): \(item.what)") }
         if let certificate {
             let signers = certificate.signatures.map(\.signer.short).joined(separator: ", ")
-            lines.append("certified  \(certificate.claim.size) entries of term \(certificate.claim.term), by \(signers)")
+            lines.append(
+                "certified  \(certificate.claim.size) entries of term \(certificate.claim.term), by \(signers)")
         } else if record != nil {
             lines.append("certified  nothing: there is no certificate beside the log")
         }

@@ -67,7 +67,8 @@ public struct LogVerifier {
         guard verdict.fault == nil else { return }
         verdict.fault = LogVerdict.Fault(
             kind: kind, offset: offset, isExact: isExact,
-            entry: kind == .format || kind == .certificate ? nil : verdict.record?.length ?? 0, record: record, why: why)
+            entry: kind == .format || kind == .certificate ? nil : verdict.record?.length ?? 0, record: record, why: why
+        )
     }
 
     /// The envelope of the record at a place; nil where the record is not whole.
@@ -157,8 +158,10 @@ public struct LogVerifier {
             switch try verdict.record!.receive(envelope) {
             case .appended(let entry): note(envelope, term: verdict.record!.term, entry)
             case .known: return refuse("entry \(envelope.sequence) is here a second time")
-            case .gap(let from): return refuse("entry \(envelope.sequence) follows entry \(from - 1): entries are missing")
-            case .fork(let index): return refuse("another entry \(index) than before: the log forks after \(length - 1)")
+            case .gap(let from):
+                return refuse("entry \(envelope.sequence) follows entry \(from - 1): entries are missing")
+            case .fork(let index):
+                return refuse("another entry \(index) than before: the log forks after \(length - 1)")
             }
         } catch { return refuse(error.description) }
         return true
@@ -206,7 +209,8 @@ public struct LogVerifier {
             let claim = certificate.claim
             try certificate.check(job: record.job, electorate)
             guard claim.size <= record.length else {
-                return refuse("\(claim.size) entries are certified, and \(record.length) are here: the last are missing")
+                return refuse(
+                    "\(claim.size) entries are certified, and \(record.length) are here: the last are missing")
             }
             guard let roots, roots.size == claim.size, roots.root == claim.root, roots.term == claim.term else {
                 return refuse("other entries are certified than the first \(claim.size) that are here")

@@ -54,14 +54,17 @@ extension LogVerdict {
         let head: [(String, JSONValue)] = [
             ("holds", .bool(fault == nil)), ("bytes", JSONValue(bytes)), ("bytes_that_hold", JSONValue(end)),
             ("entries", JSONValue(record?.length ?? 0)),
-            ("terms", .array(
-                terms.map { term in
-                    [
-                        "term": JSONValue(term.term), "leader": .string(term.leader.hex),
-                        "first_entry": JSONValue(term.entries.lowerBound),
-                        "last_entry": JSONValue(term.entries.upperBound - 1),
-                    ]
-                })),
+            (
+                "terms",
+                .array(
+                    terms.map { term in
+                        [
+                            "term": JSONValue(term.term), "leader": .string(term.leader.hex),
+                            "first_entry": JSONValue(term.entries.lowerBound),
+                            "last_entry": JSONValue(term.entries.upperBound - 1),
+                        ]
+                    })
+            ),
             ("breaks", .array(breaks.map { ["entry": JSONValue($0.entry), "what": .string($0.what)] })),
         ]
         for (key, value) in head { out[key] = value }
