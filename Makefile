@@ -6,7 +6,7 @@ ATOLL := .build/release/atoll
 PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo sim storm transcripts bench bench-engine bench-models bench-exchange bench-overlay bench-planning \
+.PHONY: help setup build test demo sim storm transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning \
   bench-simulation format lint \
   layers clean events protocol
 
@@ -37,6 +37,11 @@ transcripts: ## pin the simulator's transcripts anew: look at the diff, explain 
 	$(BUILD) --product atoll-trainingPackageTests
 	ATOLL_TRANSCRIPTS=rewrite $(SWIFT) test -c release --skip-build --filter 'SimulationTests.*(Pinned|Golden) transcripts'
 	@git diff --stat -- Tests/SimulationTests/Transcripts
+
+consensus: ## ten thousand worlds in which electors, their disks and their network fail; WORLDS=N SEED=N
+	$(BUILD) --product atoll-trainingPackageTests
+	ATOLL_CONSENSUS_WORLDS=$(or $(WORLDS),10000) ATOLL_CONSENSUS_SEED=$(or $(SEED),1) \
+	  $(SWIFT) test -c release --skip-build --filter ConsensusTests
 
 bench: bench-engine bench-exchange bench-overlay bench-planning bench-simulation ## every benchmark, beside its anchor
 

@@ -23,7 +23,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
 
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
-let swarm: [Target.Dependency] = ["Messages", "Content", "Record", "Coordination", "Membership"]
+let swarm: [Target.Dependency] = ["Messages", "Content", "Consensus", "Record", "Coordination", "Membership"]
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
 let package = Package(
@@ -64,12 +64,14 @@ let package = Package(
         module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Compute", "Exchange"]),
         module("Cores", "Messages", ["Primitives", "Digests", "Wire", "Channels", "Exchange"]),
         module("Cores", "Content", ["Primitives", "Digests", "Wire", "Messages", "Training"]),
-        module("Cores", "Record", ["Primitives", "Digests", "Wire", "Messages", "Exchange", "Training"]),
+        module("Cores", "Consensus", ["Primitives", "Digests", "Wire"]),
+        module(
+            "Cores", "Record", ["Primitives", "Digests", "Wire", "Messages", "Exchange", "Training", "Consensus"]),
         module(
             "Cores", "Coordination",
             [
                 "Primitives", "Digests", "Wire", "Telemetry", "Topologies", "Links", "Planning", "Exchange", "Training",
-                "Messages", "Content", "Record",
+                "Messages", "Content", "Consensus", "Record",
             ]),
         module(
             "Cores", "Membership",
@@ -179,6 +181,7 @@ let package = Package(
                 "Planning",
                 "Daemon", "JobFixtures",
             ]),
+        tests("Consensus", ["Primitives", "Digests", "Wire", "Consensus"]),
         tests("Content", ["Primitives", "Digests", "Wire", "Messages", "Content", "Training", "JobFixtures"]),
         tests(
             "Membership",

@@ -1,3 +1,4 @@
+import Consensus
 import Coordination
 import Digests
 import JobFixtures
@@ -21,6 +22,7 @@ struct FakePool {
     var disk: (@Sendable (StorageRequest) -> StorageOutcome)? = { _ in .stored(path: "") }
     /// What is on disk, in the order in which it came there.
     private(set) var stored: [StorageTicket] = []
+    private(set) var certificates: [Certificate] = []
     let numbers: [Int]
 
     static func job() -> JobManifest {
@@ -101,7 +103,10 @@ struct FakePool {
             case .store(let request):
                 guard let disk else { continue }
                 let outcome = disk(request)
-                if case .stored = outcome { stored.append(request.ticket) }
+                if case .stored = outcome {
+                    stored.append(request.ticket)
+                    if case .certificate(let certificate) = request { certificates.append(certificate) }
+                }
                 coordinator.stored(request.ticket, outcome, at: now)
             }
         }
@@ -444,6 +449,51 @@ struct FakePool {
         #expect(pool.coordinator.record.committed == pool.coordinator.record.length)
         #expect(pool.heard(1, "logEntries").count > shown)
         #expect(pool.happened("storage_recovered").count == 2)
+    }
+
+    @Test func `alone as an elector vouches for its log every few seconds, by a certificate that anybody can check`()
+        throws
+    {
+        var pool = try FakePool()
+        func check(_ certificate: Certificate) throws {
+            let record = pool.coordinator.record
+            try certificate.check(job: record.job, try #require(Electorate(voters: record.electors)))
+            var tree = MerkleFrontier()
+            for envelope in record.envelopes.prefix(certificate.claim.size) {
+                tree.append(MerkleFrontier.leaf(envelope.body))
+            }
+            #expect(certificate.claim.root == tree.root)
+        }
+        try pool.round()
+        let before = pool.certificates.count
+        #expect(before > 0)
+        // Rounds follow each other at once: it is too soon.
+        try pool.round()
+        #expect(pool.certificates.count <= before + 1)
+        pool.pass(.seconds(6))
+        for number in pool.numbers { pool.beat(number) }
+        try pool.round()
+        let newest = try #require(pool.certificates.last)
+        #expect(newest.claim.size > pool.coordinator.record.length - 4 && newest.claim.term == 1)
+        for certificate in pool.certificates { try check(certificate) }
+    }
+
+    @Test func `says once that its certificate cannot be stored, and stores the next`() throws {
+        var pool = try FakePool()
+        pool.disk = { if case .certificate = $0 { .failed("full") } else { .stored(path: "") } }
+        for _ in 0..<3 {
+            pool.pass(.seconds(6))
+            for number in pool.numbers { pool.beat(number) }
+            try pool.round()
+        }
+        #expect(pool.happened("storage_failed").count == 1)
+        let before = pool.certificates.count
+        pool.disk = { _ in .stored(path: "") }
+        pool.pass(.seconds(6))
+        for number in pool.numbers { pool.beat(number) }
+        try pool.round()
+        #expect(pool.certificates.count == before + 1)
+        #expect(pool.happened("storage_recovered").count == 1)
     }
 
     // MARK: one's own isolation

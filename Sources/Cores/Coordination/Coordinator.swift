@@ -39,10 +39,11 @@ public struct Coordinator: Core, Sendable {
     var effects = EffectQueue<CoordinatorEffect>()
     var now: Instant
 
-    /// What could not be stored of the log, and of receipts.
+    /// What could not be stored of the log, of receipts, and of certificates.
     struct Disks: Sendable {
         var log = DiskWatch()
         var receipts = DiskWatch()
+        var certificate = DiskWatch()
         var retryAt: Instant? { earliest(log.retryAt, receipts.retryAt) }
     }
     /// Moments of its own, and what is to be said at them.
@@ -53,6 +54,8 @@ public struct Coordinator: Core, Sendable {
         var nextLease: Instant
         /// After a loss: since when, and how far the furthest was.
         var lossAwaitingResume: (at: Instant, step: Int)?
+        /// How much of the log has a certificate on disk, and when it is next looked at.
+        var certified: (size: Int, next: Instant)
         /// Since when nobody at all is heard.
         var isolatedSince: Instant?
         /// Nothing can go on with who is here.
@@ -93,7 +96,7 @@ public struct Coordinator: Core, Sendable {
         roster = Roster(at: now)
         round = RoundDesk(at: now)
         stage = .gathering(since: now, saidWaiting: now)
-        timers = Timers(wall: wall, nextLease: now)
+        timers = Timers(wall: wall, nextLease: now, certified: (0, now))
         nextWake = due
     }
 

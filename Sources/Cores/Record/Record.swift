@@ -1,3 +1,4 @@
+public import Consensus
 public import Digests
 public import Messages
 public import Primitives
@@ -26,6 +27,10 @@ public struct Record: Sendable {
     public private(set) var stored = 0
     public private(set) var committed = 0
     private var hashes: [Digest256]
+    /// Of each entry, as ``hashes``.
+    private var terms: [Int]
+    /// Over the committed entries.
+    private var tree = MerkleFrontier()
 
     public var length: Int { envelopes.count }
     public var parameters: JobParameters { state.parameters }
@@ -51,6 +56,7 @@ public struct Record: Sendable {
         job = Self.hash([UInt8](envelope.body))
         envelopes = [envelope]
         hashes = [job]
+        terms = [0]
         state = JobState(parameters: try parse(genesis.manifest))
     }
 
@@ -153,17 +159,25 @@ public struct Record: Sendable {
         self.term = term
         envelopes.append(envelope)
         hashes.append(Self.hash([UInt8](envelope.body)))
+        terms.append(term)
     }
 
     /// RFC 6962, §2.1: of a leaf.
-    private static func hash(_ entry: [UInt8]) -> Digest256 { sha256([0] + entry) }
+    private static func hash(_ entry: [UInt8]) -> Digest256 { MerkleFrontier.leaf(entry) }
 
     // MARK: storing
 
     /// The disk has so many entries. With one elector that commits them.
     public mutating func stored(through length: Int) {
         stored = max(stored, min(length, self.length))
-        if electors.count == 1 { committed = stored }
+        guard electors.count == 1 else { return }
+        committed = stored
+        while tree.count < committed { tree.append(hashes[tree.count]) }
+    }
+
+    /// What an elector may vouch for: the committed entries. Nil where there are none.
+    public var claim: LogClaim? {
+        committed > 0 ? LogClaim(job: job, term: terms[committed - 1], size: committed, root: tree.root) : nil
     }
 
     /// Committed entries from an index on, as many as one message carries; nil where there are none.

@@ -1,3 +1,4 @@
+public import Consensus
 public import Primitives
 public import Training
 public import Wire
@@ -8,6 +9,8 @@ public enum StorageRequest: Sendable {
     case entry(job: Digest256, index: Int, PBEnvelope)
     /// A receipt that was counted, beside the log: the books of the job, up to and including this one.
     case receipt(job: Digest256, index: Int, PBEnvelope)
+    /// Of the log's newest certificate: it takes the place of the one before.
+    case certificate(Certificate)
     case chunk(content: Digest256, number: Int, [UInt8])
     /// A checkpoint of the whole model as of the start of a round.
     case checkpoint(job: Digest256, round: Int, [UnitState])
@@ -18,6 +21,7 @@ public enum StorageRequest: Sendable {
         switch self {
         case .entry(let job, let index, _): .entry(job: job, index: index)
         case .receipt(let job, let index, _): .receipt(job: job, index: index)
+        case .certificate(let certificate): .certificate(job: certificate.claim.job, size: certificate.claim.size)
         case .chunk(let content, let number, _): .chunk(content: content, number: number)
         case .checkpoint(let job, let round, _): .checkpoint(job: job, round: round)
         case .erase(let job, _): .erased(job: job)
@@ -29,6 +33,7 @@ public enum StorageRequest: Sendable {
 public enum StorageTicket: Hashable, Sendable {
     case entry(job: Digest256, index: Int)
     case receipt(job: Digest256, index: Int)
+    case certificate(job: Digest256, size: Int)
     case chunk(content: Digest256, number: Int)
     case checkpoint(job: Digest256, round: Int)
     case erased(job: Digest256)
@@ -38,6 +43,7 @@ public enum StorageTicket: Hashable, Sendable {
         switch self {
         case .entry: "the job log"
         case .receipt: "receipts"
+        case .certificate: "the log's certificate"
         case .chunk: "a chunk of the text"
         case .checkpoint(_, let round): "the checkpoint of round \(round)"
         case .erased: "a job's chunks"

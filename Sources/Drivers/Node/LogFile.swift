@@ -1,3 +1,4 @@
+import Consensus
 import Digests
 import Foundation
 import Primitives
@@ -16,6 +17,9 @@ package enum LogFile {
     }
     /// Longest envelope.
     static let entryLimit = 4 << 20
+    /// Beside a log: a line that names the format, and the newest certificate.
+    package static let certificateSuffix = ".certificate"
+    package static let certificateFormat = "atoll-certificate 1\n"
 
     package static func path(_ folder: String, _ job: Digest256, _ kind: Kind = .entries) -> String {
         folder + "/log/" + job.hex + kind.suffix
@@ -114,6 +118,7 @@ package final class LogWriter: @unchecked Sendable {
                 append(envelope, at: index, to: Place(job: job, kind: .entries))
             case .receipt(let job, let index, let envelope):
                 append(envelope, at: index, to: Place(job: job, kind: .receipts))
+            case .certificate(let certificate): outcomes.append(store(certificate))
             case .chunk(let content, let number, let bytes): outcomes.append(store(content, number, bytes))
             case .erase(let job, let content):
                 try? FileManager.default.removeItem(atPath: folder + "/chunks/" + content.hex)
@@ -133,6 +138,16 @@ package final class LogWriter: @unchecked Sendable {
             logs[place]!.records.removeLast(min(log.records.count, unsynced[place]!.count))
         }
         return outcomes
+    }
+
+    private func store(_ certificate: Certificate) -> StorageOutcome {
+        let path = LogFile.path(folder, certificate.claim.job) + LogFile.certificateSuffix
+        do throws(NodeError) {
+            try writeFile(path, Array(LogFile.certificateFormat.utf8) + certificate.encoded, disk: disk)
+            return .stored(path: path)
+        } catch {
+            return .failed(error.description)
+        }
     }
 
     private func store(_ content: Digest256, _ number: Int, _ bytes: [UInt8]) -> StorageOutcome {
