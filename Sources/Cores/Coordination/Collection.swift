@@ -198,7 +198,7 @@ extension Coordinator {
     /// The last checkpoint is the result, if there is one.
     private mutating func fallBack(_ why: String) -> Bool {
         collection = nil
-        guard let round = checkpoint.round else { return fail("\(why), and no checkpoint was made") }
+        guard let round = checkpoint.round, round > 0 else { return fail("\(why), and no checkpoint was made") }
         event(.rolledBack(round: round, why: why))
         finish(checkpoint.states, weights: weightsDigest(checkpoint.states))
         return true
