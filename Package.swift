@@ -190,7 +190,7 @@ let package = Package(
             "Simulation",
             swarm + [
                 "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training",
-                "Telemetry",
+                "Telemetry", "Datasets", "Wire",
                 "Simulation", "Benchmarks",
             ], exclude: ["Transcripts"]),
         tests(

@@ -182,9 +182,9 @@ extension Coordinator {
         }
     }
     private mutating func collected() {
-        guard let done = collection else { return }
+        guard var done = collection else { return }
         collection = nil
-        let states = done.fetch.states()
+        let states = done.fetch.wantedUnits.compactMap { done.fetch.take($0) }
         checkpoint.put(states, round: done.round, at: now)
         if done.isFinal { return finish(states, weights: weightsDigest(states)) }
         effects.push(.store(.checkpoint(job: job, round: done.round, states)))

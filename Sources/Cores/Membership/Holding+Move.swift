@@ -118,11 +118,11 @@ extension Holding {
             let stage = plan.stage(of: context.me),
             stage.units == move.units
         else { return }
-        let states = move.load()
+        let first = move.loadNext()
         state = .fetching(move)
         let configuration = context.parameters.configuration(units: move.units, plan: plan, recompute: stage.recompute)
         effects.push(.compute(.configure(configuration), .configured(recomputes: stage.recompute)))
-        effects.push(.compute(.importState(states), .imported(recomputes: stage.recompute)))
+        effects.push(.compute(.importState(first.map { [$0] } ?? []), .imported(recomputes: stage.recompute)))
     }
 
     package mutating func configured(_ result: ComputeResult) {
@@ -136,6 +136,10 @@ extension Holding {
             state = .empty(.until(now + Self.pause))
             return
         }
+        // One unit after the other, so that none is here and in the engine for longer than it takes.
+        var next: UnitState?
+        withMove { next = $0.loadNext() }
+        if let next { return effects.push(.compute(.importState([next]), .imported(recomputes: recomputes))) }
         if !move.inexact.isEmpty {
             effects.push(.event(.momentsInexact(units: "\(move.inexact)", round: move.round), nil))
         }

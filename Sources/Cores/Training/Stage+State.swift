@@ -43,7 +43,9 @@ extension Stage {
                 "the training part of the corpus has \(order.trainingCount) tokens, one window needs \(geometry.context + 1)"
             )
         }
-        if configuration.dataTokens == nil, shape.vocabulary < 256, let largest = corpus.max(), largest >= shape.vocabulary {
+        if configuration.dataTokens == nil, shape.vocabulary < 256, let largest = corpus.max(),
+            largest >= shape.vocabulary
+        {
             throw Refusal("the corpus has byte \(largest), the vocabulary ends at \(shape.vocabulary - 1)")
         }
     }

@@ -19,6 +19,7 @@ struct JobOfWorld {
     let manifest: String
     let parameters: JobParameters
     let corpus: [UInt8]
+    let initial: [UnitState]
     let expectedPeers: Int
 }
 
@@ -68,7 +69,7 @@ extension World {
         coordinatorOptions.expectedPeers = job.expectedPeers
         do throws(MalformedBytes) {
             return try Coordinator(
-                key: key, manifest: job.manifest, content: job.corpus,
+                key: key, manifest: job.manifest, content: job.corpus, initial: job.initial,
                 nonce: SeededGenerator.bytes(32, seed: options.seed, stream: 2), options: coordinatorOptions,
                 wall: WallClock(secondsAtZero: Self.epoch), at: now, parse: { _ in job.parameters })
         } catch {

@@ -8,6 +8,7 @@ public import Primitives
 public import Record
 public import Telemetry
 public import Topologies
+public import Training
 import VirtualNetworks
 
 /// The pool in virtual time: hosts of a topology run the daemons' own cores over modelled links and devices.
@@ -56,9 +57,10 @@ public final class World {
 
     /// - Parameters:
     ///   - manifest: canonical text; corpus: the job's text.
+    ///   - initial: the units that the job begins with, where the manifest names them.
     public init(
-        topology: Topology, manifest: String, parameters: JobParameters, corpus: [UInt8], expectedPeers: Int? = nil,
-        options: WorldOptions
+        topology: Topology, manifest: String, parameters: JobParameters, corpus: [UInt8], initial: [UnitState] = [],
+        expectedPeers: Int? = nil, options: WorldOptions
     ) {
         let topology = topology.withServices()
         self.topology = topology
@@ -77,7 +79,7 @@ public final class World {
             hosts.append(SimulatedHost(index: index, name: host.name, endpoint: endpoint, key: key, flops: host.flops))
         }
         let job = JobOfWorld(
-            manifest: manifest, parameters: parameters, corpus: corpus,
+            manifest: manifest, parameters: parameters, corpus: corpus, initial: initial,
             expectedPeers: expectedPeers ?? topology.peers.count - lateJoiners.count)
         for host in hosts { install(job, on: host) }
         for fault in topology.faults {

@@ -59,7 +59,8 @@ struct LaunchCommand: ParsableCommand {
         Interrupt.watch()
         let view = ProgressView(.local, quiet: json)
         let report = try LocalRun.run(
-            job, corpus: corpus, model: model, out: out, threads: threads, prompt: prompt, interrupted: { Interrupt.asked },
+            job, corpus: corpus, model: model, out: out, threads: threads, prompt: prompt,
+            interrupted: { Interrupt.asked },
             onEvent: { view.show($0) })
         guard let report else { throw ExitCode(130) }
         view.end()

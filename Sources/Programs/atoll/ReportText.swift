@@ -9,7 +9,7 @@ enum ReportText {
         out += " · \(grouped(report.parameters)) parameters\n"
         out +=
             "validation loss \(fixed(report.final.validationLoss, 4)) nats"
-                + (report.final.bitsPerByte.map { " = \(fixed($0, 3)) bits a byte" } ?? " a token") + "\n"
+            + (report.final.bitsPerByte.map { " = \(fixed($0, 3)) bits a byte" } ?? " a token") + "\n"
         if let predicted = report.stepSeconds.predicted, let measured = report.stepSeconds.measuredMedian {
             let error = (predicted / measured - 1) * 100
             out +=
