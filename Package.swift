@@ -60,7 +60,8 @@ let package = Package(
         module("Formats", "Topologies", ["Primitives", "Links", yams]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module(
-            "Cores", "Training", ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange"]),
+            "Cores", "Training",
+            ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Datasets"]),
         module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Compute", "Exchange"]),
         module("Cores", "Messages", ["Primitives", "Digests", "Wire", "Channels", "Exchange"]),
         module("Cores", "Content", ["Primitives", "Digests", "Wire", "Messages", "Training"]),
@@ -118,7 +119,7 @@ let package = Package(
             swarm + [
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Compute", "CPU", "Worker",
                 "Training", "Daemon", "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Exchange",
-                "Checkpoints", "Weights", yams,
+                "Checkpoints", "Weights", "Tokenizers", "Inference", yams,
             ]),
         module("Drivers", "VirtualNetworks", ["Primitives", "Digests", "Links"]),
         module(
@@ -192,7 +193,7 @@ let package = Package(
             "Simulation",
             swarm + [
                 "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training",
-                "Telemetry",
+                "Telemetry", "Datasets", "Wire",
                 "Simulation", "Benchmarks", "JobFixtures",
             ], exclude: ["Transcripts"]),
         tests(

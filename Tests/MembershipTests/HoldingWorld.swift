@@ -15,6 +15,9 @@ import Wire
 struct RememberingEngine {
     private(set) var configuration: StageConfiguration?
     private(set) var version: UInt64?
+    /// Units come in one after the other.
+    private var imported: Int?
+    private var importing: UInt64 = 0
     private var contributes = false
     private var tag: UInt32 = 0
     private(set) var complaints: [String] = []
@@ -60,6 +63,7 @@ struct RememberingEngine {
     mutating func perform(_ job: ComputeJob) -> ComputeResult {
         if case .configure(let fresh) = job {
             configuration = fresh
+            imported = nil
             version = nil
             contributes = false
             return .done
@@ -70,11 +74,20 @@ struct RememberingEngine {
         }
         if case .importState(let states) = job {
             let units = states.map(\.unit)
+            if units.count > 1 {
+                require(units == Array(configuration.units), "import of \(units) into \(configuration.units)")
+                version = UInt64(states[0].optimizerSteps)
+                return .done
+            }
+            let next = imported.map { $0 + 1 } ?? configuration.units.lowerBound
             require(
-                units.isEmpty || units == Array(configuration.units), "import of \(units) into \(configuration.units)")
+                units.isEmpty && imported == nil || units == [next] && configuration.units.contains(next),
+                "import of \(units) into \(configuration.units) after \(imported.map(String.init) ?? "none")")
             let versions = Set(states.map { UInt64($0.optimizerSteps) })
-            require(versions.count <= 1, "a mixture of versions")
-            version = versions.first ?? 0
+            require(imported == nil || versions == [importing], "a mixture of versions")
+            importing = versions.first ?? 0
+            imported = units.last
+            if units.isEmpty || next == configuration.units.upperBound - 1 { version = importing }
             return .done
         }
         guard let version else {

@@ -39,6 +39,41 @@ import Topologies
         #expect(job.model.tieWordEmbeddings == false)
     }
 
+    @Test func `takes a folder's model at its launcher, and is signed with its units`() throws {
+        let text = Self.example.replacing(#/architecture[^}]*byte/#, with: "from: smol, context: 64")
+        let shape = ModelShape(
+            hiddenSize: 96, layers: 2, heads: 6, kvHeads: 2, intermediateSize: 200, context: 128, vocabulary: 5000,
+            tieWordEmbeddings: true)
+        var asked: [String] = []
+        var job = try JobManifest(parsing: Array(text.utf8)) { folder in
+            asked.append(folder)
+            return shape
+        }
+        #expect(asked == ["smol"] && job.modelFolder == "smol" && job.tokenizer == .ids)
+        #expect(job.model.context == 64 && job.model.vocabulary == 5000 && job.model.tieWordEmbeddings)
+        job.data = .content(String(repeating: "0a", count: 32))
+        job.dataTokens = 123_456
+        job.initialUnits = (0..<4).map { Digest256([UInt8](repeating: $0, count: 32))! }
+        var again = try JobManifest(parsing: job.canonicalText)
+        #expect(again.modelFolder == nil && again.initialUnits == job.initialUnits && again.dataTokens == 123_456)
+        again.modelFolder = "smol"
+        #expect(again == job)
+
+        let cut = text.replacing("context: 64", with: "context: 64, tie_word_embeddings: false")
+        #expect(try !JobManifest(parsing: Array(cut.utf8), folders: { _ in shape }).model.tieWordEmbeddings)
+        for (old, new) in [("context: 64", "context: 129"), ("context: 64", "layers: 3")] {
+            let wrong = text.replacing(old, with: new)
+            #expect(throws: ManifestError.self) { try JobManifest(parsing: Array(wrong.utf8), folders: { _ in shape }) }
+        }
+        // Nobody else's job names a folder of ours.
+        #expect(throws: ManifestError.self) { try JobManifest(parsing: text) }
+        job.initialUnits.removeLast()
+        #expect(throws: ManifestError.self) { try JobManifest(parsing: job.canonicalText) }
+        job.initialUnits = []
+        job.dataTokens = nil
+        #expect(throws: ManifestError.self) { try JobManifest(parsing: job.canonicalText) }
+    }
+
     @Test func `reads back equal from its canonical text, whatever it says`() throws {
         var job = try JobManifest(parsing: Self.example)
         #expect(try JobManifest(parsing: job.canonicalText) == job)

@@ -26,6 +26,9 @@ struct Scene {
     var limit = Duration.seconds(3600)
     var keepsPlay = false
     var probeBytes: Int?
+    /// In place of the usual text, and what the job begins with where that is not drawn.
+    var content = Self.corpus
+    var initial: [UnitState] = []
 
     static let corpus: [UInt8] = (0..<6000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 89 + 32) }
     static let model = ModelShape(
@@ -66,8 +69,8 @@ struct Scene {
         options.keepsPlay = keepsPlay
         options.probeBytes = probeBytes
         let world = World(
-            topology: topology, manifest: job.canonicalText, parameters: JobParameters(job), corpus: Self.corpus,
-            options: options)
+            topology: topology, manifest: job.canonicalText, parameters: JobParameters(job), corpus: content,
+            initial: initial, options: options)
         return Outcome(world: world, end: world.run(), model: job.model)
     }
 
@@ -77,12 +80,13 @@ struct Scene {
         let configuration = StageConfiguration(
             model: job.model, units: job.model.allUnits, geometry: geometry, seed: job.seed,
             optimizer: JobParameters(job).optimizer, mode: .everyStep, exchangeCodec: .fp32, activationCodec: .fp32,
-            validationFraction: job.validationFraction)
+            validationFraction: job.validationFraction, dataTokens: job.dataTokens)
         var trainer = LocalTrainer(
             configuration: configuration, pipelines: [[0, 1, 2, 3]], innerSteps: 1,
             totalSteps: job.steps(microBatchesPerVirtual: 1))
         trainer.validationEvery = 0
-        return try trainer.run(corpus: Self.corpus, threads: 1).weightsDigest
+        if !initial.isEmpty { trainer.initial = ModelParameters(shape: job.model, states: initial) }
+        return try trainer.run(corpus: content, threads: 1).weightsDigest
     }
 }
 

@@ -242,11 +242,25 @@ public struct ContentFetch: Sendable {
 
     public func chunk(_ number: Int) -> [UInt8]? { chunks[number] }
     /// Complete, or nothing.
-    public var content: [UInt8]? {
+    public var content: [UInt8]? { index.flatMap { bytes(0..<$0.bytes) } }
+    /// Complete, in two equal parts, or nothing.
+    public var halves: ([UInt8], [UInt8])? {
+        guard let index, let first = bytes(0..<index.bytes / 2), let second = bytes(index.bytes / 2..<index.bytes)
+        else {
+            return nil
+        }
+        return (first, second)
+    }
+    private func bytes(_ wanted: Range<Int>) -> [UInt8]? {
         guard let index, isComplete else { return nil }
         var out: [UInt8] = []
-        out.reserveCapacity(index.bytes)
-        for number in 0..<index.count { out += chunks[number]! }
+        out.reserveCapacity(wanted.count)
+        for number in 0..<index.count {
+            let range = index.range(number)
+            let part = wanted.clamped(to: range)
+            guard !part.isEmpty else { continue }
+            out += chunks[number]![(part.lowerBound - range.lowerBound)..<(part.upperBound - range.lowerBound)]
+        }
         return out
     }
 }

@@ -1,3 +1,4 @@
+import Digests
 import Messages
 public import Primitives
 public import Wire
@@ -6,7 +7,8 @@ public import Wire
 public struct ContentShelf: Sendable {
     private struct Item: Sendable {
         var index: ContentIndex
-        var bytes: [UInt8]
+        /// One after the other; none is copied to lie beside the one before.
+        var parts: [[UInt8]]
         /// Dropped when nobody asked for so long; nil: stays until it is taken off.
         var keep: Duration?
         var lastAsked: Instant
@@ -15,13 +17,18 @@ public struct ContentShelf: Sendable {
     public init() {}
 
     public func holds(_ id: Digest256) -> Bool { items[id] != nil }
-    public var bytes: Int { items.values.reduce(0) { $0 + $1.bytes.count } }
+    public var bytes: Int { items.values.reduce(0) { $0 + $1.index.bytes } }
 
     /// - Parameter keep: for so long after it was last asked for.
     @discardableResult
     public mutating func put(_ bytes: [UInt8], keep: Duration? = nil, at now: Instant) -> Digest256 {
-        let index = ContentIndex(of: bytes)
-        items[index.id] = Item(index: index, bytes: bytes, keep: keep, lastAsked: now)
+        put([bytes], keep: keep, at: now)
+    }
+    /// Of parts that follow each other.
+    @discardableResult
+    public mutating func put(_ parts: [[UInt8]], keep: Duration? = nil, at now: Instant) -> Digest256 {
+        let index = parts.count == 1 ? ContentIndex(of: parts[0]) : ContentIndex(ofParts: parts)
+        items[index.id] = Item(index: index, parts: parts, keep: keep, lastAsked: now)
         return index.id
     }
     public mutating func remove(_ id: Digest256) { items[id] = nil }
@@ -38,7 +45,7 @@ public struct ContentShelf: Sendable {
     public mutating func answer(chunk number: Int, of id: Digest256, at now: Instant) -> [UInt8]? {
         guard let item = items[id], number < item.index.count else { return nil }
         items[id]!.lastAsked = now
-        return Array(item.bytes[item.index.range(number)])
+        return item.parts.slice(item.index.range(number))
     }
 
     /// Takes off what nobody asks for any more.
@@ -47,5 +54,38 @@ public struct ContentShelf: Sendable {
     }
     public var nextWake: Instant? {
         items.values.compactMap { item in item.keep.map { item.lastAsked + $0 } }.min()
+    }
+}
+
+extension [[UInt8]] {
+    /// Of what the parts are together.
+    fileprivate func slice(_ range: Range<Int>) -> [UInt8] {
+        var out: [UInt8] = []
+        out.reserveCapacity(range.count)
+        var start = 0
+        for part in self {
+            let wanted = range.clamped(to: start..<start + part.count)
+            out += part[(wanted.lowerBound - start)..<(wanted.upperBound - start)]
+            start += part.count
+        }
+        return out
+    }
+}
+
+extension ContentIndex {
+    /// Of parts that follow each other, without putting them together.
+    fileprivate init(ofParts parts: [[UInt8]]) {
+        let bytes = parts.reduce(0) { $0 + $1.count }
+        var writer = ByteWriter()
+        for chunk in 0..<ContentIndex.count(ofBytes: bytes) {
+            let range = chunk * ContentIndex.chunkBytes..<Swift.min((chunk + 1) * ContentIndex.chunkBytes, bytes)
+            writer.u64(UInt64(range.count))
+            writer.raw(sha256(parts.slice(range)).bytes)
+        }
+        do throws(MalformedBytes) {
+            try self.init(encoded: writer.bytes, id: sha256(writer.bytes))
+        } catch {
+            preconditionFailure("a list of chunks of our own: \(error)")
+        }
     }
 }

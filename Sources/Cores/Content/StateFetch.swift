@@ -324,15 +324,18 @@ public struct StateFetch: Sendable {
 
     /// All of it, once ``Effect/done`` has come.
     public func states() -> [UnitState] {
-        wantedUnits.compactMap { number in
-            let unit = units[number]!
-            guard let parameters = unit.fetches[.parameters]?.content else { return nil }
-            let moments = unit.fetches[.moments]?.content ?? []
-            let half = moments.count / 2
-            return UnitState(
-                unit: number, parameters: parameters, outerMomentum: unit.fetches[.outerMomentum]?.content ?? [],
-                firstMoment: Array(moments[..<half]), secondMoment: Array(moments[half...]),
-                optimizerSteps: unit.optimizerSteps)
-        }
+        var copy = self
+        return wantedUnits.compactMap { copy.take($0) }
+    }
+    /// One unit, once ``Effect/done`` has come; it is gone from here, so that nothing large is there twice.
+    public mutating func take(_ number: Int) -> UnitState? {
+        guard var fetches = units[number]?.fetches, let parameters = fetches[.parameters]?.content else { return nil }
+        fetches[.parameters] = nil
+        units[number]!.fetches = [:]
+        let momentum = fetches.removeValue(forKey: .outerMomentum)?.content ?? []
+        let (first, second) = fetches[.moments]?.halves ?? ([], [])
+        return UnitState(
+            unit: number, parameters: parameters, outerMomentum: momentum, firstMoment: first, secondMoment: second,
+            optimizerSteps: units[number]!.optimizerSteps)
     }
 }

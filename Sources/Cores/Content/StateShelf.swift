@@ -18,6 +18,8 @@ public struct StateShelf: Sendable {
     public private(set) var shelf = ContentShelf()
     /// How long a state is kept that nobody asks for.
     public static let keep = Duration.seconds(60)
+    /// An older one, once a newer is here.
+    public static let idle = Duration.seconds(10)
     /// Rounds whose states are kept for a time, at once: the one that was not asked for longest goes.
     public static let most = 3
     public init() {}
@@ -30,12 +32,17 @@ public struct StateShelf: Sendable {
         for state in units {
             let parameters = shelf.put(state.parameters, at: now)
             let momentum = state.outerMomentum.isEmpty ? nil : shelf.put(state.outerMomentum, at: now)
-            let moments = state.firstMoment + state.secondMoment
+            let moments = [state.firstMoment, state.secondMoment]
             here.parts[state.unit] = StateOffer.Part(
                 roots: UnitRoots(unit: state.unit, parameters: parameters, outerMomentum: momentum),
-                moments: moments.isEmpty ? nil : shelf.put(moments, at: now), optimizerSteps: state.optimizerSteps)
+                moments: state.firstMoment.isEmpty && state.secondMoment.isEmpty ? nil : shelf.put(moments, at: now),
+                optimizerSteps: state.optimizerSteps)
         }
         states[round] = here
+        // Nobody is fetching them any more: there is a newer one.
+        for old in rounds where old < round {
+            if let before = states[old], before.keep != nil, before.lastAsked + Self.idle <= now { remove(old) }
+        }
         let timed = states.filter { $0.value.keep != nil }
         guard timed.count > Self.most else { return }
         if let oldest = timed.min(by: { ($0.value.lastAsked, $0.key) < ($1.value.lastAsked, $1.key) }) {

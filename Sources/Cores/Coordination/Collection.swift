@@ -192,9 +192,9 @@ extension Coordinator {
         }
     }
     private mutating func collected() {
-        guard let done = collection else { return }
+        guard var done = collection else { return }
         collection = nil
-        let states = done.fetch.states()
+        let states = done.fetch.wantedUnits.compactMap { done.fetch.take($0) }
         checkpoint.put(states, round: done.round, at: now)
         if done.isFinal { return finish(states, weights: weightsDigest(states)) }
         effects.push(.store(.checkpoint(job: job, round: done.round, states)))
@@ -208,7 +208,7 @@ extension Coordinator {
     /// The last checkpoint is the result, if there is one.
     private mutating func fallBack(_ why: String) -> Bool {
         collection = nil
-        guard let round = checkpoint.round else { return fail("\(why), and no checkpoint was made") }
+        guard let round = checkpoint.round, round > 0 else { return fail("\(why), and no checkpoint was made") }
         event(.rolledBack(round: round, why: why))
         finish(checkpoint.states, weights: weightsDigest(checkpoint.states))
         return true

@@ -32,11 +32,12 @@ public struct JobRemains: Sendable {
 extension Coordinator {
     /// - Parameters:
     ///   - content: the job's text.
+    ///   - initial: the units that the job began with, where the manifest names them.
     ///   - options: lease and silence are those of the job.
     /// Throws why it cannot go on, for people.
     public init(
-        key: SigningKey, resuming remains: JobRemains, content: [UInt8], options: CoordinatorOptions, wall: WallClock,
-        at now: Instant, parse: Record.Parser
+        key: SigningKey, resuming remains: JobRemains, content: [UInt8], initial: [UnitState] = [],
+        options: CoordinatorOptions, wall: WallClock, at now: Instant, parse: Record.Parser
     ) throws(MalformedBytes) {
         let (record, refused) = try Record.restoring(remains.log, parse: parse)
         let genesis = record.genesis
@@ -62,11 +63,21 @@ extension Coordinator {
             books.keep(receipt, envelope, from: signer)
         }
         restore(remains.checkpoint)
+        if checkpoint.round == nil { try begin(with: initial) }
         event(.jobResumed(job: job.short, round: state.round, checkpoint: checkpoint.round))
         let left = state.members.filter(\.present).map {
             MembersChange.Left(peer: $0.peer, reason: "its launcher was restarted")
         }
         if !left.isEmpty { propose(.members(MembersChange(left: left, round: state.round))) }
+    }
+
+    /// Given weights are the checkpoint of round 0: whoever begins there fetches them here.
+    mutating func begin(with initial: [UnitState]) throws(MalformedBytes) {
+        guard let roots = parameters.initialRoots else { return }
+        guard initial.count == roots.count,
+            initial.allSatisfy({ roots[$0.unit]?.parameters == ContentIndex.id(of: $0.parameters) })
+        else { throw MalformedBytes("the units at hand are not those that job \(job.short) begins with") }
+        checkpoint.put(initial, round: 0, at: now)
     }
 
     /// A checkpoint counts where it is whole, and what the log says that holders agreed on.

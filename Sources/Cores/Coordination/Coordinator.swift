@@ -4,7 +4,7 @@ public import Messages
 public import Primitives
 public import Record
 public import Telemetry
-import Training
+public import Training
 public import Wire
 
 /// The leader of a job: gathers peers, has lines measured, asks for plans, writes the log, seals rounds, recovers, collects.
@@ -65,11 +65,12 @@ public struct Coordinator: Core, Sendable {
     }
 
     /// - Parameters:
+    ///   - initial: the units that the job begins with, where the manifest names them.
     ///   - nonce: 32 random bytes, so that no two runs are one job.
     ///   - parse: reads the manifest.
     public init(
-        key: SigningKey, manifest: String, content: [UInt8], nonce: [UInt8], options: CoordinatorOptions,
-        wall: WallClock, at now: Instant, parse: Record.Parser
+        key: SigningKey, manifest: String, content: [UInt8], initial: [UnitState] = [], nonce: [UInt8],
+        options: CoordinatorOptions, wall: WallClock, at now: Instant, parse: Record.Parser
     ) throws(MalformedBytes) {
         var text = ContentShelf()
         let id = text.put(content, at: now)
@@ -78,6 +79,7 @@ public struct Coordinator: Core, Sendable {
             lease: options.lease, silence: options.silence)
         let record = try Record(genesis: Record.sign(genesis, by: key), parse: parse)
         self.init(record, text, key: key, term: 1, options: options, wall: wall, at: now)
+        try begin(with: initial)
         event(.jobOpened(job: record.job.short, nonce: String(nonce.hex.prefix(8))))
         store(from: 0)
         nextWake = due

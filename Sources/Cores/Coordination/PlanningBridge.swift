@@ -23,6 +23,8 @@ extension JobParameters {
             validationFraction: job.validationFraction,
             checkpointRounds: job.checkpointEveryRounds)
         exchangeWay = job.exchangeWay.value
+        dataTokens = job.dataTokens
+        initialUnits = job.initialUnits
         if job.batchTokens == .auto { criticalBatch = job.criticalBatch }
     }
 }
@@ -67,7 +69,7 @@ extension PlanQuestion {
         do {
             var job = try JobManifest(parsing: manifest, file: "manifest")
             job.tokens = tokensLeft
-            job.textBytes = textBytes
+            job.textBytes = job.dataTokens ?? textBytes
             var running: Plan?
             if let current {
                 job.innerSteps = .fixed(current.innerSteps)

@@ -18,16 +18,17 @@ extension Holding {
             let units = "units \(stage.units.lowerBound)..<\(stage.units.upperBound)"
             return refusePlacement("\(units) need \(needed); I offer \(context.memory)", plan.epoch)
         }
-        // Round 0 is drawn from the seed, everywhere alike.
+        // Round 0 is drawn from the seed, everywhere alike, unless the job goes on from given weights.
+        let isGiven = job.round > 0 || context.parameters.initialRoots != nil
         var own = stage.units.lowerBound..<stage.units.lowerBound
-        if job.round > 0, case .atRound(let held) = before, held.round == job.round {
+        if isGiven, case .atRound(let held) = before, held.round == job.round {
             own = held.units
             // Others may still fetch it when the engine has moved on.
             effects.push(
                 .compute(.exportState(units: own, includeMoments: true), .export(units: own, round: held.round)))
         }
         var sources: [Int: [PeerID]] = [:]
-        if job.round > 0 {
+        if isGiven {
             for unit in stage.units where !own.contains(unit) {
                 sources[unit] = self.sources(of: unit, plan, job, leader: leader)
             }
@@ -36,7 +37,7 @@ extension Holding {
             sources.isEmpty
             ? nil
             : StateFetch(
-                round: job.round, sources: sources, roots: job.agreed[job.round] ?? [:], moments: true,
+                round: job.round, sources: sources, roots: job.roots(job.round), moments: job.round > 0,
                 model: job.parameters.model, offset: Int(context.me.bytes[1]), at: now)
         var move = StateMove(stage.units, round: job.round, epoch: plan.epoch, fetch: fetch, own: own)
         drain(&move)
@@ -125,9 +126,11 @@ extension Holding {
 
     /// An engine that refuses a configuration is not given units: it may still have another one.
     package mutating func configured(_ result: ComputeResult, recomputes: Bool) {
-        guard case .fetching(let move) = state, move.isLoading else { return }
+        guard case .fetching(var move) = state, move.isLoading else { return }
         if case .refused(let why) = result { return refusePlacement(why, move.epoch) }
-        effects.push(.compute(.importState(move.states), .imported(recomputes: recomputes)))
+        let first = move.loadNext()
+        state = .fetching(move)
+        effects.push(.compute(.importState(first.map { [$0] } ?? []), .imported(recomputes: recomputes)))
     }
     package mutating func imported(_ result: ComputeResult, recomputes: Bool, at now: Instant) {
         guard case .fetching(let move) = state, move.isLoading else { return }
@@ -136,6 +139,10 @@ extension Holding {
             state = .empty(.until(now + Self.pause))
             return
         }
+        // One unit after the other, so that none is here and in the engine for longer than it takes.
+        var next: UnitState?
+        withMove { next = $0.loadNext() }
+        if let next { return effects.push(.compute(.importState([next]), .imported(recomputes: recomputes))) }
         if !move.inexact.isEmpty {
             effects.push(.event(.momentsInexact(units: "\(move.inexact)", round: move.round), nil))
         }

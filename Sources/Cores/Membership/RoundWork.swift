@@ -20,7 +20,7 @@ package struct StageContext: Sendable {
         self.memory = memory
         sampleWindows =
             DataOrder(
-                corpusCount: contentBytes, validationFraction: parameters.validationFraction,
+                corpusCount: parameters.dataTokens ?? contentBytes, validationFraction: parameters.validationFraction,
                 context: parameters.model.context, seed: parameters.seed
             ).fixedValidationWindows()
     }

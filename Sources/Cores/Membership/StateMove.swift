@@ -24,6 +24,8 @@ package struct StateMove: Sendable {
     /// Of the units that were held before: they come out of the engine.
     private var own: [Int: UnitState] = [:]
     private let ownUnits: Range<Int>
+    /// Units before it are in the engine.
+    private var loaded: Int
     /// Said once for each source.
     private var asked: Set<PeerID> = []
     private var unavailable: Set<PeerID> = []
@@ -37,6 +39,7 @@ package struct StateMove: Sendable {
         self.fetch = fetch
         hasFetched = fetch == nil
         ownUnits = own.clamped(to: units)
+        loaded = units.lowerBound
         drain()
     }
 
@@ -51,10 +54,14 @@ package struct StateMove: Sendable {
 
     /// The engine is being told.
     package mutating func load() { isLoading = true }
-    /// What is loaded, in order of units; units that are in none are drawn from the seed.
-    package var states: [UnitState] {
-        let states = (fetch?.states() ?? []) + ownUnits.compactMap { own[$0] }
-        return states.sorted { $0.unit < $1.unit }
+    /// The next unit to load, in order; it is gone from here. Nil when nothing is left; then all others are as the seed draws them.
+    package mutating func loadNext() -> UnitState? {
+        while loaded < units.upperBound {
+            let unit = loaded
+            loaded += 1
+            if let state = own.removeValue(forKey: unit) ?? fetch?.take(unit) { return state }
+        }
+        return nil
     }
     /// Units whose moments were not the only ones on offer.
     package var inexact: [Int] { fetch?.inexact ?? [] }

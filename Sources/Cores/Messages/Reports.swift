@@ -351,7 +351,7 @@ public struct UnitRoots: Hashable, Sendable {
     public var parameters: Digest256
     /// Nil where there is none.
     public var outerMomentum: Digest256?
-    public init(unit: Int, parameters: Digest256, outerMomentum: Digest256?) {
+    public init(unit: Int, parameters: Digest256, outerMomentum: Digest256? = nil) {
         self.unit = unit
         self.parameters = parameters
         self.outerMomentum = outerMomentum

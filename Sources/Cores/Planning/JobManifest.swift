@@ -31,10 +31,24 @@ public enum DataSource: Hashable, Sendable {
 /// The signed genesis manifest is ``canonicalText``.
 public struct JobManifest: Hashable, Sendable {
     public typealias Schedule = InnerOptimizer.Schedule
+    public enum Tokenizer: String, Hashable, Sendable, CaseIterable {
+        /// One token a byte.
+        case byte
+        /// The data are files of tokens, or texts that the launcher makes into one.
+        case ids
+    }
 
     public var name: String
     public var model: ModelShape
+    /// What the text's tokens are.
+    public var tokenizer = Tokenizer.byte
+    /// A folder at the launcher whose model the job continues; no part of the signed text, which has ``initialUnits``.
+    public var modelFolder: String?
+    /// Contents of the units that the job begins with, unit by unit; empty: they are drawn from the seed.
+    public var initialUnits: [Digest256] = []
     public var data: DataSource
+    /// Of files of tokens, as signed: how many there are.
+    public var dataTokens: Int?
     /// f: the last ⌊n·f⌋ bytes are for validation, in 0…0.5.
     public var validationFraction: Double
     /// Of the whole text, where it is known; it is no part of the manifest.

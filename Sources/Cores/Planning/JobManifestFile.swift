@@ -1,6 +1,6 @@
 internal import Compute
 internal import Exchange
-internal import Primitives
+public import Primitives
 public import Topologies
 
 private let trainKeys = [
@@ -11,22 +11,37 @@ private let trainKeys = [
 
 /// Reading a job file. Unknown keys, wrong types and numbers that do not go together are refused with their line.
 extension JobManifest {
+    /// The shape of the model in a folder; throws why it cannot be continued.
+    public typealias FolderReader = (_ folder: String) throws(FolderProblem) -> ModelShape
+    /// What is wrong with a model's folder, for people.
+    public struct FolderProblem: Error, Hashable, Sendable {
+        public let description: String
+        public init(_ description: String) { self.description = description }
+    }
+
     /// - Throws: ``ManifestError`` with file, line, key, what was found and what is allowed.
     public init(parsing text: String, file: String = "job.yaml") throws(ManifestError) {
         try self.init(parsing: Array(text.utf8), file: file)
     }
+    /// - Parameter folders: reads `model.from`, which only a launcher's job file may have.
     /// - Throws: ``ManifestError``; never crashes, whatever the bytes are.
-    public init(parsing bytes: [UInt8], file: String = "job.yaml") throws(ManifestError) {
+    public init(
+        parsing bytes: [UInt8], file: String = "job.yaml", folders: FolderReader? = nil
+    ) throws(ManifestError) {
         let root = try YAMLNode(parsing: bytes, file: file)
         let top = try root.mapping([
             "name", "model", "data", "train", "parallel", "exchange", "activations", "electors", "checkpoint",
         ])
-        let model = try readModel(try top.required("model"))
-        let data = try top.required("data").mapping(["path", "content", "validation_fraction"])
+        let model = try readModel(try top.required("model"), folders)
+        let data = try top.required("data").mapping(["path", "content", "tokens", "validation_fraction"])
         let train = try top.required("train").mapping(trainKeys)
         self.init(
-            name: try top.required("name").name(), model: model, data: try readSource(data),
+            name: try top.required("name").name(), model: model.shape, data: try readSource(data),
             tokens: try train.required("tokens").integer(1...1_000_000_000_000_000))
+        tokenizer = model.tokenizer
+        modelFolder = model.folder
+        initialUnits = model.units
+        dataTokens = try readTokens(data, tokenizer)
         validationFraction = try data["validation_fraction"]?.number(0...0.5) ?? validationFraction
         if let node = top["parallel"] { try readParallel(node) }
         try readTraining(train)
@@ -121,7 +136,7 @@ extension JobManifest {
         let source =
             switch data {
             case .path(let path): "path: \(yamlScalar(path))"
-            case .content(let id): "content: \(id)"
+            case .content(let id): "content: \(id)" + (dataTokens.map { "\n  tokens: \($0)" } ?? "")
             }
         return """
             name: \(yamlScalar(name))
@@ -133,10 +148,10 @@ extension JobManifest {
               kv_heads: \(model.kvHeads)
               intermediate_size: \(model.intermediateSize)
               context: \(model.context)
-              tokenizer: byte
+              tokenizer: \(tokenizer.rawValue)
               tie_word_embeddings: \(model.tieWordEmbeddings)
               rope_theta: \(yamlNumber(model.ropeTheta))
-              norm_epsilon: \(yamlNumber(Double(model.normEpsilon)))\(model.unusualText)
+              norm_epsilon: \(yamlNumber(Double(model.normEpsilon)))\(model.unusualText)\(initialText)
             data:
               \(source)
               validation_fraction: \(yamlNumber(validationFraction))
@@ -182,6 +197,19 @@ private func readSource(_ data: YAMLMapping) throws(ManifestError) -> DataSource
         }
         return .content(id)
     default: throw data.place.problem(.missingKey, found: "not exactly one source", allowed: "path or content")
+    }
+}
+
+/// How many tokens there are: of contents that are files of tokens, and only of these.
+private func readTokens(
+    _ data: YAMLMapping, _ tokenizer: JobManifest.Tokenizer
+) throws(ManifestError) -> Int? {
+    switch (data["tokens"], data["content"], tokenizer) {
+    case (let node?, .some, .ids): return try node.integer(2...1 << 40)
+    case (let node?, _, _):
+        throw node.problem(.outOfRange, allowed: "tokens beside a content, with tokenizer: ids")
+    case (nil, .some, .ids): throw data.place.problem(.missingKey, found: "a content without tokens", allowed: "tokens")
+    case (nil, _, _): return nil
     }
 }
 

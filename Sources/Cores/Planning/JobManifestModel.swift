@@ -6,14 +6,76 @@ internal import Topologies
 private let modelKeys = [
     "architecture", "hidden_size", "layers", "heads", "kv_heads", "intermediate_size", "context", "tokenizer",
     "tie_word_embeddings", "rope_theta", "norm_epsilon", "head_dim", "projection_bias", "qk_norm", "rope_scaling",
-    "layers_without_rope",
+    "layers_without_rope", "vocabulary", "units",
 ]
 
 /// The `model` part of a job file.
-func readModel(_ node: YAMLNode) throws(ManifestError) -> ModelShape {
-    let entry = try node.mapping(modelKeys)
+struct ModelEntry {
+    var shape: ModelShape
+    var tokenizer = JobManifest.Tokenizer.byte
+    /// Where the weights lie at the launcher.
+    var folder: String?
+    var units: [Digest256] = []
+}
+
+func readModel(_ node: YAMLNode, _ folders: JobManifest.FolderReader?) throws(ManifestError) -> ModelEntry {
+    let entry = try node.mapping(modelKeys + ["from"])
+    if let from = entry["from"] { return try readFolder(from, node, folders) }
     _ = try entry["architecture"]?.word(["llama"])
-    _ = try entry["tokenizer"]?.word(["byte"])
+    let words = JobManifest.Tokenizer.allCases.map(\.rawValue)
+    var out = ModelEntry(shape: try readShape(entry))
+    out.tokenizer =
+        try entry["tokenizer"].map { node throws(ManifestError) in
+            JobManifest.Tokenizer(rawValue: try node.word(words))!
+        } ?? .byte
+    if let node = entry["vocabulary"] {
+        guard out.tokenizer == .ids else { throw node.problem(.outOfRange, allowed: "vocabulary with tokenizer: ids") }
+        out.shape.vocabulary = try node.integer(2...1 << 24)
+    } else if out.tokenizer == .ids {
+        _ = try entry.required("vocabulary")
+    }
+    if let node = entry["units"] { out.units = try readUnits(node, out.shape.unitCount) }
+    return out
+}
+
+/// `from` says all about the model but how much of a text it reads at once, and whether its two ends stay one.
+private func readFolder(
+    _ from: YAMLNode, _ node: YAMLNode, _ folders: JobManifest.FolderReader?
+) throws(ManifestError) -> ModelEntry {
+    let entry = try node.mapping(["from", "context", "tie_word_embeddings"])
+    guard let folders else { throw from.problem(.outOfRange, allowed: "from in a launcher's own job file") }
+    let folder = try from.text("a model's folder")
+    var shape: ModelShape
+    do throws(JobManifest.FolderProblem) { shape = try folders(folder) } catch {
+        throw from.problem(.outOfRange, found: error.description, allowed: "a folder whose model can be trained")
+    }
+    if let node = entry["context"] { shape.context = try node.integer(2...shape.context) }
+    if let node = entry["tie_word_embeddings"] {
+        let ties = try node.boolean()
+        guard shape.tieWordEmbeddings || !ties else {
+            throw node.problem(.outOfRange, allowed: "false: the folder's model has a head of its own")
+        }
+        shape.tieWordEmbeddings = ties
+    }
+    return ModelEntry(shape: shape, tokenizer: .ids, folder: folder)
+}
+
+private func readUnits(_ node: YAMLNode, _ count: Int) throws(ManifestError) -> [Digest256] {
+    var out: [Digest256] = []
+    for item in try node.list("\(count) content IDs, one a unit", most: count) {
+        let text = try item.text("64 lower-case hexadecimal digits")
+        guard let bytes = [UInt8](hex: text), let id = Digest256(bytes), id.hex == text else {
+            throw item.problem(.outOfRange, allowed: "64 lower-case hexadecimal digits")
+        }
+        out.append(id)
+    }
+    guard out.count == count else {
+        throw node.problem(.outOfRange, found: "\(out.count)", allowed: "\(count) content IDs, one a unit")
+    }
+    return out
+}
+
+private func readShape(_ entry: YAMLMapping) throws(ManifestError) -> ModelShape {
     let hidden = try entry.required("hidden_size").integer(2...65_536)
     let heads = try entry.required("heads").integer(1...1024)
     let headSize = try entry["head_dim"]?.integer(2...1024)
@@ -43,6 +105,13 @@ func readModel(_ node: YAMLNode) throws(ManifestError) -> ModelShape {
     if let node = entry["rope_scaling"] { model.ropeScaling = try readScaling(node) }
     if let node = entry["layers_without_rope"] { model.layersWithoutRope = try readLayers(node, of: model.layers) }
     return model
+}
+
+extension JobManifest {
+    /// A line of a canonical job file for the weights that a job begins with.
+    var initialText: String {
+        initialUnits.isEmpty ? "" : "\n  units: [" + initialUnits.map(\.hex).joined(separator: ", ") + "]"
+    }
 }
 
 private func readScaling(_ node: YAMLNode) throws(ManifestError) -> ModelShape.RopeScaling {
@@ -81,6 +150,7 @@ extension ModelShape {
     /// Lines of a canonical job file for what most models do not have.
     var unusualText: String {
         var out = ""
+        if vocabulary != 256 { out += "\n  vocabulary: \(vocabulary)" }
         if headSize * heads != hiddenSize { out += "\n  head_dim: \(headSize)" }
         if projectionBias != .none { out += "\n  projection_bias: \(projectionBias.rawValue)" }
         if queryKeyNorm { out += "\n  qk_norm: true" }

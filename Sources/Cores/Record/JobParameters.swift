@@ -1,4 +1,5 @@
 public import Exchange
+public import Messages
 public import Primitives
 public import Training
 
@@ -19,6 +20,10 @@ public struct JobParameters: Hashable, Sendable {
     public var checkpointRounds: Int
     /// Given by the job; nil: the cheapest, chosen with each plan.
     public var exchangeWay: ExchangeWay?
+    /// Where the data are a file of tokens: how many; nil: they are a text, a token a byte.
+    public var dataTokens: Int?
+    /// Contents of the units that the job begins with; empty: they are drawn from the seed.
+    public var initialUnits: [Digest256] = []
 
     public init(
         name: String, model: ModelShape, virtualPipelines: Int, microBatch: Int, tokens: Int, optimizer: InnerOptimizer,
@@ -61,6 +66,14 @@ public struct JobParameters: Hashable, Sendable {
             optimizer: optimizer(microBatchesPerVirtual: plan.microBatchesPerVirtual), outer: plan.outer,
             mode: plan.mode, exchangeCodec: plan.exchangeCodec,
             activationCodec: plan.activationCodec, validationFraction: validationFraction,
-            recompute: recompute)
+            recompute: recompute, dataTokens: dataTokens)
+    }
+
+    /// What round 0 begins with where that is not drawn from the seed; nil where it is.
+    public var initialRoots: [Int: UnitRoots]? {
+        guard !initialUnits.isEmpty else { return nil }
+        var out: [Int: UnitRoots] = [:]
+        for (unit, content) in initialUnits.enumerated() { out[unit] = UnitRoots(unit: unit, parameters: content) }
+        return out
     }
 }

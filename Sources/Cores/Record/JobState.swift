@@ -112,7 +112,12 @@ public struct JobState: Sendable {
     /// Ranks that can still finish the round in progress.
     public var wholeRanks: [Int] { plan.map { $0.pipelines.indices.filter { !isBroken(rank: $0) } } ?? [] }
 
-    /// Whether every unit's state as of the start of a round has been agreed on. Round 0 follows from the seed.
+    /// What is known of a round's start: agreed on, or for round 0 named by the genesis where it is not drawn from the seed.
+    public func roots(_ round: Int) -> [Int: UnitRoots] {
+        agreed[round] ?? (round == 0 ? parameters.initialRoots : nil) ?? [:]
+    }
+
+    /// Whether every unit's state as of the start of a round has been agreed on. Round 0 follows from the genesis.
     public func isAgreed(_ round: Int) -> Bool { round == 0 || agreed[round]?.count == parameters.model.unitCount }
 
     /// Whether this is what holders agreed on as of the start of a round: all units, in order. Known of recent rounds, and of all of which

@@ -1,4 +1,5 @@
 public import Compute
+import Datasets
 public import Primitives
 
 /// A data order written down by another program, so that both train on the same sequences.
@@ -13,10 +14,11 @@ public struct RecordedOrder: Hashable, Sendable {
     public var steps: Int { starts.count / max(1, sequencesPerStep) }
 }
 
-/// Which bytes of the corpus are read when: a pure function of the seed, never of who computes it.
+/// Which bytes, or tokens, of the corpus are read when: a pure function of the seed, never of who computes it.
 ///
-/// The last ⌊n·f⌋ bytes are for validation, the rest for training. A training window is drawn uniformly, for every
-/// sequence of every step on its own.
+/// The last ⌊n·f⌋ of them are for validation, the rest for training. Of a text a training window is drawn uniformly, for every
+/// sequence of every step on its own. Files of tokens are gone through window by window, in another order every epoch
+/// (``DataPlan``).
 public struct DataOrder: Hashable, Sendable {
     /// Bytes before the validation part.
     public let trainingCount: Int
@@ -26,6 +28,12 @@ public struct DataOrder: Hashable, Sendable {
     public let seed: UInt64
     /// Window starts that are read instead of drawn ones; nil outside comparisons with other programs.
     public let recorded: RecordedOrder?
+    /// Over tokens: sequences of a step, and the order of windows.
+    private var epochs: Epochs?
+    private struct Epochs: Hashable, Sendable {
+        var sequencesPerStep: Int
+        var plan: DataPlan
+    }
 
     public init(
         corpusCount: Int, validationFraction: Double, context: Int, seed: UInt64, recorded: RecordedOrder? = nil
@@ -38,12 +46,28 @@ public struct DataOrder: Hashable, Sendable {
         self.seed = seed
     }
 
+    /// Of a stage: over the job's tokens where its data are such, else over a text of `bytes`.
+    public init(_ configuration: StageConfiguration, bytes: Int, recorded: RecordedOrder? = nil) {
+        let geometry = configuration.geometry
+        self.init(
+            corpusCount: configuration.dataTokens ?? bytes, validationFraction: configuration.validationFraction,
+            context: geometry.context, seed: configuration.seed, recorded: recorded)
+        guard let tokens = configuration.dataTokens else { return }
+        let plan = try? DataPlan(
+            sources: [.init(tokens: tokens, weight: 1)], context: geometry.context,
+            validationFraction: configuration.validationFraction, seed: configuration.seed)
+        epochs = plan.map {
+            Epochs(sequencesPerStep: geometry.microBatchesPerStep * geometry.microBatch, plan: $0)
+        }
+    }
+
     /// Whether there is at least one training window.
     public var canTrain: Bool { trainingCount > context }
 
     /// First byte of the window that sequence `sequence` of step `step` reads; needs ``canTrain``.
     public func windowStart(step: Int, sequence: Int) -> Int {
         if let recorded { return recorded.starts[step * recorded.sequencesPerStep + sequence] }
+        if let epochs { return epochs.plan.place(step * epochs.sequencesPerStep + sequence).start }
         let stream = UInt64(truncatingIfNeeded: step) << 32 ^ UInt64(truncatingIfNeeded: sequence)
         var generator = SeededGenerator(seed: seed, stream: stream)
         return generator.below(trainingCount - context)

@@ -11,15 +11,16 @@ public struct Evaluation: Hashable, Sendable {
 }
 
 /// The loss over all complete validation windows: the final figure of a job. The same bits for any number of threads.
+/// - Parameter dataTokens: where the corpus is a file of tokens: how many.
 public func evaluateAll(
-    _ parameters: ModelParameters, corpus: [UInt8], validationFraction: Double, threads: Int
+    _ parameters: ModelParameters, corpus: [UInt8], dataTokens: Int? = nil, validationFraction: Double, threads: Int
 ) throws(TrainingError) -> Evaluation {
     let context = parameters.shape.context
     let order = DataOrder(
-        corpusCount: corpus.count, validationFraction: validationFraction, context: context, seed: 0)
+        corpusCount: dataTokens ?? corpus.count, validationFraction: validationFraction, context: context, seed: 0)
     guard order.validationWindows > 0 else {
         throw .refused(
-            "the validation part has \(order.validationCount) bytes, one window needs \(context + 1); use more text or a"
+            "the validation part has \(order.validationCount) tokens, one window needs \(context + 1); use more text or a"
                 + " larger validation_fraction")
     }
     let optimizer = InnerOptimizer(learningRate: 0, warmupTokens: 0, totalTokens: 1)
@@ -30,7 +31,7 @@ public func evaluateAll(
             virtualPipelines: 1, microBatch: min(8, order.validationWindows), microBatchesPerVirtual: 1,
             context: context),
         seed: 0, optimizer: optimizer, mode: .everyStep, exchangeCodec: .fp32, activationCodec: .fp32,
-        validationFraction: validationFraction)
+        validationFraction: validationFraction, dataTokens: dataTokens)
     for job in [.configure(configuration), .importState(parameters.states)] as [ComputeJob] {
         if case .refused(let reason) = engine.perform(job) { throw .refused(reason) }
     }

@@ -51,7 +51,7 @@ public struct LocalTrainer: Sendable {
             if let initial { try expectDone(engine, .importState(initial.states)) }
         }
         let order = DataOrder(
-            corpusCount: corpus.count, validationFraction: configuration.validationFraction,
+            corpusCount: configuration.dataTokens ?? corpus.count, validationFraction: configuration.validationFraction,
             context: configuration.geometry.context, seed: configuration.seed)
         var steps = 0
         var round = 0

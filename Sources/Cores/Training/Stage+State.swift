@@ -37,15 +37,15 @@ extension Stage {
             }
         }
         guard configuration.isFirst || configuration.isLast else { return }
-        let order = DataOrder(
-            corpusCount: corpus.count, validationFraction: configuration.validationFraction, context: geometry.context,
-            seed: configuration.seed)
+        let order = DataOrder(configuration, bytes: corpus.count)
         guard order.canTrain else {
             throw Refusal(
-                "the training part of the corpus has \(order.trainingCount) bytes, one window needs \(geometry.context + 1)"
+                "the training part of the corpus has \(order.trainingCount) tokens, one window needs \(geometry.context + 1)"
             )
         }
-        if shape.vocabulary < 256, let largest = corpus.max(), largest >= shape.vocabulary {
+        if configuration.dataTokens == nil, shape.vocabulary < 256, let largest = corpus.max(),
+            largest >= shape.vocabulary
+        {
             throw Refusal("the corpus has byte \(largest), the vocabulary ends at \(shape.vocabulary - 1)")
         }
     }

@@ -12,6 +12,8 @@ final class Stage {
     private(set) var configuration: StageConfiguration
     let device: any DeviceEngine
     let corpus: [UInt8]
+    /// The corpus, where it is a file of tokens.
+    private let tokens: TokenCorpus?
     let threads: Int32
     let layout: StageLayout
     let order: DataOrder
@@ -60,19 +62,18 @@ final class Stage {
 
     /// Draws the weights from the seed.
     init(
-        _ configuration: StageConfiguration, on device: any DeviceEngine, corpus: [UInt8], threads: Int,
-        recorded: RecordedOrder? = nil
+        _ configuration: StageConfiguration, on device: any DeviceEngine, corpus: [UInt8], tokens: TokenCorpus? = nil,
+        threads: Int, recorded: RecordedOrder? = nil
     ) throws(Refusal) {
         self.configuration = configuration
         self.device = device
         self.corpus = corpus
+        self.tokens = tokens
         self.threads = Int32(clamping: threads)
         chunkLayouts = configuration.units.map { configuration.chunkLayout(unit: $0) }
         layout = StageLayout(shape: configuration.model, units: configuration.units)
         let geometry = configuration.geometry
-        order = DataOrder(
-            corpusCount: corpus.count, validationFraction: configuration.validationFraction, context: geometry.context,
-            seed: configuration.seed, recorded: recorded)
+        order = DataOrder(configuration, bytes: corpus.count, recorded: recorded)
         tree = GradientTree(virtualPipelines: geometry.virtualPipelines)
         optimizerSteps = [Int](repeating: 0, count: configuration.units.count)
         outerSteps = optimizerSteps
@@ -115,7 +116,7 @@ final class Stage {
             try decodeActivation(input, into: values)
         }
         let first = DataOrder.firstSequence(key, geometry)
-        let text = text((0..<geometry.microBatch).map { first + $0 }) {
+        let text = try text((0..<geometry.microBatch).map { first + $0 }, limit: order.trainingCount) {
             order.windowStart(step: key.step, sequence: $0)
         }
         progress.inFlight.remove(key)
@@ -123,7 +124,12 @@ final class Stage {
             key, text: text, input: configuration.isFirst ? nil : UnsafeBufferPointer(values),
             output: configuration.isLast ? nil : values)
         progress.inFlight.insert(key)
-        if configuration.isLast { return .loss(loss) }
+        if configuration.isLast {
+            // The device's mean is over all places; some bear no loss.
+            let learnt = text?.learnt ?? 0
+            let places = geometry.tokensPerMicroBatch
+            return .loss(learnt == places || learnt == 0 ? loss : loss * Float(places) / Float(learnt))
+        }
         return .activation(configuration.activationCodec.encode(UnsafeBufferPointer(values), feedback: nil))
     }
 
@@ -168,6 +174,7 @@ final class Stage {
         if !configuration.isFirst { try decodeActivation(input, into: values.allValues) }
         let losses = FloatBuffer(configuration.isLast ? geometry.tokensPerMicroBatch : 0)
         var lossSum = 0.0
+        var learnt = 0
         try withOuterWeights { () throws(Refusal) in
             for start in stride(from: windows.lowerBound, to: windows.upperBound, by: geometry.microBatch) {
                 let chunk = start..<min(start + geometry.microBatch, windows.upperBound)
@@ -175,8 +182,10 @@ final class Stage {
                 let part =
                     configuration.isFirst && configuration.isLast
                     ? losses.allValues : values.values(place..<place + chunk.count * perWindow)
+                let text = try text(chunk, limit: .max) { order.validationStart(window: $0) }
+                learnt += text?.learnt ?? 0
                 try device.evaluate(
-                    sequences: chunk.count, text: text(chunk) { order.validationStart(window: $0) },
+                    sequences: chunk.count, text: text,
                     input: configuration.isFirst ? nil : UnsafeBufferPointer(part),
                     output: configuration.isLast ? losses.allValues : part)
                 guard configuration.isLast else { continue }
@@ -185,7 +194,7 @@ final class Stage {
         }
         withExtendedLifetime((values, losses)) {}
         if configuration.isLast {
-            return .evaluation(lossSum: lossSum, tokens: windows.count * geometry.context)
+            return .evaluation(lossSum: lossSum, tokens: learnt)
         }
         return .activation(configuration.activationCodec.encode(UnsafeBufferPointer(values.allValues), feedback: nil))
     }
@@ -225,7 +234,8 @@ final class Stage {
 
     // MARK: parts
 
-    var readsCorpus: Bool { configuration.isFirst || configuration.isLast }
+    /// Where documents begin matters to all stages.
+    var readsCorpus: Bool { configuration.isFirst || configuration.isLast || tokens != nil }
 
     /// Forgets gradients and saved activations; they belong to weights that are no more.
     func dropWork() throws(Refusal) {
@@ -254,11 +264,19 @@ final class Stage {
     }
 
     /// The tokens of sequences that begin where `start` says; nil where the stage reads none.
-    private func text(_ sequences: some Sequence<Int>, start: (Int) -> Int) -> TokenText? {
+    private func text(
+        _ sequences: some Sequence<Int>, limit: Int, start: (Int) -> Int
+    ) throws(Refusal) -> TokenText? {
         guard readsCorpus else { return nil }
         var text = TokenText()
         for sequence in sequences {
             let first = start(sequence)
+            if let tokens {
+                try tokens.append(
+                    from: first, context: geometry.context, limit: limit, vocabulary: configuration.model.vocabulary,
+                    to: &text)
+                continue
+            }
             for position in first..<first + geometry.context {
                 text.tokens.append(Int32(corpus[position]))
                 text.targets.append(Int32(corpus[position + 1]))

@@ -1,5 +1,6 @@
 import CPU
 public import Compute
+import Datasets
 
 /// Performs every ``ComputeJob`` as documented there: a device engine's steps, and around them what all holders must agree on.
 ///
@@ -14,6 +15,8 @@ public final class StageEngine: Engine, @unchecked Sendable {
     private let threads: Int
     private let recorded: RecordedOrder?
     private var stage: Stage?
+    /// The corpus, once a stage was told that it is a file of tokens.
+    private var tokens: TokenCorpus?
 
     /// `corpus` may be empty on middle stages, which read no tokens. With `recorded`, which must hold every step that
     /// is asked for, sequences are read from there and not drawn.
@@ -39,12 +42,22 @@ public final class StageEngine: Engine, @unchecked Sendable {
         }
     }
 
+    /// Stages in the middle read documents' ends, where the corpus is here.
+    private func readTokens(_ configuration: StageConfiguration) throws(Refusal) -> TokenCorpus? {
+        guard let count = configuration.dataTokens, !corpus.isEmpty || configuration.isFirst || configuration.isLast
+        else { return nil }
+        if tokens?.source.count != count { tokens = try TokenCorpus(corpus, tokens: count) }
+        return tokens
+    }
+
     private func answer(_ job: ComputeJob) throws(Refusal) -> ComputeResult {
         switch job {
         case .configure(let configuration):
             try Stage.check(configuration, corpus: corpus)
             stage = nil
-            stage = try Stage(configuration, on: device, corpus: corpus, threads: threads, recorded: recorded)
+            stage = try Stage(
+                configuration, on: device, corpus: corpus, tokens: try readTokens(configuration), threads: threads,
+                recorded: recorded)
             return .done
         case .benchmark(let flops):
             try device.benchmark(flops: flops)

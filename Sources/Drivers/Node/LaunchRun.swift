@@ -9,7 +9,7 @@ import Primitives
 public import Record
 public import Telemetry
 import Training
-import Weights
+public import Weights
 import Wire
 
 /// A coordinator's process: runs the job to its end, writes checkpoints, evaluates the result, writes the report.
@@ -25,6 +25,8 @@ public final class LaunchRun {
         public var samplePrompt = "In the beginning"
         /// Of an earlier process: the job goes on.
         public var resuming: JobRemains?
+        /// The folder that the job continues, where the manifest names its units.
+        public var model: ContinuedModel?
         public init(
             manifest: String, parameters: JobParameters, corpus: [UInt8], coordinator: CoordinatorOptions, out: String,
             threads: Int
@@ -65,9 +67,10 @@ public final class LaunchRun {
         var setup = setup
         setup.state = overlay.state
         let daemon = try LiveDaemon(loop, setup) { (now) throws(NodeError) in
-            try .coordinator(
-                key: key, manifest: options.manifest, content: options.corpus, options: options.coordinator,
-                resuming: options.resuming, at: now)
+            let initial = options.resuming?.checkpoint == nil ? try Self.initial(options.model) : []
+            return try .coordinator(
+                key: key, manifest: options.manifest, content: options.corpus, initial: initial,
+                options: options.coordinator, resuming: options.resuming, at: now)
         }
         checkpointRound = options.resuming?.checkpoint?.round
         let archive = JobArchive(folder, daemon)
@@ -119,6 +122,17 @@ public final class LaunchRun {
         }
     }
 
+    private static func initial(_ model: ContinuedModel?) throws(NodeError) -> [UnitState] {
+        guard let model else { return [] }
+        do throws(CheckpointError) {
+            var out: [UnitState] = []
+            for unit in model.shape.allUnits { out.append(try model.state(unit)) }
+            return out
+        } catch {
+            throw .badInput(error.description)
+        }
+    }
+
     private func tell(_ event: Event) {
         view.apply(event)
         onEvent(event)
@@ -161,7 +175,7 @@ public final class LaunchRun {
     ) {
         let folder = options.out + "/checkpoints"
         let path = folder + "/round-\(round)"
-        let model = options.parameters.model
+        let (model, source) = (options.parameters.model, options.model)
         daemon.offLoop(
             { () -> StorageOutcome in
                 guard let parameters = ModelParameters(shape: model, states: states) else {
@@ -174,7 +188,7 @@ public final class LaunchRun {
                 }
                 do throws(CheckpointError) {
                     try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-                    try Checkpoint.write(parameters, to: path)
+                    try Checkpoint.write(parameters, to: path, like: source)
                     let back = try Checkpoint.read(from: path)
                     guard back.weightsDigest == parameters.weightsDigest else {
                         return .failed("\(path) reads back otherwise than it was written. Look at the disk")
@@ -193,37 +207,17 @@ public final class LaunchRun {
             throw .failed("the collected weights do not fit the model")
         }
         tell(Event(.evaluating, at: service.loop.now))
-        let result = try concludeRun(
-            parameters, corpus: options.corpus, fraction: options.parameters.validationFraction, out: options.out,
-            threads: options.threads, prompt: options.samplePrompt, seed: options.parameters.seed)
+        let ending = RunEnding(
+            corpus: options.corpus, dataTokens: options.parameters.dataTokens,
+            fraction: options.parameters.validationFraction, out: options.out, threads: options.threads,
+            prompt: options.samplePrompt, seed: options.parameters.seed, model: options.model)
+        let result = try ending.conclude(parameters)
         let outcome = RunOutcome(
             validationLoss: result.loss, weights: parameters.weightsDigest, checkpoint: result.checkpoint,
             sample: result.sample, stretch: stretch)
         let report = RunReport(coordinator, view, outcome, origin: origin)
         try writeFile(options.out + "/report.json", Array(report.jsonText.utf8))
         return report
-    }
-}
-
-/// What every run ends with, local or not: checkpoint, loss over all validation windows, a sample of text.
-func concludeRun(
-    _ parameters: ModelParameters, corpus: [UInt8], fraction: Double, out: String, threads: Int, prompt: String,
-    seed: UInt64
-) throws(NodeError) -> (checkpoint: String, loss: Double, sample: String) {
-    try makeFolder(out)
-    let checkpoint = out + "/checkpoint"
-    do throws(CheckpointError) {
-        try Checkpoint.write(parameters, to: checkpoint)
-    } catch {
-        throw .failed(error.description)
-    }
-    do throws(TrainingError) {
-        let evaluation = try evaluateAll(parameters, corpus: corpus, validationFraction: fraction, threads: threads)
-        let sample = try generate(
-            parameters, prompt: Array(prompt.utf8), count: 200, temperature: 0.8, seed: seed, threads: threads)
-        return (checkpoint, evaluation.meanLoss, prompt + String(decoding: sample, as: UTF8.self))
-    } catch {
-        throw .failed(error.description)
     }
 }
 

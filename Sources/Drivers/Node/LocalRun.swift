@@ -1,3 +1,4 @@
+import Checkpoints
 import Coordination
 import Digests
 import Exchange
@@ -7,6 +8,7 @@ import Primitives
 import Record
 public import Telemetry
 import Training
+public import Weights
 
 /// A job in one process, without a pool: to try a manifest, and the reference that everything distributed is compared with.
 ///
@@ -15,13 +17,14 @@ import Training
 public enum LocalRun {
     /// - Returns: nil when it was interrupted.
     public static func run(
-        _ job: JobManifest, corpus: [UInt8], out: String, threads: Int, prompt: String, interrupted: () -> Bool,
-        onEvent: (Event) -> Void
+        _ job: JobManifest, corpus: [UInt8], model: ContinuedModel? = nil, out: String, threads: Int, prompt: String,
+        interrupted: () -> Bool, onEvent: (Event) -> Void
     ) throws(NodeError) -> RunReport? {
         let arrangement = LocalArrangement(job)
         var trainer = LocalTrainer(
             configuration: arrangement.configuration, pipelines: arrangement.shares,
             innerSteps: arrangement.innerSteps, totalSteps: arrangement.steps)
+        trainer.initial = try initial(model)
         trainer.validationEvery = arrangement.innerSteps == 1 ? 10 : 1
         try makeFolder(out)
 
@@ -50,14 +53,27 @@ public enum LocalRun {
         if stopped { return nil }
         let seconds = Date().timeIntervalSince(started)
         onEvent(Event(.evaluating, at: Instant(seconds: seconds)))
-        let result = try concludeRun(
-            weights, corpus: corpus, fraction: job.validationFraction, out: out, threads: threads, prompt: prompt,
-            seed: job.seed)
+        let ending = RunEnding(
+            corpus: corpus, dataTokens: job.dataTokens, fraction: job.validationFraction, out: out, threads: threads,
+            prompt: prompt, seed: job.seed, model: model)
+        let result = try ending.conclude(weights)
         // As on a pool: the figure after the last round is the one over all windows.
         if !rounds.isEmpty { rounds[rounds.count - 1].validationLoss = result.loss }
         let report = arrangement.report(rounds, weights: weights.weightsDigest, result, seconds: seconds)
         try writeFile(out + "/report.json", Array(report.jsonText.utf8))
         return report
+    }
+
+    /// What the job begins with, where that is not drawn from its seed.
+    private static func initial(_ model: ContinuedModel?) throws(NodeError) -> ModelParameters? {
+        guard let model else { return nil }
+        do throws(CheckpointError) {
+            var states: [UnitState] = []
+            for unit in model.shape.allUnits { states.append(try model.state(unit)) }
+            return ModelParameters(shape: model.shape, states: states)
+        } catch {
+            throw .badInput(error.description)
+        }
     }
 }
 
@@ -85,7 +101,7 @@ private struct LocalArrangement {
             model: job.model, units: job.model.allUnits, geometry: job.geometry(microBatchesPerVirtual: k),
             seed: job.seed, optimizer: JobParameters(job).optimizer, mode: innerSteps == 1 ? .everyStep : .rounds,
             exchangeCodec: job.exchangeCodec.value ?? .fp32, activationCodec: .fp32,
-            validationFraction: job.validationFraction)
+            validationFraction: job.validationFraction, dataTokens: job.dataTokens)
     }
     var batchTokens: Int { configuration.geometry.batchTokens }
 
@@ -126,7 +142,7 @@ private struct LocalArrangement {
                 predicted: nil, measuredMedian: perStep.isEmpty ? nil : perStep[perStep.count / 2]),
             initialValidationLoss: nil, rounds: rounds,
             final: RunReport.Final(
-                validationLoss: result.loss, bitsPerByte: result.loss / 0.693_147_180_559_945_3,
+                validationLoss: result.loss, bitsPerByte: job.dataTokens == nil ? result.loss / ln2 : nil,
                 tokens: steps * batchTokens, seconds: seconds),
             validationFraction: job.validationFraction,
             bytes: RunReport.Bytes(sentByPeer: [:], exchangeSent: 0, fp32EveryStep: 0), events: [],

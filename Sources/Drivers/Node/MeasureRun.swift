@@ -8,6 +8,7 @@ import Primitives
 import Record
 public import Telemetry
 public import Topologies
+import Training
 import Wire
 
 /// Gathers a pool as a launcher would, has its speeds and links measured, and lets it go again before anything is planned.
@@ -69,9 +70,11 @@ public final class MeasureRun {
 
 extension DaemonCore.Services {
     /// A coordinator with the time of day and a nonce of this machine.
-    /// - Parameter remains: of an earlier process, to go on with.
+    /// - Parameters:
+    ///   - initial: the units that the job begins with, where the manifest names them.
+    ///   - remains: of an earlier process, to go on with.
     static func coordinator(
-        key: SigningKey, manifest: String, content: [UInt8], options: CoordinatorOptions,
+        key: SigningKey, manifest: String, content: [UInt8], initial: [UnitState] = [], options: CoordinatorOptions,
         resuming remains: JobRemains? = nil, at now: Instant
     ) throws(NodeError) -> DaemonCore.Services {
         do throws(MalformedBytes) {
@@ -79,12 +82,12 @@ extension DaemonCore.Services {
             let coordinator =
                 if let remains {
                     try Coordinator(
-                        key: key, resuming: remains, content: content, options: options, wall: wall, at: now,
-                        parse: JobParameters.init(manifest:))
+                        key: key, resuming: remains, content: content, initial: initial, options: options, wall: wall,
+                        at: now, parse: JobParameters.init(manifest:))
                 } else {
                     try Coordinator(
-                        key: key, manifest: manifest, content: content, nonce: randomBytes(32), options: options,
-                        wall: wall, at: now, parse: JobParameters.init(manifest:))
+                        key: key, manifest: manifest, content: content, initial: initial, nonce: randomBytes(32),
+                        options: options, wall: wall, at: now, parse: JobParameters.init(manifest:))
                 }
             return DaemonCore.Services(coordinator: coordinator)
         } catch {

@@ -45,7 +45,8 @@ extension RunReport {
             criticalBatchTokens: coordinator.books.noise.criticalBatch?.tokens,
             initialValidationLoss: state.seals.first?.validationLoss, rounds: Self.rounds(state, view, outcome),
             final: Final(
-                validationLoss: outcome.validationLoss, bitsPerByte: outcome.validationLoss / 0.693_147_180_559_945_3,
+                validationLoss: outcome.validationLoss,
+                bitsPerByte: coordinator.parameters.dataTokens == nil ? outcome.validationLoss / ln2 : nil,
                 tokens: state.sealedTokens, seconds: ((view.rounds.last?.at ?? began) - began).inSeconds),
             validationFraction: parameters.validationFraction, bytes: Self.bytes(coordinator),
             events: view.story.items.map { Told($0.event, since: origin) },

@@ -6,6 +6,8 @@ public import Primitives
 import Training
 import Wire
 
+let ln2 = 0.693_147_180_559_945_3
+
 /// `report.json`: what a run did, what was predicted before its first step, and whether its books balance. See docs/REPORT.md.
 public struct RunReport: Codable, Sendable {
     public struct Stage: Codable, Sendable {
@@ -49,7 +51,8 @@ public struct RunReport: Codable, Sendable {
     }
     public struct Final: Codable, Sendable {
         public var validationLoss: Double
-        public var bitsPerByte: Double
+        /// Only where every byte is a token.
+        public var bitsPerByte: Double?
         public var tokens: Int
         public var seconds: Double
     }

@@ -19,6 +19,7 @@ struct JobOfWorld {
     let manifest: String
     let parameters: JobParameters
     let corpus: [UInt8]
+    let initial: [UnitState]
     let expectedPeers: Int
 }
 
@@ -81,14 +82,15 @@ extension World {
             let begun = try? Record.restoring(remains.log, parse: { _ in job.parameters }).record.state,
             begun.plan != nil,
             let coordinator = try? Coordinator(
-                key: key, resuming: remains, content: job.corpus, options: coordinatorOptions, wall: wall, at: now,
+                key: key, resuming: remains, content: job.corpus, initial: job.initial, options: coordinatorOptions,
+                wall: wall, at: now,
                 parse: { _ in job.parameters })
         {
             return coordinator
         }
         do throws(MalformedBytes) {
             return try Coordinator(
-                key: key, manifest: job.manifest, content: job.corpus,
+                key: key, manifest: job.manifest, content: job.corpus, initial: job.initial,
                 nonce: SeededGenerator.bytes(32, seed: options.seed, stream: 2 + UInt64(host.lives) << 32),
                 options: coordinatorOptions, wall: wall, at: now, parse: { _ in job.parameters })
         } catch {

@@ -8,6 +8,7 @@ public import Primitives
 public import Record
 public import Telemetry
 public import Topologies
+public import Training
 import VirtualNetworks
 
 /// The pool in virtual time: hosts of a topology run the daemons' own cores over modelled links and devices.
@@ -71,9 +72,10 @@ public final class World {
 
     /// - Parameters:
     ///   - manifest: canonical text; corpus: the job's text.
+    ///   - initial: the units that the job begins with, where the manifest names them.
     public init(
-        topology: Topology, manifest: String, parameters: JobParameters, corpus: [UInt8], expectedPeers: Int? = nil,
-        options: WorldOptions
+        topology: Topology, manifest: String, parameters: JobParameters, corpus: [UInt8], initial: [UnitState] = [],
+        expectedPeers: Int? = nil, options: WorldOptions
     ) {
         let topology = topology.withServices()
         self.topology = topology
@@ -81,7 +83,7 @@ public final class World {
         coordinatorIndex = topology.hosts.firstIndex { $0.role == .coordinator }!
         if options.keepsPlay { playbook = Play(names: topology.hosts.map(\.name)) }
         job = JobOfWorld(
-            manifest: manifest, parameters: parameters, corpus: corpus,
+            manifest: manifest, parameters: parameters, corpus: corpus, initial: initial,
             expectedPeers: expectedPeers ?? topology.peers.count - topology.lateJoiners.count)
         network = VirtualNetwork(seed: options.seed) { topology.link(from: $0, to: $1) }
         for (index, host) in topology.hosts.enumerated() {

@@ -8,7 +8,13 @@ public import Training
 public enum Checkpoint {
     /// Writes the folder `directory`, replacing one of that name only when everything is on disk: files go to a
     /// temporary sibling, are synchronised, and the folder is renamed.
-    public static func write(_ parameters: ModelParameters, to directory: String) throws(CheckpointError) {
+    ///
+    /// - Parameter model: the folder that the job continues, whose files go along; nil: a byte-level model, or one without
+    ///   a tokenizer.
+    public static func write(
+        _ parameters: ModelParameters, to directory: String, like model: ContinuedModel? = nil
+    ) throws(CheckpointError) {
+        if let model { return try model.write(parameters, to: directory) }
         guard let configuration = ModelConfiguration(parameters.shape, type: .fp32) else {
             throw .unsupported(
                 path: directory, key: "model", found: "a mixture of biases, norms and layers without positions",
@@ -16,13 +22,14 @@ public enum Checkpoint {
         }
         let context = JSONValue(parameters.shape.context)
         let settings: JSONValue = ["do_sample": true, "max_length": context]
-        let writer = try ModelWriter(
-            to: directory, configuration, type: .fp32,
-            files: [
-                ("generation_config.json", settings.bytes(indented: true) + [10]),
+        var files = [("generation_config.json", settings.bytes(indented: true) + [10])]
+        if parameters.shape.vocabulary == 256 {
+            files += [
                 ("tokenizer.json", ByteTokenizer.tokenizer.bytes(indented: true) + [10]),
                 ("tokenizer_config.json", ByteTokenizer.configuration(context: context).bytes(indented: true) + [10]),
-            ])
+            ]
+        }
+        let writer = try ModelWriter(to: directory, configuration, type: .fp32, files: files)
         for unit in parameters.units {
             try unit.withUnsafeBufferPointer { values throws(CheckpointError) in try writer.append(values) }
         }

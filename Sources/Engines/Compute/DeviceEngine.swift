@@ -82,6 +82,8 @@ package struct TokenText: Hashable, Sendable {
     /// sequence. Empty: 0 for all.
     package var firstSeen: [Int32] = []
     package init() {}
+    /// Tokens that bear loss.
+    package var learnt: Int { targets.count { $0 >= 0 } }
 }
 
 /// Why a job was not done. Always an ordinary answer.

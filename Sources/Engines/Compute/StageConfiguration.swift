@@ -126,10 +126,12 @@ public struct StageConfiguration: Hashable, Sendable {
     public var validationFraction: Double
     /// Whether only the inputs of blocks are kept for backward, which runs their forward again. Never changes the bits.
     public var recompute: Bool
+    /// Where the corpus is a file of tokens: how many; nil: every byte of it is a token.
+    public var dataTokens: Int?
     public init(
         model: ModelShape, units: Range<Int>, geometry: BatchGeometry, seed: UInt64, optimizer: InnerOptimizer,
         outer: OuterOptimizer = OuterOptimizer(), mode: ExchangeMode, exchangeCodec: Codec, activationCodec: Codec,
-        validationFraction: Double, recompute: Bool = false
+        validationFraction: Double, recompute: Bool = false, dataTokens: Int? = nil
     ) {
         self.model = model
         self.units = units
@@ -142,6 +144,7 @@ public struct StageConfiguration: Hashable, Sendable {
         self.activationCodec = activationCodec
         self.validationFraction = validationFraction
         self.recompute = recompute
+        self.dataTokens = dataTokens
     }
     /// How a unit's contribution is cut.
     public func chunkLayout(unit: Int) -> ChunkLayout {

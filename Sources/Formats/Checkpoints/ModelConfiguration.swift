@@ -63,6 +63,19 @@ public struct ModelConfiguration: Sendable {
         return changed
     }
 
+    private init(_ shape: ModelShape, _ type: ElementType?, _ json: JSONObject) {
+        self.shape = shape
+        self.type = type
+        self.json = json
+    }
+    /// The same model with a head of its own.
+    public var untied: ModelConfiguration {
+        var (shape, json) = (shape, json)
+        shape.tieWordEmbeddings = false
+        json["tie_word_embeddings"] = .bool(false)
+        return ModelConfiguration(shape, type, json)
+    }
+
     /// Token IDs of the keys, which may be one or several.
     public func tokens(_ key: String) -> [Int] {
         guard let value = json[key] else { return [] }

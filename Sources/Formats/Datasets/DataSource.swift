@@ -13,10 +13,32 @@ public enum DataSource: Sendable {
         }
     }
 
+    /// A file of either kind, told apart by its first bytes, which stay the caller's.
+    public init(_ bytes: UnsafeRawBufferPointer, path: String) throws(DatasetError) {
+        if bytes.starts(with: TokenFile.magic) {
+            self = .documents(try TokenFile(bytes, path: path))
+        } else {
+            self = .shards([try TokenShard(bytes, path: path)], nil)
+        }
+    }
+
     public var count: Int {
         switch self {
         case .documents(let file): file.count
         case .shards(let shards, _): shards.reduce(0) { $0 + $1.count }
+        }
+    }
+
+    /// Refuses tokens beyond a model's vocabulary.
+    public func checkTokens(below vocabulary: Int) throws(DatasetError) {
+        func check(_ path: String, _ count: Int, _ token: (Int) -> Int) throws(DatasetError) {
+            for index in 0..<count where token(index) >= vocabulary {
+                throw .tokenOutOfRange(path: path, index: index, token: token(index), vocabulary: vocabulary)
+            }
+        }
+        switch self {
+        case .documents(let file): try check(file.path, file.count) { file[$0] }
+        case .shards(let shards, _): for shard in shards { try check(shard.path, shard.count) { shard[$0] } }
         }
     }
 

@@ -7,6 +7,12 @@ public struct TokenShard: @unchecked Sendable {
     public let bytesPerToken: Int
     private let bytes: UnsafeRawBufferPointer
 
+    /// Whether a file that begins so may be one.
+    public static func begins(_ head: [UInt8]) -> Bool {
+        head.count >= 8
+            && [header(count: 1, wide: false), header(count: 1, wide: true)].contains { $0.starts(with: head[..<8]) }
+    }
+
     /// Looks at the bytes of a file, which stay the caller's.
     public init(_ bytes: UnsafeRawBufferPointer, path: String) throws(DatasetError) {
         guard bytes.count >= Self.headerBytes else {

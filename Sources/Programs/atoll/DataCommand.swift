@@ -128,12 +128,7 @@ struct DataCommand: ParsableCommand {
         }
 
         private func open(_ file: MappedFile) throws -> DataSource {
-            try data { () throws(DatasetError) in
-                if file.bytes.starts(with: TokenFile.magic) {
-                    return .documents(try TokenFile(file.bytes, path: file.path))
-                }
-                return .shards([try TokenShard(file.bytes, path: file.path)], nil)
-            }
+            try data { () throws(DatasetError) in try DataSource(file.bytes, path: file.path) }
         }
 
         private func describe(_ source: DataSource) {

@@ -38,7 +38,10 @@ struct DemoCommand: ParsableCommand {
         }
         let text = try data ?? defaultText()
         let input = try JobInput(file: jobPath, data: text, steps: steps, seed: seed)
-        _ = try input.corpus()
+        guard input.manifest.tokenizer == .byte else {
+            throw NodeError.badInput("\(jobPath): the demo trains on bytes of a text; atoll launch continues models")
+        }
+        _ = try input.content()
         let folder = try DemoFolder(out)
         try writeFile(folder.path + "/topology.yaml", Array(topology.text.utf8))
         try writeFile(folder.path + "/job.yaml", Array(input.manifest.canonicalText.utf8))

@@ -1,22 +1,38 @@
+import Checkpoints
 import Foundation
 import Node
 import Planning
 import Primitives
+import Weights
 import Wire
 
 /// A job file with what the command line changes in it.
 struct JobInput {
     var manifest: JobManifest
     let folder: String
+    /// What the job continues.
+    var model: ContinuedModel?
 
     init(file: String, data: String?, steps: Int?, seed: UInt64?) throws {
         let bytes = try readFile(file, limit: 1 << 20)
+        let folder = (file as NSString).deletingLastPathComponent
+        self.folder = folder
         do throws(ManifestError) {
-            manifest = try JobManifest(parsing: bytes, file: file)
+            manifest = try JobManifest(parsing: bytes, file: file) { path throws(JobManifest.FolderProblem) in
+                do throws(CheckpointError) { return try ModelFolder(Self.path(path, beside: folder)).shape } catch {
+                    throw JobManifest.FolderProblem(error.description)
+                }
+            }
         } catch {
             throw NodeError.badInput("\(error)")
         }
-        folder = (file as NSString).deletingLastPathComponent
+        if let path = manifest.modelFolder {
+            do throws(CheckpointError) {
+                model = try ContinuedModel(Self.path(path, beside: folder), shape: manifest.model)
+            } catch {
+                throw NodeError.badInput(error.description)
+            }
+        }
         if let data { manifest.data = .path(URL(fileURLWithPath: data).path) }
         if let seed { manifest.seed = seed }
         if let steps {
@@ -29,32 +45,56 @@ struct JobInput {
         }
     }
 
-    /// The manifest as it is signed: the text by its content ID.
-    func manifest(for corpus: [UInt8]) -> JobManifest {
+    /// A path of the job file: relative to its folder.
+    private static func path(_ path: String, beside folder: String) -> String {
+        path.hasPrefix("/") || folder.isEmpty ? path : folder + "/" + path
+    }
+
+    /// The manifest as it is signed: text and first units by their content IDs.
+    func manifest(for content: JobContent) throws -> JobManifest {
         var out = manifest
-        out.data = .content(ContentIndex(of: corpus).id.hex)
+        out.data = .content(ContentIndex(of: content.bytes).id.hex)
+        out.dataTokens = content.tokens
+        guard let model else { return out }
+        do throws(CheckpointError) { out.initialUnits = try model.contents() } catch {
+            throw NodeError.badInput(error.description)
+        }
         return out
     }
 
-    /// The text to train on, checked: UTF-8, and enough of it for both parts.
-    func corpus() throws -> [UInt8] {
+    /// As virtual time has it: weights are drawn from the seed, their first way to the peers is left out.
+    func simulated(_ content: JobContent) throws -> JobManifest {
+        var drawn = self
+        drawn.model = nil
+        return try drawn.manifest(for: content)
+    }
+    /// In place of a text that is not at hand.
+    var blank: JobContent {
+        JobContent(bytes: [UInt8](repeating: 32, count: 4 << 20), tokens: manifest.tokenizer == .ids ? 2 << 20 : nil)
+    }
+
+    /// What there is to train on, checked: text is UTF-8, tokens are the model's, and both parts have enough of it.
+    func content() throws -> JobContent {
         guard case .path(let path) = manifest.data else {
             throw NodeError.badInput(
                 "data is a content ID; a launcher needs the text itself: give it with --data FILE or data.path")
         }
-        let full = path.hasPrefix("/") || folder.isEmpty ? path : folder + "/" + path
-        let bytes = try readFile(full)
-        guard !bytes.isEmpty else { throw NodeError.badInput("\(full) is empty: training needs some text") }
-        guard String(validating: bytes, as: UTF8.self) != nil else {
-            throw NodeError.badInput("\(full) is not UTF-8 text; convert it, for example with iconv -t utf-8")
+        let full = Self.path(path, beside: folder)
+        let content: JobContent
+        switch manifest.tokenizer {
+        case .byte: content = try JobContent(text: full)
+        case .ids:
+            content = try JobContent(tokens: full, vocabulary: manifest.model.vocabulary, model: model?.folder.path)
         }
-        let validation = Int(Double(bytes.count) * manifest.validationFraction)
+        let count = content.count
+        let validation = Int(Double(count) * manifest.validationFraction)
         let context = manifest.model.context
-        guard validation > context, bytes.count - validation > context else {
+        guard validation > context, count - validation > context else {
             throw NodeError.badInput(
-                "\(full) has \(bytes.count) bytes: with validation_fraction \(manifest.validationFraction) and context "
-                    + "\(context), training and validation each need more than \(context). Use more text")
+                "\(full) has \(count) \(content.tokens == nil ? "bytes" : "tokens"): with validation_fraction "
+                    + "\(manifest.validationFraction) and context \(context), training and validation each need more than "
+                    + "\(context). Use more text")
         }
-        return bytes
+        return content
     }
 }

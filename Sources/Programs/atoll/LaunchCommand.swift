@@ -7,6 +7,7 @@ import Planning
 import Primitives
 import Record
 import Telemetry
+import Weights
 import Wire
 
 /// `atoll launch`: a coordinator, or with `--local` the whole job in one process.
@@ -42,28 +43,33 @@ struct LaunchCommand: ParsableCommand {
             throw NodeError.badInput("--resume is for a pool: a job run with --local keeps nothing to go on from")
         }
         let input = try JobInput(file: job, data: data, steps: steps, seed: seed)
-        let corpus = try input.corpus()
+        let content = try input.content()
         // Peers learn what the text is, not where it lies here.
-        let manifest = input.manifest(for: corpus)
+        let manifest = try input.manifest(for: content)
         let threads = threads ?? min(2, ProcessInfo.processInfo.activeProcessorCount)
         try makeFolder(out)
         let out = URL(fileURLWithPath: out).path
-        if local { return try runLocal(manifest, corpus, out, threads) }
-        try runOnPool(manifest, corpus, out, threads)
+        if local { return try runLocal(manifest, content.bytes, input.model, out, threads) }
+        try runOnPool(manifest, content.bytes, input.model, out, threads)
     }
 
-    private func runLocal(_ job: JobManifest, _ corpus: [UInt8], _ out: String, _ threads: Int) throws {
+    private func runLocal(
+        _ job: JobManifest, _ corpus: [UInt8], _ model: ContinuedModel?, _ out: String, _ threads: Int
+    ) throws {
         Interrupt.watch()
         let view = ProgressView(.local, quiet: json)
         let report = try LocalRun.run(
-            job, corpus: corpus, out: out, threads: threads, prompt: prompt, interrupted: { Interrupt.asked },
+            job, corpus: corpus, model: model, out: out, threads: threads, prompt: prompt,
+            interrupted: { Interrupt.asked },
             onEvent: { view.show($0) })
         guard let report else { throw ExitCode(130) }
         view.end()
         print(json ? report.jsonText : ReportText.text(report, folder: out), terminator: "")
     }
 
-    private func runOnPool(_ job: JobManifest, _ corpus: [UInt8], _ out: String, _ threads: Int) throws {
+    private func runOnPool(
+        _ job: JobManifest, _ corpus: [UInt8], _ model: ContinuedModel?, _ out: String, _ threads: Int
+    ) throws {
         let invitePath = invite!
         if job.electors != 1 {
             complain("warning: the job asks for \(job.electors) electors; this version has one, its launcher")
@@ -89,6 +95,7 @@ struct LaunchCommand: ParsableCommand {
             manifest: job.canonicalText, parameters: JobParameters(job), corpus: corpus, coordinator: options, out: out,
             threads: threads)
         launch.samplePrompt = prompt
+        launch.model = model
         launch.resuming = try remains(folder, job, corpus)
         let view = ProgressView(quiet: json || events)
         let asEvents = events

@@ -54,19 +54,19 @@ struct Replay: ParsableCommand {
         var topology = topology
         if noFaults { topology.faults = [] }
         let input = try JobInput(file: job, data: data, steps: steps, seed: nil)
-        let corpus: [UInt8]
+        let content: JobContent
         if real || data != nil {
-            corpus = try input.corpus()
+            content = try input.content()
         } else {
-            corpus = (try? input.corpus()) ?? [UInt8](repeating: 32, count: 4 << 20)
+            content = (try? input.content()) ?? input.blank
         }
+        let manifest = try input.simulated(content)
         var options = WorldOptions()
         options.seed = seed
         options.realArithmetic = real
         let world = World(
-            topology: topology, manifest: input.manifest(for: corpus).canonicalText,
-            parameters: JobParameters(input.manifest),
-            corpus: corpus, options: options)
+            topology: topology, manifest: manifest.canonicalText, parameters: JobParameters(manifest),
+            corpus: content.bytes, options: options)
         let end = world.run()
         if let transcript { try writeFile(transcript, Array(world.transcript().utf8)) }
         let summary = ReplaySummary(world, end)

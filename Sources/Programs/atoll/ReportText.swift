@@ -8,7 +8,8 @@ enum ReportText {
         out += "trained \(grouped(report.final.tokens)) tokens in \(fixed(report.final.seconds, 1)) s"
         out += " · \(grouped(report.parameters)) parameters\n"
         out +=
-            "validation loss \(fixed(report.final.validationLoss, 4)) nats = \(fixed(report.final.bitsPerByte, 3)) bits a byte\n"
+            "validation loss \(fixed(report.final.validationLoss, 4)) nats"
+            + (report.final.bitsPerByte.map { " = \(fixed($0, 3)) bits a byte" } ?? " a token") + "\n"
         if let predicted = report.stepSeconds.predicted, let measured = report.stepSeconds.measuredMedian {
             let error = (predicted / measured - 1) * 100
             out +=

@@ -49,6 +49,8 @@ class Worker:
         if count != sequences * self.stage.context:
             raise Refused("bad_shape", f"{count} {name} for {sequences} sequences")
         flat = self.torch.frombuffer(self.arena.memory, dtype=self.torch.int32, count=count, offset=offset)
+        # Looked at here, where nothing has to be waited for.
+        self.stage.check(flat, name)
         return flat.to(self.device, copy=True).view(sequences, -1)
 
     def hidden(self, message, sequences):
@@ -108,7 +110,6 @@ class Worker:
         stage, n = self.stage, self.stage.micro_batch
         tokens, targets = self.ids(message, "tokens", n), self.ids(message, "targets", n)
         hidden = self.hidden(message, n)
-        stage.check(tokens if stage.is_first else None, targets if stage.is_last else None)
         if hidden is not None:
             hidden.requires_grad_()
         output = stage.run(tokens, hidden, self.ids(message, "first_seen", n))
@@ -131,7 +132,6 @@ class Worker:
         stage, n = self.stage, message["sequences"]
         with self.torch.no_grad():
             tokens, targets = self.ids(message, "tokens", n), self.ids(message, "targets", n)
-            stage.check(tokens if stage.is_first else None, targets if stage.is_last else None)
             output = stage.run(tokens, self.hidden(message, n), self.ids(message, "first_seen", n))
             self.answer(message["out"], stage.token_losses(output, targets)[0] if stage.is_last else output)
 
@@ -144,9 +144,9 @@ class Worker:
             at = 0
             for _, shape in unit_tensors(self.stage.m, unit):
                 count = self.torch.Size(shape).numel()
-                sums.append(flat.grad[at:at + count].double().square().sum())
+                sums.append(self.torch.linalg.vector_norm(flat.grad[at:at + count], dtype=self.torch.float64))
                 at += count
-        self.answer(message["out"], self.torch.stack(sums).float())
+        self.answer(message["out"], self.torch.stack(sums).square().float())
 
     def step(self, message, descriptor):
         self.optimizer.step(message["learning_rate"], message["gradient_scale"], message["steps"])

@@ -62,25 +62,33 @@ class Stage:
         self.recompute = spec["recompute"]
         self.z_loss = spec["optimizer"]["z_loss"]
         self.device, self.autocast = device, autocast
+        is_large = device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory >= 16 << 30
+        self.most_logits = 1 << (28 if is_large else 26)
         self.is_first, self.is_last = self.first == 0, self.end == self.m["layers"] + 2
         self.units, self.views = {}, {}
         for unit in range(self.first, self.end):
             count = sum(math.prod(shape) for _, shape in unit_tensors(self.m, unit))
             flat = torch.zeros(count, device=device)
-            # All matrices of a unit get their gradients through views of one leaf.
-            self.units[unit] = flat.requires_grad_()
             flat.grad = torch.zeros_like(flat)
+            self.units[unit] = flat
+            self.views[unit] = self.leaves(unit, flat)
         angles = torch.arange(self.context, dtype=torch.float64)[:, None] * rope_frequencies(self.m)
         self.cos, self.sin = angles.cos().float().to(device), angles.sin().float().to(device)
 
-    def weights(self, unit):
-        """The unit's tensors by name, as views of its flat parameters."""
+    def leaves(self, unit, flat):
+        """The unit's tensors by name: leaves in the memory of its flat parameters, whose gradients are added where its flat
+        gradient lies."""
         out, at = {}, 0
         for name, shape in unit_tensors(self.m, unit):
-            count = math.prod(shape)
-            out[name] = self.units[unit][at:at + count].view(shape)
-            at += count
+            part = slice(at, at + math.prod(shape))
+            at = part.stop
+            leaf = flat[part].view(shape).detach().requires_grad_()
+            leaf.grad = flat.grad[part].view(shape)
+            out[name] = leaf
         return out
+
+    def weights(self, unit):
+        return self.views[unit]
 
     # forward
 
@@ -142,11 +150,12 @@ class Stage:
         normed = self.rms(hidden, w["norm"]).flatten(0, 1)
         targets = targets.flatten()
         losses, squares = [], []
-        # A stretch of rows at a time: there are never logits of all of them.
-        rows = max(64, (1 << 26) // self.m["vocabulary"])
+        # A stretch of rows at a time, each computed again when it goes backward: there are never logits of all of them, unless
+        # a gibibyte of them is little on this device.
+        rows = max(64, self.most_logits // self.m["vocabulary"])
         for start in range(0, len(targets), rows):
             part = (normed[start:start + rows], targets[start:start + rows], table)
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() and rows < len(targets):
                 loss, square = checkpoint(self.stretch, *part, use_reentrant=False)
             else:
                 loss, square = self.stretch(*part)
@@ -163,9 +172,11 @@ class Stage:
         aimed = logits.gather(1, targets.clamp(min=0).long()[:, None])[:, 0]
         return torch.where(counts, size - aimed, 0), torch.where(counts, size * size, 0)
 
-    def check(self, tokens, targets):
-        for ids in (tokens, targets):
-            if ids is not None and ids.numel() and int(ids.max()) >= self.m["vocabulary"]:
-                raise Refused("bad_shape", f"token {int(ids.max())}, the vocabulary ends before {self.m['vocabulary']}")
-        if tokens is not None and tokens.numel() and int(tokens.min()) < 0:
+    def check(self, ids, name):
+        """Tokens and targets are below the vocabulary, tokens not below zero."""
+        if name == "first_seen" or not ids.numel():
+            return
+        if int(ids.max()) >= self.m["vocabulary"]:
+            raise Refused("bad_shape", f"token {int(ids.max())}, the vocabulary ends before {self.m['vocabulary']}")
+        if name == "tokens" and int(ids.min()) < 0:
             raise Refused("bad_shape", "a negative token")

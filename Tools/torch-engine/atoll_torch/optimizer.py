@@ -36,21 +36,26 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, learning_rate, gradient_scale, steps):
+        muon = self.o["kind"] == "muon"
         for unit, flat in self.stage.units.items():
-            at = 0
+            gradient = flat.grad * gradient_scale
+            at, plain = 0, []
             for _, shape in unit_tensors(self.stage.m, unit):
                 part = slice(at, at + math.prod(shape))
                 at = part.stop
-                decay = self.o["weight_decay"] if self.decays(unit, shape) else 0.0
-                gradient = flat.grad[part] * gradient_scale
-                weights = flat[part]
-                weights *= 1 - learning_rate * decay
-                if self.o["kind"] == "muon" and len(shape) == 2 and 1 <= unit <= self.stage.m["layers"]:
-                    self.muon(unit, part, shape, gradient, weights, learning_rate)
+                if self.decays(unit, shape):
+                    flat[part] *= 1 - learning_rate * self.o["weight_decay"]
+                if muon and len(shape) == 2 and 1 <= unit <= self.stage.m["layers"]:
+                    self.muon(unit, part, shape, gradient[part], flat[part], learning_rate)
+                elif plain and plain[-1].stop == part.start:
+                    plain[-1] = slice(plain[-1].start, part.stop)
                 else:
-                    self.adam(unit, part, gradient, weights, learning_rate, steps[unit - self.stage.first])
-                if self.o["weights"] == "bf16":
-                    weights.copy_(rounded(weights))
+                    plain.append(part)
+            # Neighbours together: the arithmetic is value by value.
+            for part in plain:
+                self.adam(unit, part, gradient[part], flat[part], learning_rate, steps[unit - self.stage.first])
+            if self.o["weights"] == "bf16":
+                flat.copy_(rounded(flat))
 
     def adam(self, unit, part, gradient, weights, rate, steps):
         beta1, beta2 = self.o["beta1"], self.o["beta2"]

@@ -130,7 +130,7 @@ struct BenchExchangeProtocol: ParsableCommand {
         let corpus = [UInt8](repeating: 32, count: 4 << 20)
         for way in [ExchangeWay.allGather, nil] {
             let input = try JobInput(file: job, data: nil, steps: nil, seed: nil)
-            var manifest = input.manifest(for: corpus)
+            var manifest = try input.simulated(JobContent(bytes: corpus))
             if let way { manifest.exchangeWay = .fixed(way) }
             let world = world(topology, manifest, corpus)
             if case .failed(let why) = world.run() { throw ValidationError(why) }

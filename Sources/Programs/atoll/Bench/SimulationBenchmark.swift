@@ -62,8 +62,8 @@ struct BenchSimulation: ParsableCommand {
         let start = cpuSeconds()
         var options = WorldOptions()
         options.seed = seed
-        let world = World(
-            topology: topology, manifest: input.manifest(for: corpus).canonicalText,
+        let world = try World(
+            topology: topology, manifest: input.simulated(JobContent(bytes: corpus)).canonicalText,
             parameters: JobParameters(input.manifest), corpus: corpus, options: options)
         let end = world.run()
         let seconds = cpuSeconds() - start

@@ -167,7 +167,8 @@ final class ServeService {
             exchange.onGone = { [weak self, unowned job] in
                 guard let self else { return }
                 // The first one ends by itself after the step under way.
-                jobs.removeAll { $0 === job && $0 !== self.jobs.first }
+                let first = jobs.first
+                jobs.removeAll { $0 === job && $0 !== first }
             }
             jobs.append(job)
             if request.streams {

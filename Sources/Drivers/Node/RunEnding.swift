@@ -1,0 +1,73 @@
+import Checkpoints
+import Inference
+import Primitives
+import Tokenizers
+import Training
+import Weights
+
+/// What every run ends with, local or not: checkpoint, loss over all validation windows, a sample of text.
+struct RunEnding {
+    var corpus: [UInt8]
+    /// Where the corpus is a file of tokens.
+    var dataTokens: Int?
+    var fraction: Double
+    var out: String
+    var threads: Int
+    /// What the sample continues.
+    var prompt: String
+    var seed: UInt64
+    var model: ContinuedModel?
+    private static let sampleTemperature = 0.8
+
+    func conclude(_ parameters: ModelParameters) throws(NodeError) -> (checkpoint: String, loss: Double, sample: String)
+    {
+        try makeFolder(out)
+        let checkpoint = out + "/checkpoint"
+        do throws(CheckpointError) {
+            try Checkpoint.write(parameters, to: checkpoint, like: model)
+        } catch {
+            throw .failed(error.description)
+        }
+        let loss: Double
+        var sample = ""
+        do throws(TrainingError) {
+            loss = try evaluateAll(
+                parameters, corpus: corpus, dataTokens: dataTokens, validationFraction: fraction, threads: threads
+            ).meanLoss
+            if dataTokens == nil {
+                let bytes = try generate(
+                    parameters, prompt: Array(prompt.utf8), count: 200, temperature: Self.sampleTemperature, seed: seed,
+                    threads: threads)
+                sample = prompt + String(decoding: bytes, as: UTF8.self)
+            }
+        } catch {
+            throw .failed(error.description)
+        }
+        if dataTokens != nil { sample = try tokenSample(checkpoint) }
+        return (checkpoint, loss, sample)
+    }
+
+    /// By the checkpoint that was written, and its tokenizer; nothing where it has none.
+    private func tokenSample(_ checkpoint: String) throws(NodeError) -> String {
+        guard let text = try? ModelText(checkpoint) else { return "" }
+        do {
+            guard let model = try ModelFolder(checkpoint).inferenceModel() else { return "" }
+            var tokens = TokenEncoder(text.tokenizer).encode(Array(prompt.utf8))
+            guard !tokens.isEmpty else { return "" }
+            let (first, count) = (tokens.count, 60)
+            let session = InferenceSession(model, capacity: min(model.shape.context, first + count), threads: threads)
+            var sampler = Sampler(temperature: Self.sampleTemperature, seed: seed)
+            var next = tokens
+            while tokens.count < session.capacity {
+                let token = sampler.choose(session.read(next.map { Int32($0) }))
+                if text.endings.contains(token) || Int(token) >= text.tokenizer.count { break }
+                tokens.append(token)
+                next = [token]
+            }
+            let bytes = try text.tokenizer.decode(Array(tokens[first...]), skippingSpecial: true)
+            return prompt + String(decoding: bytes, as: UTF8.self)
+        } catch {
+            throw .failed("a sample of \(checkpoint): \(error)")
+        }
+    }
+}
