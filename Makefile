@@ -80,8 +80,9 @@ format: ## rewrite the sources in the project's style
 lint: ## style, strictly
 	$(SWIFT) format lint --strict --configuration .swift-format $$(Tools/sources.sh)
 
-layers: ## imports point upward only
+layers: ## imports point upward only; files, functions and values stay small
 	@Tools/check-layers.sh
+	@Tools/check-shape.sh
 
 protocol: ## regenerate the protobuf messages (needs protoc and protoc-gen-swift)
 	protoc --swift_opt=Visibility=Public --swift_opt=UseAccessLevelOnImports=true \

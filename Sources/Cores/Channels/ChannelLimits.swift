@@ -20,7 +20,10 @@ public struct ChannelLimits: Hashable, Sendable {
     public var upload: BitRate?
     public var download: BitRate?
 
+    /// Between two pings of a connection that is used; of one that rests, because for so long no message went over it.
     public var pingInterval: Duration = .seconds(1)
+    public var restingPingInterval: Duration = .seconds(5)
+    public var restsAfter: Duration = .seconds(3)
     /// A peer with an unanswered ping, from which nothing came and to which nothing went for this long, is lost.
     public var silence: Duration = .seconds(5)
     public var helloTimeout: Duration = .seconds(10)

@@ -139,7 +139,9 @@ extension Channels {
         openFrom[source] = left == 0 ? nil : left
     }
     /// What was queued for a peer that was never reached.
-    mutating func forgetQueue(of peer: PeerID) { peers[peer]?.session = Session(limits) }
+    mutating func forgetQueue(of peer: PeerID) {
+        if peers[peer] != nil { peers[peer]!.session = Session(limits) }
+    }
     mutating func refuse(_ endpoint: Endpoint, _ refusal: Refusal) {
         refusals[refusal, default: 0] += 1
         effects.push(.refused(endpoint, refusal))

@@ -15,7 +15,7 @@ extension Channels {
         let bytes = header.count + payload.count
         guard bytes <= limits.messageBytes[channel] else { return .tooLarge(limit: limits.messageBytes[channel]) }
         guard hasSession(with: peer) || dialer.isWanted(peer) else { return .notConnected }
-        if peers[peer] == nil { peers[peer] = Peer(limits) }
+        if peers[peer] == nil { peers[peer] = ChannelsPeer(limits) }
         guard peers[peer]!.session.outbox.hasRoom(for: bytes, on: channel, limit: limits.queueBytes[channel]) else {
             return .full(queuedBytes: peers[peer]!.session.outbox.queuedBytes(channel))
         }
@@ -31,10 +31,8 @@ extension Channels {
     /// The driver holds `unsent` bytes of the connection, fewer than it did. Report it whenever that is less than
     /// ``ChannelLimits/unsentBytes`` and some have gone since the last report.
     public mutating func writable(_ id: ConnectionID, unsent: Int, at now: Instant) {
-        guard connections[id] != nil else { return }
-        if unsent < connections[id]!.unsent { connections[id]!.keepAlive.sign(at: now) }
-        connections[id]!.hold.report(from: connections[id]!.unsent, to: unsent, at: now, limits)
-        connections[id]!.unsent = unsent
+        guard connections.contains(id) else { return }
+        connections[id]!.drained(to: unsent, at: now, limits)
         fill(id, at: now)
     }
 
@@ -44,7 +42,7 @@ extension Channels {
         guard connections.summary(id).isSecure else { return }
         connections[id]!.keepAlive.sign(at: now)
         var rest = bytes[...]
-        while connections[id] != nil {
+        while connections.contains(id) {
             do throws(MalformedBytes) {
                 guard let event = try connections[id]!.parser.next(&rest) else { break }
                 try handle(event, id, at: now)
@@ -54,7 +52,7 @@ extension Channels {
         }
         relieve(at: now)
         passMemoryOn(at: now)
-        guard connections[id] != nil else { return }
+        guard connections.contains(id) else { return }
         grant(id, at: now)
         fill(id, at: now)
     }
@@ -87,7 +85,9 @@ extension Channels {
             guard peers[peer]!.session.outbox.confirm(received, limit: limit, channel) else {
                 throw MalformedBytes("\(channel) confirmed up to \(received) and granted up to \(limit)")
             }
-        case .ping: urgent(Frame.ping(.pong, try reader.u64()), id, at: now)
+        case .ping:
+            connections[id]!.keepAlive.asked(at: now, limits)
+            urgent(Frame.ping(.pong, try reader.u64()), id, at: now)
         case .pong: connections[id]!.keepAlive.answered(try reader.u64(), at: now, limits)
         case .bye: lose(id, .farewell(String(decoding: payload.prefix(Frame.maxByeBytes), as: UTF8.self)), at: now)
         case .hello, .data: preconditionFailure("handled before")
@@ -99,7 +99,7 @@ extension Channels {
         _ bytes: ArraySlice<UInt8>, _ channel: Channel, _ id: ConnectionID, _ peer: PeerID, at now: Instant
     ) throws(MalformedBytes) {
         let known = peers[peer]!.session.inbox.received(channel) - connections[id]!.offsets[channel]
-        connections[id]!.offsets[channel] += UInt64(bytes.count)
+        connections[id]!.took(bytes.count, channel, at: now, limits)
         guard known < UInt64(bytes.count) else { return }
         var rest = bytes.dropFirst(Int(known))
         guard peers[peer]!.session.inbox.allows(rest.count, channel) else {
@@ -137,7 +137,7 @@ extension Channels {
 
     /// Queues a small frame that goes before all messages.
     mutating func urgent(_ frame: [UInt8], _ id: ConnectionID, at now: Instant) {
-        guard connections[id] != nil else { return }
+        guard connections.contains(id) else { return }
         connections[id]!.urgent += frame
         // Whoever asks for answers and does not read them must not fill our memory.
         guard connections[id]!.urgent.count <= limits.unsentBytes else {
@@ -151,7 +151,8 @@ extension Channels {
         guard let peer = connections.summary(id).openPeer else { return }
         while connections.summary(id).hasRoom {
             var out: [UInt8] = []
-            swap(&out, &connections[id]!.urgent)
+            if connections.summary(id).hasUrgent { swap(&out, &connections[id]!.urgent) }
+            let urgent = out.count
             if peers[peer]!.session.outbox.hasSendable(lowest(peer, at: now)) {
                 if pacing.uploadQueue.isEmpty, pacing.upload.isReady(at: now) {
                     appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
@@ -162,7 +163,7 @@ extension Channels {
                 yield(id)
             }
             if out.isEmpty { return }
-            connections[id]!.unsent += out.count
+            connections[id]!.wrote(out.count, withMessages: out.count > urgent, at: now, limits)
             effects.push(.write(id, out))
         }
     }
@@ -217,7 +218,7 @@ extension Channels {
             }
             var out: [UInt8] = []
             appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
-            connections[id]!.unsent += out.count
+            connections[id]!.wrote(out.count, withMessages: true, at: now, limits)
             effects.push(.write(id, out))
             if peers[peer]!.session.outbox.hasSendable() { pacing.uploadQueue.append(id) }
         }

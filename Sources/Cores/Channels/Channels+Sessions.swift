@@ -11,7 +11,7 @@ extension Channels {
     /// side is the same as ever and has merely not heard of it yet.
     mutating func join(_ id: ConnectionID, _ peer: PeerID, _ theirs: SessionStanding, at now: Instant) -> Joining {
         guard let said = connections[id]!.said else { return .outdated }
-        if peers[peer] == nil { peers[peer] = Peer(limits) }
+        if peers[peer] == nil { peers[peer] = ChannelsPeer(limits) }
         let session = peers[peer]!.session
         if let local = session.local {
             guard local == said.mine else { return .outdated }

@@ -39,18 +39,6 @@ public struct Channels: Core {
         case refused(Endpoint, Refusal)
     }
 
-    /// What is kept for a peer that we have ever been connected to or are dialling.
-    struct Peer: Sendable {
-        var session: Session
-        /// Before that the line is for activations to others.
-        var activationsFrom = Instant(nanoseconds: .min / 4)
-        /// The open connection.
-        var connection: ConnectionID?
-        var traffic = Traffic()
-        var sessionsEnded: UInt32 = 0
-        init(_ limits: ChannelLimits) { session = Session(limits) }
-    }
-
     public let local: PeerID
     public let limits: ChannelLimits
     let port: UInt16
@@ -58,7 +46,7 @@ public struct Channels: Core {
     /// What tells this process from others of this peer; known with the first connection.
     var process: [UInt8]?
     var effects = EffectQueue<Effect>()
-    var peers: [PeerID: Peer] = [:]
+    var peers = PeerTable()
     var connections: ConnectionTable
     /// Whom to dial, and where; it numbers the connections that are opened here.
     var dialer: Dialer
@@ -90,7 +78,7 @@ public struct Channels: Core {
         self.port = port
         self.poolKey = poolKey
         self.limits = limits
-        connections = ConnectionTable(silence: limits.silence)
+        connections = ConnectionTable(limits)
         dialer = Dialer(limits.dialing, seed: seed)
         waiting = WaitingRoom(places: limits.unproven)
         pacing = Pacing(limits)
@@ -138,7 +126,12 @@ public struct Channels: Core {
         case .nothing: break
         case .ping(let number):
             urgent(Frame.ping(.ping, number) + confirmations(id), id, at: now)
-        case .silent: lose(id, .silent, at: now)
+        case .silent:
+            lose(id, .silent, at: now)
+            // Perhaps it is our own line: then the others are silent too, and those that rest would be asked only later.
+            for other in connections.order where connections[other]?.isOpen == true {
+                connections[other]!.keepAlive.probe(at: now)
+            }
         }
     }
 }
@@ -174,7 +167,7 @@ extension Channels {
     /// Whether a session has begun and not ended.
     public func hasSession(with peer: PeerID) -> Bool { peers[peer]?.session.isTold == true }
     /// Everyone with an open connection, ascending.
-    public var connectedPeers: [PeerID] { peers.keys.filter { isConnected(to: $0) }.sorted() }
+    public var connectedPeers: [PeerID] { peers.order.filter { isConnected(to: $0) } }
     /// Where a connected peer can be dialled, as far as we know.
     public func endpoint(of peer: PeerID) -> Endpoint? {
         peers[peer]?.connection.flatMap { connections[$0] }.map(\.endpoint)
@@ -198,7 +191,7 @@ extension Channels {
     /// Counted since the start, across connections.
     public func traffic(with peer: PeerID) -> Traffic { peers[peer]?.traffic ?? Traffic() }
     /// Everyone with whom messages were ever exchanged, ascending.
-    public var knownPeers: [PeerID] { peers.keys.sorted() }
+    public var knownPeers: [PeerID] { peers.order }
     /// Memory held by messages that have come in part.
     public var partialBytes: Int { reassembly.partialBytes }
     /// Wishes and endpoints that were not kept because there were too many.

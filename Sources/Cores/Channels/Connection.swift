@@ -33,7 +33,7 @@ struct Connection: Sendable {
     /// What the driver holds, to our knowledge.
     var unsent = 0
     var hold: HoldLimit
-    var keepAlive = KeepAlive()
+    var keepAlive: KeepAlive
 
     init(peer: PeerID?, endpoint: Endpoint, openedHere: Bool, phase: Phase, limits: ChannelLimits) {
         self.peer = peer
@@ -41,13 +41,30 @@ struct Connection: Sendable {
         self.openedHere = openedHere
         self.phase = phase
         hold = HoldLimit(limits)
+        keepAlive = KeepAlive(asksFirst: openedHere)
     }
     var isOpen: Bool { if case .open = phase { true } else { false } }
     /// Changes nothing; a connection that may be changed is not copied to be asked.
-    mutating func summary(_ silence: Duration) -> ConnectionSummary {
+    mutating func summary(_ limits: ChannelLimits) -> ConnectionSummary {
         ConnectionSummary(
-            due: deadline ?? keepAlive.nextWake(silence), isUnproven: !openedHere && !isOpen, isSecure: isSecure,
-            openPeer: isOpen ? peer : nil, hasRoom: unsent < hold.bytes)
+            due: deadline ?? keepAlive.nextWake(limits.silence), isUnproven: !openedHere && !isOpen, isSecure: isSecure,
+            openPeer: isOpen ? peer : nil, hasRoom: unsent < hold.bytes, hasUrgent: !urgent.isEmpty)
+    }
+    /// Bytes of messages have come.
+    mutating func took(_ bytes: Int, _ channel: Channel, at now: Instant, _ limits: ChannelLimits) {
+        offsets[channel] += UInt64(bytes)
+        keepAlive.used(at: now, limits)
+    }
+    /// The driver was handed bytes.
+    mutating func wrote(_ bytes: Int, withMessages: Bool, at now: Instant, _ limits: ChannelLimits) {
+        unsent += bytes
+        if withMessages { keepAlive.used(at: now, limits) }
+    }
+    /// So much is left of what the driver was handed.
+    mutating func drained(to left: Int, at now: Instant, _ limits: ChannelLimits) {
+        if left < unsent { keepAlive.sign(at: now) }
+        hold.report(from: unsent, to: left, at: now, limits)
+        unsent = left
     }
     var isHeld: Bool { if case .held = phase { true } else { false } }
     var isGreeting: Bool { if case .greeting = phase { true } else { false } }
@@ -74,54 +91,6 @@ struct ConnectionSummary: Sendable {
     var openPeer: PeerID?
     /// The driver may be handed more.
     var hasRoom = false
-}
-
-/// Round-trip time and silence of one connection.
-///
-/// A ping goes out one interval after the last was answered. The peer counts as silent while a ping is unanswered and neither
-/// did anything come from it nor did the driver hand bytes on to it: a slow line that is still draining is no silence.
-struct KeepAlive: Sendable {
-    private(set) var lastSign = Instant.zero
-    private(set) var outstanding: (number: UInt64, sentAt: Instant)?
-    private var nextPing = Instant.zero
-    private var number: UInt64 = 0
-    /// Smoothed as in RFC 6298 (1/8), and the least seen.
-    private(set) var smoothed: Duration?
-    private(set) var least: Duration?
-
-    mutating func begin(at now: Instant) {
-        lastSign = now
-        nextPing = now
-    }
-    /// Something came, or something went.
-    mutating func sign(at now: Instant) { lastSign = now }
-    mutating func probe(at now: Instant) { if outstanding == nil { nextPing = now } }
-
-    func nextWake(_ silence: Duration) -> Instant {
-        guard let outstanding else { return nextPing }
-        return max(lastSign, outstanding.sentAt) + silence
-    }
-    enum Verdict { case nothing, ping(UInt64), silent }
-    mutating func wake(at now: Instant, _ limits: ChannelLimits) -> Verdict {
-        let due = nextWake(limits.silence)
-        guard due <= now else { return .nothing }
-        guard outstanding == nil else {
-            // When we ourselves slept through the deadline, answers may lie unread: one more second.
-            guard now - due > .seconds(1) else { return .silent }
-            lastSign = now - limits.silence + .seconds(1)
-            outstanding!.sentAt = lastSign
-            return .nothing
-        }
-        number += 1
-        outstanding = (number, now)
-        return .ping(number)
-    }
-    mutating func answered(_ number: UInt64, at now: Instant, _ limits: ChannelLimits) {
-        guard let ping = outstanding, ping.number == number else { return }
-        outstanding = nil
-        nextPing = max(now, ping.sentAt + limits.pingInterval)
-        let sample = now - ping.sentAt
-        smoothed = smoothed.map { $0 + (sample - $0) / 8 } ?? sample
-        least = min(least ?? sample, sample)
-    }
+    /// Small frames wait.
+    var hasUrgent = false
 }

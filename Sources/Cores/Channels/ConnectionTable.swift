@@ -18,13 +18,13 @@ struct ConnectionTable: Sendable {
     private var recent: (id: ConnectionID, place: Int)?
     private var idsOfPeer: [PeerID: [ConnectionID]] = [:]
     private var timers = TimerHeap()
-    private let silence: Duration
+    private let limits: ChannelLimits
     /// Those that came from outside and are not open.
     private(set) var unproven = 0
     /// IDs, ascending: whatever visits all of them does so in this order.
     private(set) var order: [ConnectionID] = []
 
-    init(silence: Duration) { self.silence = silence }
+    init(_ limits: ChannelLimits) { self.limits = limits }
 
     var count: Int { order.count }
     /// When ``due(at:)`` has something.
@@ -59,6 +59,7 @@ struct ConnectionTable: Sendable {
     func summary(_ id: ConnectionID) -> ConnectionSummary {
         place(of: id).map { slots[$0].summary } ?? ConnectionSummary()
     }
+    func contains(_ id: ConnectionID) -> Bool { place(of: id) != nil }
     private func place(of id: ConnectionID) -> Int? {
         if let recent, recent.id == id { return recent.place }
         return places[id]
@@ -103,7 +104,7 @@ struct ConnectionTable: Sendable {
         if idsOfPeer[peer]?.isEmpty == true { idsOfPeer[peer] = nil }
     }
     private mutating func settle(_ place: Int) {
-        let summary = slots[place].connection.value?.summary(silence) ?? ConnectionSummary()
+        let summary = slots[place].connection.value?.summary(limits) ?? ConnectionSummary()
         timers.set(place, at: summary.due)
         if summary.isUnproven != slots[place].summary.isUnproven { unproven += summary.isUnproven ? 1 : -1 }
         slots[place].summary = summary

@@ -118,7 +118,7 @@ extension Channels {
         }
         reassembly.relievedAt = now
         var slowest: (peer: PeerID, rate: Double)?
-        for peer in peers.keys.sorted() {
+        for peer in peers.order {
             let patience = limits.inbound.patience * 2
             guard let rate = peers[peer]!.session.inbox.slowest(olderThan: patience, at: now) else { continue }
             if slowest.map({ rate < $0.rate }) ?? true { slowest = (peer, rate) }

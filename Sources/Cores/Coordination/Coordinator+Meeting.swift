@@ -127,7 +127,7 @@ extension Coordinator {
                     + "\(fixed(options.gatherLimit.inSeconds, 0)) s; start more with `atoll peer --invite FILE`, or check "
                     + "that they reach the pool's bootstrap node")
         }
-        if now - said >= .seconds(5) {
+        if now - said >= Self.sayWaitingEvery {
             stage = .gathering(since: since, saidWaiting: now)
             event(.waitingForPeers(have: accepted, want: max(options.expectedPeers ?? 1, options.neededPeers)))
         }

@@ -234,13 +234,16 @@ public struct Coordinator: Core, Sendable {
 
     /// As of the last input: asked for more often than it changes.
     public private(set) var nextWake: Instant?
+    /// While it waits for peers it says so.
+    static let sayWaitingEvery = Duration.seconds(5)
     private var due: Instant? {
         guard !stage.isEnded else { return nil }
         var next = earliest(timers.nextLease, lines.deadline)
         next = earliest(next, roster.nextSilence(options.silence, at: now))
         next = earliest(next, disk.retryAt)
         switch stage {
-        case .gathering(let since, _):
+        case .gathering(let since, let said):
+            next = earliest(next, said + Self.sayWaitingEvery)
             if roster.lastArrival > since { next = earliest(next, roster.lastArrival + options.quiet) }
             next = earliest(next, max(roster.lastArrival, roster.lastMet) + options.quiet + .seconds(2))
             next = earliest(next, since + options.gatherLimit)

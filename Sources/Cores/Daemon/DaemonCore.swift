@@ -73,7 +73,6 @@ public struct DaemonCore: Core {
     private var wanted: [PeerID: Endpoint] = [:]
     /// What services of this daemon say to each other.
     private var loopback = EffectQueue<Packet>()
-    private var faults = FaultCount()
     /// Messages that could not be queued: the peer is not connected, or its queue is full.
     public private(set) var undelivered = 0
     /// Says other things than are due: of a hostile member in the simulator. Nil in every daemon.
@@ -115,7 +114,8 @@ public struct DaemonCore: Core {
     public var member: Member? { services.member }
     public var coordinator: Coordinator? { services.coordinator }
     /// Packets that did not decode.
-    public var malformed: Int { faults.count }
+    public private(set) var malformed = 0
+    private var malformedNews = NewsDigest<PeerID>()
 
     // MARK: inputs
 
@@ -364,8 +364,9 @@ public struct DaemonCore: Core {
         do throws(MalformedBytes) {
             packet = try Packet(decoding: bytes)
         } catch {
-            if faults.isNews(peer) { say(.packetMalformed(why: error.description), peer: peer.short, at: now) }
-            return
+            malformed += 1
+            guard malformedNews.note(peer, at: now) != nil else { return }
+            return say(.packetMalformed(why: error.description), peer: peer.short, at: now)
         }
         route(packet, from: peer, endpoint: channels.endpoint(of: peer), at: now)
     }
@@ -442,18 +443,4 @@ public struct DaemonCore: Core {
 /// What a daemon says instead of what is due.
 package protocol Tongue: AnyObject, Sendable {
     func speak(_ packet: Packet, to peer: PeerID) -> [FramedPacket]
-}
-
-/// Packets that did not decode, by sender: the first few are told, then ever fewer.
-struct FaultCount: Sendable {
-    private var bySender: [PeerID: Int] = [:]
-    private(set) var count = 0
-    private static let most = 4096
-    mutating func isNews(_ peer: PeerID) -> Bool {
-        count += 1
-        if bySender.count >= Self.most, bySender[peer] == nil { return false }
-        bySender[peer, default: 0] += 1
-        let n = bySender[peer]!
-        return n <= 4 || n & (n - 1) == 0
-    }
 }

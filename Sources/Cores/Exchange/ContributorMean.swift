@@ -53,46 +53,50 @@ extension Codec {
         for (message, contribution) in zip(messages, contributions) where contribution.clip != 1 {
             message.scaleLevels(by: contribution.clip)
         }
-        guard case .sparse(let k, _) = self else {
-            let total = contributions.reduce(0) { $0 + $1.weight }
-            let weights = contributions.map { $0.weight * $0.clip }
-            switch self {
-            case .int8 where !messages.isEmpty:
-                withPointers(messages[...]) {
-                    kernels_codec_int8_mean($0, weights, weights.count, count, total, values)
-                }
-                return
-            case .int4 where !messages.isEmpty:
-                withPointers(messages[...]) {
-                    kernels_codec_int4_mean($0, weights, weights.count, count, total, values)
-                }
-                return
-            case .lowrank:
-                values.update(repeating: 0, count: count)
-                for (message, weight) in zip(messages, weights) {
-                    message.accumulate(weight: weight, into: values, weights: nil)
-                }
-                if total > 0 { kernels_codec_divide(values, count, total) }
-                return
-            default: break
-            }
-            // Part by part, so that a part's sum stays in the cache until all have been added to it.
-            for start in stride(from: 0, to: count, by: 4096) {
-                let part = start..<min(count, start + 4096), sum = values + start
-                sum.update(repeating: 0, count: part.count)
-                for (message, weight) in zip(messages, weights) {
-                    message.accumulate(weight: weight, part: part, into: sum, weights: nil)
-                }
-                if total > 0 { kernels_codec_divide(sum, part.count, total) }
-            }
-            return
-        }
+        guard case .sparse(let k, _) = self else { return denseMean(messages, contributions, count, into: values) }
         // The pointers outlive the call because `messages` does.
         withExtendedLifetime(messages) {
             let entries = messages.map { $0.unpacked.map { UnsafePointer($0.entries) } }
             let levels = messages.map { $0.unpacked.map { UnsafePointer($0.levels) } }
             let weights = contributions.map(\.weight)
             kernels_codec_sparse_mean(entries, levels, weights, messages.count, count, k, values)
+        }
+    }
+
+    private func denseMean(
+        _ messages: [Message], _ contributions: [WeightedMessage], _ count: Int,
+        into values: UnsafeMutablePointer<Float>
+    ) {
+        let total = contributions.reduce(0) { $0 + $1.weight }
+        let weights = contributions.map { $0.weight * $0.clip }
+        switch self {
+        case .int8 where !messages.isEmpty:
+            withPointers(messages[...]) {
+                kernels_codec_int8_mean($0, weights, weights.count, count, total, values)
+            }
+            return
+        case .int4 where !messages.isEmpty:
+            withPointers(messages[...]) {
+                kernels_codec_int4_mean($0, weights, weights.count, count, total, values)
+            }
+            return
+        case .lowrank:
+            values.update(repeating: 0, count: count)
+            for (message, weight) in zip(messages, weights) {
+                message.accumulate(weight: weight, into: values, weights: nil)
+            }
+            if total > 0 { kernels_codec_divide(values, count, total) }
+            return
+        default: break
+        }
+        // Part by part, so that a part's sum stays in the cache until all have been added to it.
+        for start in stride(from: 0, to: count, by: 4096) {
+            let part = start..<min(count, start + 4096), sum = values + start
+            sum.update(repeating: 0, count: part.count)
+            for (message, weight) in zip(messages, weights) {
+                message.accumulate(weight: weight, part: part, into: sum, weights: nil)
+            }
+            if total > 0 { kernels_codec_divide(sum, part.count, total) }
         }
     }
 }

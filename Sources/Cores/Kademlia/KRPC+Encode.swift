@@ -113,23 +113,7 @@ extension KRPCQuery {
             writer.integer(Int64(port))
             writer.key("token")
             writer.string(token)
-        case .put(let request):
-            if let signed = request.item.signed {
-                writer.key("k")
-                writer.string(signed.key.bytes)
-                if !signed.salt.isEmpty {
-                    writer.key("salt")
-                    writer.string(signed.salt)
-                }
-                writer.key("seq")
-                writer.integer(signed.sequence)
-                writer.key("sig")
-                writer.string(signed.signature)
-            }
-            writer.key("token")
-            writer.string(request.token)
-            writer.key("v")
-            writer.raw(request.item.value)
+        case .put(let request): Self.write(request, to: &writer)
         }
         if !want.isEmpty {
             writer.key("want")
@@ -143,6 +127,24 @@ extension KRPCQuery {
 }
 
 extension KRPCQuery {
+    private static func write(_ request: KRPCMethod.StoreRequest, to writer: inout BencodeWriter) {
+        if let signed = request.item.signed {
+            writer.key("k")
+            writer.string(signed.key.bytes)
+            if !signed.salt.isEmpty {
+                writer.key("salt")
+                writer.string(signed.salt)
+            }
+            writer.key("seq")
+            writer.integer(signed.sequence)
+            writer.key("sig")
+            writer.string(signed.signature)
+        }
+        writer.key("token")
+        writer.string(request.token)
+        writer.key("v")
+        writer.raw(request.item.value)
+    }
     private static func write(_ nonce: UInt64, to writer: inout BencodeWriter) {
         writer.key("nonce")
         writer.string(stride(from: 56, through: 0, by: -8).map { UInt8(truncatingIfNeeded: nonce >> $0) })

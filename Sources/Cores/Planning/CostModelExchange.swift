@@ -103,13 +103,7 @@ extension CostModel {
         let ready = runs.map(\.ready)
         round.exchangeSent = ready.map { $0.map { _ in 0.0 } }
         round.exchangeReceived = round.exchangeSent
-        var sealed = 0.0
-        if lanes.count == 1 {
-            for s in lanes[0].hosts.indices {
-                sealed = max(sealed, runs[0].ended[s] + latency(lanes[0].hosts[s], coordinator))
-            }
-            return sealed
-        }
+        if lanes.count == 1 { return reported([runs[0].ended], lanes) }
         let lines = lanes.indices.map { sharedLines(lanes[$0], runs[$0], pacing) }
         let sizes = contributionPrefix(pacing.codec)
         let turns = turns(lanes, blocks, sizes)
@@ -153,6 +147,11 @@ extension CostModel {
             }
         }
         shorten(&completes, lanes, runs, pacing, slowestWay, &round)
+        return reported(completes, lanes)
+    }
+    /// When the coordinator has the last report.
+    private func reported(_ completes: [[Double]], _ lanes: [Lane]) -> Double {
+        var sealed = 0.0
         for (q, lane) in lanes.enumerated() {
             for (t, host) in lane.hosts.enumerated() {
                 sealed = max(sealed, completes[q][t] + latency(host, coordinator))

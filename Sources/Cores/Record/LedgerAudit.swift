@@ -10,11 +10,32 @@ public import Wire
 public func auditMicroBatches(
     log: [PBEnvelope], receipts: [PBEnvelope], parameters: JobParameters
 ) throws(MalformedBytes) -> Ledger.Totals {
+    guard let first = log.first else { throw MalformedBytes("an empty log") }
+    let job = sha256([0] + [UInt8](first.body))
+    var audit = LedgerAudit(parameters, works: try LedgerAudit.works(receipts, job: job))
+    for envelope in log.dropFirst() {
+        try audit.follow(try envelope.open(.logEntry, job: job, wall: nil, as: PBLogEntry.self).body)
+    }
+    return audit.totals
+}
+
+/// How far an audit has come.
+private struct LedgerAudit {
     struct Grant {
         var attempt: UInt32
         var microBatches: Int
         var peers: [PeerID]
     }
+    struct Claim: Hashable {
+        var round: UInt64
+        var rank: UInt32
+        var attempt: UInt32
+        var stage: UInt32
+    }
+    typealias Works = [Claim: [(signer: PeerID, work: PBWork)]]
+
+    let parameters: JobParameters
+    let works: Works
     var totals = Ledger.Totals()
     var grants: [Int: Grant] = [:]
     var present: Set<PeerID> = []
@@ -23,32 +44,107 @@ public func auditMicroBatches(
     var round: UInt64 = 0
     var tokens = 0
     var counted: [UInt64: (microBatches: Int, tokens: Int)] = [:]
-    let perMicroBatch = parameters.microBatch * parameters.model.context
-    guard let first = log.first else { throw MalformedBytes("an empty log") }
-    let job = sha256([0] + [UInt8](first.body))
 
-    struct Claim: Hashable {
-        var round: UInt64
-        var rank: UInt32
-        var attempt: UInt32
-        var stage: UInt32
-    }
-    var works: [Claim: [(signer: PeerID, work: PBWork)]] = [:]
-    for envelope in receipts {
-        let statement = try envelope.open(.receipt, job: job, wall: nil, as: PBWork.self)
-        let work = statement.body
-        let claim = Claim(round: work.work.round, rank: work.work.rank, attempt: work.work.attempt, stage: work.stage)
-        works[claim, default: []].append((statement.signer, work))
+    init(_ parameters: JobParameters, works: Works) {
+        self.parameters = parameters
+        self.works = works
     }
 
-    func total(_ plan: PBPlanChange) -> Int {
+    static func works(_ receipts: [PBEnvelope], job: Digest256) throws(MalformedBytes) -> Works {
+        var works: Works = [:]
+        for envelope in receipts {
+            let statement = try envelope.open(.receipt, job: job, wall: nil, as: PBWork.self)
+            let work = statement.body
+            let claim = Claim(
+                round: work.work.round, rank: work.work.rank, attempt: work.work.attempt, stage: work.stage)
+            works[claim, default: []].append((statement.signer, work))
+        }
+        return works
+    }
+
+    mutating func follow(_ entry: PBLogEntry) throws(MalformedBytes) {
+        switch entry.body {
+        case .members(let change)?:
+            for joined in change.joined { if let peer = PeerID(joined.peer) { present.insert(peer) } }
+            for left in change.left { if let peer = PeerID(left.peer) { present.remove(peer) } }
+        case .plan(let change)?: follow(change)
+        case .seal(let seal)?: try follow(seal)
+        case .finish?: voidOpen()
+        case .genesis?, .states?, nil: break
+        }
+    }
+
+    private mutating func follow(_ change: PBPlanChange) {
+        if change.rolledBack {
+            voidOpen()
+            for old in counted.keys where old >= change.round {
+                totals.counted -= counted[old]!.microBatches
+                totals.superseded += counted[old]!.microBatches
+                tokens -= counted[old]!.tokens
+                counted[old] = nil
+            }
+            round = change.round
+            plan = change
+            upcoming = nil
+            grantAll(change)
+        } else if change.round == round {
+            plan = change
+            grantAll(change)
+        } else {
+            upcoming = change
+        }
+    }
+
+    private mutating func follow(_ seal: PBSeal) throws(MalformedBytes) {
+        guard plan != nil, seal.round == round else { throw MalformedBytes("a seal out of order") }
+        var here = 0
+        for (rank, grant) in grants {
+            if let entry = seal.contributions.first(where: { Int($0.rank) == rank }) {
+                try prove(grant, entry, rank)
+                here += Int(entry.microBatches)
+            } else if grant.peers.allSatisfy({ present.contains($0) }) {
+                totals.late += grant.microBatches
+            } else {
+                totals.lost += grant.microBatches
+            }
+        }
+        let perMicroBatch = parameters.microBatch * parameters.model.context
+        totals.counted += here
+        counted[round] = (here, here * perMicroBatch)
+        tokens += here * perMicroBatch
+        grants = [:]
+        round += 1
+        plan = upcoming ?? plan
+        upcoming = nil
+        if let plan, tokens < total(plan) { grantAll(plan) }
+    }
+
+    /// Every stage has signed for what the seal counts.
+    private func prove(_ grant: Grant, _ entry: PBSeal.Contribution, _ rank: Int) throws(MalformedBytes) {
+        var digests: [UInt32: [UInt8]] = [:]
+        for digest in entry.digests { digests[digest.unit] = Array(digest.digest) }
+        for stage in grant.peers.indices {
+            let claim = Claim(round: round, rank: UInt32(rank), attempt: entry.attempt, stage: UInt32(stage))
+            let proven = (works[claim] ?? []).contains { signer, work in
+                signer == grant.peers[stage] && entry.attempt == grant.attempt
+                    && work.microBatches == entry.microBatches
+                    && work.digests.allSatisfy { digests[$0.unit] == Array($0.digest) }
+            }
+            guard proven else {
+                throw MalformedBytes("round \(round), pipeline \(rank), stage \(stage): no receipt")
+            }
+        }
+    }
+
+    private func total(_ plan: PBPlanChange) -> Int {
         parameters.tokens(microBatchesPerVirtual: Int(plan.microBatchesPerVirtual))
     }
-    func steps(_ plan: PBPlanChange) -> Int {
-        let batch = parameters.virtualPipelines * Int(plan.microBatchesPerVirtual) * perMicroBatch
+    private func steps(_ plan: PBPlanChange) -> Int {
+        let sequences = parameters.virtualPipelines * Int(plan.microBatchesPerVirtual) * parameters.microBatch
+        let batch = sequences * parameters.model.context
         return min(Int(plan.innerSteps), max(0, total(plan) - tokens + batch - 1) / batch)
     }
-    func grantAll(_ plan: PBPlanChange) {
+    private mutating func grantAll(_ plan: PBPlanChange) {
         for (rank, pipeline) in plan.pipelines.enumerated() {
             if let before = grants[rank], before.attempt == pipeline.attempt { continue }
             totals.superseded += grants[rank]?.microBatches ?? 0
@@ -61,75 +157,8 @@ public func auditMicroBatches(
             totals.superseded += grants.removeValue(forKey: rank)!.microBatches
         }
     }
-    func voidOpen() {
+    private mutating func voidOpen() {
         for grant in grants.values { totals.superseded += grant.microBatches }
         grants = [:]
     }
-
-    for envelope in log.dropFirst() {
-        let entry = try envelope.open(.logEntry, job: job, wall: nil, as: PBLogEntry.self).body
-        switch entry.body {
-        case .members(let change)?:
-            for joined in change.joined { if let peer = PeerID(joined.peer) { present.insert(peer) } }
-            for left in change.left { if let peer = PeerID(left.peer) { present.remove(peer) } }
-        case .plan(let change)?:
-            if change.rolledBack {
-                voidOpen()
-                for old in counted.keys where old >= change.round {
-                    totals.counted -= counted[old]!.microBatches
-                    totals.superseded += counted[old]!.microBatches
-                    tokens -= counted[old]!.tokens
-                    counted[old] = nil
-                }
-                round = change.round
-                plan = change
-                upcoming = nil
-                grantAll(change)
-            } else if change.round == round {
-                plan = change
-                grantAll(change)
-            } else {
-                upcoming = change
-            }
-        case .seal(let seal)?:
-            guard plan != nil, seal.round == round else { throw MalformedBytes("a seal out of order") }
-            var here = 0
-            for (rank, grant) in grants {
-                let entry = seal.contributions.first { Int($0.rank) == rank }
-                guard let entry else {
-                    if grant.peers.allSatisfy({ present.contains($0) }) {
-                        totals.late += grant.microBatches
-                    } else {
-                        totals.lost += grant.microBatches
-                    }
-                    continue
-                }
-                var digests: [UInt32: [UInt8]] = [:]
-                for digest in entry.digests { digests[digest.unit] = Array(digest.digest) }
-                for stage in grant.peers.indices {
-                    let claim = Claim(round: round, rank: UInt32(rank), attempt: entry.attempt, stage: UInt32(stage))
-                    let proven = (works[claim] ?? []).contains { signer, work in
-                        signer == grant.peers[stage] && entry.attempt == grant.attempt
-                            && work.microBatches == entry.microBatches
-                            && work.digests.allSatisfy { digests[$0.unit] == Array($0.digest) }
-                    }
-                    guard proven else {
-                        throw MalformedBytes("round \(round), pipeline \(rank), stage \(stage): no receipt")
-                    }
-                }
-                here += Int(entry.microBatches)
-            }
-            totals.counted += here
-            counted[round] = (here, here * perMicroBatch)
-            tokens += here * perMicroBatch
-            grants = [:]
-            round += 1
-            plan = upcoming ?? plan
-            upcoming = nil
-            if let plan, tokens < total(plan) { grantAll(plan) }
-        case .finish?: voidOpen()
-        case .genesis?, .states?, nil: break
-        }
-    }
-    return totals
 }

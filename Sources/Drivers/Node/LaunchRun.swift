@@ -109,6 +109,11 @@ public final class LaunchRun {
         if let coordinator = daemon.core.services.coordinator, coordinator.isResumable {
             stoppedAt = (coordinator.state.round, checkpointRound)
         }
+        return try result(of: daemon, options, stretch: setup.emulation?.stretch ?? 1, origin: origin)
+    }
+    private func result(
+        of daemon: LiveDaemon, _ options: Options, stretch: Double, origin: Instant
+    ) throws(NodeError) -> Result {
         if interrupted { return .interrupted }
         guard let coordinator = daemon.core.services.coordinator, let end else {
             return .failed("the loop ended before the job")
@@ -116,9 +121,7 @@ public final class LaunchRun {
         switch end {
         case .failed(let why): return .failed(why)
         case .finished(let states):
-            let stretch = setup.emulation?.stretch ?? 1
-            return .finished(
-                try conclude(coordinator, states, options, stretch: stretch, origin: origin))
+            return .finished(try conclude(coordinator, states, options, stretch: stretch, origin: origin))
         }
     }
 

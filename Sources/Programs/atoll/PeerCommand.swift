@@ -46,16 +46,7 @@ struct PeerCommand: ParsableCommand {
         if let memory, !(memory > 0 && memory < 1e9) {
             throw NodeError.badInput("--memory \(memory): MiB, more than 0")
         }
-        var accepted = invite.accept
-        if !accept.isEmpty {
-            accepted = []
-            for hex in accept {
-                guard let key = PeerID(hex: hex) else {
-                    throw NodeError.badInput("--accept \(hex): 64 hexadecimal digits of a launcher's key expected")
-                }
-                accepted.append(key)
-            }
-        }
+        let accepted = accept.isEmpty ? invite.accept : try accept.map(launcher)
         let folder = try Home.folder(data, name: "peer")
         var setup = LiveDaemon.Setup(
             key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
@@ -93,6 +84,13 @@ struct PeerCommand: ParsableCommand {
             fflush(nil)
         }
         try finish(end)
+    }
+
+    private func launcher(_ hex: String) throws -> PeerID {
+        guard let key = PeerID(hex: hex) else {
+            throw NodeError.badInput("--accept \(hex): 64 hexadecimal digits of a launcher's key expected")
+        }
+        return key
     }
 }
 

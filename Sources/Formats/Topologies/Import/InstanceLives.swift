@@ -137,12 +137,7 @@ struct InstanceLives {
                 origin.append(base.peers[slot])
             }
             if let mean { host.meanSession = .milliseconds(Int64((max(1, mean) * 1000).rounded())) }
-            let plain = host.name
-            var number = 2
-            while !taken.insert(host.name).inserted {
-                host.name = "\(plain.prefix(56))-\(number)"
-                number += 1
-            }
+            host.name = Self.freeName(host.name, &taken)
             topology.hosts.append(host)
             if life.begin > 0 { events.append(Fault(.join, at: .seconds(life.begin), host: host.name)) }
             if let end = life.end { events.append(Fault(.kill, at: .seconds(end), host: host.name)) }
@@ -162,6 +157,16 @@ struct InstanceLives {
             )
         }
         return ImportedTopology(topology, format, notes: notes)
+    }
+    /// The name, with a number behind it where another host has it.
+    private static func freeName(_ plain: String, _ taken: inout Set<String>) -> String {
+        var name = plain
+        var number = 2
+        while !taken.insert(name).inserted {
+            name = "\(plain.prefix(56))-\(number)"
+            number += 1
+        }
+        return name
     }
 }
 

@@ -148,10 +148,28 @@ struct MatrixImport {
         if let header { try readNames(header.suffix(n), line: rows[0].line - 1) }
         if isLabelled { try readNames(rows.map { $0.cells[0] }[...], line: rows[0].line) }
         let (kind, scale) = try unit(caption, forced, line: rows[0].line)
+        let values = try values(of: rows, kind, scale)
+        if kind == .latency {
+            guard latency == nil else { throw twice(kind, rows[0].line) }
+            latency = values
+        } else {
+            guard bandwidth == nil else { throw twice(kind, rows[0].line) }
+            bandwidth = values
+        }
+        if let latency, let bandwidth, latency.count != bandwidth.count {
+            throw FileProblem(
+                .outOfRange, file: file, line: rows[0].line, found: "\(bandwidth.count) rows beside \(latency.count)",
+                allowed: "matrices of one size")
+        }
+    }
+    /// In base units; nil where nothing was measured, 0 from a host to itself.
+    private func values(
+        of rows: [(line: Int, cells: [Substring])], _ kind: Kind, _ scale: Double
+    ) throws(FileProblem) -> [[Double?]] {
         var values: [[Double?]] = []
         for (i, row) in rows.enumerated() {
             var out: [Double?] = []
-            for (j, cell) in row.cells.suffix(n).enumerated() {
+            for (j, cell) in row.cells.suffix(rows.count).enumerated() {
                 if i == j {
                     out.append(0)
                     continue
@@ -173,18 +191,7 @@ struct MatrixImport {
             }
             values.append(out)
         }
-        if kind == .latency {
-            guard latency == nil else { throw twice(kind, rows[0].line) }
-            latency = values
-        } else {
-            guard bandwidth == nil else { throw twice(kind, rows[0].line) }
-            bandwidth = values
-        }
-        if let latency, let bandwidth, latency.count != bandwidth.count {
-            throw FileProblem(
-                .outOfRange, file: file, line: rows[0].line, found: "\(bandwidth.count) rows beside \(latency.count)",
-                allowed: "matrices of one size")
-        }
+        return values
     }
     /// Drops what stands after a last separator on each line, and fills triangles up: rows that get longer by one, to the diagonal,
     /// or shorter by one, from it.

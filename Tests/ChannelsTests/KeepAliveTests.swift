@@ -1,0 +1,63 @@
+import Channels
+import Primitives
+import Testing
+
+/// Two peers with a connection that node 0 has opened, its first pings behind them.
+private func pair() -> Network {
+    var network = Network()
+    network.add(1)
+    network.add(2)
+    network.connect(0, 1)
+    network.run(for: .seconds(10))
+    return network
+}
+/// Kind, channel, length and eight bytes.
+private let pingBytes = 12
+
+@Test func `of a connection that rests the side that opened it asks every five seconds, the other only answers`() {
+    var network = pair()
+    let before = network.written.map(\.count)
+    network.run(for: .seconds(60))
+    #expect(network.written[0].count - before[0] == 12 * pingBytes)
+    #expect(network.written[1].count - before[1] == 12 * pingBytes)
+}
+
+@Test func `a connection over which messages go is pinged by both sides once a second`() {
+    var network = pair()
+    let before = network.written.map(\.count)
+    for _ in 0..<60 {
+        network.send(0, 1, [1], on: .control)
+        network.run(for: .seconds(1))
+    }
+    // Node 1 sends no messages: a ping, a pong and one confirmation of 20 bytes a second.
+    #expect((58...62).contains((network.written[1].count - before[1]) / (2 * pingBytes + 20)))
+}
+
+@Test func `what died while it rested is noticed from the first message on, after the silence and not later`() {
+    var network = pair()
+    // Just answered: the next ping would be sent almost five seconds later.
+    network.swallowEverything()
+    network.send(0, 1, [1], on: .control)
+    network.run(for: .milliseconds(5_100))
+    #expect(network.events[0].contains(.interrupted(network.peer(1), .silent)))
+}
+
+@Test func `a dead peer is missed by who only listens too, and whoever misses one asks all others at once`() {
+    for (survivor, gone) in [(0, 1), (1, 0)] {
+        var network = pair()
+        network.unplug(gone)
+        network.run(for: .seconds(13))
+        #expect(network.events[survivor].last == .interrupted(network.peer(gone), .silent))
+    }
+    var network = pair()
+    network.add(3)
+    network.connect(2, 0)
+    network.run(for: .seconds(10))
+    network.unplug(2)
+    // A message to node 1 makes the first connection a used one; when that falls silent the second is asked.
+    network.unplug(1)
+    network.send(0, 1, [1], on: .control)
+    network.run(for: .milliseconds(10_300))
+    #expect(network.events[0].contains(.interrupted(network.peer(1), .silent)))
+    #expect(network.events[0].contains(.interrupted(network.peer(2), .silent)))
+}
