@@ -72,24 +72,7 @@ struct RememberingEngine {
             complaints.append("\(job) before a configuration")
             return .refused("not configured")
         }
-        if case .importState(let states) = job {
-            let units = states.map(\.unit)
-            if units.count > 1 {
-                require(units == Array(configuration.units), "import of \(units) into \(configuration.units)")
-                version = UInt64(states[0].optimizerSteps)
-                return .done
-            }
-            let next = imported.map { $0 + 1 } ?? configuration.units.lowerBound
-            require(
-                units.isEmpty && imported == nil || units == [next] && configuration.units.contains(next),
-                "import of \(units) into \(configuration.units) after \(imported.map(String.init) ?? "none")")
-            let versions = Set(states.map { UInt64($0.optimizerSteps) })
-            require(imported == nil || versions == [importing], "a mixture of versions")
-            importing = versions.first ?? 0
-            imported = units.last
-            if units.isEmpty || next == configuration.units.upperBound - 1 { version = importing }
-            return .done
-        }
+        if case .importState(let states) = job { return load(states, into: configuration) }
         guard let version else {
             complaints.append("\(job) before an import")
             return .refused("nothing imported")
@@ -126,6 +109,25 @@ struct RememberingEngine {
             complaints.append("\(job) is not of this job")
             return .refused("out of place")
         }
+    }
+    /// All at once, or one after the other.
+    private mutating func load(_ states: [UnitState], into configuration: StageConfiguration) -> ComputeResult {
+        let units = states.map(\.unit)
+        if units.count > 1 {
+            require(units == Array(configuration.units), "import of \(units) into \(configuration.units)")
+            version = UInt64(states[0].optimizerSteps)
+            return .done
+        }
+        let next = imported.map { $0 + 1 } ?? configuration.units.lowerBound
+        require(
+            units.isEmpty && imported == nil || units == [next] && configuration.units.contains(next),
+            "import of \(units) into \(configuration.units) after \(imported.map(String.init) ?? "none")")
+        let versions = Set(states.map { UInt64($0.optimizerSteps) })
+        require(imported == nil || versions == [importing], "a mixture of versions")
+        importing = versions.first ?? 0
+        imported = units.last
+        if units.isEmpty || next == configuration.units.upperBound - 1 { version = importing }
+        return .done
     }
     private var digests: [Int: UnitDigests] {
         var out: [Int: UnitDigests] = [:]

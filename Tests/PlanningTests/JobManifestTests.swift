@@ -49,14 +49,14 @@ import Topologies
             asked.append(folder)
             return shape
         }
-        #expect(asked == ["smol"] && job.modelFolder == "smol" && job.tokenizer == .ids)
+        #expect(asked == ["smol"] && job.beginning.folder == "smol" && job.text.tokenizer == .ids)
         #expect(job.model.context == 64 && job.model.vocabulary == 5000 && job.model.tieWordEmbeddings)
         job.data = .content(String(repeating: "0a", count: 32))
-        job.dataTokens = 123_456
-        job.initialUnits = (0..<4).map { Digest256([UInt8](repeating: $0, count: 32))! }
+        job.text.tokens = 123_456
+        job.beginning.units = (0..<4).map { Digest256([UInt8](repeating: $0, count: 32))! }
         var again = try JobManifest(parsing: job.canonicalText)
-        #expect(again.modelFolder == nil && again.initialUnits == job.initialUnits && again.dataTokens == 123_456)
-        again.modelFolder = "smol"
+        #expect(again.beginning.folder == nil && again.beginning.units == job.beginning.units && again.text.tokens == 123_456)
+        again.beginning.folder = "smol"
         #expect(again == job)
 
         let cut = text.replacing("context: 64", with: "context: 64, tie_word_embeddings: false")
@@ -67,10 +67,10 @@ import Topologies
         }
         // Nobody else's job names a folder of ours.
         #expect(throws: ManifestError.self) { try JobManifest(parsing: text) }
-        job.initialUnits.removeLast()
+        job.beginning.units.removeLast()
         #expect(throws: ManifestError.self) { try JobManifest(parsing: job.canonicalText) }
-        job.initialUnits = []
-        job.dataTokens = nil
+        job.beginning.units = []
+        job.text.tokens = nil
         #expect(throws: ManifestError.self) { try JobManifest(parsing: job.canonicalText) }
     }
 

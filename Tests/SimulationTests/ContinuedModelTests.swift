@@ -25,13 +25,13 @@ import Wire
     private func scene(peers: Int, stages: Int, steps: Int) throws -> Scene {
         var scene = Scene(peers: peers, pipelines: 1, stages: stages, innerSteps: 1, steps: steps)
         scene.realArithmetic = true
-        scene.job.tokenizer = .ids
+        scene.job.text.tokenizer = .ids
         scene.job.model.vocabulary = 300
         scene.content = Self.tokens.bytes
         scene.job.data = .content(ContentIndex.id(of: scene.content).hex)
-        scene.job.dataTokens = Self.tokens.count
+        scene.job.text.tokens = Self.tokens.count
         scene.initial = ModelParameters(initialFor: scene.job.model, seed: 4711).states
-        scene.job.initialUnits = scene.initial.map { ContentIndex.id(of: $0.parameters) }
+        scene.job.beginning.units = scene.initial.map { ContentIndex.id(of: $0.parameters) }
         return scene
     }
 
@@ -43,7 +43,7 @@ import Wire
         #expect(try outcome.weightsDigest() == scene.localDigest())
         var drawn = scene
         drawn.initial = []
-        drawn.job.initialUnits = []
+        drawn.job.beginning.units = []
         #expect(try outcome.weightsDigest() != drawn.localDigest())
     }
 

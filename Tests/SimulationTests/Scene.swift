@@ -80,7 +80,7 @@ struct Scene {
         let configuration = StageConfiguration(
             model: job.model, units: job.model.allUnits, geometry: geometry, seed: job.seed,
             optimizer: JobParameters(job).optimizer, mode: .everyStep, exchangeCodec: .fp32, activationCodec: .fp32,
-            validationFraction: job.validationFraction, dataTokens: job.dataTokens)
+            validationFraction: job.validationFraction, dataTokens: job.text.tokens)
         var trainer = LocalTrainer(
             configuration: configuration, pipelines: [[0, 1, 2, 3]], innerSteps: 1,
             totalSteps: job.steps(microBatchesPerVirtual: 1))

@@ -23,8 +23,8 @@ extension JobParameters {
             validationFraction: job.validationFraction,
             checkpointRounds: job.checkpointEveryRounds)
         exchangeWay = job.exchangeWay.value
-        dataTokens = job.dataTokens
-        initialUnits = job.initialUnits
+        dataTokens = job.text.tokens
+        initialUnits = job.beginning.units
         if job.batchTokens == .auto { criticalBatch = job.criticalBatch }
     }
 }
@@ -69,7 +69,7 @@ extension PlanQuestion {
         do {
             var job = try JobManifest(parsing: manifest, file: "manifest")
             job.tokens = tokensLeft
-            job.textBytes = job.dataTokens ?? textBytes
+            job.text.bytes = job.text.tokens ?? textBytes
             var running: Plan?
             if let current {
                 job.innerSteps = .fixed(current.innerSteps)

@@ -230,7 +230,7 @@ struct CostModel: Sendable {
 
     /// Windows a round evaluates, over all pipelines: all there are, in a short text.
     var validationWindows: Int {
-        guard let bytes = job.textBytes else { return CostModel.validationWindows }
+        guard let bytes = job.text.bytes else { return CostModel.validationWindows }
         let part = Int(Double(bytes) * job.validationFraction)
         return max(0, min(CostModel.validationWindows, (part - 1) / model.context))
     }

@@ -40,19 +40,29 @@ public struct JobManifest: Hashable, Sendable {
 
     public var name: String
     public var model: ModelShape
-    /// What the text's tokens are.
-    public var tokenizer = Tokenizer.byte
-    /// A folder at the launcher whose model the job continues; no part of the signed text, which has ``initialUnits``.
-    public var modelFolder: String?
-    /// Contents of the units that the job begins with, unit by unit; empty: they are drawn from the seed.
-    public var initialUnits: [Digest256] = []
+    /// Where the model's first weights come from.
+    public struct Beginning: Hashable, Sendable {
+        /// A folder at the launcher whose model the job continues; no part of the signed text, which has ``units``.
+        public var folder: String?
+        /// Contents of the units that the job begins with, unit by unit; empty: they are drawn from the seed.
+        public var units: [Digest256] = []
+        public init() {}
+    }
+    public var beginning = Beginning()
     public var data: DataSource
-    /// Of files of tokens, as signed: how many there are.
-    public var dataTokens: Int?
+    /// What the data are made of, as far as it is known.
+    public struct Text: Hashable, Sendable {
+        /// What the text's tokens are.
+        public var tokenizer = Tokenizer.byte
+        /// Of files of tokens, as signed: how many there are.
+        public var tokens: Int?
+        /// Of the whole text; it is no part of the manifest.
+        public var bytes: Int?
+        public init() {}
+    }
+    public var text = Text()
     /// f: the last ⌊n·f⌋ bytes are for validation, in 0…0.5.
     public var validationFraction: Double
-    /// Of the whole text, where it is known; it is no part of the manifest.
-    public var textBytes: Int?
     /// How many tokens to train on, in all.
     public var tokens: Int
     /// Tokens of one step: a multiple of V·m·T.

@@ -38,10 +38,10 @@ extension JobManifest {
         self.init(
             name: try top.required("name").name(), model: model.shape, data: try readSource(data),
             tokens: try train.required("tokens").integer(1...1_000_000_000_000_000))
-        tokenizer = model.tokenizer
-        modelFolder = model.folder
-        initialUnits = model.units
-        dataTokens = try readTokens(data, tokenizer)
+        text.tokenizer = model.tokenizer
+        beginning.folder = model.folder
+        beginning.units = model.units
+        text.tokens = try readTokens(data, text.tokenizer)
         validationFraction = try data["validation_fraction"]?.number(0...0.5) ?? validationFraction
         if let node = top["parallel"] { try readParallel(node) }
         try readTraining(train)
@@ -136,7 +136,7 @@ extension JobManifest {
         let source =
             switch data {
             case .path(let path): "path: \(yamlScalar(path))"
-            case .content(let id): "content: \(id)" + (dataTokens.map { "\n  tokens: \($0)" } ?? "")
+            case .content(let id): "content: \(id)" + (text.tokens.map { "\n  tokens: \($0)" } ?? "")
             }
         return """
             name: \(yamlScalar(name))
@@ -148,7 +148,7 @@ extension JobManifest {
               kv_heads: \(model.kvHeads)
               intermediate_size: \(model.intermediateSize)
               context: \(model.context)
-              tokenizer: \(tokenizer.rawValue)
+              tokenizer: \(text.tokenizer.rawValue)
               tie_word_embeddings: \(model.tieWordEmbeddings)
               rope_theta: \(yamlNumber(model.ropeTheta))
               norm_epsilon: \(yamlNumber(Double(model.normEpsilon)))\(model.unusualText)\(initialText)

@@ -24,14 +24,14 @@ func readModel(_ node: YAMLNode, _ folders: JobManifest.FolderReader?) throws(Ma
     _ = try entry["architecture"]?.word(["llama"])
     let words = JobManifest.Tokenizer.allCases.map(\.rawValue)
     var out = ModelEntry(shape: try readShape(entry))
-    out.tokenizer =
+    out.text.tokenizer =
         try entry["tokenizer"].map { node throws(ManifestError) in
             JobManifest.Tokenizer(rawValue: try node.word(words))!
         } ?? .byte
     if let node = entry["vocabulary"] {
-        guard out.tokenizer == .ids else { throw node.problem(.outOfRange, allowed: "vocabulary with tokenizer: ids") }
+        guard out.text.tokenizer == .ids else { throw node.problem(.outOfRange, allowed: "vocabulary with tokenizer: ids") }
         out.shape.vocabulary = try node.integer(2...1 << 24)
-    } else if out.tokenizer == .ids {
+    } else if out.text.tokenizer == .ids {
         _ = try entry.required("vocabulary")
     }
     if let node = entry["units"] { out.units = try readUnits(node, out.shape.unitCount) }
@@ -110,7 +110,7 @@ private func readShape(_ entry: YAMLMapping) throws(ManifestError) -> ModelShape
 extension JobManifest {
     /// A line of a canonical job file for the weights that a job begins with.
     var initialText: String {
-        initialUnits.isEmpty ? "" : "\n  units: [" + initialUnits.map(\.hex).joined(separator: ", ") + "]"
+        beginning.units.isEmpty ? "" : "\n  units: [" + beginning.units.map(\.hex).joined(separator: ", ") + "]"
     }
 }
 

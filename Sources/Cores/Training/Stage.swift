@@ -11,9 +11,9 @@ import Primitives
 final class Stage {
     private(set) var configuration: StageConfiguration
     let device: any DeviceEngine
-    let corpus: [UInt8]
-    /// The corpus, where it is a file of tokens.
-    private let tokens: TokenCorpus?
+    /// What is learnt from: bytes, and what they are as a file of tokens, where they are one.
+    private let text: (bytes: [UInt8], tokens: TokenCorpus?)
+    var corpus: [UInt8] { text.bytes }
     let threads: Int32
     let layout: StageLayout
     let order: DataOrder
@@ -67,8 +67,7 @@ final class Stage {
     ) throws(Refusal) {
         self.configuration = configuration
         self.device = device
-        self.corpus = corpus
-        self.tokens = tokens
+        text = (corpus, tokens)
         self.threads = Int32(clamping: threads)
         chunkLayouts = configuration.units.map { configuration.chunkLayout(unit: $0) }
         layout = StageLayout(shape: configuration.model, units: configuration.units)
@@ -235,7 +234,7 @@ final class Stage {
     // MARK: parts
 
     /// Where documents begin matters to all stages.
-    var readsCorpus: Bool { configuration.isFirst || configuration.isLast || tokens != nil }
+    var readsCorpus: Bool { configuration.isFirst || configuration.isLast || text.tokens != nil }
 
     /// Forgets gradients and saved activations; they belong to weights that are no more.
     func dropWork() throws(Refusal) {

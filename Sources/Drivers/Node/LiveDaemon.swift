@@ -53,8 +53,7 @@ public final class LiveDaemon {
     private let pool: WorkPool
     private var worker: ComputeWorker?
     private var timer: Timer?
-    private var addressTimer: Timer?
-    private var addresses: [Endpoint]?
+    private var addresses: AddressWatch?
     private var draining = false
     private var turnedAwayToldAt: Instant?
     private var resolver: NameResolver?
@@ -109,29 +108,16 @@ public final class LiveDaemon {
             core.wake(at: self.loop.now)
             drain()
         }
-        watchAddresses()
+        addresses = AddressWatch(loop) { [unowned self] in
+            core.networkChanged(at: self.loop.now)
+            drain()
+        }
         connect()
         resolver = NameResolver(loop, pool, setup.bootstrapNames) { [unowned self] endpoint in
             guard endpoint != self.endpoint else { return }
             core.overlay(at: self.loop.now) { $0.add(bootstrap: endpoint, at: self.loop.now) }
             drain()
         }
-    }
-
-    /// Looks every few seconds whether this machine is still where it was.
-    private func watchAddresses() {
-        addresses = InterfaceAddresses.current
-        addressTimer = Timer(loop) { [unowned self] in
-            let now = loop.now
-            if let current = InterfaceAddresses.current, current != addresses {
-                addresses = current
-                // Without any there is nobody to dial.
-                if !current.isEmpty { core.networkChanged(at: now) }
-                drain()
-            }
-            addressTimer?.arm(at: now + .seconds(3))
-        }
-        addressTimer?.arm(at: loop.now + .seconds(3))
     }
 
     /// Ciphertext and datagrams at the sockets since start.
@@ -271,7 +257,7 @@ public final class LiveDaemon {
             resolver?.close()
             for attempt in dialBacks.values { attempt.close() }
             timer?.close()
-            addressTimer?.close()
+            addresses?.close()
             closing?.close()
             loop.stop()
         }

@@ -54,7 +54,7 @@ public enum LocalRun {
         let seconds = Date().timeIntervalSince(started)
         onEvent(Event(.evaluating, at: Instant(seconds: seconds)))
         let ending = RunEnding(
-            corpus: corpus, dataTokens: job.dataTokens, fraction: job.validationFraction, out: out, threads: threads,
+            corpus: corpus, dataTokens: job.text.tokens, fraction: job.validationFraction, out: out, threads: threads,
             prompt: prompt, seed: job.seed, model: model)
         let result = try ending.conclude(weights)
         // As on a pool: the figure after the last round is the one over all windows.
@@ -101,7 +101,7 @@ private struct LocalArrangement {
             model: job.model, units: job.model.allUnits, geometry: job.geometry(microBatchesPerVirtual: k),
             seed: job.seed, optimizer: JobParameters(job).optimizer, mode: innerSteps == 1 ? .everyStep : .rounds,
             exchangeCodec: job.exchangeCodec.value ?? .fp32, activationCodec: .fp32,
-            validationFraction: job.validationFraction, dataTokens: job.dataTokens)
+            validationFraction: job.validationFraction, dataTokens: job.text.tokens)
     }
     var batchTokens: Int { configuration.geometry.batchTokens }
 
@@ -142,7 +142,7 @@ private struct LocalArrangement {
                 predicted: nil, measuredMedian: perStep.isEmpty ? nil : perStep[perStep.count / 2]),
             initialValidationLoss: nil, rounds: rounds,
             final: RunReport.Final(
-                validationLoss: result.loss, bitsPerByte: job.dataTokens == nil ? result.loss / ln2 : nil,
+                validationLoss: result.loss, bitsPerByte: job.text.tokens == nil ? result.loss / ln2 : nil,
                 tokens: steps * batchTokens, seconds: seconds),
             validationFraction: job.validationFraction,
             bytes: RunReport.Bytes(sentByPeer: [:], exchangeSent: 0, fp32EveryStep: 0), events: [],

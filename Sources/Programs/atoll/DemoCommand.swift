@@ -38,7 +38,7 @@ struct DemoCommand: ParsableCommand {
         }
         let text = try data ?? defaultText()
         let input = try JobInput(file: jobPath, data: text, steps: steps, seed: seed)
-        guard input.manifest.tokenizer == .byte else {
+        guard input.manifest.text.tokenizer == .byte else {
             throw NodeError.badInput("\(jobPath): the demo trains on bytes of a text; atoll launch continues models")
         }
         _ = try input.content()

@@ -26,7 +26,7 @@ struct JobInput {
         } catch {
             throw NodeError.badInput("\(error)")
         }
-        if let path = manifest.modelFolder {
+        if let path = manifest.beginning.folder {
             do throws(CheckpointError) {
                 model = try ContinuedModel(Self.path(path, beside: folder), shape: manifest.model)
             } catch {
@@ -54,9 +54,9 @@ struct JobInput {
     func manifest(for content: JobContent) throws -> JobManifest {
         var out = manifest
         out.data = .content(ContentIndex(of: content.bytes).id.hex)
-        out.dataTokens = content.tokens
+        out.text.tokens = content.tokens
         guard let model else { return out }
-        do throws(CheckpointError) { out.initialUnits = try model.contents() } catch {
+        do throws(CheckpointError) { out.beginning.units = try model.contents() } catch {
             throw NodeError.badInput(error.description)
         }
         return out
@@ -70,7 +70,7 @@ struct JobInput {
     }
     /// In place of a text that is not at hand.
     var blank: JobContent {
-        JobContent(bytes: [UInt8](repeating: 32, count: 4 << 20), tokens: manifest.tokenizer == .ids ? 2 << 20 : nil)
+        JobContent(bytes: [UInt8](repeating: 32, count: 4 << 20), tokens: manifest.text.tokenizer == .ids ? 2 << 20 : nil)
     }
 
     /// What there is to train on, checked: text is UTF-8, tokens are the model's, and both parts have enough of it.
@@ -81,7 +81,7 @@ struct JobInput {
         }
         let full = Self.path(path, beside: folder)
         let content: JobContent
-        switch manifest.tokenizer {
+        switch manifest.text.tokenizer {
         case .byte: content = try JobContent(text: full)
         case .ids:
             content = try JobContent(tokens: full, vocabulary: manifest.model.vocabulary, model: model?.folder.path)

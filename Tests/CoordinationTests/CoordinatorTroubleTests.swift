@@ -1,0 +1,111 @@
+import Consensus
+import Coordination
+import Digests
+import JobFixtures
+import Messages
+import Planning
+import Primitives
+import Record
+import Telemetry
+import Testing
+import Training
+import Wire
+
+@Suite struct `A coordinator whose disk or line fails` {
+    @Test func `shows nobody what is not stored, says that the disk fails, and goes on when it works again`() throws {
+        var pool = try FakePool()
+        let shown = pool.heard(1, "logEntries").count
+        pool.disk = { _ in .failed("no space left") }
+        try pool.round()
+        #expect(pool.coordinator.state.round == 1 && pool.coordinator.record.committed < pool.coordinator.record.length)
+        #expect(pool.heard(1, "logEntries").count == shown)
+        // The log, and the receipts beside it: each is told once.
+        #expect(pool.happened("storage_failed").count == 2)
+        pool.disk = { _ in .stored(path: "") }
+        for _ in 0..<12 {
+            pool.pass(.seconds(1))
+            for number in pool.numbers { pool.beat(number) }
+        }
+        #expect(pool.coordinator.record.committed == pool.coordinator.record.length)
+        #expect(pool.heard(1, "logEntries").count > shown)
+        #expect(pool.happened("storage_recovered").count == 2)
+    }
+
+    @Test func `alone as an elector vouches for its log every few seconds, by a certificate that anybody can check`()
+        throws
+    {
+        var pool = try FakePool()
+        func check(_ certificate: Certificate) throws {
+            let record = pool.coordinator.record
+            try certificate.check(job: record.job, try #require(Electorate(voters: record.electors)))
+            var tree = MerkleFrontier()
+            for envelope in record.envelopes.prefix(certificate.claim.size) {
+                tree.append(MerkleFrontier.leaf(envelope.body))
+            }
+            #expect(certificate.claim.root == tree.root)
+        }
+        try pool.round()
+        let before = pool.certificates.count
+        #expect(before > 0)
+        // Rounds follow each other at once: it is too soon.
+        try pool.round()
+        #expect(pool.certificates.count <= before + 1)
+        pool.pass(.seconds(6))
+        for number in pool.numbers { pool.beat(number) }
+        try pool.round()
+        let newest = try #require(pool.certificates.last)
+        #expect(newest.claim.size > pool.coordinator.record.length - 4 && newest.claim.term == 1)
+        for certificate in pool.certificates { try check(certificate) }
+    }
+
+    @Test func `says once that its certificate cannot be stored, and stores the next`() throws {
+        var pool = try FakePool()
+        pool.disk = { if case .certificate = $0 { .failed("full") } else { .stored(path: "") } }
+        for _ in 0..<3 {
+            pool.pass(.seconds(6))
+            for number in pool.numbers { pool.beat(number) }
+            try pool.round()
+        }
+        #expect(pool.happened("storage_failed").count == 1)
+        let before = pool.certificates.count
+        pool.disk = { _ in .stored(path: "") }
+        pool.pass(.seconds(6))
+        for number in pool.numbers { pool.beat(number) }
+        try pool.round()
+        #expect(pool.certificates.count == before + 1)
+        #expect(pool.happened("storage_recovered").count == 1)
+    }
+
+    // MARK: one's own isolation
+
+    @Test func `suspects its own line when it hears nobody`() throws {
+        var pool = try FakePool()
+        try pool.round()
+        // They were heard last at different moments.
+        pool.beat(1)
+        pool.pass(.milliseconds(900))
+        pool.beat(2)
+        for _ in 0..<30 { pool.pass(.milliseconds(2100)) }
+        #expect(pool.coordinator.roster.joined.count == 2)
+        #expect(pool.happened("resumed").isEmpty)
+        #expect(pool.happened("interrupted").count == 1)
+        // The first session that goes on says nothing against those whose lines take some seconds longer.
+        pool.coordinator.resumed(
+            Small.peer(1), endpoint: Endpoint(ipv4: 10, 0, 0, 1, port: 1), at: pool.now)
+        for _ in 0..<4 { pool.pass(.seconds(1)) }
+        #expect(pool.happened("resumed").count == 1)
+        #expect(pool.coordinator.roster.joined.count == 2)
+        for number in pool.numbers { pool.beat(number) }
+        pool.pass(.seconds(1))
+        for number in pool.numbers { pool.beat(number) }
+        try pool.round()
+        #expect(pool.coordinator.state.round == 2)
+    }
+
+    @Test func `blames nobody for the time it slept itself`() throws {
+        var pool = try FakePool()
+        try pool.round()
+        pool.pass(.seconds(600))
+        #expect(pool.coordinator.roster.joined.count == 2)
+    }
+}
