@@ -35,7 +35,7 @@ struct FakePool {
         job.exchangeCodec = .fixed(.fp32)
         job.activationCodec = .fixed(.fp32)
         job.qualityBudget = 10
-        job.checkpointEveryRounds = 1000
+        job.checkpoint.everyRounds = 1000
         return job
     }
 

@@ -56,7 +56,7 @@ import Topologies
     @Test func `a peer that comes back works with the others again, however short the rounds`() throws {
         var scene = scene(peers: 3)
         scene.job.innerSteps = .fixed(2)
-        scene.job.checkpointEveryRounds = 4
+        scene.job.checkpoint.everyRounds = 4
         scene.faults = [Fault(.cut(seconds: 15), at: .progress(0.2), host: "peer-1")]
         let outcome = scene.run()
         try outcome.checkFinished()

@@ -17,7 +17,7 @@ import Topologies
         var scene = Scene(peers: 4, pipelines: 2, stages: 1, innerSteps: innerSteps, steps: 8 * innerSteps)
         scene.seed = seed
         scene.probeBytes = 64 << 10
-        scene.job.checkpointEveryRounds = 2
+        scene.job.checkpoint.everyRounds = 2
         if owners {
             scene.job.exchangeWay = .fixed(.owner(.fp32))
             scene.auditShare = 1

@@ -23,7 +23,7 @@ private struct Measured {
         job.batchTokens = .fixed(512)
         job.innerSteps = .fixed(1)
         job.qualityBudget = 10
-        job.checkpointEveryRounds = 1_000_000
+        job.checkpoint.everyRounds = 1_000_000
         var options = WorldOptions()
         options.limit = .seconds(3600)
         let world = World(

@@ -37,7 +37,7 @@ private struct PredictedRun {
         }
         job.exchangeDelay = hides ? .auto : .fixed(0)
         job.qualityBudget = 0.2
-        job.checkpointEveryRounds = 1_000_000
+        job.checkpoint.everyRounds = 1_000_000
         var options = WorldOptions()
         options.limit = .seconds(36_000)
         let world = World(

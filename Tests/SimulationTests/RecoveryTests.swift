@@ -120,7 +120,7 @@ import Topologies
 
     @Test func `with checkpoints, only back to the last one`() throws {
         var scene = onlyPipeline()
-        scene.job.checkpointEveryRounds = 3
+        scene.job.checkpoint.everyRounds = 3
         let name = try worker(scene, 0)
         scene.faults = [Fault(.kill, at: .progress(0.5), host: name)]
         scene.limit = .seconds(200)
@@ -251,7 +251,7 @@ import Topologies
         scene.seed = UInt64(seed) + 1
         scene.realArithmetic = true
         scene.limit = .seconds(200)
-        scene.job.checkpointEveryRounds = generator.below(2) == 0 ? 3 : 1_000_000
+        scene.job.checkpoint.everyRounds = generator.below(2) == 0 ? 3 : 1_000_000
         if generator.below(2) == 0 { scene.job.pipelines = .auto }
         for index in scene.hosts.indices { scene.hosts[index].flops = 1e7 * Double(2 + generator.below(8)) }
         var names = scene.hosts.map(\.name)
@@ -271,7 +271,7 @@ import Topologies
         let outcome = scene.run()
         try outcome.checkFinished()
         let plain = outcome.world.coordinator.state.plan?.innerSteps == 1
-        if plain, outcome.totals.late == 0, outcome.totals.lost == 0, scene.job.checkpointEveryRounds > 12 {
+        if plain, outcome.totals.late == 0, outcome.totals.lost == 0, scene.job.checkpoint.everyRounds > 12 {
             #expect(try outcome.weightsDigest() == scene.localDigest())
         }
     }

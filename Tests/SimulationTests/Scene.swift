@@ -47,7 +47,7 @@ struct Scene {
         job.activationCodec = .fixed(.fp32)
         job.qualityBudget = 10
         job.exchangeDelay = .fixed(0)
-        job.checkpointEveryRounds = 1_000_000
+        job.checkpoint.everyRounds = 1_000_000
         hosts = (0..<peers).map { Self.host("peer-\($0)") }
     }
 

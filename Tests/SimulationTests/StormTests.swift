@@ -69,7 +69,7 @@ extension StormScript {
         var scene = Scene(
             peers: peers, pipelines: pipelines ?? peers, stages: stages, innerSteps: innerSteps,
             steps: rounds * innerSteps)
-        scene.job.checkpointEveryRounds = checkpointEvery
+        scene.job.checkpoint.everyRounds = checkpointEvery
         let topology = Topology(
             name: "small", hosts: scene.hosts, defaultLink: LinkProperties(latency: .milliseconds(5)))
         return StormScript(

@@ -21,7 +21,7 @@ extension JobParameters {
             name: job.name, model: job.model, virtualPipelines: job.virtualPipelines, microBatch: job.microBatch,
             tokens: job.tokens, optimizer: job.innerOptimizer, seed: job.seed,
             validationFraction: job.validationFraction,
-            checkpointRounds: job.checkpointEveryRounds)
+            checkpointRounds: job.checkpoint.everyRounds)
         exchangeWay = job.exchangeWay.value
         dataTokens = job.text.tokens
         initialUnits = job.beginning.units

@@ -103,8 +103,13 @@ public struct JobManifest: Hashable, Sendable {
     public var activationCodec: Setting<Codec>
     /// 1, 3 or 5.
     public var electors: Int
-    public var checkpointEveryRounds: Int
-    public var checkpointCopies: Int
+    /// How often the whole model is collected, and on how many peers outside a unit's layer group copies are to be.
+    public struct Checkpoints: Hashable, Sendable {
+        public var everyRounds = 10
+        public var copies = 2
+        public init() {}
+    }
+    public var checkpoint = Checkpoints()
 
     /// How many peers the shape that was asked for needs.
     public var neededPeers: Int { max(1, (pipelines.value ?? 1) * (stages.value ?? 1)) }
@@ -137,8 +142,6 @@ public struct JobManifest: Hashable, Sendable {
         self.qualityBudget = 0.05
         self.activationCodec = .auto
         self.electors = 1
-        self.checkpointEveryRounds = 10
-        self.checkpointCopies = 2
     }
 
     /// How the batch is cut with `k` micro-batches for each virtual pipeline.

@@ -66,8 +66,8 @@ extension JobManifest {
         }
         if let node = top["checkpoint"] {
             let entry = try node.mapping(["every_rounds", "copies"])
-            checkpointEveryRounds = try entry["every_rounds"]?.integer(1...1_000_000_000) ?? checkpointEveryRounds
-            checkpointCopies = try entry["copies"]?.integer(1...1000) ?? checkpointCopies
+            checkpoint.everyRounds = try entry["every_rounds"]?.integer(1...1_000_000_000) ?? checkpoint.everyRounds
+            checkpoint.copies = try entry["copies"]?.integer(1...1000) ?? checkpoint.copies
         }
     }
 
@@ -180,8 +180,8 @@ extension JobManifest {
               codec: \(show(activationCodec))
             electors: \(electors)
             checkpoint:
-              every_rounds: \(checkpointEveryRounds)
-              copies: \(checkpointCopies)
+              every_rounds: \(checkpoint.everyRounds)
+              copies: \(checkpoint.copies)
 
             """
     }

@@ -12,8 +12,8 @@ final class Stage {
     private(set) var configuration: StageConfiguration
     let device: any DeviceEngine
     /// What is learnt from: bytes, and what they are as a file of tokens, where they are one.
-    private let text: (bytes: [UInt8], tokens: TokenCorpus?)
-    var corpus: [UInt8] { text.bytes }
+    private let source: (bytes: [UInt8], tokens: TokenCorpus?)
+    var corpus: [UInt8] { source.bytes }
     let threads: Int32
     let layout: StageLayout
     let order: DataOrder
@@ -67,7 +67,7 @@ final class Stage {
     ) throws(Refusal) {
         self.configuration = configuration
         self.device = device
-        text = (corpus, tokens)
+        source = (corpus, tokens)
         self.threads = Int32(clamping: threads)
         chunkLayouts = configuration.units.map { configuration.chunkLayout(unit: $0) }
         layout = StageLayout(shape: configuration.model, units: configuration.units)
@@ -234,7 +234,7 @@ final class Stage {
     // MARK: parts
 
     /// Where documents begin matters to all stages.
-    var readsCorpus: Bool { configuration.isFirst || configuration.isLast || text.tokens != nil }
+    var readsCorpus: Bool { configuration.isFirst || configuration.isLast || source.tokens != nil }
 
     /// Forgets gradients and saved activations; they belong to weights that are no more.
     func dropWork() throws(Refusal) {
@@ -270,7 +270,7 @@ final class Stage {
         var text = TokenText()
         for sequence in sequences {
             let first = start(sequence)
-            if let tokens {
+            if let tokens = source.tokens {
                 try tokens.append(
                     from: first, context: geometry.context, limit: limit, vocabulary: configuration.model.vocabulary,
                     to: &text)

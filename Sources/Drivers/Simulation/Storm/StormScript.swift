@@ -106,7 +106,7 @@ public struct StormScript: Sendable {
         } else if draw.below(2) == 0 {
             job.pipelines = .fixed(1 + draw.below(min(virtual, count)))
         }
-        job.checkpointEveryRounds = 1 + draw.below(6)
+        job.checkpoint.everyRounds = 1 + draw.below(6)
         return job
     }
 
@@ -171,6 +171,6 @@ public struct StormScript: Sendable {
         func word<Value>(_ setting: Setting<Value>) -> String { setting.value.map { "\($0)" } ?? "auto" }
         return
             "\(topology.peers.count) peers, \(job.model.layers) layers, H \(word(job.innerSteps)), pipelines \(word(job.pipelines)), stages "
-            + "\(word(job.stages)), checkpoint every \(job.checkpointEveryRounds), \(realArithmetic ? "real" : "modelled")"
+            + "\(word(job.stages)), checkpoint every \(job.checkpoint.everyRounds), \(realArithmetic ? "real" : "modelled")"
     }
 }
