@@ -55,7 +55,8 @@ import Topologies
         job.text.tokens = 123_456
         job.beginning.units = (0..<4).map { Digest256([UInt8](repeating: $0, count: 32))! }
         var again = try JobManifest(parsing: job.canonicalText)
-        #expect(again.beginning.folder == nil && again.beginning.units == job.beginning.units && again.text.tokens == 123_456)
+        #expect(again.beginning.folder == nil && again.beginning.units == job.beginning.units)
+        #expect(again.text.tokens == 123_456)
         again.beginning.folder = "smol"
         #expect(again == job)
 
