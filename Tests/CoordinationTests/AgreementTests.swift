@@ -49,7 +49,7 @@ import Testing
                             if word == .one { agreement.receive(applied(1), from: peer, state: script.state) }
                             if word == .other { agreement.receive(applied(2), from: peer, state: script.state) }
                         }
-                        found = agreement.findings(script.state) { peer in
+                        found = agreement.findings(script.state) { peer, _ in
                             (0..<3).contains { Small.peer($0 + 1) == peer && words[$0] != .gone }
                         }
                         if let wins {
@@ -72,16 +72,16 @@ import Testing
         var script = try sealed()
         var agreement = Agreement()
         for number in [1, 2] { agreement.receive(applied(1), from: Small.peer(number), state: script.state) }
-        let found = agreement.findings(script.state) { _ in true }
+        let found = agreement.findings(script.state) { _, _ in true }
         guard case .agreed(let states)? = found.first, found.count == 1 else {
             Issue.record("\(found)")
             return
         }
         try script.append(.states(states))
         agreement.receive(applied(2), from: Small.peer(3), state: script.state)
-        let late = agreement.findings(script.state) { _ in true }
+        let late = agreement.findings(script.state) { _, _ in true }
         #expect(late == [.differs(Small.peer(3), unit: 0, round: 0)])
-        #expect(agreement.findings(script.state) { _ in true } == [])
+        #expect(agreement.findings(script.state) { _, _ in true } == [])
     }
 
     @Test func `counts a holder's first word, and of its own units only`() throws {
@@ -95,9 +95,9 @@ import Testing
         agreement.receive(applied(2), from: Small.peer(1), state: script.state)
         agreement.receive(applied(1), from: Small.peer(9), state: script.state)
         agreement.receive(applied(1), from: Small.peer(3), state: script.state)
-        #expect(agreement.findings(script.state) { _ in true } == [])
+        #expect(agreement.findings(script.state) { _, _ in true } == [])
         agreement.receive(applied(1), from: Small.peer(2), state: script.state)
-        let found = agreement.findings(script.state) { _ in true }
+        let found = agreement.findings(script.state) { _, _ in true }
         #expect(found == [.agreed(States(round: 1, units: Small.model.allUnits.map { roots($0, 1) }))])
     }
 
@@ -109,13 +109,13 @@ import Testing
                 agreement.receive(applied(1, round: round), from: Small.peer(number), state: script.state)
             }
         }
-        #expect(agreement.findings(script.state) { _ in true } == [])
+        #expect(agreement.findings(script.state) { _, _ in true } == [])
         for number in 1...2 {
             agreement.receive(applied(1, round: 5), from: Small.peer(number), state: script.state)
         }
         try script.rollBack(Small.plan([[1], [2], [3]], round: 3, attempts: [1, 1, 1]))
         agreement.forgetAll()
-        #expect(agreement.findings(script.state) { _ in true } == [])
+        #expect(agreement.findings(script.state) { _, _ in true } == [])
         #expect(!agreement.isDisputed(6))
     }
 }

@@ -60,6 +60,29 @@ import Testing
         #expect(!desk.hasAnswer && question == nil)
     }
 
+    @Test func `asks about drifting speeds once in some rounds, and then about the latest`() {
+        var desk = PlanningDesk()
+        var asked: [Int: String] = [:]
+        for round in 0..<40 {
+            desk.heedDrift(round: round)
+            if round < 30 { desk.wantForDrift("speed of round \(round)", round: round) }
+            while let question = desk.ask() {
+                asked[round] = question.reason
+                _ = desk.answered()
+            }
+        }
+        #expect(asked.keys.sorted() == [0, 8, 16, 24, 32])
+        #expect(asked[16] == "speed of round 15" && asked[32] == "speed of round 29")
+        // A loss waits for nothing, and going back begins anew.
+        desk.want(.better, "somebody left")
+        let question = desk.ask()
+        #expect(question?.reason == "somebody left")
+        _ = desk.answered()
+        desk.wantForDrift("after going back", round: 3)
+        let again = desk.ask()
+        #expect(again?.reason == "after going back")
+    }
+
     @Test func `has the first prediction for good`() throws {
         var desk = PlanningDesk()
         var other = try answer()

@@ -125,6 +125,15 @@ import Wire
         #expect(changes(Array(repeating: 50, count: 20), &watch, from: 30) == [])
         #expect(changes([100, 100, 100, 100, 100], &watch, from: 60).map(\.before) == [found.first?.after ?? 0])
     }
+    @Test func `believes a speed that comes and goes less each time, and forgets that in a hundred rounds`() {
+        var watch = SpeedWatch()
+        let trembling = (0..<10).flatMap { [Double](repeating: $0 % 2 == 0 ? 150 : 100, count: 10) }
+        #expect(changes(trembling, &watch).count == 2)
+        // What is much more is a change all the same.
+        #expect(changes([Double](repeating: 400, count: 10), &watch, from: 100).map { $0.after.rounded() } == [400])
+        #expect(changes([Double](repeating: 300, count: 90), &watch, from: 110) == [])
+        #expect(changes([Double](repeating: 300, count: 30), &watch, from: 200).count == 1)
+    }
     @Test func `believes nothing that cannot be`() {
         var watch = SpeedWatch()
         let peer = Small.peer(1)

@@ -64,6 +64,24 @@ import Topologies
         #expect(moments(run, "round_sealed").contains { $0 > 34 && $0 < 100 })
     }
 
+    /// Of a round holders were asked who had been left out of it, or had come back since: none of them said anything, so that nothing was
+    /// agreed on and nobody could be given a state. And a launcher whose clock was wrong took no receipt.
+    @Test(arguments: [(2017, [0, 1, 3]), (2038, [0]), (2044, [4]), (2067, [2, 3])] as [(UInt64, [Int])])
+    func `the job goes on in the worlds in which it once stood still`(seed: UInt64, kept: [Int]) {
+        _ = run(StormScript(seed: seed).keeping(kept))
+    }
+
+    @Test(arguments: [-86_400, 40_000_000]) func `a clock that is wrong changes nothing`(seconds: Int) {
+        var script = StormScript.small(peers: 3)
+        script.troubles = [
+            script.trouble(.clock(seconds: seconds), 0, from: 1, until: 1),
+            script.trouble(.crash(otherPort: false), 0, from: 30, until: 31),
+        ]
+        let run = run(script)
+        #expect(moments(run, "receipt_refused").isEmpty)
+        #expect(run.state.seals.last?.contributions.count == 3)
+    }
+
     @Test func `a job waits for as many peers as its shape needs`() {
         var script = StormScript.small(peers: 3, pipelines: 1, stages: 3)
         script.troubles = [script.trouble(.late, 0, from: 0, until: 30)]

@@ -25,7 +25,6 @@ package struct Agreement: Sendable {
 
     package init() {}
 
-    /// - Parameter isExpected: whether a holder reports: it is present, and does not fetch instead.
     package mutating func receive(_ applied: Applied, from peer: PeerID, state: JobState) {
         guard applied.round < state.round, applied.round >= state.round - Self.kept, applied.round >= 0 else { return }
         var ballot = ballots[applied.round] ?? Ballot()
@@ -45,7 +44,9 @@ package struct Agreement: Sendable {
     }
 
     /// What can be said now, each thing once.
-    package mutating func findings(_ state: JobState, isExpected: (PeerID) -> Bool) -> [Finding] {
+    ///
+    /// - Parameter isExpected: whether a holder that took part in a round reports it: it is present since then, and does not fetch instead.
+    package mutating func findings(_ state: JobState, isExpected: (PeerID, _ round: Int) -> Bool) -> [Finding] {
         var out: [Finding] = []
         for round in ballots.keys.sorted() {
             if round < state.round - Self.kept || round >= state.round {
@@ -59,16 +60,23 @@ package struct Agreement: Sendable {
     }
 
     private mutating func findings(
-        _ round: Int, _ plan: PlacedPlan, _ state: JobState, _ isExpected: (PeerID) -> Bool
+        _ round: Int, _ plan: PlacedPlan, _ state: JobState, _ isExpected: (PeerID, _ round: Int) -> Bool
     ) -> [Finding] {
         var ballot = ballots[round]!
         var out: [Finding] = []
         var agreed: [UnitRoots] = []
         var isWhole = true
+        // Whoever was left out of the round may take its result from others instead, and never report it.
+        let contributors = Set(
+            state.seals.last { $0.round == round }?.contributions.flatMap { part in
+                plan.pipelines.indices.contains(part.rank) ? plan.pipelines[part.rank].stages.map(\.peer) : []
+            } ?? [])
         for unit in state.parameters.model.allUnits {
             let holders = plan.holders(of: unit)
             let spoken = holders.filter { ballot.reports[$0]?[unit] != nil }
-            let expected = holders.filter { ballot.reports[$0]?[unit] != nil || isExpected($0) }
+            let expected = holders.filter {
+                ballot.reports[$0]?[unit] != nil || (contributors.contains($0) && isExpected($0, round))
+            }
             if let known = state.agreed[round + 1]?[unit] {
                 for peer in spoken where ballot.reports[peer]![unit] != known && ballot.blamed.insert(peer).inserted {
                     out.append(.differs(peer, unit: unit, round: round))

@@ -63,7 +63,7 @@ extension Coordinator {
             return false
         }
         for peer in peers {
-            roster.joins(peer.peer)
+            roster.joins(peer.peer, in: state.round)
             catchUp(peer.peer, from: 0)
         }
         return true

@@ -75,7 +75,8 @@ extension Coordinator {
             .speedChanged(
                 round: round, plannedGflops: change.before / 1e9, measuredGflops: change.after / 1e9), peer: peer)
         lines.forgivePace()
-        desk.want(.better, "\(roster.name(of: peer)) is \(factor) × \(slower ? "slower" : "faster") than planned")
+        desk.wantForDrift(
+            "\(roster.name(of: peer)) is \(factor) × \(slower ? "slower" : "faster") than planned", round: state.round)
     }
     /// FLOP/s: measured in this job, else what it said.
     func speed(of peer: PeerID) -> Double { speeds.measured[peer] ?? roster[peer]?.capability?.flops ?? 0 }

@@ -116,7 +116,8 @@ extension Coordinator {
     /// A receipt is taken from its signer, for its own stage of a pipeline of the plan in force, as that was granted; once.
     private mutating func receive(_ envelope: PBEnvelope, from peer: PeerID) {
         do throws(MalformedBytes) {
-            let (signer, receipt) = try Receipt.open(envelope, job: job, wall: timers.wall.seconds(at: now))
+            // Job, round and attempt say whether it is of now; a member's clock may be wrong.
+            let (signer, receipt) = try Receipt.open(envelope, job: job, wall: nil)
             guard signer == peer else { throw MalformedBytes("a receipt must come from its signer") }
             guard let plan = state.plan, let spec = state.spec, receipt.work.round == spec.round,
                 let place = plan.placement(of: peer), place == (receipt.work.rank, receipt.stage),
@@ -187,6 +188,7 @@ extension Coordinator {
             return desk.want(.rollBack, "round \(spec.round) could not be sealed")
         }
         round.sealed()
+        desk.heedDrift(round: state.round)
         let seconds = (now - (books.roundTimes.last?.at ?? timers.trainingSince ?? round.started)).inSeconds
         let isUndisturbed = !round.isDisturbed && broken.isEmpty && ranks.count == plan.pipelines.count
         books.keep(
@@ -217,8 +219,9 @@ extension Coordinator {
 
     mutating func heedAgreement() -> Bool {
         let (roster, state) = (roster, state)
-        let findings = agreement.findings(state) { peer in
-            guard state.isPresent(peer), let known = roster[peer] else { return false }
+        let findings = agreement.findings(state) { peer, round in
+            // Whoever has come, or come back, since knows nothing of that round.
+            guard state.isPresent(peer), let known = roster[peer], known.joinedIn <= round else { return false }
             if case .fetchingState = known.readiness { return false }
             return true
         }

@@ -182,7 +182,7 @@ extension Coordinator {
             case .failed(let why):
                 .dismissal(Dismissal(.jobFailed, reason: cleaned("the job ended: \(why)", bytes: Bounds.reasonBytes)))
             }
-        for member in roster.joined { send(farewell, to: member.peer) }
+        for peer in roster.all where peer.isJoined || peer.standing == .accepted { send(farewell, to: peer.peer) }
         stage.go(to: .ended(at: now))
         collection = nil
         effects.push(.ended(outcome))

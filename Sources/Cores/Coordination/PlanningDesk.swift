@@ -24,6 +24,9 @@ package struct PlanningDesk: Sendable {
     /// Of the first plan, frozen before the first step.
     package private(set) var predictionAtStart: PlanAnswer?
 
+    private var drift: (reason: String?, askedIn: Int?) = (nil, nil)
+    package static let driftRounds = 8
+
     package init() {}
 
     package var isAsking: Bool { if case .asked = state { true } else { false } }
@@ -45,6 +48,19 @@ package struct PlanningDesk: Sendable {
         if case .ready = state, purpose == .rollBack { state = .idle }
         if wanted?.purpose == .rollBack || wanted?.purpose == .first, purpose == .better { return }
         wanted = (purpose, reason)
+    }
+    /// Speeds are others than planned. That is asked about once in ``driftRounds`` rounds; what becomes known meanwhile waits for the next
+    /// time.
+    package mutating func wantForDrift(_ reason: String, round: Int) {
+        drift.reason = reason
+        heedDrift(round: round)
+    }
+    /// Asks about what waited, when it is time.
+    package mutating func heedDrift(round: Int) {
+        guard let reason = drift.reason else { return }
+        if let before = drift.askedIn, round >= before, round - before < Self.driftRounds { return }
+        drift = (nil, round)
+        want(.better, reason)
     }
     /// The question that is to be asked now.
     package mutating func ask() -> (purpose: Purpose, reason: String)? {

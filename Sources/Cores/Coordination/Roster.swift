@@ -32,6 +32,8 @@ public struct Roster: Sendable {
         /// The least of its round trips to here.
         public internal(set) var roundTrip: Duration?
         var askedAgain: Instant?
+        /// The round in progress when it joined last.
+        public internal(set) var joinedIn = 0
         /// How often it has declined in a row.
         var declines = 0
         /// Its timer in ``Roster/silences``, and its number in the order of arrival.
@@ -183,7 +185,10 @@ public struct Roster: Sendable {
         return true
     }
     /// The log has it.
-    package mutating func joins(_ peer: PeerID) { stand(peer, .joined) }
+    package mutating func joins(_ peer: PeerID, in round: Int = 0) {
+        stand(peer, .joined)
+        peers[peer]?.joinedIn = round
+    }
     package mutating func loses(_ peer: PeerID, why: String) { stand(peer, .lost(why)) }
 
     package mutating func beats(_ heartbeat: Heartbeat, _ peer: PeerID, at now: Instant) {
