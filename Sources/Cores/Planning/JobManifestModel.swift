@@ -29,7 +29,9 @@ func readModel(_ node: YAMLNode, _ folders: JobManifest.FolderReader?) throws(Ma
             JobManifest.Tokenizer(rawValue: try node.word(words))!
         } ?? .byte
     if let node = entry["vocabulary"] {
-        guard out.text.tokenizer == .ids else { throw node.problem(.outOfRange, allowed: "vocabulary with tokenizer: ids") }
+        guard out.text.tokenizer == .ids else {
+            throw node.problem(.outOfRange, allowed: "vocabulary with tokenizer: ids")
+        }
         out.shape.vocabulary = try node.integer(2...1 << 24)
     } else if out.text.tokenizer == .ids {
         _ = try entry.required("vocabulary")

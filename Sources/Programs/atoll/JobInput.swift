@@ -70,7 +70,8 @@ struct JobInput {
     }
     /// In place of a text that is not at hand.
     var blank: JobContent {
-        JobContent(bytes: [UInt8](repeating: 32, count: 4 << 20), tokens: manifest.text.tokenizer == .ids ? 2 << 20 : nil)
+        JobContent(
+            bytes: [UInt8](repeating: 32, count: 4 << 20), tokens: manifest.text.tokenizer == .ids ? 2 << 20 : nil)
     }
 
     /// What there is to train on, checked: text is UTF-8, tokens are the model's, and both parts have enough of it.
