@@ -24,16 +24,16 @@ func readModel(_ node: YAMLNode, _ folders: JobManifest.FolderReader?) throws(Ma
     _ = try entry["architecture"]?.word(["llama"])
     let words = JobManifest.Tokenizer.allCases.map(\.rawValue)
     var out = ModelEntry(shape: try readShape(entry))
-    out.text.tokenizer =
+    out.tokenizer =
         try entry["tokenizer"].map { node throws(ManifestError) in
             JobManifest.Tokenizer(rawValue: try node.word(words))!
         } ?? .byte
     if let node = entry["vocabulary"] {
-        guard out.text.tokenizer == .ids else {
+        guard out.tokenizer == .ids else {
             throw node.problem(.outOfRange, allowed: "vocabulary with tokenizer: ids")
         }
         out.shape.vocabulary = try node.integer(2...1 << 24)
-    } else if out.text.tokenizer == .ids {
+    } else if out.tokenizer == .ids {
         _ = try entry.required("vocabulary")
     }
     if let node = entry["units"] { out.units = try readUnits(node, out.shape.unitCount) }
