@@ -71,7 +71,7 @@ public struct VirtualDisk: Sendable {
             }
             return append(envelope, at: index, to: .entries(job))
         case .receipt(let job, let index, let envelope): return append(envelope, at: index, to: .receipts(job))
-        case .chunk: return refusal ?? .stored(path: "")
+        case .chunk, .certificate: return refusal ?? .stored(path: "")
         case .checkpoint(let job, let round, let states):
             if let refusal { return refusal }
             var saved = checkpoints[job, default: []].filter { $0.round != round }
