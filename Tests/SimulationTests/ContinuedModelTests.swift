@@ -2,6 +2,7 @@ import Datasets
 import Planning
 import Primitives
 import Simulation
+import Telemetry
 import Testing
 import Topologies
 import Training
