@@ -56,7 +56,16 @@ struct CostModel: Sendable {
     /// FLOPs of a micro-batch's forward, and parameters, of units 0..<u.
     let forwardPrefix: [Double]
     let parameterPrefix: [Double]
-    private let law: MemoryLaw
+    private let memoryTable: MemoryTable
+    /// What the search asks of hosts again and again, by index.
+    let speeds: [Double]
+    let memories: [Int]
+    /// Bytes per second.
+    let ups: [Double]
+    let downs: [Double]
+    /// What the job asks for: whether stages recompute, and how many stages; nil where the planner chooses.
+    let givenRecompute: Bool?
+    let givenStages: Int?
     private let contribution: [Codec: [Double]]
     /// [from, to], row by row, in seconds; of hosts where the topology is small, else of classes.
     private let latencies: [Double]
@@ -66,6 +75,8 @@ struct CostModel: Sendable {
     private let classCount: Int
     /// Whether any pair has a cap of its own.
     private let capped: Bool
+    /// [from, to], row by row, in bytes per second; empty where no pair has a cap, or the topology is large.
+    private let rates: [Double]
     static let codecs: [Codec] = [.fp32, .bf16, .int8, .int4] + [64, 128, 256, 512, 1024].map { Codec.sparse(k: $0) }
 
     /// - Parameter codec: of a plan from elsewhere, which the job need not name.
@@ -76,10 +87,21 @@ struct CostModel: Sendable {
         coordinator = topology.coordinator ?? 0
         peerCount = topology.peers.count
         (forwardPrefix, parameterPrefix) = CostModel.work(of: job)
-        law = MemoryLaw(job.model, sequences: job.microBatch, kept: job.innerOptimizer.kept)
+        memoryTable = MemoryTable(
+            MemoryLaw(job.model, sequences: job.microBatch, kept: job.innerOptimizer.kept), job.model)
+        speeds = topology.hosts.map(\.flops)
+        memories = topology.hosts.map(\.memory.bytes)
+        ups = topology.hosts.map(\.up.bytesPerSecond)
+        downs = topology.hosts.map(\.down.bytesPerSecond)
+        givenRecompute = job.recompute.value
+        givenStages = job.stages.value
         contribution = CostModel.contributions(of: job, also: codec)
         (latencies, classes, classCount) = CostModel.latencies(of: topology)
         capped = topology.hasPairCaps
+        let hosts = capped && topology.hosts.count <= 1024 ? topology.hosts.indices : 0..<0
+        rates = hosts.flatMap { from in
+            hosts.map { topology.sendRate(from: from, to: $0).bytesPerSecond }
+        }
     }
 
     /// FLOPs of a micro-batch's forward, and parameters, of units 0..<u.
@@ -161,30 +183,32 @@ struct CostModel: Sendable {
     }
     /// Bytes per second that `from` can push towards `to`.
     func rate(_ from: Int, _ to: Int) -> Double {
-        capped ? topology.sendRate(from: from, to: to).bytesPerSecond : topology.hosts[from].up.bytesPerSecond
+        if !capped { return ups[from] }
+        if rates.isEmpty { return topology.sendRate(from: from, to: to).bytesPerSecond }
+        return rates[from * topology.hosts.count + to]
     }
     func memory(_ lane: Lane, _ stage: Int, rounds: Bool) -> Int {
         memory(lane.units(stage), rounds: rounds, kept: lane.kept(stage), recompute: lane.recomputes(stage))
     }
     func memory(_ units: Range<Int>, rounds: Bool, kept: Int, recompute: Bool = false) -> Int {
-        law.bytes(units: units, rounds: rounds, inFlight: kept, recompute: recompute)
+        memoryTable.bytes(units, rounds: rounds, kept: kept, recompute: recompute)
     }
     func fits(_ lane: Lane, rounds: Bool) -> Bool {
         lane.hosts.indices.allSatisfy {
-            memory(lane, $0, rounds: rounds) <= topology.hosts[lane.hosts[$0]].memory.bytes
+            memory(lane, $0, rounds: rounds) <= memories[lane.hosts[$0]]
         }
     }
 
     /// The least that a peer which holds these units needs.
     func leastMemory(_ units: Range<Int>, rounds: Bool) -> Int {
-        memory(units, rounds: rounds, kept: 1, recompute: job.recompute.value ?? true)
+        memory(units, rounds: rounds, kept: 1, recompute: givenRecompute ?? true)
     }
     /// Whether a stage on `host` recomputes: as the job says, else only where it fits no other way, and then only where it is
     /// `allowed`. nil where it does not fit.
     func recompute(_ units: Range<Int>, on host: Int, rounds: Bool, kept: Int, allowed: Bool) -> Bool? {
-        let offered = topology.hosts[host].memory.bytes
-        if job.recompute.value != true, memory(units, rounds: rounds, kept: kept) <= offered { return false }
-        guard job.recompute.value ?? allowed else { return nil }
+        let offered = memories[host]
+        if givenRecompute != true, memory(units, rounds: rounds, kept: kept) <= offered { return false }
+        guard givenRecompute ?? allowed else { return nil }
         return memory(units, rounds: rounds, kept: kept, recompute: true) <= offered ? true : nil
     }
     /// The lane with as little recomputation as it fits with, in those stages that recompute already, or in any; nil where it does
@@ -213,7 +237,7 @@ struct CostModel: Sendable {
         let last = lane.hosts.count - 1
         return lane.hosts.indices.map { s in
             let host = lane.hosts[s]
-            let speed = topology.hosts[host].flops
+            let speed = speeds[host]
             let forward = flops(lane.units(s)) / speed
             return StageTiming(
                 forward: forward, backward: (CostModel.passes(recompute: lane.recomputes(s)) - 1) * forward,
@@ -221,7 +245,7 @@ struct CostModel: Sendable {
                 boundaryBytes: s == last ? 0 : bytes,
                 rateForth: s == last ? 1 : rate(host, lane.hosts[s + 1]),
                 rateBack: s == 0 ? 1 : rate(host, lane.hosts[s - 1]),
-                down: topology.hosts[host].down.bytesPerSecond,
+                down: downs[host],
                 latencyForth: s == last ? 0 : latency(host, lane.hosts[s + 1]),
                 latencyBack: s == last ? 0 : latency(lane.hosts[s + 1], host),
                 normLatencies: lane.hosts.map { latency($0, host) }, depth: lane.inFlight)

@@ -126,11 +126,11 @@ extension CostModel {
                     let sent = max(
                         line.passes(size, rate, from: ready[p][s]),
                         line.passes(
-                            turns[p][s].through(size), topology.hosts[from].up.bytesPerSecond, from: ready[p][s]))
+                            turns[p][s].through(size), ups[from], from: ready[p][s]))
                     arrivals[receiver].append(
                         Message(
                             head: line.passes(frame, rate, from: ready[p][s]) + way,
-                            tail: sent + way + frame / topology.hosts[to].down.bytesPerSecond, bytes: size))
+                            tail: sent + way + frame / downs[to], bytes: size))
                     round.exchangeSent[p][s] += size
                     round.exchangeReceived[q][receiver] += size
                 }
@@ -138,7 +138,7 @@ extension CostModel {
             completes.append(runs[q].ended)
             for t in other.hosts.indices {
                 let messages = arrivals[t].sorted { $0.head < $1.head }
-                let down = topology.hosts[other.hosts[t]].down.bytesPerSecond
+                let down = downs[other.hosts[t]]
                 var free = 0.0
                 for message in messages {
                     free = lines[q][t].down.passes(message.bytes, down, from: max(message.head, free))
@@ -212,19 +212,20 @@ extension CostModel {
         let microBatches = Double(lane.share * pacing.microBatchesPerVirtual)
         var (slowest, line, loop, update, norms) = (0.0, 0.0, 0.0, 0.0, 0.0)
         for s in 0...last {
-            let host = topology.hosts[lane.hosts[s]]
-            let compute = CostModel.passes(recompute: lane.recomputes(s)) * flops(lane.units(s)) / host.flops
+            let host = lane.hosts[s]
+            let speed = speeds[host]
+            let compute = CostModel.passes(recompute: lane.recomputes(s)) * flops(lane.units(s)) / speed
             slowest = max(slowest, compute)
             loop += compute
             update = max(
-                update, (CostModel.updateFLOPs + CostModel.squareFLOPs) * parameters(lane.units(s)) / host.flops)
+                update, (CostModel.updateFLOPs + CostModel.squareFLOPs) * parameters(lane.units(s)) / speed)
             if last == 0 { break }
             let ends = s == 0 || s == last ? 1.0 : 2.0
-            let (up, down) = (host.up.bytesPerSecond, host.down.bytesPerSecond)
+            let (up, down) = (ups[host], downs[host])
             line = max(line, ends * bytes / up, ends * bytes / down)
             if s < last {
                 let next = lane.hosts[s + 1]
-                let there = max(bytes / rate(lane.hosts[s], next), bytes / topology.hosts[next].down.bytesPerSecond)
+                let there = max(bytes / rate(lane.hosts[s], next), bytes / downs[next])
                 let back = max(bytes / rate(next, lane.hosts[s]), bytes / down)
                 let ways = latency(lane.hosts[s], next) + latency(next, lane.hosts[s])
                 loop += there + back + ways
@@ -252,9 +253,9 @@ extension CostModel {
             let step = estimatedStep(lane, pacing)
             var (start, forward, encoded) = (0.0, 0.0, 0.0)
             for (s, host) in lane.hosts.enumerated() {
-                let own = parameters(lane.units(s)) / topology.hosts[host].flops
+                let own = parameters(lane.units(s)) / speeds[host]
                 start = max(start, latency(coordinator, host) + foldFLOPs(contributions) * own)
-                forward = max(forward, flops(lane.units(s)) / topology.hosts[host].flops)
+                forward = max(forward, flops(lane.units(s)) / speeds[host])
                 encoded = max(encoded, CostModel.encodeFLOPs * own * Double(blocks[p]))
             }
             let pause = pacing.delay > 0 ? encoded : 0
@@ -269,7 +270,7 @@ extension CostModel {
             earliest = min(earliest, ready)
             for (s, host) in lane.hosts.enumerated() {
                 let size = contributionBytes(lane.units(s), pacing.codec)
-                let (up, down) = (topology.hosts[host].up.bytesPerSecond, topology.hosts[host].down.bytesPerSecond)
+                let (up, down) = (ups[host], downs[host])
                 way = max(way, latency(host, coordinator))
                 if lanes.count > 1 {
                     let others = Double(lanes.count - 1)

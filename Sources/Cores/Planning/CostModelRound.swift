@@ -93,10 +93,7 @@ extension CostModel {
             lanes.indices.map { index in
                 let key = LaneRunKey(
                     lane: lanes[index], blocks: blocks[index], contributions: contributions, validations: validations)
-                if let known = memo[key] { return known }
-                let run = pacing.usesRounds ? innerSteps(key, pacing) : oneStep(key, pacing)
-                memo[key] = run
-                return run
+                return run(key, pacing, &memo)
             }
         }
         let validations = validationMicroBatches(pipelines: lanes.count)
@@ -110,7 +107,27 @@ extension CostModel {
         return plain
     }
 
-    func assemble(_ lanes: [Lane], _ runs: [LaneRun], _ pacing: Pacing, _ blocks: [Int]) -> Round {
+    /// What a lane does between two seals, simulated once.
+    private func run(_ key: LaneRunKey, _ pacing: Pacing, _ memo: inout [LaneRunKey: LaneRun]) -> LaneRun {
+        if let known = memo[key] { return known }
+        let run = pacing.usesRounds ? innerSteps(key, pacing) : oneStep(key, pacing)
+        memo[key] = run
+        return run
+    }
+
+    /// A round with H > 1 that ends when the last pipeline has trained: what no exchange makes shorter, and a job made of such rounds
+    /// no longer than it is. It costs a look at each lane.
+    func trained(_ lanes: [Lane], _ pacing: Pacing, _ memo: inout [LaneRunKey: LaneRun]) -> Round {
+        let validations = validationMicroBatches(pipelines: lanes.count)
+        let runs = lanes.map { lane in
+            let key = LaneRunKey(lane: lane, blocks: 1, contributions: lanes.count, validations: validations)
+            return run(key, pacing, &memo).delayed(pacing.delay)
+        }
+        var round = trained(runs)
+        round.seconds = round.trainedAt
+        return round
+    }
+    private func trained(_ runs: [LaneRun]) -> Round {
         var round = Round()
         for (index, run) in runs.enumerated() {
             round.stepSeconds.append(run.stepSeconds)
@@ -120,6 +137,11 @@ extension CostModel {
                 round.validationSeconds = run.validationSeconds
             }
         }
+        return round
+    }
+
+    func assemble(_ lanes: [Lane], _ runs: [LaneRun], _ pacing: Pacing, _ blocks: [Int]) -> Round {
+        var round = trained(runs)
         round.seconds = seal(lanes, runs, blocks, pacing, &round)
         return round
     }
@@ -133,7 +155,7 @@ extension CostModel {
     private func innerSteps(_ key: LaneRunKey, _ pacing: Pacing) -> LaneRun {
         let lane = key.lane
         let steps = min(pacing.innerSteps, CostModel.simulatedSteps)
-        let speeds = lane.hosts.map { topology.hosts[$0].flops }
+        let speeds = lane.hosts.map { self.speeds[$0] }
         let starts = lane.hosts.indices.map { s in
             latency(coordinator, lane.hosts[s]) + foldFLOPs(key.contributions) * parameters(lane.units(s)) / speeds[s]
         }
@@ -157,7 +179,7 @@ extension CostModel {
     private func oneStep(_ key: LaneRunKey, _ pacing: Pacing) -> LaneRun {
         let lane = key.lane
         let stages = timings(lane, pacing)
-        let speeds = lane.hosts.map { topology.hosts[$0].flops }
+        let speeds = lane.hosts.map { self.speeds[$0] }
         let aggregated = lane.hosts.indices.map { s in
             latency(coordinator, lane.hosts[s]) + foldFLOPs(key.contributions) * parameters(lane.units(s)) / speeds[s]
         }

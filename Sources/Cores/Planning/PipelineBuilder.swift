@@ -52,21 +52,25 @@ struct PipelineBuilder {
 
     private mutating func build(_ hosts: [Int], share: Int) -> Built? {
         guard !hosts.isEmpty, hosts.count <= cost.model.unitCount else { return nil }
-        if let stages = cost.job.stages.value, stages != hosts.count { return nil }
+        if let stages = cost.givenStages, stages != hosts.count { return nil }
         if cost.model.tieWordEmbeddings, hosts.count > 1 { return nil }
         if coarse || hosts.count > PipelineBuilder.mostStagesInDetail { return buildLong(hosts, share: share) }
         var best: Built?
         for order in orders(hosts) {
             for anywhere in ways(order, microBatches: share * pacing.microBatchesPerVirtual) {
                 var idle = 0
+                var before: Lane?
                 for depth in depths(microBatches: share * pacing.microBatchesPerVirtual, stages: order.count) {
-                    guard let lane = lane(order, share: share, depth: depth, recompute: anywhere) else { break }
+                    let deeper = before.flatMap { deepened($0, to: depth, recompute: anywhere) }
+                    guard let lane = deeper ?? lane(order, share: share, depth: depth, recompute: anywhere) else {
+                        break
+                    }
+                    before = lane
                     // Without any recomputation it was looked at before.
                     if anywhere, lane.recompute.isEmpty { continue }
-                    var built = Built(lane: lane, stepSeconds: 0)
-                    built.stepSeconds = step(built.lane)
-                    if built.stepSeconds < (best?.stepSeconds ?? .infinity) * 0.998 {
-                        best = built
+                    let limit = (best?.stepSeconds ?? .infinity) * 0.998
+                    if let seconds = step(lane, below: limit) {
+                        best = Built(lane: lane, stepSeconds: seconds)
                         idle = 0
                     } else {
                         idle += 1
@@ -82,17 +86,30 @@ struct PipelineBuilder {
     /// Whether stages may recompute: first as few as can be; then any, where memory keeps a peer from holding all units with all
     /// micro-batches in flight.
     private func ways(_ hosts: [Int], microBatches: Int) -> [Bool] {
-        guard cost.job.recompute == .auto else { return [false] }
+        guard cost.givenRecompute == nil else { return [false] }
         let most = cost.memory(
             cost.model.allUnits, rounds: pacing.usesRounds, kept: hosts.count == 1 ? 1 : microBatches)
-        return hosts.allSatisfy { most <= cost.topology.hosts[$0].memory.bytes } ? [false] : [false, true]
+        return hosts.allSatisfy { most <= cost.memories[$0] } ? [false] : [false, true]
+    }
+
+    /// The lane at a greater depth, where all its stages still fit as they are: then no other cut is better there, because what fits
+    /// at one depth fits at every smaller one.
+    private func deepened(_ lane: Lane, to depth: Int, recompute: Bool) -> Lane? {
+        var lane = lane
+        lane.inFlight = depth
+        for s in lane.hosts.indices {
+            let again = cost.recompute(
+                lane.units(s), on: lane.hosts[s], rounds: pacing.usesRounds, kept: lane.kept(s), allowed: recompute)
+            if again != lane.recomputes(s) { return nil }
+        }
+        return lane
     }
 
     /// The best cut of these peers at that depth; nil when they cannot hold the model.
     func lane(_ hosts: [Int], share: Int, depth: Int, recompute: Bool) -> Lane? {
         guard let cuts = cut(hosts, depth: depth, recompute: recompute) else { return nil }
         let lane = Lane(hosts: hosts, cuts: cuts, share: share, inFlight: depth)
-        if !recompute, cost.job.recompute.value != true { return lane }
+        if !recompute, cost.givenRecompute != true { return lane }
         return cost.fitting(lane, rounds: pacing.usesRounds, anywhere: recompute)
     }
 
@@ -138,17 +155,23 @@ struct PipelineBuilder {
         return all + [microBatches]
     }
 
-    private mutating func step(_ lane: Lane) -> Double {
+    private mutating func step(_ lane: Lane) -> Double { step(lane, below: .infinity) ?? .infinity }
+
+    /// nil when a step takes `limit` seconds or longer; where arithmetic alone tells that, nothing is simulated.
+    private mutating func step(_ lane: Lane, below limit: Double) -> Double? {
         if coarse {
             work += lane.hosts.count
-            return cost.estimatedStep(lane, pacing)
+            let seconds = cost.estimatedStep(lane, pacing)
+            return seconds < limit ? seconds : nil
         }
-        let steps = 2
-        work += 6 * steps * lane.hosts.count * lane.share * pacing.microBatchesPerVirtual
-        let ends = PipelineSimulator.run(
-            cost.timings(lane, pacing), microBatches: lane.share * pacing.microBatchesPerVirtual, steps: steps
-        ).stepEnds
-        return ends[steps - 1] - ends[steps - 2]
+        let (steps, microBatches) = (2, lane.share * pacing.microBatchesPerVirtual)
+        work += 6 * steps * lane.hosts.count * microBatches
+        let timings = cost.timings(lane, pacing)
+        // A little less, because sums are rounded in another order.
+        if PipelineSimulator.leastStep(timings, microBatches: microBatches) * (1 - 1e-9) >= limit { return nil }
+        let ends = PipelineSimulator.run(timings, microBatches: microBatches, steps: steps).stepEnds
+        let seconds = ends[steps - 1] - ends[steps - 2]
+        return seconds < limit ? seconds : nil
     }
 
     /// Moves single units between neighbours as long as the simulated step gets shorter.
@@ -167,8 +190,7 @@ struct PipelineBuilder {
                     guard lane.cuts[boundary] > below, lane.cuts[boundary] < lane.cuts[boundary + 1],
                         let lane = cost.fitting(lane, rounds: pacing.usesRounds, anywhere: !lane.recompute.isEmpty)
                     else { continue }
-                    let seconds = step(lane)
-                    if seconds < best.stepSeconds * 0.9999 {
+                    if let seconds = step(lane, below: best.stepSeconds * 0.9999) {
                         best = Built(lane: lane, stepSeconds: seconds)
                         improved = true
                     }
@@ -191,7 +213,7 @@ struct PipelineBuilder {
         slowest[0] = 0
         var from = [[Int]](repeating: [Int](repeating: -1, count: units + 1), count: stages)
         for s in 0..<stages {
-            let host = cost.topology.hosts[hosts[s]]
+            let speed = cost.speeds[hosts[s]]
             var next = [Double](repeating: .infinity, count: units + 1)
             let kept = s == stages - 1 ? 1 : depth
             for start in s..<units where slowest[start].isFinite {
@@ -204,7 +226,7 @@ struct PipelineBuilder {
                         if s == stages - 1 { continue }
                         break
                     }
-                    let own = cost.flops(start..<end) * (again ? PipelineBuilder.again : 1) / host.flops
+                    let own = cost.flops(start..<end) * (again ? PipelineBuilder.again : 1) / speed
                     let time = max(slowest[start], own)
                     if time < next[end] {
                         next[end] = time
@@ -236,16 +258,15 @@ struct PipelineBuilder {
         // Blocks are alike: how many fit is guessed from one of them, and the guess is put right at the ends.
         let middle = min(1, units - 1)..<min(1, units - 1) + 1
         let block = cost.flops(middle)
-        let again = cost.job.recompute.value ?? recompute
+        let again = cost.givenRecompute ?? recompute
         let one = cost.memory(middle, rounds: pacing.usesRounds, kept: depth, recompute: again)
         let two = units > 4 ? cost.memory(1..<3, rounds: pacing.usesRounds, kept: depth, recompute: again) : 2 * one
         let each = max(1, two - one)
-        let most = hosts.map { 1 + max(0, cost.topology.hosts[$0].memory.bytes - one) / each }
+        let most = hosts.map { 1 + max(0, cost.memories[$0] - one) / each }
         func fill(_ limit: Double, _ cuts: inout [Int]) -> Bool {
             var start = 0
             for (s, index) in hosts.enumerated() {
-                let host = cost.topology.hosts[index]
-                let budget = limit * host.flops
+                let budget = limit * cost.speeds[index]
                 let bound = units - (last - s)
                 func holds(_ end: Int) -> Bool {
                     let work = cost.flops(start..<end)
@@ -266,8 +287,8 @@ struct PipelineBuilder {
             }
             return start == units
         }
-        let slowest = hosts.map { cost.topology.hosts[$0].flops }.min() ?? 1
-        let all = hosts.reduce(0.0) { $0 + cost.topology.hosts[$1].flops }
+        let slowest = hosts.map { cost.speeds[$0] }.min() ?? 1
+        let all = hosts.reduce(0.0) { $0 + cost.speeds[$1] }
         var high = cost.flops(cost.model.allUnits) * (again ? PipelineBuilder.again : 1) / slowest
         guard fill(high * 1.000001, &cuts) else { return nil }
         guard exactly else { return cuts }

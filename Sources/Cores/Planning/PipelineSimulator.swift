@@ -131,6 +131,25 @@ package struct PipelineSimulator {
         return (outcome, simulator.spans)
     }
 
+    /// Below what any step but the first can take, from the end of one to the end of the next, both at stage 0. In between, every
+    /// stage computes all micro-batches; the first comes to it through all stages before it, and the last goes back through them.
+    /// And every micro-batch is in flight at stage 0 from its forward there to its backward, at most so many at a time.
+    package static func leastStep(_ stages: [StageTiming], microBatches: Int) -> Double {
+        var (least, way) = (0.0, 0.0)
+        let count = Double(microBatches)
+        for s in stages.indices {
+            let own = stages[s].forward + stages[s].backward
+            least = max(least, way + count * own)
+            way += own
+            if s + 1 < stages.count {
+                let bytes = stages[s].boundaryBytes
+                way += bytes / stages[s].rateForth + stages[s].latencyForth
+                way += bytes / stages[s + 1].rateBack + stages[s].latencyBack
+            }
+        }
+        return max(least, way * max(1, count / Double(stages[0].depth))) + stages[0].update
+    }
+
     private init(
         _ stages: [StageTiming], _ microBatches: Int, _ steps: Int, _ validations: Int, _ updates: Bool, recording: Bool
     ) {

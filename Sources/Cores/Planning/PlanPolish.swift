@@ -39,8 +39,15 @@ struct PlanPolish {
 
     private var last = 0
 
-    mutating func score(_ lanes: [Lane]) -> Double {
+    mutating func score(_ lanes: [Lane]) -> Double { score(lanes, below: .infinity) }
+
+    /// Infinite where training alone takes the job to `limit`: then its exchange is not looked at.
+    private mutating func score(_ lanes: [Lane], below limit: Double) -> Double {
         evaluations += 1
+        if !estimates, pacing.usesRounds, limit.isFinite {
+            let least = cost.totalSeconds(cost.trained(lanes, pacing, &runs), lanes, pacing)
+            if cost.score(least, lanes) + change(lanes) >= limit { return .infinity }
+        }
         let round = estimates ? cost.estimatedRound(lanes, pacing) : cost.round(lanes, pacing, &runs)
         let seconds = cost.totalSeconds(round, lanes, pacing)
         last = round.slowest
@@ -107,7 +114,7 @@ struct PlanPolish {
                     lanes[b].share += 1
                 }
             }
-            let fixed = cost.job.stages.value
+            let fixed = cost.givenStages
             let whole = lanes.compactMap { lane -> Lane? in
                 if lane.hosts.count > cost.model.unitCount { return nil }
                 if cost.model.tieWordEmbeddings, lane.hosts.count > 1 { return nil }
@@ -131,7 +138,7 @@ struct PlanPolish {
         }
         budget -= 1
         next = PlanPolish.ordered(next)
-        let value = score(next)
+        let value = score(next, below: best)
         guard value < best * (1 - 1e-12) else { return false }
         best = value
         lanes = next
@@ -191,7 +198,7 @@ struct PlanPolish {
             next.inFlight = depth
             if take(cost.fitting(next, rounds: pacing.usesRounds, anywhere: false), for: p) { return true }
         }
-        if cost.job.recompute == .auto {
+        if cost.givenRecompute == nil {
             if let next = deepest(lane, anywhere: true), next.recompute != lane.recompute, take(next, for: p) {
                 return true
             }
@@ -259,7 +266,7 @@ struct PlanPolish {
     }
     /// Cut evenly, at the lane's depth or the deepest that fits.
     func recut(_ lane: Lane) -> Lane? {
-        recut(lane, anywhere: false) ?? (cost.job.recompute == .auto ? recut(lane, anywhere: true) : nil)
+        recut(lane, anywhere: false) ?? (cost.givenRecompute == nil ? recut(lane, anywhere: true) : nil)
     }
     /// With any stage recomputing, or only those that the job asks for.
     private func recut(_ lane: Lane, anywhere: Bool) -> Lane? {
@@ -335,7 +342,7 @@ struct PlanPolish {
                 }
             }
         }
-        guard cost.job.stages.value == nil else { return false }
+        guard cost.givenStages == nil else { return false }
         let takers = focused ? slowest..<slowest + 1 : lanes.indices
         for a in takers where lanes[a].hosts.count > 1 {
             for s in lanes[a].hosts.indices {

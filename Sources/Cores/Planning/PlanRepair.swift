@@ -134,7 +134,7 @@ struct PlanRepair {
         let all = cost.job.virtualPipelines - whole.reduce(0) { $0 + $1.share }
         if let lanes = dealt(whole, all) { found.append(lanes) }
         if let fixed = cost.job.pipelines.value { found.removeAll { $0.count != fixed } }
-        if let fixed = cost.job.stages.value { found.removeAll { $0.contains { $0.hosts.count != fixed } } }
+        if let fixed = cost.givenStages { found.removeAll { $0.contains { $0.hosts.count != fixed } } }
         return found
     }
 

@@ -100,6 +100,8 @@ struct PlanSearch {
     private mutating func enumerated(_ peers: [Int], keep: Int) -> [Candidate] {
         var found: [Candidate] = []
         var limit = Double.infinity
+        /// The best, ascending, as many as are kept.
+        var scores: [Double] = []
         let steps = Double(cost.job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual))
         /// Whether the groups can hold the model, and with the least share each could end within `limit` seconds.
         func promising(_ groups: [[Int]], _ limit: Double) -> Bool {
@@ -114,9 +116,12 @@ struct PlanSearch {
             if pipelines - groups.count > peers.count - index { return }
             guard index < peers.count else {
                 guard promising(groups, limit * 1.25) else { return }
-                let candidate = evaluate(groups + [rest])
+                let candidate = evaluate(groups + [rest], below: scores.count == keep ? scores[keep - 1] : .infinity)
                 guard candidate.seconds.isFinite else { return }
                 found.append(candidate)
+                let place = scores.firstIndex { $0 > candidate.score } ?? scores.count
+                scores.insert(candidate.score, at: place)
+                if scores.count > keep { scores.removeLast() }
                 limit = min(limit, candidate.seconds)
                 return
             }
@@ -153,7 +158,8 @@ struct PlanSearch {
 
     // MARK: evaluation
 
-    mutating func evaluate(_ partition: Partition) -> Candidate {
+    /// - Parameter limit: where training alone takes the job's score there, the exchange is not looked at, and the score is infinite.
+    mutating func evaluate(_ partition: Partition, below limit: Double = .infinity) -> Candidate {
         evaluations += 1
         var misfits = 0.0
         let groups = partition.dropLast()
@@ -165,6 +171,12 @@ struct PlanSearch {
                 partition: partition, lanes: [], seconds: .infinity, score: 1e12 * (misfits == 0 ? 1 : misfits))
         }
         let ordered = PlanPolish.ordered(lanes)
+        if !builder.coarse, pacing.usesRounds, limit.isFinite {
+            let least = cost.totalSeconds(cost.trained(ordered, pacing, &runs), ordered, pacing)
+            if cost.score(least, ordered) + change(ordered) > limit {
+                return Candidate(partition: partition, lanes: ordered, seconds: .infinity, score: .infinity)
+            }
+        }
         let round = builder.coarse ? cost.estimatedRound(ordered, pacing) : cost.round(ordered, pacing, &runs)
         let seconds = cost.totalSeconds(round, ordered, pacing)
         let slowest = ordered[round.slowest].hosts[0]
@@ -177,7 +189,7 @@ struct PlanSearch {
     /// How much of the model a group cannot hold, 0…1: a slope for the search where nothing fits yet.
     private func shortage(_ group: [Int]) -> Double {
         let need = Double(cost.leastMemory(cost.model.allUnits, rounds: pacing.usesRounds))
-        let have = group.reduce(0.0) { $0 + Double(cost.topology.hosts[$1].memory.bytes) }
+        let have = group.reduce(0.0) { $0 + Double(cost.memories[$1]) }
         return max(0, need - have) / need
     }
 
@@ -193,7 +205,7 @@ struct PlanSearch {
             let bottleneck =
                 one.lane.hosts.indices.map {
                     CostModel.passes(recompute: one.lane.recomputes($0)) * cost.flops(one.lane.units($0))
-                        / cost.topology.hosts[one.lane.hosts[$0]].flops
+                        / cost.speeds[one.lane.hosts[$0]]
                 }.max() ?? 0
             let perShare = bottleneck * Double(pacing.microBatchesPerVirtual)
             slope.append(perShare)
@@ -278,7 +290,7 @@ struct PlanSearch {
             let other = random.below(group.count)
             if let near {
                 if cost.latency(near, group[other]) < cost.latency(near, group[chosen]) { chosen = other }
-            } else if cost.topology.hosts[group[other]].flops > cost.topology.hosts[group[chosen]].flops {
+            } else if cost.speeds[group[other]] > cost.speeds[group[chosen]] {
                 chosen = other
             }
         }

@@ -9,9 +9,9 @@ extension PlanSearch {
         let need = cost.memory(cost.model.allUnits, rounds: pacing.usesRounds, kept: 1)
         let least = cost.leastMemory(cost.model.allUnits, rounds: pacing.usesRounds)
         for stages in PlanSearch.depths where stages <= most && stages * pipelines <= chain.count {
-            if let fixed = cost.job.stages.value, fixed != stages { continue }
+            if let fixed = cost.givenStages, fixed != stages { continue }
             let chosen = useful(chain, count: stages * pipelines, stages: stages)
-            let memory = chosen.reduce(0) { $0 + min(need, cost.topology.hosts[$1].memory.bytes) }
+            let memory = chosen.reduce(0) { $0 + min(need, cost.memories[$1]) }
             guard memory / pipelines >= least else { continue }
             found.append(even(chain, chosen, stages))
             found.append(dealt(chosen, rest: chain))
@@ -50,7 +50,7 @@ extension PlanSearch {
 
     /// The chain cut where the groups' speeds are even: peers of one place end up in one pipeline.
     private func chained(_ order: [Int], all peers: [Int]) -> Partition {
-        let speed = peers.reduce(0.0) { $0 + cost.topology.hosts[$1].flops }
+        let speed = peers.reduce(0.0) { $0 + cost.speeds[$1] }
         var groups = Partition(repeating: [], count: pipelines + 1)
         var sum = 0.0
         for (index, peer) in order.enumerated() {
@@ -59,7 +59,7 @@ extension PlanSearch {
             // Every group gets at least one peer.
             if left <= pipelines, let empty = groups.dropLast().firstIndex(where: \.isEmpty) { group = empty }
             groups[group].append(peer)
-            sum += cost.topology.hosts[peer].flops
+            sum += cost.speeds[peer]
         }
         return normal(groups)
     }
@@ -67,7 +67,7 @@ extension PlanSearch {
     private func dealt(_ peers: [Int]) -> Partition { dealt(Set(peers), rest: peers) }
     private func dealt(_ chosen: Set<Int>, rest: [Int]) -> Partition {
         let order = rest.filter(chosen.contains).sorted {
-            (cost.topology.hosts[$1].flops, $0) < (cost.topology.hosts[$0].flops, $1)
+            (cost.speeds[$1], $0) < (cost.speeds[$0], $1)
         }
         var groups = Partition(repeating: [], count: pipelines + 1)
         for (index, peer) in order.enumerated() {
@@ -80,10 +80,10 @@ extension PlanSearch {
     /// Ascending groups; what is more than a pipeline can use becomes spare.
     private func normal(_ groups: Partition) -> Partition {
         var groups = groups
-        let most = cost.model.tieWordEmbeddings ? 1 : cost.job.stages.value ?? cost.model.unitCount
+        let most = cost.model.tieWordEmbeddings ? 1 : cost.givenStages ?? cost.model.unitCount
         for index in groups.indices.dropLast() where groups[index].count > most {
             let bySpeed = groups[index].sorted {
-                (cost.topology.hosts[$1].flops, $0) < (cost.topology.hosts[$0].flops, $1)
+                (cost.speeds[$1], $0) < (cost.speeds[$0], $1)
             }
             groups[index] = Array(bySpeed.prefix(most))
             groups[pipelines] += bySpeed.dropFirst(most)

@@ -84,7 +84,7 @@ extension CostModel {
             for (s, host) in lane.hosts.enumerated() {
                 guard let session = topology.hosts[host].meanSession else { continue }
                 // A replacement fetches outer weights, outer momentum and Adam's moments of its units.
-                let recovery = 16 * parameters(lane.units(s)) / topology.hosts[host].down.bytesPerSecond
+                let recovery = 16 * parameters(lane.units(s)) / downs[host]
                 factor += (CostModel.detectionSeconds + recovery + round.seconds / 2) / (session / .seconds(1))
             }
         }
@@ -100,7 +100,7 @@ extension CostModel {
         let validation =
             flops(model.allUnits) * Double(validationMicroBatches(pipelines: 1)) / Double(CostModel.validationEvery)
         for peer in topology.peers {
-            let seconds = (work + validation) * Double(steps) / topology.hosts[peer].flops
+            let seconds = (work + validation) * Double(steps) / speeds[peer]
             if seconds < best.seconds { best = (topology.hosts[peer].name, seconds) }
         }
         return best
@@ -119,7 +119,7 @@ extension CostModel {
                 let received = (first ? 0 : training + validation * bytes) + (last ? 0 : training)
                 return Prediction.PeerLoad(
                     peer: topology.hosts[lane.hosts[s]].name, memoryBytes: memory(lane, s, rounds: pacing.usesRounds),
-                    memoryOfferedBytes: topology.hosts[lane.hosts[s]].memory.bytes,
+                    memoryOfferedBytes: memories[lane.hosts[s]],
                     sentBytes: Int(sent + round.exchangeSent[p][s]),
                     receivedBytes: Int(received + round.exchangeReceived[p][s]),
                     computeShare: flops(lane.units(s)) / flops(model.allUnits))
