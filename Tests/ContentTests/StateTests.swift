@@ -24,6 +24,14 @@ enum States {
     }
 }
 
+extension StateFetch {
+    /// All of it, once it is done.
+    fileprivate func states() -> [UnitState] {
+        var copy = self
+        return wantedUnits.compactMap { copy.take($0) }
+    }
+}
+
 @Suite struct `A shelf of states` {
     private func shelf(_ rounds: [Int], keep: Duration? = StateShelf.keep, at now: Instant = .zero) -> StateShelf {
         var shelf = StateShelf()

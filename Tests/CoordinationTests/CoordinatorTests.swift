@@ -136,10 +136,11 @@ struct FakePool {
             })
     }
     /// A signed receipt of the round in progress.
-    mutating func report(_ number: Int, _ change: (inout Receipt) -> Void = { _ in }) throws {
+    /// - Parameter wall: of the peer's clock, in seconds since 1970.
+    mutating func report(_ number: Int, wall: Int64 = 1000, _ change: (inout Receipt) -> Void = { _ in }) throws {
         var receipt = try receipt(number)
         change(&receipt)
-        say(number, .receipt(receipt.signed(job: coordinator.job, epoch: 1, wall: 1000, by: Small.key(number))))
+        say(number, .receipt(receipt.signed(job: coordinator.job, epoch: 1, wall: wall, by: Small.key(number))))
     }
     mutating func hold(_ number: Int, rank: Int) {
         let state = coordinator.state

@@ -11,7 +11,30 @@ import Testing
 import Training
 import Wire
 
-@Suite struct `A coordinator whose disk or line fails` {
+@Suite struct `A coordinator whose disk, line or clock fails` {
+    /// Weeks apart, to either side; and then a receipt that is too old by the clock of who signed it.
+    @Test(arguments: [-40_000_000, 0, 40_000_000] as [Int64])
+    func `takes receipts of a member whose clock is wrong, and none that has expired by it`(lead: Int64) throws {
+        var pool = try FakePool()
+        let number = try pool.number(0)
+        let wall = 100_000_000 + lead
+        try pool.report(number, wall: wall)
+        #expect(pool.coordinator.books.receipts.count == 1 && pool.happened("receipt_refused").isEmpty)
+        try pool.report(pool.number(1))
+        pool.hold(number, rank: 1)
+        try pool.hold(pool.number(1), rank: 0)
+        try #require(pool.coordinator.state.round == 1)
+        let before = pool.coordinator.books.receipts.count
+        try pool.report(number, wall: wall - Receipt.life - 60)
+        #expect(pool.happened("receipt_refused").count == 1 && pool.coordinator.books.receipts.count == before)
+        try pool.report(number, wall: wall)
+        #expect(pool.happened("receipt_refused").count == 1 && pool.coordinator.books.receipts.count == before + 1)
+        // It is back, perhaps in another process with another clock.
+        var roster = pool.coordinator.roster
+        roster.joins(Small.peer(number))
+        #expect(roster[Small.peer(number)]?.clockLead == nil)
+    }
+
     @Test func `shows nobody what is not stored, says that the disk fails, and goes on when it works again`() throws {
         var pool = try FakePool()
         let shown = pool.heard(1, "logEntries").count

@@ -33,6 +33,20 @@ import Wire
         Capability(name: name, device: "cpu", memory: .mebibytes(64), flops: 1e9, numerics: Record.numerics)
     }
 
+    /// A peer that connects, accepts, and says for six seconds that it is there.
+    @discardableResult
+    private func join(_ number: Int, _ bench: inout Bench) throws -> Digest256 {
+        bench.connect(number)
+        bench.say(number, Packet(.capability(capability("one"))))
+        let job = try #require(bench.daemon.coordinator?.job)
+        bench.say(number, Packet(job: job, term: 1, .offerAnswer(OfferAnswer(refusal: nil))))
+        for _ in 0..<6 {
+            bench.pass(.seconds(1))
+            bench.say(number, Packet(job: job, .heartbeat(Heartbeat())))
+        }
+        return job
+    }
+
     @Test func `pings are answered, whatever it serves`() throws {
         for var bench in [try none(), try member(), try coordinator(), try both()] {
             bench.connect(1)
@@ -125,14 +139,7 @@ import Wire
     @Test func `a content that two services have is given once`() throws {
         var bench = try both()
         bench.compute()
-        bench.connect(1)
-        bench.say(1, Packet(.capability(capability("one"))))
-        let job = try #require(bench.daemon.coordinator?.job)
-        bench.say(1, Packet(job: job, term: 1, .offerAnswer(OfferAnswer(refusal: nil))))
-        for _ in 0..<6 {
-            bench.pass(.seconds(1))
-            bench.say(1, Packet(job: job, .heartbeat(Heartbeat())))
-        }
+        let job = try join(1, &bench)
         let content = try #require(bench.daemon.coordinator?.record.genesis.content)
         bench.say(1, Packet(job: job, .indexRequest(content: content, first: 0)))
         #expect(bench.heard(1, "indexPart").count == 1)
@@ -255,14 +262,7 @@ import Wire
 
     @Test func `its goodbye tells members that nothing is left of the job`() throws {
         var bench = try coordinator()
-        bench.connect(1)
-        bench.say(1, Packet(.capability(capability("one"))))
-        let job = try #require(bench.daemon.coordinator?.job)
-        bench.say(1, Packet(job: job, term: 1, .offerAnswer(OfferAnswer(refusal: nil))))
-        for _ in 0..<6 {
-            bench.pass(.seconds(1))
-            bench.say(1, Packet(job: job, .heartbeat(Heartbeat())))
-        }
+        try join(1, &bench)
         #expect(bench.daemon.coordinator?.roster.isJoined(Small.peer(1)) == true)
         bench.daemon.stop(at: bench.now)
         bench.pass(.milliseconds(1))

@@ -32,6 +32,27 @@ public struct ContentIndex: Hashable, Sendable {
         self.digests = digests
         id = sha256(Self.encode(0..<digests.count, bytes: content.count, digests))
     }
+    /// Of parts that follow each other, without putting them together.
+    public init(ofParts parts: [[UInt8]]) {
+        bytes = parts.reduce(0) { $0 + $1.count }
+        let bytes = bytes
+        digests = (0..<Self.count(ofBytes: bytes)).map { chunk in
+            sha256(Self.bytes(chunk * Self.chunkBytes..<min((chunk + 1) * Self.chunkBytes, bytes), ofParts: parts))
+        }
+        id = sha256(Self.encode(0..<digests.count, bytes: bytes, digests))
+    }
+    /// A range of what parts that follow each other are together.
+    public static func bytes(_ range: Range<Int>, ofParts parts: [[UInt8]]) -> [UInt8] {
+        var out: [UInt8] = []
+        out.reserveCapacity(range.count)
+        var start = 0
+        for part in parts {
+            let wanted = range.clamped(to: start..<start + part.count)
+            out += part[(wanted.lowerBound - start)..<(wanted.upperBound - start)]
+            start += part.count
+        }
+        return out
+    }
     public static func id(of content: [UInt8]) -> Digest256 { ContentIndex(of: content).id }
     public static func id(of content: UnsafeRawBufferPointer) -> Digest256 { ContentIndex(of: content).id }
 

@@ -253,14 +253,6 @@ public struct ContentFetch: Sendable {
     }
     private func bytes(_ wanted: Range<Int>) -> [UInt8]? {
         guard let index, isComplete else { return nil }
-        var out: [UInt8] = []
-        out.reserveCapacity(wanted.count)
-        for number in 0..<index.count {
-            let range = index.range(number)
-            let part = wanted.clamped(to: range)
-            guard !part.isEmpty else { continue }
-            out += chunks[number]![(part.lowerBound - range.lowerBound)..<(part.upperBound - range.lowerBound)]
-        }
-        return out
+        return ContentIndex.bytes(wanted, ofParts: (0..<index.count).map { chunks[$0]! })
     }
 }

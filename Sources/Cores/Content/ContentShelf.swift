@@ -1,4 +1,3 @@
-import Digests
 import Messages
 public import Primitives
 public import Wire
@@ -45,7 +44,7 @@ public struct ContentShelf: Sendable {
     public mutating func answer(chunk number: Int, of id: Digest256, at now: Instant) -> [UInt8]? {
         guard let item = items[id], number < item.index.count else { return nil }
         items[id]!.lastAsked = now
-        return item.parts.slice(item.index.range(number))
+        return ContentIndex.bytes(item.index.range(number), ofParts: item.parts)
     }
 
     /// Takes off what nobody asks for any more.
@@ -54,38 +53,5 @@ public struct ContentShelf: Sendable {
     }
     public var nextWake: Instant? {
         items.values.compactMap { item in item.keep.map { item.lastAsked + $0 } }.min()
-    }
-}
-
-extension [[UInt8]] {
-    /// Of what the parts are together.
-    fileprivate func slice(_ range: Range<Int>) -> [UInt8] {
-        var out: [UInt8] = []
-        out.reserveCapacity(range.count)
-        var start = 0
-        for part in self {
-            let wanted = range.clamped(to: start..<start + part.count)
-            out += part[(wanted.lowerBound - start)..<(wanted.upperBound - start)]
-            start += part.count
-        }
-        return out
-    }
-}
-
-extension ContentIndex {
-    /// Of parts that follow each other, without putting them together.
-    fileprivate init(ofParts parts: [[UInt8]]) {
-        let bytes = parts.reduce(0) { $0 + $1.count }
-        var writer = ByteWriter()
-        for chunk in 0..<ContentIndex.count(ofBytes: bytes) {
-            let range = chunk * ContentIndex.chunkBytes..<Swift.min((chunk + 1) * ContentIndex.chunkBytes, bytes)
-            writer.u64(UInt64(range.count))
-            writer.raw(sha256(parts.slice(range)).bytes)
-        }
-        do throws(MalformedBytes) {
-            try self.init(encoded: writer.bytes, id: sha256(writer.bytes))
-        } catch {
-            preconditionFailure("a list of chunks of our own: \(error)")
-        }
     }
 }

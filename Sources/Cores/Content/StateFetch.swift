@@ -322,11 +322,6 @@ public struct StateFetch: Sendable {
         }
     }
 
-    /// All of it, once ``Effect/done`` has come.
-    public func states() -> [UnitState] {
-        var copy = self
-        return wantedUnits.compactMap { copy.take($0) }
-    }
     /// One unit, once ``Effect/done`` has come; it is gone from here, so that nothing large is there twice.
     public mutating func take(_ number: Int) -> UnitState? {
         guard var fetches = units[number]?.fetches, let parameters = fetches[.parameters]?.content else { return nil }

@@ -116,8 +116,10 @@ extension Coordinator {
     /// A receipt is taken from its signer, for its own stage of a pipeline of the plan in force, as that was granted; once.
     private mutating func receive(_ envelope: PBEnvelope, from peer: PeerID) {
         do throws(MalformedBytes) {
-            // Job, round and attempt say whether it is of now; a member's clock may be wrong.
-            let (signer, receipt) = try Receipt.open(envelope, job: job, wall: nil)
+            // It expires by the clock of its signer, which may be wrong.
+            let wall = timers.wall.seconds(at: now)
+            let (signer, receipt) = try Receipt.open(
+                envelope, job: job, wall: roster[peer]?.clockLead.map { wall + $0 })
             guard signer == peer else { throw MalformedBytes("a receipt must come from its signer") }
             guard let plan = state.plan, let spec = state.spec, receipt.work.round == spec.round,
                 let place = plan.placement(of: peer), place == (receipt.work.rank, receipt.stage),
@@ -133,7 +135,7 @@ extension Coordinator {
             case .contradicts:
                 return event(
                     .receiptContradicts(round: spec.round, rank: place.rank, stage: place.stage), peer: peer)
-            case .taken: break
+            case .taken: roster.learnsClock(of: peer, signed: Receipt.signingTime(of: envelope), came: wall)
             }
             books.keep(receipt, envelope, from: peer)
             storeReceipts(from: books.receiptEnvelopes.count - 1)

@@ -34,6 +34,8 @@ public struct Roster: Sendable {
         var askedAgain: Instant?
         /// The round in progress when it joined last.
         public internal(set) var joinedIn = 0
+        /// Seconds by which its clock is ahead of ours, as its first receipt since it joined says.
+        public internal(set) var clockLead: Int64?
         /// How often it has declined in a row.
         var declines = 0
         /// Its timer in ``Roster/silences``, and its number in the order of arrival.
@@ -188,7 +190,20 @@ public struct Roster: Sendable {
     package mutating func joins(_ peer: PeerID, in round: Int = 0) {
         stand(peer, .joined)
         peers[peer]?.joinedIn = round
+        // Perhaps it is another process, with another clock.
+        peers[peer]?.clockLead = nil
     }
+    /// A clock may be wrong; while a process lives it is always wrong alike. So the first receipt says how far it is off.
+    /// - Parameters:
+    ///   - signed: when the receipt was signed, in seconds since 1970 of its clock.
+    ///   - wall: when it came, of ours.
+    mutating func learnsClock(of peer: PeerID, signed: Int64?, came wall: Int64) {
+        guard let signed, peers[peer]?.clockLead == nil else { return }
+        let (lead, overflows) = signed.subtractingReportingOverflow(wall)
+        peers[peer]?.clockLead = overflows ? 0 : min(max(lead, -Self.farthest), Self.farthest)
+    }
+    /// Seconds; some 35 000 years.
+    private static let farthest: Int64 = 1 << 40
     package mutating func loses(_ peer: PeerID, why: String) { stand(peer, .lost(why)) }
 
     package mutating func beats(_ heartbeat: Heartbeat, _ peer: PeerID, at now: Instant) {

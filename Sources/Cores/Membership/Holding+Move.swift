@@ -118,7 +118,7 @@ extension Holding {
             let stage = plan.stage(of: context.me),
             stage.units == move.units
         else { return }
-        move.load()
+        move.beginLoading()
         state = .fetching(move)
         let configuration = context.parameters.configuration(units: move.units, plan: plan, recompute: stage.recompute)
         effects.push(.compute(.configure(configuration), .configured(recomputes: stage.recompute)))

@@ -53,7 +53,7 @@ package struct StateMove: Sendable {
     package var isReady: Bool { !isLoading && hasFetched && ownUnits.allSatisfy { own[$0] != nil } }
 
     /// The engine is being told.
-    package mutating func load() { isLoading = true }
+    package mutating func beginLoading() { isLoading = true }
     /// The next unit to load, in order; it is gone from here. Nil when nothing is left; then all others are as the seed draws them.
     package mutating func loadNext() -> UnitState? {
         while loaded < units.upperBound {

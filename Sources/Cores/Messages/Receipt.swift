@@ -50,6 +50,10 @@ public struct Receipt: Hashable, Sendable {
             encoded, type: .receipt, job: job, epoch: UInt64(epoch), sequence: 0,
             expiry: UInt64(max(0, wall + Self.life)), by: key)
     }
+    /// When it says that it was signed, in seconds since 1970 of its signer's clock; nil where it does not expire.
+    public static func signingTime(of envelope: PBEnvelope) -> Int64? {
+        envelope.expiry == 0 ? nil : Int64(clamping: envelope.expiry) - life
+    }
     /// Verifies and reads one.
     /// - Parameter wall: seconds since 1970; nil in an audit after the fact, which takes what was counted then.
     public static func open(
