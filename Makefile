@@ -6,7 +6,7 @@ ATOLL := .build/release/atoll
 PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo sim storm transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning \
+.PHONY: help setup build test demo sim storm transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods \
   bench-simulation format lint \
   layers clean events protocol
 
@@ -60,6 +60,10 @@ bench-overlay: build ## the overlay: libtorrent beside it (when it is there), re
 	$(ATOLL) bench door
 	$(ATOLL) bench channels
 	python3 Tools/overlay/interop.py $(ATOLL)
+
+bench-floods: build ## hostile members written in Python: floods, and every field with every value, against a launcher and peers
+	python3 Tools/hostile/floods.py $(ATOLL)
+	python3 Tools/hostile/fields.py $(ATOLL)
 
 bench-planning: build ## the planner against published costs, annealing, exact optima; 256 and 10 000 peers
 	@$(ATOLL) bench planning

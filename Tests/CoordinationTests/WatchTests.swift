@@ -50,7 +50,7 @@ import Wire
 @Suite struct `A job's stage` {
     private static let all: [JobStage] = [
         .gathering(since: .zero, saidWaiting: .zero), .sharing(since: .zero), .surveying, .planning, .preparing,
-        .training, .collecting, .closing(until: .zero), .ended(at: .zero),
+        .training, .collecting, .closing(.failed("why"), until: .zero), .ended(at: .zero),
     ]
 
     @Test func `goes forward, also over some`() {
@@ -69,7 +69,7 @@ import Wire
         }
         await #expect(processExitsWith: .failure) {
             var stage = JobStage.ended(at: .zero)
-            stage.go(to: .closing(until: .zero))
+            stage.go(to: .closing(.failed("why"), until: .zero))
         }
     }
     @Test func `runs between the first plan and the collection`() {

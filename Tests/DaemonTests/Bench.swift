@@ -61,19 +61,24 @@ struct Bench {
         let directory = Directory(
             configuration: OverlayConfiguration(poolKey: Self.poolKey, bootstrap: [], seed: 1), identity: key,
             nodeID: nil, known: [], at: now)
-        let channels = Channels(local: key.peerID, listening: 4000, poolKey: Self.poolKey, seed: 1)
-        daemon = try DaemonCore(
-            directory: directory, channels: channels, services: services(now), key: key, port: 4000, at: now)
+        let services = try services(now)
+        let channels = Channels(
+            local: key.peerID, listening: 4000, poolKey: Self.poolKey,
+            limits: .daemon(computes: services.member != nil), seed: 1)
+        daemon = DaemonCore(
+            directory: directory, channels: channels, services: services, key: key, port: 4000, at: now)
         run()
     }
 
     // MARK: others
 
     /// A peer of the pool dials the daemon.
-    mutating func connect(_ number: Int) {
+    ///
+    /// - Parameter limits: of the peer.
+    mutating func connect(_ number: Int, limits: ChannelLimits = ChannelLimits()) {
         let other = Small.key(number)
         var channels = Channels(
-            local: other.peerID, listening: 4000, poolKey: Self.poolKey, seed: UInt64(number))
+            local: other.peerID, listening: 4000, poolKey: Self.poolKey, limits: limits, seed: UInt64(number))
         channels.connect(to: key.peerID, at: Endpoint(ipv4: 10, 9, 9, 9, port: 4000), now: now)
         var dialled: ConnectionID?
         while let effect = channels.poll() { if case .dial(let id, _, _) = effect { dialled = id } }
@@ -119,9 +124,11 @@ struct Bench {
         daemon.networkChanged(at: now)
         run()
     }
-    mutating func pass(_ time: Duration) {
+    /// - Parameter forAll: time passes for those who talk to it, too.
+    mutating func pass(_ time: Duration, forAll: Bool = false) {
         now += time
         daemon.wake(at: now)
+        if forAll { for number in speakers.keys.sorted() { speakers[number]!.channels.wake(at: now) } }
         run()
     }
     /// The engine answers each job after some time.

@@ -10,10 +10,14 @@ public enum Small {
     public static let launcher = key(250)
 
     public static func key(_ number: Int) -> SigningKey {
-        SigningKey(seed: [UInt8](repeating: UInt8(number), count: 32))!
+        var seed = [UInt8](repeating: UInt8(number & 255), count: 32)
+        seed[0] ^= UInt8(number >> 8)
+        return SigningKey(seed: seed)!
     }
     public static func peer(_ number: Int) -> PeerID { key(number).peerID }
-    public static func endpoint(_ number: Int) -> Endpoint { Endpoint(ipv4: 10, 0, 0, UInt8(number), port: 4000) }
+    public static func endpoint(_ number: Int) -> Endpoint {
+        Endpoint(ipv4: 10, 0, UInt8(number >> 8), UInt8(number & 255), port: 4000)
+    }
 
     public static func parameters(tokens: Int = 10_000, virtualPipelines: Int = 4, checkpointRounds: Int = 0)
         -> JobParameters

@@ -50,63 +50,58 @@ import Wire
         #expect(purposes == kept)
     }
 
-    @Test(arguments: 0..<40 as Range<UInt64>)
-    func `matches answers in order, and knows which still count`(seed: UInt64) {
-        var generator = SeededGenerator(seed: seed, stream: 9)
+    /// Desk and model side by side, and what the desk should hand to the engine next.
+    private struct Pair {
         var desk = EngineDesk()
         var model = Model()
-        var now = Instant.zero
         var number = 0
         var handed: [ComputeJob] = []
-        for _ in 0..<400 {
-            now += .milliseconds(Int64(generator.below(5)))
-            switch generator.below(12) {
-            case 0..<5:
-                let purpose = Self.purposes[generator.below(Self.purposes.count)]
-                number += 1
-                let job = ComputeJob.benchmark(flops: Double(number))
-                desk.submit(job, purpose, at: now)
-                if model.isPaused {
-                    model.waiting.append((job, purpose, model.generation))
-                } else {
-                    model.pending.append((purpose, model.generation, false))
-                    handed.append(job)
-                }
-            case 5..<9:
-                let answer = desk.answered(.loss(Float(number)), at: now)
-                guard !model.pending.isEmpty else {
-                    #expect(answer == nil)
-                    continue
-                }
-                let first = model.pending.removeFirst()
-                let counts =
-                    first.purpose == .benchmark
-                    || !first.isDiscarded && (first.generation == model.generation || Model.outlives(first.purpose))
-                #expect((answer != nil) == counts)
-                if let answer { #expect(answer.purpose == first.purpose && answer.took >= .zero) }
-            case 9:
-                desk.void()
-                model.generation += 1
-            case 10:
-                if model.isPaused {
-                    desk.resume(at: now)
-                    for item in model.waiting {
-                        model.pending.append((item.purpose, item.generation, false))
-                        handed.append(item.job)
-                    }
-                    model.waiting = []
-                } else {
-                    desk.pause()
-                }
-                model.isPaused.toggle()
-            default:
-                guard generator.below(6) == 0 else { continue }
-                desk.discard()
-                model.pending = model.pending.map { ($0.purpose, $0.generation, true) }
-                model.waiting = []
-                model.isPaused = false
-                model.generation += 1
+
+        mutating func submit(_ purpose: EngineDesk.Purpose, at now: Instant) {
+            number += 1
+            let job = ComputeJob.benchmark(flops: Double(number))
+            desk.submit(job, purpose, at: now)
+            if model.isPaused {
+                model.waiting.append((job, purpose, model.generation))
+            } else {
+                model.pending.append((purpose, model.generation, false))
+                handed.append(job)
             }
+        }
+        mutating func answer(at now: Instant) {
+            let answer = desk.answered(.loss(Float(number)), at: now)
+            guard !model.pending.isEmpty else {
+                #expect(answer == nil)
+                return
+            }
+            let first = model.pending.removeFirst()
+            let counts =
+                first.purpose == .benchmark
+                || !first.isDiscarded && (first.generation == model.generation || Model.outlives(first.purpose))
+            #expect((answer != nil) == counts)
+            if let answer { #expect(answer.purpose == first.purpose && answer.took >= .zero) }
+        }
+        mutating func pauseOrResume(at now: Instant) {
+            if model.isPaused {
+                desk.resume(at: now)
+                for item in model.waiting {
+                    model.pending.append((item.purpose, item.generation, false))
+                    handed.append(item.job)
+                }
+                model.waiting = []
+            } else {
+                desk.pause()
+            }
+            model.isPaused.toggle()
+        }
+        mutating func discard() {
+            desk.discard()
+            model.pending = model.pending.map { ($0.purpose, $0.generation, true) }
+            model.waiting = []
+            model.isPaused = false
+            model.generation += 1
+        }
+        mutating func compare() {
             while let job = desk.poll() {
                 #expect(job == handed.first)
                 if !handed.isEmpty { handed.removeFirst() }
@@ -114,6 +109,26 @@ import Wire
             #expect(handed.isEmpty)
             #expect(desk.isBusy == !model.pending.isEmpty)
             #expect(desk.isPaused == model.isPaused)
+        }
+    }
+
+    @Test(arguments: 0..<40 as Range<UInt64>)
+    func `matches answers in order, and knows which still count`(seed: UInt64) {
+        var generator = SeededGenerator(seed: seed, stream: 9)
+        var pair = Pair()
+        var now = Instant.zero
+        for _ in 0..<400 {
+            now += .milliseconds(Int64(generator.below(5)))
+            switch generator.below(12) {
+            case 0..<5: pair.submit(Self.purposes[generator.below(Self.purposes.count)], at: now)
+            case 5..<9: pair.answer(at: now)
+            case 9:
+                pair.desk.void()
+                pair.model.generation += 1
+            case 10: pair.pauseOrResume(at: now)
+            default: if generator.below(6) == 0 { pair.discard() }
+            }
+            pair.compare()
         }
     }
 

@@ -133,6 +133,20 @@ import Wire
 
     /// Any requests, any moves of what is held: each asker has one answer at most for each request, none is forgotten, and the engine
     /// has one export at a time for a round.
+    private typealias Said = (sent: [PeerID: [StateOffer]], exports: [(Range<Int>, Bool, Int)])
+    /// Each answer is to a request that is open, and to what it asked for.
+    private func check(_ sent: [PeerID: [StateOffer]], _ open: inout [PeerID: StateRequest]) {
+        for (peer, offers) in sent {
+            #expect(offers.count == 1)
+            guard let request = open.removeValue(forKey: peer) else {
+                Issue.record("an answer to nobody")
+                return
+            }
+            #expect(offers[0].round == request.round)
+            #expect(offers[0].unavailable != nil || !offers[0].parts.isEmpty)
+            #expect(offers[0].parts.allSatisfy { request.units.contains($0.unit) })
+        }
+    }
     @Test(arguments: 0..<40 as Range<UInt64>)
     func `are never forgotten and never exported twice at once`(seed: UInt64) {
         var generator = SeededGenerator(seed: seed, stream: 8)
@@ -142,17 +156,8 @@ import Wire
         var open: [PeerID: StateRequest] = [:]
         var exports: [(Range<Int>, Bool, Int)] = []
         var now = Instant.zero
-        func heed(_ said: (sent: [PeerID: [StateOffer]], exports: [(Range<Int>, Bool, Int)])) {
-            for (peer, offers) in said.sent {
-                #expect(offers.count == 1)
-                guard let request = open.removeValue(forKey: peer) else {
-                    Issue.record("an answer to nobody")
-                    return
-                }
-                #expect(offers[0].round == request.round)
-                #expect(offers[0].unavailable != nil || !offers[0].parts.isEmpty)
-                #expect(offers[0].parts.allSatisfy { request.units.contains($0.unit) })
-            }
+        func heed(_ said: Said) {
+            check(said.sent, &open)
             for export in said.exports {
                 #expect(stock == .here(export.0, round: export.2), "an export of what is not held")
                 #expect(!exports.contains { $0.2 == export.2 && ($0.1 || !export.1) }, "two exports at once")

@@ -36,7 +36,7 @@ private func run(_ loop: Loop, _ what: String) {
         halfOpen.append(stream)
     }
     var secured = 0
-    stranger.transport.onSecured = { _, _, _, _, _, _ in
+    stranger.transport.on.secured = { _, _, _, _, _, _ in
         secured += 1
         if secured == 100 { loop.stop() }
     }

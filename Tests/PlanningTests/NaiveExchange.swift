@@ -34,67 +34,68 @@ extension NaiveCost {
         // The slowest way of all that is sent.
         var way = 0.0
         if plan.pipelines.count > 1 {
-            var arrivals = laps.map { $0.ready.map { _ in [Arrival]() } }
-            func message(_ p: Int, _ s: Int, _ q: Int, _ t: Int) -> Double? {
-                guard p != q, units(p, s).overlaps(units(q, t)) else { return nil }
-                return contributionBytes(units(p, s).clamped(to: units(q, t))) * Double(parts(p)) + 96
-            }
-            for p in laps.indices {
-                for s in laps[p].ready.indices {
-                    var all: [(q: Int, t: Int, bytes: Double)] = []
-                    for q in laps.indices {
-                        for t in laps[q].ready.indices {
-                            if let bytes = message(p, s, q, t) { all.append((q, t, bytes)) }
-                        }
-                    }
-                    let from = host(p, s)
-                    let share = taken(p, s, rate: up(from), step: laps[p].step)
-                    func sent(_ bytes: Double, _ rate: Double) -> Double {
-                        NaiveCost.through(
-                            bytes, rate: rate, from: laps[p].ready[s], ended: laps[p].ended[s], taken: share)
-                    }
-                    for (q, t, bytes) in all {
-                        let to = host(q, t)
-                        way = max(way, latency(from, to))
-                        let frame = min(bytes, 16_384)
-                        // All take turns: when this one has left, as much of each other.
-                        let left = all.map { min($0.bytes, bytes) }.reduce(0, +)
-                        let last = max(sent(left, up(from)), sent(bytes, rate(from, to)))
-                        arrivals[q][t].append(
-                            Arrival(
-                                first: sent(frame, rate(from, to)) + latency(from, to),
-                                allThere: last + latency(from, to) + frame / down(to), bytes: bytes))
-                    }
-                }
-            }
-            for q in laps.indices {
-                for t in laps[q].ready.indices {
-                    let rate = down(host(q, t))
-                    let share = taken(q, t, rate: rate, step: laps[q].step)
-                    var free = 0.0
-                    for message in arrivals[q][t].sorted(by: { $0.first < $1.first }) {
-                        free = NaiveCost.through(
-                            message.bytes, rate: rate, from: max(message.first, free), ended: laps[q].ended[t],
-                            taken: share)
-                        done[q][t] = max(done[q][t], free, message.allThere)
-                    }
-                }
-            }
+            var arrivals: [[[Arrival]]] = []
+            (arrivals, way) = sent(laps)
+            for (q, t) in stages(laps) { done[q][t] = max(done[q][t], taken(in: arrivals[q][t], laps[q], q, t)) }
         }
         if let ratio = ownersRatio(way) {
             let begun = laps.flatMap(\.ready).max()!
-            for q in laps.indices {
-                for t in laps[q].ready.indices {
-                    let bytes = max(0, done[q][t] - begun - way)
-                    done[q][t] = max(laps[q].ended[t], begun + bytes * ratio + 2 * way)
-                }
+            for (q, t) in stages(laps) {
+                let bytes = max(0, done[q][t] - begun - way)
+                done[q][t] = max(laps[q].ended[t], begun + bytes * ratio + 2 * way)
             }
         }
         var latest = 0.0
-        for q in laps.indices {
-            for t in laps[q].ready.indices { latest = max(latest, done[q][t] + latency(host(q, t), coordinator)) }
-        }
+        for (q, t) in stages(laps) { latest = max(latest, done[q][t] + latency(host(q, t), coordinator)) }
         return latest
+    }
+    private func stages(_ laps: [Lap]) -> [(pipeline: Int, stage: Int)] {
+        laps.indices.flatMap { p in laps[p].ready.indices.map { (p, $0) } }
+    }
+
+    /// What comes at each stage, and the slowest way of it.
+    private func sent(_ laps: [Lap]) -> (arrivals: [[[Arrival]]], way: Double) {
+        var arrivals = laps.map { $0.ready.map { _ in [Arrival]() } }
+        var way = 0.0
+        func message(_ p: Int, _ s: Int, _ q: Int, _ t: Int) -> Double? {
+            guard p != q, units(p, s).overlaps(units(q, t)) else { return nil }
+            return contributionBytes(units(p, s).clamped(to: units(q, t))) * Double(parts(p)) + 96
+        }
+        for (p, s) in stages(laps) {
+            var all: [(q: Int, t: Int, bytes: Double)] = []
+            for (q, t) in stages(laps) { if let bytes = message(p, s, q, t) { all.append((q, t, bytes)) } }
+            let from = host(p, s)
+            let share = taken(p, s, rate: up(from), step: laps[p].step)
+            func sent(_ bytes: Double, _ rate: Double) -> Double {
+                NaiveCost.through(bytes, rate: rate, from: laps[p].ready[s], ended: laps[p].ended[s], taken: share)
+            }
+            for (q, t, bytes) in all {
+                let to = host(q, t)
+                way = max(way, latency(from, to))
+                let frame = min(bytes, 16_384)
+                // All take turns: when this one has left, as much of each other.
+                let left = all.map { min($0.bytes, bytes) }.reduce(0, +)
+                let last = max(sent(left, up(from)), sent(bytes, rate(from, to)))
+                arrivals[q][t].append(
+                    Arrival(
+                        first: sent(frame, rate(from, to)) + latency(from, to),
+                        allThere: last + latency(from, to) + frame / down(to), bytes: bytes))
+            }
+        }
+        return (arrivals, way)
+    }
+    /// When a stage has taken in all that comes, one after the other.
+    private func taken(in arrivals: [Arrival], _ lap: Lap, _ q: Int, _ t: Int) -> Double {
+        let rate = down(host(q, t))
+        let share = taken(q, t, rate: rate, step: lap.step)
+        var free = 0.0
+        var done = 0.0
+        for message in arrivals.sorted(by: { $0.first < $1.first }) {
+            free = NaiveCost.through(
+                message.bytes, rate: rate, from: max(message.first, free), ended: lap.ended[t], taken: share)
+            done = max(done, free, message.allThere)
+        }
+        return done
     }
 
     /// The time over owners ÷ that of an all-gather, both by closed form; nil where nobody owns.

@@ -29,118 +29,148 @@ struct NaivePipeline {
     }
 
     func run(steps: Int, starts: [Double], validations: Int, updates: Bool) -> Outcome {
-        let count = forward.count
-        let last = count - 1
-        // Things to come. What is brought about first is nearer the front: of equal times the first one is next.
+        var course = Course(self, steps: steps, starts: starts, updates: updates)
+        return course.run(validations: validations)
+    }
+
+    /// One such list, from its start to its end.
+    private struct Course {
+        let pipeline: NaivePipeline
+        let steps: Int
+        let updates: Bool
+        /// Things to come. What is brought about first is nearer the front: of equal times the first one is next.
         var future: [(time: Double, what: Happening)] = []
-        var idle = [Bool](repeating: false, count: count)
-        var uplinkFree = [Double](repeating: 0, count: count)
-        var downlinkFree = uplinkFree
-        var waitingForward = [Int](repeating: 0, count: count)
-        var waitingBackward = waitingForward
-        var waitingValidation = waitingForward
-        var forwardsOfStep = waitingForward
-        var backwardsOfStep = waitingForward
-        var stepsDone = waitingForward
+        var stages: [Stage]
         var underWay = 0
-        var lastBackwardOfStep = [Double?](repeating: nil, count: count)
-        var outcome = Outcome(ends: starts, stepEnds: [])
+        var outcome: Outcome
 
-        func send(_ kind: Kind, from: Int, to: Int, at now: Double) {
-            let begin = max(now, uplinkFree[from])
-            let end = begin + messageBytes / rate[from][to]
-            uplinkFree[from] = end
-            let frame = min(messageBytes, 16_384)
-            future.append(
-                (
-                    begin + frame / rate[from][to] + latency[from][to],
-                    .firstFrame(stage: to, kind, allThere: end + latency[from][to] + frame / down[to])
-                ))
-        }
-        func beginWork(_ stage: Int, at now: Double) {
-            guard idle[stage], stepsDone[stage] < steps else { return }
-            var work: (Kind, Double)?
-            if waitingBackward[stage] > 0 {
-                waitingBackward[stage] -= 1
-                work = (.backward, backward[stage])
-            } else if waitingValidation[stage] > 0 {
-                waitingValidation[stage] -= 1
-                work = (.validation, forward[stage])
-            } else if waitingForward[stage] > 0, forwardsOfStep[stage] < microBatches,
-                stage > 0 || underWay < inFlight
-            {
-                waitingForward[stage] -= 1
-                forwardsOfStep[stage] += 1
-                if stage == 0 { underWay += 1 }
-                work = (.forward, forward[stage])
-            }
-            guard let work else { return }
-            idle[stage] = false
-            future.append((now + work.1, .computed(stage: stage, work.0)))
-        }
-        func endBackwards(_ stage: Int, at now: Double) {
-            lastBackwardOfStep[stage] = now
-            guard updates else {
-                stepsDone[stage] += 1
-                if stage == 0 { outcome.stepEnds.append(now) }
-                return
-            }
-            idle[stage] = false
-            let all = lastBackwardOfStep.compactMap { $0 }
-            guard all.count == count else { return }
-            for other in 0..<count {
-                var hears = all[other]
-                for from in 0..<count where from != other { hears = max(hears, all[from] + latency[from][other]) }
-                idle[other] = false
-                future.append((hears + update[other], .updated(stage: other)))
-                lastBackwardOfStep[other] = nil
-            }
+        struct Stage {
+            var idle = false
+            var uplinkFree = 0.0
+            var downlinkFree = 0.0
+            var waitingForward = 0
+            var waitingBackward = 0
+            var waitingValidation = 0
+            var forwardsOfStep = 0
+            var backwardsOfStep = 0
+            var stepsDone = 0
+            var lastBackwardOfStep: Double?
         }
 
-        for stage in 0..<count { future.append((starts[stage], .ready(stage: stage))) }
-        waitingForward[0] = microBatches * steps
-        waitingValidation[0] = validations
-        while !future.isEmpty {
-            var next = 0
-            for index in future.indices where future[index].time < future[next].time { next = index }
-            let (now, what) = future.remove(at: next)
+        init(_ pipeline: NaivePipeline, steps: Int, starts: [Double], updates: Bool) {
+            self.pipeline = pipeline
+            self.steps = steps
+            self.updates = updates
+            stages = starts.map { _ in Stage() }
+            outcome = Outcome(ends: starts, stepEnds: [])
+            for stage in stages.indices { future.append((starts[stage], .ready(stage: stage))) }
+        }
+        private var last: Int { stages.count - 1 }
+
+        mutating func run(validations: Int) -> Outcome {
+            stages[0].waitingForward = pipeline.microBatches * steps
+            stages[0].waitingValidation = validations
+            while !future.isEmpty {
+                var next = 0
+                for index in future.indices where future[index].time < future[next].time { next = index }
+                let (now, what) = future.remove(at: next)
+                happen(what, at: now)
+            }
+            return outcome
+        }
+
+        private mutating func happen(_ what: Happening, at now: Double) {
             switch what {
             case .ready(let stage):
-                idle[stage] = true
+                stages[stage].idle = true
                 beginWork(stage, at: now)
             case .computed(let stage, let kind):
-                idle[stage] = true
-                switch kind {
-                case .forward where stage == last: waitingBackward[stage] += 1
-                case .forward, .validation: if stage < last { send(kind, from: stage, to: stage + 1, at: now) }
-                case .backward:
-                    outcome.ends[stage] = now
-                    backwardsOfStep[stage] += 1
-                    if stage > 0 { send(.backward, from: stage, to: stage - 1, at: now) } else { underWay -= 1 }
-                    if backwardsOfStep[stage] == microBatches { endBackwards(stage, at: now) }
-                }
+                stages[stage].idle = true
+                computed(stage, kind, at: now)
                 beginWork(stage, at: now)
             case .updated(let stage):
-                idle[stage] = true
+                stages[stage].idle = true
                 outcome.ends[stage] = now
-                stepsDone[stage] += 1
-                forwardsOfStep[stage] = 0
-                backwardsOfStep[stage] = 0
+                stages[stage].stepsDone += 1
+                stages[stage].forwardsOfStep = 0
+                stages[stage].backwardsOfStep = 0
                 if stage == 0 { outcome.stepEnds.append(now) }
                 beginWork(stage, at: now)
             case .firstFrame(let stage, let kind, let allThere):
-                let through = max(max(now, downlinkFree[stage]) + messageBytes / down[stage], allThere)
-                downlinkFree[stage] = through
+                let taken = pipeline.messageBytes / pipeline.down[stage]
+                let through = max(max(now, stages[stage].downlinkFree) + taken, allThere)
+                stages[stage].downlinkFree = through
                 future.append((through, .received(stage: stage, kind)))
             case .received(let stage, let kind):
                 switch kind {
-                case .forward: waitingForward[stage] += 1
-                case .backward: waitingBackward[stage] += 1
-                case .validation: waitingValidation[stage] += 1
+                case .forward: stages[stage].waitingForward += 1
+                case .backward: stages[stage].waitingBackward += 1
+                case .validation: stages[stage].waitingValidation += 1
                 }
                 beginWork(stage, at: now)
             }
         }
-        return outcome
+        private mutating func computed(_ stage: Int, _ kind: Kind, at now: Double) {
+            switch kind {
+            case .forward where stage == last: stages[stage].waitingBackward += 1
+            case .forward, .validation: if stage < last { send(kind, from: stage, to: stage + 1, at: now) }
+            case .backward:
+                outcome.ends[stage] = now
+                stages[stage].backwardsOfStep += 1
+                if stage > 0 { send(.backward, from: stage, to: stage - 1, at: now) } else { underWay -= 1 }
+                if stages[stage].backwardsOfStep == pipeline.microBatches { endBackwards(stage, at: now) }
+            }
+        }
+
+        private mutating func send(_ kind: Kind, from: Int, to: Int, at now: Double) {
+            let (rate, latency) = (pipeline.rate[from][to], pipeline.latency[from][to])
+            let begin = max(now, stages[from].uplinkFree)
+            let end = begin + pipeline.messageBytes / rate
+            stages[from].uplinkFree = end
+            let frame = min(pipeline.messageBytes, 16_384)
+            let allThere = end + latency + frame / pipeline.down[to]
+            future.append((begin + frame / rate + latency, .firstFrame(stage: to, kind, allThere: allThere)))
+        }
+        private mutating func beginWork(_ stage: Int, at now: Double) {
+            guard stages[stage].idle, stages[stage].stepsDone < steps else { return }
+            var work: (Kind, Double)?
+            if stages[stage].waitingBackward > 0 {
+                stages[stage].waitingBackward -= 1
+                work = (.backward, pipeline.backward[stage])
+            } else if stages[stage].waitingValidation > 0 {
+                stages[stage].waitingValidation -= 1
+                work = (.validation, pipeline.forward[stage])
+            } else if stages[stage].waitingForward > 0, stages[stage].forwardsOfStep < pipeline.microBatches,
+                stage > 0 || underWay < pipeline.inFlight
+            {
+                stages[stage].waitingForward -= 1
+                stages[stage].forwardsOfStep += 1
+                if stage == 0 { underWay += 1 }
+                work = (.forward, pipeline.forward[stage])
+            }
+            guard let work else { return }
+            stages[stage].idle = false
+            future.append((now + work.1, .computed(stage: stage, work.0)))
+        }
+        private mutating func endBackwards(_ stage: Int, at now: Double) {
+            stages[stage].lastBackwardOfStep = now
+            guard updates else {
+                stages[stage].stepsDone += 1
+                if stage == 0 { outcome.stepEnds.append(now) }
+                return
+            }
+            stages[stage].idle = false
+            let all = stages.compactMap(\.lastBackwardOfStep)
+            guard all.count == stages.count else { return }
+            for other in stages.indices {
+                var hears = all[other]
+                for from in stages.indices where from != other {
+                    hears = max(hears, all[from] + pipeline.latency[from][other])
+                }
+                stages[other].idle = false
+                future.append((hears + pipeline.update[other], .updated(stage: other)))
+                stages[other].lastBackwardOfStep = nil
+            }
+        }
     }
 }

@@ -31,19 +31,19 @@ private final class Recorder {
 
     init(_ loop: Loop, _ identity: SigningKey, _ listen: Endpoint, _ shaping: ShapingPlan? = nil) throws {
         transport = try SecureTransport(loop: loop, identity: identity, listen: listen, shaping: shaping)
-        transport.onSecured = { [unowned self] id, peer, exporter, _, inbound, isClient in
+        transport.on.secured = { [unowned self] id, peer, exporter, _, inbound, isClient in
             secured.append(Secured(id: id, peer: peer, exporter: exporter, inbound: inbound, isClient: isClient))
             changed?()
         }
-        transport.onReceived = { [unowned self] id, bytes in
+        transport.on.received = { [unowned self] id, bytes in
             received[id, default: []] += bytes
             changed?()
         }
-        transport.onDialFailed = { [unowned self] _, failure in
+        transport.on.dialFailed = { [unowned self] _, failure in
             failures.append(failure)
             changed?()
         }
-        transport.onClosed = { [unowned self] id in
+        transport.on.closed = { [unowned self] id in
             closed.append(id)
             changed?()
         }
@@ -136,7 +136,7 @@ private func run(_ loop: Loop, _ sides: [Recorder], until done: @escaping () -> 
             most = max(most, a.transport.unsentBytes(1))
         }
     }
-    a.transport.onWritable = { _, unsent in fill(unsent) }
+    a.transport.on.writable = { _, unsent in fill(unsent) }
     a.transport.dial(1, to: b.transport.endpoint, expecting: larger.peerID)
     run(loop, [a, b]) {
         if offset == 0, !a.secured.isEmpty { fill(0) }

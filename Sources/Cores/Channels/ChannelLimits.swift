@@ -38,6 +38,16 @@ public struct ChannelLimits: Hashable, Sendable {
     public var unproven = 128
 
     public init() {}
+
+    /// Of a daemon: whoever shares no job with it may make it hold little.
+    ///
+    /// - Parameter computes: false where nobody works, so that nobody has long messages for it.
+    public static func daemon(computes: Bool) -> ChannelLimits {
+        var limits = ChannelLimits()
+        limits.inbound.strangers = StrangerLimits()
+        if !computes { limits.messageBytes = PerChannel(repeating: 1 << 20) }
+        return limits
+    }
 }
 
 /// What members may make us hold, and how fast.
@@ -53,6 +63,19 @@ public struct InboundLimits: Hashable, Sendable {
     public var messageBurst = 20_000
     /// A peer that is ahead of that rate by more than this breaks the rules: its credit cannot explain it.
     public var messageDebt: Duration = .seconds(10)
+    /// Of whoever is not trusted (``Channels/trust(_:_:at:)``). Nil: everybody is.
+    public var strangers: StrangerLimits?
+
+    public init() {}
+}
+
+/// What members of the pool with whom we share no job may make us hold.
+public struct StrangerLimits: Hashable, Sendable {
+    /// Bytes that one of them may send ahead of our grants, on each channel.
+    public var windowBytes = 32 << 10
+    public var messageBytes = 1 << 20
+    /// When unfinished messages of all of them hold more than this, whoever holds most is turned out.
+    public var partialBytes = 16 << 20
 
     public init() {}
 }

@@ -15,6 +15,7 @@ extension Channels {
     ) {
         if inbound {
             guard connections[id] == nil else { return }
+            forgetStrangers()
             let phase = Connection.Phase.greeting(until: now + limits.helloTimeout)
             add(id, Connection(peer: peer, endpoint: remote, openedHere: false, phase: phase, limits: limits))
         } else {
@@ -96,7 +97,7 @@ extension Channels {
         }
         let (exporter, isClient) = (connections[id]!.exporter, connections[id]!.isTLSClient)
         if process == nil { process = SessionID.process(exporter: exporter, isTLSClient: isClient) }
-        let proposal = SessionID(process: process!, number: peers[peer]?.sessionsEnded ?? 0)
+        let proposal = SessionID(process: process!, number: peers[peer]?.sessionsEnded ?? peers.firstSession)
         let standing = (peers[peer]?.session ?? Session(limits)).standing(proposing: proposal)
         let hello = Hello(port: port, keyed: poolKey != nil, standing: standing)
         let frame = Frame.small(.hello, hello.encoded(key: poolKey, exporter: exporter, isTLSClient: isClient))

@@ -15,7 +15,7 @@ extension Channels {
         let bytes = header.count + payload.count
         guard bytes <= limits.messageBytes[channel] else { return .tooLarge(limit: limits.messageBytes[channel]) }
         guard hasSession(with: peer) || dialer.isWanted(peer) else { return .notConnected }
-        if peers[peer] == nil { peers[peer] = ChannelsPeer(limits) }
+        peers.welcome(peer, limits)
         guard peers[peer]!.session.outbox.hasRoom(for: bytes, on: channel, limit: limits.queueBytes[channel]) else {
             return .full(queuedBytes: peers[peer]!.session.outbox.queuedBytes(channel))
         }
@@ -107,7 +107,8 @@ extension Channels {
         }
         let before = peers[peer]!.session.inbox.partialBytes(channel)
         defer {
-            reassembly.partialBytes += (peers[peer]?.session.inbox.partialBytes(channel) ?? 0) - before
+            let more = (peers[peer]?.session.inbox.partialBytes(channel) ?? 0) - before
+            reassembly.hold(more, trusted: peers[peer]?.session.inbox.isTrusted ?? true)
         }
         while let event = try peers[peer]!.session.inbox.take(&rest, channel, at: now) {
             switch event {
@@ -116,7 +117,7 @@ extension Channels {
                 peers[peer]!.traffic.received[channel] += message.count
                 effects.push(.message(peer, channel, message))
                 try count(peer, at: now)
-                if message.count > limits.windowBytes[channel] { reassembly.forget(peer, channel) }
+                reassembly.forget(peer, channel)
             }
         }
     }

@@ -11,7 +11,7 @@ extension Channels {
     /// side is the same as ever and has merely not heard of it yet.
     mutating func join(_ id: ConnectionID, _ peer: PeerID, _ theirs: SessionStanding, at now: Instant) -> Joining {
         guard let said = connections[id]!.said else { return .outdated }
-        if peers[peer] == nil { peers[peer] = ChannelsPeer(limits) }
+        peers.welcome(peer, limits)
         let session = peers[peer]!.session
         if let local = session.local {
             guard local == said.mine else { return .outdated }
@@ -124,10 +124,38 @@ extension Channels {
             dialer.unwant(peer)
         }
         reassembly.forget(peer)
-        reassembly.partialBytes -= old.inbox.partialBytes
+        reassembly.hold(-old.inbox.partialBytes, trusted: old.inbox.isTrusted)
         peers[peer]!.session = Session(limits)
         tidyAway()
         if old.isTold { effects.push(.lost(peer, reason)) }
         passMemoryOn(at: now)
+    }
+
+    // MARK: who is known
+
+    /// Whether somebody shares a job with us: what it may send ahead, and how long its messages may be, follows from that.
+    public func trusts(_ peer: PeerID) -> Bool {
+        limits.inbound.strangers == nil || peers[peer]?.session.inbox.isTrusted == true
+    }
+    /// Trusts a peer, or no more. It is said again of a new session.
+    public mutating func trust(_ peer: PeerID, _ isTrusted: Bool, at now: Instant) {
+        guard limits.inbound.strangers != nil, hasSession(with: peer), trusts(peer) != isTrusted else { return }
+        let held = peers[peer]!.session.inbox.partialBytes
+        reassembly.hold(-held, trusted: !isTrusted)
+        reassembly.hold(held, trusted: isTrusted)
+        peers[peer]!.session.inbox.isTrusted = isTrusted
+        guard isTrusted, let id = peers[peer]!.connection else { return }
+        grant(id, at: now)
+        fill(id, at: now)
+    }
+
+    /// Strangers come with as many keys as they like: who has no connection, no session and is not looked for is forgotten, whenever
+    /// they have become many.
+    mutating func forgetStrangers() {
+        guard peers.isCrowded else { return }
+        peers.keep { peer, known in
+            known.session.isTold || known.session.away != nil || known.connection != nil || dialer.isWanted(peer)
+                || !connections.with(peer).isEmpty
+        }
     }
 }

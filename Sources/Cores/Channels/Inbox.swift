@@ -24,12 +24,24 @@ struct Inbox: Sendable {
     /// By channel. An array, because its elements are read and changed in place.
     private var lanes: [Lane]
     private let limits: ChannelLimits
+    /// What a stranger may send is less.
+    var isTrusted: Bool
     /// Memory taken for a message before any of it has come.
     private static let trust = 65_536
 
     init(_ limits: ChannelLimits) {
         self.limits = limits
-        lanes = Channel.allCases.map { Lane(limit: UInt64(limits.windowBytes[$0])) }
+        isTrusted = limits.inbound.strangers == nil
+        lanes = []
+        lanes = Channel.allCases.map { Lane(limit: UInt64(window($0))) }
+    }
+    private func window(_ channel: Channel) -> Int {
+        guard !isTrusted, let strangers = limits.inbound.strangers else { return limits.windowBytes[channel] }
+        return min(limits.windowBytes[channel], strangers.windowBytes)
+    }
+    private func longest(_ channel: Channel) -> Int {
+        guard !isTrusted, let strangers = limits.inbound.strangers else { return limits.messageBytes[channel] }
+        return min(limits.messageBytes[channel], strangers.messageBytes)
     }
 
     /// The other side begins anew; what it was told it may send from the start of its streams.
@@ -61,13 +73,12 @@ struct Inbox: Sendable {
         let place = channel.place
         guard let length = lanes[place].length else {
             guard let length = takePrefix(&bytes, place) else { return nil }
-            guard length <= limits.messageBytes[channel] else {
-                throw MalformedBytes(
-                    "a message of \(length) bytes on \(channel), at most \(limits.messageBytes[channel])")
+            guard length <= longest(channel) else {
+                throw MalformedBytes("a message of \(length) bytes on \(channel), at most \(longest(channel))")
             }
             lanes[place].length = length
             lanes[place].beganAt = now
-            if length > limits.windowBytes[channel] { return .long(length: length) }
+            if length > window(channel) { return .long(length: length) }
             return try take(&bytes, channel, at: now)
         }
         let piece = bytes.prefix(length - lanes[place].message.count)
@@ -106,8 +117,9 @@ struct Inbox: Sendable {
 
     /// Whether more should be granted now: when a quarter of the window is spent.
     func isDue(_ channel: Channel) -> Bool {
-        let window = limits.windowBytes[channel]
-        let left = Int(lanes[channel.place].limit - lanes[channel.place].received)
+        let window = window(channel)
+        // Whoever is trusted no more has more left than its window.
+        let left = min(window, Int(lanes[channel.place].limit - lanes[channel.place].received))
         return (window - left) * 4 >= window
     }
     /// Whether something came since the last confirmation.
@@ -117,7 +129,7 @@ struct Inbox: Sendable {
     /// A whole window from here on.
     mutating func grant(_ channel: Channel) {
         let place = channel.place
-        lanes[place].limit = max(lanes[place].limit, lanes[place].received + UInt64(limits.windowBytes[channel]))
+        lanes[place].limit = max(lanes[place].limit, lanes[place].received + UInt64(window(channel)))
     }
     /// What is to be told to the other side now.
     mutating func confirmation(_ channel: Channel) -> (received: UInt64, limit: UInt64) {

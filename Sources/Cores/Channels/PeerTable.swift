@@ -9,7 +9,10 @@ struct ChannelsPeer: Sendable {
     var connection: ConnectionID?
     var traffic = Traffic()
     var sessionsEnded: UInt32 = 0
-    init(_ limits: ChannelLimits) { session = Session(limits) }
+    init(_ limits: ChannelLimits, sessionsEnded: UInt32 = 0) {
+        session = Session(limits)
+        self.sessionsEnded = sessionsEnded
+    }
 }
 
 /// All that is kept of peers, by their keys. Each is behind a reference, looked at and changed in place; the one that was looked at
@@ -20,6 +23,32 @@ struct PeerTable: Sendable {
     private var recent: (peer: PeerID, place: Int)?
     /// Everyone, ascending.
     private(set) var order: [PeerID] = []
+    /// The next session with somebody unknown has this number: no session has it with anybody who was forgotten.
+    private(set) var firstSession: UInt32 = 0
+    /// How many were kept the last time that some were forgotten.
+    private var kept = 0
+
+    /// They are many more than had to be kept.
+    var isCrowded: Bool { order.count >= 2 * kept + 256 }
+    mutating func welcome(_ peer: PeerID, _ limits: ChannelLimits) {
+        if self[peer] == nil { self[peer] = ChannelsPeer(limits, sessionsEnded: firstSession) }
+    }
+    mutating func keep(_ isKept: (PeerID, ChannelsPeer) -> Bool) {
+        var table = PeerTable()
+        table.firstSession = firstSession
+        for peer in order {
+            let known = slots[places[peer]!].value!
+            if isKept(peer, known) {
+                table.slots.append(Indirect(known))
+                table.places[peer] = table.slots.count - 1
+                table.order.append(peer)
+            } else {
+                table.firstSession = max(table.firstSession, known.sessionsEnded &+ 1)
+            }
+        }
+        table.kept = table.order.count
+        self = table
+    }
 
     subscript(peer: PeerID) -> ChannelsPeer? {
         _read {
@@ -29,7 +58,7 @@ struct PeerTable: Sendable {
             let place = place(of: peer) ?? admit(peer)
             recent = (peer, place)
             yield &slots[place].value
-            precondition(slots[place].value != nil, "nobody is forgotten")
+            precondition(slots[place].value != nil, "who is looked at is here")
         }
     }
     private func place(of peer: PeerID) -> Int? {

@@ -20,14 +20,21 @@ struct Reassembly: Sendable {
     private(set) var isRationed = false
     private var checkAt = Instant.zero
     private var receivedThen: UInt64 = 0
-    /// Memory of all messages that are not whole, however long.
-    var partialBytes = 0
+    /// Memory of all messages that are not whole, however long; and of those of strangers.
+    private(set) var partialBytes = 0
+    private(set) var strangerBytes = 0
     /// Nobody is turned out before.
     var relievedAt = Instant(nanoseconds: .min / 4)
     /// A favourite must bring this much, or the rest of its message, in the time of its patience.
     static let progressBytes: UInt64 = 262_144
 
     var nextWake: Instant? { favourite == nil ? nil : checkAt }
+
+    /// So many bytes more are held of somebody's messages.
+    mutating func hold(_ bytes: Int, trusted: Bool) {
+        partialBytes += bytes
+        if !trusted { strangerBytes += bytes }
+    }
 
     func contains(_ peer: PeerID, _ channel: Channel) -> Bool {
         !long.isEmpty && long.contains { $0.peer == peer && $0.channel == channel }
@@ -40,6 +47,7 @@ struct Reassembly: Sendable {
     }
     /// The message is whole.
     mutating func forget(_ peer: PeerID, _ channel: Channel) {
+        guard !long.isEmpty else { return }
         long.removeAll { $0.peer == peer && $0.channel == channel }
         if isFavourite(peer, channel) { favourite = nil }
     }
@@ -113,6 +121,7 @@ extension Channels {
 
     /// When unfinished messages hold too much, whoever sends its one slowest is turned out.
     mutating func relieve(at now: Instant) {
+        relieveOfStrangers(at: now)
         guard reassembly.partialBytes > limits.inbound.partialBytes, now - reassembly.relievedAt > .seconds(1) else {
             return
         }
@@ -126,6 +135,21 @@ extension Channels {
         guard let peer = slowest?.peer else { return }
         violations += 1
         end(peer, .violation("its unfinished messages hold memory and do not get on"), at: now)
+    }
+
+    /// Strangers are owed nothing: whoever of them holds most goes at once.
+    private mutating func relieveOfStrangers(at now: Instant) {
+        guard let most = limits.inbound.strangers?.partialBytes else { return }
+        while reassembly.strangerBytes > most {
+            var heaviest: (peer: PeerID, bytes: Int)?
+            for peer in peers.order where !peers[peer]!.session.inbox.isTrusted {
+                let bytes = peers[peer]!.session.inbox.partialBytes
+                if bytes > heaviest?.bytes ?? 0 { heaviest = (peer, bytes) }
+            }
+            guard let peer = heaviest?.peer else { return }
+            violations += 1
+            end(peer, .violation("unfinished messages of strangers hold too much, and its ones most"), at: now)
+        }
     }
 
     // MARK: Credit

@@ -24,7 +24,7 @@ extension Coordinator {
         round.reputation.forget(peer)
         desk.planned.remove(peer)
         event(.peerLost(why: reason), peer: peer)
-        guard wasJoined, outcome == nil else { return }
+        guard wasJoined, !stage.isDecided else { return }
         let working = state.plan?.placement(of: peer)
         propose(
             .members(

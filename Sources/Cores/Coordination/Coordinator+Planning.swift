@@ -110,7 +110,7 @@ extension Coordinator {
     }
 
     mutating func receivePlan(_ result: Result<PlanAnswer, NoPlan>) {
-        guard !stage.isEnded, outcome == nil, let (purpose, reason) = desk.answered() else { return }
+        guard !stage.isDecided, let (purpose, reason) = desk.answered() else { return }
         switch result {
         case .failure(let why):
             switch purpose {

@@ -113,7 +113,7 @@ extension Coordinator {
     /// The first plan of this process: all begin at the newest round that can be had.
     mutating func resume(with answer: PlanAnswer) {
         rollBack(to: answer, reason: "its launcher was restarted")
-        guard outcome == nil, let plan = state.plan else { return }
+        guard !stage.isDecided, let plan = state.plan else { return }
         tellPlacement(plan)
         tellWay(plan)
         stage.go(to: .preparing)

@@ -40,7 +40,7 @@ extension Coordinator {
             guard timers.standstill == nil else { return false }
             return admitWaiting() || stepSurvey() || stepCheckpoint() || stepRound()
         case .collecting: return timers.isolatedSince == nil && stepCollection()
-        case .closing(let until):
+        case .closing(_, let until):
             guard record.committed == record.length || until <= now else { return false }
             end()
             return true
@@ -158,10 +158,9 @@ extension Coordinator {
     /// - Returns: true, for ``settle()``: something has changed.
     @discardableResult
     mutating func fail(_ why: String, endsAtOnce: Bool = false) -> Bool {
-        guard outcome == nil, !stage.isEnded else { return false }
+        guard !stage.isDecided else { return false }
         if !isResumable { propose(.finish(Finish(reason: "failed: \(why)"))) }
-        outcome = .failed(why)
-        stage.go(to: .closing(until: now + .seconds(2)))
+        stage.go(to: .closing(.failed(why), until: now + .seconds(2)))
         if endsAtOnce { end() }
         return true
     }
@@ -169,11 +168,10 @@ extension Coordinator {
     public var isResumable: Bool { state.finished == nil && state.round > 0 }
     mutating func finish(_ states: [UnitState], weights: Digest256) {
         propose(.finish(Finish(reason: Finish.done, weights: weights)))
-        outcome = .finished(states)
-        stage.go(to: .closing(until: now + .seconds(10)))
+        stage.go(to: .closing(.finished(states), until: now + .seconds(10)))
     }
     mutating func end() {
-        guard let outcome else { return }
+        guard case .closing(let outcome, _) = stage else { return }
         let farewell: Message =
             switch outcome {
             case .finished: .dismissal(Dismissal(.jobEnded, reason: Finish.done))

@@ -34,7 +34,6 @@ public struct Coordinator: Core, Sendable {
     var checkpoint = Checkpoint()
     var disk = Disks()
     public internal(set) var stage: JobStage
-    var outcome: JobEnd?
     var timers: Timers
     var effects = EffectQueue<CoordinatorEffect>()
     var now: Instant
@@ -250,7 +249,7 @@ public struct Coordinator: Core, Sendable {
         case .sharing: next = earliest(next, nextTextPatience)
         case .preparing, .training:
             if timers.isolatedSince == nil, let facts = facts() { next = earliest(next, round.nextWake(facts)) }
-        case .closing(let until): next = earliest(next, until)
+        case .closing(_, let until): next = earliest(next, until)
         case .surveying, .planning, .collecting, .ended: break
         }
         if let standstill = timers.standstill {

@@ -16,7 +16,7 @@ public enum CoordinatorEffect: Sendable {
     case ended(JobEnd)
 }
 
-public enum JobEnd: Sendable {
+public enum JobEnd: Hashable, Sendable {
     case finished([UnitState])
     /// What went wrong and what to try.
     case failed(String)

@@ -15,8 +15,8 @@ public enum JobStage: Hashable, Sendable {
     case training
     /// The final weights come in.
     case collecting
-    /// The last entry is on its way to the disk and to members.
-    case closing(until: Instant)
+    /// How it ends is decided; the last entry is on its way to the disk and to members.
+    case closing(JobEnd, until: Instant)
     case ended(at: Instant)
 
     private var place: Int {
@@ -37,6 +37,8 @@ public enum JobStage: Hashable, Sendable {
         self = next
     }
     public var isEnded: Bool { if case .ended = self { true } else { false } }
+    /// How it ends is decided.
+    package var isDecided: Bool { place >= 7 }
     /// Work is under way, or its result is fetched.
     package var hasPlan: Bool { place >= 4 }
     package var isRunning: Bool { self == .preparing || self == .training }

@@ -164,6 +164,8 @@ public struct Roster: Sendable {
     package mutating func says(_ capability: Capability, _ peer: PeerID) {
         let isTaken = capability.name.isEmpty || peers.values.contains { $0.peer != peer && $0.name == capability.name }
         peers[peer]?.capability = capability
+        // Long, and said for the offer only.
+        peers[peer]?.capability?.accepts = []
         peers[peer]?.name =
             isTaken ? "\(capability.name.isEmpty ? "peer" : capability.name)-\(peer.short)" : capability.name
     }

@@ -31,6 +31,12 @@ public struct DaemonCore: Core {
         }
         public var member: Member? { memberPart?.value }
         public var coordinator: Coordinator? { coordinatorPart?.value }
+
+        /// Whether a peer is a member of a job in which this daemon is, or leads it.
+        func sharesJob(with peer: PeerID) -> Bool {
+            coordinatorPart?.value.roster.isJoined(peer) == true
+                || memberPart?.value.sharesJob(with: peer) == true
+        }
     }
     public enum Service: Hashable, Sendable { case member, coordinator }
 
@@ -77,6 +83,8 @@ public struct DaemonCore: Core {
     public private(set) var undelivered = 0
     /// Says other things than are due: of a hostile member in the simulator. Nil in every daemon.
     package var tongue: (any Tongue)?
+    /// Requests that wait for room on the way back.
+    private var requests = RequestQueue()
     /// Strangers decide how often these are said.
     private var refusalNews = NewsDigest<String>()
 
@@ -265,6 +273,10 @@ public struct DaemonCore: Core {
                 busy = true
                 route(packet, from: key.peerID, endpoint: nil, at: now)
             }
+            if !requests.isEmpty, let (packet, peer) = requests.next(where: hasRoom) {
+                busy = true
+                route(packet, from: peer, endpoint: channels.endpoint(of: peer), at: now)
+            }
         }
         announceJob(at: now)
         var next = earliest(earliest(directory.nextWake, channels.nextWake), presence.nextCheck)
@@ -324,10 +336,12 @@ public struct DaemonCore: Core {
         case .write(let id, let bytes): effects.push(.write(id, bytes))
         case .close(let id): effects.push(.close(id))
         case .established(let peer, let endpoint):
+            channels.trust(peer, services.sharesJob(with: peer), at: now)
             services.coordinatorPart?.value.established(peer, endpoint: endpoint, at: now)
             services.memberPart?.value.established(peer, endpoint: endpoint, at: now)
         case .message(let peer, _, let bytes): receive(bytes, from: peer, at: now)
         case .lost(let peer, let reason):
+            requests.forget(peer)
             // It was only looked for, and is nowhere.
             if reason == .unreachable, wanted[peer] == nil { return }
             services.coordinatorPart?.value.lost(peer, reason: reason.description, at: now)
@@ -368,7 +382,17 @@ public struct DaemonCore: Core {
             guard malformedNews.note(peer, at: now) != nil else { return }
             return say(.packetMalformed(why: error.description), peer: peer.short, at: now)
         }
+        channels.trust(peer, services.sharesJob(with: peer), at: now)
+        if let channel = RequestQueue.answers(packet.message),
+            requests.isWaiting(peer, channel) || !hasRoom(peer, channel)
+        {
+            return requests.wait(packet, from: peer, channel)
+        }
         route(packet, from: peer, endpoint: channels.endpoint(of: peer), at: now)
+    }
+    /// Whether a long answer would leave soon.
+    private func hasRoom(_ peer: PeerID, _ channel: Channel) -> Bool {
+        channels.unsentBytes(to: peer, on: channel) < RequestQueue.answersAhead
     }
 
     private mutating func route(_ packet: Packet, from peer: PeerID, endpoint: Endpoint?, at now: Instant) {

@@ -65,18 +65,18 @@ extension Overlay {
             listNodes(&answer, target, query, address)
         case .getPeers(let infoHash):
             listNodes(&answer, infoHash, query, address)
-            answer.token = tokens.token(for: infoHash, to: address)
+            answer.token = kept.tokens.token(for: infoHash, to: address)
             // A hundred of the peers as in libtorrent would not fit a datagram beside the nodes.
-            let found = peers.peers(of: infoHash, family: address.family, limit: 50, at: now, using: &generator)
+            let found = kept.peers.peers(of: infoHash, family: address.family, limit: 50, at: now, using: &generator)
             if !found.isEmpty { answer.values = found.map { $0.compact[...] } }
         case .announcePeer(let infoHash, let port, let implied, let token):
-            guard tokens.accepts(token, for: infoHash, from: address) else { throw .badToken }
+            guard kept.tokens.accepts(token, for: infoHash, from: address) else { throw .badToken }
             budgets.verified(address, at: now)
-            peers.announce(implied ? address : address.with(port: port), under: infoHash, at: now)
+            kept.peers.announce(implied ? address : address.with(port: port), under: infoHash, at: now)
         case .get(let target, let sequence):
             listNodes(&answer, target, query, address)
-            answer.token = tokens.token(for: target, to: address)
-            guard let item = items.item(target, at: now) else { return }
+            answer.token = kept.tokens.token(for: target, to: address)
+            guard let item = kept.items.item(target, at: now) else { return }
             if let signed = item.signed {
                 answer.sequence = signed.sequence
                 if let sequence, signed.sequence <= sequence { return }
@@ -85,15 +85,15 @@ extension Overlay {
             }
             answer.value = item.value[...]
         case .put(let request):
-            guard tokens.accepts(request.token, for: request.item.target, from: address) else { throw .badToken }
+            guard kept.tokens.accepts(request.token, for: request.item.target, from: address) else { throw .badToken }
             budgets.verified(address, at: now)
             guard request.item.isAuthentic else { throw .badSignature }
-            try items.put(request.item, cas: request.cas, from: address, at: now)
+            try kept.items.put(request.item, cas: request.cas, from: address, at: now)
         case .sampleInfoHashes(let target):
             listNodes(&answer, target, query, address)
             answer.interval = 60
-            answer.number = Int64(peers.hashCount)
-            answer.samples = peers.sample(20, using: &generator).flatMap(\.bytes)[...]
+            answer.number = Int64(kept.peers.hashCount)
+            answer.samples = kept.peers.sample(20, using: &generator).flatMap(\.bytes)[...]
         }
     }
 

@@ -23,7 +23,7 @@ extension Overlay {
         let table = tables[address.family.rawValue]
         if let id, let own = table.entry(id)?.roundTrip.timeout(floor: floor, ceiling: ceiling) {
             patience = own
-        } else if let typical = population.timeout(floor: floor, ceiling: ceiling) {
+        } else if let typical = outlook.population.timeout(floor: floor, ceiling: ceiling) {
             patience = typical
         }
         patience = min(ceiling, patience * (1 << min(attempt, 4)))
@@ -112,19 +112,19 @@ extension Overlay {
 
     /// A proof of life.
     private mutating func heard(_ contact: PackedContact, roundTrip: Duration?, at now: Instant) {
-        if let roundTrip { population.measure(roundTrip) }
-        silentInRow = 0
-        lastAnswer = now
+        if let roundTrip { outlook.population.measure(roundTrip) }
+        attachment.silentInRow = 0
+        attachment.lastAnswer = now
         tables[contact.address.family.rawValue].answered(contact, roundTrip: roundTrip, at: now)
         budgets.verified(contact.address, at: now)
-        guard connection != .joined else { return }
-        let wasIsolated = connection == .isolated
-        connection = .joined
+        guard attachment.connection != .joined else { return }
+        let wasIsolated = attachment.connection == .isolated
+        attachment.connection = .joined
         effects.push(.joined(contacts: contactCount))
         bootstrap.reset(at: now)
         deadlines.push(.bootstrap, at: now)
         if wasIsolated {
-            selfLookupsDone = 0
+            attachment.selfLookupsDone = 0
             _ = begin(.join, target: nodeID, at: now)
         }
     }
@@ -149,8 +149,8 @@ extension Overlay {
         default: break
         }
         bootstrap.isMyself(transaction.address)
-        if bootstrap.nodes.isEmpty, connection == .starting, contactCount == 0 {
-            connection = .joined
+        if bootstrap.nodes.isEmpty, attachment.connection == .starting, contactCount == 0 {
+            attachment.connection = .joined
             effects.push(.joined(contacts: 0))
         }
     }
@@ -172,10 +172,10 @@ extension Overlay {
         transactions[number] = transaction
         deadlines.push(.forget(number), at: now + configuration.timers.lateness)
         counters.timeouts += 1
-        silentInRow += 1
+        attachment.silentInRow += 1
         if let id = transaction.id {
             // While nobody answers at all the network is gone, and the table is all we have to find it again.
-            tables[transaction.address.family.rawValue].failed(id, evicting: silentInRow < 6)
+            tables[transaction.address.family.rawValue].failed(id, evicting: attachment.silentInRow < 6)
         }
         switch transaction.purpose {
         case .walk(let request, let family):
@@ -186,9 +186,9 @@ extension Overlay {
         case .reachToken, .reach: reachVoted(nil, by: transaction.address)
         case .bootstrap, .ping, .courtesy: break
         }
-        let everybodyLeft = contactCount == 0 || silentInRow >= 6
-        if connection == .joined, everybodyLeft, let last = lastAnswer, now - last > .seconds(5) {
-            connection = .isolated
+        let everybodyLeft = contactCount == 0 || attachment.silentInRow >= 6
+        if attachment.connection == .joined, everybodyLeft, let last = attachment.lastAnswer, now - last > .seconds(5) {
+            attachment.connection = .isolated
             effects.push(.isolated)
             bootstrap.reset(at: now)
             deadlines.push(.bootstrap, at: now)

@@ -63,11 +63,11 @@ extension Overlay {
         case .getPeers:
             var own: [PackedEndpoint] = []
             for family in Family.allCases {
-                own += peers.peers(of: target, family: family, limit: 100, at: now, using: &generator)
+                own += kept.peers.peers(of: target, family: family, limit: 100, at: now, using: &generator)
             }
             note(own, from: nil, in: &operation)
         case .getItem:
-            operation.best = items.item(target, at: now)
+            operation.best = kept.items.item(target, at: now)
         default: break
         }
         operations[request] = operation

@@ -44,8 +44,8 @@ extension Overlay {
     /// Ends in one ``Effect/reachability(reached:asked:)``; nobody to ask gives 0 of 0. A majority that failed makes the node
     /// read-only, a majority that succeeded ends that.
     public mutating func checkReachability(port: UInt16, at now: Instant) {
-        guard reachability.outstanding == 0, seal != nil else { return }
-        reachability.nonces = []
+        guard outlook.reachability.outstanding == 0, seal != nil else { return }
+        outlook.reachability.nonces = []
         var known = tables.flatMap { $0.entries.filter { $0.lastAnswer != nil && $0.failures == 0 }.map(\.contact) }
         generator.shuffle(&known)
         var voters: [PackedContact] = []
@@ -54,8 +54,8 @@ extension Overlay {
             let crowded = voters.contains { $0.address.prefix == contact.address.prefix }
             if contact.address.isPrivate || !crowded { voters.append(contact) }
         }
-        (reachability.port, reachability.reached, reachability.asked) = (port, 0, 0)
-        reachability.outstanding = voters.count
+        (outlook.reachability.port, outlook.reachability.reached, outlook.reachability.asked) = (port, 0, 0)
+        outlook.reachability.outstanding = voters.count
         guard !voters.isEmpty else { return effects.push(.reachability(reached: 0, asked: 0)) }
         for voter in voters {
             ask(.getPeers(infoHash: nodeID), voter.address, id: voter.id, for: .reachToken, at: now)
@@ -68,35 +68,36 @@ extension Overlay {
             return
         }
         let nonce = UInt64(secrets.next()) << 32 | UInt64(secrets.next())
-        reachability.nonces.append((transaction.address, nonce, false))
+        outlook.reachability.nonces.append((transaction.address, nonce, false))
         ask(
-            .reach(port: reachability.port, token: token, nonce: nonce), transaction.address, id: transaction.id,
+            .reach(port: outlook.reachability.port, token: token, nonce: nonce), transaction.address,
+            id: transaction.id,
             for: .reach, at: now)
     }
 
     /// A datagram from a socket that we never wrote to: nothing before us keeps strangers out.
     mutating func probed(_ nonce: UInt64) {
-        guard let index = reachability.nonces.firstIndex(where: { $0.nonce == nonce }) else {
+        guard let index = outlook.reachability.nonces.firstIndex(where: { $0.nonce == nonce }) else {
             counters.stray += 1
             return
         }
-        reachability.nonces[index].arrived = true
+        outlook.reachability.nonces[index].arrived = true
     }
 
     /// - Parameter reached: whether the voter's TCP dial arrived; nil when the voter did not vote.
     mutating func reachVoted(_ reached: Bool?, by voter: PackedEndpoint) {
-        guard reachability.outstanding > 0 else { return }
-        reachability.outstanding -= 1
+        guard outlook.reachability.outstanding > 0 else { return }
+        outlook.reachability.outstanding -= 1
         if let reached {
-            reachability.asked += 1
-            let probe = reachability.nonces.first { $0.voter == voter }
-            if reached, probe?.arrived ?? false { reachability.reached += 1 }
+            outlook.reachability.asked += 1
+            let probe = outlook.reachability.nonces.first { $0.voter == voter }
+            if reached, probe?.arrived ?? false { outlook.reachability.reached += 1 }
         }
-        guard reachability.outstanding == 0 else { return }
-        if reachability.asked > 0, !configuration.readOnly {
-            isReadOnly = reachability.reached * 2 <= reachability.asked
+        guard outlook.reachability.outstanding == 0 else { return }
+        if outlook.reachability.asked > 0, !configuration.readOnly {
+            isReadOnly = outlook.reachability.reached * 2 <= outlook.reachability.asked
         }
-        effects.push(.reachability(reached: reachability.reached, asked: reachability.asked))
+        effects.push(.reachability(reached: outlook.reachability.reached, asked: outlook.reachability.asked))
     }
 
     /// Dials back only where the token says that the asker can hear us, only to the address it came from, once a minute.
@@ -105,16 +106,16 @@ extension Overlay {
         _ address: PackedEndpoint, at now: Instant
     ) throws(KRPCError) {
         guard seal != nil else { throw .unknownMethod }
-        guard tokens.accepts(token, for: sender, from: address) else { throw .badToken }
-        reachability.recent = reachability.recent.filter { now - $0.value < Reachability.pause }
+        guard kept.tokens.accepts(token, for: sender, from: address) else { throw .badToken }
+        outlook.reachability.recent = outlook.reachability.recent.filter { now - $0.value < Reachability.pause }
         let who = address.isPrivate ? address : address.with(port: 0)
-        guard reachability.recent[who] == nil, reachability.owed.count < Reachability.pendingLimit,
-            reachability.recent.count < 1024
+        guard outlook.reachability.recent[who] == nil, outlook.reachability.owed.count < Reachability.pendingLimit,
+            outlook.reachability.recent.count < 1024
         else { throw .server }
-        reachability.recent[who] = now
-        reachability.dials += 1
-        let dial = DialBack(number: reachability.dials)
-        reachability.owed[dial] = .init(transaction: message.transaction, address: address)
+        outlook.reachability.recent[who] = now
+        outlook.reachability.dials += 1
+        let dial = DialBack(number: outlook.reachability.dials)
+        outlook.reachability.owed[dial] = .init(transaction: message.transaction, address: address)
         counters.queriesAnswered += 1
         deadlines.push(.dialBack(dial), at: now + Reachability.dialLimit)
         var probe = KRPCMessage(
@@ -128,7 +129,7 @@ extension Overlay {
 
     /// What came of a ``Effect/dialBack(_:_:)``. Without an answer within four seconds the asker is told that it failed.
     public mutating func dialledBack(_ dial: DialBack, reached: Bool, at now: Instant) {
-        guard let owed = reachability.owed.removeValue(forKey: dial) else { return }
+        guard let owed = outlook.reachability.owed.removeValue(forKey: dial) else { return }
         var answer = KRPCAnswer(sender: nodeID)
         answer.reached = reached
         var reply = KRPCMessage(transaction: owed.transaction, body: .answer(answer))

@@ -31,12 +31,12 @@ extension Overlay {
         tables[Family.ipv4.rawValue] = RoutingTable(
             own: nodeID, k: configuration.k, firstBuckets: configuration.firstBuckets, levels: packed,
             roundTrip: roundTrip, span: configuration.timers.refresh / 2, at: now)
-        population.measure(roundTrip)
-        population.measure(roundTrip)
-        connection = .joined
-        lastAnswer = now
+        outlook.population.measure(roundTrip)
+        outlook.population.measure(roundTrip)
+        attachment.connection = .joined
+        attachment.lastAnswer = now
         // Not in step with everybody else: the young node's searches are over, the next is some time in ten minutes.
-        selfLookupsDone = configuration.timers.selfLookups.count
+        attachment.selfLookupsDone = configuration.timers.selfLookups.count
         effects = EffectQueue()
         operations = [:]
         transactions = [:]

@@ -7,7 +7,7 @@ extension Overlay {
     mutating func tryBootstrap(at now: Instant) {
         guard now >= bootstrap.next else { return }
         let timers = configuration.timers
-        let alone = connection != .joined || contactCount == 0
+        let alone = attachment.connection != .joined || contactCount == 0
         for index in bootstrap.nodes.indices {
             let node = bootstrap.nodes[index]
             guard node.next <= now else { continue }
@@ -39,7 +39,7 @@ extension Overlay {
     /// Forgets every back-off and looks for the network now: after a change of address, say.
     public mutating func rejoin(at now: Instant) {
         bootstrap.reset(at: now)
-        selfLookupsDone = 0
+        attachment.selfLookupsDone = 0
         deadlines.push(.bootstrap, at: now)
         _ = begin(.join, target: nodeID, at: now)
     }
@@ -82,13 +82,13 @@ extension Overlay {
         if contactCount > 0 {
             _ = begin(.join, target: nodeID, at: now)
             // A random place far away, so that the whole table fills while the node is young.
-            if selfLookupsDone < 6 {
-                let target = nodeID.sharing(prefix: selfLookupsDone % 3, using: &generator)
+            if attachment.selfLookupsDone < 6 {
+                let target = nodeID.sharing(prefix: attachment.selfLookupsDone % 3, using: &generator)
                 _ = begin(.refresh, target: target, at: now)
             }
         }
-        selfLookupsDone += 1
-        deadlines.push(.selfLookup, at: now + jittered(schedule[min(selfLookupsDone, schedule.count - 1)]))
+        attachment.selfLookupsDone += 1
+        deadlines.push(.selfLookup, at: now + jittered(schedule[min(attachment.selfLookupsDone, schedule.count - 1)]))
     }
 
     /// One query to the contact that was left alone longest, for a random place in its part of the key space: it proves
@@ -108,20 +108,20 @@ extension Overlay {
     }
 
     mutating func keepHouse(at now: Instant) {
-        if now >= tokens.rotation { tokens.rotate(to: secrets.bytes32(), at: now) }
-        peers.expire(at: now)
-        items.expire(at: now)
+        if now >= kept.tokens.rotation { kept.tokens.rotate(to: secrets.bytes32(), at: now) }
+        kept.peers.expire(at: now)
+        kept.items.expire(at: now)
         budgets.housekeep(at: now)
-        if connection == .joined { remember() }
+        if attachment.connection == .joined { remember() }
         deadlines.push(.housekeeping, at: now + .seconds(60))
     }
 
     /// Somebody says where it sees us. A public address that does not fit our ID, by three votes, changes the ID (BEP 42).
     mutating func vote(_ seen: PackedEndpoint, by address: PackedEndpoint, at now: Instant) {
-        if votes.cast(seen, by: address), let winner = votes.winner {
+        if outlook.votes.cast(seen, by: address), let winner = outlook.votes.winner {
             effects.push(.externalEndpoint(winner.endpoint))
         }
-        guard let winner = votes.winner, votes.support >= 3, !winner.isPrivate,
+        guard let winner = outlook.votes.winner, outlook.votes.support >= 3, !winner.isPrivate,
             !NodeIDRule.allows(nodeID, at: winner.endpoint)
         else { return }
         nodeID = NodeIDRule.makeID(at: winner.endpoint, using: &generator)

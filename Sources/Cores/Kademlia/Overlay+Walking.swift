@@ -188,13 +188,13 @@ extension Overlay {
         switch operation.kind {
         case .announce(let port):
             // Our own address is what others say it is; before anybody does there is nothing to keep.
-            guard let external = votes.winner else { return }
-            peers.announce(port == 0 ? external : external.with(port: port), under: operation.target, at: now)
+            guard let external = outlook.votes.winner else { return }
+            kept.peers.announce(port == 0 ? external : external.with(port: port), under: operation.target, at: now)
             operation.storedHere = true
         case .put(let item, let cas):
-            let here = votes.winner ?? PackedEndpoint(Endpoint(ipv4: 127, 0, 0, 1, port: 1))
+            let here = outlook.votes.winner ?? PackedEndpoint(Endpoint(ipv4: 127, 0, 0, 1, port: 1))
             do {
-                try items.put(item, cas: cas, from: here, at: now)
+                try kept.items.put(item, cas: cas, from: here, at: now)
                 operation.storedHere = true
             } catch {
                 operation.refusals.append(error)

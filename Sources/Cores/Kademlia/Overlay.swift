@@ -47,26 +47,38 @@ public struct Overlay: Core {
     var deadlines = TimedQueue<Deadline>()
     var operations: [RequestID: Operation] = [:]
     var requests: UInt64 = 0
-    var peers = PeerStore()
-    var items = ItemStore()
-    var tokens: TokenVault
+    var kept: Kept
     var secrets: KeyedStream
     var generator: SeededGenerator
-    /// Of everybody who answers: the estimate for those who never did.
-    var population = RoundTrip()
     var budgets: Budgets
     var size = SizeEstimate()
-    var votes = AddressVote()
     var bootstrap: Bootstrap
-    var reachability = Reachability()
-    var connection = Connection.starting
-    var lastAnswer: Instant?
-    var silentInRow = 0
-    var selfLookupsDone = 0
-    /// When the machine last woke from sleep, or the start.
-    var lastResume: Instant
+    var outlook = Outlook()
+    var attachment: Attachment
 
-    enum Connection: Sendable { case starting, joined, isolated }
+    /// What is kept for others, and what they show to have something kept.
+    struct Kept: Sendable {
+        var peers = PeerStore()
+        var items = ItemStore()
+        var tokens: TokenVault
+    }
+    /// What others tell by their answers: of themselves, and of how they see us.
+    struct Outlook: Sendable {
+        /// Of everybody who answers: the estimate for those who never did.
+        var population = RoundTrip()
+        var votes = AddressVote()
+        var reachability = Reachability()
+    }
+    /// Whether we are part of the network.
+    struct Attachment: Sendable {
+        enum Connection: Sendable { case starting, joined, isolated }
+        var connection = Connection.starting
+        var lastAnswer: Instant?
+        var silentInRow = 0
+        var selfLookupsDone = 0
+        /// When the machine last woke from sleep, or the start.
+        var lastResume: Instant
+    }
 
     /// What a timer is for.
     enum Deadline: Sendable {
@@ -91,7 +103,7 @@ public struct Overlay: Core {
             case bootstrap(Int)
             /// Nobody waits for the answer.
             case courtesy
-            /// Two steps of a vote on our own reachability.
+            /// Two steps of a vote on our own outlook.reachability.
             case reachToken
             case reach
         }
@@ -119,10 +131,10 @@ public struct Overlay: Core {
         }
         generator = SeededGenerator(seed: configuration.seed, stream: 0x6b61_6465_6d6c_6961)
         secrets = KeyedStream(key: hmacSHA256(key: identity.seed, Array("atoll/overlay/\(configuration.seed)".utf8)))
-        tokens = TokenVault(secret: secrets.bytes32(), at: now)
+        kept = Kept(tokens: TokenVault(secret: secrets.bytes32(), at: now))
         budgets = Budgets(configuration.limits, at: now)
         bootstrap = Bootstrap(configuration.bootstrap, at: now + configuration.timers.bootstrapFirst)
-        lastResume = now
+        attachment = Attachment(lastResume: now)
         for contact in known.prefix(200) {
             let packed = PackedContact(contact)
             guard packed.address.isUsable else { continue }
@@ -133,7 +145,7 @@ public struct Overlay: Core {
         deadlines.push(.maintenance, at: now + .seconds(5))
         deadlines.push(.housekeeping, at: now + .seconds(60))
         if bootstrap.nodes.isEmpty, known.isEmpty {
-            connection = .joined
+            attachment.connection = .joined
             effects.push(.joined(contacts: 0))
         } else {
             _ = begin(.join, target: id, at: now)
@@ -193,8 +205,8 @@ public struct Overlay: Core {
     /// A timer that is far overdue means that the machine slept: then nobody was silent, we were.
     private mutating func notice(_ now: Instant) {
         let threshold = configuration.timers.suspendThreshold
-        guard let due = deadlines.next, now - due > threshold, now - lastResume > threshold else { return }
-        lastResume = now
+        guard let due = deadlines.next, now - due > threshold, now - attachment.lastResume > threshold else { return }
+        attachment.lastResume = now
         transactions.removeAll()
         for request in operations.keys.sorted() {
             guard var operation = operations[request] else { continue }
@@ -233,7 +245,7 @@ public struct Overlay: Core {
     }
     public var contactCount: Int { tables.reduce(0) { $0 + $1.count } }
     /// Whether somebody answers.
-    public var isJoined: Bool { connection == .joined }
+    public var isJoined: Bool { attachment.connection == .joined }
     /// How many nodes the network has, judged by how close the closest are; nil while too few are known. One node's
     /// estimate is good to a factor of two.
     public func estimatedSize(at now: Instant) -> Double? { spacing(at: now).map { max(1, 1 / $0 - 1) } }
@@ -245,11 +257,11 @@ public struct Overlay: Core {
         return size.spacing(neighbourhood: closest.map { ($0.contact.id ^ nodeID).fraction }, at: now)
     }
     /// Where others see us; nil before anybody said so.
-    public var externalEndpoint: Endpoint? { votes.winner?.endpoint }
+    public var externalEndpoint: Endpoint? { outlook.votes.winner?.endpoint }
     /// The smoothed round trip over everybody who answers; nil before the first answer.
-    public var roundTrip: Duration? { population.isKnown ? population.estimate : nil }
+    public var roundTrip: Duration? { outlook.population.isKnown ? outlook.population.estimate : nil }
     /// Info-hashes and items kept for others.
-    public var stored: (infoHashes: Int, items: Int) { (peers.hashCount, items.count) }
+    public var stored: (infoHashes: Int, items: Int) { (kept.peers.hashCount, kept.items.count) }
     /// Changes when the neighbourhood does: a reason to look whether something should be stored with somebody new.
     package var generation: UInt64 { tables.reduce(0) { $0 &+ $1.generation } }
     package func neighbours(of target: NodeID) -> [NodeID] {

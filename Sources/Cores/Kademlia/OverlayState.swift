@@ -140,14 +140,14 @@ extension Overlay {
             known = Array(known.prefix(100)) + far.prefix(100)
         }
         var state = OverlayState(nodeID: nodeID, contacts: known)
-        state.items = items.kept(at: now)
-        state.peers = peers.kept(at: now)
+        state.items = kept.items.kept(at: now)
+        state.peers = kept.peers.kept(at: now)
         return state
     }
 
     /// Takes back what an earlier run held for others; ID and contacts go to the initialiser.
     public mutating func restore(_ state: OverlayState, at now: Instant) {
-        for (item, left) in state.items { items.restore(item, for: left, at: now) }
-        for peer in state.peers { peers.restore(peer.address, under: peer.infoHash, for: peer.left, at: now) }
+        for (item, left) in state.items { kept.items.restore(item, for: left, at: now) }
+        for peer in state.peers { kept.peers.restore(peer.address, under: peer.infoHash, for: peer.left, at: now) }
     }
 }

@@ -49,6 +49,11 @@ public struct Member: Core, Sendable {
     public private(set) var jobID: Digest256?
     public var leader: PeerID? { present?.leader }
     public var activity: Activity { present?.activity ?? .idle }
+    /// Whether a peer leads the job in which this member is, or is a member of it, too.
+    public func sharesJob(with peer: PeerID) -> Bool {
+        guard jobID != nil else { return false }
+        return job?.isColleague(peer) == true
+    }
     /// Unless the leader has let this member go.
     private var present: MemberJob? {
         guard let job else { return nil }

@@ -78,6 +78,9 @@ package struct MemberJob: Sendable {
     package var record: Record { log.record }
     package var job: JobState { log.record.state }
     package var id: Digest256 { log.record.job }
+    func isColleague(_ peer: PeerID) -> Bool {
+        allegiance.leader == peer || log.record.state.member(peer)?.present == true
+    }
     package var leader: PeerID { allegiance.leader }
     package var isServing: Bool { standing == .serving }
     /// Unless the leader has let this member go.

@@ -32,22 +32,22 @@ public final class ChannelNode {
             drain()
         }
         guard greets else { return }
-        transport.onSecured = { [unowned self] id, peer, exporter, remote, inbound, isClient in
+        transport.on.secured = { [unowned self] id, peer, exporter, remote, inbound, isClient in
             channels.secured(
                 ConnectionID(id), peer: peer, exporter: exporter, remote: remote, inbound: inbound,
                 isTLSClient: isClient, at: loop.now)
             drain()
         }
-        transport.onDialFailed = { [unowned self] id, failure in
+        transport.on.dialFailed = { [unowned self] id, failure in
             perform { $0.dialFailed(ConnectionID(id), refused: failure.isRefusal, at: loop.now) }
         }
-        transport.onReceived = { [unowned self] id, bytes in
+        transport.on.received = { [unowned self] id, bytes in
             perform { $0.received(ConnectionID(id), bytes, at: loop.now) }
         }
-        transport.onWritable = { [unowned self] id, unsent in
+        transport.on.writable = { [unowned self] id, unsent in
             perform { $0.writable(ConnectionID(id), unsent: unsent, at: loop.now) }
         }
-        transport.onClosed = { [unowned self] id in perform { $0.closed(ConnectionID(id), at: loop.now) } }
+        transport.on.closed = { [unowned self] id in perform { $0.closed(ConnectionID(id), at: loop.now) } }
     }
     deinit { close() }
 

@@ -89,12 +89,14 @@ public final class LiveDaemon {
             configuration: overlay, identity: setup.key, nodeID: setup.state?.nodeID,
             known: setup.state?.contacts.filter { $0.endpoint != own } ?? [], at: now)
         if let state = setup.state { directory.perform(at: now) { $0.restore(state, at: now) } }
+        let services = try services(now)
         let channels = Channels(
             local: setup.key.peerID, listening: endpoint.port,
             // In the open pool there is nobody to talk to: no key is right.
-            poolKey: setup.poolKey ?? randomBytes(32), limits: Self.channelLimits, seed: setup.seed &+ 1)
+            poolKey: setup.poolKey ?? randomBytes(32), limits: Self.channelLimits(computes: services.member != nil),
+            seed: setup.seed &+ 1)
         core = DaemonCore(
-            directory: directory, channels: channels, services: try services(now), key: setup.key, port: endpoint.port,
+            directory: directory, channels: channels, services: services, key: setup.key, port: endpoint.port,
             device: setup.device, at: now)
         let paced = setup.emulation.map { $0.entry.flops / $0.stretch }
         worker = ComputeWorker(
@@ -125,8 +127,8 @@ public final class LiveDaemon {
     public var receivedBytes: Int { transport.receivedBytes + datagrams.receivedBytes }
 
     /// Connections take at most half of the descriptors that this process may have.
-    private static var channelLimits: ChannelLimits {
-        var limits = ChannelLimits()
+    private static func channelLimits(computes: Bool) -> ChannelLimits {
+        var limits = ChannelLimits.daemon(computes: computes)
         limits.connections = min(limits.connections, max(16, DescriptorLimit.current / 2))
         limits.unproven = min(limits.unproven, max(8, DescriptorLimit.current / 8))
         return limits
@@ -160,30 +162,30 @@ public final class LiveDaemon {
             core.receive(datagram: bytes, from: sender, at: loop.now)
             drain()
         }
-        transport.onSecured = { [unowned self] id, peer, exporter, remote, inbound, isClient in
+        transport.on.secured = { [unowned self] id, peer, exporter, remote, inbound, isClient in
             core.secured(
                 ConnectionID(id), peer: peer, exporter: exporter, remote: remote, inbound: inbound,
                 isTLSClient: isClient,
                 at: loop.now)
             drain()
         }
-        transport.onDialFailed = { [unowned self] id, failure in
+        transport.on.dialFailed = { [unowned self] id, failure in
             core.dialFailed(ConnectionID(id), refused: failure.isRefusal, at: loop.now)
             drain()
         }
-        transport.onReceived = { [unowned self] id, bytes in
+        transport.on.received = { [unowned self] id, bytes in
             core.received(ConnectionID(id), bytes, at: loop.now)
             drain()
         }
-        transport.onWritable = { [unowned self] id, unsent in
+        transport.on.writable = { [unowned self] id, unsent in
             core.writable(ConnectionID(id), unsent: unsent, at: loop.now)
             drain()
         }
-        transport.onClosed = { [unowned self] id in
+        transport.on.closed = { [unowned self] id in
             core.closed(ConnectionID(id), at: loop.now)
             drain()
         }
-        transport.onTurnedAway = { [unowned self] in tellTurnedAway() }
+        transport.on.turnedAway = { [unowned self] in tellTurnedAway() }
     }
 
     /// Strangers decide how often this happens, so it is said seldom.

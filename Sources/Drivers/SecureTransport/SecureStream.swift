@@ -132,7 +132,7 @@ final class SecureStream {
         guard state == .secure else { return }
         guard let plaintext = session.decrypt() else { return transport.failed(self, .closed) }
         flush()
-        if !plaintext.isEmpty { transport.onReceived?(id, plaintext) }
+        if !plaintext.isEmpty { transport.on.received?(id, plaintext) }
     }
 
     private func shake() {

@@ -42,18 +42,22 @@ public struct TurnedAway: Hashable, Sendable {
 /// Connections have numbers: those that the caller dials are its own to choose, odd; inbound ones are even. The callbacks are the
 /// inputs of a core of channels. All of it is confined to the loop, and no callback comes from within a call of a method.
 public final class SecureTransport {
-    /// The handshake is done: number, peer, exporter (32 bytes), remote endpoint, inbound, whether we are the TLS client.
-    public var onSecured: ((UInt64, PeerID, [UInt8], Endpoint, Bool, Bool) -> Void)?
-    public var onDialFailed: ((UInt64, TransportFailure) -> Void)?
-    public var onReceived: ((UInt64, [UInt8]) -> Void)?
-    /// The bytes still held here, fewer than ``writableBelow``, after some have gone.
-    public var onWritable: ((UInt64, Int) -> Void)?
-    /// A secure connection ended; not after ``close(_:)``.
-    public var onClosed: ((UInt64) -> Void)?
+    /// What the owner of a transport hears of it. Connections are named by their numbers.
+    public struct Handlers {
+        /// The handshake is done: number, peer, exporter (32 bytes), remote endpoint, inbound, whether we are the TLS client.
+        public var secured: ((UInt64, PeerID, [UInt8], Endpoint, Bool, Bool) -> Void)?
+        public var dialFailed: ((UInt64, TransportFailure) -> Void)?
+        public var received: ((UInt64, [UInt8]) -> Void)?
+        /// The bytes still held here, fewer than ``writableBelow``, after some have gone.
+        public var writable: ((UInt64, Int) -> Void)?
+        /// A secure connection ended; not after ``close(_:)``.
+        public var closed: ((UInt64) -> Void)?
+        /// After ``turnedAway`` has grown; not for each connection.
+        public var turnedAway: (() -> Void)?
+    }
+    public var on = Handlers()
     /// Inbound connections that never became secure, by what became of them.
     public private(set) var turnedAway = TurnedAway()
-    /// After ``turnedAway`` has grown; not for each connection.
-    public var onTurnedAway: (() -> Void)?
     /// Ciphertext at the sockets since the start, handshakes included.
     public private(set) var sentBytes = 0
     public private(set) var receivedBytes = 0
@@ -110,7 +114,7 @@ public final class SecureTransport {
 
     // MARK: Commands
 
-    /// Opens a connection; ``onSecured`` or ``onDialFailed`` follows, unless it is closed before.
+    /// Opens a connection; ``Handlers/secured`` or ``Handlers/dialFailed`` follows, unless it is closed before.
     ///
     /// - Parameters:
     ///   - id: odd, and never used before.
@@ -143,7 +147,7 @@ public final class SecureTransport {
             loop.soon { failed(error) }
         }
     }
-    /// Encrypts and sends; ``onWritable`` follows when some of it has gone.
+    /// Encrypts and sends; ``Handlers/writable`` follows when some of it has gone.
     public func write(_ id: UInt64, _ bytes: [UInt8]) {
         guard let stream = streams[id] else { return }
         stream.write(bytes)
@@ -194,7 +198,7 @@ public final class SecureTransport {
     func secured(_ stream: SecureStream, _ peer: PeerID, _ session: TLSSession) {
         stream.deadline = nil
         waiting.leave(stream.id)
-        onSecured?(stream.id, peer, session.exporter(), stream.remote, stream.inbound, session.isClient)
+        on.secured?(stream.id, peer, session.exporter(), stream.remote, stream.inbound, session.isClient)
     }
     func failed(_ stream: SecureStream, _ failure: TransportFailure) {
         let state = stream.state
@@ -204,9 +208,9 @@ public final class SecureTransport {
             if stream.inbound {
                 turnAway(failure == .timedOut ? \.timedOut : \.failed)
             } else {
-                onDialFailed?(stream.id, failure)
+                on.dialFailed?(stream.id, failure)
             }
-        case .secure: onClosed?(stream.id)
+        case .secure: on.closed?(stream.id)
         case .closing, .closed: break
         }
     }
@@ -222,7 +226,7 @@ public final class SecureTransport {
         for id in ids {
             guard let stream = streams[id], stream.state == .secure else { continue }
             let unsent = stream.unsentBytes
-            if unsent < Self.writableBelow { onWritable?(id, unsent) }
+            if unsent < Self.writableBelow { on.writable?(id, unsent) }
         }
     }
     func countSent(_ bytes: Int) { sentBytes += bytes }
@@ -234,7 +238,7 @@ public final class SecureTransport {
         isTelling = true
         loop.soon { [weak self] in
             self?.isTelling = false
-            self?.onTurnedAway?()
+            self?.on.turnedAway?()
         }
     }
 

@@ -47,7 +47,8 @@ extension World {
         if let state = simulated.remembered { directory.perform(at: now) { $0.restore(state, at: now) } }
         let port = simulated.endpoint.port
         let channels = Channels(
-            local: simulated.key.peerID, listening: port, poolKey: poolKey, seed: seed &+ index &* 104_729)
+            local: simulated.key.peerID, listening: port, poolKey: poolKey,
+            limits: .daemon(computes: host.role == .peer), seed: seed &+ index &* 104_729)
         let wall = WallClock(secondsAtZero: Self.epoch + simulated.clockError)
         var services = DaemonCore.Services()
         switch host.role {

@@ -31,7 +31,7 @@ enum DoorBenchmark {
         var secured = 0
         var streams: [TCPStream] = []
         let ready = EventLoop.Timer(loop) { loop.stop() }
-        stranger.transport.onSecured = { _, _, _, _, _, _ in secured += 1 }
+        stranger.transport.on.secured = { _, _, _, _, _, _ in secured += 1 }
         for _ in 0..<halfOpen { streams.append(try TCPStream.dial(loop, to: node.endpoint, from: nil) { _ in }) }
         for n in 0..<silent { stranger.transport.dial(UInt64(2 * n + 1), to: node.endpoint, expecting: nil) }
         ready.arm(at: loop.now + .milliseconds(500 + silent * 2))
