@@ -232,6 +232,52 @@ import Wire
         #expect(member.isWorking)
     }
 
+    /// What it sends, and what it says of itself.
+    private func effects(_ member: inout Member) -> (sent: [(Message, PeerID)], events: [Happening]) {
+        var sent: [(Message, PeerID)] = []
+        var events: [Happening] = []
+        while let effect = member.poll() {
+            switch effect {
+            case .send(let packet, let peer): sent.append((packet.message, peer))
+            case .event(let event): events.append(event.what)
+            default: break
+            }
+        }
+        return (sent, events)
+    }
+
+    @Test func `are declined while the owner has paused it, and whoever made them hears when that is over`() throws {
+        var member = member()
+        let now = Instant.zero + .seconds(2)
+        #expect(try answer(of: &member, to: genesis()).refusal == nil)
+        member.pauseByOwner(at: now)
+        let (sent, events) = effects(&member)
+        #expect(sent.map(\.0) == [.farewell(reason: "its owner has paused it")])
+        #expect(sent.map(\.1) == [Small.launcher.peerID])
+        #expect(events.first == .ownerPaused && events.count == 2)
+        #expect(member.isPausedByOwner && member.position == nil && member.jobID == nil)
+        // Once more changes nothing.
+        member.pauseByOwner(at: now)
+        #expect(effects(&member).events.isEmpty)
+        #expect(try answer(of: &member, to: genesis(), at: now).refusal == "its owner has paused it")
+        // Another job, of another launcher: it waits, too.
+        let other = Small.key(7)
+        var both = self.member(accepting: [Small.launcher.peerID, other.peerID])
+        both.pauseByOwner(at: now)
+        for key in [Small.launcher, other, Small.launcher] {
+            #expect(try answer(of: &both, to: genesis(by: key), from: key.peerID, at: now).refusal != nil)
+        }
+        both.resumeByOwner(at: now)
+        let told = effects(&both)
+        #expect(told.sent.map(\.1) == [Small.launcher.peerID, other.peerID])
+        #expect(told.sent.allSatisfy { if case .capability = $0.0 { true } else { false } })
+        #expect(told.events == [.ownerResumed])
+        #expect(try answer(of: &both, to: genesis(), at: now).refusal == nil)
+        member.resumeByOwner(at: now)
+        #expect(effects(&member).sent.map(\.1) == [Small.launcher.peerID])
+        #expect(try answer(of: &member, to: genesis(), at: now).refusal == nil)
+    }
+
     @Test func `are over some time after the lease`() throws {
         var member = member()
         _ = try answer(of: &member, to: genesis())

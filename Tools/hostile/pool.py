@@ -116,7 +116,7 @@ class Pool:
         while time.monotonic() < end:
             for root, _, names in os.walk(os.path.join(self.folder, "home")):
                 for name in names:
-                    if "invite" in name:
+                    if name == "invite.yaml":
                         return os.path.join(root, name)
             time.sleep(0.1)
         raise SystemExit("the node wrote no invite")

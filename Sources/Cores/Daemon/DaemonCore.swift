@@ -119,6 +119,10 @@ public struct DaemonCore: Core {
     /// until it is looked for.
     public static let coordinatorTopic = Array("atoll/coordinators/1".utf8)
 
+    var identity: PeerID { key.peerID }
+    /// Whether others could dial this daemon, as far as is known, and where they see it.
+    var isReachable: Bool { presence.isReachable }
+    var external: Endpoint? { presence.external }
     public var member: Member? { services.member }
     public var coordinator: Coordinator? { services.coordinator }
     /// Packets that did not decode.
@@ -225,6 +229,16 @@ public struct DaemonCore: Core {
         channels.wake(at: now)
         services.memberPart?.value.wake(at: now)
         services.coordinatorPart?.value.wake(at: now)
+        drain(at: now)
+    }
+
+    /// The owner of a peer wants the machine for something else, or no more.
+    public mutating func pauseMember(_ isPaused: Bool, at now: Instant) {
+        if isPaused {
+            services.memberPart?.value.pauseByOwner(at: now)
+        } else {
+            services.memberPart?.value.resumeByOwner(at: now)
+        }
         drain(at: now)
     }
 

@@ -10,7 +10,7 @@ struct Presence: Sendable {
     private let device: String
     private let isServer: Bool
     private let hasPool: Bool
-    private var external: Endpoint?
+    private(set) var external: Endpoint?
     private(set) var isReachable = true
     private(set) var nextCheck: Instant?
     private var published: CapabilityRecord?

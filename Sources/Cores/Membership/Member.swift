@@ -25,7 +25,15 @@ public struct Member: Core, Sendable {
     private var storage = StorageDesk()
     /// Who wants to know what this peer can do, before it knows itself.
     private var askedCapability: [PeerID] = []
+    private var ownersPause = OwnersPause()
     private var socketBytes: (sent: Int, received: Int) = (0, 0)
+
+    /// The owner wants the machine for something else.
+    private struct OwnersPause {
+        var isOn = false
+        /// Who offered something meanwhile: they are told when it is over.
+        var askers: [PeerID] = []
+    }
     private var effects = EffectQueue<MemberEffect>()
 
     /// - Parameters:
@@ -54,6 +62,8 @@ public struct Member: Core, Sendable {
         guard jobID != nil else { return false }
         return job?.isColleague(peer) == true
     }
+    /// Where it is in its job: the leader's term, round, inner step from the job's first, and the units it holds.
+    public var position: (term: Int, round: Int, step: Int, units: Range<Int>?)? { present?.position }
     /// Unless the leader has let this member go.
     private var present: MemberJob? {
         guard let job else { return nil }
@@ -127,6 +137,31 @@ public struct Member: Core, Sendable {
         job!.end("left")
         drain(at: now)
     }
+
+    /// Whether its owner has paused it: it leaves its job, and takes no other.
+    public var isPausedByOwner: Bool { ownersPause.isOn }
+    /// The owner wants the machine now: what it works on is handed back, and offers are declined until ``resumeByOwner(at:)``.
+    public mutating func pauseByOwner(at now: Instant) {
+        guard !ownersPause.isOn else { return }
+        ownersPause.isOn = true
+        effects.push(.event(Event(.ownerPaused, at: now)))
+        if let job = present {
+            ownersPause.askers = [job.leader]
+            self.job!.report(.farewell(reason: Self.pausedReason))
+            self.job!.end(Self.pausedReason)
+        }
+        drain(at: now)
+    }
+    public mutating func resumeByOwner(at now: Instant) {
+        guard ownersPause.isOn else { return }
+        let askers = ownersPause.askers
+        ownersPause = OwnersPause()
+        effects.push(.event(Event(.ownerResumed, at: now)))
+        // Whoever leads a job offers it to those who say what they can do.
+        for peer in askers { answerCapability(to: peer) }
+        drain(at: now)
+    }
+    private static let pausedReason = "its owner has paused it"
 
     // MARK: what it can do
 
@@ -203,6 +238,10 @@ public struct Member: Core, Sendable {
             throw MalformedBytes(
                 "the job's text has \(ByteCount(record.genesis.contentBytes)); \(terms.name) offers \(terms.memory) of memory"
             )
+        }
+        guard !ownersPause.isOn else {
+            if !ownersPause.askers.contains(peer), ownersPause.askers.count < 64 { ownersPause.askers.append(peer) }
+            throw MalformedBytes(Self.pausedReason)
         }
         release("another job is offered, and its own leader is silent", at: now)
         storage.forget(job: record.job, content: record.genesis.content)

@@ -78,6 +78,14 @@ package struct MemberJob: Sendable {
     package var record: Record { log.record }
     package var job: JobState { log.record.state }
     package var id: Digest256 { log.record.job }
+    var position: (term: Int, round: Int, step: Int, units: Range<Int>?) {
+        let units: Range<Int>? =
+            switch holding.state {
+            case .atRound(let held), .applying(let held): held.units
+            case .empty, .fetching: nil
+            }
+        return (allegiance.term, job.round, holding.work?.step ?? job.nextStep, units)
+    }
     func isColleague(_ peer: PeerID) -> Bool {
         allegiance.leader == peer || log.record.state.member(peer)?.present == true
     }

@@ -54,6 +54,8 @@ extension EventReference {
             .offerDeclined, of: "launcher",
             "not an accepted launcher, another job under way, another numerics version, …"),
         Entry(.jobReleased, "the job is over for this peer; its chunks are erased"),
+        Entry(.ownerPaused, "the owner paused it: it leaves its job, and declines offers"),
+        Entry(.ownerResumed, "the owner's pause is over"),
     ]
 
     package static let member = [

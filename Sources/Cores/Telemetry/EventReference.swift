@@ -42,7 +42,7 @@ extension Happening {
         case .entryRefused, .logEntryRefused, .forked, .leaderChanged, .staleCommand, .notEntitled, .storageFailed,
             .storageRecovered:
             .record
-        case .speedMeasured, .jobAccepted, .offerDeclined, .jobReleased: .peer
+        case .speedMeasured, .jobAccepted, .offerDeclined, .jobReleased, .ownerPaused, .ownerResumed: .peer
         case .textComplete, .contentRefused, .chunkRefused, .peerLeft, .workPaused, .rejoined, .planReceived,
             .placementRefused,
             .stateRequested, .stateUnavailable, .stateWrong, .momentsInexact, .stateReady, .roundRewound,

@@ -36,6 +36,8 @@ public enum Happening: Hashable, Sendable, Codable {
     case jobAccepted(job: String, name: String)
     case offerDeclined(why: String)
     case jobReleased(job: String, why: String)
+    case ownerPaused
+    case ownerResumed
 
     // MARK: a peer in a job
     case textComplete(bytes: Int)
@@ -136,7 +138,7 @@ public enum Happening: Hashable, Sendable, Codable {
             packetMalformed, floodLimited
         case entryRefused, logEntryRefused, forked, leaderChanged, staleCommand, notEntitled, storageFailed,
             storageRecovered
-        case speedMeasured, jobAccepted, offerDeclined, jobReleased
+        case speedMeasured, jobAccepted, offerDeclined, jobReleased, ownerPaused, ownerResumed
         case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,
             stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,
             sealIncompleteHere, contributionMalformed, contributionUnusable, payloadCorrupt, workRefused

@@ -92,10 +92,12 @@ public final class LaunchRun {
             self.end = end
             daemon.windDown()
         }
-        service.watchSignals { [unowned self] in
+        let stop = { [unowned self] in
             interrupted = true
             daemon.stop()
         }
+        service.watchSignals(stop)
+        let control = try ControlService(loop, daemon, in: folder.path, leave: stop)
         let ticker = EventLoop.Timer(loop) { [unowned self] in tick(daemon) }
         self.ticker = ticker
         ticker.arm(at: loop.now + .seconds(1))
@@ -104,6 +106,7 @@ public final class LaunchRun {
         daemon.start()
         loop.run()
         overlay.close()
+        control.close()
         ticker.close()
         loop.close()
         if let coordinator = daemon.core.services.coordinator, coordinator.isResumable {

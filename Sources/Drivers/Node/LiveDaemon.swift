@@ -232,6 +232,12 @@ public final class LiveDaemon {
 
     public func start() { drain() }
 
+    /// The owner of a peer wants the machine for something else, or no more.
+    public func pauseMember(_ isPaused: Bool) {
+        core.pauseMember(isPaused, at: loop.now)
+        drain()
+    }
+
     /// This daemon's place in the overlay; changes with the external address (BEP 42).
     public var nodeID: NodeID { core.directory.overlay.nodeID }
 

@@ -41,15 +41,18 @@ public final class ServiceRun {
             archive.perform(request) { [unowned daemon] ticket, outcome in daemon.stored(ticket, outcome, for: service)
             }
         }
-        watchSignals { [unowned self] in
+        let stop = { [unowned self] in
             end = .interrupted
             daemon.stop()
         }
+        watchSignals(stop)
+        let control = try ControlService(loop, daemon, in: folder.path, leave: stop)
         try ready(daemon)
         overlay.attach(to: daemon)
         daemon.start()
         loop.run()
         overlay.close()
+        control.close()
         loop.close()
         return end
     }

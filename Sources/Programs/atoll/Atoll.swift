@@ -11,7 +11,8 @@ struct Atoll: ParsableCommand {
             DemoCommand.self, NodeCommand.self, PeerCommand.self, LaunchCommand.self, PlanCommand.self, Replay.self,
             GenerateCommand.self, EvalCommand.self, ServeCommand.self, TokenizeCommand.self, TokenizerCommand.self,
             DataCommand.self, ConvertCommand.self, TopologyCommand.self, CodecCommand.self, BenchCommand.self,
-            VerifyCommand.self, EventsReference.self,
+            VerifyCommand.self, StatusCommand.self, PauseCommand.self, ResumeCommand.self, LeaveCommand.self,
+            EventsReference.self,
         ])
 
     /// Exit codes: 0 done, 1 failed, 2 usage or bad input, 130 interrupted.

@@ -1,0 +1,137 @@
+import Channels
+import Coordination
+import Kademlia
+import Membership
+import Messages
+public import Primitives
+import Record
+
+/// What a daemon is and does, for its owner: a picture of one moment. Its JSON is described in docs/STATUS.md.
+public struct DaemonStatus: Codable, Hashable, Sendable {
+    /// Its key, 64 hexadecimal digits.
+    public var id: String
+    public var overlay: Overlay
+    public var connections: [Connection]
+    /// Of a peer.
+    public var member: Membership?
+    /// Of a launcher.
+    public var coordinator: Leadership?
+
+    public struct Overlay: Codable, Hashable, Sendable {
+        public var isJoined: Bool
+        public var contacts: Int
+        /// Whether others could dial it, as far as is known.
+        public var isReachable: Bool
+        /// Where others see it.
+        public var external: String?
+    }
+    public struct Connection: Codable, Hashable, Sendable {
+        /// The first digits of the peer's key.
+        public var peer: String
+        public var endpoint: String
+        public var roundTripMilliseconds: Double?
+    }
+    public struct Membership: Codable, Hashable, Sendable {
+        public enum State: String, Codable, Sendable {
+            case free, working
+            /// In a job whose leader is not heard: it keeps what it holds.
+            case waiting
+            case paused
+        }
+        public var name: String
+        public var memoryMebibytes: Double
+        public var state: State
+        public var job: String?
+        public var jobName: String?
+        public var leader: String?
+        public var isLeaderConnected: Bool?
+        public var term: Int?
+        public var round: Int?
+        public var step: Int?
+        /// In words.
+        public var doing: String
+        /// First unit held, and the one after the last.
+        public var units: [Int]?
+    }
+    public struct Leadership: Codable, Hashable, Sendable {
+        public var job: String
+        public var jobName: String
+        public var term: Int
+        public var stage: String
+        public var round: Int
+        public var tokens: Int
+        public var tokensTotal: Int
+        public var trainLoss: Double?
+        public var logLength: Int
+        public var logCommitted: Int
+        public var peers: [Peer]
+    }
+    public struct Peer: Codable, Hashable, Sendable {
+        public var name: String
+        public var peer: String
+        /// `met`, `declined`, `accepted`, `joined` or `lost`.
+        public var standing: String
+        /// Why, of those who declined or are lost.
+        public var why: String?
+        public var doing: String?
+        public var silentSeconds: Double
+    }
+}
+
+extension DaemonCore {
+    public func status(at now: Instant) -> DaemonStatus {
+        let connections = channels.connectedPeers.map { peer in
+            DaemonStatus.Connection(
+                peer: peer.short, endpoint: channels.endpoint(of: peer)?.description ?? "",
+                roundTripMilliseconds: channels.roundTrip(to: peer).map { $0.inSeconds * 1000 })
+        }
+        return DaemonStatus(
+            id: identity.hex,
+            overlay: DaemonStatus.Overlay(
+                isJoined: directory.overlay.isJoined, contacts: directory.overlay.contactCount,
+                isReachable: isReachable, external: external?.description),
+            connections: connections, member: services.member.map(status),
+            coordinator: services.coordinator.map {
+                status($0, at: now)
+            })
+    }
+
+    private func status(_ member: Member) -> DaemonStatus.Membership {
+        let position = member.position
+        return DaemonStatus.Membership(
+            name: member.terms.name, memoryMebibytes: Double(member.terms.memory.bytes) / 1_048_576,
+            state: member.isPausedByOwner ? .paused : position == nil ? .free : member.isWorking ? .working : .waiting,
+            job: member.jobID?.hex, jobName: member.jobName, leader: member.leader?.short,
+            isLeaderConnected: member.leader.map { channels.isConnected(to: $0) }, term: position?.term,
+            round: position?.round, step: position?.step, doing: member.activity.text,
+            units: position?.units.map { [$0.lowerBound, $0.upperBound] })
+    }
+
+    private func status(_ coordinator: Coordinator, at now: Instant) -> DaemonStatus.Leadership {
+        let state = coordinator.state
+        let peers = coordinator.roster.all.map { peer in
+            let (standing, why) = peer.standing.words
+            return DaemonStatus.Peer(
+                name: peer.name, peer: peer.peer.short, standing: standing, why: why,
+                doing: peer.isJoined ? peer.heartbeat.activity.text : nil,
+                silentSeconds: max(0, (now - peer.lastHeard).inSeconds))
+        }
+        return DaemonStatus.Leadership(
+            job: coordinator.job.hex, jobName: state.parameters.name, term: coordinator.term,
+            stage: coordinator.stage.word, round: state.round, tokens: state.sealedTokens, tokensTotal: state.tokens,
+            trainLoss: state.seals.last?.trainLoss, logLength: coordinator.record.length,
+            logCommitted: coordinator.record.committed, peers: peers)
+    }
+}
+
+extension Standing {
+    fileprivate var words: (String, why: String?) {
+        switch self {
+        case .met: ("met", nil)
+        case .declined(let why): ("declined", why)
+        case .accepted: ("accepted", nil)
+        case .joined: ("joined", nil)
+        case .lost(let why): ("lost", why)
+        }
+    }
+}

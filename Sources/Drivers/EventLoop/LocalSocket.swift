@@ -1,0 +1,182 @@
+import CUV
+import Glibc
+
+/// A socket in a folder of this machine, for the owner's programs: whoever may open the folder and is the same user (or root) gets in.
+///
+/// A path may be longer than a socket's address: it is named through an open descriptor of its folder.
+public final class LocalListener {
+    private let descriptor: Int32
+    private let path: String
+    private var poller: Poller?
+    private var streams: [LocalStream] = []
+    private static let most = 16
+
+    /// Takes the place of a socket that an ended process left behind.
+    ///
+    /// - Parameters:
+    ///   - onLine: a client's line, without its end; what is written to the stream goes back to it.
+    public init(_ loop: Loop, path: String, onLine: @escaping (LocalStream, String) -> Void) throws(SocketError) {
+        self.path = path
+        descriptor = try localSocket()
+        unlink(path)
+        do throws(SocketError) {
+            try withLocalAddress(path) { bind(descriptor, $0, $1) }
+            guard chmod(path, 0o600) == 0, listen(descriptor, 16) == 0 else {
+                throw .other(code: -errno, doing: "listening at \(path)")
+            }
+        } catch {
+            Glibc.close(descriptor)
+            throw error
+        }
+        poller = Poller(loop, readable: descriptor) { [unowned self] in accept(loop, onLine) }
+    }
+    deinit { close() }
+
+    private func accept(_ loop: Loop, _ onLine: @escaping (LocalStream, String) -> Void) {
+        while true {
+            let client = Glibc.accept(descriptor, nil, nil)
+            guard client >= 0 else { return }
+            guard streams.count < Self.most, isSameUser(client), fcntl(client, F_SETFD, FD_CLOEXEC) == 0,
+                fcntl(client, F_SETFL, O_NONBLOCK) == 0
+            else {
+                Glibc.close(client)
+                continue
+            }
+            let stream = LocalStream(loop, client, onLine)
+            stream.onClosed = { [weak self] gone in self?.streams.removeAll { $0 === gone } }
+            streams.append(stream)
+        }
+    }
+    /// The kernel says who connected; the folder's permissions alone would do.
+    private func isSameUser(_ client: Int32) -> Bool {
+        // Process, user, group (unix(7)).
+        var who: (pid: UInt32, user: UInt32, group: UInt32) = (0, 0, 0)
+        var size = socklen_t(MemoryLayout.size(ofValue: who))
+        guard getsockopt(client, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 else { return false }
+        return who.user == geteuid() || who.user == 0
+    }
+
+    public func close() {
+        guard let poller else { return }
+        poller.close()
+        self.poller = nil
+        for stream in streams { stream.close() }
+        Glibc.close(descriptor)
+        unlink(path)
+    }
+}
+
+/// A client of a ``LocalListener``: lines come, and lines go back.
+public final class LocalStream {
+    private let descriptor: Int32
+    private var poller: Poller?
+    private var pending: [UInt8] = []
+    var onClosed: ((LocalStream) -> Void)?
+    private static let longestLine = 4096
+
+    init(_ loop: Loop, _ descriptor: Int32, _ onLine: @escaping (LocalStream, String) -> Void) {
+        self.descriptor = descriptor
+        var room: Int32 = 4 << 20
+        setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &room, socklen_t(MemoryLayout<Int32>.size))
+        poller = Poller(loop, readable: descriptor) { [unowned self] in readable(onLine) }
+    }
+
+    private func readable(_ onLine: (LocalStream, String) -> Void) {
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        let count = recv(descriptor, &buffer, buffer.count, 0)
+        guard count > 0 else {
+            if count < 0, errno == EAGAIN || errno == EINTR { return }
+            return close()
+        }
+        pending += buffer.prefix(count)
+        while poller != nil, let end = pending.firstIndex(of: UInt8(ascii: "\n")) {
+            let line = String(decoding: pending[..<end], as: UTF8.self)
+            pending.removeSubrange(...end)
+            onLine(self, line)
+        }
+        if pending.count > Self.longestLine { close() }
+    }
+    /// A client that does not read what it asked for is cut off: nothing of it waits here.
+    public func write(_ line: String) {
+        guard poller != nil else { return }
+        let bytes = Array((line + "\n").utf8)
+        guard send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL | MSG_DONTWAIT)) == bytes.count
+        else { return close() }
+    }
+    public func close() {
+        guard let poller else { return }
+        poller.close()
+        self.poller = nil
+        Glibc.close(descriptor)
+        onClosed?(self)
+    }
+}
+
+/// The other end: asks a line, and waits for the line that answers.
+public final class LocalClient {
+    private let descriptor: Int32
+    private var pending: [UInt8] = []
+
+    public init(path: String) throws(SocketError) {
+        descriptor = try localSocket(blocking: true)
+        do throws(SocketError) {
+            try withLocalAddress(path) { connect(descriptor, $0, $1) }
+        } catch {
+            Glibc.close(descriptor)
+            throw error
+        }
+        var patience = timeval(tv_sec: 10, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
+    }
+    deinit { Glibc.close(descriptor) }
+
+    public func ask(_ line: String) throws(SocketError) -> String {
+        let bytes = Array((line + "\n").utf8)
+        guard send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count else {
+            throw .other(code: -errno, doing: "asking")
+        }
+        while true {
+            if let end = pending.firstIndex(of: UInt8(ascii: "\n")) {
+                defer { pending.removeSubrange(...end) }
+                return String(decoding: pending[..<end], as: UTF8.self)
+            }
+            var buffer = [UInt8](repeating: 0, count: 65_536)
+            let count = recv(descriptor, &buffer, buffer.count, 0)
+            guard count > 0 else {
+                if count < 0, errno == EINTR { continue }
+                throw count == 0 ? .ended : .other(code: -errno, doing: "waiting for an answer")
+            }
+            pending += buffer.prefix(count)
+        }
+    }
+}
+
+private func localSocket(blocking: Bool = false) throws(SocketError) -> Int32 {
+    let flags = blocking ? SOCK_CLOEXEC.rawValue : SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue
+    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | flags), 0)
+    guard descriptor >= 0 else {
+        throw errno == EMFILE || errno == ENFILE ? .outOfDescriptors : .other(code: -errno, doing: "opening a socket")
+    }
+    return descriptor
+}
+
+private func withLocalAddress(
+    _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+) throws(SocketError) {
+    let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
+    let folder = open(slash.map { String(path[..<$0]) + "/" } ?? ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard folder >= 0 else { throw .other(code: -errno, doing: "looking for \(path)") }
+    defer { Glibc.close(folder) }
+    let short = "/proc/self/fd/\(folder)/" + (slash.map { String(path[path.utf8.index(after: $0)...]) } ?? path)
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    let bytes = Array(short.utf8)
+    guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else {
+        throw .other(code: -ENAMETOOLONG, doing: "naming \(path)")
+    }
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+    let result = withUnsafePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
+    }
+    guard result == 0 else { throw .other(code: -errno, doing: path) }
+}

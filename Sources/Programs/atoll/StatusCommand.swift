@@ -1,0 +1,186 @@
+import ArgumentParser
+import Daemon
+import Foundation
+import Node
+import Primitives
+import Telemetry
+
+/// Which daemons of this machine are meant.
+struct DaemonChoice: ParsableArguments {
+    @Option(help: "The daemon's folder, instead of all that run from this user's own.") var data: String?
+
+    /// Those that answer, with their folders.
+    func ask(
+        _ command: ControlService.Command
+    ) throws -> [(folder: String, answer: ControlService.Answer, json: String)] {
+        let found = try folders.compactMap { folder in
+            try ControlService.ask(command, in: folder).map { (folder, $0.answer, $0.json) }
+        }
+        guard !found.isEmpty else {
+            throw NodeError.failed(
+                data.map { "no daemon runs in \($0)" }
+                    ?? "no daemon runs from \(Home.path). Where one has a folder of its own, name it with --data DIR")
+        }
+        return found
+    }
+    private var folders: [String] {
+        if let data { return [data] }
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: Home.path)) ?? []
+        // A node keeps the identity of its owner's launcher within its own folder.
+        return names.sorted().flatMap { [Home.path + "/" + $0, Home.path + "/" + $0 + "/launcher"] }
+    }
+    /// The one that is meant: of several, one has to be named.
+    func one(_ command: ControlService.Command, _ isMeant: (DaemonStatus) -> Bool) throws -> ControlService.Status {
+        let all = try ask(.status).filter { $0.answer.status.map { isMeant($0.daemon) } ?? false }
+        guard let first = all.first, all.count == 1 else {
+            throw NodeError.badInput(
+                all.isEmpty
+                    ? "none of the daemons here can \(command.rawValue)"
+                    : "\(all.count) daemons run here: choose one with --data, of "
+                        + all.map(\.folder).joined(separator: ", "))
+        }
+        guard let done = try ControlService.ask(command, in: first.folder) else {
+            throw NodeError.failed("the daemon in \(first.folder) has just ended")
+        }
+        if let error = done.answer.error { throw NodeError.failed(error) }
+        guard let status = done.answer.status else { throw NodeError.failed("the daemon gave no status") }
+        return status
+    }
+}
+
+/// `atoll status`: what the daemons of this machine are and do.
+struct StatusCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status", abstract: "What the daemons of this machine are and do.")
+    @OptionGroup var choice: DaemonChoice
+    @Flag(help: "One line of JSON for each daemon (docs/STATUS.md).") var json = false
+    @Flag(help: "Again every second, until ^C.") var watch = false
+
+    func run() throws {
+        while true {
+            let all = try choice.ask(.status)
+            if watch, !json, isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J", terminator: "") }
+            for (place, found) in all.enumerated() {
+                if json {
+                    print(found.json)
+                } else if let status = found.answer.status {
+                    if place > 0 { print("") }
+                    for line in StatusText.lines(status) { print(escaped(line)) }
+                } else {
+                    throw NodeError.failed(found.answer.error ?? "the daemon in \(found.folder) gave no status")
+                }
+            }
+            fflush(nil)
+            guard watch else { return }
+            sleep(1)
+        }
+    }
+}
+
+/// `atoll pause`: the owner wants the machine now.
+struct PauseCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "pause", abstract: "Have a peer leave its job and take no other, until `atoll resume`.")
+    @OptionGroup var choice: DaemonChoice
+
+    func run() throws {
+        let status = try choice.one(.pause) { $0.member != nil }
+        print(
+            "\(escaped(status.daemon.member?.name ?? "the peer")) is paused: it works for nobody until `atoll resume`")
+    }
+}
+
+struct ResumeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "resume", abstract: "End a peer's pause: it takes offers again.")
+    @OptionGroup var choice: DaemonChoice
+
+    func run() throws {
+        let status = try choice.one(.resume) { $0.member != nil }
+        print("\(escaped(status.daemon.member?.name ?? "the peer")) takes offers again")
+    }
+}
+
+struct LeaveCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "leave", abstract: "End a daemon in good order, as ^C in its terminal does.")
+    @OptionGroup var choice: DaemonChoice
+
+    func run() throws {
+        let status = try choice.one(.leave) { _ in true }
+        print("process \(status.process) says goodbye and ends")
+    }
+}
+
+/// A status in sentences.
+enum StatusText {
+    static func lines(_ status: ControlService.Status) -> [String] {
+        let daemon = status.daemon
+        let role = daemon.member.map { "Peer \($0.name)" } ?? (daemon.coordinator == nil ? "A node" : "A launcher")
+        var lines = [
+            "\(role), key \(daemon.id.prefix(8))…, process \(status.process), has run for "
+                + "\(ProgressView.span(status.uptimeSeconds)) and listens at \(status.listening).",
+            overlay(daemon.overlay),
+        ]
+        if let member = daemon.member { lines += Self.member(member) }
+        if let coordinator = daemon.coordinator { lines += Self.coordinator(coordinator) }
+        lines.append(
+            "It has sent \(ByteCount(status.sentBytes)) and received \(ByteCount(status.receivedBytes)).")
+        lines += connections(daemon.connections)
+        return lines
+    }
+
+    private static func overlay(_ overlay: DaemonStatus.Overlay) -> String {
+        guard overlay.isJoined else { return "Nobody of its pool answers yet; it keeps trying." }
+        let seen = overlay.external.map { ", and is seen at \($0)" } ?? ""
+        return "It knows \(overlay.contacts) nodes of its pool\(seen)."
+            + (overlay.isReachable
+                ? "" : " Others cannot reach it from outside: a router or a firewall lets nobody in.")
+    }
+    private static func member(_ member: DaemonStatus.Membership) -> [String] {
+        let offer = "It offers \(ByteCount.mebibytes(member.memoryMebibytes)) of memory."
+        switch member.state {
+        case .paused: return [offer, "Its owner has paused it: it works for nobody until `atoll resume`."]
+        case .free: return [offer, "It has no job, and waits for an offer."]
+        case .working, .waiting: break
+        }
+        var line = "It works for job \(member.job?.prefix(8) ?? "?")… “\(member.jobName ?? "")”"
+        line += " of \(member.leader ?? "?"), in round \(member.round ?? 0), at step \(member.step ?? 0)"
+        if let units = member.units, units.count == 2 { line += ", with units \(units[0]) to \(units[1] - 1)" }
+        var lines = [offer, line + ": \(member.doing)."]
+        if member.state == .waiting {
+            lines.append(
+                "The leader of the job has not been heard for longer than its lease: it waits, and keeps everything.")
+        } else if member.isLeaderConnected == false {
+            lines.append("There is no connection to the leader of the job at the moment; it works on.")
+        }
+        return lines
+    }
+    private static func coordinator(_ job: DaemonStatus.Leadership) -> [String] {
+        var line = "It leads job \(job.job.prefix(8))… “\(job.jobName)”, which is \(job.stage), in round \(job.round): "
+        line += "\(grouped(job.tokens)) of \(grouped(job.tokensTotal)) tokens"
+        if let loss = job.trainLoss { line += ", loss \(fixed(loss, 3))" }
+        var lines = [line + "."]
+        if job.logCommitted < job.logLength {
+            lines.append("\(job.logLength - job.logCommitted) entries of its log wait for the disk.")
+        }
+        for peer in job.peers {
+            var line = "  \(peer.name.padding(toLength: 20, withPad: " ", startingAt: 0)) \(peer.standing)"
+            if let doing = peer.doing, !doing.isEmpty { line += ", \(doing)" }
+            if let why = peer.why { line += ": \(why)" }
+            if peer.standing == "joined", peer.silentSeconds > 3 {
+                line += ", silent for \(fixed(peer.silentSeconds, 0)) s"
+            }
+            lines.append(line)
+        }
+        return lines
+    }
+    private static func connections(_ all: [DaemonStatus.Connection]) -> [String] {
+        guard !all.isEmpty else { return ["It is connected to nobody."] }
+        return ["It is connected to:"]
+            + all.map { connection in
+                "  \(connection.peer)  \(connection.endpoint)"
+                    + (connection.roundTripMilliseconds.map { "  \(fixed($0, 1)) ms" } ?? "")
+            }
+    }
+}
