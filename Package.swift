@@ -63,9 +63,9 @@ let package = Package(
             "Cores", "Training",
             ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Datasets"]),
         module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Compute", "Exchange"]),
-        module("Cores", "Messages", ["Primitives", "Digests", "Wire", "Channels", "Exchange"]),
-        module("Cores", "Content", ["Primitives", "Digests", "Wire", "Messages", "Training"]),
         module("Cores", "Consensus", ["Primitives", "Digests", "Wire"]),
+        module("Cores", "Messages", ["Primitives", "Digests", "Wire", "Channels", "Exchange", "Consensus"]),
+        module("Cores", "Content", ["Primitives", "Digests", "Wire", "Messages", "Training"]),
         module(
             "Cores", "Record", ["Primitives", "Digests", "Wire", "Messages", "Exchange", "Training", "Consensus"]),
         module(

@@ -84,7 +84,8 @@ import Training
                 switch request {
                 case .entry(_, let index, _): entries.append(index)
                 case .chunk(_, let chunk, _): chunks.append(chunk)
-                case .checkpoint, .erase, .receipt, .certificate: Issue.record("\(request) is not a member's in a job")
+                case .checkpoint, .erase, .receipt, .certificate, .truncate, .ballot:
+                    Issue.record("\(request) is not a member's in a job")
                 }
             }
             #expect(entries == Array(0..<length))

@@ -26,6 +26,9 @@ struct Scene {
     var limit = Duration.seconds(3600)
     var keepsPlay = false
     var probeBytes: Int?
+    var hasDisks = false
+    var leaderDeaths: LeaderDeaths?
+    var launcherPatience: Duration?
     /// In place of the usual text, and what the job begins with where that is not drawn.
     var content = Self.corpus
     var initial: [UnitState] = []
@@ -68,6 +71,9 @@ struct Scene {
         options.auditShare = auditShare
         options.keepsPlay = keepsPlay
         options.probeBytes = probeBytes
+        options.hasDisks = hasDisks
+        options.leaderDeaths = leaderDeaths
+        options.launcherPatience = launcherPatience
         let world = World(
             topology: topology, manifest: job.canonicalText, parameters: JobParameters(job), corpus: content,
             initial: initial, options: options)

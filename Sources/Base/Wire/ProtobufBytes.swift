@@ -23,3 +23,23 @@ extension PBEnvelope {
         do { self = try PBEnvelope(serializedBytes: encoded) } catch { return nil }
     }
 }
+extension PBLogEntry {
+    /// Nil where the bytes are none. Nothing is verified by this.
+    public init?(encoded: [UInt8]) {
+        do { self = try PBLogEntry(serializedBytes: encoded) } catch { return nil }
+    }
+}
+extension PBCarriedEntry {
+    public var encoded: [UInt8] {
+        do { return try serializedBytes() } catch { preconditionFailure("an entry does not serialise: \(error)") }
+    }
+    public init?(encoded: [UInt8]) {
+        do { self = try PBCarriedEntry(serializedBytes: encoded) } catch { return nil }
+    }
+}
+extension PBWork {
+    /// What a receipt says, unverified.
+    public init?(encoded: [UInt8]) {
+        do { self = try PBWork(serializedBytes: encoded) } catch { return nil }
+    }
+}

@@ -22,14 +22,14 @@ public struct LogClaim: Hashable, Sendable {
 
     private static let domain = Array("atoll/ack/1".utf8)
     static let encodedBytes = 32 + 3 * 8 + 32
-    var encoded: [UInt8] {
+    package var encoded: [UInt8] {
         var writer = ByteWriter(capacity: Self.encodedBytes)
         writer.raw(job.bytes)
         for number in [era, term, size] { writer.u64(UInt64(number)) }
         writer.raw(root.bytes)
         return writer.bytes
     }
-    init(_ reader: inout ByteReader) throws(MalformedBytes) {
+    package init(_ reader: inout ByteReader) throws(MalformedBytes) {
         func number(_ value: UInt64, _ what: String) throws(MalformedBytes) -> Int {
             guard value <= 1 << 40 else { throw MalformedBytes("\(what) \(value) is out of range") }
             return Int(value)

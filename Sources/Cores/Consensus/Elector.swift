@@ -101,6 +101,8 @@ public struct Elector: Core, Sendable {
     /// The write that this term is on disk with.
     var termTicket = 0
     var electionAt: Instant
+    /// Whether it may lead: an elector that lacks what a leader needs beside the log votes and follows, and stands for nothing.
+    public private(set) var stands = true
     /// Peers that may be electors though the log here does not say so yet.
     var admitted: [PeerID] = []
     public internal(set) var counts = Counts()
@@ -165,7 +167,7 @@ public struct Elector: Core, Sendable {
     }
 
     /// A voter, or one until an entry is committed: perhaps nobody else has that entry, and none without it can be elected.
-    var mayStand: Bool { log.hasVoter(me, from: committed) }
+    var mayStand: Bool { stands && log.hasVoter(me, from: committed) }
     var termIsDurable: Bool { disk.stored >= termTicket && !pending.vote }
     var leadership: Leadership? {
         get { if case .leader(let leadership) = role { leadership } else { nil } }
@@ -188,6 +190,14 @@ public struct Elector: Core, Sendable {
         guard !admitted.contains(peer) else { return }
         admitted.append(peer)
         if admitted.count > Electorate.mostVoters + Electorate.mostLearners { admitted.removeFirst() }
+    }
+
+    /// From now on it may be elected, or not. What it leads, it goes on leading.
+    public mutating func stand(_ stands: Bool, at now: Instant) {
+        guard stands != self.stands else { return }
+        self.now = now
+        self.stands = stands
+        if stands, !isLeading, log.electorate.allVoters != [me] { drawElection() }
     }
 
     public mutating func receive(_ message: ElectorMessage, from peer: PeerID, at now: Instant) {

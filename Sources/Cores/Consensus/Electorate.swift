@@ -62,7 +62,7 @@ public struct Electorate: Hashable, Sendable {
     public var changed: Electorate { Electorate(voters: voters, learners: learners)! }
 
     /// Whether one entry may lead from this to the other.
-    func mayBecome(_ next: Electorate) -> Bool {
+    public func mayBecome(_ next: Electorate) -> Bool {
         if isJoint { return next == changed }
         return next.isJoint ? next.outgoing == voters && next.voters != voters : next.voters == voters
     }

@@ -139,7 +139,7 @@ extension Coordinator {
         collect(final: false)
     }
     mutating func beginCollection() -> Bool {
-        guard stage.isRunning else { return false }
+        guard stage.isRunning, !awaitsLauncher() else { return false }
         stage.go(to: .collecting)
         event(.collectingWeights(round: state.round))
         collect(final: true)
@@ -196,10 +196,13 @@ extension Coordinator {
         collection = nil
         let states = done.fetch.wantedUnits.compactMap { done.fetch.take($0) }
         checkpoint.put(states, round: done.round, at: now)
-        if done.isFinal { return finish(states, weights: weightsDigest(states)) }
+        if done.isFinal {
+            if keepResult(states, round: done.round) { return }
+            return finish(states, weights: weightsDigest(states))
+        }
         effects.push(.store(.checkpoint(job: job, round: done.round, states)))
     }
-    private func weightsDigest(_ states: [UnitState]) -> Digest256 {
+    func weightsDigest(_ states: [UnitState]) -> Digest256 {
         var hash = SHA256Stream()
         for state in states { hash.update(state.parameters) }
         return hash.finish()

@@ -32,7 +32,7 @@ extension Coordinator {
                     device: capability.device, gflops: capability.flops / 1e9,
                     memoryMib: Double(capability.memory.bytes) / 1_048_576), peer: peer)
         }
-        send(.offer(Offer(genesis: record.envelopes[0])), to: peer)
+        send(.offer(Offer(genesis: record.envelopes[0], electors: record.electorChanges)), to: peer)
     }
 
     private mutating func receive(_ answer: OfferAnswer, from peer: PeerID) {

@@ -81,7 +81,7 @@ extension Coordinator {
     }
 
     /// A checkpoint counts where it is whole, and what the log says that holders agreed on.
-    private mutating func restore(_ found: (round: Int, states: [UnitState])?) {
+    mutating func restore(_ found: (round: Int, states: [UnitState])?) {
         guard let found, found.round > 0, found.round <= state.round,
             found.states.map(\.unit) == Array(parameters.model.allUnits)
         else { return }

@@ -22,6 +22,7 @@ extension Coordinator {
         if stage.isEnded { return false }
         if watchSilence() { return true }
         if heedAgreement() { return true }
+        if stepElectors() { return true }
         if let question = desk.ask() {
             ask(question.purpose, question.reason)
             return true
@@ -96,7 +97,7 @@ extension Coordinator {
         switch (ticket, outcome) {
         case (.entry(job, let index), .stored):
             let before = record.committed
-            record.stored(through: index + 1)
+            record.commit(through: index + 1)
             if disk.log.recovered(through: index, at: now) { event(.storageRecovered(what: ticket.what)) }
             if record.committed > before { show(from: before) }
             vouch()
@@ -115,7 +116,11 @@ extension Coordinator {
         case (.checkpoint(_, let round), .stored(let path)):
             event(.checkpointSaved(round: round))
             if !path.isEmpty { event(.checkpointStored(round: round, path: path)) }
-        case (.checkpoint, .failed(let why)): event(.checkpointFailed(why: why))
+            resultIsKept(round: round)
+        case (.checkpoint(_, let round), .failed(let why)):
+            event(.checkpointFailed(why: why))
+            // It is in memory all the same.
+            resultIsKept(round: round)
         default: break
         }
     }
@@ -176,6 +181,8 @@ extension Coordinator {
             switch outcome {
             case .finished: .dismissal(Dismissal(.jobEnded, reason: Finish.done))
             // Stop, and keep what you hold.
+            case .failed where state.finished?.reason == Finish.done:
+                .dismissal(Dismissal(.jobEnded, reason: Finish.done))
             case .failed where isResumable: .lease(Lease(duration: .zero, logLength: record.committed))
             case .failed(let why):
                 .dismissal(Dismissal(.jobFailed, reason: cleaned("the job ended: \(why)", bytes: Bounds.reasonBytes)))
@@ -183,6 +190,6 @@ extension Coordinator {
         for peer in roster.all where peer.isJoined || peer.standing == .accepted { send(farewell, to: peer.peer) }
         stage.go(to: .ended(at: now))
         collection = nil
-        effects.push(.ended(outcome))
+        if timers.seats?.isOver != true { effects.push(.ended(outcome)) }
     }
 }

@@ -61,6 +61,8 @@ public struct Coordinator: Core, Sendable {
         var standstill: Standstill?
         /// When members were told last that some are somewhere else.
         var movesTold: Instant?
+        /// Where several electors carry the record.
+        var seats: ElectorSeats?
     }
 
     /// - Parameters:
@@ -169,7 +171,7 @@ public struct Coordinator: Core, Sendable {
                 // It was given up, but its connection lives and it still works for us: it may come back like any newcomer.
                 send(.capabilityRequest, to: peer)
             }
-        case .command, .work: break
+        case .command, .work, .election: break
         }
         settle()
     }
@@ -215,6 +217,7 @@ public struct Coordinator: Core, Sendable {
             }
             for peer in roster.declinersToAskAgain(at: now) { send(.capabilityRequest, to: peer) }
             tellMoves()
+            offerLeadership()
         }
         retryDisk()
         settle()
@@ -233,6 +236,7 @@ public struct Coordinator: Core, Sendable {
 
     /// As of the last input: asked for more often than it changes.
     public private(set) var nextWake: Instant?
+    mutating func refreshWake() { nextWake = due }
     /// While it waits for peers it says so.
     static let sayWaitingEvery = Duration.seconds(5)
     private var due: Instant? {

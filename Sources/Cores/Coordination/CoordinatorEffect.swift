@@ -10,6 +10,8 @@ public enum CoordinatorEffect: Sendable {
     /// Write, and answer with ``Coordinator/stored(_:_:at:)``.
     case store(StorageRequest)
     case event(Event)
+    /// This elector shall lead from now on, if it can.
+    case handOver(to: PeerID)
     /// Search for a plan, slowly, and hand it back with ``Coordinator/planned(_:at:)``.
     case plan(PlanQuestion)
     /// The job ended, with the final parameters if it succeeded.
@@ -39,5 +41,8 @@ public struct CoordinatorOptions: Sendable {
     public var probeBytes = 2 << 20
     /// Share of the rounds with owners in which one chunk is added up by others too.
     public var auditShare = 0.25
+    /// How long a leader that did not launch the job waits for whoever did, before it collects the result itself. As long as members keep
+    /// what they hold.
+    public var launcherPatience: Duration = .seconds(3600)
     public init() {}
 }

@@ -41,6 +41,8 @@ public enum JobStage: Hashable, Sendable {
     package var isDecided: Bool { place >= 7 }
     /// Work is under way, or its result is fetched.
     package var hasPlan: Bool { place >= 4 }
+    /// Members have the text.
+    package var isPastSharing: Bool { place >= 2 && place < 7 }
     package var isRunning: Bool { self == .preparing || self == .training }
     /// For people: as the reports say it.
     public var word: String {

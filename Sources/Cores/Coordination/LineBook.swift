@@ -1,5 +1,6 @@
 import Messages
 public import Primitives
+import Record
 
 /// What is known of lines between members, and the survey in progress.
 package struct LineBook: Sendable {
@@ -13,6 +14,14 @@ package struct LineBook: Sendable {
     private static let mostPings = 4096
 
     package init() {}
+    /// Of a leader that goes on where another was: lines as the plan has them, and turns that no leader before has given out.
+    package init(term: Int, plan: PlacedPlan?) {
+        turn = UInt64(term) << 32
+        for stage in plan?.pipelines.flatMap(\.stages) ?? [] {
+            known.up[stage.peer] = stage.up?.bitsPerSecond
+            known.down[stage.peer] = stage.down?.bitsPerSecond
+        }
+    }
 
     package var isSurveying: Bool { survey != nil }
     package func up(_ peer: PeerID) -> BitRate? { known.up[peer].map { BitRate(bitsPerSecond: $0) } }

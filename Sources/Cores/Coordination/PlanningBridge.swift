@@ -25,6 +25,7 @@ extension JobParameters {
         exchangeWay = job.exchangeWay.value
         dataTokens = job.text.tokens
         initialUnits = job.beginning.units
+        electors = job.electors
         if job.batchTokens == .auto { criticalBatch = job.criticalBatch }
     }
 }

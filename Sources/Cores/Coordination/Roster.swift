@@ -195,6 +195,13 @@ public struct Roster: Sendable {
         // Perhaps it is another process, with another clock.
         peers[peer]?.clockLead = nil
     }
+    /// A member that a leader before has taken in.
+    package mutating func adopt(_ peer: PeerID, at endpoint: Endpoint, _ capability: Capability, now: Instant) {
+        _ = met(peer, at: endpoint, now: now)
+        guard peers[peer] != nil else { return }
+        says(capability, peer)
+        joins(peer)
+    }
     /// A clock may be wrong; while a process lives it is always wrong alike. So the first receipt says how far it is off.
     /// - Parameters:
     ///   - signed: when the receipt was signed, in seconds since 1970 of its clock.

@@ -98,6 +98,8 @@ public struct RoundDesk: Sendable {
     private var objections: [Int: Set<Int>] = [:]
     private var audit: AuditCase?
     private var isAudited = false
+    /// The number that the round's first group has: above those that a leader before may have made.
+    private var firstVersion = 0
     private var saidLate = false
     private var saidOverdue = false
     /// Over rounds.
@@ -109,7 +111,8 @@ public struct RoundDesk: Sendable {
 
     // MARK: changes
 
-    package mutating func begin(_ round: Int, isDisturbed: Bool, at now: Instant) {
+    package mutating func begin(_ round: Int, isDisturbed: Bool, firstVersion: Int = 0, at now: Instant) {
+        self.firstVersion = firstVersion
         progress = RoundProgress(round: round)
         terms = GroupTerms(round: -1, epoch: 0, version: 0, ranks: [], way: .allGather)
         started = now
@@ -154,6 +157,7 @@ public struct RoundDesk: Sendable {
     /// The group that the plan gives, until somebody is left out.
     private mutating func beginGroup(_ facts: RoundFacts) {
         terms = GroupTerms(round: facts.spec.round, plan: facts.plan)
+        terms.version = firstVersion
         since = facts.now
         objections = [:]
         audit = nil

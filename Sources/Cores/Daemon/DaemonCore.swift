@@ -17,28 +17,7 @@ public import Wire
 /// here, and go by their conversation: commands to the member, reports to the coordinator, work to the member, contents to who holds
 /// them. What one service says to another of the same daemon does not leave it.
 public struct DaemonCore: Core {
-    /// What a daemon does in jobs: any of these at once, or none.
-    public struct Services: Sendable {
-        /// Behind references: they are large, and changed in place.
-        var memberPart: Indirect<Member>?
-        var coordinatorPart: Indirect<Coordinator>?
-        /// It is there for others to meet, and publishes nothing about itself.
-        public let isServer: Bool
-        public init(member: Member? = nil, coordinator: Coordinator? = nil) {
-            memberPart = member.map { Indirect($0) }
-            coordinatorPart = coordinator.map { Indirect($0) }
-            isServer = member == nil && coordinator == nil
-        }
-        public var member: Member? { memberPart?.value }
-        public var coordinator: Coordinator? { coordinatorPart?.value }
-
-        /// Whether a peer is a member of a job in which this daemon is, or leads it.
-        func sharesJob(with peer: PeerID) -> Bool {
-            coordinatorPart?.value.roster.isJoined(peer) == true
-                || memberPart?.value.sharesJob(with: peer) == true
-        }
-    }
-    public enum Service: Hashable, Sendable { case member, coordinator }
+    public enum Service: Hashable, Sendable { case member, coordinator, elector }
 
     public enum Effect: Sendable {
         case datagram([UInt8], to: Endpoint)
@@ -67,16 +46,18 @@ public struct DaemonCore: Core {
 
     public private(set) var directory: Directory
     public private(set) var channels: Channels
-    public private(set) var services: Services
+    public internal(set) var services: Services
     /// As of the last input.
     public private(set) var nextWake: Instant?
-    private let key: SigningKey
-    private var effects = EffectQueue<Effect>()
+    let key: SigningKey
+    var effects = EffectQueue<Effect>()
     private var presence: Presence
     /// The job under whose ID this daemon announces itself.
     private var announcedJob: Digest256?
     /// Peers the services want to stay connected with, and where they are.
     private var wanted: [PeerID: Endpoint] = [:]
+    /// It has begun to look for members.
+    private var looksForMembers = false
     /// What services of this daemon say to each other.
     private var loopback = EffectQueue<Packet>()
     /// Messages that could not be queued: the peer is not connected, or its queue is full.
@@ -102,10 +83,7 @@ public struct DaemonCore: Core {
             self.directory.announce(topic: Self.poolTopic, port: port, at: now)
             self.directory.watch(topic: Self.coordinatorTopic, slowest: .seconds(60), at: now)
         }
-        if services.coordinatorPart != nil {
-            self.directory.announce(topic: Self.coordinatorTopic, port: port, at: now)
-            self.directory.watch(topic: Self.poolTopic, at: now)
-        }
+        lookForMembers(at: now)
         if services.memberPart != nil, services.coordinatorPart != nil {
             let here = Endpoint(ipv4: 127, 0, 0, 1, port: port)
             self.services.coordinatorPart!.value.established(key.peerID, endpoint: here, at: now)
@@ -175,6 +153,7 @@ public struct DaemonCore: Core {
         switch service {
         case .member: services.memberPart?.value.stored(ticket, outcome, at: now)
         case .coordinator: services.coordinatorPart?.value.stored(ticket, outcome, at: now)
+        case .elector: services.electorPart?.value.stored(ticket, outcome, at: now)
         }
         drain(at: now)
     }
@@ -229,23 +208,17 @@ public struct DaemonCore: Core {
         channels.wake(at: now)
         services.memberPart?.value.wake(at: now)
         services.coordinatorPart?.value.wake(at: now)
-        drain(at: now)
-    }
-
-    /// The owner of a peer wants the machine for something else, or no more.
-    public mutating func pauseMember(_ isPaused: Bool, at now: Instant) {
-        if isPaused {
-            services.memberPart?.value.pauseByOwner(at: now)
-        } else {
-            services.memberPart?.value.resumeByOwner(at: now)
-        }
+        services.electorPart?.value.wake(at: now)
         drain(at: now)
     }
 
     /// ^C: says goodbye; what is left to send goes out while the driver winds down.
     public mutating func stop(at now: Instant) {
+        // Where others carry the record, the job goes on without this machine.
+        let goesOn = services.electorPart.map { !$0.value.isAlone } ?? false
+        if goesOn { services.electorPart!.value.handOver(at: now) }
         services.memberPart?.value.leave(at: now)
-        services.coordinatorPart?.value.cancel(at: now)
+        if !goesOn { services.coordinatorPart?.value.cancel(at: now) }
         drain(at: now)
     }
 
@@ -255,14 +228,15 @@ public struct DaemonCore: Core {
 
     /// Members and the coordinator of a job are found under SHA-1(job ID ‖ pool key).
     private mutating func announceJob(at now: Instant) {
-        let job = services.coordinatorPart?.value.job ?? services.memberPart?.value.jobID
+        let job =
+            services.coordinatorPart?.value.job ?? services.electorPart?.value.job ?? services.memberPart?.value.jobID
         guard job != announcedJob else { return }
         if let announcedJob { directory.withdraw(topic: announcedJob.bytes) }
         announcedJob = job
         if let job { directory.announce(topic: job.bytes, port: presence.port, at: now) }
     }
 
-    private mutating func drain(at now: Instant) {
+    mutating func drain(at now: Instant) {
         noticeSleep(at: now)
         var busy = true
         while busy {
@@ -283,6 +257,7 @@ public struct DaemonCore: Core {
                 busy = true
                 perform(effect, at: now)
             }
+            if mindElector(at: now) { busy = true }
             while let packet = loopback.pop() {
                 busy = true
                 route(packet, from: key.peerID, endpoint: nil, at: now)
@@ -293,9 +268,11 @@ public struct DaemonCore: Core {
             }
         }
         announceJob(at: now)
+        lookForMembers(at: now)
         var next = earliest(earliest(directory.nextWake, channels.nextWake), presence.nextCheck)
         next = earliest(next, services.memberPart?.value.whenToWake())
-        nextWake = earliest(next, services.coordinatorPart?.value.whenToWake())
+        next = earliest(next, services.coordinatorPart?.value.whenToWake())
+        nextWake = earliest(next, services.electorPart?.value.whenToWake())
     }
 
     private mutating func perform(_ effect: Directory.Effect, at now: Instant) {
@@ -330,6 +307,14 @@ public struct DaemonCore: Core {
         }
     }
 
+    /// Whoever may lead a job is to be found by members, and looks for them.
+    private mutating func lookForMembers(at now: Instant) {
+        guard services.leads, !looksForMembers else { return }
+        looksForMembers = true
+        directory.announce(topic: Self.coordinatorTopic, port: presence.port, at: now)
+        directory.watch(topic: Self.poolTopic, at: now)
+    }
+
     /// A member that has no job, or no connection to its leader.
     private var missesCoordinator: Bool {
         guard let member = services.memberPart?.value else { return false }
@@ -340,7 +325,7 @@ public struct DaemonCore: Core {
         if presence.isNews { effects.push(.recordDue) }
     }
 
-    private mutating func say(_ what: Happening, peer: String = "", at now: Instant) {
+    mutating func say(_ what: Happening, peer: String = "", at now: Instant) {
         effects.push(.event(Event(what, at: now, peer: peer)))
     }
 
@@ -365,7 +350,7 @@ public struct DaemonCore: Core {
             {
                 channels.connect(to: peer, at: endpoint, now: now)
             }
-            if services.coordinatorPart != nil, reason == .closed || reason == .silent {
+            if services.leads, reason == .closed || reason == .silent {
                 // Where it was it may be again in a moment, or somewhere else.
                 channels.seek(peer, at: now)
                 directory.hurry(topic: Self.poolTopic, at: now)
@@ -428,6 +413,7 @@ public struct DaemonCore: Core {
         switch packet.message.conversation {
         case .command, .work: toMember(packet, from: peer, endpoint, at: now)
         case .report: toCoordinator(packet, from: peer, at: now)
+        case .election: toElector(packet, from: peer, at: now)
         case .meeting, .content:
             toCoordinator(packet, from: peer, at: now)
             toMember(packet, from: peer, endpoint, at: now)
@@ -440,7 +426,7 @@ public struct DaemonCore: Core {
         services.coordinatorPart?.value.receive(packet, from: peer, at: now)
     }
 
-    private mutating func send(_ packet: Packet, to peer: PeerID, at now: Instant) {
+    mutating func send(_ packet: Packet, to peer: PeerID, at now: Instant) {
         guard peer != key.peerID else { return loopback.push(packet) }
         for framed in tongue?.speak(packet, to: peer) ?? [packet.framed] {
             let outcome = channels.send(
@@ -463,6 +449,7 @@ public struct DaemonCore: Core {
         case .corpus(let bytes): effects.push(.corpus(bytes))
         case .store(let request):
             if case .erase = request { wanted = [:] }
+            if isCarried(request, at: now) { return }
             effects.push(.store(request, for: .member))
         case .event(let event): effects.push(.event(event))
         }
@@ -470,7 +457,8 @@ public struct DaemonCore: Core {
     private mutating func perform(_ effect: CoordinatorEffect, at now: Instant) {
         switch effect {
         case .send(let packet, let peer): send(packet, to: peer, at: now)
-        case .store(let request): effects.push(.store(request, for: .coordinator))
+        case .store(let request): store(request, at: now)
+        case .handOver(let peer): services.electorPart?.value.handOver(to: peer, at: now)
         case .plan(let question): effects.push(.plan(question))
         case .ended(let end): effects.push(.ended(end))
         case .event(let event): effects.push(.event(event))

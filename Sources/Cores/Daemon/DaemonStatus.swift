@@ -1,4 +1,5 @@
 import Channels
+import Consensus
 import Coordination
 import Kademlia
 import Membership
@@ -14,8 +15,10 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
     public var connections: [Connection]
     /// Of a peer.
     public var member: Membership?
-    /// Of a launcher.
+    /// Of whoever leads a job.
     public var coordinator: Leadership?
+    /// Of whoever carries a job's record.
+    public var elector: Election?
 
     public struct Overlay: Codable, Hashable, Sendable {
         public var isJoined: Bool
@@ -66,6 +69,24 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var logCommitted: Int
         public var peers: [Peer]
     }
+    public struct Election: Codable, Hashable, Sendable {
+        public var job: String
+        /// Who leads, as far as it knows.
+        public var leader: String?
+        public var isLeader: Bool
+        public var term: Int
+        /// All who carry the record, this one among them.
+        public var electors: [Elector]
+        public var logLength: Int
+        public var logCommitted: Int
+        /// So many entries have a quorum's signatures, as far as is known here.
+        public var logCertified: Int
+    }
+    public struct Elector: Codable, Hashable, Sendable {
+        public var peer: String
+        public var isSelf: Bool
+        public var isConnected: Bool
+    }
     public struct Peer: Codable, Hashable, Sendable {
         public var name: String
         public var peer: String
@@ -91,9 +112,18 @@ extension DaemonCore {
                 isJoined: directory.overlay.isJoined, contacts: directory.overlay.contactCount,
                 isReachable: isReachable, external: external?.description),
             connections: connections, member: services.member.map(status),
-            coordinator: services.coordinator.map {
-                status($0, at: now)
-            })
+            coordinator: services.coordinator.map { status($0, at: now) }, elector: services.elector.map(status))
+    }
+    private func status(_ elector: ElectorDesk) -> DaemonStatus.Election {
+        let electors = elector.electorate.allVoters.sorted().map { peer in
+            DaemonStatus.Elector(
+                peer: peer.short, isSelf: peer == identity,
+                isConnected: peer == identity || channels.isConnected(to: peer))
+        }
+        return DaemonStatus.Election(
+            job: elector.job.hex, leader: elector.leader?.short, isLeader: elector.leader == identity,
+            term: elector.term, electors: electors, logLength: elector.record.length,
+            logCommitted: elector.record.committed, logCertified: elector.certified)
     }
 
     private func status(_ member: Member) -> DaemonStatus.Membership {

@@ -11,7 +11,7 @@ package struct Allegiance: Sendable {
         /// No elector.
         case stranger
     }
-    private let electors: [PeerID]
+    private var electors: [PeerID]
     package private(set) var leader: PeerID
     package private(set) var term: Int
     /// Work stops then.
@@ -24,6 +24,10 @@ package struct Allegiance: Sendable {
         self.until = until
     }
 
+    /// The log names others. Its leader is one, though the log here may not be that far yet.
+    package mutating func change(electors: [PeerID]) {
+        self.electors = electors.contains(leader) ? electors : electors + [leader]
+    }
     package func isElector(_ peer: PeerID) -> Bool { electors.contains(peer) }
     package func isLeader(_ peer: PeerID) -> Bool { peer == leader }
 

@@ -165,7 +165,7 @@ package struct Holding: Sendable {
                 early.forget(left.peer)
                 withMove { $0.lost(left.peer, at: now) }
             }
-        case .genesis, .plan, .seal, .finish: break
+        case .genesis, .plan, .seal, .finish, .opening, .electors: break
         }
     }
 

@@ -14,10 +14,10 @@ import Wire
 public struct Member: Core, Sendable {
     public typealias Effect = MemberEffect
 
-    private let key: SigningKey
+    let key: SigningKey
     public let terms: MemberTerms
-    private let parse: Record.Parser
-    private let wall: WallClock
+    let parse: Record.Parser
+    let wall: WallClock
     /// With no job; else the job has it.
     private var idleEngine: EngineDesk?
     package private(set) var job: MemberJob?
@@ -199,9 +199,9 @@ public struct Member: Core, Sendable {
         var answer = OfferAnswer(refusal: nil)
         var offered: Digest256?
         do throws(MalformedBytes) {
-            let record = try open(offer, from: peer)
+            let (record, electors) = try open(offer, from: peer)
             offered = record.job
-            try accept(record, term: term, from: peer, at: now)
+            try accept(record, electors, term: term, from: peer, at: now)
         } catch {
             answer.refusal = cleaned(error.description, bytes: Bounds.reasonBytes)
             effects.push(.event(Event(.offerDeclined(why: error.description), at: now, peer: peer.short)))
@@ -211,21 +211,24 @@ public struct Member: Core, Sendable {
     }
 
     /// Cheap questions first: nobody whom the owner did not accept has a signature verified.
-    private func open(_ offer: Offer, from peer: PeerID) throws(MalformedBytes) -> Record {
+    private func open(
+        _ offer: Offer, from peer: PeerID
+    ) throws(MalformedBytes) -> (record: Record, electors: [PeerID]) {
         guard let signer = PeerID(offer.genesis.signer), terms.accepts.contains(signer) else {
             throw MalformedBytes(
                 "launcher \(PeerID(offer.genesis.signer)?.short ?? "?") is not among those the owner of \(terms.name) accepts"
             )
         }
         let record = try Record(genesis: offer.genesis, parse: parse)
-        guard record.electors.contains(peer) else {
+        let electors = try record.electors(after: offer.electors)
+        guard electors.contains(peer) else {
             throw MalformedBytes("the offer was passed on by \(peer.short), who is no elector")
         }
-        return record
+        return (record, electors)
     }
 
     private mutating func accept(
-        _ record: Record, term: Int, from peer: PeerID, at now: Instant
+        _ record: Record, _ electors: [PeerID], term: Int, from peer: PeerID, at now: Instant
     ) throws(MalformedBytes) {
         if let job {
             if job.id == record.job {
@@ -252,7 +255,8 @@ public struct Member: Core, Sendable {
                 Event(
                     .jobAccepted(job: record.job.short, name: record.parameters.name), at: now, peer: peer.short)))
         job = MemberJob(
-            record, key: key, leader: peer, term: term, memory: terms.memory, engine: engine, wall: wall, at: now)
+            record, electors: electors, key: key, leader: peer, term: term, memory: terms.memory, engine: engine,
+            wall: wall, at: now)
     }
 
     /// The job is over here: what was kept of it goes.

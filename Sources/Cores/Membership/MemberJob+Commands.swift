@@ -97,7 +97,8 @@ extension MemberJob {
                 "pipeline \(place.rank) stage \(place.stage) units \(stage!.units.lowerBound)..<\(stage!.units.upperBound)"
             }
             event(.planReceived(epoch: change.plan.epoch, role: role ?? "spare"))
-        case .genesis, .seal, .states, .finish: break
+        case .electors(let change): allegiance.change(electors: change.electors)
+        case .genesis, .seal, .states, .finish, .opening: break
         }
     }
 

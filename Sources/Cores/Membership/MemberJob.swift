@@ -52,7 +52,8 @@ package struct MemberJob: Sendable {
     package static let keep = Duration.seconds(3600)
 
     package init(
-        _ record: Record, key: SigningKey, leader: PeerID, term: Int, memory: ByteCount, engine: EngineDesk,
+        _ record: Record, electors: [PeerID], key: SigningKey, leader: PeerID, term: Int, memory: ByteCount,
+        engine: EngineDesk,
         wall: WallClock, at now: Instant
     ) {
         self.key = key
@@ -62,7 +63,7 @@ package struct MemberJob: Sendable {
         let genesis = record.genesis
         log = LogDesk(record)
         allegiance = Allegiance(
-            electors: genesis.electors, leader: leader, term: term, until: now + genesis.lease)
+            electors: electors, leader: leader, term: term, until: now + genesis.lease)
         text = TextDesk(
             content: genesis.content, bytes: genesis.contentBytes, holders: [leader],
             offset: 7 * Int(key.peerID.bytes[0]),
@@ -118,7 +119,7 @@ package struct MemberJob: Sendable {
                 refuse(packet.message, from: peer)
             }
         case .content: receiveContent(packet.message, from: peer)
-        case .report: return
+        case .report, .election: return
         }
         settle()
     }

@@ -37,6 +37,8 @@ package struct TextDesk: Sendable {
     }
 
     package mutating func poll() -> Effect? { effects.pop() }
+    /// All of it; nil before it is here.
+    package var bytes: [UInt8]? { if case .complete(_, let bytes) = state { bytes } else { nil } }
     package var isComplete: Bool { if case .complete = state { true } else { false } }
     /// Chunks; `of` is 0 before the list is known.
     package var progress: (have: Int, of: Int) {

@@ -48,19 +48,34 @@ public struct Capability: Hashable, Sendable {
     }
 }
 
-/// A launcher's offer of a job: its signed genesis.
+/// An offer of a job: its signed genesis, and why the sender leads it.
 public struct Offer: Hashable, Sendable {
     public var genesis: PBEnvelope
-    public init(genesis: PBEnvelope) { self.genesis = genesis }
+    /// Entries by which others than the genesis says became electors, in order. Empty where nobody did.
+    public var electors: [PBEnvelope]
+    /// Electors change seldom.
+    public static let mostChanges = 256
+    public init(genesis: PBEnvelope, electors: [PBEnvelope] = []) {
+        self.genesis = genesis
+        self.electors = electors
+    }
     init(_ m: PBOffer) throws(MalformedBytes) {
         guard m.genesis.body.count <= 1 << 18 else {
             throw MalformedBytes("a genesis of \(m.genesis.body.count) bytes")
         }
         genesis = m.genesis
+        electors = try list(m.electors, atMost: Self.mostChanges, "changes of electors") {
+            (raw) throws(MalformedBytes) in
+            guard raw.body.count <= 1 << 12 else {
+                throw MalformedBytes("a change of electors of \(raw.body.count) bytes")
+            }
+            return raw
+        }
     }
     var encoded: PBOffer {
         var m = PBOffer()
         m.genesis = genesis
+        m.electors = electors
         return m
     }
 }

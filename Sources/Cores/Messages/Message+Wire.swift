@@ -85,6 +85,7 @@ extension Message {
                 ? .chunkMissing(content: content, chunk: chunk) : .chunk(content: content, chunk: chunk, bytes: payload)
         case .stateRequest(let m): return .stateRequest(try StateRequest(m))
         case .stateOffer(let m): return .stateOffer(try StateOffer(m))
+        case .election(let m): return .election(try ElectionMessage(m))
         default: throw MalformedBytes("a packet of an unknown kind")
         }
     }
@@ -148,6 +149,7 @@ extension Message {
             packet.chunk.missing = true
         case .stateRequest(let m): packet.stateRequest = m.encoded
         case .stateOffer(let m): packet.stateOffer = m.encoded
+        case .election(let m): packet.election = m.encoded
         default: break
         }
         return []

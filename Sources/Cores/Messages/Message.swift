@@ -14,6 +14,8 @@ public enum Conversation: Hashable, Sendable {
     case work
     /// Contents and offers of states, between any two of a job.
     case content
+    /// Between the electors of a job.
+    case election
 }
 
 /// Everything that peers of a job say to each other, decoded once, where it arrives: every number in range, every text clean, every
@@ -58,6 +60,8 @@ public enum Message: Hashable, Sendable {
     case chunkMissing(content: Digest256, chunk: Int)
     case stateRequest(StateRequest)
     case stateOffer(StateOffer)
+    // Electors
+    case election(ElectionMessage)
 
     public var conversation: Conversation {
         switch self {
@@ -69,6 +73,7 @@ public enum Message: Hashable, Sendable {
             .report
         case .activation, .norms, .exchangePart: .work
         case .indexRequest, .indexPart, .chunkRequest, .chunk, .chunkMissing, .stateRequest, .stateOffer: .content
+        case .election: .election
         }
     }
 

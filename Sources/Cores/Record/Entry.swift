@@ -11,6 +11,8 @@ public enum Entry: Hashable, Sendable {
     case seal(Seal)
     case states(States)
     case finish(Finish)
+    case opening(Opening)
+    case electors(ElectorsChange)
 }
 
 /// What a job is: the SHA-256 of its bytes is the job's ID.
@@ -308,6 +310,8 @@ extension Entry {
             self = .finish(
                 Finish(
                     reason: cleaned(body.reason, bytes: 4 * Bounds.reasonBytes), weights: Digest256(body.weights)))
+        case .opening(let body)?: self = .opening(Opening(body))
+        case .electors(let body)?: self = .electors(try ElectorsChange(body))
         case nil: throw MalformedBytes("log entry without a body")
         }
     }
@@ -319,6 +323,8 @@ extension Entry {
         case .seal(let seal): .seal(seal.encoded)
         case .states(let states): .states(states.encoded)
         case .finish(let finish): .finish(finish.encoded)
+        case .opening(let opening): .opening(opening.encoded)
+        case .electors(let change): .electors(change.encoded)
         }
     }
 }

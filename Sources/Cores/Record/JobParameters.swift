@@ -18,6 +18,8 @@ public struct JobParameters: Hashable, Sendable {
     public var seed: UInt64
     public var validationFraction: Double
     public var checkpointRounds: Int
+    /// How many machines carry the record.
+    public var electors = 1
     /// Given by the job; nil: the cheapest, chosen with each plan.
     public var exchangeWay: ExchangeWay?
     /// Where the data are a file of tokens: how many; nil: they are a text, a token a byte.

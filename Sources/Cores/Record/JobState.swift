@@ -27,6 +27,9 @@ public struct JobState: Sendable {
         public var name: String
         public var memory: ByteCount
         public var present: Bool
+        /// What it said of itself when it joined.
+        public var device = ""
+        public var flops = 0.0
     }
     public struct SealedRound: Hashable, Sendable {
         public var round: Int
@@ -135,6 +138,7 @@ public struct JobState: Sendable {
 
     /// What an entry would change; throws the rule that it breaks.
     func check(_ entry: Entry) throws(MalformedBytes) -> Change {
+        if case .opening = entry { return .nothing }
         if finished != nil { throw MalformedBytes("an entry after the last") }
         switch entry {
         case .genesis: throw MalformedBytes("a second genesis")
@@ -143,6 +147,8 @@ public struct JobState: Sendable {
         case .seal(let seal): return .seal(try check(seal))
         case .states(let states): return .states(try check(states))
         case .finish(let finish): return .finish(finish)
+        // Who may become an elector is the record's to check.
+        case .opening, .electors: return .nothing
         }
     }
 
@@ -241,7 +247,8 @@ public struct JobState: Sendable {
     private mutating func apply(_ change: MembersChange) {
         for joined in change.joined {
             let entry = Member(
-                peer: joined.peer, endpoint: joined.endpoint, name: joined.name, memory: joined.memory, present: true)
+                peer: joined.peer, endpoint: joined.endpoint, name: joined.name, memory: joined.memory, present: true,
+                device: joined.device, flops: joined.flops)
             if let index = places[joined.peer] {
                 members[index] = entry
             } else {

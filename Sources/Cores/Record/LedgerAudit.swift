@@ -70,7 +70,7 @@ private struct LedgerAudit {
         case .plan(let change)?: follow(change)
         case .seal(let seal)?: try follow(seal)
         case .finish?: voidOpen()
-        case .genesis?, .states?, nil: break
+        case .genesis?, .states?, .opening?, .electors?, nil: break
         }
     }
 

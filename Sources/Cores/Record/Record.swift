@@ -34,7 +34,11 @@ public struct Record: Sendable {
 
     public var length: Int { envelopes.count }
     public var parameters: JobParameters { state.parameters }
-    public var electors: [PeerID] { genesis.electors }
+    /// Who decides now.
+    public var electorate: Electorate { electorates.last!.electorate }
+    public var electors: [PeerID] { electorate.allVoters }
+    /// From a length of the log on, ascending.
+    private(set) var electorates: [(from: Int, electorate: Electorate)]
 
     // MARK: beginning
 
@@ -52,6 +56,10 @@ public struct Record: Sendable {
         guard genesis.electors.contains(statement.signer) else {
             throw MalformedBytes("genesis is not signed by an elector")
         }
+        guard let electorate = Electorate(voters: genesis.electors) else {
+            throw MalformedBytes("a genesis without electors")
+        }
+        electorates = [(0, electorate)]
         self.genesis = genesis
         job = Self.hash([UInt8](envelope.body))
         envelopes = [envelope]
@@ -104,7 +112,7 @@ public struct Record: Sendable {
         message.body = entry.body
         let envelope = PBEnvelope(
             message, type: .logEntry, job: job, epoch: UInt64(term), sequence: UInt64(length), by: key)
-        append(envelope, change, term: term)
+        append(envelope, change, entry, term: term)
         return envelope
     }
 
@@ -141,7 +149,7 @@ public struct Record: Sendable {
         }
         let term = try number(statement.body.term, below: Bounds.counter, "term")
         let entry = try Entry(statement.body, parameters: parameters, plans: state.planCount)
-        append(envelope, try check(entry, term: term), term: term)
+        append(envelope, try check(entry, term: term), entry, term: term)
         return .appended(entry)
     }
 
@@ -149,10 +157,13 @@ public struct Record: Sendable {
     private func check(_ entry: Entry, term: Int) throws(MalformedBytes) -> JobState.Change {
         guard length < Self.entryLimit else { throw MalformedBytes("the log is full") }
         guard term >= self.term else { throw MalformedBytes("an entry of term \(term) after one of term \(self.term)") }
+        if case .electors(let change) = entry, !electorate.mayBecome(change.electorate) {
+            throw MalformedBytes("electors change in two steps, with those of before and then without")
+        }
         return try state.check(entry)
     }
     /// The one place where an entry comes into the record: it has been checked, and cannot fail any more.
-    private mutating func append(_ envelope: PBEnvelope, _ change: JobState.Change, term: Int) {
+    private mutating func append(_ envelope: PBEnvelope, _ change: JobState.Change, _ entry: Entry, term: Int) {
         ledger.follow(change, before: state)
         state.apply(change)
         ledger.grant(state)
@@ -160,6 +171,27 @@ public struct Record: Sendable {
         envelopes.append(envelope)
         hashes.append(Self.hash([UInt8](envelope.body)))
         terms.append(term)
+        if case .electors(let change) = entry { electorates.append((length, change.electorate)) }
+    }
+
+    /// The first so many entries, folded anew: what came after them was never for ever.
+    public func truncated(to length: Int) -> Record {
+        precondition(length >= max(1, committed), "what is committed is never taken back")
+        var out = self
+        (out.envelopes, out.hashes, out.terms) = ([envelopes[0]], [hashes[0]], [terms[0]])
+        (out.state, out.ledger, out.electorates) = (JobState(parameters: parameters), Ledger(), [electorates[0]])
+        out.term = 0
+        for envelope in envelopes[1..<length] {
+            do throws(MalformedBytes) {
+                guard let body = PBLogEntry(encoded: [UInt8](envelope.body)) else { throw MalformedBytes("no entry") }
+                let entry = try Entry(body, parameters: parameters, plans: out.state.planCount)
+                out.append(envelope, try out.check(entry, term: Int(body.term)), entry, term: Int(body.term))
+            } catch {
+                preconditionFailure("an entry that held does not hold any more: \(error)")
+            }
+        }
+        out.stored = min(stored, length)
+        return out
     }
 
     /// RFC 6962, §2.1: of a leaf.
@@ -170,10 +202,17 @@ public struct Record: Sendable {
     /// The disk has so many entries. With one elector that commits them.
     public mutating func stored(through length: Int) {
         stored = max(stored, min(length, self.length))
-        guard electors.count == 1 else { return }
-        committed = stored
+        if electors.count == 1 { commit(through: stored) }
+    }
+    /// A quorum has so many entries: they are for ever.
+    public mutating func commit(through length: Int) {
+        committed = max(committed, min(length, self.length))
+        stored = max(stored, committed)
         while tree.count < committed { tree.append(hashes[tree.count]) }
     }
+
+    /// Of an entry: its leaf in the Merkle tree, and its term.
+    public func leaf(_ index: Int) -> (hash: Digest256, term: Int) { (hashes[index], terms[index]) }
 
     /// What an elector may vouch for: the committed entries. Nil where there are none.
     public var claim: LogClaim? {

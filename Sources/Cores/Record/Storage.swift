@@ -9,6 +9,10 @@ public enum StorageRequest: Sendable {
     case entry(job: Digest256, index: Int, PBEnvelope)
     /// A receipt that was counted, beside the log: the books of the job, up to and including this one.
     case receipt(job: Digest256, index: Int, PBEnvelope)
+    /// The log of a job has only so many entries: those after them were never for ever.
+    case truncate(job: Digest256, length: Int)
+    /// An elector's term and vote; the newest takes the place of the one before.
+    case ballot(job: Digest256, number: Int, Ballot)
     /// Of the log's newest certificate: it takes the place of the one before.
     case certificate(Certificate)
     case chunk(content: Digest256, number: Int, [UInt8])
@@ -21,6 +25,8 @@ public enum StorageRequest: Sendable {
         switch self {
         case .entry(let job, let index, _): .entry(job: job, index: index)
         case .receipt(let job, let index, _): .receipt(job: job, index: index)
+        case .truncate(let job, let length): .truncated(job: job, length: length)
+        case .ballot(let job, let number, _): .ballot(job: job, number: number)
         case .certificate(let certificate): .certificate(job: certificate.claim.job, size: certificate.claim.size)
         case .chunk(let content, let number, _): .chunk(content: content, number: number)
         case .checkpoint(let job, let round, _): .checkpoint(job: job, round: round)
@@ -29,10 +35,22 @@ public enum StorageRequest: Sendable {
     }
 }
 
+/// What an elector must find again after a crash, beside the log: the term it is in, and whom it gave its vote in it.
+public struct Ballot: Hashable, Sendable {
+    public var term: Int
+    public var vote: PeerID?
+    public init(term: Int, vote: PeerID?) {
+        self.term = term
+        self.vote = vote
+    }
+}
+
 /// Names a ``StorageRequest`` in its answer.
 public enum StorageTicket: Hashable, Sendable {
     case entry(job: Digest256, index: Int)
     case receipt(job: Digest256, index: Int)
+    case truncated(job: Digest256, length: Int)
+    case ballot(job: Digest256, number: Int)
     case certificate(job: Digest256, size: Int)
     case chunk(content: Digest256, number: Int)
     case checkpoint(job: Digest256, round: Int)
@@ -41,7 +59,8 @@ public enum StorageTicket: Hashable, Sendable {
     /// For people.
     public var what: String {
         switch self {
-        case .entry: "the job log"
+        case .entry, .truncated: "the job log"
+        case .ballot: "an elector's vote"
         case .receipt: "receipts"
         case .certificate: "the log's certificate"
         case .chunk: "a chunk of the text"

@@ -38,6 +38,19 @@ extension EventReference {
             .forked, of: "sender", "a valid entry that contradicts one held here; what is held stays",
             ["index": "of the entry, from 0"]),
         Entry(.leaderChanged, of: "who leads", "a newer term began"),
+        Entry(
+            .electorsChosen, "others carry the record from now on, as soon as those before and they agree",
+            ["electors": "names, by commas; `launcher` is the machine that began the job"]),
+        Entry(
+            .leadershipTaken, "this elector was elected and goes on with the job", ["round": "in progress"]),
+        Entry(
+            .recordCarried, of: "who leads",
+            "an elector that does not lead has the seal of a round, and so has a quorum",
+            ["tokens": "sealed so far", "train_loss": "nats a token"]),
+        Entry(
+            .launcherAwaited,
+            "all tokens are trained; the leader waits for the launcher's machine to collect the weights, and does it itself after that"
+        ),
         Entry(.staleCommand, of: "sender", "a command of an older term was not obeyed"),
         Entry(.notEntitled, of: "sender", "a message from somebody who may not say it; it is counted and dropped"),
         Entry(

@@ -39,8 +39,8 @@ extension Happening {
             .connectionLost,
             .packetMalformed, .floodLimited:
             .overlay
-        case .entryRefused, .logEntryRefused, .forked, .leaderChanged, .staleCommand, .notEntitled, .storageFailed,
-            .storageRecovered:
+        case .entryRefused, .logEntryRefused, .forked, .leaderChanged, .electorsChosen, .leadershipTaken,
+            .recordCarried, .launcherAwaited, .staleCommand, .notEntitled, .storageFailed, .storageRecovered:
             .record
         case .speedMeasured, .jobAccepted, .offerDeclined, .jobReleased, .ownerPaused, .ownerResumed: .peer
         case .textComplete, .contentRefused, .chunkRefused, .peerLeft, .workPaused, .rejoined, .planReceived,

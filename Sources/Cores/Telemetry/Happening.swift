@@ -26,6 +26,10 @@ public enum Happening: Hashable, Sendable, Codable {
     case logEntryRefused(why: String)
     case forked(index: Int)
     case leaderChanged(term: Int)
+    case electorsChosen(electors: String, why: String)
+    case leadershipTaken(term: Int, round: Int)
+    case recordCarried(round: Int, tokens: Int, trainLoss: Double)
+    case launcherAwaited(seconds: Double)
     case staleCommand(term: Int)
     case notEntitled(message: String)
     case storageFailed(what: String, why: String)
@@ -136,8 +140,8 @@ public enum Happening: Hashable, Sendable, Codable {
             connectionRefused, strangersTurnedAway, networkChanged, connectionInterrupted, connectionResumed,
             connectionLost,
             packetMalformed, floodLimited
-        case entryRefused, logEntryRefused, forked, leaderChanged, staleCommand, notEntitled, storageFailed,
-            storageRecovered
+        case entryRefused, logEntryRefused, forked, leaderChanged, electorsChosen, leadershipTaken, recordCarried,
+            launcherAwaited, staleCommand, notEntitled, storageFailed, storageRecovered
         case speedMeasured, jobAccepted, offerDeclined, jobReleased, ownerPaused, ownerResumed
         case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,
             stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,

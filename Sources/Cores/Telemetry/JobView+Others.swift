@@ -86,8 +86,8 @@ extension Happening {
             .exchangeChosen, .replanned, .speedChanged, .waitingFor, .exchangeRegrouped, .replaced, .othersGoOn,
             .rolledBack, .trainingResumed, .interrupted, .resumed, .checkpointSaved, .checkpointFailed,
             .collectingWeights, .contributionRefused, .ownerRefuted, .receiptContradicts, .weightsDiffer,
-            .weightsDisputed, .stateWrong, .momentsInexact, .entryRefused, .forked, .leaderChanged, .storageFailed,
-            .storageRecovered, .peerKilled, .fault:
+            .weightsDisputed, .stateWrong, .momentsInexact, .entryRefused, .forked, .leaderChanged, .electorsChosen,
+            .leadershipTaken, .launcherAwaited, .storageFailed, .storageRecovered, .peerKilled, .fault:
             true
         default: false
         }

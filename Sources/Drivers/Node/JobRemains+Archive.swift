@@ -13,6 +13,8 @@ public struct StoppedJob: Sendable {
     public let sealedTokens: Int
     public let tokens: Int
     public let remains: JobRemains
+    /// What the launcher has promised as an elector; nil where it is the only one.
+    public let ballot: Ballot?
     /// Files of states that were passed over.
     public let damaged: [String]
 }
@@ -37,7 +39,7 @@ extension JobArchive {
                 head.genesis.manifest == manifest, head.genesis.content == content,
                 head.electors.contains(folder.key.peerID),
                 let record = try? Record.restoring(log, parse: parse).record, record.state.finished == nil,
-                record.state.plan != nil
+                record.state.plan != nil || record.electors.count > 1
             else { continue }
             let receipts = LogFile.path(folder.path, job, .receipts)
             let (checkpoint, damaged) = StateFile.newest(of: job, in: folder.path)
@@ -47,7 +49,7 @@ extension JobArchive {
                 remains: JobRemains(
                     log: log,
                     receipts: (try? LogFile.envelopes(in: readFile(receipts), .receipts, path: receipts)) ?? [],
-                    checkpoint: checkpoint), damaged: damaged)
+                    checkpoint: checkpoint), ballot: try? LogFile.ballot(of: job, in: folder.path), damaged: damaged)
         }
         return nil
     }

@@ -25,6 +25,8 @@ public final class LaunchRun {
         public var samplePrompt = "In the beginning"
         /// Of an earlier process: the job goes on.
         public var resuming: JobRemains?
+        /// What that process has promised as an elector.
+        public var ballot: Ballot?
         /// The folder that the job continues, where the manifest names its units.
         public var model: ContinuedModel?
         public init(
@@ -46,6 +48,8 @@ public final class LaunchRun {
     }
     /// How far a job is that did not finish and can be resumed: the round in progress, and that of the newest checkpoint on disk.
     public private(set) var stoppedAt: (round: Int, checkpoint: Int?)?
+    /// Other electors go on with the job.
+    public private(set) var goesOn = false
 
     private let service = ServiceRun()
     /// The job as its events tell it, with all that the report needs.
@@ -70,7 +74,8 @@ public final class LaunchRun {
             let initial = options.resuming?.checkpoint == nil ? try Self.initial(options.model) : []
             return try .coordinator(
                 key: key, manifest: options.manifest, content: options.corpus, initial: initial,
-                options: options.coordinator, resuming: options.resuming, at: now)
+                options: options.coordinator, resuming: options.resuming, electors: options.parameters.electors,
+                ballot: options.ballot, at: now)
         }
         checkpointRound = options.resuming?.checkpoint?.round
         let archive = JobArchive(folder, daemon)
@@ -109,7 +114,9 @@ public final class LaunchRun {
         control.close()
         ticker.close()
         loop.close()
-        if let coordinator = daemon.core.services.coordinator, coordinator.isResumable {
+        if let elector = daemon.core.services.elector, !elector.isAlone, !elector.isOver {
+            goesOn = true
+        } else if let coordinator = daemon.core.services.coordinator, coordinator.isResumable {
             stoppedAt = (coordinator.state.round, checkpointRound)
         }
         return try result(of: daemon, options, stretch: setup.emulation?.stretch ?? 1, origin: origin)
@@ -118,12 +125,16 @@ public final class LaunchRun {
         of daemon: LiveDaemon, _ options: Options, stretch: Double, origin: Instant
     ) throws(NodeError) -> Result {
         if interrupted { return .interrupted }
-        guard let coordinator = daemon.core.services.coordinator, let end else {
-            return .failed("the loop ended before the job")
-        }
+        guard let end else { return .failed("the loop ended before the job") }
         switch end {
         case .failed(let why): return .failed(why)
         case .finished(let states):
+            // Where another elector has led the job to its end, the books are in its record.
+            let elector = daemon.core.services.elector
+            guard
+                let coordinator = daemon.core.services.coordinator
+                    ?? elector?.coordinator(content: options.corpus, at: service.loop.now)
+            else { return .failed("the loop ended before the job") }
             return .finished(try conclude(coordinator, states, options, stretch: stretch, origin: origin))
         }
     }

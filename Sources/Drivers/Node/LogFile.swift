@@ -17,6 +17,10 @@ package enum LogFile {
     }
     /// Longest envelope.
     static let entryLimit = 4 << 20
+    /// Beside a log, where this machine is or was an elector: a line that names the format, the term (u64), and the key of whoever has its vote
+    /// in it (32 bytes, zeros for nobody).
+    package static let ballotSuffix = ".ballot"
+    package static let ballotFormat = "atoll-ballot 1\n"
     /// Beside a log: a line that names the format, and the newest certificate.
     package static let certificateSuffix = ".certificate"
     package static let certificateFormat = "atoll-certificate 1\n"
@@ -90,8 +94,8 @@ package final class LogWriter: @unchecked Sendable {
         /// A sync failed: the file is not to be trusted any more, and is written anew.
         var isBroken = false
     }
-    private let folder: String
-    private let disk: DiskOperations
+    let folder: String
+    let disk: DiskOperations
     private var logs: [Place: Log] = [:]
 
     package init(_ folder: String, _ disk: DiskOperations) {
@@ -119,6 +123,8 @@ package final class LogWriter: @unchecked Sendable {
             case .receipt(let job, let index, let envelope):
                 append(envelope, at: index, to: Place(job: job, kind: .receipts))
             case .certificate(let certificate): outcomes.append(store(certificate))
+            case .ballot(let job, _, let ballot): outcomes.append(store(ballot, of: job))
+            case .truncate(let job, let length): outcomes.append(truncate(Place(job: job, kind: .entries), to: length))
             case .chunk(let content, let number, let bytes): outcomes.append(store(content, number, bytes))
             case .erase(let job, let content):
                 try? FileManager.default.removeItem(atPath: folder + "/chunks/" + content.hex)
@@ -126,7 +132,7 @@ package final class LogWriter: @unchecked Sendable {
                     if let log = logs.removeValue(forKey: Place(job: job, kind: kind)) { Glibc.close(log.file) }
                 }
                 outcomes.append(.stored(path: ""))
-            case .checkpoint: outcomes.append(.failed("this daemon keeps no checkpoints"))
+            case .checkpoint(let job, let round, let states): outcomes.append(store(states, round, job))
             }
         }
         for place in unsynced.keys.sorted() {
@@ -191,6 +197,19 @@ package final class LogWriter: @unchecked Sendable {
         log.end += record.count
         logs[place] = log
         return true
+    }
+
+    /// Cuts a log to its first so many records.
+    private func truncate(_ place: Place, to length: Int) -> StorageOutcome {
+        do throws(NodeError) {
+            var log = try open(place)
+            guard log.records.count > length else { return .stored(path: "") }
+            log.records.removeLast(log.records.count - length)
+            logs[place] = try rewrite(log, place)
+            return .stored(path: "")
+        } catch {
+            return .failed(error.description)
+        }
     }
 
     /// Opens a log, or begins one; what a crash has torn is cut off.

@@ -200,14 +200,14 @@ public struct LogVerifier {
     }
 
     private mutating func weigh(_ read: Result<Certificate, MalformedBytes>) {
-        guard let record = verdict.record, let electorate = Electorate(voters: record.electors) else { return }
+        guard let record = verdict.record else { return }
         func refuse(_ why: String) {
             fail(.certificate, at: verdict.end, isExact: false, "the certificate beside the log: \(why)")
         }
         do throws(MalformedBytes) {
             let certificate = try read.get()
             let claim = certificate.claim
-            try certificate.check(job: record.job, electorate)
+            try certificate.check(job: record.job, record.electorate(at: claim.size))
             guard claim.size <= record.length else {
                 return refuse(
                     "\(claim.size) entries are certified, and \(record.length) are here: the last are missing")

@@ -73,12 +73,21 @@ extension DaemonCore.Services {
     /// - Parameters:
     ///   - initial: the units that the job begins with, where the manifest names them.
     ///   - remains: of an earlier process, to go on with.
+    ///   - electors: how many machines carry the record; with several, the launcher's is one.
+    ///   - ballot: what an earlier process has promised.
     static func coordinator(
         key: SigningKey, manifest: String, content: [UInt8], initial: [UnitState] = [], options: CoordinatorOptions,
-        resuming remains: JobRemains? = nil, at now: Instant
+        resuming remains: JobRemains? = nil, electors: Int = 1, ballot: Ballot? = nil, at now: Instant
     ) throws(NodeError) -> DaemonCore.Services {
         do throws(MalformedBytes) {
             let wall = WallClock(seconds: Int64(time(nil)), at: now)
+            if electors > 1 {
+                return DaemonCore.Services(
+                    elector: try elector(
+                        key: key, manifest: manifest, content: content, initial: initial, options: options, remains,
+                        ballot,
+                        wall, at: now))
+            }
             let coordinator =
                 if let remains {
                     try Coordinator(
@@ -93,5 +102,20 @@ extension DaemonCore.Services {
         } catch {
             throw .badInput("the job cannot be launched: \(error)")
         }
+    }
+    private static func elector(
+        key: SigningKey, manifest: String, content: [UInt8], initial: [UnitState], options: CoordinatorOptions,
+        _ remains: JobRemains?, _ ballot: Ballot?, _ wall: WallClock, at now: Instant
+    ) throws(MalformedBytes) -> ElectorDesk {
+        let provisions = ElectorDesk.Provisions(
+            content: content, initial: initial, checkpoint: remains?.checkpoint, options: options, wall: wall)
+        guard let remains else {
+            return try ElectorDesk(
+                founding: manifest, content: content, nonce: randomBytes(32), key: key, provisions: provisions, at: now,
+                parse: JobParameters.init(manifest:))
+        }
+        return try ElectorDesk(
+            restoring: remains, ballot: ballot, key: key, provisions: provisions, at: now,
+            parse: JobParameters.init(manifest:))
     }
 }

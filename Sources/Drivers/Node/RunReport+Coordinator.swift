@@ -30,7 +30,8 @@ extension RunReport {
     public init(_ coordinator: Coordinator, _ view: JobView, _ outcome: RunOutcome, origin: Instant) {
         let state = coordinator.state
         let parameters = state.parameters
-        let first = coordinator.predictionAtStart!
+        // Nil where another leader of the job has made its plans.
+        let first = coordinator.predictionAtStart
         let plans = Self.plans(coordinator, first: first)
         let began = view.trainingSince ?? origin
         let totals = coordinator.record.ledger.totals
@@ -41,7 +42,8 @@ extension RunReport {
             parameters: parameters.model.parameters,
             plan: plans.last { $0.epoch == state.plan?.epoch } ?? plans[0], plans: plans,
             stepSeconds: StepSeconds(
-                predicted: first.roundSeconds / Double(first.plan.innerSteps), measuredMedian: Self.stepSeconds(view)),
+                predicted: first.map { $0.roundSeconds / Double($0.plan.innerSteps) },
+                measuredMedian: Self.stepSeconds(view)),
             criticalBatchTokens: coordinator.books.noise.criticalBatch?.tokens,
             initialValidationLoss: state.seals.first?.validationLoss, rounds: Self.rounds(state, view, outcome),
             final: Final(
@@ -54,16 +56,16 @@ extension RunReport {
             microBatches: MicroBatches(
                 granted: totals.granted, counted: totals.counted, late: totals.late, lost: totals.lost,
                 superseded: totals.superseded, auditAgrees: audited == totals && totals.isBalanced),
-            speedupVsBestSinglePeer: first.planned.prediction.speedupVersusBestSinglePeer,
+            speedupVsBestSinglePeer: first?.planned.prediction.speedupVersusBestSinglePeer,
             weightsSha256: outcome.weights.hex, checkpoint: outcome.checkpoint, stretch: outcome.stretch,
             sample: outcome.sample)
     }
 
     /// Every plan of the log; those after the first with the prediction that was made for the latest of them.
-    private static func plans(_ coordinator: Coordinator, first: PlanAnswer) -> [PlanPart] {
+    private static func plans(_ coordinator: Coordinator, first: PlanAnswer?) -> [PlanPart] {
         let state = coordinator.state
         return state.plans.map { plan in
-            let p = (plan.epoch == 1 ? first : coordinator.answer ?? first).planned.prediction
+            let p = (plan.epoch == 1 ? first : coordinator.answer ?? first)?.planned.prediction
             return PlanPart(
                 epoch: plan.epoch,
                 pipelines: plan.pipelines.map { pipeline in
@@ -76,10 +78,12 @@ extension RunReport {
                 }, spares: plan.spares.map { coordinator.roster.name(of: $0) }, innerSteps: plan.innerSteps,
                 batchTokens: state.batchTokens(plan), codec: plan.exchangeCodec.description,
                 activations: plan.activationCodec.description,
-                predicted: Predicted(
-                    stepSeconds: p.roundSeconds / Double(plan.innerSteps), roundSeconds: p.roundSeconds,
-                    tokensPerSecond: p.tokensPerSecond, totalSeconds: p.totalSeconds,
-                    exposedExchangeSeconds: p.exposedExchangeSeconds, lossPenalty: p.lossPenalty))
+                predicted: p.map { p in
+                    Predicted(
+                        stepSeconds: p.roundSeconds / Double(plan.innerSteps), roundSeconds: p.roundSeconds,
+                        tokensPerSecond: p.tokensPerSecond, totalSeconds: p.totalSeconds,
+                        exposedExchangeSeconds: p.exposedExchangeSeconds, lossPenalty: p.lossPenalty)
+                })
         }
     }
 

@@ -98,7 +98,8 @@ public struct RunReport: Codable, Sendable {
     /// Events before the first of `events`, where there were more than a report keeps.
     public var eventsLeftOut: Int?
     public var microBatches: MicroBatches
-    public var speedupVsBestSinglePeer: Double
+    /// Predicted; nil where another leader of the job has planned it.
+    public var speedupVsBestSinglePeer: Double?
     public var weightsSha256: String
     public var checkpoint: String
     public var stretch: Double

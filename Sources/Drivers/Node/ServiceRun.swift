@@ -26,13 +26,13 @@ public final class ServiceRun {
 
     /// A node or a peer: runs until ^C.
     public func run(
-        _ setup: LiveDaemon.Setup, folder: DataFolder, services: (Instant) -> DaemonCore.Services,
+        _ setup: LiveDaemon.Setup, folder: DataFolder, services: (Instant) throws(NodeError) -> DaemonCore.Services,
         ready: (LiveDaemon) throws(NodeError) -> Void, onEvent: @escaping (Event) -> Void
     ) throws(NodeError) -> RunEnd {
         let overlay = OverlayArchive(folder, poolKey: setup.poolKey)
         var setup = setup
         setup.state = overlay.state
-        let daemon = try LiveDaemon(loop, setup) { (now) throws(NodeError) in services(now) }
+        let daemon = try LiveDaemon(loop, setup) { (now) throws(NodeError) in try services(now) }
         self.daemon = daemon
         let archive = JobArchive(folder, daemon)
         self.archive = archive

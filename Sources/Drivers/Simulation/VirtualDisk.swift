@@ -39,6 +39,7 @@ public struct VirtualDisk: Sendable {
     package var troubles: Set<Trouble> = []
     private var logs: [Place: Log] = [:]
     private var checkpoints: [Digest256: [Saved]] = [:]
+    private var ballots: [Digest256: Ballot] = [:]
     /// Jobs, the newest last.
     private var jobs: [Digest256] = []
     private var generator: SeededGenerator
@@ -72,6 +73,18 @@ public struct VirtualDisk: Sendable {
             return append(envelope, at: index, to: .entries(job))
         case .receipt(let job, let index, let envelope): return append(envelope, at: index, to: .receipts(job))
         case .chunk, .certificate: return refusal ?? .stored(path: "")
+        case .truncate(let job, let length):
+            if let refusal { return refusal }
+            guard var log = logs[.entries(job)], log.records.count > length else { return .stored(path: "") }
+            log.records.removeLast(log.records.count - length)
+            log.durable = min(log.durable, length)
+            log.damaged = log.damaged.flatMap { $0 < length ? $0 : nil }
+            logs[.entries(job)] = log
+            return .stored(path: "")
+        case .ballot(let job, _, let ballot):
+            if let refusal { return refusal }
+            ballots[job] = ballot
+            return .stored(path: "")
         case .checkpoint(let job, let round, let states):
             if let refusal { return refusal }
             var saved = checkpoints[job, default: []].filter { $0.round != round }
@@ -149,6 +162,9 @@ public struct VirtualDisk: Sendable {
     }
 
     // MARK: reading
+
+    /// What an elector of the job that ran here was in; nil where none has.
+    package func ballot(of job: Digest256) -> Ballot? { ballots[job] }
 
     /// Of the newest job.
     package var remains: (job: Digest256, remains: JobRemains)? {

@@ -13,6 +13,8 @@ enum TimedAction {
     case deliverHeld(from: Int, to: Int)
     /// A process begins.
     case start(host: Int)
+    /// Whoever leads the job dies.
+    case killLeader
     /// A trouble of the storm begins, or ends.
     case trouble(Int, begins: Bool)
     /// The storm's checkers look at the world.
@@ -27,9 +29,17 @@ extension World {
         case .darken(let host, let until): darken(host, until: until)
         case .deliverHeld(let from, let to): network.deliverHeld(from: from, to: to)
         case .start(let host): start(hosts[host])
+        case .killLeader: killLeader()
         case .trouble(let number, let begins): storm?.act(number, begins: begins, on: self)
         case .look: storm?.look(at: self)
         }
+    }
+
+    private func killLeader() {
+        guard end == nil, let host = leader else { return }
+        kill(host)
+        tell(Event(.fault(kind: "kill the leader"), at: now), of: host)
+        if let away = options.leaderDeaths?.away { schedule(.start(host: host.index), at: now + away) }
     }
 
     private func setLinks(of host: Int, delayedBy delay: Duration) {

@@ -11,6 +11,7 @@ import Record
 import Telemetry
 import Topologies
 import Training
+import VirtualNetworks
 import Wire
 
 /// The job that a world is made for.
@@ -25,7 +26,26 @@ struct JobOfWorld {
 
 /// The one place that knows what a daemon of the swarm is made of and what it asks for.
 extension World {
-    public var coordinator: Coordinator { hosts[coordinatorIndex].daemon!.coordinator! }
+    /// The leader's; where none leads, the last one's.
+    public var coordinator: Coordinator {
+        guard job.parameters.electors > 1 else { return hosts[coordinatorIndex].daemon!.coordinator! }
+        let all = hosts.compactMap { $0.daemon?.coordinator }
+        guard let newest = leader?.daemon?.coordinator ?? all.max(by: { $0.term < $1.term }) else {
+            preconditionFailure("nobody has led the job yet")
+        }
+        return newest
+    }
+    /// Whose process leads the job.
+    var leader: SimulatedHost? {
+        let leaders = hosts.filter { network.isUp($0.index) && $0.daemon?.coordinator != nil }
+        return leaders.max { $0.daemon!.coordinator!.term < $1.daemon!.coordinator!.term }
+    }
+    /// Who carries the record, as whoever leads says: by name, and how much of it is certified there.
+    public var electors: [(name: String, entries: Int, certified: Int)] {
+        hosts.compactMap { host in
+            host.daemon?.elector.map { (host.name, $0.record.committed, $0.certified) }
+        }
+    }
 
     /// A host's daemon and engine, as its role in the topology has them, on what is left of those before.
     func install(on simulated: SimulatedHost) {
@@ -53,6 +73,8 @@ extension World {
         var services = DaemonCore.Services()
         switch host.role {
         case .bootstrap: break
+        case .coordinator where job.parameters.electors > 1:
+            services = DaemonCore.Services(elector: founder(on: simulated, wall))
         case .coordinator: services = DaemonCore.Services(coordinator: coordinator(of: simulated, wall))
         case .peer:
             services = DaemonCore.Services(
@@ -60,7 +82,8 @@ extension World {
                     key: simulated.key,
                     terms: MemberTerms(
                         name: host.name, device: host.device, memory: host.memory, accepts: [launcher.peerID]),
-                    wall: wall, at: now, parse: JobParameters.init(manifest:)))
+                    wall: wall, at: now, parse: JobParameters.init(manifest:)),
+                elector: elector(on: simulated, wall), options: coordinatorOptions)
         }
         simulated.daemon = DaemonCore(
             directory: directory, channels: channels, services: services, key: simulated.key, port: port, at: now)
@@ -74,11 +97,7 @@ extension World {
     /// that parses has been read from one.
     private func coordinator(of host: SimulatedHost, _ wall: WallClock) -> Coordinator {
         let (job, key) = (job, host.key)
-        var coordinatorOptions = CoordinatorOptions()
-        if let share = options.auditShare { coordinatorOptions.auditShare = share }
-        if let bytes = options.probeBytes { coordinatorOptions.probeBytes = bytes }
-        coordinatorOptions.expectedPeers = job.expectedPeers
-        coordinatorOptions.neededPeers = options.neededPeers
+        let coordinatorOptions = coordinatorOptions
         if let (_, remains) = host.disk?.remains,
             let begun = try? Record.restoring(remains.log, parse: { _ in job.parameters }).record.state,
             begun.plan != nil,
@@ -97,6 +116,48 @@ extension World {
         } catch {
             preconditionFailure("a world's own job is refused: \(error)")
         }
+    }
+
+    private var coordinatorOptions: CoordinatorOptions {
+        var out = CoordinatorOptions()
+        if let share = options.auditShare { out.auditShare = share }
+        if let bytes = options.probeBytes { out.probeBytes = bytes }
+        if let patience = options.launcherPatience { out.launcherPatience = patience }
+        out.expectedPeers = job.expectedPeers
+        out.neededPeers = options.neededPeers
+        return out
+    }
+
+    // MARK: electors
+
+    /// The launcher's elector: with what is on its disk, as `atoll launch --resume`, where the job has begun.
+    private func founder(on host: SimulatedHost, _ wall: WallClock) -> ElectorDesk {
+        var provisions = ElectorDesk.Provisions(
+            content: job.corpus, initial: job.initial, options: coordinatorOptions, wall: wall)
+        let parameters = job.parameters
+        do throws(MalformedBytes) {
+            if let (id, remains) = host.disk?.remains {
+                provisions.checkpoint = remains.checkpoint
+                return try ElectorDesk(
+                    restoring: remains, ballot: host.disk?.ballot(of: id), key: host.key, provisions: provisions,
+                    at: now,
+                    parse: { _ in parameters })
+            }
+            return try ElectorDesk(
+                founding: job.manifest, content: job.corpus,
+                nonce: SeededGenerator.bytes(32, seed: options.seed, stream: 2), key: host.key, provisions: provisions,
+                at: now, parse: { _ in parameters })
+        } catch {
+            preconditionFailure("a world's own job is refused: \(error)")
+        }
+    }
+    /// What an earlier process of a peer has promised as an elector.
+    private func elector(on host: SimulatedHost, _ wall: WallClock) -> ElectorDesk? {
+        guard let (id, remains) = host.disk?.remains, let ballot = host.disk?.ballot(of: id) else { return nil }
+        return try? ElectorDesk(
+            restoring: remains, ballot: ballot, key: host.key,
+            provisions: ElectorDesk.Provisions(options: coordinatorOptions, wall: wall), at: now,
+            parse: JobParameters.init(manifest:))
     }
 
     /// Charges the device with what a job costs, and does it.

@@ -35,9 +35,24 @@ public struct WorldOptions: Sendable {
     public var neededPeers = 1
     /// By name: who is not there in the beginning.
     public var absent: Set<String> = []
+    /// Whoever leads dies, again and again.
+    public var leaderDeaths: LeaderDeaths?
+    /// How long a leader that did not launch the job waits for whoever did; nil: as live.
+    public var launcherPatience: Duration?
     /// Give up after this much virtual time.
     public var limit: Duration = .seconds(7 * 86_400)
     public init() {}
+}
+
+/// When the process of whoever leads the job dies, and how long its machine stays away.
+public struct LeaderDeaths: Hashable, Sendable {
+    public var moments: [Duration]
+    /// Nil: for good.
+    public var away: Duration?
+    public init(at moments: [Duration], away: Duration?) {
+        self.moments = moments
+        self.away = away
+    }
 }
 
 /// What the world itself does: it runs the network, hands every happening to the daemon that it concerns and performs what the
@@ -106,6 +121,7 @@ public final class World {
             case .progress: pendingFaults.append(fault)
             }
         }
+        for moment in options.leaderDeaths?.moments ?? [] { timeline.append((.zero + moment, .killLeader)) }
         timeline.sort { $0.at < $1.at }
         let late = topology.lateJoiners.union(options.absent)
         for host in hosts where !late.contains(host.name) { start(host) }
@@ -206,7 +222,8 @@ public final class World {
             case .overlayChanged, .found: break
             case .event(let event):
                 tell(event, of: host)
-                if host.index == coordinatorIndex { follow(event) }
+                // Only who leads seals.
+                follow(event)
             case .compute(let job): compute(job, host)
             case .corpus(let bytes): learn(bytes, host)
             case .plan(let question): host.planAnswer = (now + .milliseconds(200), question.answered())

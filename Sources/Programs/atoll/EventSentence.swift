@@ -86,6 +86,13 @@ extension Event {
         case .storageRecovered(let what): "✓ \(what) is stored again"
         case .entryRefused(let why): "✗ an entry of our own was refused, please report it: \(why)"
         case .stateUnread(let why), .stateUnsaved(let why): "  \(why)"
+        case .electorsChosen(let electors, let why): "the record is carried by \(electors): \(why)"
+        case .leadershipTaken(let term, let round): "this machine leads from round \(round) on (term \(term))"
+        case .leaderChanged(let term): "\(peer) leads (term \(term)); this machine stands by"
+        case .recordCarried(let round, let tokens, let loss):
+            "round \(round) is sealed: \(grouped(tokens)) tokens, loss \(fixed(loss, 3))"
+        case .launcherAwaited(let seconds):
+            "all tokens are trained; waiting \(fixed(seconds, 0)) s for the launcher to collect the weights"
         default: nil
         }
     }

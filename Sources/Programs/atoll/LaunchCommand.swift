@@ -71,9 +71,6 @@ struct LaunchCommand: ParsableCommand {
         _ job: JobManifest, _ corpus: [UInt8], _ model: ContinuedModel?, _ out: String, _ threads: Int
     ) throws {
         let invitePath = invite!
-        if job.electors != 1 {
-            complain("warning: the job asks for \(job.electors) electors; this version has one, its launcher")
-        }
         let invite = try Invite(file: invitePath)
         let listen = try endpoint(listen, option: "--listen")
         let seed = job.seed
@@ -96,7 +93,9 @@ struct LaunchCommand: ParsableCommand {
             threads: threads)
         launch.samplePrompt = prompt
         launch.model = model
-        launch.resuming = try remains(folder, job, corpus)
+        let stopped = try stopped(folder, job, corpus)
+        launch.resuming = stopped?.remains
+        launch.ballot = stopped?.ballot
         let view = ProgressView(quiet: json || events)
         let asEvents = events
         let run = LaunchRun()
@@ -109,6 +108,11 @@ struct LaunchCommand: ParsableCommand {
             }
         }
         view.end()
+        if run.goesOn {
+            complain(
+                "the job goes on without this machine. The same command with --resume comes back to it, and collects the weights"
+            )
+        }
         if let stopped = run.stoppedAt { complain(Self.howToGoOn(stopped)) }
         switch result {
         case .interrupted: throw ExitCode(130)
@@ -122,7 +126,7 @@ struct LaunchCommand: ParsableCommand {
 
 extension LaunchCommand {
     /// What there is to go on from, where that is asked for.
-    private func remains(_ folder: DataFolder, _ job: JobManifest, _ corpus: [UInt8]) throws -> JobRemains? {
+    private func stopped(_ folder: DataFolder, _ job: JobManifest, _ corpus: [UInt8]) throws -> StoppedJob? {
         let stopped = JobArchive.stopped(
             in: folder, manifest: job.canonicalText, content: ContentIndex(of: corpus).id,
             parse: JobParameters.init(manifest:))
@@ -140,7 +144,7 @@ extension LaunchCommand {
                     + "--steps, --seed and --identity as then, or launch it without --resume")
         }
         for path in stopped.damaged { complain("warning: \(path) is damaged, and passed over") }
-        return stopped.remains
+        return stopped
     }
 
     private static func howToGoOn(_ stopped: (round: Int, checkpoint: Int?)) -> String {

@@ -69,10 +69,13 @@ struct PeerCommand: ParsableCommand {
                 ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
             memory: offered, accepts: accepted)
         let asJSON = json
-        let end = try ServiceRun().run(setup, folder: folder) { now in
-            DaemonCore.Services(
+        let end = try ServiceRun().run(setup, folder: folder) { (now) throws(NodeError) in
+            let wall = WallClock(seconds: Int64(time(nil)), at: now)
+            return DaemonCore.Services(
                 member: Member(
-                    key: folder.key, terms: terms, wall: WallClock(seconds: Int64(time(nil)), at: now), at: now,
+                    key: folder.key, terms: terms, wall: wall, at: now, parse: JobParameters.init(manifest:)),
+                elector: try JobArchive.elector(
+                    in: folder, provisions: ElectorDesk.Provisions(wall: wall), at: now,
                     parse: JobParameters.init(manifest:)))
         } ready: { (daemon) throws(NodeError) in
             print("listening \(daemon.endpoint) id \(folder.key.peerID.hex)")

@@ -28,8 +28,8 @@ enum ReportText {
         out +=
             "micro-batches: \(m.granted) granted = \(m.counted) counted + \(m.late) late + \(m.lost) lost + \(m.superseded) superseded"
         out += m.auditAgrees ? " (audited)\n" : " (THE AUDIT DISAGREES)\n"
-        if !report.bytes.sentByPeer.isEmpty {
-            out += "against the best single peer (predicted): \(fixed(report.speedupVsBestSinglePeer, 2)) × as fast\n"
+        if !report.bytes.sentByPeer.isEmpty, let speedup = report.speedupVsBestSinglePeer {
+            out += "against the best single peer (predicted): \(fixed(speedup, 2)) × as fast\n"
         }
         out += "weights \(report.weightsSha256)\n"
         out += "report \(folder)/report.json · checkpoint \(report.checkpoint)\n\n"

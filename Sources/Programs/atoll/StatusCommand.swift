@@ -124,6 +124,7 @@ enum StatusText {
         ]
         if let member = daemon.member { lines += Self.member(member) }
         if let coordinator = daemon.coordinator { lines += Self.coordinator(coordinator) }
+        if let elector = daemon.elector, elector.electors.count > 1 { lines += Self.elector(elector) }
         lines.append(
             "It has sent \(ByteCount(status.sentBytes)) and received \(ByteCount(status.receivedBytes)).")
         lines += connections(daemon.connections)
@@ -172,6 +173,23 @@ enum StatusText {
                 line += ", silent for \(fixed(peer.silentSeconds, 0)) s"
             }
             lines.append(line)
+        }
+        return lines
+    }
+    private static func elector(_ elector: DaemonStatus.Election) -> [String] {
+        let leader =
+            elector.isLeader ? "it leads" : elector.leader.map { "\($0) leads" } ?? "nobody leads at the moment"
+        var lines = [
+            "It carries the record of job \(elector.job.prefix(8))…: \(leader), in term \(elector.term). Of "
+                + "\(elector.logLength) entries \(elector.logCommitted) are agreed on, and \(elector.logCertified) "
+                + "certified.",
+            "  electors: "
+                + elector.electors.map { one in
+                    one.peer + (one.isSelf ? " (this one)" : one.isConnected ? "" : " (not connected)")
+                }.joined(separator: ", "),
+        ]
+        if elector.leader == nil, elector.electors.count(where: \.isConnected) * 2 <= elector.electors.count {
+            lines.append("  More than half of the electors have to be connected for the job to go on.")
         }
         return lines
     }

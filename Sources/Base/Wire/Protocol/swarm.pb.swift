@@ -136,6 +136,22 @@ public nonisolated struct PBLogEntry: @unchecked Sendable {
     set {_uniqueStorage()._body = .states(newValue)}
   }
 
+  public var opening: PBOpening {
+    get {
+      if case .opening(let v)? = _storage._body {return v}
+      return PBOpening()
+    }
+    set {_uniqueStorage()._body = .opening(newValue)}
+  }
+
+  public var electors: PBElectors {
+    get {
+      if case .electors(let v)? = _storage._body {return v}
+      return PBElectors()
+    }
+    set {_uniqueStorage()._body = .electors(newValue)}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -145,6 +161,8 @@ public nonisolated struct PBLogEntry: @unchecked Sendable {
     case seal(PBSeal)
     case finish(PBFinish)
     case states(PBStates)
+    case opening(PBOpening)
+    case electors(PBElectors)
 
   }
 
@@ -432,6 +450,38 @@ public nonisolated struct PBUnitRoots: Sendable {
 
   /// empty where there is none
   public var outerMomentum: Data = Data()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// The first entry of a term that has a quorum of several electors: with it, all before it is for ever.
+public nonisolated struct PBOpening: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var reason: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// Who decides from this entry on. Other voters come in two steps: with those of before beside them, then alone.
+public nonisolated struct PBElectors: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// ascending
+  public var voters: [Data] = []
+
+  /// voters of before, while both sets decide; else empty
+  public var outgoing: [Data] = []
+
+  public var reason: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -729,6 +779,14 @@ public nonisolated struct PBPacket: Sendable {
     set {body = .dismissal(newValue)}
   }
 
+  public var election: PBElection {
+    get {
+      if case .election(let v)? = body {return v}
+      return PBElection()
+    }
+    set {body = .election(newValue)}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -765,6 +823,7 @@ public nonisolated struct PBPacket: Sendable {
     case audit(PBAudit)
     case audited(PBAudited)
     case dismissal(PBDismissal)
+    case election(PBElection)
 
   }
 
@@ -824,6 +883,9 @@ public nonisolated struct PBOffer: Sendable {
   public mutating func clearGenesis() {self._genesis = nil}
 
   public var leaseMilliseconds: UInt32 = 0
+
+  /// the log's changes of electors, in order: why the sender may offer it
+  public var electors: [PBEnvelope] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1832,6 +1894,272 @@ public nonisolated struct PBDismissal: Sendable {
   public init() {}
 }
 
+/// An entry with the receipts that were counted since the one before: whoever has the entry has what it rests on.
+public nonisolated struct PBCarriedEntry: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// of the leader that appended it
+  public var term: UInt64 = 0
+
+  public var entry: PBEnvelope {
+    get {_entry ?? PBEnvelope()}
+    set {_entry = newValue}
+  }
+  /// Returns true if `entry` has been explicitly set.
+  public var hasEntry: Bool {self._entry != nil}
+  /// Clears the value of `entry`. Subsequent reads from it will return its default value.
+  public mutating func clearEntry() {self._entry = nil}
+
+  public var receipts: [PBEnvelope] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _entry: PBEnvelope? = nil
+}
+
+/// What electors say to each other (docs/ELECTORS.md).
+public nonisolated struct PBElection: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// the sender's; in what canvasses, the next
+  public var term: UInt64 = 0
+
+  public var body: PBElection.OneOf_Body? = nil
+
+  public var canvass: PBElection.End {
+    get {
+      if case .canvass(let v)? = body {return v}
+      return PBElection.End()
+    }
+    set {body = .canvass(newValue)}
+  }
+
+  public var canvassed: Bool {
+    get {
+      if case .canvassed(let v)? = body {return v}
+      return false
+    }
+    set {body = .canvassed(newValue)}
+  }
+
+  public var vote: PBElection.Ballot {
+    get {
+      if case .vote(let v)? = body {return v}
+      return PBElection.Ballot()
+    }
+    set {body = .vote(newValue)}
+  }
+
+  public var voted: Bool {
+    get {
+      if case .voted(let v)? = body {return v}
+      return false
+    }
+    set {body = .voted(newValue)}
+  }
+
+  public var append: PBElection.Append {
+    get {
+      if case .append(let v)? = body {return v}
+      return PBElection.Append()
+    }
+    set {body = .append(newValue)}
+  }
+
+  public var appended: UInt64 {
+    get {
+      if case .appended(let v)? = body {return v}
+      return 0
+    }
+    set {body = .appended(newValue)}
+  }
+
+  public var refused: PBElection.Refusal {
+    get {
+      if case .refused(let v)? = body {return v}
+      return PBElection.Refusal()
+    }
+    set {body = .refused(newValue)}
+  }
+
+  /// entries that are committed, and known to be on the receiver's disk
+  public var beat: UInt64 {
+    get {
+      if case .beat(let v)? = body {return v}
+      return 0
+    }
+    set {body = .beat(newValue)}
+  }
+
+  public var beaten: PBElection.Beaten {
+    get {
+      if case .beaten(let v)? = body {return v}
+      return PBElection.Beaten()
+    }
+    set {body = .beaten(newValue)}
+  }
+
+  /// to a leader whose term is over
+  public var outdated: Bool {
+    get {
+      if case .outdated(let v)? = body {return v}
+      return false
+    }
+    set {body = .outdated(newValue)}
+  }
+
+  public var takeOver: Bool {
+    get {
+      if case .takeOver(let v)? = body {return v}
+      return false
+    }
+    set {body = .takeOver(newValue)}
+  }
+
+  public var ack: PBElection.Signed {
+    get {
+      if case .ack(let v)? = body {return v}
+      return PBElection.Signed()
+    }
+    set {body = .ack(newValue)}
+  }
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated enum OneOf_Body: Equatable, Sendable {
+    case canvass(PBElection.End)
+    case canvassed(Bool)
+    case vote(PBElection.Ballot)
+    case voted(Bool)
+    case append(PBElection.Append)
+    case appended(UInt64)
+    case refused(PBElection.Refusal)
+    /// entries that are committed, and known to be on the receiver's disk
+    case beat(UInt64)
+    case beaten(PBElection.Beaten)
+    /// to a leader whose term is over
+    case outdated(Bool)
+    case takeOver(Bool)
+    case ack(PBElection.Signed)
+
+  }
+
+  /// how far a log goes
+  public nonisolated struct End: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var term: UInt64 = 0
+
+    public var count: UInt64 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
+  public nonisolated struct Ballot: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var end: PBElection.End {
+      get {_end ?? PBElection.End()}
+      set {_end = newValue}
+    }
+    /// Returns true if `end` has been explicitly set.
+    public var hasEnd: Bool {self._end != nil}
+    /// Clears the value of `end`. Subsequent reads from it will return its default value.
+    public mutating func clearEnd() {self._end = nil}
+
+    /// the leader itself wants it
+    public var byRequest: Bool = false
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+
+    fileprivate var _end: PBElection.End? = nil
+  }
+
+  public nonisolated struct Append: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var after: PBElection.End {
+      get {_after ?? PBElection.End()}
+      set {_after = newValue}
+    }
+    /// Returns true if `after` has been explicitly set.
+    public var hasAfter: Bool {self._after != nil}
+    /// Clears the value of `after`. Subsequent reads from it will return its default value.
+    public mutating func clearAfter() {self._after = nil}
+
+    public var entries: [PBCarriedEntry] = []
+
+    public var committed: UInt64 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+
+    fileprivate var _after: PBElection.End? = nil
+  }
+
+  public nonisolated struct Refusal: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var after: UInt64 = 0
+
+    public var hint: UInt64 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
+  public nonisolated struct Beaten: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var received: UInt64 = 0
+
+    public var stored: UInt64 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
+  /// an ack: WIRE.md, Certificates
+  public nonisolated struct Signed: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var claim: Data = Data()
+
+    public var signature: Data = Data()
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
+  public init() {}
+}
+
 // MARK: - Code below here is support for the SwiftProtobuf runtime.
 
 fileprivate nonisolated let _protobuf_package = "atoll"
@@ -1903,7 +2231,7 @@ nonisolated extension PBEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension PBLogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".LogEntry"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}index\0\u{1}previous\0\u{1}term\0\u{2}\u{7}genesis\0\u{1}members\0\u{1}plan\0\u{1}seal\0\u{1}finish\0\u{1}states\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}index\0\u{1}previous\0\u{1}term\0\u{2}\u{7}genesis\0\u{1}members\0\u{1}plan\0\u{1}seal\0\u{1}finish\0\u{1}states\0\u{1}opening\0\u{1}electors\0")
 
   fileprivate class _StorageClass {
     var _index: UInt64 = 0
@@ -2023,6 +2351,32 @@ nonisolated extension PBLogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageI
             _storage._body = .states(v)
           }
         }()
+        case 16: try {
+          var v: PBOpening?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .opening(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .opening(v)
+          }
+        }()
+        case 17: try {
+          var v: PBElectors?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .electors(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .electors(v)
+          }
+        }()
         default: break
         }
       }
@@ -2068,6 +2422,14 @@ nonisolated extension PBLogEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case .states?: try {
         guard case .states(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 15)
+      }()
+      case .opening?: try {
+        guard case .opening(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 16)
+      }()
+      case .electors?: try {
+        guard case .electors(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 17)
       }()
       case nil: break
       }
@@ -2748,6 +3110,76 @@ nonisolated extension PBUnitRoots: SwiftProtobuf.Message, SwiftProtobuf._Message
   }
 }
 
+nonisolated extension PBOpening: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Opening"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}reason\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.reason.isEmpty {
+      try visitor.visitSingularStringField(value: self.reason, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBOpening, rhs: PBOpening) -> Bool {
+    if lhs.reason != rhs.reason {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Electors"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}voters\0\u{1}outgoing\0\u{1}reason\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedBytesField(value: &self.voters) }()
+      case 2: try { try decoder.decodeRepeatedBytesField(value: &self.outgoing) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.voters.isEmpty {
+      try visitor.visitRepeatedBytesField(value: self.voters, fieldNumber: 1)
+    }
+    if !self.outgoing.isEmpty {
+      try visitor.visitRepeatedBytesField(value: self.outgoing, fieldNumber: 2)
+    }
+    if !self.reason.isEmpty {
+      try visitor.visitSingularStringField(value: self.reason, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBElectors, rhs: PBElectors) -> Bool {
+    if lhs.voters != rhs.voters {return false}
+    if lhs.outgoing != rhs.outgoing {return false}
+    if lhs.reason != rhs.reason {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension PBFinish: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Finish"
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}reason\0\u{1}weights\0")
@@ -2785,7 +3217,7 @@ nonisolated extension PBFinish: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Packet"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}capability_request\0\u{1}capability\0\u{1}offer\0\u{3}offer_answer\0\u{3}log_entries\0\u{3}log_request\0\u{1}lease\0\u{1}heartbeat\0\u{3}probe_order\0\u{3}probe_burst\0\u{3}probe_result\0\u{1}ping\0\u{1}pong\0\u{1}activation\0\u{1}norms\0\u{2}\u{2}receipt\0\u{1}held\0\u{1}applied\0\u{3}state_request\0\u{3}state_offer\0\u{3}index_request\0\u{3}content_index\0\u{3}chunk_request\0\u{1}chunk\0\u{1}farewell\0\u{1}readiness\0\u{3}exchange_part\0\u{1}gathered\0\u{1}group\0\u{1}objection\0\u{1}audit\0\u{1}audited\0\u{1}dismissal\0\u{2}\u{6}job\0\u{1}term\0\u{c}\u{10}\u{1}")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}capability_request\0\u{1}capability\0\u{1}offer\0\u{3}offer_answer\0\u{3}log_entries\0\u{3}log_request\0\u{1}lease\0\u{1}heartbeat\0\u{3}probe_order\0\u{3}probe_burst\0\u{3}probe_result\0\u{1}ping\0\u{1}pong\0\u{1}activation\0\u{1}norms\0\u{2}\u{2}receipt\0\u{1}held\0\u{1}applied\0\u{3}state_request\0\u{3}state_offer\0\u{3}index_request\0\u{3}content_index\0\u{3}chunk_request\0\u{1}chunk\0\u{1}farewell\0\u{1}readiness\0\u{3}exchange_part\0\u{1}gathered\0\u{1}group\0\u{1}objection\0\u{1}audit\0\u{1}audited\0\u{1}dismissal\0\u{1}election\0\u{2}\u{5}job\0\u{1}term\0\u{c}\u{10}\u{1}")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3222,6 +3654,19 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
           self.body = .dismissal(v)
         }
       }()
+      case 35: try {
+        var v: PBElection?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .election(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .election(v)
+        }
+      }()
       case 40: try { try decoder.decodeSingularBytesField(value: &self.job) }()
       case 41: try { try decoder.decodeSingularUInt64Field(value: &self.term) }()
       default: break
@@ -3367,6 +3812,10 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       guard case .dismissal(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 34)
     }()
+    case .election?: try {
+      guard case .election(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 35)
+    }()
     case nil: break
     }
     if !self.job.isEmpty {
@@ -3468,7 +3917,7 @@ nonisolated extension PBCapability: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension PBOffer: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Offer"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}genesis\0\u{3}lease_milliseconds\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}genesis\0\u{3}lease_milliseconds\0\u{1}electors\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3478,6 +3927,7 @@ nonisolated extension PBOffer: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularMessageField(value: &self._genesis) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.leaseMilliseconds) }()
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.electors) }()
       default: break
       }
     }
@@ -3494,12 +3944,16 @@ nonisolated extension PBOffer: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
     if self.leaseMilliseconds != 0 {
       try visitor.visitSingularUInt32Field(value: self.leaseMilliseconds, fieldNumber: 2)
     }
+    if !self.electors.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.electors, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBOffer, rhs: PBOffer) -> Bool {
     if lhs._genesis != rhs._genesis {return false}
     if lhs.leaseMilliseconds != rhs.leaseMilliseconds {return false}
+    if lhs.electors != rhs.electors {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5296,4 +5750,483 @@ nonisolated extension PBDismissal: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension PBDismissal.Kind: SwiftProtobuf._ProtoNameProviding {
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0JOB_ENDED\0\u{1}REMOVED\0\u{1}JOB_FAILED\0")
+}
+
+nonisolated extension PBCarriedEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".CarriedEntry"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}term\0\u{1}entry\0\u{1}receipts\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.term) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._entry) }()
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.receipts) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.term != 0 {
+      try visitor.visitSingularUInt64Field(value: self.term, fieldNumber: 1)
+    }
+    try { if let v = self._entry {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    if !self.receipts.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.receipts, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBCarriedEntry, rhs: PBCarriedEntry) -> Bool {
+    if lhs.term != rhs.term {return false}
+    if lhs._entry != rhs._entry {return false}
+    if lhs.receipts != rhs.receipts {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBElection: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Election"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}term\0\u{1}canvass\0\u{1}canvassed\0\u{1}vote\0\u{1}voted\0\u{1}append\0\u{1}appended\0\u{1}refused\0\u{1}beat\0\u{1}beaten\0\u{1}outdated\0\u{3}take_over\0\u{1}ack\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.term) }()
+      case 2: try {
+        var v: PBElection.End?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .canvass(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .canvass(v)
+        }
+      }()
+      case 3: try {
+        var v: Bool?
+        try decoder.decodeSingularBoolField(value: &v)
+        if let v = v {
+          if self.body != nil {try decoder.handleConflictingOneOf()}
+          self.body = .canvassed(v)
+        }
+      }()
+      case 4: try {
+        var v: PBElection.Ballot?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .vote(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .vote(v)
+        }
+      }()
+      case 5: try {
+        var v: Bool?
+        try decoder.decodeSingularBoolField(value: &v)
+        if let v = v {
+          if self.body != nil {try decoder.handleConflictingOneOf()}
+          self.body = .voted(v)
+        }
+      }()
+      case 6: try {
+        var v: PBElection.Append?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .append(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .append(v)
+        }
+      }()
+      case 7: try {
+        var v: UInt64?
+        try decoder.decodeSingularUInt64Field(value: &v)
+        if let v = v {
+          if self.body != nil {try decoder.handleConflictingOneOf()}
+          self.body = .appended(v)
+        }
+      }()
+      case 8: try {
+        var v: PBElection.Refusal?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .refused(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .refused(v)
+        }
+      }()
+      case 9: try {
+        var v: UInt64?
+        try decoder.decodeSingularUInt64Field(value: &v)
+        if let v = v {
+          if self.body != nil {try decoder.handleConflictingOneOf()}
+          self.body = .beat(v)
+        }
+      }()
+      case 10: try {
+        var v: PBElection.Beaten?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .beaten(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .beaten(v)
+        }
+      }()
+      case 11: try {
+        var v: Bool?
+        try decoder.decodeSingularBoolField(value: &v)
+        if let v = v {
+          if self.body != nil {try decoder.handleConflictingOneOf()}
+          self.body = .outdated(v)
+        }
+      }()
+      case 12: try {
+        var v: Bool?
+        try decoder.decodeSingularBoolField(value: &v)
+        if let v = v {
+          if self.body != nil {try decoder.handleConflictingOneOf()}
+          self.body = .takeOver(v)
+        }
+      }()
+      case 13: try {
+        var v: PBElection.Signed?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .ack(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .ack(v)
+        }
+      }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.term != 0 {
+      try visitor.visitSingularUInt64Field(value: self.term, fieldNumber: 1)
+    }
+    switch self.body {
+    case .canvass?: try {
+      guard case .canvass(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    }()
+    case .canvassed?: try {
+      guard case .canvassed(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularBoolField(value: v, fieldNumber: 3)
+    }()
+    case .vote?: try {
+      guard case .vote(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    }()
+    case .voted?: try {
+      guard case .voted(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularBoolField(value: v, fieldNumber: 5)
+    }()
+    case .append?: try {
+      guard case .append(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
+    }()
+    case .appended?: try {
+      guard case .appended(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularUInt64Field(value: v, fieldNumber: 7)
+    }()
+    case .refused?: try {
+      guard case .refused(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
+    }()
+    case .beat?: try {
+      guard case .beat(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularUInt64Field(value: v, fieldNumber: 9)
+    }()
+    case .beaten?: try {
+      guard case .beaten(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
+    }()
+    case .outdated?: try {
+      guard case .outdated(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularBoolField(value: v, fieldNumber: 11)
+    }()
+    case .takeOver?: try {
+      guard case .takeOver(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularBoolField(value: v, fieldNumber: 12)
+    }()
+    case .ack?: try {
+      guard case .ack(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 13)
+    }()
+    case nil: break
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBElection, rhs: PBElection) -> Bool {
+    if lhs.term != rhs.term {return false}
+    if lhs.body != rhs.body {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBElection.End: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBElection.protoMessageName + ".End"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}term\0\u{1}count\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.term) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.count) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.term != 0 {
+      try visitor.visitSingularUInt64Field(value: self.term, fieldNumber: 1)
+    }
+    if self.count != 0 {
+      try visitor.visitSingularUInt64Field(value: self.count, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBElection.End, rhs: PBElection.End) -> Bool {
+    if lhs.term != rhs.term {return false}
+    if lhs.count != rhs.count {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBElection.Ballot: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBElection.protoMessageName + ".Ballot"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}end\0\u{3}by_request\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._end) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.byRequest) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._end {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    if self.byRequest != false {
+      try visitor.visitSingularBoolField(value: self.byRequest, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBElection.Ballot, rhs: PBElection.Ballot) -> Bool {
+    if lhs._end != rhs._end {return false}
+    if lhs.byRequest != rhs.byRequest {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBElection.Append: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBElection.protoMessageName + ".Append"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}after\0\u{1}entries\0\u{1}committed\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._after) }()
+      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.entries) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.committed) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._after {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    if !self.entries.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.entries, fieldNumber: 2)
+    }
+    if self.committed != 0 {
+      try visitor.visitSingularUInt64Field(value: self.committed, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBElection.Append, rhs: PBElection.Append) -> Bool {
+    if lhs._after != rhs._after {return false}
+    if lhs.entries != rhs.entries {return false}
+    if lhs.committed != rhs.committed {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBElection.Refusal: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBElection.protoMessageName + ".Refusal"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}after\0\u{1}hint\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.after) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.hint) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.after != 0 {
+      try visitor.visitSingularUInt64Field(value: self.after, fieldNumber: 1)
+    }
+    if self.hint != 0 {
+      try visitor.visitSingularUInt64Field(value: self.hint, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBElection.Refusal, rhs: PBElection.Refusal) -> Bool {
+    if lhs.after != rhs.after {return false}
+    if lhs.hint != rhs.hint {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBElection.Beaten: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBElection.protoMessageName + ".Beaten"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}received\0\u{1}stored\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.received) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.stored) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.received != 0 {
+      try visitor.visitSingularUInt64Field(value: self.received, fieldNumber: 1)
+    }
+    if self.stored != 0 {
+      try visitor.visitSingularUInt64Field(value: self.stored, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBElection.Beaten, rhs: PBElection.Beaten) -> Bool {
+    if lhs.received != rhs.received {return false}
+    if lhs.stored != rhs.stored {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBElection.Signed: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBElection.protoMessageName + ".Signed"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}claim\0\u{1}signature\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.claim) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.signature) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.claim.isEmpty {
+      try visitor.visitSingularBytesField(value: self.claim, fieldNumber: 1)
+    }
+    if !self.signature.isEmpty {
+      try visitor.visitSingularBytesField(value: self.signature, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBElection.Signed, rhs: PBElection.Signed) -> Bool {
+    if lhs.claim != rhs.claim {return false}
+    if lhs.signature != rhs.signature {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
 }

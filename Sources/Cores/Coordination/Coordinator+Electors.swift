@@ -1,0 +1,127 @@
+import Consensus
+import Digests
+import Messages
+import Primitives
+import Record
+import Telemetry
+import Training
+
+/// What a leader that electors have elected knows of them.
+struct ElectorSeats: Sendable {
+    /// Electors that are not here, and since when.
+    var away: [PeerID: Instant] = [:]
+    /// Since when the launcher is waited for, to collect the result.
+    var launcherAwaited: Instant?
+    /// The result is here, and on its way to the disk; of that round.
+    var collected: Int?
+    /// Another has led the job to its end.
+    var isOver = false
+}
+
+/// Who carries the record: chosen when the text is everywhere, replaced when somebody has been away for a minute.
+extension Coordinator {
+    /// Whose machine began the job: it keeps its seat, because the result goes there.
+    var launcher: PeerID { record.genesis.electors[0] }
+    /// An elector that is away for so long is replaced.
+    static let electorPatience = Duration.seconds(60)
+
+    /// One step towards the electors that the job asks for.
+    mutating func stepElectors() -> Bool {
+        guard timers.seats != nil, parameters.electors > 1 else { return false }
+        watchElectors()
+        // One change at a time, each when all before it is for ever.
+        guard record.committed == record.length, state.finished == nil, stage.isPastSharing else { return false }
+        let now = record.electorate
+        if now.isJoint { return propose(.electors(ElectorsChange(now.changed, reason: "both sets have agreed"))) }
+        guard let (voters, why) = chosenElectors(), let next = now.changing(to: voters) else { return false }
+        guard propose(.electors(ElectorsChange(next, reason: cleaned(why, bytes: Bounds.reasonBytes)))) else {
+            return false
+        }
+        event(.electorsChosen(electors: voters.map { name(ofElector: $0) }.joined(separator: ","), why: why))
+        return true
+    }
+    private func name(ofElector peer: PeerID) -> String { peer == launcher ? "launcher" : roster.name(of: peer) }
+
+    private mutating func watchElectors() {
+        for peer in record.electorate.voters where peer != key.peerID && peer != launcher {
+            if roster.isJoined(peer) {
+                timers.seats!.away[peer] = nil
+            } else if timers.seats!.away[peer] == nil {
+                timers.seats!.away[peer] = now
+            }
+        }
+    }
+
+    /// The voters that should be, where they are not those that are; and why.
+    ///
+    /// Who has a seat keeps it while it is there. Free ones go to members that have the text, which is what a leader needs: first those whose
+    /// address is of another network than those of the electors so far, then those with the shortest round trip to here.
+    private func chosenElectors() -> ([PeerID], why: String)? {
+        let voters = record.electorate.voters
+        func isGone(_ peer: PeerID) -> Bool {
+            timers.seats!.away[peer].map { now - $0 >= Self.electorPatience } ?? false
+        }
+        var chosen = voters.filter { !isGone($0) }
+        var able = roster.joined.filter {
+            $0.readiness.hasText && state.isPresent($0.peer) && !voters.contains($0.peer)
+        }
+        // An even number decides no better than the odd one below it.
+        var count = min(parameters.electors, chosen.count + able.count)
+        if count % 2 == 0 { count -= 1 }
+        guard chosen.count < count else { return nil }
+        var reasons = voters.filter { isGone($0) }.map {
+            "\(name(ofElector: $0)) has been away for \(fixed((now - timers.seats!.away[$0]!).inSeconds, 0)) s"
+        }
+        while chosen.count < count {
+            let networks = Set(chosen.compactMap { roster[$0]?.endpoint.network })
+            func rank(_ peer: Roster.Peer) -> (Int, Duration, PeerID) {
+                (
+                    networks.isEmpty || networks.contains(peer.endpoint.network) ? 1 : 0,
+                    peer.roundTrip ?? .seconds(60), peer.peer
+                )
+            }
+            let best = able.min { rank($0) < rank($1) }!
+            let trip = best.roundTrip.map { "\(fixed($0.inSeconds * 1000, 1)) ms away" } ?? "of unknown distance"
+            reasons.append("\(best.name) is \(trip)\(rank(best).0 == 0 ? ", in another network" : "")")
+            chosen.append(best.peer)
+            able.removeAll { $0.peer == best.peer }
+        }
+        return (chosen.sorted(), reasons.joined(separator: "; "))
+    }
+
+    // MARK: the result
+
+    /// Where others would go on without this machine, the result is on its disk before anybody is told that the job is over: members then
+    /// let go of what they hold.
+    mutating func keepResult(_ states: [UnitState], round: Int) -> Bool {
+        guard timers.seats != nil else { return false }
+        timers.seats!.collected = round
+        effects.push(.store(.checkpoint(job: job, round: round, states)))
+        return true
+    }
+    mutating func resultIsKept(round: Int) {
+        guard timers.seats?.collected == round, checkpoint.round == round, stage == .collecting else { return }
+        timers.seats!.collected = nil
+        finish(checkpoint.states, weights: weightsDigest(checkpoint.states))
+    }
+
+    /// The result belongs to whoever launched the job. Another leader waits for the launcher to come back and lead; if it does not, it
+    /// collects the weights itself and keeps them on its disk.
+    mutating func awaitsLauncher() -> Bool {
+        guard timers.seats != nil, key.peerID != launcher else { return false }
+        if timers.seats!.launcherAwaited == nil {
+            timers.seats!.launcherAwaited = now
+            event(.launcherAwaited(seconds: options.launcherPatience.inSeconds))
+        }
+        return now - timers.seats!.launcherAwaited! < options.launcherPatience
+    }
+    /// Said again and again while it waits: the launcher may be here by now.
+    mutating func offerLeadership() {
+        if timers.seats?.launcherAwaited != nil, stage.isRunning { effects.push(.handOver(to: launcher)) }
+    }
+}
+
+extension Endpoint {
+    /// The first three bytes of an IPv4 address, the first six of another: machines of one network often fail together.
+    var network: [UInt8] { Array(address.prefix(isIPv4 ? 3 : 6)) }
+}

@@ -1,0 +1,375 @@
+public import Consensus
+public import Digests
+public import Messages
+public import Primitives
+public import Record
+public import Telemetry
+public import Training
+public import Wire
+
+/// One elector's part in carrying a job's record: what its ``Elector`` agrees on with the others, folded, signed for, and on disk.
+///
+/// It is a service of a daemon, beside member and coordinator. When its elector leads, it says ``Effect/lead(term:)``: the daemon then runs a
+/// ``Coordinator`` from the record as it is here, and drops it when this says ``Effect/standBy``. What that coordinator decides comes in by
+/// ``carry(_:at:now:)``, and is answered by ``Effect/committed(_:)`` when a quorum has it on disk.
+public struct ElectorDesk: Core, Sendable {
+    public enum Effect: Sendable {
+        case send(Packet, to: PeerID)
+        /// Write, and answer with ``ElectorDesk/stored(_:_:at:)``, in order.
+        case store(StorageRequest)
+        case event(Event)
+        /// A coordinator of this term is to run here (``ElectorDesk/coordinator(content:at:)``).
+        case lead(term: Int)
+        /// Whoever led here leads no more.
+        case standBy
+        /// For the coordinator: the first so many entries are for ever.
+        case committed(Int)
+        /// For the coordinator: not now.
+        case refused(index: Int, why: String)
+        /// The job is over, and another has led it to its end; with its result, where that is on this disk.
+        case over(Finish, result: [UnitState]?)
+    }
+    /// What a leader needs beside the record.
+    public struct Provisions: Sendable {
+        /// The job's text; nil where the daemon's member has it, or will.
+        public var content: [UInt8]?
+        public var initial: [UnitState]
+        /// The newest checkpoint on disk here.
+        public var checkpoint: (round: Int, states: [UnitState])?
+        public var options: CoordinatorOptions
+        public var wall: WallClock
+        public init(
+            content: [UInt8]? = nil, initial: [UnitState] = [], checkpoint: (round: Int, states: [UnitState])? = nil,
+            options: CoordinatorOptions = CoordinatorOptions(), wall: WallClock
+        ) {
+            self.content = content
+            self.initial = initial
+            self.checkpoint = checkpoint
+            self.options = options
+            self.wall = wall
+        }
+    }
+    /// Signatures under the log.
+    struct Signing: Sendable {
+        var acks: AckCollector
+        /// Over the entries up to what was signed last.
+        var tree = MerkleFrontier()
+        var vouched: LogEnd?
+        /// How much has a certificate on disk, and when one is stored next.
+        var certified: (size: Int, next: Instant)
+    }
+
+    let key: SigningKey
+    var elector: Elector
+    /// All entries that are here, committed or not.
+    public internal(set) var record: Record
+    let provisions: Provisions
+    var signing: Signing
+    var writing: EntryWriter
+    /// Counted by the coordinator here since its last entry: they go with the next one.
+    var uncarried: [PBEnvelope] = []
+    /// The term in which a coordinator runs here.
+    public private(set) var leading: Int?
+    private var told: (leader: PeerID?, term: Int) = (nil, 0)
+    private var endedAt: Instant?
+    var effects = EffectQueue<Effect>()
+    var now: Instant
+
+    /// How long the electors of a job that is over answer whoever was away.
+    static let keep = Duration.seconds(3600)
+
+    /// An elector that begins with nothing but the genesis: the launcher's at first, and whoever is made one.
+    public init(
+        genesis: PBEnvelope, key: SigningKey, provisions: Provisions, at now: Instant, parse: Record.Parser
+    ) throws(MalformedBytes) {
+        self.init(try Record(genesis: genesis, parse: parse), [], nil, key, provisions, isOnDisk: false, at: now)
+    }
+    /// What an earlier process has made durable.
+    public init(
+        restoring remains: JobRemains, ballot: Ballot?, key: SigningKey, provisions: Provisions, at now: Instant,
+        parse: Record.Parser
+    ) throws(MalformedBytes) {
+        let (record, refused) = try Record.restoring(remains.log, parse: parse)
+        self.init(record, remains.receipts, ballot, key, provisions, isOnDisk: true, at: now)
+        if let refused { event(.logEntryRefused(why: refused.description)) }
+    }
+    /// A launcher's: the job begins with it.
+    public init(
+        founding manifest: String, content: [UInt8], nonce: [UInt8], key: SigningKey, provisions: Provisions,
+        at now: Instant, parse: Record.Parser
+    ) throws(MalformedBytes) {
+        var provisions = provisions
+        provisions.content = content
+        let genesis = Genesis(
+            manifest: manifest, electors: [key.peerID], content: ContentIndex.id(of: content),
+            contentBytes: content.count, nonce: nonce, lease: provisions.options.lease,
+            silence: provisions.options.silence)
+        try self.init(genesis: Record.sign(genesis, by: key), key: key, provisions: provisions, at: now, parse: parse)
+    }
+    private init(
+        _ record: Record, _ receipts: [PBEnvelope], _ ballot: Ballot?, _ key: SigningKey, _ provisions: Provisions,
+        isOnDisk: Bool, at now: Instant
+    ) {
+        self.key = key
+        self.now = now
+        self.provisions = provisions
+        self.record = record
+        // The genesis is the job itself.
+        self.record.commit(through: 1)
+        writing = EntryWriter(
+            job: record.job, genesis: record.envelopes[0], entries: isOnDisk ? record.length : 0, receipts: receipts)
+        signing = Signing(acks: AckCollector(job: record.job), certified: (0, now))
+        let term = max(ballot?.term ?? 0, record.term)
+        let memory = ElectorMemory(
+            term: term, vote: ballot?.term == term ? ballot?.vote : nil,
+            entries: EntryWriter.carried(record, receipts))
+        let seed = key.peerID.bytes.prefix(8).reduce(UInt64(now.nanoseconds & 0xffff_ffff)) { $0 << 8 ^ UInt64($1) }
+        elector = Elector(
+            key.peerID, Electorate(voters: record.genesis.electors)!, memory: memory,
+            committed: self.record.committed, seed: seed, at: now)
+        settle()
+    }
+
+    public var job: Digest256 { record.job }
+    public var electorate: Electorate { elector.electorate }
+    /// Whether it carries the record, too, or is about to.
+    public func isElector(_ peer: PeerID) -> Bool { elector.electorate.contains(peer) }
+    public var leader: PeerID? { elector.leader }
+    public var term: Int { elector.term }
+    /// Nobody else decides with it.
+    public var isAlone: Bool { elector.electorate.allVoters == [key.peerID] }
+    /// The newest quorum of signatures that is known here.
+    public var certificate: Certificate? { signing.acks.newest }
+    /// So many entries are certified, as far as is known here.
+    public var certified: Int { certificate?.claim.size ?? 0 }
+    /// The job is over, and nobody who was away needs to be told any more.
+    public var isRetired: Bool { endedAt.map { $0 + Self.keep <= now } ?? false }
+    public var isOver: Bool { endedAt != nil }
+
+    public mutating func poll() -> Effect? { effects.pop() }
+
+    mutating func event(_ what: Happening, peer: PeerID? = nil) {
+        effects.push(.event(Event(what, at: now, peer: peer.map { record.state.name(of: $0) } ?? "")))
+    }
+
+    // MARK: inputs
+
+    /// - Parameter isElector: whether whoever says it is an elector as far as this daemon's member knows.
+    public mutating func receive(_ message: ElectionMessage, from peer: PeerID, isElector: Bool, at now: Instant) {
+        self.now = now
+        if isElector { elector.admit(peer) }
+        switch message {
+        case .consensus(let message): elector.receive(message, from: peer, at: now)
+        case .ack(let claim, let signature): add(Ack(claim, signer: peer, signature: signature))
+        }
+        settle()
+    }
+
+    /// Whether what a leader needs beside the record is here: the text.
+    public mutating func stand(_ stands: Bool, at now: Instant) {
+        let stands = stands || provisions.content != nil
+        guard stands != elector.stands else { return }
+        self.now = now
+        elector.stand(stands, at: now)
+        settle()
+    }
+
+    /// An entry that the coordinator here has made.
+    public mutating func carry(_ envelope: PBEnvelope, at index: Int, now: Instant) {
+        self.now = now
+        // What is on its way need not be said again.
+        guard leading != nil, index >= record.length else { return }
+        let entry = CarriedEntry(envelope, receipts: uncarried)
+        do {
+            guard index == record.length else {
+                return effects.push(.refused(index: index, why: "entries before it are missing"))
+            }
+            try elector.propose(entry.encoded, electorate: entry.electorate, at: now)
+        } catch {
+            effects.push(.refused(index: index, why: "the electors take no entry now (\(error))"))
+            return settle()
+        }
+        uncarried = []
+        fold(envelope)
+        settle()
+    }
+    /// A receipt that the coordinator here has counted.
+    public mutating func carry(receipt: PBEnvelope) { uncarried.append(receipt) }
+
+    /// What became of an ``Effect/store(_:)``.
+    public mutating func stored(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) {
+        self.now = now
+        if case .certificate = ticket {
+            if case .failed = outcome { signing.certified.size = 0 }
+            return
+        }
+        switch writing.answered(outcome, at: now) {
+        case .waiting: return
+        case .failed(let why, let isNews):
+            if isNews { event(.storageFailed(what: ticket.what, why: why)) }
+        case .durable(let through, let hadFailed):
+            if hadFailed { event(.storageRecovered(what: ticket.what)) }
+            elector.stored(through, at: now)
+        }
+        settle()
+    }
+
+    /// Somebody else shall lead: this daemon stops, or the launcher is there to collect the result.
+    @discardableResult
+    public mutating func handOver(to peer: PeerID? = nil, at now: Instant) -> Bool {
+        self.now = now
+        defer { settle() }
+        return elector.handOver(to: peer, at: now)
+    }
+
+    public mutating func wake(at now: Instant) {
+        self.now = now
+        elector.wake(at: now)
+        settle()
+    }
+    public var nextWake: Instant? {
+        var next = earliest(elector.nextWake, writing.retryAt)
+        if let newest = certificate, newest.claim.size > signing.certified.size {
+            next = earliest(next, signing.certified.next)
+        }
+        return next
+    }
+
+    // MARK: one place to settle
+
+    mutating func settle() {
+        while let effect = elector.poll() { perform(effect) }
+        vouch()
+        storeCertificate()
+        let isWhole = record.length == elector.entries.count
+        for request in writing.issue(isWhole: isWhole, at: now) { effects.push(.store(request)) }
+    }
+
+    private mutating func perform(_ effect: Elector.Effect) {
+        switch effect {
+        case .send(let message, let peer): send(.consensus(message), to: peer)
+        case .store(let write): writing.add(write)
+        case .leads(let term):
+            leading = term
+            uncarried = []
+            effects.push(.lead(term: term))
+        case .follows(let peer, let term): follows(peer, term: term)
+        case .received(let from): received(from: from)
+        case .committed(let count): commit(count)
+        // The coordinator sees it in the record.
+        case .mayFinish: break
+        }
+    }
+    private mutating func send(_ message: ElectionMessage, to peer: PeerID) {
+        effects.push(.send(Packet(job: job, .election(message)), to: peer))
+    }
+
+    private mutating func follows(_ peer: PeerID?, term: Int) {
+        if leading != nil {
+            leading = nil
+            uncarried = []
+            effects.push(.standBy)
+        }
+        guard let peer, told.leader != peer || told.term != term else { return }
+        told = (peer, term)
+        event(.leaderChanged(term: term), peer: peer)
+    }
+
+    /// The leader's entries from an index on are others now. What does not hold is not folded, so that nothing of it is stored or signed.
+    private mutating func received(from first: Int) {
+        if first < record.length {
+            record = record.truncated(to: first)
+            if signing.tree.count > first { signing.tree = MerkleFrontier() }
+        }
+        for entry in elector.entries[record.length...] {
+            do throws(MalformedBytes) {
+                guard case .appended = try record.receive(try CarriedEntry(encoded: entry.body).envelope) else {
+                    throw MalformedBytes("entries out of order")
+                }
+            } catch {
+                return event(.logEntryRefused(why: error.description), peer: leader)
+            }
+        }
+    }
+    private mutating func fold(_ envelope: PBEnvelope) {
+        do throws(MalformedBytes) {
+            guard case .appended = try record.receive(envelope) else { throw MalformedBytes("it is there already") }
+        } catch {
+            preconditionFailure("an entry of the coordinator here does not hold: \(error)")
+        }
+    }
+
+    private mutating func commit(_ count: Int) {
+        let before = record.committed
+        record.commit(through: count)
+        if leading != nil { effects.push(.committed(record.committed)) } else { tell(from: before) }
+        guard endedAt == nil, let finish = record.state.finished, record.committed == record.length else { return }
+        endedAt = now
+        if leading == nil { effects.push(.over(finish, result: result(finish))) }
+    }
+    /// What an earlier process here has collected.
+    private func result(_ finish: Finish) -> [UnitState]? {
+        guard let (_, states) = provisions.checkpoint, let weights = finish.weights else { return nil }
+        var hash = SHA256Stream()
+        for state in states { hash.update(state.parameters) }
+        return hash.finish() == weights ? states : nil
+    }
+    /// Whoever only carries the record still says how far the job is.
+    private mutating func tell(from before: Int) {
+        guard let seal = record.state.seals.last, record.committed > before,
+            PBLogEntry(encoded: [UInt8](record.envelopes[record.committed - 1].body))?.body?.isSeal == true
+        else { return }
+        event(.recordCarried(round: seal.round, tokens: seal.tokens, trainLoss: seal.trainLoss), peer: leader)
+    }
+
+    // MARK: signing
+
+    /// An elector signs for what is durable here of this term's leader.
+    private mutating func vouch() {
+        guard let end = elector.vouchable, end != signing.vouched, end.count <= record.length,
+            record.leaf(end.count - 1).term == end.term, elector.electorate.isVoter(key.peerID)
+        else { return }
+        if signing.tree.count > end.count { signing.tree = MerkleFrontier() }
+        while signing.tree.count < end.count { signing.tree.append(record.leaf(signing.tree.count).hash) }
+        signing.vouched = end
+        let ack = Ack(
+            LogClaim(job: job, term: end.term, size: end.count, root: signing.tree.root), by: key)
+        add(ack)
+        for peer in elector.electorate.allVoters where peer != key.peerID {
+            send(.ack(ack.claim, signature: ack.signature), to: peer)
+        }
+    }
+    private mutating func add(_ ack: Ack) {
+        switch signing.acks.add(ack, record.electorate(at: ack.claim.size)) {
+        case .nothing, .certified: break
+        case .lied(let first, _):
+            event(
+                .logEntryRefused(
+                    why: "it has signed two logs of term \(first.claim.term) and \(first.claim.size) entries"),
+                peer: ack.signer)
+        }
+    }
+    /// Often enough that little is uncertified on disk, and seldom enough to cost nothing.
+    private mutating func storeCertificate() {
+        guard let newest = certificate, newest.claim.size > signing.certified.size else { return }
+        guard signing.certified.next <= now || isOver else { return }
+        signing.certified = (newest.claim.size, now + .seconds(5))
+        effects.push(.store(.certificate(newest)))
+    }
+
+    // MARK: leading
+
+    /// The leader of the term in which the elector leads. Of a job that is over, for whoever reads its books.
+    /// - Parameter content: the job's text, where the provisions have it not.
+    public func coordinator(content: [UInt8], at now: Instant) -> Coordinator {
+        var receipts: [PBEnvelope] = []
+        for entry in elector.entries { receipts += (try? CarriedEntry(encoded: entry.body))?.receipts ?? [] }
+        return Coordinator(
+            takingOver: record, receipts: receipts, content: provisions.content ?? content, provisions, key: key,
+            term: leading ?? elector.term, at: now)
+    }
+}
+
+extension PBLogEntry.OneOf_Body {
+    var isSeal: Bool { if case .seal = self { true } else { false } }
+}

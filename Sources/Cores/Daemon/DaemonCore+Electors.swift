@@ -1,0 +1,108 @@
+import Channels
+import Coordination
+import Digests
+import Membership
+import Messages
+import Primitives
+import Record
+import Telemetry
+
+/// A daemon that carries a job's record with others: what goes between its elector, the coordinator that runs while it leads, and its member.
+extension DaemonCore {
+    public var elector: ElectorDesk? { services.elector }
+
+    // MARK: inputs
+
+    /// Only electors are heard. Whoever is made one begins with what its member knows of the job.
+    mutating func toElector(_ packet: Packet, from peer: PeerID, at now: Instant) {
+        guard case .election(let message) = packet.message, let job = packet.job else { return }
+        let isElector = services.memberPart?.value.isElector(peer, of: job) ?? false
+        if services.electorPart?.value.job != job {
+            guard isElector, services.electorPart?.value.isOver ?? true,
+                let (genesis, wall, parse) = services.memberPart?.value.foundation(of: job),
+                let desk = try? ElectorDesk(
+                    genesis: genesis, key: key,
+                    provisions: ElectorDesk.Provisions(options: services.options, wall: wall), at: now, parse: parse)
+            else { return }
+            services.coordinatorPart = nil
+            services.electorPart = Indirect(desk)
+        }
+        services.electorPart!.value.receive(message, from: peer, isElector: isElector, at: now)
+    }
+
+    // MARK: one place to drain
+
+    /// - Returns: whether it did anything.
+    mutating func mindElector(at now: Instant) -> Bool {
+        guard let job = services.electorPart?.value.job else { return false }
+        let hasText = services.memberPart?.value.text(of: job) != nil
+        services.electorPart!.value.stand(hasText, at: now)
+        var isBusy = false
+        while let effect = services.electorPart?.value.poll() {
+            isBusy = true
+            perform(effect, at: now)
+        }
+        if services.electorPart?.value.isRetired == true { services.electorPart = nil }
+        return isBusy
+    }
+
+    private mutating func perform(_ effect: ElectorDesk.Effect, at now: Instant) {
+        switch effect {
+        case .send(let packet, let peer): send(packet, to: peer, at: now)
+        case .store(let request): effects.push(.store(request, for: .elector))
+        case .event(let event): effects.push(.event(event))
+        case .lead: lead(at: now)
+        case .standBy: services.coordinatorPart = nil
+        case .committed(let count):
+            guard let job = services.coordinatorPart?.value.job, count > 0 else { return }
+            services.coordinatorPart!.value.stored(.entry(job: job, index: count - 1), .stored(path: ""), at: now)
+        case .refused(let index, let why):
+            guard let job = services.coordinatorPart?.value.job else { return }
+            services.coordinatorPart!.value.stored(.entry(job: job, index: index), .failed(why), at: now)
+        case .over(let finish, let result):
+            // Whoever launched it wants to know; a member learns it as a member.
+            guard services.memberPart == nil else { return }
+            effects.push(.ended(result.map { .finished($0) } ?? .failed(Self.collectedElsewhere(finish))))
+        }
+    }
+    private static func collectedElsewhere(_ finish: Finish) -> String {
+        guard let weights = finish.weights else { return finish.reason }
+        return
+            "the job is done, and another elector has collected its weights (SHA-256 \(weights.hex)): they are under "
+            + "checkpoints/ in the folder of the peer that led it last"
+    }
+
+    private mutating func lead(at now: Instant) {
+        guard let desk = services.electorPart?.value, desk.leading != nil else { return }
+        let content = services.memberPart?.value.text(of: desk.job) ?? []
+        var coordinator = desk.coordinator(content: content, at: now)
+        // Whoever came before there was a leader here is met now.
+        for peer in channels.connectedPeers {
+            if let endpoint = channels.endpoint(of: peer) { coordinator.established(peer, endpoint: endpoint, at: now) }
+        }
+        services.coordinatorPart = Indirect(coordinator)
+    }
+
+    // MARK: disks
+
+    /// What the coordinator wants stored of the record is for the electors to carry.
+    mutating func store(_ request: StorageRequest, at now: Instant) {
+        guard services.electorPart != nil else { return effects.push(.store(request, for: .coordinator)) }
+        switch request {
+        case .entry(_, let index, let envelope): services.electorPart!.value.carry(envelope, at: index, now: now)
+        case .receipt(_, _, let envelope):
+            services.electorPart!.value.carry(receipt: envelope)
+            services.coordinatorPart?.value.stored(request.ticket, .stored(path: ""), at: now)
+        // The electors' own is stored.
+        case .certificate: services.coordinatorPart?.value.stored(request.ticket, .stored(path: ""), at: now)
+        default: effects.push(.store(request, for: .coordinator))
+        }
+    }
+
+    /// A member's copy of the log is the elector's.
+    mutating func isCarried(_ request: StorageRequest, at now: Instant) -> Bool {
+        guard case .entry(let job, _, _) = request, services.electorPart?.value.job == job else { return false }
+        services.memberPart?.value.stored(request.ticket, .stored(path: ""), at: now)
+        return true
+    }
+}

@@ -1,0 +1,306 @@
+import Consensus
+import Coordination
+import Digests
+import JobFixtures
+import Messages
+import Primitives
+import Record
+import Telemetry
+import Testing
+import Wire
+
+/// Machines that carry one record, with disks that can fail and lines that can be cut. What they say goes through the wire's bytes.
+struct Committee {
+    struct Machine {
+        var desk: ElectorDesk?
+        var entries: [PBEnvelope] = []
+        var receipts: [PBEnvelope] = []
+        var ballot: Ballot?
+        var isBroken = false
+        var committed = 0
+        var events: [String] = []
+    }
+    var machines: [Machine] = []
+    var now = Instant.zero
+    /// Who hears nobody, and is heard by nobody.
+    var apart: Set<Int> = []
+    private var mail: [(at: Instant, packet: [UInt8], from: Int, to: Int)] = []
+    private var writes: [(at: Instant, request: StorageRequest, machine: Int)] = []
+    /// Everybody knows who is an elector, as members of the job do.
+    var admits = true
+
+    static func key(_ index: Int) -> SigningKey { index == 0 ? Small.launcher : Small.key(index) }
+    static let wall = WallClock(secondsAtZero: 1_000_000)
+
+    init(_ count: Int) throws {
+        let founder = try ElectorDesk(
+            founding: "good", content: [1, 2, 3], nonce: [UInt8](repeating: 1, count: 32), key: Self.key(0),
+            provisions: ElectorDesk.Provisions(wall: Self.wall), at: now, parse: Self.parse)
+        machines = [Machine(desk: founder)]
+        for index in 1..<count {
+            var desk = try ElectorDesk(
+                genesis: founder.record.envelopes[0], key: Self.key(index),
+                provisions: ElectorDesk.Provisions(wall: Self.wall), at: now, parse: Self.parse)
+            desk.stand(true, at: now)
+            machines.append(Machine(desk: desk))
+        }
+        for index in machines.indices { drain(index) }
+    }
+    static let parse: Record.Parser = { (_) throws(MalformedBytes) in
+        var parameters = Small.parameters()
+        parameters.electors = 3
+        return parameters
+    }
+
+    // MARK: running
+
+    mutating func run(_ seconds: Double) {
+        let end = now + .nanoseconds(Int64(seconds * 1e9))
+        while true {
+            let wakes = machines.compactMap { $0.desk?.nextWake.map { max($0, now) } }
+            guard let next = (mail.map(\.at) + writes.map(\.at) + wakes).min(), next <= end else { break }
+            now = next
+            while let index = mail.firstIndex(where: { $0.at <= now }) { deliver(mail.remove(at: index)) }
+            while let index = writes.firstIndex(where: { $0.at <= now }) { write(writes.remove(at: index)) }
+            for index in machines.indices where machines[index].desk?.nextWake.map({ $0 <= now }) ?? false {
+                machines[index].desk!.wake(at: now)
+                drain(index)
+            }
+        }
+        now = end
+    }
+    private mutating func deliver(_ letter: (at: Instant, packet: [UInt8], from: Int, to: Int)) {
+        guard !apart.contains(letter.from), !apart.contains(letter.to), machines[letter.to].desk != nil,
+            case .election(let message)? = try? Packet(decoding: letter.packet).message
+        else { return }
+        machines[letter.to].desk!.receive(message, from: Self.key(letter.from).peerID, isElector: admits, at: now)
+        drain(letter.to)
+    }
+    private mutating func write(_ write: (at: Instant, request: StorageRequest, machine: Int)) {
+        let index = write.machine
+        guard machines[index].desk != nil else { return }
+        let outcome: StorageOutcome = machines[index].isBroken ? .failed("full") : .stored(path: "")
+        if case .stored = outcome { apply(write.request, to: &machines[index]) }
+        machines[index].desk!.stored(write.request.ticket, outcome, at: now)
+        drain(index)
+    }
+    private func apply(_ request: StorageRequest, to machine: inout Machine) {
+        switch request {
+        case .entry(_, let index, let envelope):
+            guard index < machine.entries.count else { return machine.entries.append(envelope) }
+            #expect(machine.entries[index] == envelope, "another entry is there")
+        case .receipt(_, let index, let envelope):
+            if index == machine.receipts.count { machine.receipts.append(envelope) }
+        case .truncate(_, let length): machine.entries.removeLast(max(0, machine.entries.count - length))
+        case .ballot(_, _, let ballot): machine.ballot = ballot
+        default: break
+        }
+    }
+    mutating func drain(_ index: Int) {
+        while let effect = machines[index].desk?.poll() {
+            switch effect {
+            case .send(let packet, let peer):
+                let to = machines.indices.first { Self.key($0).peerID == peer }!
+                mail.append((now + .milliseconds(10), packet.bytes, index, to))
+            case .store(let request): writes.append((now + .milliseconds(3), request, index))
+            case .committed(let count): machines[index].committed = count
+            case .event(let event): machines[index].events.append(event.kind)
+            case .lead: propose(.opening(Opening(reason: "elected")), on: index)
+            case .standBy, .refused, .over: break
+            }
+        }
+    }
+
+    // MARK: what happens to them
+
+    var leader: Int? {
+        machines.indices.filter { machines[$0].desk?.leading != nil && !apart.contains($0) }
+            .max { machines[$0].desk!.term < machines[$1].desk!.term }
+    }
+    /// As a coordinator does.
+    mutating func propose(_ entry: Entry, receipts: [PBEnvelope] = [], on index: Int) {
+        for receipt in receipts { machines[index].desk!.carry(receipt: receipt) }
+        var record = machines[index].desk!.record
+        guard let envelope = try? record.propose(entry, term: machines[index].desk!.leading!, by: Self.key(index))
+        else {
+            return
+        }
+        machines[index].desk!.carry(envelope, at: record.length - 1, now: now)
+        drain(index)
+    }
+    /// Both steps to these electors.
+    mutating func change(to members: [Int]) throws {
+        let index = try #require(leader)
+        let next = machines[index].desk!.record.electorate.changing(to: members.map { Self.key($0).peerID })
+        propose(.electors(ElectorsChange(try #require(next), reason: "chosen")), on: index)
+        run(0.5)
+        propose(.electors(ElectorsChange(try #require(next).changed, reason: "agreed")), on: index)
+        run(0.5)
+    }
+    mutating func kill(_ index: Int) {
+        machines[index].desk = nil
+        writes.removeAll { $0.machine == index }
+    }
+    mutating func restart(_ index: Int) throws {
+        let remains = JobRemains(log: machines[index].entries, receipts: machines[index].receipts)
+        machines[index].desk = try ElectorDesk(
+            restoring: remains, ballot: machines[index].ballot, key: Self.key(index),
+            provisions: ElectorDesk.Provisions(wall: Self.wall), at: now, parse: Self.parse)
+        machines[index].desk!.stand(true, at: now)
+        drain(index)
+    }
+    func record(_ index: Int) -> Record { machines[index].desk!.record }
+}
+
+extension Packet {
+    /// As a channel carries it.
+    var bytes: [UInt8] {
+        let framed = self.framed
+        return framed.header + framed.payload
+    }
+}
+
+@Suite struct `Electors that carry a record` {
+    private func three() throws -> Committee {
+        var committee = try Committee(3)
+        committee.run(1)
+        try committee.change(to: [0, 1, 2])
+        return committee
+    }
+    private func news(_ number: Int) -> Entry { .members(MembersChange(round: number)) }
+    private func receipt(_ number: Int, of job: Digest256) -> PBEnvelope {
+        Receipt(
+            work: WorkKey(round: number, rank: 0, attempt: 0), stage: 0, microBatches: 1, tokens: 8, firstStep: 0,
+            steps: 1
+        ).signed(job: job, epoch: 1, wall: 1_000_000, by: Small.key(1))
+    }
+
+    @Test func `alone the launcher leads, and what its disk has is for ever`() throws {
+        var committee = try Committee(1)
+        committee.run(1)
+        let desk = try #require(committee.machines[0].desk)
+        #expect(desk.leading == 1 && desk.isAlone)
+        #expect(desk.record.length == 2 && committee.machines[0].committed == 2)
+        #expect(committee.machines[0].entries == desk.record.envelopes)
+        #expect(committee.machines[0].ballot == Ballot(term: 1, vote: Committee.key(0).peerID))
+        #expect(desk.certified == 2)
+    }
+
+    @Test func `three have the same entries on disk, and a certificate of a quorum says so`() throws {
+        var committee = try three()
+        let receipts = (0..<3).map { receipt($0, of: committee.record(0).job) }
+        for number in 0..<5 { committee.propose(news(number), receipts: number == 2 ? receipts : [], on: 0) }
+        committee.run(2)
+        for index in 0..<3 {
+            let record = committee.record(index)
+            #expect(record.envelopes == committee.record(0).envelopes && record.committed == 9)
+            #expect(committee.machines[index].entries == record.envelopes)
+            #expect(committee.machines[index].receipts == receipts)
+            let certificate = try #require(committee.machines[index].desk!.certificate)
+            #expect(certificate.claim.size == 9)
+            try certificate.check(job: record.job, record.electorate)
+        }
+    }
+
+    @Test func `one entry is not enough to become an elector, nor a leader's word to vote others out`() throws {
+        var record = try three().record(0)
+        let next = try #require(Electorate(voters: [Committee.key(0).peerID]))
+        #expect(throws: MalformedBytes.self) {
+            try record.propose(.electors(ElectorsChange(next, reason: "me")), term: 1, by: Committee.key(0))
+        }
+    }
+
+    @Test func `when the leader is gone another leads within eight seconds, with all that was committed`() throws {
+        var committee = try three()
+        committee.propose(news(1), receipts: [receipt(1, of: committee.record(0).job)], on: 0)
+        committee.run(1)
+        let before = committee.record(0).envelopes
+        committee.kill(0)
+        committee.run(8)
+        let leader = try #require(committee.leader)
+        let record = committee.record(leader)
+        #expect(Array(record.envelopes.prefix(before.count)) == before)
+        #expect(record.term > 1 && record.committed == before.count + 1)
+        #expect(committee.machines[leader].receipts.count == 1)
+        #expect(committee.machines[leader].desk!.certified == before.count + 1)
+        // What it left on disk is enough to come back, and be told.
+        try committee.restart(0)
+        committee.run(3)
+        #expect(committee.leader == leader && committee.record(0).envelopes == record.envelopes)
+        #expect(committee.machines[0].events.contains("leader_changed"))
+    }
+
+    @Test func `what a leader that was cut off wrote alone is taken back, on its disk too`() throws {
+        var committee = try three()
+        committee.apart = [0]
+        committee.propose(news(7), on: 0)
+        committee.propose(news(8), on: 0)
+        committee.run(10)
+        let leader = try #require(committee.leader)
+        committee.propose(news(9), on: leader)
+        committee.run(1)
+        committee.apart = []
+        committee.run(3)
+        let agreed = committee.record(leader)
+        #expect(committee.record(0).envelopes == agreed.envelopes && committee.record(0).committed == agreed.length)
+        #expect(committee.machines[0].entries == agreed.envelopes)
+        #expect(committee.record(0).state.round == agreed.state.round)
+    }
+
+    @Test func `nothing is acknowledged that is not on disk, and a disk that works again is enough`() throws {
+        var committee = try three()
+        let length = committee.record(0).length
+        committee.kill(2)
+        committee.machines[1].isBroken = true
+        committee.propose(news(1), on: 0)
+        committee.run(2)
+        #expect(committee.record(0).committed == length)
+        #expect(committee.machines[1].events.filter { $0 == "storage_failed" }.count == 1)
+        committee.machines[1].isBroken = false
+        committee.run(3)
+        #expect(committee.record(0).committed == length + 1)
+        #expect(committee.machines[1].events.contains("storage_recovered"))
+    }
+
+    @Test func `a peer that nobody has named is not heard`() throws {
+        var committee = try three()
+        committee.admits = false
+        let stranger = Small.key(77)
+        let before = committee.record(1)
+        let claim = try #require(committee.machines[1].desk!.certificate?.claim)
+        var forged = claim
+        forged.root = sha256([9])
+        let ack = Ack(forged, by: stranger)
+        for message in [
+            ElectionMessage.consensus(ElectorMessage(term: 9, .vote(LogEnd(term: 8, count: 99), byRequest: true))),
+            .consensus(ElectorMessage(term: 9, .beat(committed: 50))), .ack(ack.claim, signature: ack.signature),
+        ] {
+            committee.machines[1].desk!.receive(message, from: stranger.peerID, isElector: false, at: committee.now)
+            committee.drain(1)
+        }
+        committee.run(1)
+        #expect(committee.record(1).envelopes == before.envelopes && committee.machines[1].desk!.term == 1)
+        #expect(committee.machines[1].desk!.certificate?.claim == claim)
+    }
+
+    @Test func `an elector that lacks the text votes and follows, and does not lead`() throws {
+        var committee = try three()
+        committee.machines[1].desk!.stand(false, at: committee.now)
+        committee.kill(0)
+        committee.run(20)
+        #expect(committee.leader == 2)
+        committee.kill(2)
+        committee.run(20)
+        #expect(committee.leader == nil)
+    }
+
+    @Test func `a leader hands over when it goes`() throws {
+        var committee = try three()
+        let isBegun = committee.machines[0].desk!.handOver(at: committee.now)
+        #expect(isBegun)
+        committee.drain(0)
+        committee.run(1)
+        let leader = try #require(committee.leader)
+        #expect(leader != 0 && committee.record(leader).term == 2)
+    }
+}

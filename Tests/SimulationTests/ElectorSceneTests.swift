@@ -1,0 +1,111 @@
+import Coordination
+import Digests
+import Links
+import Planning
+import Primitives
+import Record
+import Simulation
+import Telemetry
+import Testing
+import Topologies
+
+/// Three machines carry the record, and whoever leads may die: the job goes on, and the weights are those of an undisturbed run.
+@Suite struct `When whoever leads dies` {
+    private static func scene(electors: Int = 3) -> Scene {
+        var scene = Scene(peers: 4, pipelines: 2, stages: 2, innerSteps: 2, steps: 12)
+        for index in scene.hosts.indices { scene.hosts[index].flops = 2e7 }
+        scene.hosts.append(
+            Host(
+                name: "desk", role: .coordinator, flops: 1e9, memory: .mebibytes(64), up: .megabits(100),
+                down: .megabits(100)))
+        scene.job.electors = electors
+        scene.realArithmetic = true
+        scene.hasDisks = true
+        scene.limit = .seconds(1200)
+        return scene
+    }
+    /// The run in which nothing happens: when what did, in seconds, and what it ends with.
+    private struct Calm: Sendable {
+        var moments: [String: [Double]] = [:]
+        var seconds: Double
+        var weights: Digest256
+    }
+    private static let calm: Calm? = {
+        let outcome = scene().run()
+        guard let weights = try? outcome.weightsDigest() else { return nil }
+        var calm = Calm(seconds: outcome.world.virtualSeconds, weights: weights)
+        for (_, event) in outcome.world.events { calm.moments[event.kind, default: []].append(event.at.seconds) }
+        return calm
+    }()
+    private func moment(_ kind: String, _ number: Int = 0) throws -> Double {
+        let moments = try #require(Self.calm).moments[kind] ?? []
+        return try #require(moments.indices.contains(number) ? moments[number] : nil)
+    }
+    private func deaths(_ seconds: Double..., away: Duration?) -> LeaderDeaths {
+        LeaderDeaths(at: seconds.map { .nanoseconds(Int64($0 * 1e9)) }, away: away)
+    }
+    /// Nothing that was accepted is lost, and the weights are those of a run in which nothing happened.
+    private func check(_ outcome: Outcome) throws {
+        try outcome.checkFinished()
+        #expect(try outcome.weightsDigest() == Self.calm?.weights)
+        let totals = outcome.totals
+        #expect(totals.lost == 0 && totals.late == 0 && totals.superseded == 0, "\(totals)")
+        #expect(outcome.events("rolled_back").isEmpty && outcome.events("peer_lost").isEmpty)
+    }
+
+    @Test func `three electors end with the weights of one, and have chosen who they are`() throws {
+        let three = Self.scene().run()
+        try check(three)
+        #expect(try Self.scene(electors: 1).run().weightsDigest() == Self.calm?.weights)
+        #expect(three.events("electors_chosen").count == 1)
+        let electors = three.world.electors
+        #expect(electors.count == 3 && electors.contains { $0.name == "desk" })
+        // Nobody leads but the launcher, and a certificate of a quorum is of nearly all.
+        #expect(three.world.coordinator.term == 1 && three.events("leadership_taken").isEmpty)
+        #expect(electors.allSatisfy { $0.certified >= $0.entries - 1 }, "\(electors)")
+    }
+
+    /// While lines are measured, when there is a plan, at a seal, within a round, while holders agree, at the end.
+    @Test(arguments: [
+        ("electors_chosen", 0, 0.3), ("planned", 0, 0.001), ("round_sealed", 2, 0.001), ("round_sealed", 2, 0.9),
+        ("states_agreed", 2, 0.001), ("collecting_weights", 0, 0.02),
+    ])
+    func `the launcher dies at any moment, is back after a while, and collects the weights of an undisturbed run`(
+        _ kind: String, _ number: Int, _ after: Double
+    ) throws {
+        var scene = Self.scene()
+        scene.leaderDeaths = deaths(try moment(kind, number) + after, away: .seconds(12))
+        let outcome = scene.run()
+        try check(outcome)
+        let struck = try #require(outcome.events("fault").first?.at.seconds)
+        let taken = try #require(outcome.events("leadership_taken").first)
+        #expect(taken.at.seconds - struck <= 8, "\(taken.line)")
+        // The others go on; who comes back is told, stands by, and leads again when there is a result.
+        #expect(outcome.world.coordinator.term >= 2)
+        let length = outcome.world.coordinator.record.length
+        #expect(outcome.world.electors.contains { $0.name == "desk" && $0.entries == length })
+    }
+
+    /// The result was on its disk before anybody was told that the job is over.
+    @Test func `the launcher dies when it has just said that the job is over, and has the result all the same`() throws
+    {
+        var scene = Self.scene()
+        scene.leaderDeaths = deaths(try #require(Self.calm).seconds - 0.001, away: .seconds(12))
+        let outcome = scene.run()
+        #expect(outcome.events("fault").count == 1)
+        #expect(try outcome.weightsDigest() == Self.calm?.weights)
+    }
+
+    @Test func `the launcher never comes back: another elector collects the weights after a while`() throws {
+        var scene = Self.scene()
+        scene.launcherPatience = .seconds(20)
+        scene.leaderDeaths = deaths(try moment("round_sealed", 1) + 0.5, away: nil)
+        let outcome = scene.run()
+        try check(outcome)
+        #expect(outcome.events("launcher_awaited").count == 1)
+        // Training itself hardly noticed: rounds are as long as before, but for the one that was sealed late.
+        let sealed = outcome.events("round_sealed").map(\.at.seconds)
+        let gaps = zip(sealed.dropFirst(), sealed).map { $0 - $1 }.sorted()
+        #expect(gaps.dropLast().allSatisfy { $0 < 2.5 } && gaps.last! < 10, "\(gaps)")
+    }
+}
