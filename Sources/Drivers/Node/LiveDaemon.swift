@@ -5,6 +5,7 @@ public import Digests
 public import EventLoop
 import Glibc
 public import Kademlia
+import Membership
 public import Primitives
 public import Record
 import SecureTransport
@@ -229,6 +230,8 @@ public final class LiveDaemon {
     }
 
     public func start() { drain() }
+    /// What may still be written in this daemon's folder.
+    func count(room: DiskRoom) { core.count(room: room) }
 
     /// This daemon's place in the overlay; changes with the external address (BEP 42).
     public var nodeID: NodeID { core.directory.overlay.nodeID }

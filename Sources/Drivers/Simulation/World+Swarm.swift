@@ -59,7 +59,7 @@ extension World {
                     key: simulated.key,
                     terms: MemberTerms(
                         name: host.name, device: host.device, memory: host.memory, accepts: [launcher.peerID]),
-                    wall: wall, at: now, parse: JobParameters.init(manifest:)))
+                    remains: simulated.remains, wall: wall, at: now, parse: JobParameters.init(manifest:)))
         }
         simulated.daemon = DaemonCore(
             directory: directory, channels: channels, services: services, key: simulated.key, port: port, at: now)

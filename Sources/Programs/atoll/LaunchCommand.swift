@@ -95,6 +95,7 @@ struct LaunchCommand: ParsableCommand {
             manifest: job.canonicalText, parameters: JobParameters(job), corpus: corpus, coordinator: options, out: out,
             threads: threads)
         launch.samplePrompt = prompt
+        launch.keep = job.checkpoint.keep
         launch.model = model
         launch.resuming = try remains(folder, job, corpus)
         let view = ProgressView(quiet: json || events)

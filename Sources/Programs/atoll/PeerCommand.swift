@@ -69,10 +69,12 @@ struct PeerCommand: ParsableCommand {
                 ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
             memory: offered, accepts: accepted)
         let asJSON = json
+        let remains = RoundStartFile.remains(in: folder)
         let end = try ServiceRun().run(setup, folder: folder) { now in
             DaemonCore.Services(
                 member: Member(
-                    key: folder.key, terms: terms, wall: WallClock(seconds: Int64(time(nil)), at: now), at: now,
+                    key: folder.key, terms: terms, remains: remains,
+                    wall: WallClock(seconds: Int64(time(nil)), at: now), at: now,
                     parse: JobParameters.init(manifest:)))
         } ready: { (daemon) throws(NodeError) in
             print("listening \(daemon.endpoint) id \(folder.key.peerID.hex)")
