@@ -96,6 +96,72 @@ extension FakePool {
         #expect(audit == pool.coordinator.record.ledger.totals)
     }
 
+    /// Six rounds, of which members have the start of the fourth on their disks.
+    private func longPool() throws -> FakePool {
+        var pool = try FakePool()
+        for round in 0..<6 {
+            try pool.round()
+            for rank in 0..<2 { pool.apply(try pool.number(rank), round: round, "same \(round)") }
+        }
+        try #require(pool.coordinator.state.round == 6)
+        return pool
+    }
+    private func kept(_ round: Int, rank: Int) -> Message {
+        .kept([KeptStage(round: round, rank: rank, units: Small.model.allUnits)])
+    }
+
+    @Test func `goes on from members' disks exactly as it was, where all have their own`() throws {
+        var pool = try longPool()
+        let numbers = [try pool.number(0), try pool.number(1)]
+        let before = try #require(pool.coordinator.state.plan)
+        try pool.restart(pool.remains())
+        back(&pool, numbers, holding: nil)
+        for (rank, number) in numbers.enumerated() { pool.say(number, kept(4, rank: rank)) }
+        pool.waitForPlan(numbers)
+        let plan = try #require(pool.coordinator.state.plan)
+        #expect(plan.round == 4 && pool.coordinator.state.round == 4)
+        #expect(plan.pipelines.map { $0.stages.map(\.peer) } == before.pipelines.map { $0.stages.map(\.peer) })
+        #expect(plan.pipelines.map(\.virtualPipelines) == before.pipelines.map(\.virtualPipelines))
+        #expect(pool.happened("supply_chosen").first?.text("exact") == "yes")
+        // It is in the log.
+        let entry = pool.coordinator.record.envelopes.last {
+            String(decoding: $0.body, as: UTF8.self).contains("exactly")
+        }
+        #expect(entry != nil)
+        try pool.round()
+        let audit = try pool.audit()
+        #expect(audit == pool.coordinator.record.ledger.totals)
+    }
+
+    @Test func `says in the log that it is not exact where one has lost its disk`() throws {
+        var pool = try longPool()
+        let numbers = [try pool.number(0), try pool.number(1)]
+        try pool.restart(pool.remains())
+        back(&pool, numbers, holding: nil)
+        pool.say(numbers[0], kept(4, rank: 0))
+        pool.waitForPlan(numbers)
+        let plan = try #require(pool.coordinator.state.plan)
+        #expect(plan.round == 4)
+        #expect(plan.sources[0] == [Small.peer(numbers[0])])
+        #expect(pool.happened("supply_chosen").first?.text("exact") == "no")
+        #expect(
+            pool.coordinator.record.envelopes.contains {
+                String(decoding: $0.body, as: UTF8.self).contains("not all stages")
+            })
+    }
+
+    @Test func `waits some seconds for all who were in the plan, and then goes on without`() throws {
+        var pool = try longPool()
+        let numbers = [try pool.number(0), try pool.number(1)]
+        try pool.restart(pool.remains())
+        back(&pool, [numbers[0]], holding: 6)
+        for second in 0..<24 {
+            #expect((pool.coordinator.stage.word == "gathering") == (second < 20), "\(second)")
+            pool.pass(.seconds(1))
+            pool.beat(numbers[0])
+        }
+    }
+
     @Test func `waits a minute for those who held the units`() throws {
         var pool = try pool()
         try pool.restart(pool.remains())

@@ -90,7 +90,8 @@ import Training
         var world = try HoldingWorld(seed: 1)
         world.holding = Holding(
             StageContext(
-                me: HoldingWorld.me, parameters: HoldingWorld.parameters, memory: ByteCount(1000), contentBytes: 1000))
+                me: HoldingWorld.me, parameters: HoldingWorld.parameters, memory: ByteCount(1000), contentBytes: 1000),
+            RoundStarts(job: world.script.record.job))
         try world.enter(.plan(PlanChange(Small.plan([[1], [3]]), reason: "test")))
         for _ in 0..<10 { world.pass(.seconds(1)) }
         #expect(world.farewells.count == 1)

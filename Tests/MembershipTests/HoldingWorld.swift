@@ -80,7 +80,7 @@ struct RememberingEngine {
         switch job {
         case .configure, .importState, .benchmark: return .done
         case .recompute, .rewind, .checkContribution: return .done
-        case .exportState(let units, _):
+        case .exportState(let units, _, _):
             require(
                 units.clamped(to: configuration.units) == units && !units.isEmpty,
                 "export of \(units) out of \(configuration.units)")
@@ -162,6 +162,8 @@ struct HoldingWorld {
     private var nextTag: UInt32 = 1_000_000
     private var receipts: [WorkKey: Receipt] = [:]
     private var fakeShelves: [Int: StateShelf] = [:]
+    /// This member's own disk, and what is on its way there.
+    private var disk: (starts: [Int: RoundStart], writes: EffectQueue<StorageRequest>) = ([:], EffectQueue())
     /// The share of messages that are lost.
     var losses = 0.0
     static let me = Small.peer(1)
@@ -171,7 +173,8 @@ struct HoldingWorld {
         script = try Script(Self.parameters)
         try script.join(Array(1...6))
         holding = Holding(
-            StageContext(me: Self.me, parameters: Self.parameters, memory: .mebibytes(64), contentBytes: 1000))
+            StageContext(me: Self.me, parameters: Self.parameters, memory: .mebibytes(64), contentBytes: 1000),
+            RoundStarts(job: script.record.job))
         generator = SeededGenerator(seed: seed, stream: 21)
     }
 
@@ -331,11 +334,28 @@ struct HoldingWorld {
             case .receipt(let receipt):
                 receipts[receipt.work] = receipt
                 tags[receipt.work] = engine.lastTag
+            case .store(let request): disk.writes.push(request)
             case .notEntitled(let peer, let message): complaints.append("\(peer) may not say \(message.kind)")
             case .event(let what, _): events.append(what)
             }
         }
         while let job = desk.poll() { jobs.push(job) }
+        guard let request = disk.writes.pop() else { return }
+        write(request)
+        drain()
+    }
+    /// A disk that keeps what it is given.
+    private mutating func write(_ request: StorageRequest) {
+        var outcome = StorageOutcome.stored(path: "")
+        switch request {
+        case .roundStart(let start): disk.starts[start.round] = start
+        case .readRoundStart(_, let round):
+            outcome = disk.starts[round].map { .read(VerifiedRoundStart($0)) } ?? .failed("nothing is there")
+        case .eraseRoundStarts(_, let after): disk.starts = disk.starts.filter { $0.key <= after }
+        default: complaints.append("\(request.ticket) is no business of what is held")
+        }
+        _ = holding.answered(request.ticket, outcome, job)
+        holding.loadIfReady(job)
     }
     /// The engine does one job. False when it has none.
     @discardableResult

@@ -31,6 +31,7 @@ struct NaiveLeader {
     private(set) var applied: [Int: [PeerID: Applied]] = [:]
     private(set) var farewells: [PeerID: String] = [:]
     private(set) var objections: [Objection] = []
+    private(set) var setbacks: [Setback] = []
     private(set) var answers: [PeerID: OfferAnswer] = [:]
     private(set) var outbox: [(packet: Packet, to: PeerID)] = []
 
@@ -95,6 +96,15 @@ struct NaiveLeader {
         text = other.text
     }
 
+    /// Its disk has called so many durable that are not.
+    mutating func lose(entries: Int) {
+        let parameters = state.parameters
+        let kept = Array(record.envelopes.dropLast(entries))
+        record = try! Record.restoring(kept) { _ in parameters }.record
+        term += 1
+        (receipts, held, gathered, applied, readiness, answers) = ([:], [:], [:], [:], [:], [:])
+    }
+
     // MARK: hearing
 
     mutating func receive(_ packet: Packet, from peer: PeerID, at now: Instant) throws {
@@ -119,6 +129,7 @@ struct NaiveLeader {
         case .gathered(let message): gathered[peer] = message
         case .applied(let message): applied[message.round + 1, default: [:]][peer] = message
         case .objection(let objection): objections.append(objection)
+        case .setback(let setback): setbacks.append(setback)
         case .farewell(let reason): farewells[peer] = reason
         default: break
         }

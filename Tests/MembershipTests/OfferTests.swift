@@ -84,6 +84,16 @@ import Wire
         member.receive(Packet(job: job, term: term, message), from: peer, endpoint: nil, at: now)
         return events(&member)
     }
+    @Test func `of a text that the disk has no room for are declined, with how much and where`() throws {
+        var member = member()
+        member.count(room: DiskRoom(free: .mebibytes(2), place: "/data/laptop"))
+        let why = try #require(try answer(of: &member, to: genesis(bytes: 3 << 20)).refusal)
+        #expect(why.contains("3.0 MiB") && why.contains("2.0 MiB") && why.contains("/data/laptop"), "\(why)")
+        // Somebody made room.
+        member.count(room: DiskRoom(free: .mebibytes(4), place: "/data/laptop"))
+        #expect(try answer(of: &member, to: genesis(bytes: 3 << 20), at: .zero + .seconds(2)).refusal == nil)
+    }
+
     private func events(_ member: inout Member) -> [Happening] {
         var out: [Happening] = []
         while let effect = member.poll() { if case .event(let event) = effect { out.append(event.what) } }

@@ -26,6 +26,7 @@ import Wire
             case .send(.stateOffer(let offer), let peer): out.sent[peer, default: []].append(offer)
             case .send(let message, _): Issue.record("\(message)")
             case .export(let units, let moments, let round): out.exports.append((units, moments, round))
+            case .read(let round): Issue.record("nothing of round \(round) is on the disk")
             }
         }
         return out

@@ -26,6 +26,8 @@ final class Village {
         var jobs = EffectQueue<ComputeJob>()
         var disk = EffectQueue<StorageRequest>()
         var stored: [StorageRequest] = []
+        /// Round starts, as bytes, by round.
+        var starts: [Int: [UInt8]] = [:]
         var events: [Happening] = []
         var connected: [PeerID] = []
         var isGone = false
@@ -54,13 +56,30 @@ final class Village {
     }
     func add(_ number: Int, memory: ByteCount = .mebibytes(64)) {
         let parameters = self.parameters
+        let starts = (residents[Small.peer(number)]?.starts ?? [:]).filter {
+            (try? RoundStart(decoding: $0.value)) != nil
+        }
+        let stages = starts.keys.sorted().map { round in
+            let start = try! RoundStart(decoding: starts[round]!)
+            return KeptStage(round: round, rank: start.rank, units: start.units)
+        }
         let member = Member(
             key: Small.key(number),
             terms: Self.terms("peer-\(number)", memory: memory, accepts: [leader.record.electors[0]]),
+            remains: MemberRemains(
+                jobs: stages.isEmpty ? [] : [MemberRemains.Job(job: leader.record.job, stages: stages)]),
             wall: WallClock(seconds: 1_000_000, at: now), at: now, parse: { _ in parameters })
+        let starts0 = residents[Small.peer(number)]?.starts ?? [:]
         residents[Small.peer(number)] = Resident(member: member)
+        residents[Small.peer(number)]!.starts = starts0
         drain(Small.peer(number))
     }
+    /// Changes what is on a member's disk.
+    func tamper(_ number: Int, _ change: (inout [Int: [UInt8]]) -> Void) {
+        change(&residents[Small.peer(number)]!.starts)
+    }
+    func setRoom(_ number: Int, _ room: DiskRoom) { residents[Small.peer(number)]!.member.count(room: room) }
+    func starts(_ number: Int) -> [Int: [UInt8]] { residents[Small.peer(number)]!.starts }
     func member(_ number: Int) -> Member { residents[Small.peer(number)]!.member }
     func events(_ number: Int) -> [Happening] { residents[Small.peer(number)]!.events }
     func engine(_ number: Int) -> StageEngine { residents[Small.peer(number)]!.engine }
@@ -143,10 +162,25 @@ final class Village {
             let peer = writing[choice - busy.count]
             let request = residents[peer]!.disk.pop()!
             residents[peer]!.stored.append(request)
-            residents[peer]!.member.stored(request.ticket, .stored(path: ""), at: now)
+            residents[peer]!.member.stored(request.ticket, write(request, of: peer), at: now)
             drain(peer)
         }
         return true
+    }
+
+    private func write(_ request: StorageRequest, of peer: PeerID) -> StorageOutcome {
+        switch request {
+        case .roundStart(let start): residents[peer]!.starts[start.round] = start.encoded
+        case .readRoundStart(_, let round):
+            guard let bytes = residents[peer]!.starts[round], let start = try? RoundStart(decoding: bytes) else {
+                return .failed("damaged")
+            }
+            return .read(VerifiedRoundStart(start))
+        case .eraseRoundStarts(_, let after):
+            residents[peer]!.starts = residents[peer]!.starts.filter { $0.key <= after }
+        default: break
+        }
+        return .stored(path: "")
     }
 
     /// Lets things happen, and time pass, until the condition holds.

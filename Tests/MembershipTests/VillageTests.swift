@@ -84,7 +84,9 @@ import Training
                 switch request {
                 case .entry(_, let index, _): entries.append(index)
                 case .chunk(_, let chunk, _): chunks.append(chunk)
-                case .checkpoint, .erase, .receipt, .certificate, .truncate, .ballot:
+                case .roundStart(let start): #expect(start.round % 4 == 0)
+                case .checkpoint, .erase, .receipt, .certificate, .truncate, .ballot, .readRoundStart,
+                    .eraseRoundStarts, .setLogAside:
                     Issue.record("\(request) is not a member's in a job")
                 }
             }
@@ -292,10 +294,126 @@ import Training
         #expect(refused.count == 1)
         guard case .workRefused(let why, _)? = refused.first else { return }
         #expect(why.contains("step") && why.contains("stage 0"), "\(why)")
+        // The leader has heard it, as what it is.
+        let said = try #require(village.leader.setbacks.last)
+        #expect(said.isDivergence && said.work.rank == 0 && said.stage == 0 && said.why == why)
         next.pipelines[0].attempt = 2
         try village.plan(next)
         _ = try village.run(for: .seconds(30), until: { _ in false })
         #expect(village.events(1).count { if case .workRefused = $0 { true } else { false } } == 2)
+    }
+
+    /// All processes end in the middle of a round; others begin on what is on the disks. The leader goes back to the last round that all have.
+    private func switchOff(_ numbers: [Int], _ village: Village, to round: Int, _ tamper: () -> Void = {}) throws {
+        for number in numbers {
+            village.kill(number)
+            try village.leader.leave(number)
+        }
+        tamper()
+        for number in numbers { village.add(number) }
+        #expect(try village.gather(numbers))
+        var next = village.leader.state.plan!
+        next.round = round
+        for rank in next.pipelines.indices { next.pipelines[rank].attempt += 1 }
+        for unit in Small.model.allUnits { next.sources[unit] = next.holders(of: unit) }
+        try village.plan(next, rolledBack: true)
+    }
+
+    @Test(arguments: [(1, Codec.int8), (2, .sparse(k: 8, values: .signMagnitude)), (3, .fp32)] as [(Int, Codec)])
+    func `goes on to the same weights when everybody was off`(innerSteps: Int, codec: Codec) throws {
+        var plan = Small.plan([[1, 2], [3]], innerSteps: innerSteps)
+        plan.exchangeCodec = codec
+        let whole = try expected([1, 2, 3], plan, round: 7)
+        for seed in 0..<3 as Range<UInt64> {
+            let village = try village([1, 2, 3], plan, seed: seed)
+            #expect(try village.train(until: 5 + Int(seed) % 2))
+            _ = try village.run(for: .milliseconds(20 * Int64(seed)), until: { _ in false })
+            #expect((1...3).allSatisfy { village.starts($0)[4] != nil })
+            try switchOff([1, 2, 3], village, to: 4)
+            #expect(try village.train(until: 7))
+            #expect(village.roots(7) == whole)
+            for number in 1...3 {
+                let events = village.events(number)
+                #expect(events.contains { if case .roundStartFound(_, 4, _) = $0 { true } else { false } })
+                #expect(events.contains { if case .roundStartRead(4, _, true) = $0 { true } else { false } })
+            }
+        }
+    }
+
+    @Test func `has from another's disk what is damaged on its own, and then all have the same`() throws {
+        let village = try village([1, 2, 3], Small.plan([[1, 2], [3]], innerSteps: 2), seed: 1)
+        #expect(try village.train(until: 5))
+        try switchOff([1, 2, 3], village, to: 4) {
+            village.tamper(2) { $0[4]![300] ^= 1 }
+        }
+        #expect(try village.train(until: 7))
+        let applied = try #require(village.leader.applied[7])
+        #expect(applied.count == 3)
+        #expect(village.events(2).contains { if case .stateReady(4, _) = $0 { true } else { false } })
+        #expect(village.events(2).contains { if case .stateRequested = $0 { true } else { false } })
+        #expect(village.events(3).contains { if case .roundStartRead(4, _, true) = $0 { true } else { false } })
+    }
+
+    /// Whole, and of this job and round, and yet not what the log says: of a history that did not come to be.
+    @Test func `does not take from its disk what the log does not say`() throws {
+        let village = try village([1, 2, 3], Small.plan([[1, 2], [3]], innerSteps: 2), seed: 1)
+        #expect(try village.train(until: 5))
+        try switchOff([1, 2, 3], village, to: 4) {
+            village.tamper(1) { starts in
+                var start = try! RoundStart(decoding: starts[4]!)
+                start.states[0].parameters[0] ^= 1
+                starts[4] = start.encoded
+            }
+        }
+        #expect(try village.train(until: 6))
+        #expect(
+            village.events(1).contains {
+                if case .roundStartRefused(_, let why) = $0 { why.contains("agreed") } else { false }
+            })
+        #expect(village.leader.state.isAgreed(6))
+    }
+
+    @Test func `keeps what is on its disk when it is left alone or stopped, and not when the job is over`() throws {
+        let village = try village([1, 2], Small.plan([[1], [2]]), seed: 3)
+        #expect(try village.train(until: 5))
+        village.leader.isSilent = true
+        _ = try village.run(for: .seconds(3700), until: { _ in false })
+        #expect(village.member(1).jobID == nil && village.starts(1)[4] != nil)
+        let other = try self.village([1, 2], Small.plan([[1], [2]]), seed: 3)
+        #expect(try other.train(until: 5))
+        #expect(other.starts(1)[4] != nil)
+        try other.leader.propose(.finish(Finish(reason: Finish.done)))
+        #expect(try other.run(until: { $0.starts(1).isEmpty && $0.starts(2).isEmpty }))
+    }
+
+    @Test func `says once a plan that its round starts do not fit on the disk, and works`() throws {
+        let village = try village([1], Small.plan([[1]], innerSteps: 2), seed: 1)
+        village.setRoom(1, DiskRoom(free: ByteCount(5000), place: "/data"))
+        #expect(try village.train(until: 2))
+        let said = village.events(1).filter { if case .roomShort(_, _, 5000, "/data") = $0 { true } else { false } }
+        #expect(said.count == 1)
+    }
+
+    /// The only elector's disk has lost entries, and it writes others in their place: nobody could follow it any more.
+    @Test func `begins anew with the log that there is when its launcher has lost what it had shown`() throws {
+        let village = try village([1, 2], Small.plan([[1], [2]], innerSteps: 2), seed: 3)
+        #expect(try village.train(until: 3))
+        let shown = village.member(1).job!.record.length
+        village.leader.lose(entries: 4)
+        for number in [1, 2] {
+            try village.leader.leave(number)
+            village.leader.sendLog(to: Small.peer(number), from: 0)
+        }
+        #expect(try village.run(until: { $0.member(1).jobID == nil && $0.member(2).jobID == nil }))
+        #expect(
+            village.residents[Small.peer(1)]!.stored.contains { if case .setLogAside = $0 { true } else { false } })
+        #expect(village.leader.record.length < shown)
+        #expect(try village.gather([1, 2]))
+        var next = village.leader.state.plan!
+        next.round = 0
+        for rank in next.pipelines.indices { next.pipelines[rank].attempt += 1 }
+        try village.plan(next, rolledBack: true)
+        #expect(try village.train(until: 2))
     }
 
     @Test func `says why a plan's units do not fit, once`() throws {

@@ -100,6 +100,7 @@ import Topologies
         var job = try JobManifest(parsing: Self.example)
         let usual = job.canonicalText
         let changes: [(inout JobManifest) -> Void] = [
+            { $0.checkpoint.keep = 3 }, { $0.checkpoint.onDivergence = .retreat },
             { $0.model.headSize = 48 }, { $0.model.projectionBias = .queryKeyValue },
             { $0.model.projectionBias = .all },
             { $0.model.queryKeyNorm = true }, { $0.model.ropeScaling = .linear(factor: 2.5) },

@@ -123,10 +123,10 @@ extension Coordinator {
             let turn = holders.isEmpty ? 0 : unit % holders.count
             sources[unit] = Array(holders[turn...] + holders[..<turn])
         }
-        // With H = 1 the moments are part of what all holders agree on; with rounds each pipeline has its own.
+        // With H = 1 the moments are the same at all holders; with rounds each pipeline has its own, and those of one do.
         let fetch = StateFetch(
             round: state.round, sources: sources, roots: state.agreed[state.round] ?? [:],
-            moments: !final && plan.mode == .everyStep, model: parameters.model, offset: 0, at: now)
+            moments: !final, model: parameters.model, offset: 0, at: now)
         collection = Collection(round: state.round, isFinal: final, fetch: fetch, at: now)
     }
 

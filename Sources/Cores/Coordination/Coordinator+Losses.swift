@@ -106,24 +106,33 @@ extension Coordinator {
         round.restart(at: now)
     }
 
-    /// Everybody returns to the last round whose whole state can be had: this one if its units are all held somewhere, else the last
-    /// checkpoint, else the beginning (the seed).
+    /// Everybody returns to the last round whose whole state can be had: this one if its units are all held somewhere, else the newest
+    /// that is on members' disks or is the last checkpoint, else the beginning (the seed).
     mutating func rollBack(to answer: PlanAnswer, reason: String) {
         guard let old = state.plan else { return }
         let here = unitSources(old, units: parameters.model.allUnits)
-        let isHere = round.stuck < 2 && state.isAgreed(state.round) && here.values.allSatisfy { !$0.isEmpty }
-        let target = state.round == 0 || isHere ? state.round : checkpoint.round ?? 0
-        var plan = answer.plan.going(on: old, from: target)
-        if target > 0 {
-            plan.sources =
-                isHere ? here : Dictionary(uniqueKeysWithValues: parameters.model.allUnits.map { ($0, [key.peerID]) })
-        }
-        setWay(&plan)
+        let limit = min(round.setbacks.limit ?? state.round, round.stuck < 2 ? state.round : state.round - 1)
+        let isHere =
+            state.round == 0
+            || limit == state.round && state.isAgreed(state.round) && here.values.allSatisfy { !$0.isEmpty }
+        let supply = isHere && !isResuming ? nil : supply(atMost: limit)
+        let target = supply?.round ?? (isHere ? state.round : 0)
+        var plan = (supply?.plan ?? answer.plan).going(on: old, from: target)
+        if target > 0 { plan.sources = supply?.sources ?? here }
+        if round.setbacks.halves { plan.halvings += 1 }
+        // What fixes the bits of an exact one is in its plan.
+        if supply?.isExact != true { setWay(&plan) }
         let attempt = (old.pipelines.map(\.attempt).max() ?? 0) + 1
         for rank in plan.pipelines.indices { plan.pipelines[rank].attempt = attempt }
         plan.spares = state.members.filter { $0.present && plan.placement(of: $0.peer) == nil }.map(\.peer)
         let from = state.round
-        guard propose(.plan(PlanChange(plan, reason: cleaned(reason, bytes: Bounds.reasonBytes), rolledBack: true)))
+        var why = reason
+        if let supply {
+            let said = self.words(supply, from: from)
+            event(.supplyChosen(round: supply.round, of: from, exact: supply.isExact, why: said))
+            why = "\(reason); \(said)"
+        }
+        guard propose(.plan(PlanChange(plan, reason: cleaned(why, bytes: Bounds.reasonBytes), rolledBack: true)))
         else {
             fail("a plan to go back with was refused")
             return
@@ -131,14 +140,25 @@ extension Coordinator {
         desk.isInForce(answer)
         event(.rolledBack(round: target, from: from, why: reason))
         // What was agreed on so long ago may be forgotten, and nobody else can say it any more.
-        if target > 0, target == checkpoint.round, !isHere, !state.isAgreed(target) {
+        if target > 0, target == checkpoint.round, !state.isAgreed(target) {
             propose(.states(States(round: target, units: checkpoint.roots)))
         }
         timers.standstill = nil
+        round.setbacks.wentBack()
         agreement.forgetAll()
         collection = nil
         admitNewcomers()
         beginRound()
         round.isDisturbed = true
+    }
+    /// For people, and for the log.
+    private func words(_ supply: Supply, from round: Int) -> String {
+        let again = round > supply.round ? ", \(round - supply.round) rounds are done again" : ""
+        guard !supply.isExact else {
+            return "all stages have their own of round \(supply.round): it goes on exactly\(again)"
+        }
+        return
+            "not all stages have their own of round \(supply.round): weights and momentum are those of then, moments and error feedback "
+            + "come from others where there are any\(again)"
     }
 }

@@ -233,6 +233,7 @@ extension PlacedPlan {
         plan.exchangeCodec = old.exchangeCodec
         plan.activationCodec = old.activationCodec
         plan.outer = old.outer
+        plan.halvings = old.halvings
         plan.sources = [:]
         return plan
     }

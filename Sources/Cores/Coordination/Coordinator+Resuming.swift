@@ -27,8 +27,8 @@ public struct JobRemains: Sendable {
 /// Going on with a job that an earlier process began.
 ///
 /// Nobody of the log is connected, so that all have left; whoever still has its units joins again with them. The term is a new one: what the
-/// process before may still have said counts no more. The job goes on from the start of the round in progress where every unit of it is
-/// held by somebody, from the last checkpoint else, from the beginning where there is none.
+/// process before may still have said counts no more. The job goes on from the newest round start that can be had (``Supply``): what members
+/// hold in memory or have on their disks, or the last checkpoint; from the beginning where there is none.
 extension Coordinator {
     /// - Parameters:
     ///   - content: the job's text.
@@ -100,7 +100,7 @@ extension Coordinator {
     static let holderPatience = Duration.seconds(60)
     /// Whether units are missing that somebody may still come with.
     func waitsForHolders(since: Instant) -> Bool {
-        isResuming && lacksHolders(since: since)
+        isResuming && (lacksHolders(since: since) || lacksSomebody(since: since))
     }
     /// Whether nobody who held some unit is here yet, and may still come.
     func lacksHolders(since: Instant) -> Bool {

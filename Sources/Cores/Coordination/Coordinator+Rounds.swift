@@ -98,6 +98,7 @@ extension Coordinator {
             roster.beats(heartbeat, peer, at: now)
             noticeProgress(step: heartbeat.step)
         case .readiness(let readiness): roster.isReady(readiness, peer, at: now)
+        case .kept(let stages): roster.keeps(stages, peer)
         case .logRequest(let from): catchUp(peer, from: from)
         case .probeResult(let result):
             let roster = roster
@@ -107,6 +108,7 @@ extension Coordinator {
         case .gathered(let gathered): round.progress.receive(gathered, from: peer)
         case .applied(let applied): receive(applied, from: peer)
         case .objection(let objection): receive(objection, from: peer)
+        case .setback(let setback): receive(setback, from: peer)
         case .audited(let report): if let plan = state.plan { round.reports(report, by: peer, plan: plan) }
         case .farewell(let reason): lose(peer, reason: reason)
         default: receiveContent(message, from: peer)

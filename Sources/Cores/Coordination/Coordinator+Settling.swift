@@ -160,11 +160,12 @@ extension Coordinator {
 
     /// A job with sealed rounds is not over because it cannot go on now: its log stays open, members keep what they hold for a while, and
     /// it can be resumed.
+    /// - Parameter forGood: it would come to the same again, so that nobody is to resume it.
     /// - Returns: true, for ``settle()``: something has changed.
     @discardableResult
-    mutating func fail(_ why: String, endsAtOnce: Bool = false) -> Bool {
+    mutating func fail(_ why: String, endsAtOnce: Bool = false, forGood: Bool = false) -> Bool {
         guard !stage.isDecided else { return false }
-        if !isResumable { propose(.finish(Finish(reason: "failed: \(why)"))) }
+        if forGood || !isResumable { propose(.finish(Finish(reason: "failed: \(why)"))) }
         stage.go(to: .closing(.failed(why), until: now + .seconds(2)))
         if endsAtOnce { end() }
         return true

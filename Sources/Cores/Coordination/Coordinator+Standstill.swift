@@ -36,7 +36,9 @@ extension Coordinator {
         if !lines.isSurveying, admit(roster.accepted) { return true }
         guard !desk.isAsking else { return false }
         let able = roster.joined.filter(\.isPlannable).map(\.peer)
-        if !able.isEmpty, able != standstill.tried, !lacksHolders(since: standstill.since) {
+        if !able.isEmpty, able != standstill.tried, !lacksHolders(since: standstill.since),
+            !lacksSomebody(since: standstill.since)
+        {
             timers.standstill!.tried = able
             desk.want(.rollBack, standstill.why)
             return true

@@ -250,6 +250,7 @@ public struct Coordinator: Core, Sendable {
             if roster.lastArrival > since { next = earliest(next, roster.lastArrival + options.quiet) }
             next = earliest(next, max(roster.lastArrival, roster.lastMet) + options.quiet + .seconds(2))
             next = earliest(next, since + options.gatherLimit)
+            if isResuming, since + Self.wholePatience > now { next = earliest(next, since + Self.wholePatience) }
         case .sharing: next = earliest(next, nextTextPatience)
         case .preparing, .training:
             if timers.isolatedSince == nil, let facts = facts() { next = earliest(next, round.nextWake(facts)) }
@@ -260,6 +261,8 @@ public struct Coordinator: Core, Sendable {
             next = earliest(next, standstill.since + Self.standstillPatience)
             let heldBack = standstill.since + Self.holderPatience
             if heldBack > now { next = earliest(next, heldBack) }
+            let whole = standstill.since + Self.wholePatience
+            if whole > now { next = earliest(next, whole) }
         }
         if timers.isolatedSince == nil, let collection { next = earliest(next, collection.nextWake) }
         // What is overdue and could not be settled is looked at again soon, not at once.

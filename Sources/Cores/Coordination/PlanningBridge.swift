@@ -23,6 +23,7 @@ extension JobParameters {
             validationFraction: job.validationFraction,
             checkpointRounds: job.checkpoint.everyRounds)
         exchangeWay = job.exchangeWay.value
+        onDivergence = job.checkpoint.onDivergence == .retreat ? .retreat : .stop
         dataTokens = job.text.tokens
         initialUnits = job.beginning.units
         electors = job.electors

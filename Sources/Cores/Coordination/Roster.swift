@@ -27,6 +27,8 @@ public struct Roster: Sendable {
         public internal(set) var lastHeard: Instant
         public internal(set) var heartbeat = Heartbeat()
         public internal(set) var readiness = Readiness.fetchingText
+        /// Round starts on its own disk.
+        public internal(set) var kept: [KeptStage] = []
         /// Since when its readiness, or the progress towards it, has not changed.
         public internal(set) var idleSince: Instant
         /// The least of its round trips to here.
@@ -184,6 +186,7 @@ public struct Roster: Sendable {
         stand(peer, .accepted)
         peers[peer]!.declines = 0
         peers[peer]!.readiness = .fetchingText
+        peers[peer]!.kept = []
         peers[peer]!.idleSince = now
         lastArrival = now
         return true
@@ -228,6 +231,7 @@ public struct Roster: Sendable {
         }
         idles(peer, since: now)
     }
+    package mutating func keeps(_ stages: [KeptStage], _ peer: PeerID) { peers[peer]?.kept = stages }
     package mutating func trip(_ time: Duration, _ peer: PeerID) {
         guard let known = peers[peer] else { return }
         peers[peer]!.roundTrip = min(known.roundTrip ?? time, time)

@@ -104,6 +104,7 @@ public struct RoundDesk: Sendable {
     private var saidOverdue = false
     /// Over rounds.
     package var reputation = Reputation()
+    package var setbacks = Setbacks()
     /// Times in a row that nobody finished a round.
     package private(set) var stuck = 0
 

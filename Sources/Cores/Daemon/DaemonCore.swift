@@ -162,6 +162,9 @@ public struct DaemonCore: Core {
         services.memberPart?.value.count(sent: sent, received: received)
     }
 
+    /// What its disk has room for, seen now.
+    public mutating func count(room: DiskRoom) { services.memberPart?.value.count(room: room) }
+
     /// Operations of the owner on the overlay; they end in ``Effect/found(_:_:)``.
     public mutating func overlay<T>(at now: Instant, _ operation: (inout Overlay) -> T) -> T {
         defer { drain(at: now) }

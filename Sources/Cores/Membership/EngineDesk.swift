@@ -22,13 +22,15 @@ package struct EngineDesk: Sendable {
         /// What is held once the round is applied.
         case digests(round: Int)
         case export(units: Range<Int>, round: Int)
+        /// The start of a round, for this member's own disk.
+        case keep(round: Int, rank: Int, share: [Int])
         case exchange(RoundExchange.Purpose)
 
         /// Whether the answer counts although work has been made void since.
         fileprivate var outlivesVoid: Bool {
             switch self {
             case .runner, .configured, .imported, .catchUp, .digests: false
-            case .benchmark, .housekeeping, .export, .exchange: true
+            case .benchmark, .housekeeping, .export, .keep, .exchange: true
             }
         }
     }
@@ -96,7 +98,10 @@ package struct EngineDesk: Sendable {
     /// The log has gone back: exports under way of later rounds are of seals that are void, and nobody is to have them.
     package mutating func forgetExports(after round: Int) {
         func kept(_ purpose: Purpose) -> Purpose {
-            if case .export(_, let of) = purpose, of > round { .housekeeping } else { purpose }
+            switch purpose {
+            case .export(_, let of) where of > round, .keep(let of, _, _) where of > round: .housekeeping
+            default: purpose
+            }
         }
         for _ in 0..<pending.count {
             var item = pending.pop()!

@@ -13,6 +13,7 @@ extension Holding {
         let before = exchange(&state, with: .empty(nil))
         effects.push(.void)
         roots = [:]
+        restored = nil
         let needed = memory(stage, plan)
         guard needed <= context.memory else {
             let units = "units \(stage.units.lowerBound)..<\(stage.units.upperBound)"
@@ -26,6 +27,8 @@ extension Holding {
             // Others may still fetch it when the engine has moved on.
             effects.push(
                 .compute(.exportState(units: own, includeMoments: true), .export(units: own, round: held.round)))
+        } else if isGiven, let kept = readFromDisk(stage.units, round: job.round) {
+            own = kept
         }
         var sources: [Int: [PeerID]] = [:]
         if isGiven {

@@ -24,8 +24,9 @@ extension Holding {
         guard let spec = job.spec, spec.round == held.round else { return }
         var isNew = ensureWork(plan, steps: spec.steps)
         // A pipeline that has lost a stage waits for the log to say what becomes of it.
-        if glance?.hasBegun == false, !job.isBroken(rank: place.rank) {
+        if glance?.hasBegun == false, !job.isBroken(rank: place.rank), !job.awaitsPlan(rank: place.rank) {
             recompute(plan.pipelines[place.rank].stages[place.stage].recompute)
+            keepStart(plan, rank: place.rank)
             _ = withWork { $0.begin(spec, stage: place.stage) }
             isNew = true
         }
@@ -163,6 +164,7 @@ extension Holding {
         let compute = held.work?.engineTime ?? .zero
         held.round += 1
         held.work = nil
+        restored = nil
         state = .atRound(held)
         terms = terms.filter { $0.key > outcome.round }
         let units = digests.keys.sorted().map { unit in
@@ -185,6 +187,7 @@ extension Holding {
         case .imported(let recomputes): imported(answer.result, recomputes: recomputes, at: now)
         case .catchUp(let round), .digests(let round): digested(answer.result, round)
         case .export(_, let round): exported(answer.result, round)
+        case .keep(let round, let rank, let share): keep(answer.result, round: round, rank: rank, share: share)
         case .benchmark, .housekeeping: break
         }
     }

@@ -20,6 +20,7 @@ package struct Holding: Sendable {
         /// For the leader.
         case report(Message)
         case receipt(Receipt)
+        case store(StorageRequest)
         case notEntitled(PeerID, Message)
         case event(Happening, PeerID?)
     }
@@ -55,6 +56,10 @@ package struct Holding: Sendable {
     package var early = EarlyMail()
     /// What this engine's states are, by round and unit, as it has reported them.
     package var roots: [Int: [Int: UnitRoots]] = [:]
+    /// What is on this member's own disk; the last work whose start was kept; and the file that the engine's units are from.
+    package var starts: RoundStarts
+    package var kept: WorkKey?
+    package var restored: KeptStage?
     /// Where the plan of an epoch places this member.
     private var seat: (epoch: Int, place: (rank: Int, stage: Int)?)?
     package var effects = EffectQueue<Effect>()
@@ -64,7 +69,10 @@ package struct Holding: Sendable {
     /// After a state that the engine refused.
     package static let pause = Duration.seconds(5)
 
-    package init(_ context: StageContext) { self.context = context }
+    package init(_ context: StageContext, _ starts: RoundStarts) {
+        self.context = context
+        self.starts = starts
+    }
 
     package mutating func poll() -> Effect? { effects.pop() }
 
@@ -78,6 +86,8 @@ package struct Holding: Sendable {
         case here(Range<Int>, round: Int)
         /// The start of this round is gone.
         case past(round: Int)
+
+        func isHere(at round: Int) -> Bool { if case .here(_, round) = self { true } else { false } }
     }
     package var stock: Stock {
         switch state {
@@ -148,6 +158,8 @@ package struct Holding: Sendable {
         switch entry {
         case .plan(let change) where change.rolledBack:
             roots = roots.filter { $0.key <= change.plan.round }
+            starts.forget(after: change.plan.round)
+            drainStarts()
             switch state {
             // Made of seals that are void.
             case .atRound(let held) where held.round > change.plan.round: drop()

@@ -19,6 +19,8 @@ package struct LogDesk: Sendable {
     private var asked: (from: Int, at: Instant)?
     /// Entries that are durable, beyond those before which none is missing.
     private var durable: Set<Int> = []
+    /// The leader has other entries at the place of some that are here.
+    package private(set) var isLost = false
     private var effects = EffectQueue<Effect>()
     /// The leader is asked again after this.
     package static let patience = Duration.seconds(2)
@@ -50,6 +52,8 @@ package struct LogDesk: Sendable {
                     known = max(known, Int(clamping: envelope.sequence) + 1)
                     break read
                 case .fork(let index):
+                    // Of the newest term: it does not know what it has shown any more.
+                    if isLeader, Int(clamping: envelope.epoch) >= record.term { isLost = true }
                     effects.push(.event(.forked(index: index), peer))
                     break read
                 }

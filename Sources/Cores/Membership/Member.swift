@@ -23,10 +23,13 @@ public struct Member: Core, Sendable {
     package private(set) var job: MemberJob?
     private var benchmark = Benchmark()
     private var storage = StorageDesk()
+    private var remains: MemberRemains
     /// Who wants to know what this peer can do, before it knows itself.
     private var askedCapability: [PeerID] = []
     private var ownersPause = OwnersPause()
     private var socketBytes: (sent: Int, received: Int) = (0, 0)
+    /// Nil: nobody has looked. And the plan for which it was looked at.
+    private var room: (disk: DiskRoom?, epoch: Int) = (nil, 0)
 
     /// The owner wants the machine for something else.
     private struct OwnersPause {
@@ -37,16 +40,20 @@ public struct Member: Core, Sendable {
     private var effects = EffectQueue<MemberEffect>()
 
     /// - Parameters:
+    ///   - remains: what earlier processes have left on its disk.
     ///   - wall: the time of day, for what is signed with an expiry.
     ///   - parse: reads a manifest's canonical text; the arithmetic's parameters come out.
     public init(
-        key: SigningKey, terms: MemberTerms, wall: WallClock, at now: Instant, parse: @escaping Record.Parser
+        key: SigningKey, terms: MemberTerms, remains: MemberRemains = MemberRemains(), wall: WallClock, at now: Instant,
+        parse: @escaping Record.Parser
     ) {
         self.key = key
         self.terms = terms
         self.wall = wall
         self.parse = parse
+        self.remains = remains
         idleEngine = EngineDesk()
+        for what in remains.events { effects.push(.event(Event(what, at: now))) }
         measure(at: now)
     }
 
@@ -75,6 +82,9 @@ public struct Member: Core, Sendable {
 
     /// Bytes at the socket since start, for the next heartbeat.
     public mutating func count(sent: Int, received: Int) { socketBytes = (sent, received) }
+
+    /// What its disk has room for, seen now.
+    public mutating func count(room disk: DiskRoom) { room.disk = disk }
 
     public mutating func receive(_ packet: Packet, from peer: PeerID, endpoint: Endpoint?, at now: Instant) {
         switch packet.message {
@@ -105,7 +115,7 @@ public struct Member: Core, Sendable {
 
     /// What became of a ``MemberEffect/store(_:)``.
     public mutating func stored(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) {
-        if storage.answered(ticket, outcome, at: now) { job?.stored(ticket) }
+        if storage.answered(ticket, outcome, at: now) { job?.stored(ticket, outcome, at: now) }
         drain(at: now)
     }
 
@@ -246,6 +256,10 @@ public struct Member: Core, Sendable {
             if !ownersPause.askers.contains(peer), ownersPause.askers.count < 64 { ownersPause.askers.append(peer) }
             throw MalformedBytes(Self.pausedReason)
         }
+        if let why = room.disk?.refusal(record.genesis.contentBytes, for: "the job's text") {
+            throw MalformedBytes("\(why). Free some space on \(terms.name)")
+        }
+        room.epoch = 0
         release("another job is offered, and its own leader is silent", at: now)
         storage.forget(job: record.job, content: record.genesis.content)
         let engine = idleEngine ?? EngineDesk()
@@ -256,7 +270,7 @@ public struct Member: Core, Sendable {
                     .jobAccepted(job: record.job.short, name: record.parameters.name), at: now, peer: peer.short)))
         job = MemberJob(
             record, electors: electors, key: key, leader: peer, term: term, memory: terms.memory, engine: engine,
-            wall: wall, at: now)
+            wall: wall, kept: remains.stages(of: record.job), at: now)
     }
 
     /// The job is over here: what was kept of it goes.
@@ -271,6 +285,13 @@ public struct Member: Core, Sendable {
         idleEngine = engine
         self.job = nil
         storage.forget(job: job.id, content: job.record.genesis.content)
+        remains.keep(job.aftermath == .over ? [] : job.holding.starts.stages, of: job.id)
+        switch job.aftermath {
+        // Whoever only leaves, or is left alone, may go on with it later.
+        case .stays: break
+        case .over: storage.store(.eraseRoundStarts(job: job.id, after: -1))
+        case .forked: storage.store(.setLogAside(job: job.id))
+        }
         storage.store(.erase(job: job.id, content: job.record.genesis.content))
     }
 
@@ -279,6 +300,7 @@ public struct Member: Core, Sendable {
     private mutating func drain(at now: Instant) {
         pass(at: now)
         if let why = job?.ending { release(why, at: now) }
+        lookAtRoom(at: now)
         jobID = job?.presentID
         while let next = idleEngine?.poll() { effects.push(.compute(next)) }
         while let effect = storage.poll() {
@@ -289,6 +311,18 @@ public struct Member: Core, Sendable {
         }
         nextWake = storage.nextWake
         if job != nil { nextWake = earliest(nextWake, job!.nextWake) }
+    }
+    /// Once for each plan: round starts that do not fit are not kept, and the job goes on.
+    private mutating func lookAtRoom(at now: Instant) {
+        guard let disk = room.disk, let epoch = job?.record.state.planCount, epoch > room.epoch else { return }
+        room.epoch = epoch
+        guard let bytes = job?.roundStartBytes, bytes > disk.free.bytes else { return }
+        effects.push(
+            .event(
+                Event(
+                    .roomShort(
+                        what: "round starts of this stage", neededBytes: bytes, freeBytes: disk.free.bytes,
+                        place: disk.place), at: now)))
     }
     private mutating func pass(at now: Instant) {
         while let effect = job?.poll() {

@@ -45,9 +45,14 @@ extension MemberJob {
             }
             holding.entered(entry, at: now)
         }
+        if log.isLost, record.electors.count == 1 {
+            // Whoever keeps its entries could never follow again. It is offered the job anew, and begins with the log that there is.
+            return end(
+                "its launcher has lost entries of the log that it had shown, and others are in their place", .forked)
+        }
         guard !fresh.isEmpty else { return }
         reports.forget(before: job.round)
-        if let finish = job.finished { end(finish.reason == Finish.done ? "finished" : finish.reason) }
+        if let finish = job.finished { end(finish.reason == Finish.done ? "finished" : finish.reason, .over) }
     }
 
     /// Pings and bursts go to members only, whatever an order says.
@@ -61,7 +66,7 @@ extension MemberJob {
 
     private mutating func receive(_ dismissal: Dismissal) {
         switch dismissal.kind {
-        case .jobEnded, .jobFailed: end(dismissal.reason)
+        case .jobEnded, .jobFailed: end(dismissal.reason, .over)
         case .removed:
             event(.jobReleased(job: id.short, why: dismissal.reason))
             remove()
@@ -128,6 +133,7 @@ extension MemberJob {
             case .export(let units, let moments, let round):
                 engine.submit(
                     .exportState(units: units, includeMoments: moments), .export(units: units, round: round), at: now)
+            case .read(let round): holding.read(round)
             }
         }
         while let effect = probe.poll() {
@@ -160,6 +166,7 @@ extension MemberJob {
                 job: id, epoch: job.plan?.epoch ?? 0, wall: wall.seconds(at: now), by: key)
             reports.keep(.receipt(envelope), round: receipt.work.round)
             report(.receipt(envelope))
+        case .store(let request): effects.push(.store(request))
         case .notEntitled(let peer, let message): refuse(message, from: peer)
         case .event(let what, let peer): event(what, peer: peer)
         }
@@ -169,6 +176,7 @@ extension MemberJob {
         case .held(let held): held.work.round
         case .gathered(let gathered): gathered.group.round
         case .objection(let objection): objection.work.round
+        case .setback(let setback): setback.work.round
         case .applied(let applied): applied.round
         default: job.round
         }

@@ -40,10 +40,20 @@ package struct MemberJob: Sendable {
     package var exchangeBytes = 0
     /// What the leader has been told.
     private var said: Readiness?
+    private var saidKept: [KeptStage] = []
     private var nextHeartbeat: Instant
     package var refused = Refused()
     /// Why it is over.
     package private(set) var ending: String?
+    package enum Aftermath: Sendable {
+        /// It may go on here later.
+        case stays
+        /// The job itself is over.
+        case over
+        /// The only elector goes on with another history: what is here has no place in it.
+        case forked
+    }
+    package private(set) var aftermath = Aftermath.stays
     package var effects = EffectQueue<MemberEffect>()
     package var now: Instant
 
@@ -53,8 +63,7 @@ package struct MemberJob: Sendable {
 
     package init(
         _ record: Record, electors: [PeerID], key: SigningKey, leader: PeerID, term: Int, memory: ByteCount,
-        engine: EngineDesk,
-        wall: WallClock, at now: Instant
+        engine: EngineDesk, wall: WallClock, kept: [KeptStage] = [], at now: Instant
     ) {
         self.key = key
         self.wall = wall
@@ -70,7 +79,8 @@ package struct MemberJob: Sendable {
             at: now)
         holding = Holding(
             StageContext(
-                me: key.peerID, parameters: record.parameters, memory: memory, contentBytes: genesis.contentBytes))
+                me: key.peerID, parameters: record.parameters, memory: memory, contentBytes: genesis.contentBytes),
+            RoundStarts(job: record.job, stages: kept))
         nextHeartbeat = now
         settle()
     }
@@ -143,7 +153,10 @@ package struct MemberJob: Sendable {
         }
         if text.receive(message, from: peer, at: now) { return }
         if holding.receive(content: message, from: peer, job, at: now) { return }
-        if case .stateRequest(let request) = message { return states.receive(request, from: peer, holding.stock) }
+        if case .stateRequest(let request) = message {
+            states.kept = holding.starts.stages
+            return states.receive(request, from: peer, holding.stock)
+        }
         _ = states.receive(content: message, from: peer, at: now)
     }
 
@@ -163,8 +176,19 @@ package struct MemberJob: Sendable {
         settle()
     }
 
-    package mutating func stored(_ ticket: StorageTicket) {
-        if case .entry(id, let index) = ticket { log.stored(index) }
+    package mutating func stored(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) {
+        self.now = now
+        if case .entry(id, let index) = ticket { return log.stored(index) }
+        guard let reading = holding.answered(ticket, outcome, job) else { return settle() }
+        switch reading {
+        case .read(let start):
+            states.exported(.state(start.states), start.units, round: start.round, holding.stock, at: now)
+        case .refused(let round):
+            states.kept = holding.starts.stages
+            states.exported(.refused("unreadable"), 0..<0, round: round, holding.stock, at: now)
+        }
+        holding.loadIfReady(job)
+        settle()
     }
 
     /// A peer is connected, perhaps once more: what was on its way may be lost.
@@ -258,9 +282,14 @@ package struct MemberJob: Sendable {
         probe = LinkProbe()
         reports = Reports()
         said = nil
+        saidKept = []
         drain()
     }
-    package mutating func end(_ why: String) { ending = ending ?? why }
+    package mutating func end(_ why: String, _ aftermath: Aftermath = .stays) {
+        guard ending == nil || self.aftermath == .stays else { return }
+        ending = ending ?? why
+        self.aftermath = aftermath
+    }
 
     /// An offer of this job, by a leader that does not know, or has forgotten, that this member has it.
     /// - Returns: why not.
@@ -296,6 +325,7 @@ package struct MemberJob: Sendable {
     /// To a leader that may not have heard it: how far this member is, and what the round needs.
     package mutating func sayAgain() {
         said = nil
+        saidKept = []
         for message in reports.all { report(message) }
     }
 
@@ -308,8 +338,13 @@ package struct MemberJob: Sendable {
         drain()
         if isServing, ending == nil {
             if text.isComplete { holding.follow(job, leader: leader, at: now) }
+            states.kept = holding.starts.stages
             states.serve(holding.stock)
             drain()
+            if holding.starts.stages != saidKept {
+                saidKept = holding.starts.stages
+                report(.kept(saidKept))
+            }
             if let fresh = readiness, fresh != said {
                 said = fresh
                 report(.readiness(fresh))

@@ -8,6 +8,7 @@ package struct Reports: Sendable {
         case held(rank: Int)
         case gathered
         case objection(WorkKey)
+        case setback
         case applied
     }
     private struct Said: Sendable {
@@ -27,6 +28,7 @@ package struct Reports: Sendable {
         case .held(let held): kind = .held(rank: held.work.rank)
         case .gathered: kind = .gathered
         case .objection(let objection): kind = .objection(objection.work)
+        case .setback: kind = .setback
         case .applied: kind = .applied
         default: return
         }

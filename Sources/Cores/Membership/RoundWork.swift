@@ -249,9 +249,16 @@ package struct RoundWork: Sendable {
                 drainExchange()
             case .finished: effects.push(.receipt(receipt()))
             case .applied(let digests, let squares): effects.push(.applied(digests, squares))
-            case .refused(let why):
-                failed = attempt!.runner.work
+            case .refused(let why, let isDivergence):
+                let runner = attempt!.runner
+                failed = runner.work
                 effects.push(.event(.workRefused(why: why, round: round)))
+                effects.push(
+                    .report(
+                        .setback(
+                            Setback(
+                                work: runner.work, stage: runner.stage, step: runner.step,
+                                why: cleaned(why, bytes: Bounds.reasonBytes), isDivergence: isDivergence))))
             }
         }
     }

@@ -24,7 +24,7 @@ package struct StageRunner: Sendable {
         /// The outer step (or, with H = 1, the optimizer step) is done; digests of the units, where the engine gave them.
         case applied([Int: UnitDigests]?, squares: GradientSquares? = nil)
         /// The attempt cannot go on: the engine refused a job, or a loss or norm is not finite.
-        case refused(String)
+        case refused(String, isDivergence: Bool)
     }
     package enum Phase: Hashable, Sendable {
         case evaluating, stepping, norms, updating, encoding, waitingForSeal, applying, done
@@ -64,6 +64,8 @@ package struct StageRunner: Sendable {
     private let configuration: StageConfiguration
     private let microBatches: [(virtualPipeline: Int, index: Int)]
     private let inFlight: Int
+    /// Of the learning rate: half for each time that the job has gone back after a divergence.
+    private let rateFactor: Float
     private let windows: [Range<Int>]
 
     package private(set) var phase: Phase
@@ -85,6 +87,7 @@ package struct StageRunner: Sendable {
         stageCount = pipeline.stages.count
         work = WorkKey(round: spec.round, rank: rank, attempt: pipeline.attempt)
         inFlight = pipeline.inFlight
+        rateFactor = plan.rateFactor
         let placed = pipeline.stages[stage]
         configuration = parameters.configuration(units: placed.units, plan: plan, recompute: placed.recompute)
         microBatches = pipeline.virtualPipelines.flatMap { share in
@@ -156,10 +159,12 @@ package struct StageRunner: Sendable {
     package mutating func computed(_ result: ComputeResult) {
         engineBusy = false
         switch (phase, result) {
-        case (_, .refused(let reason)): return refuse(reason)
+        case (_, .refused(let reason)): return refuse(reason, isDivergence: result.isDivergence)
         case (.evaluating, _): evaluated(result)
         case (.stepping, .loss(let loss)):
-            guard loss.isFinite else { return refuse("the loss of micro-batch \(cursor.forward - 1) is \(loss)") }
+            guard loss.isFinite else {
+                return refuse("the loss of micro-batch \(cursor.forward - 1) is \(loss)", isDivergence: true)
+            }
             tally.lossSum += Double(loss)
             tally.lossCount += 1
         case (.stepping, .activation(let bytes)): send(key(cursor.forward - 1), bytes, isGradient: false)
@@ -188,7 +193,9 @@ package struct StageRunner: Sendable {
             let part = Activation.Part.windows(windows[cursor.window])
             effects.push(.send(Activation(work: work, part: part, payload: bytes), payload: bytes, toStage: stage + 1))
         case .evaluation(let sum, let tokens):
-            guard sum.isFinite else { return refuse("the loss of validation window \(cursor.window) is \(sum)") }
+            guard sum.isFinite else {
+                return refuse("the loss of validation window \(cursor.window) is \(sum)", isDivergence: true)
+            }
             tally.evaluationSum += sum
             tally.evaluationTokens += tokens
         default: return refuse("engine answered \(result.kind) while \(phase)")
@@ -213,11 +220,12 @@ package struct StageRunner: Sendable {
     }
 
     /// Where the work stands is part of the reason: whoever reads it has a stage and a step to look at.
-    private mutating func refuse(_ reason: String) {
+    private mutating func refuse(_ reason: String, isDivergence: Bool = false) {
         guard phase != .refused else { return }
         phase = .refused
         inbox = Inbox()
-        effects.push(.refused("\(reason), in step \(step + 1) at stage \(stage) of pipeline \(work.rank)"))
+        let place = "in step \(step + 1) at stage \(stage) of pipeline \(work.rank)"
+        effects.push(.refused("\(reason), \(place)", isDivergence: isDivergence))
     }
 
     // MARK: deciding
@@ -262,12 +270,12 @@ package struct StageRunner: Sendable {
     private mutating func takeStep() {
         guard let parts = inbox.norms[step], parts.count == stageCount else { return }
         let norm = gradientNorm((0..<stageCount).flatMap { parts[$0]! })
-        guard norm.isFinite else { return refuse("the norm of the gradient is \(norm)") }
+        guard norm.isFinite else { return refuse("the norm of the gradient is \(norm)", isDivergence: true) }
         let perStep = parameters.geometry(microBatchesPerVirtual: configuration.geometry.microBatchesPerVirtual)
             .batchTokens
         let rate = parameters.optimizer.learningRate(atTokens: spec.sealedTokens + (innerStep + 1) * perStep)
         phase = .updating
-        compute(.optimizerStep(norm: norm, learningRate: rate))
+        compute(.optimizerStep(norm: norm, learningRate: rateFactor * rate))
     }
 
     private mutating func advanceStep() {

@@ -11,6 +11,8 @@ package struct StateDesk: Sendable {
     package enum Effect: Sendable {
         case send(Message, to: PeerID)
         case export(Range<Int>, moments: Bool, round: Int)
+        /// From this member's own disk.
+        case read(round: Int)
     }
     private struct Waiting: Sendable {
         var from: PeerID
@@ -27,6 +29,8 @@ package struct StateDesk: Sendable {
     /// One of each peer, in the order in which they asked.
     private var waiting: [Waiting] = []
     private var effects = EffectQueue<Effect>()
+    /// What is on this member's own disk.
+    package var kept: [KeptStage] = []
     package static let limit = 4096
 
     package init() {}
@@ -98,6 +102,16 @@ package struct StateDesk: Sendable {
         let export = exports[round]
         if let export, export.isHere, export.moments || !request.moments, let offer = offer(request, of: export.units) {
             return .offer(offer)
+        }
+        if !stock.isHere(at: round),
+            let stage = kept.first(where: { stage in
+                stage.round == round && request.units.contains { stage.units.contains($0) }
+            })
+        {
+            if export?.isHere == false { return .later }
+            exports[round] = Export(units: stage.units, moments: true, isHere: false)
+            effects.push(.read(round: round))
+            return .later
         }
         switch stock {
         case .here(let units, round):

@@ -1,6 +1,7 @@
 import Primitives
 import Record
 import Telemetry
+import Training
 
 /// What is to be on disk: requests go out, answers come back; what failed is tried again, one request first, the others when that has
 /// succeeded. A disk that fails is an event, once until it works again.
@@ -30,12 +31,15 @@ package struct StorageDesk: Sendable {
     /// - Returns: whether it is durable now.
     package mutating func answered(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) -> Bool {
         guard let request = open.removeValue(forKey: ticket) else { return false }
+        // A newer one comes in some rounds: what could not be kept of a round is not tried again. Its keeper tells.
+        if request.isOfARoundStart { return true }
         switch outcome {
         case .failed(let why):
             if failed.isEmpty { effects.push(.event(.storageFailed(what: ticket.what, why: why))) }
             if !failed.contains(where: { $0.ticket == ticket }) { failed.append(request) }
             retryAt = now + Self.pause
             return false
+        case .read: return true
         case .stored:
             guard let place = failed.firstIndex(where: { $0.ticket == ticket }) else { return true }
             failed.remove(at: place)
@@ -60,11 +64,22 @@ package struct StorageDesk: Sendable {
         func isOf(_ request: StorageRequest) -> Bool {
             switch request {
             case .entry(job, _, _), .checkpoint(job, _, _), .erase(job, _), .chunk(content, _, _): true
+            case .roundStart(let start): start.job == job
+            case .readRoundStart(job, _), .eraseRoundStarts(job, _), .setLogAside(job): true
             default: false
             }
         }
         failed.removeAll(where: isOf)
         open = open.filter { !isOf($0.value) }
         if failed.isEmpty { retryAt = nil }
+    }
+}
+
+extension StorageRequest {
+    fileprivate var isOfARoundStart: Bool {
+        switch self {
+        case .roundStart, .readRoundStart, .eraseRoundStarts: true
+        default: false
+        }
     }
 }

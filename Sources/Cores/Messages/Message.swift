@@ -39,6 +39,7 @@ public enum Message: Hashable, Sendable {
     // Reports
     case heartbeat(Heartbeat)
     case readiness(Readiness)
+    case kept([KeptStage])
     case logRequest(from: Int)
     case probeResult(ProbeResult)
     case receipt(PBEnvelope)
@@ -46,6 +47,7 @@ public enum Message: Hashable, Sendable {
     case gathered(Gathered)
     case applied(Applied)
     case objection(Objection)
+    case setback(Setback)
     case audited(Audited)
     case farewell(reason: String)
     // Work
@@ -67,9 +69,8 @@ public enum Message: Hashable, Sendable {
         switch self {
         case .capabilityRequest, .capability, .offer, .offerAnswer, .ping, .pong, .probeBurst: .meeting
         case .lease, .logEntries, .probeOrder, .group, .auditOrder, .dismissal: .command
-        case .heartbeat, .readiness, .logRequest, .probeResult, .receipt, .held, .gathered, .applied, .objection,
-            .audited,
-            .farewell:
+        case .heartbeat, .readiness, .kept, .logRequest, .probeResult, .receipt, .held, .gathered, .applied,
+            .objection, .setback, .audited, .farewell:
             .report
         case .activation, .norms, .exchangePart: .work
         case .indexRequest, .indexPart, .chunkRequest, .chunk, .chunkMissing, .stateRequest, .stateOffer: .content

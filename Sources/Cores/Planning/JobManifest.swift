@@ -103,10 +103,21 @@ public struct JobManifest: Hashable, Sendable {
     public var activationCodec: Setting<Codec>
     /// 1, 3 or 5.
     public var electors: Int
-    /// How often the whole model is collected, and on how many peers outside a unit's layer group copies are to be.
+    /// How often the whole model is collected, on how many peers outside a unit's layer group copies are to be, how many checkpoints the
+    /// launcher keeps for readers of models, and when it is gone back to one.
     public struct Checkpoints: Hashable, Sendable {
         public var everyRounds = 10
         public var copies = 2
+        /// Nil: all.
+        public var keep: Int?
+        /// What becomes of a job whose loss or gradient is not finite.
+        public var onDivergence = OnDivergence.stop
+        public enum OnDivergence: String, Hashable, Sendable, CaseIterable {
+            /// It ends, and says why.
+            case stop
+            /// One more try from the last good round, at half the learning rate; then it ends.
+            case retreat
+        }
         public init() {}
     }
     public var checkpoint = Checkpoints()

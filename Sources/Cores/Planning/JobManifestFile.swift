@@ -6,7 +6,7 @@ public import Topologies
 private let trainKeys = [
     "tokens", "batch_tokens", "critical_batch_tokens", "optimizer", "learning_rate", "schedule", "warmup_tokens",
     "weight_decay", "clip", "seed", "beta1", "beta2", "epsilon", "decay", "final_share", "decay_tokens", "z_loss",
-    "state", "weights", "momentum", "adapters",
+    "state", "weights", "momentum", "adapters", "on_divergence",
 ]
 
 /// Reading a job file. Unknown keys, wrong types and numbers that do not go together are refused with their line.
@@ -65,9 +65,10 @@ extension JobManifest {
             guard electors % 2 == 1 else { throw node.problem(.outOfRange, allowed: "1, 3 or 5") }
         }
         if let node = top["checkpoint"] {
-            let entry = try node.mapping(["every_rounds", "copies"])
+            let entry = try node.mapping(["every_rounds", "copies", "keep"])
             checkpoint.everyRounds = try entry["every_rounds"]?.integer(1...1_000_000_000) ?? checkpoint.everyRounds
             checkpoint.copies = try entry["copies"]?.integer(1...1000) ?? checkpoint.copies
+            checkpoint.keep = try entry["keep"]?.integer(1...1_000_000_000)
         }
     }
 
@@ -122,11 +123,18 @@ extension JobManifest {
         warmupTokens = try readCount(train["warmup_tokens"], 0...1_000_000_000_000_000)
         weightDecay = try train["weight_decay"]?.number(0...10) ?? weightDecay
         clip = try train["clip"]?.number(0...1e6) ?? clip
+        if let word = try train["on_divergence"]?.word(Checkpoints.OnDivergence.allCases.map(\.rawValue)) {
+            checkpoint.onDivergence = Checkpoints.OnDivergence(rawValue: word)!
+        }
         try recipe.read(train)
         if let node = train["adapters"], innerSteps.value ?? 1 == 1 || optimizer != .adamw {
             throw node.problem(.outOfRange, allowed: "adapters with adamw and with inner_steps above 1 (in `parallel`)")
         }
         seed = UInt64(try train["seed"]?.integer(0...Int.max) ?? Int(seed))
+    }
+
+    private var divergenceText: String {
+        checkpoint.onDivergence == .stop ? "" : "\n  on_divergence: \(checkpoint.onDivergence.rawValue)"
     }
 
     /// The text whose hash names the job: every key, in a fixed order; reads back equal.
@@ -165,7 +173,7 @@ extension JobManifest {
               warmup_tokens: \(show(warmupTokens))
               weight_decay: \(yamlNumber(weightDecay))
               clip: \(yamlNumber(clip))\(recipe.unusualText)
-              seed: \(seed)
+              seed: \(seed)\(divergenceText)
             parallel:
               virtual_pipelines: \(virtualPipelines)
               micro_batch: \(microBatch)
@@ -181,7 +189,7 @@ extension JobManifest {
             electors: \(electors)
             checkpoint:
               every_rounds: \(checkpoint.everyRounds)
-              copies: \(checkpoint.copies)
+              copies: \(checkpoint.copies)\(checkpoint.keep.map { "\n  keep: \($0)" } ?? "")
 
             """
     }

@@ -20,6 +20,10 @@ public struct JobParameters: Hashable, Sendable {
     public var checkpointRounds: Int
     /// How many machines carry the record.
     public var electors = 1
+    /// Every so many rounds each stage writes the round's start to its own disk.
+    public var localRounds = 4
+    /// What becomes of a job whose loss or gradient is not finite.
+    public var onDivergence = OnDivergence.stop
     /// Given by the job; nil: the cheapest, chosen with each plan.
     public var exchangeWay: ExchangeWay?
     /// Where the data are a file of tokens: how many; nil: they are a text, a token a byte.
@@ -69,6 +73,19 @@ public struct JobParameters: Hashable, Sendable {
             mode: plan.mode, exchangeCodec: plan.exchangeCodec,
             activationCodec: plan.activationCodec, validationFraction: validationFraction,
             recompute: recompute, dataTokens: dataTokens)
+    }
+
+    public enum OnDivergence: Hashable, Sendable {
+        /// The job ends, and says why.
+        case stop
+        /// One more try from the last good round, at half the learning rate; then it ends.
+        case retreat
+    }
+
+    /// Whether stages write the start of a round to their disks: those that are written are the same everywhere, so that they fit
+    /// together. Round 0 follows from the manifest. Those of which there may be checkpoints are among them, for Adam's moments.
+    public func keepsStart(of round: Int) -> Bool {
+        round > 0 && (round % localRounds == 0 || checkpointRounds > 0 && round % checkpointRounds == 0)
     }
 
     /// What round 0 begins with where that is not drawn from the seed; nil where it is.

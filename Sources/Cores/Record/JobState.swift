@@ -30,6 +30,10 @@ public struct JobState: Sendable {
         /// What it said of itself when it joined.
         public var device = ""
         public var flops = 0.0
+        /// The round in progress when it left last.
+        var leftIn = -1
+        /// Plans that there were when it came back within the round in which it had left; 0: it did not.
+        var cameBack = 0
     }
     public struct SealedRound: Hashable, Sendable {
         public var round: Int
@@ -111,6 +115,14 @@ public struct JobState: Sendable {
     public func isBroken(rank: Int) -> Bool {
         guard let plan, rank < plan.pipelines.count else { return true }
         return plan.pipelines[rank].stages.contains { !isPresent($0.peer) }
+    }
+    /// Whether somebody of a pipeline left and came back within the round in progress, and no plan has been made since: what it had is gone,
+    /// and a plan is to say from where to go on.
+    public func awaitsPlan(rank: Int) -> Bool {
+        guard let plan, rank < plan.pipelines.count else { return true }
+        return plan.pipelines[rank].stages.contains { stage in
+            member(stage.peer).map { $0.leftIn == round && $0.cameBack >= plan.epoch } ?? false
+        }
     }
     /// Ranks that can still finish the round in progress.
     public var wholeRanks: [Int] { plan.map { $0.pipelines.indices.filter { !isBroken(rank: $0) } } ?? [] }
@@ -246,10 +258,13 @@ public struct JobState: Sendable {
 
     private mutating func apply(_ change: MembersChange) {
         for joined in change.joined {
-            let entry = Member(
+            var entry = Member(
                 peer: joined.peer, endpoint: joined.endpoint, name: joined.name, memory: joined.memory, present: true,
                 device: joined.device, flops: joined.flops)
             if let index = places[joined.peer] {
+                let before = members[index]
+                entry.leftIn = before.leftIn
+                entry.cameBack = before.present ? before.cameBack : before.leftIn == round ? planCount : 0
                 members[index] = entry
             } else {
                 places[joined.peer] = members.count
@@ -257,7 +272,9 @@ public struct JobState: Sendable {
             }
         }
         for left in change.left {
-            if let index = places[left.peer] { members[index].present = false }
+            guard let index = places[left.peer] else { continue }
+            members[index].present = false
+            members[index].leftIn = round
         }
     }
 
@@ -296,6 +313,9 @@ public struct JobState: Sendable {
     private mutating func forgetOldStates() {
         let every = parameters.checkpointRounds
         let checkpoints = every > 0 ? agreed.keys.filter { $0 % every == 0 }.sorted().suffix(4) : []
-        agreed = agreed.filter { $0.key >= round - Self.recentStates || checkpoints.contains($0.key) }
+        let starts = agreed.keys.filter { parameters.keepsStart(of: $0) }.sorted().suffix(4)
+        agreed = agreed.filter {
+            $0.key >= round - Self.recentStates || checkpoints.contains($0.key) || starts.contains($0.key)
+        }
     }
 }

@@ -54,6 +54,8 @@ public struct PlacedPlan: Hashable, Sendable {
     /// How contributions become aggregates; the coordinator may change it within a round (``GroupTerms``).
     public var exchangeWay = ExchangeWay.allGather
     public var outer: OuterOptimizer
+    /// Of the learning rate since the job began: after a divergence it goes on at half of it.
+    public var halvings = 0
     /// Who holds each unit's state at the start of `round`; empty: it is drawn from the seed.
     public var sources: [Int: [PeerID]]
 
@@ -73,6 +75,8 @@ public struct PlacedPlan: Hashable, Sendable {
         self.sources = sources
     }
 
+    /// Of the learning rate.
+    public var rateFactor: Float { (0..<halvings).reduce(1) { rate, _ in rate / 2 } }
     public var mode: ExchangeMode { innerSteps == 1 ? .everyStep : .rounds }
     public var peers: [PeerID] { pipelines.flatMap { $0.stages.map(\.peer) } }
 
@@ -134,6 +138,7 @@ extension PlacedPlan {
                 delay: try number(change.outerDelay, below: 10_001, "delay"), carry: change.outerCarry),
             sources: sources)
         exchangeWay = way
+        halvings = try number(change.halvings, below: 64, "halvings")
     }
 
     /// Refuses plans that do not cover the model exactly once in every pipeline, or map the batch otherwise than once.
@@ -219,6 +224,7 @@ extension PlacedPlan {
             return entry
         }
         out.exchangeWay = exchangeWay == .allGather ? "" : exchangeWay.description
+        out.halvings = UInt32(halvings)
         out.reason = reason
         out.rolledBack = rolledBack
         return out

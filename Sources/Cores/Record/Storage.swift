@@ -18,6 +18,14 @@ public enum StorageRequest: Sendable {
     case chunk(content: Digest256, number: Int, [UInt8])
     /// A checkpoint of the whole model as of the start of a round.
     case checkpoint(job: Digest256, round: Int, [UnitState])
+    /// A stage of this member as of the start of a round: it takes the place of the last but one.
+    case roundStart(RoundStart)
+    /// Read it back, and verify it; answered with ``StorageOutcome/read(_:)``.
+    case readRoundStart(job: Digest256, round: Int)
+    /// The starts of later rounds go: their seals are void. After -1: all, the job has ended for good.
+    case eraseRoundStarts(job: Digest256, after: Int)
+    /// The log that is there is of a history that its launcher has lost: it is put beside, and another is begun.
+    case setLogAside(job: Digest256)
     /// The job is over here: its chunks go; its log stays.
     case erase(job: Digest256, content: Digest256)
 
@@ -30,6 +38,10 @@ public enum StorageRequest: Sendable {
         case .certificate(let certificate): .certificate(job: certificate.claim.job, size: certificate.claim.size)
         case .chunk(let content, let number, _): .chunk(content: content, number: number)
         case .checkpoint(let job, let round, _): .checkpoint(job: job, round: round)
+        case .roundStart(let start): .roundStart(job: start.job, round: start.round)
+        case .readRoundStart(let job, let round): .readRoundStart(job: job, round: round)
+        case .eraseRoundStarts(let job, let round): .erasedRoundStarts(job: job, after: round)
+        case .setLogAside(let job): .logSetAside(job: job)
         case .erase(let job, _): .erased(job: job)
         }
     }
@@ -54,6 +66,10 @@ public enum StorageTicket: Hashable, Sendable {
     case certificate(job: Digest256, size: Int)
     case chunk(content: Digest256, number: Int)
     case checkpoint(job: Digest256, round: Int)
+    case roundStart(job: Digest256, round: Int)
+    case readRoundStart(job: Digest256, round: Int)
+    case erasedRoundStarts(job: Digest256, after: Int)
+    case logSetAside(job: Digest256)
     case erased(job: Digest256)
 
     /// For people.
@@ -65,6 +81,9 @@ public enum StorageTicket: Hashable, Sendable {
         case .certificate: "the log's certificate"
         case .chunk: "a chunk of the text"
         case .checkpoint(_, let round): "the checkpoint of round \(round)"
+        case .roundStart(_, let round), .readRoundStart(_, let round): "the start of round \(round)"
+        case .erasedRoundStarts: "a job's round starts"
+        case .logSetAside: "the job log"
         case .erased: "a job's chunks"
         }
     }
@@ -74,6 +93,8 @@ public enum StorageTicket: Hashable, Sendable {
 public enum StorageOutcome: Hashable, Sendable {
     /// Written, synced and there after a crash. For a checkpoint: where.
     case stored(path: String)
+    /// Whole, and what it says it is.
+    case read(VerifiedRoundStart)
     /// Nothing of it counts. What went wrong and what to try.
     case failed(String)
 }

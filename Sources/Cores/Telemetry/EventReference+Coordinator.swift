@@ -93,6 +93,20 @@ extension EventReference {
             .replanned, "a new plan, from that round on",
             ["step_seconds": "one inner step of the slowest pipeline, without validation and exchange"]),
         Entry(
+            .diverged, of: "who computed it",
+            "a loss or a gradient is not finite: the job ends, or goes back once at half the learning rate",
+            ["step": "of the job, from 0", "rank": "of the pipeline"]),
+        Entry(
+            .workImpossible, of: "whose",
+            "an engine refuses what it is to compute: tried again twice, then the job ends",
+            ["step": "of the job, from 0", "rank": "of the pipeline"]),
+        Entry(
+            .supplyChosen, "from which round's start the job goes on after everything, or too much, was off",
+            [
+                "of": "the round that was in progress",
+                "exact": "every stage has its own of it: the weights will be those of an uninterrupted run",
+            ]),
+        Entry(
             .rolledBack, "everybody returns to the start of that round",
             [
                 "from":

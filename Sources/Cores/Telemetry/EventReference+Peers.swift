@@ -90,6 +90,23 @@ extension EventReference {
         ),
         Entry(.stateReady, "the engine holds these units", ["units": "first..<end"]),
         Entry(.roundRewound, "the engine went back to the round's start; the pipeline begins it anew"),
+        Entry(
+            .roomShort, "something of the job does not fit on this peer's disk; the job goes on without",
+            ["what": "is to be kept", "needed_bytes": "in all", "place": "the folder"]),
+        Entry(
+            .roundStartFound, "a peer just started has on its disk the stage of a job as of that round's start",
+            ["job": "short ID", "units": "first..<end"]),
+        Entry(
+            .roundStartStored, "the stage as of that round's start is on this peer's disk, read back and right",
+            ["units": "first..<end"]),
+        Entry(
+            .roundStartRead, "units came from this peer's own disk",
+            ["units": "first..<end", "exact": "whether error feedback is this stage's own, too"]),
+        Entry(.roundStartFailed, "that round's start could not be written; an older one stays, the job goes on"),
+        Entry(
+            .roundStartRefused,
+            "a file of this peer is of another version or job, torn, damaged, or not what the log says; it is left alone, and an older one "
+                + "or another's is used", ["what": "path, or which round's start"]),
         Entry(.sealIncompleteHere, "sealed contributions did not arrive; the new weights are fetched"),
         Entry(.contributionMalformed, of: "sender", "a message's chunks do not fit its bytes"),
         Entry(.contributionUnusable, "what that pipeline contributed cannot be used here"),

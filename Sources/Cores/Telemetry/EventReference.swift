@@ -46,6 +46,8 @@ extension Happening {
         case .textComplete, .contentRefused, .chunkRefused, .peerLeft, .workPaused, .rejoined, .planReceived,
             .placementRefused,
             .stateRequested, .stateUnavailable, .stateWrong, .momentsInexact, .stateReady, .roundRewound,
+            .roomShort, .roundStartFound, .roundStartStored, .roundStartRead, .roundStartFailed,
+            .roundStartRefused,
             .sealIncompleteHere, .contributionMalformed, .contributionUnusable, .payloadCorrupt, .workRefused:
             .member
         case .jobOpened, .jobResumed, .waitingForPeers, .peerFound, .peerUnfit, .peerDeclined, .peerJoined,
@@ -57,7 +59,9 @@ extension Happening {
             .weightsDiffer, .weightsDisputed:
             .rounds
         case .checkpointSaved, .collectingWeights, .collectionProgress, .stateRefused, .stateMalformed: .states
-        case .peerLost, .replaced, .othersGoOn, .replanned, .rolledBack, .trainingResumed, .interrupted, .resumed:
+        case .peerLost, .replaced, .othersGoOn, .replanned, .rolledBack, .diverged, .workImpossible,
+            .supplyChosen, .trainingResumed, .interrupted,
+            .resumed:
             .recovery
         case .stateUnread, .stateUnsaved, .listening, .status, .evaluating, .checkpointStored, .checkpointFailed,
             .peerKilled, .fault:

@@ -58,6 +58,12 @@ public enum Happening: Hashable, Sendable, Codable {
     case momentsInexact(units: String, round: Int)
     case stateReady(round: Int, units: String)
     case roundRewound(round: Int)
+    case roomShort(what: String, neededBytes: Int, freeBytes: Int, place: String)
+    case roundStartFound(job: String, round: Int, units: String)
+    case roundStartStored(round: Int, units: String)
+    case roundStartRead(round: Int, units: String, exact: Bool)
+    case roundStartFailed(round: Int, why: String)
+    case roundStartRefused(what: String, why: String)
     case sealIncompleteHere(round: Int)
     case contributionMalformed
     /// What a pipeline contributed cannot be used here; the coordinator's word for it is ``contributionRefused(by:round:why:)``, and
@@ -116,6 +122,9 @@ public enum Happening: Hashable, Sendable, Codable {
     case othersGoOn(pipelines: Int, round: Int)
     case replanned(why: String, round: Int, epoch: Int, pipelines: Int, stepSeconds: Double)
     case rolledBack(round: Int, from: Int? = nil, why: String)
+    case diverged(round: Int, step: Int, rank: Int, stage: Int, why: String)
+    case workImpossible(round: Int, step: Int, rank: Int, stage: Int, why: String)
+    case supplyChosen(round: Int, of: Int, exact: Bool, why: String)
     case trainingResumed(seconds: Double)
     case interrupted(why: String)
     case resumed(seconds: Double)
@@ -145,6 +154,8 @@ public enum Happening: Hashable, Sendable, Codable {
         case speedMeasured, jobAccepted, offerDeclined, jobReleased, ownerPaused, ownerResumed
         case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,
             stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,
+            roomShort, roundStartFound, roundStartStored, roundStartRead, roundStartFailed,
+            roundStartRefused,
             sealIncompleteHere, contributionMalformed, contributionUnusable, payloadCorrupt, workRefused
         case jobOpened, jobResumed, waitingForPeers, peerFound, peerUnfit, peerDeclined, peerJoined, sharingText,
             measuringLinks, linksMeasured, planning, planned, exchangeChosen, placed, planRefused
@@ -152,7 +163,8 @@ public enum Happening: Hashable, Sendable, Codable {
             ownerRefuted, auditDiffers, auditUnanswered, receiptRefused, receiptContradicts, statesAgreed,
             weightsDiffer, weightsDisputed
         case checkpointSaved, collectingWeights, collectionProgress, stateRefused, stateMalformed
-        case peerLost, replaced, othersGoOn, replanned, rolledBack, trainingResumed, interrupted, resumed
+        case peerLost, replaced, othersGoOn, replanned, rolledBack, diverged, workImpossible, supplyChosen,
+            trainingResumed, interrupted, resumed
         case stateUnread, stateUnsaved, listening, status, evaluating, checkpointStored, checkpointFailed,
             peerKilled, fault
 

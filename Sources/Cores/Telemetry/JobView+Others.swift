@@ -84,7 +84,9 @@ extension Happening {
         switch self {
         case .peerFound, .peerUnfit, .peerJoined, .peerDeclined, .peerLost, .placementRefused, .planned, .planRefused,
             .exchangeChosen, .replanned, .speedChanged, .waitingFor, .exchangeRegrouped, .replaced, .othersGoOn,
-            .rolledBack, .trainingResumed, .interrupted, .resumed, .checkpointSaved, .checkpointFailed,
+            .rolledBack, .diverged, .workImpossible, .supplyChosen, .roundStartFailed, .roundStartRefused, .roomShort,
+            .trainingResumed, .interrupted, .resumed,
+            .checkpointSaved, .checkpointFailed,
             .collectingWeights, .contributionRefused, .ownerRefuted, .receiptContradicts, .weightsDiffer,
             .weightsDisputed, .stateWrong, .momentsInexact, .entryRefused, .forked, .leaderChanged, .electorsChosen,
             .leadershipTaken, .launcherAwaited, .storageFailed, .storageRecovered, .peerKilled, .fault:

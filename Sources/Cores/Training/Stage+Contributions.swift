@@ -104,7 +104,7 @@ extension Stage {
         }
     }
 
-    private func newFeedback() -> StoredBuffer {
+    func newFeedback() -> StoredBuffer {
         StoredBuffer(layout.count, format: configuration.optimizer.recipe.kept.state)
     }
 
@@ -145,7 +145,7 @@ extension Stage {
 
     func outerStep(_ delta: FloatBuffer, _ outer: OuterState) throws(Refusal) -> ComputeResult {
         guard kernels_all_finite(delta.count, delta.base) else {
-            throw Refusal("the contributions' average is not finite")
+            throw Refusal("the contributions' average is \(ComputeResult.notFinite)")
         }
         try step(outer, by: delta)
         try startRound()
@@ -298,6 +298,8 @@ extension Stage {
             let bytes = rest.prefix(length)
             do {
                 try codec.validate(bytes, count: piece.count, shape: shape(of: piece, unit: unit))
+            } catch CodecError.notFinite {
+                throw Refusal("\(name(piece)) as \(codec): values that are \(ComputeResult.notFinite)")
             } catch {
                 throw Refusal("\(name(piece)) as \(codec): \(error)")
             }

@@ -70,8 +70,7 @@ extension Stage {
             }
             withExtendedLifetime(values) {}
             optimizerSteps[index] = state.firstMoment.isEmpty ? 0 : state.optimizerSteps
-            warmStarts = [:]
-            for kept in feedback.values { kept.zero(range) }
+            try restore(state.residue, unit: state.unit)
             guard let outer else { continue }
             load(state.outerMomentum, outer.momentum.values(range))
             outerSteps[index] = optimizerSteps[index]
@@ -83,7 +82,9 @@ extension Stage {
     }
 
     /// With rounds, the state at round start: parameters, momentum and moments belong together.
-    func exportState(_ units: Range<Int>, _ includeMoments: Bool) throws(Refusal) -> ComputeResult {
+    func exportState(
+        _ units: Range<Int>, _ includeMoments: Bool, _ includeResidue: Bool = false
+    ) throws(Refusal) -> ComputeResult {
         guard units.lowerBound >= configuration.units.lowerBound, units.upperBound <= configuration.units.upperBound
         else {
             throw Refusal("units \(units) wanted, this stage holds \(configuration.units)")
@@ -103,14 +104,14 @@ extension Stage {
             } else {
                 parameters = try bytes(.parameters, nil)
             }
-            states.append(
-                UnitState(
-                    unit: unit, parameters: parameters,
-                    outerMomentum: keptMomentum.map { [UInt8]($0.rawBytes(range)) } ?? [],
-                    firstMoment: includeMoments ? try bytes(.firstMoment, outer?.firstMoment) : [],
-                    secondMoment: includeMoments ? try bytes(.secondMoment, outer?.secondMoment) : [],
-                    optimizerSteps: (outer == nil ? optimizerSteps : outerSteps)[unit - configuration.units.lowerBound])
-            )
+            var state = UnitState(
+                unit: unit, parameters: parameters,
+                outerMomentum: keptMomentum.map { [UInt8]($0.rawBytes(range)) } ?? [],
+                firstMoment: includeMoments ? try bytes(.firstMoment, outer?.firstMoment) : [],
+                secondMoment: includeMoments ? try bytes(.secondMoment, outer?.secondMoment) : [],
+                optimizerSteps: (outer == nil ? optimizerSteps : outerSteps)[unit - configuration.units.lowerBound])
+            if includeResidue { state.residue = try residue(of: unit) }
+            states.append(state)
         }
         return .state(states)
     }
@@ -203,10 +204,11 @@ extension Stage {
         guard state.firstMoment.isEmpty == state.secondMoment.isEmpty else {
             throw Refusal("unit \(state.unit): one of Adam's moments without the other")
         }
+        try check(state.residue, unit: state.unit)
     }
 
     /// Raw bytes into values; none make zeros.
-    private func load(_ bytes: [UInt8], _ values: UnsafeMutableBufferPointer<Float>) {
+    func load(_ bytes: [UInt8], _ values: UnsafeMutableBufferPointer<Float>) {
         guard !bytes.isEmpty else { return values.update(repeating: 0) }
         UnsafeMutableRawBufferPointer(values).copyBytes(from: bytes)
     }

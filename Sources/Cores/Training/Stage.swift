@@ -293,7 +293,7 @@ final class Stage {
             throw Refusal("activation of \(values.count) values as \(configuration.activationCodec): \(error)")
         }
         guard kernels_all_finite(values.count, values.baseAddress!) else {
-            throw Refusal("activation with values that are not finite")
+            throw Refusal("activation with values that are \(ComputeResult.notFinite)")
         }
     }
 

@@ -69,7 +69,8 @@ public final class StageEngine: Engine, @unchecked Sendable {
         case .configure, .benchmark: return .done
         case .recompute(let recomputes): return try stage.recompute(recomputes)
         case .importState(let states): return try stage.importState(states)
-        case .exportState(let units, let includeMoments): return try stage.exportState(units, includeMoments)
+        case .exportState(let units, let includeMoments, let includeResidue):
+            return try stage.exportState(units, includeMoments, includeResidue)
         case .forward(let key, let input): return try stage.forward(key, input: input)
         case .backward(let key, let gradient): return try stage.backward(key, gradient: gradient)
         case .evaluate(let windows, let input): return try stage.evaluate(windows, input: input)

@@ -2,7 +2,7 @@ public import Digests
 import Foundation
 import Primitives
 
-/// A daemon's folder: `format`, `lock` (one daemon an identity), `key` (mode 0600), `log/`, `chunks/`, `checkpoints/`.
+/// A daemon's folder: `format`, `lock` (one daemon an identity), `key` (mode 0600), `log/`, `chunks/`, `checkpoints/`, `rounds/`.
 ///
 /// Files are written beside their place, synced, renamed, and the folder synced, so that a crash leaves the old or the new.
 public final class DataFolder {
@@ -40,7 +40,7 @@ public final class DataFolder {
         } else {
             try writeFile(path + "/format", Array(Self.format.utf8))
         }
-        for folder in ["log", "chunks", "checkpoints"] {
+        for folder in ["log", "chunks", "checkpoints", "rounds"] {
             try? FileManager.default.createDirectory(atPath: path + "/" + folder, withIntermediateDirectories: true)
         }
         key = try Self.loadKey(path + "/key")

@@ -54,14 +54,38 @@ public struct DiskOperations: Sendable {
     public var write: @Sendable (Int32, UnsafeRawBufferPointer) -> Int
     public var sync: @Sendable (Int32) -> Int32
     public var rename: @Sendable (String, String) -> Int32
+    /// Bytes that may still be written in a folder; nil where nobody knows.
+    public var free: @Sendable (String) -> Int?
     public init(
         write: @escaping @Sendable (Int32, UnsafeRawBufferPointer) -> Int, sync: @escaping @Sendable (Int32) -> Int32,
-        rename: @escaping @Sendable (String, String) -> Int32
+        rename: @escaping @Sendable (String, String) -> Int32,
+        free: @escaping @Sendable (String) -> Int? = freeBytes
     ) {
         self.write = write
         self.sync = sync
         self.rename = rename
+        self.free = free
     }
     public static let system = DiskOperations(
         write: { Glibc.write($0, $1.baseAddress, $1.count) }, sync: { fdatasync($0) }, rename: { Glibc.rename($0, $1) })
+}
+
+/// What whoever runs this may still write in the file system of a folder, or of what is to become one.
+@Sendable public func freeBytes(_ path: String) -> Int? {
+    var place = path
+    var info = statvfs()
+    while statvfs(place, &info) != 0 {
+        guard errno == ENOENT, place.count > 1 else { return nil }
+        place = (place as NSString).deletingLastPathComponent
+    }
+    let (bytes, overflow) = Int(clamping: info.f_bavail).multipliedReportingOverflow(by: Int(clamping: info.f_frsize))
+    return overflow ? .max : bytes
+}
+
+/// Refuses what does not fit, before anything is written: how much is needed, how much there is, and where.
+func requireSpace(_ bytes: Int, in folder: String, for what: String, _ disk: DiskOperations) throws(NodeError) {
+    guard let free = disk.free(folder), free < bytes else { return }
+    throw .failed(
+        "\(what) needs \(ByteCount(bytes)) in \(folder), where \(ByteCount(free)) are free. Free some space, or choose another folder"
+    )
 }

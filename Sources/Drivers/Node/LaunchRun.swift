@@ -23,6 +23,8 @@ public final class LaunchRun {
         public var out: String
         public var threads: Int
         public var samplePrompt = "In the beginning"
+        /// Checkpoints that stay; nil: all.
+        public var keep: Int?
         /// Of an earlier process: the job goes on.
         public var resuming: JobRemains?
         /// What that process has promised as an elector.
@@ -65,6 +67,7 @@ public final class LaunchRun {
     public func run(
         _ setup: LiveDaemon.Setup, folder: DataFolder, _ options: Options, onEvent: @escaping (Event) -> Void
     ) throws(NodeError) -> Result {
+        try CheckpointFolders.requireSpace(options.parameters.model, out: options.out, data: folder.path)
         let loop = service.loop
         let key = setup.key
         let overlay = OverlayArchive(folder, poolKey: setup.poolKey)
@@ -192,7 +195,7 @@ public final class LaunchRun {
     ) {
         let folder = options.out + "/checkpoints"
         let path = folder + "/round-\(round)"
-        let (model, source) = (options.parameters.model, options.model)
+        let (model, source, keep) = (options.parameters.model, options.model, options.keep)
         daemon.offLoop(
             { () -> StorageOutcome in
                 guard let parameters = ModelParameters(shape: model, states: states) else {
@@ -203,12 +206,23 @@ public final class LaunchRun {
                 } catch {
                     return .failed(error.description)
                 }
+                do throws(NodeError) {
+                    try requireSpace(
+                        states.reduce(0) { $0 + $1.parameters.count }, in: folder,
+                        for: "the checkpoint of round \(round)", .system)
+                } catch {
+                    return .failed(error.description)
+                }
                 do throws(CheckpointError) {
                     try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
                     try Checkpoint.write(parameters, to: path, like: source)
                     let back = try Checkpoint.read(from: path)
                     guard back.weightsDigest == parameters.weightsDigest else {
                         return .failed("\(path) reads back otherwise than it was written. Look at the disk")
+                    }
+                    do throws(NodeError) { try CheckpointFolders.add(path, of: job, in: dataFolder, keep: keep) } catch
+                    {
+                        return .failed(error.description)
                     }
                     return .stored(path: path)
                 } catch {

@@ -5,6 +5,7 @@ public import Digests
 public import EventLoop
 import Glibc
 public import Kademlia
+import Membership
 public import Primitives
 public import Record
 import SecureTransport
@@ -231,6 +232,8 @@ public final class LiveDaemon {
     }
 
     public func start() { drain() }
+    /// What may still be written in this daemon's folder.
+    func count(room: DiskRoom) { core.count(room: room) }
 
     /// The owner of a peer wants the machine for something else, or no more.
     public func pauseMember(_ isPaused: Bool) {

@@ -133,6 +133,9 @@ package final class LogWriter: @unchecked Sendable {
                 }
                 outcomes.append(.stored(path: ""))
             case .checkpoint(let job, let round, let states): outcomes.append(store(states, round, job))
+            case .setLogAside(let job): outcomes.append(setAside(job))
+            case .roundStart, .readRoundStart, .eraseRoundStarts:
+                outcomes.append(RoundStartFile.perform(request, in: folder, disk))
             }
         }
         for place in unsynced.keys.sorted() {
@@ -144,6 +147,18 @@ package final class LogWriter: @unchecked Sendable {
             logs[place]!.records.removeLast(min(log.records.count, unsynced[place]!.count))
         }
         return outcomes
+    }
+
+    private func setAside(_ job: Digest256) -> StorageOutcome {
+        if let log = logs.removeValue(forKey: Place(job: job, kind: .entries)) { Glibc.close(log.file) }
+        let path = LogFile.path(folder, job)
+        guard FileManager.default.fileExists(atPath: path) else { return .stored(path: "") }
+        var number = 1
+        while FileManager.default.fileExists(atPath: "\(path).lost-\(number)") { number += 1 }
+        guard disk.rename(path, "\(path).lost-\(number)") == 0 else {
+            return .failed("cannot put \(path) aside: \(reason(errno))")
+        }
+        return .stored(path: "\(path).lost-\(number)")
     }
 
     private func store(_ certificate: Certificate) -> StorageOutcome {
@@ -158,8 +173,9 @@ package final class LogWriter: @unchecked Sendable {
 
     private func store(_ content: Digest256, _ number: Int, _ bytes: [UInt8]) -> StorageOutcome {
         let path = folder + "/chunks/" + content.hex
-        try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
         do throws(NodeError) {
+            try requireSpace(bytes.count, in: path, for: "chunk \(number) of the text", disk)
+            try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
             try writeFile(path + "/\(number)", bytes, disk: disk)
             return .stored(path: path + "/\(number)")
         } catch {

@@ -21,6 +21,7 @@ public final class ServiceRun {
     private var signals: [SignalWatcher] = []
     private var archive: JobArchive?
     private var end = RunEnd.done
+    private var rooms: EventLoop.Timer?
 
     public init() {}
 
@@ -48,13 +49,30 @@ public final class ServiceRun {
         watchSignals(stop)
         let control = try ControlService(loop, daemon, in: folder.path, leave: stop)
         try ready(daemon)
+        watchRoom(daemon, folder.path)
         overlay.attach(to: daemon)
         daemon.start()
         loop.run()
         overlay.close()
         control.close()
+        rooms?.close()
         loop.close()
         return end
+    }
+
+    /// Looks at the disk now and every ten seconds.
+    private func watchRoom(_ daemon: LiveDaemon, _ folder: String) {
+        let look = { [unowned daemon] in
+            guard let free = freeBytes(folder) else { return }
+            daemon.count(room: DiskRoom(free: ByteCount(free), place: folder))
+        }
+        look()
+        let timer = EventLoop.Timer(loop) { [unowned self] in
+            look()
+            rooms?.arm(at: loop.now + .seconds(10))
+        }
+        rooms = timer
+        timer.arm(at: loop.now + .seconds(10))
     }
 
     func watchSignals(_ stop: @escaping () -> Void) {

@@ -29,7 +29,9 @@ public enum StateFile {
         let place = self.folder(folder, job)
         try? FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
         let path = path(folder, job, round: round)
-        try writeFile(path, encoded(states, round: round), disk: disk)
+        let bytes = encoded(states, round: round)
+        try requireSpace(bytes.count, in: place, for: "the checkpoint of round \(round)", disk)
+        try writeFile(path, bytes, disk: disk)
         guard let back = try? read(path), back.round == round, back.states == states else {
             unlink(path)
             throw .failed("\(path) reads back otherwise than it was written. Look at the disk")

@@ -28,8 +28,10 @@ struct ModelledEngine: Engine {
         case .importState(let states):
             for state in states { versions[state.unit] = state.optimizerSteps }
             return .done
-        case .exportState(let units, let includeMoments):
-            return .state(units.map { state(of: $0, includeMoments: includeMoments, in: configuration) })
+        case .exportState(let units, let includeMoments, let includeResidue):
+            // What goes to a member's own disk only has to be told apart.
+            let moments = includeMoments && !includeResidue
+            return .state(units.map { state(of: $0, includeMoments: moments, in: configuration) })
         case .forward, .backward, .evaluate: return passed(job, through: configuration)
         case .finishGradient, .aggregateGradients: return squares(configuration)
         case .optimizerStep:

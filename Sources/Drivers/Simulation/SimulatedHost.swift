@@ -22,6 +22,8 @@ final class SimulatedHost {
     var planAnswer: (at: Instant, result: Result<PlanAnswer, NoPlan>)?
     /// Nil for one that keeps what it is given, at once, and never fails.
     var disk: VirtualDisk?
+    /// What the other one keeps of rounds.
+    var starts: [StorageTicket: RoundStart] = [:]
     /// On their way to the disk, in order.
     var writes: [(at: Instant, request: StorageRequest, service: DaemonCore.Service)] = []
     /// Processes that have run here.

@@ -1,5 +1,7 @@
 public import Coordination
 public import Digests
+import Membership
+import Messages
 public import Primitives
 public import Record
 import Training
@@ -40,6 +42,7 @@ public struct VirtualDisk: Sendable {
     private var logs: [Place: Log] = [:]
     private var checkpoints: [Digest256: [Saved]] = [:]
     private var ballots: [Digest256: Ballot] = [:]
+    private var starts = StartFiles()
     /// Jobs, the newest last.
     private var jobs: [Digest256] = []
     private var generator: SeededGenerator
@@ -91,6 +94,17 @@ public struct VirtualDisk: Sendable {
             saved.append(Saved(round: round, states: states, isDurable: !troubles.contains(.lies)))
             checkpoints[job] = Array(saved.sorted { $0.round < $1.round }.suffix(Self.generations))
             return .stored(path: "")
+        case .roundStart(let start):
+            if let refusal { return refusal }
+            starts.write(start, isDurable: !troubles.contains(.lies))
+            return .stored(path: "")
+        case .readRoundStart(let job, let round): return starts.read(job, round)
+        case .eraseRoundStarts(let job, let after):
+            starts.erase(job, after: after)
+            return .stored(path: "")
+        case .setLogAside(let job):
+            logs[.entries(job)] = nil
+            return .stored(path: "")
         case .erase: return .stored(path: "")
         }
     }
@@ -132,10 +146,13 @@ public struct VirtualDisk: Sendable {
             if checkpoints[job]!.contains(where: { !$0.isDurable }) { hasBrokenItsWord = true }
             checkpoints[job]!.removeAll { !$0.isDurable }
         }
+        if starts.crash(&generator) { hasBrokenItsWord = true }
     }
     /// A bit of a log, of the receipts or of the newest checkpoint is another one from now on.
     package mutating func flipBit() {
         guard let job = jobs.last else { return }
+        // A member's disk has round starts, and those of the launcher none.
+        if !starts.isEmpty, generator.below(2) == 0 { return starts.flip(&generator) }
         switch generator.below(3) {
         case 0: flip(.entries(job))
         case 1: flip(.receipts(job))
@@ -165,6 +182,8 @@ public struct VirtualDisk: Sendable {
 
     /// What an elector of the job that ran here was in; nil where none has.
     package func ballot(of job: Digest256) -> Ballot? { ballots[job] }
+    /// Of a member, for its next process.
+    var memberRemains: MemberRemains { starts.remains }
 
     /// Of the newest job.
     package var remains: (job: Digest256, remains: JobRemains)? {

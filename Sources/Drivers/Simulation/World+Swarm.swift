@@ -82,7 +82,7 @@ extension World {
                     key: simulated.key,
                     terms: MemberTerms(
                         name: host.name, device: host.device, memory: host.memory, accepts: [launcher.peerID]),
-                    wall: wall, at: now, parse: JobParameters.init(manifest:)),
+                    remains: simulated.remains, wall: wall, at: now, parse: JobParameters.init(manifest:)),
                 elector: elector(on: simulated, wall), options: coordinatorOptions)
         }
         simulated.daemon = DaemonCore(

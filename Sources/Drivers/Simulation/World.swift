@@ -237,7 +237,7 @@ public final class World {
 
     private func store(_ request: StorageRequest, _ service: DaemonCore.Service, _ host: SimulatedHost) {
         guard host.disk != nil else {
-            return host.daemon!.stored(request.ticket, .stored(path: ""), for: service, at: now)
+            return host.daemon!.stored(request.ticket, host.keep(request), for: service, at: now)
         }
         let due = max(host.writes.last?.at ?? now, now) + host.disk!.time()
         host.writes.append((due, request, service))

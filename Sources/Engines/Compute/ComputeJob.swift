@@ -25,10 +25,12 @@ public enum ComputeJob: Hashable, Sendable {
     /// From now on ``StageConfiguration/recompute`` is this; nothing else changes.
     case recompute(Bool)
     /// Replaces the state of units this stage holds. Empty moments become zero and their bias correction starts again; an
-    /// empty outer momentum becomes zero. Error feedback of these units becomes zero; gradients and saved activations go.
+    /// empty outer momentum becomes zero. Error feedback of these units becomes that of their residue, or zero; gradients and saved
+    /// activations go.
     case importState([UnitState])
-    /// Answers `.state`; in `rounds` mode that of the round's start, moments included.
-    case exportState(units: Range<Int>, includeMoments: Bool)
+    /// Answers `.state`; in `rounds` mode that of the round's start, moments included. The residue is that of the moment: it is the
+    /// round's start's before the first step.
+    case exportState(units: Range<Int>, includeMoments: Bool, includeResidue: Bool = false)
     /// `input` is empty on the first stage (tokens come from the corpus), else the previous stage's encoded activation.
     /// Keeps what backward needs. The last stage answers `.loss`, the others `.activation`.
     case forward(MicroBatchKey, input: [UInt8])
@@ -91,6 +93,13 @@ public enum ComputeResult: Hashable, Sendable {
     case digests([Int: UnitDigests], squares: GradientSquares? = nil)
     /// Bytes from outside that do not decode, or a job out of place; the state is unchanged.
     case refused(String)
+}
+
+extension ComputeResult {
+    /// How a refusal ends whose cause is a number that is none.
+    package static let notFinite = "not finite"
+    /// Whether values have grown beyond all numbers: what training does when it diverges.
+    package var isDivergence: Bool { if case .refused(let why) = self { why.hasSuffix(Self.notFinite) } else { false } }
 }
 
 /// Does compute jobs for one stage. Live peers run it on a compute thread; the simulator runs it inline, or merely

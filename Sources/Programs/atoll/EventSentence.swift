@@ -66,6 +66,9 @@ extension Event {
         case .replanned(_, let round, _, let pipelines, _):
             "  planned anew from round \(round): \(pipelines) pipelines"
         case .rolledBack(let round, _, let why): "  back to round \(round): \(why)"
+        case .diverged(_, _, _, _, let why): "✗ training diverged: \(why)"
+        case .workImpossible(_, _, _, _, let why): "✗ \(peer) cannot do its work: \(why)"
+        case .supplyChosen(_, _, _, let why): "  \(why)"
         case .interrupted(let why): "  the job stands still: \(why)"
         case .resumed(let seconds): "✓ the job goes on after \(fixed(seconds, 1)) s"
         case .checkpointSaved(let round): "  checkpoint saved at round \(round)"

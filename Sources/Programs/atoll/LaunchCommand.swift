@@ -92,6 +92,7 @@ struct LaunchCommand: ParsableCommand {
             manifest: job.canonicalText, parameters: JobParameters(job), corpus: corpus, coordinator: options, out: out,
             threads: threads)
         launch.samplePrompt = prompt
+        launch.keep = job.checkpoint.keep
         launch.model = model
         let stopped = try stopped(folder, job, corpus)
         launch.resuming = stopped?.remains

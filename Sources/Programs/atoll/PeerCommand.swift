@@ -69,11 +69,13 @@ struct PeerCommand: ParsableCommand {
                 ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
             memory: offered, accepts: accepted)
         let asJSON = json
+        let remains = RoundStartFile.remains(in: folder)
         let end = try ServiceRun().run(setup, folder: folder) { (now) throws(NodeError) in
             let wall = WallClock(seconds: Int64(time(nil)), at: now)
             return DaemonCore.Services(
                 member: Member(
-                    key: folder.key, terms: terms, wall: wall, at: now, parse: JobParameters.init(manifest:)),
+                    key: folder.key, terms: terms, remains: remains, wall: wall, at: now,
+                    parse: JobParameters.init(manifest:)),
                 elector: try JobArchive.elector(
                     in: folder, provisions: ElectorDesk.Provisions(wall: wall), at: now,
                     parse: JobParameters.init(manifest:)))

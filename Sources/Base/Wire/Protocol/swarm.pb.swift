@@ -354,6 +354,9 @@ public nonisolated struct PBPlanChange: Sendable {
   /// with a delay: share of what those steps change that is kept
   public var outerCarry: Float = 0
 
+  /// of the learning rate, since the job began
+  public var halvings: UInt32 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -787,6 +790,22 @@ public nonisolated struct PBPacket: Sendable {
     set {body = .election(newValue)}
   }
 
+  public var kept: PBKept {
+    get {
+      if case .kept(let v)? = body {return v}
+      return PBKept()
+    }
+    set {body = .kept(newValue)}
+  }
+
+  public var setback: PBSetback {
+    get {
+      if case .setback(let v)? = body {return v}
+      return PBSetback()
+    }
+    set {body = .setback(newValue)}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -824,6 +843,8 @@ public nonisolated struct PBPacket: Sendable {
     case audited(PBAudited)
     case dismissal(PBDismissal)
     case election(PBElection)
+    case kept(PBKept)
+    case setback(PBSetback)
 
   }
 
@@ -1167,6 +1188,38 @@ public nonisolated struct PBReadiness: Sendable {
       .atRound,
     ]
 
+  }
+
+  public init() {}
+}
+
+/// Round starts that a member has whole on its disk: it can go on from them, or give their units to others, after everything was off.
+public nonisolated struct PBKept: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var stages: [PBKept.Stage] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated struct Stage: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var round: UInt64 = 0
+
+    /// of the pipeline whose stage it is
+    public var rank: UInt32 = 0
+
+    public var firstUnit: UInt32 = 0
+
+    public var endUnit: UInt32 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
   }
 
   public init() {}
@@ -1584,6 +1637,37 @@ public nonisolated struct PBObjection: Sendable {
   public mutating func clearWork() {self._work = nil}
 
   public var why: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _work: PBWorkKey? = nil
+}
+
+/// The sender's own attempt cannot go on, and would not if it were begun again.
+public nonisolated struct PBSetback: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var work: PBWorkKey {
+    get {_work ?? PBWorkKey()}
+    set {_work = newValue}
+  }
+  /// Returns true if `work` has been explicitly set.
+  public var hasWork: Bool {self._work != nil}
+  /// Clears the value of `work`. Subsequent reads from it will return its default value.
+  public mutating func clearWork() {self._work = nil}
+
+  public var stage: UInt32 = 0
+
+  public var step: UInt64 = 0
+
+  public var why: String = String()
+
+  /// a loss or a gradient; else the engine refused a job
+  public var notFinite: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -2787,7 +2871,7 @@ nonisolated extension PBUnitSources: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".PlanChange"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}pipelines\0\u{1}spares\0\u{3}inner_steps\0\u{3}micro_batches_per_virtual\0\u{3}exchange_codec\0\u{3}activation_codec\0\u{3}outer_learning_rate\0\u{3}outer_momentum\0\u{1}sources\0\u{1}reason\0\u{3}rolled_back\0\u{3}exchange_way\0\u{3}outer_delay\0\u{3}outer_carry\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}pipelines\0\u{1}spares\0\u{3}inner_steps\0\u{3}micro_batches_per_virtual\0\u{3}exchange_codec\0\u{3}activation_codec\0\u{3}outer_learning_rate\0\u{3}outer_momentum\0\u{1}sources\0\u{1}reason\0\u{3}rolled_back\0\u{3}exchange_way\0\u{3}outer_delay\0\u{3}outer_carry\0\u{2}\u{5}halvings\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2810,6 +2894,7 @@ nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 13: try { try decoder.decodeSingularStringField(value: &self.exchangeWay) }()
       case 14: try { try decoder.decodeSingularUInt32Field(value: &self.outerDelay) }()
       case 15: try { try decoder.decodeSingularFloatField(value: &self.outerCarry) }()
+      case 20: try { try decoder.decodeSingularUInt32Field(value: &self.halvings) }()
       default: break
       }
     }
@@ -2861,6 +2946,9 @@ nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.outerCarry.bitPattern != 0 {
       try visitor.visitSingularFloatField(value: self.outerCarry, fieldNumber: 15)
     }
+    if self.halvings != 0 {
+      try visitor.visitSingularUInt32Field(value: self.halvings, fieldNumber: 20)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2880,6 +2968,7 @@ nonisolated extension PBPlanChange: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.exchangeWay != rhs.exchangeWay {return false}
     if lhs.outerDelay != rhs.outerDelay {return false}
     if lhs.outerCarry != rhs.outerCarry {return false}
+    if lhs.halvings != rhs.halvings {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3217,7 +3306,7 @@ nonisolated extension PBFinish: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Packet"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}capability_request\0\u{1}capability\0\u{1}offer\0\u{3}offer_answer\0\u{3}log_entries\0\u{3}log_request\0\u{1}lease\0\u{1}heartbeat\0\u{3}probe_order\0\u{3}probe_burst\0\u{3}probe_result\0\u{1}ping\0\u{1}pong\0\u{1}activation\0\u{1}norms\0\u{2}\u{2}receipt\0\u{1}held\0\u{1}applied\0\u{3}state_request\0\u{3}state_offer\0\u{3}index_request\0\u{3}content_index\0\u{3}chunk_request\0\u{1}chunk\0\u{1}farewell\0\u{1}readiness\0\u{3}exchange_part\0\u{1}gathered\0\u{1}group\0\u{1}objection\0\u{1}audit\0\u{1}audited\0\u{1}dismissal\0\u{1}election\0\u{2}\u{5}job\0\u{1}term\0\u{c}\u{10}\u{1}")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}capability_request\0\u{1}capability\0\u{1}offer\0\u{3}offer_answer\0\u{3}log_entries\0\u{3}log_request\0\u{1}lease\0\u{1}heartbeat\0\u{3}probe_order\0\u{3}probe_burst\0\u{3}probe_result\0\u{1}ping\0\u{1}pong\0\u{1}activation\0\u{1}norms\0\u{2}\u{2}receipt\0\u{1}held\0\u{1}applied\0\u{3}state_request\0\u{3}state_offer\0\u{3}index_request\0\u{3}content_index\0\u{3}chunk_request\0\u{1}chunk\0\u{1}farewell\0\u{1}readiness\0\u{3}exchange_part\0\u{1}gathered\0\u{1}group\0\u{1}objection\0\u{1}audit\0\u{1}audited\0\u{1}dismissal\0\u{1}election\0\u{2}\u{5}job\0\u{1}term\0\u{2}\u{9}kept\0\u{1}setback\0\u{c}\u{10}\u{1}")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3669,6 +3758,32 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       }()
       case 40: try { try decoder.decodeSingularBytesField(value: &self.job) }()
       case 41: try { try decoder.decodeSingularUInt64Field(value: &self.term) }()
+      case 50: try {
+        var v: PBKept?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .kept(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .kept(v)
+        }
+      }()
+      case 51: try {
+        var v: PBSetback?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .setback(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .setback(v)
+        }
+      }()
       default: break
       }
     }
@@ -3816,13 +3931,24 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       guard case .election(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 35)
     }()
-    case nil: break
+    default: break
     }
     if !self.job.isEmpty {
       try visitor.visitSingularBytesField(value: self.job, fieldNumber: 40)
     }
     if self.term != 0 {
       try visitor.visitSingularUInt64Field(value: self.term, fieldNumber: 41)
+    }
+    switch self.body {
+    case .kept?: try {
+      guard case .kept(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 50)
+    }()
+    case .setback?: try {
+      guard case .setback(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 51)
+    }()
+    default: break
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -4299,6 +4425,81 @@ nonisolated extension PBReadiness: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension PBReadiness.State: SwiftProtobuf._ProtoNameProviding {
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0FETCHING_TEXT\0\u{1}HAS_TEXT\0\u{1}FETCHING_STATE\0\u{1}AT_ROUND\0")
+}
+
+nonisolated extension PBKept: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Kept"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}stages\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.stages) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.stages.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.stages, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBKept, rhs: PBKept) -> Bool {
+    if lhs.stages != rhs.stages {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBKept.Stage: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBKept.protoMessageName + ".Stage"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}rank\0\u{3}first_unit\0\u{3}end_unit\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.rank) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.firstUnit) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.endUnit) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.round != 0 {
+      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 1)
+    }
+    if self.rank != 0 {
+      try visitor.visitSingularUInt32Field(value: self.rank, fieldNumber: 2)
+    }
+    if self.firstUnit != 0 {
+      try visitor.visitSingularUInt32Field(value: self.firstUnit, fieldNumber: 3)
+    }
+    if self.endUnit != 0 {
+      try visitor.visitSingularUInt32Field(value: self.endUnit, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBKept.Stage, rhs: PBKept.Stage) -> Bool {
+    if lhs.round != rhs.round {return false}
+    if lhs.rank != rhs.rank {return false}
+    if lhs.firstUnit != rhs.firstUnit {return false}
+    if lhs.endUnit != rhs.endUnit {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
 }
 
 nonisolated extension PBProbeOrder: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
@@ -5170,6 +5371,60 @@ nonisolated extension PBObjection: SwiftProtobuf.Message, SwiftProtobuf._Message
   public static func ==(lhs: PBObjection, rhs: PBObjection) -> Bool {
     if lhs._work != rhs._work {return false}
     if lhs.why != rhs.why {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBSetback: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Setback"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{1}stage\0\u{1}step\0\u{1}why\0\u{3}not_finite\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._work) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.stage) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.step) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.why) }()
+      case 5: try { try decoder.decodeSingularBoolField(value: &self.notFinite) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._work {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    if self.stage != 0 {
+      try visitor.visitSingularUInt32Field(value: self.stage, fieldNumber: 2)
+    }
+    if self.step != 0 {
+      try visitor.visitSingularUInt64Field(value: self.step, fieldNumber: 3)
+    }
+    if !self.why.isEmpty {
+      try visitor.visitSingularStringField(value: self.why, fieldNumber: 4)
+    }
+    if self.notFinite != false {
+      try visitor.visitSingularBoolField(value: self.notFinite, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBSetback, rhs: PBSetback) -> Bool {
+    if lhs._work != rhs._work {return false}
+    if lhs.stage != rhs.stage {return false}
+    if lhs.step != rhs.step {return false}
+    if lhs.why != rhs.why {return false}
+    if lhs.notFinite != rhs.notFinite {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

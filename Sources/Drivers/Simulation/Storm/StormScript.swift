@@ -14,7 +14,7 @@ public struct StormScript: Sendable {
     public let job: JobManifest
     public let corpus: [UInt8]
     public let realArithmetic: Bool
-    /// In order of their beginnings.
+    /// In order of their beginnings; those of ``more(_:seed:)`` come last.
     public var troubles: [Trouble]
 
     /// Troubles begin within this time.
@@ -29,7 +29,7 @@ public struct StormScript: Sendable {
         self.topology = topology
         job = Self.job(topology, isReal: realArithmetic, &draw)
         corpus = (0..<4000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 89 + 32) }
-        troubles = Self.troubles(topology, &draw)
+        troubles = Self.troubles(topology, &draw) + Self.more(topology, seed: seed)
     }
 
     /// A world that somebody has thought of, and what strikes it.
@@ -122,6 +122,23 @@ public struct StormScript: Sendable {
             out.append(Self.trouble(kind, topology, &draw))
         }
         return out.sorted { ($0.from, $0.host) < ($1.from, $1.host) }
+    }
+    /// Drawn apart, so that worlds that are known stay what they are: everything off at once, and disks of peers.
+    private static func more(_ topology: Topology, seed: UInt64) -> [Trouble] {
+        var draw = SeededGenerator(seed: seed, stream: 0x6461_726b)
+        var out: [Trouble] = []
+        func at(_ host: Int, _ kind: Trouble.Kind, _ length: Double) {
+            let from = season * draw.uniform()
+            out.append(Trouble(kind, host: host, name: topology.hosts[host].name, from: from, until: from + length))
+        }
+        if draw.below(4) == 0 { at(0, .blackout, 1 + 20 * draw.uniform()) }
+        if draw.below(4) == 0 {
+            let peer = topology.peers[draw.below(topology.peers.count)]
+            let kind = VirtualDisk.Trouble.allCases[draw.below(VirtualDisk.Trouble.allCases.count)]
+            at(peer, .disk(kind), 5 + season * draw.uniform())
+        }
+        if draw.below(4) == 0 { at(topology.peers[draw.below(topology.peers.count)], .flippedBit, 0) }
+        return out
     }
     /// One of each, as this seed has them.
     private static func kinds(_ draw: inout SeededGenerator) -> [Trouble.Kind] {

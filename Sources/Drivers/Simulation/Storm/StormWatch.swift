@@ -60,6 +60,8 @@ final class StormWatch {
         let host = world.hosts[trouble.host]
         switch trouble.kind {
         case .crash, .powerCut, .goodbye: begins ? fell(trouble, host, world) : rise(trouble, host, world)
+        case .blackout:
+            for host in world.hosts { if begins { fell(trouble, host, world) } else { rise(trouble, host, world) } }
         case .late: if !begins { rise(trouble, host, world) }
         case .freeze, .sleep:
             keepStill(host, begins, world)
@@ -78,7 +80,7 @@ final class StormWatch {
     private func fell(_ trouble: Trouble, _ host: SimulatedHost, _ world: World) {
         down[host.index, default: 0] += 1
         switch trouble.kind {
-        case .powerCut: world.unplug(host)
+        case .powerCut, .blackout: world.unplug(host)
         case .goodbye:
             guard world.network.isUp(host.index), !world.network.isFrozen(host.index) else { return world.kill(host) }
             host.daemon!.stop(at: world.now)
@@ -129,8 +131,10 @@ final class StormWatch {
         return out
     }
     private func concerned(_ trouble: Trouble, _ world: World) -> [Int] {
-        if case .partition = trouble.kind { return Array(world.hosts.indices) }
-        return [trouble.host]
+        switch trouble.kind {
+        case .partition, .blackout: return Array(world.hosts.indices)
+        default: return [trouble.host]
+        }
     }
 
     /// Lines as the troubles under way leave them.

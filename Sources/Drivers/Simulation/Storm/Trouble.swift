@@ -8,6 +8,8 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case crash(otherPort: Bool)
         /// Its machine loses its power; nobody is told.
         case powerCut
+        /// Everything is switched off at once, whatever host is named: peers, launcher, node; and begins again in its folders.
+        case blackout
         /// Its owner stops it in good order, and starts it again.
         case goodbye
         /// Its process stands still: SIGSTOP.
@@ -63,6 +65,7 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         switch kind {
         case .crash(let otherPort): otherPort ? "crash, back on another port" : "crash"
         case .powerCut: "power cut"
+        case .blackout: "everything is off"
         case .goodbye: "goodbye"
         case .freeze: "freeze"
         case .sleep: "sleep"
@@ -86,6 +89,7 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         switch kind {
         case .crash: "crash"
         case .powerCut: "power-cut"
+        case .blackout: "blackout"
         case .goodbye: "goodbye"
         case .freeze: "freeze"
         case .sleep: "sleep"

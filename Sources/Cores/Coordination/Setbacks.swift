@@ -1,0 +1,98 @@
+package import Messages
+import Primitives
+package import Record
+import Telemetry
+import Training
+
+/// What becomes of attempts that would fail again: the arithmetic has said so itself, and it says the same to the same.
+package struct Setbacks: Sendable {
+    package enum Verdict: Hashable, Sendable {
+        /// Nothing new.
+        case known
+        /// The engine refused a job: once more, in another attempt.
+        case again
+        /// Back to the start of the round, at half the learning rate.
+        case retreat
+        /// The job ends.
+        case end(why: String)
+    }
+    /// Plans that have had their verdict.
+    private var judged = 0
+    /// By round: how often a refusal was answered by another attempt.
+    private var tries: [Int: Int] = [:]
+    /// The next plan goes back to this round at the latest, and at half the rate if it is to.
+    package private(set) var limit: Int?
+    package private(set) var halves = false
+    /// Other attempts at a round that an engine refuses.
+    package static let most = 2
+
+    package init() {}
+
+    /// - Parameters:
+    ///   - epoch: of the plan in force.
+    ///   - rate: the learning rate of the manifest.
+    package mutating func receive(
+        _ setback: Setback, epoch: Int, halvings: Int, policy: JobParameters.OnDivergence, rate: Double
+    ) -> Verdict {
+        guard judged < epoch else { return .known }
+        judged = epoch
+        let round = setback.work.round
+        if setback.isDivergence {
+            let where_ = "training diverged in round \(round): \(setback.why)"
+            let before = halvings > 0 ? ", although it had gone back to half the learning rate" : ""
+            let advice =
+                "Try a train.learning_rate below \(fixed(rate / Double(1 << halvings), 6)), a longer warmup_tokens or a smaller clip"
+            guard policy == .retreat, halvings == 0 else {
+                let more = policy == .stop ? "; with train.on_divergence: retreat a job goes back once by itself" : ""
+                return .end(why: "\(where_)\(before). \(advice)\(more)")
+            }
+            (limit, halves) = (round, true)
+            return .retreat
+        }
+        tries[round, default: 0] += 1
+        guard tries[round]! <= Self.most else {
+            return .end(
+                why:
+                    "round \(round) cannot be computed, tried \(Self.most + 1) times: \(setback.why). Look at that peer's device and engine"
+            )
+        }
+        limit = round
+        return .again
+    }
+    /// The plan that goes back is in force.
+    package mutating func wentBack() {
+        limit = nil
+        halves = false
+    }
+}
+
+extension Coordinator {
+    /// From whoever holds that stage, about the round in progress or the one that was just sealed.
+    mutating func receive(_ setback: Setback, from peer: PeerID) {
+        let work = setback.work
+        guard stage.isRunning, !stage.isDecided, work.round == state.round || work.round == state.round - 1,
+            let plan = state.plan(ofRound: work.round), plan.pipelines.indices.contains(work.rank),
+            plan.pipelines[work.rank].attempt == work.attempt,
+            plan.pipelines[work.rank].stages.indices.contains(setback.stage),
+            plan.pipelines[work.rank].stages[setback.stage].peer == peer
+        else { return }
+        let verdict = round.setbacks.receive(
+            setback, epoch: state.planCount, halvings: plan.halvings, policy: parameters.onDivergence,
+            rate: Double(parameters.optimizer.learningRate))
+        guard verdict != .known else { return }
+        event(
+            setback.isDivergence
+                ? .diverged(
+                    round: work.round, step: setback.step, rank: work.rank, stage: setback.stage, why: setback.why)
+                : .workImpossible(
+                    round: work.round, step: setback.step, rank: work.rank, stage: setback.stage, why: setback.why),
+            peer: peer)
+        switch verdict {
+        case .known: break
+        case .again: desk.want(.rollBack, "\(roster.name(of: peer))'s engine refused its work")
+        case .retreat:
+            desk.want(.rollBack, "training diverged in round \(work.round); half the learning rate from here on")
+        case .end(let why): fail(why, forGood: true)
+        }
+    }
+}

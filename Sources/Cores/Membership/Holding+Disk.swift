@@ -1,0 +1,94 @@
+import Messages
+import Primitives
+import Record
+import Telemetry
+import Training
+
+/// Round starts of this member's own: written when a round's work begins, read when units are to come from there.
+extension Holding {
+    /// Before the first step of a round whose start is kept: the engine gives it as it is now.
+    package mutating func keepStart(_ plan: PlacedPlan, rank: Int) {
+        guard let held = glance, context.parameters.keepsStart(of: held.round) else { return }
+        let pipeline = plan.pipelines[rank]
+        let work = WorkKey(round: held.round, rank: rank, attempt: pipeline.attempt)
+        guard kept != work else { return }
+        kept = work
+        // Where it came from it still is.
+        if starts.stage(of: held.round) == restored, restored != nil { return }
+        effects.push(
+            .compute(
+                .exportState(units: held.units, includeMoments: true, includeResidue: true),
+                .keep(round: held.round, rank: rank, share: pipeline.virtualPipelines)))
+    }
+    package mutating func keep(_ result: ComputeResult, round: Int, rank: Int, share: [Int]) {
+        switch result {
+        case .state(let states): starts.keep(states, round: round, rank: rank, share: share)
+        case .refused(let why): effects.push(.event(.workRefused(why: why, round: round), nil))
+        default: break
+        }
+        drainStarts()
+    }
+
+    /// Units that are on this member's disk as of the start of a round: they are read.
+    package mutating func readFromDisk(_ units: Range<Int>, round: Int) -> Range<Int>? {
+        guard round > 0, let stage = starts.stage(of: round), stage.units.overlaps(units) else { return nil }
+        starts.read(round)
+        drainStarts()
+        return stage.units.clamped(to: units)
+    }
+
+    /// Somebody else asks for units that are only on the disk.
+    package mutating func read(_ round: Int) {
+        starts.read(round)
+        drainStarts()
+    }
+
+    /// What became of a write, or of a reading.
+    /// - Returns: what was read, for others who ask for it.
+    package mutating func answered(
+        _ ticket: StorageTicket, _ outcome: StorageOutcome, _ job: JobState
+    ) -> RoundStarts.Reading? {
+        var reading: RoundStarts.Reading?
+        switch ticket {
+        case .roundStart(_, let round): starts.stored(round: round, outcome)
+        case .readRoundStart(_, let round):
+            reading = starts.read(round: round, outcome, roots: job.roots(round))
+            use(reading!, job)
+        default: break
+        }
+        drainStarts()
+        return reading
+    }
+    private mutating func use(_ reading: RoundStarts.Reading, _ job: JobState) {
+        guard case .fetching(let move) = state, move.waitsForEngine else { return }
+        switch reading {
+        case .refused(let round):
+            // What was to come from the disk has to come from others.
+            if move.round == round { state = .empty(nil) }
+        case .read(let start):
+            guard move.round == start.round, let plan = job.plan, let place = plan.placement(of: context.me) else {
+                return
+            }
+            let pipeline = plan.pipelines[place.rank]
+            // What a pipeline has not sent yet is of use to the same stage of the same pipeline only.
+            let isSame =
+                start.rank == place.rank && start.units == move.units && start.share == pipeline.virtualPipelines
+            var states = start.states
+            if !isSame { for index in states.indices { states[index].residue = UnitResidue() } }
+            restored = isSame ? KeptStage(round: start.round, rank: start.rank, units: start.units) : nil
+            effects.push(
+                .event(
+                    .roundStartRead(round: start.round, units: RoundStarts.text(start.units), exact: isSame), nil))
+            withMove { $0.exported(states) }
+        }
+    }
+
+    package mutating func drainStarts() {
+        while let effect = starts.poll() {
+            switch effect {
+            case .store(let request): effects.push(.store(request))
+            case .event(let what): effects.push(.event(what, nil))
+            }
+        }
+    }
+}

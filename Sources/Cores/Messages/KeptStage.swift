@@ -1,0 +1,66 @@
+public import Primitives
+public import Wire
+
+/// A round start that a member has whole on its disk: a stage of the pipeline `rank`, as of the start of `round`.
+public struct KeptStage: Hashable, Sendable {
+    public var round: Int
+    public var rank: Int
+    public var units: Range<Int>
+    /// In one message.
+    public static let most = 16
+    public init(round: Int, rank: Int, units: Range<Int>) {
+        self.round = round
+        self.rank = rank
+        self.units = units
+    }
+    init(_ m: PBKept.Stage) throws(MalformedBytes) {
+        round = try bounded(m.round, below: Bounds.round, "round")
+        rank = try bounded(m.rank, below: Bounds.rank, "rank")
+        let first = try bounded(m.firstUnit, below: Bounds.unit, "unit")
+        let end = try bounded(m.endUnit, below: Bounds.unit + 1, "unit")
+        guard first < end else { throw MalformedBytes("units \(first)..<\(end)") }
+        units = first..<end
+    }
+    var encoded: PBKept.Stage {
+        var m = PBKept.Stage()
+        m.round = UInt64(round)
+        m.rank = UInt32(rank)
+        m.firstUnit = UInt32(units.lowerBound)
+        m.endUnit = UInt32(units.upperBound)
+        return m
+    }
+}
+
+/// The sender's own attempt at a round cannot go on, and would not if it were begun again: what the arithmetic said.
+public struct Setback: Hashable, Sendable {
+    public var work: WorkKey
+    public var stage: Int
+    /// Global.
+    public var step: Int
+    public var why: String
+    /// A loss or a gradient is not finite; else the engine refused a job.
+    public var isDivergence: Bool
+    public init(work: WorkKey, stage: Int, step: Int, why: String, isDivergence: Bool) {
+        self.work = work
+        self.stage = stage
+        self.step = step
+        self.why = why
+        self.isDivergence = isDivergence
+    }
+    init(_ m: PBSetback) throws(MalformedBytes) {
+        work = try WorkKey(m.work)
+        stage = try bounded(m.stage, below: Bounds.unit, "stage")
+        step = try bounded(m.step, below: Bounds.step, "step")
+        why = cleaned(m.why, bytes: Bounds.reasonBytes)
+        isDivergence = m.notFinite
+    }
+    var encoded: PBSetback {
+        var m = PBSetback()
+        m.work = work.encoded
+        m.stage = UInt32(stage)
+        m.step = UInt64(step)
+        m.why = why
+        m.notFinite = isDivergence
+        return m
+    }
+}

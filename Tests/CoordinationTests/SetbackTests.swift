@@ -1,0 +1,93 @@
+import Coordination
+import JobFixtures
+import Messages
+import Planning
+import Primitives
+import Record
+import Telemetry
+import Testing
+
+/// Attempts of which the arithmetic itself says that they would fail again.
+@Suite struct `A setback` {
+    private func setback(_ round: Int, attempt: Int = 0, rank: Int = 0, diverges: Bool = true) -> Setback {
+        Setback(
+            work: WorkKey(round: round, rank: rank, attempt: attempt), stage: 0, step: 2 * round,
+            why: "the loss is nan, in step \(2 * round + 1)", isDivergence: diverges)
+    }
+
+    @Test func `is answered once a plan, by one retreat, or by other attempts, and then by the end`() {
+        var desk = Setbacks()
+        func receive(_ setback: Setback, epoch: Int, halvings: Int = 0, _ policy: JobParameters.OnDivergence = .retreat)
+            -> Setbacks.Verdict
+        { desk.receive(setback, epoch: epoch, halvings: halvings, policy: policy, rate: 0.25) }
+        #expect(receive(setback(5), epoch: 1) == .retreat)
+        #expect(desk.limit == 5 && desk.halves)
+        // The other pipeline says it, too.
+        #expect(receive(setback(5, rank: 1), epoch: 1) == .known)
+        desk.wentBack()
+        #expect(desk.limit == nil && !desk.halves)
+        guard case .end(let why) = receive(setback(7, attempt: 1), epoch: 2, halvings: 1) else {
+            Issue.record("a second retreat")
+            return
+        }
+        #expect(why.contains("round 7") && why.contains("0.125") && why.contains("half the learning rate"))
+        guard case .end(let stop) = receive(setback(5), epoch: 3, .stop) else {
+            Issue.record("no end")
+            return
+        }
+        #expect(stop.contains("on_divergence: retreat") && stop.contains("0.25"))
+        // What an engine refuses is tried twice more.
+        #expect(receive(setback(9, diverges: false), epoch: 4) == .again)
+        #expect(receive(setback(9, diverges: false), epoch: 5) == .again)
+        guard case .end(let hopeless) = receive(setback(9, diverges: false), epoch: 6) else {
+            Issue.record("for ever")
+            return
+        }
+        #expect(hopeless.contains("round 9") && hopeless.contains("3 times"))
+    }
+
+    private func pool(_ policy: JobManifest.Checkpoints.OnDivergence) throws -> FakePool {
+        var job = FakePool.job()
+        job.checkpoint.onDivergence = policy
+        var pool = try FakePool(job: job)
+        for round in 0..<2 {
+            try pool.round()
+            for rank in 0..<2 { pool.apply(try pool.number(rank), round: round, "same \(round)") }
+        }
+        return pool
+    }
+
+    @Test func `by divergence ends the job where nothing else was asked for, with its reason, for good`() throws {
+        var pool = try pool(.stop)
+        let number = try pool.number(1)
+        // Only whose stage it is may say so, and only of the attempt under way.
+        pool.say(try pool.number(0), .setback(setback(2, rank: 1)))
+        pool.say(number, .setback(setback(2, attempt: 1, rank: 1)))
+        #expect(pool.happened("diverged").isEmpty)
+        pool.say(number, .setback(setback(2, rank: 1)))
+        #expect(pool.happened("diverged").count == 1)
+        #expect(pool.coordinator.state.finished?.reason.contains("diverged in round 2") == true)
+        #expect(!pool.coordinator.isResumable)
+        for _ in 0..<5 { pool.pass(.seconds(1)) }
+        #expect(pool.end?.contains("learning_rate") == true)
+        #expect(pool.sent.contains { if case .dismissal = $0.packet.message { true } else { false } })
+    }
+
+    @Test func `by divergence goes back once at half the learning rate, which the log says`() throws {
+        var pool = try pool(.retreat)
+        #expect(pool.coordinator.state.plan?.rateFactor == 1)
+        let number = try pool.number(0)
+        pool.say(number, .setback(setback(2)))
+        pool.say(try pool.number(1), .setback(setback(2, rank: 1)))
+        pool.waitForPlan([number, try pool.number(1)])
+        let plan = try #require(pool.coordinator.state.plan)
+        #expect(plan.halvings == 1 && plan.rateFactor == 0.5 && plan.round == 2)
+        // Whoever reads the log later has it, too.
+        let read = try Record.restoring(pool.coordinator.record.envelopes, parse: JobParameters.init(manifest:)).record
+        #expect(read.state.plan?.halvings == 1)
+        try pool.round()
+        #expect(pool.coordinator.state.round == 3 && pool.coordinator.state.plan?.halvings == 1)
+        pool.say(try pool.number(0), .setback(setback(3, attempt: 1)))
+        #expect(pool.coordinator.state.finished?.reason.contains("half the learning rate") == true)
+    }
+}

@@ -1,0 +1,65 @@
+import Digests
+import Foundation
+import Node
+import Primitives
+import Testing
+
+/// Checkpoints for readers of models, of which only so many are to stay.
+@Suite struct `Checkpoints that are kept` {
+    private func withFolders(_ body: (_ data: String, _ out: String) throws -> Void) throws {
+        let root = FileManager.default.temporaryDirectory.appendingPathComponent("atoll-test-\(UUID().uuidString)").path
+        defer { try? FileManager.default.removeItem(atPath: root) }
+        try makeFolder(root + "/data")
+        try makeFolder(root + "/out")
+        try body(root + "/data", root + "/out")
+    }
+    private func add(_ round: Int, _ job: Digest256, keep: Int?, _ data: String, _ out: String) throws {
+        let path = out + "/round-\(round)"
+        try makeFolder(path)
+        try writeFile(path + "/model", [1])
+        try CheckpointFolders.add(path, of: job, in: data, keep: keep)
+    }
+    private func here(_ out: String) -> [String] {
+        ((try? FileManager.default.contentsOfDirectory(atPath: out)) ?? []).sorted()
+    }
+
+    @Test func `are the newest of this job, and nothing else is taken away`() throws {
+        try withFolders { data, out in
+            let (job, other) = (sha256([1]), sha256([2]))
+            try add(1, other, keep: 2, data, out)
+            try makeFolder(out + "/round-2")
+            for round in 3...7 { try add(round, job, keep: 2, data, out) }
+            #expect(here(out) == ["round-1", "round-2", "round-6", "round-7"])
+            // The same round again is one.
+            try add(7, job, keep: 2, data, out)
+            #expect(here(out) == ["round-1", "round-2", "round-6", "round-7"])
+            #expect(CheckpointFolders.written(data, job).count == 2)
+        }
+    }
+    @Test func `are all where nothing is said`() throws {
+        try withFolders { data, out in
+            for round in 1...5 { try add(round, sha256([1]), keep: nil, data, out) }
+            #expect(here(out).count == 5)
+        }
+    }
+
+    @Test func `need room that is looked at before the job begins`() throws {
+        try withFolders { data, out in
+            let model = ModelShape(
+                hiddenSize: 64, layers: 4, heads: 4, kvHeads: 4, intermediateSize: 128, context: 32)
+            let system = DiskOperations.system
+            for (short, isEnough) in [(data, false), (out, false), ("", true)] {
+                let disk = DiskOperations(write: system.write, sync: system.sync, rename: system.rename) { folder in
+                    folder == short ? 12_345 : 1 << 40
+                }
+                var problem = ""
+                do throws(NodeError) {
+                    try CheckpointFolders.requireSpace(model, out: out, data: data, disk: disk)
+                } catch {
+                    problem = error.description
+                }
+                #expect(isEnough ? problem.isEmpty : problem.contains(short) && problem.contains("12.1 KiB"))
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+import Digests
+import Primitives
+import Testing
+import Training
+import Wire
+
+/// A stage as of the start of a round, on its way to a disk and back.
+@Suite struct `The start of a round` {
+    private static func states(_ engine: StageEngine, residue: Bool = true) throws -> [UnitState] {
+        let units = engine.configuration!.units
+        let job = ComputeJob.exportState(units: units, includeMoments: true, includeResidue: residue)
+        guard case .state(let states) = engine.perform(job) else { throw TrainingError.unexpected(job: "exportState") }
+        return states
+    }
+    private static func start(_ engine: StageEngine, rank: Int = 1) throws -> RoundStart {
+        RoundStart(job: sha256([1, 2, 3]), round: 8, rank: rank, share: [0, 3], states: try states(engine))
+    }
+
+    /// Lossy codecs, with and without momentum, with a delay: the rounds after it are the same to the bit, in other engines.
+    @Test(arguments: [
+        (ExchangeMode.rounds, Codec.int8, OuterOptimizer(learningRate: 0.7, momentum: 0.9)),
+        (.rounds, .sparse(k: 8, values: .signMagnitude), OuterOptimizer()),
+        (.rounds, .lowrank(rank: 2), OuterOptimizer(learningRate: 0.7, momentum: 0.9)),
+        (.rounds, .int4, OuterOptimizer(learningRate: 0.7, momentum: 0.9, delay: 1)),
+        (.everyStep, .int8, OuterOptimizer()), (.everyStep, .lowrank(rank: 2), OuterOptimizer()),
+    ])
+    func `is all that the next rounds need`(mode: ExchangeMode, codec: Codec, outer: OuterOptimizer) throws {
+        let configuration = Small.configuration(mode: mode, codec: codec, virtualPipelines: 4, outer: outer)
+        func rig() -> Rig {
+            Rig(
+                configuration, cuts: [ReproducibilityTests.halves, ReproducibilityTests.whole],
+                virtuals: [[0, 1, 3], [2]])
+        }
+        func train(_ rig: Rig, _ rounds: Range<Int>) {
+            for round in rounds {
+                if mode == .rounds { _ = rig.round(round * 2..<round * 2 + 2) } else { _ = rig.step(round) }
+            }
+        }
+        let straight = rig()
+        let resumed = rig()
+        train(straight, 0..<3)
+        for (rank, stages) in straight.engines.enumerated() {
+            for (place, engine) in stages.enumerated() {
+                let start = try RoundStart(decoding: Self.start(engine, rank: rank).encoded)
+                #expect(start.units == engine.configuration!.units && start.rank == rank && start.share == [0, 3])
+                // One unit after the other, as a member loads them.
+                for state in start.states {
+                    #expect(resumed.engines[rank][place].perform(.importState([state])) == .done)
+                }
+            }
+        }
+        // Looking at it changes nothing.
+        let again = rig()
+        train(again, 0..<3)
+        for rig in [straight, resumed, again] { train(rig, 3..<5) }
+        #expect(resumed.digests() == straight.digests() && again.digests() == straight.digests())
+        #expect(resumed.digests(1) == straight.digests(1))
+        // Without what only its holder has they are others.
+        let bare = rig()
+        let source = rig()
+        train(source, 0..<3)
+        for (rank, stages) in source.engines.enumerated() {
+            for (place, engine) in stages.enumerated() {
+                let states = try Self.states(engine, residue: false)
+                #expect(bare.engines[rank][place].perform(.importState(states)) == .done)
+            }
+        }
+        train(bare, 3..<5)
+        #expect(bare.digests() != straight.digests())
+    }
+
+    @Test func `is refused wherever it is damaged or torn, or of another format`() throws {
+        let rig = Rig(
+            Small.configuration(mode: .rounds, codec: .lowrank(rank: 1), virtualPipelines: 4),
+            cuts: [[0..<1, 1..<5]], virtuals: [[0, 1, 2, 3]])
+        _ = rig.round(0..<1)
+        let start = try Self.start(rig.engines[0][0])
+        let bytes = start.encoded
+        #expect(try RoundStart(decoding: bytes) == start)
+        for place in stride(from: 0, to: bytes.count, by: max(1, bytes.count / 60)) {
+            var damaged = bytes
+            damaged[place] ^= 0x10
+            #expect(throws: MalformedBytes.self) { try RoundStart(decoding: damaged) }
+            #expect(throws: MalformedBytes.self) { try RoundStart(decoding: Array(bytes.prefix(place))) }
+        }
+        // Right digests over what makes no sense: bounds before memory.
+        for place in [20, 60, 70, 90, 110] {
+            var strange = Array(bytes.dropLast(32))
+            for index in place..<place + 8 { strange[index] = 0x7F }
+            strange += sha256(strange).bytes
+            #expect(throws: MalformedBytes.self) {
+                let read = try RoundStart(decoding: strange)
+                if read.job != start.job { throw MalformedBytes("another job") }
+            }
+        }
+    }
+
+    @Test func `is not imported where its residue does not fit`() throws {
+        let configuration = Small.configuration(mode: .rounds, codec: .int8, virtualPipelines: 4)
+        let rig = Rig(configuration, cuts: [ReproducibilityTests.whole], virtuals: [[0, 1, 2, 3]])
+        _ = rig.round(0..<1)
+        let good = try Self.states(rig.engines[0][0])[1]
+        let before = rig.digests()
+        func refused(_ change: (inout UnitResidue) -> Void) -> Bool {
+            var state = good
+            state.parameters[0] ^= 1
+            change(&state.residue)
+            return refusal(rig.engines[0][0].perform(.importState([state]))) != nil
+        }
+        #expect(refused { $0.nodes[0].feedback.removeLast() })
+        #expect(refused { $0.nodes[0].node = 3 })
+        #expect(
+            refused {
+                $0.nodes[0].feedback[3] = 0x7F; $0.nodes[0].feedback[2] = 0xC0
+            })
+        #expect(refused { $0.nodes[0].factors = [[0, 0, 0, 0]] })
+        #expect(refused { $0.weights = $0.nodes[0].feedback })
+        #expect(rig.digests() == before)
+        #expect(rig.engines[0][0].perform(.importState([good])) == .done)
+    }
+}
