@@ -406,7 +406,9 @@ import Training
         }
         #expect(try village.run(until: { $0.member(1).jobID == nil && $0.member(2).jobID == nil }))
         #expect(
-            village.residents[Small.peer(1)]!.stored.contains { if case .setLogAside = $0 { true } else { false } })
+            try village.run(until: { village in
+                village.residents[Small.peer(1)]!.stored.contains { if case .setLogAside = $0 { true } else { false } }
+            }))
         #expect(village.leader.record.length < shown)
         #expect(try village.gather([1, 2]))
         var next = village.leader.state.plan!
