@@ -77,7 +77,9 @@ let package = Package(
         module(
             "Cores", "Membership",
             [
-                "Primitives", "Digests", "Wire", "Telemetry", "Exchange", "Training", "Messages", "Content", "Record",
+                "Primitives", "Digests", "Wire", "Telemetry", "Exchange", "Training", "Messages", "Content",
+                "Consensus",
+                "Record",
             ]),
         module(
             "Cores", "Daemon",

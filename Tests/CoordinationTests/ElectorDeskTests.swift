@@ -104,6 +104,7 @@ struct Committee {
                 mail.append((now + .milliseconds(10), packet.bytes, index, to))
             case .store(let request): writes.append((now + .milliseconds(3), request, index))
             case .committed(let count): machines[index].committed = count
+            case .certified: break
             case .event(let event): machines[index].events.append(event.kind)
             case .lead: propose(.opening(Opening(reason: "elected")), on: index)
             case .standBy, .refused, .over: break
@@ -134,7 +135,8 @@ struct Committee {
         let next = machines[index].desk!.record.electorate.changing(to: members.map { Self.key($0).peerID })
         propose(.electors(ElectorsChange(try #require(next), reason: "chosen")), on: index)
         run(0.5)
-        propose(.electors(ElectorsChange(try #require(next).changed, reason: "agreed")), on: index)
+        let proof = try #require(machines[index].desk!.certificate)
+        propose(.electors(ElectorsChange(try #require(next).changed, proof: proof, reason: "agreed")), on: index)
         run(0.5)
     }
     mutating func kill(_ index: Int) {

@@ -1,5 +1,6 @@
 import Coordination
 import Digests
+import FoundationEssentials
 import Links
 import Planning
 import Primitives
@@ -107,5 +108,33 @@ import Topologies
         let sealed = outcome.events("round_sealed").map(\.at.seconds)
         let gaps = zip(sealed.dropFirst(), sealed).map { $0 - $1 }.sorted()
         #expect(gaps.dropLast().allSatisfy { $0 < 2.5 } && gaps.last! < 10, "\(gaps)")
+    }
+
+    /// Whoever leads: first the launcher, then peers that hold layers. Each is back after twenty seconds, on what its disk has. H = 1: a
+    /// spare takes the place of a peer, and the weights do not depend on who computes which share.
+    @Test func `whoever leads dies every minute, and the weights are those of an undisturbed run`()
+        throws
+    {
+        let count = ProcessInfo.processInfo.environment["ATOLL_LEADER_DEATHS"].flatMap { Int($0) } ?? 3
+        func scene() -> Scene {
+            var scene = Self.scene()
+            scene.hosts = (0..<6).map { Scene.host("peer-\($0)", flops: 6e6) } + scene.hosts.suffix(1)
+            scene.job.stages = .fixed(1)
+            scene.job.innerSteps = .fixed(1)
+            scene.job.tokens = 128 * (16 * count + 10)
+            scene.limit = .seconds(4000)
+            return scene
+        }
+        let calm = scene().run()
+        var disturbed = scene()
+        disturbed.leaderDeaths = LeaderDeaths(at: (0..<count).map { .seconds(130 + 60 * $0) }, away: .seconds(20))
+        let outcome = disturbed.run()
+        try outcome.checkFinished()
+        #expect(try outcome.weightsDigest() == calm.weightsDigest())
+        #expect(outcome.totals.lost == 0 && outcome.totals.late == 0, "\(outcome.totals)")
+        let deaths = outcome.events("fault").map(\.at.seconds)
+        let taken = outcome.events("leadership_taken").map(\.at.seconds)
+        #expect(deaths.count == count)
+        for death in deaths { #expect(taken.contains { $0 > death && $0 - death <= 8 }, "\(death): \(taken)") }
     }
 }

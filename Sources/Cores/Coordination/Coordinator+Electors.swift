@@ -1,13 +1,15 @@
-import Consensus
+public import Consensus
 import Digests
 import Messages
-import Primitives
+public import Primitives
 import Record
 import Telemetry
 import Training
 
 /// What a leader that electors have elected knows of them.
 struct ElectorSeats: Sendable {
+    /// The newest that is known here.
+    var certificate: Certificate?
     /// Electors that are not here, and since when.
     var away: [PeerID: Instant] = [:]
     /// Since when the launcher is waited for, to collect the result.
@@ -25,6 +27,12 @@ extension Coordinator {
     /// An elector that is away for so long is replaced.
     static let electorPatience = Duration.seconds(60)
 
+    /// A quorum has signed for so many entries.
+    public mutating func certified(_ certificate: Certificate, at now: Instant) {
+        timers.seats?.certificate = certificate
+        wake(at: now)
+    }
+
     /// One step towards the electors that the job asks for.
     mutating func stepElectors() -> Bool {
         guard timers.seats != nil, parameters.electors > 1 else { return false }
@@ -32,7 +40,12 @@ extension Coordinator {
         // One change at a time, each when all before it is for ever.
         guard record.committed == record.length, state.finished == nil, stage.isPastSharing else { return false }
         let now = record.electorate
-        if now.isJoint { return propose(.electors(ElectorsChange(now.changed, reason: "both sets have agreed"))) }
+        if now.isJoint {
+            guard let proof = timers.seats!.certificate, record.electorate(at: proof.claim.size) == now else {
+                return false
+            }
+            return propose(.electors(ElectorsChange(now.changed, proof: proof, reason: "both sets have agreed")))
+        }
         guard let (voters, why) = chosenElectors(), let next = now.changing(to: voters) else { return false }
         guard propose(.electors(ElectorsChange(next, reason: cleaned(why, bytes: Bounds.reasonBytes)))) else {
             return false

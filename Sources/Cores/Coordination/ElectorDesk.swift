@@ -24,6 +24,8 @@ public struct ElectorDesk: Core, Sendable {
         case standBy
         /// For the coordinator: the first so many entries are for ever.
         case committed(Int)
+        /// For the coordinator: a quorum has signed for so many.
+        case certified(Certificate)
         /// For the coordinator: not now.
         case refused(index: Int, why: String)
         /// The job is over, and another has led it to its end; with its result, where that is on this disk.
@@ -55,6 +57,8 @@ public struct ElectorDesk: Core, Sendable {
         /// Over the entries up to what was signed last.
         var tree = MerkleFrontier()
         var vouched: LogEnd?
+        /// What was signed last, and when it was last said.
+        var own: (ack: Ack, saidAt: Instant)?
         /// How much has a certificate on disk, and when one is stored next.
         var certified: (size: Int, next: Instant)
     }
@@ -71,6 +75,8 @@ public struct ElectorDesk: Core, Sendable {
     /// The term in which a coordinator runs here.
     public private(set) var leading: Int?
     private var told: (leader: PeerID?, term: Int) = (nil, 0)
+    /// So many entries the coordinator here has been told to be for ever.
+    private var shown = 0
     private var endedAt: Instant?
     var effects = EffectQueue<Effect>()
     var now: Instant
@@ -160,7 +166,9 @@ public struct ElectorDesk: Core, Sendable {
         if isElector { elector.admit(peer) }
         switch message {
         case .consensus(let message): elector.receive(message, from: peer, at: now)
-        case .ack(let claim, let signature): add(Ack(claim, signer: peer, signature: signature))
+        case .ack(let claim, let signature):
+            add(Ack(claim, signer: peer, signature: signature))
+            answer(claim, of: peer)
         }
         settle()
     }
@@ -225,10 +233,11 @@ public struct ElectorDesk: Core, Sendable {
     public mutating func wake(at now: Instant) {
         self.now = now
         elector.wake(at: now)
+        sayAgain()
         settle()
     }
     public var nextWake: Instant? {
-        var next = earliest(elector.nextWake, writing.retryAt)
+        var next = earliest(earliest(elector.nextWake, writing.retryAt), ackDue)
         if let newest = certificate, newest.claim.size > signing.certified.size {
             next = earliest(next, signing.certified.next)
         }
@@ -251,6 +260,7 @@ public struct ElectorDesk: Core, Sendable {
         case .store(let write): writing.add(write)
         case .leads(let term):
             leading = term
+            shown = 0
             uncarried = []
             effects.push(.lead(term: term))
         case .follows(let peer, let term): follows(peer, term: term)
@@ -302,10 +312,18 @@ public struct ElectorDesk: Core, Sendable {
     private mutating func commit(_ count: Int) {
         let before = record.committed
         record.commit(through: count)
-        if leading != nil { effects.push(.committed(record.committed)) } else { tell(from: before) }
+        if leading == nil { tell(from: before) }
+        show()
         guard endedAt == nil, let finish = record.state.finished, record.committed == record.length else { return }
         endedAt = now
         if leading == nil { effects.push(.over(finish, result: result(finish))) }
+    }
+    /// What the leader shows is committed, and certified.
+    private mutating func show() {
+        let count = min(record.committed, certified)
+        guard leading != nil, count > shown else { return }
+        shown = count
+        effects.push(.committed(count))
     }
     /// What an earlier process here has collected.
     private func result(_ finish: Finish) -> [UnitState]? {
@@ -335,13 +353,36 @@ public struct ElectorDesk: Core, Sendable {
         let ack = Ack(
             LogClaim(job: job, term: end.term, size: end.count, root: signing.tree.root), by: key)
         add(ack)
+        say(ack)
+    }
+    private mutating func say(_ ack: Ack) {
+        signing.own = (ack, now)
         for peer in elector.electorate.allVoters where peer != key.peerID {
             send(.ack(ack.claim, signature: ack.signature), to: peer)
         }
     }
+    /// Words may be lost: a leader that lacks signatures says its own again, and is answered.
+    private mutating func sayAgain() {
+        guard let due = ackDue, due <= now else { return }
+        say(signing.own!.ack)
+    }
+    private var ackDue: Instant? {
+        guard leading != nil, let own = signing.own, own.ack.claim.size > certified else { return nil }
+        return own.saidAt + .seconds(2)
+    }
+    private mutating func answer(_ claim: LogClaim, of peer: PeerID) {
+        guard peer == elector.leader, let own = signing.own, own.ack.claim.size >= claim.size,
+            own.saidAt + .seconds(1) <= now
+        else { return }
+        signing.own!.saidAt = now
+        send(.ack(own.ack.claim, signature: own.ack.signature), to: peer)
+    }
     private mutating func add(_ ack: Ack) {
         switch signing.acks.add(ack, record.electorate(at: ack.claim.size)) {
-        case .nothing, .certified: break
+        case .nothing: break
+        case .certified(let certificate):
+            if leading != nil { effects.push(.certified(certificate)) }
+            show()
         case .lied(let first, _):
             event(
                 .logEntryRefused(

@@ -56,6 +56,7 @@ extension DaemonCore {
         case .committed(let count):
             guard let job = services.coordinatorPart?.value.job, count > 0 else { return }
             services.coordinatorPart!.value.stored(.entry(job: job, index: count - 1), .stored(path: ""), at: now)
+        case .certified(let certificate): services.coordinatorPart?.value.certified(certificate, at: now)
         case .refused(let index, let why):
             guard let job = services.coordinatorPart?.value.job else { return }
             services.coordinatorPart!.value.stored(.entry(job: job, index: index), .failed(why), at: now)
@@ -81,6 +82,16 @@ extension DaemonCore {
             if let endpoint = channels.endpoint(of: peer) { coordinator.established(peer, endpoint: endpoint, at: now) }
         }
         services.coordinatorPart = Indirect(coordinator)
+    }
+
+    /// Members take entries with a certificate only, where several electors carry the record.
+    func certified(_ packet: Packet) -> Packet {
+        guard case .logEntries(var entries) = packet.message, let certificate = services.electorPart?.value.certificate
+        else {
+            return packet
+        }
+        entries.certificate = certificate
+        return Packet(job: packet.job, term: packet.term, .logEntries(entries))
     }
 
     // MARK: disks

@@ -459,7 +459,7 @@ public struct DaemonCore: Core {
     }
     private mutating func perform(_ effect: CoordinatorEffect, at now: Instant) {
         switch effect {
-        case .send(let packet, let peer): send(packet, to: peer, at: now)
+        case .send(let packet, let peer): send(certified(packet), to: peer, at: now)
         case .store(let request): store(request, at: now)
         case .handOver(let peer): services.electorPart?.value.handOver(to: peer, at: now)
         case .plan(let question): effects.push(.plan(question))

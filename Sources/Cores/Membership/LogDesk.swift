@@ -1,3 +1,4 @@
+import Consensus
 import Messages
 import Primitives
 import Record
@@ -16,6 +17,9 @@ package struct LogDesk: Sendable {
     package private(set) var record: Record
     /// Entries that there are, as far as the leader or an entry says.
     private var known: Int
+    /// Where several electors carry the record: what has come, of which not all is certified.
+    private var uncertified: Record?
+    private var certificate: Certificate?
     private var asked: (from: Int, at: Instant)?
     /// Entries that are durable, beyond those before which none is missing.
     private var durable: Set<Int> = []
@@ -39,8 +43,23 @@ package struct LogDesk: Sendable {
     /// The entries that are new, in order.
     package mutating func receive(_ message: LogEntries, from peer: PeerID, isLeader: Bool, at now: Instant) -> [Entry]
     {
+        if record.parameters.electors > 1 { return receiveCertified(message, from: peer, isLeader: isLeader, at: now) }
+        let fresh = fold(message.entries, from: peer)
+        return told(fresh, message, isLeader: isLeader, at: now)
+    }
+    private mutating func told(
+        _ fresh: [Entry], _ message: LogEntries, isLeader: Bool, at now: Instant
+    ) -> [Entry] {
+        if isLeader { known = max(known, message.length) }
+        if !fresh.isEmpty { asked = nil }
+        ask(at: now)
+        return fresh
+    }
+
+    /// What holds is appended and stored.
+    private mutating func fold(_ entries: [PBEnvelope], from peer: PeerID) -> [Entry] {
         var fresh: [Entry] = []
-        read: for envelope in message.entries {
+        read: for envelope in entries {
             do throws(MalformedBytes) {
                 switch try record.receive(envelope) {
                 case .known: continue
@@ -62,10 +81,44 @@ package struct LogDesk: Sendable {
                 break read
             }
         }
-        if isLeader { known = max(known, message.length) }
-        if !fresh.isEmpty { asked = nil }
-        ask(at: now)
         return fresh
+    }
+
+    /// Entries wait until a quorum's signatures are there for them: nobody's word alone is acted on, the leader's neither.
+    private mutating func receiveCertified(
+        _ message: LogEntries, from peer: PeerID, isLeader: Bool, at now: Instant
+    ) -> [Entry] {
+        var trial = uncertified ?? record
+        for envelope in message.entries {
+            guard let what = try? trial.receive(envelope) else { break }
+            // What waited was never for ever.
+            if case .fork(let index) = what, index >= record.length {
+                trial = record
+                guard (try? trial.receive(envelope)) != nil else { break }
+            }
+            if case .gap = what {
+                known = max(known, Int(clamping: envelope.sequence) + 1)
+                break
+            }
+        }
+        uncertified = trial.length > record.length ? trial : nil
+        if let offered = message.certificate, offered.claim.size > certificate?.claim.size ?? 0 {
+            certificate = offered
+        }
+        guard let certificate, certificate.claim.size > record.length, certificate.claim.size <= trial.length else {
+            return told([], message, isLeader: isLeader, at: now)
+        }
+        do throws(MalformedBytes) {
+            try trial.check(certificate)
+        } catch {
+            self.certificate = nil
+            effects.push(.event(.logEntryRefused(why: error.description), peer))
+            return told([], message, isLeader: isLeader, at: now)
+        }
+        let fresh = fold(Array(trial.envelopes[record.length..<certificate.claim.size]), from: peer)
+        record.commit(through: certificate.claim.size)
+        if trial.length == record.length { uncertified = nil }
+        return told(fresh, message, isLeader: isLeader, at: now)
     }
 
     /// The leader says how long its log is.

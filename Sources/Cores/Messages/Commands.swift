@@ -1,3 +1,4 @@
+public import Consensus
 public import Exchange
 public import Primitives
 public import Wire
@@ -28,9 +29,12 @@ public struct LogEntries: Hashable, Sendable {
     public var entries: [PBEnvelope]
     /// Of the sender's log: who lacks more asks for it.
     public var length: Int
-    public init(_ entries: [PBEnvelope], length: Int) {
+    /// Where several electors carry it: that a quorum of them has so many entries.
+    public var certificate: Certificate?
+    public init(_ entries: [PBEnvelope], length: Int, certificate: Certificate? = nil) {
         self.entries = entries
         self.length = length
+        self.certificate = certificate
     }
     /// More entries than this do not come in one message.
     public static let most = 1024
@@ -41,11 +45,13 @@ public struct LogEntries: Hashable, Sendable {
         guard m.entries.count <= Self.most else { throw MalformedBytes("\(m.entries.count) log entries at once") }
         entries = m.entries
         length = try bounded(m.length, below: Bounds.counter, "log length")
+        certificate = m.certificate.isEmpty ? nil : try Certificate(encoded: [UInt8](m.certificate))
     }
     var encoded: PBLogEntries {
         var m = PBLogEntries()
         m.entries = entries
         m.length = UInt64(length)
+        if let certificate { m.certificate = bytesOf(certificate.encoded) }
         return m
     }
 }

@@ -1,4 +1,5 @@
 public import Consensus
+import Digests
 public import Messages
 public import Primitives
 public import Wire
@@ -19,8 +20,11 @@ public struct Opening: Hashable, Sendable {
 public struct ElectorsChange: Hashable, Sendable {
     public var electorate: Electorate
     public var reason: String
-    public init(_ electorate: Electorate, reason: String) {
+    /// Of the last step: a quorum of both sets has the first. So nobody becomes an elector by the word of one.
+    public var proof: Certificate?
+    public init(_ electorate: Electorate, proof: Certificate? = nil, reason: String) {
         self.electorate = electorate
+        self.proof = proof
         self.reason = reason
     }
     /// All whose word counts, those of before included while both sets decide.
@@ -28,17 +32,39 @@ public struct ElectorsChange: Hashable, Sendable {
     init(_ m: PBElectors) throws(MalformedBytes) {
         electorate = try Electorate(m)
         reason = cleaned(m.reason, bytes: Bounds.reasonBytes)
+        proof = m.certificate.isEmpty ? nil : try Certificate(encoded: [UInt8](m.certificate))
     }
     var encoded: PBElectors {
         var m = PBElectors()
         m.voters = electorate.voters.map { bytesOf($0) }
         m.outgoing = electorate.outgoing.map { bytesOf($0) }
+        if let proof { m.certificate = bytesOf(proof.encoded) }
         m.reason = reason
         return m
     }
 }
 
 extension Record {
+    /// Electors change in two steps, and the last shows that a quorum of both sets has the first.
+    static func check(
+        _ change: ElectorsChange, after electorate: Electorate, of job: Digest256
+    ) throws(MalformedBytes) {
+        guard electorate.mayBecome(change.electorate) else {
+            throw MalformedBytes("electors change in two steps, with those of before and then without")
+        }
+        guard electorate.isJoint else { return }
+        guard let proof = change.proof else { throw MalformedBytes("electors changed without a certificate") }
+        try proof.check(job: job, electorate)
+    }
+    /// That a certificate is of the first entries here.
+    package func check(_ certificate: Certificate) throws(MalformedBytes) {
+        let claim = certificate.claim
+        guard claim.size > 0, claim.size <= length, leaf(claim.size - 1).term == claim.term,
+            root(of: claim.size) == claim.root
+        else { throw MalformedBytes("a certificate of another log") }
+        try certificate.check(job: job, electorate(at: claim.size))
+    }
+
     /// Who decides after the first so many entries.
     public func electorate(at size: Int) -> Electorate {
         electorates.last { $0.from <= size }?.electorate ?? electorates[0].electorate
@@ -55,9 +81,9 @@ extension Record {
                 throw MalformedBytes("electors changed by \(statement.signer.short), who was none")
             }
             guard case .electors(let body)? = statement.body.body else { throw MalformedBytes("no change of electors") }
-            let next = try Electorate(body)
-            guard electorate.mayBecome(next) else { throw MalformedBytes("electors that do not follow those before") }
-            electorate = next
+            let change = try ElectorsChange(body)
+            try Self.check(change, after: electorate, of: job)
+            electorate = change.electorate
         }
         return electorate.allVoters
     }

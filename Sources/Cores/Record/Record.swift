@@ -157,8 +157,14 @@ public struct Record: Sendable {
     private func check(_ entry: Entry, term: Int) throws(MalformedBytes) -> JobState.Change {
         guard length < Self.entryLimit else { throw MalformedBytes("the log is full") }
         guard term >= self.term else { throw MalformedBytes("an entry of term \(term) after one of term \(self.term)") }
-        if case .electors(let change) = entry, !electorate.mayBecome(change.electorate) {
-            throw MalformedBytes("electors change in two steps, with those of before and then without")
+        if case .electors(let change) = entry {
+            try Self.check(change, after: electorate, of: job)
+            if let proof = change.proof {
+                guard proof.claim.size >= electorates.last!.from else {
+                    throw MalformedBytes("electors changed with an old certificate")
+                }
+                try check(proof)
+            }
         }
         return try state.check(entry)
     }
@@ -214,6 +220,12 @@ public struct Record: Sendable {
     /// Of an entry: its leaf in the Merkle tree, and its term.
     public func leaf(_ index: Int) -> (hash: Digest256, term: Int) { (hashes[index], terms[index]) }
 
+    /// Of the first so many entries.
+    func root(of size: Int) -> Digest256 {
+        var tree = size >= self.tree.count ? self.tree : MerkleFrontier()
+        while tree.count < size { tree.append(hashes[tree.count]) }
+        return tree.root
+    }
     /// What an elector may vouch for: the committed entries. Nil where there are none.
     public var claim: LogClaim? {
         committed > 0 ? LogClaim(job: job, term: terms[committed - 1], size: committed, root: tree.root) : nil

@@ -486,6 +486,9 @@ public nonisolated struct PBElectors: Sendable {
 
   public var reason: String = String()
 
+  /// of the last step: that a quorum of both sets has the entry of the first (WIRE.md, Certificates)
+  public var certificate: Data = Data()
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -941,6 +944,9 @@ public nonisolated struct PBLogEntries: Sendable {
 
   /// of the sender's log
   public var length: UInt64 = 0
+
+  /// where several electors carry it: that a quorum has so many entries
+  public var certificate: Data = Data()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -3231,7 +3237,7 @@ nonisolated extension PBOpening: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Electors"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}voters\0\u{1}outgoing\0\u{1}reason\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}voters\0\u{1}outgoing\0\u{1}reason\0\u{1}certificate\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3242,6 +3248,7 @@ nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 1: try { try decoder.decodeRepeatedBytesField(value: &self.voters) }()
       case 2: try { try decoder.decodeRepeatedBytesField(value: &self.outgoing) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      case 4: try { try decoder.decodeSingularBytesField(value: &self.certificate) }()
       default: break
       }
     }
@@ -3257,6 +3264,9 @@ nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if !self.reason.isEmpty {
       try visitor.visitSingularStringField(value: self.reason, fieldNumber: 3)
     }
+    if !self.certificate.isEmpty {
+      try visitor.visitSingularBytesField(value: self.certificate, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3264,6 +3274,7 @@ nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.voters != rhs.voters {return false}
     if lhs.outgoing != rhs.outgoing {return false}
     if lhs.reason != rhs.reason {return false}
+    if lhs.certificate != rhs.certificate {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4127,7 +4138,7 @@ nonisolated extension PBOfferAnswer: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension PBLogEntries: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".LogEntries"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}entries\0\u{1}length\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}entries\0\u{1}length\0\u{1}certificate\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4137,6 +4148,7 @@ nonisolated extension PBLogEntries: SwiftProtobuf.Message, SwiftProtobuf._Messag
       switch fieldNumber {
       case 1: try { try decoder.decodeRepeatedMessageField(value: &self.entries) }()
       case 2: try { try decoder.decodeSingularUInt64Field(value: &self.length) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.certificate) }()
       default: break
       }
     }
@@ -4149,12 +4161,16 @@ nonisolated extension PBLogEntries: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.length != 0 {
       try visitor.visitSingularUInt64Field(value: self.length, fieldNumber: 2)
     }
+    if !self.certificate.isEmpty {
+      try visitor.visitSingularBytesField(value: self.certificate, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBLogEntries, rhs: PBLogEntries) -> Bool {
     if lhs.entries != rhs.entries {return false}
     if lhs.length != rhs.length {return false}
+    if lhs.certificate != rhs.certificate {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
