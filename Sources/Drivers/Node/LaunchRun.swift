@@ -8,6 +8,7 @@ import Messages
 import Primitives
 public import Record
 public import Telemetry
+import Topologies
 import Training
 public import Weights
 import Wire
@@ -25,6 +26,8 @@ public final class LaunchRun {
         public var samplePrompt = "In the beginning"
         /// Of an earlier process: the job goes on.
         public var resuming: JobRemains?
+        /// Where the pool as measured and what happened to it go, as a topology file.
+        public var record: String?
         /// The folder that the job continues, where the manifest names its units.
         public var model: ContinuedModel?
         public init(
@@ -50,6 +53,7 @@ public final class LaunchRun {
     private let service = ServiceRun()
     /// The job as its events tell it, with all that the report needs.
     private var view = JobView(limits: .report)
+    private var trace = RunTrace()
     private var onEvent: (Event) -> Void = { _ in }
     private var end: JobEnd?
     private var interrupted = false
@@ -109,6 +113,12 @@ public final class LaunchRun {
         if let coordinator = daemon.core.services.coordinator, coordinator.isResumable {
             stoppedAt = (coordinator.state.round, checkpointRound)
         }
+        // Of a run that failed or was stopped too: what there is of it.
+        if let path = options.record, let coordinator = daemon.core.services.coordinator,
+            let recorded = Topology.recorded(coordinator, view, trace)
+        {
+            try writeFile(path, Array(recorded.text.utf8))
+        }
         return try result(of: daemon, options, stretch: setup.emulation?.stretch ?? 1, origin: origin)
     }
     private func result(
@@ -138,6 +148,7 @@ public final class LaunchRun {
 
     private func tell(_ event: Event) {
         view.apply(event)
+        trace.hear(event)
         onEvent(event)
     }
 
