@@ -206,7 +206,7 @@ let package = Package(
             "Node",
             swarm + [
                 "Primitives", "Digests", "Wire", "Training", "Telemetry", "Channels", "EventLoop", "SecureTransport",
-                "Node", "JobFixtures",
+                "Links", "Topologies", "Node", "JobFixtures",
             ]),
         tests("EndToEnd", ["Primitives"]),
     ],

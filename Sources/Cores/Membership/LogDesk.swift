@@ -44,7 +44,7 @@ package struct LogDesk: Sendable {
     package mutating func receive(_ message: LogEntries, from peer: PeerID, isLeader: Bool, at now: Instant) -> [Entry]
     {
         if record.parameters.electors > 1 { return receiveCertified(message, from: peer, isLeader: isLeader, at: now) }
-        let fresh = fold(message.entries, from: peer)
+        let fresh = fold(message.entries, from: peer, isLeader: isLeader)
         return told(fresh, message, isLeader: isLeader, at: now)
     }
     private mutating func told(
@@ -57,7 +57,9 @@ package struct LogDesk: Sendable {
     }
 
     /// What holds is appended and stored.
-    private mutating func fold(_ entries: [PBEnvelope], from peer: PeerID) -> [Entry] {
+    ///
+    /// - Parameter isLeader: whether the sender's own word counts; it does not where entries come with a certificate.
+    private mutating func fold(_ entries: [PBEnvelope], from peer: PeerID, isLeader: Bool) -> [Entry] {
         var fresh: [Entry] = []
         read: for envelope in entries {
             do throws(MalformedBytes) {
@@ -115,7 +117,7 @@ package struct LogDesk: Sendable {
             effects.push(.event(.logEntryRefused(why: error.description), peer))
             return told([], message, isLeader: isLeader, at: now)
         }
-        let fresh = fold(Array(trial.envelopes[record.length..<certificate.claim.size]), from: peer)
+        let fresh = fold(Array(trial.envelopes[record.length..<certificate.claim.size]), from: peer, isLeader: false)
         record.commit(through: certificate.claim.size)
         if trial.length == record.length { uncertified = nil }
         return told(fresh, message, isLeader: isLeader, at: now)

@@ -8,6 +8,7 @@ import Messages
 import Primitives
 public import Record
 public import Telemetry
+import Topologies
 import Training
 public import Weights
 import Wire
@@ -29,6 +30,8 @@ public final class LaunchRun {
         public var resuming: JobRemains?
         /// What that process has promised as an elector.
         public var ballot: Ballot?
+        /// Where the pool as measured and what happened to it go, as a topology file.
+        public var record: String?
         /// The folder that the job continues, where the manifest names its units.
         public var model: ContinuedModel?
         public init(
@@ -56,6 +59,7 @@ public final class LaunchRun {
     private let service = ServiceRun()
     /// The job as its events tell it, with all that the report needs.
     private var view = JobView(limits: .report)
+    private var trace = RunTrace()
     private var onEvent: (Event) -> Void = { _ in }
     private var end: JobEnd?
     private var interrupted = false
@@ -117,12 +121,23 @@ public final class LaunchRun {
         control.close()
         ticker.close()
         loop.close()
+        noteHowFar(daemon)
+        try writeRecord(of: daemon, options)
+        return try result(of: daemon, options, stretch: setup.emulation?.stretch ?? 1, origin: origin)
+    }
+    private func noteHowFar(_ daemon: LiveDaemon) {
         if let elector = daemon.core.services.elector, !elector.isAlone, !elector.isOver {
             goesOn = true
         } else if let coordinator = daemon.core.services.coordinator, coordinator.isResumable {
             stoppedAt = (coordinator.state.round, checkpointRound)
         }
-        return try result(of: daemon, options, stretch: setup.emulation?.stretch ?? 1, origin: origin)
+    }
+    /// Of a run that failed or was stopped too: what there is of it.
+    private func writeRecord(of daemon: LiveDaemon, _ options: Options) throws(NodeError) {
+        guard let path = options.record, let coordinator = daemon.core.services.coordinator,
+            let recorded = Topology.recorded(coordinator, view, trace)
+        else { return }
+        try writeFile(path, Array(recorded.text.utf8))
     }
     private func result(
         of daemon: LiveDaemon, _ options: Options, stretch: Double, origin: Instant
@@ -155,6 +170,7 @@ public final class LaunchRun {
 
     private func tell(_ event: Event) {
         view.apply(event)
+        trace.hear(event)
         onEvent(event)
     }
 

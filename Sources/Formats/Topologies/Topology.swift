@@ -127,12 +127,15 @@ public struct Topology: Hashable, Sendable {
     public var links: [Pair: LinkProperties]
     public var defaultLink: LinkProperties?
     public var faults: [Fault]
+    /// What a real run on it came to; nil where there was none.
+    public var record: RunRecord?
 
     public init(
         name: String, about: String = "", expectation: String = "", hosts: [Host], regions: [Region] = [],
         regionLinks: [Pair: LinkProperties] = [:], links: [Pair: LinkProperties] = [:],
-        defaultLink: LinkProperties? = nil, faults: [Fault] = []
+        defaultLink: LinkProperties? = nil, faults: [Fault] = [], record: RunRecord? = nil
     ) {
+        self.record = record
         self.name = name
         self.about = about
         self.expectation = expectation

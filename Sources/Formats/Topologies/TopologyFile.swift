@@ -14,7 +14,7 @@ extension Topology {
     public init(parsing bytes: [UInt8], file: String = "topology") throws(TopologyError) {
         let root = try YAMLNode(parsing: bytes, file: file)
         let top = try root.mapping([
-            "name", "about", "expect", "regions", "region_links", "default_link", "hosts", "links", "events",
+            "name", "about", "expect", "regions", "region_links", "default_link", "hosts", "links", "events", "record",
         ])
         var reader = TopologyReader()
         let name = try top.required("name").name()
@@ -29,8 +29,9 @@ extension Topology {
         if let node = top["events"] { try reader.readEvents(node) }
         self.init(
             name: name, about: about, expectation: expectation, hosts: reader.hosts, regions: reader.regions,
-            regionLinks: reader.regionLinks, links: reader.links, defaultLink: reader.defaultLink, faults: reader.faults
-        )
+            regionLinks: reader.regionLinks, links: reader.links, defaultLink: reader.defaultLink,
+            faults: reader.faults,
+            record: try top["record"].map { (node) throws(FileProblem) in try RunRecord(node) })
         if let (a, b) = firstMissingLink() {
             throw hosts.problem(
                 .disconnected, found: "no link from \(self.hosts[a].name) to \(self.hosts[b].name)",

@@ -23,6 +23,7 @@ extension Topology {
             out += "events:\n"
             for fault in faults { out += "  - {\(fields(fault))}\n" }
         }
+        if let record { out += record.text }
         return out
     }
 

@@ -50,7 +50,7 @@ final class DemoRun {
             coordinator,
             [
                 "launch", folder + "/job.yaml", "--invite", invite, "--out", folder, "--peers", "\(peers)", "--events",
-                "--wait", "90",
+                "--wait", "90", "--record", folder + "/record.yaml",
             ], captured: true)
         let code = follow(launch)
         if code == 0 {

@@ -24,6 +24,8 @@ struct LaunchCommand: ParsableCommand {
     @Option(help: "The job's seed.") var seed: UInt64?
     @Option(help: "Begin when this many peers have accepted (default: when nobody new comes).") var peers: Int?
     @Option(help: "Give up when too few peers come in this many seconds.") var wait = 120.0
+    @Option(help: "Write the pool as measured, and who came, left and slowed down, as a topology that replays.")
+    var record: String?
     @Flag(help: "Go on with the newest run of this job that was stopped.") var resume = false
     @Option(help: "The launcher's folder with its key.") var identity: String?
     @Option(help: "Where to listen, UDP and TCP.") var listen = "0.0.0.0:0"
@@ -41,6 +43,9 @@ struct LaunchCommand: ParsableCommand {
         }
         guard !(local && resume) else {
             throw NodeError.badInput("--resume is for a pool: a job run with --local keeps nothing to go on from")
+        }
+        guard !(local && record != nil) else {
+            throw NodeError.badInput("--record is for a pool: a job run with --local has no links and no peers")
         }
         let input = try JobInput(file: job, data: data, steps: steps, seed: seed)
         let content = try input.content()
@@ -97,6 +102,7 @@ struct LaunchCommand: ParsableCommand {
         let stopped = try stopped(folder, job, corpus)
         launch.resuming = stopped?.remains
         launch.ballot = stopped?.ballot
+        launch.record = record
         let view = ProgressView(quiet: json || events)
         let asEvents = events
         let run = LaunchRun()

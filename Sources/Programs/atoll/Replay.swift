@@ -22,20 +22,33 @@ struct Replay: ParsableCommand {
     @Option(help: "Write the transcript here.") var transcript: String?
     @Option(help: "Train this many steps instead of the job's tokens.") var steps: Int?
     @Option(help: "Text to train on (its size counts; its content only with --real).") var data: String?
+    @Option(
+        help:
+            "Instead of a topology: what launch --record wrote; the run as predicted, simulated and measured, side by side."
+    )
+    var compare: String?
     @Flag(help: "Do the arithmetic, so that losses are real; else compute is only charged.") var real = false
     @Flag(help: "Leave out the topology's time line of faults.") var noFaults = false
     @Flag(help: "Print one JSON object.") var json = false
 
     func run() throws {
         if let storm { return try runStorm(storm) }
-        guard let topology, let job else {
-            throw NodeError.badInput("replay needs a topology file and --job FILE, or --storm N")
+        guard let topology = compare ?? topology, let job else {
+            throw NodeError.badInput("replay needs a topology file (or --compare RECORD) and --job FILE, or --storm N")
         }
-        try run(job, on: loadTopology(topology))
+        guard compare == nil || self.topology == nil else {
+            throw NodeError.badInput("--compare \(topology): the record is the topology; leave \(self.topology!) out")
+        }
+        let loaded = try loadTopology(topology)
+        guard compare == nil || loaded.record != nil else {
+            throw NodeError.badInput(
+                "--compare \(topology): it has no record; write one with atoll launch --record FILE")
+        }
+        try run(job, on: loaded)
     }
 
     private func runStorm(_ worlds: Int) throws {
-        guard worlds > 0, topology == nil, job == nil else {
+        guard worlds > 0, topology == nil, job == nil, compare == nil else {
             throw NodeError.badInput(
                 "--storm draws worlds of its own: give it a number above 0, and neither topology nor --job")
         }
@@ -69,7 +82,7 @@ struct Replay: ParsableCommand {
             corpus: content.bytes, options: options)
         let end = world.run()
         if let transcript { try writeFile(transcript, Array(world.transcript().utf8)) }
-        let summary = ReplaySummary(world, end)
+        let summary = ReplaySummary(world, end, compared: compare == nil ? nil : topology.record)
         print(json ? summary.json : summary.text, terminator: "")
         if case .failed(let why) = end { throw NodeError.failed(why) }
     }
@@ -80,8 +93,11 @@ struct ReplaySummary {
     private let world: World
     private let end: JobEnd
     private let view: JobView
+    private let recorded: RunRecord?
 
-    init(_ world: World, _ end: JobEnd) {
+    /// - Parameter recorded: the real run that this one is to be held against.
+    init(_ world: World, _ end: JobEnd, compared recorded: RunRecord? = nil) {
+        self.recorded = recorded
         self.world = world
         self.end = end
         var view = JobView(limits: .report)
@@ -98,6 +114,10 @@ struct ReplaySummary {
     }
     private var predictedStep: Double? {
         coordinator.predictionAtStart.map { $0.roundSeconds / Double($0.plan.innerSteps) }
+    }
+
+    private var comparison: ReplayComparison? {
+        recorded.map { ReplayComparison($0, simulated: RunRecord(coordinator, view)) }
     }
 
     var json: String {
@@ -123,6 +143,9 @@ struct ReplaySummary {
         {
             object["plan"] = plan
         }
+        if let comparison, let data = try? JSONEncoder().encode(comparison) {
+            object["comparison"] = try? JSONSerialization.jsonObject(with: data)
+        }
         if case .failed(let why) = end { object["failed"] = why }
         let data = try? JSONSerialization.data(
             withJSONObject: object, options: [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes])
@@ -143,6 +166,7 @@ struct ReplaySummary {
         if let predictedStep, let medianStep {
             out += "step: predicted \(fixed(predictedStep, 3)) s, simulated \(fixed(medianStep, 3)) s (median)\n"
         }
+        if let comparison { out += "\n" + comparison.text + "\n" }
         let totals = coordinator.record.ledger.totals
         out += "micro-batches: \(totals.granted) granted = \(totals.counted) counted + \(totals.late) late + "
         out += "\(totals.lost) lost + \(totals.superseded) superseded\n"
