@@ -97,8 +97,8 @@ extension Channels {
         }
         let (exporter, isClient) = (connections[id]!.exporter, connections[id]!.isTLSClient)
         if process == nil { process = SessionID.process(exporter: exporter, isTLSClient: isClient) }
-        let proposal = SessionID(process: process!, number: peers.read(peer) { $0.sessionsEnded } ?? peers.firstSession)
-        let standing = (peers.read(peer) { $0.session } ?? Session(limits)).standing(proposing: proposal)
+        let proposal = SessionID(process: process!, number: peers[peer]?.sessionsEnded ?? peers.firstSession)
+        let standing = (peers[peer]?.session ?? Session(limits)).standing(proposing: proposal)
         let hello = Hello(port: port, keyed: poolKey != nil, standing: standing)
         let frame = Frame.small(.hello, hello.encoded(key: poolKey, exporter: exporter, isTLSClient: isClient))
         connections[id]!.phase = .greeting(until: now + limits.helloTimeout)
@@ -141,7 +141,7 @@ extension Channels {
         }
         // The peer is connected: nobody needs to dial it.
         for rival in connections.with(peer) where rival != id {
-            if rival == peers[known: peer].connection {
+            if rival == peers[peer]!.connection {
                 remove(rival)
                 effects.push(.close(rival))
             } else {
@@ -158,7 +158,7 @@ extension Channels {
         waiting.leave(id.value)
         openFrom[SourceAddress(endpoint), default: 0] += 1
         connections[id]!.keepAlive.begin(at: now)
-        peers[known: peer].connection = id
+        peers[peer]!.connection = id
         tellOfConnection(peer, endpoint)
         grant(id, at: now)
         fill(id, at: now)
@@ -180,8 +180,8 @@ extension Channels {
         let (endpoint, openedHere) = (connections[id]!.endpoint, connections[id]!.openedHere)
         remove(id)
         if closing { effects.push(.close(id)) }
-        guard peers.connection(of: peer) == id else { return }
-        peers[known: peer].connection = nil
+        guard peers[peer]?.connection == id else { return }
+        peers[peer]!.connection = nil
         dialer.lost(peer)
         switch reason {
         case .closed, .silent: interrupt(peer, reason, endpoint, openedHere: openedHere, at: now)

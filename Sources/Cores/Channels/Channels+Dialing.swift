@@ -53,7 +53,7 @@ extension Channels {
             _ = dialer.failed(id.value, final: true, patient: false, at: now)
             drop(id)
         }
-        if let id = peers.connection(of: peer) {
+        if let id = peers[peer]?.connection {
             effects.push(.write(id, Frame.bye(reason)))
             lose(id, .disconnected(reason), at: now)
         } else if hasSession(with: peer) {
@@ -140,7 +140,7 @@ extension Channels {
     }
     /// What was queued for a peer that was never reached.
     mutating func forgetQueue(of peer: PeerID) {
-        if peers.contains(peer) { peers[known: peer].session = Session(limits) }
+        if peers[peer] != nil { peers[peer]!.session = Session(limits) }
     }
     mutating func refuse(_ endpoint: Endpoint, _ refusal: Refusal) {
         refusals[refusal, default: 0] += 1

@@ -16,18 +16,15 @@ extension Channels {
         guard bytes <= limits.messageBytes[channel] else { return .tooLarge(limit: limits.messageBytes[channel]) }
         guard hasSession(with: peer) || dialer.isWanted(peer) else { return .notConnected }
         peers.welcome(peer, limits)
-        guard peers[known: peer].session.outbox.hasRoom(for: bytes, on: channel, limit: limits.queueBytes[channel])
-        else {
-            return .full(queuedBytes: peers[known: peer].session.outbox.queuedBytes(channel))
+        guard peers[peer]!.session.outbox.hasRoom(for: bytes, on: channel, limit: limits.queueBytes[channel]) else {
+            return .full(queuedBytes: peers[peer]!.session.outbox.queuedBytes(channel))
         }
         if channel == .activations {
             let start = pacing.uplink.reserve(bytes, at: now)
-            if peers[known: peer].session.outbox.queuedBytes(channel) == 0 {
-                peers[known: peer].activationsFrom = start
-            }
+            if peers[peer]!.session.outbox.queuedBytes(channel) == 0 { peers[peer]!.activationsFrom = start }
         }
-        peers[known: peer].session.outbox.push(header, payload, on: channel)
-        if let id = peers[known: peer].connection { fill(id, at: now) }
+        peers[peer]!.session.outbox.push(header, payload, on: channel)
+        if let id = peers[peer]!.connection { fill(id, at: now) }
         return .queued
     }
 
@@ -80,13 +77,12 @@ extension Channels {
         switch kind {
         case .seek:
             let offset = try reader.u64()
-            guard offset >= connections[id]!.offsets[channel],
-                offset <= peers[known: peer].session.inbox.received(channel)
+            guard offset >= connections[id]!.offsets[channel], offset <= peers[peer]!.session.inbox.received(channel)
             else { throw MalformedBytes("a step to \(offset) in \(channel)") }
             connections[id]!.offsets[channel] = offset
         case .ack:
             let (received, limit) = (try reader.u64(), try reader.u64())
-            guard peers[known: peer].session.outbox.confirm(received, limit: limit, channel) else {
+            guard peers[peer]!.session.outbox.confirm(received, limit: limit, channel) else {
                 throw MalformedBytes("\(channel) confirmed up to \(received) and granted up to \(limit)")
             }
         case .ping:
@@ -102,23 +98,23 @@ extension Channels {
     private mutating func take(
         _ bytes: ArraySlice<UInt8>, _ channel: Channel, _ id: ConnectionID, _ peer: PeerID, at now: Instant
     ) throws(MalformedBytes) {
-        let known = peers[known: peer].session.inbox.received(channel) - connections[id]!.offsets[channel]
+        let known = peers[peer]!.session.inbox.received(channel) - connections[id]!.offsets[channel]
         connections[id]!.took(bytes.count, channel, at: now, limits)
         guard known < UInt64(bytes.count) else { return }
         var rest = bytes.dropFirst(Int(known))
-        guard peers[known: peer].session.inbox.allows(rest.count, channel) else {
+        guard peers[peer]!.session.inbox.allows(rest.count, channel) else {
             throw MalformedBytes("more than was granted on \(channel)")
         }
-        let before = peers[known: peer].session.inbox.partialBytes(channel)
+        let before = peers[peer]!.session.inbox.partialBytes(channel)
         defer {
-            let more = (peers.read(peer) { $0.session.inbox.partialBytes(channel) } ?? 0) - before
-            reassembly.hold(more, trusted: peers.read(peer) { $0.session.inbox.isTrusted } ?? true)
+            let more = (peers[peer]?.session.inbox.partialBytes(channel) ?? 0) - before
+            reassembly.hold(more, trusted: peers[peer]?.session.inbox.isTrusted ?? true)
         }
-        while let event = try peers[known: peer].session.inbox.take(&rest, channel, at: now) {
+        while let event = try peers[peer]!.session.inbox.take(&rest, channel, at: now) {
             switch event {
             case .long(let length): reassembly.begin(peer, channel, length: length)
             case .message(let message):
-                peers[known: peer].traffic.received[channel] += message.count
+                peers[peer]!.traffic.received[channel] += message.count
                 effects.push(.message(peer, channel, message))
                 try count(peer, at: now)
                 reassembly.forget(peer, channel)
@@ -130,9 +126,9 @@ extension Channels {
         let nanoseconds = 1_000_000_000 / Int64(max(1, limits.inbound.messagesPerSecond))
         let burst = Duration.nanoseconds(nanoseconds * Int64(limits.inbound.messageBurst))
         // What was saved up lies before now; once it is spent the grants wait.
-        let from = peers[known: peer].session.messagesPaidUntil
+        let from = peers[peer]!.session.messagesPaidUntil
         let until = max(from, now - burst) + .nanoseconds(nanoseconds)
-        peers[known: peer].session.messagesPaidUntil = until
+        peers[peer]!.session.messagesPaidUntil = until
         guard until - now <= limits.inbound.messageDebt else {
             throw MalformedBytes("more than \(limits.inbound.messagesPerSecond) messages a second")
         }
@@ -158,7 +154,7 @@ extension Channels {
             var out: [UInt8] = []
             if connections.summary(id).hasUrgent { swap(&out, &connections[id]!.urgent) }
             let urgent = out.count
-            if peers[known: peer].session.outbox.hasSendable(lowest(peer, at: now)) {
+            if peers[peer]!.session.outbox.hasSendable(lowest(peer, at: now)) {
                 if pacing.uploadQueue.isEmpty, pacing.upload.isReady(at: now) {
                     appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
                 } else if !pacing.uploadQueue.contains(id) {
@@ -177,25 +173,24 @@ extension Channels {
     /// Small messages travel together; a write is about as long as a frame.
     private mutating func appendFrames(_ out: inout [UInt8], _ peer: PeerID, _ frameBytes: Int, at now: Instant) {
         let start = out.count
-        out.reserveCapacity(start + min(frameBytes, peers[known: peer].session.outbox.queuedBytes + Self.smallFrames))
+        out.reserveCapacity(start + min(frameBytes, peers[peer]!.session.outbox.queuedBytes + Self.smallFrames))
         repeat {
             let room = max(frameBytes - (out.count - start), 64)
             guard
-                let (channel, fresh) = peers[known: peer].session.outbox.nextFrame(
+                let (channel, fresh) = peers[peer]!.session.outbox.nextFrame(
                     room, lowest: lowest(peer, at: now), into: &out)
             else { break }
-            peers[known: peer].traffic.sent[channel] += fresh
+            peers[peer]!.traffic.sent[channel] += fresh
         } while out.count - start + 64 < frameBytes
         pacing.upload.spend(out.count - start, at: now)
     }
     /// The least urgent channel that may send to a peer now.
     private func lowest(_ peer: PeerID, at now: Instant) -> Channel {
-        now < peers[known: peer].activationsFrom ? .control : pacing.uplink.lowest(at: now)
+        now < peers[peer]!.activationsFrom ? .control : pacing.uplink.lowest(at: now)
     }
     /// What it has to send, if anything, goes when the line is free of others' activations.
     private mutating func yield(_ id: ConnectionID) {
-        guard let peer = connections[id]?.peer, peers[known: peer].session.outbox.hasSendable(),
-            !pacing.yielding.contains(id)
+        guard let peer = connections[id]?.peer, peers[peer]!.session.outbox.hasSendable(), !pacing.yielding.contains(id)
         else {
             return
         }
@@ -208,10 +203,8 @@ extension Channels {
     }
     /// When something may go that could not before.
     func yieldsUntil(_ id: ConnectionID) -> Instant {
-        let from = connections[id]?.peer.flatMap { peer in
-            peers.read(peer) { $0.session.outbox.hasSendable(.activations) ? $0.activationsFrom : nil } ?? nil
-        }
-        return from ?? pacing.uplink.reservedUntil
+        guard let peer = connections[id]?.peer.flatMap({ peers[$0] }) else { return pacing.uplink.reservedUntil }
+        return peer.session.outbox.hasSendable(.activations) ? peer.activationsFrom : pacing.uplink.reservedUntil
     }
     /// One write for each connection in turn, as the upload cap allows.
     mutating func uploadWhatWaited(at now: Instant) {
@@ -220,7 +213,7 @@ extension Channels {
             guard let connection = connections[id], connection.isOpen, let peer = connection.peer,
                 connection.unsent < connection.hold.bytes
             else { continue }
-            guard peers[known: peer].session.outbox.hasSendable(lowest(peer, at: now)) else {
+            guard peers[peer]!.session.outbox.hasSendable(lowest(peer, at: now)) else {
                 yield(id)
                 continue
             }
@@ -228,7 +221,7 @@ extension Channels {
             appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
             connections[id]!.wrote(out.count, withMessages: true, at: now, limits)
             effects.push(.write(id, out))
-            if peers[known: peer].session.outbox.hasSendable() { pacing.uploadQueue.append(id) }
+            if peers[peer]!.session.outbox.hasSendable() { pacing.uploadQueue.append(id) }
         }
     }
 }

@@ -12,33 +12,33 @@ extension Channels {
     mutating func join(_ id: ConnectionID, _ peer: PeerID, _ theirs: SessionStanding, at now: Instant) -> Joining {
         guard let said = connections[id]!.said else { return .outdated }
         peers.welcome(peer, limits)
-        let session = peers[known: peer].session
+        let session = peers[peer]!.session
         if let local = session.local {
             guard local == said.mine else { return .outdated }
         } else if !said.yours.isNone {
             return .outdated
         }
         let continues = theirs.yours.fits(said.mine) && said.yours.fits(theirs.mine)
-        if let open = peers[known: peer].connection, continues, theirs.generation < session.generation {
+        if let open = peers[peer]!.connection, continues, theirs.generation < session.generation {
             // It was opened before the other side knew of the open one, which may have died without our knowing.
             connections[open]!.keepAlive.probe(at: now)
             return .yields
         }
         let isUnheard = session.remote == theirs.mine && session.isVirgin
         if !continues, session.isTold, !isUnheard { end(peer, .restarted, keepingConnection: true, at: now) }
-        peers[known: peer].session.local = said.mine
-        peers[known: peer].session.remote = theirs.mine
-        peers[known: peer].session.generation = max(theirs.generation, said.generation) &+ 1
+        peers[peer]!.session.local = said.mine
+        peers[peer]!.session.remote = theirs.mine
+        peers[peer]!.session.generation = max(theirs.generation, said.generation) &+ 1
         if continues {
-            guard peers[known: peer].session.outbox.resume(from: theirs) else {
+            guard peers[peer]!.session.outbox.resume(from: theirs) else {
                 // It cannot have what was never sent, and not have what it had. The session is beyond repair.
                 violations += 1
                 end(peer, .violation("it is where it cannot be in the session"), at: now)
                 return .outdated
             }
         } else {
-            peers[known: peer].session.outbox.restart(windows: theirs)
-            peers[known: peer].session.inbox.restart(windows: said)
+            peers[peer]!.session.outbox.restart(windows: theirs)
+            peers[peer]!.session.inbox.restart(windows: said)
             connections[id]!.offsets = PerChannel(repeating: 0)
         }
         return .goesOn
@@ -46,13 +46,13 @@ extension Channels {
 
     /// A connection carries the session now.
     mutating func tellOfConnection(_ peer: PeerID, _ endpoint: Endpoint) {
-        if peers[known: peer].session.away != nil {
-            peers[known: peer].session.away = nil
+        if peers[peer]!.session.away != nil {
+            peers[peer]!.session.away = nil
             awayCount -= 1
             tidyAway()
         }
-        effects.push(peers[known: peer].session.isTold ? .resumed(peer, endpoint) : .established(peer, endpoint))
-        peers[known: peer].session.isTold = true
+        effects.push(peers[peer]!.session.isTold ? .resumed(peer, endpoint) : .established(peer, endpoint))
+        peers[peer]!.session.isTold = true
     }
 
     /// The connection is gone, the session stays for a while: both sides look for another way.
@@ -62,7 +62,7 @@ extension Channels {
         guard limits.sessions.timeout > .zero else { return end(peer, reason, at: now) }
         let until = now + limits.sessions.timeout
         let isFollowed = isGreeting(peer)
-        peers[known: peer].session.away = Session.Away(
+        peers[peer]!.session.away = Session.Away(
             since: now, until: until, endpoint: endpoint, reason: reason, isTold: !isFollowed)
         awayCount += 1
         away.push(peer, at: until)
@@ -73,7 +73,7 @@ extension Channels {
         dialWhatIsDue(at: now)
         while awayCount > limits.sessions.away, let next = away.first {
             away.popFirst()
-            if peers.absence(of: next.item)?.until == next.at { end(next.item, .unreachable, at: now) }
+            if peers[next.item]?.session.away?.until == next.at { end(next.item, .unreachable, at: now) }
         }
     }
 
@@ -82,41 +82,41 @@ extension Channels {
     }
     /// The connection that was to follow came to nothing.
     mutating func tellOfInterruption(_ peer: PeerID) {
-        guard let absence = peers.absence(of: peer), !absence.isTold, !isGreeting(peer) else { return }
-        peers[known: peer].session.away!.isTold = true
+        guard let absence = peers[peer]?.session.away, !absence.isTold, !isGreeting(peer) else { return }
+        peers[peer]!.session.away!.isTold = true
         effects.push(.interrupted(peer, absence.reason))
     }
 
     /// Nobody listens where the peer was: its process is gone, unless only others can be dialled and it comes by itself.
     mutating func foundNobody(_ peer: PeerID, at endpoint: Endpoint, now: Instant) {
-        guard let absence = peers.absence(of: peer), absence.endpoint == endpoint else { return }
+        guard let absence = peers[peer]?.session.away, absence.endpoint == endpoint else { return }
         if dialer.hasWorked(.direct(endpoint), for: peer) { return end(peer, absence.reason, at: now) }
         let until = min(absence.until, now + limits.sessions.refusedGrace)
         guard until < absence.until else { return }
-        peers[known: peer].session.away!.until = until
+        peers[peer]!.session.away!.until = until
         away.push(peer, at: until)
     }
 
     mutating func endWhoStayedAway(at now: Instant) {
         while let first = away.first, first.at <= now {
             away.popFirst()
-            guard let absence = peers.absence(of: first.item), absence.until == first.at else { continue }
+            guard let absence = peers[first.item]?.session.away, absence.until == first.at else { continue }
             end(first.item, absence.until - absence.since < limits.sessions.timeout ? absence.reason : .away, at: now)
         }
         tidyAway()
     }
     private mutating func tidyAway() {
-        while let first = away.first, peers.absence(of: first.item)?.until != first.at { away.popFirst() }
+        while let first = away.first, peers[first.item]?.session.away?.until != first.at { away.popFirst() }
     }
 
     /// The session is over; what it held is gone.
     mutating func end(_ peer: PeerID, _ reason: LossReason, keepingConnection: Bool = false, at now: Instant) {
-        guard let old = peers.read(peer, { $0.session }) else { return }
-        peers[known: peer].sessionsEnded &+= 1
-        if let id = peers[known: peer].connection, !keepingConnection {
+        guard let old = peers[peer]?.session else { return }
+        peers[peer]!.sessionsEnded &+= 1
+        if let id = peers[peer]!.connection, !keepingConnection {
             remove(id)
             effects.push(.close(id))
-            peers[known: peer].connection = nil
+            peers[peer]!.connection = nil
             dialer.lost(peer)
         }
         if old.away != nil {
@@ -125,7 +125,7 @@ extension Channels {
         }
         reassembly.forget(peer)
         reassembly.hold(-old.inbox.partialBytes, trusted: old.inbox.isTrusted)
-        peers[known: peer].session = Session(limits)
+        peers[peer]!.session = Session(limits)
         tidyAway()
         if old.isTold { effects.push(.lost(peer, reason)) }
         passMemoryOn(at: now)
@@ -135,16 +135,16 @@ extension Channels {
 
     /// Whether somebody shares a job with us: what it may send ahead, and how long its messages may be, follows from that.
     public func trusts(_ peer: PeerID) -> Bool {
-        limits.inbound.strangers == nil || peers.read(peer) { $0.session.inbox.isTrusted } == true
+        limits.inbound.strangers == nil || peers[peer]?.session.inbox.isTrusted == true
     }
     /// Trusts a peer, or no more. It is said again of a new session.
     public mutating func trust(_ peer: PeerID, _ isTrusted: Bool, at now: Instant) {
         guard limits.inbound.strangers != nil, hasSession(with: peer), trusts(peer) != isTrusted else { return }
-        let held = peers[known: peer].session.inbox.partialBytes
+        let held = peers[peer]!.session.inbox.partialBytes
         reassembly.hold(-held, trusted: !isTrusted)
         reassembly.hold(held, trusted: isTrusted)
-        peers[known: peer].session.inbox.isTrusted = isTrusted
-        guard isTrusted, let id = peers[known: peer].connection else { return }
+        peers[peer]!.session.inbox.isTrusted = isTrusted
+        guard isTrusted, let id = peers[peer]!.connection else { return }
         grant(id, at: now)
         fill(id, at: now)
     }

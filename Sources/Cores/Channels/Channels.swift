@@ -163,33 +163,33 @@ struct Pacing: Sendable {
 
 extension Channels {
     /// Whether there is a connection now. A session may go on without one: see ``hasSession(with:)``.
-    public func isConnected(to peer: PeerID) -> Bool { peers.connection(of: peer) != nil }
+    public func isConnected(to peer: PeerID) -> Bool { peers[peer]?.connection != nil }
     /// Whether a session has begun and not ended.
-    public func hasSession(with peer: PeerID) -> Bool { peers.read(peer) { $0.session.isTold } == true }
+    public func hasSession(with peer: PeerID) -> Bool { peers[peer]?.session.isTold == true }
     /// Everyone with an open connection, ascending.
     public var connectedPeers: [PeerID] { peers.order.filter { isConnected(to: $0) } }
     /// Where a connected peer can be dialled, as far as we know.
     public func endpoint(of peer: PeerID) -> Endpoint? {
-        peers.connection(of: peer).flatMap { connections[$0] }.map(\.endpoint)
+        peers[peer]?.connection.flatMap { connections[$0] }.map(\.endpoint)
     }
     /// The wire version agreed with a connected peer.
     public func version(with peer: PeerID) -> UInt16? {
-        peers.connection(of: peer).flatMap { connections[$0] }.map(\.version)
+        peers[peer]?.connection.flatMap { connections[$0] }.map(\.version)
     }
     /// Smoothed round-trip time of pings; it includes what waits below the channels. Nil before the first answer.
     public func roundTrip(to peer: PeerID) -> Duration? {
-        peers.connection(of: peer).flatMap { connections[$0] }?.keepAlive.smoothed
+        peers[peer]?.connection.flatMap { connections[$0] }?.keepAlive.smoothed
     }
     /// The least round-trip time since the connection was opened: nearest to the line's latency.
     public func leastRoundTrip(to peer: PeerID) -> Duration? {
-        peers.connection(of: peer).flatMap { connections[$0] }?.keepAlive.least
+        peers[peer]?.connection.flatMap { connections[$0] }?.keepAlive.least
     }
     /// Bytes accepted and not yet handed to the driver, with four for each message's length.
     public func unsentBytes(to peer: PeerID, on channel: Channel) -> Int {
-        peers.read(peer) { $0.session.outbox.queuedBytes(channel) } ?? 0
+        peers[peer]?.session.outbox.queuedBytes(channel) ?? 0
     }
     /// Counted since the start, across connections.
-    public func traffic(with peer: PeerID) -> Traffic { peers.read(peer) { $0.traffic } ?? Traffic() }
+    public func traffic(with peer: PeerID) -> Traffic { peers[peer]?.traffic ?? Traffic() }
     /// Everyone with whom messages were ever exchanged, ascending.
     public var knownPeers: [PeerID] { peers.order }
     /// Memory held by messages that have come in part.

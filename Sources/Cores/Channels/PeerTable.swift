@@ -18,7 +18,7 @@ struct ChannelsPeer: Sendable {
 /// All that is kept of peers, by their keys. Each is behind a reference, looked at and changed in place; the one that was looked at
 /// last is found without a search, because most of what happens concerns it again.
 struct PeerTable: Sendable {
-    private var slots: [Indirect<ChannelsPeer>] = []
+    private var slots: [Indirect<ChannelsPeer?>] = []
     private var places: [PeerID: Int] = [:]
     private var recent: (peer: PeerID, place: Int)?
     /// Everyone, ascending.
@@ -28,49 +28,19 @@ struct PeerTable: Sendable {
     /// How many were kept the last time that some were forgotten.
     private var kept = 0
 
-    func contains(_ peer: PeerID) -> Bool { place(of: peer) != nil }
-    /// Somebody who is here: looked at and changed in place.
-    subscript(known peer: PeerID) -> ChannelsPeer {
-        _read { yield slots[known(peer)].value }
-        _modify {
-            let place = known(peer)
-            recent = (peer, place)
-            yield &slots[place].value
-        }
-    }
-    private func known(_ peer: PeerID) -> Int {
-        guard let place = place(of: peer) else { preconditionFailure("who is looked at is here") }
-        return place
-    }
-    /// Looks at somebody, in place; nil when nobody is known by that key.
-    @inline(__always)
-    func read<Result>(_ peer: PeerID, _ look: (ChannelsPeer) -> Result) -> Result? {
-        guard let place = place(of: peer) else { return nil }
-        return look(slots[place].value)
-    }
-    func connection(of peer: PeerID) -> ConnectionID? { read(peer) { $0.connection } ?? nil }
-    func absence(of peer: PeerID) -> Session.Away? { read(peer) { $0.session.away } ?? nil }
-    private func place(of peer: PeerID) -> Int? {
-        if let recent, recent.peer == peer { return recent.place }
-        return places[peer]
-    }
-
-    mutating func welcome(_ peer: PeerID, _ limits: ChannelLimits) {
-        guard !contains(peer) else { return }
-        places[peer] = slots.count
-        slots.append(Indirect(ChannelsPeer(limits, sessionsEnded: firstSession)))
-        order.insert(peer, at: order.firstIndex { $0 > peer } ?? order.count)
-    }
     /// They are many more than had to be kept.
     var isCrowded: Bool { order.count >= 2 * kept + 256 }
+    mutating func welcome(_ peer: PeerID, _ limits: ChannelLimits) {
+        if self[peer] == nil { self[peer] = ChannelsPeer(limits, sessionsEnded: firstSession) }
+    }
     mutating func keep(_ isKept: (PeerID, ChannelsPeer) -> Bool) {
         var table = PeerTable()
         table.firstSession = firstSession
         for peer in order {
-            let known = slots[places[peer]!].value
+            let known = slots[places[peer]!].value!
             if isKept(peer, known) {
-                table.places[peer] = table.slots.count
-                table.slots.append(slots[places[peer]!])
+                table.slots.append(Indirect(known))
+                table.places[peer] = table.slots.count - 1
                 table.order.append(peer)
             } else {
                 table.firstSession = max(table.firstSession, known.sessionsEnded &+ 1)
@@ -78,5 +48,28 @@ struct PeerTable: Sendable {
         }
         table.kept = table.order.count
         self = table
+    }
+
+    subscript(peer: PeerID) -> ChannelsPeer? {
+        _read {
+            if let place = place(of: peer) { yield slots[place].value } else { yield nil }
+        }
+        _modify {
+            let place = place(of: peer) ?? admit(peer)
+            recent = (peer, place)
+            yield &slots[place].value
+            precondition(slots[place].value != nil, "who is looked at is here")
+        }
+    }
+    private func place(of peer: PeerID) -> Int? {
+        if let recent, recent.peer == peer { return recent.place }
+        return places[peer]
+    }
+    private mutating func admit(_ peer: PeerID) -> Int {
+        let place = slots.count
+        slots.append(Indirect(nil))
+        places[peer] = place
+        order.insert(peer, at: order.firstIndex { $0 > peer } ?? order.count)
+        return place
     }
 }

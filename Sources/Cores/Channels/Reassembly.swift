@@ -94,23 +94,23 @@ extension Channels {
             return
         }
         if let (peer, channel) = reassembly.favourite {
-            let received = peers.read(peer) { $0.session.inbox.received(channel) } ?? 0
+            let received = peers[peer]?.session.inbox.received(channel) ?? 0
             reassembly.check(received: received, patience: limits.inbound.patience, at: now)
         }
         guard reassembly.favourite == nil else { return }
         if reassembly.long.allSatisfy(\.isSpent) { reassembly.relax() }
         var best: (share: Reassembly.Share, left: Int)?
         for share in reassembly.long where !share.isSpent && isConnected(to: share.peer) {
-            let left = share.length - peers[known: share.peer].session.inbox.partialBytes(share.channel)
+            let left = share.length - peers[share.peer]!.session.inbox.partialBytes(share.channel)
             if best.map({ left < $0.left }) ?? true { best = (share, left) }
         }
         guard let share = best?.share else { return }
-        let received = peers[known: share.peer].session.inbox.received(share.channel)
+        let received = peers[share.peer]!.session.inbox.received(share.channel)
         reassembly.favour(share, received: received, checkAt: now + limits.inbound.patience)
         letOn(share.peer, at: now)
     }
     private mutating func letOn(_ peer: PeerID, at now: Instant) {
-        guard let id = peers.connection(of: peer) else { return }
+        guard let id = peers[peer]?.connection else { return }
         grant(id, at: now)
         fill(id, at: now)
     }
@@ -129,7 +129,7 @@ extension Channels {
         var slowest: (peer: PeerID, rate: Double)?
         for peer in peers.order {
             let patience = limits.inbound.patience * 2
-            guard let rate = peers[known: peer].session.inbox.slowest(olderThan: patience, at: now) else { continue }
+            guard let rate = peers[peer]!.session.inbox.slowest(olderThan: patience, at: now) else { continue }
             if slowest.map({ rate < $0.rate }) ?? true { slowest = (peer, rate) }
         }
         guard let peer = slowest?.peer else { return }
@@ -142,8 +142,8 @@ extension Channels {
         guard let most = limits.inbound.strangers?.partialBytes else { return }
         while reassembly.strangerBytes > most {
             var heaviest: (peer: PeerID, bytes: Int)?
-            for peer in peers.order where !peers[known: peer].session.inbox.isTrusted {
-                let bytes = peers[known: peer].session.inbox.partialBytes
+            for peer in peers.order where !peers[peer]!.session.inbox.isTrusted {
+                let bytes = peers[peer]!.session.inbox.partialBytes
                 if bytes > heaviest?.bytes ?? 0 { heaviest = (peer, bytes) }
             }
             guard let peer = heaviest?.peer else { return }
@@ -158,7 +158,7 @@ extension Channels {
     mutating func grant(_ id: ConnectionID, at now: Instant) {
         guard connections[id]?.isOpen == true, let peer = connections[id]!.peer else { return }
         for channel in Channel.allCases
-        where peers[known: peer].session.inbox.isDue(channel) && isAllowedOn(peer, channel) {
+        where peers[peer]!.session.inbox.isDue(channel) && isAllowedOn(peer, channel) {
             if pacing.grantQueue.contains(where: { $0.connection == id && $0.channel == channel }) { continue }
             if grantReadyAt(id, channel) <= now {
                 grant(channel, id, peer, at: now)
@@ -170,15 +170,13 @@ extension Channels {
     }
     func grantReadyAt(_ id: ConnectionID, _ channel: Channel) -> Instant {
         let ready = channel == .control ? Instant(nanoseconds: .min / 4) : pacing.download.readyFrom
-        guard let peer = connections[id]?.peer, let from = peers.read(peer, { $0.session.messagesPaidUntil }) else {
-            return ready
-        }
+        guard let peer = connections[id]?.peer, let from = peers[peer]?.session.messagesPaidUntil else { return ready }
         return max(ready, from)
     }
     private mutating func grant(_ channel: Channel, _ id: ConnectionID, _ peer: PeerID, at now: Instant) {
-        let before = peers[known: peer].session.inbox.limit(channel)
-        peers[known: peer].session.inbox.grant(channel)
-        let (received, limit) = peers[known: peer].session.inbox.confirmation(channel)
+        let before = peers[peer]!.session.inbox.limit(channel)
+        peers[peer]!.session.inbox.grant(channel)
+        let (received, limit) = peers[peer]!.session.inbox.confirmation(channel)
         if channel != .control { pacing.download.spend(Int(limit - before), at: now) }
         urgent(Frame.ack(received: received, limit: limit, channel), id, at: now)
     }
@@ -196,8 +194,8 @@ extension Channels {
     mutating func confirmations(_ id: ConnectionID) -> [UInt8] {
         guard connections[id]?.isOpen == true, let peer = connections[id]!.peer else { return [] }
         var frames: [UInt8] = []
-        for channel in Channel.allCases where peers[known: peer].session.inbox.isUnconfirmed(channel) {
-            let (received, limit) = peers[known: peer].session.inbox.confirmation(channel)
+        for channel in Channel.allCases where peers[peer]!.session.inbox.isUnconfirmed(channel) {
+            let (received, limit) = peers[peer]!.session.inbox.confirmation(channel)
             frames += Frame.ack(received: received, limit: limit, channel)
         }
         return frames
