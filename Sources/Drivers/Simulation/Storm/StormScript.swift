@@ -19,6 +19,8 @@ public struct StormScript: Sendable {
 
     /// Troubles begin within this time.
     static let season = 80.0
+    /// Troubles of one world.
+    private static let most = 8
 
     public init(seed: UInt64) {
         self.seed = seed
@@ -29,7 +31,8 @@ public struct StormScript: Sendable {
         self.topology = topology
         job = Self.job(topology, isReal: realArithmetic, &draw)
         corpus = (0..<4000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 89 + 32) }
-        troubles = Self.troubles(topology, &draw) + Self.more(topology, seed: seed)
+        troubles = Self.troubles(topology, &draw)
+        troubles += Self.more(topology, seed: seed).prefix(Self.most - troubles.count)
     }
 
     /// A world that somebody has thought of, and what strikes it.
@@ -117,7 +120,7 @@ public struct StormScript: Sendable {
         var enabled = words.filter { _ in draw.below(3) == 0 }
         if enabled.isEmpty { enabled = [words[draw.below(words.count)]] }
         var out: [Trouble] = []
-        for _ in 0..<1 + draw.below(8) {
+        for _ in 0..<1 + draw.below(Self.most) {
             let kind = enabled[draw.below(enabled.count)]
             out.append(Self.trouble(kind, topology, &draw))
         }
