@@ -132,7 +132,8 @@ extension DaemonCore {
             name: member.terms.name, memoryMebibytes: Double(member.terms.memory.bytes) / 1_048_576,
             state: member.isPausedByOwner ? .paused : position == nil ? .free : member.isWorking ? .working : .waiting,
             job: member.jobID?.hex, jobName: member.jobName, leader: member.leader?.short,
-            isLeaderConnected: member.leader.map { channels.isConnected(to: $0) }, term: position?.term,
+            isLeaderConnected: member.leader.map { $0 == identity || channels.isConnected(to: $0) },
+            term: position?.term,
             round: position?.round, step: position?.step, doing: member.activity.text,
             units: position?.units.map { [$0.lowerBound, $0.upperBound] })
     }

@@ -5,7 +5,9 @@ enum ReportText {
     /// The end of a run, for people.
     static func text(_ report: RunReport, folder: String) -> String {
         var out = "\n"
-        out += "trained \(grouped(report.final.tokens)) tokens in \(fixed(report.final.seconds, 1)) s"
+        out += "trained \(grouped(report.final.tokens)) tokens"
+        // Nothing where another machine led all rounds.
+        if report.final.seconds > 0 { out += " in \(fixed(report.final.seconds, 1)) s" }
         out += " · \(grouped(report.parameters)) parameters\n"
         out +=
             "validation loss \(fixed(report.final.validationLoss, 4)) nats"
