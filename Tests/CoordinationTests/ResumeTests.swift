@@ -107,7 +107,7 @@ extension FakePool {
         return pool
     }
     private func kept(_ round: Int, rank: Int) -> Message {
-        .kept([KeptStage(round: round, rank: rank, units: Small.model.allUnits)])
+        .kept([KeptStage(round: round, rank: rank, units: Small.model.allUnits, epoch: 1)])
     }
 
     @Test func `goes on from members' disks exactly as it was, where all have their own`() throws {

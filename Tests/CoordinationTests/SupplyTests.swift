@@ -29,7 +29,8 @@ import Testing
         let place = Small.plan([[1, 2], [3, 4]], innerSteps: 2).placement(of: Small.peer(number))!
         let units = Small.plan([[1, 2], [3, 4]], innerSteps: 2).pipelines[place.rank].stages[place.stage].units
         return Supply.Holder(
-            peer: Small.peer(number), kept: rounds.map { KeptStage(round: $0, rank: place.rank, units: units) },
+            peer: Small.peer(number),
+            kept: rounds.map { KeptStage(round: $0, rank: place.rank, units: units, epoch: 1) },
             held: held)
     }
     private func newest(

@@ -27,7 +27,7 @@ import Wire
     private static let purposes: [EngineDesk.Purpose] = [
         .benchmark, .housekeeping, .runner, .configured(recomputes: true), .imported(recomputes: false),
         .catchUp(round: 3), .digests(round: 4), .export(units: 0..<2, round: 5),
-        .keep(round: 5, rank: 1, share: [2, 3]),
+        .keep(round: 5, epoch: 1, rank: 1, share: [2, 3]),
         .exchange(.check(WorkKey(round: 1, rank: 2, attempt: 3))),
     ]
 

@@ -60,8 +60,7 @@ final class Village {
             (try? RoundStart(decoding: $0.value)) != nil
         }
         let stages = starts.keys.sorted().map { round in
-            let start = try! RoundStart(decoding: starts[round]!)
-            return KeptStage(round: round, rank: start.rank, units: start.units)
+            KeptStage(try! RoundStart(decoding: starts[round]!))
         }
         let member = Member(
             key: Small.key(number),

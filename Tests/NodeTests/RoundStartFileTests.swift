@@ -19,7 +19,7 @@ import Training
                 firstMoment: [UInt8](repeating: 2, count: 400), secondMoment: [UInt8](repeating: 3, count: 400),
                 optimizerSteps: round)
         }
-        return RoundStart(job: job ?? self.job, round: round, rank: 1, share: [1], states: states)
+        return RoundStart(job: job ?? self.job, round: round, epoch: 2, rank: 1, share: [1], states: states)
     }
     private func withFolder(_ body: (DataFolder) throws -> Void) throws {
         let path = FileManager.default.temporaryDirectory.appendingPathComponent("atoll-test-\(UUID().uuidString)").path
@@ -47,7 +47,7 @@ import Training
             let remains = RoundStartFile.remains(in: folder)
             #expect(remains.refused.isEmpty && remains.jobs.count == 1)
             #expect(remains.jobs[0].job == job)
-            #expect(remains.jobs[0].stages == [8, 12].map { KeptStage(round: $0, rank: 1, units: 2..<4) })
+            #expect(remains.jobs[0].stages == [8, 12].map { KeptStage(round: $0, rank: 1, units: 2..<4, epoch: 2) })
             #expect(read(12, folder) == .read(VerifiedRoundStart(start(12))))
             #expect(why(read(4, folder)) != nil)
             // The log has gone back to round 8.

@@ -59,6 +59,26 @@ import Topologies
         }
     }
 
+    /// Whoever joins again reads in the log that it once went back: what was written since is good.
+    @Test func `goes on to the same weights however often`() throws {
+        var script = Self.script(Case(innerSteps: 2, codec: .sparse(k: 8, values: .signMagnitude)))
+        let calm = StormRun(script)
+        let times = seals(calm)
+        // In round 6, and again some rounds later, and once more: a pause of 7 s takes some more to come back from.
+        let first = times[5] + 0.05
+        for moment in [first, first + 20, first + 40] {
+            script.troubles.append(script.trouble(.blackout, 0, from: moment, until: moment + 7))
+        }
+        let run = StormRun(script)
+        #expect(run.violation == nil && run.launches == 1)
+        #expect(run.state.finished?.weights == calm.state.finished?.weights)
+        let chosen = run.events.filter { $0.event.kind == "supply_chosen" }.map(\.event)
+        #expect(chosen.count > 1 && chosen.allSatisfy { $0.text("exact") == "yes" })
+        // It came further each time.
+        let rounds = chosen.compactMap { $0.integer("round") }
+        #expect(zip(rounds, rounds.dropFirst()).allSatisfy { $0 < $1 }, "\(rounds)")
+    }
+
     /// Whoever finds its file damaged has its units from others: the job goes on, and says that it is not exact.
     @Test func `goes on with others' weights where a file is damaged, and says so`() throws {
         var script = Self.script(Case(innerSteps: 2, codec: .fp32))

@@ -13,7 +13,7 @@ import Wire
         return states
     }
     private static func start(_ engine: StageEngine, rank: Int = 1) throws -> RoundStart {
-        RoundStart(job: sha256([1, 2, 3]), round: 8, rank: rank, share: [0, 3], states: try states(engine))
+        RoundStart(job: sha256([1, 2, 3]), round: 8, epoch: 3, rank: rank, share: [0, 3], states: try states(engine))
     }
 
     /// Lossy codecs, with and without momentum, with a delay: the rounds after it are the same to the bit, in other engines.

@@ -64,7 +64,7 @@ package struct Supply: Hashable, Sendable {
                 pipeline.stages.allSatisfy { stage in
                     guard let holder = known[stage.peer] else { return false }
                     if round == state.round, holder.held == round { return true }
-                    return holder.kept.contains(KeptStage(round: round, rank: rank, units: stage.units))
+                    return holder.kept.contains { ($0.round, $0.rank, $0.units) == (round, rank, stage.units) }
                 }
             }
             if isWhole { plan = then }

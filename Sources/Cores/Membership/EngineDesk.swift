@@ -23,7 +23,7 @@ package struct EngineDesk: Sendable {
         case digests(round: Int)
         case export(units: Range<Int>, round: Int)
         /// The start of a round, for this member's own disk.
-        case keep(round: Int, rank: Int, share: [Int])
+        case keep(round: Int, epoch: Int, rank: Int, share: [Int])
         case exchange(RoundExchange.Purpose)
 
         /// Whether the answer counts although work has been made void since.
@@ -99,7 +99,7 @@ package struct EngineDesk: Sendable {
     package mutating func forgetExports(after round: Int) {
         func kept(_ purpose: Purpose) -> Purpose {
             switch purpose {
-            case .export(_, let of) where of > round, .keep(let of, _, _) where of > round: .housekeeping
+            case .export(_, let of) where of > round, .keep(let of, _, _, _) where of > round: .housekeeping
             default: purpose
             }
         }

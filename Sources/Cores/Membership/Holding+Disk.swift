@@ -18,11 +18,11 @@ extension Holding {
         effects.push(
             .compute(
                 .exportState(units: held.units, includeMoments: true, includeResidue: true),
-                .keep(round: held.round, rank: rank, share: pipeline.virtualPipelines)))
+                .keep(round: held.round, epoch: plan.epoch, rank: rank, share: pipeline.virtualPipelines)))
     }
-    package mutating func keep(_ result: ComputeResult, round: Int, rank: Int, share: [Int]) {
+    package mutating func keep(_ result: ComputeResult, round: Int, epoch: Int, rank: Int, share: [Int]) {
         switch result {
-        case .state(let states): starts.keep(states, round: round, rank: rank, share: share)
+        case .state(let states): starts.keep(states, round: round, epoch: epoch, rank: rank, share: share)
         case .refused(let why): effects.push(.event(.workRefused(why: why, round: round), nil))
         default: break
         }
@@ -75,7 +75,7 @@ extension Holding {
                 start.rank == place.rank && start.units == move.units && start.share == pipeline.virtualPipelines
             var states = start.states
             if !isSame { for index in states.indices { states[index].residue = UnitResidue() } }
-            restored = isSame ? KeptStage(round: start.round, rank: start.rank, units: start.units) : nil
+            restored = isSame ? KeptStage(start) : nil
             effects.push(
                 .event(
                     .roundStartRead(round: start.round, units: RoundStarts.text(start.units), exact: isSame), nil))

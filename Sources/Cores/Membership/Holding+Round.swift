@@ -187,7 +187,8 @@ extension Holding {
         case .imported(let recomputes): imported(answer.result, recomputes: recomputes, at: now)
         case .catchUp(let round), .digests(let round): digested(answer.result, round)
         case .export(_, let round): exported(answer.result, round)
-        case .keep(let round, let rank, let share): keep(answer.result, round: round, rank: rank, share: share)
+        case .keep(let round, let epoch, let rank, let share):
+            keep(answer.result, round: round, epoch: epoch, rank: rank, share: share)
         case .benchmark, .housekeeping: break
         }
     }

@@ -158,7 +158,7 @@ package struct Holding: Sendable {
         switch entry {
         case .plan(let change) where change.rolledBack:
             roots = roots.filter { $0.key <= change.plan.round }
-            starts.forget(after: change.plan.round)
+            starts.forget(after: change.plan.round, by: change.plan.epoch)
             drainStarts()
             switch state {
             // Made of seals that are void.

@@ -1,4 +1,4 @@
-import Messages
+public import Messages
 import Primitives
 import Record
 import Telemetry
@@ -38,9 +38,9 @@ package struct RoundStarts: Sendable {
     package func stage(of round: Int) -> KeptStage? { stages.first { $0.round == round } }
 
     /// What the engine gave of a round's start goes to the disk.
-    package mutating func keep(_ states: [UnitState], round: Int, rank: Int, share: [Int]) {
-        let start = RoundStart(job: job, round: round, rank: rank, share: share, states: states)
-        writing[round] = KeptStage(round: round, rank: rank, units: start.units)
+    package mutating func keep(_ states: [UnitState], round: Int, epoch: Int, rank: Int, share: [Int]) {
+        let start = RoundStart(job: job, round: round, epoch: epoch, rank: rank, share: share, states: states)
+        writing[round] = KeptStage(start)
         // Another of this round is overwritten: until the new one is there neither counts.
         stages.removeAll { $0.round == round }
         effects.push(.store(.roundStart(start)))
@@ -92,12 +92,15 @@ package struct RoundStarts: Sendable {
         effects.push(.event(.roundStartRefused(what: "the start of round \(round)", why: why)))
     }
 
-    /// The log has gone back: what was written of later rounds is of seals that are void.
-    package mutating func forget(after round: Int) {
-        writing = writing.filter { $0.key <= round }
-        guard stages.contains(where: { $0.round > round }) else { return }
-        stages.removeAll { $0.round > round }
-        effects.push(.store(.eraseRoundStarts(job: job, after: round)))
+    /// The log has gone back, by the plan of an epoch: what was written before of later rounds is of seals that are void. Whoever joins again
+    /// reads this in the log of long ago; what was written after it stays.
+    package mutating func forget(after round: Int, by epoch: Int) {
+        func isVoid(_ stage: KeptStage) -> Bool { stage.round > round && stage.epoch < epoch }
+        writing = writing.filter { !isVoid($0.value) }
+        guard let first = stages.first(where: isVoid) else { return }
+        // Generations of one epoch follow each other: all after the first are void, too.
+        stages.removeAll { $0.round >= first.round }
+        effects.push(.store(.eraseRoundStarts(job: job, after: first.round - 1)))
     }
 
     static func text(_ units: Range<Int>) -> String { "\(units.lowerBound)..<\(units.upperBound)" }
@@ -142,5 +145,11 @@ public struct MemberRemains: Sendable {
                     .roundStartFound(job: job.job.short, round: $0.round, units: RoundStarts.text($0.units))
                 }
             }
+    }
+}
+
+extension KeptStage {
+    public init(_ start: RoundStart) {
+        self.init(round: start.round, rank: start.rank, units: start.units, epoch: start.epoch)
     }
 }

@@ -6,12 +6,15 @@ public struct KeptStage: Hashable, Sendable {
     public var round: Int
     public var rank: Int
     public var units: Range<Int>
+    /// Of the plan under which it was written: a plan that went back before says nothing about it.
+    public var epoch: Int
     /// In one message.
     public static let most = 16
-    public init(round: Int, rank: Int, units: Range<Int>) {
+    public init(round: Int, rank: Int, units: Range<Int>, epoch: Int) {
         self.round = round
         self.rank = rank
         self.units = units
+        self.epoch = epoch
     }
     init(_ m: PBKept.Stage) throws(MalformedBytes) {
         round = try bounded(m.round, below: Bounds.round, "round")
@@ -20,6 +23,7 @@ public struct KeptStage: Hashable, Sendable {
         let end = try bounded(m.endUnit, below: Bounds.unit + 1, "unit")
         guard first < end else { throw MalformedBytes("units \(first)..<\(end)") }
         units = first..<end
+        epoch = try bounded(m.epoch, below: Bounds.counter, "epoch")
     }
     var encoded: PBKept.Stage {
         var m = PBKept.Stage()
@@ -27,6 +31,7 @@ public struct KeptStage: Hashable, Sendable {
         m.rank = UInt32(rank)
         m.firstUnit = UInt32(units.lowerBound)
         m.endUnit = UInt32(units.upperBound)
+        m.epoch = UInt64(epoch)
         return m
     }
 }

@@ -5,13 +5,15 @@ public import Wire
 /// A stage of a pipeline as of the start of a round, with all that makes the rounds after it the same bits: what a member writes to its own
 /// disk, so that everything may be switched off.
 ///
-/// As bytes: a line that names the format; the job (32 bytes); round, rank, how many virtual pipelines and which, how many units (u64 each);
+/// As bytes: a line that names the format; the job (32 bytes); round, epoch, rank, how many virtual pipelines and which, how many units (u64 each);
 /// of each unit its number, its optimizer's steps, parameters, outer momentum, first and second moments, other weights (each after its
 /// length, u64), how many nodes of residue and of each its number, its error feedback and how many factors and which; then the SHA-256 of all
 /// of it. Little-endian.
 public struct RoundStart: Hashable, Sendable {
     public var job: Digest256
     public var round: Int
+    /// Of the plan under which it was written.
+    public var epoch: Int
     /// Of the pipeline.
     public var rank: Int
     /// Its virtual pipelines.
@@ -19,9 +21,10 @@ public struct RoundStart: Hashable, Sendable {
     /// Consecutive, ascending.
     public var states: [UnitState]
 
-    public init(job: Digest256, round: Int, rank: Int, share: [Int], states: [UnitState]) {
+    public init(job: Digest256, round: Int, epoch: Int, rank: Int, share: [Int], states: [UnitState]) {
         self.job = job
         self.round = round
+        self.epoch = epoch
         self.rank = rank
         self.share = share
         self.states = states
@@ -36,6 +39,7 @@ public struct RoundStart: Hashable, Sendable {
 
     public static let format = "atoll-round-start 1\n"
     private static let most = 1 << 16
+    private static let largest = 1 << 40
 
     public var encoded: [UInt8] {
         let bytes = states.reduce(0) { $0 + 6 * $1.parameters.count + 256 }
@@ -46,7 +50,7 @@ public struct RoundStart: Hashable, Sendable {
         }
         writer.raw(Array(Self.format.utf8))
         writer.raw(job.bytes)
-        for number in [round, rank, share.count] + share + [states.count] { writer.u64(UInt64(number)) }
+        for number in [round, epoch, rank, share.count] + share + [states.count] { writer.u64(UInt64(number)) }
         for state in states {
             writer.u64(UInt64(state.unit))
             writer.u64(UInt64(state.optimizerSteps))
@@ -84,7 +88,8 @@ public struct RoundStart: Hashable, Sendable {
         }
         guard let job = Digest256(Array(try reader.take(32))) else { throw MalformedBytes("no job") }
         self.job = job
-        round = try number(&reader)
+        round = try number(&reader, below: Self.largest)
+        epoch = try number(&reader, below: Self.largest)
         rank = try number(&reader, below: Self.most)
         share = []
         for _ in 0..<(try number(&reader, below: Self.most)) { share.append(try number(&reader, below: Self.most)) }
@@ -94,7 +99,7 @@ public struct RoundStart: Hashable, Sendable {
             guard unit == states.first.map({ $0.unit + place }) ?? unit else {
                 throw MalformedBytes("units do not follow each other")
             }
-            let steps = try number(&reader)
+            let steps = try number(&reader, below: Self.largest)
             var state = UnitState(
                 unit: unit, parameters: try list(&reader), outerMomentum: try list(&reader),
                 firstMoment: try list(&reader), secondMoment: try list(&reader), optimizerSteps: steps)

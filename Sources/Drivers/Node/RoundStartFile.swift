@@ -99,7 +99,7 @@ public enum RoundStartFile {
                 let path = path(folder.path, job, round: round)
                 do throws(NodeError) {
                     let start = try read(path, job: job, round: round)
-                    stages.append(KeptStage(round: round, rank: start.rank, units: start.units))
+                    stages.append(KeptStage(start))
                 } catch {
                     out.refused.append(MemberRemains.Refused(what: path, why: error.description))
                 }

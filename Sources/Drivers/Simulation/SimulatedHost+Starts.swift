@@ -31,9 +31,7 @@ extension SimulatedHost {
         guard disk == nil else { return disk!.memberRemains }
         var out = MemberRemains()
         for job in Set(starts.values.map(\.job)).sorted() {
-            let stages = rounds(of: job).compactMap { starts[.roundStart(job: job, round: $0)] }.map {
-                KeptStage(round: $0.round, rank: $0.rank, units: $0.units)
-            }
+            let stages = rounds(of: job).compactMap { starts[.roundStart(job: job, round: $0)] }.map { KeptStage($0) }
             out.jobs.append(MemberRemains.Job(job: job, stages: stages))
         }
         return out

@@ -63,8 +63,7 @@ struct StartFiles {
             for file in files[job]! {
                 switch read(job, file.round) {
                 case .read(let verified):
-                    let start = verified.start
-                    stages.append(KeptStage(round: start.round, rank: start.rank, units: start.units))
+                    stages.append(KeptStage(verified.start))
                 case .failed(let why):
                     out.refused.append(MemberRemains.Refused(what: "round-\(file.round)", why: why))
                 case .stored: break

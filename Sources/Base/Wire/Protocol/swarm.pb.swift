@@ -1223,6 +1223,9 @@ public nonisolated struct PBKept: Sendable {
 
     public var endUnit: UInt32 = 0
 
+    /// of the plan under which it was written
+    public var epoch: UInt64 = 0
+
     public var unknownFields = SwiftProtobuf.UnknownStorage()
 
     public init() {}
@@ -4475,7 +4478,7 @@ nonisolated extension PBKept: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
 
 nonisolated extension PBKept.Stage: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = PBKept.protoMessageName + ".Stage"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}rank\0\u{3}first_unit\0\u{3}end_unit\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}rank\0\u{3}first_unit\0\u{3}end_unit\0\u{1}epoch\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4487,6 +4490,7 @@ nonisolated extension PBKept.Stage: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.rank) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.firstUnit) }()
       case 4: try { try decoder.decodeSingularUInt32Field(value: &self.endUnit) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
       default: break
       }
     }
@@ -4505,6 +4509,9 @@ nonisolated extension PBKept.Stage: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.endUnit != 0 {
       try visitor.visitSingularUInt32Field(value: self.endUnit, fieldNumber: 4)
     }
+    if self.epoch != 0 {
+      try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4513,6 +4520,7 @@ nonisolated extension PBKept.Stage: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.rank != rhs.rank {return false}
     if lhs.firstUnit != rhs.firstUnit {return false}
     if lhs.endUnit != rhs.endUnit {return false}
+    if lhs.epoch != rhs.epoch {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
