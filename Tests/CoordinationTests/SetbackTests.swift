@@ -19,7 +19,11 @@ import Testing
         var desk = Setbacks()
         func receive(_ setback: Setback, epoch: Int, halvings: Int = 0, _ policy: JobParameters.OnDivergence = .retreat)
             -> Setbacks.Verdict
-        { desk.receive(setback, epoch: epoch, halvings: halvings, policy: policy, rate: 0.25) }
+        {
+            desk.receive(
+                setback, from: Small.peer(1), pipelines: 1, epoch: epoch, halvings: halvings, policy: policy,
+                rate: 0.25)
+        }
         #expect(receive(setback(5), epoch: 1) == .retreat)
         #expect(desk.limit == 5 && desk.halves)
         // The other pipeline says it, too.
@@ -46,6 +50,35 @@ import Testing
         #expect(hopeless.contains("round 9") && hopeless.contains("3 times"))
     }
 
+    @Test func `by divergence is one member's word until another says it of the same round`() {
+        func desk() -> (Int, Int, Int) -> Setbacks.Verdict {
+            var desk = Setbacks()
+            return { peer, round, epoch in
+                desk.receive(
+                    self.setback(round), from: Small.peer(peer), pipelines: 3, epoch: epoch, halvings: 0, policy: .stop,
+                    rate: 0.25)
+            }
+        }
+        func ends(_ verdict: Setbacks.Verdict) -> Bool { if case .end = verdict { true } else { false } }
+        // The second says it under the same plan, or under the next.
+        for epoch in [1, 2] {
+            let receive = desk()
+            #expect(receive(1, 5, 1) == .again)
+            #expect(receive(1, 5, 1) == .known)
+            #expect(ends(receive(2, 5, epoch)))
+            #expect(receive(3, 5, epoch) == .known)
+        }
+        // One alone, attempt after attempt, is let go; then its word counts for nothing, also as a second.
+        let receive = desk()
+        #expect([1, 2, 3].map { receive(1, 5, $0) } == [.again, .again, .dismiss])
+        #expect(receive(1, 9, 4) == .known)
+        #expect(receive(2, 9, 5) == .again)
+        #expect(receive(1, 9, 5) == .known)
+        // Of another round it is another matter.
+        #expect(receive(3, 10, 6) == .again)
+        #expect(ends(receive(2, 10, 6)))
+    }
+
     private func pool(_ policy: JobManifest.Checkpoints.OnDivergence) throws -> FakePool {
         var job = FakePool.job()
         job.checkpoint.onDivergence = policy
@@ -65,6 +98,9 @@ import Testing
         pool.say(number, .setback(setback(2, attempt: 1, rank: 1)))
         #expect(pool.happened("diverged").isEmpty)
         pool.say(number, .setback(setback(2, rank: 1)))
+        // One of two says it: nobody ends a job alone.
+        #expect(pool.happened("diverged").isEmpty && pool.coordinator.state.finished == nil)
+        pool.say(try pool.number(0), .setback(setback(2)))
         #expect(pool.happened("diverged").count == 1)
         #expect(pool.coordinator.state.finished?.reason.contains("diverged in round 2") == true)
         #expect(!pool.coordinator.isResumable)
@@ -88,6 +124,8 @@ import Testing
         try pool.round()
         #expect(pool.coordinator.state.round == 3 && pool.coordinator.state.plan?.halvings == 1)
         pool.say(try pool.number(0), .setback(setback(3, attempt: 1)))
+        #expect(pool.coordinator.state.finished == nil)
+        pool.say(try pool.number(1), .setback(setback(3, attempt: 1, rank: 1)))
         #expect(pool.coordinator.state.finished?.reason.contains("half the learning rate") == true)
     }
 }

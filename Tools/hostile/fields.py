@@ -22,10 +22,10 @@ INTEGERS = [0, 1, 2 ** 31 - 1, 2 ** 31, 2 ** 32, 2 ** 63 - 1, 2 ** 63, 2 ** 64 -
 DOUBLES = [0.0, 1.0, -1.0, float("nan"), float("inf"), float("-inf"), 1e300, -1e300, 1e-300]
 TO_LAUNCHER = ["capability", "offer_answer", "log_request", "heartbeat", "probe_result", "pong", "receipt", "held", "applied",
                "state_request", "state_offer", "index_request", "content_index", "chunk_request", "chunk", "farewell", "readiness",
-               "gathered", "objection", "audited", "ping", "norms", "activation", "exchange_part", "lease", "log_entries", "group"]
+               "gathered", "objection", "audited", "kept", "setback", "election", "ping", "norms", "activation", "exchange_part", "lease", "log_entries", "group"]
 TO_PEER = ["capability_request", "offer", "log_entries", "lease", "probe_order", "probe_burst", "ping", "activation", "norms",
            "state_request", "state_offer", "index_request", "content_index", "chunk_request", "chunk", "exchange_part", "group",
-           "audit", "dismissal"]
+           "audit", "dismissal", "election"]
 
 
 class Mouth:

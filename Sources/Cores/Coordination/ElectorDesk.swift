@@ -187,19 +187,27 @@ public struct ElectorDesk: Core, Sendable {
         self.now = now
         // What is on its way need not be said again.
         guard leading != nil, index >= record.length else { return }
+        let refusal = propose(envelope, at: index)
+        if let refusal { effects.push(.refused(index: index, why: refusal)) } else { uncarried = [] }
+        settle()
+    }
+    /// Folded first: the electors are asked only for what holds.
+    /// - Returns: why not.
+    private mutating func propose(_ envelope: PBEnvelope, at index: Int) -> String? {
+        guard index == record.length else { return "entries before it are missing" }
+        do throws(MalformedBytes) {
+            guard case .appended = try record.receive(envelope) else { return "another entry is at its place" }
+        } catch {
+            return error.description
+        }
         let entry = CarriedEntry(envelope, receipts: uncarried)
         do {
-            guard index == record.length else {
-                return effects.push(.refused(index: index, why: "entries before it are missing"))
-            }
             try elector.propose(entry.encoded, electorate: entry.electorate, at: now)
+            return nil
         } catch {
-            effects.push(.refused(index: index, why: "the electors take no entry now (\(error))"))
-            return settle()
+            record = record.truncated(to: index)
+            return "the electors take no entry now (\(error))"
         }
-        uncarried = []
-        fold(envelope)
-        settle()
     }
     /// A receipt that the coordinator here has counted.
     public mutating func carry(receipt: PBEnvelope) { uncarried.append(receipt) }
@@ -301,14 +309,6 @@ public struct ElectorDesk: Core, Sendable {
             }
         }
     }
-    private mutating func fold(_ envelope: PBEnvelope) {
-        do throws(MalformedBytes) {
-            guard case .appended = try record.receive(envelope) else { throw MalformedBytes("it is there already") }
-        } catch {
-            preconditionFailure("an entry of the coordinator here does not hold: \(error)")
-        }
-    }
-
     private mutating func commit(_ count: Int) {
         let before = record.committed
         record.commit(through: count)

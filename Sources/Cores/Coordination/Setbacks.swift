@@ -1,16 +1,21 @@
 package import Messages
-import Primitives
+package import Primitives
 package import Record
 import Telemetry
 import Training
 
 /// What becomes of attempts that would fail again: the arithmetic has said so itself, and it says the same to the same.
+///
+/// That training diverges is one member's word, and changes the job for all: with several pipelines it counts when a second member says it
+/// of the same round. Whoever is alone with it after other attempts is let go, and its word counts no more.
 package struct Setbacks: Sendable {
     package enum Verdict: Hashable, Sendable {
         /// Nothing new.
         case known
-        /// The engine refused a job: once more, in another attempt.
+        /// An engine refused a job, or one member alone says that training diverges: once more, in another attempt.
         case again
+        /// Nobody else says so: the job goes on without it.
+        case dismiss
         /// Back to the start of the round, at half the learning rate.
         case retreat
         /// The job ends.
@@ -20,6 +25,9 @@ package struct Setbacks: Sendable {
     private var judged = 0
     /// By round: how often a refusal was answered by another attempt.
     private var tries: [Int: Int] = [:]
+    /// Who says of a round that training diverges, and under which plans; and whose word counts no more.
+    private var witnesses: (round: Int, plans: [PeerID: Set<Int>]) = (-1, [:])
+    private var discredited: Set<PeerID> = []
     /// The next plan goes back to this round at the latest, and at half the rate if it is to.
     package private(set) var limit: Int?
     package private(set) var halves = false
@@ -29,15 +37,23 @@ package struct Setbacks: Sendable {
     package init() {}
 
     /// - Parameters:
+    ///   - pipelines: of the plan in force.
     ///   - epoch: of the plan in force.
     ///   - rate: the learning rate of the manifest.
     package mutating func receive(
-        _ setback: Setback, epoch: Int, halvings: Int, policy: JobParameters.OnDivergence, rate: Double
+        _ setback: Setback, from peer: PeerID, pipelines: Int, epoch: Int, halvings: Int,
+        policy: JobParameters.OnDivergence, rate: Double
     ) -> Verdict {
-        guard judged < epoch else { return .known }
-        judged = epoch
         let round = setback.work.round
         if setback.isDivergence {
+            guard !discredited.contains(peer) else { return .known }
+            if witnesses.round != round { witnesses = (round, [:]) }
+            let isNew = witnesses.plans[peer] == nil
+            witnesses.plans[peer, default: []].insert(epoch)
+            guard pipelines == 1 || witnesses.plans.count > 1 else { return doubt(peer, round, epoch) }
+            // The second may say it under the very plan under which the first was doubted.
+            guard judged < epoch || isNew && witnesses.plans.count == 2 else { return .known }
+            judged = epoch
             let where_ = "training diverged in round \(round): \(setback.why)"
             let before = halvings > 0 ? ", although it had gone back to half the learning rate" : ""
             let advice =
@@ -47,8 +63,11 @@ package struct Setbacks: Sendable {
                 return .end(why: "\(where_)\(before). \(advice)\(more)")
             }
             (limit, halves) = (round, true)
+            witnesses = (-1, [:])
             return .retreat
         }
+        guard judged < epoch else { return .known }
+        judged = epoch
         tries[round, default: 0] += 1
         guard tries[round]! <= Self.most else {
             return .end(
@@ -58,6 +77,16 @@ package struct Setbacks: Sendable {
         }
         limit = round
         return .again
+    }
+    private mutating func doubt(_ peer: PeerID, _ round: Int, _ epoch: Int) -> Verdict {
+        guard judged < epoch else { return .known }
+        judged = epoch
+        guard witnesses.plans[peer]!.count > Self.most else {
+            limit = round
+            return .again
+        }
+        discredited.insert(peer)
+        return .dismiss
     }
     /// The plan that goes back is in force.
     package mutating func wentBack() {
@@ -77,11 +106,11 @@ extension Coordinator {
             plan.pipelines[work.rank].stages[setback.stage].peer == peer
         else { return }
         let verdict = round.setbacks.receive(
-            setback, epoch: state.planCount, halvings: plan.halvings, policy: parameters.onDivergence,
+            setback, from: peer, pipelines: plan.pipelines.count, epoch: state.planCount, halvings: plan.halvings, policy: parameters.onDivergence,
             rate: Double(parameters.optimizer.learningRate))
         guard verdict != .known else { return }
         event(
-            setback.isDivergence
+            setback.isDivergence && verdict != .again && verdict != .dismiss
                 ? .diverged(
                     round: work.round, step: setback.step, rank: work.rank, stage: setback.stage, why: setback.why)
                 : .workImpossible(
@@ -89,7 +118,10 @@ extension Coordinator {
             peer: peer)
         switch verdict {
         case .known: break
-        case .again: desk.want(.rollBack, "\(roster.name(of: peer))'s engine refused its work")
+        case .again:
+            let what = setback.isDivergence ? "alone says that training diverges" : "cannot compute its work"
+            desk.want(.rollBack, "\(roster.name(of: peer)) \(what)")
+        case .dismiss: lose(peer, reason: "it says that training diverges, and nobody else does")
         case .retreat:
             desk.want(.rollBack, "training diverged in round \(work.round); half the learning rate from here on")
         case .end(let why): fail(why, forGood: true)

@@ -42,7 +42,7 @@ struct RequestQueue: Sendable {
         if waiting[line] == nil { lines.append(line) }
         waiting[line, default: []].append(packet)
     }
-    /// All those of the first line for whose answers there is room, or none.
+    /// The oldest request of the first line for whose answer there is room; nil when there is none.
     mutating func next(where hasRoom: (PeerID, Channel) -> Bool) -> (packet: Packet, from: PeerID)? {
         for (place, line) in lines.enumerated() where hasRoom(line.peer, line.channel) {
             let packet = waiting[line]!.removeFirst()
