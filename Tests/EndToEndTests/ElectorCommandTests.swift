@@ -29,33 +29,14 @@ import Testing
                 .write(toFile: file, atomically: true, encoding: .utf8)
             return file
         }
-        let node = try Running(
-            ["node", "--listen", "127.0.0.1:0", "--pool", "reef", "--data", path("node")], folder, "node")
-        defer { node.end(SIGKILL) }
-        try #require(node.prints("invite"))
-        let invite = path("node/invite.yaml")
-        var peers: [Running] = []
-        defer { for peer in peers { peer.end(SIGKILL) } }
-        for number in 1...3 {
-            peers.append(
-                try Running(
-                    [
-                        "peer", "--invite", invite, "--listen", "127.0.0.1:0", "--data", path("peer-\(number)"),
-                        "--name", "peer-\(number)", "--json",
-                    ], folder, "peer-\(number)"))
-        }
-        func launch(_ job: String, _ out: String, _ more: [String] = []) throws -> Running {
-            try Running(
-                [
-                    "launch", job, "--invite", invite, "--listen", "127.0.0.1:0", "--out", path(out), "--peers", "3",
-                    "--events",
-                ] + more, folder, out + more.joined())
-        }
-        let whole = try launch(job(electors: 1), "whole")
+        let pool = try RunningPool(folder, peers: 3)
+        defer { pool.end() }
+        let peers = pool.peers
+        let whole = try pool.launch(job(electors: 1), "whole")
         whole.process.waitUntilExit()
         try #require(whole.process.terminationStatus == 0, "\(whole.text.suffix(2000))")
 
-        let first = try launch(job(electors: 3), "killed")
+        let first = try pool.launch(job(electors: 3), "killed")
         try #require(first.prints("electors_chosen"), "\(first.text.suffix(2000))")
         try #require(first.prints("\"round_sealed\""), "\(first.text.suffix(2000))")
         first.end(SIGKILL)
@@ -64,20 +45,16 @@ import Testing
             return peers.contains { $0.text.contains("leadership_taken") }
         }
         try #require(isTaken, "\(peers.map { $0.text.suffix(500) })")
-        let second = try launch(job(electors: 3), "killed", ["--resume"])
+        let second = try pool.launch(job(electors: 3), "killed", ["--resume"])
         second.process.waitUntilExit()
         try #require(second.process.terminationStatus == 0, "\(second.text.suffix(2000))")
-        let (a, b) = (try report(folder, "whole"), try report(folder, "killed"))
+        let (a, b) = (try pool.report("whole"), try pool.report("killed"))
         #expect(a["weights_sha256"] as? String == b["weights_sha256"] as? String)
         let books = try #require(b["micro_batches"] as? [String: Any])
         #expect(books["audit_agrees"] as? Bool == true && books["lost"] as? Int == 0)
         // Nobody went back, and nobody was missed but the launcher.
         for peer in peers { #expect(!peer.text.contains("rolled_back") && !peer.text.contains("\"peer_lost\"")) }
         try checkLog(folder)
-    }
-    private func report(_ folder: URL, _ out: String) throws -> [String: Any] {
-        let data = try Data(contentsOf: folder.appendingPathComponent(out).appendingPathComponent("report.json"))
-        return try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
     }
     /// An elector's log is checked alone.
     private func checkLog(_ folder: URL) throws {

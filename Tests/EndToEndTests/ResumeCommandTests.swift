@@ -24,53 +24,29 @@ import Testing
         let job = path("job.yaml")
         try Self.job.replacingOccurrences(of: "corpus.txt", with: text).write(
             toFile: job, atomically: true, encoding: .utf8)
-        let node = try Running(
-            ["node", "--listen", "127.0.0.1:0", "--pool", "reef", "--data", path("node")], folder, "node")
-        defer { node.end(SIGKILL) }
-        try #require(node.prints("invite"))
-        let invite = path("node/invite.yaml")
-        var peers: [Running] = []
-        defer { for peer in peers { peer.end(SIGKILL) } }
-        for number in 1...2 {
-            peers.append(
-                try Running(
-                    [
-                        "peer", "--invite", invite, "--listen", "127.0.0.1:0", "--data",
-                        path("peer-\(number)"), "--name", "peer-\(number)", "--json",
-                    ], folder, "peer-\(number)"))
-        }
-        func launch(_ out: String, _ more: [String] = []) throws -> Running {
-            try Running(
-                [
-                    "launch", job, "--invite", invite, "--listen", "127.0.0.1:0", "--out", path(out),
-                    "--peers", "2", "--events",
-                ] + more, folder, out + more.joined())
-        }
+        let pool = try RunningPool(folder, peers: 2)
+        defer { pool.end() }
         // Uninterrupted.
-        let whole = try launch("whole")
+        let whole = try pool.launch(job, "whole")
         whole.process.waitUntilExit()
         try #require(whole.process.terminationStatus == 0, "\(whole.text.suffix(2000))")
         // With H = 1 the weights do not depend on who computes which share. Killed in the middle, then stopped by ^C, then to the end.
-        let first = try launch("broken")
+        let first = try pool.launch(job, "broken")
         try #require(first.prints("round_sealed"), "\(first.text.suffix(2000))")
         first.end(SIGKILL)
-        let second = try launch("broken", ["--resume"])
+        let second = try pool.launch(job, "broken", ["--resume"])
         try #require(second.prints("job_resumed") && second.prints("round_sealed"), "\(second.text.suffix(2000))")
         second.end(SIGINT)
         #expect(second.text.contains("--resume"))
-        let third = try launch("broken", ["--resume", "--json"])
+        let third = try pool.launch(job, "broken", ["--resume", "--json"])
         third.process.waitUntilExit()
         try #require(third.process.terminationStatus == 0, "\(third.text.suffix(2000))")
-        func report(_ out: String) throws -> [String: Any] {
-            let data = try Data(contentsOf: folder.appendingPathComponent(out).appendingPathComponent("report.json"))
-            return try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
-        }
-        let (a, b) = (try report("whole"), try report("broken"))
+        let (a, b) = (try pool.report("whole"), try pool.report("broken"))
         #expect(a["weights_sha256"] as? String == b["weights_sha256"] as? String)
         let books = try #require(b["micro_batches"] as? [String: Any])
         #expect(books["audit_agrees"] as? Bool == true)
         // It is over: there is nothing to go on from.
-        let fourth = try launch("broken", ["--resume"])
+        let fourth = try pool.launch(job, "broken", ["--resume"])
         fourth.process.waitUntilExit()
         #expect(fourth.process.terminationStatus == 2 && fourth.text.contains("nothing to resume"))
     }

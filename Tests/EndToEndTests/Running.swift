@@ -1,4 +1,5 @@
 import Foundation
+import Testing
 
 /// A process that is ended with the test, with what it has printed so far.
 final class Running {
@@ -33,4 +34,42 @@ final class Running {
         kill(process.processIdentifier, signal)
         process.waitUntilExit()
     }
+}
+
+/// A pool on loopback in a folder of its own: a node, peers, and launchers of jobs.
+final class RunningPool {
+    let folder: URL
+    private let node: Running
+    private(set) var peers: [Running] = []
+
+    init(_ folder: URL, peers count: Int) throws {
+        self.folder = folder
+        let path = { folder.appendingPathComponent($0).path }
+        node = try Running(
+            ["node", "--listen", "127.0.0.1:0", "--pool", "reef", "--data", path("node")], folder, "node")
+        try #require(node.prints("invite"))
+        for number in 1...count {
+            let name = "peer-\(number)"
+            let arguments = ["--listen", "127.0.0.1:0", "--data", path(name), "--name", name, "--json"]
+            peers.append(try Running(["peer", "--invite", path("node/invite.yaml")] + arguments, folder, name))
+        }
+    }
+    /// - Parameters:
+    ///   - job: the job's file.
+    ///   - out: a folder within the pool's.
+    func launch(_ job: String, _ out: String, _ more: [String] = []) throws -> Running {
+        let path = { [folder] in folder.appendingPathComponent($0).path }
+        let arguments = [
+            "launch", job, "--invite", path("node/invite.yaml"), "--listen", "127.0.0.1:0", "--out", path(out),
+            "--peers",
+            "\(peers.count)", "--events",
+        ]
+        return try Running(arguments + more, folder, out + more.joined())
+    }
+    func report(_ out: String) throws -> [String: Any] {
+        let data = try Data(contentsOf: folder.appendingPathComponent(out).appendingPathComponent("report.json"))
+        return try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
+    }
+    func end() { for process in peers + [node] { process.end(SIGKILL) } }
+    deinit { end() }
 }

@@ -106,7 +106,8 @@ extension Coordinator {
             plan.pipelines[work.rank].stages[setback.stage].peer == peer
         else { return }
         let verdict = round.setbacks.receive(
-            setback, from: peer, pipelines: plan.pipelines.count, epoch: state.planCount, halvings: plan.halvings, policy: parameters.onDivergence,
+            setback, from: peer, pipelines: plan.pipelines.count, epoch: state.planCount, halvings: plan.halvings,
+            policy: parameters.onDivergence,
             rate: Double(parameters.optimizer.learningRate))
         guard verdict != .known else { return }
         event(
