@@ -22,7 +22,7 @@ import Testing
         {
             desk.receive(
                 setback, from: Small.peer(1), pipelines: 1, epoch: epoch, halvings: halvings, policy: policy,
-                rate: 0.25)
+                rate: 0.25, patience: .seconds(10), at: .zero)
         }
         #expect(receive(setback(5), epoch: 1) == .retreat)
         #expect(desk.limit == 5 && desk.halves)
@@ -51,32 +51,48 @@ import Testing
     }
 
     @Test func `by divergence is one member's word until another says it of the same round`() {
-        func desk() -> (Int, Int, Int) -> Setbacks.Verdict {
-            var desk = Setbacks()
-            return { peer, round, epoch in
-                desk.receive(
-                    self.setback(round), from: Small.peer(peer), pipelines: 3, epoch: epoch, halvings: 0, policy: .stop,
-                    rate: 0.25)
-            }
+        var desk = Setbacks()
+        func hears(_ peer: Int, _ round: Int, _ epoch: Int, at seconds: Double) -> Setbacks.Verdict {
+            desk.receive(
+                setback(round), from: Small.peer(peer), pipelines: 3, epoch: epoch, halvings: 0, policy: .stop,
+                rate: 0.25, patience: .seconds(10), at: Instant(seconds: seconds))
+        }
+        func due(_ epoch: Int, at seconds: Double) -> Setbacks.Verdict? {
+            desk.overdue(epoch: epoch, current: 5, at: Instant(seconds: seconds))?.verdict
         }
         func ends(_ verdict: Setbacks.Verdict) -> Bool { if case .end = verdict { true } else { false } }
         // The second says it under the same plan, or under the next.
         for epoch in [1, 2] {
-            let receive = desk()
-            #expect(receive(1, 5, 1) == .again)
-            #expect(receive(1, 5, 1) == .known)
-            #expect(ends(receive(2, 5, epoch)))
-            #expect(receive(3, 5, epoch) == .known)
+            desk = Setbacks()
+            #expect(hears(1, 5, 1, at: 0) == .doubted)
+            #expect(hears(1, 5, 1, at: 1) == .known)
+            #expect(desk.deadline == Instant(seconds: 10) && due(1, at: 9.9) == nil)
+            if epoch == 2 { #expect(due(1, at: 10) == .again && desk.limit == 5) }
+            desk.wentBack()
+            #expect(ends(hears(2, 5, epoch, at: 11)))
+            #expect(hears(3, 5, epoch, at: 12) == .known)
+            #expect(desk.deadline == nil)
         }
         // One alone, attempt after attempt, is let go; then its word counts for nothing, also as a second.
-        let receive = desk()
-        #expect([1, 2, 3].map { receive(1, 5, $0) } == [.again, .again, .dismiss])
-        #expect(receive(1, 9, 4) == .known)
-        #expect(receive(2, 9, 5) == .again)
-        #expect(receive(1, 9, 5) == .known)
-        // Of another round it is another matter.
-        #expect(receive(3, 10, 6) == .again)
-        #expect(ends(receive(2, 10, 6)))
+        desk = Setbacks()
+        for (epoch, verdict) in [Setbacks.Verdict.again, .again, .dismiss(Small.peer(1))].enumerated() {
+            let start = Double(20 * epoch)
+            #expect(hears(1, 5, epoch + 1, at: start) == .doubted)
+            #expect(due(epoch + 1, at: start + 10) == verdict)
+            desk.wentBack()
+        }
+        #expect(hears(1, 5, 4, at: 100) == .known)
+        #expect(hears(2, 5, 5, at: 101) == .doubted)
+        #expect(hears(1, 5, 5, at: 102) == .known)
+        // Of another round it is another matter; a plan that came meanwhile is another attempt already.
+        #expect(due(6, at: 200) == nil && desk.deadline == nil)
+        #expect(hears(3, 6, 6, at: 200) == .doubted)
+        #expect(ends(hears(2, 6, 6, at: 201)))
+        // Nobody could be heard for a while.
+        desk = Setbacks()
+        #expect(hears(1, 5, 1, at: 0) == .doubted)
+        desk.excuse(.seconds(30))
+        #expect(due(1, at: 39) == nil && due(1, at: 40) == .again)
     }
 
     private func pool(_ policy: JobManifest.Checkpoints.OnDivergence) throws -> FakePool {
@@ -127,5 +143,26 @@ import Testing
         #expect(pool.coordinator.state.finished == nil)
         pool.say(try pool.number(1), .setback(setback(3, attempt: 1, rank: 1)))
         #expect(pool.coordinator.state.finished?.reason.contains("half the learning rate") == true)
+    }
+
+    @Test func `by divergence that nobody else sees leads to two more attempts, then goes on without whoever sees it`()
+        throws
+    {
+        var pool = try pool(.stop)
+        let (liar, other) = (try pool.number(1), try pool.number(0))
+        for attempt in 0..<3 {
+            #expect(pool.coordinator.state.plan?.pipelines.count == 2)
+            pool.say(liar, .setback(setback(2, attempt: attempt, rank: 1)))
+            for _ in 0..<12 {
+                pool.pass(.seconds(1))
+                pool.beat(other)
+                if attempt < 2 || pool.coordinator.roster.joinedCount == 2 { pool.beat(liar) }
+            }
+        }
+        #expect(pool.coordinator.state.finished == nil && pool.happened("diverged").isEmpty)
+        #expect(pool.coordinator.roster.joinedCount == 1)
+        #expect(pool.happened("peer_lost").first?.line.contains("nobody else does") == true)
+        #expect(pool.coordinator.state.wholeRanks == [0])
+        #expect(pool.coordinator.state.plan?.halvings == 0)
     }
 }

@@ -41,7 +41,7 @@ import Topologies
         // Faster than measured: a time line has no word for it.
         trace.hear(
             Event(.speedChanged(round: 7, plannedGflops: 1, measuredGflops: 4.01), at: Self.at(172), peer: "a"))
-        trace.hear(Event(.peerLost(why: "it has left"), at: Self.at(500), peer: "c"))
+        trace.hear(Event(.peerLost(why: "its owner stopped it", saidGoodbye: true), at: Self.at(500), peer: "c"))
         trace.hear(Event(.peerLost(why: "gone"), at: Self.at(160), peer: "somebody else"))
         var pool = Self.pool(["a", "b", "c", "d"])
         pool.record(trace, rounds: Self.rounds)

@@ -10,7 +10,7 @@ import Training
 /// Somebody left: a spare takes the place, or the others go on and the next round is planned anew, or all return to the last state
 /// that can still be had.
 extension Coordinator {
-    mutating func lose(_ peer: PeerID, reason: String) {
+    mutating func lose(_ peer: PeerID, reason: String, saidGoodbye: Bool = false) {
         guard !stage.isEnded, let known = roster[peer] else { return }
         switch known.standing {
         case .lost: return
@@ -23,7 +23,7 @@ extension Coordinator {
         speeds.forget(peer)
         round.reputation.forget(peer)
         desk.planned.remove(peer)
-        event(.peerLost(why: reason), peer: peer)
+        event(.peerLost(why: reason, saidGoodbye: saidGoodbye), peer: peer)
         guard wasJoined, !stage.isDecided else { return }
         let working = state.plan?.placement(of: peer)
         propose(

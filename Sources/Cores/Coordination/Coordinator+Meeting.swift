@@ -50,7 +50,7 @@ extension Coordinator {
         case .readiness(let readiness): roster.isReady(readiness, peer, at: now)
         case .kept(let stages): roster.keeps(stages, peer)
         case .heartbeat(let heartbeat): roster.beats(heartbeat, peer, at: now)
-        case .farewell(let reason): lose(peer, reason: reason)
+        case .farewell(let reason): lose(peer, reason: reason, saidGoodbye: true)
         case .indexRequest, .chunkRequest: receiveContent(message, from: peer)
         default: break
         }

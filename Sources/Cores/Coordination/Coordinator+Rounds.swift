@@ -110,7 +110,7 @@ extension Coordinator {
         case .objection(let objection): receive(objection, from: peer)
         case .setback(let setback): receive(setback, from: peer)
         case .audited(let report): if let plan = state.plan { round.reports(report, by: peer, plan: plan) }
-        case .farewell(let reason): lose(peer, reason: reason)
+        case .farewell(let reason): lose(peer, reason: reason, saidGoodbye: true)
         default: receiveContent(message, from: peer)
         }
     }

@@ -253,7 +253,9 @@ public struct Coordinator: Core, Sendable {
             if isResuming, since + Self.wholePatience > now { next = earliest(next, since + Self.wholePatience) }
         case .sharing: next = earliest(next, nextTextPatience)
         case .preparing, .training:
-            if timers.isolatedSince == nil, let facts = facts() { next = earliest(next, round.nextWake(facts)) }
+            if timers.isolatedSince == nil, let facts = facts() {
+                next = earliest(earliest(next, round.nextWake(facts)), round.setbacks.deadline)
+            }
         case .closing(_, let until): next = earliest(next, until)
         case .surveying, .planning, .collecting, .ended: break
         }

@@ -130,6 +130,7 @@ public struct RoundDesk: Sendable {
         started += pause
         since += pause
         audit?.deadline += pause
+        setbacks.excuse(pause)
         isDisturbed = true
     }
     package mutating func sealed() { stuck = 0 }

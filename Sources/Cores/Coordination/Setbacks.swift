@@ -7,15 +7,18 @@ import Training
 /// What becomes of attempts that would fail again: the arithmetic has said so itself, and it says the same to the same.
 ///
 /// That training diverges is one member's word, and changes the job for all: with several pipelines it counts when a second member says it
-/// of the same round. Whoever is alone with it after other attempts is let go, and its word counts no more.
+/// of the same round. Whoever is alone with it gets other attempts, and is let go when it is alone with it in them, too; its word counts
+/// no more.
 package struct Setbacks: Sendable {
     package enum Verdict: Hashable, Sendable {
         /// Nothing new.
         case known
-        /// An engine refused a job, or one member alone says that training diverges: once more, in another attempt.
+        /// One of several says that training diverges: another member will say it, too, or it is alone with it until ``deadline``.
+        case doubted
+        /// An engine refused a job, or nobody else says that training diverges: once more, in another attempt.
         case again
-        /// Nobody else says so: the job goes on without it.
-        case dismiss
+        /// Nobody else ever says so: the job goes on without this member.
+        case dismiss(PeerID)
         /// Back to the start of the round, at half the learning rate.
         case retreat
         /// The job ends.
@@ -25,13 +28,16 @@ package struct Setbacks: Sendable {
     private var judged = 0
     /// By round: how often a refusal was answered by another attempt.
     private var tries: [Int: Int] = [:]
-    /// Who says of a round that training diverges, and under which plans; and whose word counts no more.
+    /// Who says of a round that training diverges, and under which plans.
     private var witnesses: (round: Int, plans: [PeerID: Set<Int>]) = (-1, [:])
+    /// Whoever said it first under the plan in force, and until when another is waited for.
+    private var doubted: (peer: PeerID, round: Int, epoch: Int, until: Instant)?
+    /// Whose word counts no more.
     private var discredited: Set<PeerID> = []
     /// The next plan goes back to this round at the latest, and at half the rate if it is to.
     package private(set) var limit: Int?
     package private(set) var halves = false
-    /// Other attempts at a round that an engine refuses.
+    /// Other attempts at a round that an engine refuses, or of which one member alone says that it diverges.
     package static let most = 2
 
     package init() {}
@@ -40,56 +46,71 @@ package struct Setbacks: Sendable {
     ///   - pipelines: of the plan in force.
     ///   - epoch: of the plan in force.
     ///   - rate: the learning rate of the manifest.
+    ///   - patience: how long others take to come to the same.
     package mutating func receive(
         _ setback: Setback, from peer: PeerID, pipelines: Int, epoch: Int, halvings: Int,
-        policy: JobParameters.OnDivergence, rate: Double
+        policy: JobParameters.OnDivergence, rate: Double, patience: Duration, at now: Instant
     ) -> Verdict {
         let round = setback.work.round
-        if setback.isDivergence {
-            guard !discredited.contains(peer) else { return .known }
-            if witnesses.round != round { witnesses = (round, [:]) }
-            let isNew = witnesses.plans[peer] == nil
-            witnesses.plans[peer, default: []].insert(epoch)
-            guard pipelines == 1 || witnesses.plans.count > 1 else { return doubt(peer, round, epoch) }
-            // The second may say it under the very plan under which the first was doubted.
-            guard judged < epoch || isNew && witnesses.plans.count == 2 else { return .known }
+        guard judged < epoch, !setback.isDivergence || !discredited.contains(peer) else { return .known }
+        guard setback.isDivergence else {
             judged = epoch
-            let where_ = "training diverged in round \(round): \(setback.why)"
-            let before = halvings > 0 ? ", although it had gone back to half the learning rate" : ""
-            let advice =
-                "Try a train.learning_rate below \(fixed(rate / Double(1 << halvings), 6)), a longer warmup_tokens or a smaller clip"
-            guard policy == .retreat, halvings == 0 else {
-                let more = policy == .stop ? "; with train.on_divergence: retreat a job goes back once by itself" : ""
-                return .end(why: "\(where_)\(before). \(advice)\(more)")
+            tries[round, default: 0] += 1
+            guard tries[round]! <= Self.most else {
+                return .end(
+                    why:
+                        "round \(round) cannot be computed, tried \(Self.most + 1) times: \(setback.why). Look at that peer's device and engine"
+                )
             }
-            (limit, halves) = (round, true)
-            witnesses = (-1, [:])
-            return .retreat
-        }
-        guard judged < epoch else { return .known }
-        judged = epoch
-        tries[round, default: 0] += 1
-        guard tries[round]! <= Self.most else {
-            return .end(
-                why:
-                    "round \(round) cannot be computed, tried \(Self.most + 1) times: \(setback.why). Look at that peer's device and engine"
-            )
-        }
-        limit = round
-        return .again
-    }
-    private mutating func doubt(_ peer: PeerID, _ round: Int, _ epoch: Int) -> Verdict {
-        guard judged < epoch else { return .known }
-        judged = epoch
-        guard witnesses.plans[peer]!.count > Self.most else {
             limit = round
             return .again
         }
-        discredited.insert(peer)
-        return .dismiss
+        if witnesses.round != round { witnesses = (round, [:]) }
+        witnesses.plans[peer, default: []].insert(epoch)
+        guard pipelines == 1 || witnesses.plans.count > 1 else {
+            guard doubted == nil else { return .known }
+            doubted = (peer, round, epoch, now + patience)
+            return .doubted
+        }
+        judged = epoch
+        doubted = nil
+        let where_ = "training diverged in round \(round): \(setback.why)"
+        let before = halvings > 0 ? ", although it had gone back to half the learning rate" : ""
+        let advice =
+            "Try a train.learning_rate below \(fixed(rate / Double(1 << halvings), 6)), a longer warmup_tokens or a smaller clip"
+        guard policy == .retreat, halvings == 0 else {
+            let more = policy == .stop ? "; with train.on_divergence: retreat a job goes back once by itself" : ""
+            return .end(why: "\(where_)\(before). \(advice)\(more)")
+        }
+        (limit, halves) = (round, true)
+        witnesses = (-1, [:])
+        return .retreat
     }
+
+    /// When whoever was doubted has been alone for long enough.
+    package var deadline: Instant? { doubted?.until }
+    /// - Parameters:
+    ///   - epoch: of the plan in force; another one than in the beginning is another attempt already.
+    ///   - current: the round in progress.
+    /// - Returns: nil before ``deadline``.
+    package mutating func overdue(epoch: Int, current: Int, at now: Instant) -> (peer: PeerID, verdict: Verdict)? {
+        guard let (peer, round, under, until) = doubted, until <= now else { return nil }
+        doubted = nil
+        guard under == epoch, round >= current - 1 else { return nil }
+        judged = max(judged, epoch)
+        guard witnesses.plans[peer, default: []].count > Self.most else {
+            limit = round
+            return (peer, .again)
+        }
+        discredited.insert(peer)
+        witnesses.plans[peer] = nil
+        return (peer, .dismiss(peer))
+    }
+    /// Nobody could be heard for so long.
+    package mutating func excuse(_ pause: Duration) { doubted?.until += pause }
     /// The plan that goes back is in force.
     package mutating func wentBack() {
+        doubted = nil
         limit = nil
         halves = false
     }
@@ -107,24 +128,43 @@ extension Coordinator {
         else { return }
         let verdict = round.setbacks.receive(
             setback, from: peer, pipelines: plan.pipelines.count, epoch: state.planCount, halvings: plan.halvings,
-            policy: parameters.onDivergence,
-            rate: Double(parameters.optimizer.learningRate))
-        guard verdict != .known else { return }
-        event(
-            setback.isDivergence && verdict != .again && verdict != .dismiss
-                ? .diverged(
-                    round: work.round, step: setback.step, rank: work.rank, stage: setback.stage, why: setback.why)
-                : .workImpossible(
-                    round: work.round, step: setback.step, rank: work.rank, stage: setback.stage, why: setback.why),
-            peer: peer)
+            policy: parameters.onDivergence, rate: Double(parameters.optimizer.learningRate),
+            patience: .seconds(max(Self.leastDoubt, 2 * (answer?.roundSeconds ?? 0))), at: now)
+        let (round, step, rank, stage) = (work.round, setback.step, work.rank, setback.stage)
         switch verdict {
-        case .known: break
+        case .known: return
+        case .retreat,
+            .end where setback.isDivergence:
+            event(.diverged(round: round, step: step, rank: rank, stage: stage, why: setback.why), peer: peer)
+        case .retreat, .end, .doubted, .again, .dismiss:
+            event(.workImpossible(round: round, step: step, rank: rank, stage: stage, why: setback.why), peer: peer)
+        }
+        heed(verdict, of: peer, isDivergence: setback.isDivergence)
+    }
+    /// Seconds in which another pipeline comes to the same, at least.
+    private static let leastDoubt = 10.0
+
+    /// Whoever said alone that training diverges is not waited for any longer.
+    mutating func stepSetbacks() -> Bool {
+        guard let (peer, verdict) = round.setbacks.overdue(epoch: state.planCount, current: state.round, at: now) else {
+            return false
+        }
+        heed(verdict, of: peer, isDivergence: true)
+        return true
+    }
+
+    private mutating func heed(_ verdict: Setbacks.Verdict, of peer: PeerID, isDivergence: Bool) {
+        switch verdict {
+        case .known, .doubted: break
         case .again:
-            let what = setback.isDivergence ? "alone says that training diverges" : "cannot compute its work"
+            let what = isDivergence ? "alone says that training diverges" : "cannot compute its work"
             desk.want(.rollBack, "\(roster.name(of: peer)) \(what)")
-        case .dismiss: lose(peer, reason: "it says that training diverges, and nobody else does")
+        case .dismiss(let peer): lose(peer, reason: "it says that training diverges, and nobody else does")
         case .retreat:
-            desk.want(.rollBack, "training diverged in round \(work.round); half the learning rate from here on")
+            desk.want(
+                .rollBack,
+                "training diverged in round \(round.setbacks.limit ?? state.round); half the learning rate from here on"
+            )
         case .end(let why): fail(why, forGood: true)
         }
     }

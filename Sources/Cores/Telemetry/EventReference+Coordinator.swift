@@ -82,7 +82,8 @@ extension EventReference {
 
     package static let recovery = [
         Entry(
-            .peerLost, of: "who", "a member's connection ended, it said goodbye, or it was silent too long"),
+            .peerLost, of: "who", "a member's connection ended, it said goodbye, or it was silent too long",
+            ["said_goodbye": "it took its leave; else it was cut off or fell silent"]),
         Entry(
             .replaced, of: "who left", "a spare takes the place; its pipeline begins the round anew",
             ["by": "the spare"]),

@@ -117,7 +117,7 @@ public enum Happening: Hashable, Sendable, Codable {
     case stateMalformed(why: String)
 
     // MARK: the coordinator: losses and recovery
-    case peerLost(why: String)
+    case peerLost(why: String, saidGoodbye: Bool = false)
     case replaced(by: String, round: Int)
     case othersGoOn(pipelines: Int, round: Int)
     case replanned(why: String, round: Int, epoch: Int, pipelines: Int, stepSeconds: Double)

@@ -107,7 +107,7 @@ extension JobView {
 
     mutating func recover(_ event: Event) {
         switch event.what {
-        case .peerLost(let why):
+        case .peerLost(let why, _):
             roster.change(event.peer) { $0.standing = .lost(why) }
             losses.append(Loss(peer: event.peer, why: why, at: event.at))
         case .replaced(let spare, _):

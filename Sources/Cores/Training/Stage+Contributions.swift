@@ -25,6 +25,7 @@ extension Stage {
             for node in try device.completeShares() {
                 parts += try encode(node: node) { unit, count throws(Refusal) in
                     try device.read(.share(node: node), unit: unit, into: sum.values(0..<count))
+                    try demandFinite(sum, count)
                     return UnsafePointer(sum.base)
                 }
             }
@@ -36,11 +37,19 @@ extension Stage {
             defer { device.idle.giveBack(delta) }
             try read(.parameters, into: delta)
             subtract(delta, from: outer!, into: delta)
+            try demandFinite(delta, delta.count)
             lastContribution = try encode(node: 0) { unit, _ throws(Refusal) in
                 UnsafePointer(delta.base + layout.range(unit: unit).lowerBound)
             }
         }
         return .contribution(lastContribution)
+    }
+
+    /// What diverges is said by whoever computed it, before others have to refuse it.
+    private func demandFinite(_ values: FloatBuffer, _ count: Int) throws(Refusal) {
+        guard kernels_all_finite(count, values.base) else {
+            throw Refusal("its own contribution is \(ComputeResult.notFinite)")
+        }
     }
 
     /// Left out of the seal: what was sent is added back, so that it is sent with the next round's.

@@ -33,7 +33,7 @@ public struct RunTrace: Sendable {
         switch event.what {
         case .placed: isTraining = true
         case .peerJoined: if isTraining { add(.joined) }
-        case .peerLost(let why): add(why.contains("left") || why.contains("leav") ? .left : .lost)
+        case .peerLost(_, let saidGoodbye): add(saidGoodbye ? .left : .lost)
         case .speedChanged(_, _, let measured): add(.speed(measured * 1e9))
         default: break
         }

@@ -59,7 +59,7 @@ extension Event {
 
     private var recoverySentence: String? {
         switch what {
-        case .peerLost(let why): "✗ lost \(peer): \(why)"
+        case .peerLost(let why, _): "✗ lost \(peer): \(why)"
         case .othersGoOn(let pipelines, _): "  the other \(pipelines) pipelines go on"
         case .replaced(let spare, _): "  \(spare) takes the place of \(peer)"
         case .trainingResumed(let seconds): "✓ training goes on after \(fixed(seconds, 1)) s"
