@@ -94,7 +94,7 @@ struct EventTests {
         let name = "a\nb\u{1B}[2J\u{202E}\u{7F}é"
         let event = Event(.peerLost(why: name), at: .zero, peer: name)
         let shown = "a\\u{a}b\\u{1b}[2J\\u{202e}\\u{7f}é"
-        #expect(event.line == "0.000000000 peer_lost \(shown) why=\(shown)")
+        #expect(event.line == "0.000000000 peer_lost \(shown) why=\(shown) said_goodbye=no")
         #expect(escaped("Ada's \"peer\" = 1; ok") == "Ada's \"peer\" = 1; ok")
     }
 
