@@ -21,6 +21,8 @@ struct ConnectionTable: Sendable {
     private let limits: ChannelLimits
     /// Those that came from outside and are not open.
     private(set) var unproven = 0
+    /// What is found under an ID that is not here.
+    private let nothing = Indirect<Connection?>(nil)
     /// IDs, ascending: whatever visits all of them does so in this order.
     private(set) var order: [ConnectionID] = []
 
@@ -39,9 +41,7 @@ struct ConnectionTable: Sendable {
     }
 
     subscript(id: ConnectionID) -> Connection? {
-        _read {
-            if let place = place(of: id) { yield slots[place].connection.value } else { yield nil }
-        }
+        unsafeAddress { (place(of: id).map { slots[$0].connection } ?? nothing).address }
         _modify {
             guard let place = place(of: id) else {
                 var nothing: Connection?

@@ -27,6 +27,8 @@ struct PeerTable: Sendable {
     private(set) var firstSession: UInt32 = 0
     /// How many were kept the last time that some were forgotten.
     private var kept = 0
+    /// What is found of whoever is not here.
+    private let nobody = Indirect<ChannelsPeer?>(nil)
 
     /// They are many more than had to be kept.
     var isCrowded: Bool { order.count >= 2 * kept + 256 }
@@ -51,9 +53,7 @@ struct PeerTable: Sendable {
     }
 
     subscript(peer: PeerID) -> ChannelsPeer? {
-        _read {
-            if let place = place(of: peer) { yield slots[place].value } else { yield nil }
-        }
+        unsafeAddress { (place(of: peer).map { slots[$0] } ?? nobody).address }
         _modify {
             let place = place(of: peer) ?? admit(peer)
             recent = (peer, place)

@@ -30,7 +30,8 @@ extension DaemonCore {
         var leads: Bool { coordinatorPart != nil || electorPart != nil }
 
         /// Whether a peer is a member of a job in which this daemon is, leads it, or carries its record, too.
-        func sharesJob(with peer: PeerID) -> Bool {
+        /// Changes nothing: who may be changed is asked where it lies, not copied.
+        mutating func sharesJob(with peer: PeerID) -> Bool {
             coordinatorPart?.value.roster.isJoined(peer) == true
                 || memberPart?.value.sharesJob(with: peer) == true
                 || electorPart?.value.isElector(peer) == true

@@ -51,6 +51,10 @@ public struct Shaper<Payload>: Core {
         guard let lane = queue.places[host], lane < paths.count else { return false }
         return paths[lane].isSet
     }
+    /// Lays the line to whoever is met for the first time.
+    @inlinable public mutating func meet(_ host: HostID, _ link: () -> LinkProperties) {
+        if !knows(host) { setLink(to: host, link()) }
+    }
     @inlinable public func link(to host: HostID) -> LinkProperties {
         guard let lane = queue.places[host], lane < paths.count else { return LinkProperties(latency: .zero) }
         return paths[lane].link

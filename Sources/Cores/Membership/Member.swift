@@ -64,8 +64,9 @@ public struct Member: Core, Sendable {
     public private(set) var jobID: Digest256?
     public var leader: PeerID? { present?.leader }
     public var activity: Activity { present?.activity ?? .idle }
-    /// Whether a peer leads the job in which this member is, or is a member of it, too.
-    public func sharesJob(with peer: PeerID) -> Bool {
+    /// Whether a peer leads the job in which this member is, or is a member of it, too. Changes nothing: who may be changed is asked
+    /// where it lies, not copied.
+    public mutating func sharesJob(with peer: PeerID) -> Bool {
         guard jobID != nil else { return false }
         return job?.isColleague(peer) == true
     }

@@ -97,7 +97,7 @@ package struct MemberJob: Sendable {
             }
         return (allegiance.term, job.round, holding.work?.step ?? job.nextStep, units)
     }
-    func isColleague(_ peer: PeerID) -> Bool {
+    mutating func isColleague(_ peer: PeerID) -> Bool {
         allegiance.leader == peer || log.record.state.member(peer)?.present == true
     }
     package var leader: PeerID { allegiance.leader }

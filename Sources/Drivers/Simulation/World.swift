@@ -61,7 +61,12 @@ public struct LeaderDeaths: Hashable, Sendable {
 public final class World {
     public let topology: Topology
     let options: WorldOptions
-    var network: VirtualNetwork
+    private var virtualNetwork: Indirect<VirtualNetwork>
+    /// Asked and told where it lies: a property of a class would be copied whenever it is asked.
+    var network: VirtualNetwork {
+        unsafeAddress { virtualNetwork.address }
+        unsafeMutableAddress { virtualNetwork.mutableAddress() }
+    }
     var hosts: [SimulatedHost] = []
     var pendingFaults: [Fault] = []
     var timeline: [(at: Instant, action: TimedAction)] = []
@@ -100,7 +105,7 @@ public final class World {
         job = JobOfWorld(
             manifest: manifest, parameters: parameters, corpus: corpus, initial: initial,
             expectedPeers: expectedPeers ?? topology.peers.count - topology.lateJoiners.count)
-        network = VirtualNetwork(seed: options.seed) { topology.link(from: $0, to: $1) }
+        virtualNetwork = Indirect(VirtualNetwork(seed: options.seed) { topology.link(from: $0, to: $1) })
         for (index, host) in topology.hosts.enumerated() {
             let key = SigningKey(seed: SeededGenerator.bytes(32, seed: options.seed, stream: UInt64(index) + 100))!
             let endpoint = Endpoint(

@@ -219,7 +219,8 @@ public struct VirtualNetwork {
     mutating func offer(_ freight: Freight, bytes: Int, stream: UInt64?, from: Int, to: Int) {
         guard let place = hosts[from].lines else { preconditionFailure("host \(from) has no lines") }
         let other = HostID(UInt64(to))
-        if !lines[place].shaper.knows(other) { lines[place].shaper.setLink(to: other, links(from, to)) }
+        let links = links
+        lines[place].shaper.meet(other) { links(from, to) }
         if let stream {
             lines[place].shaper.offerStream(bytes: bytes, freight, to: other, stream: stream, at: now)
         } else {
