@@ -44,7 +44,7 @@ extension Channels {
         var rest = bytes[...]
         while connections.contains(id) {
             do throws(MalformedBytes) {
-                guard let event = try connections[id]!.parser.next(&rest) else { break }
+                guard let event = try connections.parse(&rest, of: id) else { break }
                 try handle(event, id, at: now)
             } catch {
                 return violated(id, error.description, at: now)

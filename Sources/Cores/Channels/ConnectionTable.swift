@@ -1,4 +1,5 @@
 import Primitives
+import Wire
 
 /// All connections of one side, by ID, by peer, and by what they wait for.
 ///
@@ -53,6 +54,14 @@ struct ConnectionTable: Sendable {
             defer { settle(place) }
             yield &slots[place].connection.value
         }
+    }
+
+    /// The next frame, or part of one, in what came over a connection that is here: what is parsed changes nothing that a summary says.
+    mutating func parse(
+        _ bytes: inout ArraySlice<UInt8>, of id: ConnectionID
+    ) throws(MalformedBytes) -> FrameParser.Event? {
+        guard let place = place(of: id) else { return nil }
+        return try slots[place].connection.value?.parser.next(&bytes)
     }
 
     /// What is asked most, without a look at the connection itself; of none, nothing is true.

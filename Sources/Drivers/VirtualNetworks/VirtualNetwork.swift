@@ -41,7 +41,7 @@ public struct VirtualNetwork {
     public internal(set) var now: Instant
     /// Of each ordered pair: of hosts with lines asked for once, when the pair first sends; of others with every datagram.
     public var links: (_ from: Int, _ to: Int) -> LinkProperties
-    var hosts: [VirtualHost] = []
+    @usableFromInline var hosts: [VirtualHost] = []
     var lines: [VirtualLines] = []
     var byEndpoint: [Endpoint: Int] = [:]
     var streams: [VirtualStream] = []
@@ -96,7 +96,8 @@ public struct VirtualNetwork {
         byEndpoint[endpoint] = host
         hosts[host].endpoint = endpoint
     }
-    public func isUp(_ host: Int) -> Bool { host >= hosts.count || hosts[host].isUp }
+    /// Inlined, so that a network that is asked is not copied.
+    @inlinable public func isUp(_ host: Int) -> Bool { host >= hosts.count || hosts[host].isUp }
     /// Bytes over its lines so far, with the heads of datagrams and records.
     public func sentBytes(_ host: Int) -> Int { hosts[host].sent }
     public func receivedBytes(_ host: Int) -> Int { hosts[host].received }
@@ -296,12 +297,12 @@ public struct AccessRates: Hashable, Sendable {
     }
 }
 
-struct VirtualHost {
+@usableFromInline struct VirtualHost {
     var endpoint: Endpoint
     let key: PeerID
     /// Its place in ``VirtualNetwork/lines``.
     var lines: Int?
-    var isUp = true
+    @usableFromInline var isUp = true
     /// Not even its machine answers.
     var isUnplugged = false
     var alarm: Instant?
