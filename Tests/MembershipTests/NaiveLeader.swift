@@ -103,6 +103,7 @@ struct NaiveLeader {
         record = try! Record.restoring(kept) { _ in parameters }.record
         term += 1
         (receipts, held, gathered, applied, readiness, answers) = ([:], [:], [:], [:], [:], [:])
+        agreedUnder = [:]
     }
 
     // MARK: hearing
@@ -136,6 +137,9 @@ struct NaiveLeader {
         try agree()
         try seal()
     }
+
+    /// By round: under which plan its states were last agreed on.
+    private var agreedUnder: [Int: Int] = [:]
 
     private func work(_ rank: Int) -> WorkKey {
         WorkKey(round: state.round, rank: rank, attempt: state.plan!.pipelines[rank].attempt)
@@ -184,7 +188,9 @@ struct NaiveLeader {
     }
     /// What most holders of a unit say.
     private mutating func agree() throws {
-        for round in applied.keys.sorted() where round <= state.round && !state.isAgreed(round) {
+        // The log's state forgets old rounds: what was said of them under this plan is said.
+        for round in applied.keys.sorted()
+        where round <= state.round && !state.isAgreed(round) && agreedUnder[round] != state.planCount {
             var agreed: [UnitRoots] = []
             for unit in state.parameters.model.allUnits {
                 let said = applied[round]!.values.compactMap { $0.units.first { $0.unit == unit } }
@@ -195,6 +201,7 @@ struct NaiveLeader {
                 agreed.append(best.key)
             }
             guard agreed.count == state.parameters.model.unitCount else { continue }
+            agreedUnder[round] = state.planCount
             try propose(.states(States(round: round, units: agreed)))
         }
     }
