@@ -1,7 +1,9 @@
+import Consensus
 import Coordination
 import Digests
 import Foundation
 import JobFixtures
+import Membership
 import Node
 import Primitives
 import Record
@@ -163,6 +165,78 @@ private func withFolder<T>(_ body: (String) throws -> T) throws -> T {
             #expect(LogWriter(folder, .system).write(requests(script)).allSatisfy { !isStored($0) })
             #expect(try readFile(path) == Array("something else".utf8))
             #expect(throws: NodeError.self) { try JobArchive.read(folder, job: script.record.job) }
+        }
+    }
+
+    /// The launcher has lost the end of its log, and writes others in the place of entries that this disk has.
+    @Test func `of another history is put aside, and the one that there is begins in its place`() throws {
+        let (script, longer) = (try script(), try script())
+        try withFolder { folder in
+            var desk = StorageDesk()
+            let writer = LogWriter(folder, .system)
+            let job = script.record.job
+            // What was written by another process before.
+            var other = Array(requests(longer))
+            let forged = PBEnvelope(encoded: longer.record.envelopes[4].encoded)!
+            other[3] = .entry(job: job, index: 3, forged)
+            #expect(writer.write(other).allSatisfy { isStored($0) })
+            let path = LogFile.path(folder, job)
+            let before = try readFile(path)
+            // A batch whose end would fit the file.
+            for request in requests(script) { desk.store(request) }
+            var (again, asides) = (false, 0)
+            for _ in 0..<10 {
+                var batch: [StorageRequest] = []
+                while let effect = desk.poll() { if case .store(let request) = effect { batch.append(request) } }
+                if batch.isEmpty { break }
+                for (request, outcome) in zip(batch, writer.write(batch)) {
+                    if case .setLogAside = request { asides += 1 }
+                    guard desk.answered(request.ticket, outcome, at: .zero), case .setLogAside = request else {
+                        continue
+                    }
+                    again = true
+                    for request in requests(script) { desk.store(request) }
+                }
+            }
+            #expect(again && asides == 1 && !desk.isFailing)
+            #expect(try JobArchive.read(folder, job: job) == script.record.envelopes)
+            #expect(try readFile(path + ".lost-1") == before)
+        }
+    }
+
+    /// Bytes that changed later, not what a crash has torn.
+    @Test func `of which more is lost than a crash tears is not gone on with`() throws {
+        var script = try script()
+        script.stored(through: script.record.length)
+        let parameters = script.record.parameters
+        try withFolder { folder in
+            let job = script.record.job
+            _ = LogWriter(folder, .system).write(requests(script))
+            let path = LogFile.path(folder, job)
+            let whole = try readFile(path)
+            func loss(_ bytes: [UInt8]) throws -> String? {
+                try Data(bytes).write(to: URL(fileURLWithPath: path))
+                let held = try Record.restoring(
+                    JobArchive.read(folder, job: job), parse: { _ in parameters }
+                ).record.length
+                return JobArchive.loss(of: job, in: folder, held: held) { _ in parameters }
+            }
+            #expect(try loss(whole) == nil)
+            #expect(try loss(Array(whole.dropLast(5))) == nil, "torn")
+            var flipped = whole
+            flipped[whole.count - 5] ^= 1
+            #expect(try loss(flipped) == nil, "the last record may be what a crash has left of it")
+            flipped = whole
+            flipped[whole.count / 2] ^= 1
+            let said = try #require(try loss(flipped))
+            #expect(said.contains("byte \(whole.count / 2)") && said.contains("log/\(job.hex)"), "\(said)")
+            // Whole as far as it goes, and less than was certified.
+            let claim = try #require(script.record.claim)
+            let certificate = try #require(Certificate([Ack(claim, by: Small.launcher)]))
+            try Data(Array(LogFile.certificateFormat.utf8) + certificate.encoded).write(
+                to: URL(fileURLWithPath: path + LogFile.certificateSuffix))
+            #expect(try loss(whole) == nil)
+            #expect(try loss(Array(whole.dropLast(5)))?.contains("\(claim.size) were certified") == true)
         }
     }
 

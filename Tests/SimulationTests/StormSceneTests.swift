@@ -83,6 +83,21 @@ import Topologies
         #expect(wrong.state.seals.map(\.contributions.count) == right.state.seals.map(\.contributions.count))
     }
 
+    /// Its peers found other entries in the place of some that they had, put their logs aside, and told nobody: it waited for their work
+    /// for ever. Now all leave it, which ends that launcher, and begin anew with the next one.
+    @Test func `a launcher that is back without the end of its log goes on with the peers that it left`() {
+        var script = StormScript.small(peers: 3, innerSteps: 1, rounds: 60)
+        script.troubles = [
+            script.trouble(.disk(.lies), script.desk, from: 22, until: 30),
+            script.trouble(.powerCut, script.desk, from: 30, until: 30.4),
+        ]
+        let run = run(script)
+        #expect(moments(run, "forked").count == 3 && run.launches == 2)
+        let seals = moments(run, "round_sealed")
+        let pause = zip(seals, seals.dropFirst()).map { $1 - $0 }.max() ?? 99
+        #expect(pause < 30, "\(pause)")
+    }
+
     @Test func `a job waits for as many peers as its shape needs`() {
         var script = StormScript.small(peers: 3, pipelines: 1, stages: 3)
         script.troubles = [script.trouble(.late, 0, from: 0, until: 30)]

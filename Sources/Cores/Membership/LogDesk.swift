@@ -150,6 +150,13 @@ package struct LogDesk: Sendable {
         effects.push(.ask(from: record.length))
     }
 
+    /// The file in which its beginning was is another's: all of it goes to a new one.
+    package mutating func storeAgain() {
+        for (index, envelope) in record.envelopes.enumerated() {
+            effects.push(.store(.entry(job: record.job, index: index, envelope)))
+        }
+    }
+
     /// An entry is durable.
     package mutating func stored(_ index: Int) {
         durable.insert(index)

@@ -300,7 +300,11 @@ public struct Member: Core, Sendable {
 
     private mutating func drain(at now: Instant) {
         pass(at: now)
-        if let why = job?.ending { release(why, at: now) }
+        if let why = job?.ending {
+            let launcher = job!.aftermath == .forked ? job!.leader : nil
+            release(why, at: now)
+            if let launcher { answerCapability(to: launcher) }
+        }
         lookAtRoom(at: now)
         jobID = job?.presentID
         while let next = idleEngine?.poll() { effects.push(.compute(next)) }

@@ -46,7 +46,10 @@ extension MemberJob {
             holding.entered(entry, at: now)
         }
         if log.isLost, record.electors.count == 1 {
-            // Whoever keeps its entries could never follow again. It is offered the job anew, and begins with the log that there is.
+            // Whoever keeps its entries could never follow again. It says so, is offered the job anew, and begins with the log that there is.
+            report(
+                .farewell(
+                    reason: "it has entries that its launcher has lost, and begins anew with those that there are"))
             return end(
                 "its launcher has lost entries of the log that it had shown, and others are in their place", .forked)
         }

@@ -179,6 +179,8 @@ package struct MemberJob: Sendable {
     package mutating func stored(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) {
         self.now = now
         if case .entry(id, let index) = ticket { return log.stored(index) }
+        // Another log was in its place.
+        if case .logSetAside(id) = ticket { log.storeAgain() }
         guard let reading = holding.answered(ticket, outcome, job) else { return settle() }
         switch reading {
         case .read(let start):

@@ -54,7 +54,11 @@ package struct RoundStarts: Sendable {
     /// The disk's answer to a write.
     package mutating func stored(round: Int, _ outcome: StorageOutcome) {
         guard let stage = writing.removeValue(forKey: round) else { return }
-        if case .failed(let why) = outcome { return effects.push(.event(.roundStartFailed(round: round, why: why))) }
+        switch outcome {
+        case .failed(let why), .conflict(let why):
+            return effects.push(.event(.roundStartFailed(round: round, why: why)))
+        case .stored, .read: break
+        }
         stages.removeAll { $0.round == round }
         stages.append(stage)
         stages = stages.sorted { $0.round < $1.round }.suffix(Self.generations)
@@ -68,7 +72,7 @@ package struct RoundStarts: Sendable {
         case .read(let verified):
             guard let problem = problem(verified, round: round, roots) else { return .read(verified.start) }
             refuse(round, problem)
-        case .failed(let why): refuse(round, why)
+        case .failed(let why), .conflict(let why): refuse(round, why)
         case .stored: refuse(round, "the disk gave nothing")
         }
         return .refused(round: round)

@@ -33,11 +33,27 @@ package struct StorageDesk: Sendable {
         guard let request = open.removeValue(forKey: ticket) else { return false }
         // A newer one comes in some rounds: what could not be kept of a round is not tried again. Its keeper tells.
         if request.isOfARoundStart { return true }
+        return answered(request, outcome, at: now)
+    }
+    private mutating func answered(_ request: StorageRequest, _ outcome: StorageOutcome, at now: Instant) -> Bool {
+        let ticket = request.ticket
         switch outcome {
         case .failed(let why):
             if failed.isEmpty { effects.push(.event(.storageFailed(what: ticket.what, why: why))) }
             if !failed.contains(where: { $0.ticket == ticket }) { failed.append(request) }
             retryAt = now + Self.pause
+            return false
+        case .conflict(let why):
+            guard case .entry(let job, _, _) = request else { return answered(request, .failed(why), at: now) }
+            // What is on the disk is of a log that is no more. It is kept, and the one that there is begins in another file.
+            effects.push(.event(.storageFailed(what: ticket.what, why: "\(why): the file is put aside")))
+            func isOfThatLog(_ request: StorageRequest) -> Bool {
+                if case .entry(job, _, _) = request { true } else { false }
+            }
+            failed.removeAll(where: isOfThatLog)
+            open = open.filter { !isOfThatLog($0.value) }
+            if failed.isEmpty { retryAt = nil }
+            store(.setLogAside(job: job))
             return false
         case .read: return true
         case .stored:

@@ -63,6 +63,8 @@ public struct JobManifest: Hashable, Sendable {
     public var text = Text()
     /// f: the last ⌊n·f⌋ bytes are for validation, in 0…0.5.
     public var validationFraction: Double
+    /// More tokens than these no job trains on.
+    public static let mostTokens = 1_000_000_000_000_000
     /// How many tokens to train on, in all.
     public var tokens: Int
     /// Tokens of one step: a multiple of V·m·T.

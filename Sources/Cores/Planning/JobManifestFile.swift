@@ -37,7 +37,7 @@ extension JobManifest {
         let train = try top.required("train").mapping(trainKeys)
         self.init(
             name: try top.required("name").name(), model: model.shape, data: try readSource(data),
-            tokens: try train.required("tokens").integer(1...1_000_000_000_000_000))
+            tokens: try train.required("tokens").integer(1...JobManifest.mostTokens))
         text.tokenizer = model.tokenizer
         beginning.folder = model.folder
         beginning.units = model.units

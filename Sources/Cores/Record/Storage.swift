@@ -97,4 +97,6 @@ public enum StorageOutcome: Hashable, Sendable {
     case read(VerifiedRoundStart)
     /// Nothing of it counts. What went wrong and what to try.
     case failed(String)
+    /// Another record is in that place, which is not overwritten.
+    case conflict(String)
 }

@@ -1,3 +1,4 @@
+import Consensus
 public import Coordination
 public import Digests
 import Foundation
@@ -17,6 +18,8 @@ public struct StoppedJob: Sendable {
     public let ballot: Ballot?
     /// Files of states that were passed over.
     public let damaged: [String]
+    /// What has become of the log, where more of it is lost than a crash tears: what is wrong, and what to try.
+    public let lost: String?
 }
 
 extension JobArchive {
@@ -24,7 +27,7 @@ extension JobArchive {
     ///
     /// Logs of others, of other versions, and damaged ones are passed over: nothing is written.
     public static func stopped(
-        in folder: DataFolder, manifest: String, content: Digest256, parse: Record.Parser
+        in folder: DataFolder, manifest: String, content: Digest256, parse: @escaping Record.Parser
     ) -> StoppedJob? {
         let logs = folder.path + "/log"
         let names = ((try? FileManager.default.contentsOfDirectory(atPath: logs)) ?? []).filter { $0.count == 64 }
@@ -49,8 +52,30 @@ extension JobArchive {
                 remains: JobRemains(
                     log: log,
                     receipts: (try? LogFile.envelopes(in: readFile(receipts), .receipts, path: receipts)) ?? [],
-                    checkpoint: checkpoint), ballot: try? LogFile.ballot(of: job, in: folder.path), damaged: damaged)
+                    checkpoint: checkpoint), ballot: try? LogFile.ballot(of: job, in: folder.path), damaged: damaged,
+                lost: loss(of: job, in: folder.path, held: record.length, parse: parse))
         }
         return nil
+    }
+
+    /// Whether entries are missing that had been shown to others. A crash tears the last record at most, and that one was not shown yet; whatever
+    /// else is wrong has changed later, and peers hold what was there.
+    package static func loss(of job: Digest256, in folder: String, held: Int, parse: @escaping Record.Parser) -> String?
+    {
+        let path = LogFile.path(folder, job)
+        guard let log = try? readFile(path) else { return nil }
+        let certificate = try? readFile(path + LogFile.certificateSuffix)
+        let certified = certificate.flatMap { file in
+            try? Certificate(encoded: Array(file.dropFirst(LogFile.certificateFormat.utf8.count))).claim.size
+        }
+        guard LogFile.records(in: log, .entries)?.end != log.count || certified ?? 0 > held else { return nil }
+        let verdict = LogVerifier.verify(log: log, certificate: certificate, job: job, parse: parse)
+        guard let fault = verdict.fault else { return nil }
+        let isTail = fault.kind == .torn || fault.record?.upperBound == log.count
+        guard !isTail || certified ?? 0 > held else { return nil }
+        return "\(path) holds \(held) entries that are right, and then, at byte \(fault.offset), \(fault.why). "
+            + (certified.map { "\($0) were certified. " } ?? "")
+            + "Peers have the rest: put one of theirs in its place (log/\(job.hex) in a peer's folder) and try again. Where there is none, keep a copy "
+            + "and cut it: truncate -s \(verdict.end) FILE; what peers hold beyond that is then void"
     }
 }

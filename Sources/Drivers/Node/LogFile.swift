@@ -109,7 +109,12 @@ package final class LogWriter: @unchecked Sendable {
         var unsynced: [Place: [Int]] = [:]
         func append(_ envelope: PBEnvelope, at index: Int, to log: Place) {
             do throws(NodeError) {
-                let isNew = try self.append(envelope.encoded, at: index, to: log)
+                let record = envelope.encoded
+                guard try !holdsAnother(record, at: index, in: log) else {
+                    let path = LogFile.path(folder, log.job, log.kind)
+                    return outcomes.append(.conflict("\(path) holds another entry \(index), which is not overwritten"))
+                }
+                let isNew = try self.append(record, at: index, to: log)
                 if isNew { unsynced[log, default: []].append(outcomes.count) }
                 outcomes.append(.stored(path: ""))
             } catch {
@@ -183,6 +188,10 @@ package final class LogWriter: @unchecked Sendable {
         }
     }
 
+    private func holdsAnother(_ envelope: [UInt8], at index: Int, in place: Place) throws(NodeError) -> Bool {
+        let log = try open(place)
+        return index < log.records.count && log.records[index] != sha256(envelope)
+    }
     /// Appends a record; the caller syncs. False when the very entry is there already.
     private func append(_ envelope: [UInt8], at index: Int, to place: Place) throws(NodeError) -> Bool {
         var log = try open(place)
@@ -192,13 +201,7 @@ package final class LogWriter: @unchecked Sendable {
             logs[place] = log
         }
         let hash = sha256(envelope)
-        if index < log.records.count {
-            guard log.records[index] == hash else {
-                throw .failed(
-                    "\(path) holds another entry \(index): it is not overwritten. Move it away")
-            }
-            return false
-        }
+        if index < log.records.count { return false }
         guard index == log.records.count else {
             throw .failed("number \(log.records.count) of the \(place.kind.what) is not stored yet")
         }

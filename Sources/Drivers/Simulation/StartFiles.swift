@@ -64,7 +64,7 @@ struct StartFiles {
                 switch read(job, file.round) {
                 case .read(let verified):
                     stages.append(KeptStage(verified.start))
-                case .failed(let why):
+                case .failed(let why), .conflict(let why):
                     out.refused.append(MemberRemains.Refused(what: "round-\(file.round)", why: why))
                 case .stored: break
                 }

@@ -118,7 +118,7 @@ public struct VirtualDisk: Sendable {
         defer { logs[place] = log }
         if index < log.records.count {
             guard log.records[index] == envelope else {
-                return .failed("another record \(index) is there: it is not overwritten")
+                return .conflict("another record \(index) is there: it is not overwritten")
             }
             return .stored(path: "")
         }

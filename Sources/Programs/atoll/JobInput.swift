@@ -40,6 +40,11 @@ struct JobInput {
             // So many steps of a batch that stays what it is.
             let k = manifest.fixedMicroBatchesPerVirtual ?? 1
             let batch = manifest.geometry(microBatchesPerVirtual: k).batchTokens
+            guard steps <= JobManifest.mostTokens / batch else {
+                throw NodeError.badInput(
+                    "--steps \(steps) of \(batch) tokens each: at most \(JobManifest.mostTokens / batch), or 10^15 tokens in all"
+                )
+            }
             manifest.batchTokens = .fixed(batch)
             manifest.tokens = steps * batch
         }

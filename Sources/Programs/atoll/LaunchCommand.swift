@@ -150,6 +150,7 @@ extension LaunchCommand {
                 "no run of this job and text was stopped in \(folder.path)/log: nothing to resume. Give the same job file, text, "
                     + "--steps, --seed and --identity as then, or launch it without --resume")
         }
+        if let lost = stopped.lost { throw NodeError.badInput(lost) }
         for path in stopped.damaged { complain("warning: \(path) is damaged, and passed over") }
         return stopped
     }
