@@ -38,6 +38,13 @@ import Testing
         try #require(second.prints("job_resumed") && second.prints("round_sealed"), "\(second.text.suffix(2000))")
         second.end(SIGINT)
         #expect(second.text.contains("--resume"))
+        // The job is done, and the result cannot be written where it is wanted.
+        let obstacle = path("broken/report.json")
+        try FileManager.default.createDirectory(atPath: obstacle, withIntermediateDirectories: true)
+        let failed = try pool.launch(job, "broken", ["--resume"])
+        failed.process.waitUntilExit()
+        #expect(failed.process.terminationStatus == 1 && failed.text.contains("--resume writes what is missing"))
+        try FileManager.default.removeItem(atPath: obstacle)
         let third = try pool.launch(job, "broken", ["--resume", "--json"])
         third.process.waitUntilExit()
         try #require(third.process.terminationStatus == 0, "\(third.text.suffix(2000))")

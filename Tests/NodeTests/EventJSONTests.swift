@@ -24,7 +24,7 @@ struct EventJSONTests {
         let event = Event(.peerLost(why: "a\u{1B}[2J\u{7F}\u{9B}\u{202E}\u{E0041}z\r\n"), at: .zero, peer: "\u{8}")
         #expect(
             event.json
-                == #"{"at_s":0.000000,"kind":"peer_lost","peer":"\u0008","why":"a\u001b[2J\u007f\u009b\u202e\udb40\udc41z\r\n","said_goodbye":false}"#
+                == #"{"at_s":0.000000,"kind":"peer_lost","peer":"\u0008","why":"a\u001b[2J\u007f\u009b\u202e\udb40\udc41z\r\n","said_goodbye":"no"}"#
         )
         #expect(Event(json: event.json) == event)
     }

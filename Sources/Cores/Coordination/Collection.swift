@@ -196,10 +196,7 @@ extension Coordinator {
         collection = nil
         let states = done.fetch.wantedUnits.compactMap { done.fetch.take($0) }
         checkpoint.put(states, round: done.round, at: now)
-        if done.isFinal {
-            if keepResult(states, round: done.round) { return }
-            return finish(states, weights: weightsDigest(states))
-        }
+        if done.isFinal { return keepResult(states, round: done.round) }
         effects.push(.store(.checkpoint(job: job, round: done.round, states)))
     }
     func weightsDigest(_ states: [UnitState]) -> Digest256 {

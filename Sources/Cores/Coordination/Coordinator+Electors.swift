@@ -14,8 +14,6 @@ struct ElectorSeats: Sendable {
     var away: [PeerID: Instant] = [:]
     /// Since when the launcher is waited for, to collect the result.
     var launcherAwaited: Instant?
-    /// The result is here, and on its way to the disk; of that round.
-    var collected: Int?
     /// Another has led the job to its end.
     var isOver = false
 }
@@ -104,17 +102,15 @@ extension Coordinator {
 
     // MARK: the result
 
-    /// Where others would go on without this machine, the result is on its disk before anybody is told that the job is over: members then
-    /// let go of what they hold.
-    mutating func keepResult(_ states: [UnitState], round: Int) -> Bool {
-        guard timers.seats != nil else { return false }
-        timers.seats!.collected = round
+    /// The result is on this machine's disk before anybody is told that the job is over: members then let go of what they hold, and whatever
+    /// comes after, this process may not live to see it.
+    mutating func keepResult(_ states: [UnitState], round: Int) {
+        timers.resultOnItsWay = round
         effects.push(.store(.checkpoint(job: job, round: round, states)))
-        return true
     }
     mutating func resultIsKept(round: Int) {
-        guard timers.seats?.collected == round, checkpoint.round == round, stage == .collecting else { return }
-        timers.seats!.collected = nil
+        guard timers.resultOnItsWay == round, checkpoint.round == round, stage == .collecting else { return }
+        timers.resultOnItsWay = nil
         finish(checkpoint.states, weights: weightsDigest(checkpoint.states))
     }
 

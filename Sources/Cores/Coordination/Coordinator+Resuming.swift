@@ -29,6 +29,18 @@ public struct JobRemains: Sendable {
 /// Nobody of the log is connected, so that all have left; whoever still has its units joins again with them. The term is a new one: what the
 /// process before may still have said counts no more. The job goes on from the newest round start that can be had (``Supply``): what members
 /// hold in memory or have on their disks, or the last checkpoint; from the beginning where there is none.
+extension JobRemains {
+    /// The weights that the log says the job ended with, where they are those of the checkpoint.
+    public func result(of state: JobState) -> [UnitState]? {
+        guard let finish = state.finished, finish.reason == Finish.done, let weights = finish.weights,
+            let states = checkpoint?.states
+        else { return nil }
+        var hash = SHA256Stream()
+        for state in states { hash.update(state.parameters) }
+        return hash.finish() == weights ? states : nil
+    }
+}
+
 extension Coordinator {
     /// - Parameters:
     ///   - content: the job's text.
@@ -69,6 +81,26 @@ extension Coordinator {
             MembersChange.Left(peer: $0.peer, reason: "its launcher was restarted")
         }
         if !left.isEmpty { propose(.members(MembersChange(left: left, round: state.round))) }
+    }
+
+    /// A job that is over, for its books and its report: nobody goes on with it.
+    ///
+    /// - Parameter remains: with the result, which was kept before the log said that the job is over.
+    public init(
+        ofEnded remains: JobRemains, key: SigningKey, content: [UInt8], options: CoordinatorOptions, wall: WallClock,
+        at now: Instant, parse: Record.Parser
+    ) throws(MalformedBytes) {
+        let (record, _) = try Record.restoring(remains.log, parse: parse)
+        guard remains.result(of: record.state) != nil else {
+            throw MalformedBytes("job \(record.job.short) left no result here")
+        }
+        var text = ContentShelf()
+        text.put(content, at: now)
+        self.init(record, text, key: key, term: record.term, options: options, wall: wall, at: now)
+        for envelope in remains.receipts {
+            guard let (signer, receipt) = try? Receipt.open(envelope, job: job, wall: nil) else { continue }
+            books.keep(receipt, envelope, from: signer)
+        }
     }
 
     /// Given weights are the checkpoint of round 0: whoever begins there fetches them here.

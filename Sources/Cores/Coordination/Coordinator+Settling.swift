@@ -114,7 +114,8 @@ extension Coordinator {
             timers.certified.size = 0
             if disk.certificate.failed(size, at: now) { event(.storageFailed(what: ticket.what, why: why)) }
         case (.checkpoint(_, let round), .stored(let path)):
-            event(.checkpointSaved(round: round))
+            // The weights of the end are no checkpoint to go on from.
+            if timers.seats != nil || timers.resultOnItsWay != round { event(.checkpointSaved(round: round)) }
             if !path.isEmpty { event(.checkpointStored(round: round, path: path)) }
             resultIsKept(round: round)
         case (.checkpoint(_, let round), .failed(let why)):

@@ -61,6 +61,8 @@ public struct Coordinator: Core, Sendable {
         var standstill: Standstill?
         /// When members were told last that some are somewhere else.
         var movesTold: Instant?
+        /// The result is here, and on its way to the disk; of that round.
+        var resultOnItsWay: Int?
         /// Where several electors carry the record.
         var seats: ElectorSeats?
     }

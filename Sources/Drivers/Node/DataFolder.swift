@@ -28,7 +28,7 @@ public final class DataFolder {
             Glibc.close(lock)
             throw .badInput(
                 "\(path) is in use by another daemon: one runs for each identity. Stop it, or give this one a folder of "
-                    + "its own with --data DIR")
+                    + "its own (--data of a node or peer, --identity of a launcher)")
         }
         if let found = try? String(contentsOfFile: path + "/format", encoding: .utf8) {
             guard found == Self.format else {

@@ -18,6 +18,8 @@ public struct StoppedJob: Sendable {
     public let ballot: Ballot?
     /// Files of states that were passed over.
     public let damaged: [String]
+    /// It is done, and its result was kept here: it was not written, or not all of it.
+    public let isOver: Bool
     /// What has become of the log, where more of it is lost than a crash tears: what is wrong, and what to try.
     public let lost: String?
 }
@@ -41,18 +43,21 @@ extension JobArchive {
                 let head = try? Record(genesis: first, parse: parse), head.job == job,
                 head.genesis.manifest == manifest, head.genesis.content == content,
                 head.electors.contains(folder.key.peerID),
-                let record = try? Record.restoring(log, parse: parse).record, record.state.finished == nil,
+                let record = try? Record.restoring(log, parse: parse).record,
                 record.state.plan != nil || record.electors.count > 1
             else { continue }
             let receipts = LogFile.path(folder.path, job, .receipts)
             let (checkpoint, damaged) = StateFile.newest(of: job, in: folder.path)
+            let remains = JobRemains(
+                log: log,
+                receipts: (try? LogFile.envelopes(in: readFile(receipts), .receipts, path: receipts)) ?? [],
+                checkpoint: checkpoint)
+            let isOver = record.state.finished != nil
+            guard !isOver || remains.result(of: record.state) != nil else { continue }
             return StoppedJob(
                 job: job, round: record.state.round, sealedTokens: record.state.sealedTokens,
-                tokens: record.state.tokens,
-                remains: JobRemains(
-                    log: log,
-                    receipts: (try? LogFile.envelopes(in: readFile(receipts), .receipts, path: receipts)) ?? [],
-                    checkpoint: checkpoint), ballot: try? LogFile.ballot(of: job, in: folder.path), damaged: damaged,
+                tokens: record.state.tokens, remains: remains,
+                ballot: try? LogFile.ballot(of: job, in: folder.path), damaged: damaged, isOver: isOver,
                 lost: loss(of: job, in: folder.path, held: record.length, parse: parse))
         }
         return nil

@@ -123,7 +123,28 @@ public final class LaunchRun {
         loop.close()
         noteHowFar(daemon)
         try writeRecord(of: daemon, options)
-        return try result(of: daemon, options, stretch: setup.emulation?.stretch ?? 1, origin: origin)
+        return try result(of: daemon, folder.path, options, stretch: setup.emulation?.stretch ?? 1, origin: origin)
+    }
+    /// The result of a job that is over, from what was kept here before that was said: nothing is trained.
+    public func collect(
+        _ remains: JobRemains, in folder: String, key: SigningKey, _ options: Options,
+        onEvent: @escaping (Event) -> Void
+    ) throws(NodeError) -> Result {
+        self.onEvent = onEvent
+        let loop = service.loop
+        defer { loop.close() }
+        let coordinator: Coordinator
+        do throws(MalformedBytes) {
+            coordinator = try Coordinator(
+                ofEnded: remains, key: key, content: options.corpus, options: options.coordinator,
+                wall: WallClock(seconds: Int64(time(nil)), at: loop.now), at: loop.now,
+                parse: JobParameters.init(manifest:))
+        } catch {
+            throw .badInput(error.description)
+        }
+        let report = try conclude(coordinator, remains.checkpoint!.states, options, stretch: 1, origin: loop.now)
+        StateFile.erase(of: coordinator.job, in: folder)
+        return .finished(report)
     }
     private func noteHowFar(_ daemon: LiveDaemon) {
         if let elector = daemon.core.services.elector, !elector.isAlone, !elector.isOver {
@@ -140,7 +161,7 @@ public final class LaunchRun {
         try writeFile(path, Array(recorded.text.utf8))
     }
     private func result(
-        of daemon: LiveDaemon, _ options: Options, stretch: Double, origin: Instant
+        of daemon: LiveDaemon, _ folder: String, _ options: Options, stretch: Double, origin: Instant
     ) throws(NodeError) -> Result {
         if interrupted { return .interrupted }
         guard let end else { return .failed("the loop ended before the job") }
@@ -153,7 +174,15 @@ public final class LaunchRun {
                 let coordinator = daemon.core.services.coordinator
                     ?? elector?.coordinator(content: options.corpus, at: service.loop.now)
             else { return .failed("the loop ended before the job") }
-            return .finished(try conclude(coordinator, states, options, stretch: stretch, origin: origin))
+            do throws(NodeError) {
+                let report = try conclude(coordinator, states, options, stretch: stretch, origin: origin)
+                StateFile.erase(of: coordinator.job, in: folder)
+                return .finished(report)
+            } catch {
+                return .failed(
+                    "\(error.description). The job is done and its weights are kept: the same command with --resume writes "
+                        + "what is missing")
+            }
         }
     }
 

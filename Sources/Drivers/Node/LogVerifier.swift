@@ -177,7 +177,7 @@ public struct LogVerifier {
         } else {
             // The genesis is of no term.
             if let last = verdict.terms.last, last.entries.lowerBound > 0 || last.entries.count > 1 {
-                let who = last.leader == leader ? "the same launcher, another process" : "another leader"
+                let who = last.leader == leader ? "the same leader" : "another leader"
                 verdict.breaks.append(.init(entry: index, what: "term \(term) begins: \(who)"))
             }
             verdict.terms.append(.init(term: term, leader: leader, entries: index..<index + 1))

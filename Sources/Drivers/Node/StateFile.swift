@@ -52,6 +52,10 @@ public enum StateFile {
         }
         return (nil, damaged)
     }
+    /// The result is where it was wanted: nothing goes on from these any more.
+    static func erase(of job: Digest256, in folder: String) {
+        try? FileManager.default.removeItem(atPath: self.folder(folder, job))
+    }
     /// Of the files there are, ascending.
     private static func rounds(in place: String) -> [Int] {
         ((try? FileManager.default.contentsOfDirectory(atPath: place)) ?? []).compactMap { name in

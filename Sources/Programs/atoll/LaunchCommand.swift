@@ -106,7 +106,7 @@ struct LaunchCommand: ParsableCommand {
         let view = ProgressView(quiet: json || events)
         let asEvents = events
         let run = LaunchRun()
-        let result = try run.run(setup, folder: folder, launch) { event in
+        func show(_ event: Event) {
             if asEvents {
                 print(event.json)
                 fflush(nil)
@@ -114,6 +114,12 @@ struct LaunchCommand: ParsableCommand {
                 view.show(event)
             }
         }
+        let result =
+            if let stopped, stopped.isOver {
+                try run.collect(stopped.remains, in: folder.path, key: folder.key, launch, onEvent: show)
+            } else {
+                try run.run(setup, folder: folder, launch, onEvent: show)
+            }
         view.end()
         if run.goesOn {
             complain(
@@ -138,7 +144,7 @@ extension LaunchCommand {
             in: folder, manifest: job.canonicalText, content: ContentIndex(of: corpus).id,
             parse: JobParameters.init(manifest:))
         guard resume else {
-            if let stopped {
+            if let stopped, !stopped.isOver {
                 complain(
                     "note: a run of this job was stopped at round \(stopped.round) (job \(stopped.job.short)); --resume goes on "
                         + "with it, this one begins anew")

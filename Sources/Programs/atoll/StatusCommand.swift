@@ -163,7 +163,9 @@ enum StatusText {
         if let loss = job.trainLoss { line += ", loss \(fixed(loss, 3))" }
         var lines = [line + "."]
         if job.logCommitted < job.logLength {
-            lines.append("\(job.logLength - job.logCommitted) entries of its log wait for the disk.")
+            let waiting = job.logLength - job.logCommitted
+            lines.append(
+                "\(waiting) \(waiting == 1 ? "entry of its log waits" : "entries of its log wait") to be agreed on.")
         }
         for peer in job.peers {
             var line = "  \(peer.name.padding(toLength: 20, withPad: " ", startingAt: 0)) \(peer.standing)"

@@ -49,7 +49,13 @@ struct StormReplay {
         var told = began
         for number in 0..<worlds where tally.failures.count < Self.failuresMax {
             var script = StormScript(seed: seed &+ UInt64(number))
-            if let keep { script = script.keeping(keep) }
+            if let keep {
+                guard keep.allSatisfy(script.troubles.indices.contains) else {
+                    throw NodeError.badInput(
+                        "--keep: seed \(script.seed) has troubles 0 to \(script.troubles.count - 1), or none")
+                }
+                script = script.keeping(keep)
+            }
             let run = StormRun(script, isPlay: transcript != nil)
             tally.add(run)
             if let transcript { try writeFile(transcript, Array(run.transcript.utf8)) }
