@@ -58,6 +58,7 @@ let package = Package(
         module("Cores", "Paths", ["Primitives"]),
         module("Cores", "Channels", ["Primitives", "Digests", "Wire", "Paths"]),
         module("Formats", "Topologies", ["Primitives", "Links", yams]),
+        module("Formats", "Experiments", ["Primitives", "Topologies"]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module(
             "Cores", "Training",
@@ -135,7 +136,7 @@ let package = Package(
             name: "atoll",
             dependencies: swarm + [
                 "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Channels", "Topologies", "Planning",
-                "Exchange", "Training", "Node", "Daemon", "Simulation", "SecureTransport",
+                "Experiments", "Exchange", "Training", "Node", "Daemon", "Simulation", "SecureTransport",
                 "Files", "JSON", "Tokenizers", "Checkpoints", "Weights", "Datasets", "CompletionAPI", "Completions",
                 "Inference", "Web", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
             ],
@@ -155,6 +156,7 @@ let package = Package(
             ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Datasets", "CompletionAPI", "Completions"],
             exclude: ["Corpus"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"], exclude: ["Corpus"]),
+        tests("Experiments", ["Primitives", "Links", "Topologies", "Experiments"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
         tests(

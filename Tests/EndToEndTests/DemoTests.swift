@@ -22,11 +22,12 @@ import Testing
         var error: String
     }
 
-    static func atoll(_ arguments: [String], in folder: URL) throws -> Run {
+    /// - Parameter place: the folder that paths are relative to; nil: this process's.
+    static func atoll(_ arguments: [String], in folder: URL, at place: URL? = nil) throws -> Run {
         let process = Process()
         process.executableURL = program
         process.arguments = arguments
-        process.currentDirectoryURL = URL(fileURLWithPath: FileManager.default.currentDirectoryPath)
+        process.currentDirectoryURL = place ?? URL(fileURLWithPath: FileManager.default.currentDirectoryPath)
         var environment = ProcessInfo.processInfo.environment
         environment["ATOLL_HOME"] = folder.appendingPathComponent("home").path
         process.environment = environment

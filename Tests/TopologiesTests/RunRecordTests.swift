@@ -7,7 +7,17 @@ import Topologies
     static let record = RunRecord(
         job: "kjv tiny", steps: 147, rounds: 30, innerSteps: 5,
         predicted: RunRecord.Figures(stepSeconds: 0.65, roundSeconds: 3.25, totalSeconds: 96, sentBytes: 4.25e8),
-        measured: RunRecord.Figures(stepSeconds: 0.7, totalSeconds: 105.2), recoverySeconds: [4.125, 0])
+        measured: RunRecord.Figures(stepSeconds: 0.7, totalSeconds: 105.2), recoverySeconds: [4.125, 0],
+        plan: RecordedPlan(
+            pipelines: [
+                RecordedPlan.Pipeline(
+                    stages: [
+                        RecordedPlan.Stage(host: "a", units: 0..<3),
+                        RecordedPlan.Stage(host: "b", units: 3..<7, recompute: true),
+                    ], share: 8, inFlight: 3)
+            ], innerSteps: 5, microBatches: 2, delay: 1, codec: "sparse:k=64", activations: "int8",
+            outerLearningRate: 0.7,
+            outerMomentum: 0.9))
     static let topology = Topology(
         name: "record", about: "A pool.", expectation: "The same.",
         hosts: ["a", "b"].map {
@@ -29,6 +39,10 @@ import Topologies
         ("step_s: 0.7", "stop_s: 0.7", "record.measured.stop_s"),
         ("[4.125, 0]", "[4.125, nan]", "record.recovery_s[1]"), ("  rounds: 30\n", "", "record.rounds"),
         ("  job: \"kjv tiny\"", "  jab: x", "record.jab"),
+        ("units: [3, 7]", "units: [7, 3]", "record.plan.pipelines[0].stages[1].units"),
+        ("units: [0, 3]", "units: [0]", "record.plan.pipelines[0].stages[0].units"),
+        ("in_flight: 3", "in_flight: 0", "record.plan.pipelines[0].in_flight"),
+        ("    delay: 1", "    delay: -1", "record.plan.delay"),
     ])
     func `that is wrong is refused by file, line and key`(found: String, put: String, key: String) throws {
         let text = Self.topology.text

@@ -90,6 +90,22 @@ extension PlanQuestion {
         }
     }
 
+    /// As ``answered(iterations:)``, the first plan being a given one, which stays as long as all of its peers are there.
+    public func answered(with given: Plan) -> Result<PlanAnswer, NoPlan> {
+        let running = current.map { plan(of: $0) }
+        if let current, let running, running.workers.count < current.peers.count { return answered() }
+        do {
+            var job = try JobManifest(parsing: manifest, file: "manifest")
+            job.tokens = tokensLeft
+            job.text.bytes = job.text.tokens ?? textBytes
+            let topology = self.topology
+            let planned = try Planner.planned(running ?? given, topology: topology, job: job)
+            return .success(answer(planned, topology: topology, job: job))
+        } catch {
+            return .failure(NoPlan("\(error)"))
+        }
+    }
+
     /// A running job that can no longer have the shape it asked for takes the best there is: it goes on.
     private func search(
         _ topology: Topology, _ job: inout JobManifest, running: Plan?, iterations: Int

@@ -65,7 +65,7 @@ extension RunRecord {
                 stepSeconds: steps.isEmpty ? nil : steps[steps.count / 2],
                 roundSeconds: whole.isEmpty ? nil : whole[whole.count / 2], totalSeconds: total,
                 sentBytes: sent > 0 ? sent : nil),
-            recoverySeconds: view.losses.items.compactMap(\.resumedAfter))
+            recoverySeconds: view.losses.items.compactMap(\.resumedAfter), plan: first.planned.plan.recorded)
     }
 }
 
@@ -87,6 +87,9 @@ extension Topology {
             pool.faults[index].host = host.map { pool.hosts[$0].name } ?? pool.faults[index].host
         }
         pool.record = record
+        pool.record?.plan = record.plan?.renamed { name in
+            before.firstIndex(of: name).map { pool.hosts[$0].name } ?? name
+        }
         return pool
     }
 

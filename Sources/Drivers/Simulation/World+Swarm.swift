@@ -35,6 +35,10 @@ extension World {
         }
         return newest
     }
+    /// Whether ``coordinator`` is there.
+    public var hasLed: Bool {
+        job.parameters.electors <= 1 || hosts.contains { $0.daemon?.coordinator != nil }
+    }
     /// Whose process leads the job.
     var leader: SimulatedHost? {
         let leaders = hosts.filter { network.isUp($0.index) && $0.daemon?.coordinator != nil }

@@ -4,6 +4,7 @@ import Daemon
 import Digests
 import Kademlia
 import Links
+public import Planning
 public import Primitives
 public import Record
 public import Telemetry
@@ -39,6 +40,8 @@ public struct WorldOptions: Sendable {
     public var leaderDeaths: LeaderDeaths?
     /// How long a leader that did not launch the job waits for whoever did; nil: as live.
     public var launcherPatience: Duration?
+    /// The job begins with this plan, and keeps it as long as all of its peers are there.
+    public var plan: Plan?
     /// Give up after this much virtual time.
     public var limit: Duration = .seconds(7 * 86_400)
     public init() {}
@@ -133,9 +136,14 @@ public final class World {
     }
 
     /// Runs until the job has ended or the limit is reached.
-    public func run() -> JobEnd {
+    ///
+    /// - Parameter watching: is shown the world every now and then, whatever happens in it; false stops the run.
+    public func run(watching: (World) -> Bool = { _ in true }) -> JobEnd {
         let limit = Instant.zero + options.limit
+        var turns = 0
         while end == nil {
+            turns += 1
+            if turns % 1024 == 0, !watching(self) { return .failed("stopped") }
             let nextFault = timeline.first?.at
             guard let wake = earliest(network.next, nextFault), wake <= limit else { break }
             if let nextFault, nextFault <= (network.next ?? nextFault) {
@@ -231,7 +239,9 @@ public final class World {
                 follow(event)
             case .compute(let job): compute(job, host)
             case .corpus(let bytes): learn(bytes, host)
-            case .plan(let question): host.planAnswer = (now + .milliseconds(200), question.answered())
+            case .plan(let question):
+                let answer = options.plan.map { question.answered(with: $0) } ?? question.answered()
+                host.planAnswer = (now + .milliseconds(200), answer)
             case .store(let request, let service): store(request, service, host)
             case .ended(let end): ended(end, host)
             }

@@ -17,6 +17,8 @@ public struct RunRecord: Hashable, Sendable {
     public var measured: Figures
     /// Of each loss, until the first step beyond where the job was.
     public var recoverySeconds: [Double]
+    /// What the run began with; nil in records of before this was kept.
+    public var plan: RecordedPlan?
 
     public struct Figures: Hashable, Sendable {
         /// Median of undisturbed rounds, from seal to seal; ÷ H.
@@ -39,8 +41,9 @@ public struct RunRecord: Hashable, Sendable {
 
     public init(
         job: String, steps: Int, rounds: Int, innerSteps: Int, predicted: Figures, measured: Figures,
-        recoverySeconds: [Double] = []
+        recoverySeconds: [Double] = [], plan: RecordedPlan? = nil
     ) {
+        self.plan = plan
         self.job = job
         self.steps = steps
         self.rounds = rounds
@@ -57,7 +60,7 @@ extension RunRecord {
 
     init(_ node: YAMLNode) throws(FileProblem) {
         let top = try node.mapping([
-            "job", "steps", "rounds", "inner_steps", "predicted", "measured", "recovery_s",
+            "job", "steps", "rounds", "inner_steps", "predicted", "measured", "recovery_s", "plan",
         ])
         func figures(_ key: String) throws(FileProblem) -> Figures {
             guard let entry = try top[key]?.mapping(RunRecord.figureKeys) else { return Figures() }
@@ -74,7 +77,8 @@ extension RunRecord {
             job: try top.required("job").text(), steps: try top.required("steps").integer(0...1_000_000_000),
             rounds: try top.required("rounds").integer(0...1_000_000_000),
             innerSteps: try top.required("inner_steps").integer(1...1_000_000), predicted: try figures("predicted"),
-            measured: try figures("measured"), recoverySeconds: recovery)
+            measured: try figures("measured"), recoverySeconds: recovery,
+            plan: try top["plan"].map { (node) throws(FileProblem) in try RecordedPlan(node) })
     }
 
     /// As the file has it.
@@ -92,6 +96,7 @@ extension RunRecord {
         out += "  inner_steps: \(innerSteps)\n"
         out += "  predicted: {\(fields(predicted))}\n  measured: {\(fields(measured))}\n"
         out += "  recovery_s: [\(recoverySeconds.map(yamlNumber).joined(separator: ", "))]\n"
+        if let plan { out += plan.text }
         return out
     }
 }

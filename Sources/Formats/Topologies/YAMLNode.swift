@@ -86,6 +86,20 @@ package struct YAMLNode {
         return nil
     }
 
+    /// What is here, as the parser has it.
+    var content: Node { node }
+    /// A value as a person would write it in one line.
+    package var inLine: String {
+        switch node {
+        case .scalar(let scalar): scalar.string
+        case .sequence(let items): "[" + items.map { nested($0).inLine }.joined(separator: ", ") + "]"
+        case .mapping(let pairs):
+            "{" + pairs.map { "\(nested($0).inLine): \(nested($1).inLine)" }.joined(separator: ", ") + "}"
+        case .alias: ""
+        }
+    }
+    private func nested(_ node: Node) -> YAMLNode { YAMLNode(node, file: file, path: path) }
+
     package var line: Int? {
         guard let line = node.mark?.line, line > 0 else { return nil }
         return line

@@ -9,7 +9,8 @@ struct Atoll: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             DemoCommand.self, NodeCommand.self, PeerCommand.self, LaunchCommand.self, PlanCommand.self, Replay.self,
-            GenerateCommand.self, EvalCommand.self, ServeCommand.self, TokenizeCommand.self, TokenizerCommand.self,
+            SweepCommand.self, CiteCommand.self, GenerateCommand.self, EvalCommand.self, ServeCommand.self,
+            TokenizeCommand.self, TokenizerCommand.self,
             DataCommand.self, ConvertCommand.self, TopologyCommand.self, CodecCommand.self, BenchCommand.self,
             VerifyCommand.self, StatusCommand.self, PauseCommand.self, ResumeCommand.self, LeaveCommand.self,
             EventsReference.self,

@@ -14,7 +14,10 @@ struct JobInput {
     var model: ContinuedModel?
 
     init(file: String, data: String?, steps: Int?, seed: UInt64?) throws {
-        let bytes = try readFile(file, limit: 1 << 20)
+        try self.init(bytes: try readFile(file, limit: 1 << 20), file: file, data: data, steps: steps, seed: seed)
+    }
+    /// - Parameter file: where the bytes are from: paths in them are relative to its folder.
+    init(bytes: [UInt8], file: String, data: String?, steps: Int?, seed: UInt64?) throws {
         let folder = (file as NSString).deletingLastPathComponent
         self.folder = folder
         do throws(ManifestError) {

@@ -126,15 +126,12 @@ struct PlanCommand: ParsableCommand {
     }
 
     private func run(_ axis: Sweep.Axis, _ topology: Topology, _ manifest: JobManifest) throws {
-        let showsProgress = isatty(STDERR_FILENO) == 1
+        let progress = ProgressLine(every: 0)
         let sweep = Sweep.run(
             axis, topology: topology, job: manifest, excluding: excluded(topology), seed: seed,
             iterations: iterations ?? Planner.defaultIterations, parallel: .cores
-        ) { done, of in
-            guard showsProgress else { return }
-            FileHandle.standardError.write(Data("\r\(done + 1) of \(of)\u{1B}[K".utf8))
-        }
-        if showsProgress { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+        ) { done, of in progress.show { "\(axis.rawValue): point \(done + 1) of \(of)" } }
+        progress.end()
         if let svg { try writeFile(svg, Array(sweep.svg.utf8)) }
         if json { try printJSON(sweep) } else { print(sweep.text(columns: Terminal().columns), terminator: "") }
         if let svg, !json { print("curve: \(svg)") }

@@ -27,13 +27,23 @@ struct Replay: ParsableCommand {
             "Instead of a topology: what launch --record wrote; the run as predicted, simulated and measured, side by side."
     )
     var compare: String?
+    @Option(help: "Begin with this plan, as plan --json, replay --json or a record has it, instead of one of its own.")
+    var plan: String?
+    @Option(help: "Begin with the plan of what launch --record wrote; its topology too, where no other is given.")
+    var from: String?
+    @Option(help: "Moments of the time line, in seconds, times this.") var traceScale = 1.0
+    @Option(help: "Then so many seconds later; below 0: what was before has happened when the run begins.")
+    var traceOffset = 0.0
     @Flag(help: "Do the arithmetic, so that losses are real; else compute is only charged.") var real = false
     @Flag(help: "Leave out the topology's time line of faults.") var noFaults = false
     @Flag(help: "Print one JSON object.") var json = false
 
     func run() throws {
         if let storm { return try runStorm(storm) }
-        guard let topology = compare ?? topology, let job else {
+        guard [plan, from, compare].compactMap({ $0 }).count < 2 else {
+            throw NodeError.badInput("--plan, --from and --compare each say what to begin with: give one of them")
+        }
+        guard let topology = compare ?? topology ?? from, let job else {
             throw NodeError.badInput("replay needs a topology file (or --compare RECORD) and --job FILE, or --storm N")
         }
         guard compare == nil || self.topology == nil else {
@@ -43,6 +53,9 @@ struct Replay: ParsableCommand {
         guard compare == nil || loaded.record != nil else {
             throw NodeError.badInput(
                 "--compare \(topology): it has no record; write one with atoll launch --record FILE")
+        }
+        guard traceScale > 0, traceScale <= 1e9, abs(traceOffset) <= 1e9 else {
+            throw NodeError.badInput("--trace-scale is above 0, --trace-offset within a thousand million seconds")
         }
         try run(job, on: loaded)
     }
@@ -64,7 +77,7 @@ struct Replay: ParsableCommand {
     }
 
     private func run(_ job: String, on topology: Topology) throws {
-        var topology = topology
+        var topology = topology.retimed(scale: traceScale, offset: traceOffset)
         if noFaults { topology.faults = [] }
         let input = try JobInput(file: job, data: data, steps: steps, seed: nil)
         let content: JobContent
@@ -77,15 +90,47 @@ struct Replay: ParsableCommand {
         var options = WorldOptions()
         options.seed = seed
         options.realArithmetic = real
+        options.plan = try given(topology, manifest)
         let world = World(
             topology: topology, manifest: manifest.canonicalText, parameters: JobParameters(manifest),
             corpus: content.bytes, options: options)
-        let end = world.run()
+        Interrupt.watch()
+        let progress = ReplayProgress(tokens: manifest.tokens)
+        let end = world.run { world in
+            progress.show(world)
+            return !Interrupt.asked
+        }
+        progress.end()
+        // What there is of it, where it was stopped.
         if let transcript { try writeFile(transcript, Array(world.transcript().utf8)) }
+        if Interrupt.asked { throw ExitCode(130) }
         let summary = ReplaySummary(world, end, compared: compare == nil ? nil : topology.record)
         print(json ? summary.json : summary.text, terminator: "")
         if case .failed(let why) = end { throw NodeError.failed(why) }
     }
+
+    /// The plan to begin with; nil: the simulated launcher plans. A record is compared on the decision that was taken.
+    private func given(_ topology: Topology, _ job: JobManifest) throws -> Plan? {
+        if let plan { return try PlanInput(file: plan).plan(topology, job) }
+        if let from { return try PlanInput(record: from).plan(topology, job) }
+        guard compare != nil, let recorded = topology.record?.plan else { return nil }
+        return try PlanInput(recorded, file: compare ?? "").plan(topology, job)
+    }
+}
+
+/// How far a replay is: one line that is written over, on a terminal, a line now and then elsewhere.
+private final class ReplayProgress {
+    private let line = ProgressLine()
+    private let tokens: Int
+    init(tokens: Int) { self.tokens = tokens }
+    func show(_ world: World) {
+        line.show {
+            let state = world.hasLed ? world.coordinator.state : nil
+            let done = state.map { "\($0.seals.count) rounds, \($0.sealedTokens) of \(tokens) tokens, " } ?? ""
+            return "\(done)\(fixed(world.virtualSeconds, 1)) s of virtual time, \(world.deliveries) deliveries"
+        }
+    }
+    func end() { line.end() }
 }
 
 /// What a replay comes to.
