@@ -66,6 +66,29 @@ import Topologies
         #expect(electors.allSatisfy { $0.certified >= $0.entries - 1 }, "\(electors)")
     }
 
+    /// The next leader never had a connection with the process of before: it took the new one for the member that the log names, and waited
+    /// 90 seconds for it, round after round.
+    @Test func `a member that dies with it and is back before another leads is taken in again`() throws {
+        let moment = try moment("round_sealed", 2) + 0.05
+        var scene = Self.scene()
+        scene.leaderDeaths = deaths(moment, away: nil)
+        scene.launcherPatience = .seconds(1)
+        // Whoever holds layers, and carries no record.
+        let calm = Self.scene().run()
+        let electors = calm.world.electors.map(\.name)
+        let worker = try #require(calm.workers.first { !electors.contains($0) })
+        scene.faults = [
+            Fault(.kill, at: .seconds(moment + 0.01), host: worker),
+            Fault(.join, at: .seconds(moment + 0.5), host: worker),
+        ]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("leadership_taken").count == 1)
+        let seals = outcome.events("round_sealed").map(\.at.seconds)
+        let pause = zip(seals, seals.dropFirst()).map { $1 - $0 }.max() ?? 99
+        #expect(pause < 20, "\(pause)")
+    }
+
     /// While lines are measured, when there is a plan, at a seal, within a round, while holders agree, at the end.
     @Test(arguments: [
         ("electors_chosen", 0, 0.3), ("planned", 0, 0.001), ("round_sealed", 2, 0.001), ("round_sealed", 2, 0.9),

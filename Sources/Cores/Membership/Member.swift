@@ -91,6 +91,7 @@ public struct Member: Core, Sendable {
         switch packet.message {
         case .capabilityRequest: answerCapability(to: peer)
         case .offer(let offer): receive(offer, term: packet.term, from: peer, at: now)
+        case .lease where job == nil: disown(packet, to: peer)
         default:
             guard let id = job?.id else { return }
             // What peers say to each other before they are in a job together may name none.
@@ -193,6 +194,14 @@ public struct Member: Core, Sendable {
         askedCapability = []
     }
 
+    /// Whoever leads a job takes this peer for a member: an earlier process was one, of which this one knows nothing. It is told so, and what
+    /// this one can do, so that it offers the job.
+    private mutating func disown(_ packet: Packet, to peer: PeerID) {
+        guard let id = packet.job else { return }
+        let farewell = Message.farewell(reason: "another process is here now, which is not in the job")
+        effects.push(.send(Packet(job: id, term: packet.term, farewell), to: peer))
+        answerCapability(to: peer)
+    }
     private mutating func answerCapability(to peer: PeerID) {
         guard let speed = benchmark.speed else {
             if !askedCapability.contains(peer), askedCapability.count < 64 { askedCapability.append(peer) }

@@ -84,8 +84,17 @@ extension Topology {
         return out
     }
 
-    /// Names of hosts that a time line lets in later: they are not there when a job begins.
+    /// Names of hosts that a time line lets in later: they are not there when a job begins. Whoever joins after it was killed, or has left, as
+    /// the list has it, was there.
     public var lateJoiners: Set<String> {
-        Set(faults.compactMap { if case .join = $0.kind { $0.host } else { nil } })
+        var (late, was): (Set<String>, Set<String>) = ([], [])
+        for fault in faults {
+            switch fault.kind {
+            case .join: if !was.contains(fault.host) { late.insert(fault.host) }
+            case .kill, .leave: was.insert(fault.host)
+            case .slow, .cut, .throttle: break
+            }
+        }
+        return late
     }
 }

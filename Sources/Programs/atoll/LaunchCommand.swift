@@ -86,16 +86,12 @@ struct LaunchCommand: ParsableCommand {
                 "warning: the invite does not name this launcher (\(folder.key.peerID.hex)); only peers whose owner added it "
                     + "will accept")
         }
-        var options = CoordinatorOptions()
-        options.expectedPeers = peers
-        options.neededPeers = job.neededPeers
-        options.gatherLimit = .nanoseconds(Int64(wait * 1e9))
         let setup = LiveDaemon.Setup(
             key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
             seed: seed)
         var launch = LaunchRun.Options(
-            manifest: job.canonicalText, parameters: JobParameters(job), corpus: corpus, coordinator: options, out: out,
-            threads: threads)
+            manifest: job.canonicalText, parameters: JobParameters(job), corpus: corpus,
+            coordinator: gathering(job), out: out, threads: threads)
         launch.samplePrompt = prompt
         launch.keep = job.checkpoint.keep
         launch.model = model
@@ -138,6 +134,14 @@ struct LaunchCommand: ParsableCommand {
 }
 
 extension LaunchCommand {
+    private func gathering(_ job: JobManifest) -> CoordinatorOptions {
+        var options = CoordinatorOptions()
+        options.expectedPeers = peers
+        options.neededPeers = job.neededPeers
+        options.gatherLimit = .nanoseconds(Int64(wait * 1e9))
+        return options
+    }
+
     /// What there is to go on from, where that is asked for.
     private func stopped(_ folder: DataFolder, _ job: JobManifest, _ corpus: [UInt8]) throws -> StoppedJob? {
         let stopped = JobArchive.stopped(
