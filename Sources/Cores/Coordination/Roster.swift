@@ -146,6 +146,7 @@ public struct Roster: Sendable {
         let joins = standing == .joined
         guard joins != known.isJoined else { return }
         silences.set(known.timer, at: joins ? known.lastHeard : nil)
+        if joins { newest = max(newest ?? known.lastHeard, known.lastHeard) }
         textless[peer] = joins && !known.readiness.hasText ? known.idleSince : nil
     }
     private mutating func count(_ standing: Standing, _ change: Int) {
