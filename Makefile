@@ -6,7 +6,7 @@ ATOLL := .build/release/atoll
 PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo sim storm transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods \
+.PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods \
   bench-simulation format lint \
   layers clean events protocol
 
@@ -32,6 +32,12 @@ sim: build ## the demo's job in virtual time
 
 storm: build ## seeded worlds in which things go wrong, watched by checkers; WORLDS=N SEED=S
 	$(ATOLL) replay --storm $(or $(WORLDS),1000) --seed $(or $(SEED),1)
+
+survival: build ## what blackouts, kills, bad writes and churn cost: docs/STORM.md
+	$(ATOLL) replay --study blackouts
+	$(ATOLL) replay --study kills
+	$(ATOLL) replay --study writes
+	$(ATOLL) replay --study churn
 
 transcripts: ## pin the simulator's transcripts anew: look at the diff, explain it in the commit
 	$(BUILD) --product atoll-trainingPackageTests

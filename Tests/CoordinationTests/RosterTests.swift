@@ -154,6 +154,17 @@ import Testing
         #expect(!Roster(at: .zero).isIsolated(silence: silence, at: now))
     }
 
+    @Test func `our line is good where somebody is heard who only waits to be taken in`() {
+        let silence = Duration.seconds(5)
+        var roster = joined([1])
+        _ = roster.met(Small.peer(2), at: Small.endpoint(2), now: .zero)
+        let now = Instant.zero + .seconds(6)
+        #expect(roster.isIsolated(silence: silence, at: now))
+        roster.heard(Small.peer(2), at: .zero + .seconds(5))
+        #expect(!roster.isIsolated(silence: silence, at: now))
+        #expect(roster.silent(for: silence, at: now) == [Small.peer(1)])
+    }
+
     /// A lid that was closed: nobody has been silent.
     @Test func `is not blamed for a pause of our own`() {
         var roster = joined([1, 2])

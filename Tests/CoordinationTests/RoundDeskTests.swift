@@ -42,6 +42,22 @@ import Testing
         #expect(world.complaints == [])
     }
 
+    @Test func `is the way back at once when whoever is left fetched from one that has left`() throws {
+        var world = try RoundWorld([[1], [2]])
+        for rank in 0...1 { world.compute(rank) }
+        world.holdAll()
+        try world.wait()
+        #expect(world.sealed == [[0, 1]])
+        try world.replace(2, by: 3, from: 1)
+        #expect(world.facts.ableRanks == [0, 1])
+        try world.leave(1)
+        #expect(world.whole == [1] && world.facts.ableRanks == [])
+        let before = world.now
+        try world.wait()
+        #expect(world.rolledBack.count == 1 && world.now == before)
+        #expect(world.complaints == [])
+    }
+
     @Test func `is nothing while no pipeline is whole`() throws {
         var world = try RoundWorld([[1, 2], [3, 4]])
         try world.leave(1)

@@ -110,6 +110,31 @@ struct RoundWorld {
         try script.leave(number)
         roster.loses(Small.peer(number), why: "gone")
     }
+    /// Somebody new takes the place of one that leaves, and fetches its units from `source`.
+    mutating func replace(_ gone: Int, by newcomer: Int, from source: Int) throws {
+        try leave(gone)
+        let peer = Small.peer(newcomer)
+        try script.join([newcomer])
+        _ = roster.met(peer, at: Small.endpoint(newcomer), now: now)
+        roster.says(
+            Capability(
+                name: "peer-\(newcomer)", device: "cpu", memory: .mebibytes(64), flops: 1e9, numerics: Record.numerics),
+            peer)
+        _ = roster.accepts(peer, at: now)
+        roster.joins(peer)
+        var next = plan
+        next.round = script.state.round
+        for rank in next.pipelines.indices {
+            for stage in next.pipelines[rank].stages.indices
+            where next.pipelines[rank].stages[stage].peer == Small.peer(gone) {
+                next.pipelines[rank].stages[stage].peer = peer
+                next.pipelines[rank].attempt += 1
+            }
+        }
+        for unit in script.state.parameters.model.allUnits { next.sources[unit] = [Small.peer(source)] }
+        try script.plan(next)
+        roster.isReady(.fetchingState(epoch: plan.epoch), peer, at: now)
+    }
     mutating func object(_ rank: Int, by number: Int) -> Bool {
         desk.objects(Objection(work: work(rank), why: "no"), by: Small.peer(number), plan: plan)
     }

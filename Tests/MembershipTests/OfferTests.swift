@@ -171,6 +171,16 @@ import Wire
         #expect(try #require(second.refusal).contains("works for job"))
     }
 
+    /// Its launcher was started anew, and began another job: nobody leads the first one any more.
+    @Test func `of a second job are taken at once from whoever leads the first one alone`() throws {
+        var member = member()
+        let (first, second) = (genesis(nonce: 1), genesis(nonce: 2))
+        #expect(try answer(of: &member, to: first).refusal == nil)
+        let taken = try answer(of: &member, to: second)
+        #expect(taken.refusal == nil)
+        #expect(member.jobID == (try id(second)))
+    }
+
     @Test func `of the same job are taken again, and what the leader may have missed is said again`() throws {
         var member = member()
         #expect(try answer(of: &member, to: genesis()).refusal == nil)

@@ -61,6 +61,19 @@ import Wire
         #expect(drain(&desk).sent[Small.peer(2)]?.first?.parts.first?.moments != nil)
     }
 
+    @Test func `are all that is on this member's own disk, though it lacks what was asked for`() {
+        var desk = StateDesk()
+        desk.kept = [KeptStage(round: 3, rank: 0, units: 0..<2, epoch: 1)]
+        desk.receive(request(3, [0, 1]), from: Small.peer(1), .nothing)
+        var read: [Int] = []
+        while let effect = desk.poll() { if case .read(let round) = effect { read.append(round) } }
+        #expect(read == [3])
+        desk.exported(states(0..<2, moments: false), 0..<2, round: 3, isAll: true, .nothing, at: .zero)
+        let offers = drain(&desk).sent[Small.peer(1)]
+        #expect(offers?.count == 1 && offers?.first?.parts.map(\.unit) == [0, 1])
+        #expect(offers?.first?.parts.first?.moments == nil)
+    }
+
     @Test func `that are not here are refused with a reason, those to come are waited for`() {
         let cases: [(Holding.Stock, StateRequest, String?)] = [
             (.nothing, request(3, [0]), "nothing held here"),

@@ -41,13 +41,16 @@ extension Coordinator {
         guard stage.isRunning, let plan = state.plan else { return }
         if let next = state.nextPlan, next.placement(of: peer) != nil { desk.want(.better, "\(known.name) left") }
         guard let working else { return }
+        let able = facts()?.ableRanks ?? state.wholeRanks
         round.isDisturbed = true
         timers.lossAwaitingResume = (now, furthest)
         if let spare = replacement(for: plan.pipelines[working.rank].stages[working.stage], plan) {
             replace(peer, by: spare, at: working, in: plan)
-        } else if !state.wholeRanks.isEmpty {
-            event(.othersGoOn(pipelines: state.wholeRanks.count, round: state.round))
+        } else if !able.isEmpty {
+            event(.othersGoOn(pipelines: able.count, round: state.round))
             desk.want(.better, "\(known.name) left")
+        } else if !state.wholeRanks.isEmpty {
+            desk.want(.rollBack, "\(known.name) left, and those who are whole still fetched from it")
         } else {
             desk.want(.rollBack, "\(known.name) left and no pipeline is whole")
         }
@@ -75,11 +78,13 @@ extension Coordinator {
         for unit in units {
             var holders = plan.holders(of: unit).filter { holder in
                 guard state.isPresent(holder) else { return false }
+                // Whoever has come within the round may be another process: it has what it says.
+                let isNew = isResuming || roster[holder].map { $0.joinedIn == state.round } ?? false
                 switch roster[holder]?.readiness {
                 // Whoever is still fetching has nothing to give.
                 case .fetchingState: return false
-                case .atRound(_, let held) where isResuming: return held == state.round
-                default: return !isResuming || state.round == 0
+                case .atRound(_, let held) where isNew: return held == state.round
+                default: return !isNew || state.round == 0
                 }
             }
             if checkpoint.round == state.round { holders.append(key.peerID) }

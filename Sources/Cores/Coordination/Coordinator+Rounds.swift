@@ -15,7 +15,7 @@ extension Coordinator {
         return RoundFacts(
             state: state, plan: plan, spec: spec, roster: roster, lines: lines, books: books,
             predictedSeconds: answer?.roundSeconds, now: now, isAsking: desk.isAsking, key: key, job: job,
-            auditShare: options.auditShare)
+            auditShare: options.auditShare, checkpoint: checkpoint.round)
     }
 
     mutating func beginRound() {

@@ -56,7 +56,7 @@ public struct Roster: Sendable {
     }
 
     private var peers: [PeerID: Peer] = [:]
-    /// Joined peers, by when they were heard last; whose timer is which; and when the last of them was heard.
+    /// Joined peers, by when they were heard last; whose timer is which; and when anybody was heard last.
     private var silences = TimerHeap()
     private var timers: [PeerID?] = []
     private var freeTimers: [Int] = []
@@ -134,9 +134,8 @@ public struct Roster: Sendable {
     package mutating func heard(_ peer: PeerID, at now: Instant) {
         guard let isJoined = peers[peer]?.isJoined else { return }
         peers[peer]!.lastHeard = now
-        guard isJoined else { return }
-        silences.set(peers[peer]!.timer, at: now)
         newest = max(newest ?? now, now)
+        if isJoined { silences.set(peers[peer]!.timer, at: now) }
     }
     /// The one place where a standing changes.
     private mutating func stand(_ peer: PeerID, _ standing: Standing) {
@@ -147,7 +146,7 @@ public struct Roster: Sendable {
         let joins = standing == .joined
         guard joins != known.isJoined else { return }
         silences.set(known.timer, at: joins ? known.lastHeard : nil)
-        newest = joins ? max(newest ?? known.lastHeard, known.lastHeard) : joined.map(\.lastHeard).max()
+        if joins { newest = max(newest ?? known.lastHeard, known.lastHeard) }
         textless[peer] = joins && !known.readiness.hasText ? known.idleSince : nil
     }
     private mutating func count(_ standing: Standing, _ change: Int) {
@@ -272,7 +271,7 @@ public struct Roster: Sendable {
     private static let nap = Duration.milliseconds(3500)
 
     /// Whether somebody would be given up for silence while all others are silent, too. They are heard every second, but not
-    /// at the same moments: so half of the time counts for them.
+    /// at the same moments: so half of the time counts for them. Whoever only waits to be taken in shows, too, that our line is good.
     package func isIsolated(silence: Duration, at now: Instant) -> Bool {
         guard let newest, let oldest = silences.next else { return false }
         return now - oldest > silence && now - newest > silence / 2

@@ -33,56 +33,6 @@ package struct Regrouping {
     }
 }
 
-/// What others know that a verdict depends on; nothing of it changes while a verdict is made.
-package struct RoundFacts {
-    package let state: JobState
-    package let plan: PlacedPlan
-    package let spec: RoundSpec
-    package let roster: Roster
-    package let lines: LineBook
-    package let books: Books
-    /// Predicted, of a whole round; nil before there is a plan's prediction.
-    package let predictedSeconds: Double?
-    package let now: Instant
-    package let isAsking: Bool
-    /// Draws audits: a signature that nobody else can make.
-    package let key: SigningKey
-    package let job: Digest256
-    package let auditShare: Double
-
-    package init(
-        state: JobState, plan: PlacedPlan, spec: RoundSpec, roster: Roster, lines: LineBook, books: Books,
-        predictedSeconds: Double?, now: Instant, isAsking: Bool, key: SigningKey, job: Digest256, auditShare: Double
-    ) {
-        self.state = state
-        self.plan = plan
-        self.spec = spec
-        self.roster = roster
-        self.lines = lines
-        self.books = books
-        self.predictedSeconds = predictedSeconds
-        self.now = now
-        self.isAsking = isAsking
-        self.key = key
-        self.job = job
-        self.auditShare = auditShare
-    }
-
-    package var wholeRanks: [Int] { state.wholeRanks }
-    package func survey(ranks: [Int]? = nil) -> ExchangeSurvey {
-        plan.survey(ranks: ranks, model: state.parameters.model, latency: lines.latency(among: plan.peers))
-    }
-    /// Whether somebody still fetches what the plan gives it: it is waited for longer.
-    package var somebodyFetches: Bool {
-        wholeRanks.contains { rank in
-            plan.pipelines[rank].stages.contains { stage in
-                roster[stage.peer]?.readiness != .atRound(epoch: plan.epoch, round: spec.round)
-            }
-        }
-    }
-    package func name(_ peer: PeerID) -> String { roster.name(of: peer) }
-}
-
 /// The round in progress: its progress, its group, its audit. Verdicts are computed anew from facts after every input.
 public struct RoundDesk: Sendable {
     package var progress = RoundProgress(round: -1)
@@ -201,8 +151,11 @@ public struct RoundDesk: Sendable {
                     Regrouping(ranks: terms.ranks, barred: barred, why: "an owner is not believed any more"))
             }
         }
-        let whole = facts.wholeRanks
-        guard !whole.isEmpty else { return .wait }
+        let whole = facts.ableRanks
+        guard !whole.isEmpty else {
+            guard !facts.state.wholeRanks.isEmpty, !facts.isAsking else { return .wait }
+            return .rollBack("whoever had the start of round \(facts.spec.round) has left")
+        }
         if let change = changeOfGroup(facts, whole) { return .regroup(change) }
         if let remark = lateRemark(facts) { return remark }
         let complete =

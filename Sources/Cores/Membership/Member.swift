@@ -255,7 +255,10 @@ public struct Member: Core, Sendable {
                 if let why = self.job!.offered(by: peer, term: term, at: now) { throw MalformedBytes(why) }
                 return
             }
-            guard !job.isServing else { throw MalformedBytes("\(terms.name) works for job \(job.id.short)") }
+            // A process leads one job: whoever leads this one, alone, and offers another, leads it no more.
+            guard !job.isServing || job.leader == peer && job.record.electors == [peer] else {
+                throw MalformedBytes("\(terms.name) works for job \(job.id.short)")
+            }
         }
         guard record.genesis.contentBytes <= terms.memory.bytes else {
             throw MalformedBytes(
@@ -270,7 +273,9 @@ public struct Member: Core, Sendable {
             throw MalformedBytes("\(why). Free some space on \(terms.name)")
         }
         room.epoch = 0
-        release("another job is offered, and its own leader is silent", at: now)
+        release(
+            job?.isServing == true
+                ? "its leader offers another" : "another job is offered, and its own leader is silent", at: now)
         storage.forget(job: record.job, content: record.genesis.content)
         let engine = idleEngine ?? EngineDesk()
         idleEngine = nil

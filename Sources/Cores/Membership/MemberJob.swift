@@ -184,7 +184,7 @@ package struct MemberJob: Sendable {
         guard let reading = holding.answered(ticket, outcome, job) else { return settle() }
         switch reading {
         case .read(let start):
-            states.exported(.state(start.states), start.units, round: start.round, holding.stock, at: now)
+            states.exported(.state(start.states), start.units, round: start.round, isAll: true, holding.stock, at: now)
         case .refused(let round):
             states.kept = holding.starts.stages
             states.exported(.refused("unreadable"), 0..<0, round: round, holding.stock, at: now)

@@ -64,8 +64,11 @@ package struct StateDesk: Sendable {
     }
 
     /// The engine's answer to an export, of whoever asked for it.
+    ///
+    /// - Parameter isAll: there is no more of it, with moments or without: it is from this member's own disk.
     package mutating func exported(
-        _ result: ComputeResult, _ units: Range<Int>, round: Int, _ stock: Holding.Stock, at now: Instant
+        _ result: ComputeResult, _ units: Range<Int>, round: Int, isAll: Bool = false, _ stock: Holding.Stock,
+        at now: Instant
     ) {
         guard case .state(let states) = result else {
             exports[round] = nil
@@ -73,7 +76,7 @@ package struct StateDesk: Sendable {
         }
         shelf.put(states, round: round, at: now)
         exports = exports.filter { !$0.value.isHere || shelf.rounds.contains($0.key) }
-        let moments = states.contains { !$0.firstMoment.isEmpty }
+        let moments = isAll || states.contains { !$0.firstMoment.isEmpty }
         // One with moments is on its way for somebody: it answers all.
         if let pending = exports[round], !pending.isHere, pending.moments, !moments { return serve(stock) }
         exports[round] = Export(units: units, moments: moments, isHere: true)

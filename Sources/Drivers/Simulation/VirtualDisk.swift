@@ -22,6 +22,13 @@ public struct VirtualDisk: Sendable {
         /// A write takes seconds.
         case isSlow = "slow"
     }
+    /// How one write goes wrong.
+    public enum BadWrite: String, Hashable, Sendable, CaseIterable {
+        case full
+        case failsToSync = "fails to sync"
+        /// What is there is another than what was written.
+        case flips
+    }
     private struct Log: Sendable {
         var records: [PBEnvelope] = []
         /// Records that survive a crash.
@@ -39,6 +46,10 @@ public struct VirtualDisk: Sendable {
     private enum Place: Hashable { case entries(Digest256), receipts(Digest256) }
 
     package var troubles: Set<Trouble> = []
+    /// The one that goes wrong, by its number.
+    package var badWrite: (number: Int, how: BadWrite)?
+    /// Writes so far.
+    private(set) var written = 0
     private var logs: [Place: Log] = [:]
     private var checkpoints: [Digest256: [Saved]] = [:]
     private var ballots: [Digest256: Ballot] = [:]
@@ -62,8 +73,33 @@ public struct VirtualDisk: Sendable {
     // MARK: writing
 
     package mutating func write(_ request: StorageRequest) -> StorageOutcome {
+        var outcome: StorageOutcome?
+        if request.kindOfWrite != nil {
+            if let bad = badWrite, bad.number == written { outcome = spoil(request, bad.how) }
+            written += 1
+        }
+        let result = outcome ?? attempt(request)
+        if case .failed = result { failures += 1 }
+        return result
+    }
+    private mutating func spoil(_ request: StorageRequest, _ how: BadWrite) -> StorageOutcome {
+        switch (how, request) {
+        case (.full, _): return .failed("no space left on the disk")
+        case (.failsToSync, _): return .failed("the disk could not sync")
+        case (.flips, .checkpoint), (.flips, .roundStart):
+            return .failed("it reads back otherwise than it was written")
+        case (.flips, .entry(let job, let index, _)): return spoil(request, .entries(job), index)
+        case (.flips, .receipt(let job, let index, _)): return spoil(request, .receipts(job), index)
+        case (.flips, _): return attempt(request)
+        }
+    }
+    private mutating func spoil(_ request: StorageRequest, _ place: Place, _ index: Int) -> StorageOutcome {
         let outcome = attempt(request)
-        if case .failed = outcome { failures += 1 }
+        if case .stored = outcome {
+            let before = logs[place]?.damaged ?? index
+            logs[place]?.damaged = min(index, before)
+            hasBrokenItsWord = true
+        }
         return outcome
     }
     private mutating func attempt(_ request: StorageRequest) -> StorageOutcome {

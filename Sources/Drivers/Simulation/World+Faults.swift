@@ -13,6 +13,8 @@ enum TimedAction {
     case deliverHeld(from: Int, to: Int)
     /// A process begins.
     case start(host: Int)
+    /// One of its lives is over.
+    case close(host: Int, life: Int)
     /// Whoever leads the job dies.
     case killLeader
     /// A trouble of the storm begins, or ends.
@@ -29,6 +31,7 @@ extension World {
         case .darken(let host, let until): darken(host, until: until)
         case .deliverHeld(let from, let to): network.deliverHeld(from: from, to: to)
         case .start(let host): start(hosts[host])
+        case .close(let host, let life): if hosts[host].lives == life { kill(hosts[host]) }
         case .killLeader: killLeader()
         case .trouble(let number, let begins): storm?.act(number, begins: begins, on: self)
         case .look: storm?.look(at: self)

@@ -261,11 +261,13 @@ public final class World {
     /// The coordinator's process is over; in a storm its owner begins another where the job is not done.
     private func ended(_ end: JobEnd, _ host: SimulatedHost) {
         if case .failed(let why) = end, let pause = storm?.beginsAgain(after: why, self) {
-            kill(host)
+            schedule(.close(host: host.index, life: host.lives), at: now + Self.windingDown)
             return schedule(.start(host: host.index), at: now + pause)
         }
         self.end = end
     }
+    /// As live: what is left to send goes out.
+    private static let windingDown = Duration.milliseconds(400)
 
     /// One more event of the transcript.
     func tell(_ event: Event, of host: SimulatedHost) {

@@ -18,6 +18,9 @@ struct Replay: ParsableCommand {
     @Option(help: "Instead: this many small worlds, drawn from the seed and those after it, in which things go wrong.")
     var storm: Int?
     @Option(help: "Of a storm's world: the troubles that strike, by number, or none.") var keep: String?
+    @Option(help: "Instead: a question about survival: blackouts, kills, writes or churn (docs/STORM.md).")
+    var study: String?
+    @Option(help: "Of a study: how many blackouts or kills, or hours of churn.") var count: Int?
     @Option(help: "Seed of links and identities; the job's own seed decides its data.") var seed: UInt64 = 1
     @Option(help: "Write the transcript here.") var transcript: String?
     @Option(help: "Train this many steps instead of the job's tokens.") var steps: Int?
@@ -40,11 +43,13 @@ struct Replay: ParsableCommand {
 
     func run() throws {
         if let storm { return try runStorm(storm) }
+        if let study { return try runStudy(study) }
         guard [plan, from, compare].compactMap({ $0 }).count < 2 else {
             throw NodeError.badInput("--plan, --from and --compare each say what to begin with: give one of them")
         }
         guard let topology = compare ?? topology ?? from, let job else {
-            throw NodeError.badInput("replay needs a topology file (or --compare RECORD) and --job FILE, or --storm N")
+            throw NodeError.badInput(
+                "replay needs a topology file (or --compare RECORD) and --job FILE, or --storm N, or --study NAME")
         }
         guard compare == nil || self.topology == nil else {
             throw NodeError.badInput("--compare \(topology): the record is the topology; leave \(self.topology!) out")
@@ -74,6 +79,18 @@ struct Replay: ParsableCommand {
             }
         }
         try StormReplay(worlds: worlds, seed: seed, keep: places, transcript: transcript, json: json).run()
+    }
+
+    private func runStudy(_ word: String) throws {
+        guard let name = StudyReplay.Name(rawValue: word) else {
+            let names = StudyReplay.Name.allCases.map(\.rawValue).joined(separator: ", ")
+            throw NodeError.badInput("--study \(word): it is one of \(names)")
+        }
+        guard topology == nil, job == nil, compare == nil, count.map({ $0 > 0 }) ?? true else {
+            throw NodeError.badInput(
+                "--study draws worlds of its own: neither topology nor --job, and --count is a number above 0")
+        }
+        try StudyReplay(name: name, count: count, seed: seed, json: json).run()
     }
 
     private func run(_ job: String, on topology: Topology) throws {

@@ -22,6 +22,10 @@ public struct StormRun: Sendable {
     /// Of all hosts, in order.
     public let events: [(host: String, event: Event)]
     public let state: JobState
+    /// Micro-batches.
+    public let totals: Ledger.Totals
+    /// To disks, in order.
+    public let writes: [DiskWrite]
 
     /// Runs it from beginning to end.
     public init(_ script: StormScript, bounds: StormBounds = StormBounds(), isPlay: Bool = false) {
@@ -53,6 +57,8 @@ public struct StormRun: Sendable {
         transcript = world.play ?? world.transcript()
         events = world.events
         state = world.coordinator.state
+        totals = world.coordinator.record.ledger.totals
+        writes = watch.writes
     }
 
     /// The same failure, with as few troubles as can be found by leaving out one after another: places in the script's list.

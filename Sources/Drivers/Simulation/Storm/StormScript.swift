@@ -174,6 +174,11 @@ public struct StormScript: Sendable {
         case .flippedBit, .clock, .moved: length = 0
         default: break
         }
+        var kind = kind
+        // Invites name the node: somewhere else nobody who comes would find it.
+        if topology.hosts[host].role == .bootstrap, kind == .moved || kind == .crash(otherPort: true) {
+            kind = .crash(otherPort: false)
+        }
         return Trouble(kind, host: host, name: topology.hosts[host].name, from: from, until: from + length)
     }
 

@@ -28,6 +28,7 @@ final class StormWatch {
     private(set) var launches = 1
     private var memory = StormMemory()
     private(set) var struck: [String: Int] = [:]
+    private(set) var writes: [DiskWrite] = []
 
     init(_ script: StormScript, _ bounds: StormBounds) {
         self.script = script
@@ -71,6 +72,7 @@ final class StormWatch {
         case .slowDevice(let factor): host.flops = begins ? host.flops / factor : host.flops * factor
         case .disk(let kind):
             if begins { host.disk?.troubles.insert(kind) } else { host.disk?.troubles.remove(kind) }
+        case .badWrite(let number, let how): if begins { host.disk?.badWrite = (number, how) }
         case .flippedBit: if begins { host.disk?.flipBit() }
         case .moved: if begins { world.move(host, to: address(number, of: host)) }
         case .clock(let seconds): if begins { host.clockError += Int64(seconds) }
@@ -187,6 +189,11 @@ final class StormWatch {
         return .seconds(3)
     }
     func wrote(_ request: StorageRequest, _ outcome: StorageOutcome, _ host: SimulatedHost, at now: Instant) {
+        if let number = host.disk?.written,
+            let write = DiskWrite(request, host: host.name, number: number - 1, at: now.seconds)
+        {
+            writes.append(write)
+        }
         guard case .entry(let job, let index, let envelope) = request, host.name == script.coordinatorName,
             case .stored = outcome
         else { return }

@@ -31,6 +31,8 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case delay(milliseconds: Int)
         case slowDevice(factor: Double)
         case disk(VirtualDisk.Trouble)
+        /// One write to its disk goes wrong. Not drawn: for studies.
+        case badWrite(number: Int, VirtualDisk.BadWrite)
         /// A bit on its disk is another one. Seen when a process next reads it.
         case flippedBit
         /// It has another address from now on.
@@ -78,6 +80,7 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case .delay(let milliseconds): "\(milliseconds) ms more delay"
         case .slowDevice(let factor): "computes \(fixed(factor, 1)) times slower"
         case .disk(let trouble): "disk \(trouble.rawValue)"
+        case .badWrite(let number, let how): "write \(number) to its disk \(how.rawValue)"
         case .flippedBit: "a bit on disk flips"
         case .moved: "another address"
         case .clock(let seconds): "clock off by \(seconds) s"
@@ -102,6 +105,7 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case .delay: "delay"
         case .slowDevice: "slow-device"
         case .disk: "disk"
+        case .badWrite: "bad-write"
         case .flippedBit: "flipped-bit"
         case .moved: "moved"
         case .clock: "clock"
