@@ -1,3 +1,4 @@
+public import Consensus
 public import Coordination
 public import Digests
 import Foundation
@@ -15,6 +16,8 @@ public struct StoppedJob: Sendable {
     public let remains: JobRemains
     /// What the launcher has promised as an elector; nil where it is the only one.
     public let ballot: Ballot?
+    /// Of the log, as far as it lies beside it.
+    public let certificate: Certificate?
     /// Files of states that were passed over.
     public let damaged: [String]
 }
@@ -49,7 +52,8 @@ extension JobArchive {
                 remains: JobRemains(
                     log: log,
                     receipts: (try? LogFile.envelopes(in: readFile(receipts), .receipts, path: receipts)) ?? [],
-                    checkpoint: checkpoint), ballot: try? LogFile.ballot(of: job, in: folder.path), damaged: damaged)
+                    checkpoint: checkpoint), ballot: try? LogFile.ballot(of: job, in: folder.path),
+                certificate: certificate(of: job, in: folder.path), damaged: damaged)
         }
         return nil
     }
