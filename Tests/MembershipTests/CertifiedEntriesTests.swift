@@ -95,7 +95,7 @@ private enum CertifiedKeys {
         #expect(log.record.electorate == Self.three)
         // Whoever has the genesis alone can follow how it came.
         let first = try Record(genesis: log.record.envelopes[0]) { _ in Small.parameters() }
-        #expect(try first.electors(after: log.record.electorChanges) == Self.three.voters)
+        #expect(try first.electors(after: log.record.electorChanges).electors == Self.three.voters)
         #expect(throws: MalformedBytes.self) { try first.electors(after: [log.record.envelopes[2]]) }
         // What was not for ever can be taken back.
         #expect(log.record.truncated(to: 2).electorate == joint)

@@ -29,6 +29,7 @@ struct Scene {
     var hasDisks = false
     var leaderDeaths: LeaderDeaths?
     var launcherPatience: Duration?
+    var lostMajority: LostMajority?
     /// In place of the usual text, and what the job begins with where that is not drawn.
     var content = Self.corpus
     var initial: [UnitState] = []
@@ -74,6 +75,7 @@ struct Scene {
         options.hasDisks = hasDisks
         options.leaderDeaths = leaderDeaths
         options.launcherPatience = launcherPatience
+        options.lostMajority = lostMajority
         let world = World(
             topology: topology, manifest: job.canonicalText, parameters: JobParameters(job), corpus: content,
             initial: initial, options: options)

@@ -116,11 +116,12 @@ public struct Certificate: Hashable, Sendable {
 
     public var acks: [Ack] { signatures.map { Ack(claim, signer: $0.signer, signature: $0.bytes) } }
 
-    /// Throws why it certifies nothing for these electors.
-    public func check(job: Digest256, _ electorate: Electorate) throws(MalformedBytes) {
+    /// Throws why it certifies nothing for these electors of an era.
+    public func check(job: Digest256, _ electorate: Electorate, era: Int = 0) throws(MalformedBytes) {
         guard claim.job == job else {
             throw MalformedBytes("a certificate of job \(claim.job.short), not \(job.short)")
         }
+        guard claim.era == era else { throw MalformedBytes("a certificate of era \(claim.era), not \(era)") }
         for ack in acks {
             guard electorate.isVoter(ack.signer) else {
                 throw MalformedBytes("a certificate signed by \(ack.signer.short), who is no elector")
@@ -160,7 +161,6 @@ public struct CertificateConflict: Hashable, Sendable {
 /// Gathers acks until a quorum says the same.
 public struct AckCollector: Sendable {
     private let job: Digest256
-    private let era: Int
     public private(set) var newest: Certificate?
     /// The last few acks of each signer, the newest last.
     private var acks: [PeerID: [Ack]] = [:]
@@ -169,10 +169,7 @@ public struct AckCollector: Sendable {
     /// Acks kept of each signer.
     static let depth = 16
 
-    public init(job: Digest256, era: Int = 0) {
-        self.job = job
-        self.era = era
-    }
+    public init(job: Digest256) { self.job = job }
 
     public enum Outcome: Hashable, Sendable {
         /// Nothing new.
@@ -182,8 +179,10 @@ public struct AckCollector: Sendable {
         case lied(Ack, Ack)
     }
 
-    /// - Parameter electorate: in force at the ack's size.
-    public mutating func add(_ ack: Ack, _ electorate: Electorate) -> Outcome {
+    /// - Parameters:
+    ///   - electorate: in force at the ack's size.
+    ///   - era: then.
+    public mutating func add(_ ack: Ack, _ electorate: Electorate, era: Int = 0) -> Outcome {
         let claim = ack.claim
         guard claim.job == job, claim.era == era, electorate.isVoter(ack.signer), ack.isValid else {
             refused += 1

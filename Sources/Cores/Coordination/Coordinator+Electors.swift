@@ -20,8 +20,8 @@ struct ElectorSeats: Sendable {
 
 /// Who carries the record: chosen when the text is everywhere, replaced when somebody has been away for a minute.
 extension Coordinator {
-    /// Whose machine began the job: it keeps its seat, because the result goes there.
-    var launcher: PeerID { record.genesis.electors[0] }
+    /// Whose machine began the job, or its era: it keeps its seat, because the result goes there.
+    var launcher: PeerID { record.founder }
     /// An elector that is away for so long is replaced.
     static let electorPatience = Duration.seconds(60)
 

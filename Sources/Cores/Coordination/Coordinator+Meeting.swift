@@ -32,6 +32,9 @@ extension Coordinator {
                     device: capability.device, gflops: capability.flops / 1e9,
                     memoryMib: Double(capability.memory.bytes) / 1_048_576), peer: peer)
         }
+        offer(to: peer)
+    }
+    mutating func offer(to peer: PeerID) {
         send(.offer(Offer(genesis: record.envelopes[0], electors: record.electorChanges)), to: peer)
     }
 

@@ -134,8 +134,13 @@ public struct Coordinator: Core, Sendable {
         defer { nextWake = due }
         guard !stage.isEnded else { return }
         if roster.met(peer, at: endpoint, now: now) { send(.capabilityRequest, to: peer) }
-        if let message = roundMessage, roster.isJoined(peer) { send(message, to: peer) }
+        if roster.isJoined(peer) { welcome(peer) }
         settle()
+    }
+    /// A member that another leader has taken in. Of an era after the first it may not know: then it is shown why this is the leader.
+    private mutating func welcome(_ peer: PeerID) {
+        if record.era > 0 { offer(to: peer) }
+        if let message = roundMessage { send(message, to: peer) }
     }
 
     /// The session with a peer goes on after an interruption, perhaps from elsewhere. Nothing of it was lost; whoever was given
@@ -145,6 +150,7 @@ public struct Coordinator: Core, Sendable {
         defer { nextWake = due }
         guard !stage.isEnded else { return }
         if roster.met(peer, at: endpoint, now: now) { send(.capabilityRequest, to: peer) }
+        if record.era > 0, roster.isJoined(peer) { offer(to: peer) }
         tellMoves()
         settle()
     }

@@ -351,7 +351,9 @@ public struct ElectorDesk: Core, Sendable {
         while signing.tree.count < end.count { signing.tree.append(record.leaf(signing.tree.count).hash) }
         signing.vouched = end
         let ack = Ack(
-            LogClaim(job: job, term: end.term, size: end.count, root: signing.tree.root), by: key)
+            LogClaim(
+                job: job, era: record.era(at: end.count), term: end.term, size: end.count, root: signing.tree.root),
+            by: key)
         add(ack)
         say(ack)
     }
@@ -378,7 +380,8 @@ public struct ElectorDesk: Core, Sendable {
         send(.ack(own.ack.claim, signature: own.ack.signature), to: peer)
     }
     private mutating func add(_ ack: Ack) {
-        switch signing.acks.add(ack, record.electorate(at: ack.claim.size)) {
+        let size = ack.claim.size
+        switch signing.acks.add(ack, record.electorate(at: size), era: record.era(at: size)) {
         case .nothing: break
         case .certified(let certificate):
             if leading != nil { effects.push(.certified(certificate)) }

@@ -1,4 +1,5 @@
 import Channels
+import Consensus
 import Coordination
 import Digests
 import Membership
@@ -17,6 +18,12 @@ extension DaemonCore {
     mutating func toElector(_ packet: Packet, from peer: PeerID, at now: Instant) {
         guard case .election(let message) = packet.message, let job = packet.job else { return }
         let isElector = services.memberPart?.value.isElector(peer, of: job) ?? false
+        // Whoever lives in a newer era is heard when it is known here.
+        if case .consensus(let said) = message, let desk = services.electorPart?.value, desk.job == job,
+            Era.of(term: said.term) > desk.record.era, desk.record.length > 1
+        {
+            return
+        }
         if services.electorPart?.value.job != job {
             guard isElector, services.electorPart?.value.isOver ?? true,
                 let (genesis, wall, parse) = services.memberPart?.value.foundation(of: job),
@@ -34,6 +41,7 @@ extension DaemonCore {
 
     /// - Returns: whether it did anything.
     mutating func mindElector(at now: Instant) -> Bool {
+        leaveOldEra(at: now)
         guard let job = services.electorPart?.value.job else { return false }
         let hasText = services.memberPart?.value.text(of: job) != nil
         services.electorPart!.value.stand(hasText, at: now)
@@ -112,7 +120,12 @@ extension DaemonCore {
 
     /// A member's copy of the log is the elector's.
     mutating func isCarried(_ request: StorageRequest, at now: Instant) -> Bool {
-        guard case .entry(let job, _, _) = request, services.electorPart?.value.job == job else { return false }
+        switch request {
+        case .entry(let job, _, _): guard services.electorPart?.value.job == job else { return false }
+        case .certificate(let certificate):
+            guard services.electorPart?.value.job == certificate.claim.job else { return false }
+        default: return false
+        }
         services.memberPart?.value.stored(request.ticket, .stored(path: ""), at: now)
         return true
     }

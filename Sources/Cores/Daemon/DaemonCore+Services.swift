@@ -1,6 +1,8 @@
 public import Coordination
 public import Membership
 public import Primitives
+public import Record
+public import Wire
 
 extension DaemonCore {
     /// What a daemon does in jobs: any of these at once, or none.
@@ -9,25 +11,50 @@ extension DaemonCore {
         var memberPart: Indirect<Member>?
         var coordinatorPart: Indirect<Coordinator>?
         var electorPart: Indirect<ElectorDesk>?
+        var refoundingPart: Indirect<Refounding>?
+        var watchPart: Indirect<JobWatch>?
+        let foundation: Foundation?
         /// It is there for others to meet, and publishes nothing about itself.
         public let isServer: Bool
         /// Of a job that this daemon may have to lead.
         let options: CoordinatorOptions
+        /// What a job that is founded anew goes on with.
+        public struct Foundation: Sendable {
+            public var refounding: Refounding
+            public var provisions: ElectorDesk.Provisions
+            /// Of the rounds that this machine knows.
+            public var receipts: [PBEnvelope]
+            public var parse: Record.Parser
+            public init(
+                _ refounding: Refounding, _ provisions: ElectorDesk.Provisions, receipts: [PBEnvelope],
+                parse: @escaping Record.Parser
+            ) {
+                self.refounding = refounding
+                self.provisions = provisions
+                self.receipts = receipts
+                self.parse = parse
+            }
+        }
         public init(
             member: Member? = nil, coordinator: Coordinator? = nil, elector: ElectorDesk? = nil,
-            options: CoordinatorOptions = CoordinatorOptions()
+            foundation: Foundation? = nil, watch: JobWatch? = nil, options: CoordinatorOptions = CoordinatorOptions()
         ) {
             self.options = options
+            self.foundation = foundation
+            refoundingPart = foundation.map { Indirect($0.refounding) }
+            watchPart = watch.map { Indirect($0) }
             memberPart = member.map { Indirect($0) }
             coordinatorPart = coordinator.map { Indirect($0) }
             electorPart = elector.map { Indirect($0) }
-            isServer = member == nil && coordinator == nil && elector == nil
+            isServer =
+                member == nil && coordinator == nil && elector == nil && foundation == nil && watch == nil
         }
         public var member: Member? { memberPart?.value }
         public var coordinator: Coordinator? { coordinatorPart?.value }
         public var elector: ElectorDesk? { electorPart?.value }
+        public var watch: JobWatch? { watchPart?.value }
         /// It launches jobs, or may have to lead one: it looks for members.
-        var leads: Bool { coordinatorPart != nil || electorPart != nil }
+        var leads: Bool { coordinatorPart != nil || electorPart != nil || refoundingPart != nil }
 
         /// Whether a peer is a member of a job in which this daemon is, leads it, or carries its record, too.
         /// Changes nothing: who may be changed is asked where it lies, not copied.

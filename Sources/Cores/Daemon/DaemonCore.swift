@@ -17,7 +17,7 @@ public import Wire
 /// here, and go by their conversation: commands to the member, reports to the coordinator, work to the member, contents to who holds
 /// them. What one service says to another of the same daemon does not leave it.
 public struct DaemonCore: Core {
-    public enum Service: Hashable, Sendable { case member, coordinator, elector }
+    public enum Service: Hashable, Sendable { case member, coordinator, elector, refounding }
 
     public enum Effect: Sendable {
         case datagram([UInt8], to: Endpoint)
@@ -64,6 +64,8 @@ public struct DaemonCore: Core {
     public private(set) var undelivered = 0
     /// Says other things than are due: of a hostile member in the simulator. Nil in every daemon.
     package var tongue: (any Tongue)?
+    /// Who has been told of the job lately, without a part in it.
+    var reads = ReadLimits()
     /// Requests that wait for room on the way back.
     private var requests = RequestQueue()
     /// Strangers decide how often these are said.
@@ -154,6 +156,7 @@ public struct DaemonCore: Core {
         case .member: services.memberPart?.value.stored(ticket, outcome, at: now)
         case .coordinator: services.coordinatorPart?.value.stored(ticket, outcome, at: now)
         case .elector: services.electorPart?.value.stored(ticket, outcome, at: now)
+        case .refounding: services.refoundingPart?.value.stored(ticket, outcome, at: now)
         }
         drain(at: now)
     }
@@ -212,6 +215,7 @@ public struct DaemonCore: Core {
         services.memberPart?.value.wake(at: now)
         services.coordinatorPart?.value.wake(at: now)
         services.electorPart?.value.wake(at: now)
+        wakeReaders(at: now)
         drain(at: now)
     }
 
@@ -261,6 +265,7 @@ public struct DaemonCore: Core {
                 perform(effect, at: now)
             }
             if mindElector(at: now) { busy = true }
+            if mindReader(at: now) { busy = true }
             while let packet = loopback.pop() {
                 busy = true
                 route(packet, from: key.peerID, endpoint: nil, at: now)
@@ -275,6 +280,7 @@ public struct DaemonCore: Core {
         var next = earliest(earliest(directory.nextWake, channels.nextWake), presence.nextCheck)
         next = earliest(next, services.memberPart?.value.whenToWake())
         next = earliest(next, services.coordinatorPart?.value.whenToWake())
+        next = earliest(next, nextRead())
         nextWake = earliest(next, services.electorPart?.value.whenToWake())
     }
 
@@ -312,9 +318,9 @@ public struct DaemonCore: Core {
 
     /// Whoever may lead a job is to be found by members, and looks for them.
     private mutating func lookForMembers(at now: Instant) {
-        guard services.leads, !looksForMembers else { return }
+        guard services.leads || services.watchPart != nil, !looksForMembers else { return }
         looksForMembers = true
-        directory.announce(topic: Self.coordinatorTopic, port: presence.port, at: now)
+        if services.leads { directory.announce(topic: Self.coordinatorTopic, port: presence.port, at: now) }
         directory.watch(topic: Self.poolTopic, at: now)
     }
 
@@ -341,6 +347,7 @@ public struct DaemonCore: Core {
             channels.trust(peer, services.sharesJob(with: peer), at: now)
             services.coordinatorPart?.value.established(peer, endpoint: endpoint, at: now)
             services.memberPart?.value.established(peer, endpoint: endpoint, at: now)
+            toReaders(established: peer, at: now)
         case .message(let peer, _, let bytes): receive(bytes, from: peer, at: now)
         case .lost(let peer, let reason):
             requests.forget(peer)
@@ -348,6 +355,7 @@ public struct DaemonCore: Core {
             if reason == .unreachable, wanted[peer] == nil { return }
             services.coordinatorPart?.value.lost(peer, reason: reason.description, at: now)
             services.memberPart?.value.lost(peer, at: now)
+            toReaders(lost: peer, at: now)
             if let endpoint = wanted[peer], services.memberPart?.value.isWorking == true,
                 reason == .closed || reason == .silent
             {
@@ -398,7 +406,9 @@ public struct DaemonCore: Core {
     }
 
     private mutating func route(_ packet: Packet, from peer: PeerID, endpoint: Endpoint?, at now: Instant) {
+        if toReader(packet, from: peer, at: now) { return }
         switch packet.message {
+        case .readRequest(let from): return tell(peer, from: from, of: packet.job, at: now)
         case .ping(let nonce): return send(Packet(job: packet.job, .pong(nonce)), to: peer, at: now)
         case .capabilityRequest, .offer, .probeBurst: return toMember(packet, from: peer, endpoint, at: now)
         case .capability, .offerAnswer: return toCoordinator(packet, from: peer, at: now)

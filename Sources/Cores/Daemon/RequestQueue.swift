@@ -26,7 +26,7 @@ struct RequestQueue: Sendable {
     static func answers(_ message: Message) -> Channel? {
         switch message {
         case .chunkRequest, .indexRequest: .bulk
-        case .logRequest: .control
+        case .logRequest, .readRequest: .control
         default: nil
         }
     }

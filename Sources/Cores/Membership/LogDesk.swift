@@ -20,6 +20,11 @@ package struct LogDesk: Sendable {
     /// Where several electors carry the record: what has come, of which not all is certified.
     private var uncertified: Record?
     private var certificate: Certificate?
+    /// Of all entries that are here.
+    package private(set) var proof: Certificate?
+    /// So many are certified on this machine, here or at its elector: whatever would take their place is not folded.
+    package var certifiedHere = 0
+    private var nextProofAt: Instant?
     private var asked: (from: Int, at: Instant)?
     /// Entries that are durable, beyond those before which none is missing.
     private var durable: Set<Int> = []
@@ -29,8 +34,10 @@ package struct LogDesk: Sendable {
     /// The leader is asked again after this.
     package static let patience = Duration.seconds(2)
 
-    package init(_ record: Record) {
+    /// - Parameter proof: of all entries that are here already.
+    package init(_ record: Record, _ proof: Certificate? = nil) {
         self.record = record
+        self.proof = proof
         known = record.length
         for (index, envelope) in record.envelopes.enumerated() {
             effects.push(.store(.entry(job: record.job, index: index, envelope)))
@@ -117,10 +124,40 @@ package struct LogDesk: Sendable {
             effects.push(.event(.logEntryRefused(why: error.description), peer))
             return told([], message, isLeader: isLeader, at: now)
         }
+        if let founded = trial.foundings.first(where: { $0 >= record.length }), founded < certifiedHere {
+            uncertified = nil
+            effects.push(.event(.refoundingRefused(entries: founded, certified: certifiedHere), peer))
+            return told([], message, isLeader: false, at: now)
+        }
         let fresh = fold(Array(trial.envelopes[record.length..<certificate.claim.size]), from: peer, isLeader: false)
         record.commit(through: certificate.claim.size)
+        keep(certificate, at: now)
         if trial.length == record.length { uncertified = nil }
         return told(fresh, message, isLeader: isLeader, at: now)
+    }
+
+    /// Often enough that little is uncertified on disk, and seldom enough to cost nothing.
+    private mutating func keep(_ certificate: Certificate, at now: Instant) {
+        proof = certificate
+        let isLast = record.state.finished != nil
+        guard isLast || record.foundings.last == record.length - 1 || nextProofAt.map({ $0 <= now }) ?? true else {
+            return
+        }
+        nextProofAt = now + Self.proofEvery
+        effects.push(.store(.certificate(certificate)))
+    }
+    private static let proofEvery = Duration.seconds(5)
+
+    /// For whoever only reads: all that is here counts.
+    package mutating func seen() { record.stored(through: record.length) }
+
+    /// Another part of this machine had the log in its hands, and what it had after an index counts no more.
+    package mutating func takeOver(from index: Int) {
+        effects.push(.store(.truncate(job: record.job, length: index)))
+        for (index, envelope) in record.envelopes.enumerated().dropFirst(index) {
+            effects.push(.store(.entry(job: record.job, index: index, envelope)))
+        }
+        if let proof { effects.push(.store(.certificate(proof))) }
     }
 
     /// The leader says how long its log is.

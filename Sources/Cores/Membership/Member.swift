@@ -20,14 +20,14 @@ public struct Member: Core, Sendable {
     let wall: WallClock
     /// With no job; else the job has it.
     private var idleEngine: EngineDesk?
-    package private(set) var job: MemberJob?
+    package internal(set) var job: MemberJob?
     private var benchmark = Benchmark()
-    private var storage = StorageDesk()
-    private var remains: MemberRemains
+    var storage = StorageDesk()
+    var remains: MemberRemains
     /// Who wants to know what this peer can do, before it knows itself.
     private var askedCapability: [PeerID] = []
     private var ownersPause = OwnersPause()
-    private var socketBytes: (sent: Int, received: Int) = (0, 0)
+    var socketBytes: (sent: Int, received: Int) = (0, 0)
     /// Nil: nobody has looked. And the plan for which it was looked at.
     private var room: (disk: DiskRoom?, epoch: Int) = (nil, 0)
 
@@ -37,7 +37,7 @@ public struct Member: Core, Sendable {
         /// Who offered something meanwhile: they are told when it is over.
         var askers: [PeerID] = []
     }
-    private var effects = EffectQueue<MemberEffect>()
+    var effects = EffectQueue<MemberEffect>()
 
     /// - Parameters:
     ///   - remains: what earlier processes have left on its disk.
@@ -219,9 +219,10 @@ public struct Member: Core, Sendable {
         var answer = OfferAnswer(refusal: nil)
         var offered: Digest256?
         do throws(MalformedBytes) {
-            let (record, electors) = try open(offer, from: peer)
+            let (record, succession) = try open(offer, from: peer)
             offered = record.job
-            try accept(record, electors, term: term, from: peer, at: now)
+            try heed(succession, of: record.job, at: now)
+            try accept(record, succession, term: term, from: peer, at: now)
         } catch {
             answer.refusal = cleaned(error.description, bytes: Bounds.reasonBytes)
             effects.push(.event(Event(.offerDeclined(why: error.description), at: now, peer: peer.short)))
@@ -233,26 +234,26 @@ public struct Member: Core, Sendable {
     /// Cheap questions first: nobody whom the owner did not accept has a signature verified.
     private func open(
         _ offer: Offer, from peer: PeerID
-    ) throws(MalformedBytes) -> (record: Record, electors: [PeerID]) {
+    ) throws(MalformedBytes) -> (record: Record, succession: Record.Succession) {
         guard let signer = PeerID(offer.genesis.signer), terms.accepts.contains(signer) else {
             throw MalformedBytes(
                 "launcher \(PeerID(offer.genesis.signer)?.short ?? "?") is not among those the owner of \(terms.name) accepts"
             )
         }
         let record = try Record(genesis: offer.genesis, parse: parse)
-        let electors = try record.electors(after: offer.electors)
-        guard electors.contains(peer) else {
+        let succession = try record.electors(after: offer.electors)
+        guard succession.electors.contains(peer) else {
             throw MalformedBytes("the offer was passed on by \(peer.short), who is no elector")
         }
-        return (record, electors)
+        return (record, succession)
     }
 
     private mutating func accept(
-        _ record: Record, _ electors: [PeerID], term: Int, from peer: PeerID, at now: Instant
+        _ record: Record, _ succession: Record.Succession, term: Int, from peer: PeerID, at now: Instant
     ) throws(MalformedBytes) {
         if let job {
             if job.id == record.job {
-                if let why = self.job!.offered(by: peer, term: term, at: now) { throw MalformedBytes(why) }
+                if let why = self.job!.offered(by: peer, term: term, succession, at: now) { throw MalformedBytes(why) }
                 return
             }
             // A process leads one job: whoever leads this one, alone, and offers another, leads it no more.
@@ -284,7 +285,7 @@ public struct Member: Core, Sendable {
                 Event(
                     .jobAccepted(job: record.job.short, name: record.parameters.name), at: now, peer: peer.short)))
         job = MemberJob(
-            record, electors: electors, key: key, leader: peer, term: term, memory: terms.memory, engine: engine,
+            record, succession, key: key, leader: peer, term: term, memory: terms.memory, engine: engine,
             wall: wall, kept: remains.stages(of: record.job), at: now)
     }
 
@@ -301,6 +302,9 @@ public struct Member: Core, Sendable {
         self.job = nil
         storage.forget(job: job.id, content: job.record.genesis.content)
         remains.keep(job.aftermath == .over ? [] : job.holding.starts.stages, of: job.id)
+        if job.aftermath == .over {
+            remains.over = JobReading(job.record, job.log.proof, lease: .zero, term: job.allegiance.term)
+        }
         switch job.aftermath {
         // Whoever only leaves, or is left alone, may go on with it later.
         case .stays: break
@@ -312,7 +316,7 @@ public struct Member: Core, Sendable {
 
     // MARK: one place to drain
 
-    private mutating func drain(at now: Instant) {
+    mutating func drain(at now: Instant) {
         pass(at: now)
         if let why = job?.ending {
             let launcher = job!.aftermath == .forked ? job!.leader : nil

@@ -27,6 +27,8 @@ public struct MemberTerms: Sendable {
     public var memory: ByteCount
     /// Launchers its owner accepted.
     public var accepts: [PeerID]
+    /// Jobs that may be founded anew though that drops what is certified here: their owner has said so.
+    public var refounds: [Digest256] = []
     public init(name: String, device: String, memory: ByteCount, accepts: [PeerID]) {
         self.name = name
         self.device = device

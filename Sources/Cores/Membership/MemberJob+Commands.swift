@@ -105,7 +105,10 @@ extension MemberJob {
                 "pipeline \(place.rank) stage \(place.stage) units \(stage!.units.lowerBound)..<\(stage!.units.upperBound)"
             }
             event(.planReceived(epoch: change.plan.epoch, role: role ?? "spare"))
-        case .electors(let change): allegiance.change(electors: change.electors)
+        case .electors(let change):
+            guard let era = change.era else { return allegiance.change(electors: change.electors) }
+            allegiance.change(electors: change.electors, era: era)
+            event(.jobRefounded(era: era, entries: record.foundings.last ?? 0, why: change.reason))
         case .genesis, .seal, .states, .finish, .opening: break
         }
     }

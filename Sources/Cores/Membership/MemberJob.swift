@@ -62,7 +62,8 @@ package struct MemberJob: Sendable {
     package static let keep = Duration.seconds(3600)
 
     package init(
-        _ record: Record, electors: [PeerID], key: SigningKey, leader: PeerID, term: Int, memory: ByteCount,
+        _ record: Record, _ succession: Record.Succession, key: SigningKey, leader: PeerID, term: Int,
+        memory: ByteCount,
         engine: EngineDesk, wall: WallClock, kept: [KeptStage] = [], at now: Instant
     ) {
         self.key = key
@@ -72,7 +73,8 @@ package struct MemberJob: Sendable {
         let genesis = record.genesis
         log = LogDesk(record)
         allegiance = Allegiance(
-            electors: electors, leader: leader, term: term, until: now + genesis.lease)
+            electors: succession.electors, era: succession.era, leader: leader, term: term,
+            until: now + genesis.lease)
         text = TextDesk(
             content: genesis.content, bytes: genesis.contentBytes, holders: [leader],
             offset: 7 * Int(key.peerID.bytes[0]),
@@ -246,6 +248,10 @@ package struct MemberJob: Sendable {
 
     private mutating func beat(sent: Int, received: Int) {
         if case .removed = standing { return }
+        report(.heartbeat(heartbeat(sent: sent, received: received)))
+    }
+    /// What this member is at.
+    func heartbeat(sent: Int, received: Int) -> Heartbeat {
         var heartbeat = Heartbeat()
         heartbeat.logLength = record.length
         heartbeat.round = job.round
@@ -254,7 +260,7 @@ package struct MemberJob: Sendable {
         heartbeat.sent = ByteCount(sent)
         heartbeat.received = ByteCount(received)
         heartbeat.waiting = holding.work?.exchange.waits(at: now)
-        report(.heartbeat(heartbeat))
+        return heartbeat
     }
 
     // MARK: coming and going
@@ -294,9 +300,13 @@ package struct MemberJob: Sendable {
     }
 
     /// An offer of this job, by a leader that does not know, or has forgotten, that this member has it.
+    /// - Parameter succession: who the electors are, as the offer shows; it has been checked, and drops nothing that is certified here.
     /// - Returns: why not.
-    package mutating func offered(by peer: PeerID, term: Int, at now: Instant) -> String? {
+    package mutating func offered(
+        by peer: PeerID, term: Int, _ succession: Record.Succession, at now: Instant
+    ) -> String? {
         self.now = now
+        if succession.era > record.era { allegiance.change(electors: succession.electors, era: succession.era) }
         switch allegiance.hear(term: term, from: peer, newest: record.term) {
         case .stranger: return "\(peer.short) is no elector of this job"
         case .stale: return "another leads this job, of term \(max(allegiance.term, record.term))"

@@ -121,6 +121,10 @@ public struct MemberRemains: Sendable {
         }
     }
     public var jobs: [Job]
+    /// Certified logs of jobs that several electors carry and that are not over.
+    public var logs: [KeptLog] = []
+    /// What was known last of the job that ended here: whoever watches it is told.
+    var over: JobReading?
     /// Files that are none of this version, damaged, or of another job, and why.
     public var refused: [Refused]
     public struct Refused: Sendable {

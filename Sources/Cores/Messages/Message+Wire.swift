@@ -33,6 +33,8 @@ extension Message {
         case .ping(let m): .ping(m.nonce)
         case .pong(let m): .pong(m.nonce)
         case .probeBurst(let m): .probeBurst(try ProbeBurst(m, bytes: payload.count))
+        case .logRequest(let m) where m.reading:
+            .readRequest(from: try bounded(m.from, below: Bounds.counter, "log index"))
         default: nil
         }
     }
@@ -101,6 +103,9 @@ extension Message {
         case .offerAnswer(let m): packet.offerAnswer = m.encoded
         case .ping(let nonce): packet.ping.nonce = nonce
         case .pong(let nonce): packet.pong.nonce = nonce
+        case .readRequest(let from):
+            packet.logRequest.from = UInt64(from)
+            packet.logRequest.reading = true
         case .probeBurst(let m):
             packet.probeBurst = m.encoded
             return [UInt8](repeating: UInt8(truncatingIfNeeded: m.part), count: m.bytes)

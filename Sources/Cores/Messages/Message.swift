@@ -29,6 +29,8 @@ public enum Message: Hashable, Sendable {
     case ping(UInt64)
     case pong(UInt64)
     case probeBurst(ProbeBurst)
+    /// What there is of a job's log, from an entry on: asked by whoever only reads it.
+    case readRequest(from: Int)
     // Commands
     case lease(Lease)
     case logEntries(LogEntries)
@@ -67,7 +69,7 @@ public enum Message: Hashable, Sendable {
 
     public var conversation: Conversation {
         switch self {
-        case .capabilityRequest, .capability, .offer, .offerAnswer, .ping, .pong, .probeBurst: .meeting
+        case .capabilityRequest, .capability, .offer, .offerAnswer, .ping, .pong, .probeBurst, .readRequest: .meeting
         case .lease, .logEntries, .probeOrder, .group, .auditOrder, .dismissal: .command
         case .heartbeat, .readiness, .kept, .logRequest, .probeResult, .receipt, .held, .gathered, .applied,
             .objection, .setback, .audited, .farewell:

@@ -20,12 +20,20 @@ public struct Opening: Hashable, Sendable {
 public struct ElectorsChange: Hashable, Sendable {
     public var electorate: Electorate
     public var reason: String
-    /// Of the last step: a quorum of both sets has the first. So nobody becomes an elector by the word of one.
+    /// Of the last step: a quorum of both sets has the first. So nobody becomes an elector by the word of one. Where an era begins: of all
+    /// entries before.
     public var proof: Certificate?
+    /// Of an entry by which the job is founded anew: the era that begins with it. Only the root key may sign that. Else nil.
+    public var era: Int?
     public init(_ electorate: Electorate, proof: Certificate? = nil, reason: String) {
         self.electorate = electorate
         self.proof = proof
         self.reason = reason
+    }
+    /// The job is founded anew, after all that is certified.
+    public init(refounding era: Int, electors: Electorate, after proof: Certificate, reason: String) {
+        self.init(electors, proof: proof, reason: reason)
+        self.era = era
     }
     /// All whose word counts, those of before included while both sets decide.
     public var electors: [PeerID] { electorate.allVoters }
@@ -33,6 +41,7 @@ public struct ElectorsChange: Hashable, Sendable {
         electorate = try Electorate(m)
         reason = cleaned(m.reason, bytes: Bounds.reasonBytes)
         proof = m.certificate.isEmpty ? nil : try Certificate(encoded: [UInt8](m.certificate))
+        era = m.era == 0 ? nil : try number(m.era, below: Era.most + 1, "era")
     }
     var encoded: PBElectors {
         var m = PBElectors()
@@ -40,21 +49,76 @@ public struct ElectorsChange: Hashable, Sendable {
         m.outgoing = electorate.outgoing.map { bytesOf($0) }
         if let proof { m.certificate = bytesOf(proof.encoded) }
         m.reason = reason
+        if let era { m.era = UInt64(era) }
         return m
     }
 }
 
-extension Record {
-    /// Electors change in two steps, and the last shows that a quorum of both sets has the first.
-    static func check(
-        _ change: ElectorsChange, after electorate: Electorate, of job: Digest256
-    ) throws(MalformedBytes) {
+/// Who decides from a length of the log on, and in which era.
+struct Reign: Sendable {
+    var from: Int
+    var electorate: Electorate
+    var era: Int
+
+    /// Electors change in two steps, and the last shows that a quorum of both sets has the first. Or a majority of them is lost, and the root
+    /// key names others in their place.
+    func check(_ change: ElectorsChange, by signer: PeerID, root: PeerID, of job: Digest256) throws(MalformedBytes) {
+        if let next = change.era { return try check(change, era: next, by: signer, root: root, of: job) }
+        guard electorate.isVoter(signer) else {
+            throw MalformedBytes("electors changed by \(signer.short), who was none")
+        }
         guard electorate.mayBecome(change.electorate) else {
             throw MalformedBytes("electors change in two steps, with those of before and then without")
         }
         guard electorate.isJoint else { return }
         guard let proof = change.proof else { throw MalformedBytes("electors changed without a certificate") }
-        try proof.check(job: job, electorate)
+        try proof.check(job: job, electorate, era: era)
+    }
+    private func check(
+        _ change: ElectorsChange, era next: Int, by signer: PeerID, root: PeerID, of job: Digest256
+    ) throws(MalformedBytes) {
+        guard signer == root else {
+            throw MalformedBytes("the job founded anew by \(signer.short), who does not have its root key")
+        }
+        guard next == era + 1 else { throw MalformedBytes("era \(next) after era \(era)") }
+        guard !change.electorate.isJoint, change.electorate.learners.isEmpty else {
+            throw MalformedBytes("an era that begins with electors of the one before")
+        }
+        guard let proof = change.proof else { throw MalformedBytes("the job founded anew without a certificate") }
+        try proof.check(job: job, electorate, era: era)
+    }
+}
+
+extension Record {
+    /// Whose key signed the genesis: it may found the job anew.
+    public var root: PeerID { PeerID(envelopes[0].signer)! }
+    /// How often the job was founded anew.
+    public var era: Int { reigns.last!.era }
+    /// Entries there were when each era after the first began.
+    public var foundings: [Int] {
+        zip(reigns, reigns.dropFirst()).filter { $0.era < $1.era }.map { $1.from - 1 }
+    }
+    /// Whether an entry that comes next may be of a term: each era has its own.
+    func check(term: Int, of entry: Entry) throws(MalformedBytes) {
+        var era = self.era
+        if case .electors(let change) = entry, let next = change.era {
+            era = next
+            guard term == Era.firstTerm(of: next) else {
+                throw MalformedBytes("era \(next) begins with term \(term)")
+            }
+        }
+        guard Era.of(term: term) == era else { throw MalformedBytes("an entry of term \(term) in era \(era)") }
+    }
+    func check(_ change: ElectorsChange, by signer: PeerID) throws(MalformedBytes) {
+        if change.era != nil, parameters.electors == 1 {
+            throw MalformedBytes("a job with one elector is not founded anew")
+        }
+        try reigns.last!.check(change, by: signer, root: root, of: job)
+        guard let proof = change.proof else { return }
+        guard proof.claim.size >= (change.era == nil ? reigns.last!.from : length) else {
+            throw MalformedBytes("electors changed with an old certificate")
+        }
+        try check(proof)
     }
     /// That a certificate is of the first entries here.
     package func check(_ certificate: Certificate) throws(MalformedBytes) {
@@ -62,29 +126,45 @@ extension Record {
         guard claim.size > 0, claim.size <= length, leaf(claim.size - 1).term == claim.term,
             root(of: claim.size) == claim.root
         else { throw MalformedBytes("a certificate of another log") }
-        try certificate.check(job: job, electorate(at: claim.size))
+        let reign = reign(at: claim.size)
+        try certificate.check(job: job, reign.electorate, era: reign.era)
     }
 
+    private func reign(at size: Int) -> Reign { reigns.last { $0.from <= size } ?? reigns[0] }
     /// Who decides after the first so many entries.
-    public func electorate(at size: Int) -> Electorate {
-        electorates.last { $0.from <= size }?.electorate ?? electorates[0].electorate
-    }
+    public func electorate(at size: Int) -> Electorate { reign(at: size).electorate }
+    /// In which era.
+    public func era(at size: Int) -> Int { reign(at: size).era }
     /// The entries by which electors have changed, for whoever has only the genesis.
-    public var electorChanges: [PBEnvelope] { electorates.dropFirst().map { envelopes[$0.from - 1] } }
+    public var electorChanges: [PBEnvelope] { reigns.dropFirst().map { envelopes[$0.from - 1] } }
 
-    /// Who decides after changes of electors that somebody shows, each signed by one of those before it. Throws what is wrong with them.
-    public func electors(after changes: [PBEnvelope]) throws(MalformedBytes) -> [PeerID] {
-        var electorate = self.electorate
+    /// Who decides, as changes of electors say that somebody shows.
+    public struct Succession: Hashable, Sendable {
+        public var electors: [PeerID]
+        public var era = 0
+        /// Entries that there were when each era after the first began.
+        public var foundedAt: [Int] = []
+    }
+    /// Each is signed by one of those before it, or by the root key. Throws what is wrong with them.
+    public func electors(after changes: [PBEnvelope]) throws(MalformedBytes) -> Succession {
+        var reign = reigns.last!
+        var foundedAt: [Int] = []
         for envelope in changes {
             let statement = try envelope.open(.logEntry, job: job, wall: nil, as: PBLogEntry.self)
-            guard electorate.isVoter(statement.signer) else {
-                throw MalformedBytes("electors changed by \(statement.signer.short), who was none")
-            }
             guard case .electors(let body)? = statement.body.body else { throw MalformedBytes("no change of electors") }
             let change = try ElectorsChange(body)
-            try Self.check(change, after: electorate, of: job)
-            electorate = change.electorate
+            try reign.check(change, by: statement.signer, root: root, of: job)
+            if let era = change.era {
+                reign.era = era
+                foundedAt.append(change.proof!.claim.size)
+            }
+            reign.electorate = change.electorate
         }
-        return electorate.allVoters
+        return Succession(electors: reign.electorate.allVoters, era: reign.era, foundedAt: foundedAt)
     }
+}
+
+extension PBLogEntry {
+    /// Whether it says that the job is founded anew. Nothing is verified by this.
+    var isRefounding: Bool { if case .electors(let change)? = body { change.era > 0 } else { false } }
 }

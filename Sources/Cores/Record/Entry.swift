@@ -315,7 +315,7 @@ extension Entry {
         case nil: throw MalformedBytes("log entry without a body")
         }
     }
-    var body: PBLogEntry.OneOf_Body {
+    package var body: PBLogEntry.OneOf_Body {
         switch self {
         case .genesis(let genesis): .genesis(genesis.encoded)
         case .members(let change): .members(change.encoded)

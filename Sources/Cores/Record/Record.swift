@@ -35,10 +35,12 @@ public struct Record: Sendable {
     public var length: Int { envelopes.count }
     public var parameters: JobParameters { state.parameters }
     /// Who decides now.
-    public var electorate: Electorate { electorates.last!.electorate }
+    public var electorate: Electorate { reigns.last!.electorate }
     public var electors: [PeerID] { electorate.allVoters }
-    /// From a length of the log on, ascending.
-    private(set) var electorates: [(from: Int, electorate: Electorate)]
+    /// Ascending.
+    private(set) var reigns: [Reign]
+    /// Whose machine the era began with: the launcher's, or that of whoever founded the job anew. The result goes there.
+    public private(set) var founder: PeerID
 
     // MARK: beginning
 
@@ -59,7 +61,8 @@ public struct Record: Sendable {
         guard let electorate = Electorate(voters: genesis.electors) else {
             throw MalformedBytes("a genesis without electors")
         }
-        electorates = [(0, electorate)]
+        reigns = [Reign(from: 0, electorate: electorate, era: 0)]
+        founder = genesis.electors[0]
         self.genesis = genesis
         job = Self.hash([UInt8](envelope.body))
         envelopes = [envelope]
@@ -103,8 +106,8 @@ public struct Record: Sendable {
     public mutating func propose(
         _ entry: Entry, term: Int, by key: SigningKey
     ) throws(MalformedBytes) -> PBEnvelope {
-        precondition(electors.contains(key.peerID), "only electors write the log")
-        let change = try check(entry, term: term)
+        precondition(Self.mayWrite(key.peerID, entry, electors, root: root), "only electors write the log")
+        let change = try check(entry, term: term, by: key.peerID)
         var message = PBLogEntry()
         message.index = UInt64(length)
         message.previous = bytesOf(hashes.last!)
@@ -114,6 +117,12 @@ public struct Record: Sendable {
             message, type: .logEntry, job: job, epoch: UInt64(term), sequence: UInt64(length), by: key)
         append(envelope, change, entry, term: term)
         return envelope
+    }
+
+    private static func mayWrite(_ peer: PeerID, _ entry: Entry, _ electors: [PeerID], root: PeerID) -> Bool {
+        if electors.contains(peer) { return true }
+        guard peer == root, case .electors(let change) = entry else { return false }
+        return change.era != nil
     }
 
     /// What became of a received entry.
@@ -135,7 +144,7 @@ public struct Record: Sendable {
         } else {
             statement = try envelope.open(.logEntry, job: job, wall: nil, as: PBLogEntry.self)
         }
-        guard electors.contains(statement.signer) else {
+        guard electors.contains(statement.signer) || statement.signer == root && statement.body.isRefounding else {
             throw MalformedBytes("log entry signed by \(statement.signer.short), who is no elector")
         }
         guard statement.body.index == envelope.sequence, statement.body.index < UInt64(Self.entryLimit) else {
@@ -149,23 +158,18 @@ public struct Record: Sendable {
         }
         let term = try number(statement.body.term, below: Bounds.counter, "term")
         let entry = try Entry(statement.body, parameters: parameters, plans: state.planCount)
-        append(envelope, try check(entry, term: term), entry, term: term)
+        append(envelope, try check(entry, term: term, by: statement.signer), entry, term: term)
         return .appended(entry)
     }
 
     /// What an entry would change; throws the rule that it breaks.
-    private func check(_ entry: Entry, term: Int) throws(MalformedBytes) -> JobState.Change {
+    private func check(
+        _ entry: Entry, term: Int, by signer: PeerID
+    ) throws(MalformedBytes) -> JobState.Change {
         guard length < Self.entryLimit else { throw MalformedBytes("the log is full") }
         guard term >= self.term else { throw MalformedBytes("an entry of term \(term) after one of term \(self.term)") }
-        if case .electors(let change) = entry {
-            try Self.check(change, after: electorate, of: job)
-            if let proof = change.proof {
-                guard proof.claim.size >= electorates.last!.from else {
-                    throw MalformedBytes("electors changed with an old certificate")
-                }
-                try check(proof)
-            }
-        }
+        try check(term: term, of: entry)
+        if case .electors(let change) = entry { try check(change, by: signer) }
         return try state.check(entry)
     }
     /// The one place where an entry comes into the record: it has been checked, and cannot fail any more.
@@ -177,7 +181,9 @@ public struct Record: Sendable {
         envelopes.append(envelope)
         hashes.append(Self.hash([UInt8](envelope.body)))
         terms.append(term)
-        if case .electors(let change) = entry { electorates.append((length, change.electorate)) }
+        guard case .electors(let change) = entry else { return }
+        reigns.append(Reign(from: length, electorate: change.electorate, era: change.era ?? era))
+        if change.era != nil { founder = change.electorate.voters[0] }
     }
 
     /// The first so many entries, folded anew: what came after them was never for ever.
@@ -185,13 +191,15 @@ public struct Record: Sendable {
         precondition(length >= max(1, committed), "what is committed is never taken back")
         var out = self
         (out.envelopes, out.hashes, out.terms) = ([envelopes[0]], [hashes[0]], [terms[0]])
-        (out.state, out.ledger, out.electorates) = (JobState(parameters: parameters), Ledger(), [electorates[0]])
+        (out.state, out.ledger) = (JobState(parameters: parameters), Ledger())
+        (out.reigns, out.founder) = ([reigns[0]], genesis.electors[0])
         out.term = 0
         for envelope in envelopes[1..<length] {
             do throws(MalformedBytes) {
                 guard let body = PBLogEntry(encoded: [UInt8](envelope.body)) else { throw MalformedBytes("no entry") }
                 let entry = try Entry(body, parameters: parameters, plans: out.state.planCount)
-                out.append(envelope, try out.check(entry, term: Int(body.term)), entry, term: Int(body.term))
+                let change = try out.check(entry, term: Int(body.term), by: PeerID(envelope.signer)!)
+                out.append(envelope, change, entry, term: Int(body.term))
             } catch {
                 preconditionFailure("an entry that held does not hold any more: \(error)")
             }
@@ -228,7 +236,9 @@ public struct Record: Sendable {
     }
     /// What an elector may vouch for: the committed entries. Nil where there are none.
     public var claim: LogClaim? {
-        committed > 0 ? LogClaim(job: job, term: terms[committed - 1], size: committed, root: tree.root) : nil
+        guard committed > 0 else { return nil }
+        return LogClaim(
+            job: job, era: era(at: committed), term: terms[committed - 1], size: committed, root: tree.root)
     }
 
     /// Committed entries from an index on, as many as one message carries; nil where there are none.

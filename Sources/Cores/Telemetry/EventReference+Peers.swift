@@ -48,6 +48,17 @@ extension EventReference {
             "an elector that does not lead has the seal of a round, and so has a quorum",
             ["tokens": "sealed so far", "train_loss": "nats a token"]),
         Entry(
+            .recordFound, of: "whoever has it",
+            "before a job is founded anew: somebody has told what there is of its log",
+            ["entries": "told", "certified": "the longest log so far that a quorum has signed for"]),
+        Entry(
+            .jobRefounded, "a majority of its electors was lost, and its root key has begun a new era",
+            ["entries": "certified, all of which stay", "why": "as the log says"]),
+        Entry(
+            .refoundingRefused, of: "who passed it on",
+            "the job was founded anew without entries that are certified here",
+            ["entries": "that it would keep", "certified": "here"]),
+        Entry(
             .launcherAwaited,
             "all tokens are trained; the leader waits for the launcher's machine to collect the weights, and does it itself after that"
         ),

@@ -40,7 +40,8 @@ extension Happening {
             .packetMalformed, .floodLimited:
             .overlay
         case .entryRefused, .logEntryRefused, .forked, .leaderChanged, .electorsChosen, .leadershipTaken,
-            .recordCarried, .launcherAwaited, .staleCommand, .notEntitled, .storageFailed, .storageRecovered:
+            .recordCarried, .recordFound, .jobRefounded, .refoundingRefused, .launcherAwaited, .staleCommand,
+            .notEntitled, .storageFailed, .storageRecovered:
             .record
         case .speedMeasured, .jobAccepted, .offerDeclined, .jobReleased, .ownerPaused, .ownerResumed: .peer
         case .textComplete, .contentRefused, .chunkRefused, .peerLeft, .workPaused, .rejoined, .planReceived,

@@ -29,6 +29,9 @@ public enum Happening: Hashable, Sendable, Codable {
     case electorsChosen(electors: String, why: String)
     case leadershipTaken(term: Int, round: Int)
     case recordCarried(round: Int, tokens: Int, trainLoss: Double)
+    case recordFound(entries: Int, certified: Int, era: Int)
+    case jobRefounded(era: Int, entries: Int, why: String)
+    case refoundingRefused(entries: Int, certified: Int)
     case launcherAwaited(seconds: Double)
     case staleCommand(term: Int)
     case notEntitled(message: String)
@@ -150,7 +153,8 @@ public enum Happening: Hashable, Sendable, Codable {
             connectionLost,
             packetMalformed, floodLimited
         case entryRefused, logEntryRefused, forked, leaderChanged, electorsChosen, leadershipTaken, recordCarried,
-            launcherAwaited, staleCommand, notEntitled, storageFailed, storageRecovered
+            recordFound, jobRefounded, refoundingRefused, launcherAwaited, staleCommand, notEntitled, storageFailed,
+            storageRecovered
         case speedMeasured, jobAccepted, offerDeclined, jobReleased, ownerPaused, ownerResumed
         case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,
             stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,

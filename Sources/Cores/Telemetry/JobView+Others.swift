@@ -89,7 +89,8 @@ extension Happening {
             .checkpointSaved, .checkpointFailed,
             .collectingWeights, .contributionRefused, .ownerRefuted, .receiptContradicts, .weightsDiffer,
             .weightsDisputed, .stateWrong, .momentsInexact, .entryRefused, .forked, .leaderChanged, .electorsChosen,
-            .leadershipTaken, .launcherAwaited, .storageFailed, .storageRecovered, .peerKilled, .fault:
+            .leadershipTaken, .jobRefounded, .refoundingRefused, .launcherAwaited, .storageFailed, .storageRecovered,
+            .peerKilled, .fault:
             true
         default: false
         }

@@ -1,4 +1,4 @@
-import Consensus
+public import Consensus
 public import Coordination
 public import Digests
 import Foundation
@@ -16,6 +16,8 @@ public struct StoppedJob: Sendable {
     public let remains: JobRemains
     /// What the launcher has promised as an elector; nil where it is the only one.
     public let ballot: Ballot?
+    /// Of the log, as far as it lies beside it.
+    public let certificate: Certificate?
     /// Files of states that were passed over.
     public let damaged: [String]
     /// It is done, and its result was kept here: it was not written, or not all of it.
@@ -57,7 +59,8 @@ extension JobArchive {
             return StoppedJob(
                 job: job, round: record.state.round, sealedTokens: record.state.sealedTokens,
                 tokens: record.state.tokens, remains: remains,
-                ballot: try? LogFile.ballot(of: job, in: folder.path), damaged: damaged, isOver: isOver,
+                ballot: try? LogFile.ballot(of: job, in: folder.path),
+                certificate: certificate(of: job, in: folder.path), damaged: damaged, isOver: isOver,
                 lost: loss(of: job, in: folder.path, held: record.length, parse: parse))
         }
         return nil

@@ -1,9 +1,11 @@
 import Checkpoints
+public import Consensus
 public import Coordination
 import Daemon
 import Digests
 import EventLoop
 import Foundation
+import Membership
 import Messages
 import Primitives
 public import Record
@@ -30,6 +32,10 @@ public final class LaunchRun {
         public var resuming: JobRemains?
         /// What that process has promised as an elector.
         public var ballot: Ballot?
+        /// The job is founded anew after the longest certified log that there is, as a majority of its electors is lost.
+        public var refounds = false
+        /// Of the log of the earlier process.
+        public var certificate: Certificate?
         /// Where the pool as measured and what happened to it go, as a topology file.
         public var record: String?
         /// The folder that the job continues, where the manifest names its units.
@@ -78,11 +84,7 @@ public final class LaunchRun {
         var setup = setup
         setup.state = overlay.state
         let daemon = try LiveDaemon(loop, setup) { (now) throws(NodeError) in
-            let initial = options.resuming?.checkpoint == nil ? try Self.initial(options.model) : []
-            return try .coordinator(
-                key: key, manifest: options.manifest, content: options.corpus, initial: initial,
-                options: options.coordinator, resuming: options.resuming, electors: options.parameters.electors,
-                ballot: options.ballot, at: now)
+            try Self.services(options, key, at: now)
         }
         checkpointRound = options.resuming?.checkpoint?.round
         let archive = JobArchive(folder, daemon)
@@ -145,6 +147,20 @@ public final class LaunchRun {
         let report = try conclude(coordinator, remains.checkpoint!.states, options, stretch: 1, origin: loop.now)
         StateFile.erase(of: coordinator.job, in: folder)
         return .finished(report)
+    }
+    private static func services(
+        _ options: Options, _ key: SigningKey, at now: Instant
+    ) throws(NodeError) -> DaemonCore.Services {
+        let initial = options.resuming?.checkpoint == nil ? try initial(options.model) : []
+        if options.refounds {
+            return .refounding(
+                key: key, manifest: options.manifest, content: options.corpus, initial: initial,
+                options: options.coordinator, options.resuming, options.certificate, at: now)
+        }
+        return try .coordinator(
+            key: key, manifest: options.manifest, content: options.corpus, initial: initial,
+            options: options.coordinator, resuming: options.resuming, electors: options.parameters.electors,
+            ballot: options.ballot, at: now)
     }
     private func noteHowFar(_ daemon: LiveDaemon) {
         if let elector = daemon.core.services.elector, !elector.isAlone, !elector.isOver {
@@ -211,26 +227,11 @@ public final class LaunchRun {
     }
 
     private func status(_ coordinator: Coordinator) -> Happening {
-        let state = coordinator.state
-        let members = coordinator.roster.joined
-        // The separators of the list are not for names.
-        func plain(_ text: String) -> String { String(text.map { $0 == ";" || $0 == "=" ? "," : $0 }) }
-        let doing = members.map { "\(plain($0.name))=\(plain($0.heartbeat.activity.text))" }
-        let step = members.map(\.heartbeat.step).max() ?? 0
-        let batch = state.plan.map { state.batchTokens($0) } ?? 0
         let elapsed = view.trainingSince.map { (service.loop.now - $0).inSeconds } ?? 0
-        // A member may say any step: no product of it may overflow.
-        let perStep =
-            8 * Double(max(0, (state.plan?.pipelines.count ?? 0) - 1)) * Double(state.parameters.model.parameters)
         return .status(
-            phase: coordinator.stage.word, step: step, round: state.round,
-            stepsTotal: batch > 0 ? (state.tokens + batch - 1) / batch : 0, tokens: state.sealedTokens,
-            tokensTotal: state.tokens, tokensPerSecond: elapsed > 0 ? Double(state.sealedTokens) / elapsed : 0,
-            trainLoss: state.seals.last?.trainLoss ?? 0,
-            validationLoss: state.seals.last { $0.validationLoss != nil }?.validationLoss ?? 0,
-            sentBytes: members.reduce(0) { $0 + $1.heartbeat.sent.bytes },
-            uncompressedBytes: Int(min(9e18, perStep * Double(step))),
-            doing: doing.joined(separator: ";"))
+            of: coordinator.state, phase: coordinator.stage.word,
+            members: coordinator.roster.joined.map { (name: $0.name, heartbeat: $0.heartbeat) },
+            tokensPerSecond: elapsed > 0 ? Double(coordinator.state.sealedTokens) / elapsed : 0)
     }
 
     /// A checkpoint counts as stored when it is synced, renamed and read back: for readers of models, and for this job to go on from.

@@ -78,7 +78,8 @@ extension LogVerdict {
         if let certificate {
             let signers = certificate.signatures.map(\.signer.short).joined(separator: ", ")
             lines.append(
-                "certified  \(certificate.claim.size) entries of term \(certificate.claim.term), by \(signers)")
+                "certified  \(certificate.claim.size) entries of term \(certificate.claim.term)"
+                    + "\(certificate.claim.era > 0 ? " of era \(certificate.claim.era)" : ""), by \(signers)")
         } else if record != nil {
             lines.append("certified  nothing: there is no certificate beside the log")
         }

@@ -182,8 +182,19 @@ public struct LogVerifier {
             }
             verdict.terms.append(.init(term: term, leader: leader, entries: index..<index + 1))
         }
-        if case .plan(let change)? = entry, change.rolledBack {
+        switch entry {
+        case .plan(let change)? where change.rolledBack:
             verdict.breaks.append(.init(entry: index, what: "back to round \(change.plan.round): \(change.reason)"))
+        case .electors(let change)?:
+            guard let era = change.era else { break }
+            let electors = change.electors.map(\.short).joined(separator: ", ")
+            verdict.breaks.append(
+                .init(
+                    entry: index,
+                    what:
+                        "era \(era) begins, founded by \(leader.short) after the \(index) entries that are certified, with "
+                        + "\(electors) in the place of the electors before: \(change.reason)"))
+        default: break
         }
     }
 
@@ -207,7 +218,8 @@ public struct LogVerifier {
         do throws(MalformedBytes) {
             let certificate = try read.get()
             let claim = certificate.claim
-            try certificate.check(job: record.job, record.electorate(at: claim.size))
+            try certificate.check(
+                job: record.job, record.electorate(at: claim.size), era: record.era(at: claim.size))
             guard claim.size <= record.length else {
                 return refuse(
                     "\(claim.size) entries are certified, and \(record.length) are here: the last are missing")

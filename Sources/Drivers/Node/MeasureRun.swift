@@ -1,8 +1,10 @@
+import Consensus
 public import Coordination
 import Daemon
 import Digests
 import EventLoop
 import Foundation
+import Membership
 import Planning
 import Primitives
 import Record
@@ -102,6 +104,23 @@ extension DaemonCore.Services {
         } catch {
             throw .badInput("the job cannot be launched: \(error)")
         }
+    }
+    /// What founds a job anew, and then leads it.
+    static func refounding(
+        key: SigningKey, manifest: String, content: [UInt8], initial: [UnitState], options: CoordinatorOptions,
+        _ remains: JobRemains?, _ certificate: Certificate?, at now: Instant
+    ) -> DaemonCore.Services {
+        let own = Refounding.Own(
+            key: key, manifest: manifest, content: ContentIndex(of: content).id, log: remains?.log ?? [],
+            certificate: certificate)
+        let provisions = ElectorDesk.Provisions(
+            content: content, initial: initial, checkpoint: remains?.checkpoint, options: options,
+            wall: WallClock(seconds: Int64(time(nil)), at: now))
+        return DaemonCore.Services(
+            foundation: DaemonCore.Services.Foundation(
+                Refounding(own, patience: options.gatherLimit, at: now, parse: JobParameters.init(manifest:)),
+                provisions,
+                receipts: remains?.receipts ?? [], parse: JobParameters.init(manifest:)))
     }
     private static func elector(
         key: SigningKey, manifest: String, content: [UInt8], initial: [UnitState], options: CoordinatorOptions,

@@ -1,3 +1,4 @@
+import Coordination
 import Membership
 import Messages
 import Primitives
@@ -28,7 +29,7 @@ extension SimulatedHost {
 
     /// For its next process.
     var remains: MemberRemains {
-        guard disk == nil else { return disk!.memberRemains }
+        guard disk == nil else { return disk!.memberRemains(parse: JobParameters.init(manifest:)) }
         var out = MemberRemains()
         for job in Set(starts.values.map(\.job)).sorted() {
             let stages = rounds(of: job).compactMap { starts[.roundStart(job: job, round: $0)] }.map { KeptStage($0) }

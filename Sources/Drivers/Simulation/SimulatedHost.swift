@@ -34,6 +34,8 @@ final class SimulatedHost {
     var remembered: OverlayState?
     /// The process stands still.
     var frozenSince: Instant?
+    /// The next process founds the job anew.
+    var refounds = false
     /// How far its clock is off, in seconds.
     var clockError: Int64 = 0
 

@@ -1,3 +1,4 @@
+package import Consensus
 public import Coordination
 public import Digests
 import Membership
@@ -53,6 +54,7 @@ public struct VirtualDisk: Sendable {
     private var logs: [Place: Log] = [:]
     private var checkpoints: [Digest256: [Saved]] = [:]
     private var ballots: [Digest256: Ballot] = [:]
+    private var certificates: [Digest256: Certificate] = [:]
     private var starts = StartFiles()
     /// Jobs, the newest last.
     private var jobs: [Digest256] = []
@@ -111,7 +113,11 @@ public struct VirtualDisk: Sendable {
             }
             return append(envelope, at: index, to: .entries(job))
         case .receipt(let job, let index, let envelope): return append(envelope, at: index, to: .receipts(job))
-        case .chunk, .certificate: return refusal ?? .stored(path: "")
+        case .chunk: return refusal ?? .stored(path: "")
+        case .certificate(let certificate):
+            if let refusal { return refusal }
+            certificates[certificate.claim.job] = certificate
+            return .stored(path: "")
         case .truncate(let job, let length):
             if let refusal { return refusal }
             guard var log = logs[.entries(job)], log.records.count > length else { return .stored(path: "") }
@@ -218,8 +224,16 @@ public struct VirtualDisk: Sendable {
 
     /// What an elector of the job that ran here was in; nil where none has.
     package func ballot(of job: Digest256) -> Ballot? { ballots[job] }
+    package func certificate(of job: Digest256) -> Certificate? { certificates[job] }
     /// Of a member, for its next process.
-    var memberRemains: MemberRemains { starts.remains }
+    func memberRemains(parse: Record.Parser) -> MemberRemains {
+        var out = starts.remains
+        out.logs = jobs.compactMap { job in
+            guard let log = logs[.entries(job)], let certificate = certificates[job] else { return nil }
+            return KeptLog(Array(log.readable), certificate, parse: parse)
+        }.filter { $0.record.parameters.electors > 1 && $0.record.state.finished == nil }
+        return out
+    }
 
     /// Of the newest job.
     package var remains: (job: Digest256, remains: JobRemains)? {

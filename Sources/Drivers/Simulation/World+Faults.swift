@@ -1,6 +1,9 @@
+import Coordination
 import Daemon
+import Digests
 import Links
 import Primitives
+import Record
 import Telemetry
 import Topologies
 import VirtualNetworks
@@ -17,6 +20,8 @@ enum TimedAction {
     case close(host: Int, life: Int)
     /// Whoever leads the job dies.
     case killLeader
+    /// All who carry the record die.
+    case killElectors
     /// A trouble of the storm begins, or ends.
     case trouble(Int, begins: Bool)
     /// The storm's checkers look at the world.
@@ -33,6 +38,7 @@ extension World {
         case .start(let host): start(hosts[host])
         case .close(let host, let life): if hosts[host].lives == life { kill(hosts[host]) }
         case .killLeader: killLeader()
+        case .killElectors: killElectors()
         case .trouble(let number, let begins): storm?.act(number, begins: begins, on: self)
         case .look: storm?.look(at: self)
         }
@@ -43,6 +49,23 @@ extension World {
         kill(host)
         tell(Event(.fault(kind: "kill the leader"), at: now), of: host)
         if let away = options.leaderDeaths?.away { schedule(.start(host: host.index), at: now + away) }
+    }
+
+    private func killElectors() {
+        guard end == nil, let lost = options.lostMajority else { return }
+        let keys = coordinator.record.electors
+        for host in hosts where keys.contains(host.key.peerID) {
+            let isLauncher = host.index == coordinatorIndex
+            kill(host)
+            tell(Event(.fault(kind: "kill an elector"), at: now), of: host)
+            if isLauncher {
+                host.refounds = true
+                if lost.losesDisk { host.disk = VirtualDisk(seed: options.seed &+ 77) }
+                schedule(.start(host: host.index), at: now + lost.refoundedAfter)
+            } else if let back = lost.othersBack {
+                schedule(.start(host: host.index), at: now + back)
+            }
+        }
     }
 
     private func setLinks(of host: Int, delayedBy delay: Duration) {

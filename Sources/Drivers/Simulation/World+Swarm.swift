@@ -77,6 +77,7 @@ extension World {
         var services = DaemonCore.Services()
         switch host.role {
         case .bootstrap: break
+        case .coordinator where simulated.refounds: services = refounder(on: simulated, wall)
         case .coordinator where job.parameters.electors > 1:
             services = DaemonCore.Services(elector: founder(on: simulated, wall))
         case .coordinator: services = DaemonCore.Services(coordinator: coordinator(of: simulated, wall))
@@ -154,6 +155,22 @@ extension World {
         } catch {
             preconditionFailure("a world's own job is refused: \(error)")
         }
+    }
+    /// The launcher's `atoll launch --refound`.
+    private func refounder(on host: SimulatedHost, _ wall: WallClock) -> DaemonCore.Services {
+        let parameters = job.parameters
+        let parse: Record.Parser = { _ in parameters }
+        let found = host.disk?.remains
+        let own = Refounding.Own(
+            key: host.key, manifest: job.manifest, content: ContentIndex(of: job.corpus).id,
+            log: found?.remains.log ?? [], certificate: found.flatMap { host.disk?.certificate(of: $0.job) })
+        let provisions = ElectorDesk.Provisions(
+            content: job.corpus, initial: job.initial, checkpoint: found?.remains.checkpoint,
+            options: coordinatorOptions, wall: wall)
+        return DaemonCore.Services(
+            foundation: DaemonCore.Services.Foundation(
+                Refounding(own, patience: coordinatorOptions.gatherLimit, at: now, parse: parse), provisions,
+                receipts: found?.remains.receipts ?? [], parse: parse))
     }
     /// What an earlier process of a peer has promised as an elector.
     private func elector(on host: SimulatedHost, _ wall: WallClock) -> ElectorDesk? {

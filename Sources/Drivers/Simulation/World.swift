@@ -38,6 +38,8 @@ public struct WorldOptions: Sendable {
     public var absent: Set<String> = []
     /// Whoever leads dies, again and again.
     public var leaderDeaths: LeaderDeaths?
+    /// All electors but some are lost at once, and the job is founded anew.
+    public var lostMajority: LostMajority?
     /// How long a leader that did not launch the job waits for whoever did; nil: as live.
     public var launcherPatience: Duration?
     /// The job begins with this plan, and keeps it as long as all of its peers are there.
@@ -55,6 +57,23 @@ public struct LeaderDeaths: Hashable, Sendable {
     public init(at moments: [Duration], away: Duration?) {
         self.moments = moments
         self.away = away
+    }
+}
+
+/// All electors die in one moment, the launcher's among them. Then `atoll launch --refound` runs on the launcher's machine.
+public struct LostMajority: Hashable, Sendable {
+    public var at: Duration
+    /// How long after that moment.
+    public var refoundedAfter: Duration
+    /// The launcher's disk is lost, too: it has nothing but its key.
+    public var losesDisk: Bool
+    /// The other electors come back so long after that moment, on their disks; nil: never.
+    public var othersBack: Duration?
+    public init(at moment: Duration, refoundedAfter: Duration, losesDisk: Bool = false, othersBack: Duration? = nil) {
+        at = moment
+        self.refoundedAfter = refoundedAfter
+        self.losesDisk = losesDisk
+        self.othersBack = othersBack
     }
 }
 
@@ -130,6 +149,7 @@ public final class World {
             }
         }
         for moment in options.leaderDeaths?.moments ?? [] { timeline.append((.zero + moment, .killLeader)) }
+        if let lost = options.lostMajority { timeline.append((.zero + lost.at, .killElectors)) }
         timeline.sort { $0.at < $1.at }
         let late = topology.lateJoiners.union(options.absent)
         for host in hosts where !late.contains(host.name) { start(host) }

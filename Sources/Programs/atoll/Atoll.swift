@@ -8,9 +8,9 @@ struct Atoll: ParsableCommand {
         commandName: "atoll", abstract: "Train a language model together, over the internet you already have.",
         version: "0.1.0",
         subcommands: [
-            DemoCommand.self, NodeCommand.self, PeerCommand.self, LaunchCommand.self, PlanCommand.self, Replay.self,
-            SweepCommand.self, CiteCommand.self, GenerateCommand.self, EvalCommand.self, ServeCommand.self,
-            TokenizeCommand.self, TokenizerCommand.self,
+            DemoCommand.self, NodeCommand.self, PeerCommand.self, LaunchCommand.self, WatchCommand.self,
+            PlanCommand.self, Replay.self, SweepCommand.self, CiteCommand.self, GenerateCommand.self, EvalCommand.self,
+            ServeCommand.self, TokenizeCommand.self, TokenizerCommand.self,
             DataCommand.self, ConvertCommand.self, TopologyCommand.self, CodecCommand.self, BenchCommand.self,
             VerifyCommand.self, StatusCommand.self, PauseCommand.self, ResumeCommand.self, LeaveCommand.self,
             EventsReference.self,

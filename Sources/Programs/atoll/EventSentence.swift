@@ -91,6 +91,12 @@ extension Event {
         case .stateUnread(let why), .stateUnsaved(let why): "  \(why)"
         case .electorsChosen(let electors, let why): "the record is carried by \(electors): \(why)"
         case .leadershipTaken(let term, let round): "this machine leads from round \(round) on (term \(term))"
+        case .recordFound(let entries, let certified, let era):
+            "\(peer) has \(entries) entries of the job's log; the longest that is certified has \(certified), of era \(era)"
+        case .jobRefounded(let era, let entries, let why):
+            "the job is founded anew (era \(era)) after \(entries) certified entries: \(why)"
+        case .refoundingRefused(let entries, let certified):
+            "the job was founded anew after \(entries) entries, and \(certified) are certified here: not followed"
         case .leaderChanged(let term): "\(peer) leads (term \(term)); this machine stands by"
         case .recordCarried(let round, let tokens, let loss):
             "round \(round) is sealed: \(grouped(tokens)) tokens, loss \(fixed(loss, 3))"

@@ -27,6 +27,8 @@ struct LaunchCommand: ParsableCommand {
     @Option(help: "Write the pool as measured, and who came, left and slowed down, as a topology that replays.")
     var record: String?
     @Flag(help: "Go on with the newest run of this job that was stopped.") var resume = false
+    @Flag(help: "A majority of its electors is lost for good: found the job anew with the key that launched it.")
+    var refound = false
     @Option(help: "The launcher's folder with its key.") var identity: String?
     @Option(help: "Where to listen, UDP and TCP.") var listen = "0.0.0.0:0"
     @Option(help: "Threads for --local and the final evaluation.") var threads: Int?
@@ -43,6 +45,9 @@ struct LaunchCommand: ParsableCommand {
         }
         guard !(local && resume) else {
             throw NodeError.badInput("--resume is for a pool: a job run with --local keeps nothing to go on from")
+        }
+        guard !(refound && (local || resume)) else {
+            throw NodeError.badInput("--refound is for a pool's job, and goes on with it: without --local and --resume")
         }
         guard !(local && record != nil) else {
             throw NodeError.badInput("--record is for a pool: a job run with --local has no links and no peers")
@@ -98,6 +103,8 @@ struct LaunchCommand: ParsableCommand {
         let stopped = try stopped(folder, job, corpus)
         launch.resuming = stopped?.remains
         launch.ballot = stopped?.ballot
+        launch.certificate = stopped?.certificate
+        launch.refounds = refound
         launch.record = record
         let view = ProgressView(quiet: json || events)
         let asEvents = events
@@ -147,6 +154,14 @@ extension LaunchCommand {
         let stopped = JobArchive.stopped(
             in: folder, manifest: job.canonicalText, content: ContentIndex(of: corpus).id,
             parse: JobParameters.init(manifest:))
+        if refound {
+            guard job.electors > 1 else {
+                throw NodeError.badInput(
+                    "this job has one elector, its launcher: there is no majority of others to be lost. --resume goes on with it"
+                )
+            }
+            return stopped
+        }
         guard resume else {
             if let stopped, !stopped.isOver {
                 complain(

@@ -27,6 +27,11 @@ struct PeerCommand: ParsableCommand {
     @Option(help: "Of matrix products in PyTorch: fp32 or bf16.") var torchPrecision = "fp32"
     @Option(help: "A launcher's key to work for, instead of those in the invite; may be repeated.") var accept:
         [String] = []
+    @Option(
+        name: .customLong("accept-refound"),
+        help: "Follow this job also where it was founded anew without entries that are certified here; may be repeated."
+    )
+    var acceptRefound: [String] = []
     @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
     @Option(help: ArgumentHelp("Slow all emulated time down.", visibility: .hidden)) var stretch = 1.0
     @Option(help: "Seed of timers and emulated links.") var seed: UInt64?
@@ -63,18 +68,20 @@ struct PeerCommand: ParsableCommand {
         let offered =
             emulation?.entry.memory ?? memory.map { ByteCount.mebibytes($0) }
             ?? engine.memory.map { ByteCount($0.bytes / 10 * 8) } ?? ByteCount(physical.bytes / 2)
-        let terms = MemberTerms(
+        var terms = MemberTerms(
             name: name,
             device: emulation?.entry.device ?? engine.memory.map { _ in engine.name }
                 ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
             memory: offered, accepts: accepted)
         let asJSON = json
-        let remains = RoundStartFile.remains(in: folder)
+        let remains = remains(in: folder)
+        terms.refounds = try acceptRefound.map { try refounded($0, remains.logs) }
+        let memberTerms = terms
         let end = try ServiceRun().run(setup, folder: folder) { (now) throws(NodeError) in
             let wall = WallClock(seconds: Int64(time(nil)), at: now)
             return DaemonCore.Services(
                 member: Member(
-                    key: folder.key, terms: terms, remains: remains, wall: wall, at: now,
+                    key: folder.key, terms: memberTerms, remains: remains, wall: wall, at: now,
                     parse: JobParameters.init(manifest:)),
                 elector: try JobArchive.elector(
                     in: folder, provisions: ElectorDesk.Provisions(wall: wall), at: now,
@@ -89,6 +96,23 @@ struct PeerCommand: ParsableCommand {
             fflush(nil)
         }
         try finish(end)
+    }
+
+    private func remains(in folder: DataFolder) -> MemberRemains {
+        var out = RoundStartFile.remains(in: folder)
+        out.logs = JobArchive.keptLogs(in: folder, parse: JobParameters.init(manifest:))
+        return out
+    }
+    /// A job's ID, or as many of its first digits as one log here has.
+    private func refounded(_ text: String, _ logs: [KeptLog]) throws -> Digest256 {
+        if let job = Digest256(hex: text) { return job }
+        let meant = logs.map(\.job).filter { text.count >= 6 && $0.hex.hasPrefix(text.lowercased()) }
+        guard meant.count == 1 else {
+            throw NodeError.badInput(
+                "--accept-refound \(text): a job's ID, or at least six of its first digits, expected; logs of jobs here: "
+                    + (logs.isEmpty ? "none" : logs.map(\.job.hex).joined(separator: ", ")))
+        }
+        return meant[0]
     }
 
     private func launcher(_ hex: String) throws -> PeerID {

@@ -489,6 +489,9 @@ public nonisolated struct PBElectors: Sendable {
   /// of the last step: that a quorum of both sets has the entry of the first (WIRE.md, Certificates)
   public var certificate: Data = Data()
 
+  /// with it the job is founded anew: signed by its root key, and the certificate is of all entries before
+  public var era: UInt64 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -959,6 +962,9 @@ public nonisolated struct PBLogRequest: Sendable {
   // methods supported on all messages.
 
   public var from: UInt64 = 0
+
+  /// by somebody of the pool, who is told what there is of the job here
+  public var reading: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -3240,7 +3246,7 @@ nonisolated extension PBOpening: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Electors"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}voters\0\u{1}outgoing\0\u{1}reason\0\u{1}certificate\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}voters\0\u{1}outgoing\0\u{1}reason\0\u{1}certificate\0\u{1}era\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3252,6 +3258,7 @@ nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 2: try { try decoder.decodeRepeatedBytesField(value: &self.outgoing) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.reason) }()
       case 4: try { try decoder.decodeSingularBytesField(value: &self.certificate) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.era) }()
       default: break
       }
     }
@@ -3270,6 +3277,9 @@ nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if !self.certificate.isEmpty {
       try visitor.visitSingularBytesField(value: self.certificate, fieldNumber: 4)
     }
+    if self.era != 0 {
+      try visitor.visitSingularUInt64Field(value: self.era, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3278,6 +3288,7 @@ nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.outgoing != rhs.outgoing {return false}
     if lhs.reason != rhs.reason {return false}
     if lhs.certificate != rhs.certificate {return false}
+    if lhs.era != rhs.era {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4181,7 +4192,7 @@ nonisolated extension PBLogEntries: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension PBLogRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".LogRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}from\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}from\0\u{1}reading\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4190,6 +4201,7 @@ nonisolated extension PBLogRequest: SwiftProtobuf.Message, SwiftProtobuf._Messag
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.from) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.reading) }()
       default: break
       }
     }
@@ -4199,11 +4211,15 @@ nonisolated extension PBLogRequest: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.from != 0 {
       try visitor.visitSingularUInt64Field(value: self.from, fieldNumber: 1)
     }
+    if self.reading != false {
+      try visitor.visitSingularBoolField(value: self.reading, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBLogRequest, rhs: PBLogRequest) -> Bool {
     if lhs.from != rhs.from {return false}
+    if lhs.reading != rhs.reading {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

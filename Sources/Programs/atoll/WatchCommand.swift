@@ -1,0 +1,59 @@
+import ArgumentParser
+import Coordination
+import Digests
+import Foundation
+import Node
+import Primitives
+import Record
+import Telemetry
+
+/// `atoll watch JOB`: a launcher's screen, anywhere in the pool.
+struct WatchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "watch", abstract: "Watch a job of a pool from anywhere; closing it changes nothing.",
+        discussion: """
+            It reads the job's log from peers that have it, and shows what `atoll launch` shows. It ends when the job ends. Exit codes: 0 the job is \
+            done, 1 it ended otherwise or nobody has it, 130 interrupted.
+            """)
+
+    @Argument(help: "The job's name, or the first digits of its ID.") var job: String
+    @Option(help: "The pool's invite.") var invite: String
+    @Option(help: "Give up when nobody tells of the job in this many seconds.") var wait = 60.0
+    @Option(help: "Where to listen, UDP and TCP.") var listen = "0.0.0.0:0"
+    @Option(help: "Seed of timers.") var seed: UInt64?
+    @Flag(help: "Events as JSON lines (docs/EVENTS.md).") var json = false
+
+    func run() throws {
+        let invite = try Invite(file: invite)
+        guard wait > 0, wait <= 86_400 else { throw NodeError.badInput("--wait \(wait): seconds, more than 0") }
+        guard !job.isEmpty else { throw NodeError.badInput("the job's name, or the first digits of its ID, expected") }
+        let setup = LiveDaemon.Setup(
+            // A fresh key each time: a watcher is nobody's member.
+            key: SigningKey(seed: randomBytes(32))!, listen: try endpoint(listen, option: "--listen"),
+            poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: nil, seed: drawnSeed(seed))
+        let view = ProgressView(quiet: json)
+        let (meant, digits, asJSON) = (job, job.lowercased(), json)
+        let result = try WatchRun().run(
+            setup,
+            choosing: { id, genesis, _ in
+                if digits.count >= 4, id.hex.hasPrefix(digits) { return true }
+                return (try? JobParameters(manifest: genesis.manifest))?.name == meant
+            }, what: "job \(escaped(job))", wait: .nanoseconds(Int64(wait * 1e9))
+        ) { event in
+            if asJSON {
+                print(event.json)
+                fflush(nil)
+            } else {
+                view.show(event)
+            }
+        }
+        view.end()
+        switch result {
+        case .interrupted: throw ExitCode(130)
+        case .failed(let why): throw NodeError.failed(why)
+        case .ended(let finish):
+            guard finish.reason == Finish.done else { throw NodeError.failed("the job has ended: \(finish.reason)") }
+            if !asJSON { print("the job is done" + (finish.weights.map { ": weights \($0.hex)" } ?? "")) }
+        }
+    }
+}

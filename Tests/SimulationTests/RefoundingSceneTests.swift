@@ -1,0 +1,61 @@
+import Coordination
+import Digests
+import Planning
+import Primitives
+import Record
+import Simulation
+import Telemetry
+import Testing
+import Topologies
+
+/// All who carry the record die at once, and a majority of them for good: whoever has the root key founds the job anew.
+@Suite struct `When a majority of the electors is lost` {
+    /// H = 1: a spare takes the place of a peer, and the weights do not depend on who computes which share.
+    private static func scene() -> Scene {
+        var scene = Scene(peers: 0, pipelines: 2, stages: 1, innerSteps: 1, steps: 26)
+        scene.hosts = (0..<6).map { Scene.host("peer-\($0)", flops: 6e6) }
+        scene.hosts.append(
+            Host(
+                name: "desk", role: .coordinator, flops: 1e9, memory: .mebibytes(64), up: .megabits(100),
+                down: .megabits(100)))
+        scene.job.electors = 3
+        scene.realArithmetic = true
+        scene.hasDisks = true
+        scene.limit = .seconds(3000)
+        return scene
+    }
+
+    /// The launcher's disk is there, or it has nothing left but its key. The two other electors come back when the job has gone on without them.
+    @Test func `one command founds the job anew, and the weights are those of an undisturbed run`() throws {
+        let calm = Self.scene().run()
+        try calm.checkFinished()
+        for losesDisk in [false, true] { try check(losesDisk: losesDisk, calm) }
+    }
+    private func check(losesDisk: Bool, _ calm: Outcome) throws {
+        let sealed = calm.events("round_sealed").map(\.at.seconds)
+        var scene = Self.scene()
+        scene.lostMajority = LostMajority(
+            at: .nanoseconds(Int64((sealed[sealed.count / 2] + 0.3) * 1e9)), refoundedAfter: .seconds(40),
+            losesDisk: losesDisk, othersBack: .seconds(80))
+        let outcome = scene.run()
+        if losesDisk {
+            // Receipts of the rounds before lay there: the books add up, and the audit says what it has no proof of.
+            #expect(throws: (any Error).self) { try outcome.checkFinished() }
+        } else {
+            try outcome.checkFinished()
+        }
+        #expect(try outcome.weightsDigest() == calm.weightsDigest())
+        let record = outcome.world.coordinator.record
+        #expect(record.era == 1 && record.foundings.count == 1)
+        #expect(outcome.events("fault").count == 3 && !outcome.events("record_found").isEmpty)
+        // All who were there have followed, and those who came back, too; others carry the record again.
+        #expect(outcome.events("job_refounded").count >= 5, "\(outcome.events("job_refounded").map(\.line))")
+        #expect(record.electors.count == 3 && outcome.events("refounding_refused").isEmpty)
+        // What had been sealed stays sealed.
+        let died = try #require(outcome.events("fault").first?.at.seconds)
+        let before = outcome.events("round_sealed").filter { $0.at.seconds < died }.count
+        #expect(before > 5 && record.state.seals.count == calm.world.coordinator.record.state.seals.count)
+        #expect(outcome.events("round_sealed").count <= record.state.seals.count + 1)
+        #expect(outcome.totals.counted == calm.totals.counted)
+    }
+}
