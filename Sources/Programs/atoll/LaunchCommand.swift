@@ -86,11 +86,7 @@ struct LaunchCommand: ParsableCommand {
         let seed = job.seed
         let emulation = try emulation(emulate, stretch: stretch, seed: seed)
         let folder = try launcherFolder(invitePath, identity: identity)
-        if !invite.accept.contains(folder.key.peerID) {
-            complain(
-                "warning: the invite does not name this launcher (\(folder.key.peerID.hex)); only peers whose owner added it "
-                    + "will accept")
-        }
+        warnIfUnnamed(in: invite, folder.key.peerID)
         let setup = LiveDaemon.Setup(
             key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
             seed: seed)
@@ -141,6 +137,12 @@ struct LaunchCommand: ParsableCommand {
 }
 
 extension LaunchCommand {
+    private func warnIfUnnamed(in invite: Invite, _ launcher: PeerID) {
+        guard !invite.accept.contains(launcher) else { return }
+        complain(
+            "warning: the invite does not name this launcher (\(launcher.hex)); only peers whose owner added it will accept"
+        )
+    }
     private func gathering(_ job: JobManifest) -> CoordinatorOptions {
         var options = CoordinatorOptions()
         options.expectedPeers = peers
