@@ -65,7 +65,8 @@ extension Event {
         case .trainingResumed(let seconds): "✓ training goes on after \(fixed(seconds, 1)) s"
         case .replanned(_, let round, _, let pipelines, _):
             "  planned anew from round \(round): \(pipelines) pipelines"
-        case .rolledBack(let round, _, let why): "  back to round \(round): \(why)"
+        case .rolledBack(let round, let from, let why):
+            "  back to round \(round)\(from.map { $0 > round ? " of \($0)" : "" } ?? ""): \(why)"
         case .diverged(_, _, _, _, let why): "✗ training diverged: \(why)"
         case .workImpossible(_, _, _, _, let why): "✗ \(peer) cannot do its work: \(why)"
         case .supplyChosen(_, _, _, let why): "  \(why)"
