@@ -165,10 +165,12 @@ extension LaunchCommand {
             return stopped
         }
         guard resume else {
-            if let stopped, !stopped.isOver {
-                complain(
-                    "note: a run of this job was stopped at round \(stopped.round) (job \(stopped.job.short)); --resume goes on "
-                        + "with it, this one begins anew")
+            if let stopped {
+                let what =
+                    stopped.isOver
+                    ? "is done, and what it came to was not written (job \(stopped.job.short)); --resume writes it"
+                    : "was stopped at round \(stopped.round) (job \(stopped.job.short)); --resume goes on with it"
+                complain("note: a run of this job \(what), this one begins anew")
             }
             return nil
         }
