@@ -11,7 +11,7 @@ import Training
 import Wire
 
 /// A job whose electors are the launcher (number 0) and two peers, and what becomes of its log.
-private struct Carried {
+struct Carried {
     static func key(_ number: Int) -> SigningKey { number == 0 ? Small.launcher : Small.key(number) }
     static func electorate(_ numbers: Int...) -> Electorate { Electorate(voters: numbers.map { key($0).peerID })! }
     static let parse: Record.Parser = { (_) throws(MalformedBytes) in
@@ -416,68 +416,6 @@ private struct Carried {
         thief.add(3, log, by: 0, 1)
         thief.run(70)
         #expect(thief.founded == nil && thief.stored.isEmpty, "\(thief.failure ?? "")")
-    }
-}
-
-/// A job as somebody sees it who has no part in it.
-@Suite struct `Watching a job` {
-    @Test func `tells what its log says as its leader would, and ends with it`() throws {
-        var log = try Carried(entries: 0)
-        let joined = MembersChange.Joined(peer: Small.peer(7), endpoint: Small.endpoint(7), name: "heron")
-        try log.append(.members(MembersChange(joined: [joined], round: 0)))
-        var watch = JobWatch(choosing: { _, genesis, _ in genesis.manifest == "good" }, at: .zero, parse: Carried.parse)
-        var events: [Happening] = []
-        var ended: Finish?
-        var now = Instant.zero
-        func answers(_ packet: Packet) throws -> [Packet] {
-            guard case .readRequest(let from) = packet.message else { return [] }
-            var record = log.record
-            record.commit(through: record.length)
-            var entries = record.entries(from: from) ?? LogEntries([], length: record.length)
-            entries.certificate = log.certificate(by: 0, 2)
-            var heartbeat = Heartbeat()
-            heartbeat.step = 5
-            return [
-                Packet(job: record.job, .logEntries(entries)),
-                Packet(job: record.job, term: 1, .lease(Lease(duration: .zero, logLength: record.length))),
-                Packet(job: record.job, term: 1, .heartbeat(heartbeat)),
-            ]
-        }
-        func run(_ seconds: Int) throws {
-            for _ in 0..<seconds {
-                now += .seconds(1)
-                watch.wake(at: now)
-                while let effect = watch.poll() {
-                    switch effect {
-                    case .send(let packet, let peer):
-                        for answer in try answers(packet) { watch.receive(answer, from: peer, at: now) }
-                    case .event(let event): events.append(event.what)
-                    case .ended(let finish): ended = finish
-                    }
-                }
-            }
-        }
-        watch.established(Small.peer(7), at: now)
-        // Whoever was not asked is not heard.
-        watch.receive(try answers(Packet(.readRequest(from: 0)))[0], from: Small.peer(8), at: now)
-        #expect(watch.record == nil)
-        try run(15)
-        #expect(watch.record?.length == log.record.length && ended == nil)
-        let kinds = events.map(\.name)
-        #expect(kinds.first == .jobOpened && kinds.contains(.peerJoined))
-        let chosen = events.contains {
-            if case .electorsChosen(let who, "agreed") = $0 { who.split(separator: ",").count == 3 } else { false }
-        }
-        #expect(chosen)
-        let isSeen = events.contains {
-            if case .status(_, 5, _, _, _, _, _, _, _, _, _, let doing) = $0 { doing == "heron=free" } else { false }
-        }
-        #expect(isSeen)
-        // Nobody who can be reached has a leader: said once.
-        #expect(kinds.filter { $0 == .interrupted }.count == 1)
-        try log.append(.finish(Finish(reason: Finish.done)))
-        try run(2)
-        #expect(ended?.reason == Finish.done && watch.nextWake == nil)
     }
 }
 

@@ -170,6 +170,12 @@ public struct JobWatch: Core, Sendable {
             leaderless = nil
         } else if leaderless == nil {
             leaderless = now
+        } else if now - leaderless! >= Self.patience, let state = reader.record?.state,
+            state.sealedTokens >= state.tokens
+        {
+            // Its members have let go of it with its last entry, which nobody has any more.
+            hasEnded = true
+            effects.push(.ended(Finish(reason: Finish.done)))
         } else if now - leaderless! >= Self.patience, now - leaderless! < Self.patience + Self.every {
             say(
                 .interrupted(why: "none of the \(sources.count) peers that can be reached has a leader"), at: now)
