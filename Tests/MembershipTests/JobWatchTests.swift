@@ -106,6 +106,6 @@ import Wire
         try run(3)
         isSilent = true
         try run(15)
-        #expect(ended && watch.nextWake == nil)
+        #expect(ended && watch.nextWake == nil && watch.finish?.reason == Finish.done)
     }
 }

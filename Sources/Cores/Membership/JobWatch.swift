@@ -22,7 +22,9 @@ public struct JobWatch: Core, Sendable {
     private var sealedAt: Instant?
     /// Since when none of those who can be reached has a leader.
     private var leaderless: Instant?
-    private var hasEnded = false
+    /// How the job ended: by its last entry, or done, where all is trained and nobody has the log any more.
+    public private(set) var finish: Finish?
+    private var hasEnded: Bool { finish != nil }
     private var effects = EffectQueue<Effect>()
     private static let every = Duration.seconds(1)
     /// Leaders change within seconds: that is not worth a word.
@@ -78,7 +80,7 @@ public struct JobWatch: Core, Sendable {
         let known = reader.sources.values.map(\.length).max() ?? 0
         if since == nil, record.length >= known { since = (record.state.sealedTokens, now) }
         if let finish = record.state.finished, !hasEnded {
-            hasEnded = true
+            self.finish = finish
             tellStatus(at: now)
             effects.push(.ended(finish))
         }
@@ -174,8 +176,8 @@ public struct JobWatch: Core, Sendable {
             state.sealedTokens >= state.tokens
         {
             // Its members have let go of it with its last entry, which nobody has any more.
-            hasEnded = true
-            effects.push(.ended(Finish(reason: Finish.done)))
+            finish = Finish(reason: Finish.done)
+            effects.push(.ended(finish!))
         } else if now - leaderless! >= Self.patience, now - leaderless! < Self.patience + Self.every {
             say(
                 .interrupted(why: "none of the \(sources.count) peers that can be reached has a leader"), at: now)

@@ -39,7 +39,7 @@ public final class WatchRun {
             loop.soon { daemon.stored(request.ticket, .stored(path: ""), for: service) }
         }
         daemon.onEnded = { [unowned self, unowned daemon] _ in
-            result = daemon.core.services.watch?.record?.state.finished.map { .ended($0) }
+            result = daemon.core.services.watch?.finish.map { .ended($0) }
             daemon.windDown()
         }
         service.watchSignals { [unowned self, unowned daemon] in
