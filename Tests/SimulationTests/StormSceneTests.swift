@@ -69,11 +69,11 @@ import Topologies
     ///
     /// Whoever was left of a round fetched from one that had left, and all waited for it. A coordinator that heard only one that it had not
     /// taken in yet took its own line to be cut. Peers that worked for a launcher's last job declined its next one. A node that came back
-    /// elsewhere than invites say was not found by those who came.
+    /// elsewhere than invites say was not found by those who came. What a slow device had begun stayed slow when it no longer was (60025).
     @Test(
         arguments: [
             (2017, [0, 1, 3]), (2038, [0]), (2044, [4]), (2067, [2, 3]), (3006, [2]), (7039, [5, 6]),
-            (41114, [0, 1, 2]), (41137, [0, 3, 4, 5, 6]),
+            (41114, [0, 1, 2]), (41137, [0, 3, 4, 5, 6]), (60025, [0, 1]),
         ] as [(UInt64, [Int])])
     func `the job goes on in the worlds in which it once stood still`(seed: UInt64, kept: [Int]) {
         _ = run(StormScript(seed: seed).keeping(kept))

@@ -96,7 +96,7 @@ extension World {
             drain(host)
             kill(host)
         case .join: start(host)
-        case .slow(let factor): host.flops /= factor
+        case .slow(let factor): slow(host, by: factor)
         case .throttle(let factor):
             let lines = topology.hosts[host.index]
             network.setAccess(

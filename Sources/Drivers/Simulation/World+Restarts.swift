@@ -63,6 +63,19 @@ extension World {
         network.setAlarm(of: host.index, at: host.nextWake)
     }
 
+    /// The device computes so much slower from now on, what it has begun too; a factor below 1 makes it faster.
+    func slow(_ host: SimulatedHost, by factor: Double) {
+        host.flops /= factor
+        let start = host.frozenSince ?? now
+        func stretched(_ moment: Instant) -> Instant {
+            moment > start ? start + (moment - start) * factor : moment
+        }
+        for index in host.results.indices { host.results[index].at = stretched(host.results[index].at) }
+        host.busyUntil = stretched(host.busyUntil)
+        guard network.isUp(host.index) else { return }
+        network.setAlarm(of: host.index, at: host.nextWake)
+    }
+
     func cut(from: Int, to: Int) { network.cut(from: from, to: to) }
     func mend(from: Int, to: Int) {
         guard let due = network.mend(from: from, to: to) else { return }

@@ -69,7 +69,7 @@ final class StormWatch {
             if trouble.kind == .sleep { separate(trouble, begins, world) }
         case .cut, .deaf, .mute, .partition: separate(trouble, begins, world)
         case .slowLine, .loss, .delay: reshape(world)
-        case .slowDevice(let factor): host.flops = begins ? host.flops / factor : host.flops * factor
+        case .slowDevice(let factor): world.slow(host, by: begins ? factor : 1 / factor)
         case .disk(let kind):
             if begins { host.disk?.troubles.insert(kind) } else { host.disk?.troubles.remove(kind) }
         case .badWrite(let number, let how): if begins { host.disk?.badWrite = (number, how) }
