@@ -220,6 +220,32 @@ func `of two simultaneous dials the smaller peer's connection survives`(
     #expect(network.events[1].suffix(2) == [.lost(network.peer(0), .restarted), .established(network.peer(0))])
 }
 
+/// They ended each other's sessions every second or two, and nobody said why.
+@Test
+func `of two processes with one key the last is heard, both ends say so, and when it is gone the other one is heard`() {
+    var network = pair()
+    network.connect(0, 1)
+    network.run()
+    network.nodes.append(
+        Channels(local: network.peer(0), listening: 4000, poolKey: [UInt8](repeating: 7, count: 32), seed: 9))
+    network.adoptNewNode()
+    network.connect(2, 1)
+    network.run(for: .seconds(30))
+    func refusals(_ node: Int, _ kind: Refusal) -> Int { network.nodes[node].refusals[kind] ?? 0 }
+    #expect(refusals(1, .keyInUse) > 0 && refusals(0, .ownKeyElsewhere) > 0 && refusals(2, .ownKeyElsewhere) == 0)
+    #expect(network.events[1].count { $0 == .lost(network.peer(0), .restarted) } == 1)
+    network.send(2, 1, [1], on: .control)
+    network.run(for: .seconds(1))
+    #expect(network.messages(1) == [[1]])
+    network.kill(2)
+    network.run(for: .seconds(200))
+    network.connect(0, 1)
+    network.run(for: .seconds(5))
+    network.send(0, 1, [2], on: .control)
+    network.run(for: .seconds(1))
+    #expect(network.messages(1) == [[1], [2]])
+}
+
 @Test func `of a flood of unproven connections the oldest go, and a newcomer always has its turn`() {
     var network = Network()
     network.add(1) { $0.unproven = 4 }

@@ -102,6 +102,10 @@ public enum Refusal: String, CaseIterable, Hashable, Sendable {
     case oneself = "the address is our own"
     case full = "too many connections"
     case crowded = "others came, and it had proven nothing for the longest time"
+    case keyInUse =
+        "another process of this peer is connected: two machines or two folders have one key, and whoever came last is heard"
+    case ownKeyElsewhere =
+        "another process with this machine's own key was there since: every machine needs a folder (--data) of its own"
 }
 
 /// Bytes of messages exchanged with one peer since the start, by channel; frames and headers left out.

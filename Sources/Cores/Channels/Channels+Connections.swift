@@ -135,6 +135,7 @@ extension Channels {
         switch join(id, peer, hello.standing, at: now) {
         case .goesOn: break
         case .yields: return yield(id, peer, at: now)
+        case .refused(let refusal): return refuse(id, refusal, at: now)
         case .outdated:
             // What our hello said is no longer so: the next one will be right.
             return drop(id, at: now)

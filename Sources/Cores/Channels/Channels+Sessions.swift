@@ -2,7 +2,10 @@ import Paths
 import Primitives
 
 extension Channels {
-    enum Joining { case goesOn, yields, outdated }
+    enum Joining {
+        case goesOn, yields, outdated
+        case refused(Refusal)
+    }
 
     /// Both hellos are read: finds out whether the session goes on over this connection, or a new one begins.
     ///
@@ -18,6 +21,7 @@ extension Channels {
         } else if !said.yours.isNone {
             return .outdated
         }
+        if let refusal = hasTwins(peer, theirs) { return .refused(refusal) }
         let continues = theirs.yours.fits(said.mine) && said.yours.fits(theirs.mine)
         if let open = peers[peer]!.connection, continues, theirs.generation < session.generation {
             // It was opened before the other side knew of the open one, which may have died without our knowing.
@@ -26,6 +30,9 @@ extension Channels {
         }
         let isUnheard = session.remote == theirs.mine && session.isVirgin
         if !continues, session.isTold, !isUnheard { end(peer, .restarted, keepingConnection: true, at: now) }
+        if let former = session.remote?.process, former != theirs.mine.process, session.isTold {
+            peers[peer]!.formerProcesses = peers[peer]!.formerProcesses.suffix(3) + [former]
+        }
         peers[peer]!.session.local = said.mine
         peers[peer]!.session.remote = theirs.mine
         peers[peer]!.session.generation = max(theirs.generation, said.generation) &+ 1
@@ -42,6 +49,20 @@ extension Channels {
             connections[id]!.offsets = PerChannel(repeating: 0)
         }
         return .goesOn
+    }
+
+    /// Two living processes with one key would end each other's sessions for ever. Both ends see it: a process comes back whose place
+    /// another has taken, and is turned away while that one is connected; and it hears of a process of its own that it is not.
+    private func hasTwins(_ peer: PeerID, _ theirs: SessionStanding) -> Refusal? {
+        guard let known = peers[peer] else { return nil }
+        if known.session.isTold, known.session.remote?.process == theirs.mine.process, !theirs.yours.isNone,
+            theirs.yours.process != process
+        {
+            return .ownKeyElsewhere
+        }
+        let isFormer = known.formerProcesses.contains(theirs.mine.process)
+        return isFormer && known.connection != nil && known.session.remote?.process != theirs.mine.process
+            ? .keyInUse : nil
     }
 
     /// A connection carries the session now.

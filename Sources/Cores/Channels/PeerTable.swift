@@ -9,6 +9,8 @@ struct ChannelsPeer: Sendable {
     var connection: ConnectionID?
     var traffic = Traffic()
     var sessionsEnded: UInt32 = 0
+    /// Processes of it whose place others have taken, the last few. A process that ended does not come back.
+    var formerProcesses: [[UInt8]] = []
     init(_ limits: ChannelLimits, sessionsEnded: UInt32 = 0) {
         session = Session(limits)
         self.sessionsEnded = sessionsEnded

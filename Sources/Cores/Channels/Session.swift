@@ -22,6 +22,8 @@ struct SessionID: Hashable, Sendable {
         Array(sha256(Array("atoll/process \(isTLSClient)".utf8) + exporter).bytes.prefix(12))
     }
     var isNone: Bool { self == .none }
+    /// What all sessions of one process have in common.
+    var process: [UInt8] { Array(bytes.prefix(12)) }
     /// Whether one side's memory of the other fits what the other says.
     func fits(_ actual: SessionID) -> Bool { isNone || self == actual }
 }
