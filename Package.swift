@@ -106,7 +106,7 @@ let package = Package(
             ],
             path: "Sources/Benchmarks", swiftSettings: strict),
 
-        module("Drivers", "Files"),
+        module("Drivers", "Files", ["Primitives"]),
         module(
             "Drivers", "Weights",
             [

@@ -25,6 +25,22 @@ import Testing
         #expect(bytes.withUnsafeBytes { sha256($0) }.hex == sha256Hex)
     }
 
+    /// By a program of its own, from the words of docs/WIRE.md.
+    @Test(
+        arguments: [
+            (0, 0x61b1_5ff9_a1bd_2b19), (31, 0xf2e1_3b5d_8ef4_7a69), (100, 0x4e1a_3a9a_787a_76b7),
+        ] as [(Int, UInt64)])
+    func `fingerprints are those of the document, and notice each bit and the length`(count: Int, word: UInt64) {
+        let bytes = (0..<count).map { UInt8($0) }
+        #expect(Fingerprint(bytes).word == word)
+        #expect(Fingerprint(bytes + [0]).word != word)
+        for bit in 0..<8 * count {
+            var other = bytes
+            other[bit / 8] ^= 1 << UInt8(bit % 8)
+            #expect(Fingerprint(other).word != word && Fingerprint(other) != Fingerprint(bytes))
+        }
+    }
+
     @Test func `agree with the standard's million letters, whole and in pieces`() {
         let letters = [UInt8](repeating: 0x61, count: 1_000_000)
         let expected = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"

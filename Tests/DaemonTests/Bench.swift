@@ -131,6 +131,11 @@ struct Bench {
         if forAll { for number in speakers.keys.sorted() { speakers[number]!.channels.wake(at: now) } }
         run()
     }
+    /// Time passes, and the next that it gets are packets of others, before it is woken.
+    mutating func sleep(_ time: Duration, hearing numbers: [Int]) {
+        now += time
+        for number in numbers { say(number, Packet(.ping(UInt64(number)))) }
+    }
     /// The engine answers each job after some time.
     mutating func compute(_ time: Duration = .milliseconds(400)) {
         while let job = jobs.pop() {

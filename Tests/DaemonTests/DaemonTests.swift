@@ -258,6 +258,13 @@ import Wire
         bench.changeNetwork()
         #expect(news(bench) == 2)
         #expect(bench.dials.count == then + 1)
+        // What was overdue then is no other sleep: it is said once, however much comes before the first wake.
+        for number in 2...5 { bench.connect(number) }
+        bench.sleep(.seconds(20), hearing: [2, 3, 4, 5])
+        #expect(news(bench) == 3)
+        bench.pass(.zero)
+        bench.sleep(.seconds(7), hearing: [2])
+        #expect(news(bench) == 4)
     }
 
     @Test func `its goodbye tells members that nothing is left of the job`() throws {

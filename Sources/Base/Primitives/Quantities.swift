@@ -55,3 +55,18 @@ public func shortList(_ names: [String], most: Int) -> String {
     guard names.count > most + 1 else { return names.joined(separator: ", ") }
     return "\(names.prefix(most).joined(separator: ", ")) and \(names.count - most) more"
 }
+
+/// "1 peer", "3 peers".
+public func counted(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
+
+/// What to try where the system refuses a file or a folder with these words of its own.
+public func fileAdvice(_ problem: String) -> String {
+    let known = [
+        ("No such file", "check the path"), ("ermission", "check its permissions"),
+        ("permitted", "check its permissions"),
+        ("Read-only", "choose a place that can be written"), ("No space", "make room there"),
+        ("quota", "make room there"), ("director", "name a file"), ("folder", "name a file"),
+        ("ordinary file", "name a file"), ("Input/output", "the disk may be failing: copy what is on it"),
+    ]
+    return known.first { problem.contains($0.0) }?.1 ?? "check the path and its permissions"
+}

@@ -31,8 +31,7 @@ extension Channels {
     /// The driver holds `unsent` bytes of the connection, fewer than it did. Report it whenever that is less than
     /// ``ChannelLimits/unsentBytes`` and some have gone since the last report.
     public mutating func writable(_ id: ConnectionID, unsent: Int, at now: Instant) {
-        guard connections.contains(id) else { return }
-        connections[id]!.drained(to: unsent, at: now, limits)
+        guard connections.change(id, { $0.drained(to: unsent, at: now, limits) }) != nil else { return }
         fill(id, at: now)
     }
 
@@ -40,7 +39,7 @@ extension Channels {
     public mutating func received(_ id: ConnectionID, _ bytes: [UInt8], at now: Instant) {
         // No copy of the connection may live while its buffers grow.
         guard connections.summary(id).isSecure else { return }
-        connections[id]!.keepAlive.sign(at: now)
+        connections.change(id) { $0.keepAlive.sign(at: now) }
         var rest = bytes[...]
         while connections.contains(id) {
             do throws(MalformedBytes) {
@@ -86,9 +85,11 @@ extension Channels {
                 throw MalformedBytes("\(channel) confirmed up to \(received) and granted up to \(limit)")
             }
         case .ping:
-            connections[id]!.keepAlive.asked(at: now, limits)
+            connections.change(id) { $0.keepAlive.asked(at: now, limits) }
             urgent(Frame.ping(.pong, try reader.u64()), id, at: now)
-        case .pong: connections[id]!.keepAlive.answered(try reader.u64(), at: now, limits)
+        case .pong:
+            let number = try reader.u64()
+            connections.change(id) { $0.keepAlive.answered(number, at: now, limits) }
         case .bye: lose(id, .farewell(String(decoding: payload.prefix(Frame.maxByeBytes), as: UTF8.self)), at: now)
         case .hello, .data: preconditionFailure("handled before")
         }
@@ -99,7 +100,7 @@ extension Channels {
         _ bytes: ArraySlice<UInt8>, _ channel: Channel, _ id: ConnectionID, _ peer: PeerID, at now: Instant
     ) throws(MalformedBytes) {
         let known = peers[peer]!.session.inbox.received(channel) - connections[id]!.offsets[channel]
-        connections[id]!.took(bytes.count, channel, at: now, limits)
+        connections.change(id) { $0.took(bytes.count, channel, at: now, limits) }
         guard known < UInt64(bytes.count) else { return }
         var rest = bytes.dropFirst(Int(known))
         guard peers[peer]!.session.inbox.allows(rest.count, channel) else {
@@ -138,10 +139,13 @@ extension Channels {
 
     /// Queues a small frame that goes before all messages.
     mutating func urgent(_ frame: [UInt8], _ id: ConnectionID, at now: Instant) {
-        guard connections.contains(id) else { return }
-        connections[id]!.urgent += frame
+        let waiting = connections.change(id) {
+            $0.urgent += frame
+            return $0.urgent.count
+        }
+        guard let waiting else { return }
         // Whoever asks for answers and does not read them must not fill our memory.
-        guard connections[id]!.urgent.count <= limits.unsentBytes else {
+        guard waiting <= limits.unsentBytes else {
             return violated(id, "it does not read its answers", at: now)
         }
         fill(id, at: now)
@@ -152,7 +156,7 @@ extension Channels {
         guard let peer = connections.summary(id).openPeer else { return }
         while connections.summary(id).hasRoom {
             var out: [UInt8] = []
-            if connections.summary(id).hasUrgent { swap(&out, &connections[id]!.urgent) }
+            if connections.summary(id).hasUrgent { connections.change(id) { swap(&out, &$0.urgent) } }
             let urgent = out.count
             if peers[peer]!.session.outbox.hasSendable(lowest(peer, at: now)) {
                 if pacing.uploadQueue.isEmpty, pacing.upload.isReady(at: now) {
@@ -164,7 +168,8 @@ extension Channels {
                 yield(id)
             }
             if out.isEmpty { return }
-            connections[id]!.wrote(out.count, withMessages: out.count > urgent, at: now, limits)
+            let written = out.count
+            connections.change(id) { $0.wrote(written, withMessages: written > urgent, at: now, limits) }
             effects.push(.write(id, out))
         }
     }
@@ -219,7 +224,8 @@ extension Channels {
             }
             var out: [UInt8] = []
             appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
-            connections[id]!.wrote(out.count, withMessages: true, at: now, limits)
+            let written = out.count
+            connections.change(id) { $0.wrote(written, withMessages: true, at: now, limits) }
             effects.push(.write(id, out))
             if peers[peer]!.session.outbox.hasSendable() { pacing.uploadQueue.append(id) }
         }

@@ -56,6 +56,17 @@ struct ConnectionTable: Sendable {
         }
     }
 
+    /// Changes a connection that is here, as the subscript does, but without the frame on the heap that a coroutine takes: for what
+    /// happens with every frame.
+    @discardableResult
+    mutating func change<T>(_ id: ConnectionID, _ change: (inout Connection) -> T) -> T? {
+        guard let place = place(of: id), slots[place].connection.value != nil else { return nil }
+        recent = (id, place)
+        let result = change(&slots[place].connection.value!)
+        settle(place)
+        return result
+    }
+
     /// The next frame, or part of one, in what came over a connection that is here: what is parsed changes nothing that a summary says.
     mutating func parse(
         _ bytes: inout ArraySlice<UInt8>, of id: ConnectionID

@@ -158,7 +158,9 @@ extension Coordinator {
     }
     /// For people, and for the log.
     private func words(_ supply: Supply, from round: Int) -> String {
-        let again = round > supply.round ? ", \(round - supply.round) rounds are done again" : ""
+        let again =
+            round > supply.round
+            ? ", \(round - supply.round == 1 ? "1 round is" : "\(round - supply.round) rounds are") done again" : ""
         guard !supply.isExact else {
             return "all stages have their own of round \(supply.round): it goes on exactly\(again)"
         }

@@ -8,12 +8,12 @@ public import Training
 public enum CoordinatorEffect: Sendable {
     case send(Packet, to: PeerID)
     /// Write, and answer with ``Coordinator/stored(_:_:at:)``.
-    case store(StorageRequest)
-    case event(Event)
+    indirect case store(StorageRequest)
+    indirect case event(Event)
     /// This elector shall lead from now on, if it can.
     case handOver(to: PeerID)
     /// Search for a plan, slowly, and hand it back with ``Coordinator/planned(_:at:)``.
-    case plan(PlanQuestion)
+    indirect case plan(PlanQuestion)
     /// The job ended, with the final parameters if it succeeded.
     case ended(JobEnd)
 }

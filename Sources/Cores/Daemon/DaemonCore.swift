@@ -25,7 +25,7 @@ public struct DaemonCore: Core {
         case write(ConnectionID, [UInt8])
         case close(ConnectionID)
         /// Dial this on TCP and tell ``DaemonCore/dialledBack(_:reached:at:)``; send the datagram from a fresh socket.
-        case dialBack(DialBack, Endpoint, datagram: DatagramProbe)
+        indirect case dialBack(DialBack, Endpoint, datagram: DatagramProbe)
         /// The capability record is due: call ``DaemonCore/publishRecord(wall:at:)`` with the time of day.
         case recordDue
         /// The overlay changed in a way that is worth saving soon.
@@ -33,15 +33,15 @@ public struct DaemonCore: Core {
         /// An operation that the owner started on the overlay through ``DaemonCore/overlay(at:_:)``.
         case found(RequestID, LookupOutcome)
         /// For the engine of this process; results come back in order (``DaemonCore/computed(_:at:)``).
-        case compute(ComputeJob)
+        indirect case compute(ComputeJob)
         /// The job's text is here and verified: the engine's data.
         case corpus([UInt8])
         /// Write, off the loop, and answer with ``DaemonCore/stored(_:_:for:at:)``.
-        case store(StorageRequest, for: Service)
+        indirect case store(StorageRequest, for: Service)
         /// Search for a plan, slowly, and hand it back with ``DaemonCore/planned(_:at:)``.
-        case plan(PlanQuestion)
+        indirect case plan(PlanQuestion)
         case ended(JobEnd)
-        case event(Event)
+        indirect case event(Event)
     }
 
     public private(set) var directory: Directory
@@ -49,6 +49,7 @@ public struct DaemonCore: Core {
     public internal(set) var services: Services
     /// As of the last input.
     public private(set) var nextWake: Instant?
+    private var awakeSince = Instant(nanoseconds: .min / 4)
     let key: SigningKey
     var effects = EffectQueue<Effect>()
     private var presence: Presence
@@ -201,7 +202,9 @@ public struct DaemonCore: Core {
     }
     /// A wake-up that is far overdue: the machine slept, or this process was stopped.
     private mutating func noticeSleep(at now: Instant) {
-        guard let due = nextWake, now - due > Self.sleepThreshold else { return }
+        guard let due = nextWake, now - max(due, awakeSince) > Self.sleepThreshold else { return }
+        // What is overdue since before that is not another sleep.
+        awakeSince = now
         nextWake = nil
         lookAround("asleep for \(Int((now - due).inSeconds.rounded())) s", at: now)
     }
@@ -334,6 +337,10 @@ public struct DaemonCore: Core {
         if presence.isNews { effects.push(.recordDue) }
     }
 
+    /// Within the job of this daemon; of others the short key.
+    private func name(of peer: PeerID) -> String {
+        services.coordinatorPart?.value.roster[peer]?.name ?? services.memberPart?.value.name(of: peer) ?? peer.short
+    }
     mutating func say(_ what: Happening, peer: String = "", at now: Instant) {
         effects.push(.event(Event(what, at: now, peer: peer)))
     }
@@ -366,13 +373,13 @@ public struct DaemonCore: Core {
                 channels.seek(peer, at: now)
                 directory.hurry(topic: Self.poolTopic, at: now)
             }
-            say(.connectionLost(why: reason.description), peer: peer.short, at: now)
+            say(.connectionLost(why: reason.description), peer: name(of: peer), at: now)
         case .interrupted(let peer, let reason):
             // Whoever stays silent too long is given up by the coordinator's own clock; nothing is lost until then.
-            say(.connectionInterrupted(why: reason.description), peer: peer.short, at: now)
+            say(.connectionInterrupted(why: reason.description), peer: name(of: peer), at: now)
         case .resumed(let peer, let endpoint):
             services.coordinatorPart?.value.resumed(peer, endpoint: endpoint, at: now)
-            say(.connectionResumed(endpoint: endpoint.description), peer: peer.short, at: now)
+            say(.connectionResumed(endpoint: endpoint.description), peer: name(of: peer), at: now)
         case .unreachable(let endpoint, let reason):
             say(.unreachable(why: reason.description), peer: endpoint.description, at: now)
         case .refused(let endpoint, let refusal):
@@ -390,7 +397,7 @@ public struct DaemonCore: Core {
         } catch {
             malformed += 1
             guard malformedNews.note(peer, at: now) != nil else { return }
-            return say(.packetMalformed(why: error.description), peer: peer.short, at: now)
+            return say(.packetMalformed(why: error.description), peer: name(of: peer), at: now)
         }
         channels.trust(peer, services.sharesJob(with: peer), at: now)
         if let channel = RequestQueue.answers(packet.message),

@@ -48,9 +48,8 @@ public struct Reception<Payload>: Core {
 
     @inlinable mutating func advance(to now: Instant) {
         while true {
-            if let (parcel, passed, cancelled) = passing {
-                guard passed <= now else { return }
-                passing = nil
+            if passing != nil {
+                guard passing!.passed <= now, let (parcel, _, cancelled) = passing.take() else { return }
                 queue.release()
                 if !cancelled {
                     waiting -= parcel.bytes

@@ -91,8 +91,8 @@ public struct Shaper<Payload>: Core {
     /// Bytes that have not left the up line; what is on its way no longer counts.
     @inlinable public func queuedBytes(to host: HostID, stream: UInt64?) -> Int {
         var bytes = queue.queuedBytes(host, stream)
-        if let (parcel, _, _, cancelled) = leaving, !cancelled, parcel.host == host, parcel.stream == stream {
-            bytes += parcel.bytes
+        if leaving != nil, !leaving!.cancelled, leaving!.parcel.host == host, leaving!.parcel.stream == stream {
+            bytes += leaving!.parcel.bytes
         }
         return bytes
     }
@@ -101,7 +101,7 @@ public struct Shaper<Payload>: Core {
         queue.remove(host, stream)
         if let lane = queue.places[host], lane < paths.count { paths[lane].forget(stream) }
         onTheWay.removeAll { $0.host == host && $0.stream == stream }
-        if let parcel = leaving?.parcel, parcel.host == host, parcel.stream == stream { leaving!.cancelled = true }
+        if leaving != nil, leaving!.parcel.host == host, leaving!.parcel.stream == stream { leaving!.cancelled = true }
         settle()
     }
     /// Drops everything to a host that is gone.
@@ -120,9 +120,8 @@ public struct Shaper<Payload>: Core {
     /// Carries chunks over the up line until `now`, then lets everything arrive that is due.
     @inlinable mutating func advance(to now: Instant) {
         while true {
-            if let (parcel, lane, left, cancelled) = leaving {
-                guard left <= now else { break }
-                leaving = nil
+            if leaving != nil {
+                guard leaving!.left <= now, let (parcel, lane, left, cancelled) = leaving.take() else { break }
                 queue.release()
                 if !cancelled { send(parcel, lane, left: left) }
             }

@@ -70,6 +70,8 @@ public struct Member: Core, Sendable {
         guard jobID != nil else { return false }
         return job?.isColleague(peer) == true
     }
+    /// Of somebody in its job; nil for others.
+    public func name(of peer: PeerID) -> String? { job?.job.member(peer)?.name }
     /// Where it is in its job: the leader's term, round, inner step from the job's first, and the units it holds.
     public var position: (term: Int, round: Int, step: Int, units: Range<Int>?)? { present?.position }
     /// Unless the leader has let this member go.

@@ -12,12 +12,12 @@ public enum MemberEffect: Sendable {
     /// What this host's line carries up, as measured: activations go first on it.
     case uplink(BitRate)
     /// For the engine of this process; answers come back in order, by ``Member/computed(_:at:)``.
-    case compute(ComputeJob)
+    indirect case compute(ComputeJob)
     /// The job's text is here and verified: the engine's data.
     case corpus([UInt8])
     /// Write, and answer with ``Member/stored(_:_:at:)``.
-    case store(StorageRequest)
-    case event(Event)
+    indirect case store(StorageRequest)
+    indirect case event(Event)
 }
 
 /// What a peer offers and whom it works for: its owner's decision, enforced here.

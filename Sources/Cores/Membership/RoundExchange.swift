@@ -49,6 +49,8 @@ package struct RoundExchange: Sendable {
     package var core: GroupExchange
     /// Pipelines' parts that decode, and this stage's own: the digest of each unit.
     private var checked: [Int: [Int: Digest256]] = [:]
+    /// The sums of the group that there is, once all are here: the digest of each unit.
+    private var summed: [Int: Digest256] = [:]
     private var checking: [WorkKey: [Int: Digest256]] = [:]
     private var received: [Int: Arrivals] = [:]
     /// Said once each.
@@ -109,6 +111,7 @@ package struct RoundExchange: Sendable {
         self.terms = terms
         self.plan = plan
         audits = [:]
+        summed = [:]
         core.begin(terms.order(plan, units: units, parameters: parameters))
         drain()
     }
@@ -235,6 +238,7 @@ package struct RoundExchange: Sendable {
         var gathered = Gathered(group: terms.stamp, aggregates: [], chunks: [])
         for unit in units {
             let digest = ChunkedDigest(core.aggregates(unit: unit) ?? [])
+            summed[unit] = digest.unit
             gathered.aggregates.append(UnitDigest(unit, digest.unit.bytes))
             gathered.chunks.append(UnitDigest(unit, digest.short))
         }
@@ -254,9 +258,9 @@ package struct RoundExchange: Sendable {
     package func aggregates(of seal: JobState.SealedRound) -> [UnitAggregate]? {
         var out: [UnitAggregate] = []
         for unit in units {
-            guard let chunks = core.aggregates(unit: unit), ChunkedDigest(chunks).unit == seal.aggregates[unit] else {
-                return nil
-            }
+            guard let chunks = core.aggregates(unit: unit),
+                (summed[unit] ?? ChunkedDigest(chunks).unit) == seal.aggregates[unit]
+            else { return nil }
             out.append(UnitAggregate(unit: unit, chunks: chunks))
         }
         return out

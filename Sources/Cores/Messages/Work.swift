@@ -40,12 +40,12 @@ public struct Activation: Hashable, Sendable {
     }
     public var work: WorkKey
     public var part: Part
-    /// First eight bytes of the payload's SHA-256.
+    /// ``Fingerprint/word`` of the payload: what arrives is what the engine gave. (Against others there are TLS and audits.)
     public var checksum: [UInt8]
     public init(work: WorkKey, part: Part, payload: [UInt8]) {
         self.work = work
         self.part = part
-        checksum = Array(sha256(payload).bytes.prefix(8))
+        checksum = Fingerprint(payload).bytes
     }
     init(_ m: PBActivation) throws(MalformedBytes) {
         work = try WorkKey(m.work)
@@ -79,7 +79,7 @@ public struct Activation: Hashable, Sendable {
         }
         return m
     }
-    public func matches(_ payload: [UInt8]) -> Bool { checksum == Array(sha256(payload).bytes.prefix(8)) }
+    public func matches(_ payload: [UInt8]) -> Bool { checksum == Fingerprint(payload).bytes }
 }
 
 /// Sums of squares of a stage's gradients, one a tensor, for the norm of all.

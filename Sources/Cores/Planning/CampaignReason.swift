@@ -9,7 +9,8 @@ extension Campaign {
         let rounds = cost.job.innerSteps.value != 1 && cost.job.innerSteps != .auto
         if let fixed = cost.job.pipelines.value, fixed > peers.count {
             return .impossible(
-                "\(fixed) pipelines are asked for, but only \(peers.count) peers are there. Ask for fewer.")
+                "\(fixed) pipelines are asked for, but only \(peers.count == 1 ? "1 peer is" : "\(peers.count) peers are") there. Ask for fewer."
+            )
         }
         if let fixed = cost.job.pipelines.value, fixed > cost.job.virtualPipelines {
             return .impossible(

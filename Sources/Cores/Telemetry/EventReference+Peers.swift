@@ -18,11 +18,11 @@ extension EventReference {
             .networkChanged, "the machine has slept, or has other addresses: everybody wanted is dialled again at once",
             ["why": "which of the two"]),
         Entry(
-            .connectionInterrupted, of: "short key",
+            .connectionInterrupted, of: "name, or short key",
             "a connection ended; its session waits for another one, and nothing is lost"),
-        Entry(.connectionResumed, of: "short key", "the session goes on over another connection"),
-        Entry(.connectionLost, of: "short key", "a session ended: what was not confirmed is lost"),
-        Entry(.packetMalformed, of: "short key", "a message did not decode; it is counted and dropped"),
+        Entry(.connectionResumed, of: "name, or short key", "the session goes on over another connection"),
+        Entry(.connectionLost, of: "name, or short key", "a session ended: what was not confirmed is lost"),
+        Entry(.packetMalformed, of: "name, or short key", "a message did not decode; it is counted and dropped"),
         Entry(
             .floodLimited, of: "short key or address",
             "more of this than its budget allows came; the rest is dropped and counted, and this is said once a while"),

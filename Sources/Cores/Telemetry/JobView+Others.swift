@@ -82,7 +82,8 @@ extension Happening {
     /// and everything that should not have happened. `report.json` has these.
     public var isStory: Bool {
         switch self {
-        case .peerFound, .peerUnfit, .peerJoined, .peerDeclined, .peerLost, .placementRefused, .planned, .planRefused,
+        case .jobResumed, .peerFound, .peerUnfit, .peerJoined, .peerDeclined, .peerLost, .placementRefused, .planned,
+            .planRefused,
             .exchangeChosen, .replanned, .speedChanged, .waitingFor, .exchangeRegrouped, .replaced, .othersGoOn,
             .rolledBack, .diverged, .workImpossible, .supplyChosen, .roundStartFailed, .roundStartRefused, .roomShort,
             .trainingResumed, .interrupted, .resumed,

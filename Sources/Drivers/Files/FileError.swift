@@ -1,3 +1,5 @@
+import Primitives
+
 /// The system's own words for a file or folder that cannot be opened, read, written or renamed.
 public struct FileError: Error, Hashable, Sendable, CustomStringConvertible {
     public let path: String
@@ -6,5 +8,5 @@ public struct FileError: Error, Hashable, Sendable, CustomStringConvertible {
         self.path = path
         self.problem = problem
     }
-    public var description: String { "\(path): \(problem); check the path, its permissions and the free space" }
+    public var description: String { "\(path): \(problem); \(fileAdvice(problem))" }
 }

@@ -83,7 +83,7 @@ public func folderContents(_ path: String) throws(FileError) -> [String] {
 }
 
 /// The system's words within an error of Foundation's.
-func foundationProblem(_ error: any Error) -> String {
+public func foundationProblem(_ error: any Error) -> String {
     if let code = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError, code.domain == NSPOSIXErrorDomain {
         return String(cString: strerror(Int32(code.code)))
     }

@@ -1,4 +1,5 @@
 public import Digests
+import Files
 import Foundation
 import Primitives
 
@@ -18,7 +19,8 @@ public final class DataFolder {
         do {
             try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
         } catch {
-            throw .badInput("cannot make the data folder \(path): \(reason(errno)). Choose another with --data")
+            throw .badInput(
+                "cannot make the data folder \(path): \(foundationProblem(error)). Choose another with --data")
         }
         lock = Glibc.open(path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard lock >= 0 else {

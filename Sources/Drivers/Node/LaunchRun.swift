@@ -4,6 +4,7 @@ public import Coordination
 import Daemon
 import Digests
 import EventLoop
+import Files
 import Foundation
 import Membership
 import Messages
@@ -302,6 +303,6 @@ public func makeFolder(_ path: String) throws(NodeError) {
     do {
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     } catch {
-        throw .badInput("cannot make the folder \(path): \(reason(errno)). Choose another with --out")
+        throw .badInput("cannot make the folder \(path): \(foundationProblem(error)). Choose another with --out")
     }
 }

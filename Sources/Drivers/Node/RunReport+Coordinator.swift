@@ -49,7 +49,8 @@ extension RunReport {
             final: Final(
                 validationLoss: outcome.validationLoss,
                 bitsPerByte: coordinator.parameters.dataTokens == nil ? outcome.validationLoss / ln2 : nil,
-                tokens: state.sealedTokens, seconds: ((view.rounds.last?.at ?? began) - began).inSeconds),
+                tokens: state.sealedTokens, seconds: ((view.rounds.last?.at ?? began) - began).inSeconds,
+                tokensSeen: Self.tokensSeen(state, view)),
             validationFraction: parameters.validationFraction, bytes: Self.bytes(coordinator),
             events: view.story.items.map { Told($0.event, since: origin) },
             eventsLeftOut: view.story.leftOut > 0 ? view.story.leftOut : nil,
@@ -94,6 +95,15 @@ extension RunReport {
         let usable = !undisturbed.isEmpty ? undisturbed : planned.isEmpty ? view.rounds.items : planned
         let perStep = usable.map { $0.seconds / Double(max(1, $0.steps)) }.sorted()
         return perStep.isEmpty ? nil : perStep[perStep.count / 2]
+    }
+
+    /// An earlier process of the launcher, or another leader, may have seen the first rounds.
+    private static func tokensSeen(_ state: JobState, _ view: JobView) -> Int? {
+        let seen = Set(view.rounds.items.map(\.round))
+        guard state.seals.contains(where: { !seen.contains($0.round) }) else { return nil }
+        // A seal has the tokens of all rounds up to its own.
+        let before = [0] + state.seals.map(\.tokens)
+        return zip(state.seals, before).reduce(0) { seen.contains($1.0.round) ? $0 + $1.0.tokens - $1.1 : $0 }
     }
 
     /// A round's validation loss is that of the weights it ended with: the next one's, or the final one.

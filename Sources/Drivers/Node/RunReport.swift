@@ -55,6 +55,8 @@ public struct RunReport: Codable, Sendable {
         public var bitsPerByte: Double?
         public var tokens: Int
         public var seconds: Double
+        /// Sealed in ``seconds``; nil where those are all.
+        public var tokensSeen: Int?
     }
     public struct Bytes: Codable, Sendable {
         public var sentByPeer: [String: Int]

@@ -13,7 +13,12 @@ final class SimulatedHost {
     var endpoint: Endpoint
     let key: SigningKey
     var flops: Double
-    var daemon: DaemonCore?
+    /// Asked where it lies: a property of a class would be copied whenever it is asked.
+    var daemon: DaemonCore? {
+        unsafeAddress { process.address }
+        unsafeMutableAddress { process.mutableAddress() }
+    }
+    private var process = Indirect<DaemonCore?>(nil)
     var engine: any Engine = ModelledEngine()
     var configuration: StageConfiguration?
     /// Results that wait for the device to have had the time to compute them.

@@ -43,7 +43,7 @@ public final class ModelWriter {
         let folder = temporary
         try? FileManager.default.removeItem(atPath: folder)
         do { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) } catch {
-            throw .file(path: folder, problem: "the folder cannot be made")
+            throw .file(path: folder, problem: "it cannot be made")
         }
         do throws(CheckpointError) {
             for name in try carrying?.carriedFiles() ?? [] where !extra.contains(where: { $0.name == name }) {

@@ -1,3 +1,5 @@
+import Primitives
+
 /// Why a checkpoint cannot be written or read: which file, what was found, what to try.
 public enum CheckpointError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The system's own words for a file that cannot be opened, written or renamed.
@@ -21,7 +23,7 @@ public enum CheckpointError: Error, Hashable, Sendable, CustomStringConvertible 
     public var description: String {
         switch self {
         case .file(let path, let problem):
-            "\(path): \(problem); check the path, its permissions and the free space"
+            "\(path): \(problem); \(fileAdvice(problem))"
         case .truncated(let path, let expected, let found):
             "\(path): \(expected) bytes needed, \(found) found; the copy is incomplete, copy or download it again"
         case .malformed(let path, let problem):

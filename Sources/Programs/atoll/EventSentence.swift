@@ -24,10 +24,11 @@ extension Event {
         case .peerJoined: "+ \(peer) joined"
         case .peerDeclined(let why): "- \(peer) declined: \(why)"
         case .peerUnfit(let why): "- \(peer) cannot take part: \(why)"
-        case .sharingText(let peers, let bytes): "sharing the text (\(ByteCount(bytes))) among \(peers) peers"
-        case .measuringLinks(let peers, _): "measuring links and speeds of \(peers) peers"
+        case .sharingText(let peers, let bytes):
+            "sharing the text (\(ByteCount(bytes))) among \(counted(peers, "peer"))"
+        case .measuringLinks(let peers, _): "measuring links and speeds of \(counted(peers, "peer"))"
         case .planned(_, let pipelines, let stages, let innerSteps, let codec, let activations, _, let step, let total):
-            "plan: \(pipelines) pipelines of up to \(stages) stages, exchange every \(innerSteps) steps as \(codec), activations "
+            "plan: \(counted(pipelines, "pipeline")) of up to \(counted(stages, "stage")), exchange every \(innerSteps == 1 ? "step" : "\(innerSteps) steps") as \(codec), activations "
                 + "\(activations); predicted \(fixed(step, 2)) s a step, \(fixed(total, 0)) s in all"
         case .exchangeChosen(let units, let way, let seconds, let allGatherSeconds):
             "exchange of units \(units): \(way), \(fixed(seconds, 1)) s"
@@ -43,7 +44,7 @@ extension Event {
         case .speedChanged(_, let planned, let measured):
             "  \(peer) computes at \(fixed(measured, 1)) GFLOP/s, was planned at \(fixed(planned, 1))"
         case .exchangeRegrouped(let round, let ranks, let way, let why):
-            "  exchange of round \(round): \(way) among pipelines \(ranks): \(why)"
+            "  exchange of round \(round): \(way) among \(ranks.contains(",") || ranks.contains("-") ? "pipelines" : "pipeline") \(ranks): \(why)"
         case .contributionRefused(let by, _, let why): "  \(by) cannot use what \(peer) contributed: \(why)"
         case .ownerRefuted: "✗ \(peer) added up a chunk wrongly, as others found; it owns nothing any more"
         case .receiptRefused(let why): "  a receipt of \(peer) was refused: \(why)"
@@ -60,11 +61,12 @@ extension Event {
     private var recoverySentence: String? {
         switch what {
         case .peerLost(let why, _): "✗ lost \(peer): \(why)"
-        case .othersGoOn(let pipelines, _): "  the other \(pipelines) pipelines go on"
+        case .othersGoOn(let pipelines, _):
+            pipelines == 1 ? "  the other pipeline goes on" : "  the other \(pipelines) pipelines go on"
         case .replaced(let spare, _): "  \(spare) takes the place of \(peer)"
-        case .trainingResumed(let seconds): "✓ training goes on after \(fixed(seconds, 1)) s"
+        case .trainingResumed(let seconds): "✓ training goes on, \(fixed(seconds, 1)) s after the loss was noticed"
         case .replanned(_, let round, _, let pipelines, _):
-            "  planned anew from round \(round): \(pipelines) pipelines"
+            "  planned anew from round \(round): \(counted(pipelines, "pipeline"))"
         case .rolledBack(let round, let from, let why):
             "  back to round \(round)\(from.map { $0 > round ? " of \($0)" : "" } ?? ""): \(why)"
         case .diverged(_, _, _, _, let why): "✗ training diverged: \(why)"
@@ -87,7 +89,7 @@ extension Event {
         case .peerKilled: "✗ \(peer) killed, on purpose"
         case .checkpointFailed(let why): "  the checkpoint could not be written: \(why)"
         case .storageFailed(let what, let why): "✗ \(what) cannot be stored: \(why)"
-        case .storageRecovered(let what): "✓ \(what) is stored again"
+        case .storageRecovered(let what): "✓ \(what) can be stored again"
         case .entryRefused(let why): "✗ an entry of our own was refused, please report it: \(why)"
         case .stateUnread(let why), .stateUnsaved(let why): "  \(why)"
         case .electorsChosen(let electors, let why): "the record is carried by \(electors): \(why)"

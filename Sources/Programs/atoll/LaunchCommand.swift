@@ -23,14 +23,14 @@ struct LaunchCommand: ParsableCommand {
     @Option(help: "Train this many steps instead of the job's tokens.") var steps: Int?
     @Option(help: "The job's seed.") var seed: UInt64?
     @Option(help: "Begin when this many peers have accepted (default: when nobody new comes).") var peers: Int?
-    @Option(help: "Give up when too few peers come in this many seconds.") var wait = 120.0
+    @Option(help: "Give up when too few peers come in this many seconds.") var wait = Self.defaultWait
     @Option(help: "Write the pool as measured, and who came, left and slowed down, as a topology that replays.")
     var record: String?
     @Flag(help: "Go on with the newest run of this job that was stopped.") var resume = false
     @Flag(help: "A majority of its electors is lost for good: found the job anew with the key that launched it.")
     var refound = false
     @Option(help: "The launcher's folder with its key.") var identity: String?
-    @Option(help: "Where to listen, UDP and TCP.") var listen = "0.0.0.0:0"
+    @Option(help: "Where to listen, UDP and TCP.") var listen = Self.anywhere
     @Option(help: "Threads for --local and the final evaluation.") var threads: Int?
     @Option(help: "What the sample of text continues.") var prompt = "In the beginning"
     @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
@@ -52,6 +52,7 @@ struct LaunchCommand: ParsableCommand {
         guard !(local && record != nil) else {
             throw NodeError.badInput("--record is for a pool: a job run with --local has no links and no peers")
         }
+        if local { try refusePoolOptions() }
         let input = try JobInput(file: job, data: data, steps: steps, seed: seed)
         let content = try input.content()
         // Peers learn what the text is, not where it lies here.
@@ -62,6 +63,20 @@ struct LaunchCommand: ParsableCommand {
         if local { return try runLocal(manifest, content.bytes, input.model, out, threads) }
         try runOnPool(manifest, content.bytes, input.model, out, threads)
     }
+
+    /// What says something about a pool says nothing here, and is no doubt meant.
+    private func refusePoolOptions() throws {
+        let given: [(String, Bool)] = [
+            ("--invite", invite != nil), ("--peers", peers != nil), ("--identity", identity != nil),
+            ("--wait", wait != Self.defaultWait),
+            ("--listen", listen != Self.anywhere),
+        ]
+        guard let (option, _) = given.first(where: { $0.1 }) else { return }
+        throw NodeError.badInput(
+            "\(option) is for a pool: --local runs the whole job in this process. Leave one of them out")
+    }
+    private static let defaultWait = 120.0
+    private static let anywhere = "0.0.0.0:0"
 
     private func runLocal(
         _ job: JobManifest, _ corpus: [UInt8], _ model: ContinuedModel?, _ out: String, _ threads: Int

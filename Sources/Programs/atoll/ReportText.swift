@@ -7,7 +7,10 @@ enum ReportText {
         var out = "\n"
         out += "trained \(grouped(report.final.tokens)) tokens"
         // Nothing where another machine led all rounds.
-        if report.final.seconds > 0 { out += " in \(fixed(report.final.seconds, 1)) s" }
+        if report.final.seconds > 0 {
+            let part = report.final.tokensSeen.map { ", the last \(grouped($0)) of them" } ?? ""
+            out += "\(part) in \(fixed(report.final.seconds, 1)) s"
+        }
         out += " · \(grouped(report.parameters)) parameters\n"
         out +=
             "validation loss \(fixed(report.final.validationLoss, 4)) nats"
@@ -24,7 +27,7 @@ enum ReportText {
         if report.bytes.fp32EveryStep > 0 {
             let ratio = Double(report.bytes.fp32EveryStep) / Double(max(1, report.bytes.exchangeSent))
             out += "exchange: \(ByteCount(report.bytes.exchangeSent)) sent; fp32 every step would be "
-            out += "\(ByteCount(report.bytes.fp32EveryStep)) (\(fixed(ratio, 0)) ×)\n"
+            out += "\(ByteCount(report.bytes.fp32EveryStep)) (\(fixed(ratio, ratio < 10 ? 2 : 0)) ×)\n"
         }
         let m = report.microBatches
         out +=
