@@ -104,6 +104,8 @@ extension World {
                 AccessRates(
                     up: BitRate(bitsPerSecond: lines.up.bitsPerSecond / factor),
                     down: BitRate(bitsPerSecond: lines.down.bitsPerSecond / factor)))
+        case .renumber: renumber(host)
+        case .remap: network.forgetMappings(of: host.index)
         case .cut(let seconds):
             darken(host.index, until: now + .nanoseconds(Int64(seconds * 1e9)))
         }

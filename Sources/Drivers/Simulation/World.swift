@@ -96,6 +96,8 @@ public final class World {
     let coordinatorIndex: Int
     var bootstrapIndex: Int { topology.hosts.firstIndex { $0.role == .bootstrap }! }
     let job: JobOfWorld
+    /// Of hosts: what is outside of their daemons, beside the network.
+    var outside: [Int: Outside] = [:]
     /// What strikes this world, and who watches it.
     var storm: StormWatch?
 
@@ -130,11 +132,11 @@ public final class World {
         virtualNetwork = Indirect(VirtualNetwork(seed: options.seed) { topology.link(from: $0, to: $1) })
         for (index, host) in topology.hosts.enumerated() {
             let key = SigningKey(seed: SeededGenerator.bytes(32, seed: options.seed, stream: UInt64(index) + 100))!
-            let endpoint = Endpoint(
-                ipv4: 10, UInt8(index >> 16), UInt8(index >> 8 & 255), UInt8(index & 255), port: 4000)
+            let endpoint = Self.endpoint(of: index, host.nat, isOpen: !topology.hasRouters)
             network.addHost(
                 at: endpoint, key: key.peerID, access: AccessRates(up: host.up, down: host.down),
                 seed: options.seed &+ UInt64(index))
+            if topology.hasRouters { putBehindRouter(index, host) }
             network.setUp(false, index)
             hosts.append(SimulatedHost(index: index, name: host.name, endpoint: endpoint, key: key, flops: host.flops))
         }
@@ -183,7 +185,7 @@ public final class World {
         switch what {
         case .datagram(let bytes, let from):
             record(from, host.index, bytes)
-            host.daemon!.receive(datagram: bytes, from: hosts[from].endpoint, at: now)
+            host.daemon!.receive(datagram: bytes, from: network.apparentSource ?? hosts[from].endpoint, at: now)
         case .stream(let event, let from):
             if case .received(let id, let bytes) = event {
                 record(from, host.index, bytes)
@@ -244,11 +246,7 @@ public final class World {
                 network.dial(id.value, from: host.index, to: endpoint, expecting: peer)
             case .write(let id, let bytes): network.write(id.value, bytes, from: host.index)
             case .close(let id): network.close(id.value, by: host.index)
-            case .dialBack(let dial, let endpoint, let probe):
-                // Modelled hosts stand in the open: whoever lives can be reached.
-                let reached = network.host(at: endpoint).map { network.isUp($0) } ?? false
-                if reached { network.send(probe.bytes, from: host.index, to: probe.endpoint) }
-                host.daemon!.dialledBack(dial, reached: reached, at: now)
+            case .dialBack(let dial, let endpoint, let probe): dialBack(dial, endpoint, probe, by: host)
             case .recordDue:
                 let wall = Self.epoch + host.clockError + Int64((now - .zero).inSeconds)
                 host.daemon!.publishRecord(wall: wall, at: now)

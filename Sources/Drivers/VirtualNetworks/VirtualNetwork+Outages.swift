@@ -78,7 +78,10 @@ extension VirtualNetwork {
     /// - Returns: whether the host does not hear of it now.
     mutating func isWithheld(_ occurrence: Occurrence) -> Bool {
         guard let waiting = frozen[occurrence.host] else { return false }
-        if case .arrived(.datagram) = occurrence.what, waiting.count >= Self.datagramsHeld { return true }
+        switch occurrence.what {
+        case .arrived(.datagram), .arrived(.letter): if waiting.count >= Self.datagramsHeld { return true }
+        default: break
+        }
         frozen[occurrence.host]!.append(occurrence)
         return true
     }

@@ -1,4 +1,5 @@
 import Digests
+import Links
 public import Primitives
 
 /// One secure stream: who dialled whom, and by which number each end knows it. An end that has closed or was never told has 0.
@@ -8,6 +9,9 @@ struct VirtualStream {
     let expected: PeerID?
     var diallerID: UInt64
     var targetID: UInt64 = 0
+    /// Where there are routers: where the dialler seems to be, and where it dialled.
+    var source: Endpoint?
+    var destination: Endpoint?
     /// Neither end has closed it.
     var isOpen = true
     /// Nothing arrives and nothing is reported any more.
@@ -31,12 +35,20 @@ extension VirtualNetwork {
     ///   - expecting: whose key must answer; nil when only the address is known.
     public mutating func dial(_ id: UInt64, from host: Int, to endpoint: Endpoint, expecting: PeerID? = nil) {
         precondition(id % 2 == 1 && hosts[host].streams[id] == nil, "dial \(id) of host \(host) is even or exists")
-        guard let target = byEndpoint[endpoint], target != host else {
+        let found = routers.isEmpty ? byEndpoint[endpoint] : recipient(of: endpoint, .tcp, from: host)
+        guard let target = found, target != host else {
             return happened.push(Occurrence(host: host, from: host, what: .failed(id: id, isRefused: false)))
         }
         let number = streams.count
-        streams.append(VirtualStream(dialler: host, target: target, expected: expecting, diallerID: id))
+        var stream = VirtualStream(dialler: host, target: target, expected: expecting, diallerID: id)
+        if !routers.isEmpty {
+            stream.source = leave(.tcp, host, port: nil, to: endpoint)
+            stream.destination = endpoint
+        }
+        streams.append(stream)
         hosts[host].streams[id] = number
+        // What its own router swallows nobody answers.
+        guard routers.isEmpty || stream.source != nil else { return }
         sendLeg(0, of: number, from: host)
     }
     public mutating func write(_ id: UInt64, _ bytes: [UInt8], from host: Int) {
@@ -88,6 +100,10 @@ extension VirtualNetwork {
         switch occurrence.what {
         case .alarm: return isUp(host) ? .alarm : nil
         case .arrived(.datagram(let bytes)): return isUp(host) ? .datagram(bytes, from: from) : nil
+        case .arrived(.letter(let bytes, let source, let destination)):
+            guard enters(.udp, host, from: source, to: destination), isUp(host) else { return nil }
+            apparentSource = source
+            return .datagram(bytes, from: from)
         case .arrived(.cargo(let cargo)): return hosts[host].isUp ? .cargo(cargo, from: from) : nil
         case .arrived(.leg(let number, let leg)): return arrived(leg, of: number, at: host)
         case .arrived(.bytes(let number, let bytes)):
@@ -123,6 +139,11 @@ extension VirtualNetwork {
         let other = streams[number].other(host)
         let wall = walls[Pair(from: other, to: host)]
         if leg == 0, wall == .swallows || hosts[host].isUnplugged { return nil }
+        if leg == 0, let source = streams[number].source, let destination = streams[number].destination,
+            !enters(.tcp, host, from: source, to: destination)
+        {
+            return nil
+        }
         // The machine is there, the process is not; or somebody else than expected is.
         let isImpostor = leg == 3 && streams[number].expected.map { $0 != hosts[other].key } ?? false
         if leg == 0, wall == .rejects || !hosts[host].isUp { return fail(number, by: host, isRefused: wall == nil) }
@@ -151,8 +172,9 @@ extension VirtualNetwork {
         let other = streams[number].other(host)
         let exporter = sha256(Array("exporter \(number)".utf8)).bytes
         let isInbound = host == streams[number].target
+        let apparent = isInbound ? streams[number].source : streams[number].destination
         let stream = SecuredStream(
-            peer: hosts[other].key, exporter: exporter, remote: hosts[other].endpoint, inbound: isInbound,
+            peer: hosts[other].key, exporter: exporter, remote: apparent ?? hosts[other].endpoint, inbound: isInbound,
             isTLSClient: hosts[host].key < hosts[other].key)
         return .stream(.secured(id, stream), from: other)
     }

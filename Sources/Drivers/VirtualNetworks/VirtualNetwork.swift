@@ -15,8 +15,8 @@ public import Primitives
 /// Hosts are numbers. Those that were added have an endpoint, a key and perhaps lines; of all others nothing is known but the
 /// number, and that is enough for datagrams and alarms.
 ///
-/// The work of a happening does not grow with the number of hosts or streams, but for a heap's logarithm. What comes later
-/// (kinds of routers, frozen machines) has its place where walls and ``isUp(_:)`` decide.
+/// The work of a happening does not grow with the number of hosts or streams, but for a heap's logarithm. Hosts may be behind routers: see
+/// ``putBehindRouter(_:_:at:timers:seed:)``.
 public struct VirtualNetwork {
     public enum Happening: Sendable {
         case datagram([UInt8], from: Int)
@@ -47,6 +47,11 @@ public struct VirtualNetwork {
     var streams: [VirtualStream] = []
     var walls: [Pair: Wall] = [:]
     var outages: [Pair: Outage] = [:]
+    /// In front of hosts, by their places in here; and by the addresses under which they are known.
+    var routers: [VirtualRouter] = []
+    var routersByAddress: [[UInt8]: Int] = [:]
+    /// Where the datagram that was handed out last seems to come from, to whoever got it; nil: from its sender's endpoint.
+    public internal(set) var apparentSource: Endpoint?
     /// What has come to hosts that stand still.
     var frozen: [Int: [Occurrence]] = [:]
     /// When to look at which host.
@@ -242,6 +247,7 @@ public struct VirtualNetwork {
 
     /// What is sent to an endpoint where nobody is, is lost.
     public mutating func send(_ datagram: [UInt8], from: Int, to endpoint: Endpoint) {
+        guard routers.isEmpty else { return sendThroughRouters(datagram, from: from, port: nil, to: endpoint) }
         guard let to = byEndpoint[endpoint] else { return }
         send(datagram, from: from, to: to)
     }
@@ -302,6 +308,8 @@ public struct AccessRates: Hashable, Sendable {
     let key: PeerID
     /// Its place in ``VirtualNetwork/lines``.
     var lines: Int?
+    /// Its place in ``VirtualNetwork/routers``.
+    var router: Int?
     @usableFromInline var isUp = true
     /// Not even its machine answers.
     var isUnplugged = false
@@ -321,6 +329,8 @@ struct VirtualLines {
 /// What travels between hosts.
 enum Freight: Sendable {
     case datagram([UInt8])
+    /// A datagram where there are routers: what it says of where it is from, and where it was sent to.
+    case letter([UInt8], from: Endpoint, to: Endpoint)
     /// The legs of TCP and TLS 1.3 before a stream carries anything.
     case leg(stream: Int, Int)
     case bytes(stream: Int, [UInt8])

@@ -1,4 +1,4 @@
-internal import Links
+public import Links
 internal import Primitives
 
 extension Topology {
@@ -68,6 +68,15 @@ extension Topology {
 }
 
 extension Topology {
+    /// The same topology with its peers behind routers and firewalls of these kinds, dealt out in turn.
+    public func withPeers(behind kinds: [NATKind]) -> Topology {
+        var out = self
+        for (number, peer) in peers.enumerated() where !kinds.isEmpty {
+            out.hosts[peer].nat = kinds[number % kinds.count]
+        }
+        return out
+    }
+
     /// The same topology with names that a file may have, each once: a live pool's peers name themselves.
     public func withUsableNames() -> Topology {
         var out = self
@@ -92,7 +101,7 @@ extension Topology {
             switch fault.kind {
             case .join: if !was.contains(fault.host) { late.insert(fault.host) }
             case .kill, .leave: was.insert(fault.host)
-            case .slow, .cut, .throttle: break
+            case .slow, .cut, .throttle, .renumber, .remap: break
             }
         }
         return late

@@ -48,6 +48,7 @@ extension Topology {
             switch fault.kind {
             case .kill, .leave: gone.insert(fault.host)
             case .join: gone.remove(fault.host)
+            case .renumber, .remap: break
             case .slow: begun.append(now)
             case .throttle:
                 // Of its lines' own rate, not of the rate before.

@@ -36,6 +36,10 @@ public struct Host: Hashable, Sendable {
     /// Mean time between its arrivals and departures; nil for one that stays.
     public var meanSession: Duration?
     public var reachability: Reachability
+    /// What stands in front of it where the topology is simulated.
+    public var nat: NATKind = .none
+    /// How long that remembers datagrams; nil for the usual times.
+    public var natTimeout: Duration?
 
     public init(
         name: String, role: Role = .peer, device: String = "computer", flops: Double, memory: ByteCount, up: BitRate,
@@ -71,6 +75,10 @@ public struct Fault: Hashable, Sendable {
         case cut(seconds: Double)
         /// Its lines, up and down, from now on have their rate divided by this.
         case throttle(factor: Double)
+        /// Its line gets another address, as after a nightly reconnection: nobody is told, and its connections are dead.
+        case renumber
+        /// Its router forgets all mappings, as when it was switched off and on.
+        case remap
     }
     public enum Moment: Hashable, Sendable {
         /// Seconds from the start of the run.
@@ -201,6 +209,8 @@ public struct Topology: Hashable, Sendable {
     public func index(of name: String) -> Int? { hosts.firstIndex { $0.name == name } }
     /// Indices of the hosts that train, in file order.
     public var peers: [Int] { hosts.indices.filter { hosts[$0].role == .peer } }
+    /// Whether anybody is behind a router or firewall.
+    public var hasRouters: Bool { hosts.contains { $0.nat != .none } }
     /// The host that coordinates: the first with that role, else the first peer.
     public var coordinator: Int? { hosts.firstIndex { $0.role == .coordinator } ?? peers.first }
 }

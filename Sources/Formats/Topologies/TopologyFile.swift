@@ -61,7 +61,7 @@ extension Topology {
 private let linkKeys = ["latency_ms", "jitter_ms", "loss_percent", "rate_mbps"]
 private let hostKeys = [
     "name", "role", "device", "gflops", "memory_mib", "up_mbps", "down_mbps", "region", "availability",
-    "mean_session_s", "reachability", "count", "first", "seed",
+    "mean_session_s", "reachability", "nat", "nat_timeout_s", "count", "first", "seed",
 ]
 
 /// The entry of one host, or of `count` alike: there `[low, high]` for a number draws one for each host, and a list for a
@@ -237,7 +237,9 @@ private struct TopologyReader {
         let availability = try entry.number("availability", 0...1, open: true) ?? 1
         let session = try entry.number("mean_session_s", 1...1e9)
         let reachability = try entry.word("reachability", Host.Reachability.allCases.map(\.rawValue)) ?? "open"
-        return Host(
+        let nat = try entry.word("nat", NATKind.allCases.map(\.rawValue)) ?? "none"
+        let timeout = try entry.number("nat_timeout_s", 1...86_400)
+        var host = Host(
             name: name, role: role, device: try entry.node("device")?.text() ?? "computer",
             flops: gflops * 1e9, memory: .mebibytes(memory), up: .megabits(up), down: .megabits(down),
             region: try entry.node("region").map { (node) throws(FileProblem) in
@@ -245,6 +247,9 @@ private struct TopologyReader {
             },
             availability: availability, meanSession: session.map { .milliseconds(Int64(($0 * 1000).rounded())) },
             reachability: Host.Reachability(rawValue: reachability) ?? .open)
+        host.nat = NATKind(rawValue: nat) ?? .none
+        host.natTimeout = timeout.map { TopologyReader.milliseconds($0 * 1000) }
+        return host
     }
 
     mutating func readEvents(_ node: YAMLNode) throws(FileProblem) {
@@ -260,11 +265,15 @@ private struct TopologyReader {
             let host = try entry.required("host")
             _ = try known(host, hostNamed, "host")
             let kind: Fault.Kind
-            switch try entry.required("kind").word(["kill", "leave", "join", "slow", "throttle", "cut"]) {
+            switch try entry.required("kind").word([
+                "kill", "leave", "join", "slow", "throttle", "cut", "renumber", "remap",
+            ]) {
             case "leave": kind = .leave
             case "join": kind = .join
             case "slow": kind = .slow(factor: try entry.required("factor").number(1...1e6, open: true))
             case "throttle": kind = .throttle(factor: try entry.required("factor").number(1...1e6, open: true))
+            case "renumber": kind = .renumber
+            case "remap": kind = .remap
             case "cut": kind = .cut(seconds: try entry.required("for_s").number(0...1e9, open: true))
             default: kind = .kill
             }

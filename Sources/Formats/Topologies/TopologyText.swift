@@ -61,6 +61,8 @@ extension Topology {
         if host.availability != 1 { out += ", availability: \(yamlNumber(host.availability))" }
         if let session = host.meanSession { out += ", mean_session_s: \(yamlNumber(session / .seconds(1)))" }
         if host.reachability != .open { out += ", reachability: \(host.reachability.rawValue)" }
+        if host.nat != .none { out += ", nat: \(host.nat.rawValue)" }
+        if let timeout = host.natTimeout { out += ", nat_timeout_s: \(yamlNumber(timeout / .seconds(1)))" }
         return out
     }
     private func fields(_ fault: Fault) -> String {
@@ -74,6 +76,8 @@ extension Topology {
         case .leave: out += ", kind: leave"
         case .join: out += ", kind: join"
         case .slow(let factor): out += ", kind: slow, factor: \(yamlNumber(factor))"
+        case .renumber: out += ", kind: renumber"
+        case .remap: out += ", kind: remap"
         case .throttle(let factor): out += ", kind: throttle, factor: \(yamlNumber(factor))"
         case .cut(let seconds): out += ", kind: cut, for_s: \(yamlNumber(seconds))"
         }

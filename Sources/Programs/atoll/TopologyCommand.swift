@@ -1,6 +1,7 @@
 import ArgumentParser
 import Charts
 import Foundation
+import Links
 import Node
 import Primitives
 import Topologies
@@ -42,6 +43,8 @@ struct TopologyCommand: ParsableCommand {
         @Flag(help: "Where not all can reach each other: leave out hosts until the others can.") var largestComponent =
             false
         @Option(help: "Where the file has no way between two: this many ms, one way.") var assumeLatency: Double?
+        @Option(help: "What peers are behind, dealt out in turn: none,port-restricted,… (docs/TOPOLOGY.md).") var nat:
+            String?
 
         func read(quiet: Bool = false) throws -> ImportedTopology {
             var options = ImportOptions()
@@ -77,8 +80,17 @@ struct TopologyCommand: ParsableCommand {
                 }
                 if unit.hasSuffix("bps") { options.bandwidthUnit = unit } else { options.latencyUnit = unit }
             }
-            return try loadImported(
+            let kinds = try (nat ?? "").split(separator: ",").map { word in
+                guard let kind = NATKind(rawValue: String(word)) else {
+                    let allowed = NATKind.allCases.map(\.rawValue).joined(separator: ", ")
+                    throw NodeError.badInput("--nat \(word): any of \(allowed), with commas between")
+                }
+                return kind
+            }
+            var imported = try loadImported(
                 file, format: format, options: options, bandwidth: bandwidth, onto: onto, quiet: quiet)
+            imported.topology = imported.topology.withPeers(behind: kinds)
+            return imported
         }
     }
 
