@@ -4,6 +4,7 @@ import Exchange
 import JobFixtures
 import Messages
 import Primitives
+import Record
 import Testing
 
 @Suite struct `What a round needs next` {
@@ -89,6 +90,39 @@ import Testing
         }
         #expect(world.sealed == [[0, 1], [0, 1], [0, 1], [0, 1, 2], [0, 1, 2]])
         #expect(world.complaints == [])
+    }
+
+    /// Heard until now every half a second are all of these; the round takes as long as the books say.
+    private func silence(of silent: Set<Int>, roundSeconds: Double, for seconds: Int) throws -> RoundWorld {
+        var world = try RoundWorld([[1, 2], [3, 4], [5]])
+        for round in 0..<3 {
+            world.books.keep(
+                RoundTime(
+                    round: round, at: .zero, seconds: roundSeconds, steps: 1, undisturbed: true,
+                    planEpoch: world.plan.epoch), exchange: 0.1)
+        }
+        world.compute(0)
+        world.compute(2)
+        for _ in 0..<2 * seconds where world.sealed.isEmpty {
+            world.now += .milliseconds(500)
+            world.hear([1, 2, 3, 4, 5].filter { !silent.contains($0) })
+            try world.settle()
+            world.holdAll()
+            try world.settle()
+        }
+        #expect(world.complaints == [])
+        return world
+    }
+    @Test func `does not wait for one that is silent where rounds are short, and keeps it`() throws {
+        let world = try silence(of: [4], roundSeconds: 1, for: 6)
+        #expect(world.sealed == [[0, 2]] && world.regroupings.map(\.ranks) == [[0, 2]])
+        #expect(world.now > .zero + .milliseconds(3500) && world.now <= .zero + .seconds(4))
+        #expect(world.whole == [0, 1, 2])
+        // A long round's work is worth more than the wait; and where nobody is heard it is our own line.
+        #expect(try silence(of: [4], roundSeconds: 2.5, for: 6).sealed.isEmpty)
+        #expect(try silence(of: [1, 2, 3, 4, 5], roundSeconds: 1, for: 6).sealed.isEmpty)
+        // Of whom others wait for something to compute, too.
+        #expect(try silence(of: [1, 2, 5], roundSeconds: 1, for: 6).sealed.isEmpty)
     }
 
     /// Everything in any order: verdicts are legal, the round comes to an end, and whoever is whole and done is in it.

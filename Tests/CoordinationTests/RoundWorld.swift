@@ -105,6 +105,10 @@ struct RoundWorld {
         desk.progress.receive(
             Gathered(group: desk.terms.stamp, aggregates: units, chunks: chunks), from: Small.peer(number))
     }
+    /// Something of these has come.
+    mutating func hear(_ numbers: [Int]) {
+        for number in numbers { _ = roster.met(Small.peer(number), at: Small.endpoint(number), now: now) }
+    }
     mutating func leave(_ number: Int) throws {
         guard script.state.isPresent(Small.peer(number)) else { return }
         try script.leave(number)

@@ -84,6 +84,33 @@ import Testing
         #expect(newest(script, (1...4).map { holder($0, [], held: 9) }) == nil)
     }
 
+    /// Whoever held the last stage is gone for good; others had copied it.
+    @Test func `is of copies where all who held a unit are gone, and says of which`() throws {
+        let script = try script(10)
+        let last = Small.plan([[1, 2], [3, 4]], innerSteps: 2).pipelines[0].stages[1].units
+        func withCopy(_ number: Int, _ rounds: [Int], held: Int? = nil) -> Supply.Holder {
+            var out = holder(number, [4, 8], held: held)
+            out.kept += rounds.map { KeptStage(round: $0, rank: 0, units: last, epoch: 1, isCopy: true) }
+            return out
+        }
+        let found = try #require(newest(script, [withCopy(1, [4, 8], held: 10), withCopy(3, [4], held: 10)]))
+        #expect(found.round == 8 && !found.isExact && found.copied == Array(last))
+        for unit in Small.model.allUnits {
+            #expect(found.sources[unit] == (last.contains(unit) ? [1] : [1, 3]).map { Small.peer($0) })
+        }
+        // Of whoever has it with moments copies are not asked for; and it may be older by few rounds.
+        let whole = try #require(newest(script, [withCopy(1, [4, 8]), withCopy(3, [4, 8]), holder(4, [8])]))
+        #expect(whole.round == 8 && whole.copied.isEmpty && whole.sources[last.lowerBound] == [Small.peer(4)])
+        let older = try #require(newest(script, [withCopy(1, [4, 8]), withCopy(3, [4, 8]), holder(4, [4])]))
+        #expect(older.round == 4 && older.copied.isEmpty)
+        // A copy is nobody's own stage.
+        for isCopy in [false, true] {
+            var fourth = holder(4, [])
+            fourth.kept = [KeptStage(round: 8, rank: 1, units: last, epoch: 1, isCopy: isCopy)]
+            #expect(newest(script, (1...3).map { holder($0, [8]) } + [fourth])?.isExact == !isCopy)
+        }
+    }
+
     @Test func `is of no round that holders have not agreed on`() throws {
         let script = try script(9, agreed: [1, 2, 3, 4, 5, 6, 7])
         #expect(newest(script, (1...4).map { holder($0, [4, 8], held: 9) })?.round == 4)

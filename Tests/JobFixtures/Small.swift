@@ -22,10 +22,12 @@ public enum Small {
     public static func parameters(tokens: Int = 10_000, virtualPipelines: Int = 4, checkpointRounds: Int = 0)
         -> JobParameters
     {
-        JobParameters(
+        var out = JobParameters(
             name: "small", model: model, virtualPipelines: virtualPipelines, microBatch: 1, tokens: tokens,
             optimizer: InnerOptimizer(learningRate: 0.1, warmupTokens: 0, totalTokens: tokens), seed: 1,
             validationFraction: 0.1, checkpointRounds: checkpointRounds)
+        out.localRounds = 4
+        return out
     }
 
     /// Pipelines of the peers named, cut evenly; the virtual pipelines in order, as many for each.

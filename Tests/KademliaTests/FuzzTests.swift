@@ -15,6 +15,7 @@ import Testing
             .announcePeer(infoHash: id, port: 5, implied: false, token: [1, 2, 3, 4, 5, 6, 7, 8]),
             .put(.init(token: [1, 2, 3], item: item, cas: 2)), .sampleInfoHashes(target: id),
             .reach(port: 9, token: [1, 2, 3, 4, 5, 6, 7, 8], nonce: 77), .probe(nonce: 77),
+            .dial([127, 0, 0, 1, 9, 9], port: 9, token: [1, 2, 3, 4, 5, 6, 7, 8], nonce: 77),
         ]
         var out = methods.map {
             KRPCMessage(

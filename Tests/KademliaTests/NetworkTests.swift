@@ -357,6 +357,58 @@ import Testing
         #expect(world.nodes[1].directory.overlay.isReadOnly)
     }
 
+    /// A router lets in whom its host has just written to.
+    @Test func `whoever asks whether it can be reached is dialled by another than the one it asked`() throws {
+        var world = World(seed: 23)
+        for index in 0..<3 { world.add(bootstrap: index == 0 ? [] : [World.loopback(0)]) }
+        world.run(.seconds(5))
+        let pool = PoolSeal(key: try #require(world.poolKey))
+        let id = NodeID(hashing: "asker".utf8)
+        var asker = World.loopback(900)
+        func say(_ method: KRPCMethod, to index: Int) throws -> KRPCAnswer? {
+            var message = KRPCMessage(transaction: [9, 9, 9, 9], body: .query(KRPCQuery(sender: id, method: method)))
+            message.isReadOnly = true
+            let (bytes, from) = (message.encoded(pool: pool), asker)
+            world.strays = []
+            world.with(index) { $0.receive(datagram: bytes, from: from, at: $1) }
+            world.run(.seconds(3))
+            for stray in world.strays where stray.endpoint == asker {
+                if case .answer(let answer) = try KRPCMessage.decode(stray.bytes, pool: pool).body { return answer }
+            }
+            return nil
+        }
+        func reach(_ index: Int) throws -> Bool? {
+            let token = try #require(try say(.getPeers(infoHash: id), to: index)?.token)
+            return try say(.reach(port: 77, token: token, nonce: 5), to: index)?.reached
+        }
+        let target = Endpoint(ipv4: 127, 0, 0, 1, port: 77)
+        for voter in 0..<3 {
+            asker = World.loopback(900 + voter)
+            world.dialled = []
+            #expect(try reach(voter) == false)
+            #expect(world.dialled.count == 1 && world.dialled[0].by != voter && world.dialled[0].endpoint == target)
+            // Nor is it dialled at once again.
+            #expect(try reach(voter) == nil && world.dialled.count == 1)
+        }
+        // Where there is nobody else, or nobody that answers, by the one it asked.
+        world.nodes[1].isSilent = true
+        world.nodes[2].isSilent = true
+        asker = World.loopback(950)
+        world.dialled = []
+        _ = try reach(0)
+        world.run(.seconds(10))
+        #expect(world.dialled.map(\.by) == [0])
+        // Nobody has another dial without a token, or anywhere but at an address.
+        let token = try #require(try say(.getPeers(infoHash: id), to: 0)?.token)
+        world.dialled = []
+        _ = try say(.dial([127, 0, 0, 1, 9, 9], port: 9, token: token.dropLast() + [0], nonce: 7), to: 0)
+        _ = try say(.dial([0, 0, 0, 0, 9, 9], port: 9, token: token, nonce: 7), to: 0)
+        #expect(world.dialled.isEmpty)
+        _ = try say(.dial([127, 0, 0, 1, 9, 9], port: 9, token: token, nonce: 7), to: 0)
+        _ = try say(.dial([127, 0, 0, 1, 9, 9], port: 9, token: token, nonce: 7), to: 0)
+        #expect(world.dialled.map(\.endpoint) == [Endpoint(ipv4: 127, 0, 0, 1, port: 9)])
+    }
+
     @Test func `a read-only node is served and never listed`() throws {
         var world = World(seed: 17)
         world.populate(10)

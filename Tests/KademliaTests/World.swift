@@ -33,6 +33,9 @@ struct World {
     var datagrams = 0
     /// Called for each datagram on the wire; for checks.
     var largest = 0
+    /// Dials back: by whom, and where. And datagrams to nobody here.
+    var dialled: [(by: Int, endpoint: Endpoint)] = []
+    var strays: [(endpoint: Endpoint, bytes: [UInt8])] = []
     private var byEndpoint: [Endpoint: Int] = [:]
     var generator: SeededGenerator
     let seed: UInt64
@@ -91,6 +94,7 @@ struct World {
                 precondition(nodes[index].outcomes[request] == nil, "a second outcome for \(request)")
                 nodes[index].outcomes[request] = outcome
             case .dialBack(let dial, let endpoint, let probe):
+                dialled.append((index, endpoint))
                 let reached = byEndpoint[endpoint].map { nodes[$0].canBeDialled } ?? false
                 if let target = byEndpoint[probe.endpoint], !nodes[target].filtersStrangers {
                     nodes[target].directory.receive(
@@ -106,7 +110,7 @@ struct World {
     private mutating func transmit(_ bytes: [UInt8], from index: Int, to: Endpoint) {
         datagrams += 1
         largest = max(largest, bytes.count)
-        guard !nodes[index].isSilent, let receiver = byEndpoint[to] else { return }
+        guard !nodes[index].isSilent, let receiver = byEndpoint[to] else { return strays.append((to, bytes)) }
         network.send(bytes, from: index, to: receiver)
     }
 

@@ -163,7 +163,7 @@ struct HoldingWorld {
     private var receipts: [WorkKey: Receipt] = [:]
     private var fakeShelves: [Int: StateShelf] = [:]
     /// This member's own disk, and what is on its way there.
-    private var disk: (starts: [Int: RoundStart], writes: EffectQueue<StorageRequest>) = ([:], EffectQueue())
+    private var disk: (starts: [StartName: RoundStart], writes: EffectQueue<StorageRequest>) = ([:], EffectQueue())
     /// The share of messages that are lost.
     var losses = 0.0
     static let me = Small.peer(1)
@@ -348,10 +348,12 @@ struct HoldingWorld {
     private mutating func write(_ request: StorageRequest) {
         var outcome = StorageOutcome.stored(path: "")
         switch request {
-        case .roundStart(let start): disk.starts[start.round] = start
-        case .readRoundStart(_, let round):
-            outcome = disk.starts[round].map { .read(VerifiedRoundStart($0)) } ?? .failed("nothing is there")
-        case .eraseRoundStarts(_, let after): disk.starts = disk.starts.filter { $0.key <= after }
+        case .roundStart(let start, let retaining):
+            disk.starts = disk.starts.filter { retaining.contains($0.key) }
+            disk.starts[start.name] = start
+        case .readRoundStart(_, let name):
+            outcome = disk.starts[name].map { .read(VerifiedRoundStart($0)) } ?? .failed("nothing is there")
+        case .eraseRoundStarts(_, let after): disk.starts = disk.starts.filter { $0.key.round <= after }
         default: complaints.append("\(request.ticket) is no business of what is held")
         }
         _ = holding.answered(request.ticket, outcome, job)

@@ -26,7 +26,7 @@ import Wire
             case .send(.stateOffer(let offer), let peer): out.sent[peer, default: []].append(offer)
             case .send(let message, _): Issue.record("\(message)")
             case .export(let units, let moments, let round): out.exports.append((units, moments, round))
-            case .read(let round): Issue.record("nothing of round \(round) is on the disk")
+            case .read(let name): Issue.record("nothing of round \(name.round) is on the disk")
             }
         }
         return out
@@ -65,13 +65,62 @@ import Wire
         var desk = StateDesk()
         desk.kept = [KeptStage(round: 3, rank: 0, units: 0..<2, epoch: 1)]
         desk.receive(request(3, [0, 1]), from: Small.peer(1), .nothing)
-        var read: [Int] = []
-        while let effect = desk.poll() { if case .read(let round) = effect { read.append(round) } }
-        #expect(read == [3])
-        desk.exported(states(0..<2, moments: false), 0..<2, round: 3, isAll: true, .nothing, at: .zero)
+        #expect(reads(&desk) == [StartName(round: 3)])
+        desk.read(.read(start(3, 0..<2, share: [0])), .nothing, at: .zero)
         let offers = drain(&desk).sent[Small.peer(1)]
         #expect(offers?.count == 1 && offers?.first?.parts.map(\.unit) == [0, 1])
         #expect(offers?.first?.parts.first?.moments == nil)
+    }
+
+    private func reads(_ desk: inout StateDesk) -> [StartName] {
+        var out: [StartName] = []
+        while let effect = desk.poll() { if case .read(let name) = effect { out.append(name) } }
+        return out
+    }
+    /// Without moments; a copy where nobody's share is named.
+    private func start(_ round: Int, _ units: Range<Int>, share: [Int]) -> RoundStart {
+        guard case .state(let states) = states(units, moments: false) else { return start(round, units, share: share) }
+        return RoundStart(job: sha256([1]), round: round, epoch: 1, rank: 0, share: share, states: states)
+    }
+
+    /// A member's own file, and its copy of what others held.
+    @Test func `come from all files of the round that have some of them, each read once`() {
+        var desk = StateDesk()
+        desk.kept = [
+            KeptStage(round: 3, rank: 0, units: 0..<2, epoch: 1),
+            KeptStage(round: 3, rank: 0, units: 1..<4, epoch: 1, isCopy: true),
+            KeptStage(round: 2, rank: 0, units: 1..<4, epoch: 1, isCopy: true),
+        ]
+        for number in 1...3 { desk.receive(request(3, [0, 1, 2, 3]), from: Small.peer(number), .past(round: 5)) }
+        #expect(reads(&desk) == [StartName(round: 3), StartName(round: 3, copyFrom: 1)])
+        desk.read(.read(start(3, 1..<4, share: [])), .past(round: 5), at: .zero)
+        #expect(drain(&desk).sent.isEmpty)
+        desk.read(.read(start(3, 0..<2, share: [0])), .past(round: 5), at: .zero)
+        let sent = drain(&desk).sent
+        #expect(sent.count == 3 && sent.values.allSatisfy { $0[0].parts.map(\.unit) == [0, 1, 2, 3] })
+        // What is damaged counts no more, and the rest is given.
+        var other = StateDesk()
+        other.kept = desk.kept
+        other.receive(request(3, [0, 1, 2, 3]), from: Small.peer(1), .past(round: 5))
+        _ = reads(&other)
+        other.read(.read(start(3, 0..<2, share: [0])), .past(round: 5), at: .zero)
+        other.kept.remove(at: 1)
+        other.read(.refused(StartName(round: 3, copyFrom: 1)), .past(round: 5), at: .zero)
+        #expect(drain(&other).sent[Small.peer(1)]?.first?.parts.map(\.unit) == [0, 1])
+    }
+
+    /// Moments are in the engine only.
+    @Test func `come from the engine and not from a copy where both have them`() {
+        var desk = StateDesk()
+        let stock = Holding.Stock.here(0..<2, round: 3)
+        desk.kept = [KeptStage(round: 3, rank: 0, units: 1..<4, epoch: 1, isCopy: true)]
+        desk.receive(request(3, [1, 3]), from: Small.peer(1), stock)
+        #expect(reads(&desk) == [StartName(round: 3, copyFrom: 1)])
+        desk.read(.read(start(3, 1..<4, share: [])), stock, at: .zero)
+        #expect(drain(&desk).exports.map(\.0) == [0..<2])
+        desk.exported(states(0..<2, moments: true), 0..<2, round: 3, stock, at: .zero)
+        let parts = drain(&desk).sent[Small.peer(1)]?.first?.parts ?? []
+        #expect(parts.map(\.unit) == [1, 3] && parts.map { $0.moments != nil } == [true, false])
     }
 
     @Test func `that are not here are refused with a reason, those to come are waited for`() {

@@ -26,8 +26,8 @@ final class Village {
         var jobs = EffectQueue<ComputeJob>()
         var disk = EffectQueue<StorageRequest>()
         var stored: [StorageRequest] = []
-        /// Round starts, as bytes, by round.
-        var starts: [Int: [UInt8]] = [:]
+        /// Round starts, as bytes.
+        var starts: [StartName: [UInt8]] = [:]
         var events: [Happening] = []
         var connected: [PeerID] = []
         var isGone = false
@@ -59,8 +59,8 @@ final class Village {
         let starts = (residents[Small.peer(number)]?.starts ?? [:]).filter {
             (try? RoundStart(decoding: $0.value)) != nil
         }
-        let stages = starts.keys.sorted().map { round in
-            KeptStage(try! RoundStart(decoding: starts[round]!))
+        let stages = starts.keys.sorted().map { name in
+            KeptStage(try! RoundStart(decoding: starts[name]!))
         }
         let member = Member(
             key: Small.key(number),
@@ -75,10 +75,22 @@ final class Village {
     }
     /// Changes what is on a member's disk.
     func tamper(_ number: Int, _ change: (inout [Int: [UInt8]]) -> Void) {
-        change(&residents[Small.peer(number)]!.starts)
+        var own = starts(number)
+        change(&own)
+        residents[Small.peer(number)]!.starts = residents[Small.peer(number)]!.starts.filter(\.key.isCopy)
+        for (round, bytes) in own { residents[Small.peer(number)]!.starts[StartName(round: round)] = bytes }
     }
     func setRoom(_ number: Int, _ room: DiskRoom) { residents[Small.peer(number)]!.member.count(room: room) }
-    func starts(_ number: Int) -> [Int: [UInt8]] { residents[Small.peer(number)]!.starts }
+    /// Of its own stage, by round.
+    func starts(_ number: Int) -> [Int: [UInt8]] {
+        var out: [Int: [UInt8]] = [:]
+        for (name, bytes) in residents[Small.peer(number)]!.starts where !name.isCopy { out[name.round] = bytes }
+        return out
+    }
+    /// Of others' units.
+    func copies(_ number: Int) -> [StartName: [UInt8]] {
+        residents[Small.peer(number)]!.starts.filter(\.key.isCopy)
+    }
     func member(_ number: Int) -> Member { residents[Small.peer(number)]!.member }
     func events(_ number: Int) -> [Happening] { residents[Small.peer(number)]!.events }
     func engine(_ number: Int) -> StageEngine { residents[Small.peer(number)]!.engine }
@@ -169,14 +181,16 @@ final class Village {
 
     private func write(_ request: StorageRequest, of peer: PeerID) -> StorageOutcome {
         switch request {
-        case .roundStart(let start): residents[peer]!.starts[start.round] = start.encoded
-        case .readRoundStart(_, let round):
-            guard let bytes = residents[peer]!.starts[round], let start = try? RoundStart(decoding: bytes) else {
+        case .roundStart(let start, let retaining):
+            residents[peer]!.starts = residents[peer]!.starts.filter { retaining.contains($0.key) }
+            residents[peer]!.starts[start.name] = start.encoded
+        case .readRoundStart(_, let name):
+            guard let bytes = residents[peer]!.starts[name], let start = try? RoundStart(decoding: bytes) else {
                 return .failed("damaged")
             }
             return .read(VerifiedRoundStart(start))
         case .eraseRoundStarts(_, let after):
-            residents[peer]!.starts = residents[peer]!.starts.filter { $0.key <= after }
+            residents[peer]!.starts = residents[peer]!.starts.filter { $0.key.round <= after }
         default: break
         }
         return .stored(path: "")

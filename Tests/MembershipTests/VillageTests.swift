@@ -84,7 +84,7 @@ import Training
                 switch request {
                 case .entry(_, let index, _): entries.append(index)
                 case .chunk(_, let chunk, _): chunks.append(chunk)
-                case .roundStart(let start): #expect(start.round % 4 == 0)
+                case .roundStart(let start, _): #expect(start.round % 4 == 0)
                 case .checkpoint, .erase, .receipt, .certificate, .truncate, .ballot, .readRoundStart,
                     .eraseRoundStarts, .setLogAside:
                     Issue.record("\(request) is not a member's in a job")

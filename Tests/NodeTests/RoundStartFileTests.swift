@@ -30,20 +30,34 @@ import Training
         }
         try body(folder)
     }
-    private func write(_ start: RoundStart, _ folder: DataFolder, _ disk: DiskOperations = .system) -> StorageOutcome {
-        LogWriter(folder.path, disk).write([.roundStart(start)])[0]
+    private func write(
+        _ start: RoundStart, _ folder: DataFolder, _ disk: DiskOperations = .system, retaining: [Int] = [4, 8]
+    ) -> StorageOutcome {
+        LogWriter(folder.path, disk).write([.roundStart(start, retaining: retaining.map { StartName(round: $0) })])[0]
     }
-    private func read(_ round: Int, _ folder: DataFolder) -> StorageOutcome {
-        LogWriter(folder.path, .system).write([.readRoundStart(job: job, round: round)])[0]
+    private func read(_ round: Int, _ folder: DataFolder, copyFrom: Int? = nil) -> StorageOutcome {
+        let name = StartName(round: round, copyFrom: copyFrom)
+        return LogWriter(folder.path, .system).write([.readRoundStart(job: job, name)])[0]
+    }
+    /// As the member's core has it.
+    private func keep(_ starts: [RoundStart], _ folder: DataFolder, copiedRounds: Int = 0) {
+        var core = RoundStarts(job: job, copiedRounds: copiedRounds)
+        for start in starts {
+            core.keep(start)
+            while let effect = core.poll() {
+                guard case .store(let request) = effect else { continue }
+                core.stored(start.name, LogWriter(folder.path, .system).write([request])[0])
+            }
+        }
     }
     private func why(_ outcome: StorageOutcome) -> String? { if case .failed(let why) = outcome { why } else { nil } }
     private func path(_ folder: DataFolder, _ round: Int) -> String {
-        RoundStartFile.path(folder.path, job, round: round)
+        RoundStartFile.path(folder.path, job, StartName(round: round))
     }
 
     @Test func `are two generations, found by the next process, and gone when the job is over`() throws {
         try withFolder { folder in
-            for round in [4, 8, 12] { #expect(why(write(start(round), folder)) == nil) }
+            keep([4, 8, 12].map { start($0) }, folder)
             let remains = RoundStartFile.remains(in: folder)
             #expect(remains.refused.isEmpty && remains.jobs.count == 1)
             #expect(remains.jobs[0].job == job)
@@ -56,6 +70,38 @@ import Training
             _ = LogWriter(folder.path, .system).write([.eraseRoundStarts(job: job, after: -1)])
             #expect(RoundStartFile.remains(in: folder).jobs.isEmpty)
             #expect(!FileManager.default.fileExists(atPath: RoundStartFile.folder(folder.path, job)))
+        }
+    }
+
+    /// A copy is of use with the other units of its round only.
+    @Test func `are kept for as long as copies of their round are, which are two generations, too`() throws {
+        try withFolder { folder in
+            func copy(_ round: Int, _ units: Range<Int>) -> RoundStart {
+                var copy = start(round)
+                copy.states = units.map {
+                    UnitState(
+                        unit: $0, parameters: [9], outerMomentum: [8], firstMoment: [], secondMoment: [],
+                        optimizerSteps: 0)
+                }
+                copy.share = []
+                return copy
+            }
+            var all: [RoundStart] = []
+            for round in stride(from: 2, through: 14, by: 2) {
+                all.append(start(round))
+                if round % 4 == 0 { all += [copy(round, 0..<2), copy(round, 4..<7)] }
+            }
+            keep(all, folder, copiedRounds: 4)
+            let remains = RoundStartFile.remains(in: folder)
+            #expect(remains.refused.isEmpty)
+            let names = remains.jobs.first?.stages.map(\.name) ?? []
+            let copies = [8, 12].flatMap { round in [0, 4].map { StartName(round: round, copyFrom: $0) } }
+            #expect(names == ([8, 12, 14].map { StartName(round: $0) } + copies).sorted())
+            #expect(read(12, folder, copyFrom: 4) == .read(VerifiedRoundStart(copy(12, 4..<7))))
+            #expect(remains.jobs[0].stages.first { $0.name == copies[3] }?.units == 4..<7)
+            // One that lies in another's place is not it.
+            try writeFile(RoundStartFile.path(folder.path, job, copies[0]), start(8).encoded)
+            #expect(why(read(8, folder, copyFrom: 0))?.contains("of round 8") == true)
         }
     }
 
@@ -91,7 +137,7 @@ import Training
                 atPath: RoundStartFile.folder(folder.path, job), withIntermediateDirectories: true)
             try writeFile(path(folder, 4), other)
             #expect(why(write(start(4), folder))?.contains("not overwritten") == true)
-            for round in [8, 12, 16] { #expect(why(write(start(round), folder)) == nil) }
+            for round in [8, 12, 16] { #expect(why(write(start(round), folder, retaining: [])) == nil) }
             #expect(FileManager.default.contents(atPath: path(folder, 4)) == Data(other))
         }
     }

@@ -43,6 +43,29 @@ import Topologies
         #expect(moments(run, "checkpoint_saved").count > 3)
     }
 
+    /// Over its own line the launcher has not got its checkpoint yet.
+    @Test func `all who hold a stage lose their disks, and the job goes on from others' copies, which it says`() throws
+    {
+        var script = StormScript.small(peers: 5, pipelines: 2, stages: 2, checkpointEvery: 4)
+        script = script.with(desk: .megabits(0.1))
+        let calm = run(script)
+        let plan = try #require(calm.state.plans.first)
+        let seals = moments(calm, "round_sealed")
+        let moment = seals[10] + 0.3
+        for pipeline in plan.pipelines {
+            let name = calm.state.name(of: pipeline.stages[1].peer)
+            let host = try #require(script.topology.hosts.firstIndex { $0.name == name })
+            script.troubles.append(script.trouble(.emptied, host, from: moment, until: moment + 12))
+        }
+        let run = run(script)
+        let chosen = run.events.filter { $0.event.kind == "supply_chosen" }.map(\.event)
+        #expect(chosen.count == 1 && chosen[0].text("exact") == "no")
+        let units = plan.pipelines[0].stages[1].units.map(String.init).joined(separator: ", ")
+        #expect(chosen[0].text("why")?.contains("units \(units) only from copies") == true, "\(chosen)")
+        #expect(chosen[0].integer("round") == 8)
+        #expect(run.launches == 1 && run.totals.isBalanced)
+    }
+
     @Test func `a launcher that is killed right after the beginning is taken for the same again`() {
         var script = StormScript.small(peers: 3)
         script.troubles = [script.trouble(.crash(otherPort: false), script.desk, from: 9.2, until: 9.4)]
@@ -115,6 +138,13 @@ import Topologies
 }
 
 extension StormScript {
+    /// The launcher's own line.
+    func with(desk rate: BitRate) -> StormScript {
+        var topology = topology
+        topology.hosts[desk].up = rate
+        topology.hosts[desk].down = rate
+        return StormScript(seed: seed, topology: topology, job: job, corpus: corpus, troubles: troubles)
+    }
     func with(up: BitRate, of host: Int) -> StormScript {
         var topology = topology
         topology.hosts[host].up = up

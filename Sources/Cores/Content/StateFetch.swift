@@ -257,7 +257,8 @@ public struct StateFetch: Sendable {
         let same = offering.filter { units[unit]!.offers[$0]!.moments == chosen.id }
         units[unit]!.fetches[.moments] = fetch(chosen.id, 2 * bytes, same)
         units[unit]!.optimizerSteps = chosen.steps
-        units[unit]!.isInexact = same.count < offering.count
+        // Whoever has only a copy has no moments.
+        units[unit]!.isInexact = same.count < offering.count { units[unit]!.offers[$0]!.moments != nil }
     }
     private func chosenMoments(_ unit: Int, _ offering: [PeerID]) -> (id: Digest256, steps: Int)? {
         var best: (id: Digest256, steps: Int, count: Int)?

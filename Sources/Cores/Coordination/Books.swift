@@ -63,5 +63,10 @@ public struct Books: Sendable {
             roundTimes.suffix(64).filter { $0.undisturbed && $0.planEpoch == epoch }.suffix(16).map(\.seconds), slack: 5
         )
     }
+    /// Seconds that a round of this plan takes when nothing disturbs it; nil before there are three.
+    package func roundMedian(epoch: Int) -> Double? {
+        let seconds = roundTimes.suffix(64).filter { $0.undisturbed && $0.planEpoch == epoch }.suffix(16).map(\.seconds)
+        return seconds.count < 3 ? nil : seconds.sorted()[seconds.count / 2]
+    }
     package var exchangePatience: Double? { ExchangeCost.patience(Array(exchangeSeconds.suffix(16)), slack: 2) }
 }

@@ -164,8 +164,13 @@ extension Coordinator {
         guard !supply.isExact else {
             return "all stages have their own of round \(supply.round): it goes on exactly\(again)"
         }
+        let copied =
+            supply.copied.isEmpty
+            ? ""
+            : "; unit\(supply.copied.count == 1 ? "" : "s") \(supply.copied.map(String.init).joined(separator: ", ")) only "
+                + "from copies, without moments"
         return
             "not all stages have their own of round \(supply.round): weights and momentum are those of then, moments and error feedback "
-            + "come from others where there are any\(again)"
+            + "come from others where there are any\(copied)\(again)"
     }
 }

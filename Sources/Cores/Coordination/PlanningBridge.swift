@@ -22,6 +22,7 @@ extension JobParameters {
             tokens: job.tokens, optimizer: job.innerOptimizer, seed: job.seed,
             validationFraction: job.validationFraction,
             checkpointRounds: job.checkpoint.everyRounds)
+        copies = job.checkpoint.copies
         exchangeWay = job.exchangeWay.value
         onDivergence = job.checkpoint.onDivergence == .retreat ? .retreat : .stop
         dataTokens = job.text.tokens

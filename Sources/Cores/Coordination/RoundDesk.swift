@@ -171,6 +171,10 @@ public struct RoundDesk: Sendable {
         if let late = habitual(facts), late.until <= facts.now {
             return Regrouping(ranks: terms.ranks.filter { !late.ranks.contains($0) }, why: "late again")
         }
+        let silent = silentRanks(facts)
+        if !silent.isEmpty {
+            return Regrouping(ranks: terms.ranks.filter { !silent.contains($0) }, why: "a member is silent")
+        }
         if let change = judgeObjections(facts) { return change }
         guard terms.way.hasOwners, differing(facts) != nil else { return nil }
         return Regrouping(ranks: terms.ranks, way: .allGather, why: "members hold different sums")
@@ -207,6 +211,9 @@ public struct RoundDesk: Sendable {
             next = earliest(next, started + (deadline - started) * 3 + .milliseconds(1))
         }
         next = earliest(next, lateAt(facts).map { max($0, facts.now + .seconds(1)) })
+        if let silence = suspicion(facts), let due = facts.roster.nextSilence(silence, at: facts.now), due > facts.now {
+            next = earliest(next, due)
+        }
         return earliest(next, habitual(facts)?.until)
     }
 
@@ -246,6 +253,25 @@ public struct RoundDesk: Sendable {
             ranks.allSatisfy({ waited.contains($0) || progress.isComputed(rank: $0, facts.plan) })
         else { return nil }
         return (waited, since + max(.seconds(1), (since - started) / 4))
+    }
+
+    /// Of whom nothing has been heard for so long the others do not wait for in this round, though it is given up only later. Nil where
+    /// rounds are so long that a round's work is worth more than the wait.
+    private func suspicion(_ facts: RoundFacts) -> Duration? {
+        guard let median = facts.books.roundMedian(epoch: facts.plan.epoch) else { return nil }
+        let silence = Duration.milliseconds(2500) + .nanoseconds(Int64(median * 1e9))
+        return silence < .seconds(5) ? silence : nil
+    }
+    /// Pipelines of members that are silent for so long, when all the others have computed and some are left.
+    private func silentRanks(_ facts: RoundFacts) -> [Int] {
+        guard let silence = suspicion(facts) else { return [] }
+        let silent = facts.roster.silent(for: silence, at: facts.now)
+        guard !silent.isEmpty else { return [] }
+        let ranks = terms.ranks.filter { $0 < facts.plan.pipelines.count }
+        let waited = ranks.filter { rank in silent.contains { facts.plan.pipelines[rank].contains($0) } }
+        let others = ranks.filter { !waited.contains($0) }
+        guard !others.isEmpty, others.allSatisfy({ progress.isComputed(rank: $0, facts.plan) }) else { return [] }
+        return waited
     }
 
     // MARK: sums

@@ -8,7 +8,7 @@ package import Record
 /// Members hold the start of the round in progress in memory, those of some earlier rounds on their own disks; the launcher has those of its
 /// last checkpoint. What of it counts is what the log says that its holders agreed on. A supply is *exact* where every stage of the plan of
 /// that round has its own: then the job goes on as if nothing had been. Else somebody gets weights and outer momentum without its own
-/// moments and error feedback.
+/// moments and error feedback. Of a unit that all who held it have lost others may have a copy, without anybody's moments.
 package struct Supply: Hashable, Sendable {
     /// What a present member can give.
     package struct Holder: Hashable, Sendable {
@@ -28,9 +28,14 @@ package struct Supply: Hashable, Sendable {
     package var plan: PlacedPlan?
     /// Who has each unit.
     package var sources: [Int: [PeerID]]
+    /// Units that are only had from copies: without moments.
+    package var copied: [Int] = []
     package var isExact: Bool { plan != nil }
+    /// An exact one, or one without copies, may be older by so many rounds than what is taken otherwise.
+    package static let tolerance = 8
 
-    /// The newest there is; an exact one even where one that is not is newer by few rounds.
+    /// The newest there is; an exact one even where one that is not is newer by few rounds; and one that has moments of all units even where
+    /// one with copies is.
     ///
     /// - Parameters:
     ///   - limit: not later.
@@ -42,15 +47,16 @@ package struct Supply: Hashable, Sendable {
         if let checkpoint { rounds.insert(checkpoint) }
         if holders.contains(where: { $0.held == state.round }) { rounds.insert(state.round) }
         var newest: Supply?
-        let tolerance = 2 * state.parameters.localRounds
+        var first: Int?
         for round in rounds.sorted(by: >) where round > 0 && round <= min(limit, state.round) {
             guard state.isAgreed(round) || round == checkpoint else { continue }
-            if let newest, newest.round - round > tolerance { break }
+            if let first, first - round > tolerance { break }
             let here = Supply(
                 round, state, holders, checkpoint: round == checkpoint ? launcher : nil)
             guard let here else { continue }
+            first = first ?? round
             if here.isExact { return here }
-            if newest == nil { newest = here }
+            if newest == nil || !newest!.copied.isEmpty && here.copied.isEmpty { newest = here }
         }
         return newest
     }
@@ -64,7 +70,9 @@ package struct Supply: Hashable, Sendable {
                 pipeline.stages.allSatisfy { stage in
                     guard let holder = known[stage.peer] else { return false }
                     if round == state.round, holder.held == round { return true }
-                    return holder.kept.contains { ($0.round, $0.rank, $0.units) == (round, rank, stage.units) }
+                    return holder.kept.contains {
+                        !$0.isCopy && ($0.round, $0.rank, $0.units) == (round, rank, stage.units)
+                    }
                 }
             }
             if isWhole { plan = then }
@@ -72,17 +80,22 @@ package struct Supply: Hashable, Sendable {
         sources = [:]
         for unit in state.parameters.model.allUnits {
             var out: [PeerID] = []
+            var copies: [PeerID] = []
             for holder in holders {
                 let isHeld =
                     round == state.round && holder.held == round
                     && state.plan?.stage(of: holder.peer)?.units.contains(unit) == true
-                let isKept =
-                    state.isAgreed(round) && holder.kept.contains { $0.round == round && $0.units.contains(unit) }
-                if isHeld || isKept { out.append(holder.peer) }
+                let kept = holder.kept.filter { state.isAgreed(round) && $0.round == round && $0.units.contains(unit) }
+                if isHeld || kept.contains(where: { !$0.isCopy }) {
+                    out.append(holder.peer)
+                } else if !kept.isEmpty {
+                    copies.append(holder.peer)
+                }
             }
             if let checkpoint { out.append(checkpoint) }
-            guard !out.isEmpty else { return nil }
-            sources[unit] = out
+            if out.isEmpty { copied.append(unit) }
+            sources[unit] = out.isEmpty ? copies : out
+            guard sources[unit] != [] else { return nil }
         }
     }
 }

@@ -92,11 +92,18 @@ extension KRPCQuery {
             self.method = .get(target: try id("target"), sequence: a["seq"]?.integer)
         case .put: self.method = .put(try Self.storeRequest(a))
         case .sampleInfoHashes: self.method = .sampleInfoHashes(target: try id("target"))
-        case .reach:
+        case .reach, .dial:
             guard let port = a["port"]?.integer, (1...65_535).contains(port), let token = a["token"]?.string,
                 let nonce = Self.nonce(a)
             else { throw .protocolError("port, token or nonce is missing") }
-            self.method = .reach(port: UInt16(port), token: token, nonce: nonce)
+            guard method.kind == .dial else {
+                self.method = .reach(port: UInt16(port), token: token, nonce: nonce)
+                break
+            }
+            guard let endpoint = a["for"]?.string, [6, 18].contains(endpoint.count) else {
+                throw .protocolError("for must have 6 or 18 bytes")
+            }
+            self.method = .dial(endpoint, port: UInt16(port), token: token, nonce: nonce)
         case .probe:
             guard let nonce = Self.nonce(a) else { throw .protocolError("nonce is missing") }
             self.method = .probe(nonce: nonce)
@@ -108,11 +115,11 @@ extension KRPCQuery {
         }
     }
 
-    private enum Kind { case ping, findNode, getPeers, announcePeer, get, put, sampleInfoHashes, reach, probe }
+    private enum Kind { case ping, findNode, getPeers, announcePeer, get, put, sampleInfoHashes, reach, dial, probe }
     private static let methods: [(name: String, kind: Kind)] = [
         ("find_node", .findNode), ("get_peers", .getPeers), ("ping", .ping), ("get", .get), ("put", .put),
         ("announce_peer", .announcePeer), ("sample_infohashes", .sampleInfoHashes),
-        ("atoll_reach", .reach), ("atoll_probe", .probe),
+        ("atoll_reach", .reach), ("atoll_dial", .dial), ("atoll_probe", .probe),
     ]
     private static func nonce(_ a: BencodeView) -> UInt64? {
         guard let bytes = a["nonce"]?.string, bytes.count == 8 else { return nil }

@@ -68,6 +68,7 @@ extension KRPCQuery {
         case .put: "put"
         case .sampleInfoHashes: "sample_infohashes"
         case .reach: "atoll_reach"
+        case .dial: "atoll_dial"
         case .probe: "atoll_probe"
         }
     }
@@ -77,6 +78,10 @@ extension KRPCQuery {
         if case .put(let request) = method, let cas = request.cas {
             writer.key("cas")
             writer.integer(cas)
+        }
+        if case .dial(let endpoint, _, _, _) = method {
+            writer.key("for")
+            writer.string(endpoint)
         }
         writer.key("id")
         writer.string(sender.bytes)
@@ -107,7 +112,7 @@ extension KRPCQuery {
             writer.key("target")
             writer.string(target.bytes)
         case .probe(let nonce): Self.write(nonce, to: &writer)
-        case .reach(let port, let token, let nonce):
+        case .reach(let port, let token, let nonce), .dial(_, let port, let token, let nonce):
             Self.write(nonce, to: &writer)
             writer.key("port")
             writer.integer(Int64(port))

@@ -35,6 +35,9 @@ package enum KRPCMethod: Sendable {
     /// Ours, in closed pools only: dial me back on TCP and UDP at the address this came from. The token is one for the
     /// sender's ID; the nonce, 8 bytes, comes back in a ``probe(nonce:)`` from a socket that the sender never wrote to.
     case reach(port: UInt16, token: ArraySlice<UInt8>, nonce: UInt64)
+    /// Ours, in closed pools only: dial somebody back in my place, whose address (compact) is not one that you have heard of from it: a router
+    /// lets in whom its host has written to. The token is one for the sender's ID; answered as ``reach(port:token:nonce:)`` is.
+    case dial(ArraySlice<UInt8>, port: UInt16, token: ArraySlice<UInt8>, nonce: UInt64)
     /// Ours: the UDP half of a dial-back. Unanswered.
     case probe(nonce: UInt64)
 

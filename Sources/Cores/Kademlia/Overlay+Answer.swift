@@ -24,6 +24,10 @@ extension Overlay {
                 try serveReach(port, token, nonce, query.sender, message, address, at: now)
                 return
             }
+            if case .dial(let target, let port, let token, let nonce) = query.method {
+                try serveDial(target, port, token, nonce, query.sender, message, address, at: now)
+                return
+            }
             try fill(&answer, for: query, from: address, at: now)
             counters.queriesAnswered += 1
             reply(answer, to: message, querySize: size, sender: query.sender, address, at: now)
@@ -59,7 +63,7 @@ extension Overlay {
         _ answer: inout KRPCAnswer, for query: KRPCQuery, from address: PackedEndpoint, at now: Instant
     ) throws(KRPCError) {
         switch query.method {
-        case .ping, .reach: break
+        case .ping, .reach, .dial: break
         case .probe: throw .unknownMethod
         case .findNode(let target):
             listNodes(&answer, target, query, address)

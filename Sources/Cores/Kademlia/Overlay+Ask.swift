@@ -28,6 +28,7 @@ extension Overlay {
         }
         patience = min(ceiling, patience * (1 << min(attempt, 4)))
         if case .reach = purpose { patience = Reachability.patience }
+        if case .help = purpose { patience = Reachability.helpLimit }
         deadlines.push(.patience(transaction), at: now + patience)
         if let id { tables[address.family.rawValue].tried(id, at: now) }
     }
@@ -70,7 +71,10 @@ extension Overlay {
         }
         var roundTrip: Duration? = now - transaction.sentAt
         // A vote takes as long as a dial does.
-        if case .reach = transaction.purpose { roundTrip = nil }
+        switch transaction.purpose {
+        case .reach, .help: roundTrip = nil
+        default: break
+        }
         if let id = transaction.id, id != answer.sender { tables[address.family.rawValue].remove(id) }
         heard(PackedContact(id: answer.sender, address: address), roundTrip: roundTrip, at: now)
         if let observed = message.observed.flatMap(PackedEndpoint.init(compact:)) {
@@ -86,6 +90,8 @@ extension Overlay {
             bootstrapAnswered(index, at: now)
         case .reachToken: reachTokenAnswered(answer.token, by: transaction, at: now)
         case .reach: reachVoted(answer.reached, by: address)
+        case .helpToken(let dial): helpTokenAnswered(answer.token, dial, by: transaction, at: now)
+        case .help(let dial): helped(dial, reached: answer.reached, transaction, at: now)
         case .ping, .courtesy:
             break
         }
@@ -105,6 +111,7 @@ extension Overlay {
         case .store(let request, let family, _):
             storeAnswered(request, family, error, isLate: transaction.isLate, from: address, at: now)
         case .reachToken, .reach: reachVoted(nil, by: address)
+        case .helpToken(let dial), .help(let dial): helped(dial, reached: nil, transaction, at: now)
         case .bootstrap, .ping, .courtesy:
             break
         }
@@ -184,6 +191,7 @@ extension Overlay {
         case .store(let request, let family, let attempt):
             storeSilent(request, family, transaction, attempt: attempt, at: now)
         case .reachToken, .reach: reachVoted(nil, by: transaction.address)
+        case .helpToken(let dial), .help(let dial): dialMyself(dial, at: now)
         case .bootstrap, .ping, .courtesy: break
         }
         let everybodyLeft = contactCount == 0 || attachment.silentInRow >= 6

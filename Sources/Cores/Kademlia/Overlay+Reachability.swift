@@ -17,14 +17,21 @@ struct Reachability: Sendable {
     static let voters = 3
     /// How long a voter may dial.
     static let dialLimit = Duration.seconds(4)
-    static let patience = Duration.seconds(6)
-    /// One address is dialled this often at most.
+    static let patience = Duration.seconds(9)
+    /// How long another may take that dials for a voter.
+    static let helpLimit = Duration.seconds(5)
+    /// One address is dialled this often at most, and as often for others.
     static let pause = Duration.seconds(60)
     static let pendingLimit = 32
 
     struct Owed: Sendable {
         let transaction: ArraySlice<UInt8>
+        /// Who asked.
         let address: PackedEndpoint
+        let port: UInt16
+        let nonce: UInt64
+        /// Whether this node dials itself.
+        var isOut = false
     }
     var port: UInt16 = 0
     var outstanding = 0
@@ -34,8 +41,20 @@ struct Reachability: Sendable {
     var nonces: [(voter: PackedEndpoint, nonce: UInt64, arrived: Bool)] = []
     var owed: [DialBack: Owed] = [:]
     var dials: UInt64 = 0
-    /// When an address (port 0) was dialled last.
+    /// When an address (port 0) asked last, and when it was dialled for another last.
     var recent: [PackedEndpoint: Instant] = [:]
+    var helped: [PackedEndpoint: Instant] = [:]
+
+    /// Whether an address may be dialled: once a minute. It is noted.
+    static func allows(
+        _ address: PackedEndpoint, _ recent: inout [PackedEndpoint: Instant], at now: Instant
+    ) -> Bool {
+        recent = recent.filter { now - $0.value < pause }
+        let who = address.isPrivate ? address : address.with(port: 0)
+        guard recent[who] == nil, recent.count < 1024 else { return false }
+        recent[who] = now
+        return true
+    }
 }
 
 extension Overlay {
@@ -100,31 +119,85 @@ extension Overlay {
         effects.push(.reachability(reached: outlook.reachability.reached, asked: outlook.reachability.asked))
     }
 
-    /// Dials back only where the token says that the asker can hear us, only to the address it came from, once a minute.
+    /// Has the asker dialled only where the token says that it can hear us, only at the address it came from, once a minute: by another node
+    /// where there is one, since the asker's router may let us in only because it has just written to us.
     mutating func serveReach(
         _ port: UInt16, _ token: ArraySlice<UInt8>, _ nonce: UInt64, _ sender: NodeID, _ message: KRPCMessage,
         _ address: PackedEndpoint, at now: Instant
     ) throws(KRPCError) {
         guard seal != nil else { throw .unknownMethod }
         guard kept.tokens.accepts(token, for: sender, from: address) else { throw .badToken }
-        outlook.reachability.recent = outlook.reachability.recent.filter { now - $0.value < Reachability.pause }
-        let who = address.isPrivate ? address : address.with(port: 0)
-        guard outlook.reachability.recent[who] == nil, outlook.reachability.owed.count < Reachability.pendingLimit,
-            outlook.reachability.recent.count < 1024
+        guard outlook.reachability.owed.count < Reachability.pendingLimit,
+            Reachability.allows(address, &outlook.reachability.recent, at: now)
         else { throw .server }
-        outlook.reachability.recent[who] = now
+        let dial = owe(message, address, port, nonce)
+        guard let helper = helper(for: address) else { return dialMyself(dial, at: now) }
+        ask(.getPeers(infoHash: nodeID), helper.address, id: helper.id, for: .helpToken(dial), at: now)
+    }
+    /// Dials somebody back for another node of this pool, once a minute for one address. Nobody from outside has us dial into a private network.
+    mutating func serveDial(
+        _ target: ArraySlice<UInt8>, _ port: UInt16, _ token: ArraySlice<UInt8>, _ nonce: UInt64, _ sender: NodeID,
+        _ message: KRPCMessage, _ address: PackedEndpoint, at now: Instant
+    ) throws(KRPCError) {
+        guard seal != nil else { throw .unknownMethod }
+        guard kept.tokens.accepts(token, for: sender, from: address) else { throw .badToken }
+        guard let target = PackedEndpoint(compact: target), target.isUsable, address.isPrivate || !target.isPrivate,
+            !bootstrap.myself.contains(target)
+        else { throw .protocolError("for is no address to dial") }
+        guard outlook.reachability.owed.count < Reachability.pendingLimit,
+            Reachability.allows(target, &outlook.reachability.helped, at: now)
+        else { throw .server }
+        dialOut(owe(message, address, port, nonce), target, at: now)
+    }
+    private mutating func owe(
+        _ message: KRPCMessage, _ address: PackedEndpoint, _ port: UInt16, _ nonce: UInt64
+    ) -> DialBack {
         outlook.reachability.dials += 1
         let dial = DialBack(number: outlook.reachability.dials)
-        outlook.reachability.owed[dial] = .init(transaction: message.transaction, address: address)
+        outlook.reachability.owed[dial] = .init(
+            transaction: message.transaction, address: address, port: port, nonce: nonce)
         counters.queriesAnswered += 1
+        return dial
+    }
+    /// A proven contact that is somewhere else.
+    private mutating func helper(for address: PackedEndpoint) -> PackedContact? {
+        let others = tables[address.family.rawValue].entries.filter { entry in
+            let other = entry.contact.address
+            return entry.lastAnswer != nil && entry.failures == 0 && other != address
+                && (address.isPrivate || !other.isPrivate && other.prefix != address.prefix)
+        }
+        return others.isEmpty ? nil : others[generator.below(others.count)].contact
+    }
+
+    mutating func helpTokenAnswered(
+        _ token: ArraySlice<UInt8>?, _ dial: DialBack, by transaction: Transaction, at now: Instant
+    ) {
+        guard !transaction.isLate, let owed = outlook.reachability.owed[dial], !owed.isOut else { return }
+        guard let token else { return dialMyself(dial, at: now) }
+        ask(
+            .dial(owed.address.compact[...], port: owed.port, token: token, nonce: owed.nonce), transaction.address,
+            id: transaction.id, for: .help(dial), at: now)
+    }
+    /// - Parameter reached: nil when the other one did not dial.
+    mutating func helped(_ dial: DialBack, reached: Bool?, _ transaction: Transaction, at now: Instant) {
+        guard !transaction.isLate, outlook.reachability.owed[dial]?.isOut == false else { return }
+        if let reached { dialledBack(dial, reached: reached, at: now) } else { dialMyself(dial, at: now) }
+    }
+    mutating func dialMyself(_ dial: DialBack, at now: Instant) {
+        guard let owed = outlook.reachability.owed[dial], !owed.isOut else { return }
+        dialOut(dial, owed.address, at: now)
+    }
+    private mutating func dialOut(_ dial: DialBack, _ target: PackedEndpoint, at now: Instant) {
+        guard let owed = outlook.reachability.owed[dial] else { return }
+        outlook.reachability.owed[dial]!.isOut = true
         deadlines.push(.dialBack(dial), at: now + Reachability.dialLimit)
         var probe = KRPCMessage(
             transaction: Self.bytes(of: secrets.next()),
-            body: .query(KRPCQuery(sender: nodeID, method: .probe(nonce: nonce))))
+            body: .query(KRPCQuery(sender: nodeID, method: .probe(nonce: owed.nonce))))
         // The socket it comes from is nobody to remember.
         probe.isReadOnly = true
-        let datagram = DatagramProbe(endpoint: address.endpoint, bytes: probe.encoded(pool: seal))
-        effects.push(.dialBack(dial, address.with(port: port).endpoint, datagram: datagram))
+        let datagram = DatagramProbe(endpoint: target.endpoint, bytes: probe.encoded(pool: seal))
+        effects.push(.dialBack(dial, target.with(port: owed.port).endpoint, datagram: datagram))
     }
 
     /// What came of a ``Effect/dialBack(_:_:)``. Without an answer within four seconds the asker is told that it failed.

@@ -106,6 +106,9 @@ public struct Overlay: Core {
             /// Two steps of a vote on our own outlook.reachability.
             case reachToken
             case reach
+            /// Two steps of having another dial somebody back.
+            case helpToken(DialBack)
+            case help(DialBack)
         }
         let address: PackedEndpoint
         let id: NodeID?

@@ -22,24 +22,39 @@ extension Holding {
     }
     package mutating func keep(_ result: ComputeResult, round: Int, epoch: Int, rank: Int, share: [Int]) {
         switch result {
-        case .state(let states): starts.keep(states, round: round, epoch: epoch, rank: rank, share: share)
+        case .state(let states):
+            starts.keep(
+                RoundStart(job: starts.job, round: round, epoch: epoch, rank: rank, share: share, states: states))
         case .refused(let why): effects.push(.event(.workRefused(why: why, round: round), nil))
         default: break
         }
         drainStarts()
     }
 
-    /// Units that are on this member's disk as of the start of a round: they are read.
-    package mutating func readFromDisk(_ units: Range<Int>, round: Int) -> Range<Int>? {
-        guard round > 0, let stage = starts.stage(of: round), stage.units.overlaps(units) else { return nil }
-        starts.read(round)
+    /// Units that are on this member's disk as of the start of a round: they are read. Copies of others' only where the plan names this
+    /// member as one that they are to be had of: else somebody has them with moments.
+    package mutating func readFromDisk(_ units: Range<Int>, _ plan: PlacedPlan, round: Int) -> Set<Int> {
+        guard round > 0 else { return [] }
+        var out: Set<Int> = []
+        if let stage = starts.stage(of: round), stage.units.overlaps(units) {
+            starts.read(stage.name)
+            out.formUnion(stage.units.clamped(to: units))
+        }
+        for copy in starts.copies(of: round) where plan.round == round {
+            let wanted = copy.units.filter {
+                units.contains($0) && !out.contains($0) && plan.sources[$0]?.contains(context.me) == true
+            }
+            guard !wanted.isEmpty else { continue }
+            starts.read(copy.name)
+            out.formUnion(wanted)
+        }
         drainStarts()
-        return stage.units.clamped(to: units)
+        return out
     }
 
     /// Somebody else asks for units that are only on the disk.
-    package mutating func read(_ round: Int) {
-        starts.read(round)
+    package mutating func read(_ name: StartName) {
+        starts.read(name)
         drainStarts()
     }
 
@@ -50,9 +65,9 @@ extension Holding {
     ) -> RoundStarts.Reading? {
         var reading: RoundStarts.Reading?
         switch ticket {
-        case .roundStart(_, let round): starts.stored(round: round, outcome)
-        case .readRoundStart(_, let round):
-            reading = starts.read(round: round, outcome, roots: job.roots(round))
+        case .roundStart(_, let name): starts.stored(name, outcome)
+        case .readRoundStart(_, let name):
+            reading = starts.read(name, outcome, roots: job.roots(name.round))
             use(reading!, job)
         default: break
         }
@@ -62,9 +77,9 @@ extension Holding {
     private mutating func use(_ reading: RoundStarts.Reading, _ job: JobState) {
         guard case .fetching(let move) = state, move.waitsForEngine else { return }
         switch reading {
-        case .refused(let round):
+        case .refused(let name):
             // What was to come from the disk has to come from others.
-            if move.round == round { state = .empty(nil) }
+            if move.round == name.round { state = .empty(nil) }
         case .read(let start):
             guard move.round == start.round, let plan = job.plan, let place = plan.placement(of: context.me) else {
                 return
@@ -75,7 +90,7 @@ extension Holding {
                 start.rank == place.rank && start.units == move.units && start.share == pipeline.virtualPipelines
             var states = start.states
             if !isSame { for index in states.indices { states[index].residue = UnitResidue() } }
-            restored = isSame ? KeptStage(start) : nil
+            if !start.isCopy { restored = isSame ? KeptStage(start) : nil }
             effects.push(
                 .event(
                     .roundStartRead(round: start.round, units: RoundStarts.text(start.units), exact: isSame), nil))

@@ -21,14 +21,16 @@ extension Holding {
         }
         // Round 0 is drawn from the seed, everywhere alike, unless the job goes on from given weights.
         let isGiven = job.round > 0 || context.parameters.initialRoots != nil
-        var own = stage.units.lowerBound..<stage.units.lowerBound
+        var own: Set<Int> = []
         if isGiven, case .atRound(let held) = before, held.round == job.round {
-            own = held.units
+            own = Set(held.units)
             // Others may still fetch it when the engine has moved on.
             effects.push(
-                .compute(.exportState(units: own, includeMoments: true), .export(units: own, round: held.round)))
-        } else if isGiven, let kept = readFromDisk(stage.units, round: job.round) {
-            own = kept
+                .compute(
+                    .exportState(units: held.units, includeMoments: true),
+                    .export(units: held.units, round: held.round)))
+        } else if isGiven {
+            own = readFromDisk(stage.units, plan, round: job.round)
         }
         var sources: [Int: [PeerID]] = [:]
         if isGiven {
@@ -57,7 +59,7 @@ extension Holding {
     }
 
     /// Bytes that the stage needs. The last stage goes backward at once and keeps one micro-batch; the others as many as are in flight.
-    private func memory(_ stage: PlacedPlan.Stage, _ plan: PlacedPlan) -> ByteCount {
+    package func memory(_ stage: PlacedPlan.Stage, _ plan: PlacedPlan) -> ByteCount {
         let model = context.parameters.model
         let isLast = stage.units.upperBound == model.unitCount
         let inFlight = plan.placement(of: context.me).map { plan.pipelines[$0.rank].inFlight } ?? 1
@@ -96,10 +98,14 @@ extension Holding {
         }
         if !sources.isEmpty { withMove { $0.add(sources: sources, at: now) } }
     }
-    package mutating func lost(_ peer: PeerID, at now: Instant) { withMove { $0.lost(peer, at: now) } }
+    package mutating func lost(_ peer: PeerID, at now: Instant) {
+        withMove { $0.lost(peer, at: now) }
+        withCopies { $0.lost(peer, at: now) }
+    }
 
     package mutating func wake(at now: Instant, _ job: JobState) {
         withMove { $0.wake(at: now) }
+        withCopies { $0.wake(at: now) }
         loadIfReady(job)
     }
 
@@ -109,7 +115,7 @@ extension Holding {
     {
         var isTaken = false
         withMove { isTaken = $0.receive(message, from: peer, at: now) }
-        if isTaken { loadIfReady(job) }
+        if isTaken { loadIfReady(job) } else { withCopies { isTaken = $0.receive(message, from: peer, at: now) } }
         return isTaken
     }
 

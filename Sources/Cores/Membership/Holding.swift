@@ -60,6 +60,8 @@ package struct Holding: Sendable {
     package var starts: RoundStarts
     package var kept: WorkKey?
     package var restored: KeptStage?
+    /// Copies of others' units.
+    package var copies = CopyDesk()
     /// Where the plan of an epoch places this member.
     private var seat: (epoch: Int, place: (rank: Int, stage: Int)?)?
     package var effects = EffectQueue<Effect>()
@@ -142,13 +144,15 @@ package struct Holding: Sendable {
         }
     }
     package var nextWake: Instant? {
-        switch state {
-        case .empty(.until(let due)?): due
-        case .empty: nil
-        case .fetching(let move): move.nextWake
-        case .atRound(let held): held.missingSince.map { $0 + Self.patience }
-        case .applying: nil
-        }
+        let own: Instant? =
+            switch state {
+            case .empty(.until(let due)?): due
+            case .empty: nil
+            case .fetching(let move): move.nextWake
+            case .atRound(let held): held.missingSince.map { $0 + Self.patience }
+            case .applying: nil
+            }
+        return earliest(own, copies.nextWake)
     }
 
     // MARK: following the log
@@ -159,6 +163,7 @@ package struct Holding: Sendable {
         case .plan(let change) where change.rolledBack:
             roots = roots.filter { $0.key <= change.plan.round }
             starts.forget(after: change.plan.round, by: change.plan.epoch)
+            copies.forget(after: change.plan.round)
             drainStarts()
             switch state {
             // Made of seals that are void.
@@ -168,6 +173,7 @@ package struct Holding: Sendable {
             default: break
             }
         case .states(let states):
+            if context.parameters.copiesStart(of: states.round) { copies.hear(of: states.round) }
             withMove { $0.agreed(states.units, at: now) }
             let isOther = states.units.contains { unit in roots[states.round]?[unit.unit].map { $0 != unit } ?? false }
             // Not what the group agreed on: it is fetched.
@@ -176,6 +182,7 @@ package struct Holding: Sendable {
             for left in change.left {
                 early.forget(left.peer)
                 withMove { $0.lost(left.peer, at: now) }
+                withCopies { $0.lost(left.peer, at: now) }
             }
         case .genesis, .plan, .seal, .finish, .opening, .electors: break
         }
@@ -185,6 +192,7 @@ package struct Holding: Sendable {
     package mutating func follow(_ job: JobState, leader: PeerID, at now: Instant) {
         guard job.finished == nil, let plan = job.plan else { return }
         while step(job, plan, leader: leader, at: now) {}
+        copy(plan, job, at: now)
     }
 
     /// - Returns: whether there may be more to do.
@@ -245,6 +253,7 @@ package struct Holding: Sendable {
         drop()
         terms = [:]
         early = EarlyMail()
+        copies = CopyDesk()
         seat = nil
     }
 

@@ -139,7 +139,7 @@ extension MemberJob {
             case .export(let units, let moments, let round):
                 engine.submit(
                     .exportState(units: units, includeMoments: moments), .export(units: units, round: round), at: now)
-            case .read(let round): holding.read(round)
+            case .read(let name): holding.read(name)
             }
         }
         while let effect = probe.poll() {

@@ -82,7 +82,9 @@ package struct MemberJob: Sendable {
         holding = Holding(
             StageContext(
                 me: key.peerID, parameters: record.parameters, memory: memory, contentBytes: genesis.contentBytes),
-            RoundStarts(job: record.job, stages: kept))
+            RoundStarts(
+                job: record.job, stages: kept,
+                copiedRounds: record.parameters.copies > 0 ? record.parameters.checkpointRounds : 0))
         nextHeartbeat = now
         settle()
     }
@@ -184,13 +186,8 @@ package struct MemberJob: Sendable {
         // Another log was in its place.
         if case .logSetAside(id) = ticket { log.storeAgain() }
         guard let reading = holding.answered(ticket, outcome, job) else { return settle() }
-        switch reading {
-        case .read(let start):
-            states.exported(.state(start.states), start.units, round: start.round, isAll: true, holding.stock, at: now)
-        case .refused(let round):
-            states.kept = holding.starts.stages
-            states.exported(.refused("unreadable"), 0..<0, round: round, holding.stock, at: now)
-        }
+        states.kept = holding.starts.stages
+        states.read(reading, holding.stock, at: now)
         holding.loadIfReady(job)
         settle()
     }

@@ -2,10 +2,11 @@ public import Messages
 import Primitives
 import Record
 import Telemetry
-import Training
+public import Training
 
 /// What a member keeps of a job on its own disk: its stage as of the start of a round, every few rounds, two generations. With it
-/// everything may be switched off.
+/// everything may be switched off. And copies of units that others hold, two generations, with its own stage as of the same rounds: with
+/// those the job goes on although all holders of a unit are gone for good.
 ///
 /// Which rounds those are follows from the manifest, so that the files of all members fit together. What is on the way to the disk does
 /// not count. What is read back counts only where it is what the log says.
@@ -17,70 +18,96 @@ package struct RoundStarts: Sendable {
     /// What came of a file that was to be read.
     package enum Reading: Sendable {
         case read(RoundStart)
-        case refused(round: Int)
+        case refused(StartName)
     }
     package let job: Digest256
-    /// Whole on disk, ascending by round.
+    /// Of which rounds there are copies: of those that this divides; 0: of none.
+    private let copiedRounds: Int
+    /// Whole on disk, ascending by round, of one round the member's own stage first.
     package private(set) var stages: [KeptStage]
-    private var writing: [Int: KeptStage] = [:]
-    private var reading: Set<Int> = []
+    private var writing: [StartName: KeptStage] = [:]
+    private var reading: Set<StartName> = []
     private var effects = EffectQueue<Effect>()
     /// A damaged one costs one generation, never both.
     package static let generations = 2
 
     /// - Parameter stages: that were found on disk.
-    package init(job: Digest256, stages: [KeptStage] = []) {
+    package init(job: Digest256, stages: [KeptStage] = [], copiedRounds: Int = 0) {
         self.job = job
-        self.stages = stages.sorted { $0.round < $1.round }
+        self.copiedRounds = copiedRounds
+        self.stages = stages.sorted { $0.name < $1.name }
     }
 
     package mutating func poll() -> Effect? { effects.pop() }
-    package func stage(of round: Int) -> KeptStage? { stages.first { $0.round == round } }
+    /// This member's own.
+    package func stage(of round: Int) -> KeptStage? { stages.first { $0.round == round && !$0.isCopy } }
+    package func copies(of round: Int) -> [KeptStage] { stages.filter { $0.round == round && $0.isCopy } }
 
-    /// What the engine gave of a round's start goes to the disk.
-    package mutating func keep(_ states: [UnitState], round: Int, epoch: Int, rank: Int, share: [Int]) {
-        let start = RoundStart(job: job, round: round, epoch: epoch, rank: rank, share: share, states: states)
-        writing[round] = KeptStage(start)
-        // Another of this round is overwritten: until the new one is there neither counts.
-        stages.removeAll { $0.round == round }
-        effects.push(.store(.roundStart(start)))
+    /// What the engine gave of a round's start, or others of units that they hold, goes to the disk.
+    package mutating func keep(_ start: RoundStart) {
+        let stage = KeptStage(start)
+        writing[start.name] = stage
+        // Another of this name is overwritten: until the new one is there neither counts.
+        stages.removeAll { $0.name == start.name }
+        effects.push(.store(.roundStart(start, retaining: retained(stages + writing.values).sorted())))
+    }
+    /// Two generations; and of its own those that fit to copies, which are of no use without the other units of their round.
+    private func retained(_ all: [KeptStage]) -> Set<StartName> {
+        func newest(_ isMeant: (KeptStage) -> Bool) -> Set<Int> {
+            Set(Set(all.filter(isMeant).map(\.round)).sorted().suffix(Self.generations))
+        }
+        let own = newest { !$0.isCopy }
+        let fitting = newest { !$0.isCopy && copiedRounds > 0 && $0.round % copiedRounds == 0 }
+        let copied = newest(\.isCopy)
+        let stay = all.filter {
+            copied.contains($0.round) || !$0.isCopy && (own.contains($0.round) || fitting.contains($0.round))
+        }
+        return Set(stay.map(\.name))
     }
 
-    package mutating func read(_ round: Int) {
-        guard reading.insert(round).inserted else { return }
-        effects.push(.store(.readRoundStart(job: job, round: round)))
+    package mutating func read(_ name: StartName) {
+        guard reading.insert(name).inserted else { return }
+        effects.push(.store(.readRoundStart(job: job, name)))
     }
 
     /// The disk's answer to a write.
-    package mutating func stored(round: Int, _ outcome: StorageOutcome) {
-        guard let stage = writing.removeValue(forKey: round) else { return }
+    package mutating func stored(_ name: StartName, _ outcome: StorageOutcome) {
+        guard let stage = writing.removeValue(forKey: name) else { return }
         switch outcome {
         case .failed(let why), .conflict(let why):
-            return effects.push(.event(.roundStartFailed(round: round, why: why)))
+            return effects.push(.event(.roundStartFailed(round: name.round, why: why)))
         case .stored, .read: break
         }
-        stages.removeAll { $0.round == round }
+        stages.removeAll { $0.name == name }
         stages.append(stage)
-        stages = stages.sorted { $0.round < $1.round }.suffix(Self.generations)
-        effects.push(.event(.roundStartStored(round: round, units: Self.text(stage.units))))
+        let stay = retained(stages)
+        stages = stages.filter { stay.contains($0.name) }.sorted { $0.name < $1.name }
+        let units = Self.text(stage.units)
+        effects.push(
+            .event(
+                stage.isCopy
+                    ? .copyStored(round: name.round, units: units) : .roundStartStored(round: name.round, units: units))
+        )
     }
     /// The disk's answer to a read.
     /// - Parameter roots: what the log says of that round's start.
-    package mutating func read(round: Int, _ outcome: StorageOutcome, roots: [Int: UnitRoots]) -> Reading {
-        reading.remove(round)
+    package mutating func read(_ name: StartName, _ outcome: StorageOutcome, roots: [Int: UnitRoots]) -> Reading {
+        reading.remove(name)
         switch outcome {
         case .read(let verified):
-            guard let problem = problem(verified, round: round, roots) else { return .read(verified.start) }
-            refuse(round, problem)
-        case .failed(let why), .conflict(let why): refuse(round, why)
-        case .stored: refuse(round, "the disk gave nothing")
+            guard let problem = problem(verified, name, roots) else { return .read(verified.start) }
+            refuse(name, problem)
+        case .failed(let why), .conflict(let why): refuse(name, why)
+        case .stored: refuse(name, "the disk gave nothing")
         }
-        return .refused(round: round)
+        return .refused(name)
     }
-    private func problem(_ verified: VerifiedRoundStart, round: Int, _ roots: [Int: UnitRoots]) -> String? {
+    private func problem(_ verified: VerifiedRoundStart, _ name: StartName, _ roots: [Int: UnitRoots]) -> String? {
         let start = verified.start
         guard start.job == job else { return "it is of job \(start.job.short)" }
-        guard start.round == round else { return "it is of round \(start.round)" }
+        guard start.name == name else {
+            return "it is \(start.isCopy ? "a copy" : "a stage") of round \(start.round)"
+        }
         for unit in start.units {
             guard let agreed = roots[unit], let found = verified.digests[unit] else {
                 return "the log does not say what unit \(unit) was then"
@@ -91,9 +118,10 @@ package struct RoundStarts: Sendable {
         }
         return nil
     }
-    private mutating func refuse(_ round: Int, _ why: String) {
-        stages.removeAll { $0.round == round }
-        effects.push(.event(.roundStartRefused(what: "the start of round \(round)", why: why)))
+    private mutating func refuse(_ name: StartName, _ why: String) {
+        stages.removeAll { $0.name == name }
+        let what = StorageTicket.readRoundStart(job: job, name).what
+        effects.push(.event(.roundStartRefused(what: what, why: why)))
     }
 
     /// The log has gone back, by the plan of an epoch: what was written before of later rounds is of seals that are void. Whoever joins again
@@ -150,7 +178,9 @@ public struct MemberRemains: Sendable {
         refused.map { .roundStartRefused(what: $0.what, why: $0.why) }
             + jobs.flatMap { job in
                 job.stages.map {
-                    .roundStartFound(job: job.job.short, round: $0.round, units: RoundStarts.text($0.units))
+                    $0.isCopy
+                        ? .copyFound(job: job.job.short, round: $0.round, units: RoundStarts.text($0.units))
+                        : .roundStartFound(job: job.job.short, round: $0.round, units: RoundStarts.text($0.units))
                 }
             }
     }
@@ -158,6 +188,8 @@ public struct MemberRemains: Sendable {
 
 extension KeptStage {
     public init(_ start: RoundStart) {
-        self.init(round: start.round, rank: start.rank, units: start.units, epoch: start.epoch)
+        self.init(
+            round: start.round, rank: start.rank, units: start.units, epoch: start.epoch, isCopy: start.isCopy)
     }
+    public var name: StartName { StartName(round: round, copyFrom: isCopy ? units.lowerBound : nil) }
 }

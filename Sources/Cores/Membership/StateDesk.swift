@@ -12,7 +12,7 @@ package struct StateDesk: Sendable {
         case send(Message, to: PeerID)
         case export(Range<Int>, moments: Bool, round: Int)
         /// From this member's own disk.
-        case read(round: Int)
+        case read(StartName)
     }
     private struct Waiting: Sendable {
         var from: PeerID
@@ -24,8 +24,14 @@ package struct StateDesk: Sendable {
         /// On the shelf; else the engine is at it.
         var isHere: Bool
     }
+    /// From this member's own disk: there is no more of it than what is read, with moments or without.
+    private struct Reading: Sendable {
+        var units: [Int]
+        var isHere = false
+    }
     private var shelf = StateShelf()
     private var exports: [Int: Export] = [:]
+    private var readings: [StartName: Reading] = [:]
     /// One of each peer, in the order in which they asked.
     private var waiting: [Waiting] = []
     private var effects = EffectQueue<Effect>()
@@ -63,20 +69,40 @@ package struct StateDesk: Sendable {
         return true
     }
 
+    /// What became of a file that was to be read, by whoever wanted it.
+    package mutating func read(_ reading: RoundStarts.Reading, _ stock: Holding.Stock, at now: Instant) {
+        switch reading {
+        case .refused(let name): readings[name] = nil
+        case .read(let start):
+            // What is in the engine, or the member's own file, has moments: a copy does not take its place.
+            let others = start.isCopy ? unitsOfItsOwn(start.round, stock) : []
+            let states = start.states.filter { !others.contains($0.unit) }
+            if !states.isEmpty { shelf.put(states, round: start.round, at: now) }
+            readings[start.name] = states.isEmpty ? nil : Reading(units: states.map(\.unit), isHere: true)
+            forgetWhatIsOffTheShelf()
+        }
+        serve(stock)
+    }
+    private func unitsOfItsOwn(_ round: Int, _ stock: Holding.Stock) -> Set<Int> {
+        if case .here(let units, round) = stock { return Set(units) }
+        return Set(kept.first { $0.round == round && !$0.isCopy }?.units ?? 0..<0)
+    }
+    private mutating func forgetWhatIsOffTheShelf() {
+        exports = exports.filter { !$0.value.isHere || shelf.rounds.contains($0.key) }
+        readings = readings.filter { !$0.value.isHere || shelf.rounds.contains($0.key.round) }
+    }
+
     /// The engine's answer to an export, of whoever asked for it.
-    ///
-    /// - Parameter isAll: there is no more of it, with moments or without: it is from this member's own disk.
     package mutating func exported(
-        _ result: ComputeResult, _ units: Range<Int>, round: Int, isAll: Bool = false, _ stock: Holding.Stock,
-        at now: Instant
+        _ result: ComputeResult, _ units: Range<Int>, round: Int, _ stock: Holding.Stock, at now: Instant
     ) {
         guard case .state(let states) = result else {
             exports[round] = nil
             return refuse("the engine cannot give it") { $0.round == round }
         }
         shelf.put(states, round: round, at: now)
-        exports = exports.filter { !$0.value.isHere || shelf.rounds.contains($0.key) }
-        let moments = isAll || states.contains { !$0.firstMoment.isEmpty }
+        forgetWhatIsOffTheShelf()
+        let moments = states.contains { !$0.firstMoment.isEmpty }
         // One with moments is on its way for somebody: it answers all.
         if let pending = exports[round], !pending.isHere, pending.moments, !moments { return serve(stock) }
         exports[round] = Export(units: units, moments: moments, isHere: true)
@@ -103,19 +129,15 @@ package struct StateDesk: Sendable {
         let round = request.round
         func unavailable(_ why: String) -> Answer { .offer(StateOffer(round: round, parts: [], unavailable: why)) }
         let export = exports[round]
-        if let export, export.isHere, export.moments || !request.moments, let offer = offer(request, of: export.units) {
-            return .offer(offer)
-        }
-        if !stock.isHere(at: round),
-            let stage = kept.first(where: { stage in
-                stage.round == round && request.units.contains { stage.units.contains($0) }
-            })
-        {
-            if export?.isHere == false { return .later }
-            exports[round] = Export(units: stage.units, moments: true, isHere: false)
-            effects.push(.read(round: round))
-            return .later
-        }
+        var here: Set<Int> = []
+        if let export, export.isHere, export.moments || !request.moments { here.formUnion(export.units) }
+        for (name, reading) in readings where name.round == round && reading.isHere { here.formUnion(reading.units) }
+        if isBeingRead(request, stock, here) { return .later }
+        let isInTheEngine =
+            if case .here(let units, round) = stock {
+                request.units.contains { units.contains($0) && !here.contains($0) }
+            } else { false }
+        if !isInTheEngine, let offer = offer(request, of: here) { return .offer(offer) }
         switch stock {
         case .here(let units, round):
             guard request.units.contains(where: { units.contains($0) }) else {
@@ -133,8 +155,26 @@ package struct StateDesk: Sendable {
         case .coming, .here, .past: return .later
         }
     }
+    /// Whether some of it comes from the disk, and is not here yet: then it is being read.
+    private mutating func isBeingRead(_ request: StateRequest, _ stock: Holding.Stock, _ here: Set<Int>) -> Bool {
+        let round = request.round
+        let own = unitsOfItsOwn(round, stock)
+        var isAny = false
+        for stage in kept where stage.round == round {
+            let isWanted = request.units.contains { unit in
+                stage.units.contains(unit) && !here.contains(unit)
+                    && (stage.isCopy ? !own.contains(unit) : !stock.isHere(at: round))
+            }
+            guard isWanted else { continue }
+            isAny = true
+            guard readings[stage.name] == nil else { continue }
+            readings[stage.name] = Reading(units: Array(stage.units))
+            effects.push(.read(stage.name))
+        }
+        return isAny
+    }
     /// Of the units that are on the shelf; nil where none is.
-    private func offer(_ request: StateRequest, of units: Range<Int>) -> StateOffer? {
+    private func offer(_ request: StateRequest, of units: Set<Int>) -> StateOffer? {
         var trimmed = request
         trimmed.units = request.units.filter { units.contains($0) }
         return trimmed.units.isEmpty ? nil : shelf.offer(trimmed)
@@ -151,15 +191,17 @@ package struct StateDesk: Sendable {
     package mutating func forget(after round: Int) {
         shelf.remove(after: round)
         exports = exports.filter { $0.key <= round }
+        readings = readings.filter { $0.key.round <= round }
     }
     package mutating func forget(_ peer: PeerID) { waiting.removeAll { $0.from == peer } }
     package mutating func removeAll() {
         shelf.removeAll()
         exports = [:]
+        readings = [:]
         waiting = []
     }
     package mutating func wake(at now: Instant) {
         shelf.wake(at: now)
-        exports = exports.filter { !$0.value.isHere || shelf.rounds.contains($0.key) }
+        forgetWhatIsOffTheShelf()
     }
 }

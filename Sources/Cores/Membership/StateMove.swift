@@ -21,9 +21,9 @@ package struct StateMove: Sendable {
     /// Nil where nothing is to be fetched.
     private var fetch: StateFetch?
     private var hasFetched: Bool
-    /// Of the units that were held before: they come out of the engine.
+    /// Of the units that were held before, or are on this member's disk: they come out of the engine, or from there.
     private var own: [Int: UnitState] = [:]
-    private let ownUnits: Range<Int>
+    private let ownUnits: Set<Int>
     /// Units before it are in the engine.
     private var loaded: Int
     /// Said once for each source.
@@ -31,14 +31,14 @@ package struct StateMove: Sendable {
     private var unavailable: Set<PeerID> = []
     private var effects = EffectQueue<Effect>()
 
-    /// - Parameter own: units that come out of the engine by ``exported(_:)``.
-    package init(_ units: Range<Int>, round: Int, epoch: Int, fetch: StateFetch?, own: Range<Int>) {
+    /// - Parameter own: units that come out of the engine, or from the disk, by ``exported(_:)``.
+    package init(_ units: Range<Int>, round: Int, epoch: Int, fetch: StateFetch?, own: Set<Int>) {
         self.units = units
         self.round = round
         self.epoch = epoch
         self.fetch = fetch
         hasFetched = fetch == nil
-        ownUnits = own.clamped(to: units)
+        ownUnits = own.intersection(units)
         loaded = units.lowerBound
         drain()
     }
@@ -69,7 +69,11 @@ package struct StateMove: Sendable {
     // MARK: inputs
 
     package mutating func exported(_ states: [UnitState]) {
-        for state in states where ownUnits.contains(state.unit) { own[state.unit] = state }
+        // A copy has no moments: where both are here the member's own counts.
+        for state in states
+        where ownUnits.contains(state.unit) && (own[state.unit] == nil || !state.firstMoment.isEmpty) {
+            own[state.unit] = state
+        }
     }
     package mutating func agreed(_ roots: [UnitRoots], at now: Instant) { change { $0.agreed(roots, at: now) } }
     package mutating func add(sources: [Int: [PeerID]], at now: Instant) {

@@ -80,7 +80,7 @@ package struct StorageDesk: Sendable {
         func isOf(_ request: StorageRequest) -> Bool {
             switch request {
             case .entry(job, _, _), .checkpoint(job, _, _), .erase(job, _), .chunk(content, _, _): true
-            case .roundStart(let start): start.job == job
+            case .roundStart(let start, _): start.job == job
             case .readRoundStart(job, _), .eraseRoundStarts(job, _), .setLogAside(job): true
             default: false
             }

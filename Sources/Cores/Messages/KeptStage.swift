@@ -1,20 +1,23 @@
 public import Primitives
 public import Wire
 
-/// A round start that a member has whole on its disk: a stage of the pipeline `rank`, as of the start of `round`.
+/// A round start that a member has whole on its disk: a stage of the pipeline `rank`, or a copy of others' units, as of the start of `round`.
 public struct KeptStage: Hashable, Sendable {
     public var round: Int
     public var rank: Int
     public var units: Range<Int>
     /// Of the plan under which it was written: a plan that went back before says nothing about it.
     public var epoch: Int
+    /// Of units that others hold, without moments.
+    public var isCopy: Bool
     /// In one message.
     public static let most = 16
-    public init(round: Int, rank: Int, units: Range<Int>, epoch: Int) {
+    public init(round: Int, rank: Int, units: Range<Int>, epoch: Int, isCopy: Bool = false) {
         self.round = round
         self.rank = rank
         self.units = units
         self.epoch = epoch
+        self.isCopy = isCopy
     }
     init(_ m: PBKept.Stage) throws(MalformedBytes) {
         round = try bounded(m.round, below: Bounds.round, "round")
@@ -24,6 +27,7 @@ public struct KeptStage: Hashable, Sendable {
         guard first < end else { throw MalformedBytes("units \(first)..<\(end)") }
         units = first..<end
         epoch = try bounded(m.epoch, below: Bounds.counter, "epoch")
+        isCopy = m.copy
     }
     var encoded: PBKept.Stage {
         var m = PBKept.Stage()
@@ -32,6 +36,7 @@ public struct KeptStage: Hashable, Sendable {
         m.firstUnit = UInt32(units.lowerBound)
         m.endUnit = UInt32(units.upperBound)
         m.epoch = UInt64(epoch)
+        m.copy = isCopy
         return m
     }
 }

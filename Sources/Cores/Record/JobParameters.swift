@@ -21,7 +21,9 @@ public struct JobParameters: Hashable, Sendable {
     /// How many machines carry the record.
     public var electors = 1
     /// Every so many rounds each stage writes the round's start to its own disk.
-    public var localRounds = 4
+    public var localRounds = 2
+    /// On the disks of how many peers that do not hold it each unit is, too, as of the rounds of which there may be checkpoints.
+    public var copies = 0
     /// What becomes of a job whose loss or gradient is not finite.
     public var onDivergence = OnDivergence.stop
     /// Given by the job; nil: the cheapest, chosen with each plan.
@@ -86,6 +88,11 @@ public struct JobParameters: Hashable, Sendable {
     /// together. Round 0 follows from the manifest. Those of which there may be checkpoints are among them, for Adam's moments.
     public func keepsStart(of round: Int) -> Bool {
         round > 0 && (round % localRounds == 0 || checkpointRounds > 0 && round % checkpointRounds == 0)
+    }
+
+    /// Whether units are copied to peers that do not hold them as of the start of this round.
+    public func copiesStart(of round: Int) -> Bool {
+        copies > 0 && round > 0 && checkpointRounds > 0 && round % checkpointRounds == 0
     }
 
     /// What round 0 begins with where that is not drawn from the seed; nil where it is.

@@ -310,10 +310,12 @@ public struct JobState: Sendable {
 
     /// Rounds whose agreed states stay known.
     private static let recentStates = 8
+    /// And starts that members' disks may still have: of more than an exact one may be older than one that is not.
+    private static let recentStarts = 8
     private mutating func forgetOldStates() {
         let every = parameters.checkpointRounds
         let checkpoints = every > 0 ? agreed.keys.filter { $0 % every == 0 }.sorted().suffix(4) : []
-        let starts = agreed.keys.filter { parameters.keepsStart(of: $0) }.sorted().suffix(4)
+        let starts = agreed.keys.filter { parameters.keepsStart(of: $0) }.sorted().suffix(Self.recentStarts)
         agreed = agreed.filter {
             $0.key >= round - Self.recentStates || checkpoints.contains($0.key) || starts.contains($0.key)
         }

@@ -18,10 +18,11 @@ public enum StorageRequest: Sendable {
     case chunk(content: Digest256, number: Int, [UInt8])
     /// A checkpoint of the whole model as of the start of a round.
     case checkpoint(job: Digest256, round: Int, [UnitState])
-    /// A stage of this member as of the start of a round: it takes the place of the last but one.
-    case roundStart(RoundStart)
+    /// A stage of this member, or a copy of others' units, as of the start of a round; with those of the job that stay. All others go when it
+    /// has been read back.
+    case roundStart(RoundStart, retaining: [StartName])
     /// Read it back, and verify it; answered with ``StorageOutcome/read(_:)``.
-    case readRoundStart(job: Digest256, round: Int)
+    case readRoundStart(job: Digest256, StartName)
     /// The starts of later rounds go: their seals are void. After -1: all, the job has ended for good.
     case eraseRoundStarts(job: Digest256, after: Int)
     /// The log that is there is of a history that its launcher has lost: it is put beside, and another is begun.
@@ -38,8 +39,8 @@ public enum StorageRequest: Sendable {
         case .certificate(let certificate): .certificate(job: certificate.claim.job, size: certificate.claim.size)
         case .chunk(let content, let number, _): .chunk(content: content, number: number)
         case .checkpoint(let job, let round, _): .checkpoint(job: job, round: round)
-        case .roundStart(let start): .roundStart(job: start.job, round: start.round)
-        case .readRoundStart(let job, let round): .readRoundStart(job: job, round: round)
+        case .roundStart(let start, _): .roundStart(job: start.job, start.name)
+        case .readRoundStart(let job, let name): .readRoundStart(job: job, name)
         case .eraseRoundStarts(let job, let round): .erasedRoundStarts(job: job, after: round)
         case .setLogAside(let job): .logSetAside(job: job)
         case .erase(let job, _): .erased(job: job)
@@ -66,8 +67,8 @@ public enum StorageTicket: Hashable, Sendable {
     case certificate(job: Digest256, size: Int)
     case chunk(content: Digest256, number: Int)
     case checkpoint(job: Digest256, round: Int)
-    case roundStart(job: Digest256, round: Int)
-    case readRoundStart(job: Digest256, round: Int)
+    case roundStart(job: Digest256, StartName)
+    case readRoundStart(job: Digest256, StartName)
     case erasedRoundStarts(job: Digest256, after: Int)
     case logSetAside(job: Digest256)
     case erased(job: Digest256)
@@ -81,7 +82,8 @@ public enum StorageTicket: Hashable, Sendable {
         case .certificate: "the log's certificate"
         case .chunk: "a chunk of the text"
         case .checkpoint(_, let round): "the checkpoint of round \(round)"
-        case .roundStart(_, let round), .readRoundStart(_, let round): "the start of round \(round)"
+        case .roundStart(_, let name), .readRoundStart(_, let name):
+            "\(name.isCopy ? "a copy of units at " : "")the start of round \(name.round)"
         case .erasedRoundStarts: "a job's round starts"
         case .logSetAside: "the job log"
         case .erased: "a job's chunks"

@@ -118,6 +118,19 @@ extension EventReference {
             .roundStartRefused,
             "a file of this peer is of another version or job, torn, damaged, or not what the log says; it is left alone, and an older one "
                 + "or another's is used", ["what": "path, or which round's start"]),
+        Entry(
+            .copyFound, "a peer just started has on its disk a copy of units that others held as of that round's start",
+            ["job": "short ID", "units": "first..<end"]),
+        Entry(
+            .copyStored,
+            "weights and momentum of units that others hold are on this peer's disk, as of that round's start",
+            ["units": "first..<end"]),
+        Entry(
+            .copySkipped, "units of others are not copied under this plan: this peer has no memory for it",
+            [
+                "units": "first..<end", "needed_bytes": "for a moment",
+                "free_bytes": "beside its stage, of what it offers",
+            ]),
         Entry(.sealIncompleteHere, "sealed contributions did not arrive; the new weights are fetched"),
         Entry(.contributionMalformed, of: "sender", "a message's chunks do not fit its bytes"),
         Entry(.contributionUnusable, "what that pipeline contributed cannot be used here"),

@@ -48,7 +48,7 @@ extension Happening {
             .placementRefused,
             .stateRequested, .stateUnavailable, .stateWrong, .momentsInexact, .stateReady, .roundRewound,
             .roomShort, .roundStartFound, .roundStartStored, .roundStartRead, .roundStartFailed,
-            .roundStartRefused,
+            .roundStartRefused, .copyFound, .copyStored, .copySkipped,
             .sealIncompleteHere, .contributionMalformed, .contributionUnusable, .payloadCorrupt, .workRefused:
             .member
         case .jobOpened, .jobResumed, .waitingForPeers, .peerFound, .peerUnfit, .peerDeclined, .peerJoined,

@@ -67,6 +67,9 @@ public enum Happening: Hashable, Sendable, Codable {
     case roundStartRead(round: Int, units: String, exact: Bool)
     case roundStartFailed(round: Int, why: String)
     case roundStartRefused(what: String, why: String)
+    case copyFound(job: String, round: Int, units: String)
+    case copyStored(round: Int, units: String)
+    case copySkipped(units: String, neededBytes: Int, freeBytes: Int)
     case sealIncompleteHere(round: Int)
     case contributionMalformed
     /// What a pipeline contributed cannot be used here; the coordinator's word for it is ``contributionRefused(by:round:why:)``, and
@@ -159,7 +162,7 @@ public enum Happening: Hashable, Sendable, Codable {
         case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,
             stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,
             roomShort, roundStartFound, roundStartStored, roundStartRead, roundStartFailed,
-            roundStartRefused,
+            roundStartRefused, copyFound, copyStored, copySkipped,
             sealIncompleteHere, contributionMalformed, contributionUnusable, payloadCorrupt, workRefused
         case jobOpened, jobResumed, waitingForPeers, peerFound, peerUnfit, peerDeclined, peerJoined, sharingText,
             measuringLinks, linksMeasured, planning, planned, exchangeChosen, placed, planRefused

@@ -7,29 +7,41 @@ import Record
 import Training
 import Wire
 
-/// A member's round starts on its disk: `rounds/JOB/round-N.start`, two generations of a job, each written beside its place, synced, renamed
-/// and read back.
+/// A member's round starts on its disk: `rounds/JOB/round-N.start` of its own stage, `rounds/JOB/copy-N-UNIT.start` of others' units from that one
+/// on; two generations of a job, each written beside its place, synced, renamed and read back.
 public enum RoundStartFile {
     private static let suffix = ".start"
     /// Of a job that has not been heard of for so long nothing is kept.
     public static let keep = 7 * 86_400.0
 
     package static func folder(_ folder: String, _ job: Digest256) -> String { folder + "/rounds/" + job.hex }
-    package static func path(_ folder: String, _ job: Digest256, round: Int) -> String {
-        self.folder(folder, job) + "/round-\(round)" + suffix
+    package static func path(_ folder: String, _ job: Digest256, _ name: StartName) -> String {
+        let file = name.copyFrom.map { "copy-\(name.round)-\($0)" } ?? "round-\(name.round)"
+        return self.folder(folder, job) + "/" + file + suffix
+    }
+    private static func name(_ file: String) -> StartName? {
+        guard file.hasSuffix(suffix) else { return nil }
+        let parts = file.dropLast(suffix.count).split(separator: "-", omittingEmptySubsequences: false)
+        let numbers = parts.dropFirst().compactMap { Int($0) }
+        switch (parts.first, parts.count, numbers.count) {
+        case ("round", 2, 1): return StartName(round: numbers[0])
+        case ("copy", 3, 2): return StartName(round: numbers[0], copyFrom: numbers[1])
+        default: return nil
+        }
     }
 
     static func perform(_ request: StorageRequest, in folder: String, _ disk: DiskOperations) -> StorageOutcome {
         do throws(NodeError) {
             switch request {
-            case .roundStart(let start): return .stored(path: try write(start, in: folder, disk))
-            case .readRoundStart(let job, let round):
-                return .read(VerifiedRoundStart(try read(path(folder, job, round: round), job: job, round: round)))
+            case .roundStart(let start, let retaining):
+                return .stored(path: try write(start, retaining: retaining, in: folder, disk))
+            case .readRoundStart(let job, let name):
+                return .read(VerifiedRoundStart(try read(path(folder, job, name), job: job, name)))
             case .eraseRoundStarts(let job, let after):
-                for round in rounds(in: self.folder(folder, job)) where round > after {
-                    unlink(path(folder, job, round: round))
+                for name in names(in: self.folder(folder, job)) where name.round > after {
+                    unlink(path(folder, job, name))
                 }
-                if rounds(in: self.folder(folder, job)).isEmpty { rmdir(self.folder(folder, job)) }
+                if names(in: self.folder(folder, job)).isEmpty { rmdir(self.folder(folder, job)) }
                 return .stored(path: "")
             default: return .failed("no round start")
             }
@@ -38,14 +50,14 @@ public enum RoundStartFile {
         }
     }
 
-    private static func write(_ start: RoundStart, in folder: String, _ disk: DiskOperations) throws(NodeError)
-        -> String
-    {
+    private static func write(
+        _ start: RoundStart, retaining: [StartName], in folder: String, _ disk: DiskOperations
+    ) throws(NodeError) -> String {
         let place = self.folder(folder, start.job)
-        let path = path(folder, start.job, round: start.round)
+        let path = path(folder, start.job, start.name)
         try checkFormat(path)
         let bytes = start.encoded
-        try requireSpace(bytes.count, in: place, for: "the start of round \(start.round)", disk)
+        try requireSpace(bytes.count, in: place, for: StorageTicket.roundStart(job: start.job, start.name).what, disk)
         try? FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
         try writeFile(path, bytes, disk: disk)
         // The generations before go when this one is known to be there.
@@ -53,9 +65,9 @@ public enum RoundStartFile {
             unlink(path)
             throw .failed("\(path) reads back otherwise than it was written. Look at the disk")
         }
-        for old in rounds(in: place).dropLast(RoundStarts.generations)
-        where (try? checkFormat(self.path(folder, start.job, round: old))) != nil {
-            unlink(self.path(folder, start.job, round: old))
+        for old in names(in: place) where old != start.name && !retaining.contains(old) {
+            guard (try? checkFormat(self.path(folder, start.job, old))) != nil else { continue }
+            unlink(self.path(folder, start.job, old))
         }
         return path
     }
@@ -69,7 +81,7 @@ public enum RoundStartFile {
         }
     }
 
-    static func read(_ path: String, job: Digest256, round: Int) throws(NodeError) -> RoundStart {
+    static func read(_ path: String, job: Digest256, _ name: StartName) throws(NodeError) -> RoundStart {
         let bytes = try readFile(path)
         let start: RoundStart
         do throws(MalformedBytes) { start = try RoundStart(decoding: bytes) } catch {
@@ -78,7 +90,10 @@ public enum RoundStartFile {
         guard start.job == job else {
             throw .badInput("\(path) is of job \(start.job.short), and lies among those of job \(job.short)")
         }
-        guard start.round == round else { throw .badInput("\(path) is of round \(start.round)") }
+        guard start.name == name else {
+            let units = "units \(start.units.lowerBound)..<\(start.units.upperBound)"
+            throw .badInput("\(path) is \(start.isCopy ? "a copy of \(units) " : "")of round \(start.round)")
+        }
         return start
     }
 
@@ -95,10 +110,10 @@ public enum RoundStartFile {
                 continue
             }
             var stages: [KeptStage] = []
-            for round in rounds(in: place) {
-                let path = path(folder.path, job, round: round)
+            for name in names(in: place) {
+                let path = path(folder.path, job, name)
                 do throws(NodeError) {
-                    let start = try read(path, job: job, round: round)
+                    let start = try read(path, job: job, name)
                     stages.append(KeptStage(start))
                 } catch {
                     out.refused.append(MemberRemains.Refused(what: path, why: error.description))
@@ -109,10 +124,7 @@ public enum RoundStartFile {
         return out
     }
     /// Of the files there are, ascending.
-    private static func rounds(in place: String) -> [Int] {
-        ((try? FileManager.default.contentsOfDirectory(atPath: place)) ?? []).compactMap { name in
-            guard name.hasPrefix("round-"), name.hasSuffix(suffix) else { return nil }
-            return Int(name.dropFirst(6).dropLast(suffix.count))
-        }.sorted()
+    private static func names(in place: String) -> [StartName] {
+        ((try? FileManager.default.contentsOfDirectory(atPath: place)) ?? []).compactMap(name).sorted()
     }
 }

@@ -9,22 +9,22 @@ import Training
 extension SimulatedHost {
     func keep(_ request: StorageRequest) -> StorageOutcome {
         switch request {
-        case .roundStart(let start):
-            starts[.roundStart(job: start.job, round: start.round)] = start
-            for old in rounds(of: start.job).dropLast(RoundStarts.generations) {
-                starts[.roundStart(job: start.job, round: old)] = nil
+        case .roundStart(let start, let retaining):
+            starts[.roundStart(job: start.job, start.name)] = start
+            for old in names(of: start.job) where old != start.name && !retaining.contains(old) {
+                starts[.roundStart(job: start.job, old)] = nil
             }
-        case .readRoundStart(let job, let round):
-            guard let start = starts[.roundStart(job: job, round: round)] else { return .failed("there is none") }
+        case .readRoundStart(let job, let name):
+            guard let start = starts[.roundStart(job: job, name)] else { return .failed("there is none") }
             return .read(VerifiedRoundStart(start))
         case .eraseRoundStarts(let job, let after):
-            for round in rounds(of: job) where round > after { starts[.roundStart(job: job, round: round)] = nil }
+            for name in names(of: job) where name.round > after { starts[.roundStart(job: job, name)] = nil }
         default: break
         }
         return .stored(path: "")
     }
-    private func rounds(of job: Digest256) -> [Int] {
-        starts.values.filter { $0.job == job }.map(\.round).sorted()
+    private func names(of job: Digest256) -> [StartName] {
+        starts.values.filter { $0.job == job }.map(\.name).sorted()
     }
 
     /// For its next process.
@@ -32,7 +32,7 @@ extension SimulatedHost {
         guard disk == nil else { return disk!.memberRemains(parse: JobParameters.init(manifest:)) }
         var out = MemberRemains()
         for job in Set(starts.values.map(\.job)).sorted() {
-            let stages = rounds(of: job).compactMap { starts[.roundStart(job: job, round: $0)] }.map { KeptStage($0) }
+            let stages = names(of: job).compactMap { starts[.roundStart(job: job, $0)] }.map { KeptStage($0) }
             out.jobs.append(MemberRemains.Job(job: job, stages: stages))
         }
         return out

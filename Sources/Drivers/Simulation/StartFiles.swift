@@ -8,27 +8,31 @@ import Wire
 /// Round starts on a virtual disk: the very bytes that a live peer writes, so that a flipped bit is one and a torn file is torn.
 struct StartFiles {
     private struct File {
-        var round: Int
+        var name: StartName
         var bytes: [UInt8]
         var isDurable: Bool
     }
     private var files: [Digest256: [File]] = [:]
     var isEmpty: Bool { files.values.allSatisfy(\.isEmpty) }
 
-    mutating func write(_ start: RoundStart, isDurable: Bool) {
-        var here = files[start.job, default: []].filter { $0.round != start.round }
-        here.append(File(round: start.round, bytes: start.encoded, isDurable: isDurable))
-        files[start.job] = Array(here.sorted { $0.round < $1.round }.suffix(RoundStarts.generations))
+    mutating func write(_ start: RoundStart, retaining: [StartName], isDurable: Bool) {
+        var here = files[start.job, default: []].filter { $0.name != start.name && retaining.contains($0.name) }
+        here.append(File(name: start.name, bytes: start.encoded, isDurable: isDurable))
+        files[start.job] = here.sorted { $0.name < $1.name }
     }
-    func read(_ job: Digest256, _ round: Int) -> StorageOutcome {
-        guard let file = files[job]?.first(where: { $0.round == round }) else { return .failed("there is none") }
+    func read(_ job: Digest256, _ name: StartName) -> StorageOutcome {
+        guard let file = files[job]?.first(where: { $0.name == name }) else { return .failed("there is none") }
         do throws(MalformedBytes) {
             return .read(VerifiedRoundStart(try RoundStart(decoding: file.bytes)))
         } catch {
             return .failed(error.description)
         }
     }
-    mutating func erase(_ job: Digest256, after round: Int) { files[job]?.removeAll { $0.round > round } }
+    /// Whether there is a file of this round, of the host's own stage or of others' units.
+    func has(_ round: Int, of job: Digest256, isCopy: Bool) -> Bool {
+        files[job]?.contains { $0.name.round == round && $0.name.isCopy == isCopy } ?? false
+    }
+    mutating func erase(_ job: Digest256, after round: Int) { files[job]?.removeAll { $0.name.round > round } }
 
     /// What was called durable and is not is gone, or torn.
     /// - Returns: whether there was any.
@@ -61,11 +65,11 @@ struct StartFiles {
         for job in files.keys.sorted() {
             var stages: [KeptStage] = []
             for file in files[job]! {
-                switch read(job, file.round) {
+                switch read(job, file.name) {
                 case .read(let verified):
                     stages.append(KeptStage(verified.start))
                 case .failed(let why), .conflict(let why):
-                    out.refused.append(MemberRemains.Refused(what: "round-\(file.round)", why: why))
+                    out.refused.append(MemberRemains.Refused(what: "round-\(file.name.round)", why: why))
                 case .stored: break
                 }
             }

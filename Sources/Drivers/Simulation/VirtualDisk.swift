@@ -136,11 +136,11 @@ public struct VirtualDisk: Sendable {
             saved.append(Saved(round: round, states: states, isDurable: !troubles.contains(.lies)))
             checkpoints[job] = Array(saved.sorted { $0.round < $1.round }.suffix(Self.generations))
             return .stored(path: "")
-        case .roundStart(let start):
+        case .roundStart(let start, let retaining):
             if let refusal { return refusal }
-            starts.write(start, isDurable: !troubles.contains(.lies))
+            starts.write(start, retaining: retaining, isDurable: !troubles.contains(.lies))
             return .stored(path: "")
-        case .readRoundStart(let job, let round): return starts.read(job, round)
+        case .readRoundStart(let job, let name): return starts.read(job, name)
         case .eraseRoundStarts(let job, let after):
             starts.erase(job, after: after)
             return .stored(path: "")
@@ -245,6 +245,9 @@ public struct VirtualDisk: Sendable {
                 log: Array(log.readable), receipts: Array(logs[.receipts(job)]?.readable ?? []),
                 checkpoint: newest.map { ($0.round, $0.states) })
         )
+    }
+    func holdsStart(_ round: Int, of job: Digest256, isCopy: Bool) -> Bool {
+        starts.has(round, of: job, isCopy: isCopy)
     }
     /// Whether the states of a round could be read back now.
     package func holdsCheckpoint(_ round: Int, of job: Digest256) -> Bool {

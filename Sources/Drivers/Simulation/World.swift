@@ -253,6 +253,7 @@ public final class World {
             case .overlayChanged, .found: break
             case .event(let event):
                 tell(event, of: host)
+                storm?.heard(event, host, self)
                 // Only who leads seals.
                 follow(event)
             case .compute(let job): compute(job, host)

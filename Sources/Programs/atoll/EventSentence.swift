@@ -85,7 +85,12 @@ extension Event {
         case .listening(let endpoint): "listening on \(endpoint), looking for peers"
         case .bootstrapRetrying(_, let seconds): "no bootstrap node answers; asking again in \(fixed(seconds, 1)) s"
         case .evaluating: "evaluating on the whole validation part"
-        case .unreachable(let why), .connectionRefused(let why, _): "  \(peer): \(why)"
+        case .unreachable(let why): "  seen, and not reached: \(peer): \(why)"
+        case .connectionRefused(let why, _): "  \(peer): \(why)"
+        case .reachability(let reached, let asked, false):
+            "nobody reaches this machine from outside (\(reached) of \(asked) who tried): a router or a firewall lets nobody in. It works "
+                + "with whoever it can reach itself. To be reached, let TCP and UDP on its port in (--listen): a rule of the firewall, or "
+                + "a port of the router forwarded to it"
         case .peerKilled: "✗ \(peer) killed, on purpose"
         case .checkpointFailed(let why): "  the checkpoint could not be written: \(why)"
         case .storageFailed(let what, let why): "✗ \(what) cannot be stored: \(why)"

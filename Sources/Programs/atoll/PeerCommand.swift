@@ -92,10 +92,16 @@ struct PeerCommand: ParsableCommand {
             print("\(name) offers \(offered) to launchers \(accepted.map(\.short).joined(separator: ", "))")
             fflush(nil)
         } onEvent: { event in
-            print(asJSON ? event.json : event.line)
-            fflush(nil)
+            Self.show(event, asJSON)
         }
         try finish(end)
+    }
+
+    private static func show(_ event: Event, _ asJSON: Bool) {
+        print(asJSON ? event.json : event.line)
+        // Its owner can do something about it, and nobody else.
+        if !asJSON, case .reachability = event.what, let sentence = event.sentence { print(sentence) }
+        fflush(nil)
     }
 
     private func remains(in folder: DataFolder) -> MemberRemains {

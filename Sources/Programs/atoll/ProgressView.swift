@@ -17,6 +17,8 @@ final class ProgressView {
     private let onTerminal: Bool
     private var drawn = 0
     private var lastLine = Date.distantPast
+    /// What takes its time outside of training: since when, and from how much on.
+    private var pending: (stage: String, since: Instant, have: Int)?
 
     init(_ style: Style = .pool, quiet: Bool) {
         self.style = style
@@ -30,13 +32,47 @@ final class ProgressView {
         switch (style, event.what) {
         case (.local, .status): showFigures()
         case (.local, _): break
-        case (.pool, .status): if onTerminal, job.stage == .training || job.stage == .preparing { redraw(picture) }
+        case (.pool, .status): showStage()
         case (.pool, .roundSealed): if !onTerminal, let round = job.rounds.last { say(Self.line(round)) }
         case (.pool, _): if let sentence = event.sentence { say(sentence) }
         }
     }
 
     // MARK: what there is to see
+
+    /// Once a second: the picture on a terminal; elsewhere a word every ten seconds on what is not told round by round.
+    private func showStage() {
+        if job.stage == .training || job.stage == .preparing {
+            pending = nil
+            if onTerminal { redraw(picture) }
+            return
+        }
+        guard let (word, line) = stageLine else { return pending = nil }
+        if pending?.stage != word { pending = (word, job.now, have) }
+        if onTerminal { return redraw([line] + members) }
+        guard (job.now - pending!.since).inSeconds > 2, Date().timeIntervalSince(lastLine) >= 10 else { return }
+        lastLine = Date()
+        let doing = members.prefix(8).map { $0.split(separator: " ").joined(separator: " ") }
+        say("  " + line + (doing.isEmpty ? "" : ": " + doing.joined(separator: "; ")))
+    }
+    private var have: Int { if case .collecting(let have, _) = job.stage { have } else { 0 } }
+    /// Nil where there is nothing to wait for, or somebody is waited for who is not here yet.
+    private var stageLine: (word: String, line: String)? {
+        switch job.stage {
+        case .sharing(let bytes): return ("sharing", "sharing the text (\(ByteCount(bytes)))")
+        case .measuring: return ("measuring", "measuring links and speeds")
+        case .planning: return ("planning", "planning")
+        case .collecting(let have, let total):
+            guard total > 0 else { return ("collecting", "collecting the weights") }
+            var line = "collecting the weights: \(have) of \(total) pieces"
+            if let pending, pending.stage == "collecting", have > pending.have {
+                let each = (job.now - pending.since).inSeconds / Double(have - pending.have)
+                line += "  about \(Self.span(each * Double(total - have))) left"
+            }
+            return ("collecting", line)
+        default: return nil
+        }
+    }
 
     private func showFigures() {
         let progress = job.progress
@@ -72,10 +108,12 @@ final class ProgressView {
         if let validation = progress.validationLoss { second += "  validation \(fixed(validation, 3))" }
         let sent = ByteCount(progress.sentBytes), plain = ByteCount(progress.uncompressedBytes)
         let third = "sent \(sent); fp32 gradients every step would be \(plain)"
-        let members = job.members.filter { $0.isPresent && !$0.doing.isEmpty }.map { member in
-            "  \(member.name.padding(toLength: 14, withPad: " ", startingAt: 0)) \(member.doing)"
+        return [first, second, third] + members
+    }
+    private var members: [String] {
+        job.members.filter { $0.isPresent && !$0.doing.isEmpty }.map { member in
+            escaped("  \(member.name.padding(toLength: 14, withPad: " ", startingAt: 0)) \(member.doing)")
         }
-        return [first, second, third] + members.map { escaped($0) }
     }
 
     /// "40 s", "12 min", "3.5 h": as exact as a guess deserves.

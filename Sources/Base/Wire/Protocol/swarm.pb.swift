@@ -1232,6 +1232,9 @@ public nonisolated struct PBKept: Sendable {
     /// of the plan under which it was written
     public var epoch: UInt64 = 0
 
+    /// of units that it does not hold, without moments: for when all of their holders are gone
+    public var copy: Bool = false
+
     public var unknownFields = SwiftProtobuf.UnknownStorage()
 
     public init() {}
@@ -4494,7 +4497,7 @@ nonisolated extension PBKept: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
 
 nonisolated extension PBKept.Stage: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = PBKept.protoMessageName + ".Stage"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}rank\0\u{3}first_unit\0\u{3}end_unit\0\u{1}epoch\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{1}rank\0\u{3}first_unit\0\u{3}end_unit\0\u{1}epoch\0\u{1}copy\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4507,6 +4510,7 @@ nonisolated extension PBKept.Stage: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.firstUnit) }()
       case 4: try { try decoder.decodeSingularUInt32Field(value: &self.endUnit) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.epoch) }()
+      case 6: try { try decoder.decodeSingularBoolField(value: &self.copy) }()
       default: break
       }
     }
@@ -4528,6 +4532,9 @@ nonisolated extension PBKept.Stage: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.epoch != 0 {
       try visitor.visitSingularUInt64Field(value: self.epoch, fieldNumber: 5)
     }
+    if self.copy != false {
+      try visitor.visitSingularBoolField(value: self.copy, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4537,6 +4544,7 @@ nonisolated extension PBKept.Stage: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.firstUnit != rhs.firstUnit {return false}
     if lhs.endUnit != rhs.endUnit {return false}
     if lhs.epoch != rhs.epoch {return false}
+    if lhs.copy != rhs.copy {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

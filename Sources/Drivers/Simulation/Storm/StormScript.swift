@@ -126,7 +126,7 @@ public struct StormScript: Sendable {
         }
         return out.sorted { ($0.from, $0.host) < ($1.from, $1.host) }
     }
-    /// Drawn apart, so that worlds that are known stay what they are: everything off at once, and disks of peers.
+    /// Drawn apart, so that worlds that are known stay what they are: everything off at once, and disks of peers: troubled, damaged, lost.
     private static func more(_ topology: Topology, seed: UInt64) -> [Trouble] {
         var draw = SeededGenerator(seed: seed, stream: 0x6461_726b)
         var out: [Trouble] = []
@@ -141,6 +141,9 @@ public struct StormScript: Sendable {
             at(peer, .disk(kind), 5 + season * draw.uniform())
         }
         if draw.below(4) == 0 { at(topology.peers[draw.below(topology.peers.count)], .flippedBit, 0) }
+        if draw.below(4) == 0 {
+            at(topology.peers[draw.below(topology.peers.count)], .emptied, 1 + 20 * draw.uniform())
+        }
         return out
     }
     /// One of each, as this seed has them.

@@ -2,6 +2,7 @@ import Coordination
 import Daemon
 import Digests
 import Links
+import Membership
 import Primitives
 import Record
 import Telemetry
@@ -63,6 +64,10 @@ final class StormWatch {
         case .crash, .powerCut, .goodbye: begins ? fell(trouble, host, world) : rise(trouble, host, world)
         case .blackout:
             for host in world.hosts { if begins { fell(trouble, host, world) } else { rise(trouble, host, world) } }
+        case .emptied:
+            guard begins else { return rise(trouble, host, world) }
+            fell(trouble, host, world)
+            host.disk = VirtualDisk(seed: script.seed &+ UInt64(number) &* 6151)
         case .late: if !begins { rise(trouble, host, world) }
         case .freeze, .sleep:
             keepStill(host, begins, world)
@@ -198,6 +203,24 @@ final class StormWatch {
             case .stored = outcome
         else { return }
         memory.isDurable(job, index, envelope)
+    }
+
+    /// What a host says that its disk has, its disk has.
+    func heard(_ event: Event, _ host: SimulatedHost, _ world: World) {
+        guard let disk = host.disk, !disk.hasBrokenItsWord else { return }
+        let member = host.daemon?.member?.job?.id
+        switch event.what {
+        case .checkpointSaved(let round):
+            guard let job = host.daemon?.coordinator?.job, !disk.holdsCheckpoint(round, of: job) else { return }
+            report("\(host.name) says that the checkpoint of round \(round) is saved, and its disk has none", world)
+        case .roundStartStored(let round, _):
+            guard let member, !disk.holdsStart(round, of: member, isCopy: false) else { return }
+            report("\(host.name) says that the start of round \(round) is stored, and its disk has none", world)
+        case .copyStored(let round, _):
+            guard let member, !disk.holdsStart(round, of: member, isCopy: true) else { return }
+            report("\(host.name) says that a copy of round \(round) is stored, and its disk has none", world)
+        default: break
+        }
     }
 
     // MARK: looking

@@ -10,6 +10,8 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case powerCut
         /// Everything is switched off at once, whatever host is named: peers, launcher, node; and begins again in its folders.
         case blackout
+        /// Its process is killed, and begins again on an empty disk.
+        case emptied
         /// Its owner stops it in good order, and starts it again.
         case goodbye
         /// Its process stands still: SIGSTOP.
@@ -68,6 +70,7 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case .crash(let otherPort): otherPort ? "crash, back on another port" : "crash"
         case .powerCut: "power cut"
         case .blackout: "everything is off"
+        case .emptied: "crash, back on an empty disk"
         case .goodbye: "goodbye"
         case .freeze: "freeze"
         case .sleep: "sleep"
@@ -93,6 +96,7 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case .crash: "crash"
         case .powerCut: "power-cut"
         case .blackout: "blackout"
+        case .emptied: "emptied"
         case .goodbye: "goodbye"
         case .freeze: "freeze"
         case .sleep: "sleep"

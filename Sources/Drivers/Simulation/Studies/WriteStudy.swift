@@ -2,6 +2,7 @@ public import Primitives
 import Record
 import Telemetry
 import Topologies
+import Training
 
 /// Every single write of a small job goes wrong once, in each way that disks know: what comes of the job, and whether somebody is told.
 ///
@@ -77,7 +78,7 @@ public struct DiskWrite: Hashable, Sendable {
         self.kind = kind
     }
     /// As live: it is compared right after it was written.
-    var isReadBack: Bool { kind == "checkpoint" || kind == "round start" }
+    var isReadBack: Bool { kind == "checkpoint" || kind == "round start" || kind == "copy" }
     /// Chunks and certificates are not read by the swarm's cores.
     var canFlip: Bool { kind != "chunk" && kind != "certificate" }
 }
@@ -92,7 +93,7 @@ extension StorageRequest {
         case .certificate: "certificate"
         case .chunk: "chunk"
         case .checkpoint: "checkpoint"
-        case .roundStart: "round start"
+        case .roundStart(let start, _): start.isCopy ? "copy" : "round start"
         case .truncate, .readRoundStart, .eraseRoundStarts, .setLogAside, .erase: nil
         }
     }
