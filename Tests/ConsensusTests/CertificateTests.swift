@@ -63,6 +63,41 @@ import Wire
         #expect(later.inBoth == [key(1).peerID] && later.liars.isEmpty)
     }
 
+    @Test func `that contradicts another is a proof that is kept, read back, and stands for itself`() throws {
+        let three = electors(3)
+        let acks = try #require(Contradiction(Ack(claim(), by: key(1)), Ack(claim(1), by: key(1))))
+        let conflict = try #require(
+            CertificateConflict(certificate(claim(), by: [0, 1]), certificate(claim(term: 2, 1), by: [1, 2])))
+        let all = [acks, .certificates(conflict)]
+        var reader = ByteReader(all.flatMap(\.encoded))
+        for proof in all {
+            #expect(try Contradiction(&reader) == proof)
+            try proof.check(job: job, three, era: 0)
+            #expect(throws: MalformedBytes.self) { try proof.check(job: sha256([1]), three, era: 0) }
+            #expect(throws: MalformedBytes.self) { try proof.check(job: job, three, era: 1) }
+            #expect(throws: MalformedBytes.self) {
+                try proof.check(job: job, Electorate(voters: [key(8).peerID])!, era: 0)
+            }
+            for place in proof.encoded.indices {
+                var bad = proof.encoded
+                bad[place] ^= 1
+                #expect(throws: MalformedBytes.self, "byte \(place)") {
+                    var reader = ByteReader(bad)
+                    try Contradiction(&reader).check(job: job, three, era: 0)
+                }
+            }
+        }
+        #expect(acks.liars == [key(1).peerID] && acks.what.contains("has signed two logs of term 1 and 5 entries"))
+        #expect(all[1].liars.isEmpty && all[1].what.contains("of terms 1 and 2"))
+        // Two signers, two sizes, two terms, the same twice.
+        let first = Ack(claim(), by: key(1))
+        for other in [
+            Ack(claim(1), by: key(2)), Ack(claim(size: 6, 1), by: key(1)), Ack(claim(term: 2, 1), by: key(1)), first,
+        ] {
+            #expect(Contradiction(first, other) == nil)
+        }
+    }
+
     @Test func `is gathered from acks in any order, once`() throws {
         let five = electors(5)
         var collector = AckCollector(job: job)
@@ -75,12 +110,16 @@ import Wire
         try #require(collector.newest).check(job: job, five)
         #expect(collector.add(Ack(claim(), by: key(0)), five) == .nothing, "it is certified already")
         // Liars, strangers, other jobs and eras.
-        #expect(collector.add(Ack(claim(1), by: key(1)), five) == .lied(acks[0], Ack(claim(1), by: key(1))))
+        let proof = try #require(Contradiction(acks[0], Ack(claim(1), by: key(1))))
+        #expect(collector.add(Ack(claim(1), by: key(1)), five) == .lied(proof))
+        // What nobody has signed convicts nobody.
+        let planted = Ack(claim(2), signer: key(3).peerID, signature: Ack(claim(2), by: key(1)).signature)
+        #expect(collector.add(planted, five) == .nothing)
         #expect(collector.add(Ack(claim(size: 9), by: key(8)), five) == .nothing)
         #expect(collector.add(Ack(claim(size: 9, era: 1), by: key(1)), five) == .nothing)
         let forged = Ack(claim(size: 9), signer: key(2).peerID, signature: Ack(claim(size: 9), by: key(1)).signature)
         #expect(collector.add(forged, five) == .nothing)
-        #expect(collector.refused == 3)
+        #expect(collector.refused == 4)
         for size in 10..<200 { #expect(collector.add(Ack(claim(size: size), by: key(1)), five) == .nothing) }
     }
 }

@@ -171,7 +171,7 @@ struct ElectorWorld {
                 machines[index].committed = count
             case .mayFinish(let electorate):
                 _ = try? machines[index].elector!.propose([7], electorate: electorate, at: now)
-            case .follows, .received: break
+            case .follows, .received, .hasLost: break
             }
         }
         try checker.look(at: &machines[index], index, genesis)

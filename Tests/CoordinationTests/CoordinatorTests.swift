@@ -42,7 +42,7 @@ struct FakePool {
     /// Two pipelines of one stage each, two inner steps.
     init(
         _ numbers: [Int] = [1, 2], expected: Int? = nil, late: [Int] = [], job: JobManifest = Self.job(),
-        options given: CoordinatorOptions? = nil
+        options given: CoordinatorOptions? = nil, hasText: Bool = true
     ) throws {
         var options = given ?? CoordinatorOptions()
         if given == nil { options.expectedPeers = expected ?? numbers.count }
@@ -54,7 +54,7 @@ struct FakePool {
         drain()
         for number in numbers { arrive(number) }
         for number in late { arrive(number) }
-        for number in self.numbers { say(number, .readiness(.hasText)) }
+        for number in self.numbers where hasText { say(number, .readiness(.hasText)) }
         // Nobody measures anything: the coordinator goes on without, and plans.
         for _ in 0..<60 where coordinator.state.plan == nil && given == nil {
             pass(.seconds(1))
@@ -234,6 +234,54 @@ struct FakePool {
         #expect(try #require(pool.end).contains("every peer left"))
         #expect(pool.coordinator.record.ledger.totals.isBalanced)
         #expect(try pool.audit() == pool.coordinator.record.ledger.totals)
+    }
+
+    @Test func `gathers anew when all leave before there is a plan, whoever has planned meanwhile`() throws {
+        var options = CoordinatorOptions()
+        options.expectedPeers = 2
+        // While the text is shared; while lines are measured.
+        for hasText in [false, true] {
+            var pool = try FakePool(options: options, hasText: hasText)
+            pool.pass(.seconds(1))
+            #expect(pool.coordinator.stage.word == (hasText ? "probing" : "sharing"))
+            pool.lose(1)
+            pool.lose(2)
+            pool.pass(.seconds(1))
+            #expect(pool.coordinator.stage.word == "gathering" && pool.end == nil)
+            for number in [1, 2] {
+                pool.arrive(number)
+                pool.say(number, .readiness(.hasText))
+            }
+            for _ in 0..<60 where pool.coordinator.state.plan == nil {
+                pool.pass(.seconds(1))
+                for number in [1, 2] { pool.beat(number) }
+            }
+            #expect(pool.coordinator.state.plan != nil)
+            try pool.round()
+            #expect(pool.coordinator.state.round == 1)
+        }
+        // And gives up as at the beginning, when nobody comes.
+        var pool = try FakePool(options: options)
+        pool.pass(.seconds(1))
+        pool.lose(1)
+        pool.lose(2)
+        for _ in 0..<119 { pool.pass(.seconds(1)) }
+        #expect(pool.end == nil)
+        for _ in 0..<5 { pool.pass(.seconds(1)) }
+        #expect(pool.end?.contains("only 0 of the 2 peers wanted came") == true, "\(pool.end ?? "")")
+    }
+
+    @Test func `says nothing of an entry that waits for the lead to go elsewhere, and of a failure once`() throws {
+        var pool = try FakePool()
+        let last = pool.coordinator.record.length - 1
+        pool.coordinator.refused(last, why: "not now", isPassing: true, at: pool.now)
+        pool.drain()
+        pool.pass(.seconds(2))
+        #expect(pool.happened("storage_failed").isEmpty && pool.happened("storage_recovered").isEmpty)
+        pool.coordinator.refused(last, why: "full", isPassing: false, at: pool.now)
+        pool.drain()
+        pool.pass(.seconds(3))
+        #expect(pool.happened("storage_failed").count == 1 && pool.happened("storage_recovered").count == 1)
     }
 
     @Test func `goes on with whoever comes back after all have left`() throws {

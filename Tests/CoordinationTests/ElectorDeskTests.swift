@@ -19,6 +19,10 @@ struct Committee {
         var isBroken = false
         var committed = 0
         var events: [String] = []
+        var proofs: [Contradiction] = []
+        var convicted: [PeerID] = []
+        var lost: [PeerID] = []
+        var refusals: [(why: String, isPassing: Bool)] = []
     }
     var machines: [Machine] = []
     var now = Instant.zero
@@ -93,6 +97,7 @@ struct Committee {
             if index == machine.receipts.count { machine.receipts.append(envelope) }
         case .truncate(_, let length): machine.entries.removeLast(max(0, machine.entries.count - length))
         case .ballot(_, _, let ballot): machine.ballot = ballot
+        case .contradiction(let proof): machine.proofs.append(proof)
         default: break
         }
     }
@@ -107,7 +112,10 @@ struct Committee {
             case .certified: break
             case .event(let event): machines[index].events.append(event.kind)
             case .lead: propose(.opening(Opening(reason: "elected")), on: index)
-            case .standBy, .refused, .over: break
+            case .unfit(let peer, .hasLied): machines[index].convicted.append(peer)
+            case .unfit(let peer, .hasLostItsDisk): machines[index].lost.append(peer)
+            case .refused(_, let why, let isPassing): machines[index].refusals.append((why, isPassing))
+            case .standBy, .over: break
             }
         }
     }
@@ -148,6 +156,17 @@ struct Committee {
         machines[index].desk = try ElectorDesk(
             restoring: remains, ballot: machines[index].ballot, key: Self.key(index),
             provisions: ElectorDesk.Provisions(wall: Self.wall), at: now, parse: Self.parse)
+        machines[index].desk!.stand(true, at: now)
+        drain(index)
+    }
+    /// As a member's daemon does when it hears of an elector that it knows nothing of.
+    mutating func restartBlank(_ index: Int) throws {
+        machines[index].entries = []
+        machines[index].receipts = []
+        machines[index].ballot = nil
+        machines[index].desk = try ElectorDesk(
+            genesis: machines[0].entries[0], key: Self.key(index), provisions: ElectorDesk.Provisions(wall: Self.wall),
+            isBlank: true, at: now, parse: Self.parse)
         machines[index].desk!.stand(true, at: now)
         drain(index)
     }
@@ -294,6 +313,143 @@ extension Packet {
         committee.kill(2)
         committee.run(20)
         #expect(committee.leader == nil)
+    }
+
+    @Test func `an elector that signs two logs is convicted, by all who see both, and what it signed is on disk`()
+        throws
+    {
+        var committee = try three()
+        committee.propose(news(1), on: 0)
+        committee.run(1)
+        let own = try #require(committee.machines[0].desk!.certificate)
+        let honest = try #require(
+            own.acks.first { $0.signer == Committee.key(1).peerID || $0.signer == Committee.key(2).peerID })
+        let liar = Committee.key(1).peerID == honest.signer ? 1 : 2
+        var claim = honest.claim
+        claim.root = sha256([9])
+        let lie = Ack(claim, by: Committee.key(liar))
+        // What it signs for the leader; with a term, a size, a job that are not its own: nobody's proof.
+        var others = [claim, claim, claim]
+        others[0].term += 1
+        others[1].size += 7
+        others[2].job = sha256([1])
+        for other in others {
+            let ack = Ack(other, by: Committee.key(liar))
+            committee.machines[0].desk!.receive(
+                .ack(ack.claim, signature: ack.signature), from: lie.signer, isElector: true, at: committee.now)
+            committee.drain(0)
+        }
+        // A forged one: another has signed it.
+        committee.machines[0].desk!.receive(
+            .ack(claim, signature: Committee.key(0).sign(claim.signedBytes)), from: lie.signer, isElector: true,
+            at: committee.now)
+        committee.drain(0)
+        #expect(committee.machines[0].convicted.isEmpty && committee.machines[0].proofs.isEmpty)
+        for _ in 0..<2 {
+            committee.machines[0].desk!.receive(
+                .ack(claim, signature: lie.signature), from: lie.signer, isElector: true, at: committee.now)
+            committee.drain(0)
+        }
+        committee.run(1)
+        #expect(committee.machines[0].convicted == [lie.signer])
+        #expect(committee.machines[0].events.filter { $0 == "electors_contradict" }.count == 1)
+        let proof = try #require(committee.machines[0].proofs.first)
+        #expect(committee.machines[0].proofs.count == 1 && proof.liars == [lie.signer])
+        // An elector that has the honest one learns of the other by a certificate that somebody shows.
+        let third = 3 - liar
+        let shown = try #require(Certificate([lie]))
+        committee.machines[third].desk!.heed(shown, at: committee.now)
+        committee.drain(third)
+        committee.run(1)
+        #expect(committee.machines[third].proofs.count == 1)
+        // The job goes on.
+        committee.propose(news(2), on: 0)
+        committee.run(2)
+        #expect(committee.record(third).committed == committee.record(0).length)
+    }
+
+    @Test func `what waits for the lead to go elsewhere is no failure, and entries signed by a quorum are agreed on`()
+        throws
+    {
+        var committee = try three()
+        committee.machines[0].desk!.handOver(at: committee.now)
+        committee.propose(news(1), on: 0)
+        let refusal = try #require(committee.machines[0].refusals.last)
+        #expect(refusal.isPassing && refusal.why == "this machine is handing the lead over")
+        committee.run(2)
+        for index in 0..<3 {
+            let desk = committee.machines[index].desk!
+            #expect(desk.agreed == desk.record.length && desk.certified <= desk.agreed)
+        }
+    }
+
+    /// What only it and a leader that is gone had acknowledged may be committed: with its vote another could be elected who lacks that.
+    @Test func `an elector whose disk is lost votes for nobody, and its leader knows`() throws {
+        var committee = try three()
+        committee.propose(news(1), on: 0)
+        committee.run(1)
+        // One more, which the third machine does not hear of.
+        committee.apart = [2]
+        committee.propose(news(2), on: 0)
+        committee.run(0.5)
+        #expect(committee.record(0).committed == committee.record(0).length)
+        committee.kill(0)
+        committee.kill(1)
+        committee.apart = []
+        try committee.restartBlank(1)
+        committee.run(30)
+        #expect(committee.leader == nil)
+        // Who has it leads again, and says that the other has lost what it had.
+        try committee.restart(0)
+        committee.run(12)
+        #expect(committee.leader == 0 && committee.record(2).envelopes == committee.record(0).envelopes)
+        #expect(committee.machines[0].lost.isEmpty, "a new leader has it begin anew: \(committee.machines[0].lost)")
+        committee.kill(1)
+        try committee.restartBlank(1)
+        committee.run(12)
+        #expect(Set(committee.machines[0].lost) == [Committee.key(1).peerID])
+    }
+
+    @Test func `whoever is made an elector votes as soon as it has what is committed`() throws {
+        var committee = try Committee(3)
+        committee.kill(1)
+        committee.kill(2)
+        committee.run(1)
+        for index in [1, 2] { try committee.restartBlank(index) }
+        try committee.change(to: [0, 1, 2])
+        committee.run(1)
+        committee.kill(0)
+        committee.run(8)
+        #expect(committee.leader != nil)
+    }
+
+    /// A job of a hundred thousand receipts: who takes over has opened them before, some at a time.
+    @Test func `receipts are opened some at a time, and nobody leads before`() throws {
+        var committee = try Committee(1)
+        committee.run(1)
+        let record = committee.record(0)
+        let receipts = (0..<100).map { receipt($0, of: record.job) }
+        var desk = try ElectorDesk(
+            restoring: JobRemains(log: record.envelopes, receipts: receipts + receipts),
+            ballot: committee.machines[0].ballot, key: Committee.key(0),
+            provisions: ElectorDesk.Provisions(content: [1, 2, 3], wall: Committee.wall), at: committee.now,
+            parse: Committee.parse)
+        var wakes = 0
+        while desk.leading == nil, wakes < 100 {
+            let next = try #require(desk.nextWake)
+            #expect(next - committee.now <= .milliseconds(1))
+            committee.now = max(next, committee.now + .milliseconds(1))
+            desk.wake(at: committee.now)
+            while let effect = desk.poll() {
+                if case .store(let request) = effect {
+                    desk.stored(request.ticket, .stored(path: ""), at: committee.now)
+                }
+            }
+            wakes += 1
+        }
+        #expect(wakes >= 3 && desk.leading != nil)
+        let coordinator = desk.coordinator(content: [], at: committee.now)
+        #expect(coordinator.books.receiptEnvelopes == receipts && coordinator.books.receipts.count == 100)
     }
 
     @Test func `a leader hands over when it goes`() throws {

@@ -79,6 +79,31 @@ private enum CertifiedKeys {
         #expect(log.send(1, log.certificate(of: 4, by: [0, 1])) == 3)
     }
 
+    @Test func `of two logs are kept, as proof that electors lie`() throws {
+        var log = try log()
+        #expect(log.send(1, log.certificate(of: 4, by: [0, 1])) == 3)
+        func proofs(_ desk: inout LogDesk) -> [Contradiction] {
+            var out: [Contradiction] = []
+            while let effect = desk.poll() { if case .store(.contradiction(let proof)) = effect { out.append(proof) } }
+            return out
+        }
+        // The same again; by strangers; and then a quorum's signatures under another log of the same size and term.
+        for certificate in [
+            log.certificate(of: 4, by: [1, 2]), log.certificate(of: 4, by: [5, 6], root: sha256([7])),
+            log.certificate(of: 4, by: [1], root: sha256([7])),
+        ] {
+            _ = log.send(1, certificate)
+            #expect(proofs(&log.desk).isEmpty)
+        }
+        let other = log.certificate(of: 4, by: [1, 2], root: sha256([7]))
+        _ = log.send(1, other)
+        let found = proofs(&log.desk)
+        #expect(found.count == 1 && found.first?.liars == [CertifiedKeys.key(1).peerID])
+        // What is here stays, and it is said once.
+        _ = log.send(1, other)
+        #expect(proofs(&log.desk).isEmpty && log.desk.record.envelopes == log.record.envelopes)
+    }
+
     @Test func `make electors only with a quorum of those before and those after`() throws {
         var log = try Log()
         let joint = try #require(log.record.electorate.changing(to: Self.three.voters))

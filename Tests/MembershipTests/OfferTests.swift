@@ -312,6 +312,52 @@ import Wire
         #expect(isErased)
     }
 
+    /// A machine sleeps over the end of a job: its leader is gone, and others of the job know.
+    @Test func `end where a colleague has the log's last entry, though the leader is silent`() throws {
+        var member = member()
+        _ = try answer(of: &member, to: genesis())
+        var script = try Record(genesis: genesis(), parse: Self.parse)
+        func append(_ entry: Entry) throws { _ = try script.propose(entry, term: 1, by: Small.launcher) }
+        try append(
+            .members(
+                MembersChange(
+                    joined: [1, 2].map {
+                        MembersChange.Joined(
+                            peer: Small.peer($0), endpoint: Small.endpoint($0), name: "peer-\($0)", device: "",
+                            memory: .mebibytes(64),
+                            flops: 1e9)
+                    }, round: 0)))
+        _ = hear(
+            .logEntries(LogEntries(Array(script.envelopes[1...]), length: 2)), &member, job: script.job,
+            at: .zero + .seconds(2))
+        var asked: [(Instant, PeerID)] = []
+        for second in 3..<40 {
+            let now = Instant.zero + .seconds(second)
+            member.wake(at: now)
+            while let effect = member.poll() {
+                if case .send(let packet, let peer) = effect, case .readRequest(2) = packet.message {
+                    asked.append((now, peer))
+                }
+            }
+        }
+        // Not while its leader is heard, then every five seconds, and never an elector.
+        #expect(
+            asked.count >= 3 && asked.allSatisfy { $0.1 == Small.peer(2) && $0.0 >= .zero + .seconds(16) }, "\(asked)")
+        // What comes along with a colleague's answer makes nobody its leader.
+        let before = script.length
+        try append(.finish(Finish(reason: Finish.done)))
+        let said = hear(
+            .lease(Lease(duration: .zero, logLength: 3)), &member, job: script.job, from: Small.peer(2),
+            at: .zero + .seconds(40))
+        #expect(said.isEmpty && member.leader == Small.launcher.peerID)
+        _ = hear(
+            .logEntries(LogEntries(Array(script.envelopes[before...]), length: 3)), &member, job: script.job,
+            from: Small.peer(2), at: .zero + .seconds(40))
+        #expect(member.jobID == nil)
+        // It takes another job at once.
+        #expect(try answer(of: &member, to: genesis(nonce: 2), at: .zero + .seconds(41)).refusal == nil)
+    }
+
     @Test func `end with a dismissal, for good or until they are made again`() throws {
         for kind in [Dismissal.Kind.jobEnded, .jobFailed, .removed] {
             var member = member()

@@ -10,73 +10,6 @@ import Testing
 import Training
 import Wire
 
-/// A job whose electors are the launcher (number 0) and two peers, and what becomes of its log.
-struct Carried {
-    static func key(_ number: Int) -> SigningKey { number == 0 ? Small.launcher : Small.key(number) }
-    static func electorate(_ numbers: Int...) -> Electorate { Electorate(voters: numbers.map { key($0).peerID })! }
-    static let parse: Record.Parser = { (_) throws(MalformedBytes) in
-        var parameters = Small.parameters()
-        parameters.electors = 3
-        return parameters
-    }
-    var record: Record
-    /// The launcher alone, then three electors, then so many entries.
-    init(entries: Int) throws {
-        let genesis = Genesis(
-            manifest: "good", electors: [Small.launcher.peerID], content: sha256([1]), contentBytes: 10,
-            nonce: [UInt8](repeating: 1, count: 32), lease: .seconds(15), silence: .seconds(5))
-        record = try Record(genesis: Record.sign(genesis, by: Small.launcher), parse: Self.parse)
-        try append(.opening(Opening(reason: "begins")))
-        let joint = try #require(record.electorate.changing(to: Self.electorate(0, 1, 2).voters))
-        try append(.electors(ElectorsChange(joint, reason: "chosen")))
-        try append(.electors(ElectorsChange(joint.changed, proof: certificate(by: 0, 1), reason: "agreed")))
-        for number in 0..<entries { try append(.members(MembersChange(round: number))) }
-    }
-    mutating func append(_ entry: Entry, term: Int = 1, by number: Int = 0) throws {
-        _ = try record.propose(entry, term: term, by: Self.key(number))
-    }
-    /// Of the first so many entries; of all.
-    func certificate(of size: Int? = nil, by numbers: Int...) -> Certificate {
-        let size = size ?? record.length
-        var tree = MerkleFrontier()
-        for index in 0..<size { tree.append(record.leaf(index).hash) }
-        let claim = LogClaim(
-            job: record.job, era: record.era(at: size), term: record.leaf(size - 1).term, size: size, root: tree.root)
-        return Certificate(numbers.map { Ack(claim, by: Self.key($0)) })!
-    }
-    func founded(_ era: Int = 1, after proof: Certificate) -> Entry {
-        .electors(
-            ElectorsChange(
-                refounding: era, electors: Self.electorate(0), after: proof, reason: "a majority is lost"))
-    }
-    /// The same log up to a length, and then the new era.
-    func refounded(at size: Int? = nil) throws -> Carried {
-        var out = self
-        out.record = record.truncated(to: size ?? record.length)
-        let proof = out.certificate(by: 1, 2)
-        try out.append(out.founded(after: proof), term: Era.firstTerm(of: 1))
-        return out
-    }
-    /// Whole, as a member or a reader gets it.
-    func entries(from index: Int, by numbers: Int...) -> LogEntries {
-        let proof = Certificate(numbers.map { number in certificate(by: number).acks[0] })
-        return LogEntries(Array(record.envelopes[index...]), length: record.length, certificate: proof)
-    }
-    func kept(by one: Int, _ other: Int) -> KeptLog {
-        KeptLog(record.envelopes, certificate(by: one, other), parse: Self.parse)!
-    }
-    /// Signed by whoever wants, whatever the record says.
-    func forged(_ entry: Entry, term: Int, by key: SigningKey) -> PBEnvelope {
-        var message = PBLogEntry()
-        message.index = UInt64(record.length)
-        message.previous = bytesOf(record.leaf(record.length - 1).hash)
-        message.term = UInt64(term)
-        message.body = entry.body
-        return PBEnvelope(
-            message, type: .logEntry, job: record.job, epoch: UInt64(term), sequence: UInt64(record.length), by: key)
-    }
-}
-
 @Suite struct `A job that is founded anew` {
     @Test func `has the electors that the root key names, and those of before write nothing more`() throws {
         let before = try Carried(entries: 3)
@@ -141,6 +74,42 @@ struct Carried {
         // Its shape survives the wire, and a log that was founded anew is taken back to any length.
         #expect(try Record.restoring(log.record.envelopes, parse: Carried.parse).refused == nil)
         #expect(log.record.truncated(to: length).era == 0)
+    }
+
+    @Test func `is founded by whoever so many recovery keys have signed for, and by nobody else`() throws {
+        var log = try Carried(entries: 3, recovery: Carried.recovery)
+        let term = Era.firstTerm(of: 1)
+        let founder = Small.key(50)
+        func refused(_ grant: RecoveryGrant?, by key: SigningKey = founder, _ log: Carried) {
+            var record = log.record
+            let forged = log.forged(log.founded(by: key, grant), term: term, by: key)
+            #expect(throws: MalformedBytes.self) { try record.receive(forged) }
+        }
+        let good = log.grant(for: founder, by: 61, 63)
+        refused(nil, log)
+        refused(log.grant(for: founder, by: 61), log)
+        refused(log.grant(for: founder, by: 61, 64), log)
+        refused(good, by: Small.key(51), log)
+        refused(log.grant(for: founder, era: 2, by: 61, 63), log)
+        // For entries that are not there; for others; for a job without recovery keys.
+        refused(log.grant(for: founder, size: 8, by: 61, 63), log)
+        refused(log.grant(for: founder, size: 5, root: sha256([9]), by: 61, 63), log)
+        let without = try Carried(entries: 3)
+        refused(without.grant(for: founder, by: 61, 63), without)
+        // For fewer than are certified now, which all stay.
+        for size in [5, log.record.length] {
+            var log = log
+            try log.append(
+                log.founded(by: founder, log.grant(for: founder, size: size, by: 61, 63)), term: term, by: founder)
+            #expect(
+                log.record.era == 1 && log.record.founder == founder.peerID && log.record.electors == [founder.peerID])
+            let first = try Record(genesis: log.record.envelopes[0], parse: log.parse)
+            #expect(try first.electors(after: log.record.electorChanges).electors == [founder.peerID])
+            #expect(try Record.restoring(log.record.envelopes, parse: log.parse).refused == nil)
+        }
+        // The root key may still do it alone.
+        try log.append(log.founded(after: log.certificate(by: 1, 2)), term: term)
+        #expect(log.record.founder == Small.launcher.peerID)
     }
 
     @Test func `is followed by members that have no more than it keeps, whatever was not certified`() throws {
@@ -294,11 +263,14 @@ struct Carried {
         var failure: String?
         var events: [Happening] = []
 
-        init(_ own: Carried? = nil, key: SigningKey = Small.launcher, certificate: Certificate? = nil) {
+        init(
+            _ own: Carried? = nil, key: SigningKey = Small.launcher, certificate: Certificate? = nil,
+            grant: RecoveryGrant? = nil, parse: @escaping Record.Parser = Carried.parse
+        ) {
             let own = Refounding.Own(
                 key: key, manifest: "good", content: sha256([1]), log: own?.record.envelopes ?? [],
-                certificate: certificate)
-            refounding = Refounding(own, patience: .seconds(60), at: now, parse: Carried.parse)
+                certificate: certificate, grant: grant)
+            refounding = Refounding(own, patience: .seconds(60), at: now, parse: parse)
         }
         mutating func add(_ number: Int, _ log: Carried, by numbers: Int..., lease: Duration = .zero, term: Int = 1) {
             var record = log.record
@@ -367,6 +339,34 @@ struct Carried {
         #expect(ballot == Ballot(term: Era.firstTerm(of: 1), vote: nil))
         #expect(desk.stored.count == 2 + log.count - short.record.length)
         #expect(desk.events.contains { if case .jobRefounded(1, long.record.length, _) = $0 { true } else { false } })
+    }
+
+    @Test func `another machine does it with what recovery keys have signed, and is told why not`() throws {
+        let log = try Carried(entries: 2, recovery: Carried.recovery)
+        let founder = Small.key(50)
+        func outcome(_ grant: RecoveryGrant?, _ log: Carried, key: SigningKey = founder) -> (
+            log: [PBEnvelope]?, why: String?
+        ) {
+            var desk = Desk(key: key, grant: grant, parse: log.parse)
+            desk.add(3, log, by: 1, 2)
+            desk.run(70)
+            return (desk.founded, desk.failure)
+        }
+        let founded = try #require(outcome(log.grant(for: founder, by: 62, 63), log).log)
+        let record = try Record.restoring(founded, parse: log.parse).record
+        #expect(record.era == 1 && record.founder == founder.peerID && record.length == log.record.length + 1)
+        for (grant, words) in [
+            (log.grant(for: founder, by: 62), "1 of 3 recovery keys have signed, 2 have to"),
+            (log.grant(for: founder, era: 2, by: 62, 63), "for era 2, not 1"),
+            (log.grant(for: Small.key(51), by: 62, 63), "not \(founder.peerID.short)"),
+            (log.grant(for: founder, size: 99, by: 62, 63), "only 6 that are certified could be reached"),
+        ] {
+            let (founded, why) = outcome(grant, log)
+            #expect(founded == nil && why?.contains(words) == true, "\(why ?? "")")
+        }
+        let without = try Carried(entries: 2)
+        #expect(outcome(without.grant(for: founder, by: 62, 63), without).why?.contains("no recovery keys") == true)
+        #expect(outcome(nil, log).log == nil)
     }
 
     @Test func `with the key alone it reads everything from others`() throws {

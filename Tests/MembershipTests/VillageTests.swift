@@ -85,7 +85,7 @@ import Training
                 case .entry(_, let index, _): entries.append(index)
                 case .chunk(_, let chunk, _): chunks.append(chunk)
                 case .roundStart(let start, _): #expect(start.round % 4 == 0)
-                case .checkpoint, .erase, .receipt, .certificate, .truncate, .ballot, .readRoundStart,
+                case .checkpoint, .erase, .receipt, .certificate, .contradiction, .truncate, .ballot, .readRoundStart,
                     .eraseRoundStarts, .setLogAside:
                     Issue.record("\(request) is not a member's in a job")
                 }

@@ -107,6 +107,35 @@ private func withFolder<T>(_ body: (String) throws -> T) throws -> T {
         }
     }
 
+    @Test func `has beside it what electors have lied about, each once, and names what is none`() throws {
+        let job = sha256([3])
+        func lie(_ size: Int) throws -> Contradiction {
+            func ack(_ content: UInt8) -> Ack {
+                Ack(LogClaim(job: job, term: 1, size: size, root: sha256([content])), by: Small.launcher)
+            }
+            return try #require(Contradiction(ack(1), ack(2)))
+        }
+        let lies = [try lie(4), try lie(9)]
+        try withFolder { folder in
+            for _ in 0..<2 {
+                let outcomes = LogWriter(folder, .system).write(lies.map { .contradiction($0) })
+                #expect(outcomes.allSatisfy { isStored($0) })
+            }
+            let path = LogFile.path(folder, job)
+            #expect(try LogFile.lies(beside: path) == lies)
+            let full = FaultyDisk()
+            full.fault = .full
+            let outcome = LogWriter(folder, full.operations).write([.contradiction(try lie(12))])
+            #expect(!isStored(outcome[0]))
+            #expect(try LogFile.lies(beside: path) == lies)
+            let file = path + LogFile.liesSuffix
+            var bytes = try readFile(file)
+            bytes[bytes.count - 5] ^= 1
+            try writeFile(file, bytes)
+            #expect(throws: NodeError.self) { try LogFile.lies(beside: path) }
+        }
+    }
+
     /// Every single call fails once, in each way.
     @Test func `says nothing is stored that is not, whichever call fails`() throws {
         let script = try script()

@@ -48,6 +48,25 @@ import Wire
         #expect(verdict.text.hasSuffix("holds      every byte"))
     }
 
+    @Test func `shows what its electors are proven to have lied about, and no more`() throws {
+        let script = try script()
+        let log = file(script.record.envelopes)
+        func lie(size: Int, by key: SigningKey) throws -> Contradiction {
+            func ack(_ content: UInt8) -> Ack {
+                Ack(LogClaim(job: script.record.job, term: 1, size: size, root: sha256([content])), by: key)
+            }
+            return try #require(Contradiction(ack(1), ack(2)))
+        }
+        let true_ = try lie(size: 5, by: Small.launcher)
+        // Of a stranger; of more entries than are here.
+        let lies = [true_, try lie(size: 5, by: Small.key(9)), try lie(size: 50, by: Small.launcher)]
+        let verdict = LogVerifier.verify(log: log, lies: lies, parse: { _ in Small.parameters() })
+        #expect(verdict.fault == nil && verdict.lies == [true_])
+        #expect(
+            verdict.text.contains(
+                "LIE        \(Small.launcher.peerID.short) has signed two logs of term 1 and 5 entries"))
+    }
+
     @Test func `names any byte that was changed, whatever it is of`() throws {
         let log = file(try script().record.envelopes)
         var places = Array(0..<200) + Array((log.count - 60)..<log.count)

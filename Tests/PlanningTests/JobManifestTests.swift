@@ -88,12 +88,47 @@ import Topologies
         job.clip = 0
         job.seed = 77
         job.model.tieWordEmbeddings = true
-        job.electors = 3
+        job.electors.count = .fixed(3)
         let again = try JobManifest(parsing: job.canonicalText)
         #expect(again == job)
         #expect(again.canonicalText == job.canonicalText)
         job.data = .path("a \"quoted\" path/ü\n.txt")
         #expect(try JobManifest(parsing: job.canonicalText) == job)
+    }
+
+    @Test func `says how many carry the record, and whose keys may found the job anew`() throws {
+        for (text, count) in [
+            ("1", Setting.fixed(1)), ("3", .fixed(3)), ("4", .fixed(4)), ("5", .fixed(5)), ("auto", .auto),
+        ] {
+            #expect(
+                try JobManifest(parsing: Self.example.replacing("electors: 1", with: "electors: \(text)")).electors
+                    .count == count)
+        }
+        func job(_ electors: String, _ recovery: String) throws(ManifestError) -> JobManifest {
+            try JobManifest(
+                parsing: Self.example.replacing("electors: 1", with: "electors: \(electors)\nrecovery: {\(recovery)}"))
+        }
+        let keys = (1...3).map { String(repeating: "\($0)a", count: 32) }
+        let good = try job("auto", "needed: 2, keys: [\(keys.joined(separator: ", "))]")
+        #expect(good.electors.recovery == RecoveryKeys(needed: 2, of: keys.compactMap { PeerID(hex: $0) }))
+        #expect(try JobManifest(parsing: good.canonicalText) == good)
+        for (electors, recovery, key) in [
+            ("2", "needed: 1, keys: [\(keys[0])]", "electors"), ("6", "needed: 1, keys: [\(keys[0])]", "electors"),
+            ("some", "needed: 1, keys: [\(keys[0])]", "electors"), ("1", "needed: 1, keys: [\(keys[0])]", "recovery"),
+            ("3", "needed: 2, keys: [\(keys[0])]", "recovery.keys"),
+            ("3", "needed: 0, keys: [\(keys[0])]", "recovery.needed"),
+            ("3", "needed: 1, keys: [\(keys[0]), \(keys[0])]", "recovery.keys"),
+            ("3", "needed: 1, keys: []", "recovery.keys"),
+            ("3", "needed: 1, keys: [abc]", "recovery.keys"), ("3", "needed: 1", "recovery.keys"),
+            ("3", "keys: [\(keys[0])]", "recovery.needed"),
+        ] {
+            do {
+                _ = try job(electors, recovery)
+                Issue.record("\(electors), \(recovery)")
+            } catch {
+                #expect(error.description.contains(key), "\(error)")
+            }
+        }
     }
 
     @Test func `reads models and recipes that are not as usual, and only those make its text longer`() throws {

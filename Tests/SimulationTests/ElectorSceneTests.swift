@@ -19,7 +19,7 @@ import Topologies
             Host(
                 name: "desk", role: .coordinator, flops: 1e9, memory: .mebibytes(64), up: .megabits(100),
                 down: .megabits(100)))
-        scene.job.electors = electors
+        scene.job.electors.count = .fixed(electors)
         scene.realArithmetic = true
         scene.hasDisks = true
         scene.limit = .seconds(1200)

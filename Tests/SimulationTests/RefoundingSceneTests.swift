@@ -18,7 +18,7 @@ import Topologies
             Host(
                 name: "desk", role: .coordinator, flops: 1e9, memory: .mebibytes(64), up: .megabits(100),
                 down: .megabits(100)))
-        scene.job.electors = 3
+        scene.job.electors.count = .fixed(3)
         scene.realArithmetic = true
         scene.hasDisks = true
         scene.limit = .seconds(3000)

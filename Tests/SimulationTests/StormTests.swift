@@ -22,6 +22,28 @@ import Topologies
         #expect(run.rounds > 0)
     }
 
+    /// Several machines carry the record; `make storm ELECTORS=3` runs thousands.
+    @Test(arguments: 0..<6 as Range<UInt64>)
+    func `with several electors loses nothing that was certified, whoever lies`(seed: UInt64) {
+        let electors = [3, 3, 4, 5, nil, 3][Int(seed)]
+        let run = StormRun(StormScript(seed: seed, electors: electors))
+        #expect(
+            run.violation == nil,
+            """
+            \(run.script.summary)
+            \(run.script.troubles.map(\.description).joined(separator: "\n"))
+            again: atoll replay --storm 1 --seed \(seed) --electors \(electors.map(String.init) ?? "auto")
+            """)
+        #expect(run.rounds > 0)
+    }
+
+    @Test func `strikes electors with every kind of trouble of theirs, and with none that breaks a disk's word`() {
+        let all = (0..<200).flatMap { StormScript(seed: $0, electors: 3).troubles }
+        #expect(
+            Set(all.map(\.word)).isSuperset(of: ["dethroned", "one-way", "stall", "lies", "crash", "blackout", "disk"]))
+        #expect(!all.contains { $0.kind == .disk(.lies) })
+    }
+
     @Test func `is the same for the same seed, byte for byte, and another for another`() {
         let runs = [7, 7, 8].map { StormRun(StormScript(seed: $0)) }
         #expect(runs[0].transcript == runs[1].transcript)

@@ -176,7 +176,7 @@ public struct AckCollector: Sendable {
         case nothing
         case certified(Certificate)
         /// The signer has vouched for two roots of one term and size.
-        case lied(Ack, Ack)
+        case lied(Contradiction)
     }
 
     /// - Parameters:
@@ -184,13 +184,17 @@ public struct AckCollector: Sendable {
     ///   - era: then.
     public mutating func add(_ ack: Ack, _ electorate: Electorate, era: Int = 0) -> Outcome {
         let claim = ack.claim
+        let known = acks[ack.signer, default: []]
+        // What is known is not verified again.
+        if known.contains(where: { $0.claim == claim }) { return .nothing }
         guard claim.job == job, claim.era == era, electorate.isVoter(ack.signer), ack.isValid else {
             refused += 1
             return .nothing
         }
-        let known = acks[ack.signer, default: []]
-        if let other = known.first(where: { $0.claim.term == claim.term && $0.claim.size == claim.size }) {
-            return other.claim.root == claim.root ? .nothing : .lied(other, ack)
+        if let other = known.first(where: { $0.claim.term == claim.term && $0.claim.size == claim.size }),
+            let proof = Contradiction(other, ack)
+        {
+            return .lied(proof)
         }
         acks[ack.signer] = (known + [ack]).suffix(Self.depth)
         guard claim.size > newest?.claim.size ?? 0 else { return .nothing }

@@ -13,7 +13,7 @@ extension Elector {
 
     /// It looks at the log, too: who lacks entries would disturb for nothing.
     mutating func answer(canvass end: LogEnd, term asked: Int, from peer: PeerID) {
-        let isGranted = asked > term && !isLoyal && end >= log.end
+        let isGranted = asked > term && !isLoyal && !isBlank && end >= log.end
         send(.canvassed(isGranted), term: isGranted ? asked : term, to: peer)
     }
 
@@ -40,7 +40,9 @@ extension Elector {
     /// One vote a term, for whom no entry of ours is unknown; said when it is durable.
     mutating func answer(vote end: LogEnd, from peer: PeerID) {
         let isFree = vote == nil || vote == peer
-        guard isFree, leader == nil || leader == peer, end >= log.end else { return send(.voted(false), to: peer) }
+        guard !isBlank, isFree, leader == nil || leader == peer, end >= log.end else {
+            return send(.voted(false), to: peer)
+        }
         if vote == nil {
             vote = peer
             pending.vote = true

@@ -43,6 +43,10 @@ extension Elector {
     mutating func settleFollower() {
         let stored = min(following.verified, disk.durable)
         commit(min(following.committed, stored))
+        if isBlank, leader != nil, following.committed > 0, stored >= following.committed {
+            isBlank = false
+            drawElection()
+        }
         guard let leader, termIsDurable else { return }
         let isWhole = following.isAsked && stored >= following.verified
         guard stored > following.acknowledged || isWhole else { return }

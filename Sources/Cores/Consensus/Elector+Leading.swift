@@ -12,6 +12,8 @@ struct Progress: Sendable {
     var isWaiting = false
     var sentAt: Instant
     var heardAt: Instant
+    /// Since when it lacks what it has acknowledged.
+    var lacksSince: Instant?
     init(next: Int, at now: Instant) {
         self.next = next
         sentAt = now
@@ -164,11 +166,27 @@ extension Elector {
             progress.isWaiting = false
         case .beaten(let received, let stored):
             guard received <= log.count else { break }
+            watch(received: received, peer, &progress)
             heed(received: received, stored: stored, &progress)
         default: break
         }
         leadership!.followers[peer] = progress
         replicate(to: peer)
+    }
+
+    /// Late answers may say less than newer ones; none for seconds says as much as it has acknowledged where that is gone.
+    private mutating func watch(received: Int, _ peer: PeerID, _ progress: inout Progress) {
+        guard received < min(committed, progress.match) else {
+            progress.lacksSince = nil
+            return
+        }
+        guard let since = progress.lacksSince else {
+            progress.lacksSince = now
+            return
+        }
+        guard since + options.lossPatience <= now else { return }
+        progress.lacksSince = now
+        effects.push(.hasLost(peer))
     }
 
     /// A heartbeat's answer says what has come, so that what was lost is sent again, and what a slow disk has not stored yet is not.

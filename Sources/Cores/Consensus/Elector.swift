@@ -22,6 +22,8 @@ public struct Elector: Core, Sendable {
         case committed(Int)
         /// The change of voters is committed: the leader's owner proposes an entry with this electorate.
         case mayFinish(Electorate)
+        /// A follower has lost what it had said to be on its disk: as this elector it is of no use any more.
+        case hasLost(PeerID)
     }
     public struct Options: Hashable, Sendable {
         public var heartbeat: Duration = .milliseconds(500)
@@ -33,6 +35,8 @@ public struct Elector: Core, Sendable {
         public var pause: ClosedRange<Duration> = .seconds(1) ... .seconds(3)
         /// A leader whose disk takes longer hands over, and nobody with such a disk stands for election.
         public var diskPatience: Duration = .seconds(1)
+        /// A follower that lacks for so long what it has acknowledged has lost it.
+        public var lossPatience: Duration = .seconds(5)
         public var messageBytes = 256 << 10
         public var messageEntries = 256
         /// Entries on their way to one follower.
@@ -103,6 +107,9 @@ public struct Elector: Core, Sendable {
     var electionAt: Instant
     /// Whether it may lead: an elector that lacks what a leader needs beside the log votes and follows, and stands for nothing.
     public private(set) var stands = true
+    /// Nothing is known here of what an earlier process may have acknowledged: it votes for nobody before it has all that its leader says to
+    /// be committed.
+    var isBlank: Bool
     /// Peers that may be electors though the log here does not say so yet.
     var admitted: [PeerID] = []
     public internal(set) var counts = Counts()
@@ -114,14 +121,16 @@ public struct Elector: Core, Sendable {
     ///   - electorate: before any entry.
     ///   - memory: what an earlier process has made durable.
     ///   - committed: entries that are known to be for ever, by a certificate.
+    ///   - isBlank: it is one of several voters, and perhaps an earlier process on a disk that is lost was it, too.
     public init(
         _ me: PeerID, _ electorate: Electorate, memory: ElectorMemory = ElectorMemory(), committed: Int = 0,
-        options: Options = Options(), seed: UInt64, at now: Instant
+        isBlank: Bool = false, options: Options = Options(), seed: UInt64, at now: Instant
     ) {
         precondition(committed <= memory.entries.count, "more entries are committed than there are")
         self.me = me
         self.options = options
         self.now = now
+        self.isBlank = isBlank
         term = memory.term
         vote = memory.vote
         log = ReplicatedLog(electorate)
@@ -167,7 +176,7 @@ public struct Elector: Core, Sendable {
     }
 
     /// A voter, or one until an entry is committed: perhaps nobody else has that entry, and none without it can be elected.
-    var mayStand: Bool { stands && log.hasVoter(me, from: committed) }
+    var mayStand: Bool { stands && !isBlank && log.hasVoter(me, from: committed) }
     var termIsDurable: Bool { disk.stored >= termTicket && !pending.vote }
     var leadership: Leadership? {
         get { if case .leader(let leadership) = role { leadership } else { nil } }
@@ -245,6 +254,14 @@ public struct Elector: Core, Sendable {
             if due > now { next = earliest(next, due) }
         }
         return next
+    }
+
+    /// It leads no more, though nothing is wrong: whoever is elected next, perhaps it itself, leads in a newer term.
+    public mutating func resign(at now: Instant) {
+        guard isLeading else { return }
+        self.now = now
+        stepDown()
+        settle()
     }
 
     // MARK: terms

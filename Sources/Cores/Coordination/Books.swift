@@ -36,6 +36,11 @@ public struct Books: Sendable {
     private var noiseReport: (round: Int, contributors: Int, tokens: Int, sum: GradientSquares)?
 
     package init() {}
+    /// With those that were opened before.
+    init(_ shelf: ReceiptShelf) {
+        receipts = shelf.opened
+        receiptEnvelopes = shelf.envelopes
+    }
 
     package mutating func keep(_ receipt: Receipt, _ envelope: PBEnvelope, from peer: PeerID) {
         receipts.append((peer, receipt))

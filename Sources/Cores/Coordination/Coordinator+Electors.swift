@@ -16,6 +16,9 @@ struct ElectorSeats: Sendable {
     var launcherAwaited: Instant?
     /// Another has led the job to its end.
     var isOver = false
+    /// Others take their seats. Who has lied gets none again.
+    var unfit: [PeerID: ElectorDesk.Unfitness] = [:]
+    func isLiar(_ peer: PeerID) -> Bool { unfit[peer] == .hasLied }
 }
 
 /// Who carries the record: chosen when the text is everywhere, replaced when somebody has been away for a minute.
@@ -31,9 +34,16 @@ extension Coordinator {
         wake(at: now)
     }
 
+    /// It loses its seat as if it had left.
+    public mutating func unseat(_ peer: PeerID, _ why: ElectorDesk.Unfitness, at now: Instant) {
+        guard let seats = timers.seats, !seats.isLiar(peer) else { return }
+        timers.seats!.unfit[peer] = why
+        wake(at: now)
+    }
+
     /// One step towards the electors that the job asks for.
     mutating func stepElectors() -> Bool {
-        guard timers.seats != nil, parameters.electors > 1 else { return false }
+        guard timers.seats != nil, parameters.isCarriedByMany else { return false }
         watchElectors()
         // One change at a time, each when all before it is for ever.
         guard record.committed == record.length, state.finished == nil, stage.isPastSharing else { return false }
@@ -65,39 +75,43 @@ extension Coordinator {
 
     /// The voters that should be, where they are not those that are; and why.
     ///
-    /// Who has a seat keeps it while it is there. Free ones go to members that have the text, which is what a leader needs: first those whose
-    /// address is of another network than those of the electors so far, then those with the shortest round trip to here.
-    private func chosenElectors() -> ([PeerID], why: String)? {
+    /// Members have the text, which is what a leader needs. Whoever has been away for a minute, or has lied, has lost its seat when another
+    /// can take it.
+    private mutating func chosenElectors() -> ([PeerID], why: String)? {
+        let seats = timers.seats!
         let voters = record.electorate.voters
         func isGone(_ peer: PeerID) -> Bool {
-            timers.seats!.away[peer].map { now - $0 >= Self.electorPatience } ?? false
+            seats.unfit[peer] != nil && peer != launcher
+                || seats.away[peer].map { now - $0 >= Self.electorPatience } ?? false
         }
-        var chosen = voters.filter { !isGone($0) }
-        var able = roster.joined.filter {
+        let gone = voters.filter(isGone)
+        let able = roster.joined.filter {
             $0.readiness.hasText && state.isPresent($0.peer) && !voters.contains($0.peer)
+                && !seats.isLiar($0.peer)
         }
-        // An even number decides no better than the odd one below it.
-        var count = min(parameters.electors, chosen.count + able.count)
-        if count % 2 == 0 { count -= 1 }
-        guard chosen.count < count else { return nil }
-        var reasons = voters.filter { isGone($0) }.map {
-            "\(name(ofElector: $0)) has been away for \(fixed((now - timers.seats!.away[$0]!).inSeconds, 0)) s"
-        }
-        while chosen.count < count {
-            let networks = Set(chosen.compactMap { roster[$0]?.endpoint.network })
-            func rank(_ peer: Roster.Peer) -> (Int, Duration, PeerID) {
-                (
-                    networks.isEmpty || networks.contains(peer.endpoint.network) ? 1 : 0,
-                    peer.roundTrip ?? .seconds(60), peer.peer
-                )
+        let choice = ElectorChoice(
+            asked: parameters.electors, seated: voters.filter { !isGone($0) }.map(candidate),
+            able: able.map { candidate($0.peer) }, seen: roster.attendance(at: now))
+        guard let (peers, why) = choice.choose() else { return nil }
+        // Whoever has lost its disk may have a seat again, with another.
+        for peer in gone where !seats.isLiar(peer) { timers.seats!.unfit[peer] = nil }
+        let reasons = gone.map { peer in
+            let name = name(ofElector: peer)
+            switch seats.unfit[peer] {
+            case .hasLied: return "\(name) has lied"
+            case .hasLostItsDisk: return "\(name) has lost what it had on disk"
+            case nil: break
             }
-            let best = able.min { rank($0) < rank($1) }!
-            let trip = best.roundTrip.map { "\(fixed($0.inSeconds * 1000, 1)) ms away" } ?? "of unknown distance"
-            reasons.append("\(best.name) is \(trip)\(rank(best).0 == 0 ? ", in another network" : "")")
-            chosen.append(best.peer)
-            able.removeAll { $0.peer == best.peer }
+            return "\(name) has been away for \(fixed((now - seats.away[peer]!).inSeconds, 0)) s"
         }
-        return (chosen.sorted(), reasons.joined(separator: "; "))
+        return (peers, (reasons + why).joined(separator: "; "))
+    }
+    private func candidate(_ peer: PeerID) -> ElectorChoice.Candidate {
+        guard let known = roster[peer] else { return ElectorChoice.Candidate(peer, name: name(ofElector: peer)) }
+        return ElectorChoice.Candidate(
+            peer, name: known.name, network: known.endpoint.network, roundTrip: known.roundTrip,
+            disk: known.fitness?.disk, isReachable: known.fitness?.isReachable ?? true,
+            uptime: known.attendance.seen(at: now).share)
     }
 
     // MARK: the result

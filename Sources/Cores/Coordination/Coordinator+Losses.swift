@@ -35,7 +35,7 @@ extension Coordinator {
         collection?.fetch.lost(peer, at: now)
         if roster.joinedCount == 0 {
             let why = "every peer left; the last was \(known.name) (\(reason))"
-            if stage.isRunning { standStill(why) } else { fail(why) }
+            if stage.isRunning { standStill(why) } else if stage.hasPlan { fail(why) } else { _ = gatherAgain() }
             return
         }
         guard stage.isRunning, let plan = state.plan else { return }

@@ -52,6 +52,7 @@ extension Coordinator {
         switch message {
         case .readiness(let readiness): roster.isReady(readiness, peer, at: now)
         case .kept(let stages): roster.keeps(stages, peer)
+        case .fitness(let fitness): roster.isFit(fitness, peer)
         case .heartbeat(let heartbeat): roster.beats(heartbeat, peer, at: now)
         case .farewell(let reason): lose(peer, reason: reason, saidGoodbye: true)
         case .indexRequest, .chunkRequest: receiveContent(message, from: peer)
@@ -150,7 +151,7 @@ extension Coordinator {
     mutating func stepSharing() -> Bool {
         // Whoever comes now is a member like the others, at once.
         if roster.acceptedCount > 0, admit(roster.accepted) { return true }
-        if roster.joinedCount == 0 { return fail("every peer left while the text was shared") }
+        if roster.joinedCount == 0 { return gatherAgain() }
         let waited = roster.textless
         guard waited.values.allSatisfy({ now - $0 >= options.textPatience }), waited.count < roster.joinedCount else {
             // Nobody has it, and nobody gets any further.
@@ -177,8 +178,14 @@ extension Coordinator {
             ?? waited.map { $0 + options.textPatience * 4 }.max()
     }
     /// Nobody is left to measure.
-    mutating func stepMeetings() -> Bool {
-        roster.joinedCount == 0 ? fail("every peer left before there was a plan") : false
+    mutating func stepMeetings() -> Bool { roster.joinedCount == 0 ? gatherAgain() : false }
+    /// All have left, and there is nothing yet that could be lost: they are waited for as at the beginning.
+    mutating func gatherAgain() -> Bool {
+        if lines.isSurveying { _ = lines.end() }
+        desk.drop()
+        stage.go(to: .gathering(since: now, saidWaiting: now))
+        event(.waitingForPeers(have: 0, want: max(options.expectedPeers ?? 1, options.neededPeers)))
+        return true
     }
 
     /// At a boundary: who came meanwhile enters the log after the seal, because whoever left and came back within a round did not

@@ -111,6 +111,8 @@ extension Coordinator {
 
     mutating func receivePlan(_ result: Result<PlanAnswer, NoPlan>) {
         guard !stage.isDecided, let (purpose, reason) = desk.answered() else { return }
+        // All have left meanwhile, before there was a plan.
+        if case .gathering = stage { return desk.drop() }
         switch result {
         case .failure(let why):
             switch purpose {

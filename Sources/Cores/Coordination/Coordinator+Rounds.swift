@@ -99,6 +99,7 @@ extension Coordinator {
             noticeProgress(step: heartbeat.step)
         case .readiness(let readiness): roster.isReady(readiness, peer, at: now)
         case .kept(let stages): roster.keeps(stages, peer)
+        case .fitness(let fitness): roster.isFit(fitness, peer)
         case .logRequest(let from): catchUp(peer, from: from)
         case .probeResult(let result):
             let roster = roster

@@ -32,8 +32,7 @@ extension Coordinator {
         case .sharing: return stepSharing()
         case .surveying: return stepSurvey() || stepMeetings()
         case .planning:
-            if roster.joinedCount == 0 { return fail("every peer left before there was a plan") }
-            return false
+            return stepMeetings()
         case .preparing, .training:
             // While nobody is heard nobody is late.
             guard timers.isolatedSince == nil else { return false }
@@ -124,6 +123,14 @@ extension Coordinator {
             resultIsKept(round: round)
         default: break
         }
+    }
+    /// Other electors take no entry now.
+    /// - Parameter isPassing: the lead goes elsewhere, which is nobody's failure.
+    public mutating func refused(_ index: Int, why: String, isPassing: Bool, at now: Instant) {
+        self.now = now
+        defer { refreshWake() }
+        guard isPassing else { return receiveStored(.entry(job: job, index: index), .failed(why)) }
+        disk.log.waits(index, at: now)
     }
     mutating func retryDisk() {
         if let index = disk.log.retry(at: now) { store(from: index) }

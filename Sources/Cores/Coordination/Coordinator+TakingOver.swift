@@ -15,11 +15,11 @@ import Wire
 extension Coordinator {
     /// - Parameters:
     ///   - record: all entries that are here; those that are committed are marked so.
-    ///   - receipts: that entries rest on.
+    ///   - receipts: that entries rest on, opened: a job may have a hundred thousand, and a leader that stands still is none.
     ///   - content: the job's text.
     init(
-        takingOver record: Record, receipts: [PBEnvelope], content: [UInt8], _ provisions: ElectorDesk.Provisions,
-        key: SigningKey, term: Int, at now: Instant
+        takingOver record: Record, _ receipts: ReceiptShelf, content: [UInt8], _ provisions: ElectorDesk.Provisions,
+        key: SigningKey, term: Int, liars: Set<PeerID>, at now: Instant
     ) {
         var text = ContentShelf()
         text.put(content, at: now)
@@ -28,10 +28,8 @@ extension Coordinator {
         options.silence = record.genesis.silence
         self.init(record, text, key: key, term: term, options: options, wall: provisions.wall, at: now)
         timers.seats = ElectorSeats()
-        for envelope in receipts {
-            guard let (signer, receipt) = try? Receipt.open(envelope, job: job, wall: nil) else { continue }
-            books.keep(receipt, envelope, from: signer)
-        }
+        for peer in liars { timers.seats!.unfit[peer] = .hasLied }
+        books = Books(receipts)
         restore(provisions.checkpoint)
         // Where the units that the job begins with are not here, whoever holds them has them.
         if checkpoint.round == nil { try? begin(with: provisions.initial) }

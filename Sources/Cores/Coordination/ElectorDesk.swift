@@ -27,9 +27,18 @@ public struct ElectorDesk: Core, Sendable {
         /// For the coordinator: a quorum has signed for so many.
         case certified(Certificate)
         /// For the coordinator: not now.
-        case refused(index: Int, why: String)
+        case refused(index: Int, why: String, isPassing: Bool)
+        /// For the coordinator: this elector is none any more.
+        case unfit(PeerID, Unfitness)
         /// The job is over, and another has led it to its end; with its result, where that is on this disk.
         case over(Finish, result: [UnitState]?)
+    }
+    /// Why an elector loses its seat though it is there.
+    public enum Unfitness: Sendable {
+        /// That is proven by its own signatures.
+        case hasLied
+        /// What it had acknowledged.
+        case hasLostItsDisk
     }
     /// What a leader needs beside the record.
     public struct Provisions: Sendable {
@@ -61,6 +70,10 @@ public struct ElectorDesk: Core, Sendable {
         var own: (ack: Ack, saidAt: Instant)?
         /// How much has a certificate on disk, and when one is stored next.
         var certified: (size: Int, next: Instant)
+        /// What electors are known to have lied about, not on disk yet.
+        var unstored: [Contradiction] = []
+        /// Who is convicted of a lie.
+        var liars: Set<PeerID> = []
     }
 
     let key: SigningKey
@@ -72,6 +85,9 @@ public struct ElectorDesk: Core, Sendable {
     var writing: EntryWriter
     /// Counted by the coordinator here since its last entry: they go with the next one.
     var uncarried: [PBEnvelope] = []
+    var receipts: ReceiptShelf
+    /// Whether there is what a leader needs beside the record.
+    private var stands = true
     /// The term in which a coordinator runs here.
     public private(set) var leading: Int?
     private var told: (leader: PeerID?, term: Int) = (nil, 0)
@@ -85,10 +101,14 @@ public struct ElectorDesk: Core, Sendable {
     static let keep = Duration.seconds(3600)
 
     /// An elector that begins with nothing but the genesis: the launcher's at first, and whoever is made one.
+    /// - Parameter isBlank: an earlier process on a disk that is lost may have been this elector, too.
     public init(
-        genesis: PBEnvelope, key: SigningKey, provisions: Provisions, at now: Instant, parse: Record.Parser
+        genesis: PBEnvelope, key: SigningKey, provisions: Provisions, isBlank: Bool = false, at now: Instant,
+        parse: Record.Parser
     ) throws(MalformedBytes) {
-        self.init(try Record(genesis: genesis, parse: parse), [], nil, key, provisions, isOnDisk: false, at: now)
+        self.init(
+            try Record(genesis: genesis, parse: parse), [], nil, key, provisions, isOnDisk: false, isBlank: isBlank,
+            at: now)
     }
     /// What an earlier process has made durable.
     public init(
@@ -114,7 +134,7 @@ public struct ElectorDesk: Core, Sendable {
     }
     private init(
         _ record: Record, _ receipts: [PBEnvelope], _ ballot: Ballot?, _ key: SigningKey, _ provisions: Provisions,
-        isOnDisk: Bool, at now: Instant
+        isOnDisk: Bool, isBlank: Bool = false, at now: Instant
     ) {
         self.key = key
         self.now = now
@@ -125,6 +145,8 @@ public struct ElectorDesk: Core, Sendable {
         writing = EntryWriter(
             job: record.job, genesis: record.envelopes[0], entries: isOnDisk ? record.length : 0, receipts: receipts)
         signing = Signing(acks: AckCollector(job: record.job), certified: (0, now))
+        self.receipts = ReceiptShelf(job: record.job)
+        for envelope in receipts { self.receipts.add(envelope) }
         let term = max(ballot?.term ?? 0, record.term)
         let memory = ElectorMemory(
             term: term, vote: ballot?.term == term ? ballot?.vote : nil,
@@ -132,7 +154,10 @@ public struct ElectorDesk: Core, Sendable {
         let seed = key.peerID.bytes.prefix(8).reduce(UInt64(now.nanoseconds & 0xffff_ffff)) { $0 << 8 ^ UInt64($1) }
         elector = Elector(
             key.peerID, Electorate(voters: record.genesis.electors)!, memory: memory,
-            committed: self.record.committed, seed: seed, at: now)
+            committed: self.record.committed, isBlank: isBlank, seed: seed, at: now)
+        // One batch of them is opened here, where nothing is led yet.
+        self.receipts.openSome()
+        elector.stand(self.receipts.isOpen, at: now)
         settle()
     }
 
@@ -148,6 +173,8 @@ public struct ElectorDesk: Core, Sendable {
     public var certificate: Certificate? { signing.acks.newest }
     /// So many entries are certified, as far as is known here.
     public var certified: Int { certificate?.claim.size ?? 0 }
+    /// So many entries are agreed on, as far as is known here: what a quorum has signed for is, though no leader has said so yet.
+    public var agreed: Int { max(record.committed, min(certified, record.length)) }
     /// The job is over, and nobody who was away needs to be told any more.
     public var isRetired: Bool { endedAt.map { $0 + Self.keep <= now } ?? false }
     public var isOver: Bool { endedAt != nil }
@@ -175,10 +202,19 @@ public struct ElectorDesk: Core, Sendable {
 
     /// Whether what a leader needs beside the record is here: the text.
     public mutating func stand(_ stands: Bool, at now: Instant) {
-        let stands = stands || provisions.content != nil
-        guard stands != elector.stands else { return }
+        self.stands = stands || provisions.content != nil
+        guard mayStand != elector.stands else { return }
         self.now = now
-        elector.stand(stands, at: now)
+        elector.stand(mayStand, at: now)
+        settle()
+    }
+    private var mayStand: Bool { stands && receipts.isOpen }
+
+    /// A quorum's signatures that somebody has shown: each is an ack, and may contradict another of the same elector.
+    public mutating func heed(_ certificate: Certificate, at now: Instant) {
+        guard certificate.claim.job == job, certificate != self.certificate else { return }
+        self.now = now
+        for ack in certificate.acks { add(ack) }
         settle()
     }
 
@@ -187,18 +223,21 @@ public struct ElectorDesk: Core, Sendable {
         self.now = now
         // What is on its way need not be said again.
         guard leading != nil, index >= record.length else { return }
-        let refusal = propose(envelope, at: index)
-        if let refusal { effects.push(.refused(index: index, why: refusal)) } else { uncarried = [] }
+        if let (why, isPassing) = propose(envelope, at: index) {
+            effects.push(.refused(index: index, why: why, isPassing: isPassing))
+        } else {
+            uncarried = []
+        }
         settle()
     }
     /// Folded first: the electors are asked only for what holds.
-    /// - Returns: why not.
-    private mutating func propose(_ envelope: PBEnvelope, at index: Int) -> String? {
-        guard index == record.length else { return "entries before it are missing" }
+    /// - Returns: why not, and whether that is over in a moment, and no failure.
+    private mutating func propose(_ envelope: PBEnvelope, at index: Int) -> (why: String, isPassing: Bool)? {
+        guard index == record.length else { return ("entries before it are missing", false) }
         do throws(MalformedBytes) {
-            guard case .appended = try record.receive(envelope) else { return "another entry is at its place" }
+            guard case .appended = try record.receive(envelope) else { return ("another entry is at its place", false) }
         } catch {
-            return error.description
+            return (error.description, false)
         }
         let entry = CarriedEntry(envelope, receipts: uncarried)
         do {
@@ -206,17 +245,28 @@ public struct ElectorDesk: Core, Sendable {
             return nil
         } catch {
             record = record.truncated(to: index)
-            return "the electors take no entry now (\(error))"
+            return error.inWords
         }
     }
     /// A receipt that the coordinator here has counted.
-    public mutating func carry(receipt: PBEnvelope) { uncarried.append(receipt) }
+    public mutating func carry(receipt: PBEnvelope) {
+        uncarried.append(receipt)
+        receipts.add(receipt, isCounted: true)
+    }
 
     /// What became of an ``Effect/store(_:)``.
     public mutating func stored(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) {
         self.now = now
         if case .certificate = ticket {
             if case .failed = outcome { signing.certified.size = 0 }
+            return
+        }
+        if case .contradiction(_, let size) = ticket {
+            if case .failed(let why) = outcome {
+                event(.storageFailed(what: ticket.what, why: why))
+            } else {
+                signing.unstored.removeAll { $0.size == size }
+            }
             return
         }
         switch writing.answered(outcome, at: now) {
@@ -238,14 +288,24 @@ public struct ElectorDesk: Core, Sendable {
         return elector.handOver(to: peer, at: now)
     }
 
+    /// Whoever led here has given up, and the job is not over: another tries, or this one anew, in a newer term.
+    public mutating func resign(at now: Instant) {
+        self.now = now
+        elector.resign(at: now)
+        settle()
+    }
+
     public mutating func wake(at now: Instant) {
         self.now = now
+        receipts.openSome()
+        if mayStand != elector.stands { elector.stand(mayStand, at: now) }
         elector.wake(at: now)
         sayAgain()
         settle()
     }
     public var nextWake: Instant? {
         var next = earliest(earliest(elector.nextWake, writing.retryAt), ackDue)
+        if !receipts.isOpen { next = earliest(next, now + ReceiptShelf.pause) }
         if let newest = certificate, newest.claim.size > signing.certified.size {
             next = earliest(next, signing.certified.next)
         }
@@ -274,6 +334,7 @@ public struct ElectorDesk: Core, Sendable {
         case .follows(let peer, let term): follows(peer, term: term)
         case .received(let from): received(from: from)
         case .committed(let count): commit(count)
+        case .hasLost(let peer): if leading != nil { effects.push(.unfit(peer, .hasLostItsDisk)) }
         // The coordinator sees it in the record.
         case .mayFinish: break
         }
@@ -301,9 +362,11 @@ public struct ElectorDesk: Core, Sendable {
         }
         for entry in elector.entries[record.length...] {
             do throws(MalformedBytes) {
-                guard case .appended = try record.receive(try CarriedEntry(encoded: entry.body).envelope) else {
+                let carried = try CarriedEntry(encoded: entry.body)
+                guard case .appended = try record.receive(carried.envelope) else {
                     throw MalformedBytes("entries out of order")
                 }
+                for receipt in carried.receipts { receipts.add(receipt) }
             } catch {
                 return event(.logEntryRefused(why: error.description), peer: leader)
             }
@@ -386,11 +449,12 @@ public struct ElectorDesk: Core, Sendable {
         case .certified(let certificate):
             if leading != nil { effects.push(.certified(certificate)) }
             show()
-        case .lied(let first, _):
-            event(
-                .logEntryRefused(
-                    why: "it has signed two logs of term \(first.claim.term) and \(first.claim.size) entries"),
-                peer: ack.signer)
+        case .lied(let proof):
+            guard signing.liars.insert(ack.signer).inserted else { return }
+            event(.electorsContradict(entries: proof.size, why: proof.what), peer: ack.signer)
+            signing.unstored.append(proof)
+            effects.push(.store(.contradiction(proof)))
+            if leading != nil { effects.push(.unfit(ack.signer, .hasLied)) }
         }
     }
     /// Often enough that little is uncertified on disk, and seldom enough to cost nothing.
@@ -399,6 +463,8 @@ public struct ElectorDesk: Core, Sendable {
         guard signing.certified.next <= now || isOver else { return }
         signing.certified = (newest.claim.size, now + .seconds(5))
         effects.push(.store(.certificate(newest)))
+        // What could not be written is written again.
+        for proof in signing.unstored { effects.push(.store(.contradiction(proof))) }
     }
 
     // MARK: leading
@@ -406,11 +472,25 @@ public struct ElectorDesk: Core, Sendable {
     /// The leader of the term in which the elector leads. Of a job that is over, for whoever reads its books.
     /// - Parameter content: the job's text, where the provisions have it not.
     public func coordinator(content: [UInt8], at now: Instant) -> Coordinator {
-        var receipts: [PBEnvelope] = []
-        for entry in elector.entries { receipts += (try? CarriedEntry(encoded: entry.body))?.receipts ?? [] }
+        // What came with the last entries; none is left of those before.
+        var shelf = receipts
+        shelf.openAll()
         return Coordinator(
-            takingOver: record, receipts: receipts, content: provisions.content ?? content, provisions, key: key,
-            term: leading ?? elector.term, at: now)
+            takingOver: record, shelf, content: provisions.content ?? content, provisions, key: key,
+            term: leading ?? elector.term, liars: signing.liars, at: now)
+    }
+}
+
+extension Elector.ProposalRefusal {
+    /// For people: why an entry has to wait, and whether that is over in a moment.
+    fileprivate var inWords: (why: String, isPassing: Bool) {
+        switch self {
+        case .notLeading: ("another elector leads", true)
+        case .handingOver: ("this machine is handing the lead over", true)
+        case .backlog(let count): ("\(count) entries wait for other electors already", false)
+        case .tooLong(let bytes): ("an entry of \(bytes) bytes is too long", false)
+        case .electorate(let why): (why, false)
+        }
     }
 }
 

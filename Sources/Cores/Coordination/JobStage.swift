@@ -1,6 +1,6 @@
 public import Primitives
 
-/// Where a job is. It only ever goes forward.
+/// Where a job is. It only ever goes forward, but that it gathers anew when all have left before there is a plan.
 public enum JobStage: Hashable, Sendable {
     /// Peers come.
     case gathering(since: Instant, saidWaiting: Instant)
@@ -33,7 +33,7 @@ public enum JobStage: Hashable, Sendable {
         }
     }
     package mutating func go(to next: JobStage) {
-        precondition(next.place >= place, "a job goes from \(self) to \(next)")
+        precondition(next.place >= place || next.place == 0 && !hasPlan, "a job goes from \(self) to \(next)")
         self = next
     }
     public var isEnded: Bool { if case .ended = self { true } else { false } }

@@ -27,7 +27,8 @@ extension JobParameters {
         onDivergence = job.checkpoint.onDivergence == .retreat ? .retreat : .stop
         dataTokens = job.text.tokens
         initialUnits = job.beginning.units
-        electors = job.electors
+        electors = job.electors.count.value
+        recovery = job.electors.recovery
         if job.batchTokens == .auto { criticalBatch = job.criticalBatch }
     }
 }

@@ -16,6 +16,32 @@ public enum Standing: Hashable, Sendable {
     case lost(String)
 }
 
+/// How long somebody was here, of the time since it came first.
+public struct Attendance: Hashable, Sendable {
+    private var here = Duration.zero
+    private var away = Duration.zero
+    private var since: Instant?
+    private var isHere = false
+    package init() {}
+
+    package mutating func turn(isHere: Bool, at now: Instant) {
+        // Before it comes first it is not away.
+        guard isHere || since != nil else { return }
+        (here, away) = spans(at: now)
+        (self.isHere, since) = (isHere, now)
+    }
+    private func spans(at now: Instant) -> (here: Duration, away: Duration) {
+        let last = since.map { max(.zero, now - $0) } ?? .zero
+        return isHere ? (here + last, away) : (here, away + last)
+    }
+    /// Time that was seen of it, and the share in which it was here.
+    package func seen(at now: Instant) -> (time: Duration, share: Double) {
+        let (here, away) = spans(at: now)
+        let all = (here + away).inSeconds
+        return (here + away, all > 0 ? here.inSeconds / all : 1)
+    }
+}
+
 /// Who is there. Standings change here and nowhere else; whether a peer is a member is what the log says.
 public struct Roster: Sendable {
     public struct Peer: Sendable {
@@ -33,6 +59,9 @@ public struct Roster: Sendable {
         public internal(set) var idleSince: Instant
         /// The least of its round trips to here.
         public internal(set) var roundTrip: Duration?
+        public internal(set) var fitness: Fitness?
+        /// Since it joined first.
+        public internal(set) var attendance = Attendance()
         var askedAgain: Instant?
         /// The round in progress when it joined last.
         public internal(set) var joinedIn = 0
@@ -145,6 +174,7 @@ public struct Roster: Sendable {
         peers[peer]!.standing = standing
         let joins = standing == .joined
         guard joins != known.isJoined else { return }
+        peers[peer]!.attendance.turn(isHere: joins, at: lastLook)
         silences.set(known.timer, at: joins ? known.lastHeard : nil)
         if joins { newest = max(newest ?? known.lastHeard, known.lastHeard) }
         textless[peer] = joins && !known.readiness.hasText ? known.idleSince : nil
@@ -230,6 +260,7 @@ public struct Roster: Sendable {
         }
         idles(peer, since: now)
     }
+    package mutating func isFit(_ fitness: Fitness, _ peer: PeerID) { peers[peer]?.fitness = fitness }
     package mutating func keeps(_ stages: [KeptStage], _ peer: PeerID) { peers[peer]?.kept = stages }
     package mutating func trip(_ time: Duration, _ peer: PeerID) {
         guard let known = peers[peer] else { return }
@@ -261,6 +292,17 @@ public struct Roster: Sendable {
             if case .declined = peers[peer]!.standing { return peers[peer]!.capability?.job.isEmpty ?? true }
             return true
         }
+    }
+
+    /// Time that was seen of all who have ever joined, and the share of it in which they were here.
+    package func attendance(at now: Instant) -> (time: Duration, share: Double) {
+        var (here, all) = (0.0, 0.0)
+        for peer in order {
+            let (time, share) = peers[peer]!.attendance.seen(at: now)
+            here += time.inSeconds * share
+            all += time.inSeconds
+        }
+        return (.nanoseconds(Int64(all * 1e9)), all > 0 ? here / all : 1)
     }
 
     // MARK: silence

@@ -29,12 +29,21 @@ extension DaemonCore {
                 let (genesis, wall, parse) = services.memberPart?.value.foundation(of: job),
                 let desk = try? ElectorDesk(
                     genesis: genesis, key: key,
-                    provisions: ElectorDesk.Provisions(options: services.options, wall: wall), at: now, parse: parse)
+                    provisions: ElectorDesk.Provisions(options: services.options, wall: wall), isBlank: true, at: now,
+                    parse: parse)
             else { return }
             services.coordinatorPart = nil
             services.electorPart = Indirect(desk)
         }
         services.electorPart!.value.receive(message, from: peer, isElector: isElector, at: now)
+    }
+
+    /// A certificate that is shown to the member here: an elector that has signed another log for somebody else is seen by it.
+    mutating func showElector(_ packet: Packet, at now: Instant) {
+        guard case .logEntries(let entries) = packet.message, let certificate = entries.certificate,
+            services.electorPart?.value.job == packet.job
+        else { return }
+        services.electorPart!.value.heed(certificate, at: now)
     }
 
     // MARK: one place to drain
@@ -65,9 +74,9 @@ extension DaemonCore {
             guard let job = services.coordinatorPart?.value.job, count > 0 else { return }
             services.coordinatorPart!.value.stored(.entry(job: job, index: count - 1), .stored(path: ""), at: now)
         case .certified(let certificate): services.coordinatorPart?.value.certified(certificate, at: now)
-        case .refused(let index, let why):
-            guard let job = services.coordinatorPart?.value.job else { return }
-            services.coordinatorPart!.value.stored(.entry(job: job, index: index), .failed(why), at: now)
+        case .refused(let index, let why, let isPassing):
+            services.coordinatorPart?.value.refused(index, why: why, isPassing: isPassing, at: now)
+        case .unfit(let peer, let why): services.coordinatorPart?.value.unseat(peer, why, at: now)
         case .over(let finish, let result):
             // Whoever launched it wants to know; a member learns it as a member.
             guard services.memberPart == nil else { return }
@@ -90,6 +99,15 @@ extension DaemonCore {
             if let endpoint = channels.endpoint(of: peer) { coordinator.established(peer, endpoint: endpoint, at: now) }
         }
         services.coordinatorPart = Indirect(coordinator)
+    }
+
+    /// A launcher that gives up tells its owner, who may begin again. A peer that leads has nobody to tell: as long as the job is not over,
+    /// it or another tries again.
+    mutating func ended(_ end: JobEnd, at now: Instant) {
+        guard case .failed = end, services.memberPart != nil, let desk = services.electorPart?.value,
+            desk.record.state.finished == nil
+        else { return effects.push(.ended(end)) }
+        services.electorPart!.value.resign(at: now)
     }
 
     /// Members take entries with a certificate only, where several electors carry the record.

@@ -215,6 +215,7 @@ public struct DaemonCore: Core {
         directory.wake(at: now)
         if presence.checkIsDue(at: now) { directory.checkReachability(port: presence.port, at: now) }
         channels.wake(at: now)
+        services.memberPart?.value.count(isReachable: presence.isReachable)
         services.memberPart?.value.wake(at: now)
         services.coordinatorPart?.value.wake(at: now)
         services.electorPart?.value.wake(at: now)
@@ -430,6 +431,7 @@ public struct DaemonCore: Core {
             return toMember(packet, from: peer, endpoint, at: now)
         default: break
         }
+        showElector(packet, at: now)
         switch packet.message.conversation {
         case .command, .work: toMember(packet, from: peer, endpoint, at: now)
         case .report: toCoordinator(packet, from: peer, at: now)
@@ -480,7 +482,7 @@ public struct DaemonCore: Core {
         case .store(let request): store(request, at: now)
         case .handOver(let peer): services.electorPart?.value.handOver(to: peer, at: now)
         case .plan(let question): effects.push(.plan(question))
-        case .ended(let end): effects.push(.ended(end))
+        case .ended(let end): ended(end, at: now)
         case .event(let event): effects.push(.event(event))
         }
     }

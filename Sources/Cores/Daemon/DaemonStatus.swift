@@ -20,6 +20,14 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
     /// Of whoever carries a job's record.
     public var elector: Election?
 
+    /// What it is there for.
+    public enum Role: Sendable { case peer, launcher, node }
+    public var role: Role {
+        if member != nil { return .peer }
+        // Also while another elector leads.
+        return coordinator != nil || elector != nil ? .launcher : .node
+    }
+
     public struct Overlay: Codable, Hashable, Sendable {
         public var isJoined: Bool
         public var contacts: Int
@@ -123,7 +131,7 @@ extension DaemonCore {
         return DaemonStatus.Election(
             job: elector.job.hex, leader: elector.leader?.short, isLeader: elector.leader == identity,
             term: elector.term, electors: electors, logLength: elector.record.length,
-            logCommitted: elector.record.committed, logCertified: elector.certified)
+            logCommitted: elector.agreed, logCertified: elector.certified)
     }
 
     private func status(_ member: Member) -> DaemonStatus.Membership {

@@ -117,7 +117,7 @@ public struct JobReader: Core, Sendable {
                 effects.push(.event(Event(what, at: now, peer: teller.short)))
             }
         }
-        if before.parameters.electors == 1 { desk!.seen() }
+        if !before.parameters.isCarriedByMany { desk!.seen() }
         let read = JobReading(desk!.record, desk!.proof, lease: .zero, term: desk!.record.term)
         if best?.isBehind(read) ?? true { best = read }
         // There is more where this came from.

@@ -55,7 +55,7 @@ extension Member {
         guard succession.era >= best.era else {
             throw MalformedBytes("the job was founded anew since: this is era \(best.era), not \(succession.era)")
         }
-        guard best.parameters.electors > 1, succession.era > best.era,
+        guard best.parameters.isCarriedByMany, succession.era > best.era,
             succession.foundedAt.indices.contains(best.era)
         else { return }
         let founded = succession.foundedAt[best.era]

@@ -25,6 +25,8 @@ package struct LogDesk: Sendable {
     /// So many are certified on this machine, here or at its elector: whatever would take their place is not folded.
     package var certifiedHere = 0
     private var nextProofAt: Instant?
+    /// Certificates that have held here, the newest last: another of the same size contradicts one of them.
+    private var held: [Certificate] = []
     private var asked: (from: Int, at: Instant)?
     /// Entries that are durable, beyond those before which none is missing.
     private var durable: Set<Int> = []
@@ -50,7 +52,9 @@ package struct LogDesk: Sendable {
     /// The entries that are new, in order.
     package mutating func receive(_ message: LogEntries, from peer: PeerID, isLeader: Bool, at now: Instant) -> [Entry]
     {
-        if record.parameters.electors > 1 { return receiveCertified(message, from: peer, isLeader: isLeader, at: now) }
+        if record.parameters.isCarriedByMany {
+            return receiveCertified(message, from: peer, isLeader: isLeader, at: now)
+        }
         let fresh = fold(message.entries, from: peer, isLeader: isLeader)
         return told(fresh, message, isLeader: isLeader, at: now)
     }
@@ -111,8 +115,9 @@ package struct LogDesk: Sendable {
             }
         }
         uncertified = trial.length > record.length ? trial : nil
-        if let offered = message.certificate, offered.claim.size > certificate?.claim.size ?? 0 {
-            certificate = offered
+        if let offered = message.certificate {
+            compare(offered)
+            if offered.claim.size > certificate?.claim.size ?? 0 { certificate = offered }
         }
         guard let certificate, certificate.claim.size > record.length, certificate.claim.size <= trial.length else {
             return told([], message, isLeader: isLeader, at: now)
@@ -136,9 +141,26 @@ package struct LogDesk: Sendable {
         return told(fresh, message, isLeader: isLeader, at: now)
     }
 
+    /// Electors who have certified two logs have lied: the two are kept, for whoever asks.
+    private mutating func compare(_ offered: Certificate) {
+        guard
+            let known = held.first(where: { $0.claim.size == offered.claim.size && $0.claim.era == offered.claim.era }),
+            let conflict = CertificateConflict(known, offered),
+            (try? offered.check(
+                job: record.job, record.electorate(at: offered.claim.size), era: record.era(at: offered.claim.size)))
+                != nil
+        else { return }
+        held.removeAll { $0 == known }
+        let proof = Contradiction.certificates(conflict)
+        effects.push(.store(.contradiction(proof)))
+        effects.push(
+            .event(.electorsContradict(entries: proof.size, why: proof.what), proof.liars.first ?? proof.signers[0]))
+    }
+
     /// Often enough that little is uncertified on disk, and seldom enough to cost nothing.
     private mutating func keep(_ certificate: Certificate, at now: Instant) {
         proof = certificate
+        held = (held + [certificate]).suffix(Self.mostHeld)
         let isLast = record.state.finished != nil
         guard isLast || record.foundings.last == record.length - 1 || nextProofAt.map({ $0 <= now }) ?? true else {
             return
@@ -147,6 +169,7 @@ package struct LogDesk: Sendable {
         effects.push(.store(.certificate(certificate)))
     }
     private static let proofEvery = Duration.seconds(5)
+    private static let mostHeld = 16
 
     /// For whoever only reads: all that is here counts.
     package mutating func seen() { record.stored(through: record.length) }

@@ -28,6 +28,7 @@ public struct Member: Core, Sendable {
     private var askedCapability: [PeerID] = []
     private var ownersPause = OwnersPause()
     var socketBytes: (sent: Int, received: Int) = (0, 0)
+    private var isReachable = true
     /// Nil: nobody has looked. And the plan for which it was looked at.
     private var room: (disk: DiskRoom?, epoch: Int) = (nil, 0)
 
@@ -88,6 +89,8 @@ public struct Member: Core, Sendable {
 
     /// What its disk has room for, seen now.
     public mutating func count(room disk: DiskRoom) { room.disk = disk }
+    /// Whether others could dial it from outside, as far as is known.
+    public mutating func count(isReachable: Bool) { self.isReachable = isReachable }
 
     public mutating func receive(_ packet: Packet, from peer: PeerID, endpoint: Endpoint?, at now: Instant) {
         switch packet.message {
@@ -136,7 +139,9 @@ public struct Member: Core, Sendable {
     }
 
     public mutating func wake(at now: Instant) {
+        storage.now = now
         storage.wake(at: now)
+        job?.machine = Fitness(disk: storage.slowest, isReachable: isReachable)
         job?.wake(at: now, sent: socketBytes.sent, received: socketBytes.received)
         drain(at: now)
     }
@@ -350,6 +355,7 @@ public struct Member: Core, Sendable {
                         place: disk.place), at: now)))
     }
     private mutating func pass(at now: Instant) {
+        storage.now = now
         while let effect = job?.poll() {
             if case .store(let request) = effect { storage.store(request) } else { effects.push(effect) }
         }

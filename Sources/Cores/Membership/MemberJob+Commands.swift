@@ -8,6 +8,8 @@ import Training
 extension MemberJob {
     package mutating func receiveCommand(_ packet: Packet, from peer: PeerID) {
         if case .logEntries(let entries) = packet.message { return receive(entries, packet.term, from: peer) }
+        // Whoever was asked what has become of the job says until when it is led, too.
+        if case .lease = packet.message, !isServing, !allegiance.isElector(peer), job.member(peer) != nil { return }
         switch allegiance.hear(term: packet.term, from: peer, newest: record.term) {
         case .stranger: return refuse(packet.message, from: peer)
         case .stale:

@@ -38,9 +38,16 @@ package struct MemberJob: Sendable {
     package var reports = Reports()
     /// Sent for exchanges since the last receipt.
     package var exchangeBytes = 0
+    package var machine = Fitness(disk: nil, isReachable: true)
     /// What the leader has been told.
-    private var said: Readiness?
-    private var saidKept: [KeptStage] = []
+    private var said = Said()
+    private struct Said: Sendable {
+        var readiness: Readiness?
+        var kept: [KeptStage] = []
+        var fitness: Fitness?
+        /// While it is silent: when colleagues are asked next what has become of the job, and whose turn it is.
+        var asking: (next: Instant, turn: Int)?
+    }
     private var nextHeartbeat: Instant
     package var refused = Refused()
     /// Why it is over.
@@ -223,12 +230,14 @@ package struct MemberJob: Sendable {
             probe.wake(at: now)
             holding.wake(at: now, job)
         case .paused(let since), .removed(let since):
+            askColleagues()
             if since + Self.keep <= now { ending = "nothing heard of its leader for \(Self.keep.components.seconds) s" }
         }
         states.wake(at: now)
         if nextHeartbeat <= now {
             nextHeartbeat = now + Self.heartbeatEvery
             beat(sent: sent, received: received)
+            tellFitness()
         }
         settle()
     }
@@ -238,7 +247,8 @@ package struct MemberJob: Sendable {
         case .serving:
             next = earliest(earliest(next, allegiance.until), earliest(text.nextWake, log.nextWake))
             return earliest(earliest(next, nextHeartbeat), earliest(holding.nextWake, probe.nextWake))
-        case .paused(let since): return earliest(earliest(next, since + Self.keep), nextHeartbeat)
+        case .paused(let since):
+            return earliest(earliest(next, since + Self.keep), earliest(nextHeartbeat, said.asking?.next))
         case .removed(let since): return earliest(next, since + Self.keep)
         }
     }
@@ -246,6 +256,16 @@ package struct MemberJob: Sendable {
     private mutating func beat(sent: Int, received: Int) {
         if case .removed = standing { return }
         report(.heartbeat(heartbeat(sent: sent, received: received)))
+    }
+    /// Of a job that several electors carry; when it has changed enough to matter.
+    private mutating func tellFitness() {
+        guard record.parameters.isCarriedByMany, isServing else { return }
+        if let before = said.fitness, before.isReachable == machine.isReachable {
+            let (old, new) = (before.disk?.inSeconds ?? 0, machine.disk?.inSeconds ?? 0)
+            guard new > 2 * old || old > 2 * new else { return }
+        }
+        said.fitness = machine
+        report(.fitness(machine))
     }
     /// What this member is at.
     func heartbeat(sent: Int, received: Int) -> Heartbeat {
@@ -260,12 +280,27 @@ package struct MemberJob: Sendable {
         return heartbeat
     }
 
+    /// The job may have ended while this machine slept: whoever was in it, and carries no record, is asked for its log. (What an elector answers
+    /// could not be told from a leader's word.)
+    private mutating func askColleagues() {
+        guard case .paused = standing, let due = said.asking, due.next <= now else { return }
+        let colleagues = job.members.filter(\.present).map(\.peer).filter { $0 != me && !allegiance.isElector($0) }
+        said.asking = (now + Self.askEvery, due.turn + 1)
+        guard !colleagues.isEmpty else { return }
+        for place in 0..<min(Self.asked, colleagues.count) {
+            send(.readRequest(from: record.length), to: colleagues[(due.turn * Self.asked + place) % colleagues.count])
+        }
+    }
+    private static let askEvery = Duration.seconds(5)
+    private static let asked = 3
+
     // MARK: coming and going
 
     /// Work stops, everything stays.
     package mutating func pause(_ why: String) {
         guard standing == .serving else { return }
         standing = .paused(since: now)
+        said.asking = (now, 0)
         engine.pause()
         event(.workPaused(why: why))
     }
@@ -286,8 +321,7 @@ package struct MemberJob: Sendable {
         states.removeAll()
         probe = LinkProbe()
         reports = Reports()
-        said = nil
-        saidKept = []
+        said = Said()
         drain()
     }
     package mutating func end(_ why: String, _ aftermath: Aftermath = .stays) {
@@ -333,8 +367,7 @@ package struct MemberJob: Sendable {
     }
     /// To a leader that may not have heard it: how far this member is, and what the round needs.
     package mutating func sayAgain() {
-        said = nil
-        saidKept = []
+        said = Said(asking: said.asking)
         for message in reports.all { report(message) }
     }
 
@@ -350,12 +383,12 @@ package struct MemberJob: Sendable {
             states.kept = holding.starts.stages
             states.serve(holding.stock)
             drain()
-            if holding.starts.stages != saidKept {
-                saidKept = holding.starts.stages
-                report(.kept(saidKept))
+            if holding.starts.stages != said.kept {
+                said.kept = holding.starts.stages
+                report(.kept(said.kept))
             }
-            if let fresh = readiness, fresh != said {
-                said = fresh
+            if let fresh = readiness, fresh != said.readiness {
+                said.readiness = fresh
                 report(.readiness(fresh))
             }
         }

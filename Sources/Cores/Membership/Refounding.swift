@@ -6,7 +6,7 @@ public import Record
 public import Telemetry
 public import Wire
 
-/// A job whose majority of electors is lost for good is founded anew by whoever has its root key.
+/// A job whose majority of electors is lost for good is founded anew by whoever has its root key, or what its recovery keys have signed.
 ///
 /// ```
 ///  reading ──nobody new tells more, and nobody is led──▶ storing ──all is on disk──▶ founded
@@ -35,15 +35,18 @@ public struct Refounding: Core, Sendable {
         /// Of the job, as it is on this disk, and its certificate.
         public var log: [PBEnvelope]
         public var certificate: Certificate?
+        /// What recovery keys have signed, in the place of the root key.
+        public var grant: RecoveryGrant?
         public init(
             key: SigningKey, manifest: String, content: Digest256, log: [PBEnvelope] = [],
-            certificate: Certificate? = nil
+            certificate: Certificate? = nil, grant: RecoveryGrant? = nil
         ) {
             self.key = key
             self.manifest = manifest
             self.content = content
             self.log = log
             self.certificate = certificate
+            self.grant = grant
         }
     }
     private enum Stage: Sendable {
@@ -65,12 +68,12 @@ public struct Refounding: Core, Sendable {
     public init(_ own: Own, patience: Duration, at now: Instant, parse: @escaping Record.Parser) {
         self.own = own
         stage = .reading(until: now + patience)
-        let (manifest, content, root) = (own.manifest, own.content, own.key.peerID)
+        let (manifest, content, root, job) = (own.manifest, own.content, own.key.peerID, own.grant?.claim.job)
         let kept = own.certificate.flatMap { KeptLog(own.log, $0, parse: parse) }
         reader = JobReader(
             kept,
-            choosing: { _, genesis, signer in
-                genesis.manifest == manifest && genesis.content == content && signer == root
+            choosing: { id, genesis, signer in
+                genesis.manifest == manifest && genesis.content == content && (job.map { $0 == id } ?? (signer == root))
             }, at: now, parse: parse)
     }
 
@@ -139,7 +142,8 @@ public struct Refounding: Core, Sendable {
         }
         fail(
             "nobody who has the log of this job could be reached, and nothing was changed. Start some of its peers, with the folders they "
-                + "had; the job has to be founded anew with the key that launched it (\(own.key.peerID.short))")
+                + "had; the job has to be founded anew with the key that launched it (this one is \(own.key.peerID.short)), or with what its "
+                + "recovery keys have signed (--recovery FILE)")
     }
 
     private mutating func found(at now: Instant) {
@@ -147,10 +151,7 @@ public struct Refounding: Core, Sendable {
             return fail("of this job's log no entry is certified: launch it anew")
         }
         var record = best.record
-        guard record.root == own.key.peerID else {
-            return fail(
-                "only the key that launched the job may found it anew: \(record.root.hex), not \(own.key.peerID.hex)")
-        }
+        if let why = refusal(record) { return fail(why) }
         if let finish = record.state.finished { return fail("the job is over: \(finish.reason)") }
         let era = record.era + 1
         let entries = record.length
@@ -162,7 +163,7 @@ public struct Refounding: Core, Sendable {
             _ = try record.propose(
                 .electors(
                     ElectorsChange(
-                        refounding: era, electors: electors, after: proof,
+                        refounding: era, electors: electors, after: proof, grant: own.grant,
                         reason: cleaned(why, bytes: Bounds.reasonBytes))),
                 term: Era.firstTerm(of: era), by: own.key)
         } catch {
@@ -170,6 +171,30 @@ public struct Refounding: Core, Sendable {
         }
         say(.jobRefounded(era: era, entries: entries, why: why), at: now)
         store(record)
+    }
+
+    /// Why this key may not found the job anew, for people.
+    private func refusal(_ record: Record) -> String? {
+        guard let grant = own.grant else {
+            guard record.root != own.key.peerID else { return nil }
+            return
+                "only the key that launched the job may found it anew: \(record.root.hex), not \(own.key.peerID.hex); or whoever its recovery "
+                + "keys agree on (--recovery FILE)"
+        }
+        guard let keys = record.parameters.recovery else {
+            return "this job has no recovery keys: only the key that launched it may found it anew (\(record.root.hex))"
+        }
+        guard grant.claim.size <= record.length else {
+            return
+                "recovery keys have signed for \(grant.claim.size) entries, and only \(record.length) that are certified could be reached: "
+                + "start more of the job's peers"
+        }
+        do throws(MalformedBytes) {
+            try grant.check(job: record.job, era: record.era + 1, founder: own.key.peerID, keys)
+            return nil
+        } catch {
+            return "what recovery keys have signed does not found this job anew: \(error.description)"
+        }
     }
 
     /// What this disk has of the log stays, as far as it is the same.

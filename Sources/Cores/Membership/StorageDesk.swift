@@ -12,7 +12,11 @@ package struct StorageDesk: Sendable {
     }
     /// In the order in which they were asked for.
     private var failed: [StorageRequest] = []
-    private var open: [StorageTicket: StorageRequest] = [:]
+    private var open: [StorageTicket: (request: StorageRequest, at: Instant)] = [:]
+    /// Of this machine's clock, for how long writes take.
+    package var now = Instant.zero
+    /// What entries of logs took lately, the newest last.
+    private var took: [Duration] = []
     private var retryAt: Instant?
     private var effects = EffectQueue<Effect>()
     package static let pause = Duration.seconds(5)
@@ -22,15 +26,21 @@ package struct StorageDesk: Sendable {
     package mutating func poll() -> Effect? { effects.pop() }
     package var nextWake: Instant? { retryAt }
     package var isFailing: Bool { !failed.isEmpty }
+    /// The longest of the last writes of log entries; nil before there were any.
+    package var slowest: Duration? { took.max() }
+    private static let remembered = 32
 
     package mutating func store(_ request: StorageRequest) {
-        open[request.ticket] = request
+        open[request.ticket] = (request, now)
         effects.push(.store(request))
     }
 
     /// - Returns: whether it is durable now.
     package mutating func answered(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) -> Bool {
-        guard let request = open.removeValue(forKey: ticket) else { return false }
+        guard let (request, since) = open.removeValue(forKey: ticket) else { return false }
+        if case .entry = ticket, case .stored = outcome, now > since {
+            took = (took + [now - since]).suffix(Self.remembered)
+        }
         // A newer one comes in some rounds: what could not be kept of a round is not tried again. Its keeper tells.
         if request.isOfARoundStart { return true }
         return answered(request, outcome, at: now)
@@ -51,7 +61,7 @@ package struct StorageDesk: Sendable {
                 if case .entry(job, _, _) = request { true } else { false }
             }
             failed.removeAll(where: isOfThatLog)
-            open = open.filter { !isOfThatLog($0.value) }
+            open = open.filter { !isOfThatLog($0.value.request) }
             if failed.isEmpty { retryAt = nil }
             store(.setLogAside(job: job))
             return false
@@ -86,7 +96,7 @@ package struct StorageDesk: Sendable {
             }
         }
         failed.removeAll(where: isOf)
-        open = open.filter { !isOf($0.value) }
+        open = open.filter { !isOf($0.value.request) }
         if failed.isEmpty { retryAt = nil }
     }
 }

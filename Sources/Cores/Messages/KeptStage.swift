@@ -41,6 +41,28 @@ public struct KeptStage: Hashable, Sendable {
     }
 }
 
+/// How fit the sender's machine is to carry the record with others: its own word, which nobody else can give.
+public struct Fitness: Hashable, Sendable {
+    /// The longest of its last writes; nil before there were any.
+    public var disk: Duration?
+    /// Others could dial it from outside, as far as it knows.
+    public var isReachable: Bool
+    public init(disk: Duration?, isReachable: Bool) {
+        self.disk = disk
+        self.isReachable = isReachable
+    }
+    init(_ m: PBFitness) {
+        disk = m.diskMicroseconds == 0 ? nil : .microseconds(Int64(m.diskMicroseconds))
+        isReachable = !m.unreachable
+    }
+    var encoded: PBFitness {
+        var m = PBFitness()
+        m.diskMicroseconds = disk.map { UInt32(clamping: max(1, Int($0.inSeconds * 1e6))) } ?? 0
+        m.unreachable = !isReachable
+        return m
+    }
+}
+
 /// The sender's own attempt at a round cannot go on, and would not if it were begun again: what the arithmetic said.
 public struct Setback: Hashable, Sendable {
     public var work: WorkKey

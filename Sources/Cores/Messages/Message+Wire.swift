@@ -55,6 +55,7 @@ extension Message {
         case .readiness(let m): .readiness(try Readiness(m))
         case .kept(let m): .kept(try list(m.stages, atMost: KeptStage.most, "round starts", KeptStage.init))
         case .setback(let m): .setback(try Setback(m))
+        case .fitness(let m): .fitness(Fitness(m))
         case .logRequest(let m): .logRequest(from: try bounded(m.from, below: Bounds.counter, "log index"))
         case .probeResult(let m): .probeResult(try ProbeResult(m))
         case .receipt(let m): .receipt(m.envelope)
@@ -128,6 +129,7 @@ extension Message {
         case .readiness(let m): packet.readiness = m.encoded
         case .kept(let stages): packet.kept.stages = stages.map(\.encoded)
         case .setback(let m): packet.setback = m.encoded
+        case .fitness(let m): packet.fitness = m.encoded
         case .probeResult(let m): packet.probeResult = m.encoded
         case .held(let m): packet.held = m.encoded
         case .gathered(let m): packet.gathered = m.encoded

@@ -42,6 +42,7 @@ public enum Message: Hashable, Sendable {
     case heartbeat(Heartbeat)
     case readiness(Readiness)
     case kept([KeptStage])
+    case fitness(Fitness)
     case logRequest(from: Int)
     case probeResult(ProbeResult)
     case receipt(PBEnvelope)
@@ -71,7 +72,7 @@ public enum Message: Hashable, Sendable {
         switch self {
         case .capabilityRequest, .capability, .offer, .offerAnswer, .ping, .pong, .probeBurst, .readRequest: .meeting
         case .lease, .logEntries, .probeOrder, .group, .auditOrder, .dismissal: .command
-        case .heartbeat, .readiness, .kept, .logRequest, .probeResult, .receipt, .held, .gathered, .applied,
+        case .heartbeat, .readiness, .kept, .fitness, .logRequest, .probeResult, .receipt, .held, .gathered, .applied,
             .objection, .setback, .audited, .farewell:
             .report
         case .activation, .norms, .exchangePart: .work

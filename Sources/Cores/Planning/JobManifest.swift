@@ -103,8 +103,13 @@ public struct JobManifest: Hashable, Sendable {
     /// How much higher than with H = 1 in fp32 the predicted loss may be: 0.05 for 5 %.
     public var qualityBudget: Double
     public var activationCodec: Setting<Codec>
-    /// 1, 3 or 5.
-    public var electors: Int
+    /// Who carries the record of the job: how many machines (1, 3, 4 or 5), and whose keys may found it anew beside the launcher's.
+    public struct Electors: Hashable, Sendable {
+        public var count = Setting.fixed(1)
+        public var recovery: RecoveryKeys?
+        public init() {}
+    }
+    public var electors = Electors()
     /// How often the whole model is collected, on how many peers outside a unit's layer group copies are to be, how many checkpoints the
     /// launcher keeps for readers of models, and when it is gone back to one.
     public struct Checkpoints: Hashable, Sendable {
@@ -154,7 +159,6 @@ public struct JobManifest: Hashable, Sendable {
         self.exchangeDelay = .auto
         self.qualityBudget = 0.05
         self.activationCodec = .auto
-        self.electors = 1
     }
 
     /// How the batch is cut with `k` micro-batches for each virtual pipeline.

@@ -30,7 +30,8 @@ extension JobManifest {
     ) throws(ManifestError) {
         let root = try YAMLNode(parsing: bytes, file: file)
         let top = try root.mapping([
-            "name", "model", "data", "train", "parallel", "exchange", "activations", "electors", "checkpoint",
+            "name", "model", "data", "train", "parallel", "exchange", "activations", "electors", "recovery",
+            "checkpoint",
         ])
         let model = try readModel(try top.required("model"), folders)
         let data = try top.required("data").mapping(["path", "content", "tokens", "validation_fraction"])
@@ -60,10 +61,7 @@ extension JobManifest {
         if let node = top["activations"] {
             activationCodec = try readCodec(try node.mapping(["codec"])["codec"], sparse: false)
         }
-        if let node = top["electors"] {
-            electors = try node.integer(1...5, "1, 3 or 5")
-            guard electors % 2 == 1 else { throw node.problem(.outOfRange, allowed: "1, 3 or 5") }
-        }
+        electors = try readElectors(top["electors"], recovery: top["recovery"])
         if let node = top["checkpoint"] {
             let entry = try node.mapping(["every_rounds", "copies", "keep"])
             checkpoint.everyRounds = try entry["every_rounds"]?.integer(1...1_000_000_000) ?? checkpoint.everyRounds
@@ -186,13 +184,59 @@ extension JobManifest {
               quality_budget: \(yamlNumber(qualityBudget))
             activations:
               codec: \(show(activationCodec))
-            electors: \(electors)
+            electors: \(show(electors.count))\(recoveryText)
             checkpoint:
               every_rounds: \(checkpoint.everyRounds)
               copies: \(checkpoint.copies)\(checkpoint.keep.map { "\n  keep: \($0)" } ?? "")
 
             """
     }
+}
+
+extension JobManifest {
+    private var recoveryText: String {
+        guard let recovery = electors.recovery else { return "" }
+        return
+            "\nrecovery:\n  needed: \(recovery.needed)\n  keys: [\(recovery.keys.map(\.hex).joined(separator: ", "))]"
+    }
+}
+
+private func readElectors(_ count: YAMLNode?, recovery: YAMLNode?) throws(ManifestError) -> JobManifest.Electors {
+    var out = JobManifest.Electors()
+    if let count {
+        let allowed = "1, 3, 4, 5 or auto"
+        if (try? count.text(allowed)) == "auto" {
+            out.count = .auto
+        } else {
+            let number = try count.integer(1...5, allowed)
+            guard number != 2 else { throw count.problem(.outOfRange, allowed: allowed) }
+            out.count = .fixed(number)
+        }
+    }
+    guard let recovery else { return out }
+    guard out.count != .fixed(1) else {
+        throw recovery.problem(
+            .outOfRange, found: "recovery keys of a job with one elector",
+            allowed: "electors: 3, 4, 5 or auto, whose majority may be lost")
+    }
+    let entry = try recovery.mapping(["needed", "keys"])
+    let list = try entry.required("keys")
+    var keys: [PeerID] = []
+    for node in try list.list() {
+        guard let key = PeerID(hex: try node.text("a key of 64 hexadecimal digits")) else {
+            throw node.problem(
+                .outOfRange, allowed: "a key of 64 hexadecimal digits, as `atoll recovery key` prints it")
+        }
+        keys.append(key)
+    }
+    let needed = try entry.required("needed").integer(1...RecoveryKeys.most)
+    guard let all = RecoveryKeys(needed: needed, of: keys) else {
+        throw list.problem(
+            .outOfRange, found: "\(keys.count) keys, of which \(needed) are needed",
+            allowed: "\(needed) to \(RecoveryKeys.most) keys, none of them twice")
+    }
+    out.recovery = all
+    return out
 }
 
 private func readSource(_ data: YAMLMapping) throws(ManifestError) -> DataSource {

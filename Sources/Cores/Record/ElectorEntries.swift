@@ -23,17 +23,23 @@ public struct ElectorsChange: Hashable, Sendable {
     /// Of the last step: a quorum of both sets has the first. So nobody becomes an elector by the word of one. Where an era begins: of all
     /// entries before.
     public var proof: Certificate?
-    /// Of an entry by which the job is founded anew: the era that begins with it. Only the root key may sign that. Else nil.
+    /// Of an entry by which the job is founded anew: the era that begins with it. Only the root key may sign that, or whoever recovery keys
+    /// agree on. Else nil.
     public var era: Int?
+    /// What recovery keys have signed, in the place of the root key.
+    public var grant: RecoveryGrant?
     public init(_ electorate: Electorate, proof: Certificate? = nil, reason: String) {
         self.electorate = electorate
         self.proof = proof
         self.reason = reason
     }
     /// The job is founded anew, after all that is certified.
-    public init(refounding era: Int, electors: Electorate, after proof: Certificate, reason: String) {
+    public init(
+        refounding era: Int, electors: Electorate, after proof: Certificate, grant: RecoveryGrant? = nil, reason: String
+    ) {
         self.init(electors, proof: proof, reason: reason)
         self.era = era
+        self.grant = grant
     }
     /// All whose word counts, those of before included while both sets decide.
     public var electors: [PeerID] { electorate.allVoters }
@@ -42,6 +48,7 @@ public struct ElectorsChange: Hashable, Sendable {
         reason = cleaned(m.reason, bytes: Bounds.reasonBytes)
         proof = m.certificate.isEmpty ? nil : try Certificate(encoded: [UInt8](m.certificate))
         era = m.era == 0 ? nil : try number(m.era, below: Era.most + 1, "era")
+        grant = m.recovery.isEmpty ? nil : try RecoveryGrant(encoded: [UInt8](m.recovery))
     }
     var encoded: PBElectors {
         var m = PBElectors()
@@ -50,7 +57,33 @@ public struct ElectorsChange: Hashable, Sendable {
         if let proof { m.certificate = bytesOf(proof.encoded) }
         m.reason = reason
         if let era { m.era = UInt64(era) }
+        if let grant { m.recovery = bytesOf(grant.encoded) }
         return m
+    }
+}
+
+/// Who may found a job anew.
+struct Founders: Sendable {
+    let job: Digest256
+    let root: PeerID
+    let recovery: RecoveryKeys?
+
+    /// Throws why an era does not begin by this.
+    func check(_ change: ElectorsChange, era: Int, by signer: PeerID) throws(MalformedBytes) {
+        guard let grant = change.grant else {
+            guard signer == root else {
+                throw MalformedBytes("the job founded anew by \(signer.short), who does not have its root key")
+            }
+            return
+        }
+        guard let recovery else { throw MalformedBytes("the job founded anew by recovery keys, and it has none") }
+        guard change.electorate.voters == [signer] else {
+            throw MalformedBytes("the job founded anew by \(signer.short) for others")
+        }
+        try grant.check(job: job, era: era, founder: signer, recovery)
+        guard let proof = change.proof, proof.claim.size >= grant.claim.size else {
+            throw MalformedBytes("the job founded anew without entries that recovery keys have signed for")
+        }
     }
 }
 
@@ -62,8 +95,8 @@ struct Reign: Sendable {
 
     /// Electors change in two steps, and the last shows that a quorum of both sets has the first. Or a majority of them is lost, and the root
     /// key names others in their place.
-    func check(_ change: ElectorsChange, by signer: PeerID, root: PeerID, of job: Digest256) throws(MalformedBytes) {
-        if let next = change.era { return try check(change, era: next, by: signer, root: root, of: job) }
+    func check(_ change: ElectorsChange, by signer: PeerID, _ founders: Founders) throws(MalformedBytes) {
+        if let next = change.era { return try check(change, era: next, by: signer, founders) }
         guard electorate.isVoter(signer) else {
             throw MalformedBytes("electors changed by \(signer.short), who was none")
         }
@@ -72,26 +105,25 @@ struct Reign: Sendable {
         }
         guard electorate.isJoint else { return }
         guard let proof = change.proof else { throw MalformedBytes("electors changed without a certificate") }
-        try proof.check(job: job, electorate, era: era)
+        try proof.check(job: founders.job, electorate, era: era)
     }
     private func check(
-        _ change: ElectorsChange, era next: Int, by signer: PeerID, root: PeerID, of job: Digest256
+        _ change: ElectorsChange, era next: Int, by signer: PeerID, _ founders: Founders
     ) throws(MalformedBytes) {
-        guard signer == root else {
-            throw MalformedBytes("the job founded anew by \(signer.short), who does not have its root key")
-        }
+        try founders.check(change, era: next, by: signer)
         guard next == era + 1 else { throw MalformedBytes("era \(next) after era \(era)") }
         guard !change.electorate.isJoint, change.electorate.learners.isEmpty else {
             throw MalformedBytes("an era that begins with electors of the one before")
         }
         guard let proof = change.proof else { throw MalformedBytes("the job founded anew without a certificate") }
-        try proof.check(job: job, electorate, era: era)
+        try proof.check(job: founders.job, electorate, era: era)
     }
 }
 
 extension Record {
     /// Whose key signed the genesis: it may found the job anew.
     public var root: PeerID { PeerID(envelopes[0].signer)! }
+    var founders: Founders { Founders(job: job, root: root, recovery: parameters.recovery) }
     /// How often the job was founded anew.
     public var era: Int { reigns.last!.era }
     /// Entries there were when each era after the first began.
@@ -110,10 +142,15 @@ extension Record {
         guard Era.of(term: term) == era else { throw MalformedBytes("an entry of term \(term) in era \(era)") }
     }
     func check(_ change: ElectorsChange, by signer: PeerID) throws(MalformedBytes) {
-        if change.era != nil, parameters.electors == 1 {
+        if change.era != nil, !parameters.isCarriedByMany {
             throw MalformedBytes("a job with one elector is not founded anew")
         }
-        try reigns.last!.check(change, by: signer, root: root, of: job)
+        try reigns.last!.check(change, by: signer, founders)
+        if let claim = change.grant?.claim {
+            guard claim.size <= length, root(of: claim.size) == claim.root else {
+                throw MalformedBytes("recovery keys have signed for another log")
+            }
+        }
         guard let proof = change.proof else { return }
         guard proof.claim.size >= (change.era == nil ? reigns.last!.from : length) else {
             throw MalformedBytes("electors changed with an old certificate")
@@ -153,7 +190,7 @@ extension Record {
             let statement = try envelope.open(.logEntry, job: job, wall: nil, as: PBLogEntry.self)
             guard case .electors(let body)? = statement.body.body else { throw MalformedBytes("no change of electors") }
             let change = try ElectorsChange(body)
-            try reign.check(change, by: statement.signer, root: root, of: job)
+            try reign.check(change, by: statement.signer, founders)
             if let era = change.era {
                 reign.era = era
                 foundedAt.append(change.proof!.claim.size)

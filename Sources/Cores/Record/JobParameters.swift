@@ -18,8 +18,10 @@ public struct JobParameters: Hashable, Sendable {
     public var seed: UInt64
     public var validationFraction: Double
     public var checkpointRounds: Int
-    /// How many machines carry the record.
-    public var electors = 1
+    /// How many machines carry the record; nil: as many as what is seen of the pool asks for.
+    public var electors: Int? = 1
+    /// Whose keys may found it anew beside the root key.
+    public var recovery: RecoveryKeys?
     /// Every so many rounds each stage writes the round's start to its own disk.
     public var localRounds = 2
     /// On the disks of how many peers that do not hold it each unit is, too, as of the rounds of which there may be checkpoints.
@@ -83,6 +85,9 @@ public struct JobParameters: Hashable, Sendable {
         /// One more try from the last good round, at half the learning rate; then it ends.
         case retreat
     }
+
+    /// Whether several machines carry the record, or may come to: members then act on certified entries only.
+    public var isCarriedByMany: Bool { electors != 1 }
 
     /// Whether stages write the start of a round to their disks: those that are written are the same everywhere, so that they fit
     /// together. Round 0 follows from the manifest. Those of which there may be checkpoints are among them, for Adam's moments.

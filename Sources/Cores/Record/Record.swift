@@ -106,7 +106,7 @@ public struct Record: Sendable {
     public mutating func propose(
         _ entry: Entry, term: Int, by key: SigningKey
     ) throws(MalformedBytes) -> PBEnvelope {
-        precondition(Self.mayWrite(key.peerID, entry, electors, root: root), "only electors write the log")
+        precondition(mayWrite(key.peerID, entry), "only electors write the log")
         let change = try check(entry, term: term, by: key.peerID)
         var message = PBLogEntry()
         message.index = UInt64(length)
@@ -119,10 +119,10 @@ public struct Record: Sendable {
         return envelope
     }
 
-    private static func mayWrite(_ peer: PeerID, _ entry: Entry, _ electors: [PeerID], root: PeerID) -> Bool {
+    private func mayWrite(_ peer: PeerID, _ entry: Entry) -> Bool {
         if electors.contains(peer) { return true }
-        guard peer == root, case .electors(let change) = entry else { return false }
-        return change.era != nil
+        guard case .electors(let change) = entry, change.era != nil else { return false }
+        return peer == root || change.grant != nil
     }
 
     /// What became of a received entry.
@@ -144,7 +144,9 @@ public struct Record: Sendable {
         } else {
             statement = try envelope.open(.logEntry, job: job, wall: nil, as: PBLogEntry.self)
         }
-        guard electors.contains(statement.signer) || statement.signer == root && statement.body.isRefounding else {
+        // Whether it may found the job is looked at with the entry.
+        let founds = statement.body.isRefounding && (statement.signer == root || parameters.recovery != nil)
+        guard electors.contains(statement.signer) || founds else {
             throw MalformedBytes("log entry signed by \(statement.signer.short), who is no elector")
         }
         guard statement.body.index == envelope.sequence, statement.body.index < UInt64(Self.entryLimit) else {

@@ -15,6 +15,8 @@ public enum StorageRequest: Sendable {
     case ballot(job: Digest256, number: Int, Ballot)
     /// Of the log's newest certificate: it takes the place of the one before.
     case certificate(Certificate)
+    /// Electors have contradicted themselves: kept for good, beside those that are known already.
+    case contradiction(Contradiction)
     case chunk(content: Digest256, number: Int, [UInt8])
     /// A checkpoint of the whole model as of the start of a round.
     case checkpoint(job: Digest256, round: Int, [UnitState])
@@ -37,6 +39,7 @@ public enum StorageRequest: Sendable {
         case .truncate(let job, let length): .truncated(job: job, length: length)
         case .ballot(let job, let number, _): .ballot(job: job, number: number)
         case .certificate(let certificate): .certificate(job: certificate.claim.job, size: certificate.claim.size)
+        case .contradiction(let proof): .contradiction(job: proof.job, size: proof.size)
         case .chunk(let content, let number, _): .chunk(content: content, number: number)
         case .checkpoint(let job, let round, _): .checkpoint(job: job, round: round)
         case .roundStart(let start, _): .roundStart(job: start.job, start.name)
@@ -65,6 +68,7 @@ public enum StorageTicket: Hashable, Sendable {
     case truncated(job: Digest256, length: Int)
     case ballot(job: Digest256, number: Int)
     case certificate(job: Digest256, size: Int)
+    case contradiction(job: Digest256, size: Int)
     case chunk(content: Digest256, number: Int)
     case checkpoint(job: Digest256, round: Int)
     case roundStart(job: Digest256, StartName)
@@ -80,6 +84,7 @@ public enum StorageTicket: Hashable, Sendable {
         case .ballot: "an elector's vote"
         case .receipt: "receipts"
         case .certificate: "the log's certificate"
+        case .contradiction: "the proof that electors have lied"
         case .chunk: "a chunk of the text"
         case .checkpoint(_, let round): "the checkpoint of round \(round)"
         case .roundStart(_, let name), .readRoundStart(_, let name):

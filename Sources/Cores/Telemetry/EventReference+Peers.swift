@@ -62,6 +62,10 @@ extension EventReference {
             .launcherAwaited,
             "all tokens are trained; the leader waits for the launcher's machine to collect the weights, and does it itself after that"
         ),
+        Entry(
+            .electorsContradict, of: "whoever is convicted by it, else one of those who signed",
+            "electors have signed two logs of one length: somebody lies. Both statements are on disk, and `atoll verify` shows them",
+            ["entries": "that both are of", "why": "who has signed what"]),
         Entry(.staleCommand, of: "sender", "a command of an older term was not obeyed"),
         Entry(.notEntitled, of: "sender", "a message from somebody who may not say it; it is counted and dropped"),
         Entry(

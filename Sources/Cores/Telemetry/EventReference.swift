@@ -40,7 +40,8 @@ extension Happening {
             .packetMalformed, .floodLimited:
             .overlay
         case .entryRefused, .logEntryRefused, .forked, .leaderChanged, .electorsChosen, .leadershipTaken,
-            .recordCarried, .recordFound, .jobRefounded, .refoundingRefused, .launcherAwaited, .staleCommand,
+            .recordCarried, .recordFound, .jobRefounded, .refoundingRefused, .launcherAwaited, .electorsContradict,
+            .staleCommand,
             .notEntitled, .storageFailed, .storageRecovered:
             .record
         case .speedMeasured, .jobAccepted, .offerDeclined, .jobReleased, .ownerPaused, .ownerResumed: .peer

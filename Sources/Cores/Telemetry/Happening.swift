@@ -33,6 +33,7 @@ public enum Happening: Hashable, Sendable, Codable {
     case jobRefounded(era: Int, entries: Int, why: String)
     case refoundingRefused(entries: Int, certified: Int)
     case launcherAwaited(seconds: Double)
+    case electorsContradict(entries: Int, why: String)
     case staleCommand(term: Int)
     case notEntitled(message: String)
     case storageFailed(what: String, why: String)
@@ -156,7 +157,8 @@ public enum Happening: Hashable, Sendable, Codable {
             connectionLost,
             packetMalformed, floodLimited
         case entryRefused, logEntryRefused, forked, leaderChanged, electorsChosen, leadershipTaken, recordCarried,
-            recordFound, jobRefounded, refoundingRefused, launcherAwaited, staleCommand, notEntitled, storageFailed,
+            recordFound, jobRefounded, refoundingRefused, launcherAwaited, electorsContradict, staleCommand,
+            notEntitled, storageFailed,
             storageRecovered
         case speedMeasured, jobAccepted, offerDeclined, jobReleased, ownerPaused, ownerResumed
         case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,

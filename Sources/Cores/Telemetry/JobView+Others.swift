@@ -90,7 +90,8 @@ extension Happening {
             .checkpointSaved, .checkpointFailed,
             .collectingWeights, .contributionRefused, .ownerRefuted, .receiptContradicts, .weightsDiffer,
             .weightsDisputed, .stateWrong, .momentsInexact, .entryRefused, .forked, .leaderChanged, .electorsChosen,
-            .leadershipTaken, .jobRefounded, .refoundingRefused, .launcherAwaited, .storageFailed, .storageRecovered,
+            .leadershipTaken, .jobRefounded, .refoundingRefused, .launcherAwaited, .electorsContradict, .storageFailed,
+            .storageRecovered,
             .peerKilled, .fault:
             true
         default: false

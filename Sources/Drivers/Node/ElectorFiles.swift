@@ -1,3 +1,4 @@
+import Consensus
 public import Coordination
 public import Digests
 import Foundation
@@ -21,6 +22,19 @@ extension LogWriter {
             return .failed(error.description)
         }
     }
+    /// Added to those that are there.
+    func store(_ proof: Contradiction) -> StorageOutcome {
+        let path = LogFile.path(folder, proof.job) + LogFile.liesSuffix
+        do throws(NodeError) {
+            var all = try LogFile.lies(beside: LogFile.path(folder, proof.job))
+            guard !all.contains(proof), all.count < LogFile.mostLies else { return .stored(path: path) }
+            all.append(proof)
+            try writeFile(path, Array(LogFile.liesFormat.utf8) + all.flatMap(\.encoded), disk: disk)
+            return .stored(path: path)
+        } catch {
+            return .failed(error.description)
+        }
+    }
     /// Whoever leads keeps the newest states of the job, to go on from.
     func store(_ states: [UnitState], _ round: Int, _ job: Digest256) -> StorageOutcome {
         do throws(NodeError) {
@@ -32,6 +46,23 @@ extension LogWriter {
 }
 
 extension LogFile {
+    /// What electors of a log are proven to have lied about, as it lies beside the log's file; each proves itself.
+    package static func lies(beside log: String) throws(NodeError) -> [Contradiction] {
+        let path = log + liesSuffix
+        guard FileManager.default.fileExists(atPath: path) else { return [] }
+        let bytes = try readFile(path, limit: 1 << 20)
+        guard bytes.starts(with: Array(liesFormat.utf8)) else {
+            throw .badInput("\(path) begins otherwise than \(liesFormat.debugDescription). Move it away")
+        }
+        do throws(MalformedBytes) {
+            var reader = ByteReader(bytes[liesFormat.utf8.count...])
+            var out: [Contradiction] = []
+            while reader.remaining > 0 { out.append(try Contradiction(&reader)) }
+            return out
+        } catch {
+            throw .badInput("\(path): \(error.description). Move it away")
+        }
+    }
     /// Nil where there is none that can be read: then this machine has promised nothing.
     package static func ballot(of job: Digest256, in folder: String) throws(NodeError) -> Ballot? {
         let path = path(folder, job) + ballotSuffix
@@ -56,7 +87,7 @@ extension LogFile {
 extension JobArchive {
     /// The newest job of which this daemon was an elector and which is not over: what it has promised stays promised.
     public static func elector(
-        in folder: DataFolder, provisions: ElectorDesk.Provisions, at now: Instant, parse: Record.Parser
+        in folder: DataFolder, provisions: ElectorDesk.Provisions, at now: Instant, parse: @escaping Record.Parser
     ) throws(NodeError) -> ElectorDesk? {
         let logs = folder.path + "/log"
         let names = ((try? FileManager.default.contentsOfDirectory(atPath: logs)) ?? []).filter {
@@ -67,6 +98,8 @@ extension JobArchive {
             guard let bytes = [UInt8](hex: String(name.dropLast(LogFile.ballotSuffix.count))),
                 let job = Digest256(bytes),
                 let ballot = try LogFile.ballot(of: job, in: folder.path),
+                // What has lost more than a crash tears has promised what it cannot keep: it begins again as one that knows nothing.
+                isWhole(job, in: folder.path, parse: parse),
                 let desk = try? ElectorDesk(
                     restoring: remains(of: job, in: folder), ballot: ballot, key: folder.key, provisions: provisions,
                     at: now,
@@ -77,6 +110,12 @@ extension JobArchive {
             if newest.map({ $0.at < modified }) ?? true { newest = (desk, modified) }
         }
         return newest?.desk
+    }
+    private static func isWhole(_ job: Digest256, in folder: String, parse: @escaping Record.Parser) -> Bool {
+        let log = (try? read(folder, job: job)) ?? []
+        return loss(
+            of: job, in: folder, held: (try? Record.restoring(log, parse: parse).record.length) ?? 0, parse: parse)
+            == nil
     }
     private static func remains(of job: Digest256, in folder: DataFolder) throws(NodeError) -> JobRemains {
         let receipts = LogFile.path(folder.path, job, .receipts)

@@ -44,8 +44,9 @@ extension JobArchive {
                 let log = try? read(folder.path, job: job), let first = log.first,
                 let head = try? Record(genesis: first, parse: parse), head.job == job,
                 head.genesis.manifest == manifest, head.genesis.content == content,
-                head.electors.contains(folder.key.peerID),
                 let record = try? Record.restoring(log, parse: parse).record,
+                // Whoever has founded it anew goes on with it, too.
+                head.electors.contains(folder.key.peerID) || record.founder == folder.key.peerID,
                 record.state.plan != nil || record.electors.count > 1
             else { continue }
             let receipts = LogFile.path(folder.path, job, .receipts)

@@ -30,7 +30,7 @@ extension JobArchive {
             guard let bytes = [UInt8](hex: name), let job = Digest256(bytes),
                 let certificate = certificate(of: job, in: folder.path), let log = try? read(folder.path, job: job),
                 let kept = KeptLog(log, certificate, parse: parse), kept.job == job,
-                kept.record.parameters.electors > 1, kept.record.state.finished == nil
+                kept.record.parameters.isCarriedByMany, kept.record.state.finished == nil
             else { continue }
             out.append(kept)
         }

@@ -35,6 +35,8 @@ public final class LaunchRun {
         public var ballot: Ballot?
         /// The job is founded anew after the longest certified log that there is, as a majority of its electors is lost.
         public var refounds = false
+        /// What recovery keys have signed, in the place of the root key.
+        public var grant: RecoveryGrant?
         /// Of the log of the earlier process.
         public var certificate: Certificate?
         /// Where the pool as measured and what happened to it go, as a topology file.
@@ -156,11 +158,12 @@ public final class LaunchRun {
         if options.refounds {
             return .refounding(
                 key: key, manifest: options.manifest, content: options.corpus, initial: initial,
-                options: options.coordinator, options.resuming, options.certificate, at: now)
+                options: options.coordinator, options.resuming, options.certificate, options.grant, at: now)
         }
         return try .coordinator(
             key: key, manifest: options.manifest, content: options.corpus, initial: initial,
-            options: options.coordinator, resuming: options.resuming, electors: options.parameters.electors,
+            options: options.coordinator, resuming: options.resuming,
+            isCarriedByMany: options.parameters.isCarriedByMany,
             ballot: options.ballot, at: now)
     }
     private func noteHowFar(_ daemon: LiveDaemon) {

@@ -24,6 +24,11 @@ package enum LogFile {
     /// Beside a log: a line that names the format, and the newest certificate.
     package static let certificateSuffix = ".certificate"
     package static let certificateFormat = "atoll-certificate 1\n"
+    /// Beside a log, where electors have been seen to lie: a line that names the format, and one ``Contradiction`` after the other.
+    package static let liesSuffix = ".lies"
+    package static let liesFormat = "atoll-lies 1\n"
+    /// More of one job say nothing new.
+    static let mostLies = 64
 
     package static func path(_ folder: String, _ job: Digest256, _ kind: Kind = .entries) -> String {
         folder + "/log/" + job.hex + kind.suffix
@@ -128,6 +133,7 @@ package final class LogWriter: @unchecked Sendable {
             case .receipt(let job, let index, let envelope):
                 append(envelope, at: index, to: Place(job: job, kind: .receipts))
             case .certificate(let certificate): outcomes.append(store(certificate))
+            case .contradiction(let proof): outcomes.append(store(proof))
             case .ballot(let job, _, let ballot): outcomes.append(store(ballot, of: job))
             case .truncate(let job, let length): outcomes.append(truncate(Place(job: job, kind: .entries), to: length))
             case .chunk(let content, let number, let bytes): outcomes.append(store(content, number, bytes))

@@ -48,6 +48,8 @@ public struct LogVerdict: Sendable {
     public internal(set) var terms: [Term] = []
     public internal(set) var breaks: [Break] = []
     public internal(set) var certificate: Certificate?
+    /// What its electors are proven to have lied about.
+    public internal(set) var lies: [Contradiction] = []
     public internal(set) var fault: Fault?
 
     init(bytes: Int) { self.bytes = bytes }
@@ -83,6 +85,7 @@ extension LogVerdict {
         } else if record != nil {
             lines.append("certified  nothing: there is no certificate beside the log")
         }
+        for lie in lies { lines.append("LIE        \(lie.what)") }
         lines.append(fault.map(Self.sentence) ?? "holds      every byte")
         return lines.joined(separator: "\n")
     }

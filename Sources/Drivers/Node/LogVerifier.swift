@@ -18,16 +18,25 @@ public struct LogVerifier {
     /// - Parameters:
     ///   - log: a whole file.
     ///   - certificate: the file beside it, if there is one.
+    ///   - lies: what electors are said to have lied about; each proves itself, but for who the electors were.
     ///   - job: whose log it must be, if its name says so.
     ///   - progress: is told how many bytes have been read.
     public static func verify(
-        log: [UInt8], certificate: [UInt8]? = nil, job: Digest256? = nil, parse: @escaping Record.Parser,
+        log: [UInt8], certificate: [UInt8]? = nil, lies: [Contradiction] = [], job: Digest256? = nil,
+        parse: @escaping Record.Parser,
         progress: (Int) -> Void = { _ in }
     ) -> LogVerdict {
         var verifier = LogVerifier(log, parse)
         let read = certificate.map { verifier.read(certificate: $0) }
         verifier.walk(job: job, certified: try? read?.get().claim.size, progress)
         if let read { verifier.weigh(read) }
+        if let record = verifier.verdict.record {
+            verifier.verdict.lies = lies.filter { lie in
+                lie.size <= record.length
+                    && (try? lie.check(job: record.job, record.electorate(at: lie.size), era: record.era(at: lie.size)))
+                        != nil
+            }
+        }
         return verifier.verdict
     }
 
@@ -192,10 +201,14 @@ public struct LogVerifier {
                 .init(
                     entry: index,
                     what:
-                        "era \(era) begins, founded by \(leader.short) after the \(index) entries that are certified, with "
+                        "era \(era) begins, founded by \(leader.short)\(Self.word(of: change.grant)) after the \(index) entries that are certified, with "
                         + "\(electors) in the place of the electors before: \(change.reason)"))
         default: break
         }
+    }
+
+    private static func word(of grant: RecoveryGrant?) -> String {
+        grant.map { ", as the recovery keys \($0.signers.map(\.short).joined(separator: ", ")) have signed," } ?? ""
     }
 
     // MARK: the certificate

@@ -75,15 +75,15 @@ extension DaemonCore.Services {
     /// - Parameters:
     ///   - initial: the units that the job begins with, where the manifest names them.
     ///   - remains: of an earlier process, to go on with.
-    ///   - electors: how many machines carry the record; with several, the launcher's is one.
+    ///   - isCarriedByMany: several machines carry the record; the launcher's is one.
     ///   - ballot: what an earlier process has promised.
     static func coordinator(
         key: SigningKey, manifest: String, content: [UInt8], initial: [UnitState] = [], options: CoordinatorOptions,
-        resuming remains: JobRemains? = nil, electors: Int = 1, ballot: Ballot? = nil, at now: Instant
+        resuming remains: JobRemains? = nil, isCarriedByMany: Bool = false, ballot: Ballot? = nil, at now: Instant
     ) throws(NodeError) -> DaemonCore.Services {
         do throws(MalformedBytes) {
             let wall = WallClock(seconds: Int64(time(nil)), at: now)
-            if electors > 1 {
+            if isCarriedByMany {
                 return DaemonCore.Services(
                     elector: try elector(
                         key: key, manifest: manifest, content: content, initial: initial, options: options, remains,
@@ -108,11 +108,11 @@ extension DaemonCore.Services {
     /// What founds a job anew, and then leads it.
     static func refounding(
         key: SigningKey, manifest: String, content: [UInt8], initial: [UnitState], options: CoordinatorOptions,
-        _ remains: JobRemains?, _ certificate: Certificate?, at now: Instant
+        _ remains: JobRemains?, _ certificate: Certificate?, _ grant: RecoveryGrant?, at now: Instant
     ) -> DaemonCore.Services {
         let own = Refounding.Own(
             key: key, manifest: manifest, content: ContentIndex(of: content).id, log: remains?.log ?? [],
-            certificate: certificate)
+            certificate: certificate, grant: grant)
         let provisions = ElectorDesk.Provisions(
             content: content, initial: initial, checkpoint: remains?.checkpoint, options: options,
             wall: WallClock(seconds: Int64(time(nil)), at: now))

@@ -47,6 +47,10 @@ public struct VirtualDisk: Sendable {
     private enum Place: Hashable { case entries(Digest256), receipts(Digest256) }
 
     package var troubles: Set<Trouble> = []
+    /// It answers nothing before.
+    package var stalledUntil = Instant.zero
+    /// Jobs of whose logs more was lost than a crash tears.
+    private var mutilated: Set<Digest256> = []
     /// The one that goes wrong, by its number.
     package var badWrite: (number: Int, how: BadWrite)?
     /// Writes so far.
@@ -55,6 +59,8 @@ public struct VirtualDisk: Sendable {
     private var checkpoints: [Digest256: [Saved]] = [:]
     private var ballots: [Digest256: Ballot] = [:]
     private var certificates: [Digest256: Certificate] = [:]
+    /// What electors have been proven to lie about.
+    package private(set) var contradictions: [Contradiction] = []
     private var starts = StartFiles()
     /// Jobs, the newest last.
     private var jobs: [Digest256] = []
@@ -117,6 +123,10 @@ public struct VirtualDisk: Sendable {
         case .certificate(let certificate):
             if let refusal { return refusal }
             certificates[certificate.claim.job] = certificate
+            return .stored(path: "")
+        case .contradiction(let proof):
+            if let refusal { return refusal }
+            if !contradictions.contains(proof) { contradictions.append(proof) }
             return .stored(path: "")
         case .truncate(let job, let length):
             if let refusal { return refusal }
@@ -213,6 +223,12 @@ public struct VirtualDisk: Sendable {
     }
     /// A process opens what is there: what cannot be read is cut off.
     package mutating func open() {
+        for (place, log) in logs {
+            guard case .entries(let job) = place, let damaged = log.damaged, damaged < log.records.count else {
+                continue
+            }
+            mutilated.insert(job)
+        }
         for place in logs.keys {
             logs[place]!.records = Array(logs[place]!.readable)
             logs[place]!.damaged = nil
@@ -224,6 +240,8 @@ public struct VirtualDisk: Sendable {
 
     /// What an elector of the job that ran here was in; nil where none has.
     package func ballot(of job: Digest256) -> Ballot? { ballots[job] }
+    /// Whether an elector of the job may go on with what is here: it has all that it ever acknowledged.
+    package func isWhole(_ job: Digest256) -> Bool { !mutilated.contains(job) }
     package func certificate(of job: Digest256) -> Certificate? { certificates[job] }
     /// Of a member, for its next process.
     func memberRemains(parse: Record.Parser) -> MemberRemains {
@@ -231,7 +249,7 @@ public struct VirtualDisk: Sendable {
         out.logs = jobs.compactMap { job in
             guard let log = logs[.entries(job)], let certificate = certificates[job] else { return nil }
             return KeptLog(Array(log.readable), certificate, parse: parse)
-        }.filter { $0.record.parameters.electors > 1 && $0.record.state.finished == nil }
+        }.filter { $0.record.parameters.isCarriedByMany && $0.record.state.finished == nil }
         return out
     }
 

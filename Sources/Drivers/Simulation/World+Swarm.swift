@@ -28,7 +28,7 @@ struct JobOfWorld {
 extension World {
     /// The leader's; where none leads, the last one's.
     public var coordinator: Coordinator {
-        guard job.parameters.electors > 1 else { return hosts[coordinatorIndex].daemon!.coordinator! }
+        guard job.parameters.isCarriedByMany else { return hosts[coordinatorIndex].daemon!.coordinator! }
         let all = hosts.compactMap { $0.daemon?.coordinator }
         guard let newest = leader?.daemon?.coordinator ?? all.max(by: { $0.term < $1.term }) else {
             preconditionFailure("nobody has led the job yet")
@@ -37,7 +37,7 @@ extension World {
     }
     /// Whether ``coordinator`` is there.
     public var hasLed: Bool {
-        job.parameters.electors <= 1 || hosts.contains { $0.daemon?.coordinator != nil }
+        !job.parameters.isCarriedByMany || hosts.contains { $0.daemon?.coordinator != nil }
     }
     /// Whose process leads the job.
     var leader: SimulatedHost? {
@@ -78,7 +78,7 @@ extension World {
         switch host.role {
         case .bootstrap: break
         case .coordinator where simulated.refounds: services = refounder(on: simulated, wall)
-        case .coordinator where job.parameters.electors > 1:
+        case .coordinator where job.parameters.isCarriedByMany:
             services = DaemonCore.Services(elector: founder(on: simulated, wall))
         case .coordinator: services = DaemonCore.Services(coordinator: coordinator(of: simulated, wall))
         case .peer:
@@ -92,6 +92,11 @@ extension World {
         }
         simulated.daemon = DaemonCore(
             directory: directory, channels: channels, services: services, key: simulated.key, port: port, at: now)
+        if options.electorsMayLie {
+            let tongue = ElectorTongue(key: simulated.key)
+            tongue.lie = storm?.lie(of: simulated.index)
+            simulated.daemon!.tongue = tongue
+        }
         if let many = options.hostile[host.name] {
             simulated.daemon!.tongue = HostileTongue(
                 key: simulated.key, perMessage: many, seed: options.seed &+ index)
@@ -135,6 +140,11 @@ extension World {
 
     // MARK: electors
 
+    /// What its elector says instead of what is due, from now on; nil: nothing.
+    func speaks(_ host: SimulatedHost, _ lie: Trouble.ElectorLie?) {
+        (host.daemon?.tongue as? ElectorTongue)?.lie = lie
+    }
+
     /// The launcher's elector: with what is on its disk, as `atoll launch --resume`, where the job has begun.
     private func founder(on host: SimulatedHost, _ wall: WallClock) -> ElectorDesk {
         var provisions = ElectorDesk.Provisions(
@@ -174,7 +184,10 @@ extension World {
     }
     /// What an earlier process of a peer has promised as an elector.
     private func elector(on host: SimulatedHost, _ wall: WallClock) -> ElectorDesk? {
-        guard let (id, remains) = host.disk?.remains, let ballot = host.disk?.ballot(of: id) else { return nil }
+        guard let (id, remains) = host.disk?.remains, let ballot = host.disk?.ballot(of: id), host.disk!.isWhole(id)
+        else {
+            return nil
+        }
         return try? ElectorDesk(
             restoring: remains, ballot: ballot, key: host.key,
             provisions: ElectorDesk.Provisions(options: coordinatorOptions, wall: wall), at: now,

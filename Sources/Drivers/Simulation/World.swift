@@ -30,6 +30,10 @@ public struct WorldOptions: Sendable {
     public var probeBytes: Int?
     /// Keep what ``World/play`` tells.
     public var keepsPlay = false
+    /// Electors say what a storm has them say.
+    public var electorsMayLie = false
+    /// Count what ``World/traffic`` tells.
+    public var countsTraffic = false
     /// Every host has a ``VirtualDisk``; else disks keep what they are given, at once.
     public var hasDisks = false
     /// Fewer than these the job's shape cannot do with.
@@ -104,6 +108,8 @@ public final class World {
     /// Every event of every host, in order.
     public private(set) var events: [(host: String, event: Event)] = []
     private var playbook: Play?
+    /// Of streams, where it is asked for.
+    public private(set) var traffic: Traffic?
     /// When the last round was sealed.
     private(set) var lastSeal: Instant?
     /// Members that were given up.
@@ -126,6 +132,7 @@ public final class World {
         self.options = options
         coordinatorIndex = topology.hosts.firstIndex { $0.role == .coordinator }!
         if options.keepsPlay { playbook = Play(names: topology.hosts.map(\.name)) }
+        if options.countsTraffic { traffic = Traffic() }
         job = JobOfWorld(
             manifest: manifest, parameters: parameters, corpus: corpus, initial: initial,
             expectedPeers: expectedPeers ?? topology.peers.count - topology.lateJoiners.count)
@@ -190,6 +197,7 @@ public final class World {
             if case .received(let id, let bytes) = event {
                 record(from, host.index, bytes)
                 playbook?.heard(bytes, connection: Int(id), from: from, to: host.index)
+                traffic?.heard(bytes, connection: Int(id), from: from, to: host.index)
             }
             host.daemon!.happened(event, at: now)
         case .cargo: preconditionFailure("nobody here sends cargo")
@@ -273,12 +281,14 @@ public final class World {
         guard host.disk != nil else {
             return host.daemon!.stored(request.ticket, host.keep(request), for: service, at: now)
         }
-        let due = max(host.writes.last?.at ?? now, now) + host.disk!.time()
+        let due = max(host.writes.last?.at ?? now, now, host.disk!.stalledUntil) + host.disk!.time()
         host.writes.append((due, request, service))
     }
 
     /// The coordinator's process is over; in a storm its owner begins another where the job is not done.
     private func ended(_ end: JobEnd, _ host: SimulatedHost) {
+        // A peer lives on, whatever comes of a job that it led.
+        if case .failed = end, host.index != coordinatorIndex { return }
         if case .failed(let why) = end, let pause = storm?.beginsAgain(after: why, self) {
             schedule(.close(host: host.index, life: host.lives), at: now + Self.windingDown)
             return schedule(.start(host: host.index), at: now + pause)

@@ -12,7 +12,8 @@ struct Atoll: ParsableCommand {
             PlanCommand.self, Replay.self, SweepCommand.self, CiteCommand.self, GenerateCommand.self, EvalCommand.self,
             ServeCommand.self, TokenizeCommand.self, TokenizerCommand.self,
             DataCommand.self, ConvertCommand.self, TopologyCommand.self, CodecCommand.self, BenchCommand.self,
-            VerifyCommand.self, StatusCommand.self, PauseCommand.self, ResumeCommand.self, LeaveCommand.self,
+            VerifyCommand.self, RecoveryCommand.self, StatusCommand.self, PauseCommand.self, ResumeCommand.self,
+            LeaveCommand.self,
             EventsReference.self,
         ])
 

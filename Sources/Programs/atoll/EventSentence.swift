@@ -108,6 +108,7 @@ extension Event {
         case .leaderChanged(let term): "\(peer) leads (term \(term)); this machine stands by"
         case .recordCarried(let round, let tokens, let loss):
             "round \(round) is sealed: \(grouped(tokens)) tokens, loss \(fixed(loss, 3))"
+        case .electorsContradict(_, let why): "✗ an elector lies: \(why)"
         case .launcherAwaited(let seconds):
             "all tokens are trained; waiting \(fixed(seconds, 0)) s for the launcher to collect the weights"
         default: nil

@@ -27,8 +27,7 @@ struct LaunchCommand: ParsableCommand {
     @Option(help: "Write the pool as measured, and who came, left and slowed down, as a topology that replays.")
     var record: String?
     @Flag(help: "Go on with the newest run of this job that was stopped.") var resume = false
-    @Flag(help: "A majority of its electors is lost for good: found the job anew with the key that launched it.")
-    var refound = false
+    @OptionGroup var founding: FoundingOptions
     @Option(help: "The launcher's folder with its key.") var identity: String?
     @Option(help: "Where to listen, UDP and TCP.") var listen = Self.anywhere
     @Option(help: "Threads for --local and the final evaluation.") var threads: Int?
@@ -46,8 +45,11 @@ struct LaunchCommand: ParsableCommand {
         guard !(local && resume) else {
             throw NodeError.badInput("--resume is for a pool: a job run with --local keeps nothing to go on from")
         }
-        guard !(refound && (local || resume)) else {
+        guard !(founding.refound && (local || resume)) else {
             throw NodeError.badInput("--refound is for a pool's job, and goes on with it: without --local and --resume")
+        }
+        guard founding.recovery == nil || founding.refound else {
+            throw NodeError.badInput("--recovery FILE says who may found a job anew: it goes with --refound")
         }
         guard !(local && record != nil) else {
             throw NodeError.badInput("--record is for a pool: a job run with --local has no links and no peers")
@@ -115,7 +117,10 @@ struct LaunchCommand: ParsableCommand {
         launch.resuming = stopped?.remains
         launch.ballot = stopped?.ballot
         launch.certificate = stopped?.certificate
-        launch.refounds = refound
+        launch.refounds = founding.refound
+        if let recovery = founding.recovery {
+            launch.grant = try RecoveryCommand.grant(recovery, for: folder.key.peerID)
+        }
         launch.record = record
         let view = ProgressView(quiet: json || events)
         let asEvents = events
@@ -151,6 +156,14 @@ struct LaunchCommand: ParsableCommand {
     }
 }
 
+/// Of a job whose majority of electors is lost for good.
+struct FoundingOptions: ParsableArguments {
+    @Flag(help: "A majority of its electors is lost for good: found the job anew with the key that launched it.")
+    var refound = false
+    @Option(help: "With --refound: what recovery keys have signed (atoll recovery), in the place of that key.")
+    var recovery: String?
+}
+
 extension LaunchCommand {
     private func warnIfUnnamed(in invite: Invite, _ launcher: PeerID) {
         guard !invite.accept.contains(launcher) else { return }
@@ -171,8 +184,8 @@ extension LaunchCommand {
         let stopped = JobArchive.stopped(
             in: folder, manifest: job.canonicalText, content: ContentIndex(of: corpus).id,
             parse: JobParameters.init(manifest:))
-        if refound {
-            guard job.electors > 1 else {
+        if founding.refound {
+            guard job.electors.count != .fixed(1) else {
                 throw NodeError.badInput(
                     "this job has one elector, its launcher: there is no majority of others to be lost. --resume goes on with it"
                 )

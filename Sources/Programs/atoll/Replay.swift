@@ -18,9 +18,17 @@ struct Replay: ParsableCommand {
     @Option(help: "Instead: this many small worlds, drawn from the seed and those after it, in which things go wrong.")
     var storm: Int?
     @Option(help: "Of a storm's world: the troubles that strike, by number, or none.") var keep: String?
-    @Option(help: "Instead: a question about survival: blackouts, kills, writes or churn (docs/STORM.md).")
+    @Option(help: "Of a storm: how many machines carry the record: 3, 4, 5 or auto; without it the launcher's alone.")
+    var electors: String?
+    @Option(
+        help:
+            "Instead: a question about survival: blackouts, kills, writes, churn, electors, traffic or sessions (docs/STORM.md)."
+    )
     var study: String?
-    @Option(help: "Of a study: how many blackouts or kills, or hours of churn.") var count: Int?
+    @Option(
+        help: "Of a study: how many blackouts or kills, hours of churn, minutes for electors, rounds of traffic, weeks."
+    )
+    var count: Int?
     @Option(help: "Seed of links and identities; the job's own seed decides its data.") var seed: UInt64 = 1
     @Option(help: "Write the transcript here.") var transcript: String?
     @Option(help: "Train this many steps instead of the job's tokens.") var steps: Int?
@@ -44,6 +52,9 @@ struct Replay: ParsableCommand {
     func run() throws {
         if let storm { return try runStorm(storm) }
         if let study { return try runStudy(study) }
+        guard electors == nil else {
+            throw NodeError.badInput("--electors goes with --storm N: a job says how many it has")
+        }
         guard [plan, from, compare].compactMap({ $0 }).count < 2 else {
             throw NodeError.badInput("--plan, --from and --compare each say what to begin with: give one of them")
         }
@@ -78,7 +89,17 @@ struct Replay: ParsableCommand {
                 throw NodeError.badInput("--keep \(keep): numbers with commas between them, or none")
             }
         }
-        try StormReplay(worlds: worlds, seed: seed, keep: places, transcript: transcript, json: json).run()
+        try StormReplay(
+            worlds: worlds, seed: seed, electors: try stormElectors(), keep: places, transcript: transcript, json: json
+        ).run()
+    }
+    private func stormElectors() throws -> StormReplay.Electors? {
+        guard let electors else { return nil }
+        if electors == "auto" { return .auto }
+        guard let count = Int(electors), [3, 4, 5].contains(count) else {
+            throw NodeError.badInput("--electors \(electors): it is 3, 4, 5 or auto")
+        }
+        return .count(count)
     }
 
     private func runStudy(_ word: String) throws {

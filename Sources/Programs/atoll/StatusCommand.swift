@@ -116,7 +116,12 @@ struct LeaveCommand: ParsableCommand {
 enum StatusText {
     static func lines(_ status: ControlService.Status) -> [String] {
         let daemon = status.daemon
-        let role = daemon.member.map { "Peer \($0.name)" } ?? (daemon.coordinator == nil ? "A node" : "A launcher")
+        let role =
+            switch daemon.role {
+            case .peer: "Peer \(daemon.member?.name ?? "")"
+            case .launcher: "A launcher"
+            case .node: "A node"
+            }
         var lines = [
             "\(role), key \(daemon.id.prefix(8))…, process \(status.process), has run for "
                 + "\(ProgressView.span(status.uptimeSeconds)) and listens at \(status.listening).",
@@ -183,8 +188,9 @@ enum StatusText {
             elector.isLeader ? "it leads" : elector.leader.map { "\($0) leads" } ?? "nobody leads at the moment"
         var lines = [
             "It carries the record of job \(elector.job.prefix(8))…: \(leader), in term \(elector.term). Of "
-                + "\(elector.logLength) entries \(elector.logCommitted) are agreed on, and \(elector.logCertified) "
-                + "certified.",
+                + "\(elector.logLength) \(elector.logLength == 1 ? "entry" : "entries") \(elector.logCommitted) "
+                + "\(elector.logCommitted == 1 ? "is" : "are") agreed on; signatures of a quorum are here for "
+                + "\(elector.logCertified).",
             "  electors: "
                 + elector.electors.map { one in
                     one.peer + (one.isSelf ? " (this one)" : one.isConnected ? "" : " (not connected)")

@@ -5,8 +5,19 @@ import Simulation
 
 /// `atoll replay --storm N`: so many seeded worlds, each with troubles of its own, watched by checkers.
 struct StormReplay {
+    /// How many carry the record of a storm's jobs.
+    enum Electors: Equatable {
+        case auto, count(Int)
+        var word: String {
+            switch self {
+            case .auto: "auto"
+            case .count(let count): "\(count)"
+            }
+        }
+    }
     let worlds: Int
     let seed: UInt64
+    let electors: Electors?
     /// Places of troubles that strike; nil: all of them.
     let keep: [Int]?
     /// Where the play of the last world goes.
@@ -19,8 +30,9 @@ struct StormReplay {
         var kept: [Int]
         var troubles: [String]
         var world: String
+        var electors: Electors?
         var command: String {
-            "atoll replay --storm 1 --seed \(seed) --keep \(kept.isEmpty ? "none" : kept.map(String.init).joined(separator: ","))"
+            "atoll replay --storm 1 --seed \(seed)\(electors.map { " --electors \($0.word)" } ?? "") --keep \(kept.isEmpty ? "none" : kept.map(String.init).joined(separator: ","))"
         }
     }
     /// What a storm came to.
@@ -48,7 +60,7 @@ struct StormReplay {
         let began = Date()
         var told = began
         for number in 0..<worlds where tally.failures.count < Self.failuresMax {
-            var script = StormScript(seed: seed &+ UInt64(number))
+            var script = script(seed &+ UInt64(number))
             if let keep {
                 guard keep.allSatisfy(script.troubles.indices.contains) else {
                     throw NodeError.badInput(
@@ -75,14 +87,22 @@ struct StormReplay {
         }
     }
 
+    private func script(_ seed: UInt64) -> StormScript {
+        switch electors {
+        case nil: StormScript(seed: seed)
+        case .auto: StormScript(seed: seed, electors: nil)
+        case .count(let count): StormScript(seed: seed, electors: count)
+        }
+    }
     private func shrunk(_ script: StormScript, _ what: String) -> Failure {
-        let all = StormScript(seed: script.seed).troubles
+        let all = self.script(script.seed).troubles
         let places = keep?.filter { all.indices.contains($0) } ?? Array(all.indices)
         let kept = StormRun.shrink(script) { complain("seed \(script.seed): \($0) troubles suffice") }
         let fewer = script.keeping(kept)
         return Failure(
             seed: script.seed, what: kept.count < script.troubles.count ? StormRun(fewer).violation ?? what : what,
-            kept: kept.map { places[$0] }, troubles: fewer.troubles.map(\.description), world: script.summary)
+            kept: kept.map { places[$0] }, troubles: fewer.troubles.map(\.description), world: script.summary,
+            electors: electors)
     }
 
     private func text(_ failure: Failure) -> String {

@@ -5,9 +5,9 @@ import Simulation
 
 /// `atoll replay --study NAME`: one question about survival, asked of many small worlds; docs/STORM.md says what each is.
 struct StudyReplay {
-    enum Name: String, CaseIterable { case blackouts, kills, writes, churn }
+    enum Name: String, CaseIterable { case blackouts, kills, writes, churn, electors, traffic, sessions }
     let name: Name
-    /// Blackouts, kills; hours of churn; ignored by writes.
+    /// Blackouts, kills; hours of churn; minutes of what befalls electors; rounds of traffic; weeks of sessions; ignored by writes.
     let count: Int?
     let seed: UInt64
     let json: Bool
@@ -19,6 +19,9 @@ struct StudyReplay {
             case .kills: kills()
             case .writes: writes()
             case .churn: churn()
+            case .electors: electors()
+            case .traffic: traffic()
+            case .sessions: sessions()
             }
         if json {
             let data = try? JSONSerialization.data(
@@ -114,6 +117,63 @@ struct StudyReplay {
                 "study": name.rawValue, "seed": seed, "writes": study.writes, "worlds": study.outcomes.count,
                 "kinds": tally.mapValues { ["worlds": $0.worlds, "wrong": $0.wrong, "silent": $0.silent] },
             ], failures: bad + (study.problem == nil ? 0 : 1))
+    }
+
+    private func electors() -> Report {
+        let minutes = count ?? 10
+        func line(_ one: ElectorStudy.Outcome) -> String {
+            "\(one.what): \(one.changes) \(one.changes == 1 ? "change" : "changes") of leader, at most \(fixed(one.pause, 1)) s between two "
+                + "seals, \(one.lost) micro-batches lost or late, \(one.isSame ? "the same weights" : "other weights")"
+                + (one.violation.map { "; \($0)" } ?? "")
+        }
+        let study = ElectorStudy(minutes: minutes, seed: seed) { complain(line($0)) }
+        let worlds = study.outcomes.map {
+            [
+                "what": $0.what, "changes": $0.changes, "pause": $0.pause, "lost": $0.lost, "same": $0.isSame,
+                "good": $0.isGood,
+            ] as [String: Any]
+        }
+        return Report(
+            text: (study.outcomes.map(line) + (study.problem.map { [$0] } ?? [])).joined(separator: "\n"),
+            object: ["study": name.rawValue, "seed": seed, "minutes": minutes, "worlds": worlds],
+            failures: study.outcomes.count { !$0.isGood } + (study.problem == nil ? 0 : 1))
+    }
+
+    private func sessions() -> Report {
+        func line(_ one: SessionStudy.Outcome) -> String {
+            "\(one.electors) electors for \(fixed(one.days, 0)) days: \(one.departures) left, \(one.replaced) seats went to others, \(one.elections) elections, "
+                + "\(fixed(one.without, 0)) s without a leader; a majority was lost \(one.lost) times, where \(fixed(one.days / one.computedDays, 2)) are computed "
+                + "(one in \(fixed(one.computedDays, 1)) days); \(one.refounded) times all \(one.entries) entries went on in a new era, \(one.returned) times somebody was back before"
+                + (one.problem.map { "; \($0)" } ?? "")
+        }
+        let study = SessionStudy(days: 7 * Double(count ?? 1), seed: seed) { complain(line($0)) }
+        let rows = study.outcomes.map {
+            [
+                "electors": $0.electors, "days": $0.days, "departures": $0.departures, "replaced": $0.replaced,
+                "lost": $0.lost,
+                "refounded": $0.refounded, "returned": $0.returned, "computed_days": $0.computedDays,
+                "seconds_without": $0.without, "elections": $0.elections,
+            ] as [String: Any]
+        }
+        return Report(
+            text: study.outcomes.map(line).joined(separator: "\n"),
+            object: ["study": name.rawValue, "seed": seed, "weeks": count ?? 1, "outcomes": rows],
+            failures: study.outcomes.count { !$0.isGood })
+    }
+
+    private func traffic() -> Report {
+        let study = TrafficStudy(pipelines: 16, layers: 30, electors: 3, rounds: count ?? 5, seed: seed)
+        return Report(
+            text:
+                "\(study.members) pipelines, \(study.units) units, \(study.rounds) rounds: the log grows by "
+                + "\(fixed(study.logBytesPerRoundAndMember, 0)) bytes a round and member; commands, reports, entries and votes are "
+                + "\(fixed(100 * study.controlShare, 2)) % of \(ByteCount(study.allBytes))"
+                + (study.problem.map { "; \($0)" } ?? ""),
+            object: [
+                "study": name.rawValue, "seed": seed, "members": study.members, "units": study.units,
+                "rounds": study.rounds, "log_bytes": study.logBytes, "control_bytes": study.controlBytes,
+                "bytes": study.allBytes,
+            ], failures: study.problem == nil ? 0 : 1)
     }
 
     private func churn() -> Report {

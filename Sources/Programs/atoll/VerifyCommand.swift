@@ -34,8 +34,9 @@ struct VerifyCommand: ParsableCommand {
             }
         let name = URL(fileURLWithPath: log).lastPathComponent
         var said = Date()
-        let verdict = LogVerifier.verify(
-            log: bytes, certificate: proof, job: name.count == 64 ? Digest256(hex: name) : nil,
+        let verdict = try LogVerifier.verify(
+            log: bytes, certificate: proof, lies: LogFile.lies(beside: log),
+            job: name.count == 64 ? Digest256(hex: name) : nil,
             parse: JobParameters.init(manifest:)
         ) { read in
             guard !json, Date().timeIntervalSince(said) > 2 else { return }
@@ -62,6 +63,16 @@ extension LogVerdict {
                             "term": JSONValue(term.term), "leader": .string(term.leader.hex),
                             "first_entry": JSONValue(term.entries.lowerBound),
                             "last_entry": JSONValue(term.entries.upperBound - 1),
+                        ]
+                    })
+            ),
+            (
+                "lies",
+                .array(
+                    lies.map {
+                        [
+                            "entries": JSONValue($0.size), "term": JSONValue($0.claims.1.term),
+                            "convicted": .array($0.liars.map { .string($0.hex) }), "what": .string($0.what),
                         ]
                     })
             ),

@@ -492,6 +492,9 @@ public nonisolated struct PBElectors: Sendable {
   /// with it the job is founded anew: signed by its root key, and the certificate is of all entries before
   public var era: UInt64 = 0
 
+  /// in the place of the root key: what recovery keys have signed (WIRE.md, Eras)
+  public var recovery: Data = Data()
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -812,6 +815,14 @@ public nonisolated struct PBPacket: Sendable {
     set {body = .setback(newValue)}
   }
 
+  public var fitness: PBFitness {
+    get {
+      if case .fitness(let v)? = body {return v}
+      return PBFitness()
+    }
+    set {body = .fitness(newValue)}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -851,6 +862,7 @@ public nonisolated struct PBPacket: Sendable {
     case election(PBElection)
     case kept(PBKept)
     case setback(PBSetback)
+    case fitness(PBFitness)
 
   }
 
@@ -1138,6 +1150,23 @@ public nonisolated struct PBHeartbeat: Sendable {
 
   fileprivate var _activity: PBActivity? = nil
   fileprivate var _waiting: PBHeartbeat.Waiting? = nil
+}
+
+/// How fit a member's machine is to carry the record with others. Said of jobs that several electors carry.
+public nonisolated struct PBFitness: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// the longest of its last writes; 0 = nothing was written yet
+  public var diskMicroseconds: UInt32 = 0
+
+  /// others could not dial it from outside
+  public var unreachable: Bool = false
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
 }
 
 /// How far a member is; the leader waits for it, not for words. Said on every change, and again to a newer leader.
@@ -3249,7 +3278,7 @@ nonisolated extension PBOpening: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Electors"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}voters\0\u{1}outgoing\0\u{1}reason\0\u{1}certificate\0\u{1}era\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}voters\0\u{1}outgoing\0\u{1}reason\0\u{1}certificate\0\u{1}era\0\u{1}recovery\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3262,6 +3291,7 @@ nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 3: try { try decoder.decodeSingularStringField(value: &self.reason) }()
       case 4: try { try decoder.decodeSingularBytesField(value: &self.certificate) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.era) }()
+      case 6: try { try decoder.decodeSingularBytesField(value: &self.recovery) }()
       default: break
       }
     }
@@ -3283,6 +3313,9 @@ nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if self.era != 0 {
       try visitor.visitSingularUInt64Field(value: self.era, fieldNumber: 5)
     }
+    if !self.recovery.isEmpty {
+      try visitor.visitSingularBytesField(value: self.recovery, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3292,6 +3325,7 @@ nonisolated extension PBElectors: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.reason != rhs.reason {return false}
     if lhs.certificate != rhs.certificate {return false}
     if lhs.era != rhs.era {return false}
+    if lhs.recovery != rhs.recovery {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3334,7 +3368,7 @@ nonisolated extension PBFinish: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Packet"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}capability_request\0\u{1}capability\0\u{1}offer\0\u{3}offer_answer\0\u{3}log_entries\0\u{3}log_request\0\u{1}lease\0\u{1}heartbeat\0\u{3}probe_order\0\u{3}probe_burst\0\u{3}probe_result\0\u{1}ping\0\u{1}pong\0\u{1}activation\0\u{1}norms\0\u{2}\u{2}receipt\0\u{1}held\0\u{1}applied\0\u{3}state_request\0\u{3}state_offer\0\u{3}index_request\0\u{3}content_index\0\u{3}chunk_request\0\u{1}chunk\0\u{1}farewell\0\u{1}readiness\0\u{3}exchange_part\0\u{1}gathered\0\u{1}group\0\u{1}objection\0\u{1}audit\0\u{1}audited\0\u{1}dismissal\0\u{1}election\0\u{2}\u{5}job\0\u{1}term\0\u{2}\u{9}kept\0\u{1}setback\0\u{c}\u{10}\u{1}")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}capability_request\0\u{1}capability\0\u{1}offer\0\u{3}offer_answer\0\u{3}log_entries\0\u{3}log_request\0\u{1}lease\0\u{1}heartbeat\0\u{3}probe_order\0\u{3}probe_burst\0\u{3}probe_result\0\u{1}ping\0\u{1}pong\0\u{1}activation\0\u{1}norms\0\u{2}\u{2}receipt\0\u{1}held\0\u{1}applied\0\u{3}state_request\0\u{3}state_offer\0\u{3}index_request\0\u{3}content_index\0\u{3}chunk_request\0\u{1}chunk\0\u{1}farewell\0\u{1}readiness\0\u{3}exchange_part\0\u{1}gathered\0\u{1}group\0\u{1}objection\0\u{1}audit\0\u{1}audited\0\u{1}dismissal\0\u{1}election\0\u{2}\u{5}job\0\u{1}term\0\u{2}\u{9}kept\0\u{1}setback\0\u{2}\u{9}fitness\0\u{c}\u{10}\u{1}")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3812,6 +3846,19 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
           self.body = .setback(v)
         }
       }()
+      case 60: try {
+        var v: PBFitness?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .fitness(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .fitness(v)
+        }
+      }()
       default: break
       }
     }
@@ -3975,6 +4022,10 @@ nonisolated extension PBPacket: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     case .setback?: try {
       guard case .setback(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 51)
+    }()
+    case .fitness?: try {
+      guard case .fitness(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 60)
     }()
     default: break
     }
@@ -4416,6 +4467,41 @@ nonisolated extension PBHeartbeat.Waiting: SwiftProtobuf.Message, SwiftProtobuf.
     if lhs.endUnit != rhs.endUnit {return false}
     if lhs.contribution != rhs.contribution {return false}
     if lhs.bitsPerSecond != rhs.bitsPerSecond {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBFitness: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Fitness"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}disk_microseconds\0\u{1}unreachable\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.diskMicroseconds) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.unreachable) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.diskMicroseconds != 0 {
+      try visitor.visitSingularUInt32Field(value: self.diskMicroseconds, fieldNumber: 1)
+    }
+    if self.unreachable != false {
+      try visitor.visitSingularBoolField(value: self.unreachable, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBFitness, rhs: PBFitness) -> Bool {
+    if lhs.diskMicroseconds != rhs.diskMicroseconds {return false}
+    if lhs.unreachable != rhs.unreachable {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

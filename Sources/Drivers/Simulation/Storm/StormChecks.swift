@@ -22,8 +22,12 @@ struct StormChecks {
     init(_ world: World, _ watch: StormWatch) {
         self.world = world
         self.watch = watch
-        let host = world.hosts[world.coordinatorIndex]
-        coordinator = world.network.isUp(host.index) ? host.daemon?.coordinator : nil
+        if world.job.parameters.isCarriedByMany {
+            coordinator = world.leader?.daemon?.coordinator
+        } else {
+            let host = world.hosts[world.coordinatorIndex]
+            coordinator = world.network.isUp(host.index) ? host.daemon?.coordinator : nil
+        }
     }
 
     func problems() -> [String] {
@@ -52,8 +56,10 @@ struct StormChecks {
 
     /// Every member's log is a beginning of the coordinator's committed one.
     private func logsAgree() -> String? {
-        // A disk that lied has lost entries that others were shown.
-        guard let coordinator, world.hosts[world.coordinatorIndex].disk?.hasBrokenItsWord != true else { return nil }
+        // A disk that lied has lost entries that others were shown. Where many carry the log, what is certified is looked at.
+        guard !world.job.parameters.isCarriedByMany, let coordinator,
+            world.hosts[world.coordinatorIndex].disk?.hasBrokenItsWord != true
+        else { return nil }
         let record = coordinator.record
         for (host, job) in members {
             let length = job.record.length
@@ -137,6 +143,12 @@ struct StormChecks {
     /// While the job trains, whoever is well and connected is a member.
     private func everybodyIsBack() -> String? {
         guard let coordinator, coordinator.stage.isRunning else { return nil }
+        // Where anybody may lead, whoever is not well may be the leader.
+        if world.job.parameters.isCarriedByMany {
+            guard let calm = watch.calmSince(world), world.now - calm > watch.bounds.rejoining + .seconds(20) else {
+                return nil
+            }
+        }
         for peer in world.topology.peers {
             guard let since = watch.wellSince(peer, world), world.now - since > watch.bounds.rejoining else { continue }
             let host = world.hosts[peer]
@@ -150,7 +162,11 @@ struct StormChecks {
 
     /// When all is well, rounds are sealed.
     private func thingsMove() -> String? {
-        guard let coordinator, let calm = watch.calmSince(world) else { return nil }
+        guard let calm = watch.calmSince(world) else { return nil }
+        guard let coordinator else {
+            guard world.job.parameters.isCarriedByMany, world.now - calm > watch.bounds.electing else { return nil }
+            return "nobody has led for \(fixed((world.now - calm).inSeconds, 0)) s, and all is well"
+        }
         let since = max(calm, world.lastSeal ?? .zero)
         if coordinator.stage.isRunning, world.now - since > watch.bounds.progress {
             return "no round was sealed for \(fixed((world.now - since).inSeconds, 0)) s, and all is well: round "
@@ -167,6 +183,7 @@ struct StormChecks {
 extension StormChecks {
     /// What must be true when the job is done.
     static func end(_ world: World, _ end: JobEnd, _ watch: StormWatch) -> String? {
+        guard world.hasLed else { return "nobody has ever led" }
         let coordinator = world.coordinator
         guard case .finished(let states) = end else {
             guard case .failed(let why) = end else { return nil }
@@ -179,6 +196,9 @@ extension StormChecks {
         }
         guard state.finished?.weights == parameters.weightsDigest || state.sealedTokens < state.tokens else {
             return "the final weights are others than the log's"
+        }
+        if world.job.parameters.isCarriedByMany, let problem = watch.electors.check(final: coordinator.record) {
+            return problem
         }
         let ledger = coordinator.record.ledger
         guard ledger.totals.isBalanced else { return "the ledger does not close: \(ledger.totals)" }

@@ -35,6 +35,7 @@ public struct StormRun: Sendable {
         options.realArithmetic = script.realArithmetic
         options.probeBytes = 64 << 10
         options.hasDisks = true
+        options.electorsMayLie = script.isDrawnForElectors
         options.neededPeers = script.job.neededPeers
         options.keepsPlay = isPlay
         options.absent = Set(watch.absent.map { script.topology.hosts[$0].name })
@@ -50,14 +51,15 @@ public struct StormRun: Sendable {
         violation =
             watch.violation ?? StormChecks.end(world, end, watch).map { "\(fixed(world.virtualSeconds, 2)) s: \($0)" }
         virtualSeconds = world.virtualSeconds
-        rounds = world.coordinator.state.seals.count
+        let coordinator = world.hasLed ? world.coordinator : nil
+        rounds = coordinator?.state.seals.count ?? 0
         launches = watch.launches
         deliveries = world.deliveries
         struck = watch.struck
         transcript = world.play ?? world.transcript()
         events = world.events
-        state = world.coordinator.state
-        totals = world.coordinator.record.ledger.totals
+        state = coordinator?.state ?? JobState(parameters: JobParameters(script.job))
+        totals = coordinator?.record.ledger.totals ?? Ledger.Totals()
         writes = watch.writes
     }
 

@@ -17,6 +17,9 @@ public struct StormScript: Sendable {
     /// In order of their beginnings; those of ``more(_:seed:)`` come last.
     public var troubles: [Trouble]
 
+    /// By ``init(seed:electors:)``.
+    var isDrawnForElectors = false
+
     /// Troubles begin within this time.
     static let season = 80.0
     /// Troubles of one world.
@@ -194,11 +197,14 @@ public struct StormScript: Sendable {
         copy.troubles = indices.filter { troubles.indices.contains($0) }.map { troubles[$0] }
         return copy
     }
+    private var electorsText: String {
+        job.electors.count == .fixed(1) ? "" : "\(job.electors.count.value.map(String.init) ?? "auto") electors, "
+    }
     /// For people: what the world is.
     public var summary: String {
         func word<Value>(_ setting: Setting<Value>) -> String { setting.value.map { "\($0)" } ?? "auto" }
         return
-            "\(topology.peers.count) peers, \(job.model.layers) layers, H \(word(job.innerSteps)), pipelines \(word(job.pipelines)), stages "
+            "\(topology.peers.count) peers, \(electorsText)\(job.model.layers) layers, H \(word(job.innerSteps)), pipelines \(word(job.pipelines)), stages "
             + "\(word(job.stages)), checkpoint every \(job.checkpoint.everyRounds), \(realArithmetic ? "real" : "modelled")"
     }
 }

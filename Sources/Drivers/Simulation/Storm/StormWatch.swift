@@ -28,6 +28,9 @@ final class StormWatch {
     private var wellSince: [Int: Instant] = [:]
     private(set) var launches = 1
     private var memory = StormMemory()
+    private(set) var electors = CertifiedMemory()
+    /// Whoever led when it was killed, by place of the trouble.
+    private var dethroned: [Int: Int] = [:]
     private(set) var struck: [String: Int] = [:]
     private(set) var writes: [DiskWrite] = []
 
@@ -61,6 +64,9 @@ final class StormWatch {
         for host in concerned(trouble, world) { wellSince[host] = world.now }
         let host = world.hosts[trouble.host]
         switch trouble.kind {
+        case .dethroned: dethrone(number, begins, world)
+        case .stall: host.disk?.stalledUntil = Instant(seconds: trouble.until)
+        case .lies(let lie): world.speaks(host, begins ? lie : nil)
         case .crash, .powerCut, .goodbye: begins ? fell(trouble, host, world) : rise(trouble, host, world)
         case .blackout:
             for host in world.hosts { if begins { fell(trouble, host, world) } else { rise(trouble, host, world) } }
@@ -72,7 +78,7 @@ final class StormWatch {
         case .freeze, .sleep:
             keepStill(host, begins, world)
             if trouble.kind == .sleep { separate(trouble, begins, world) }
-        case .cut, .deaf, .mute, .partition: separate(trouble, begins, world)
+        case .cut, .deaf, .mute, .partition, .oneWay: separate(trouble, begins, world)
         case .slowLine, .loss, .delay: reshape(world)
         case .slowDevice(let factor): world.slow(host, by: begins ? factor : 1 / factor)
         case .disk(let kind):
@@ -104,6 +110,23 @@ final class StormWatch {
         world.start(host, port: port)
         if still[host.index, default: 0] > 0 { world.freeze(host) }
     }
+    /// What its elector says instead of what is due.
+    func lie(of host: Int) -> Trouble.ElectorLie? {
+        for number in active.sorted() where script.troubles[number].host == host {
+            if case .lies(let lie) = script.troubles[number].kind { return lie }
+        }
+        return nil
+    }
+    private func dethrone(_ number: Int, _ begins: Bool, _ world: World) {
+        if begins {
+            guard let host = world.leader else { return }
+            dethroned[number] = host.index
+            fell(script.troubles[number], host, world)
+        } else if let index = dethroned.removeValue(forKey: number) {
+            rise(script.troubles[number], world.hosts[index], world)
+            wellSince[index] = world.now
+        }
+    }
     /// Whether a process may begin there now.
     func mayStart(_ host: Int) -> Bool { down[host, default: 0] == 0 }
     private func keepStill(_ host: SimulatedHost, _ begins: Bool, _ world: World) {
@@ -129,6 +152,7 @@ final class StormWatch {
                     case .cut, .sleep: from == trouble.host || to == trouble.host
                     case .deaf: to == trouble.host
                     case .mute: from == trouble.host
+                    case .oneWay(let other): from == other && to == trouble.host
                     case .partition: (from <= trouble.host) != (to <= trouble.host)
                     default: false
                     }
@@ -139,7 +163,7 @@ final class StormWatch {
     }
     private func concerned(_ trouble: Trouble, _ world: World) -> [Int] {
         switch trouble.kind {
-        case .partition, .blackout: return Array(world.hosts.indices)
+        case .partition, .blackout, .dethroned: return Array(world.hosts.indices)
         default: return [trouble.host]
         }
     }
@@ -258,8 +282,10 @@ final class StormWatch {
             max(wellSince[$0] ?? .zero, world.hosts[$0].startedAt)
         }.max()
     }
-    /// What was durable at the coordinator, against what it knows now.
-    func remember(_ world: World) -> String? { memory.check(world) }
+    /// What was durable at the coordinator, or certified, against what is known now.
+    func remember(_ world: World) -> String? {
+        world.job.parameters.isCarriedByMany ? electors.check(world) : memory.check(world)
+    }
 }
 
 /// What a storm asks of a world, in time and room.
@@ -268,6 +294,8 @@ public struct StormBounds: Hashable, Sendable {
     public var rejoining = Duration.seconds(40)
     /// When all is well everywhere, a round is sealed in this time.
     public var progress = Duration.seconds(120)
+    /// When all is well everywhere, somebody leads in this time.
+    public var electing = Duration.seconds(60)
     /// When all is well everywhere for so long, the launcher does not give up.
     public var settling = Duration.seconds(200)
     /// When all is well everywhere, the job is done after so long.

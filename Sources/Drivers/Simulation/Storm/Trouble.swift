@@ -43,6 +43,20 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case clock(seconds: Int)
         /// It is not there before the end of this.
         case late
+        /// Whoever leads then is killed, whatever host is named. Drawn for several electors only, as all below.
+        case dethroned
+        /// Nothing passes from another host to it; what it says arrives there.
+        case oneWay(from: Int)
+        /// Its disk answers nothing before the end of this.
+        case stall
+        /// Its elector lies.
+        case lies(ElectorLie)
+    }
+    public enum ElectorLie: String, Hashable, Sendable {
+        /// With each ack another one, rightly signed, of the same term and size and of another log: some hear both, some only that.
+        case signsTwice = "signs two logs"
+        /// Acks with another's signature; of entries, terms, eras and jobs that there are not.
+        case forges = "forges acks"
     }
     public var kind: Kind
     /// Its place in the topology.
@@ -88,6 +102,10 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case .moved: "another address"
         case .clock(let seconds): "clock off by \(seconds) s"
         case .late: "comes late"
+        case .dethroned: "whoever leads is killed"
+        case .oneWay(let from): "hears nothing of host \(from)"
+        case .stall: "its disk stalls"
+        case .lies(let lie): "its elector \(lie.rawValue)"
         }
     }
     /// One word, for counting.
@@ -114,6 +132,10 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case .moved: "moved"
         case .clock: "clock"
         case .late: "late"
+        case .dethroned: "dethroned"
+        case .oneWay: "one-way"
+        case .stall: "stall"
+        case .lies: "lies"
         }
     }
 }

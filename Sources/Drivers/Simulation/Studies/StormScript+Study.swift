@@ -8,7 +8,7 @@ extension StormScript {
     /// A small job on equal peers with good lines, for one question at a time.
     static func study(
         peers: Int, pipelines: Int, stages: Int, innerSteps: Int, rounds: Int, seed: UInt64, isReal: Bool = false,
-        checkpointEvery: Int = 1_000_000, _ change: (inout JobManifest) -> Void = { _ in }
+        checkpointEvery: Int = 1_000_000, flops: Double = 5e7, _ change: (inout JobManifest) -> Void = { _ in }
     ) -> StormScript {
         let model = ModelShape(
             hiddenSize: 32, layers: 3, heads: 4, kvHeads: 2, intermediateSize: 64, context: 32)
@@ -27,11 +27,12 @@ extension StormScript {
         job.checkpoint.everyRounds = checkpointEvery
         change(&job)
         return StormScript(
-            seed: seed, topology: studyPool(peers), job: job, corpus: studyText, realArithmetic: isReal, troubles: [])
+            seed: seed, topology: studyPool(peers, flops: flops), job: job, corpus: studyText, realArithmetic: isReal,
+            troubles: [])
     }
-    static func studyPool(_ peers: Int) -> Topology {
+    static func studyPool(_ peers: Int, flops: Double = 5e7) -> Topology {
         let hosts = (0..<peers).map {
-            Host(name: "peer-\($0)", flops: 5e7, memory: .mebibytes(64), up: .megabits(50), down: .megabits(100))
+            Host(name: "peer-\($0)", flops: flops, memory: .mebibytes(64), up: .megabits(50), down: .megabits(100))
         }
         return Topology(name: "study", hosts: hosts, defaultLink: LinkProperties(latency: .milliseconds(5)))
     }

@@ -94,7 +94,7 @@ extension StorageRequest {
         case .chunk: "chunk"
         case .checkpoint: "checkpoint"
         case .roundStart(let start, _): start.isCopy ? "copy" : "round start"
-        case .truncate, .readRoundStart, .eraseRoundStarts, .setLogAside, .erase: nil
+        case .truncate, .contradiction, .readRoundStart, .eraseRoundStarts, .setLogAside, .erase: nil
         }
     }
 }

@@ -1,0 +1,54 @@
+import Planning
+public import Primitives
+import Topologies
+
+/// Worlds in which several machines carry the record: the same pools and troubles, and others that strike electors.
+extension StormScript {
+    /// - Parameter electors: 3, 4 or 5; nil: as many as what is seen of the pool asks for.
+    public init(seed: UInt64, electors: Int?) {
+        var draw = SeededGenerator(seed: seed, stream: 0x656c_6563_74)
+        let base = StormScript(seed: seed)
+        var job = base.job
+        job.electors.count = electors.map { .fixed($0) } ?? .auto
+        // An elector's disk that says that things are durable which are not breaks its elector's word: no such elector can be trusted. The launcher's
+        // owner does not go on with a log that is damaged.
+        let desk = base.topology.hosts.firstIndex { $0.role == .coordinator }!
+        let possible = base.troubles.filter { trouble in
+            switch trouble.kind {
+            case .disk(.lies): false
+            case .flippedBit: trouble.host != desk
+            default: true
+            }
+        }
+        self.init(
+            seed: seed, topology: base.topology, job: job, corpus: base.corpus, realArithmetic: base.realArithmetic,
+            troubles: Self.ofElectors(base.topology, &draw) + possible.prefix(5))
+        isDrawnForElectors = true
+    }
+
+    /// Each kind in a third of the worlds.
+    private static func ofElectors(_ topology: Topology, _ draw: inout SeededGenerator) -> [Trouble] {
+        let hosts = topology.hosts.indices.filter { topology.hosts[$0].role != .bootstrap }
+        var out: [Trouble] = []
+        func add(_ kind: Trouble.Kind, _ length: Double, to host: Int? = nil) {
+            let host = host ?? hosts[draw.below(hosts.count)]
+            let from = 5 + season * draw.uniform()
+            out.append(Trouble(kind, host: host, name: topology.hosts[host].name, from: from, until: from + length))
+        }
+        if draw.below(3) == 0 {
+            // One after the other: a storm of elections.
+            for _ in 0..<1 + draw.below(4) { add(.dethroned, 0.5 + 20 * draw.uniform()) }
+        }
+        if draw.below(3) == 0 {
+            let to = hosts[draw.below(hosts.count)]
+            let from = hosts[draw.below(hosts.count)]
+            if from != to { add(.oneWay(from: from), 5 + 120 * draw.uniform(), to: to) }
+        }
+        if draw.below(3) == 0 { add(.stall, [0.5, 1.5, 4, 10][draw.below(4)]) }
+        if draw.below(3) == 0 {
+            let lie: Trouble.ElectorLie = draw.below(2) == 0 ? .signsTwice : .forges
+            add(.lies(lie), 10 + 60 * draw.uniform())
+        }
+        return out
+    }
+}
