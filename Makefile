@@ -7,7 +7,7 @@ PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-con
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods \
-  bench-simulation format lint \
+  bench-simulation bench-connectivity format lint \
   layers clean events protocol
 
 help:
@@ -70,6 +70,9 @@ bench-overlay: build ## the overlay: libtorrent beside it (when it is there), re
 bench-floods: build ## hostile members written in Python: floods, and every field with every value, against a launcher and peers
 	python3 Tools/hostile/floods.py $(ATOLL)
 	python3 Tools/hostile/fields.py $(ATOLL)
+
+bench-connectivity: build ## two homes, a launcher at a third and a public node in network namespaces (root, iproute2, nftables); KIND=symmetric
+	@Tools/connectivity/homes.sh $(ATOLL) out/homes
 
 bench-planning: build ## the planner against published costs, annealing, exact optima; 256 and 10 000 peers
 	@$(ATOLL) bench planning

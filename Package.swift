@@ -15,10 +15,13 @@ func module(
         swiftSettings: strict)
 }
 
+/// Built for release like all else, so that what they test is what ships; to optimise the tests themselves takes longer than it saves.
+let quick: [SwiftSetting] = [.unsafeFlags(["-Onone"], .when(configuration: .release))]
+
 func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
     .testTarget(
         name: "\(name)Tests", dependencies: dependencies, path: "Tests/\(name)Tests", exclude: exclude,
-        swiftSettings: strict)
+        swiftSettings: strict + quick)
 }
 
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
@@ -65,7 +68,8 @@ let package = Package(
             ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Datasets"]),
         module("Cores", "Planning", ["Primitives", "Links", "Topologies", "Kernels", "Compute", "Exchange"]),
         module("Cores", "Consensus", ["Primitives", "Digests", "Wire"]),
-        module("Cores", "Messages", ["Primitives", "Digests", "Wire", "Channels", "Exchange", "Consensus"]),
+        module(
+            "Cores", "Messages", ["Primitives", "Digests", "Wire", "Paths", "Channels", "Exchange", "Consensus"]),
         module("Cores", "Content", ["Primitives", "Digests", "Wire", "Messages", "Training"]),
         module(
             "Cores", "Record", ["Primitives", "Digests", "Wire", "Messages", "Exchange", "Training", "Consensus"]),
@@ -84,7 +88,9 @@ let package = Package(
             ]),
         module(
             "Cores", "Daemon",
-            swarm + ["Primitives", "Digests", "Wire", "Kademlia", "Channels", "Telemetry", "Training", "Planning"]),
+            swarm + [
+                "Primitives", "Digests", "Wire", "Kademlia", "Paths", "Channels", "Telemetry", "Training", "Planning",
+            ]),
 
         module("Engines", "Inference", ["Primitives", "Kernels"]),
 
@@ -121,7 +127,8 @@ let package = Package(
             "Drivers", "Node",
             swarm + [
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Compute", "CPU", "Worker",
-                "Training", "Daemon", "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport", "Exchange",
+                "Training", "Daemon", "Paths", "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport",
+                "Exchange",
                 "Checkpoints", "Weights", "Tokenizers", "Inference", yams,
             ]),
         module("Drivers", "VirtualNetworks", ["Primitives", "Digests", "Links"]),
@@ -130,12 +137,13 @@ let package = Package(
             swarm + [
                 "VirtualNetworks",
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Training", "Daemon",
-                "Channels", "Kademlia", "Telemetry", "Exchange",
+                "Paths", "Channels", "Kademlia", "Telemetry", "Exchange",
             ]),
         .executableTarget(
             name: "atoll",
             dependencies: swarm + [
-                "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Channels", "Topologies", "Planning",
+                "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Paths", "Channels", "Topologies",
+                "Planning",
                 "Experiments", "Exchange", "Training", "Node", "Daemon", "Simulation", "SecureTransport",
                 "Files", "JSON", "Tokenizers", "Checkpoints", "Weights", "Datasets", "CompletionAPI", "Completions",
                 "Inference", "Web", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,

@@ -1,5 +1,6 @@
 import Coordination
 import Links
+import Planning
 import Primitives
 import Record
 import Simulation
@@ -31,15 +32,60 @@ import Topologies
     {
         try Self.scene([.portRestricted, .none]).run().checkFinished()
     }
-    @Test func `where nobody can be dialled and routers are symmetric no job begins`() {
-        var scene = Self.scene([.symmetric])
+    /// Nobody can be dialled, the launcher neither; every pair of them meets over the node.
+    static func homes(_ kind: NATKind, relay: BitRate) -> Scene {
+        var scene = scene([kind])
         var captain = Scene.host("captain")
         captain.role = .coordinator
-        captain.nat = .symmetric
+        captain.nat = kind
         var node = Scene.host("node")
         node.role = .bootstrap
+        node.relayRate = relay
         scene.hosts += [captain, node]
-        let outcome = scene.run()
+        return scene
+    }
+    @Test func `where nobody can be dialled one node brings everybody together`() throws {
+        let outcome = Self.homes(.symmetric, relay: .megabits(50)).run()
+        try outcome.checkFinished()
+        let berths = outcome.world.events.filter { $0.event.kind == "berth_granted" }.map(\.host)
+        #expect(Set(berths) == Set((0..<8).map { "peer-\($0)" } + ["captain"]))
+        #expect(outcome.events("connection_relayed").count >= 2 * 8)
+        #expect(outcome.totals.late == 0)
+    }
+    @Test func `where the relay carries nothing no job begins`() {
+        let outcome = Self.homes(.symmetric, relay: BitRate(bitsPerSecond: 0)).run()
         #expect(outcome.totals.counted == 0 && outcome.events("peer_joined").isEmpty)
+    }
+    @Test func `half of the peers behind symmetric routers train with the others, without being late`() throws {
+        var scene = Self.scene([.symmetric, .none])
+        var node = Scene.host("node")
+        node.role = .bootstrap
+        node.relayRate = .megabits(50)
+        scene.hosts.append(node)
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.totals.late == 0)
+        #expect(!outcome.events("connection_relayed").isEmpty)
+        #expect(outcome.world.virtualSeconds < 30, "it was 130 s without relays")
+    }
+
+    /// Two relays; while the job runs one dies, a home gets another address, and another one's router forgets everything.
+    @Test func `a relay that dies, a new address and a router that forgets stop nothing`() throws {
+        var scene = Self.homes(.symmetric, relay: .megabits(50))
+        scene.job.tokens *= 12
+        var second = Scene.host("second")
+        second.role = .bootstrap
+        second.relayRate = .megabits(50)
+        scene.hosts.append(second)
+        scene.faults = [
+            Fault(.kill, at: .seconds(15), host: "node"), Fault(.renumber, at: .seconds(17), host: "peer-1"),
+            Fault(.remap, at: .seconds(19), host: "peer-2"),
+        ]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("fault").count == 3, "all of it in the job's time")
+        // Whose line was silent for longer than a leader waits is given up, and comes again; the relay's death costs nobody.
+        #expect(Set(outcome.events("peer_lost").map(\.peer)).isSubset(of: ["peer-1", "peer-2"]))
+        #expect(outcome.events("berth_lost").count >= 9)
     }
 }

@@ -10,6 +10,8 @@ public struct Endpoint: Hashable, Comparable, Sendable, CustomStringConvertible 
         self.address = [UInt8](address)
         self.port = port
     }
+    /// Nobody is there.
+    public static let nowhere = Endpoint(ipv4: 0, 0, 0, 0, port: 0)
     public init(ipv4 a: UInt8, _ b: UInt8, _ c: UInt8, _ d: UInt8, port: UInt16) {
         address = [a, b, c, d]
         self.port = port

@@ -16,6 +16,18 @@ public enum StreamEvent: Sendable {
     case closed(UInt64)
 }
 
+/// What TLS over bytes that the core itself carries reports: of a relayed stream. The commands to it are to begin, to take ciphertext, to write
+/// and to close; each is answered by these.
+public enum CarriedEvent: Hashable, Sendable {
+    /// To be carried to the other end.
+    case ciphertext([UInt8])
+    /// The handshake is done: both sides have proven their keys. The exporter has 32 bytes.
+    case secured(PeerID, exporter: [UInt8])
+    case plaintext([UInt8])
+    /// It is over: broken, another key than expected, or closed here. Ciphertext that came before is still to be carried.
+    case ended
+}
+
 /// What is known of a stream once it is secure.
 public struct SecuredStream: Hashable, Sendable {
     public var peer: PeerID

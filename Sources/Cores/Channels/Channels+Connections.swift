@@ -9,15 +9,19 @@ extension Channels {
     ///   - exporter: 32 bytes that both ends derive from this TLS session (RFC 8446, §7.5).
     ///   - remote: the address at the other end, with its source port when inbound.
     ///   - isTLSClient: this side's role.
+    ///   - relay: who carries it, and has said what `remote` is.
     public mutating func secured(
         _ id: ConnectionID, peer: PeerID, exporter: [UInt8], remote: Endpoint, inbound: Bool, isTLSClient: Bool,
-        at now: Instant
+        via relay: PeerID? = nil, at now: Instant
     ) {
         if inbound {
             guard connections[id] == nil else { return }
             forgetStrangers()
             let phase = Connection.Phase.greeting(until: now + limits.helloTimeout)
-            add(id, Connection(peer: peer, endpoint: remote, openedHere: false, phase: phase, limits: limits))
+            var connection = Connection(
+                peer: peer, endpoint: remote, openedHere: false, phase: phase, limits: limits)
+            connection.relay = relay
+            add(id, connection)
         } else {
             guard connections[id]?.isDialing == true else {
                 effects.push(.close(id))
@@ -25,6 +29,7 @@ extension Channels {
             }
             if let expected = connections[id]!.peer, expected != peer { return refuse(id, .impostor, at: now) }
             connections.identify(id, as: peer)
+            if relay != nil { connections[id]!.endpoint = remote }
             connections[id]!.phase = .greeting(until: now + limits.helloTimeout)
         }
         connections[id]!.exporter = exporter
@@ -68,7 +73,13 @@ extension Channels {
                 if openedHere, !connections[id]!.isMove { return .yields }
             // The other side's hello will say whether it knows of the open one.
             case .dialing:
-                if preferred || openedHere { drop(rival, at: now) } else { outcome = .waits }
+                // A dial that may be in vain holds up nothing that is there.
+                let isAhead = connections[id]!.relay != nil && connections[rival]!.relay == nil
+                if preferred || openedHere || isAhead { drop(rival, at: now) } else { outcome = .waits }
+            case .held where differ(id, rival), .greeting where differ(id, rival):
+                // Direct ones are better, and this one is nearly there.
+                if connections[id]!.relay != nil { return .yields }
+                drop(rival, at: now)
             case .held, .greeting:
                 if connections[rival]!.openedHere == openedHere {
                     // Both from one side: who opened them chooses, and keeps the first.
@@ -81,6 +92,11 @@ extension Channels {
             }
         }
         return outcome
+    }
+
+    /// One is direct, the other relayed.
+    private func differ(_ id: ConnectionID, _ rival: ConnectionID) -> Bool {
+        (connections[id]?.relay == nil) != (connections[rival]?.relay == nil)
     }
 
     /// Gives way to another connection of the peer.
@@ -151,7 +167,9 @@ extension Channels {
             }
         }
         let number = connections[id]!.openedHere ? id.value : nil
-        if let other = dialer.settled(peer, at: endpoint, by: number, now: now), connections[ConnectionID(other)] != nil
+        let isRelayed = connections[id]!.relay != nil
+        if let other = dialer.settled(peer, at: endpoint, by: number, isRelayed: isRelayed, now: now),
+            connections[ConnectionID(other)] != nil
         {
             drop(ConnectionID(other))
         }

@@ -4,20 +4,33 @@ public import Primitives
 extension Channels {
     /// Makes sure that a connection exists or is tried. Harmless when it does; another endpoint of the peer is tried in turn.
     ///
-    /// - Parameter peer: nil when only the address is known; who it is comes from the certificate. Then nothing is said when
-    ///   the peer turns out to be connected already.
-    public mutating func connect(to peer: PeerID?, at endpoint: Endpoint, now: Instant) {
+    /// - Parameters:
+    ///   - peer: nil when only the address is known; who it is comes from the certificate. Then nothing is said when
+    ///     the peer turns out to be connected already.
+    ///   - relays: through whom it may be had besides.
+    public mutating func connect(
+        to peer: PeerID?, at endpoint: Endpoint, through relays: [PeerID] = [], now: Instant
+    ) {
         guard let peer else { return hear(of: endpoint, from: nil, at: now) }
         if peer == local {
             refuse(endpoint, .oneself)
             return
         }
         if isConnected(to: peer) { return }
-        if dialer.want(peer, at: [.direct(endpoint)], now: now) {
+        if dialer.want(peer, at: [.direct(endpoint)] + relays.map { .relayed(via: $0) }, now: now) {
             dialWhatIsDue(at: now)
         } else if !hasSession(with: peer) {
             effects.push(.lost(peer, .unreachable))
         }
+    }
+    /// A peer may be had through relays, the best first.
+    ///
+    /// - Parameter isWanted: it is to be met; else only if it is looked for anyway.
+    public mutating func learn(_ peer: PeerID, through relays: [PeerID], isWanted: Bool, at now: Instant) {
+        guard peer != local, !isConnected(to: peer), isWanted || hasSession(with: peer) || dialer.isWanted(peer),
+            dialer.want(peer, at: relays.map { .relayed(via: $0) }, now: now)
+        else { return }
+        dialWhatIsDue(at: now)
     }
     /// Looks for a peer that was lost, wherever it was reached before. When it is nowhere any more it is lost once more, as unreachable.
     public mutating func seek(_ peer: PeerID, at now: Instant) {
@@ -67,7 +80,7 @@ extension Channels {
     mutating func dialWhatIsDue(at now: Instant) {
         while let dial = dialer.next(at: now) {
             // When the peer's own connection is at the hello already, it is given time.
-            if let peer = dial.peer, !connections.with(peer).isEmpty {
+            if let peer = dial.peer, dial.isBeside ? isConnected(to: peer) : !connections.with(peer).isEmpty {
                 dialer.postponed(dial.number, at: now)
                 continue
             }
@@ -81,8 +94,14 @@ extension Channels {
         var connection = Connection(
             peer: dial.peer, endpoint: endpoint, openedHere: true, phase: phase, limits: limits)
         connection.isMove = isMove
-        add(id, connection)
-        effects.push(.dial(id, endpoint, expecting: dial.peer))
+        if case .relayed(let relay) = dial.address, let peer = dial.peer {
+            connection.relay = relay
+            add(id, connection)
+            effects.push(.open(id, via: relay, to: peer))
+        } else {
+            add(id, connection)
+            effects.push(.dial(id, endpoint, expecting: dial.peer))
+        }
     }
 
     /// A dial did not lead to a secure connection.

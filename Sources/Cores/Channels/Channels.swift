@@ -20,6 +20,8 @@ public struct Channels: Core {
         /// Open a secure connection; report ``Channels/secured(_:peer:exporter:remote:inbound:isTLSClient:at:)`` or
         /// ``Channels/dialFailed(_:refused:at:)``. Where the peer is known its key must be pinned.
         case dial(ConnectionID, Endpoint, expecting: PeerID?)
+        /// The same through a relay, with which there is a session.
+        case open(ConnectionID, via: PeerID, to: PeerID)
         /// Report ``Channels/writable(_:unsent:at:)`` when less than ``ChannelLimits/unsentBytes`` is left of it.
         case write(ConnectionID, [UInt8])
         /// Send what was written, then close. Reports about this connection are ignored from here on.
@@ -171,6 +173,14 @@ extension Channels {
     /// Where a connected peer can be dialled, as far as we know.
     public func endpoint(of peer: PeerID) -> Endpoint? {
         peers[peer]?.connection.flatMap { connections[$0] }.map(\.endpoint)
+    }
+    /// Who carries the connection with a connected peer; nil of a direct one.
+    public func relay(of peer: PeerID) -> PeerID? {
+        peers[peer]?.connection.flatMap { connections[$0] }.flatMap(\.relay)
+    }
+    /// Whether the connection with a connected peer was opened here.
+    public func wasDialled(_ peer: PeerID) -> Bool {
+        peers[peer]?.connection.flatMap { connections[$0] }?.openedHere ?? false
     }
     /// The wire version agreed with a connected peer.
     public func version(with peer: PeerID) -> UInt16? {

@@ -16,6 +16,8 @@ struct Connection: Sendable {
     var endpoint: Endpoint
     let openedHere: Bool
     var phase: Phase
+    /// Who carries it; nil of a direct one.
+    var relay: PeerID?
     /// Dialled to take the place of an open connection.
     var isMove = false
     var exporter: [UInt8] = []

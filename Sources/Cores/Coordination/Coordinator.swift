@@ -179,7 +179,7 @@ public struct Coordinator: Core, Sendable {
                 // It was given up, but its connection lives and it still works for us: it may come back like any newcomer.
                 send(.capabilityRequest, to: peer)
             }
-        case .command, .work, .election: break
+        case .command, .work, .election, .carriage: break
         }
         settle()
     }

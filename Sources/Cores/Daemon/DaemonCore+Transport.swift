@@ -1,5 +1,10 @@
 import Channels
+import Coordination
+import Kademlia
+import Membership
+import Paths
 public import Primitives
+import Telemetry
 
 extension DaemonCore {
     /// What the transport under the channels reports, live or simulated.
@@ -13,6 +18,56 @@ extension DaemonCore {
         case .received(let id, let bytes): received(ConnectionID(id), bytes, at: now)
         case .writable(let id, let unsent): writable(ConnectionID(id), unsent: unsent, at: now)
         case .closed(let id): closed(ConnectionID(id), at: now)
+        }
+    }
+
+    // MARK: what channels tell
+
+    mutating func perform(_ effect: Channels.Effect, at now: Instant) {
+        switch effect {
+        case .dial(let id, let endpoint, let expecting): effects.push(.dial(id, endpoint, expecting: expecting))
+        case .write(let id, let bytes): effects.push(.write(id, bytes))
+        case .close(let id): effects.push(.close(id))
+        case .open(let id, let relay, let peer): carriage.open(id.value, to: peer, via: relay, at: now)
+        case .established(let peer, let endpoint):
+            channels.trust(peer, services.sharesJob(with: peer), at: now)
+            services.coordinatorPart?.value.established(peer, endpoint: endpoint, at: now)
+            services.memberPart?.value.established(peer, endpoint: endpoint, at: now)
+            toReaders(established: peer, at: now)
+            noteWay(to: peer, endpoint, at: now)
+        case .message(let peer, _, let bytes): receive(bytes, from: peer, at: now)
+        case .lost(let peer, let reason):
+            requests.forget(peer)
+            carriage.lost(peer, at: now)
+            // It was only looked for, and is nowhere.
+            if reason == .unreachable, wanted[peer] == nil { return }
+            services.coordinatorPart?.value.lost(peer, reason: reason.description, at: now)
+            services.memberPart?.value.lost(peer, at: now)
+            toReaders(lost: peer, at: now)
+            if let endpoint = wanted[peer], services.memberPart?.value.isWorking == true,
+                reason == .closed || reason == .silent
+            {
+                connect(to: peer, at: endpoint, now: now)
+            }
+            if services.leads, reason == .closed || reason == .silent {
+                // Where it was it may be again in a moment, or somewhere else.
+                channels.seek(peer, at: now)
+                directory.hurry(topic: Self.poolTopic, at: now)
+            }
+            say(.connectionLost(why: reason.description), peer: name(of: peer), at: now)
+        case .interrupted(let peer, let reason):
+            // Whoever stays silent too long is given up by the coordinator's own clock; nothing is lost until then.
+            say(.connectionInterrupted(why: reason.description), peer: name(of: peer), at: now)
+        case .resumed(let peer, let endpoint):
+            services.coordinatorPart?.value.resumed(peer, endpoint: endpoint, at: now)
+            noteWay(to: peer, endpoint, at: now)
+            if channels.relay(of: peer) != nil { return }
+            say(.connectionResumed(endpoint: endpoint.description), peer: name(of: peer), at: now)
+        case .unreachable(let endpoint, let reason):
+            say(.unreachable(why: reason.description), peer: endpoint.description, at: now)
+        case .refused(let endpoint, let refusal):
+            guard refusal != .oneself, let count = refusalNews.note(refusal.rawValue, at: now) else { return }
+            say(.connectionRefused(why: refusal.rawValue, count: count), peer: endpoint.description, at: now)
         }
     }
 }

@@ -4,6 +4,7 @@ public import Digests
 public import Kademlia
 public import Membership
 public import Messages
+public import Paths
 public import Planning
 public import Primitives
 public import Record
@@ -24,6 +25,11 @@ public struct DaemonCore: Core {
         case dial(ConnectionID, Endpoint, expecting: PeerID?)
         case write(ConnectionID, [UInt8])
         case close(ConnectionID)
+        /// Begin TLS over bytes that this daemon carries itself, and tell ``DaemonCore/carried(_:_:at:)``. Writing and closing it are those of all
+        /// connections.
+        case seal(ConnectionID, isClient: Bool, expecting: PeerID)
+        /// Ciphertext has come for it.
+        case sealed(ConnectionID, [UInt8])
         /// Dial this on TCP and tell ``DaemonCore/dialledBack(_:reached:at:)``; send the datagram from a fresh socket.
         indirect case dialBack(DialBack, Endpoint, datagram: DatagramProbe)
         /// The capability record is due: call ``DaemonCore/publishRecord(wall:at:)`` with the time of day.
@@ -44,19 +50,21 @@ public struct DaemonCore: Core {
         indirect case event(Event)
     }
 
-    public private(set) var directory: Directory
-    public private(set) var channels: Channels
+    public internal(set) var directory: Directory
+    public internal(set) var channels: Channels
     public internal(set) var services: Services
     /// As of the last input.
     public private(set) var nextWake: Instant?
     private var awakeSince = Instant(nanoseconds: .min / 4)
     let key: SigningKey
     var effects = EffectQueue<Effect>()
-    private var presence: Presence
+    var presence: Presence
+    /// What it carries for others, and others for it.
+    public internal(set) var carriage: Carriage
     /// The job under whose ID this daemon announces itself.
     private var announcedJob: Digest256?
     /// Peers the services want to stay connected with, and where they are.
-    private var wanted: [PeerID: Endpoint] = [:]
+    var wanted: [PeerID: Endpoint] = [:]
     /// It has begun to look for members.
     private var looksForMembers = false
     /// What services of this daemon say to each other.
@@ -68,19 +76,19 @@ public struct DaemonCore: Core {
     /// Who has been told of the job lately, without a part in it.
     var reads = ReadLimits()
     /// Requests that wait for room on the way back.
-    private var requests = RequestQueue()
+    var requests = RequestQueue()
     /// Strangers decide how often these are said.
-    private var refusalNews = NewsDigest<String>()
+    var refusalNews = NewsDigest<String>()
 
     public init(
         directory: Directory, channels: Channels, services: Services, key: SigningKey, port: UInt16,
-        device: String = "",
-        at now: Instant
+        device: String = "", relaying: RelayLimits = .little, at now: Instant
     ) {
         self.directory = directory
         self.channels = channels
         self.services = services
         self.key = key
+        carriage = Carriage(local: key.peerID, limits: relaying, at: now)
         presence = Presence(port: port, device: device, isServer: services.isServer, hasPool: directory.isClosed)
         if services.memberPart != nil {
             self.directory.announce(topic: Self.poolTopic, port: port, at: now)
@@ -216,6 +224,7 @@ public struct DaemonCore: Core {
         if presence.checkIsDue(at: now) { directory.checkReachability(port: presence.port, at: now) }
         channels.wake(at: now)
         services.memberPart?.value.count(isReachable: presence.isReachable)
+        carriage.wake(at: now)
         services.memberPart?.value.wake(at: now)
         services.coordinatorPart?.value.wake(at: now)
         services.electorPart?.value.wake(at: now)
@@ -225,6 +234,7 @@ public struct DaemonCore: Core {
 
     /// ^C: says goodbye; what is left to send goes out while the driver winds down.
     public mutating func stop(at now: Instant) {
+        carriage.leave(at: now)
         // Where others carry the record, the job goes on without this machine.
         let goesOn = services.electorPart.map { !$0.value.isAlone } ?? false
         if goesOn { services.electorPart!.value.handOver(at: now) }
@@ -270,6 +280,8 @@ public struct DaemonCore: Core {
             }
             if mindElector(at: now) { busy = true }
             if mindReader(at: now) { busy = true }
+            lookOutside(at: now)
+            if mindCarriage(at: now) { busy = true }
             while let packet = loopback.pop() {
                 busy = true
                 route(packet, from: key.peerID, endpoint: nil, at: now)
@@ -285,6 +297,7 @@ public struct DaemonCore: Core {
         next = earliest(next, services.memberPart?.value.whenToWake())
         next = earliest(next, services.coordinatorPart?.value.whenToWake())
         next = earliest(next, nextRead())
+        next = earliest(next, carriage.nextWake)
         nextWake = earliest(next, services.electorPart?.value.whenToWake())
     }
 
@@ -292,7 +305,7 @@ public struct DaemonCore: Core {
         switch effect {
         case .send(let bytes, let endpoint): effects.push(.datagram(bytes, to: endpoint))
         case .discovered(let topic, let endpoints, let teller):
-            guard topic == Self.poolTopic || missesCoordinator else { return }
+            guard topic == Self.poolTopic || topic == Self.relayTopic || missesCoordinator else { return }
             for endpoint in endpoints { channels.hear(of: endpoint, from: teller, at: now) }
         case .joined(let contacts):
             effects.push(.overlayChanged)
@@ -316,7 +329,8 @@ public struct DaemonCore: Core {
             announcePresence()
         case .nodeIDChanged: effects.push(.overlayChanged)
         case .found(let request, let outcome): effects.push(.found(request, outcome))
-        case .announced, .published, .record: break
+        case .record(let peer, let item): heard(item, of: peer, at: now)
+        case .announced, .published: break
         }
     }
 
@@ -324,74 +338,32 @@ public struct DaemonCore: Core {
     private mutating func lookForMembers(at now: Instant) {
         guard services.leads || services.watchPart != nil, !looksForMembers else { return }
         looksForMembers = true
+        presence.isChanged = true
         if services.leads { directory.announce(topic: Self.coordinatorTopic, port: presence.port, at: now) }
         directory.watch(topic: Self.poolTopic, at: now)
     }
 
     /// A member that has no job, or no connection to its leader.
-    private var missesCoordinator: Bool {
+    var missesCoordinator: Bool {
         guard let member = services.memberPart?.value else { return false }
         return member.leader.map { !channels.isConnected(to: $0) } ?? true
     }
 
-    private mutating func announcePresence() {
+    mutating func announcePresence() {
         if presence.isNews { effects.push(.recordDue) }
     }
 
     /// Within the job of this daemon; of others the short key.
-    private func name(of peer: PeerID) -> String {
+    func name(of peer: PeerID) -> String {
         services.coordinatorPart?.value.roster[peer]?.name ?? services.memberPart?.value.name(of: peer) ?? peer.short
     }
     mutating func say(_ what: Happening, peer: String = "", at now: Instant) {
         effects.push(.event(Event(what, at: now, peer: peer)))
     }
 
-    private mutating func perform(_ effect: Channels.Effect, at now: Instant) {
-        switch effect {
-        case .dial(let id, let endpoint, let expecting): effects.push(.dial(id, endpoint, expecting: expecting))
-        case .write(let id, let bytes): effects.push(.write(id, bytes))
-        case .close(let id): effects.push(.close(id))
-        case .established(let peer, let endpoint):
-            channels.trust(peer, services.sharesJob(with: peer), at: now)
-            services.coordinatorPart?.value.established(peer, endpoint: endpoint, at: now)
-            services.memberPart?.value.established(peer, endpoint: endpoint, at: now)
-            toReaders(established: peer, at: now)
-        case .message(let peer, _, let bytes): receive(bytes, from: peer, at: now)
-        case .lost(let peer, let reason):
-            requests.forget(peer)
-            // It was only looked for, and is nowhere.
-            if reason == .unreachable, wanted[peer] == nil { return }
-            services.coordinatorPart?.value.lost(peer, reason: reason.description, at: now)
-            services.memberPart?.value.lost(peer, at: now)
-            toReaders(lost: peer, at: now)
-            if let endpoint = wanted[peer], services.memberPart?.value.isWorking == true,
-                reason == .closed || reason == .silent
-            {
-                channels.connect(to: peer, at: endpoint, now: now)
-            }
-            if services.leads, reason == .closed || reason == .silent {
-                // Where it was it may be again in a moment, or somewhere else.
-                channels.seek(peer, at: now)
-                directory.hurry(topic: Self.poolTopic, at: now)
-            }
-            say(.connectionLost(why: reason.description), peer: name(of: peer), at: now)
-        case .interrupted(let peer, let reason):
-            // Whoever stays silent too long is given up by the coordinator's own clock; nothing is lost until then.
-            say(.connectionInterrupted(why: reason.description), peer: name(of: peer), at: now)
-        case .resumed(let peer, let endpoint):
-            services.coordinatorPart?.value.resumed(peer, endpoint: endpoint, at: now)
-            say(.connectionResumed(endpoint: endpoint.description), peer: name(of: peer), at: now)
-        case .unreachable(let endpoint, let reason):
-            say(.unreachable(why: reason.description), peer: endpoint.description, at: now)
-        case .refused(let endpoint, let refusal):
-            guard refusal != .oneself, let count = refusalNews.note(refusal.rawValue, at: now) else { return }
-            say(.connectionRefused(why: refusal.rawValue, count: count), peer: endpoint.description, at: now)
-        }
-    }
-
     // MARK: packets
 
-    private mutating func receive(_ bytes: [UInt8], from peer: PeerID, at now: Instant) {
+    mutating func receive(_ bytes: [UInt8], from peer: PeerID, at now: Instant) {
         let packet: Packet
         do throws(MalformedBytes) {
             packet = try Packet(decoding: bytes)
@@ -436,6 +408,9 @@ public struct DaemonCore: Core {
         case .command, .work: toMember(packet, from: peer, endpoint, at: now)
         case .report: toCoordinator(packet, from: peer, at: now)
         case .election: toElector(packet, from: peer, at: now)
+        case .carriage:
+            guard case .carriage(let message) = packet.message else { return }
+            carriage.receive(message, from: peer, seen: endpoint ?? .nowhere, at: now)
         case .meeting, .content:
             toCoordinator(packet, from: peer, at: now)
             toMember(packet, from: peer, endpoint, at: now)
@@ -465,7 +440,7 @@ public struct DaemonCore: Core {
         case .connect(let peer, let endpoint):
             guard peer != key.peerID else { return }
             wanted[peer] = endpoint
-            channels.connect(to: peer, at: endpoint, now: now)
+            connect(to: peer, at: endpoint, now: now)
         case .uplink(let rate): channels.setUplink(rate)
         case .compute(let job): effects.push(.compute(job))
         case .corpus(let bytes): effects.push(.corpus(bytes))

@@ -4,6 +4,7 @@ import Coordination
 import Kademlia
 import Membership
 import Messages
+import Paths
 public import Primitives
 import Record
 
@@ -35,12 +36,27 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var isReachable: Bool
         /// Where others see it.
         public var external: String?
+        /// Through whom others reach it, where it cannot be dialled: the first digits of their keys.
+        public var berths: [String]
+        /// What it carries for others; nil where it carries nothing.
+        public var relay: Relay?
+    }
+    public struct Relay: Codable, Hashable, Sendable {
+        /// Of all together, and what its owner allows in a day.
+        public var megabits: Double
+        public var dailyMebibytes: Double
+        /// Peers that may be reached through it, circuits open now, and bytes carried since it runs.
+        public var berths: Int
+        public var circuits: Int
+        public var carriedBytes: Int
     }
     public struct Connection: Codable, Hashable, Sendable {
         /// The first digits of the peer's key.
         public var peer: String
         public var endpoint: String
         public var roundTripMilliseconds: Double?
+        /// The first digits of the key of whoever carries it; nil of a direct connection.
+        public var relayedBy: String?
     }
     public struct Membership: Codable, Hashable, Sendable {
         public enum State: String, Codable, Sendable {
@@ -112,15 +128,25 @@ extension DaemonCore {
         let connections = channels.connectedPeers.map { peer in
             DaemonStatus.Connection(
                 peer: peer.short, endpoint: channels.endpoint(of: peer)?.description ?? "",
-                roundTripMilliseconds: channels.roundTrip(to: peer).map { $0.inSeconds * 1000 })
+                roundTripMilliseconds: channels.roundTrip(to: peer).map { $0.inSeconds * 1000 },
+                relayedBy: channels.relay(of: peer)?.short)
         }
         return DaemonStatus(
             id: identity.hex,
             overlay: DaemonStatus.Overlay(
                 isJoined: directory.overlay.isJoined, contacts: directory.overlay.contactCount,
-                isReachable: isReachable, external: external?.description),
+                isReachable: isReachable, external: external?.description,
+                berths: carriage.search.berths.map(\.short), relay: relayStatus),
             connections: connections, member: services.member.map(status),
             coordinator: services.coordinator.map { status($0, at: now) }, elector: services.elector.map(status))
+    }
+    private var relayStatus: DaemonStatus.Relay? {
+        let relay = carriage.relay
+        guard relay.isOpen, relay.limits.isWilling else { return nil }
+        return DaemonStatus.Relay(
+            megabits: relay.limits.rate.bitsPerSecond / 1e6,
+            dailyMebibytes: Double(relay.limits.daily.bytes) / 1_048_576, berths: relay.carried.count,
+            circuits: relay.circuitCount, carriedBytes: relay.counts.bytes)
     }
     private func status(_ elector: ElectorDesk) -> DaemonStatus.Election {
         let electors = elector.electorate.allVoters.sorted().map { peer in

@@ -12,7 +12,14 @@ struct Presence: Sendable {
     private let hasPool: Bool
     private(set) var external: Endpoint?
     private(set) var isReachable = true
+    /// Others have tried to dial it, or nobody could try for long enough.
+    private var isJudged = false
+    /// Where it is to be had where it cannot be dialled.
+    var relays: [Endpoint] = []
     private(set) var nextCheck: Instant?
+    private var checks = 0
+    /// Since it was looked at last.
+    var isChanged = true
     private var published: CapabilityRecord?
 
     /// A verdict is asked for again after this long, and sooner while nobody can give one.
@@ -38,12 +45,14 @@ struct Presence: Sendable {
     mutating func seen(at endpoint: Endpoint, now: Instant) -> Bool {
         let moved = external?.address != endpoint.address
         external = endpoint
+        isChanged = true
         guard moved, hasPool else { return false }
         guard !endpoint.isPrivate else {
             isReachable = true
             nextCheck = nil
             return false
         }
+        isJudged = false
         nextCheck = now + .seconds(1)
         guard !isServer else { return false }
         isReachable = false
@@ -53,11 +62,14 @@ struct Presence: Sendable {
     mutating func checkIsDue(at now: Instant) -> Bool {
         guard let next = nextCheck, next <= now else { return false }
         nextCheck = now + Self.retry
+        checks += 1
+        if checks > 1 { (isJudged, isChanged) = (true, true) }
         return true
     }
 
     mutating func judged(reached: Int, asked: Int, at now: Instant) {
         guard asked > 0 else { return }
+        (isJudged, isChanged) = (true, true)
         isReachable = reached * 2 > asked
         nextCheck = now + Self.interval
     }
@@ -67,7 +79,12 @@ struct Presence: Sendable {
         guard let record = makeRecord(wall: 0) else { return false }
         guard let published else { return true }
         return record.endpoints != published.endpoints || record.isReachable != published.isReachable
+            || record.relays != published.relays
     }
+    /// It cannot be dialled, as far as others could find out: others have to carry it.
+    var isHome: Bool { isJudged && !isReachable && external.map { !$0.isPrivate } ?? false }
+    /// Where it would be dialled from outside.
+    var dialled: Endpoint? { external.flatMap { Endpoint(address: $0.address, port: port) } }
     mutating func forgetRecord() { published = nil }
 
     private func makeRecord(wall: Int64) -> CapabilityRecord? {
@@ -76,7 +93,8 @@ struct Presence: Sendable {
         // Behind a router the port that others see is not ours; dialling both costs one packet.
         if external.port != port { endpoints.append(external) }
         return CapabilityRecord(
-            endpoints: endpoints, isReachable: isReachable, device: device, versions: Self.versions,
+            endpoints: endpoints, isReachable: isReachable, relays: isReachable ? [] : relays, device: device,
+            versions: Self.versions,
             expires: wall + Self.recordLife)
     }
     mutating func record(wall: Int64) -> CapabilityRecord? {

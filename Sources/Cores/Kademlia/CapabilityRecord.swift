@@ -12,6 +12,8 @@ public struct CapabilityRecord: Hashable, Sendable {
     public var endpoints: [Endpoint]
     /// Whether the vote found it reachable from outside.
     public var isReachable: Bool
+    /// Of one that cannot be dialled: where those are who carry it; at most two are kept.
+    public var relays: [Endpoint]
     /// For people: "cpu/8/16GiB". At most 64 bytes are kept.
     public var device: String
     /// Wire versions spoken, ascending; at most eight are kept.
@@ -22,9 +24,10 @@ public struct CapabilityRecord: Hashable, Sendable {
     public var expires: Int64
 
     public init(
-        endpoints: [Endpoint], isReachable: Bool, device: String, versions: [Int64], fullRecord: Digest256? = nil,
-        expires: Int64
+        endpoints: [Endpoint], isReachable: Bool, relays: [Endpoint] = [], device: String, versions: [Int64],
+        fullRecord: Digest256? = nil, expires: Int64
     ) {
+        self.relays = relays
         self.endpoints = endpoints
         self.isReachable = isReachable
         self.device = device
@@ -33,7 +36,7 @@ public struct CapabilityRecord: Hashable, Sendable {
         self.expires = expires
     }
 
-    /// Bencoded: a = addresses, d = device, f = full record, r = reachable, v = versions, x = expiry.
+    /// Bencoded: a = addresses, c = carried by, d = device, f = full record, r = reachable, v = versions, x = expiry.
     public var encoded: [UInt8] {
         var entries: [String: BencodeValue] = [
             "a": .list(endpoints.prefix(8).map { .string($0.compact) }),
@@ -42,6 +45,7 @@ public struct CapabilityRecord: Hashable, Sendable {
             "v": .list(versions.prefix(8).map { .integer($0) }),
             "x": .integer(expires),
         ]
+        if !relays.isEmpty { entries["c"] = .list(relays.prefix(2).map { .string($0.compact) }) }
         if let fullRecord { entries["f"] = .string(fullRecord.bytes) }
         let out = BencodeValue.dictionary(entries).encoded
         precondition(out.count <= Self.sizeLimit, "a capability record of \(out.count) bytes")
@@ -57,6 +61,7 @@ public struct CapabilityRecord: Hashable, Sendable {
         else { return nil }
         endpoints = addresses.prefix(8).compactMap { $0.string.flatMap { Endpoint(compact: $0) } }
         isReachable = view["r"]?.integer == 1
+        relays = (view["c"]?.list ?? []).prefix(2).compactMap { $0.string.flatMap { Endpoint(compact: $0) } }
         device = String(decoding: (view["d"]?.string ?? []).prefix(64), as: UTF8.self)
         versions = (view["v"]?.list ?? []).prefix(8).compactMap(\.integer)
         fullRecord = view["f"]?.string.flatMap { Digest256($0) }

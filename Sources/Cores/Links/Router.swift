@@ -36,8 +36,9 @@ public struct Router: Sendable {
     /// Packets from outside that did not get in, and from inside that did not get out.
     public private(set) var refused = 0
 
-    /// More than these are looked through for what is over.
-    private static let tidyAt = 1024
+    /// With so many they are looked through for what is over: with twice as many as were left the last time.
+    private var tidyAt = Router.tidyLeast
+    private static let tidyLeast = 1024
     /// With so many it takes no more: ports run out.
     private static let most = 32_768
 
@@ -145,7 +146,7 @@ public struct Router: Sendable {
     }
     /// The port inside where it is free outside, else one nearby; a symmetric router draws.
     private mutating func open(_ key: Inside, at now: Instant) -> UInt16 {
-        if mappings.count >= Self.tidyAt { tidy(at: now) }
+        if mappings.count >= tidyAt { tidy(at: now) }
         var port = key.endpoint.port
         if kind == .symmetric { port = drawn() }
         while mappings[Outside(transport: key.transport, port: port)] != nil {
@@ -162,5 +163,6 @@ public struct Router: Sendable {
     }
     private mutating func tidy(at now: Instant) {
         for mapping in mappings.values where isOver(mapping, at: now) { remove(mapping.inside) }
+        tidyAt = max(Self.tidyLeast, 2 * mappings.count)
     }
 }

@@ -140,7 +140,7 @@ package struct MemberJob: Sendable {
                 refuse(packet.message, from: peer)
             }
         case .content: receiveContent(packet.message, from: peer)
-        case .report, .election: return
+        case .report, .election, .carriage: return
         }
         settle()
     }

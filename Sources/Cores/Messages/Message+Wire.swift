@@ -1,3 +1,4 @@
+import Paths
 import Primitives
 import Wire
 
@@ -16,7 +17,7 @@ extension Message {
         }
         if !payload.isEmpty {
             switch self {
-            case .activation, .exchangePart, .chunk, .probeBurst: break
+            case .activation, .exchangePart, .chunk, .probeBurst, .carriage(.data): break
             default: throw MalformedBytes("\(payload.count) bytes after a message that has none")
             }
         }
@@ -91,6 +92,7 @@ extension Message {
         case .stateRequest(let m): return .stateRequest(try StateRequest(m))
         case .stateOffer(let m): return .stateOffer(try StateOffer(m))
         case .election(let m): return .election(try ElectionMessage(m))
+        case .carriage(let m): return .carriage(try CarriageMessage(m, payload: payload))
         default: throw MalformedBytes("a packet of an unknown kind")
         }
     }
@@ -161,6 +163,7 @@ extension Message {
         case .stateRequest(let m): packet.stateRequest = m.encoded
         case .stateOffer(let m): packet.stateOffer = m.encoded
         case .election(let m): packet.election = m.encoded
+        case .carriage(let m): return m.encode(into: &packet.carriage)
         default: break
         }
         return []

@@ -1,4 +1,5 @@
 public import Channels
+public import Paths
 public import Primitives
 public import Wire
 
@@ -16,6 +17,8 @@ public enum Conversation: Hashable, Sendable {
     case content
     /// Between the electors of a job.
     case election
+    /// Between relays, those whom they carry, and the ends of relayed sessions.
+    case carriage
 }
 
 /// Everything that peers of a job say to each other, decoded once, where it arrives: every number in range, every text clean, every
@@ -67,6 +70,8 @@ public enum Message: Hashable, Sendable {
     case stateOffer(StateOffer)
     // Electors
     case election(ElectionMessage)
+    // Relays
+    case carriage(CarriageMessage)
 
     public var conversation: Conversation {
         switch self {
@@ -78,6 +83,7 @@ public enum Message: Hashable, Sendable {
         case .activation, .norms, .exchangePart: .work
         case .indexRequest, .indexPart, .chunkRequest, .chunk, .chunkMissing, .stateRequest, .stateOffer: .content
         case .election: .election
+        case .carriage: .carriage
         }
     }
 
@@ -86,7 +92,7 @@ public enum Message: Hashable, Sendable {
         switch self {
         case .activation: .activations
         case .exchangePart: .exchange
-        case .chunk, .indexPart, .probeBurst: .bulk
+        case .chunk, .indexPart, .probeBurst, .carriage(.data), .carriage(.closed): .bulk
         default: .control
         }
     }

@@ -13,6 +13,8 @@ public struct Dialer: Sendable {
         public let address: Address
         /// Whose key must answer; nil when only the address is known.
         public let peer: PeerID?
+        /// Beside another dial to the peer, that may fail for long.
+        public var isBeside = false
     }
     /// What the owner should tell others.
     public enum GivenUp: Hashable, Sendable {
@@ -37,6 +39,8 @@ public struct Dialer: Sendable {
     private var ready: [PeerID] = []
     private var pauses = TimedQueue<PeerID>()
     private var dials: [UInt64: Dial] = [:]
+    /// Wanted peers that may be had through relays, to be tried beside what is tried already.
+    private var beside: [PeerID] = []
     /// Those of `dials` whose peer is unknown.
     private var hearsayDials = 0
     private var hearsay: Hearsay
@@ -75,10 +79,13 @@ public struct Dialer: Sendable {
     ) -> Bool {
         var isNews = false
         for address in addresses where note(address, of: peer) { isNews = true }
+        book[peer]?.reorder(addresses)
+        let hasRelay = addresses.contains { !$0.isDirect }
         let until = until ?? now + limits.giveUp
         if let old = wanted[peer] {
             wanted[peer]!.until = max(old.until, until)
             if isNews, case .waiting = old.stage { makeReady(peer) }
+            if hasRelay, case .dialling = old.stage { stand(beside: peer) }
             return true
         }
         guard wanted.count < limits.wanted, book[peer]?.isEmpty == false else {
@@ -93,6 +100,7 @@ public struct Dialer: Sendable {
     public mutating func unwant(_ peer: PeerID) {
         guard let old = wanted.removeValue(forKey: peer) else { return }
         ready.removeAll { $0 == peer }
+        beside.removeAll { $0 == peer }
         if case .dialling(let number) = old.stage { forget(number) }
         tidy()
     }
@@ -138,11 +146,17 @@ public struct Dialer: Sendable {
     /// The next dial to make now; nil when there is none, or enough are under way.
     public mutating func next(at now: Instant) -> Dial? {
         guard dials.count < limits.inFlight else { return nil }
+        while !beside.isEmpty {
+            let peer = beside.removeFirst()
+            guard wanted[peer] != nil, let address = book[peer]?.relayed else { continue }
+            return make(address, peer, isBeside: true)
+        }
         while !ready.isEmpty {
             let peer = ready.removeFirst()
             guard wanted[peer]?.stage == .ready, let address = book[peer]?.next else { continue }
             let dial = make(address, peer)
             wanted[peer]!.stage = .dialling(dial.number)
+            if address.isDirect, book[peer]?.relayed != nil { stand(beside: peer) }
             return dial
         }
         guard hearsayDials < limits.hearsayInFlight, budget(at: now) >= 1, let endpoint = hearsay.next() else {
@@ -154,12 +168,19 @@ public struct Dialer: Sendable {
     }
     /// A dial to a connected peer at another address, beside all others; nil when enough are under way.
     public mutating func explore(_ peer: PeerID, at address: Address) -> Dial? {
-        guard dials.count < limits.inFlight, address.endpoint.isDialable else { return nil }
+        guard dials.count < limits.inFlight, address.isDialable else { return nil }
         _ = note(address, of: peer)
         return make(address, peer)
     }
-    private mutating func make(_ address: Address, _ peer: PeerID?) -> Dial {
-        let dial = Dial(number: nextNumber, address: address, peer: peer)
+    /// Unless one of its relays is being tried.
+    private mutating func stand(beside peer: PeerID) {
+        guard !beside.contains(peer), !dials.values.contains(where: { $0.peer == peer && !$0.address.isDirect }) else {
+            return
+        }
+        beside.append(peer)
+    }
+    private mutating func make(_ address: Address, _ peer: PeerID?, isBeside: Bool = false) -> Dial {
+        let dial = Dial(number: nextNumber, address: address, peer: peer, isBeside: isBeside)
         nextNumber += 2
         dials[dial.number] = dial
         return dial
@@ -194,6 +215,12 @@ public struct Dialer: Sendable {
             return over ? .endpoint(dial.address.endpoint) : nil
         }
         book[peer]?.failed(dial.address)
+        // Another relay may still do.
+        if dial.isBeside, wanted[peer] != nil, let routes = book[peer], let other = routes.relayed,
+            routes.failures(of: other) < routes.failures(of: dial.address)
+        {
+            stand(beside: peer)
+        }
         guard let old = wanted[peer], old.stage == .dialling(number) else { return nil }
         let due = now + pause(after: book[peer]?.rounds ?? 0)
         wait(peer, until: due)
@@ -216,12 +243,16 @@ public struct Dialer: Sendable {
     /// - Parameters:
     ///   - number: the dial that led there, if one did.
     ///   - endpoint: where the peer can be dialled, as far as is known.
+    ///   - isRelayed: a relay has said where that is; it proves nothing.
     /// - Returns: the dial to this peer that is under way and no longer needed.
-    public mutating func settled(_ peer: PeerID, at endpoint: Endpoint, by number: UInt64?, now: Instant) -> UInt64? {
+    public mutating func settled(
+        _ peer: PeerID, at endpoint: Endpoint, by number: UInt64?, isRelayed: Bool = false, now: Instant
+    ) -> UInt64? {
         if let number { arrived(number, at: peer, now: now) }
         var other: UInt64?
         if case .dialling(let dial)? = wanted[peer]?.stage, dial != number { other = dial }
         unwant(peer)
+        guard !isRelayed else { return other }
         _ = note(.direct(endpoint), of: peer)
         hearsay.leads(endpoint, to: peer)
         return other

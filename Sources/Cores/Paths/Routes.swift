@@ -22,7 +22,7 @@ public struct Routes: Sendable {
     ///
     /// - Returns: whether it is new here.
     @discardableResult public mutating func add(_ address: Address) -> Bool {
-        guard address.endpoint.isDialable, !routes.contains(where: { $0.address == address }) else { return false }
+        guard address.isDialable, !routes.contains(where: { $0.address == address }) else { return false }
         if routes.count == Self.most {
             let most = routes.map(\.failures).max()!
             guard most > 0, let place = routes.lastIndex(where: { $0.failures == most }) else { return false }
@@ -31,9 +31,21 @@ public struct Routes: Sendable {
         routes.append(Route(address: address))
         return true
     }
-    public var next: Address? {
+    /// Of relays the order is that of the latest telling.
+    mutating func reorder(_ addresses: [Address]) {
+        let relays = addresses.filter { !$0.isDirect }
+        guard relays.count > 1 else { return }
+        let told = relays.compactMap { address in routes.first { $0.address == address } }
+        routes.removeAll { route in told.contains { $0.address == route.address } }
+        routes += told
+    }
+    func failures(of address: Address) -> Int { routes.first { $0.address == address }?.failures ?? 0 }
+    /// Relays come last: whoever takes one has the others tried, too.
+    public var next: Address? { best { $0.isDirect } ?? relayed }
+    public var relayed: Address? { best { !$0.isDirect } }
+    private func best(where isMeant: (Address) -> Bool) -> Address? {
         var best: Route?
-        for route in routes {
+        for route in routes where isMeant(route.address) {
             guard let other = best else {
                 best = route
                 continue

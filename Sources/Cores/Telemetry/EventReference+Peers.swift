@@ -22,6 +22,15 @@ extension EventReference {
             "a connection ended; its session waits for another one, and nothing is lost"),
         Entry(.connectionResumed, of: "name, or short key", "the session goes on over another connection"),
         Entry(.connectionLost, of: "name, or short key", "a session ended: what was not confirmed is lost"),
+        Entry(
+            .connectionRelayed, of: "name, or short key",
+            "the session goes through a relay, to which it is bytes; a better way is looked for behind it",
+            ["by": "name, or short key, of the relay"]),
+        Entry(
+            .berthGranted, of: "name, or short key, of the relay",
+            "this daemon cannot be dialled: others may reach it through that one, which carries so much",
+            ["megabits": "a second, of all that it carries", "left_mib": "that it may still carry today"]),
+        Entry(.berthLost, of: "name, or short key, of the relay", "nobody is reached through that one any more"),
         Entry(.packetMalformed, of: "name, or short key", "a message did not decode; it is counted and dropped"),
         Entry(
             .floodLimited, of: "short key or address",

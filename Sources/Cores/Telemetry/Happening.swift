@@ -18,6 +18,9 @@ public enum Happening: Hashable, Sendable, Codable {
     case connectionInterrupted(why: String)
     case connectionResumed(endpoint: String)
     case connectionLost(why: String)
+    case connectionRelayed(by: String)
+    case berthGranted(megabits: Double, leftMib: Double)
+    case berthLost
     case packetMalformed(why: String)
     case floodLimited(what: String)
 
@@ -154,7 +157,7 @@ public enum Happening: Hashable, Sendable, Codable {
     public enum Name: String, CodingKey, CaseIterable, Sendable {
         case overlayJoined, bootstrapRetrying, overlayIsolated, externalAddress, reachability, unreachable,
             connectionRefused, strangersTurnedAway, networkChanged, connectionInterrupted, connectionResumed,
-            connectionLost,
+            connectionLost, connectionRelayed, berthGranted, berthLost,
             packetMalformed, floodLimited
         case entryRefused, logEntryRefused, forked, leaderChanged, electorsChosen, leadershipTaken, recordCarried,
             recordFound, jobRefounded, refoundingRefused, launcherAwaited, electorsContradict, staleCommand,

@@ -68,6 +68,8 @@ public final class ChannelNode {
                 transport.dial(id.value, to: endpoint, expecting: expecting)
             case .write(let id, let bytes): transport.write(id.value, bytes)
             case .close(let id): transport.close(id.value)
+            // Nobody carries anything here.
+            case .open(let id, _, _): channels.dialFailed(id, at: loop.now)
             default: onEffect?(effect)
             }
         }

@@ -6,6 +6,7 @@ public import EventLoop
 import Glibc
 public import Kademlia
 import Membership
+public import Paths
 public import Primitives
 public import Record
 import SecureTransport
@@ -31,6 +32,8 @@ public final class LiveDaemon {
         /// For the capability record.
         public var device = ""
         public var threads = 1
+        /// What its owner lets it carry for others.
+        public var relaying = RelayLimits.little
         /// Nil: the processor.
         public var engine: PreparedEngine?
         public var seed: UInt64
@@ -98,7 +101,7 @@ public final class LiveDaemon {
             seed: setup.seed &+ 1)
         core = DaemonCore(
             directory: directory, channels: channels, services: services, key: setup.key, port: endpoint.port,
-            device: setup.device, at: now)
+            device: setup.device, relaying: setup.relaying, at: now)
         let paced = setup.emulation.map { $0.entry.flops / $0.stretch }
         worker = ComputeWorker(
             loop, pool: pool, threads: setup.threads, paced: paced, device: setup.engine?.device
@@ -286,6 +289,9 @@ public final class LiveDaemon {
         }
     }
 
+    private func tell(_ events: [CarriedEvent], _ id: ConnectionID) {
+        for event in events { core.carried(id, event, at: loop.now) }
+    }
     private func drain() {
         guard !draining else { return }
         draining = true
@@ -294,8 +300,21 @@ public final class LiveDaemon {
             case .datagram(let bytes, let endpoint): datagrams.send(bytes, to: endpoint)
             case .dial(let id, let endpoint, let expecting):
                 transport.dial(id.value, to: endpoint, expecting: expecting)
-            case .write(let id, let bytes): transport.write(id.value, bytes)
-            case .close(let id): transport.close(id.value)
+            case .write(let id, let bytes):
+                if transport.carried.has(id.value) {
+                    tell(transport.carried.write(id.value, bytes), id)
+                } else {
+                    transport.write(id.value, bytes)
+                }
+            case .close(let id):
+                if transport.carried.has(id.value) {
+                    tell(transport.carried.close(id.value), id)
+                } else {
+                    transport.close(id.value)
+                }
+            case .seal(let id, let isClient, let peer):
+                tell(transport.carried.begin(id.value, isClient: isClient, expecting: peer), id)
+            case .sealed(let id, let bytes): tell(transport.carried.receive(id.value, bytes), id)
             case .dialBack(let dial, let endpoint, let probe): dialBack(dial, endpoint, probe)
             case .recordDue: core.publishRecord(wall: Int64(time(nil)), at: loop.now)
             case .overlayChanged: onOverlayChanged?()

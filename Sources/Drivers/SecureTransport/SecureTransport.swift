@@ -72,6 +72,8 @@ public final class SecureTransport {
     /// The process's links, for a ``DatagramSocket`` beside it; nil without a plan.
     public let shaper: LinkShaper?
     let context: TLSContext
+    /// TLS of streams that relays carry.
+    public let carried: CarriedSessions
     private let loop: Loop
     private var listener: TCPListener?
     /// Where dials come from: the listening port, unless it is taken for that destination.
@@ -98,6 +100,7 @@ public final class SecureTransport {
         waiting = WaitingRoom(places: handshakes)
         self.identity = identity
         context = TLSContext(identity)
+        carried = CarriedSessions(context)
         shaper = shaping.map { LinkShaper(loop, $0) }
         // The listener needs self to accept, and self needs the listener's port.
         let door = Door()

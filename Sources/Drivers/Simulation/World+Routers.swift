@@ -1,4 +1,6 @@
+import Channels
 import Daemon
+import Digests
 import Kademlia
 import Links
 import Primitives
@@ -11,6 +13,9 @@ struct Outside {
     var renumberings = 0
     /// How many others it has dialled back.
     var dialsBack = 0
+    /// TLS of the streams that relays carry for it, and how many there were.
+    var sessions: [UInt64: VirtualTLS] = [:]
+    var sealings: UInt64 = 0
 }
 
 /// Worlds in which some are behind routers. There public addresses are public ones, each in a network of its own, so that daemons do what
@@ -53,5 +58,36 @@ extension World {
         let reached = network.reaches(endpoint, from: host.index, port: port)
         network.send(probe.bytes, from: host.index, port: port, to: probe.endpoint)
         host.daemon!.dialledBack(dial, reached: reached, at: now)
+    }
+}
+
+/// TLS of streams that the daemons carry themselves.
+extension World {
+    func seal(_ id: ConnectionID, _ isClient: Bool, _ peer: PeerID, _ host: SimulatedHost) {
+        outside[host.index, default: Outside()].sealings += 1
+        let number = UInt64(host.lives) << 32 | outside[host.index]!.sealings
+        let nonce = SeededGenerator.bytes(16, seed: options.seed &+ UInt64(host.index) &* 7331, stream: number)
+        var session = VirtualTLS(local: host.key.peerID, isClient: isClient, expecting: peer, nonce: nonce)
+        let events = session.begin()
+        outside[host.index]!.sessions[id.value] = session
+        tell(events, id, host)
+    }
+    func sealed(_ id: ConnectionID, _ bytes: [UInt8], _ host: SimulatedHost) {
+        guard let events = outside[host.index]?.sessions[id.value]?.receive(bytes) else { return }
+        tell(events, id, host)
+    }
+    /// - Returns: whether the stream is carried.
+    func carriedWrite(_ id: ConnectionID, _ bytes: [UInt8], _ host: SimulatedHost) -> Bool {
+        guard !outside.isEmpty, let events = outside[host.index]?.sessions[id.value]?.write(bytes) else { return false }
+        tell(events, id, host)
+        return true
+    }
+    func carriedClose(_ id: ConnectionID, _ host: SimulatedHost) -> Bool {
+        guard !outside.isEmpty, outside[host.index]?.sessions.removeValue(forKey: id.value) != nil else { return false }
+        host.daemon!.carried(id, .ended, at: now)
+        return true
+    }
+    private func tell(_ events: [CarriedEvent], _ id: ConnectionID, _ host: SimulatedHost) {
+        for event in events { host.daemon!.carried(id, event, at: now) }
     }
 }

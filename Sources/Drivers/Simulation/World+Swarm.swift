@@ -5,6 +5,7 @@ import Digests
 import Kademlia
 import Membership
 import Messages
+import Paths
 import Planning
 import Primitives
 import Record
@@ -91,7 +92,10 @@ extension World {
                 elector: elector(on: simulated, wall), options: coordinatorOptions)
         }
         simulated.daemon = DaemonCore(
-            directory: directory, channels: channels, services: services, key: simulated.key, port: port, at: now)
+            directory: directory, channels: channels, services: services, key: simulated.key, port: port,
+            relaying: host.relayRate.map { RelayLimits(rate: $0, daily: ByteCount(1 << 40)) }
+                ?? (host.role == .bootstrap ? .node : .little), at: now)
+        outside[simulated.index]?.sessions = [:]
         if options.electorsMayLie {
             let tongue = ElectorTongue(key: simulated.key)
             tongue.lie = storm?.lie(of: simulated.index)

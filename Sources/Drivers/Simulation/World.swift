@@ -252,8 +252,11 @@ public final class World {
             case .datagram(let bytes, let endpoint): network.send(bytes, from: host.index, to: endpoint)
             case .dial(let id, let endpoint, let peer):
                 network.dial(id.value, from: host.index, to: endpoint, expecting: peer)
-            case .write(let id, let bytes): network.write(id.value, bytes, from: host.index)
-            case .close(let id): network.close(id.value, by: host.index)
+            case .write(let id, let bytes):
+                if !carriedWrite(id, bytes, host) { network.write(id.value, bytes, from: host.index) }
+            case .close(let id): if !carriedClose(id, host) { network.close(id.value, by: host.index) }
+            case .seal(let id, let isClient, let peer): seal(id, isClient, peer, host)
+            case .sealed(let id, let bytes): sealed(id, bytes, host)
             case .dialBack(let dial, let endpoint, let probe): dialBack(dial, endpoint, probe, by: host)
             case .recordDue:
                 let wall = Self.epoch + host.clockError + Int64((now - .zero).inSeconds)

@@ -40,6 +40,8 @@ public struct Host: Hashable, Sendable {
     public var nat: NATKind = .none
     /// How long that remembers datagrams; nil for the usual times.
     public var natTimeout: Duration?
+    /// What it carries for others where it can be reached; nil: what everybody does.
+    public var relayRate: BitRate?
 
     public init(
         name: String, role: Role = .peer, device: String = "computer", flops: Double, memory: ByteCount, up: BitRate,

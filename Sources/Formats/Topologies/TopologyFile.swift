@@ -61,7 +61,8 @@ extension Topology {
 private let linkKeys = ["latency_ms", "jitter_ms", "loss_percent", "rate_mbps"]
 private let hostKeys = [
     "name", "role", "device", "gflops", "memory_mib", "up_mbps", "down_mbps", "region", "availability",
-    "mean_session_s", "reachability", "nat", "nat_timeout_s", "count", "first", "seed",
+    "mean_session_s", "reachability", "nat", "nat_timeout_s", "relay_mbps",
+    "count", "first", "seed",
 ]
 
 /// The entry of one host, or of `count` alike: there `[low, high]` for a number draws one for each host, and a list for a
@@ -247,6 +248,7 @@ private struct TopologyReader {
             },
             availability: availability, meanSession: session.map { .milliseconds(Int64(($0 * 1000).rounded())) },
             reachability: Host.Reachability(rawValue: reachability) ?? .open)
+        host.relayRate = try entry.number("relay_mbps", 0...1e6).map { .megabits($0) }
         host.nat = NATKind(rawValue: nat) ?? .none
         host.natTimeout = timeout.map { TopologyReader.milliseconds($0 * 1000) }
         return host
@@ -265,9 +267,8 @@ private struct TopologyReader {
             let host = try entry.required("host")
             _ = try known(host, hostNamed, "host")
             let kind: Fault.Kind
-            switch try entry.required("kind").word([
-                "kill", "leave", "join", "slow", "throttle", "cut", "renumber", "remap",
-            ]) {
+            let kinds = ["kill", "leave", "join", "slow", "throttle", "cut", "renumber", "remap"]
+            switch try entry.required("kind").word(kinds) {
             case "leave": kind = .leave
             case "join": kind = .join
             case "slow": kind = .slow(factor: try entry.required("factor").number(1...1e6, open: true))

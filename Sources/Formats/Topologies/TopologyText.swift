@@ -63,6 +63,7 @@ extension Topology {
         if host.reachability != .open { out += ", reachability: \(host.reachability.rawValue)" }
         if host.nat != .none { out += ", nat: \(host.nat.rawValue)" }
         if let timeout = host.natTimeout { out += ", nat_timeout_s: \(yamlNumber(timeout / .seconds(1)))" }
+        if let rate = host.relayRate { out += ", relay_mbps: \(megabits(rate))" }
         return out
     }
     private func fields(_ fault: Fault) -> String {

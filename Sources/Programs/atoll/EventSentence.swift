@@ -91,6 +91,11 @@ extension Event {
             "nobody reaches this machine from outside (\(reached) of \(asked) who tried): a router or a firewall lets nobody in. It works "
                 + "with whoever it can reach itself. To be reached, let TCP and UDP on its port in (--listen): a rule of the firewall, or "
                 + "a port of the router forwarded to it"
+        case .connectionRelayed(let relay): "  \(peer) is reached through \(relay), which relays"
+        case .berthGranted(let megabits, _):
+            "this machine cannot be dialled; others reach it through \(peer), which carries \(fixed(megabits, 1)) Mbit/s. "
+                + "Forward its port (TCP and UDP) at the router for more"
+        case .berthLost: "  \(peer) no longer relays for this machine"
         case .peerKilled: "✗ \(peer) killed, on purpose"
         case .checkpointFailed(let why): "  the checkpoint could not be written: \(why)"
         case .storageFailed(let what, let why): "✗ \(what) cannot be stored: \(why)"

@@ -5,6 +5,7 @@ import Digests
 import Foundation
 import Membership
 import Node
+import Paths
 import Primitives
 import Record
 import Telemetry
@@ -27,6 +28,7 @@ struct PeerCommand: ParsableCommand {
     @Option(help: "Of matrix products in PyTorch: fp32 or bf16.") var torchPrecision = "fp32"
     @Option(help: "A launcher's key to work for, instead of those in the invite; may be repeated.") var accept:
         [String] = []
+    @OptionGroup var relay: RelayOptions
     @Option(
         name: .customLong("accept-refound"),
         help: "Follow this job also where it was founded anew without entries that are certified here; may be repeated."
@@ -56,7 +58,7 @@ struct PeerCommand: ParsableCommand {
         var setup = LiveDaemon.Setup(
             key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
             seed: seed)
-        setup.threads = threads
+        (setup.threads, setup.relaying) = (threads, try relay.limits(usual: .little))
         guard ["fp32", "bf16"].contains(torchPrecision) else {
             throw NodeError.badInput("--torch-precision \(torchPrecision): fp32 or bf16")
         }

@@ -142,6 +142,11 @@ enum StatusText {
         return "It knows \(overlay.contacts) nodes of its pool\(seen)."
             + (overlay.isReachable
                 ? "" : " Others cannot reach it from outside: a router or a firewall lets nobody in.")
+            + (overlay.berths.isEmpty ? "" : " They reach it through \(overlay.berths.joined(separator: " and ")).")
+            + (overlay.relay.map { relay in
+                " It carries up to \(fixed(relay.megabits, 1)) Mbit/s for others: \(relay.berths) may be reached through it, "
+                    + "\(relay.circuits) circuits are open, \(ByteCount(relay.carriedBytes)) have passed."
+            } ?? "")
     }
     private static func member(_ member: DaemonStatus.Membership) -> [String] {
         let offer = "It offers \(ByteCount.mebibytes(member.memoryMebibytes)) of memory."
@@ -205,7 +210,8 @@ enum StatusText {
         guard !all.isEmpty else { return ["It is connected to nobody."] }
         return ["It is connected to:"]
             + all.map { connection in
-                "  \(connection.peer)  \(connection.endpoint)"
+                "  \(connection.peer)  "
+                    + (connection.relayedBy.map { "relayed by \($0)" } ?? connection.endpoint)
                     + (connection.roundTripMilliseconds.map { "  \(fixed($0, 1)) ms" } ?? "")
             }
     }

@@ -4,6 +4,7 @@ import Digests
 import Foundation
 import Kademlia
 import Node
+import Paths
 import Primitives
 import Telemetry
 
@@ -18,6 +19,7 @@ struct NodeRun: ParsableCommand {
     @Option(help: "Where to write the invite (default: in the node's folder).") var invite: String?
     @Option(help: "Another launcher's key that peers of this pool accept; may be repeated.") var accept: [String] = []
     @Option(help: "Join the pool of this invite instead of making one.") var join: String?
+    @OptionGroup var relay: RelayOptions
     @Flag(help: "Ask, but answer nothing (BEP 43).") var readOnly = false
     @Flag(help: "Read put, get, announce, peers and lookup from standard input, one a line; answer in JSON lines.")
     var commands = false
@@ -45,6 +47,7 @@ struct NodeRun: ParsableCommand {
             seed: seed)
         setup.bootstrapNames = names
         setup.readOnly = readOnly
+        setup.relaying = try relay.limits(usual: .node)
         setup.threads = 1
         let asJSON = json
         var console: NodeConsole?

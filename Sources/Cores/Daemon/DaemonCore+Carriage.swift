@@ -1,0 +1,137 @@
+import Channels
+import Kademlia
+import Membership
+import Messages
+public import Paths
+public import Primitives
+import Telemetry
+import Wire
+
+/// What a daemon carries for others, and what others carry for it: relays, berths, circuits, and better paths than those.
+extension DaemonCore {
+    /// Under this topic those who carry announce themselves; who cannot be dialled watches it.
+    public static let relayTopic = Array("atoll/relays/1".utf8)
+
+    /// What TLS over a stream that this daemon carries itself reports: the answer to ``Effect/seal(_:isClient:expecting:)`` and all that follows.
+    public mutating func carried(_ id: ConnectionID, _ event: CarriedEvent, at now: Instant) {
+        switch event {
+        case .ciphertext(let bytes): carriage.carry(id.value, bytes, at: now)
+        case .secured(let peer, let exporter):
+            guard let stream = carriage.circuits[id.value] else { break }
+            channels.secured(
+                id, peer: peer, exporter: exporter, remote: stream.endpoint ?? .nowhere, inbound: stream.isInbound,
+                isTLSClient: identity < peer, via: stream.relay, at: now)
+        case .plaintext(let bytes): channels.received(id, bytes, at: now)
+        case .ended:
+            channels.closed(id, at: now)
+            carriage.close(id.value, at: now)
+        }
+        drain(at: now)
+    }
+
+    /// How this daemon is seen may have changed.
+    mutating func lookOutside(at now: Instant) {
+        guard presence.isChanged else { return }
+        presence.isChanged = false
+        let isHome = presence.isHome
+        carriage.see(
+            Carriage.Outlook(
+                external: isHome || presence.isReachable ? presence.dialled : nil, isReachable: !isHome,
+                leads: services.leads, isServer: services.isServer), at: now)
+    }
+
+    // MARK: one place to drain
+
+    /// - Returns: whether it did anything.
+    mutating func mindCarriage(at now: Instant) -> Bool {
+        var isBusy = false
+        while let effect = carriage.poll() {
+            isBusy = true
+            perform(effect, at: now)
+        }
+        return isBusy
+    }
+    private mutating func perform(_ effect: Carriage.Effect, at now: Instant) {
+        switch effect {
+        case .send(let message, let peer): send(Packet(.carriage(message)), to: peer, at: now)
+        case .begin(let id, let peer, let isClient):
+            effects.push(.seal(ConnectionID(id), isClient: isClient, expecting: peer))
+        case .ciphertext(let id, let bytes): effects.push(.sealed(ConnectionID(id), bytes))
+        case .writable(let id, let unsent): channels.writable(ConnectionID(id), unsent: unsent, at: now)
+        case .ended(let id, _):
+            effects.push(.close(ConnectionID(id)))
+            channels.closed(ConnectionID(id), at: now)
+        case .look(let isLooking):
+            if isLooking {
+                directory.watch(topic: Self.relayTopic, slowest: .seconds(60), at: now)
+                // Those with whom everybody begins can be dialled, and are there for others.
+                for node in directory.overlay.configuration.bootstrap { channels.hear(of: node, from: nil, at: now) }
+            } else {
+                directory.unwatch(topic: Self.relayTopic)
+            }
+        case .stand(let isRelay, let carries): stand(isRelay, carries: carries, at: now)
+        case .found(let other):
+            // Whoever looks for members looks for all of them, members look for who leads.
+            let isWanted = services.leads || services.watchPart != nil || (missesCoordinator && other.leads)
+            channels.learn(
+                other.peer, through: carriage.relays(of: other.peer), isWanted: isWanted, at: now)
+        case .improve(let peer, let endpoint): channels.move(peer, to: endpoint, at: now)
+        case .berthed(let relay, let terms):
+            say(
+                .berthGranted(megabits: terms.rate.bitsPerSecond / 1e6, leftMib: Double(terms.left.bytes) / 1_048_576),
+                peer: name(of: relay), at: now)
+            announceBerths()
+        case .unberthed(let relay):
+            say(.berthLost, peer: name(of: relay), at: now)
+            announceBerths()
+        }
+    }
+    private mutating func announceBerths() {
+        presence.relays = carriage.search.berths.compactMap { carriage.search.endpoint(of: $0) }
+        announcePresence()
+    }
+    /// Who has a berth here cannot be dialled: whoever looks for it finds this daemon instead, and hears of it.
+    private mutating func stand(_ isRelay: Bool, carries: Bool, at now: Instant) {
+        if isRelay {
+            directory.announce(topic: Self.relayTopic, port: presence.port, at: now)
+        } else {
+            directory.withdraw(topic: Self.relayTopic)
+        }
+        for topic in [Self.poolTopic, Self.coordinatorTopic] where !announcesItself(under: topic) {
+            if carries {
+                directory.announce(topic: topic, port: presence.port, at: now)
+            } else {
+                directory.withdraw(topic: topic)
+            }
+        }
+    }
+    private func announcesItself(under topic: [UInt8]) -> Bool {
+        topic == Self.poolTopic ? services.memberPart != nil : services.leads
+    }
+
+    // MARK: sessions
+
+    /// A session has begun, or goes on, over a connection.
+    mutating func noteWay(to peer: PeerID, _ endpoint: Endpoint, at now: Instant) {
+        let relay = channels.relay(of: peer)
+        carriage.connected(peer, at: endpoint, via: relay, wasDialled: channels.wasDialled(peer), now: now)
+        if let relay { say(.connectionRelayed(by: name(of: relay)), peer: name(of: peer), at: now) }
+    }
+    /// A peer is wanted. Where it is known to be carried its relays are tried as well; where it may be, its record says by whom.
+    mutating func connect(to peer: PeerID, at endpoint: Endpoint, now: Instant) {
+        let relays = carriage.relays(of: peer)
+        channels.connect(to: peer, at: endpoint, through: relays, now: now)
+        guard relays.isEmpty, !channels.hasSession(with: peer), let external, !external.isPrivate else { return }
+        directory.fetchRecord(of: peer, at: now)
+    }
+    /// What a peer says about itself in the overlay: its relays are met, and they say whom they carry.
+    mutating func heard(_ item: StoredItem?, of peer: PeerID, at now: Instant) {
+        // It is a hint: an old one leads to a dial in vain.
+        guard let item, !channels.isConnected(to: peer), let record = CapabilityRecord(item.value, wall: 0) else {
+            return
+        }
+        for relay in record.relays where relay.isDialable && !relay.isPrivate {
+            channels.hear(of: relay, from: nil, at: now)
+        }
+    }
+}

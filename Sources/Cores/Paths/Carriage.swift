@@ -1,0 +1,253 @@
+public import Primitives
+
+/// What a daemon does so that any two peers can exchange bytes: it looks for relays where it cannot be dialled, is one where it can, keeps the
+/// ends of circuits, knows who is to be had through whom, and tells the other end of a relayed session where it may be dialled.
+///
+/// In a private network everybody can be dialled, and all of this is silent.
+public struct Carriage: Core {
+    public enum Effect: Sendable {
+        case send(CarriageMessage, to: PeerID)
+        /// TLS is wanted for a stream; see ``Circuits``.
+        case begin(UInt64, with: PeerID, isClient: Bool)
+        case ciphertext(UInt64, [UInt8])
+        case writable(UInt64, unsent: Int)
+        case ended(UInt64, CircuitEnd)
+        /// Relays are to be looked for in the overlay, or no more.
+        case look(Bool)
+        /// Others should find this daemon as a relay, or no more; and as somebody through whom peers are met.
+        case stand(Bool, carries: Bool)
+        /// Somebody is to be had through one more relay; see ``relays(of:)``.
+        case found(CarriedPeer)
+        /// The other end of a relayed session says that it can be dialled there.
+        case improve(PeerID, at: Endpoint)
+        case berthed(PeerID, BerthTerms)
+        case unberthed(PeerID)
+    }
+    /// How this daemon is seen.
+    public struct Outlook: Hashable, Sendable {
+        /// Nil while nobody has said, or where it is private.
+        public var external: Endpoint?
+        /// Others could dial it.
+        public var isReachable: Bool
+        /// It looks for members of a job.
+        public var leads: Bool
+        /// It is there for others to begin with: it can be dialled, though perhaps nobody has said so yet.
+        public var isServer: Bool
+        public init(external: Endpoint?, isReachable: Bool, leads: Bool, isServer: Bool = false) {
+            self.isServer = isServer
+            self.external = external
+            self.isReachable = isReachable
+            self.leads = leads
+        }
+    }
+    private let local: PeerID
+    public private(set) var relay: Relay
+    public private(set) var circuits: Circuits
+    public private(set) var search = BerthSearch()
+    private var outlook = Outlook(external: nil, isReachable: true, leads: false)
+    private var effects = EffectQueue<Effect>()
+    /// Who is carried by whom, as relays have said; they are bounded, and so are their lists.
+    private var lists: [PeerID: (peers: [CarriedPeer], rate: BitRate)] = [:]
+    /// Peers with a session.
+    private var connected: Set<PeerID> = []
+    /// Sessions that are relayed, and when the ends tell each other again where they may be dialled.
+    private var relayed: [PeerID: (next: Instant, pause: Duration)] = [:]
+    /// When a peer's word about where it is was last acted on.
+    private var improved: [PeerID: Instant] = [:]
+    private var stands: (isRelay: Bool, carries: Bool) = (false, false)
+    private var tellAt: Instant?
+
+    private static let mostLists = 64
+    private static let firstPause = Duration.seconds(30)
+    private static let lastPause = Duration.seconds(3600)
+    /// Lists are told at most so often.
+    private static let tellPause = Duration.milliseconds(200)
+
+    public init(local: PeerID, limits: RelayLimits, at now: Instant) {
+        self.local = local
+        relay = Relay(local: local, limits: limits, at: now)
+        circuits = Circuits(local: local)
+    }
+
+    public mutating func poll() -> Effect? { effects.pop() }
+    public var nextWake: Instant? {
+        var next = earliest(relay.nextWake, search.nextWake)
+        next = earliest(next, tellAt)
+        for peer in relayed.values { next = earliest(next, peer.next) }
+        return next
+    }
+    public mutating func wake(at now: Instant) {
+        relay.wake(at: now)
+        search.wake(at: now)
+        if let at = tellAt, at <= now {
+            tellAt = nil
+            let list = self.list
+            for peer in connected.sorted() { effects.push(.send(list, to: peer)) }
+        }
+        for peer in relayed.keys.sorted() where relayed[peer]!.next <= now { tellWays(to: peer, at: now) }
+        drain(at: now)
+    }
+
+    /// Relays through whom a peer is to be had, the fastest first.
+    public func relays(of peer: PeerID) -> [PeerID] {
+        let all = lists.keys.filter { relay in lists[relay]!.peers.contains { $0.peer == peer } }
+        return all.sorted {
+            let (a, b) = (lists[$0]!.rate.bitsPerSecond, lists[$1]!.rate.bitsPerSecond)
+            return a == b ? $0 < $1 : a > b
+        }
+    }
+
+    // MARK: inputs
+
+    public mutating func see(_ outlook: Outlook, at now: Instant) {
+        guard outlook != self.outlook else { return }
+        self.outlook = outlook
+        let isPublic = outlook.external.map { !$0.isPrivate } ?? false
+        let wasOpen = relay.isOpen
+        relay.isOpen = isPublic && outlook.isReachable
+        if wasOpen, !relay.isOpen { relay.close() }
+        search.need(isPublic && !outlook.isReachable, leads: outlook.leads, at: now)
+        stand()
+        drain(at: now)
+    }
+    /// A session goes over a new connection.
+    ///
+    /// - Parameters:
+    ///   - relay: that carries it; nil for a direct one.
+    ///   - wasDialled: by this side.
+    public mutating func connected(
+        _ peer: PeerID, at endpoint: Endpoint, via relay: PeerID?, wasDialled: Bool, now: Instant
+    ) {
+        let isNew = connected.insert(peer).inserted
+        if relay == nil {
+            relayed[peer] = nil
+            if wasDialled { search.met(peer, at: endpoint, now: now) }
+        } else {
+            relayed[peer] = (now + Self.firstPause, Self.firstPause)
+            tellWays(to: peer, at: now)
+        }
+        if isNew, relay == nil, !self.relay.carried.isEmpty { effects.push(.send(list, to: peer)) }
+        drain(at: now)
+    }
+    public mutating func lost(_ peer: PeerID, at now: Instant) {
+        connected.remove(peer)
+        relayed[peer] = nil
+        lists[peer] = nil
+        improved[peer] = nil
+        relay.lost(peer)
+        circuits.lost(peer)
+        search.lost(peer, at: now)
+        drain(at: now)
+    }
+    /// - Parameter seen: where the sender can be dialled, as far as is known.
+    public mutating func receive(_ message: CarriageMessage, from peer: PeerID, seen: Endpoint, at now: Instant) {
+        switch message {
+        case .reserve, .release, .open:
+            // Whoever comes from a public address and reaches a server shows that others do.
+            if outlook.isServer, outlook.external == nil, !seen.isPrivate { relay.isOpen = true }
+            relay.receive(message, from: peer, seen: seen, at: now)
+            stand()
+        case .terms(let terms): search.receive(terms, from: peer, at: now)
+        case .carried(let list, let rate): heard(list, rate, from: peer)
+        case .incoming, .opened: toCircuits(message, from: peer, at: now)
+        case .data(let leg, _), .credit(let leg, _), .closed(let leg, _):
+            if LegNumber.isCarriedHere(leg, local: local, peer: peer) {
+                relay.receive(message, from: peer, seen: seen, at: now)
+            } else {
+                toCircuits(message, from: peer, at: now)
+            }
+        case .ways(let endpoints): improve(peer, endpoints, at: now)
+        }
+        drain(at: now)
+    }
+    private mutating func toCircuits(_ message: CarriageMessage, from peer: PeerID, at now: Instant) {
+        circuits.receive(message, from: peer, isExpected: search.hasBerth(at: peer), at: now)
+    }
+    public mutating func open(_ id: UInt64, to peer: PeerID, via relay: PeerID, at now: Instant) {
+        // Whom it is not connected with carries nothing.
+        guard connected.contains(relay) else { return effects.push(.ended(id, .gone)) }
+        circuits.open(id, to: peer, via: relay)
+        drain(at: now)
+    }
+    public mutating func carry(_ id: UInt64, _ ciphertext: [UInt8], at now: Instant) {
+        circuits.carry(id, ciphertext, at: now)
+        drain(at: now)
+    }
+    public mutating func close(_ id: UInt64, at now: Instant) {
+        circuits.close(id, at: now)
+        drain(at: now)
+    }
+    /// This daemon ends: those whom it carries are told first.
+    public mutating func leave(at now: Instant) {
+        relay.isOpen = false
+        relay.close()
+        search.need(false, leads: false, at: now)
+        drain(at: now)
+    }
+
+    // MARK: what others say
+
+    private mutating func heard(_ list: [CarriedPeer], _ rate: BitRate, from relay: PeerID) {
+        guard connected.contains(relay), lists[relay] != nil || lists.count < Self.mostLists else { return }
+        let before = Set((lists[relay]?.peers ?? []).map(\.peer))
+        lists[relay] = (list, rate)
+        for other in list where other.peer != local && !before.contains(other.peer) {
+            effects.push(.found(other))
+        }
+    }
+    private mutating func improve(_ peer: PeerID, _ endpoints: [Endpoint], at now: Instant) {
+        // Only whoever is relayed needs it, only addresses that can be somebody's, and seldom.
+        guard relayed[peer] != nil, improved[peer].map({ now - $0 >= .seconds(10) }) ?? true,
+            let endpoint = endpoints.first(where: { $0.isDialable && !$0.isPrivate })
+        else { return }
+        improved[peer] = now
+        effects.push(.improve(peer, at: endpoint))
+    }
+    private mutating func tellWays(to peer: PeerID, at now: Instant) {
+        if let old = relayed[peer], old.next <= now {
+            let pause = min(old.pause * 2, Self.lastPause)
+            relayed[peer] = (now + pause, pause)
+        }
+        guard outlook.isReachable, let external = outlook.external, !external.isPrivate else { return }
+        effects.push(.send(.ways([external]), to: peer))
+    }
+
+    private var list: CarriageMessage {
+        .carried(Array(relay.carried.prefix(CarriageMessage.mostCarried)), rate: relay.limits.rate)
+    }
+
+    /// One place for what the parts want.
+    private mutating func drain(at now: Instant) {
+        while let effect = relay.poll() {
+            switch effect {
+            case .send(let message, let peer): effects.push(.send(message, to: peer))
+            case .carriedChanged:
+                if tellAt == nil { tellAt = now + Self.tellPause }
+                stand()
+            }
+        }
+        while let effect = circuits.poll() {
+            switch effect {
+            case .send(let message, let peer): effects.push(.send(message, to: peer))
+            case .begin(let id, let peer, let isClient): effects.push(.begin(id, with: peer, isClient: isClient))
+            case .ciphertext(let id, let bytes): effects.push(.ciphertext(id, bytes))
+            case .writable(let id, let unsent): effects.push(.writable(id, unsent: unsent))
+            case .ended(let id, let why): effects.push(.ended(id, why))
+            }
+        }
+        while let effect = search.poll() {
+            switch effect {
+            case .send(let message, let peer): effects.push(.send(message, to: peer))
+            case .looking(let isLooking): effects.push(.look(isLooking))
+            case .granted(let peer, let terms): effects.push(.berthed(peer, terms))
+            case .lost(let peer): effects.push(.unberthed(peer))
+            }
+        }
+    }
+    private mutating func stand() {
+        let now = (isRelay: relay.isOpen && relay.limits.isWilling, carries: !relay.carried.isEmpty)
+        guard now != stands else { return }
+        stands = now
+        effects.push(.stand(now.isRelay, carries: now.carries))
+    }
+}
