@@ -94,7 +94,8 @@ import Wire
             #expect(
                 error(lines.with(index, String(line.dropLast()) + "%"))?.contains("line \(index + 1)") == true,
                 "\(line)")
-            if !line.hasPrefix("signed") {
+            // Without a key that has not signed it is a file of fewer keys: the manifest decides.
+            if !line.hasPrefix("signed"), !line.hasPrefix("key") {
                 var fewer = lines
                 fewer.remove(at: index)
                 #expect(error(fewer) != nil, "\(line)")

@@ -31,7 +31,7 @@ public struct RecoveryFile: Hashable, Sendable {
     /// Throws what is wrong, and in which line.
     public init(parsing text: String) throws(MalformedBytes) {
         var lines = FileLines(text)
-        guard lines.next()?.words == [Self.format] else {
+        guard lines.next()?.words.joined(separator: " ") == Self.format else {
             throw MalformedBytes("line 1: it does not begin with “\(Self.format)”")
         }
         let job = try lines.digest("job")

@@ -11,14 +11,16 @@ extension StormScript {
         var job = base.job
         job.electors.count = electors.map { .fixed($0) } ?? .auto
         // An elector's disk that says that things are durable which are not breaks its elector's word: no such elector can be trusted. The launcher's
-        // owner does not go on with a log that is damaged.
+        // owner does not go on with a log that is damaged. Of three that know what is certified, one may have lost its disk.
         let desk = base.topology.hosts.firstIndex { $0.role == .coordinator }!
-        let possible = base.troubles.filter { trouble in
-            switch trouble.kind {
-            case .disk(.lies): false
-            case .flippedBit: trouble.host != desk
-            default: true
+        var possible: [Trouble] = []
+        for trouble in base.troubles {
+            if trouble.kind == .disk(.lies) { continue }
+            if trouble.kind == .flippedBit, trouble.host == desk || possible.contains(where: { $0.kind == .flippedBit })
+            {
+                continue
             }
+            possible.append(trouble)
         }
         self.init(
             seed: seed, topology: base.topology, job: job, corpus: base.corpus, realArithmetic: base.realArithmetic,
