@@ -23,12 +23,12 @@ struct SweepCommandTests {
         events:
           - {at_s: 100000, kind: slow, host: a, factor: 20}
         """
-    private static func spec(_ run: String, _ grid: String) -> String {
+    static func spec(_ run: String, _ grid: String) -> String {
         "name: experiment\nabout: A test.\nrun: \(run)\ntopology: ../pools/pool.yaml\njob: job.yaml\nseeds: 2\n"
             + "set: {planner.iterations: 20}\ngrid:\n\(grid)\n"
     }
     /// An experiment in `work/specs`, its pool beside that.
-    private static func folder(_ spec: String) throws -> URL {
+    static func folder(_ spec: String) throws -> URL {
         let folder = try DemoTests.makeFolder()
         for (path, text) in [
             ("work/specs/e.yaml", spec), ("work/specs/job.yaml", job), ("work/pools/pool.yaml", pool),
@@ -41,7 +41,7 @@ struct SweepCommandTests {
         }
         return folder
     }
-    private static func text(_ folder: URL, _ path: String) throws -> String {
+    static func text(_ folder: URL, _ path: String) throws -> String {
         try String(contentsOf: folder.appendingPathComponent(path), encoding: .utf8)
     }
 
@@ -103,6 +103,10 @@ struct SweepCommandTests {
         let data = try Data(contentsOf: crate.appendingPathComponent("ro-crate-metadata.json"))
         let object = try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
         let graph = try #require(object["@graph"] as? [[String: Any]])
+        // Every key of an entry is a word of RO-Crate 1.1, or defined in the crate.
+        let words = try #require(object["@context"] as? [Any])
+        #expect(words.first as? String == "https://w3id.org/ro/crate/1.1/context")
+        #expect((words.last as? [String: String])?.keys.sorted() == ["sha256"])
         let entries = Dictionary(uniqueKeysWithValues: graph.map { ($0["@id"] as! String, $0) })
         let root = try #require(entries["./"])
         for key in ["name", "description", "datePublished", "license"] { #expect(root[key] != nil, "\(key)") }

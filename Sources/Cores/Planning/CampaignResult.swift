@@ -52,8 +52,7 @@ extension Campaign {
             } else if !other.pacing.usesRounds, best.pacing.usesRounds {
                 reason += ": exchanges each step"
             } else {
-                let (mine, its) = (stepSeconds(best), stepSeconds(other))
-                reason += ": \(fixed(its, 2)) s a step, not \(fixed(mine, 2)) s"
+                reason += why(other, best)
             }
             return PlannedJob.Alternative(
                 summary: summary(other.lanes, other.pacing), totalSeconds: other.seconds, lossPenalty: other.penalty,
@@ -61,8 +60,25 @@ extension Campaign {
         }
     }
 
-    private func stepSeconds(_ outcome: Outcome) -> Double {
-        cost.round(outcome.lanes, outcome.pacing).stepSeconds.max() ?? 0
+    /// Which part of the job makes one plan longer than another; empty where neither does by itself.
+    private func why(_ other: Outcome, _ best: Outcome) -> String {
+        let (its, mine) = (parts(other), parts(best))
+        let (more, waits) = (its.steps - mine.steps, its.rest - mine.rest)
+        if more >= waits, more > 0 { return ": " + apart(its.step, mine.step, "s a step") }
+        if waits > 0 { return ": " + apart(its.rest, mine.rest, "s beside steps") }
+        return ""
+    }
+    /// Seconds of a step, of all steps of the job, and of what its rounds take beside steps.
+    private func parts(_ outcome: Outcome) -> (step: Double, steps: Double, rest: Double) {
+        let round = cost.round(outcome.lanes, outcome.pacing)
+        let count = Double(cost.job.steps(microBatchesPerVirtual: outcome.pacing.microBatchesPerVirtual))
+        let step = outcome.pacing.usesRounds ? round.stepSeconds[round.slowest] : round.trainedAt
+        return (step, count * step, outcome.seconds - count * step)
+    }
+    /// With as many digits as tell the two apart.
+    private func apart(_ its: Double, _ mine: Double, _ what: String) -> String {
+        let digits = (2...6).first { fixed(its, $0) != fixed(mine, $0) } ?? 6
+        return "\(fixed(its, digits)) \(what), not \(fixed(mine, digits))"
     }
 
     private func summary(_ lanes: [Lane], _ pacing: Pacing) -> String {

@@ -160,18 +160,18 @@ struct Citation {
         var graph: [[String: Any]] = [
             [
                 "@id": "ro-crate-metadata.json", "@type": "CreativeWork",
-                "conformsTo": [at("https://w3id.org/ro/crate/1.1")], "about": at("./"),
+                "conformsTo": at("https://w3id.org/ro/crate/1.1"), "about": at("./"),
             ],
             [
                 "@id": "./", "@type": "Dataset", "name": title, "description": about, "datePublished": day,
-                "license": at(licence), "author": people.map { at($0["@id"] as! String) },
+                "license": at(licence),
+                "author": people.count == 1 ? at("#author-1") as Any : people.map { at($0["@id"] as! String) } as Any,
                 "conformsTo": at(profile), "hasPart": files.map { at($0["@id"] as! String) }, "mentions": at("#run"),
             ],
             ["@id": licence, "@type": "CreativeWork", "name": license],
             ["@id": profile, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"],
             [
-                "@id": "#atoll", "@type": "SoftwareApplication", "name": "Atoll", "version": version,
-                "softwareVersion": version,
+                "@id": "#atoll", "@type": "SoftwareApplication", "name": "Atoll", "softwareVersion": version,
                 "description": "Plans, replays and runs the training of language models by volunteers.",
             ],
             [
@@ -182,7 +182,11 @@ struct Citation {
             ],
         ]
         graph += people + files
-        return ["@context": "https://w3id.org/ro/crate/1.1/context", "@graph": graph]
+        // RO-Crate 1.1 has no word for a file's digest; Process Run Crate has.
+        let words: [Any] = [
+            "https://w3id.org/ro/crate/1.1/context", ["sha256": "https://w3id.org/ro/terms/workflow-run#sha256"],
+        ]
+        return ["@context": words, "@graph": graph]
     }
 }
 

@@ -53,11 +53,11 @@ struct SweepExperiment: Codable {
             // Another part of the experiment may be at it too.
             if let there = try? readFile(path), there == bytes { continue }
             try makeFolder((path as NSString).deletingLastPathComponent)
-            try writeFile(path, bytes)
+            try writeShared(path, bytes)
         }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        try writeFile(folder + "/experiment.json", Array(try encoder.encode(self)) + [10])
+        try writeShared(folder + "/experiment.json", Array(try encoder.encode(self)) + [10])
     }
 
     init(reading folder: String) throws {

@@ -39,7 +39,7 @@ struct SweepFolder {
     func write(_ result: SweepResult) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        try writeFile(file(result.point), Array(try encoder.encode(result)) + [10])
+        try writeShared(file(result.point), Array(try encoder.encode(result)) + [10])
     }
     /// All of them, by name.
     func results() throws -> [SweepResult] {
@@ -61,5 +61,17 @@ struct SweepFolder {
         let points = Set(lines.dropFirst().map { $0.prefix { $0 != "," } })
         return SweepTable(try results().filter { points.contains($0.point.prefix(16)) })
     }
-    func writeTable(_ table: SweepTable) throws { try writeFile(path + "/results.csv", Array(table.csv.utf8)) }
+    func writeTable(_ table: SweepTable) throws { try writeShared(path + "/results.csv", Array(table.csv.utf8)) }
+}
+
+/// Writes a file that other processes, here or on another machine, may be writing too, with the same bytes: each under a name of its own, and
+/// the last one stays.
+func writeShared(_ path: String, _ bytes: [UInt8]) throws {
+    let own = "\(path).\(UUID().uuidString)"
+    try writeFile(own, bytes)
+    guard rename(own, path) == 0 else {
+        let why = String(cString: strerror(errno))
+        unlink(own)
+        throw NodeError.failed("cannot write \(path): \(why)")
+    }
 }
