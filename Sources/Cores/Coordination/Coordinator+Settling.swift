@@ -178,8 +178,9 @@ extension Coordinator {
         if endsAtOnce { end() }
         return true
     }
-    /// Whether there is something to go on from.
-    public var isResumable: Bool { state.finished == nil && state.round > 0 }
+    /// Whether there is something to go on from. A job that others launched is not over because this machine cannot lead it: perhaps it is
+    /// cut off, and before a plan only who launched the job says that nothing comes of it.
+    public var isResumable: Bool { state.finished == nil && (state.round > 0 || launcher != key.peerID) }
     mutating func finish(_ states: [UnitState], weights: Digest256) {
         propose(.finish(Finish(reason: Finish.done, weights: weights)))
         stage.go(to: .closing(.finished(states), until: now + .seconds(10)))
