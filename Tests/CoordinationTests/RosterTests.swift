@@ -152,6 +152,14 @@ import Testing
         #expect(alone.isIsolated(silence: silence, at: now) && alone.silent(for: silence, at: now) == [])
         #expect(alone.silent(for: silence, at: .zero + .seconds(121)) == [Small.peer(1)])
         #expect(!Roster(at: .zero).isIsolated(silence: silence, at: now))
+        // Before they have been silent for so long somebody new is heard: who was not heard while nobody was gets time from then on.
+        var back = joined([1, 2, 3])
+        for number in [1, 2] { back.heard(Small.peer(number), at: .zero + .seconds(1)) }
+        back.heard(Small.peer(3), at: .zero + .milliseconds(5800))
+        #expect(back.silent(for: silence, at: .zero + .milliseconds(6100)) == [])
+        #expect(back.nextSilence(silence, at: .zero + .milliseconds(6100)) == .zero + .milliseconds(10_801))
+        back.heard(Small.peer(3), at: .zero + .milliseconds(7800))
+        #expect(back.silent(for: silence, at: .zero + .milliseconds(10_801)) == [Small.peer(1), Small.peer(2)])
     }
 
     @Test func `our line is good where somebody is heard who only waits to be taken in`() {

@@ -108,7 +108,7 @@ extension Coordinator {
     // MARK: gathering
 
     mutating func stepGathering(since: Instant, said: Instant) -> Bool {
-        let accepted = roster.acceptedCount
+        let accepted = roster.acceptedCount + roster.joinedCount
         let isQuiet = now - roster.lastArrival >= options.quiet
         let isEnough =
             accepted >= options.neededPeers
@@ -179,12 +179,12 @@ extension Coordinator {
     }
     /// Nobody is left to measure.
     mutating func stepMeetings() -> Bool { roster.joinedCount == 0 ? gatherAgain() : false }
-    /// All have left, and there is nothing yet that could be lost: they are waited for as at the beginning.
+    /// More have left than can be done without, and there is nothing yet that could be lost: they are waited for as at the beginning.
     mutating func gatherAgain() -> Bool {
         if lines.isSurveying { _ = lines.end() }
         desk.drop()
         stage.go(to: .gathering(since: now, saidWaiting: now))
-        event(.waitingForPeers(have: 0, want: max(options.expectedPeers ?? 1, options.neededPeers)))
+        event(.waitingForPeers(have: roster.joinedCount, want: max(options.expectedPeers ?? 1, options.neededPeers)))
         return true
     }
 

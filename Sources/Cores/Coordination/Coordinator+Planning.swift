@@ -119,6 +119,9 @@ extension Coordinator {
             case .better: event(.planRefused(why: why.description))
             case .rollBack where !isResuming:
                 standStill(why.description, tried: roster.joined.filter(\.isPlannable).map(\.peer))
+            case .first where roster.joinedCount < max(options.expectedPeers ?? 1, options.neededPeers):
+                // Somebody has left since.
+                _ = gatherAgain()
             case .first, .rollBack: fail(why.description)
             }
         case .success(let answer):

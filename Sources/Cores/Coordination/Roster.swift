@@ -91,6 +91,9 @@ public struct Roster: Sendable {
     private var freeTimers: [Int] = []
     private var arrivals = 0
     private var newest: Instant?
+    /// When somebody was heard again after nobody had been for a while: until then it may have been our own line.
+    private var returned = Instant(nanoseconds: .min / 4)
+    private static let pause = Duration.seconds(2)
     /// How many took the offer and are not in the log yet; how many have declined.
     private(set) var acceptedCount = 0
     private(set) var declinedCount = 0
@@ -163,6 +166,7 @@ public struct Roster: Sendable {
     package mutating func heard(_ peer: PeerID, at now: Instant) {
         guard let isJoined = peers[peer]?.isJoined else { return }
         peers[peer]!.lastHeard = now
+        if let newest, now - newest > Self.pause { returned = now }
         newest = max(newest ?? now, now)
         if isJoined { silences.set(peers[peer]!.timer, at: now) }
     }
@@ -324,13 +328,13 @@ public struct Roster: Sendable {
     /// Members of which nothing has been heard for too long, in order of arrival.
     package func silent(for silence: Duration, at now: Instant) -> [PeerID] {
         let overdue = silences.due(at: now - patience(silence, at: now) - .nanoseconds(1))
-        guard !overdue.isEmpty else { return [] }
+        guard !overdue.isEmpty, now - returned > silence else { return [] }
         let peers = overdue.compactMap { timers[$0].flatMap { self.peers[$0] } }
         return peers.sorted { $0.arrival < $1.arrival }.map(\.peer)
     }
     /// When the next of them is due.
     package func nextSilence(_ silence: Duration, at now: Instant) -> Instant? {
-        silences.next.map { $0 + patience(silence, at: now) + .milliseconds(1) }
+        silences.next.map { max($0 + patience(silence, at: now), returned + silence) + .milliseconds(1) }
     }
     /// Called at every input: after a pause of our own everybody gets time to be heard again.
     ///
