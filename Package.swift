@@ -15,13 +15,16 @@ func module(
         swiftSettings: strict)
 }
 
-/// Built for release like all else, so that what they test is what ships; to optimise the tests themselves takes longer than it saves.
-let quick: [SwiftSetting] = [.unsafeFlags(["-Onone"], .when(configuration: .release))]
+/// Of tests that compute little themselves: what they test is optimised all the same, and to optimise them takes longer than it saves.
+let plain: [SwiftSetting] = [.unsafeFlags(["-Onone"], .when(configuration: .release))]
 
-func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+/// - Parameter computes: much is computed in the tests themselves.
+func tests(
+    _ name: String, _ dependencies: [Target.Dependency], exclude: [String] = [], computes: Bool = true
+) -> Target {
     .testTarget(
         name: "\(name)Tests", dependencies: dependencies, path: "Tests/\(name)Tests", exclude: exclude,
-        swiftSettings: strict + quick)
+        swiftSettings: computes ? strict : strict + plain)
 }
 
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
@@ -152,18 +155,20 @@ let package = Package(
 
         tests("Base", ["Primitives", "Digests", "Wire"]),
         tests("Links", ["Primitives", "Links"]),
-        tests("Telemetry", ["Primitives", "Telemetry"]),
+        tests("Telemetry", ["Primitives", "Telemetry"], computes: false),
         tests(
             "Kademlia", ["Primitives", "Digests", "Wire", "Links", "Kademlia", "VirtualNetworks"],
             exclude: ["Corpus"]),
-        tests("Channels", ["Primitives", "Digests", "Wire", "Links", "Paths", "Channels", "VirtualNetworks"]),
+        tests(
+            "Channels", ["Primitives", "Digests", "Wire", "Links", "Paths", "Channels", "VirtualNetworks"],
+            computes: false),
         tests("VirtualNetworks", ["Primitives", "Links", "VirtualNetworks"]),
         tests("Paths", ["Primitives", "Paths"]),
         tests(
             "Formats",
             ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Datasets", "CompletionAPI", "Completions"],
             exclude: ["Corpus"]),
-        tests("Topologies", ["Primitives", "Links", "Topologies"], exclude: ["Corpus"]),
+        tests("Topologies", ["Primitives", "Links", "Topologies"], exclude: ["Corpus"], computes: false),
         tests("Experiments", ["Primitives", "Links", "Topologies", "Experiments"]),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
@@ -180,34 +185,36 @@ let package = Package(
         .target(
             name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],
             path: "Tests/JobFixtures", swiftSettings: strict),
-        tests("Record", swarm + ["Primitives", "Digests", "Wire", "Training", "JobFixtures"]),
+        tests("Record", swarm + ["Primitives", "Digests", "Wire", "Training", "JobFixtures"], computes: false),
         tests(
             "Coordination",
             swarm + [
                 "Primitives", "Digests", "Wire", "Planning", "Topologies", "Training", "Telemetry", "Exchange",
                 "JobFixtures",
-            ]),
+            ], computes: false),
         tests(
             "Daemon",
             swarm + [
                 "Primitives", "Digests", "Wire", "Kademlia", "Channels", "Telemetry", "Exchange", "Training",
                 "Planning",
                 "Daemon", "JobFixtures",
-            ]),
+            ], computes: false),
         tests("Consensus", ["Primitives", "Digests", "Wire", "Consensus"]),
-        tests("Content", ["Primitives", "Digests", "Wire", "Messages", "Content", "Training", "JobFixtures"]),
+        tests(
+            "Content", ["Primitives", "Digests", "Wire", "Messages", "Content", "Training", "JobFixtures"],
+            computes: false),
         tests(
             "Membership",
             swarm + [
                 "Primitives", "Digests", "Wire", "Channels", "Training", "Telemetry", "Exchange", "JobFixtures",
-            ]),
+            ], computes: false),
         tests(
             "Simulation",
             swarm + [
                 "Primitives", "Digests", "Exchange", "Kademlia", "Links", "Topologies", "Planning", "Training",
                 "Telemetry", "Datasets", "Wire",
                 "Simulation", "Benchmarks", "JobFixtures",
-            ], exclude: ["Transcripts"]),
+            ], exclude: ["Transcripts"], computes: false),
         tests(
             "Weights",
             ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Kernels", "Training", "Inference", "Weights"]),
@@ -217,8 +224,8 @@ let package = Package(
             swarm + [
                 "Primitives", "Digests", "Wire", "Training", "Telemetry", "Channels", "EventLoop", "SecureTransport",
                 "Links", "Topologies", "Node", "JobFixtures",
-            ]),
-        tests("EndToEnd", ["Primitives"]),
+            ], computes: false),
+        tests("EndToEnd", ["Primitives"], computes: false),
     ],
     swiftLanguageModes: [.v6]
 )
