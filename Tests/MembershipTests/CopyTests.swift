@@ -53,10 +53,10 @@ import Training
     /// Two pipelines of two stages, of which both second stages are lost for good, with what was on their disks.
     private func halved(_ seed: UInt64, newcomer: Int? = nil) throws -> (village: Village, round: Int) {
         let village = try Village(Self.parameters, seed: seed)
+        village.prunes = true
         try #require(try village.gather([1, 2, 3, 4]))
         try village.plan(Self.pair)
         #expect(try village.train(until: 5 + Int(seed) % 2))
-        _ = try village.run(for: .milliseconds(30 * Int64(seed)), until: { _ in false })
         for number in [2, 4] {
             village.kill(number)
             try village.leader.leave(number)
@@ -76,6 +76,13 @@ import Training
         return next
     }
 
+    private func picture(_ village: Village) -> String {
+        "round \(village.leader.state.round); "
+            + [1, 3, 5].filter { village.residents[Small.peer($0)] != nil }.map { number in
+                "\(number): \(village.member(number).activity), \(village.events(number).suffix(10))"
+            }.joined(separator: "; ")
+    }
+
     @Test(arguments: 0..<4 as Range<UInt64>)
     func `are what the job goes on from when all who held a stage are gone`(seed: UInt64) throws {
         let (village, round) = try halved(seed)
@@ -85,7 +92,8 @@ import Training
         for number in [1, 3] { #expect(village.starts(number)[round] != nil) }
         let later = village.leader.state.round
         try village.plan(plan([1, 3], village, round: round), rolledBack: true)
-        #expect(try village.train(until: later + 2))
+        let goesOn = try village.train(until: later + 2)
+        #expect(goesOn, "\(picture(village))")
         #expect(village.roots(round) == agreed)
         // Nothing had to come from anybody: the copy is on its own disk.
         #expect(!village.events(3).contains { if case .stateRequested(_, round) = $0 { true } else { false } })
@@ -99,7 +107,8 @@ import Training
         let (village, round) = try halved(seed, newcomer: 5)
         let later = village.leader.state.round
         try village.plan(plan([1, 5], village, round: round), rolledBack: true)
-        #expect(try village.train(until: later + 2))
+        let goesOn = try village.train(until: later + 2)
+        #expect(goesOn, "\(picture(village))")
         #expect(village.events(5).contains { if case .stateReady(round, "2..<4") = $0 { true } else { false } })
     }
 

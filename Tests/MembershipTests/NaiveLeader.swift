@@ -68,6 +68,10 @@ struct NaiveLeader {
     /// Everybody hears of it, and who comes hears of all.
     mutating func propose(_ entry: Entry, to others: [PeerID] = []) throws {
         let envelope = try record.propose(entry, term: term, by: key)
+        // What was said of rounds that are taken back counts no more.
+        if case .plan(let change) = entry, change.rolledBack {
+            applied = applied.filter { $0.key <= change.plan.round }
+        }
         for peer in members + others { send(.logEntries(LogEntries([envelope], length: record.length)), to: peer) }
     }
     mutating func join(_ numbers: [Int]) throws {

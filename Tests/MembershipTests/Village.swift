@@ -44,6 +44,8 @@ final class Village {
     /// Packets for which this says no are lost.
     var delivers: (Line, Packet) -> Bool = { _, _ in true }
     private(set) var steps = 0
+    /// Whether disks let go of round starts that are not to stay.
+    var prunes = false
 
     init(_ parameters: JobParameters, leader: NaiveLeader? = nil, seed: UInt64) throws {
         self.parameters = parameters
@@ -182,7 +184,7 @@ final class Village {
     private func write(_ request: StorageRequest, of peer: PeerID) -> StorageOutcome {
         switch request {
         case .roundStart(let start, let retaining):
-            residents[peer]!.starts = residents[peer]!.starts.filter { retaining.contains($0.key) }
+            if prunes { residents[peer]!.starts = residents[peer]!.starts.filter { retaining.contains($0.key) } }
             residents[peer]!.starts[start.name] = start.encoded
         case .readRoundStart(_, let name):
             guard let bytes = residents[peer]!.starts[name], let start = try? RoundStart(decoding: bytes) else {
