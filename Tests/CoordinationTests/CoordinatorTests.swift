@@ -268,16 +268,14 @@ struct FakePool {
             short.pass(.seconds(1))
             short.beat(2)
         }
-        #expect(short.coordinator.stage.word == "gathering" && short.end == nil)
-        #expect(short.happened("planning").count == 1)
+        #expect(short.coordinator.stage.word == "gathering" && short.happened("planning").count == 1)
         short.arrive(1)
         short.say(1, .readiness(.hasText))
         for _ in 0..<60 where short.coordinator.state.plan == nil {
             short.pass(.seconds(1))
             for number in [1, 2] { short.beat(number) }
         }
-        try short.round()
-        #expect(short.coordinator.state.round == 1)
+        #expect(short.coordinator.state.plan != nil)
         // And gives up as at the beginning, when nobody comes.
         var pool = try FakePool(options: options)
         pool.pass(.seconds(1))
