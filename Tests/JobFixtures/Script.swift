@@ -68,16 +68,20 @@ public struct Script {
     }
     public func makeSeal(_ ranks: [Int]) -> Seal {
         let (plan, spec) = (state.plan!, state.spec!)
-        let contributions = ranks.map { rank in
+        let parts = ranks.map { rank in
             let pipeline = plan.pipelines[rank]
-            return Seal.Contribution(
-                rank: rank, attempt: pipeline.attempt, microBatches: share(rank),
-                digests: pipeline.stages.flatMap { digests(rank: rank, attempt: pipeline.attempt, stage: $0) })
+            return pipeline.stages.flatMap { digests(rank: rank, attempt: pipeline.attempt, stage: $0) }
+        }
+        let contributions = zip(ranks, parts).map { rank, digests in
+            Seal.Contribution(
+                rank: rank, attempt: plan.pipelines[rank].attempt, microBatches: share(rank),
+                digest: Seal.digest(digests))
         }
         let perMicroBatch = state.parameters.microBatch * state.parameters.model.context
         return Seal(
             round: spec.round, firstStep: spec.firstStep, steps: spec.steps, contributions: contributions,
-            tokens: spec.sealedTokens + ranks.reduce(0) { $0 + share($1) } * perMicroBatch)
+            tokens: spec.sealedTokens + ranks.reduce(0) { $0 + share($1) } * perMicroBatch,
+            parts: Seal.parts(parts))
     }
     public mutating func seal(_ ranks: [Int]) throws(MalformedBytes) { try append(.seal(makeSeal(ranks))) }
     public mutating func finish() throws(MalformedBytes) { try append(.finish(Finish(reason: Finish.done))) }

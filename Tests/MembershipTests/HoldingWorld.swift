@@ -215,21 +215,25 @@ struct HoldingWorld {
         let mine = rankOfMine(plan)
         var seal = script.makeSeal([])
         var sealed: [UInt32] = []
+        var parts: [[UnitDigest]] = []
         for rank in plan.pipelines.indices {
             let key = work(rank)
             if rank == mine, !withMine || receipts[key] == nil { continue }
             let tag = tag(key)
             sealed.append(tag)
+            parts.append(
+                Small.model.allUnits.map { unit in
+                    let part = RememberingEngine.contribution(unit, layout(unit, plan), tag: tag)
+                    return UnitDigest(unit, ChunkedDigest(chunked([part], layout: layout(unit, plan))!).unit.bytes)
+                })
             seal.contributions.append(
                 Seal.Contribution(
                     rank: rank, attempt: key.attempt, microBatches: script.share(rank),
-                    digests: Small.model.allUnits.map { unit in
-                        let part = RememberingEngine.contribution(unit, layout(unit, plan), tag: tag)
-                        return UnitDigest(unit, ChunkedDigest(chunked([part], layout: layout(unit, plan))!).unit.bytes)
-                    }))
+                    digest: Seal.digest(parts.last!)))
             seal.tokens += script.share(rank) * 8
         }
         guard !seal.contributions.isEmpty else { return nil }
+        seal.parts = Seal.parts(parts)
         versions.append(RememberingEngine.next(versions[job.round], sealed))
         return seal
     }

@@ -167,11 +167,14 @@ struct NaiveLeader {
     }
     mutating func seal(_ ranks: [Int]) throws {
         let (plan, spec) = (state.plan!, state.spec!)
-        let contributions = ranks.map { rank in
+        let digests = ranks.map { rank in
+            plan.pipelines[rank].stages.indices.flatMap { receipts[work(rank)]![$0]!.digests }
+        }
+        let contributions = zip(ranks, digests).map { rank, digests in
             Seal.Contribution(
                 rank: rank, attempt: plan.pipelines[rank].attempt,
                 microBatches: plan.share(rank: rank, steps: spec.steps),
-                digests: plan.pipelines[rank].stages.indices.flatMap { receipts[work(rank)]![$0]!.digests })
+                digest: Seal.digest(digests))
         }
         let counted = contributions.reduce(0) { $0 + $1.microBatches }
         let perMicroBatch = state.parameters.microBatch * state.parameters.model.context
@@ -180,6 +183,8 @@ struct NaiveLeader {
             tokens: spec.sealedTokens + counted * perMicroBatch)
         if (terms?.way ?? plan.exchangeWay).hasOwners {
             seal.aggregates = plan.pipelines[ranks[0]].stages.flatMap { gathered[$0.peer]!.aggregates }
+        } else {
+            seal.parts = Seal.parts(digests)
         }
         try propose(.seal(seal))
     }

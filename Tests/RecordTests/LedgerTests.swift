@@ -124,9 +124,36 @@ import Wire
         forged.report(0, numbers: Self.everybody)
         forged.report(1, numbers: Self.everybody)
         var seal = forged.makeSeal([0, 1])
-        seal.contributions[1].digests[0].bytes = sha256([7]).bytes
-        try forged.append(.seal(seal))
-        #expect(throws: MalformedBytes.self) { try forged.audit() }
+        let right = seal
+        seal.contributions[1].digest = sha256([7])
+        var other = forged
+        try other.append(.seal(seal))
+        #expect(throws: MalformedBytes.self) { try other.audit() }
+        for place in right.parts.indices {
+            var copy = forged
+            seal = right
+            seal.parts[place].bytes = sha256([7]).bytes
+            try copy.append(.seal(seal))
+            #expect(throws: MalformedBytes.self) { try copy.audit() }
+        }
+        try forged.append(.seal(right))
+        #expect(throws: Never.self) { try forged.audit() }
+    }
+
+    /// Whoever signed twice cannot take away what was counted by what it signed first.
+    @Test func `the audit finds the receipt that was counted among contradicting ones`() throws {
+        var script = try started()
+        script.report(0, numbers: Self.everybody)
+        script.report(1, numbers: Self.everybody)
+        for place in script.receipts.indices {
+            var second = try Receipt.open(script.receipts[place], job: script.record.job, wall: nil)
+            second.receipt.digests[0].bytes = sha256([UInt8(place)]).bytes
+            let key = Self.everybody.map { Small.key($0) }.first { $0.peerID == second.signer }!
+            script.receipts.insert(
+                second.receipt.signed(job: script.record.job, epoch: 1, wall: 0, by: key), at: 2 * place % 3)
+        }
+        try script.seal([0, 1])
+        #expect(throws: Never.self) { try script.audit() }
     }
 
     @Test func `the audit refuses an altered receipt`() throws {

@@ -131,6 +131,7 @@ extension Coordinator {
             let units = plan.pipelines[place.rank].stages[place.stage].units
             guard receipt.microBatches == plan.share(rank: place.rank, steps: spec.steps), receipt.steps == spec.steps,
                 receipt.firstStep == spec.firstStep, receipt.digests.map(\.unit) == Array(units),
+                receipt.digests.allSatisfy({ $0.bytes.count == 32 }),
                 receipt.chunks.allSatisfy({ units.contains($0.unit) })
             else { throw MalformedBytes("receipt does not fit what was granted") }
             switch round.progress.receive(receipt) {
@@ -185,6 +186,7 @@ extension Coordinator {
         var entry = round.progress.seal(
             ranks, spec: spec, plan: plan, tokensPerMicroBatch: parameters.microBatch * parameters.model.context)
         entry.aggregates = round.aggregates(plan, of: ranks, unitCount: parameters.model.unitCount)
+        if !entry.aggregates.isEmpty { entry.parts = [] }
         if !spec.isLast { changePlanAtBoundary() }
         let before = state.sealedTokens
         guard propose(.seal(entry)) else {

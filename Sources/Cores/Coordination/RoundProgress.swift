@@ -99,26 +99,29 @@ public struct RoundProgress: Sendable {
         }
     }
 
-    /// The seal of these pipelines.
+    /// The seal of these pipelines, as everybody adds up the contributions.
     public func seal(_ ranks: [Int], spec: RoundSpec, plan: PlacedPlan, tokensPerMicroBatch: Int) -> Seal {
         var seal = Seal(round: spec.round, firstStep: spec.firstStep, steps: spec.steps, contributions: [], tokens: 0)
         var lossSum = 0.0
         var microBatches = 0
         var evaluationSum = 0.0
+        var digests: [[UnitDigest]] = []
         for rank in ranks {
             let pipeline = plan.pipelines[rank]
             guard let receipts = receipts[work(rank, plan)], let last = receipts[pipeline.stages.count - 1] else {
                 continue
             }
+            digests.append(pipeline.stages.indices.flatMap { receipts[$0]?.digests ?? [] })
             seal.contributions.append(
                 Seal.Contribution(
                     rank: rank, attempt: pipeline.attempt, microBatches: last.microBatches,
-                    digests: pipeline.stages.indices.flatMap { receipts[$0]?.digests ?? [] }))
+                    digest: Seal.digest(digests.last!)))
             lossSum += last.lossSum
             microBatches += last.microBatches
             evaluationSum += last.evaluationSum
             seal.validationTokens += last.evaluationTokens
         }
+        seal.parts = Seal.parts(digests)
         seal.tokens = spec.sealedTokens + microBatches * tokensPerMicroBatch
         seal.trainLoss = microBatches > 0 ? lossSum / Double(microBatches) : 0
         seal.validationLoss = seal.validationTokens > 0 ? evaluationSum / Double(seal.validationTokens) : nil

@@ -270,16 +270,14 @@ package struct RoundExchange: Sendable {
     package func contributions(of seal: JobState.SealedRound) -> [RankedContribution]? {
         for entry in seal.contributions {
             guard work(of: entry.rank)?.attempt == entry.attempt else { return nil }
-            for unit in units {
-                // Digests that are known are compared before anything is hashed.
-                if let known = checked[entry.rank]?[unit] {
-                    guard known == entry.digests[unit] else { return nil }
-                } else {
-                    guard let chunks = core.contribution(of: entry.rank, unit: unit),
-                        ChunkedDigest(chunks).unit == entry.digests[unit]
-                    else { return nil }
-                }
+        }
+        for unit in units {
+            var digests: [[UInt8]] = []
+            for entry in seal.contributions {
+                guard let digest = digest(of: entry.rank, unit: unit) else { return nil }
+                digests.append(digest.bytes)
             }
+            guard Seal.part(digests) == seal.parts[unit] else { return nil }
         }
         var out: [RankedContribution] = []
         for entry in seal.contributions {
@@ -288,6 +286,11 @@ package struct RoundExchange: Sendable {
             out.append(contribution)
         }
         return out
+    }
+
+    /// Of a contribution that is here; it is hashed only where that was not done before.
+    private func digest(of rank: Int, unit: Int) -> Digest256? {
+        checked[rank]?[unit] ?? core.contribution(of: rank, unit: unit).map { ChunkedDigest($0).unit }
     }
 
     /// Whom the exchange waits for here, and for what.

@@ -24,6 +24,10 @@ func decode<Raw, Value>(
     for item in raw { out.append(try decode(item)) }
     return out
 }
+func whole(_ raw: Data) throws(MalformedBytes) -> Digest256 {
+    guard let digest = Digest256(raw) else { throw MalformedBytes("a digest of \(raw.count) bytes") }
+    return digest
+}
 /// Whole digests of units, each unit once.
 func digests(_ raw: [PBUnitDigest]) throws(MalformedBytes) -> [UnitDigest] {
     let out = try decode(raw, atMost: Bounds.unit, "digests") { (raw) throws(MalformedBytes) in

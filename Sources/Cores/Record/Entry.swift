@@ -178,12 +178,13 @@ public struct Seal: Hashable, Sendable {
         public var rank: Int
         public var attempt: Int
         public var microBatches: Int
-        public var digests: [UnitDigest]
-        public init(rank: Int, attempt: Int, microBatches: Int, digests: [UnitDigest]) {
+        /// SHA-256 over the digests of its units, ascending: what the receipts of its stages say, in 32 bytes.
+        public var digest: Digest256
+        public init(rank: Int, attempt: Int, microBatches: Int, digest: Digest256) {
             self.rank = rank
             self.attempt = attempt
             self.microBatches = microBatches
-            self.digests = digests
+            self.digest = digest
         }
     }
     public var round: Int
@@ -199,9 +200,12 @@ public struct Seal: Hashable, Sendable {
     public var validationTokens: Int
     /// Where owners add: what every member applies; else empty.
     public var aggregates: [UnitDigest]
+    /// Where everybody adds: of each unit what is added, as ``part(_:)``; else empty.
+    public var parts: [UnitDigest]
     public init(
         round: Int, firstStep: Int, steps: Int, contributions: [Contribution], tokens: Int, trainLoss: Double = 0,
-        validationLoss: Double? = nil, validationTokens: Int = 0, aggregates: [UnitDigest] = []
+        validationLoss: Double? = nil, validationTokens: Int = 0, aggregates: [UnitDigest] = [],
+        parts: [UnitDigest] = []
     ) {
         self.round = round
         self.firstStep = firstStep
@@ -212,6 +216,19 @@ public struct Seal: Hashable, Sendable {
         self.validationLoss = validationLoss
         self.validationTokens = validationTokens
         self.aggregates = aggregates
+        self.parts = parts
+    }
+    /// What a pipeline contributes: the digests of its units, ascending.
+    public static func digest(_ units: [UnitDigest]) -> Digest256 { sha256(units.flatMap(\.bytes)) }
+    /// What is added up for one unit: the contributions' digests of it, in the order of their ranks.
+    public static func part(_ contributions: [[UInt8]]) -> Digest256 { sha256(contributions.flatMap(\.self)) }
+    /// The same of all units.
+    ///
+    /// - Parameter contributions: of each, in the order of ranks, a digest of every unit, ascending.
+    public static func parts(_ contributions: [[UnitDigest]]) -> [UnitDigest] {
+        (contributions.first ?? []).indices.map { place in
+            UnitDigest(contributions[0][place].unit, part(contributions.map { $0[place].bytes }).bytes)
+        }
     }
 
     init(_ m: PBSeal) throws(MalformedBytes) {
@@ -224,7 +241,7 @@ public struct Seal: Hashable, Sendable {
                 rank: try number(raw.rank, below: Bounds.rank, "rank"),
                 attempt: try number(raw.attempt, below: Bounds.counter, "attempt"),
                 microBatches: try number(raw.microBatches, below: Bounds.microBatches, "micro-batches"),
-                digests: try digests(raw.digests))
+                digest: try whole(raw.digest))
         }
         tokens = try number(m.tokens, below: Bounds.amount, "tokens")
         guard m.trainLoss.isFinite, m.validationLoss.isFinite else { throw MalformedBytes("a loss that is not finite") }
@@ -232,6 +249,8 @@ public struct Seal: Hashable, Sendable {
         validationTokens = try number(m.validationTokens, below: Bounds.amount, "tokens")
         validationLoss = validationTokens > 0 ? m.validationLoss : nil
         aggregates = try digests(m.aggregates)
+        parts = try digests(m.parts)
+        guard aggregates.isEmpty || parts.isEmpty else { throw MalformedBytes("a seal of sums and of parts") }
     }
     var encoded: PBSeal {
         var m = PBSeal()
@@ -243,7 +262,7 @@ public struct Seal: Hashable, Sendable {
             out.rank = UInt32(contribution.rank)
             out.attempt = UInt32(contribution.attempt)
             out.microBatches = UInt32(contribution.microBatches)
-            out.digests = contribution.digests.map { PBUnitDigest($0) }
+            out.digest = bytesOf(contribution.digest)
             return out
         }
         m.tokens = UInt64(tokens)
@@ -251,6 +270,7 @@ public struct Seal: Hashable, Sendable {
         m.validationLoss = validationLoss ?? 0
         m.validationTokens = UInt64(validationTokens)
         m.aggregates = aggregates.map { PBUnitDigest($0) }
+        m.parts = parts.map { PBUnitDigest($0) }
         return m
     }
 }

@@ -43,6 +43,8 @@ public struct JobState: Sendable {
         public var contributions: [Contribution]
         /// Where chunks have owners: the digest of what every member applies, by unit; else empty.
         public var aggregates: [Int: Digest256] = [:]
+        /// Where they have none: what is added up for each unit (``Seal/part(_:)``); else empty.
+        public var parts: [Int: Digest256] = [:]
         public var tokens: Int
         public var trainLoss: Double
         /// Of the parameters the round began with.
@@ -51,7 +53,7 @@ public struct JobState: Sendable {
             public var rank: Int
             public var attempt: Int
             public var microBatches: Int
-            public var digests: [Int: Digest256]
+            public var digest: Digest256
         }
     }
     /// An entry that was checked against a state: applying it cannot fail.
@@ -193,9 +195,7 @@ public struct JobState: Sendable {
             throw MalformedBytes("seal does not fit round \(round)")
         }
         guard
-            (seal.aggregates + seal.contributions.flatMap(\.digests)).allSatisfy({
-                $0.unit < parameters.model.unitCount
-            })
+            (seal.aggregates + seal.parts).allSatisfy({ $0.unit < parameters.model.unitCount })
         else { throw MalformedBytes("a seal names a unit that the model has not") }
         let ranks = seal.contributions.map(\.rank)
         guard !ranks.isEmpty, zip(ranks, ranks.dropFirst()).allSatisfy({ $0 < $1 }), ranks.last! < plan.pipelines.count
@@ -213,13 +213,12 @@ public struct JobState: Sendable {
         guard seal.tokens == sealedTokens + counted else { throw MalformedBytes("seal miscounts tokens") }
         var sealed = SealedRound(
             round: round, firstStep: spec.firstStep, steps: spec.steps, planEpoch: plan.epoch,
-            contributions: seal.contributions.map { entry in
-                var digests: [Int: Digest256] = [:]
-                for digest in entry.digests { digests[digest.unit] = Digest256(digest.bytes) }
-                return SealedRound.Contribution(
-                    rank: entry.rank, attempt: entry.attempt, microBatches: entry.microBatches, digests: digests)
+            contributions: seal.contributions.map {
+                SealedRound.Contribution(
+                    rank: $0.rank, attempt: $0.attempt, microBatches: $0.microBatches, digest: $0.digest)
             }, tokens: seal.tokens, trainLoss: seal.trainLoss, validationLoss: seal.validationLoss)
         for entry in seal.aggregates { sealed.aggregates[entry.unit] = Digest256(entry.bytes) }
+        for entry in seal.parts { sealed.parts[entry.unit] = Digest256(entry.bytes) }
         return sealed
     }
 

@@ -6,7 +6,8 @@ public import Wire
 /// means something.
 ///
 /// It walks the entries once, keeping for each pipeline of the round in progress what the entries granted it, and counts a
-/// pipeline only when every one of its stages has a receipt whose digests are the seal's.
+/// pipeline only when every one of its stages has a receipt, and their digests together are the seal's. Where the seal says what
+/// is added up, it must be these contributions.
 public func auditMicroBatches(
     log: [PBEnvelope], receipts: [PBEnvelope], parameters: JobParameters
 ) throws(MalformedBytes) -> Ledger.Totals {
@@ -98,14 +99,21 @@ private struct LedgerAudit {
     private mutating func follow(_ seal: PBSeal) throws(MalformedBytes) {
         guard plan != nil, seal.round == round else { throw MalformedBytes("a seal out of order") }
         var here = 0
+        var proven: [Int: [UInt32: [UInt8]]] = [:]
         for (rank, grant) in grants {
             if let entry = seal.contributions.first(where: { Int($0.rank) == rank }) {
-                try prove(grant, entry, rank)
+                proven[rank] = try prove(grant, entry, rank)
                 here += Int(entry.microBatches)
             } else if grant.peers.allSatisfy({ present.contains($0) }) {
                 totals.late += grant.microBatches
             } else {
                 totals.lost += grant.microBatches
+            }
+        }
+        for part in seal.parts {
+            let bytes = seal.contributions.flatMap { proven[Int($0.rank)]?[part.unit] ?? [] }
+            guard sha256(bytes).bytes == Array(part.digest) else {
+                throw MalformedBytes("round \(round), unit \(part.unit): what is added up is not what the receipts say")
             }
         }
         let perMicroBatch = parameters.microBatch * parameters.model.context
@@ -120,21 +128,38 @@ private struct LedgerAudit {
     }
 
     /// Every stage has signed for what the seal counts.
-    private func prove(_ grant: Grant, _ entry: PBSeal.Contribution, _ rank: Int) throws(MalformedBytes) {
-        var digests: [UInt32: [UInt8]] = [:]
-        for digest in entry.digests { digests[digest.unit] = Array(digest.digest) }
+    ///
+    /// - Returns: the digest of each of the pipeline's units.
+    private func prove(
+        _ grant: Grant, _ entry: PBSeal.Contribution, _ rank: Int
+    ) throws(MalformedBytes) -> [UInt32: [UInt8]] {
+        var candidates: [[PBWork]] = []
         for stage in grant.peers.indices {
             let claim = Claim(round: round, rank: UInt32(rank), attempt: entry.attempt, stage: UInt32(stage))
-            let proven = (works[claim] ?? []).contains { signer, work in
+            let works = (works[claim] ?? []).filter { signer, work in
                 signer == grant.peers[stage] && entry.attempt == grant.attempt
                     && work.microBatches == entry.microBatches
-                    && work.digests.allSatisfy { digests[$0.unit] == Array($0.digest) }
             }
-            guard proven else {
+            guard !works.isEmpty else {
                 throw MalformedBytes("round \(round), pipeline \(rank), stage \(stage): no receipt")
             }
+            candidates.append(works.map(\.work))
         }
+        // A stage has one receipt, unless somebody signed two: then any choice that gives the digest will do.
+        let choices = candidates.reduce(1) { $0.multipliedReportingOverflow(by: $1.count).overflow ? .max : $0 * $1.count }
+        for choice in 0..<min(choices, Self.choices) {
+            var rest = choice
+            var digests: [UInt32: [UInt8]] = [:]
+            for works in candidates {
+                for digest in works[rest % works.count].digests { digests[digest.unit] = Array(digest.digest) }
+                rest /= works.count
+            }
+            if sha256(digests.keys.sorted().flatMap { digests[$0]! }).bytes == Array(entry.digest) { return digests }
+        }
+        throw MalformedBytes("round \(round), pipeline \(rank): its receipts say something else than the seal")
     }
+    /// Of contradicting receipts so many choices are tried.
+    private static let choices = 1 << 12
 
     private func total(_ plan: PBPlanChange) -> Int {
         parameters.tokens(microBatchesPerVirtual: Int(plan.microBatchesPerVirtual))

@@ -403,6 +403,9 @@ public nonisolated struct PBSeal: Sendable {
   /// where owners add: what every member applies; else empty
   public var aggregates: [PBUnitDigest] = []
 
+  /// else: of each unit, SHA-256 over the contributions' digests, in their order
+  public var parts: [PBUnitDigest] = []
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated struct Contribution: Sendable {
@@ -416,7 +419,8 @@ public nonisolated struct PBSeal: Sendable {
 
     public var microBatches: UInt32 = 0
 
-    public var digests: [PBUnitDigest] = []
+    /// SHA-256 over the digests of its units, ascending: what its stages' receipts say
+    public var digest: Data = Data()
 
     public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -3348,7 +3352,7 @@ nonisolated extension PBUnitDigest: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Seal"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{3}first_step\0\u{1}steps\0\u{1}contributions\0\u{1}tokens\0\u{3}train_loss\0\u{3}validation_loss\0\u{3}validation_tokens\0\u{1}aggregates\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}round\0\u{3}first_step\0\u{1}steps\0\u{1}contributions\0\u{1}tokens\0\u{3}train_loss\0\u{3}validation_loss\0\u{3}validation_tokens\0\u{1}aggregates\0\u{1}parts\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3365,6 +3369,7 @@ nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
       case 7: try { try decoder.decodeSingularDoubleField(value: &self.validationLoss) }()
       case 8: try { try decoder.decodeSingularUInt64Field(value: &self.validationTokens) }()
       case 9: try { try decoder.decodeRepeatedMessageField(value: &self.aggregates) }()
+      case 10: try { try decoder.decodeRepeatedMessageField(value: &self.parts) }()
       default: break
       }
     }
@@ -3398,6 +3403,9 @@ nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if !self.aggregates.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.aggregates, fieldNumber: 9)
     }
+    if !self.parts.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.parts, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3411,6 +3419,7 @@ nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
     if lhs.validationLoss != rhs.validationLoss {return false}
     if lhs.validationTokens != rhs.validationTokens {return false}
     if lhs.aggregates != rhs.aggregates {return false}
+    if lhs.parts != rhs.parts {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3418,7 +3427,7 @@ nonisolated extension PBSeal: SwiftProtobuf.Message, SwiftProtobuf._MessageImple
 
 nonisolated extension PBSeal.Contribution: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = PBSeal.protoMessageName + ".Contribution"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}rank\0\u{1}attempt\0\u{3}micro_batches\0\u{1}digests\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}rank\0\u{1}attempt\0\u{3}micro_batches\0\u{2}\u{2}digest\0\u{c}\u{4}\u{1}")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3429,7 +3438,7 @@ nonisolated extension PBSeal.Contribution: SwiftProtobuf.Message, SwiftProtobuf.
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.rank) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.attempt) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.microBatches) }()
-      case 4: try { try decoder.decodeRepeatedMessageField(value: &self.digests) }()
+      case 5: try { try decoder.decodeSingularBytesField(value: &self.digest) }()
       default: break
       }
     }
@@ -3445,8 +3454,8 @@ nonisolated extension PBSeal.Contribution: SwiftProtobuf.Message, SwiftProtobuf.
     if self.microBatches != 0 {
       try visitor.visitSingularUInt32Field(value: self.microBatches, fieldNumber: 3)
     }
-    if !self.digests.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.digests, fieldNumber: 4)
+    if !self.digest.isEmpty {
+      try visitor.visitSingularBytesField(value: self.digest, fieldNumber: 5)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -3455,7 +3464,7 @@ nonisolated extension PBSeal.Contribution: SwiftProtobuf.Message, SwiftProtobuf.
     if lhs.rank != rhs.rank {return false}
     if lhs.attempt != rhs.attempt {return false}
     if lhs.microBatches != rhs.microBatches {return false}
-    if lhs.digests != rhs.digests {return false}
+    if lhs.digest != rhs.digest {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
