@@ -19,13 +19,13 @@ import Wire
 
         static func outlives(_ purpose: EngineDesk.Purpose) -> Bool {
             switch purpose {
-            case .benchmark, .housekeeping, .export, .keep, .exchange: true
+            case .benchmark, .rehearsal, .housekeeping, .export, .keep, .exchange: true
             case .runner, .configured, .imported, .catchUp, .digests: false
             }
         }
     }
     private static let purposes: [EngineDesk.Purpose] = [
-        .benchmark, .housekeeping, .runner, .configured(recomputes: true), .imported(recomputes: false),
+        .benchmark, .rehearsal, .housekeeping, .runner, .configured(recomputes: true), .imported(recomputes: false),
         .catchUp(round: 3), .digests(round: 4), .export(units: 0..<2, round: 5),
         .keep(round: 5, epoch: 1, rank: 1, share: [2, 3]),
         .exchange(.check(WorkKey(round: 1, rank: 2, attempt: 3))),
@@ -163,6 +163,16 @@ import Wire
         #expect(abs(try #require(found) / speed - 1) < 0.01)
         #expect(works.last! / speed >= 0.1 || works.last! >= 1e12)
         #expect(works.reduce(0, +) / speed < max(1, 1.2 * Benchmark.flops / speed))
+    }
+    @Test func `lasts as long as is asked of it`() throws {
+        var benchmark = Benchmark(least: .milliseconds(500))
+        var last = 0.0
+        while let work = benchmark.work {
+            last = work
+            _ = benchmark.finished(in: .nanoseconds(Int64(work)))
+        }
+        #expect(last >= 5e8)
+        #expect(abs(try #require(benchmark.speed) / 1e9 - 1) < 1e-6)
     }
     @Test func `ends although no time passes`() {
         var benchmark = Benchmark()

@@ -78,7 +78,7 @@ struct RememberingEngine {
             return .refused("nothing imported")
         }
         switch job {
-        case .configure, .importState, .benchmark: return .done
+        case .configure, .importState, .benchmark, .rehearse: return .done
         case .recompute, .rewind, .checkContribution: return .done
         case .exportState(let units, _, _):
             require(

@@ -24,6 +24,8 @@ struct NaiveLeader {
     var seals = true
     private(set) var readiness: [PeerID: Readiness] = [:]
     private(set) var heartbeats: [PeerID: Heartbeat] = [:]
+    /// How fast members say that they are at this job's work.
+    private(set) var speeds: [PeerID: Double] = [:]
     private(set) var receipts: [WorkKey: [Int: Receipt]] = [:]
     private(set) var held: [PeerID: Set<WorkKey>] = [:]
     private(set) var gathered: [PeerID: Gathered] = [:]
@@ -107,7 +109,7 @@ struct NaiveLeader {
         record = try! Record.restoring(kept) { _ in parameters }.record
         term += 1
         (receipts, held, gathered, applied, readiness, answers) = ([:], [:], [:], [:], [:], [:])
-        agreedUnder = [:]
+        (agreedUnder, speeds) = ([:], [:])
     }
 
     // MARK: hearing
@@ -115,6 +117,7 @@ struct NaiveLeader {
     mutating func receive(_ packet: Packet, from peer: PeerID, at now: Instant) throws {
         switch packet.message {
         case .offerAnswer(let answer): answers[peer] = answer
+        case .capability(let said): if packet.term == term { speeds[peer] = said.flops }
         case .readiness(let said): if packet.term == term { readiness[peer] = said }
         case .heartbeat(let heartbeat): heartbeats[peer] = heartbeat
         case .logRequest(let from): sendLog(to: peer, from: from)

@@ -166,7 +166,7 @@ final class Village {
             let peer = busy[choice]
             let job = residents[peer]!.jobs.pop()!
             // A benchmark is as long as its member wants it; nothing is computed for it.
-            let isBenchmark = if case .benchmark = job { true } else { false }
+            let isBenchmark = job.timed != nil
             if isBenchmark { now += .milliseconds(200) }
             let result = isBenchmark ? .done : residents[peer]!.engine.perform(job)
             residents[peer]!.member.computed(result, at: now)

@@ -210,6 +210,7 @@ import Training
             #expect(village.member(number).leader == heir.peerID)
             #expect(village.events(number).contains(.leaderChanged(term: 2)))
             #expect(village.leader.readiness[Small.peer(number)] != nil)
+            #expect(village.leader.speeds[Small.peer(number)] != nil)
         }
         // The one before commands nobody any more.
         let stale = Packet(

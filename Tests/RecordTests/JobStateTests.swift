@@ -74,6 +74,21 @@ import Wire
         #expect(script.state.nextPlan == nil)
     }
 
+    /// What a member measures itself at is the job's own shape, and of a large model little enough for a slow machine.
+    @Test func `a rehearsal is a block of the job's model, and bounded`() {
+        let small = Small.parameters().rehearsal()
+        #expect(small.model == Small.model && small.units == 1..<2)
+        #expect(small.geometry.microBatch == 1 && small.geometry.context == Small.model.context)
+        var large = Small.parameters()
+        large.model = ModelShape(
+            hiddenSize: 4096, layers: 32, heads: 32, kvHeads: 8, intermediateSize: 11_008, context: 8192)
+        large.microBatch = 16
+        let sample = large.rehearsal()
+        #expect(sample.geometry.microBatch == 1 && sample.geometry.context == sample.model.context)
+        #expect((128...8192).contains(sample.geometry.context))
+        #expect(3 * sample.model.forwardFLOPs(units: sample.units, sequences: 1) <= 4e11)
+    }
+
     @Test func `a seal that does not fit is refused and nothing changes`() throws {
         let script = try started()
         let right = script.makeSeal([0, 1])

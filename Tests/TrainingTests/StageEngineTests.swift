@@ -24,6 +24,32 @@ import Wire
         #expect(engine.perform(.benchmark(flops: 1e6)) == .done)
     }
 
+    /// It is measured before a stage is here, and leaves nothing behind.
+    @Test func `a rehearsal changes no bits, and is refused beside a stage`() {
+        var block = Small.configuration(virtualPipelines: 1, microBatches: 1 << 20)
+        block.units = 1..<2
+        let engine = StageEngine(corpus: Small.corpus, threads: 1)
+        #expect(engine.perform(.rehearse(block, flops: 1)) == .done)
+        #expect(engine.perform(.rehearse(block, flops: 1e7)) == .done)
+        block.geometry.microBatch = 3
+        #expect(engine.perform(.rehearse(block, flops: 1)) == .done)
+        for units in [0..<2, 1..<block.model.unitCount, 7..<9] {
+            var other = block
+            other.units = units
+            #expect(refusal(engine.perform(.rehearse(other, flops: 1))) != nil)
+        }
+        #expect(engine.perform(.rehearse(block, flops: 0)) == .done)
+        let fresh = StageEngine(corpus: Small.corpus, threads: 1)
+        for one in [engine, fresh] {
+            #expect(one.perform(.configure(Small.configuration())) == .done)
+            #expect(refusal(one.perform(.rehearse(block, flops: 1))) != nil)
+        }
+        let key = MicroBatchKey(step: 0, virtualPipeline: 0, index: 0)
+        for job in [ComputeJob.forward(key, input: []), .backward(key, gradient: []), .digests] {
+            #expect(engine.perform(job) == fresh.perform(job))
+        }
+    }
+
     @Test func `configurations that cannot work are refused`() {
         let engine = StageEngine(corpus: Small.corpus, threads: 1)
         func refused(_ change: (inout StageConfiguration) -> Void) -> Bool {

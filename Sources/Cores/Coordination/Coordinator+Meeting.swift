@@ -17,6 +17,8 @@ extension Coordinator {
     }
 
     private mutating func receive(_ capability: Capability, from peer: PeerID) {
+        // A member says how fast it is at this job's work, once it has measured.
+        if roster.isJoined(peer), capability.job == record.job.short { return roster.measures(capability.flops, peer) }
         guard let known = roster[peer], known.mayJoin else { return }
         guard capability.numerics == Record.numerics else {
             let why = "numerics \(capability.numerics), this job needs \(Record.numerics)"

@@ -11,6 +11,8 @@ package struct EngineDesk: Sendable {
     package enum Purpose: Hashable, Sendable {
         /// Of the measurement at start.
         case benchmark
+        /// Of the measurement in a job, before it is planned.
+        case rehearsal
         /// Nobody waits for the answer.
         case housekeeping
         /// A step of a round.
@@ -30,7 +32,7 @@ package struct EngineDesk: Sendable {
         fileprivate var outlivesVoid: Bool {
             switch self {
             case .runner, .configured, .imported, .catchUp, .digests: false
-            case .benchmark, .housekeeping, .export, .keep, .exchange: true
+            case .benchmark, .rehearsal, .housekeeping, .export, .keep, .exchange: true
             }
         }
     }

@@ -189,7 +189,7 @@ extension Holding {
         case .export(_, let round): exported(answer.result, round)
         case .keep(let round, let epoch, let rank, let share):
             keep(answer.result, round: round, epoch: epoch, rank: rank, share: share)
-        case .benchmark, .housekeeping: break
+        case .benchmark, .rehearsal, .housekeeping: break
         }
     }
     private mutating func exported(_ result: ComputeResult, _ round: Int) {

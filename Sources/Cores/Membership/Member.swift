@@ -22,6 +22,8 @@ public struct Member: Core, Sendable {
     private var idleEngine: EngineDesk?
     package internal(set) var job: MemberJob?
     private var benchmark = Benchmark()
+    /// While it is measured how fast it is at its job's work.
+    private var rehearsal: (benchmark: Benchmark, sample: StageConfiguration)?
     var storage = StorageDesk()
     var remains: MemberRemains
     /// Who wants to know what this peer can do, before it knows itself.
@@ -112,10 +114,10 @@ public struct Member: Core, Sendable {
         guard let answer = job?.engine.answered(result, at: now) ?? idleEngine?.answered(result, at: now) else {
             return
         }
-        if answer.purpose == .benchmark {
-            measured(answer.took, at: now)
-        } else {
-            job?.computed(answer, at: now)
+        switch answer.purpose {
+        case .benchmark: measured(answer.took, at: now)
+        case .rehearsal: rehearsed(answer, at: now)
+        default: job?.computed(answer, at: now)
         }
         drain(at: now)
     }
@@ -201,6 +203,40 @@ public struct Member: Core, Sendable {
         askedCapability = []
     }
 
+    /// The job's text is here, and no work yet: that is when it is measured, and all who begin together measure at the same time. Where
+    /// several share a machine, each sees its share of it.
+    private mutating func rehearse(at now: Instant) {
+        guard rehearsal == nil, benchmark.work == nil, let sample = job?.beginsRehearsal(memory: terms.memory) else {
+            return
+        }
+        rehearsal = (Benchmark(least: Benchmark.rehearsalTime), sample)
+        submitRehearsal(at: now)
+    }
+    private mutating func submitRehearsal(at now: Instant) {
+        guard let (benchmark, sample) = rehearsal, let flops = benchmark.work else { return }
+        job?.engine.submit(.rehearse(sample, flops: flops), .rehearsal, at: now)
+    }
+    private mutating func rehearsed(_ answer: EngineDesk.Answer, at now: Instant) {
+        guard var (benchmark, sample) = rehearsal, job != nil else { return }
+        var speed: Double?
+        if answer.result == .done {
+            if benchmark.finished(in: answer.took) {
+                rehearsal!.benchmark = benchmark
+                return submitRehearsal(at: now)
+            }
+            speed = benchmark.speed
+            job!.engine.submit(.rehearse(sample, flops: 0), .housekeeping, at: now)
+        }
+        rehearsal = nil
+        job!.now = now
+        job!.rehearsed(speed.map { capability(flops: $0) })
+    }
+    private func capability(flops: Double) -> Capability {
+        Capability(
+            name: terms.name, device: terms.device, memory: terms.memory, flops: flops, numerics: Record.numerics,
+            accepts: Array(terms.accepts.prefix(256)), job: isWorking ? job!.id.short : "")
+    }
+
     /// Whoever leads a job takes this peer for a member: an earlier process was one, of which this one knows nothing. It is told so, and what
     /// this one can do, so that it offers the job.
     private mutating func disown(_ packet: Packet, to peer: PeerID) {
@@ -214,10 +250,7 @@ public struct Member: Core, Sendable {
             if !askedCapability.contains(peer), askedCapability.count < 64 { askedCapability.append(peer) }
             return
         }
-        let capability = Capability(
-            name: terms.name, device: terms.device, memory: terms.memory, flops: speed, numerics: Record.numerics,
-            accepts: Array(terms.accepts.prefix(256)), job: isWorking ? job!.id.short : "")
-        effects.push(.send(Packet(.capability(capability)), to: peer))
+        effects.push(.send(Packet(.capability(capability(flops: speed))), to: peer))
     }
 
     // MARK: offers
@@ -307,6 +340,7 @@ public struct Member: Core, Sendable {
         engine.discard()
         idleEngine = engine
         self.job = nil
+        rehearsal = nil
         storage.forget(job: job.id, content: job.record.genesis.content)
         remains.keep(job.aftermath == .over ? [] : job.holding.starts.stages, of: job.id)
         if job.aftermath == .over {
@@ -324,6 +358,7 @@ public struct Member: Core, Sendable {
     // MARK: one place to drain
 
     mutating func drain(at now: Instant) {
+        rehearse(at: now)
         pass(at: now)
         if let why = job?.ending {
             let launcher = job!.aftermath == .forked ? job!.leader : nil

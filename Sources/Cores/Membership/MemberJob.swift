@@ -40,13 +40,21 @@ package struct MemberJob: Sendable {
     package var exchangeBytes = 0
     package var machine = Fitness(disk: nil, isReachable: true)
     /// What the leader has been told.
-    private var said = Said()
+    private var said: Said
     private struct Said: Sendable {
+        var pace: Pace
         var readiness: Readiness?
         var kept: [KeptStage] = []
         var fitness: Fitness?
         /// While it is silent: when colleagues are asked next what has become of the job, and whose turn it is.
         var asking: (next: Instant, turn: Int)?
+    }
+    /// How fast it is at this job's work.
+    package enum Pace: Hashable, Sendable {
+        case unknown
+        case measuring
+        /// What the leader was told of it; nil where nothing can be measured.
+        case told(Capability?)
     }
     private var nextHeartbeat: Instant
     package var refused = Refused()
@@ -92,6 +100,8 @@ package struct MemberJob: Sendable {
             RoundStarts(
                 job: record.job, stages: kept,
                 copiedRounds: record.parameters.copies > 0 ? record.parameters.checkpointRounds : 0))
+        // Whoever comes back with a stage has work at once.
+        said = Said(pace: kept.isEmpty ? .unknown : .told(nil))
         nextHeartbeat = now
         settle()
     }
@@ -367,11 +377,39 @@ package struct MemberJob: Sendable {
     }
     /// To a leader that may not have heard it: how far this member is, and what the round needs.
     package mutating func sayAgain() {
-        said = Said(asking: said.asking)
+        said = Said(pace: said.pace, asking: said.asking)
+        if case .told(let capability?) = said.pace { report(.capability(capability)) }
         for message in reports.all { report(message) }
     }
 
-    private var readiness: Readiness? { text.isComplete ? holding.readiness(job) : .fetchingText }
+    private var readiness: Readiness? {
+        guard text.isComplete, case .told = said.pace else { return .fetchingText }
+        return holding.readiness(job)
+    }
+
+    // MARK: how fast it is
+
+    /// What is to be measured now: everything is here, and nothing is done yet.
+    package mutating func beginsRehearsal(memory: ByteCount) -> StageConfiguration? {
+        guard isServing, text.isComplete, said.pace == .unknown else { return nil }
+        let sample = record.parameters.rehearsal()
+        let room = memory.bytes / 2 - record.genesis.contentBytes
+        guard sample.model.parameters(units: sample.units) <= max(0, room) / 16 else {
+            rehearsed(nil)
+            return nil
+        }
+        said.pace = .measuring
+        return sample
+    }
+    /// - Parameter capability: what this peer can do, at the speed that was measured; nil: it could not be.
+    package mutating func rehearsed(_ capability: Capability?) {
+        said.pace = .told(capability)
+        if let capability {
+            event(.rehearsed(flops: capability.flops))
+            report(.capability(capability))
+        }
+        settle()
+    }
 
     // MARK: one place to settle and drain
 

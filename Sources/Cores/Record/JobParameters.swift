@@ -79,6 +79,26 @@ public struct JobParameters: Hashable, Sendable {
             recompute: recompute, dataTokens: dataTokens)
     }
 
+    /// A block of the model as a middle stage, for a member to see how fast it is at this job's work.
+    ///
+    /// Of a large model a micro-batch is one sequence, and shorter, so that a forward and backward is no more than about `most`
+    /// operations.
+    public func rehearsal(most: Double = 4e10) -> StageConfiguration {
+        var model = model
+        var geometry = geometry(microBatchesPerVirtual: 1)
+        let units = 1..<2
+        func operations() -> Double { 3 * model.forwardFLOPs(units: units, sequences: geometry.microBatch) }
+        while operations() > most, geometry.microBatch > 1 { geometry.microBatch = (geometry.microBatch + 1) / 2 }
+        while operations() > most, model.context > 128 { model.context = max(128, model.context / 2) }
+        geometry.context = model.context
+        geometry.virtualPipelines = 1
+        geometry.microBatchesPerVirtual = 1 << 20
+        return StageConfiguration(
+            model: model, units: units, geometry: geometry, seed: seed, optimizer: optimizer,
+            mode: optimizer.recipe.adapters == nil ? .everyStep : .rounds, exchangeCodec: .fp32,
+            activationCodec: .fp32, validationFraction: validationFraction)
+    }
+
     public enum OnDivergence: Hashable, Sendable {
         /// The job ends, and says why.
         case stop

@@ -44,7 +44,7 @@ extension Happening {
             .staleCommand,
             .notEntitled, .storageFailed, .storageRecovered:
             .record
-        case .speedMeasured, .jobAccepted, .offerDeclined, .jobReleased, .ownerPaused, .ownerResumed: .peer
+        case .speedMeasured, .rehearsed, .jobAccepted, .offerDeclined, .jobReleased, .ownerPaused, .ownerResumed: .peer
         case .textComplete, .contentRefused, .chunkRefused, .peerLeft, .workPaused, .rejoined, .planReceived,
             .placementRefused,
             .stateRequested, .stateUnavailable, .stateWrong, .momentsInexact, .stateReady, .roundRewound,

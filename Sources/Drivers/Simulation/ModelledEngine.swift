@@ -14,7 +14,7 @@ struct ModelledEngine: Engine {
     private var stepsSince = 0
 
     mutating func perform(_ job: ComputeJob) -> ComputeResult {
-        if case .benchmark = job { return .done }
+        if job.timed != nil { return .done }
         if case .configure(let fresh) = job {
             configuration = fresh
             versions = Dictionary(uniqueKeysWithValues: fresh.units.map { ($0, 0) })
@@ -22,7 +22,7 @@ struct ModelledEngine: Engine {
         }
         guard let configuration else { return .refused("no stage is configured") }
         switch job {
-        case .configure, .recompute, .benchmark, .checkContribution, .returnContribution, .withdrawContribution,
+        case .configure, .recompute, .benchmark, .rehearse, .checkContribution, .returnContribution, .withdrawContribution,
             .rewind:
             return .done
         case .importState(let states):

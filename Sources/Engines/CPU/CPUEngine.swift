@@ -28,6 +28,7 @@ package final class CPUEngine: DeviceEngine {
         stage = nil
         stage = CPUStage(configuration, threads: threads, stretches: stretches)
     }
+    package func release() { stage = nil }
     package func recompute(_ recomputes: Bool) throws(Refusal) { try held.recompute(recomputes) }
 
     package func read(

@@ -71,6 +71,9 @@ public enum ComputeJob: Hashable, Sendable {
     case digests
     /// Spend about `flops` on matrix products, to be timed.
     case benchmark(flops: Double)
+    /// Spend about `flops` on forwards and backwards of a middle stage that is drawn for it, to be timed. Refused while another stage
+    /// is configured. Zero: it is over, and what it took is given back.
+    case rehearse(StageConfiguration, flops: Double)
 }
 
 public enum ComputeResult: Hashable, Sendable {

@@ -48,6 +48,11 @@ package protocol DeviceEngine: AnyObject {
     func dropWork() throws(Refusal)
     /// About so many operations of matrix products, to be timed.
     func benchmark(flops: Double) throws(Refusal)
+    /// Forgets the stage, and gives back what it took, as far as that can be done before the next.
+    func release()
+}
+extension DeviceEngine {
+    package func release() {}
 }
 
 /// What can be read from and written to a device, unit by unit.

@@ -7,7 +7,7 @@ import Primitives
 /// encoding and the outer step 30 a parameter, decoding 4 a parameter for each contribution, checking one 1. Import, export, digests
 /// cost nothing.
 public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?) -> Double {
-    if case .benchmark(let flops) = job { return flops }
+    if let flops = job.timed { return flops }
     guard let configuration else { return 0 }
     let parameters = Double(configuration.model.parameters(units: configuration.units))
     func forward(_ sequences: Int) -> Double {
@@ -27,12 +27,19 @@ public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?
     case .applyAggregates: return (configuration.mode == .rounds ? 30 : 4) * parameters
     case .configure, .recompute, .importState, .exportState, .finishGradient, .returnContribution,
         .withdrawContribution, .rewind,
-        .digests, .benchmark:
+        .digests, .benchmark, .rehearse:
         return 0
     }
 }
 
 extension ComputeJob {
+    /// The operations of a job that is only there to be timed: where time is reckoned nothing needs to be computed for it. Nil for others.
+    public var timed: Double? {
+        switch self {
+        case .benchmark(let flops), .rehearse(_, let flops): flops
+        default: nil
+        }
+    }
     /// How a stage is configured once this job is done.
     public func configuration(before: StageConfiguration?) -> StageConfiguration? {
         if case .configure(let fresh) = self { return fresh }
