@@ -15,6 +15,8 @@ public final class StageEngine: Engine, @unchecked Sendable {
     private let threads: Int
     private let recorded: RecordedOrder?
     private var stage: Stage?
+    /// While the device is measured, before there is a stage.
+    private var rehearsal: Rehearsal?
     /// The corpus, once a stage was told that it is a file of tokens.
     private var tokens: TokenCorpus?
 
