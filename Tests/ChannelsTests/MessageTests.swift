@@ -128,7 +128,10 @@ private func shares(_ written: ArraySlice<UInt8>) -> [Int] {
 }
 
 @Test func `every lower channel keeps a floor of five percent`() {
-    var network = connected { $0.windowBytes = PerChannel(repeating: 64 << 20) }
+    var network = connected {
+        $0.windowBytes = PerChannel(repeating: 64 << 20)
+        $0.firstWindowBytes = $0.windowBytes
+    }
     let start = network.written[0].count
     for channel in [Channel.bulk, .exchange, .activations] {
         for n in 0..<4 { network.send(0, 1, bytes(2_000_000, seed: UInt64(n)), on: channel) }

@@ -68,4 +68,23 @@ import Topologies
         let again = try #require(whole.first { ($0 - struck).inSeconds > joined[0] })
         #expect((again - struck).inSeconds - joined[0] < 10)
     }
+
+    /// Four send the result over one line that needs a quarter of a minute for it. What is on its way is no more than a second's worth, so
+    /// that each heartbeat is there before silence counts.
+    @Test func `nobody is lost behind bytes on a slow line of the coordinator`() throws {
+        var scene = Scene(peers: 4, pipelines: 4, stages: 1, innerSteps: 4, steps: 8)
+        scene.job.model = ModelShape(
+            hiddenSize: 128, layers: 4, heads: 4, kvHeads: 2, intermediateSize: 256, context: 32)
+        scene.hosts.append(
+            Host(
+                name: "desk", role: .coordinator, flops: 1e9, memory: .mebibytes(64), up: .megabits(0.2),
+                down: .megabits(1)))
+        scene.limit = .seconds(900)
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("peer_lost").isEmpty)
+        let came = try #require(outcome.events("collection_progress").last?.at)
+        let sealed = try #require(outcome.events("round_sealed").last?.at)
+        #expect(came - sealed > .seconds(8), "the line is too fast to tell")
+    }
 }

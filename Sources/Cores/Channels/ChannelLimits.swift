@@ -5,7 +5,8 @@ public import Primitives
 public struct ChannelLimits: Hashable, Sendable {
     /// The longest message; checked before memory is taken.
     public var messageBytes = PerChannel(control: 1 << 20, activations: 64 << 20, exchange: 64 << 20, bulk: 64 << 20)
-    /// What a peer may send ahead of our grants.
+    /// What a peer may send ahead of our grants: at first, and where the line passes as much in a second (``CreditWindow``).
+    public var firstWindowBytes = PerChannel(control: 1 << 20, activations: 4 << 20, exchange: 256 << 10, bulk: 64 << 10)
     public var windowBytes = PerChannel(control: 1 << 20, activations: 4 << 20, exchange: 4 << 20, bulk: 4 << 20)
     /// What may wait for one peer on one channel or be unconfirmed, with 132 bytes for each message. A message longer than
     /// this still enters an empty queue.

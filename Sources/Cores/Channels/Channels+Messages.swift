@@ -106,6 +106,7 @@ extension Channels {
         guard peers[peer]!.session.inbox.allows(rest.count, channel) else {
             throw MalformedBytes("more than was granted on \(channel)")
         }
+        peers[peer]!.session.inbox.heed(rest.count, channel, at: now)
         let before = peers[peer]!.session.inbox.partialBytes(channel)
         defer {
             let more = (peers[peer]?.session.inbox.partialBytes(channel) ?? 0) - before

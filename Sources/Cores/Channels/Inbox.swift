@@ -12,8 +12,9 @@ struct Inbox: Sendable {
         /// Bytes of the stream that have come, and of these as last confirmed.
         var received: UInt64 = 0
         var confirmed: UInt64 = 0
-        /// Up to where the other side may send.
+        /// Up to where the other side may send, and how far ahead that is.
         var limit: UInt64
+        var window: CreditWindow
         /// The length of the message under way: its bytes so far, then all of it.
         var prefix: UInt32 = 0
         var prefixCount = 0
@@ -33,12 +34,18 @@ struct Inbox: Sendable {
         self.limits = limits
         isTrusted = limits.inbound.strangers == nil
         lanes = []
-        lanes = Channel.allCases.map { Lane(limit: UInt64(window($0))) }
+        lanes = Channel.allCases.map { channel in
+            let window = CreditWindow(
+                from: limits.firstWindowBytes[channel], upTo: limits.windowBytes[channel])
+            return Lane(limit: UInt64(min(window.bytes, longestWindow(channel))), window: window)
+        }
     }
-    private func window(_ channel: Channel) -> Int {
+    /// Of a line that is fast enough.
+    private func longestWindow(_ channel: Channel) -> Int {
         guard !isTrusted, let strangers = limits.inbound.strangers else { return limits.windowBytes[channel] }
         return min(limits.windowBytes[channel], strangers.windowBytes)
     }
+    private func window(_ channel: Channel) -> Int { min(lanes[channel.place].window.bytes, longestWindow(channel)) }
     private func longest(_ channel: Channel) -> Int {
         guard !isTrusted, let strangers = limits.inbound.strangers else { return limits.messageBytes[channel] }
         return min(limits.messageBytes[channel], strangers.messageBytes)
@@ -46,7 +53,9 @@ struct Inbox: Sendable {
 
     /// The other side begins anew; what it was told it may send from the start of its streams.
     mutating func restart(windows said: SessionStanding) {
-        lanes = Channel.allCases.map { Lane(limit: said.limits[$0] - said.received[$0]) }
+        lanes = Channel.allCases.map {
+            Lane(limit: said.limits[$0] - said.received[$0], window: lanes[$0.place].window)
+        }
     }
 
     func received(_ channel: Channel) -> UInt64 { lanes[channel.place].received }
@@ -66,6 +75,10 @@ struct Inbox: Sendable {
     func allows(_ count: Int, _ channel: Channel) -> Bool {
         lanes[channel.place].received + UInt64(count) <= lanes[channel.place].limit
     }
+    /// Bytes of the stream have come.
+    mutating func heed(_ count: Int, _ channel: Channel, at now: Instant) {
+        lanes[channel.place].window.received(count, at: now)
+    }
     /// Takes bytes of the stream from the front up to the next event; nil when all are taken.
     mutating func take(
         _ bytes: inout ArraySlice<UInt8>, _ channel: Channel, at now: Instant
@@ -78,7 +91,7 @@ struct Inbox: Sendable {
             }
             lanes[place].length = length
             lanes[place].beganAt = now
-            if length > window(channel) { return .long(length: length) }
+            if length > longestWindow(channel) { return .long(length: length) }
             return try take(&bytes, channel, at: now)
         }
         let piece = bytes.prefix(length - lanes[place].message.count)
@@ -129,6 +142,7 @@ struct Inbox: Sendable {
     /// A whole window from here on.
     mutating func grant(_ channel: Channel) {
         let place = channel.place
+        lanes[place].window.adapt()
         lanes[place].limit = max(lanes[place].limit, lanes[place].received + UInt64(window(channel)))
     }
     /// What is to be told to the other side now.

@@ -1,0 +1,41 @@
+import Primitives
+
+/// How much a peer may send on a channel ahead of our grants: what comes in about a second, within bounds.
+///
+/// What is on its way can no longer be overtaken. Where several send over one slow line, whole windows of megabytes would stand before
+/// a heartbeat for longer than silence lasts. So a window begins small and follows the rate at which its bytes arrive: it doubles as long as
+/// they come sooner than that, like TCP's receive buffer (Linux' DRS), and shrinks where a line has become slow. Pauses of the sender
+/// do not count.
+struct CreditWindow: Sendable {
+    private(set) var bytes: Int
+    private let least: Int
+    private let most: Int
+    /// Since the window last changed: bytes that came, and for how long some were on their way.
+    private var came = 0
+    private var busy = Duration.zero
+    private var last: Instant?
+
+    /// What is sent in this time may be on its way.
+    static let time = Duration.seconds(1)
+    /// Where nothing came for so long, nothing was on its way.
+    static let pause = Duration.milliseconds(300)
+
+    init(from first: Int, upTo most: Int) {
+        self.most = most
+        least = min(first, most)
+        bytes = least
+    }
+
+    mutating func received(_ count: Int, at now: Instant) {
+        if let last, now - last < Self.pause { busy += now - last }
+        last = now
+        came += count
+    }
+    /// A good part of the window is used up.
+    mutating func adapt() {
+        defer { (came, busy) = (0, .zero) }
+        guard came > 0 else { return }
+        let wanted = busy > .zero ? Double(came) / busy.inSeconds * Self.time.inSeconds : .infinity
+        bytes = min(most, max(least, bytes / 2, Int(min(wanted, 2 * Double(bytes)))))
+    }
+}
