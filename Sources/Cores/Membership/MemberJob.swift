@@ -331,7 +331,7 @@ package struct MemberJob: Sendable {
         states.removeAll()
         probe = LinkProbe()
         reports = Reports()
-        said = Said()
+        said = Said(pace: said.pace)
         drain()
     }
     package mutating func end(_ why: String, _ aftermath: Aftermath = .stays) {
