@@ -10,7 +10,7 @@ import Testing
 import Wire
 
 @Suite struct `A log that is verified alone` {
-    private static let format = Array("atoll-log 2\n".utf8)
+    private static let format = Array("atoll-log 3\n".utf8)
 
     private func script() throws -> Script {
         var script = try Script()

@@ -12,7 +12,7 @@ package enum LogFile {
     package enum Kind: Sendable {
         case entries, receipts
         var what: String { self == .entries ? "job log" : "list of receipts" }
-        var format: String { self == .entries ? "atoll-log 2\n" : "atoll-receipts 1\n" }
+        var format: String { self == .entries ? "atoll-log 3\n" : "atoll-receipts 1\n" }
         var suffix: String { self == .entries ? "" : ".receipts" }
     }
     /// Longest envelope.
