@@ -6,8 +6,8 @@ import Primitives
 /// a heartbeat for longer than silence lasts. So a window begins small and follows the rate at which its bytes arrive: it doubles as long as
 /// they come sooner than that, like TCP's receive buffer (Linux' DRS), and shrinks where a line has become slow. Pauses of the sender
 /// do not count.
-struct CreditWindow: Sendable {
-    private(set) var bytes: Int
+package struct CreditWindow: Sendable {
+    package private(set) var bytes: Int
     private let least: Int
     private let most: Int
     /// Since the window last changed: bytes that came, and for how long some were on their way.
@@ -20,19 +20,19 @@ struct CreditWindow: Sendable {
     /// Where nothing came for so long, nothing was on its way.
     static let pause = Duration.milliseconds(300)
 
-    init(from first: Int, upTo most: Int) {
+    package init(from first: Int, upTo most: Int) {
         self.most = most
         least = min(first, most)
         bytes = least
     }
 
-    mutating func received(_ count: Int, at now: Instant) {
+    package mutating func received(_ count: Int, at now: Instant) {
         if let last, now - last < Self.pause { busy += now - last }
         last = now
         came += count
     }
     /// A good part of the window is used up.
-    mutating func adapt() {
+    package mutating func adapt() {
         defer { (came, busy) = (0, .zero) }
         guard came > 0 else { return }
         let wanted = busy > .zero ? Double(came) / busy.inSeconds * Self.time.inSeconds : .infinity
