@@ -164,15 +164,27 @@ import Wire
         #expect(works.last! / speed >= 0.1 || works.last! >= 1e12)
         #expect(works.reduce(0, +) / speed < max(1, 1.2 * Benchmark.flops / speed))
     }
-    @Test func `lasts as long as is asked of it`() throws {
-        var benchmark = Benchmark(least: .milliseconds(500))
-        var last = 0.0
+    /// A machine that does something else for a moment, at any moment, is no slower for that.
+    @Test(arguments: 0..<12) func `in pieces says what most of them say`(disturbed: Int) throws {
+        var benchmark = Benchmark(pieces: 9)
+        var works: [Double] = []
         while let work = benchmark.work {
-            last = work
-            _ = benchmark.finished(in: .nanoseconds(Int64(work)))
+            let isDisturbed = (disturbed..<disturbed + 2).contains(works.count)
+            works.append(work)
+            _ = benchmark.finished(in: .nanoseconds(Int64(work * (isDisturbed ? 20 : 1) / 20)))
         }
-        #expect(last >= 5e8)
-        #expect(abs(try #require(benchmark.speed) / 1e9 - 1) < 1e-6)
+        #expect(abs(try #require(benchmark.speed) / 2e10 - 1) < 1e-6, "\(works)")
+        #expect(works.count <= 16)
+    }
+    @Test func `in pieces ends where they are long`() throws {
+        var benchmark = Benchmark(pieces: 9)
+        var spent = 0.0
+        while let work = benchmark.work {
+            spent += work / 2e7
+            _ = benchmark.finished(in: .nanoseconds(Int64(work / 2e7 * 1e9)))
+        }
+        #expect(spent < 25)
+        #expect(abs(try #require(benchmark.speed) / 2e7 - 1) < 1e-6)
     }
     @Test func `ends although no time passes`() {
         var benchmark = Benchmark()

@@ -1,24 +1,30 @@
 import Primitives
 
-/// How fast the engine is: work of which a little warms it up, then more and more until it lasts long enough to be timed.
+/// How fast the engine is: work of which a little warms it up, then more and more until a piece lasts long enough to be timed; and that as
+/// often as is asked for, because whatever else the machine does for a moment is in one piece and not in the others.
 package struct Benchmark: Sendable {
     /// FLOPs of the first measurement.
     package static let flops = 4e8
     /// A measurement shorter than this says little: a turn of the scheduler is in it.
     package static let leastTime = Duration.milliseconds(100)
-    /// In a job, where a plan rests on it: with the scheduler's turns, and whatever else this machine does at the time, in it.
-    package static let rehearsalTime = Duration.milliseconds(500)
+    /// In a job, where a plan rests on it: so many pieces, unless they take longer than this together.
+    package static let rehearsalPieces = 9
+    package static let rehearsalTime = Duration.seconds(3)
     /// Nobody waits for more than this.
     private static let mostFLOPs = 1e12
 
-    private let least: Duration
+    /// How many pieces are to be timed.
+    private let pieces: Int
     private var isWarm = false
+    /// Of pieces that lasted long enough: FLOP/s.
+    private var speeds: [Double] = []
+    private var spent = Duration.zero
     /// What is to be done next, or is under way; nil when it is over.
     package private(set) var work: Double? = Benchmark.flops / 8
-    /// FLOP/s.
+    /// FLOP/s: the median of the pieces.
     package private(set) var speed: Double?
 
-    package init(least: Duration = leastTime) { self.least = least }
+    package init(pieces: Int = 1) { self.pieces = max(1, pieces) }
 
     /// - Returns: whether there is more to do.
     package mutating func finished(in time: Duration) -> Bool {
@@ -28,13 +34,21 @@ package struct Benchmark: Sendable {
             work = Self.flops
             return true
         }
-        if time < least, done < Self.mostFLOPs {
+        if time < Self.leastTime, done < Self.mostFLOPs {
             // As much as should last long enough, at most eight times as much as before.
-            let wanted = done * least.inSeconds / max(time.inSeconds, 1e-9) * 1.25
+            let wanted = done * Self.leastTime.inSeconds / max(time.inSeconds, 1e-9) * 1.25
+            // Pieces that others have slowed down were too small; those before a slower one are about right.
+            guard speeds.isEmpty || wanted > 2 * done else { return timed(done, time) }
             work = min(max(wanted, 2 * done), 8 * done, Self.mostFLOPs)
             return true
         }
-        speed = min(max(done / max(time.inSeconds, 1e-9), 1e3), 1e18)
+        return timed(done, time)
+    }
+    private mutating func timed(_ done: Double, _ time: Duration) -> Bool {
+        speeds.append(min(max(done / max(time.inSeconds, 1e-9), 1e3), 1e18))
+        spent += time
+        guard speeds.count >= pieces || spent >= Self.rehearsalTime || done >= Self.mostFLOPs else { return true }
+        speed = speeds.sorted()[speeds.count / 2]
         work = nil
         return false
     }

@@ -209,7 +209,7 @@ public struct Member: Core, Sendable {
         guard rehearsal == nil, benchmark.work == nil, let sample = job?.beginsRehearsal(memory: terms.memory) else {
             return
         }
-        rehearsal = (Benchmark(least: Benchmark.rehearsalTime), sample)
+        rehearsal = (Benchmark(pieces: Benchmark.rehearsalPieces), sample)
         submitRehearsal(at: now)
     }
     private mutating func submitRehearsal(at now: Instant) {

@@ -83,7 +83,7 @@ public struct JobParameters: Hashable, Sendable {
     ///
     /// Of a large model a micro-batch is one sequence, and shorter, so that a forward and backward is no more than about `most`
     /// operations.
-    public func rehearsal(most: Double = 4e10) -> StageConfiguration {
+    public func rehearsal(most: Double = 1e10) -> StageConfiguration {
         var model = model
         var geometry = geometry(microBatchesPerVirtual: 1)
         let units = 1..<2
