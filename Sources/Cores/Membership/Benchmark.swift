@@ -13,25 +13,31 @@ package struct Benchmark: Sendable {
     /// Nobody waits for more than this.
     private static let mostFLOPs = 1e12
 
-    /// How many pieces are to be timed.
+    /// How many pieces are to be timed, and what the first of them is.
     private let pieces: Int
+    private let first: Double
     private var isWarm = false
     /// Of pieces that lasted long enough: FLOP/s.
     private var speeds: [Double] = []
     private var spent = Duration.zero
     /// What is to be done next, or is under way; nil when it is over.
-    package private(set) var work: Double? = Benchmark.flops / 8
+    package private(set) var work: Double?
     /// FLOP/s: the median of the pieces.
     package private(set) var speed: Double?
 
-    package init(pieces: Int = 1) { self.pieces = max(1, pieces) }
+    /// - Parameter speed: where it is known about how fast the engine is, FLOP/s.
+    package init(pieces: Int = 1, speed: Double? = nil) {
+        self.pieces = max(1, pieces)
+        first = speed.map { max(1, $0 * Self.leastTime.inSeconds) } ?? Self.flops
+        work = first / 8
+    }
 
     /// - Returns: whether there is more to do.
     package mutating func finished(in time: Duration) -> Bool {
         guard let done = work else { return false }
         guard isWarm else {
             isWarm = true
-            work = Self.flops
+            work = first
             return true
         }
         if time < Self.leastTime, done < Self.mostFLOPs {

@@ -209,7 +209,7 @@ public struct Member: Core, Sendable {
         guard rehearsal == nil, benchmark.work == nil, let sample = job?.beginsRehearsal(memory: terms.memory) else {
             return
         }
-        rehearsal = (Benchmark(pieces: Benchmark.rehearsalPieces), sample)
+        rehearsal = (Benchmark(pieces: Benchmark.rehearsalPieces, speed: benchmark.speed), sample)
         submitRehearsal(at: now)
     }
     private mutating func submitRehearsal(at now: Instant) {
