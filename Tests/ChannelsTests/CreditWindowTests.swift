@@ -22,7 +22,7 @@ private func follow(_ window: inout CreditWindow, bytesPerSecond rate: Double, p
     func `holds what a line passes in about a second`(rate: Double) {
         var window = CreditWindow(from: 65_536, upTo: 4 << 20)
         follow(&window, bytesPerSecond: rate, for: .seconds(20))
-        let wanted = min(max(rate, 65_536), 4 << 20)
+        let wanted = min(max(rate, 65_536), 4_194_304)
         #expect(Double(window.bytes) > 0.9 * wanted && Double(window.bytes) < 1.1 * wanted, "\(window.bytes)")
     }
 
