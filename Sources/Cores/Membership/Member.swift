@@ -214,7 +214,7 @@ public struct Member: Core, Sendable {
     }
     private mutating func submitRehearsal(at now: Instant) {
         guard let (benchmark, sample) = rehearsal, let flops = benchmark.work else { return }
-        job?.engine.submit(.rehearse(sample, flops: flops), .rehearsal, at: now)
+        job?.rehearse(sample, flops: flops, at: now)
     }
     private mutating func rehearsed(_ answer: EngineDesk.Answer, at now: Instant) {
         guard var (benchmark, sample) = rehearsal, job != nil else { return }
@@ -225,7 +225,7 @@ public struct Member: Core, Sendable {
                 return submitRehearsal(at: now)
             }
             speed = benchmark.speed
-            job!.engine.submit(.rehearse(sample, flops: 0), .housekeeping, at: now)
+            job!.rehearse(sample, flops: 0, at: now)
         }
         rehearsal = nil
         job!.now = now

@@ -401,6 +401,12 @@ package struct MemberJob: Sendable {
         said.pace = .measuring
         return sample
     }
+    /// - Parameter flops: zero where it is over.
+    package mutating func rehearse(_ sample: StageConfiguration, flops: Double, at now: Instant) {
+        self.now = now
+        engine.submit(.rehearse(sample, flops: flops), flops > 0 ? .rehearsal : .housekeeping, at: now)
+        drain()
+    }
     /// - Parameter capability: what this peer can do, at the speed that was measured; nil: it could not be.
     package mutating func rehearsed(_ capability: Capability?) {
         said.pace = .told(capability)
