@@ -171,7 +171,7 @@ import Wire
         while let work = benchmark.work {
             let isDisturbed = (disturbed..<disturbed + 2).contains(works.count)
             works.append(work)
-            _ = benchmark.finished(in: .nanoseconds(Int64(work * (isDisturbed ? 20 : 1) / 20)))
+            _ = benchmark.finished(in: .nanoseconds(Int64(work * (isDisturbed ? 5 : 1) / 20)))
         }
         #expect(abs(try #require(benchmark.speed) / 2e10 - 1) < 1e-6, "\(works)")
         #expect(works.count <= 16)

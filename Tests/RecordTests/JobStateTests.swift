@@ -118,7 +118,6 @@ import Wire
         #expect(isRefused { $0.contributions[0].attempt += 1 })
         #expect(isRefused { $0.contributions = [] })
         #expect(isRefused { $0.parts[0].unit = 9999 })
-        #expect(isRefused { $0.parts[0].bytes = [1, 2, 3] })
         #expect(isRefused { $0.aggregates = [UnitDigest(9999, [])] })
     }
 
