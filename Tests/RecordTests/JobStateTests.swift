@@ -75,15 +75,20 @@ import Wire
     }
 
     /// What a member measures itself at is the job's own shape, and of a large model little enough for a slow machine.
-    @Test func `a rehearsal is a block of the job's model, and bounded`() {
-        let small = Small.parameters().rehearsal()
-        #expect(small.model == Small.model && small.units == 1..<2)
-        #expect(small.geometry.microBatch == 1 && small.geometry.context == Small.model.context)
+    @Test func `a rehearsal is some blocks of the job's model, and bounded`() {
+        let one = Small.model.parameters(units: 1..<2)
+        for blocks in 1...Small.model.layers {
+            let sample = Small.parameters().rehearsal(parameters: blocks * one)
+            #expect(sample.model == Small.model && sample.units == 1..<1 + min(4, blocks))
+        }
+        let small = Small.parameters().rehearsal(most: 1, parameters: .max)
+        #expect(small.units == 1..<2)
+        #expect(small.geometry.microBatch == 1)
         var large = Small.parameters()
         large.model = ModelShape(
             hiddenSize: 4096, layers: 32, heads: 32, kvHeads: 8, intermediateSize: 11_008, context: 8192)
         large.microBatch = 16
-        let sample = large.rehearsal()
+        let sample = large.rehearsal(parameters: .max)
         #expect(sample.geometry.microBatch == 1 && sample.geometry.context == sample.model.context)
         #expect((128...8192).contains(sample.geometry.context))
         #expect(3 * sample.model.forwardFLOPs(units: sample.units, sequences: 1) <= 4e11)

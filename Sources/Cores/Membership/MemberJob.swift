@@ -392,9 +392,10 @@ package struct MemberJob: Sendable {
     /// What is to be measured now: everything is here, and nothing is done yet.
     package mutating func beginsRehearsal(memory: ByteCount) -> StageConfiguration? {
         guard isServing, text.isComplete, said.pace == .unknown else { return nil }
-        let sample = record.parameters.rehearsal()
-        let room = memory.bytes / 2 - record.genesis.contentBytes
-        guard sample.model.parameters(units: sample.units) <= max(0, room) / 16 else {
+        // Weights, gradients and moments of some blocks take no more than half of what there is.
+        let room = max(0, memory.bytes / 2 - record.genesis.contentBytes) / 16
+        let sample = record.parameters.rehearsal(parameters: room)
+        guard sample.model.parameters(units: sample.units) <= room else {
             rehearsed(nil)
             return nil
         }

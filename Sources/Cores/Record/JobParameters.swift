@@ -79,14 +79,23 @@ public struct JobParameters: Hashable, Sendable {
             recompute: recompute, dataTokens: dataTokens)
     }
 
-    /// A block of the model as a middle stage, for a member to see how fast it is at this job's work.
+    /// Some blocks of the model as a middle stage, for a member to see how fast it is at this job's work.
     ///
-    /// Of a large model a micro-batch is one sequence, and shorter, so that a forward and backward is no more than about `most`
-    /// operations.
-    public func rehearsal(most: Double = 1e10) -> StageConfiguration {
+    /// Several, so that caches hold no more than they will. Of a large model it is one, and a micro-batch one sequence, and shorter, so
+    /// that a forward and backward is no more than about `most` operations.
+    ///
+    /// - Parameter parameters: more blocks than one may have no more than these.
+    public func rehearsal(most: Double = 1e10, parameters: Int) -> StageConfiguration {
         var model = model
         var geometry = geometry(microBatchesPerVirtual: 1)
-        let units = 1..<2
+        var units = 1..<2
+        for end in 3..<max(3, min(model.layers + 2, Self.rehearsedBlocks + 2)) {
+            let more = 1..<end
+            guard 3 * model.forwardFLOPs(units: more, sequences: geometry.microBatch) <= most,
+                model.parameters(units: more) <= parameters
+            else { break }
+            units = more
+        }
         func operations() -> Double { 3 * model.forwardFLOPs(units: units, sequences: geometry.microBatch) }
         while operations() > most, geometry.microBatch > 1 { geometry.microBatch = (geometry.microBatch + 1) / 2 }
         while operations() > most, model.context > 128 { model.context = max(128, model.context / 2) }
@@ -98,6 +107,8 @@ public struct JobParameters: Hashable, Sendable {
             mode: optimizer.recipe.adapters == nil ? .everyStep : .rounds, exchangeCodec: .fp32,
             activationCodec: .fp32, validationFraction: validationFraction)
     }
+
+    private static let rehearsedBlocks = 4
 
     public enum OnDivergence: Hashable, Sendable {
         /// The job ends, and says why.

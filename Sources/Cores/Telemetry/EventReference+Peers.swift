@@ -87,7 +87,7 @@ extension EventReference {
         Entry(
             .speedMeasured, "what the engine sustained in the start-up benchmark", ["flops": "FLOP/s"]),
         Entry(
-            .rehearsed, "what the engine sustained at a block of the job's model, beside whatever else the machine did",
+            .rehearsed, "what the engine sustained at blocks of the job's model, beside whatever else the machine did",
             ["flops": "FLOP/s"]),
         Entry(.jobAccepted, of: "launcher", "an offer of an accepted launcher was taken"),
         Entry(
