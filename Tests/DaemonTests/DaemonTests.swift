@@ -132,7 +132,7 @@ import Wire
         // The text is here, and the speed at this job's work is still to be measured.
         #expect(coordinator.roster[Small.launcher.peerID]?.readiness.hasText == false)
         let before = try #require(coordinator.roster[Small.launcher.peerID]?.capability?.flops)
-        bench.compute(.milliseconds(800))
+        bench.rehearse(.seconds(2))
         let member = try #require(bench.daemon.coordinator?.roster[Small.launcher.peerID])
         #expect(member.readiness.hasText)
         #expect(try #require(member.capability?.flops) < before)
