@@ -68,11 +68,7 @@ public struct Ack: Hashable, Sendable {
 /// signature (64), keys ascending.
 public struct Certificate: Hashable, Sendable {
     public let claim: LogClaim
-    public let signatures: [Signature]
-    public struct Signature: Hashable, Sendable {
-        public let signer: PeerID
-        public let bytes: [UInt8]
-    }
+    public let signatures: [ClaimSignature]
     /// More than any electorate has, also while it changes.
     public static let mostSigners = 2 * Electorate.mostVoters
 
@@ -82,36 +78,22 @@ public struct Certificate: Hashable, Sendable {
             Set(acks.map(\.signer)).count == acks.count, acks.allSatisfy({ $0.signature.count == 64 })
         else { return nil }
         self.claim = claim
-        signatures = acks.sorted { $0.signer < $1.signer }.map { Signature(signer: $0.signer, bytes: $0.signature) }
+        signatures = acks.sorted { $0.signer < $1.signer }.map {
+            ClaimSignature(signer: $0.signer, bytes: $0.signature)
+        }
     }
 
     public var encoded: [UInt8] {
-        var writer = ByteWriter(capacity: LogClaim.encodedBytes + 1 + 96 * signatures.count)
+        var writer = ByteWriter(capacity: LogClaim.encodedBytes + signatures.encodedBytes)
         writer.raw(claim.encoded)
-        writer.u8(UInt8(signatures.count))
-        for signature in signatures {
-            writer.raw(signature.signer.bytes)
-            writer.raw(signature.bytes)
-        }
+        signatures.write(to: &writer)
         return writer.bytes
     }
     public init(encoded: [UInt8]) throws(MalformedBytes) {
         var reader = ByteReader(encoded)
         claim = try LogClaim(&reader)
-        let count = Int(try reader.u8())
-        guard (1...Self.mostSigners).contains(count) else {
-            throw MalformedBytes("a certificate with \(count) signers")
-        }
-        var signatures: [Signature] = []
-        for _ in 0..<count {
-            let signer = PeerID(try reader.take(32))!
-            if let last = signatures.last, last.signer >= signer {
-                throw MalformedBytes("signers that do not ascend")
-            }
-            signatures.append(Signature(signer: signer, bytes: Array(try reader.take(64))))
-        }
+        signatures = try [ClaimSignature](&reader, signers: 1...Self.mostSigners, of: "a certificate")
         try reader.finish()
-        self.signatures = signatures
     }
 
     public var acks: [Ack] { signatures.map { Ack(claim, signer: $0.signer, signature: $0.bytes) } }

@@ -50,11 +50,7 @@ public struct RecoveryClaim: Hashable, Sendable {
 /// and signature (64), keys ascending.
 public struct RecoveryGrant: Hashable, Sendable {
     public let claim: RecoveryClaim
-    public private(set) var signatures: [Signature] = []
-    public struct Signature: Hashable, Sendable {
-        public let signer: PeerID
-        public let bytes: [UInt8]
-    }
+    public private(set) var signatures: [ClaimSignature] = []
     public var signers: [PeerID] { signatures.map(\.signer) }
 
     public init(_ claim: RecoveryClaim) { self.claim = claim }
@@ -62,7 +58,7 @@ public struct RecoveryGrant: Hashable, Sendable {
     /// Who has signed already signs the same again.
     public mutating func sign(by key: SigningKey) {
         signatures.removeAll { $0.signer == key.peerID }
-        signatures.append(Signature(signer: key.peerID, bytes: key.sign(claim.signedBytes)))
+        signatures.append(ClaimSignature(signer: key.peerID, bytes: key.sign(claim.signedBytes)))
         signatures.sort { $0.signer < $1.signer }
     }
     /// One that was gathered elsewhere. Throws why it is none.
@@ -74,32 +70,20 @@ public struct RecoveryGrant: Hashable, Sendable {
         guard verifySignature(bytes, of: claim.signedBytes, by: signer) else {
             throw MalformedBytes("the signature of \(signer.short) is not of this")
         }
-        signatures.append(Signature(signer: signer, bytes: bytes))
+        signatures.append(ClaimSignature(signer: signer, bytes: bytes))
         signatures.sort { $0.signer < $1.signer }
     }
 
     public var encoded: [UInt8] {
-        var writer = ByteWriter(capacity: RecoveryClaim.encodedBytes + 1 + 96 * signatures.count)
+        var writer = ByteWriter(capacity: RecoveryClaim.encodedBytes + signatures.encodedBytes)
         writer.raw(claim.encoded)
-        writer.u8(UInt8(signatures.count))
-        for signature in signatures {
-            writer.raw(signature.signer.bytes)
-            writer.raw(signature.bytes)
-        }
+        signatures.write(to: &writer)
         return writer.bytes
     }
     public init(encoded: [UInt8]) throws(MalformedBytes) {
         var reader = ByteReader(encoded)
         claim = try RecoveryClaim(&reader)
-        let count = Int(try reader.u8())
-        guard count <= RecoveryKeys.most else { throw MalformedBytes("\(count) recovery keys have signed") }
-        for _ in 0..<count {
-            let signer = PeerID(try reader.take(32))!
-            if let last = signatures.last, last.signer >= signer {
-                throw MalformedBytes("signers that do not ascend")
-            }
-            signatures.append(Signature(signer: signer, bytes: Array(try reader.take(64))))
-        }
+        signatures = try [ClaimSignature](&reader, signers: 0...RecoveryKeys.most, of: "a recovery")
         try reader.finish()
     }
 
