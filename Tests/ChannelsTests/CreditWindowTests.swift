@@ -26,17 +26,22 @@ private func follow(_ window: inout CreditWindow, bytesPerSecond rate: Double, p
         #expect(Double(window.bytes) > 0.9 * wanted && Double(window.bytes) < 1.1 * wanted, "\(window.bytes)")
     }
 
-    @Test func `grows to the most on a fast line, doubling, and shrinks where that slows down`() {
+    @Test func `is the most on a fast line at once, and shrinks by halves where that slows down`() {
         var window = CreditWindow(from: 65_536, upTo: 4 << 20)
+        window.received(16_384, at: .zero)
+        window.adapt()
+        // All that came came at once: nothing says how fast.
+        #expect(window.bytes == 131_072)
+        for frame in 1...2 { window.received(16_384, at: .zero + .milliseconds(frame)) }
+        window.adapt()
+        #expect(window.bytes == 4 << 20)
         var sizes: [Int] = []
-        for round in 0..<8 {
-            window.received(window.bytes / 4, at: .zero + .milliseconds(10 * round))
+        for step in 1...9 {
+            window.received(5_000, at: .zero + .milliseconds(2 + 100 * step))
             window.adapt()
             sizes.append(window.bytes)
         }
-        #expect(sizes == [17, 18, 19, 20, 21, 22, 22, 22].map { 1 << $0 })
-        follow(&window, bytesPerSecond: 50_000, for: .seconds(200))
-        #expect(window.bytes == 65_536)
+        #expect(sizes == [21, 20, 19, 18, 17, 16, 16, 16, 16].map { 1 << $0 })
     }
 
     /// Whoever says little says nothing about the line.

@@ -3,9 +3,9 @@ import Primitives
 /// How much a peer may send on a channel ahead of our grants: what comes in about a second, within bounds.
 ///
 /// What is on its way can no longer be overtaken. Where several send over one slow line, whole windows of megabytes would stand before
-/// a heartbeat for longer than silence lasts. So a window begins small and follows the rate at which its bytes arrive: it doubles as long as
-/// they come sooner than that, like TCP's receive buffer (Linux' DRS), and shrinks where a line has become slow. Pauses of the sender
-/// do not count.
+/// a heartbeat for longer than silence lasts. So a window begins small and follows the rate at which its bytes arrive, like TCP's receive
+/// buffer (Linux' DRS): bytes that left together come as the slowest line on their way lets them, so that the first few say how much it may be, and
+/// where several share that line, or it has become slow, it shrinks. Pauses of the sender do not count.
 package struct CreditWindow: Sendable {
     package private(set) var bytes: Int
     private let least: Int
@@ -35,7 +35,7 @@ package struct CreditWindow: Sendable {
     package mutating func adapt() {
         defer { (came, busy) = (0, .zero) }
         guard came > 0 else { return }
-        let wanted = busy > .zero ? Double(came) / busy.inSeconds * Self.time.inSeconds : .infinity
-        bytes = min(most, max(least, bytes / 2, Int(min(wanted, 2 * Double(bytes)))))
+        let wanted = busy > .zero ? Double(came) / busy.inSeconds * Self.time.inSeconds : 2 * Double(bytes)
+        bytes = min(most, max(least, bytes / 2, Int(min(wanted, 1e9))))
     }
 }
