@@ -31,7 +31,7 @@ private func follow(_ window: inout CreditWindow, bytesPerSecond rate: Double, p
         window.received(16_384, at: .zero)
         window.adapt()
         // All that came came at once: nothing says how fast.
-        #expect(window.bytes == 131_072)
+        #expect(window.bytes == 65_536)
         for frame in 1...2 { window.received(16_384, at: .zero + .milliseconds(frame)) }
         window.adapt()
         #expect(window.bytes == 4 << 20)

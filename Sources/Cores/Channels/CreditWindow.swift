@@ -27,15 +27,17 @@ package struct CreditWindow: Sendable {
     }
 
     package mutating func received(_ count: Int, at now: Instant) {
-        if let last, now - last < Self.pause { busy += now - last }
-        last = now
+        defer { last = now }
+        // The first piece after a pause says only when the others began.
+        guard let last, now - last < Self.pause else { return }
+        busy += now - last
         came += count
     }
     /// A good part of the window is used up.
     package mutating func adapt() {
         defer { (came, busy) = (0, .zero) }
-        guard came > 0 else { return }
-        let wanted = busy > .zero ? Double(came) / busy.inSeconds * Self.time.inSeconds : 2 * Double(bytes)
+        guard came > 0, busy > .zero else { return }
+        let wanted = Double(came) / busy.inSeconds * Self.time.inSeconds
         bytes = min(most, max(least, bytes / 2, Int(min(wanted, 1e9))))
     }
 }
