@@ -42,6 +42,20 @@ import Wire
         #expect(after.record.era == 2 && after.record.foundings.count == 2)
     }
 
+    /// An elector learns from signatures that an entry is for ever before a leader tells it so; whoever asks is told all of it.
+    @Test func `is read as far as it is certified, whatever its owner knew of that`() throws {
+        let log = try Carried(entries: 3)
+        var behind = try Record(genesis: log.record.envelopes[0], parse: log.parse)
+        for envelope in log.record.envelopes.dropFirst() { _ = try behind.receive(envelope) }
+        behind.commit(through: 2)
+        let certificate = log.certificate(by: 1, 2)
+        let reading = JobReading(behind, certificate, lease: .zero, term: 1)
+        #expect(reading.record.committed == certificate.claim.size)
+        #expect(reading.record.entries(from: 0)?.entries.count == certificate.claim.size)
+        #expect(JobReading(behind, nil, lease: .zero, term: 1).record.committed == 2)
+        #expect(JobReading(behind, log.certificate(of: 3, by: 1, 2), lease: .zero, term: 1).record.committed == 3)
+    }
+
     @Test func `is not where a stranger, or an elector, signs it, or what is certified is left out`() throws {
         var log = try Carried(entries: 3)
         let length = log.record.length

@@ -61,6 +61,21 @@ import Topologies
         #expect(!outcome.workers.contains(name))
     }
 
+    /// Four equal peers with a pipeline each: three need twice the time for all of a batch, and a round's for three quarters of it.
+    @Test func `nobody plans anew for less than the others do without whoever left`() throws {
+        var scene = Scene(peers: 4, pipelines: 4, stages: 1, innerSteps: 2, steps: 40)
+        scene.job.pipelines = .auto
+        scene.job.stages = .auto
+        let name = try worker(scene, 1)
+        scene.faults = [Fault(.kill, at: .progress(0.3), host: name)]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("replanned").isEmpty)
+        #expect(outcome.events("plan_refused").count == 1)
+        let seals = outcome.world.coordinator.state.seals
+        #expect(seals.first?.contributions.count == 4 && seals.last?.contributions.count == 3)
+    }
+
     @Test func `a goodbye is as good as a loss`() throws {
         var scene = Scene(peers: 5, pipelines: 2, stages: 2, innerSteps: 2, steps: 16)
         let name = try worker(scene, 2)

@@ -68,6 +68,9 @@ public struct ElectorDesk: Core, Sendable {
         var vouched: LogEnd?
         /// What was signed last, and when it was last said.
         var own: (ack: Ack, saidAt: Instant)?
+        /// The newest certificates, ascending: a log that is behind has not all entries of the last.
+        var recent: [Certificate] = []
+        static let mostRecent = 8
         /// How much has a certificate on disk, and when one is stored next.
         var certified: (size: Int, next: Instant)
         /// What electors are known to have lied about, not on disk yet.
@@ -339,7 +342,7 @@ public struct ElectorDesk: Core, Sendable {
         case .mayFinish: break
         }
     }
-    private mutating func send(_ message: ElectionMessage, to peer: PeerID) {
+    mutating func send(_ message: ElectionMessage, to peer: PeerID) {
         effects.push(.send(Packet(job: job, .election(message)), to: peer))
     }
 
@@ -382,7 +385,7 @@ public struct ElectorDesk: Core, Sendable {
         if leading == nil { effects.push(.over(finish, result: result(finish))) }
     }
     /// What the leader shows is committed, and certified.
-    private mutating func show() {
+    mutating func show() {
         let count = min(record.committed, certified)
         guard leading != nil, count > shown else { return }
         shown = count
@@ -401,70 +404,6 @@ public struct ElectorDesk: Core, Sendable {
             PBLogEntry(encoded: [UInt8](record.envelopes[record.committed - 1].body))?.body?.isSeal == true
         else { return }
         event(.recordCarried(round: seal.round, tokens: seal.tokens, trainLoss: seal.trainLoss), peer: leader)
-    }
-
-    // MARK: signing
-
-    /// An elector signs for what is durable here of this term's leader.
-    private mutating func vouch() {
-        guard let end = elector.vouchable, end != signing.vouched, end.count <= record.length,
-            record.leaf(end.count - 1).term == end.term, elector.electorate.isVoter(key.peerID)
-        else { return }
-        if signing.tree.count > end.count { signing.tree = MerkleFrontier() }
-        while signing.tree.count < end.count { signing.tree.append(record.leaf(signing.tree.count).hash) }
-        signing.vouched = end
-        let ack = Ack(
-            LogClaim(
-                job: job, era: record.era(at: end.count), term: end.term, size: end.count, root: signing.tree.root),
-            by: key)
-        add(ack)
-        say(ack)
-    }
-    private mutating func say(_ ack: Ack) {
-        signing.own = (ack, now)
-        for peer in elector.electorate.allVoters where peer != key.peerID {
-            send(.ack(ack.claim, signature: ack.signature), to: peer)
-        }
-    }
-    /// Words may be lost: a leader that lacks signatures says its own again, and is answered.
-    private mutating func sayAgain() {
-        guard let due = ackDue, due <= now else { return }
-        say(signing.own!.ack)
-    }
-    private var ackDue: Instant? {
-        guard leading != nil, let own = signing.own, own.ack.claim.size > certified else { return nil }
-        return own.saidAt + .seconds(2)
-    }
-    private mutating func answer(_ claim: LogClaim, of peer: PeerID) {
-        guard peer == elector.leader, let own = signing.own, own.ack.claim.size >= claim.size,
-            own.saidAt + .seconds(1) <= now
-        else { return }
-        signing.own!.saidAt = now
-        send(.ack(own.ack.claim, signature: own.ack.signature), to: peer)
-    }
-    private mutating func add(_ ack: Ack) {
-        let size = ack.claim.size
-        switch signing.acks.add(ack, record.electorate(at: size), era: record.era(at: size)) {
-        case .nothing: break
-        case .certified(let certificate):
-            if leading != nil { effects.push(.certified(certificate)) }
-            show()
-        case .lied(let proof):
-            guard signing.liars.insert(ack.signer).inserted else { return }
-            event(.electorsContradict(entries: proof.size, why: proof.what), peer: ack.signer)
-            signing.unstored.append(proof)
-            effects.push(.store(.contradiction(proof)))
-            if leading != nil { effects.push(.unfit(ack.signer, .hasLied)) }
-        }
-    }
-    /// Often enough that little is uncertified on disk, and seldom enough to cost nothing.
-    private mutating func storeCertificate() {
-        guard let newest = certificate, newest.claim.size > signing.certified.size else { return }
-        guard signing.certified.next <= now || isOver else { return }
-        signing.certified = (newest.claim.size, now + .seconds(5))
-        effects.push(.store(.certificate(newest)))
-        // What could not be written is written again.
-        for proof in signing.unstored { effects.push(.store(.contradiction(proof))) }
     }
 
     // MARK: leading

@@ -48,7 +48,7 @@ extension DaemonCore {
     private func reading(of job: Digest256?, at now: Instant) -> JobReading? {
         if let desk = services.electorPart?.value, job == nil || job == desk.job {
             let lease = desk.leader == nil ? Duration.zero : desk.record.genesis.lease
-            return JobReading(desk.record, desk.certificate, lease: lease, term: desk.term)
+            return JobReading(desk.record, desk.proof, lease: lease, term: desk.term)
         }
         if let coordinator = services.coordinatorPart?.value, job == nil || job == coordinator.job {
             return JobReading(

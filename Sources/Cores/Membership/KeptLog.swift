@@ -36,7 +36,10 @@ public struct JobReading: Sendable {
     package func isBehind(_ other: JobReading) -> Bool {
         (record.era, record.committed) < (other.record.era, other.record.committed)
     }
+    /// - Parameter certificate: of entries that the record has: they are for ever, whatever its owner knew of that.
     public init(_ record: Record, _ certificate: Certificate?, lease: Duration, term: Int) {
+        var record = record
+        if let certificate { record.commit(through: certificate.claim.size) }
         self.record = record
         self.certificate = certificate
         self.lease = lease
