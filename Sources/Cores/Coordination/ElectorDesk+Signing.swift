@@ -1,7 +1,9 @@
 public import Consensus
+import Digests
 import Messages
 import Primitives
 import Record
+import Telemetry
 
 /// What an elector signs, and what others' signatures make of it.
 extension ElectorDesk {
