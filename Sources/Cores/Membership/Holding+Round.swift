@@ -111,6 +111,8 @@ extension Holding {
         let contributions = seal.aggregates.isEmpty ? parts.contributions(of: seal) : nil
         let aggregates = seal.aggregates.isEmpty ? nil : parts.aggregates(of: seal)
         guard contributions != nil || aggregates != nil else {
+            // The others have gone on without it: they send it nothing of that round.
+            if job.round > held.round + 1, work?.isIn(seal) != true { return fetchInstead() }
             return waitForParts(since: held.missingSince ?? now, at: now)
         }
         let codec = parts.terms.way.aggregateCodec
