@@ -86,6 +86,17 @@ import Training
         #expect(world.holding.stock == .here(0..<2, round: 1))
     }
 
+    /// Others send nothing of a round to whom they have left out of it.
+    @Test func `waits for no parts where it was left out, and the others have gone on`() throws {
+        var world = try begun()
+        try world.enter(seal(&world, withMine: false))
+        world.follow()
+        #expect(world.holding.nextWake == world.now + Holding.patience)
+        try world.enter(seal(&world, withMine: false))
+        world.follow()
+        #expect(world.holding.readiness(world.job) == .fetchingState(epoch: 1))
+    }
+
     @Test func `is refused where it does not fit, once a plan, and not tried again`() throws {
         var world = try HoldingWorld(seed: 1)
         world.holding = Holding(
