@@ -51,7 +51,8 @@ import Topologies
     }
 
     @Test func `pipelines of one go on, and the share of the lost one is lost once`() throws {
-        var scene = Scene(peers: 4, pipelines: 4, stages: 1, innerSteps: 2, steps: 24)
+        // Of four shares one peer has two: two peers with two each are as fast as the three were.
+        var scene = Scene(peers: 3, pipelines: 3, stages: 1, innerSteps: 2, steps: 24)
         scene.job.pipelines = .auto
         let name = try worker(scene, 1)
         scene.faults = [Fault(.kill, at: .progress(0.4), host: name)]
