@@ -54,6 +54,15 @@ import Testing
                 #expect(least <= (after - before) * (1 + 1e-9))
                 closest = max(closest, least / (after - before))
             }
+            // What is given up takes as long as that, and what is not is simulated to its end.
+            let two = PipelineSimulator.run(stages, microBatches: microBatches, steps: 2).stepEnds
+            let second = two[1] - two[0]
+            let found = PipelineSimulator.secondStep(stages, microBatches: microBatches, below: second * 1.0001)
+            #expect(found == second)
+            for factor in [1, 0.999, 0.9, 0.5] {
+                let limit = second * factor
+                #expect(PipelineSimulator.secondStep(stages, microBatches: microBatches, below: limit) == nil)
+            }
         }
         #expect(closest > 0.999)
     }

@@ -7,6 +7,15 @@ package enum Cooling {
         for _ in 0..<10 { y *= y }
         return y
     }
+    /// From here on, down to −∞ (the sign turned), ``exponential(_:)`` is not above y.
+    package static func reach(_ y: Double) -> Double {
+        var (low, high) = (0.0, 31.0)
+        for _ in 0..<20 {
+            let middle = (low + high) / 2
+            if exponential(-middle) > y { low = middle } else { high = middle }
+        }
+        return high
+    }
     /// The n-th root of x in (0, 1], by bisection.
     package static func root(_ x: Double, _ n: Int) -> Double {
         var (low, high) = (0.0, 1.0)

@@ -16,6 +16,17 @@ struct Lane: Hashable, Sendable {
     func units(_ stage: Int) -> Range<Int> { (stage == 0 ? 0 : cuts[stage - 1])..<cuts[stage] }
     func kept(_ stage: Int) -> Int { stage == hosts.count - 1 ? 1 : inFlight }
     func recomputes(_ stage: Int) -> Bool { stage < recompute.count && recompute[stage] }
+    /// One number for all: searches look lanes up again and again.
+    func hash(into hasher: inout Hasher) { hasher.combine(hosts.mixed(cuts.mixed(share << 16 ^ inFlight))) }
+}
+
+extension [Int] {
+    /// These and what came before, in one number (Fowler, Noll & Vo 1991).
+    func mixed(_ before: Int) -> Int {
+        var hash = before
+        for number in self { hash = (hash ^ number) &* 0x100_0000_01B3 }
+        return hash
+    }
 }
 
 /// What a job does between two exchanges, apart from who computes what.
@@ -231,8 +242,8 @@ struct CostModel: Sendable {
     /// Forwards that training on one micro-batch takes: backward is two.
     static func passes(recompute: Bool) -> Double { recompute ? 4 : 3 }
 
-    /// The stages of a pipeline as the simulator wants them.
-    func timings(_ lane: Lane, _ pacing: Pacing) -> [StageTiming] {
+    /// The stages of a pipeline as the simulator wants them; without the ways of norms where only a bound is asked for.
+    func timings(_ lane: Lane, _ pacing: Pacing, norms: Bool = true) -> [StageTiming] {
         let bytes = activationBytes(pacing.activations)
         let last = lane.hosts.count - 1
         return lane.hosts.indices.map { s in
@@ -248,7 +259,7 @@ struct CostModel: Sendable {
                 down: downs[host],
                 latencyForth: s == last ? 0 : latency(host, lane.hosts[s + 1]),
                 latencyBack: s == last ? 0 : latency(lane.hosts[s + 1], host),
-                normLatencies: lane.hosts.map { latency($0, host) }, depth: lane.inFlight)
+                normLatencies: norms ? lane.hosts.map { latency($0, host) } : [], depth: lane.inFlight)
         }
     }
 

@@ -87,13 +87,10 @@ extension CostModel {
         }
         let contributions = blocks.reduce(0, +)
         func runs(validations: Int) -> [LaneRun] {
-            simulated(validations: validations).map { $0.delayed(pacing.delay) }
-        }
-        func simulated(validations: Int) -> [LaneRun] {
             lanes.indices.map { index in
                 let key = LaneRunKey(
                     lane: lanes[index], blocks: blocks[index], contributions: contributions, validations: validations)
-                return run(key, pacing, &memo)
+                return run(key, pacing, &memo).delayed(pacing.delay)
             }
         }
         let validations = validationMicroBatches(pipelines: lanes.count)
@@ -113,6 +110,48 @@ extension CostModel {
         let run = pacing.usesRounds ? innerSteps(key, pacing) : oneStep(key, pacing)
         memo[key] = run
         return run
+    }
+
+    /// The same as ``round(_:_:_:)``; nil where the job then takes so long that its score with `more` seconds is above `limit`, which shows
+    /// before the lanes are simulated, or else before their exchange is looked at. (Or is as much as the limit, where lanes tell that.)
+    func round(
+        _ lanes: [Lane], _ pacing: Pacing, _ memo: inout [LaneRunKey: LaneRun], more: Double, below limit: Double
+    ) -> Round? {
+        guard limit < .infinity else { return round(lanes, pacing, &memo) }
+        let least = leastSeconds(leastTrained(lanes, pacing, memo), lanes, pacing)
+        if (score(least, lanes) + more) * (1 - 1e-9) >= limit { return nil }
+        if pacing.usesRounds {
+            let least = totalSeconds(trained(lanes, pacing, &memo), lanes, pacing)
+            if score(least, lanes) + more >= limit { return nil }
+        }
+        return round(lanes, pacing, &memo)
+    }
+
+    /// No later than when the last lane has trained: what is known of lanes, else what arithmetic tells of them.
+    private func leastTrained(_ lanes: [Lane], _ pacing: Pacing, _ memo: [LaneRunKey: LaneRun]) -> Double {
+        let validations = pacing.usesRounds ? validationMicroBatches(pipelines: lanes.count) : 0
+        let contributions = pacing.usesRounds ? lanes.count : 0
+        var trained = 0.0
+        for lane in lanes {
+            let key = LaneRunKey(lane: lane, blocks: 1, contributions: contributions, validations: validations)
+            if pacing.usesRounds, let known = memo[key] {
+                let pause = pacing.delay > 0 ? known.encodes.max() ?? 0 : 0
+                trained = max(trained, known.trainedAt + pause)
+                continue
+            }
+            let microBatches = lane.share * pacing.microBatchesPerVirtual
+            let stages = timings(lane, pacing, norms: false)
+            let first = PipelineSimulator.leastStep(stages, microBatches: microBatches, validations: validations)
+            let start = latency(coordinator, lane.hosts[0])
+            guard pacing.usesRounds else {
+                // The optimizer step comes first.
+                trained = max(trained, start + first)
+                continue
+            }
+            let later = PipelineSimulator.leastStep(stages, microBatches: microBatches)
+            trained = max(trained, start + first + Double(pacing.innerSteps - 1) * later)
+        }
+        return trained
     }
 
     /// A round with H > 1 that ends when the last pipeline has trained: what no exchange makes shorter, and a job made of such rounds

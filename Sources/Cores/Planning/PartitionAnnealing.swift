@@ -39,7 +39,10 @@ extension PlanSearch {
         for step in 0..<evaluations {
             if step % 10 == 9 { temperature *= factor }
             guard let partition = neighbour(current, aimed: false, swaps: settings.swaps) else { break }
-            let next = evaluate(partition)
+            // How much worse it may be is drawn now, so that beyond that nothing need be known of it.
+            var ahead = random
+            let most = temperature * Cooling.reach(ahead.uniform())
+            let next = evaluate(partition, below: current.score * (1 + most) * (1 + 1e-9))
             let worse = next.score / current.score - 1
             if worse <= 0 || random.uniform() < Cooling.exponential(-worse / temperature) { current = next }
             if current.score < best.score { best = current }

@@ -27,6 +27,7 @@ struct PipelineBuilder {
     private struct Key: Hashable {
         var hosts: [Int]
         var share: Int
+        func hash(into hasher: inout Hasher) { hasher.combine(hosts.mixed(share)) }
     }
     let cost: CostModel
     let pacing: Pacing
@@ -166,12 +167,10 @@ struct PipelineBuilder {
         }
         let (steps, microBatches) = (2, lane.share * pacing.microBatchesPerVirtual)
         work += 6 * steps * lane.hosts.count * microBatches
-        let timings = cost.timings(lane, pacing)
         // A little less, because sums are rounded in another order.
-        if PipelineSimulator.leastStep(timings, microBatches: microBatches) * (1 - 1e-9) >= limit { return nil }
-        let ends = PipelineSimulator.run(timings, microBatches: microBatches, steps: steps).stepEnds
-        let seconds = ends[steps - 1] - ends[steps - 2]
-        return seconds < limit ? seconds : nil
+        let least = PipelineSimulator.leastStep(cost.timings(lane, pacing, norms: false), microBatches: microBatches)
+        if least * (1 - 1e-9) >= limit { return nil }
+        return PipelineSimulator.secondStep(cost.timings(lane, pacing), microBatches: microBatches, below: limit)
     }
 
     /// Moves single units between neighbours as long as the simulated step gets shorter.

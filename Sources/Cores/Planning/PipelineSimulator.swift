@@ -106,6 +106,9 @@ package struct PipelineSimulator {
     private var order = 0
     private var clock = 0.0
     private var stepEnds: [Double] = []
+    /// Seconds that the last step may take at most, where what takes longer is given up; and when stage 0 began it.
+    private var limit = Double.infinity
+    private var begun = Double.infinity
     private var spans: [StageSpan] = []
 
     /// - Parameters:
@@ -131,23 +134,16 @@ package struct PipelineSimulator {
         return (outcome, simulator.spans)
     }
 
-    /// Below what any step but the first can take, from the end of one to the end of the next, both at stage 0. In between, every
-    /// stage computes all micro-batches; the first comes to it through all stages before it, and the last goes back through them.
-    /// And every micro-batch is in flight at stage 0 from its forward there to its backward, at most so many at a time.
-    package static func leastStep(_ stages: [StageTiming], microBatches: Int) -> Double {
-        var (least, way) = (0.0, 0.0)
-        let count = Double(microBatches)
-        for s in stages.indices {
-            let own = stages[s].forward + stages[s].backward
-            least = max(least, way + count * own)
-            way += own
-            if s + 1 < stages.count {
-                let bytes = stages[s].boundaryBytes
-                way += bytes / stages[s].rateForth + stages[s].latencyForth
-                way += bytes / stages[s + 1].rateBack + stages[s].latencyBack
-            }
-        }
-        return max(least, way * max(1, count / Double(stages[0].depth))) + stages[0].update
+    /// The second step of stages that begin together, from the end of the first, both at stage 0; nil when it takes `limit` seconds or
+    /// longer: it is given up as soon as that is certain.
+    package static func secondStep(_ stages: [StageTiming], microBatches: Int, below limit: Double) -> Double? {
+        var simulator = PipelineSimulator(stages, microBatches, 2, 0, true, recording: false)
+        defer { simulator.deallocate() }
+        simulator.limit = limit
+        let ends = simulator.run([]).stepEnds
+        guard ends.count == 2 else { return nil }
+        let seconds = ends[1] - ends[0]
+        return seconds < limit ? seconds : nil
     }
 
     private init(
@@ -185,6 +181,7 @@ package struct PipelineSimulator {
         while size > 0 {
             let event = pop()
             clock = event.time
+            if clock - begun >= limit { break }
             let s = Int(event.stage)
             switch event.kind {
             case .computed: finish(event, on: s)
@@ -226,10 +223,16 @@ package struct PipelineSimulator {
             stages[s].end = clock
             stages[s].step += 1
             stages[s].lastBackward = -1
-            if s == 0 { stepEnds.append(clock) }
+            if s == 0 { stepEnded() }
         default: break
         }
         begin(on: s)
+    }
+
+    private mutating func stepEnded() {
+        stepEnds.append(clock)
+        // Of what is over nothing more is waited for.
+        if limit < .infinity { begun = stepEnds.count == steps - 1 ? clock : .infinity }
     }
 
     /// All backwards of a step are done here: the sums of squares go to the others, and the last to arrive lets each
@@ -237,7 +240,7 @@ package struct PipelineSimulator {
     private mutating func endStep(on s: Int) {
         guard updates else {
             stages[s].step += 1
-            if s == 0 { stepEnds.append(clock) }
+            if s == 0 { stepEnded() }
             return
         }
         stages[s].lastBackward = clock
@@ -290,10 +293,20 @@ package struct PipelineSimulator {
         }
     }
     private mutating func compute(_ s: Int, _ work: UInt8, _ kind: StageSpan.Kind, _ microBatch: Int, _ time: Double) {
+        // What a stage has still to compute takes that long if nothing else keeps it from it.
+        if begun < .infinity, rest(s) >= limit { begun = -.infinity }
         stages[s].isBusy = true
         stages[s].busy += time
         note(s, kind, microBatch % microBatches, clock, clock + time)
         push(at: clock + time, .computed, work: work, stage: s, microBatch: microBatch)
+    }
+    /// A little less than what the last step takes if stage `s` is idle no more before it has computed all of it.
+    private mutating func rest(_ s: Int) -> Double {
+        let all = microBatches * steps
+        let rest =
+            Double(all - stages[s].begunForward) * timings[s].forward
+            + Double(all - stages[s].begunBackward) * timings[s].backward + timings[0].update
+        return (clock + rest - begun) * (1 - 1e-9)
     }
     private mutating func note(_ s: Int, _ kind: StageSpan.Kind, _ microBatch: Int, _ start: Double, _ end: Double) {
         if recording { spans.append(StageSpan(stage: s, kind: kind, microBatch: microBatch, start: start, end: end)) }

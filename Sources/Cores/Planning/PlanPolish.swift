@@ -44,14 +44,13 @@ struct PlanPolish {
     /// Infinite where training alone takes the job to `limit`: then its exchange is not looked at.
     private mutating func score(_ lanes: [Lane], below limit: Double) -> Double {
         evaluations += 1
-        if !estimates, pacing.usesRounds, limit.isFinite {
-            let least = cost.totalSeconds(cost.trained(lanes, pacing, &runs), lanes, pacing)
-            if cost.score(least, lanes) + change(lanes) >= limit { return .infinity }
-        }
-        let round = estimates ? cost.estimatedRound(lanes, pacing) : cost.round(lanes, pacing, &runs)
-        let seconds = cost.totalSeconds(round, lanes, pacing)
+        let more = change(lanes)
+        let judged =
+            estimates
+            ? cost.estimatedRound(lanes, pacing) : cost.round(lanes, pacing, &runs, more: more, below: limit)
+        guard let round = judged else { return .infinity }
         last = round.slowest
-        return cost.score(seconds, lanes) + change(lanes)
+        return cost.score(cost.totalSeconds(round, lanes, pacing), lanes) + more
     }
 
     /// - Parameter evaluations: whole plans judged, at most.

@@ -48,10 +48,9 @@ struct PlanSearch {
     /// - Parameter chain: all peers, neighbours next to each other.
     mutating func run(chain: [Int], iterations: Int, hint: Partition?, keep: Int) -> [Candidate] {
         if PlanSearch.partitions(chain.count, pipelines) <= PlanSearch.mostEnumerated {
-            return enumerated(chain.sorted(), keep: keep)
+            return enumerated(chain, hint, keep: keep)
         }
-        var starts = starts(chain)
-        if let hint, hint.count == pipelines + 1 { starts.insert(hint, at: 0) }
+        let starts = starts(chain, hint)
         let first = starts.map { evaluate($0) }.enumerated().sorted {
             ($0.element.score, $0.offset) < ($1.element.score, $1.offset)
         }.map(\.element)
@@ -68,9 +67,13 @@ struct PlanSearch {
 
     /// The best start alone, or the hint.
     mutating func first(_ chain: [Int], _ hint: Partition?) -> Candidate? {
-        var starts = starts(chain)
-        if let hint, hint.count == pipelines + 1 { starts.insert(hint, at: 0) }
-        return starts.map { evaluate($0) }.filter(\.seconds.isFinite).min { $0.score < $1.score }
+        return starts(chain, hint).map { evaluate($0) }.filter(\.seconds.isFinite).min { $0.score < $1.score }
+    }
+
+    private func starts(_ chain: [Int], _ hint: Partition?) -> [Partition] {
+        let found = starts(chain)
+        guard let hint, hint.count == pipelines + 1 else { return found }
+        return [hint] + found
     }
 
     private static func distinct(_ found: [Candidate], keep: Int) -> [Candidate] {
@@ -97,44 +100,59 @@ struct PlanSearch {
         return row[groups + 1]
     }
 
-    private mutating func enumerated(_ peers: [Int], keep: Int) -> [Candidate] {
-        var found: [Candidate] = []
-        var limit = Double.infinity
+    private mutating func enumerated(_ chain: [Int], _ hint: Partition?, keep: Int) -> [Candidate] {
+        let peers = chain.sorted()
+        let bounds = GroupBounds(cost, peers, pacing)
+        let steps = Double(cost.job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual))
+        let share = cost.job.virtualPipelines
+        let splits = PlanSearch.splits(peers.count, pipelines)
+        let least = splits.map { steps * bounds.seconds($0, share: share) }
+        // What seems soonest first, so that the others are seen to be of no interest; what is easily found tells that of many.
+        let order = splits.indices.sorted { (least[$0], $0) < (least[$1], $1) }
+        var limit = starts(chain, hint).map { evaluate($0).seconds }.min() ?? .infinity
+        var found: [(index: Int, candidate: Candidate)] = []
         /// The best, ascending, as many as are kept.
         var scores: [Double] = []
-        let steps = Double(cost.job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual))
-        /// Whether the groups can hold the model, and with the least share each could end within `limit` seconds.
-        func promising(_ groups: [[Int]], _ limit: Double) -> Bool {
-            groups.allSatisfy { group in
-                guard let least = builder.best(group, share: pipelines == 1 ? cost.job.virtualPipelines : 1) else {
-                    return false
-                }
-                return least.stepSeconds * steps <= limit
+        for index in order {
+            let worst = scores.count == keep ? scores[keep - 1] : .infinity
+            if least[index] > min(limit * 1.25, worst) { break }
+            let groups = splits[index].map { set in peers.indices.filter { set & 1 << $0 != 0 }.map { peers[$0] } }
+            // Whether the groups can hold the model, and with the least share each could end in time.
+            let isPromising = groups.allSatisfy { group in
+                guard let built = builder.best(group, share: pipelines == 1 ? share : 1) else { return false }
+                return built.stepSeconds * steps <= limit * 1.25
             }
+            guard isPromising else { continue }
+            let used = splits[index].reduce(0, |)
+            let rest = peers.indices.filter { used & 1 << $0 == 0 }.map { peers[$0] }
+            let candidate = evaluate(groups + [rest], below: worst.nextUp)
+            guard candidate.seconds.isFinite else { continue }
+            found.append((index, candidate))
+            let place = scores.firstIndex { $0 > candidate.score } ?? scores.count
+            scores.insert(candidate.score, at: place)
+            if scores.count > keep { scores.removeLast() }
+            limit = min(limit, candidate.seconds)
         }
-        func place(_ index: Int, _ groups: [[Int]], _ rest: [Int]) {
-            if pipelines - groups.count > peers.count - index { return }
-            guard index < peers.count else {
-                guard promising(groups, limit * 1.25) else { return }
-                let candidate = evaluate(groups + [rest], below: scores.count == keep ? scores[keep - 1] : .infinity)
-                guard candidate.seconds.isFinite else { return }
-                found.append(candidate)
-                let place = scores.firstIndex { $0 > candidate.score } ?? scores.count
-                scores.insert(candidate.score, at: place)
-                if scores.count > keep { scores.removeLast() }
-                limit = min(limit, candidate.seconds)
-                return
+        found.sort { $0.index < $1.index }
+        return PlanSearch.distinct(found.map(\.candidate), keep: keep)
+    }
+
+    /// Every way to split so many peers into so many groups and a rest: the groups, a bit a peer.
+    private static func splits(_ peers: Int, _ groups: Int) -> [[Int]] {
+        var found: [[Int]] = []
+        func place(_ index: Int, _ sets: [Int]) {
+            if groups - sets.count > peers - index { return }
+            guard index < peers else { return found.append(sets) }
+            for g in sets.indices {
+                var next = sets
+                next[g] |= 1 << index
+                place(index + 1, next)
             }
-            for g in groups.indices {
-                var next = groups
-                next[g].append(peers[index])
-                place(index + 1, next, rest)
-            }
-            if groups.count < pipelines { place(index + 1, groups + [[peers[index]]], rest) }
-            place(index + 1, groups, rest + [peers[index]])
+            if sets.count < groups { place(index + 1, sets + [1 << index]) }
+            place(index + 1, sets)
         }
-        place(0, [], [])
-        return PlanSearch.distinct(found, keep: keep)
+        place(0, [])
+        return found
     }
 
     // MARK: local search
@@ -145,9 +163,10 @@ struct PlanSearch {
         var current = start
         for step in 0..<iterations {
             guard let partition = neighbour(current) else { break }
-            let next = evaluate(partition)
             let left = 1 - Double(step) / Double(iterations)
             let threshold = 0.12 * left * left
+            // What is beyond it is not taken, however far.
+            let next = evaluate(partition, below: current.score * (1 + threshold))
             if next.score < current.score * (1 + (next.seconds.isFinite ? threshold : 0)) { current = next }
             if current.score < best.score * (1 - 1e-9) { best = current }
             if step % max(16, iterations / 4) == 0 { current = best }
@@ -171,18 +190,17 @@ struct PlanSearch {
                 partition: partition, lanes: [], seconds: .infinity, score: 1e12 * (misfits == 0 ? 1 : misfits))
         }
         let ordered = PlanPolish.ordered(lanes)
-        if !builder.coarse, pacing.usesRounds, limit.isFinite {
-            let least = cost.totalSeconds(cost.trained(ordered, pacing, &runs), ordered, pacing)
-            if cost.score(least, ordered) + change(ordered) > limit {
-                return Candidate(partition: partition, lanes: ordered, seconds: .infinity, score: .infinity)
-            }
+        let more = change(ordered)
+        let judged =
+            builder.coarse
+            ? cost.estimatedRound(ordered, pacing) : cost.round(ordered, pacing, &runs, more: more, below: limit)
+        guard let round = judged else {
+            return Candidate(partition: partition, lanes: ordered, seconds: .infinity, score: .infinity)
         }
-        let round = builder.coarse ? cost.estimatedRound(ordered, pacing) : cost.round(ordered, pacing, &runs)
         let seconds = cost.totalSeconds(round, ordered, pacing)
         let slowest = ordered[round.slowest].hosts[0]
         return Candidate(
-            partition: partition, lanes: ordered, seconds: seconds,
-            score: cost.score(seconds, ordered) + change(ordered),
+            partition: partition, lanes: ordered, seconds: seconds, score: cost.score(seconds, ordered) + more,
             slowest: groups.firstIndex { $0.contains(slowest) } ?? 0)
     }
 

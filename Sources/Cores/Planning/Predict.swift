@@ -68,7 +68,16 @@ extension CostModel {
         let rounds = (steps + pacing.innerSteps - 1) / pacing.innerSteps
         let step = pacing.usesRounds ? round.stepSeconds[round.slowest] : round.seconds
         let missing = Double(rounds * pacing.innerSteps - steps) * step
-        return (Double(rounds) * round.seconds - missing) * lossFactor(round, lanes)
+        return (Double(rounds) * round.seconds - missing) * lossFactor(round.seconds, lanes)
+    }
+
+    /// No more than ``totalSeconds(_:_:_:)`` of any round in which the last pipeline has trained after `trained` seconds. What the last
+    /// round lacks is steps as long as the slowest pipeline's last ones, and of these a round has H − 2 at least.
+    func leastSeconds(_ trained: Double, _ lanes: [Lane], _ pacing: Pacing) -> Double {
+        let steps = job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual)
+        let rounds = (steps + pacing.innerSteps - 1) / pacing.innerSteps
+        let missing = Double(rounds * pacing.innerSteps - steps) / Double(max(1, pacing.innerSteps - 2))
+        return max(0, Double(rounds) - missing) * trained * lossFactor(trained, lanes)
     }
 
     /// What plans are compared by: seconds, and a little for every peer, so that one which hardly helps stays spare.
@@ -78,14 +87,14 @@ extension CostModel {
     }
 
     /// 1 + Σ λ·(detection + recovery + half a round): what departures cost on average.
-    private func lossFactor(_ round: Round, _ lanes: [Lane]) -> Double {
+    private func lossFactor(_ roundSeconds: Double, _ lanes: [Lane]) -> Double {
         var factor = 1.0
         for lane in lanes {
             for (s, host) in lane.hosts.enumerated() {
                 guard let session = topology.hosts[host].meanSession else { continue }
                 // A replacement fetches outer weights, outer momentum and Adam's moments of its units.
                 let recovery = 16 * parameters(lane.units(s)) / downs[host]
-                factor += (CostModel.detectionSeconds + recovery + round.seconds / 2) / (session / .seconds(1))
+                factor += (CostModel.detectionSeconds + recovery + roundSeconds / 2) / (session / .seconds(1))
             }
         }
         return factor
