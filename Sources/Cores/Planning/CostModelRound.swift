@@ -80,28 +80,38 @@ extension CostModel {
 
     /// The same; what one lane does is remembered, because a search asks for it again and again.
     func round(_ lanes: [Lane], _ pacing: Pacing, _ memo: inout [LaneRunKey: LaneRun]) -> Round {
+        if pacing.usesRounds { return assembled(lanes, pacing, validates: true, &memo) }
+        return validating(assembled(lanes, pacing, validates: false, &memo), lanes, pacing, &memo)
+    }
+
+    /// H = 1: every tenth round validates.
+    private func validating(
+        _ plain: Round, _ lanes: [Lane], _ pacing: Pacing, _ memo: inout [LaneRunKey: LaneRun]
+    ) -> Round {
+        var plain = plain
+        let full = assembled(lanes, pacing, validates: true, &memo)
+        plain.validationSeconds = (full.seconds - plain.seconds) / Double(CostModel.validationEvery)
+        plain.seconds += plain.validationSeconds
+        plain.trainedAt += plain.validationSeconds
+        return plain
+    }
+
+    private func assembled(
+        _ lanes: [Lane], _ pacing: Pacing, validates: Bool, _ memo: inout [LaneRunKey: LaneRun]
+    ) -> Round {
         var first = 0
         let blocks = lanes.map { lane in
             defer { first += lane.share }
             return pacing.usesRounds ? 1 : CostModel.alignedBlocks(first..<(first + lane.share))
         }
         let contributions = blocks.reduce(0, +)
-        func runs(validations: Int) -> [LaneRun] {
-            lanes.indices.map { index in
-                let key = LaneRunKey(
-                    lane: lanes[index], blocks: blocks[index], contributions: contributions, validations: validations)
-                return run(key, pacing, &memo).delayed(pacing.delay)
-            }
+        let validations = validates ? validationMicroBatches(pipelines: lanes.count) : 0
+        let runs = lanes.indices.map { index in
+            let key = LaneRunKey(
+                lane: lanes[index], blocks: blocks[index], contributions: contributions, validations: validations)
+            return run(key, pacing, &memo).delayed(pacing.delay)
         }
-        let validations = validationMicroBatches(pipelines: lanes.count)
-        if pacing.usesRounds { return assemble(lanes, runs(validations: validations), pacing, blocks) }
-        // H = 1: every tenth round validates.
-        var plain = assemble(lanes, runs(validations: 0), pacing, blocks)
-        let full = assemble(lanes, runs(validations: validations), pacing, blocks)
-        plain.validationSeconds = (full.seconds - plain.seconds) / Double(CostModel.validationEvery)
-        plain.seconds += plain.validationSeconds
-        plain.trainedAt += plain.validationSeconds
-        return plain
+        return assemble(lanes, runs, pacing, blocks)
     }
 
     /// What a lane does between two seals, simulated once.
@@ -123,8 +133,13 @@ extension CostModel {
         if pacing.usesRounds {
             let least = totalSeconds(trained(lanes, pacing, &memo), lanes, pacing)
             if score(least, lanes) + more >= limit { return nil }
+            return round(lanes, pacing, &memo)
         }
-        return round(lanes, pacing, &memo)
+        // Nine rounds of ten are known before any that validates is looked at.
+        let plain = assembled(lanes, pacing, validates: false, &memo)
+        let known = plain.seconds * (1 - 1 / Double(CostModel.validationEvery))
+        if (score(leastSeconds(known, lanes, pacing), lanes) + more) * (1 - 1e-9) >= limit { return nil }
+        return validating(plain, lanes, pacing, &memo)
     }
 
     /// No later than when the last lane has trained: what is known of lanes, else what arithmetic tells of them.
