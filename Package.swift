@@ -65,6 +65,7 @@ let package = Package(
         module("Cores", "Channels", ["Primitives", "Digests", "Wire", "Paths"]),
         module("Formats", "Topologies", ["Primitives", "Links", yams]),
         module("Formats", "Experiments", ["Primitives", "Topologies"]),
+        module("Cores", "Lending", ["Primitives", "Telemetry", "Topologies"]),
         module("Cores", "Exchange", ["Primitives", "Wire", "Kernels"]),
         module(
             "Cores", "Training",
@@ -116,6 +117,7 @@ let package = Package(
             path: "Sources/Benchmarks", swiftSettings: strict),
 
         module("Drivers", "Files", ["Primitives"]),
+        module("Drivers", "Sensors", ["Primitives", "Lending"]),
         module(
             "Drivers", "Weights",
             [
@@ -131,7 +133,7 @@ let package = Package(
             swarm + [
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Compute", "CPU", "Worker",
                 "Training", "Daemon", "Paths", "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport",
-                "Exchange",
+                "Exchange", "Lending", "Sensors",
                 "Checkpoints", "Weights", "Tokenizers", "Inference", yams,
             ]),
         module("Drivers", "VirtualNetworks", ["Primitives", "Digests", "Links"]),
@@ -145,8 +147,9 @@ let package = Package(
         .executableTarget(
             name: "atoll",
             dependencies: swarm + [
-                "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Paths", "Channels", "Topologies",
-                "Planning",
+                "Kernels", "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Paths", "Channels",
+                "Topologies",
+                "Planning", "Lending", "Sensors",
                 "Experiments", "Exchange", "Training", "Node", "Daemon", "Simulation", "SecureTransport",
                 "Files", "JSON", "Tokenizers", "Checkpoints", "Weights", "Datasets", "CompletionAPI", "Completions",
                 "Inference", "Web", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
@@ -170,6 +173,7 @@ let package = Package(
             exclude: ["Corpus"]),
         tests("Topologies", ["Primitives", "Links", "Topologies"], exclude: ["Corpus"], computes: false),
         tests("Experiments", ["Primitives", "Links", "Topologies", "Experiments"]),
+        tests("Lending", ["Primitives", "Telemetry", "Topologies", "Lending", "Sensors"], computes: false),
         tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
         tests("Benchmarks", ["Benchmarks"]),
         tests(
@@ -223,7 +227,7 @@ let package = Package(
             "Node",
             swarm + [
                 "Primitives", "Digests", "Wire", "Training", "Telemetry", "Channels", "EventLoop", "SecureTransport",
-                "Links", "Topologies", "Node", "JobFixtures",
+                "Links", "Topologies", "Lending", "Sensors", "Node", "JobFixtures",
             ], computes: false),
         tests("EndToEnd", ["Primitives"], computes: false),
     ],

@@ -7,9 +7,9 @@ cd "$(dirname "$0")/.."
 
 order="CUV COpenSSL CMicroHTTPD Kernels Primitives Digests Wire JSON Tokenizers Checkpoints Datasets CompletionAPI
 Compute CPU Worker Inference
-Links Telemetry Topologies Experiments Exchange Kademlia Paths Channels Training Planning Consensus Messages Content Record Coordination Membership Daemon Completions
+Links Telemetry Topologies Experiments Lending Exchange Kademlia Paths Channels Training Planning Consensus Messages Content Record Coordination Membership Daemon Completions
 Charts Benchmarks
-Files Weights EventLoop SecureTransport Web VirtualNetworks Simulation Node atoll"
+Files Sensors Weights EventLoop SecureTransport Web VirtualNetworks Simulation Node atoll"
 
 git ls-files -co --exclude-standard 'Sources/*.swift' | grep -v '\.pb\.swift$' | while read -r file; do [ -e "$file" ] && echo "$file"; done |
     xargs awk -v order="$order" '

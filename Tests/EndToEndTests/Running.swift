@@ -12,6 +12,10 @@ final class Running {
         process.arguments = arguments
         var environment = ProcessInfo.processInfo.environment
         environment["ATOLL_HOME"] = folder.appendingPathComponent("home").path
+        // Its processes compete with a whole test run for the processor, on whatever machine that is.
+        for (key, value) in ["PRIORITY": "normal", "ON_BATTERY": "work", "METERED": "work"] {
+            environment["ATOLL_LIMIT_" + key] = value
+        }
         environment["ATOLL_PARENT"] = "\(getpid())"
         process.environment = environment
         process.standardOutput = try FileHandle(forWritingTo: file)

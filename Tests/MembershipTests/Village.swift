@@ -96,6 +96,11 @@ final class Village {
     func member(_ number: Int) -> Member { residents[Small.peer(number)]!.member }
     func events(_ number: Int) -> [Happening] { residents[Small.peer(number)]!.events }
     func engine(_ number: Int) -> StageEngine { residents[Small.peer(number)]!.engine }
+    /// Its owner has it leave when the round is over.
+    func drain(_ number: Int, by limit: Duration) {
+        residents[Small.peer(number)]!.member.leaveByOwner(by: now + limit, at: now)
+        drain(Small.peer(number))
+    }
     func stick(_ number: Int, _ isStuck: Bool) { residents[Small.peer(number)]!.isStuck = isStuck }
     /// It is off: nothing reaches it, nothing comes of it.
     func kill(_ number: Int) {

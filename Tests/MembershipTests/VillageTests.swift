@@ -54,6 +54,33 @@ import Training
         #expect(found.count == 1)
     }
 
+    @Test func `a member whose owner wants it back leaves where a round begins, and nothing of its work is lost`()
+        throws
+    {
+        let village = try village([1, 2, 3], Small.plan([[1], [2], [3]], innerSteps: 3), seed: 5)
+        #expect(try village.train(until: 1))
+        let round = village.leader.state.round
+        #expect(village.member(3).position?.round == round)
+        village.drain(3, by: .seconds(500))
+        village.drain(3, by: .seconds(1))
+        #expect(
+            village.member(3).isLeavingByOwner && village.member(3).isWorking, "it works on, however often it is asked")
+        #expect(try village.run(until: { $0.member(3).isPausedByOwner }))
+        #expect(village.leader.state.round == round + 1 && village.leader.state.isAgreed(round + 1))
+        #expect(
+            village.leader.state.seals.last?.contributions.map(\.rank) == [0, 1, 2], "the round that it was in counts")
+        #expect(village.events(3).contains(.ownerLeaves(round: round)) && village.events(3).contains(.ownerPaused))
+        // Where the round does not end, it leaves in time all the same; who holds nothing leaves at once.
+        let stuck = try self.village([1, 2], Small.plan([[1]], innerSteps: 3), seed: 5)
+        #expect(try stuck.train(until: 1))
+        stuck.leader.seals = false
+        stuck.drain(2, by: .seconds(60))
+        #expect(stuck.member(2).isPausedByOwner)
+        stuck.drain(1, by: .seconds(60))
+        #expect(try stuck.run(until: { $0.member(1).isPausedByOwner }))
+        #expect(stuck.leader.state.round == 1)
+    }
+
     @Test func `ends when its log does, and everything is erased`() throws {
         let village = try village([1, 2], Small.plan([[1], [2]]), seed: 3)
         #expect(try village.train(until: 2))

@@ -1,6 +1,6 @@
 import Consensus
 import Digests
-import FoundationEssentials
+import Foundation
 import JobFixtures
 import Messages
 import Node
@@ -46,6 +46,35 @@ import Wire
         #expect(verdict.terms.map(\.term) == [0, 1] && verdict.terms.map(\.entries) == [0..<1, 1..<7])
         #expect(verdict.breaks.isEmpty && verdict.certificate?.claim.size == 7)
         #expect(verdict.text.hasSuffix("holds      every byte"))
+    }
+
+    @Test func `says what a peer did, from its folder alone`() throws {
+        let script = try script()
+        let folder = NSTemporaryDirectory() + "workbook-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try FileManager.default.createDirectory(atPath: folder + "/log", withIntermediateDirectories: true)
+        let parse: Record.Parser = { _ in Small.parameters() }
+        #expect(try WorkBook.all(in: folder, parse: parse).isEmpty)
+        try Data((Small.key(2).seed.hex + "\n").utf8).write(to: URL(fileURLWithPath: folder + "/key"))
+        let log = folder + "/log/" + script.record.job.hex
+        try Data(file(script.record.envelopes)).write(to: URL(fileURLWithPath: log))
+        try Data(certificate(script, size: 7)).write(to: URL(fileURLWithPath: log + ".certificate"))
+        let book = try #require(try WorkBook.all(in: folder, parse: parse).first)
+        #expect(book.peer == Small.peer(2) && book.log == log && book.fault == nil && book.certified == 7)
+        #expect(
+            book.endings.map(\.round) == [0, 1, 2, 3]
+                && book.endings.allSatisfy { $0.outcome == .counted && $0.rank == 1 })
+        #expect(
+            book.totals.counted == book.totals.ended && book.totals.counted > 0 && book.underWay > 0
+                && book.ended == nil)
+        // Of a log that is damaged what holds is shown, and that it does not hold is said; the doctor says it, too.
+        var damaged = file(script.record.envelopes)
+        damaged[damaged.count - 40] ^= 1
+        try Data(damaged).write(to: URL(fileURLWithPath: log))
+        let rest = try #require(try WorkBook.all(in: folder, parse: parse).first)
+        #expect(rest.fault != nil && rest.endings.map(\.round) == [0, 1, 2])
+        let findings = Doctor(Doctor.Scene(folder: folder, parse: parse)).examine()
+        #expect(findings.contains { $0.code == .logDamaged && $0.state == .fail && $0.found.contains(log) })
     }
 
     @Test func `shows what its electors are proven to have lied about, and no more`() throws {

@@ -72,6 +72,44 @@ import Wire
         try check(script, granted: 16, counted: 4, lost: 4, superseded: 8)
     }
 
+    @Test func `list one peer's work by how it ended, and follow a roll-back`() throws {
+        var script = try started()
+        for _ in 0..<2 {
+            for rank in 0..<2 { script.report(rank, numbers: Self.everybody) }
+            try script.seal([0, 1])
+        }
+        script.report(0, numbers: Self.everybody)
+        try script.seal([0])
+        try script.leave(4)
+        script.report(0, numbers: Self.everybody)
+        try script.seal([0])
+        func outcomes(_ number: Int) -> [String] {
+            script.record.listing(workOf: Small.peer(number)).ledger.endings.map {
+                "\($0.round) \($0.outcome.rawValue) \($0.microBatches)"
+            }
+        }
+        #expect(outcomes(1) == ["0 counted 4", "1 counted 4", "2 counted 4", "3 counted 4"])
+        #expect(outcomes(3) == ["0 counted 4", "1 counted 4", "2 late 4", "3 lost 4"])
+        #expect(outcomes(5) == [])
+        var back = Small.plan([[1, 2], [3, 5]], epoch: 2, attempts: [1, 1], spares: [6])
+        back.round = 1
+        try script.rollBack(back)
+        #expect(
+            outcomes(1) == [
+                "0 counted 4", "1 superseded 4", "2 superseded 4", "3 superseded 4", "4 superseded 4",
+            ])
+        #expect(outcomes(3).contains("0 counted 4") && outcomes(3).contains("2 late 4"))
+        // Listed as it is written, it is the same; and nobody's totals change by being listed.
+        let listed = script.record.listing(workOf: Small.peer(5))
+        #expect(listed.ledger.totals == script.ledger.totals && listed.ledger.ownUnderWay == 4)
+        #expect(script.record.ledger.endings.isEmpty && script.ledger.ownUnderWay == 0)
+        for rank in 0..<2 { script.report(rank, numbers: Self.everybody) }
+        try script.seal([0, 1])
+        #expect(outcomes(5) == ["1 counted 4"])
+        let ledger = script.record.listing(workOf: Small.peer(3)).ledger
+        #expect(ledger.own(.counted) == 8 && ledger.own(.late) == 4 && ledger.own(.lost) == 4)
+    }
+
     @Test func `agree on a spare that takes a lost member's place`() throws {
         var script = try started()
         try script.leave(2)

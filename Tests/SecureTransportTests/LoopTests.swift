@@ -168,3 +168,38 @@ let anyPort = Endpoint(ipv4: 127, 0, 0, 1, port: 0)
     #expect(count == 1)
     watcher.close()
 }
+
+@Test func `a gate holds jobs back, lets them go, and has the thread rest and give way`() {
+    let loop = Loop()
+    let pool = WorkPool(loop, threads: 1)
+    let queue = pool.makeQueue()
+    let gate = WorkGate()
+    var done: [String] = []
+    gate.set(isShut: true, share: 1, lowestPriority: true)
+    for name in ["first", "second"] {
+        queue.submit({
+            gate.pass { () -> Int32 in
+                usleep(name == "first" ? 20_000 : 0)
+                return sched_getscheduler(0)
+            }
+        }) { policy in
+            // SCHED_IDLE.
+            #expect(policy == 5)
+            done.append(name)
+            if done.count == 2 { loop.stop() }
+        }
+    }
+    let timer = Timer(loop) {
+        #expect(done.isEmpty, "it was shut")
+        gate.set(isShut: false, share: 0.25, lowestPriority: false)
+    }
+    let opened = loop.now + .milliseconds(30)
+    timer.arm(at: opened)
+    run(loop)
+    #expect(done == ["first", "second"])
+    // The second begins when the thread has rested three times as long as the first took.
+    #expect(loop.now - opened >= .milliseconds(80))
+    gate.open()
+    timer.close()
+    pool.close()
+}

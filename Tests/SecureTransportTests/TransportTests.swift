@@ -227,3 +227,40 @@ private func run(_ loop: Loop, _ sides: [Recorder], until done: @escaping () -> 
     a.transport.shutdown()
     b.transport.shutdown()
 }
+
+@Test func `a cap holds for what is sent and received, from the moment it is given`() throws {
+    let loop = Loop()
+    let (smaller, larger) = keys()
+    let sender = try Recorder(loop, smaller, address(21))
+    let receiver = try Recorder(loop, larger, address(22))
+    sender.transport.dial(1, to: receiver.transport.endpoint, expecting: larger.peerID)
+    run(loop, [sender, receiver]) { !sender.secured.isEmpty && !receiver.secured.isEmpty }
+    // 100 kB a second each way in turn; the stream was there before.
+    let bytes = [UInt8]((0..<60_000).map { UInt8(truncatingIfNeeded: $0) })
+    for (index, capped) in [sender, receiver].enumerated() {
+        let rate = BitRate(bitsPerSecond: 800_000)
+        capped.transport.limit(up: index == 0 ? rate : nil, down: index == 1 ? rate : nil, local: true)
+        let (began, sent) = (loop.now, sender.transport.sentBytes)
+        let goal = 60_000 * (index + 1)
+        sender.transport.write(1, bytes)
+        var most = 0.0
+        run(loop, [sender, receiver]) {
+            // A slow machine only makes it less.
+            let seconds = (loop.now - began).inSeconds
+            let read = receiver.received.values.reduce(0) { $0 + $1.count } - 60_000 * index
+            most = max(
+                most, Double(index == 0 ? sender.transport.sentBytes - sent : read) - rate.bytesPerSecond * seconds)
+            return read == 60_000
+        }
+        #expect(most < 24_000, "so much at once is no cap")
+        #expect((loop.now - began).inSeconds > 0.3)
+        #expect(receiver.received.values.reduce(0) { $0 + $1.count } == goal)
+        capped.transport.limit(up: nil, down: nil, local: true)
+    }
+    #expect(receiver.received.values.first == bytes + bytes)
+    // All of it is the local network's.
+    #expect(sender.transport.localBytes.sent == sender.transport.sentBytes)
+    #expect(receiver.transport.localBytes.received == receiver.transport.receivedBytes)
+    sender.transport.shutdown()
+    receiver.transport.shutdown()
+}

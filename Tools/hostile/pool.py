@@ -89,7 +89,7 @@ class Pool:
     def __init__(self, atoll, peers=2, tokens=1_000_000, text_bytes=400_000):
         self.atoll = os.path.abspath(atoll)
         self.folder = tempfile.mkdtemp(prefix="atoll-hostile-")
-        self.env = dict(os.environ, ATOLL_HOME=os.path.join(self.folder, "home"), NO_COLOR="1")
+        self.env = dict(os.environ, ATOLL_HOME=os.path.join(self.folder, "home"), NO_COLOR="1", ATOLL_LIMIT_PRIORITY="normal")
         self.processes, self.peaks = [], {}
         self.node_port = free_port()
         self._start("node", "node", "--data", "home/node", "--listen", f"127.0.0.1:{self.node_port}")
@@ -97,7 +97,7 @@ class Pool:
         self.pool_key = bytes.fromhex(re.search(r'pool: "(\w{64})"', open(self.invite).read()).group(1))
         self.ports = [free_port() for _ in range(peers)]
         self.peers = [
-            self._start(f"p{n}", "peer", "--invite", self.invite, "--data", f"home/p{n}", "--name", f"p{n}",
+            self._start(f"p{n}", "peer", "--json", "--invite", self.invite, "--data", f"home/p{n}", "--name", f"p{n}",
                         "--listen", f"127.0.0.1:{port}")
             for n, port in enumerate(self.ports)]
         with open(os.path.join(self.folder, "text.txt"), "w") as out:

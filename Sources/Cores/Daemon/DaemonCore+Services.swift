@@ -74,4 +74,9 @@ extension DaemonCore {
         }
         drain(at: now)
     }
+    /// The owner has a peer leave its job where the next round begins, by `deadline` at the latest.
+    public mutating func drainMember(by deadline: Instant, at now: Instant) {
+        services.memberPart?.value.leaveByOwner(by: deadline, at: now)
+        drain(at: now)
+    }
 }

@@ -64,6 +64,8 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
             /// In a job whose leader is not heard: it keeps what it holds.
             case waiting
             case paused
+            /// In a job that it leaves where the next round begins.
+            case leaving
         }
         public var name: String
         public var memoryMebibytes: Double
@@ -79,6 +81,38 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var doing: String
         /// First unit held, and the one after the last.
         public var units: [Int]?
+        /// The first digits of the keys of launchers that it works for.
+        public var accepts: [String]
+        /// Of a member of a job that has a plan.
+        public var work: Work?
+    }
+    public struct Work: Codable, Hashable, Sendable {
+        /// Of the pipeline and of the stage, from 0, and how many stages the pipeline has; nil of a spare.
+        public var rank: Int?
+        public var stage: Int?
+        public var stages: Int?
+        /// Who holds the stages next to it.
+        public var before: String?
+        public var after: String?
+        public var parameters: Int
+        public var tokens: Int
+        public var tokensTotal: Int
+        public var trainLoss: Double?
+        public var validationLoss: Double?
+        /// Seal to seal: the last round, and the median of those before it.
+        public var roundSeconds: Double?
+        public var usualRoundSeconds: Double?
+        public var microBatches: MicroBatches
+    }
+    /// A member's own, by how they ended.
+    public struct MicroBatches: Codable, Hashable, Sendable {
+        public var counted: Int
+        public var late: Int
+        public var lost: Int
+        public var superseded: Int
+        public var underWay: Int
+        /// Rounds with those that counted.
+        public var rounds: Int
     }
     public struct Leadership: Codable, Hashable, Sendable {
         public var job: String
@@ -160,16 +194,34 @@ extension DaemonCore {
             logCommitted: elector.agreed, logCertified: elector.certified)
     }
 
+    private static func work(_ work: MemberWork) -> DaemonStatus.Work {
+        func finite(_ value: Double?) -> Double? { value.flatMap { $0.isFinite ? $0 : nil } }
+        return DaemonStatus.Work(
+            rank: work.place?.rank, stage: work.place?.stage, stages: work.place?.stages, before: work.before,
+            after: work.after, parameters: work.parameters, tokens: work.tokens, tokensTotal: work.tokensTotal,
+            trainLoss: finite(work.trainLoss), validationLoss: finite(work.validationLoss),
+            roundSeconds: work.roundSeconds, usualRoundSeconds: work.usualRoundSeconds,
+            microBatches: .init(
+                counted: work.counted, late: work.late, lost: work.lost, superseded: work.superseded,
+                underWay: work.underWay, rounds: work.rounds))
+    }
+    private static func state(_ member: Member) -> DaemonStatus.Membership.State {
+        if member.isPausedByOwner { return .paused }
+        if member.isLeavingByOwner { return .leaving }
+        guard member.position != nil else { return .free }
+        return member.isWorking ? .working : .waiting
+    }
     private func status(_ member: Member) -> DaemonStatus.Membership {
         let position = member.position
         return DaemonStatus.Membership(
             name: member.terms.name, memoryMebibytes: Double(member.terms.memory.bytes) / 1_048_576,
-            state: member.isPausedByOwner ? .paused : position == nil ? .free : member.isWorking ? .working : .waiting,
+            state: Self.state(member),
             job: member.jobID?.hex, jobName: member.jobName, leader: member.leader?.short,
             isLeaderConnected: member.leader.map { $0 == identity || channels.isConnected(to: $0) },
             term: position?.term,
             round: position?.round, step: position?.step, doing: member.activity.text,
-            units: position?.units.map { [$0.lowerBound, $0.upperBound] })
+            units: position?.units.map { [$0.lowerBound, $0.upperBound] },
+            accepts: member.terms.accepts.prefix(64).map(\.short), work: member.work.map(Self.work))
     }
 
     private func status(_ coordinator: Coordinator, at now: Instant) -> DaemonStatus.Leadership {

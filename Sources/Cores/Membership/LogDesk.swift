@@ -15,6 +15,7 @@ package struct LogDesk: Sendable {
         case event(Happening, PeerID)
     }
     package private(set) var record: Record
+    package var pace = RoundPace()
     /// Entries that there are, as far as the leader or an entry says.
     private var known: Int
     /// Where several electors carry the record: what has come, of which not all is certified.

@@ -39,6 +39,8 @@ public struct Member: Core, Sendable {
         var isOn = false
         /// Who offered something meanwhile: they are told when it is over.
         var askers: [PeerID] = []
+        /// It leaves when this round is over, or then.
+        var leaving: (round: Int, by: Instant)?
     }
     var effects = EffectQueue<MemberEffect>()
 
@@ -165,6 +167,7 @@ public struct Member: Core, Sendable {
     public mutating func pauseByOwner(at now: Instant) {
         guard !ownersPause.isOn else { return }
         ownersPause.isOn = true
+        ownersPause.leaving = nil
         effects.push(.event(Event(.ownerPaused, at: now)))
         if let job = present {
             ownersPause.askers = [job.leader]
@@ -173,8 +176,25 @@ public struct Member: Core, Sendable {
         }
         drain(at: now)
     }
+    /// The owner has it leave where the next round begins, by `deadline` at the latest: what others wait for is done first. Offers are declined
+    /// from now on, as by ``pauseByOwner(at:)``, which follows.
+    public mutating func leaveByOwner(by deadline: Instant, at now: Instant) {
+        guard !ownersPause.isOn, ownersPause.leaving == nil else { return }
+        // Nobody waits for who holds nothing.
+        guard let position = present?.position, position.units != nil else { return pauseByOwner(at: now) }
+        ownersPause.leaving = (position.round, deadline)
+        effects.push(.event(Event(.ownerLeaves(round: position.round), at: now)))
+        drain(at: now)
+    }
+    /// Whether it leaves when the round is over.
+    public var isLeavingByOwner: Bool { ownersPause.leaving != nil }
+    private mutating func leaveIfRoundIsOver(at now: Instant) {
+        guard let leaving = ownersPause.leaving else { return }
+        if let present, present.agreedRound ?? leaving.round <= leaving.round, now < leaving.by { return }
+        pauseByOwner(at: now)
+    }
     public mutating func resumeByOwner(at now: Instant) {
-        guard ownersPause.isOn else { return }
+        guard ownersPause.isOn || ownersPause.leaving != nil else { return }
         let askers = ownersPause.askers
         ownersPause = OwnersPause()
         effects.push(.event(Event(.ownerResumed, at: now)))
@@ -306,7 +326,7 @@ public struct Member: Core, Sendable {
                 "the job's text has \(ByteCount(record.genesis.contentBytes)); \(terms.name) offers \(terms.memory) of memory"
             )
         }
-        guard !ownersPause.isOn else {
+        guard !ownersPause.isOn, ownersPause.leaving == nil else {
             if !ownersPause.askers.contains(peer), ownersPause.askers.count < 64 { ownersPause.askers.append(peer) }
             throw MalformedBytes(Self.pausedReason)
         }
@@ -365,6 +385,7 @@ public struct Member: Core, Sendable {
             release(why, at: now)
             if let launcher { answerCapability(to: launcher) }
         }
+        leaveIfRoundIsOver(at: now)
         lookAtRoom(at: now)
         jobID = job?.presentID
         while let next = idleEngine?.poll() { effects.push(.compute(next)) }
@@ -376,6 +397,7 @@ public struct Member: Core, Sendable {
         }
         nextWake = storage.nextWake
         if job != nil { nextWake = earliest(nextWake, job!.nextWake) }
+        nextWake = earliest(nextWake, ownersPause.leaving?.by)
     }
     /// Once for each plan: round starts that do not fit are not kept, and the job goes on.
     private mutating func lookAtRoom(at now: Instant) {

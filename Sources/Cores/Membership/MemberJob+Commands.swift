@@ -119,6 +119,7 @@ extension MemberJob {
 
     /// What the machines want, passed on: the only place where it is.
     package mutating func drain() {
+        see()
         while let effect = log.poll() {
             switch effect {
             case .ask(let index): report(.logRequest(from: index))

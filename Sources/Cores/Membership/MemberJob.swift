@@ -86,7 +86,7 @@ package struct MemberJob: Sendable {
         self.engine = engine
         self.now = now
         let genesis = record.genesis
-        log = LogDesk(record)
+        log = LogDesk(record.listing(workOf: key.peerID))
         allegiance = Allegiance(
             electors: succession.electors, era: succession.era, leader: leader, term: term,
             until: now + genesis.lease)
@@ -118,6 +118,15 @@ package struct MemberJob: Sendable {
             }
         return (allegiance.term, job.round, holding.work?.step ?? job.nextStep, units)
     }
+    /// The round whose start it holds, and which others know to be right: nobody loses anything if it leaves now. Nil in between.
+    var agreedRound: Int? {
+        guard case .atRound(let held) = holding.state, held.round == job.round, job.isAgreed(held.round) else {
+            return nil
+        }
+        return held.round
+    }
+    /// Keeps in mind how long rounds take.
+    package mutating func see() { log.pace.see(round: job.round, at: now) }
     mutating func isColleague(_ peer: PeerID) -> Bool {
         allegiance.leader == peer || log.record.state.member(peer)?.present == true
     }

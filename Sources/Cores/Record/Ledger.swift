@@ -15,17 +15,53 @@ public struct Ledger: Hashable, Sendable {
         public var isBalanced: Bool { granted == ended }
         public init() {}
     }
+    /// What became of one peer's part in a round.
+    public struct Ending: Hashable, Sendable {
+        public enum Outcome: String, Hashable, Sendable, Codable { case counted, late, lost, superseded }
+        public var round: Int
+        public var rank: Int
+        public var stage: Int
+        public var units: Range<Int>
+        public var microBatches: Int
+        public var outcome: Outcome
+        /// A clause.
+        public var why: String
+    }
+    private struct Grant: Sendable {
+        var attempt: Int
+        var microBatches: Int
+        /// Of the peer whose work is listed.
+        var own: (stage: Int, units: Range<Int>)?
+    }
     public private(set) var totals = Totals()
-    /// The round in progress: (attempt, micro-batches) granted to each rank.
-    private var open: [Int: (attempt: Int, microBatches: Int)] = [:]
+    /// Whose work is listed one by one; nil for nobody's.
+    let listed: PeerID?
+    /// Of that peer, in the order in which they ended; what is rolled back ends anew, in its place.
+    public private(set) var endings: [Ending] = []
+    /// The round in progress, by rank.
+    private var open: [Int: Grant] = [:]
     private var openRound = -1
     private var countedByRound: [Int: Int] = [:]
 
-    public init() {}
+    public init() { self.init(listing: nil) }
+    init(listing peer: PeerID?) { listed = peer }
     /// Granted, and not yet any of the four: of the round in progress.
     public var underWay: Int { open.values.reduce(0) { $0 + $1.microBatches } }
     /// Also of a job that is not over.
     public var isBalanced: Bool { totals.granted == totals.ended + underWay }
+    /// Of the peer whose work is listed: micro-batches under way.
+    public var ownUnderWay: Int { open.values.reduce(0) { $0 + ($1.own == nil ? 0 : $1.microBatches) } }
+    /// Of the peer whose work is listed: micro-batches that ended in some way.
+    public func own(_ outcome: Ending.Outcome) -> Int {
+        endings.reduce(0) { $0 + ($1.outcome == outcome ? $1.microBatches : 0) }
+    }
+    private mutating func end(_ rank: Int, _ round: Int, _ outcome: Ending.Outcome, _ why: String) {
+        guard let grant = open[rank], let own = grant.own else { return }
+        endings.append(
+            Ending(
+                round: round, rank: rank, stage: own.stage, units: own.units, microBatches: grant.microBatches,
+                outcome: outcome, why: why))
+    }
     public static func == (a: Ledger, b: Ledger) -> Bool { a.totals == b.totals }
     public func hash(into hasher: inout Hasher) { hasher.combine(totals) }
 
@@ -53,11 +89,15 @@ public struct Ledger: Hashable, Sendable {
             if let before = open[rank] {
                 guard before.attempt != pipeline.attempt else { continue }
                 totals.superseded += before.microBatches
+                end(rank, spec.round, .superseded, "its pipeline began the round anew")
             }
-            open[rank] = (pipeline.attempt, share)
+            let place = listed.flatMap { peer in pipeline.stages.firstIndex { $0.peer == peer } }
+            open[rank] = Grant(
+                attempt: pipeline.attempt, microBatches: share, own: place.map { ($0, pipeline.stages[$0].units) })
             totals.granted += share
         }
         for rank in open.keys.sorted() where rank >= plan.pipelines.count {
+            end(rank, spec.round, .superseded, "a new plan has no such pipeline")
             totals.superseded += open.removeValue(forKey: rank)!.microBatches
         }
     }
@@ -68,11 +108,14 @@ public struct Ledger: Hashable, Sendable {
             let share = open[rank]!.microBatches
             if sealed.contributions.contains(where: { $0.rank == rank }) {
                 totals.counted += share
+                end(rank, sealed.round, .counted, "the round's seal has it")
                 countedByRound[sealed.round, default: 0] += share
             } else if broken.contains(rank) {
                 totals.lost += share
+                end(rank, sealed.round, .lost, "somebody of its pipeline left")
             } else {
                 totals.late += share
+                end(rank, sealed.round, .late, "the round was sealed without its pipeline")
             }
         }
         open = [:]
@@ -85,11 +128,18 @@ public struct Ledger: Hashable, Sendable {
             totals.counted -= countedByRound[old]!
             totals.superseded += countedByRound.removeValue(forKey: old)!
         }
+        for index in endings.indices where endings[index].round >= round && endings[index].outcome == .counted {
+            endings[index].outcome = .superseded
+            endings[index].why = "everybody went back to round \(round)"
+        }
         abandon()
     }
     /// The job ends (or is planned anew) with work under way.
     mutating func abandon() {
-        for rank in open.keys.sorted() { totals.superseded += open[rank]!.microBatches }
+        for rank in open.keys.sorted() {
+            totals.superseded += open[rank]!.microBatches
+            end(rank, openRound, .superseded, "the round was given up")
+        }
         open = [:]
         openRound = -1
     }

@@ -20,7 +20,7 @@ public struct Record: Sendable {
     public let genesis: Genesis
     public private(set) var envelopes: [PBEnvelope]
     public private(set) var state: JobState
-    public private(set) var ledger = Ledger()
+    public private(set) var ledger: Ledger
     /// Of the newest entry.
     public private(set) var term = 0
     /// Entries that are durable here, and that others may see: prefixes.
@@ -45,8 +45,13 @@ public struct Record: Sendable {
     // MARK: beginning
 
     /// A follower's, or a restored one's, from the genesis on.
-    /// - Parameter parse: reads the manifest.
-    public init(genesis envelope: PBEnvelope, parse: Parser) throws(MalformedBytes) {
+    /// - Parameters:
+    ///   - peer: whose work its ledger lists one by one.
+    ///   - parse: reads the manifest.
+    public init(
+        genesis envelope: PBEnvelope, listing peer: PeerID? = nil, parse: Parser
+    ) throws(MalformedBytes) {
+        ledger = Ledger(listing: peer)
         let statement = try envelope.open(.logEntry, job: nil, wall: nil, as: PBLogEntry.self)
         guard statement.body.index == 0, case .genesis(let body)? = statement.body.body else {
             throw MalformedBytes("a log begins with its genesis")
@@ -188,12 +193,23 @@ public struct Record: Sendable {
         if change.era != nil { founder = change.electorate.voters[0] }
     }
 
+    /// The same, with one peer's work listed in its ledger.
+    public func listing(workOf peer: PeerID) -> Record {
+        if ledger.listed == peer { return self }
+        var out = self
+        out.ledger = Ledger(listing: peer)
+        guard length > 1 else { return out }
+        return out.folded(to: length)
+    }
     /// The first so many entries, folded anew: what came after them was never for ever.
     public func truncated(to length: Int) -> Record {
         precondition(length >= max(1, committed), "what is committed is never taken back")
+        return folded(to: length)
+    }
+    private func folded(to length: Int) -> Record {
         var out = self
         (out.envelopes, out.hashes, out.terms) = ([envelopes[0]], [hashes[0]], [terms[0]])
-        (out.state, out.ledger) = (JobState(parameters: parameters), Ledger())
+        (out.state, out.ledger) = (JobState(parameters: parameters), Ledger(listing: ledger.listed))
         (out.reigns, out.founder) = ([reigns[0]], genesis.electors[0])
         out.term = 0
         for envelope in envelopes[1..<length] {

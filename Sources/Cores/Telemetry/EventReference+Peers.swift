@@ -96,6 +96,26 @@ extension EventReference {
         Entry(.jobReleased, "the job is over for this peer; its chunks are erased"),
         Entry(.ownerPaused, "the owner paused it: it leaves its job, and declines offers"),
         Entry(.ownerResumed, "the owner's pause is over"),
+        Entry(
+            .ownerLeaves, "the owner has it leave its job where the next round begins; offers are declined from now on",
+            ["round": "in progress"]),
+        Entry(
+            .workHeld, "a limit of its owner bites: nothing is computed from now on; its job is kept for a while",
+            ["limit": "its key in peer.yaml"]),
+        Entry(
+            .workDraining, "a limit that was known ahead bites: it leaves its job where the next round begins",
+            ["limit": "its key in peer.yaml, or `owner`"]),
+        Entry(
+            .workHandedOver, "it leaves its job, and takes no other while the limit bites",
+            ["limit": "its key in peer.yaml, or `owner`"]),
+        Entry(.workTakenUp, "no limit bites any more", ["seconds": "since the first one did"]),
+        Entry(
+            .limitUnseen, "a limit's sensor says nothing",
+            ["limit": "its key in peer.yaml", "instead": "what is done without"]),
+        Entry(.limitChanged, "the owner gave a limit another value", ["limit": "its key in peer.yaml"]),
+        Entry(
+            .usageUnread,
+            "what was sent this month cannot be read; where there is a monthly limit, it counts as used up"),
     ]
 
     package static let member = [

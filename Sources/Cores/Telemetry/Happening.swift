@@ -50,6 +50,14 @@ public enum Happening: Hashable, Sendable, Codable {
     case jobReleased(job: String, why: String)
     case ownerPaused
     case ownerResumed
+    case ownerLeaves(round: Int)
+    case workHeld(limit: String, why: String)
+    case workDraining(limit: String, why: String)
+    case workHandedOver(limit: String, why: String)
+    case workTakenUp(seconds: Double)
+    case limitUnseen(limit: String, why: String, instead: String)
+    case limitChanged(limit: String, from: String, to: String)
+    case usageUnread(why: String)
 
     // MARK: a peer in a job
     case textComplete(bytes: Int)
@@ -164,7 +172,8 @@ public enum Happening: Hashable, Sendable, Codable {
             recordFound, jobRefounded, refoundingRefused, launcherAwaited, electorsContradict, staleCommand,
             notEntitled, storageFailed,
             storageRecovered
-        case speedMeasured, rehearsed, jobAccepted, offerDeclined, jobReleased, ownerPaused, ownerResumed
+        case speedMeasured, rehearsed, jobAccepted, offerDeclined, jobReleased, ownerPaused, ownerResumed, ownerLeaves, workHeld,
+            workDraining, workHandedOver, workTakenUp, limitUnseen, limitChanged, usageUnread
         case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,
             stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,
             roomShort, roundStartFound, roundStartStored, roundStartRead, roundStartFailed,

@@ -129,6 +129,19 @@ final class Locked<Value>: @unchecked Sendable {
         defer { pthread_mutex_unlock(mutex) }
         return body(&value)
     }
+    /// Waits on `condition` until `ready` says nil; a moment of `CLOCK_MONOTONIC` that it says is waited for at most.
+    func wait(on condition: UnsafeMutablePointer<pthread_cond_t>, while ready: (inout Value) -> Int64??) {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        while let moment = ready(&value) {
+            guard let moment else {
+                pthread_cond_wait(condition, mutex)
+                continue
+            }
+            var time = timespec(tv_sec: Int(moment / 1_000_000_000), tv_nsec: Int(moment % 1_000_000_000))
+            pthread_cond_timedwait(condition, mutex, &time)
+        }
+    }
     /// Waits on `condition` until `ready`, then changes the value.
     func wait<R>(on condition: UnsafeMutablePointer<pthread_cond_t>, until ready: (inout Value) -> R?) -> R {
         pthread_mutex_lock(mutex)

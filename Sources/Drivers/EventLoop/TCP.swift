@@ -106,6 +106,10 @@ public final class TCPStream {
         uv_tcp_nodelay(socket.raw, 1)
         withDescriptor { setOption($0, Int32(IPPROTO_TCP), TCP_NOTSENT_LOWAT, Self.kernelUnsentBytes) }
     }
+    /// What the kernel takes ahead of us: a sender beyond a limit of ours must not fill more.
+    public func keepReceiveBuffer(below bytes: Int) {
+        withDescriptor { setOption($0, SOL_SOCKET, SO_RCVBUF, Int32(clamping: max(8192, bytes / 2))) }
+    }
     var descriptor: Int32? {
         var descriptor: uv_os_fd_t = -1
         return uv_fileno(atoll_handle_tcp(socket.raw), &descriptor) == 0 ? descriptor : nil

@@ -11,6 +11,8 @@ import Training
 final class ComputeWorker {
     private let loop: Loop
     private let queue: WorkPool.Queue
+    /// What its owner lets it do; passed before each job.
+    let gate = WorkGate()
     private let box: EngineBox
     private let threads: Int
     /// FLOP/s of the emulated device; nil for as fast as it goes.
@@ -61,9 +63,11 @@ final class ComputeWorker {
             busyUntil = max(loop.now, busyUntil) + .nanoseconds(Int64((seconds * 1e9).rounded()))
             due = busyUntil
         }
-        let box = box
+        let (box, gate) = (box, gate)
         let isReckoned = paced != nil && job.timed != nil
-        queue.submit({ isReckoned ? .done : box.engine.perform(job) }, then: { [unowned self] result in computed(result, due: due) })
+        queue.submit(
+            { isReckoned ? .done : gate.pass { box.engine.perform(job) } },
+            then: { [unowned self] result in computed(result, due: due) })
     }
 
     private func computed(_ result: ComputeResult, due: Instant) {
@@ -87,6 +91,7 @@ final class ComputeWorker {
     }
 
     func close() {
+        gate.open()
         timer?.close()
         timer = nil
     }

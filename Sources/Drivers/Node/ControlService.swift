@@ -2,6 +2,7 @@ public import Daemon
 import EventLoop
 import Foundation
 import Primitives
+import Telemetry
 
 /// The owner's line to a running daemon: a socket `control` in its folder, a line of JSON for each question, one for each answer.
 ///
@@ -10,12 +11,39 @@ public final class ControlService {
     /// What may be asked of a daemon.
     public enum Command: String, CaseIterable, Codable, Sendable {
         case status, pause, resume, leave
+        /// Of a peer: to leave its job where the next round begins; to give a limit another value.
+        case drain, set
+        /// What has happened, about something or at all.
+        case why
     }
-    struct Request: Codable { var command: String }
-    /// One of the two is there.
+    /// A line to a daemon.
+    public struct Request: Codable, Sendable {
+        public let command: String
+        /// Of `set`.
+        var key: String?
+        var value: String?
+        /// Of `why`: words.
+        var about: String?
+        public init(_ command: Command, key: String? = nil, value: String? = nil, about: String? = nil) {
+            (self.command, self.key, self.value, self.about) = (command.rawValue, key, value, about)
+        }
+    }
+    /// An event, and how long ago it was.
+    public struct Told: Codable, Sendable {
+        /// From 1, in the order in which they happened.
+        public var number: Int
+        public var secondsAgo: Double
+        /// As docs/EVENTS.md has it.
+        public var json: String
+    }
+    /// Either an error is there, or what was asked for.
     public struct Answer: Codable, Sendable {
         public var status: Status?
         public var error: String?
+        /// What became of a command, in a sentence.
+        public var said: String?
+        /// Of `why`, the newest last.
+        public var events: [Told]?
         public init(status: Status? = nil, error: String? = nil) {
             self.status = status
             self.error = error
@@ -30,7 +58,11 @@ public final class ControlService {
         /// At the sockets.
         public var sentBytes: Int
         public var receivedBytes: Int
+        /// Of a peer that keeps to limits of its owner.
+        public var limits: LimitStatus?
     }
+    /// So many events answer at most one question.
+    static let mostEvents = 200
     public static let file = "control"
 
     private var listener: LocalListener?
@@ -38,10 +70,20 @@ public final class ControlService {
     private let loop: Loop
     private let began: Instant
     private let leave: () -> Void
+    private let keeper: LimitKeeper?
+    private let journal: EventJournal
 
-    /// - Parameter leave: what ^C would do.
-    public init(_ loop: Loop, _ daemon: LiveDaemon, in folder: String, leave: @escaping () -> Void) throws(NodeError) {
+    /// - Parameters:
+    ///   - keeper: of a peer that keeps to limits.
+    ///   - journal: what the daemon's events are noted in.
+    ///   - leave: what ^C would do.
+    public init(
+        _ loop: Loop, _ daemon: LiveDaemon, in folder: String, keeper: LimitKeeper? = nil,
+        journal: EventJournal = EventJournal(), leave: @escaping () -> Void
+    ) throws(NodeError) {
         self.daemon = daemon
+        self.keeper = keeper
+        self.journal = journal
         self.loop = loop
         self.leave = leave
         began = loop.now
@@ -66,8 +108,12 @@ public final class ControlService {
                 let known = Command.allCases.map(\.rawValue).joined(separator: ", ")
                 throw NodeError.badInput("no command \(request.command.prefix(40)); there are \(known)")
             }
-            try perform(command)
-            answer.status = status
+            if command == .why {
+                answer.events = told(request.about ?? "")
+            } else {
+                answer.said = try perform(command, request)
+                answer.status = status
+            }
         } catch let error as NodeError {
             answer.error = error.description
         } catch {
@@ -75,22 +121,49 @@ public final class ControlService {
         }
         return Self.encoded(answer)
     }
-    private func perform(_ command: Command) throws(NodeError) {
+    private func perform(_ command: Command, _ request: Request) throws(NodeError) -> String? {
         switch command {
-        case .status: break
-        case .leave: leave()
-        case .pause, .resume:
+        case .status, .why: return nil
+        case .leave:
+            leave()
+            return nil
+        case .set:
+            guard let keeper else {
+                throw .failed("this daemon keeps to no limits: it is emulated, or works for nobody")
+            }
+            guard let key = request.key, let value = request.value else {
+                throw .badInput("a key and a value are missing")
+            }
+            return try keeper.set(key, to: value)
+        case .pause, .resume, .drain:
             guard daemon.core.services.member != nil else {
                 throw .failed("this daemon does not work for jobs: there is nothing to \(command.rawValue)")
             }
-            daemon.pauseMember(command == .pause)
+            change(command)
+            return nil
         }
     }
-    private var status: Status {
+    /// What the owner wants of a peer: a reason among others where it keeps to limits.
+    private func change(_ command: Command) {
+        switch (command, keeper) {
+        case (.pause, let keeper?): keeper.pauseByOwner()
+        case (.drain, let keeper?): keeper.pauseByOwner(drain: true)
+        case (_, let keeper?): keeper.resumeByOwner()
+        case (.drain, nil): daemon.drainMember(by: loop.now + LimitKeeper.drainPatience)
+        case (_, nil): daemon.pauseMember(command == .pause)
+        }
+    }
+    private func told(_ words: String) -> [Told] {
+        journal.about(words, most: Self.mostEvents).map {
+            Told(number: $0.number, secondsAgo: (loop.now - $0.event.at).inSeconds, json: $0.event.json)
+        }
+    }
+    /// Of this moment.
+    public var status: Status {
         Status(
             daemon: daemon.core.status(at: loop.now), uptimeSeconds: (loop.now - began).inSeconds,
             process: Int(getpid()), listening: daemon.endpoint.description, sentBytes: daemon.sentBytes,
-            receivedBytes: daemon.receivedBytes)
+            receivedBytes: daemon.receivedBytes, limits: keeper?.status(at: loop.now))
     }
 
     // MARK: the other end
@@ -107,10 +180,13 @@ public final class ControlService {
     /// Asks the daemon of a folder.
     /// - Returns: its answer, as it came; nil where no daemon answers there.
     public static func ask(_ command: Command, in folder: String) throws(NodeError) -> (answer: Answer, json: String)? {
+        try ask(Request(command), in: folder)
+    }
+    public static func ask(_ request: Request, in folder: String) throws(NodeError) -> (answer: Answer, json: String)? {
         let client: LocalClient
         do throws(SocketError) { client = try LocalClient(path: folder + "/" + file) } catch { return nil }
         do {
-            let json = try client.ask(encoded(Request(command: command.rawValue)))
+            let json = try client.ask(encoded(request))
             let decoder = JSONDecoder()
             decoder.keyDecodingStrategy = .convertFromSnakeCase
             return (try decoder.decode(Answer.self, from: Data(json.utf8)), json)

@@ -20,15 +20,17 @@ public final class DataFolder {
             try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
         } catch {
             throw .badInput(
+                .folderNotWritable,
                 "cannot make the data folder \(path): \(foundationProblem(error)). Choose another with --data")
         }
         lock = Glibc.open(path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard lock >= 0 else {
-            throw .badInput("cannot write in \(path): \(reason(errno)). Choose another with --data")
+            throw .badInput(.folderNotWritable, "cannot write in \(path): \(reason(errno)). Choose another with --data")
         }
         guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
             Glibc.close(lock)
             throw .badInput(
+                .folderInUse,
                 "\(path) is in use by another daemon: one runs for each identity. Stop it, or give this one a folder of "
                     + "its own (--data of a node or peer, --identity of a launcher)")
         }
@@ -36,6 +38,7 @@ public final class DataFolder {
             guard found == Self.format else {
                 Glibc.close(lock)
                 throw .badInput(
+                    .folderFormat,
                     "\(path)/format says \(found.prefix(40).debugDescription); this version writes "
                         + "\(Self.format.debugDescription). Use a folder made by it, or the version that made this one")
             }
@@ -64,6 +67,7 @@ public final class DataFolder {
             let hex = text.trimmingCharacters(in: .whitespacesAndNewlines)
             guard let seed = [UInt8](hex: hex), let key = SigningKey(seed: seed) else {
                 throw .badInput(
+                    .keyUnreadable,
                     "\(path) is not a key: 64 hexadecimal digits expected. Restore it, or remove it for a new identity")
             }
             return key

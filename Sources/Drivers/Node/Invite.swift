@@ -17,9 +17,12 @@ public struct Invite: Sendable {
     }
 
     public init(file path: String) throws(NodeError) {
-        let bytes = try readFile(path, limit: 1 << 20)
+        let bytes: [UInt8]
+        do throws(NodeError) { bytes = try readFile(path, limit: 1 << 20) } catch {
+            throw .badInput(.inviteMissing, error.description)
+        }
         func bad(_ why: String) -> NodeError {
-            .badInput("\(path): \(why). An invite is the file that `atoll node` prints the place of")
+            .badInput(.inviteMalformed, "\(path): \(why). An invite is the file that `atoll node` prints the place of")
         }
         guard let text = String(bytes: bytes, encoding: .utf8) else { throw bad("not text") }
         let root: Node?

@@ -66,6 +66,7 @@ public final class LaunchRun {
     public private(set) var goesOn = false
 
     private let service = ServiceRun()
+    private let journal = EventJournal()
     /// The job as its events tell it, with all that the report needs.
     private var view = JobView(limits: .report)
     private var trace = RunTrace()
@@ -93,7 +94,10 @@ public final class LaunchRun {
         let archive = JobArchive(folder, daemon)
         let origin = loop.now
         self.onEvent = onEvent
-        daemon.onEvent = { [unowned self] event in tell(event) }
+        daemon.onEvent = { [unowned self] event in
+            journal.note(event)
+            tell(event)
+        }
         daemon.onStore = { [unowned self, unowned daemon] request, service in
             if case .checkpoint(let job, let round, let states) = request {
                 return store(states, round, job, folder.path, options, daemon) {
@@ -114,7 +118,7 @@ public final class LaunchRun {
             daemon.stop()
         }
         service.watchSignals(stop)
-        let control = try ControlService(loop, daemon, in: folder.path, leave: stop)
+        let control = try ControlService(loop, daemon, in: folder.path, journal: journal, leave: stop)
         let ticker = EventLoop.Timer(loop) { [unowned self] in tick(daemon) }
         self.ticker = ticker
         ticker.arm(at: loop.now + .seconds(1))

@@ -5,6 +5,7 @@ public import Digests
 public import EventLoop
 import Glibc
 public import Kademlia
+public import Lending
 import Membership
 public import Paths
 public import Primitives
@@ -103,8 +104,10 @@ public final class LiveDaemon {
             directory: directory, channels: channels, services: services, key: setup.key, port: endpoint.port,
             device: setup.device, relaying: setup.relaying, at: now)
         let paced = setup.emulation.map { $0.entry.flops / $0.stretch }
+        // Arithmetic has a thread of its own: what gives way to other programs is not what writes to disk.
         worker = ComputeWorker(
-            loop, pool: pool, threads: setup.threads, paced: paced, device: setup.engine?.device
+            loop, pool: services.member == nil ? pool : WorkPool(loop, threads: 1), threads: setup.threads,
+            paced: paced, device: setup.engine?.device
         ) { [unowned self] result in
             core.computed(result, at: self.loop.now)
             drain()
@@ -158,7 +161,8 @@ public final class LiveDaemon {
                 lastProblem = error.description
             }
         }
-        throw .badInput("cannot listen on \(setup.listen): \(lastProblem). Choose another with --listen HOST:PORT")
+        throw .badInput(
+            .portTaken, "cannot listen on \(setup.listen): \(lastProblem). Choose another with --listen HOST:PORT")
     }
 
     private func connect() {
@@ -242,6 +246,26 @@ public final class LiveDaemon {
     public func pauseMember(_ isPaused: Bool) {
         core.pauseMember(isPaused, at: loop.now)
         drain()
+    }
+
+    /// As ``pauseMember(_:)``, when the round is over, or at `deadline`.
+    public func drainMember(by deadline: Instant) {
+        core.drainMember(by: deadline, at: loop.now)
+        drain()
+    }
+    /// What its owner lets it do with processor and line. An emulated line is as its topology says.
+    public func lend(_ allowance: Allowance) {
+        worker?.gate.set(
+            isShut: !allowance.isComputing, share: allowance.cpuShare, lowestPriority: allowance.isLowestPriority)
+        transport.limit(up: allowance.upload, down: allowance.download)
+        datagrams.use(transport.shaper)
+    }
+    /// Bytes to and from others than those of the local network.
+    public var meteredBytes: (sent: Int, received: Int) {
+        (
+            sentBytes - transport.localBytes.sent - datagrams.localBytes.sent,
+            receivedBytes - transport.localBytes.received - datagrams.localBytes.received
+        )
     }
 
     /// This daemon's place in the overlay; changes with the external address (BEP 42).

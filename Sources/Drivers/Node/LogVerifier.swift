@@ -10,6 +10,7 @@ import Wire
 public struct LogVerifier {
     private let bytes: [UInt8]
     private let parse: Record.Parser
+    private let peer: PeerID?
     private var verdict: LogVerdict
     private var tree = MerkleFrontier()
     /// Of the first entries at each length that the certificate may be of.
@@ -20,13 +21,15 @@ public struct LogVerifier {
     ///   - certificate: the file beside it, if there is one.
     ///   - lies: what electors are said to have lied about; each proves itself, but for who the electors were.
     ///   - job: whose log it must be, if its name says so.
+    ///   - peer: whose work is listed.
     ///   - progress: is told how many bytes have been read.
     public static func verify(
         log: [UInt8], certificate: [UInt8]? = nil, lies: [Contradiction] = [], job: Digest256? = nil,
+        listing peer: PeerID? = nil,
         parse: @escaping Record.Parser,
         progress: (Int) -> Void = { _ in }
     ) -> LogVerdict {
-        var verifier = LogVerifier(log, parse)
+        var verifier = LogVerifier(log, listing: peer, parse)
         let read = certificate.map { verifier.read(certificate: $0) }
         verifier.walk(job: job, certified: try? read?.get().claim.size, progress)
         if let read { verifier.weigh(read) }
@@ -40,8 +43,9 @@ public struct LogVerifier {
         return verifier.verdict
     }
 
-    private init(_ bytes: [UInt8], _ parse: @escaping Record.Parser) {
+    private init(_ bytes: [UInt8], listing peer: PeerID?, _ parse: @escaping Record.Parser) {
         self.bytes = bytes
+        self.peer = peer
         self.parse = parse
         verdict = LogVerdict(bytes: bytes.count)
     }
@@ -155,7 +159,7 @@ public struct LogVerifier {
         guard let envelope = PBEnvelope(encoded: Array(bytes[place])) else { return refuse("no signed envelope") }
         do throws(MalformedBytes) {
             guard verdict.record != nil else {
-                let first = try Record(genesis: envelope, parse: parse)
+                let first = try Record(genesis: envelope, listing: peer, parse: parse)
                 if let job, job != first.job {
                     return refuse("the file is named for job \(job.short), and holds job \(first.job.short)")
                 }

@@ -10,6 +10,10 @@ public enum NodeError: Error, Sendable, CustomStringConvertible {
         case .badInput(let text), .failed(let text): text
         }
     }
+    /// The same, with the code of its page: `atoll help CODE` says more, and `atoll doctor` looks for it beforehand.
+    static func badInput(_ code: DiagnosisCode, _ text: String) -> NodeError {
+        .badInput("\(text) [\(code.rawValue): atoll help \(code.rawValue)]")
+    }
     public var exitCode: Int32 {
         switch self {
         case .badInput: 2

@@ -21,6 +21,12 @@ public final class ServiceRun {
     private var signals: [SignalWatcher] = []
     private var archive: JobArchive?
     private var end = RunEnd.done
+    private let journal = EventJournal()
+    /// What a peer's owner lends; nil where there are no limits.
+    public var keeper: LimitKeeper?
+    /// Called once a second, for whoever shows what the daemon does.
+    public var onSecond: ((ControlService.Status) -> Void)?
+    private var ticker: EventLoop.Timer?
     private var rooms: EventLoop.Timer?
 
     public init() {}
@@ -37,7 +43,10 @@ public final class ServiceRun {
         self.daemon = daemon
         let archive = JobArchive(folder, daemon)
         self.archive = archive
-        daemon.onEvent = onEvent
+        daemon.onEvent = { [journal] event in
+            journal.note(event)
+            onEvent(event)
+        }
         daemon.onStore = { [unowned daemon] request, service in
             archive.perform(request) { [unowned daemon] ticket, outcome in daemon.stored(ticket, outcome, for: service)
             }
@@ -47,24 +56,48 @@ public final class ServiceRun {
             daemon.stop()
         }
         watchSignals(stop)
-        let control = try ControlService(loop, daemon, in: folder.path, leave: stop)
+        let control = try ControlService(
+            loop, daemon, in: folder.path, keeper: keeper, journal: journal, leave: stop)
         try ready(daemon)
+        keeper?.attach(to: daemon)
         watchRoom(daemon, folder.path)
         overlay.attach(to: daemon)
         daemon.start()
+        tick(control)
         loop.run()
         overlay.close()
         control.close()
         rooms?.close()
+        ticker?.close()
+        keeper?.close()
         loop.close()
         return end
     }
 
+    private func tick(_ control: ControlService) {
+        guard let onSecond else { return }
+        let timer = EventLoop.Timer(loop) { [unowned self, unowned control] in
+            onSecond(control.status)
+            ticker?.arm(at: loop.now + .seconds(1))
+        }
+        ticker = timer
+        timer.arm(at: loop.now + .seconds(1))
+    }
+
     /// Looks at the disk now and every ten seconds.
     private func watchRoom(_ daemon: LiveDaemon, _ folder: String) {
-        let look = { [unowned daemon] in
-            guard let free = freeBytes(folder) else { return }
-            daemon.count(room: DiskRoom(free: ByteCount(free), place: folder))
+        let look = { [unowned self, unowned daemon] in
+            let limit = keeper?.disk
+            // A folder of many files takes a while to look through.
+            daemon.offLoop({ () -> Int? in
+                let free = freeBytes(folder)
+                guard let limit else { return free }
+                let left = max(0, limit.bytes - usedBytes(folder))
+                return min(free ?? left, left)
+            }) { [weak daemon] free in
+                guard let free else { return }
+                daemon?.count(room: DiskRoom(free: ByteCount(free), place: folder))
+            }
         }
         look()
         let timer = EventLoop.Timer(loop) { [unowned self] in
@@ -87,4 +120,16 @@ public final class ServiceRun {
                 })
         }
     }
+}
+
+/// What the files of a folder take, those of folders within it included.
+@Sendable func usedBytes(_ folder: String) -> Int {
+    var sum = 0
+    for name in FileManager.default.enumerator(atPath: folder) ?? .init() {
+        var info = stat()
+        guard let name = name as? String, lstat(folder + "/" + name, &info) == 0, info.st_mode & S_IFMT == S_IFREG
+        else { continue }
+        sum += Int(info.st_blocks) * 512
+    }
+    return sum
 }

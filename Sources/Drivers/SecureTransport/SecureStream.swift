@@ -19,8 +19,6 @@ final class SecureStream {
     /// "The one that dialled is the TLS server: begin."
     static let serverMark: UInt8 = 0x52
     private static let handshakeRecord: UInt8 = 0x16
-    private static let receiveHigh = 262_144
-    private static let receiveLow = 131_072
 
     let id: UInt64
     let inbound: Bool
@@ -30,7 +28,7 @@ final class SecureStream {
     private(set) var session: TLSSession?
     private let expected: PeerID?
     private var tcp: TCPStream?
-    private let host: HostID?
+    private var host: HostID?
     private var isPaused = false
     private var isFirstByte = true
     /// The socket has ended; what came before may still be on the modelled down line.
@@ -46,14 +44,20 @@ final class SecureStream {
         self.inbound = inbound
         self.remote = remote
         self.expected = expected
-        host = transport.shaper?.host(remote)
-        transport.shaper?.onSend[id] = { [unowned self] bytes in
+        if let shaper = transport.shaper { shape(by: shaper) }
+    }
+    /// From now on its bytes wait for these lines.
+    func shape(by shaper: LinkShaper) {
+        guard host == nil, state != .closed, shaper.shapes(remote) else { return }
+        host = shaper.host(remote)
+        if shaper.isCap { tcp?.keepReceiveBuffer(below: 4 * shaper.receiveHigh) }
+        shaper.onSend[id] = { [unowned self] bytes in
             shaped -= bytes.count
             bytes.withUnsafeBytes { hand($0) }
             transport.progressed(self)
             finishIfFlushed()
         }
-        transport.shaper?.onReceive[id] = { [unowned self] bytes in
+        shaper.onReceive[id] = { [unowned self] bytes in
             bytes.withUnsafeBytes { consume($0) }
             resumeIfLow()
             endIfRead()
@@ -64,6 +68,9 @@ final class SecureStream {
     func begin(_ tcp: TCPStream) {
         self.tcp = tcp
         state = .handshaking
+        if host != nil, let shaper = transport.shaper, shaper.isCap {
+            tcp.keepReceiveBuffer(below: 4 * shaper.receiveHigh)
+        }
         tcp.onProgress { [unowned self] in
             transport.progressed(self)
             finishIfFlushed()
@@ -90,10 +97,10 @@ final class SecureStream {
     // MARK: In
 
     private func arrived(_ bytes: UnsafeRawBufferPointer) {
-        transport.countReceived(bytes.count)
+        transport.countReceived(bytes.count, from: remote)
         guard let shaper = transport.shaper, let host else { return consume(bytes) }
         shaper.received(bytes, from: host, stream: id)
-        if !isPaused, state != .closed, shaper.queuedToReceive(from: host, stream: id) > Self.receiveHigh {
+        if !isPaused, state != .closed, shaper.queuedToReceive(from: host, stream: id) > shaper.receiveHigh {
             isPaused = true
             tcp?.pauseReading()
         }
@@ -105,7 +112,7 @@ final class SecureStream {
     }
     private func resumeIfLow() {
         guard isPaused, let host, let shaper = transport.shaper,
-            shaper.queuedToReceive(from: host, stream: id) < Self.receiveLow
+            shaper.queuedToReceive(from: host, stream: id) < shaper.receiveHigh / 2
         else { return }
         isPaused = false
         tcp?.resumeReading()
@@ -163,7 +170,7 @@ final class SecureStream {
         shaper.send(bytes, to: host, stream: id)
     }
     private func hand(_ bytes: UnsafeRawBufferPointer) {
-        transport.countSent(bytes.count)
+        transport.countSent(bytes.count, to: remote)
         tcp?.write(bytes)
     }
     /// What is held back here, in ciphertext: by the up line or by the socket. What is on a modelled link no longer counts.

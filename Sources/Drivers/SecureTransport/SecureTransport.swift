@@ -61,6 +61,8 @@ public final class SecureTransport {
     /// Ciphertext at the sockets since the start, handshakes included.
     public private(set) var sentBytes = 0
     public private(set) var receivedBytes = 0
+    /// Of those, with hosts of the local network.
+    public private(set) var localBytes = (sent: 0, received: 0)
 
     public static let writableBelow = 131_072
     private static let handshakeTimeout: Duration = .seconds(10)
@@ -70,7 +72,7 @@ public final class SecureTransport {
 
     public let identity: SigningKey
     /// The process's links, for a ``DatagramSocket`` beside it; nil without a plan.
-    public let shaper: LinkShaper?
+    public private(set) var shaper: LinkShaper?
     let context: TLSContext
     /// TLS of streams that relays carry.
     public let carried: CarriedSessions
@@ -232,8 +234,28 @@ public final class SecureTransport {
             if unsent < Self.writableBelow { on.writable?(id, unsent) }
         }
     }
-    func countSent(_ bytes: Int) { sentBytes += bytes }
-    func countReceived(_ bytes: Int) { receivedBytes += bytes }
+    func countSent(_ bytes: Int, to remote: Endpoint) {
+        sentBytes += bytes
+        if remote.isPrivate { localBytes.sent += bytes }
+    }
+    func countReceived(_ bytes: Int, from remote: Endpoint) {
+        receivedBytes += bytes
+        if remote.isPrivate { localBytes.received += bytes }
+    }
+
+    /// The most that an owner lets all sockets together send and receive, the local network apart; nil for no limit. Where links are shaped by a
+    /// plan, they stay as it says.
+    /// - Parameter local: it counts, too: for tests, which have nothing else.
+    public func limit(up: BitRate?, down: BitRate?, local: Bool = false) {
+        if let shaper {
+            if shaper.isCap { shaper.cap(up: up, down: down) }
+            return
+        }
+        guard up != nil || down != nil else { return }
+        let made = LinkShaper(loop, .cap(up: up, down: down, forAll: local))
+        shaper = made
+        for id in streams.keys.sorted() { streams[id]?.shape(by: made) }
+    }
 
     private func turnAway(_ kind: WritableKeyPath<TurnedAway, Int>) {
         turnedAway[keyPath: kind] += 1

@@ -13,7 +13,16 @@ public struct ShapingPlan: Sendable {
     /// All time is multiplied by this: rates are divided, latencies multiplied. 1 for real time.
     public var stretch: Double
     public var seed: UInt64
+    /// It is not pretended: these are the most that an owner allows, to hosts beyond the local network.
+    var isCap = false
+    /// Of a cap: hosts of the local network count, too.
+    var isForAll = true
 
+    static func cap(up: BitRate?, down: BitRate?, forAll: Bool) -> ShapingPlan {
+        var plan = ShapingPlan(up: up, down: down, seed: 0)
+        (plan.isCap, plan.isForAll) = (true, forAll)
+        return plan
+    }
     public init(
         up: BitRate?, down: BitRate?, links: [[UInt8]: LinkProperties] = [:],
         other: LinkProperties = LinkProperties(latency: .zero), stretch: Double = 1, seed: UInt64
@@ -40,7 +49,7 @@ public final class LinkShaper {
         case datagram([UInt8], Endpoint)
     }
     private let loop: Loop
-    private let plan: ShapingPlan
+    private var plan: ShapingPlan
     private var shaper: Shaper<Cargo>
     private var reception: Reception<Cargo>
     private var timer: Timer?
@@ -61,7 +70,31 @@ public final class LinkShaper {
         timer = Timer(loop) { [unowned self] in wake() }
     }
 
+    /// Whether what goes there and comes from there waits here.
+    func shapes(_ endpoint: Endpoint) -> Bool { plan.isForAll || !endpoint.isPrivate }
+    var isCap: Bool { plan.isCap }
+    /// Other caps than before.
+    func cap(up: BitRate?, down: BitRate?) {
+        (plan.up, plan.down) = (up, down)
+        shaper.setUp(up)
+        reception.setDown(down)
+        wake()
+    }
+    /// Bytes that may wait on the down line before a stream is read no more.
+    var receiveHigh: Int {
+        guard plan.isCap, let down = plan.down else { return Self.usualReceiveHigh }
+        return max(16_384, min(Self.usualReceiveHigh, Int(down.bytesPerSecond / 4)))
+    }
+    private static let usualReceiveHigh = 262_144
+    /// Of a slow cap less goes at once: what any ten seconds carry stays within it.
+    private var chunkBytes: Int {
+        guard plan.isCap, let up = plan.up else { return Shaping.chunkBytes }
+        return max(1024, min(Shaping.chunkBytes, Int(up.bytesPerSecond / 8)))
+    }
+
     func host(_ endpoint: Endpoint) -> HostID {
+        // Under a cap all hosts share one lane: nobody makes it remember one more.
+        if plan.isCap { return HostID(0) }
         // FNV-1a over the address: the same number in every process, so jitter and loss are too.
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325
         for byte in endpoint.address { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
@@ -70,9 +103,9 @@ public final class LinkShaper {
         return host
     }
     func send(_ bytes: UnsafeRawBufferPointer, to host: HostID, stream: UInt64) {
-        let now = loop.now
-        for start in stride(from: 0, to: bytes.count, by: Shaping.chunkBytes) {
-            let piece = [UInt8](bytes[start..<min(start + Shaping.chunkBytes, bytes.count)])
+        let (now, chunkBytes) = (loop.now, chunkBytes)
+        for start in stride(from: 0, to: bytes.count, by: chunkBytes) {
+            let piece = [UInt8](bytes[start..<min(start + chunkBytes, bytes.count)])
             shaper.offerStream(bytes: piece.count, .stream(piece), to: host, stream: stream, at: now)
         }
         drain()

@@ -13,7 +13,8 @@ struct Atoll: ParsableCommand {
             ServeCommand.self, TokenizeCommand.self, TokenizerCommand.self,
             DataCommand.self, ConvertCommand.self, TopologyCommand.self, CodecCommand.self, BenchCommand.self,
             VerifyCommand.self, RecoveryCommand.self, StatusCommand.self, PauseCommand.self, ResumeCommand.self,
-            LeaveCommand.self,
+            DrainCommand.self, LeaveCommand.self, LimitsCommand.self,
+            TopCommand.self, WhyCommand.self, ReceiptsCommand.self, DoctorCommand.self,
             EventsReference.self,
         ])
 
@@ -26,6 +27,14 @@ struct Atoll: ParsableCommand {
         sigemptyset(&stopping)
         for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&stopping, number) }
         sigprocmask(SIG_UNBLOCK, &stopping, nil)
+        // A code of a diagnosis has a page as a command has.
+        let arguments = CommandLine.arguments.dropFirst()
+        if arguments.first == "help", arguments.count == 2,
+            let code = DiagnosisCode(rawValue: arguments.last!.uppercased())
+        {
+            print(code.text)
+            return
+        }
         do {
             var command = try parseAsRoot()
             try command.run()

@@ -10,9 +10,52 @@ extension Event {
             case .gathering: gatheringSentence
             case .rounds: roundSentence
             case .recovery, .states: recoverySentence
+            case .peer: ownerSentence
+            case .member: memberSentence
             default: otherSentence
             }
         return sentence.map { escaped($0) }
+    }
+
+    /// Of a peer's work and its owner's limits.
+    private var ownerSentence: String? {
+        switch what {
+        case .speedMeasured(let flops): "this machine computes \(fixed(flops / 1e9, 1)) GFLOP/s"
+        case .jobAccepted(let job, let name): "works for job \(job) “\(name)”, which \(peer) leads"
+        case .offerDeclined(let why): "declined an offer of \(peer): \(why)"
+        case .jobReleased(let job, let why): "job \(job) is over here: \(why)"
+        case .ownerPaused: "it has left its job, and takes no other"
+        case .ownerResumed: "it takes offers again"
+        case .ownerLeaves(let round): "it leaves its job when round \(round) is over"
+        case .workHeld(_, let why): "it computes nothing for the moment, and keeps its job: \(why)"
+        case .workDraining(_, let why): "it leaves its job when the round is over: \(why)"
+        case .workHandedOver(_, let why): "others take its place: \(why)"
+        case .workTakenUp(let seconds): "it works again, after \(fixed(seconds, 0)) s"
+        case .limitUnseen(let limit, let why, let instead): "\(limit) cannot be seen (\(why)): \(instead)"
+        case .limitChanged(let limit, let from, let to): "\(limit) is \(to) now, and was \(from)"
+        case .usageUnread(let why): "what was sent this month is not known: \(why)"
+        default: nil
+        }
+    }
+
+    /// Of a peer in a job.
+    private var memberSentence: String? {
+        switch what {
+        case .textComplete(let bytes): "the job's text is here (\(ByteCount(bytes)))"
+        case .planReceived(let epoch, let role): "plan \(epoch): this peer is \(role)"
+        case .stateReady(let round, let units): "holds units \(units) as of round \(round)"
+        case .workPaused(let why): "work stands still: \(why)"
+        case .rejoined: "it is a member of its job again, with what it kept"
+        case .peerLeft(let why): "\(peer) left: \(why)"
+        case .placementRefused(let why): "it cannot take the place that it was given: \(why)"
+        case .stateRequested(let units, let round): "asks \(peer) for units \(units) of round \(round)"
+        case .stateUnavailable(let why): "\(peer) cannot give what was asked for: \(why)"
+        case .roundRewound(let round): "begins round \(round) anew"
+        case .roomShort(let what, let needed, let free, let place):
+            "\(what) need \(ByteCount(needed)) in \(place), where \(ByteCount(free)) are free: the job goes on without"
+        case .workRefused(let why, _): "the engine refuses its work: \(why)"
+        default: nil
+        }
     }
 
     private var gatheringSentence: String? {
@@ -85,6 +128,12 @@ extension Event {
         case .listening(let endpoint): "listening on \(endpoint), looking for peers"
         case .bootstrapRetrying(_, let seconds): "no bootstrap node answers; asking again in \(fixed(seconds, 1)) s"
         case .evaluating: "evaluating on the whole validation part"
+        case .overlayJoined(let contacts): "it has joined the pool, and knows \(counted(contacts, "node"))"
+        case .overlayIsolated: "nobody of the pool has answered for a while"
+        case .networkChanged(let why): "\(why): everybody is dialled anew"
+        case .connectionInterrupted(let why): "the connection to \(peer) broke, and is made anew: \(why)"
+        case .connectionResumed: "the connection to \(peer) goes on"
+        case .connectionLost(let why): "\(peer) is gone: \(why)"
         case .unreachable(let why): "  seen, and not reached: \(peer): \(why)"
         case .connectionRefused(let why, _): "  \(peer): \(why)"
         case .reachability(let reached, let asked, false):

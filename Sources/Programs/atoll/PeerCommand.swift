@@ -2,7 +2,9 @@ import ArgumentParser
 import Coordination
 import Daemon
 import Digests
+import EventLoop
 import Foundation
+import Lending
 import Membership
 import Node
 import Paths
@@ -20,8 +22,12 @@ struct PeerCommand: ParsableCommand {
     @Option(help: "Where to listen, UDP and TCP; port 0 takes a free one.") var listen = "0.0.0.0:0"
     @Option(help: "This peer's folder: key, lock, chunks.") var data: String?
     @Option(help: "A name for people (default: the folder's and the key's).") var name: String?
-    @Option(help: "Memory offered to jobs, in MiB (default: half of this machine's).") var memory: Double?
-    @Option(help: "Threads for arithmetic.") var threads = 1
+    @Option(help: "Memory offered to jobs, in MiB (default: half of what is left for it).") var memory: Double?
+    @Option(help: "Threads for arithmetic (default: 1).") var threads: Int?
+    @Option(help: "A limit, as KEY=VALUE, such as up_mbps=5; may be repeated. `atoll limits` lists them.") var limit:
+        [String] = []
+    @Option(help: "The owner's decisions (default: peer.yaml in the peer's folder, where there is one).") var config:
+        String?
     @Option(help: "Where to compute: cpu, or torch for a GPU (a Python with PyTorch, ATOLL_PYTHON, else python3).")
     var engine = EngineKind.cpu
     @Option(help: "PyTorch's device: auto, cpu, cuda:0, mps.") var torchDevice = "auto"
@@ -44,17 +50,17 @@ struct PeerCommand: ParsableCommand {
         let invite = try Invite(file: invite)
         guard !invite.bootstrap.isEmpty else {
             throw NodeError.badInput(
-                "\(self.invite) names no bootstrap address, so there is nobody to ask for the pool")
+                "\(self.invite) names no bootstrap address, so there is nobody to ask for the pool [INV-003: atoll help INV-003]"
+            )
         }
         let listen = try endpoint(listen, option: "--listen")
         let seed = drawnSeed(seed)
         let emulation = try emulation(emulate, stretch: stretch, seed: seed)
-        guard threads >= 1, threads <= 1024 else { throw NodeError.badInput("--threads \(threads): 1 to 1024") }
-        if let memory, !(memory > 0 && memory < 1e9) {
-            throw NodeError.badInput("--memory \(memory): MiB, more than 0")
-        }
-        let accepted = accept.isEmpty ? invite.accept : try accept.map(launcher)
         let folder = try Home.folder(data, name: "peer")
+        let owner = try OwnersWord(
+            folder: folder.path, config: config, flags: limit, threads: threads, memory: memory,
+            sensors: ProcessInfo.processInfo.environment["ATOLL_SENSORS_ROOT"] ?? "")
+        let threads = owner.limits.threads ?? 1
         var setup = LiveDaemon.Setup(
             key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
             seed: seed)
@@ -65,45 +71,55 @@ struct PeerCommand: ParsableCommand {
         let engine = try PreparedEngine(engine, device: torchDevice, precision: torchPrecision, threads: threads)
         setup.engine = engine
         setup.device = engine.memory == nil ? "cpu/\(threads)" : "gpu"
-        let name = name ?? emulation?.entry.name ?? "\(hostName())-\(folder.key.peerID.short)"
-        let physical = ByteCount(Int(clamping: ProcessInfo.processInfo.physicalMemory))
-        let offered =
-            emulation?.entry.memory ?? memory.map { ByteCount.mebibytes($0) }
-            ?? engine.memory.map { ByteCount($0.bytes / 10 * 8) } ?? ByteCount(physical.bytes / 2)
         var terms = MemberTerms(
-            name: name,
+            name: name ?? owner.name ?? emulation?.entry.name ?? "\(hostName())-\(folder.key.peerID.short)",
             device: emulation?.entry.device ?? engine.memory.map { _ in engine.name }
                 ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
-            memory: offered, accepts: accepted)
-        let asJSON = json
+            memory: try emulation?.entry.memory ?? owner.memory(ofDevice: engine.memory, beside: folder.path),
+            accepts: try accepted(owner, invite))
         let remains = remains(in: folder)
         terms.refounds = try acceptRefound.map { try refounded($0, remains.logs) }
-        let memberTerms = terms
-        let end = try ServiceRun().run(setup, folder: folder) { (now) throws(NodeError) in
+        // A pretended machine has no battery.
+        let keeper = emulation == nil ? owner.keeper(folder.path) : nil
+        try finish(run(setup, folder, terms, remains, keeper, engine.name))
+    }
+
+    private func run(
+        _ setup: LiveDaemon.Setup, _ folder: DataFolder, _ terms: MemberTerms, _ remains: MemberRemains,
+        _ keeper: LimitKeeper?, _ engineName: String
+    ) throws -> RunEnd {
+        let (asJSON, screen) = (json, PeerScreen(asJSON: json))
+        let service = ServiceRun()
+        service.onSecond = screen.show
+        service.keeper = keeper
+        let end = try service.run(setup, folder: folder) { (now) throws(NodeError) in
             let wall = WallClock(seconds: Int64(time(nil)), at: now)
             return DaemonCore.Services(
                 member: Member(
-                    key: folder.key, terms: memberTerms, remains: remains, wall: wall, at: now,
+                    key: folder.key, terms: terms, remains: remains, wall: wall, at: now,
                     parse: JobParameters.init(manifest:)),
                 elector: try JobArchive.elector(
                     in: folder, provisions: ElectorDesk.Provisions(wall: wall), at: now,
                     parse: JobParameters.init(manifest:)))
         } ready: { (daemon) throws(NodeError) in
+            if asJSON { return screen.show(Event(.listening(endpoint: "\(daemon.endpoint)"), at: service.loop.now)) }
             print("listening \(daemon.endpoint) id \(folder.key.peerID.hex)")
-            if self.engine != .cpu { print("computes on \(engine.name)") }
-            print("\(name) offers \(offered) to launchers \(accepted.map(\.short).joined(separator: ", "))")
+            if self.engine != .cpu { print("computes on \(engineName)") }
+            print(
+                escaped(
+                    "\(terms.name) offers \(terms.memory) to launchers \(terms.accepts.map(\.short).joined(separator: ", "))"
+                ))
             fflush(nil)
         } onEvent: { event in
-            Self.show(event, asJSON)
+            screen.show(event)
         }
-        try finish(end)
+        screen.end()
+        return end
     }
 
-    private static func show(_ event: Event, _ asJSON: Bool) {
-        print(asJSON ? event.json : event.line)
-        // Its owner can do something about it, and nobody else.
-        if !asJSON, case .reachability = event.what, let sentence = event.sentence { print(sentence) }
-        fflush(nil)
+    private func accepted(_ owner: OwnersWord, _ invite: Invite) throws -> [PeerID] {
+        if !accept.isEmpty { return try accept.map(launcher) }
+        return owner.accept.isEmpty ? invite.accept : owner.accept
     }
 
     private func remains(in folder: DataFolder) -> MemberRemains {

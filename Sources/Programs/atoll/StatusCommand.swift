@@ -31,20 +31,27 @@ struct DaemonChoice: ParsableArguments {
     }
     /// The one that is meant: of several, one has to be named.
     func one(_ command: ControlService.Command, _ isMeant: (DaemonStatus) -> Bool) throws -> ControlService.Status {
+        guard let status = try one(.init(command), isMeant).status else {
+            throw NodeError.failed("the daemon gave no status")
+        }
+        return status
+    }
+    func one(
+        _ request: ControlService.Request, _ isMeant: (DaemonStatus) -> Bool
+    ) throws -> ControlService.Answer {
         let all = try ask(.status).filter { $0.answer.status.map { isMeant($0.daemon) } ?? false }
         guard let first = all.first, all.count == 1 else {
             throw NodeError.badInput(
                 all.isEmpty
-                    ? "none of the daemons here can \(command.rawValue)"
+                    ? "none of the daemons here can \(request.command)"
                     : "\(all.count) daemons run here: choose one with --data, of "
                         + all.map(\.folder).joined(separator: ", "))
         }
-        guard let done = try ControlService.ask(command, in: first.folder) else {
+        guard let done = try ControlService.ask(request, in: first.folder) else {
             throw NodeError.failed("the daemon in \(first.folder) has just ended")
         }
         if let error = done.answer.error { throw NodeError.failed(error) }
-        guard let status = done.answer.status else { throw NodeError.failed("the daemon gave no status") }
-        return status
+        return done.answer
     }
 }
 
@@ -65,7 +72,9 @@ struct StatusCommand: ParsableCommand {
                     print(found.json)
                 } else if let status = found.answer.status {
                     if place > 0 { print("") }
-                    for line in StatusText.lines(status) { print(escaped(line)) }
+                    for line in StatusText.lines(status) {
+                        for part in TerminalText.current.wrapped(line, indent: 2) { print(part) }
+                    }
                 } else {
                     throw NodeError.failed(found.answer.error ?? "the daemon in \(found.folder) gave no status")
                 }
@@ -101,6 +110,22 @@ struct ResumeCommand: ParsableCommand {
     }
 }
 
+/// `atoll drain`: pause, when the round is over.
+struct DrainCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "drain", abstract: "Have a peer leave its job where the next round begins, and take no other.")
+    @OptionGroup var choice: DaemonChoice
+
+    func run() throws {
+        let status = try choice.one(.drain) { $0.member != nil }
+        let name = escaped(status.daemon.member?.name ?? "the peer")
+        print(
+            status.daemon.member?.state == .leaving
+                ? "\(name) leaves its job when the round is over, and takes no other until `atoll resume`"
+                : "\(name) is paused: it works for nobody until `atoll resume`")
+    }
+}
+
 struct LeaveCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "leave", abstract: "End a daemon in good order, as ^C in its terminal does.")
@@ -116,10 +141,10 @@ struct LeaveCommand: ParsableCommand {
 enum StatusText {
     static func lines(_ status: ControlService.Status) -> [String] {
         let daemon = status.daemon
+        if daemon.member != nil { return PeerStory(status: status).paragraphs + rest(daemon) }
         let role =
             switch daemon.role {
-            case .peer: "Peer \(daemon.member?.name ?? "")"
-            case .launcher: "A launcher"
+            case .launcher, .peer: "A launcher"
             case .node: "A node"
             }
         var lines = [
@@ -127,12 +152,17 @@ enum StatusText {
                 + "\(ProgressView.span(status.uptimeSeconds)) and listens at \(status.listening).",
             overlay(daemon.overlay),
         ]
-        if let member = daemon.member { lines += Self.member(member) }
-        if let coordinator = daemon.coordinator { lines += Self.coordinator(coordinator) }
-        if let elector = daemon.elector, elector.electors.count > 1 { lines += Self.elector(elector) }
+        lines += rest(daemon)
         lines.append(
             "It has sent \(ByteCount(status.sentBytes)) and received \(ByteCount(status.receivedBytes)).")
         lines += connections(daemon.connections)
+        return lines
+    }
+
+    private static func rest(_ daemon: DaemonStatus) -> [String] {
+        var lines: [String] = []
+        if let coordinator = daemon.coordinator { lines += Self.coordinator(coordinator) }
+        if let elector = daemon.elector, elector.electors.count > 1 { lines += Self.elector(elector) }
         return lines
     }
 
@@ -147,25 +177,6 @@ enum StatusText {
                 " It carries up to \(fixed(relay.megabits, 1)) Mbit/s for others: \(relay.berths) may be reached through it, "
                     + "\(relay.circuits) circuits are open, \(ByteCount(relay.carriedBytes)) have passed."
             } ?? "")
-    }
-    private static func member(_ member: DaemonStatus.Membership) -> [String] {
-        let offer = "It offers \(ByteCount.mebibytes(member.memoryMebibytes)) of memory."
-        switch member.state {
-        case .paused: return [offer, "Its owner has paused it: it works for nobody until `atoll resume`."]
-        case .free: return [offer, "It has no job, and waits for an offer."]
-        case .working, .waiting: break
-        }
-        var line = "It works for job \(member.job?.prefix(8) ?? "?")… “\(member.jobName ?? "")”"
-        line += " of \(member.leader ?? "?"), in round \(member.round ?? 0), at step \(member.step ?? 0)"
-        if let units = member.units, units.count == 2 { line += ", with units \(units[0]) to \(units[1] - 1)" }
-        var lines = [offer, line + ": \(member.doing)."]
-        if member.state == .waiting {
-            lines.append(
-                "The leader of the job has not been heard for longer than its lease: it waits, and keeps everything.")
-        } else if member.isLeaderConnected == false {
-            lines.append("There is no connection to the leader of the job at the moment; it works on.")
-        }
-        return lines
     }
     private static func coordinator(_ job: DaemonStatus.Leadership) -> [String] {
         var line = "It leads job \(job.job.prefix(8))… “\(job.jobName)”, which is \(job.stage), in round \(job.round): "

@@ -1,0 +1,225 @@
+public import EventLoop
+import Foundation
+public import Lending
+public import Primitives
+public import Sensors
+public import Telemetry
+
+/// Has a peer keep to what its owner lends: reads the sensors once a second, off the loop, lets a ``LimitDesk`` decide, and does what it says.
+public final class LimitKeeper {
+    private var desk: LimitDesk
+    public private(set) var layers: LimitLayers
+    private let sensors: MachineSensors
+    private let usage: UsageFile
+    private let folder: String
+    private weak var daemon: LiveDaemon?
+    private var timer: EventLoop.Timer?
+    private var wakeUp: EventLoop.Timer?
+    private var isReading = false
+    private var counted = (sent: 0, received: 0)
+    private var savedAt = Instant.zero
+    private var applied = Allowance.Mode.work
+    private var usageWasTold = false
+    private var isDraining = false
+
+    private static let readEvery = Duration.seconds(1)
+    private static let saveEvery = Duration.seconds(30)
+    /// A round that does not end by then is not waited for.
+    static let drainPatience = Duration.seconds(120)
+    /// What `atoll limits set` has written lies here, in the peer's folder.
+    public static let file = "limits.yaml"
+
+    /// - Parameters:
+    ///   - layers: where each limit was given; commands change one of them.
+    ///   - folder: the peer's.
+    ///   - sensors: of this machine.
+    public init(_ layers: LimitLayers, folder: String, sensors: MachineSensors = MachineSensors()) {
+        self.layers = layers
+        self.folder = folder
+        self.sensors = sensors
+        desk = LimitDesk(layers.limits)
+        usage = UsageFile(folder: folder)
+    }
+
+    /// Before the daemon starts: what the sensors say counts for the first job, too.
+    func attach(to daemon: LiveDaemon) {
+        self.daemon = daemon
+        let loop = daemon.loop
+        if let damage = usage.damage { tell(.usageUnread(why: damage)) }
+        daemon.lend(desk.allowance)
+        desk.receive(read(at: loop.now), at: loop.now)
+        timer = EventLoop.Timer(loop) { [unowned self] in look() }
+        wakeUp = EventLoop.Timer(loop) { [unowned self] in
+            desk.wake(at: loop.now)
+            drain()
+        }
+        drain()
+        timer?.arm(at: loop.now + Self.readEvery)
+    }
+    func close() {
+        count()
+        save()
+        timer?.close()
+        wakeUp?.close()
+    }
+
+    // MARK: sensors
+
+    private var moment: LocalMoment { localMoment(secondsSince1970: time(nil)) }
+    private func read(at now: Instant) -> Readings {
+        sensors.read(for: desk.limits, moment: moment, monthBytes: usage.used, at: now)
+    }
+    private func look() {
+        guard let daemon else { return }
+        count()
+        if daemon.loop.now - savedAt >= Self.saveEvery { save() }
+        timer?.arm(at: daemon.loop.now + Self.readEvery)
+        // A sensor that takes long is not asked a second time meanwhile.
+        guard !isReading else { return }
+        isReading = true
+        let (sensors, limits, moment, used, now) = (sensors, desk.limits, moment, usage.used, daemon.loop.now)
+        daemon.offLoop({ sensors.read(for: limits, moment: moment, monthBytes: used, at: now) }) {
+            [weak self] readings in
+            guard let self, let daemon = self.daemon else { return }
+            isReading = false
+            desk.receive(readings, at: daemon.loop.now)
+            drain()
+        }
+    }
+    private func count() {
+        guard let daemon else { return }
+        let bytes = daemon.meteredBytes
+        usage.add(sent: bytes.sent - counted.sent, received: bytes.received - counted.received, month: moment.month)
+        counted = bytes
+    }
+    private func save() {
+        if let daemon { savedAt = daemon.loop.now }
+        do throws(NodeError) { try usage.save() } catch {
+            if !usageWasTold { tell(.storageFailed(what: "what was sent this month", why: error.description)) }
+            usageWasTold = true
+        }
+    }
+    private func tell(_ what: Happening) {
+        guard let daemon else { return }
+        daemon.onEvent?(Event(what, at: daemon.loop.now))
+    }
+
+    // MARK: what the desk says
+
+    private func drain() {
+        guard !isDraining, let daemon else { return }
+        isDraining = true
+        while let effect = desk.poll() {
+            switch effect {
+            case .event(let what): tell(what)
+            case .allow(let allowance):
+                daemon.lend(allowance)
+                apply(allowance.mode, daemon)
+            }
+        }
+        isDraining = false
+        wakeUp?.arm(at: desk.nextWake)
+    }
+    private func apply(_ mode: Allowance.Mode, _ daemon: LiveDaemon) {
+        guard mode != applied else { return }
+        applied = mode
+        switch mode {
+        // A short pause: the job stays.
+        case .hold: break
+        case .away: daemon.pauseMember(true)
+        case .drain: daemon.drainMember(by: daemon.loop.now + Self.drainPatience)
+        case .work: daemon.pauseMember(false)
+        }
+    }
+
+    // MARK: the owner
+
+    func pauseByOwner(drain byRound: Bool = false) {
+        guard let daemon else { return }
+        desk.pauseByOwner(drain: byRound, at: daemon.loop.now)
+        drain()
+    }
+    func resumeByOwner() {
+        guard let daemon else { return }
+        desk.resumeByOwner(at: daemon.loop.now)
+        drain()
+    }
+    /// `default` takes back what a command gave.
+    ///
+    /// - Returns: what the owner should know of it, in a sentence.
+    func set(_ name: String, to text: String) throws(NodeError) -> String {
+        guard let daemon else { throw .failed("the daemon ends") }
+        guard let key = LimitKey(rawValue: name) else {
+            throw .badInput(
+                "no limit is called \(name.prefix(40)); there are "
+                    + LimitKey.allCases.map(\.rawValue).joined(separator: ", "))
+        }
+        var next = layers
+        let winner: String?
+        do throws(LimitProblem) { winner = try next.set(key, to: text) } catch { throw .badInput(error.description) }
+        try writeFile(folder + "/" + Self.file, Array(next.commandFile.utf8), mode: 0o600)
+        layers = next
+        if key == .monthly { usage.forgive() }
+        desk.set(next.limits, at: daemon.loop.now)
+        drain()
+        let value = "\(key.rawValue) is \(layers.limits.text(key))"
+        if let winner { return "\(value), as \(winner) says for this process; what you gave counts without that" }
+        return key.needsRestart ? "\(value) from the next start on" : "\(value) from now on"
+    }
+
+    /// Of what the owner's disk limit leaves: nil where there is none.
+    var disk: ByteCount? { desk.limits.disk }
+
+    func status(at now: Instant) -> LimitStatus {
+        let allowance = desk.allowance
+        return LimitStatus(
+            mode: allowance.mode,
+            reasons: allowance.reasons.map {
+                .init(limit: $0.sense.name, why: $0.why, seconds: (now - $0.since).inSeconds, until: $0.until)
+            },
+            unseen: allowance.unseen.map { .init(limit: $0.sense.name, why: $0.why, instead: $0.instead) },
+            values: LimitKey.allCases.map {
+                .init(
+                    key: $0.rawValue, value: layers.limits.text($0), source: layers.source(of: $0), meaning: $0.meaning)
+            },
+            cpuPercent: allowance.cpuShare * 100, isLowestPriority: allowance.isLowestPriority,
+            month: usage.month, monthSentBytes: usage.sent, monthReceivedBytes: usage.received,
+            monthDamage: usage.damage)
+    }
+}
+
+/// What a peer may do and why not more, for its owner. Its JSON is described in docs/STATUS.md.
+public struct LimitStatus: Codable, Hashable, Sendable {
+    public struct Reason: Codable, Hashable, Sendable {
+        /// The limit's key in peer.yaml, or `owner`.
+        public var limit: String
+        public var why: String
+        /// So long it has been so.
+        public var seconds: Double
+        public var until: String?
+    }
+    public struct Unseen: Codable, Hashable, Sendable {
+        public var limit: String
+        public var why: String
+        public var instead: String
+    }
+    public struct Value: Codable, Hashable, Sendable {
+        public var key: String
+        public var value: String
+        /// Who gave it; nil for the default.
+        public var source: String?
+        public var meaning: String
+    }
+    public var mode: Allowance.Mode
+    public var reasons: [Reason]
+    public var unseen: [Unseen]
+    public var values: [Value]
+    public var cpuPercent: Double
+    public var isLowestPriority: Bool
+    /// Year and month, such as 202611.
+    public var month: Int
+    public var monthSentBytes: Int
+    public var monthReceivedBytes: Int
+    /// Why these are not all.
+    public var monthDamage: String?
+}

@@ -1,0 +1,108 @@
+import ArgumentParser
+import Daemon
+import Foundation
+import Lending
+import Node
+import Primitives
+import Telemetry
+
+/// `atoll limits`: what a peer may have of this machine.
+struct LimitsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "limits", abstract: "What a peer may have of this machine, and what keeps it from working.",
+        subcommands: [Show.self, Change.self], defaultSubcommand: Show.self)
+
+    struct Show: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "show", abstract: "All limits, where each was given, and which of them bite.")
+        @OptionGroup var choice: DaemonChoice
+        @Flag(help: "One line of JSON for each peer (docs/STATUS.md).") var json = false
+
+        func run() throws {
+            var isFirst = true
+            for found in try choice.ask(.status) {
+                guard let status = found.answer.status, let limits = status.limits else { continue }
+                if json {
+                    print(found.json)
+                } else {
+                    if !isFirst { print("") }
+                    print(escaped("Peer \(status.daemon.member?.name ?? "") lends:"))
+                    for line in LimitText.values(limits) + LimitText.reasons(limits) { print(escaped(line)) }
+                }
+                isFirst = false
+            }
+            if isFirst { throw NodeError.failed("no peer here keeps to limits") }
+        }
+    }
+
+    struct Change: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "set", abstract: "Give a limit another value, from now on; `default` takes it back.",
+            discussion: LimitKey.allCases.map { "\($0.rawValue): \($0.meaning) (\($0.allowed))" }.joined(
+                separator: "\n"))
+        @OptionGroup var choice: DaemonChoice
+        @Argument(help: "Which limit.") var key: String
+        @Argument(help: "Its value.") var value: [String]
+
+        func run() throws {
+            guard LimitKey(rawValue: key) != nil else {
+                throw NodeError.badInput(
+                    "no limit is called \(key); there are " + LimitKey.allCases.map(\.rawValue).joined(separator: ", "))
+            }
+            let request = ControlService.Request(.set, key: key, value: value.joined(separator: " "))
+            let answer = try choice.one(request) { $0.member != nil }
+            print(escaped(answer.said ?? ""))
+        }
+    }
+}
+
+/// Limits in sentences.
+enum LimitText {
+    /// The same in a few words, for where there is more to be said.
+    static func brief(_ limits: LimitStatus) -> [String] {
+        var brief = limits
+        brief.unseen = []
+        let names = limits.unseen.map(\.limit)
+        guard !names.isEmpty else { return reasons(brief) }
+        return reasons(brief) + [
+            "Nothing can be seen of \(names.joined(separator: ", ")): `atoll limits` says what is done instead."
+        ]
+    }
+    /// Why it does not work, what cannot be seen, and what this month has taken.
+    static func reasons(_ limits: LimitStatus) -> [String] {
+        var lines: [String] = []
+        for (place, reason) in limits.reasons.enumerated() {
+            let until = reason.until.map { ", until \($0)" } ?? ""
+            let since = " for \(ProgressView.span(reason.seconds))"
+            let limit = reason.limit == "owner" ? "" : " (\(reason.limit))"
+            lines.append("\(place == 0 ? opening(limits.mode) : "Also, ")\(reason.why)\(since)\(until)\(limit).")
+        }
+        for one in limits.unseen { lines.append("\(one.limit) cannot be seen, so \(one.instead): \(one.why).") }
+        if limits.cpuPercent < 100 { lines.append("It computes \(fixed(limits.cpuPercent, 0)) % of the time.") }
+        if let damage = limits.monthDamage {
+            lines.append("What was sent and received this month is not known: \(damage).")
+        } else if limits.monthSentBytes + limits.monthReceivedBytes > 0 {
+            lines.append(
+                "Beyond the local network it has sent \(ByteCount(limits.monthSentBytes)) and received "
+                    + "\(ByteCount(limits.monthReceivedBytes)) this month.")
+        }
+        return lines
+    }
+    private static func opening(_ mode: Allowance.Mode) -> String {
+        switch mode {
+        case .work: ""
+        case .hold: "It computes nothing for the moment, and keeps its job: "
+        case .drain: "It works until the round is over, and then for nobody: "
+        case .away: "It works for nobody: "
+        }
+    }
+    /// A line for each limit.
+    static func values(_ limits: LimitStatus) -> [String] {
+        limits.values.map { value in
+            "  \(padded(value.key, 20)) \(padded(value.value, 12)) \(value.meaning)\(value.source.map { "; given by \($0)" } ?? "")"
+        }
+    }
+    private static func padded(_ text: String, _ width: Int) -> String {
+        text + String(repeating: " ", count: max(0, width - text.count))
+    }
+}

@@ -1,0 +1,101 @@
+import Daemon
+import Foundation
+import Lending
+import Node
+import Primitives
+import Sensors
+import Topologies
+
+/// What the owner of a peer has decided, wherever it was said: flags win over the environment, that over `atoll limits set`, that over peer.yaml.
+struct OwnersWord {
+    let name: String?
+    let accept: [PeerID]
+    private let layers: LimitLayers
+    private let sensors: String
+    var limits: OwnerLimits { layers.limits }
+
+    /// - Parameters:
+    ///   - folder: the peer's.
+    ///   - config: a file in the place of the folder's peer.yaml.
+    ///   - flags: `KEY=VALUE`.
+    ///   - sensors: before `/proc` and `/sys`: for tests; empty for this machine.
+    init(
+        folder: String, config: String?, flags: [String], threads: Int?, memory: Double?, sensors: String
+    ) throws(NodeError) {
+        let usual = folder + "/peer.yaml"
+        let file = try Self.read(config ?? usual, mustExist: config != nil)
+        let commands = try Self.read(folder + "/" + LimitKeeper.file, mustExist: false)
+        var values: [LimitKey: String] = [:]
+        if let threads { values[.threads] = "\(threads)" }
+        if let memory { values[.memory] = fixed(memory, memory == memory.rounded() ? 0 : 3) }
+        for flag in flags {
+            let parts = flag.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard parts.count == 2, let key = LimitKey(rawValue: String(parts[0])) else {
+                let meant = nearest(to: String(parts[0]), among: LimitKey.allCases.map(\.rawValue))
+                throw .badInput(
+                    "--limit \(flag): KEY=VALUE expected" + (meant.map { "; did you mean \($0)?" } ?? "")
+                        + " The keys are " + LimitKey.allCases.map(\.rawValue).joined(separator: ", "))
+            }
+            values[key] = String(parts[1])
+        }
+        let environment = ProcessInfo.processInfo.environment
+        var given: [LimitKey: String] = [:]
+        for key in LimitKey.allCases { given[key] = environment["ATOLL_LIMIT_" + key.rawValue.uppercased()] }
+        do throws(LimitProblem) {
+            layers = try LimitLayers([
+                .init(name: config ?? "peer.yaml", values: file.limits),
+                .init(name: LimitLayers.byCommand, values: commands.limits),
+                .init(name: "the environment", values: given), .init(name: "the command line", values: values),
+            ])
+        } catch {
+            let place = values[error.key] != nil ? "the command line" : "ATOLL_LIMIT_" + error.key.rawValue.uppercased()
+            throw .badInput("\(place): \(error)")
+        }
+        (name, accept, self.sensors) = (file.name, file.accept, sensors)
+    }
+
+    private static func read(_ path: String, mustExist: Bool) throws(NodeError) -> PeerFile {
+        guard mustExist || FileManager.default.fileExists(atPath: path) else { return PeerFile() }
+        let bytes = try readFile(path, limit: 1 << 20)
+        do throws(FileProblem) { return try PeerFile(parsing: bytes, file: path) } catch {
+            throw .badInput("\(error) [LIM-003: atoll help LIM-003]")
+        }
+    }
+
+    func keeper(_ folder: String) -> LimitKeeper {
+        LimitKeeper(layers, folder: folder, sensors: MachineSensors(root: sensors))
+    }
+
+    /// What is offered: as the owner says, else half of what the system and the other peers of this machine leave.
+    ///
+    /// - Parameters:
+    ///   - device: memory of the engine's own, where it has any.
+    ///   - folder: this peer's: the others are those beside it.
+    func memory(ofDevice device: ByteCount?, beside folder: String) throws(NodeError) -> ByteCount {
+        if let given = limits.memory { return given }
+        if let device { return ByteCount(device.bytes / 10 * 8) }
+        guard case .value(let machine) = MachineMemory(root: sensors).read() else {
+            throw .badInput("this system does not say how much memory it has: --memory MIB says what is offered")
+        }
+        let others = Self.offeredByOthers(than: folder)
+        // A fifth is the system's.
+        let left = machine.bytes / 10 * 8 - others.bytes
+        guard left >= 64 << 20 else {
+            throw .badInput(
+                "other peers of this machine offer \(others) of its \(machine) already, and little is left. --memory MIB offers some all the same [MEM-001: atoll help MEM-001]"
+            )
+        }
+        return ByteCount(left / 2)
+    }
+    private static func offeredByOthers(than folder: String) -> ByteCount {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: Home.path)) ?? []
+        var sum = ByteCount(0)
+        for name in names.sorted() where Home.path + "/" + name != folder {
+            guard let answer = try? ControlService.ask(.status, in: Home.path + "/" + name),
+                let member = answer.answer.status?.daemon.member
+            else { continue }
+            sum += ByteCount.mebibytes(member.memoryMebibytes)
+        }
+        return sum
+    }
+}

@@ -1,0 +1,161 @@
+import Daemon
+import Foundation
+import Lending
+import Node
+import Primitives
+
+/// What a peer is and does, in sentences, for its owner: who it is, for whom it works and why, how far that is, what it has given, whom it
+/// talks to, what its limits say, what is waited for, what comes next, and how to stop.
+struct PeerStory {
+    let status: ControlService.Status
+    private var member: DaemonStatus.Membership? { status.daemon.member }
+
+    /// One paragraph a matter; each is a few sentences.
+    var paragraphs: [String] {
+        guard let member else { return [] }
+        let parts = [
+            who(member), job(member), place(member), progress(member), given(member), waiting(member), lines, limits,
+            next(member),
+        ]
+        return parts.filter { !$0.isEmpty }
+    }
+    /// Where its job is, and what it has given: for a line once a minute.
+    var summary: String {
+        member.map { [progress($0), given($0)].filter { !$0.isEmpty }.joined(separator: " ") } ?? ""
+    }
+    static let howToStop =
+        "To stop: ^C here, or `atoll leave`. `atoll drain` lets the round end first, `atoll pause` stops for a while, `atoll why` says more."
+
+    /// As many lines as it takes at that width.
+    func screen(_ terminal: TerminalText, latest: [String] = []) -> [String] {
+        var lines: [String] = []
+        for (place, paragraph) in (paragraphs + [Self.howToStop]).enumerated() {
+            let wrapped = terminal.wrapped(paragraph, indent: 2)
+            lines += place == 0 ? wrapped.map(terminal.bold) : wrapped
+        }
+        guard !latest.isEmpty else { return lines }
+        return lines + [""] + latest.flatMap { terminal.wrapped($0, indent: 2).map(terminal.faint) }
+    }
+
+    private func who(_ member: DaemonStatus.Membership) -> String {
+        "\(member.name) (key \(status.daemon.id.prefix(8))…) has lent this machine for \(ProgressView.span(status.uptimeSeconds)): "
+            + "\(ByteCount.mebibytes(member.memoryMebibytes)) of memory."
+    }
+    private func job(_ member: DaemonStatus.Membership) -> String {
+        guard let job = member.job else {
+            guard member.state == .free else { return "It has no job." }
+            return member.accepts.isEmpty
+                ? "It has no job, and will have none: it accepts no launcher. `atoll peer --accept KEY` names one."
+                : "It has no job. It waits for an offer of \(shortList(member.accepts, most: 3)), whom you accept."
+        }
+        var line =
+            "It works for job \(job.prefix(8))… “\(member.jobName ?? "")” of \(member.leader ?? "?"), because you accept its launcher"
+        if let work = member.work { line += ": a model of \(Self.amount(work.parameters)) parameters" }
+        return line + "."
+    }
+    private func place(_ member: DaemonStatus.Membership) -> String {
+        guard let work = member.work else { return "" }
+        guard let rank = work.rank, let stage = work.stage, let stages = work.stages else {
+            return "It is a spare: it holds nothing, and takes over when somebody leaves."
+        }
+        var line = "It is stage \(stage + 1) of \(stages) in pipeline \(rank)"
+        if let units = member.units, units.count == 2 {
+            line +=
+                " and holds \(units[1] - units[0] == 1 ? "unit \(units[0])" : "units \(units[0]) to \(units[1] - 1)") of the model"
+        }
+        if let before = work.before { line += ", after \(before)" }
+        if let after = work.after { line += "\(work.before == nil ? ", " : " and ")before \(after)" }
+        return line + "."
+    }
+    private func progress(_ member: DaemonStatus.Membership) -> String {
+        guard member.job != nil, let round = member.round, let step = member.step else { return "" }
+        var line = "Round \(round) is under way, at step \(step): \(member.doing)."
+        guard let work = member.work else { return line }
+        if let last = work.roundSeconds {
+            line += " The last round took \(fixed(last, 1)) s"
+            if let usual = work.usualRoundSeconds { line += "; \(fixed(usual, 1)) s were usual before" }
+            line += "."
+        }
+        if let loss = work.trainLoss {
+            line +=
+                " The loss is \(fixed(loss, 3))" + (work.validationLoss.map { ", validation \(fixed($0, 3))." } ?? ".")
+        }
+        guard work.tokensTotal > 0 else { return line }
+        line += " \(fixed(100 * Double(work.tokens) / Double(work.tokensTotal), 0)) % of the training is done"
+        if let left = secondsLeft(work) { line += ", and about \(ProgressView.span(left)) are left" }
+        return line + "."
+    }
+    private func secondsLeft(_ work: DaemonStatus.Work) -> Double? {
+        guard let seconds = work.usualRoundSeconds ?? work.roundSeconds, let round = member?.round, round > 0,
+            work.tokens > 0
+        else { return nil }
+        return Double(work.tokensTotal - work.tokens) / (Double(work.tokens) / Double(round)) * seconds
+    }
+    private func given(_ member: DaemonStatus.Membership) -> String {
+        guard let all = member.work?.microBatches else { return "" }
+        let ended = all.counted + all.late + all.lost + all.superseded
+        guard ended > 0 else {
+            return all.underWay > 0
+                ? "Its first \(counted(all.underWay, "micro-batch", "micro-batches")) of this job are under way." : ""
+        }
+        var line = "You have given \(counted(ended, "micro-batch", "micro-batches")): \(grouped(all.counted)) count"
+        if all.late > 0 { line += ", \(grouped(all.late)) came too late" }
+        if all.lost > 0 { line += ", \(grouped(all.lost)) were lost with somebody who left" }
+        if all.superseded > 0 { line += ", \(grouped(all.superseded)) were done anew" }
+        return line + " (`atoll receipts`)."
+    }
+    private func waiting(_ member: DaemonStatus.Membership) -> String {
+        if !status.daemon.overlay.isJoined { return "Nobody of its pool answers yet; it keeps trying." }
+        if member.state == .waiting {
+            return "The leader of the job has not been heard for longer than its lease: it waits, and keeps everything."
+        }
+        if member.isLeaderConnected == false {
+            return "There is no connection to the leader of the job at the moment; it works on."
+        }
+        return ""
+    }
+    private var lines: String {
+        let (overlay, all) = (status.daemon.overlay, status.daemon.connections)
+        var line = "It knows \(counted(overlay.contacts, "node", "nodes")) of its pool"
+        if !overlay.isReachable { line += "; nobody reaches it from outside" }
+        if !overlay.berths.isEmpty { line += " but through \(shortList(overlay.berths, most: 3))" }
+        let peers = all.map { one in
+            one.peer
+                + (one.roundTripMilliseconds.map {
+                    " (\(fixed($0, 0)) ms\(one.relayedBy.map { ", relayed by \($0)" } ?? ""))"
+                }
+                    ?? one.relayedBy.map { " (relayed by \($0))" } ?? "")
+        }
+        line += peers.isEmpty ? ". It is connected to nobody." : ". It is connected to \(shortList(peers, most: 5))."
+        return line + " \(ByteCount(status.sentBytes)) went out, \(ByteCount(status.receivedBytes)) came in."
+    }
+    private var limits: String {
+        guard let limits = status.limits else { return "" }
+        let said = LimitText.brief(limits)
+        return (limits.reasons.isEmpty ? ["No limit keeps it from working (`atoll limits`)."] + said : said).joined(
+            separator: " ")
+    }
+    private func next(_ member: DaemonStatus.Membership) -> String {
+        switch status.limits?.mode {
+        case .hold?: return "Next: it goes on where it stands when that is over; if it lasts, others take its place."
+        case .drain? where member.job != nil: return "Next: when the round is over it leaves the job."
+        case .drain?, .away?: return "Next: it takes offers again when that is over."
+        case .work?, nil: break
+        }
+        switch member.state {
+        case .paused: return "Next: nothing, until `atoll resume`."
+        case .leaving: return "Next: when the round is over it leaves the job."
+        case .free: return member.accepts.isEmpty ? "" : "Next: it begins with the first offer."
+        case .waiting: return "Next: it goes on when a leader is heard."
+        case .working: return "Next: it goes on until the job ends, and keeps what it needs to go on after a restart."
+        }
+    }
+
+    private static func amount(_ count: Int) -> String {
+        if count >= 1_000_000_000 { return "\(fixed(Double(count) / 1e9, 1)) billion" }
+        return count >= 1_000_000 ? "\(fixed(Double(count) / 1e6, 1)) million" : grouped(count)
+    }
+    private func counted(_ count: Int, _ one: String, _ many: String) -> String {
+        "\(grouped(count)) \(count == 1 ? one : many)"
+    }
+}

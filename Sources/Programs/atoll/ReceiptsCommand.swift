@@ -1,0 +1,108 @@
+import ArgumentParser
+import Coordination
+import Foundation
+import JSON
+import Node
+import Primitives
+import Record
+import Telemetry
+
+/// `atoll receipts`: what the peers of this machine did for jobs, and what of it counts.
+struct ReceiptsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "receipts",
+        abstract: "What peers of this machine did for jobs, what of it counts, and why the rest does not.",
+        discussion: """
+            Read from the jobs' logs in the peers' folders, which stay when a peer leaves: no daemon needs to run. Every line follows from a log that \
+            `atoll verify` checks, alone.
+            """)
+    @Option(
+        help:
+            "A peer's folder, instead of all in this user's own; may be repeated: several machines of one owner add up."
+    )
+    var data: [String] = []
+    @Flag(help: "Rounds that count, too.") var all = false
+    @Flag(help: "One line of JSON for each job (docs/STATUS.md).") var json = false
+
+    func run() throws {
+        var sum = WorkBook.Totals()
+        var jobs = 0
+        for folder in folders {
+            for book in try WorkBook.all(in: folder, parse: JobParameters.init(manifest:))
+            where !book.endings.isEmpty || book.underWay > 0 {
+                jobs += 1
+                sum.add(book.totals)
+                if json { print(book.object.written()) } else { tell(book) }
+            }
+        }
+        guard !json else { return }
+        if jobs == 0 { print("Peers here have done nothing for a job yet.") }
+        if jobs > 1 { print("In all, \(Self.words(sum)) in \(jobs) jobs.") }
+    }
+    private var folders: [String] {
+        if !data.isEmpty { return data }
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: Home.path)) ?? []
+        return names.sorted().map { Home.path + "/" + $0 }
+    }
+    private func tell(_ book: WorkBook) {
+        print(
+            escaped(
+                "Peer \(book.peer.short) in job \(book.job.short) “\(book.name)”, which \(book.ended.map { "has ended: \($0)" } ?? "goes on as far as is known here"):"
+            ))
+        print(
+            "  \(Self.words(book.totals))" + (book.underWay > 0 ? "; \(grouped(book.underWay)) are under way" : "")
+                + ".")
+        let shown = book.endings.filter { all || $0.outcome != .counted }
+        for ending in shown.suffix(all ? .max : 20) {
+            let units =
+                ending.units.count == 1
+                ? "unit \(ending.units.lowerBound)"
+                : "units \(ending.units.lowerBound) to \(ending.units.upperBound - 1)"
+            print(
+                "  round \(ending.round): \(counted(ending.microBatches, "micro-batch", "micro-batches")) of \(units), \(ending.outcome.rawValue): \(ending.why)"
+            )
+        }
+        if shown.count > 20, !all { print("  … and \(shown.count - 20) before them (--all)") }
+        if let fault = book.fault { print(escaped("  The log holds up to byte \(fault.offset) only: \(fault.why)")) }
+        print("  Checked by: atoll verify \(book.log)")
+    }
+    private func counted(_ count: Int, _ one: String, _ many: String) -> String {
+        "\(grouped(count)) \(count == 1 ? one : many)"
+    }
+    private static func words(_ totals: WorkBook.Totals) -> String {
+        var line = "\(grouped(totals.ended)) micro-batches: \(grouped(totals.counted)) count"
+        if totals.late > 0 { line += ", \(grouped(totals.late)) were late" }
+        if totals.lost > 0 { line += ", \(grouped(totals.lost)) were lost" }
+        if totals.superseded > 0 { line += ", \(grouped(totals.superseded)) were superseded" }
+        return line
+    }
+}
+
+extension WorkBook {
+    /// Documented in docs/STATUS.md.
+    var object: JSONValue {
+        var out = JSONObject()
+        out["peer"] = .string(peer.hex)
+        out["job"] = .string(job.hex)
+        out["name"] = .string(name)
+        out["log"] = .string(log)
+        out["ended"] = ended.map { .string($0) } ?? .null
+        out["certified_entries"] = certified.map { JSONValue($0) } ?? .null
+        out["holds"] = .bool(fault == nil)
+        out["micro_batches"] = [
+            "counted": JSONValue(totals.counted), "late": JSONValue(totals.late), "lost": JSONValue(totals.lost),
+            "superseded": JSONValue(totals.superseded), "under_way": JSONValue(underWay),
+        ]
+        out["rounds"] = .array(
+            endings.map { ending in
+                [
+                    "round": JSONValue(ending.round), "pipeline": JSONValue(ending.rank),
+                    "stage": JSONValue(ending.stage),
+                    "first_unit": JSONValue(ending.units.lowerBound), "end_unit": JSONValue(ending.units.upperBound),
+                    "micro_batches": JSONValue(ending.microBatches), "outcome": .string(ending.outcome.rawValue),
+                    "why": .string(ending.why),
+                ]
+            })
+        return .object(out)
+    }
+}

@@ -1,0 +1,115 @@
+import ArgumentParser
+import Daemon
+import Foundation
+import Node
+import Primitives
+import Telemetry
+
+/// `atoll top`: what the daemons of this machine do, as it changes.
+struct TopCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "top",
+        abstract: "What the daemons of this machine do, drawn anew every second; without a terminal once.")
+    @OptionGroup var choice: DaemonChoice
+    @Flag(help: "One line of JSON for each daemon every second (docs/STATUS.md).") var json = false
+
+    func run() throws {
+        var picture = Picture()
+        while true {
+            let all = try choice.ask(.status)
+            let terminal = TerminalText.current
+            if json {
+                for found in all { print(found.json) }
+            } else {
+                let lines = try all.enumerated().flatMap { place, found in
+                    try (place == 0 ? [] : [""]) + screen(found.answer, found.folder, terminal)
+                }
+                if terminal.isTerminal { picture.draw(lines) } else { lines.forEach { print($0) } }
+            }
+            fflush(nil)
+            guard json || terminal.isTerminal else { return }
+            sleep(1)
+        }
+    }
+    private func screen(_ answer: ControlService.Answer, _ folder: String, _ terminal: TerminalText) throws -> [String]
+    {
+        guard let status = answer.status else { return [answer.error ?? "the daemon in \(folder) gave no status"] }
+        let events = try ControlService.ask(.init(.why, about: ""), in: folder)?.answer.events ?? []
+        let latest = events.compactMap { told -> String? in
+            guard let sentence = Event(json: told.json)?.sentence else { return nil }
+            return "\(ProgressView.span(told.secondsAgo)) ago: \(sentence.trimmingCharacters(in: .whitespaces))"
+        }
+        guard status.daemon.member != nil else {
+            return StatusText.lines(status).flatMap { terminal.wrapped($0, indent: 2) }
+        }
+        return PeerStory(status: status).screen(terminal, latest: latest.suffix(5))
+    }
+}
+
+/// `atoll why`: the events behind what a screen says.
+struct WhyCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "why", abstract: "Why a peer does not work; with words, all that has happened about them.",
+        discussion: """
+            WHAT is a kind of event (docs/EVENTS.md), a peer's name, a limit's key, or any words of an event; `paused`, `waiting`, `limits`, `job` and \
+            `connections` stand for the events that make them.
+            """)
+    @OptionGroup var choice: DaemonChoice
+    @Argument(help: "About what.") var what: [String] = []
+    @Flag(help: "Events as JSON lines.") var json = false
+
+    private static let groups = [
+        "paused":
+            "work_held|work_draining|work_handed_over|work_taken_up|owner_paused|owner_leaves|owner_resumed|work_paused",
+        "waiting":
+            "work_paused|waiting_for|connection_interrupted|connection_lost|state_requested|state_unavailable|bootstrap_retrying",
+        "limits": "limit_|work_held|work_draining|work_handed_over|work_taken_up|usage_unread",
+        "job": "job_accepted|job_released|offer_declined|plan_received|placement_refused",
+        "connections": "connection_|reachability|unreachable|berth_",
+    ]
+
+    func run() throws {
+        let words = what.joined(separator: " ")
+        var isFirst = true
+        for found in try choice.ask(.status) {
+            guard let status = found.answer.status else { continue }
+            let about = words.isEmpty ? Self.groups["paused"]! : Self.groups[words] ?? words
+            let events = try ControlService.ask(.init(.why, about: about), in: found.folder)?.answer.events ?? []
+            if json {
+                for event in events { print(event.json) }
+                continue
+            }
+            if !isFirst { print("") }
+            isFirst = false
+            if words.isEmpty { print(escaped(Self.now(status))) }
+            if events.isEmpty {
+                print(
+                    words.isEmpty
+                        ? "Nothing has kept it from working." : "Nothing has happened about “\(escaped(words))”.")
+            }
+            for told in events {
+                guard let event = Event(json: told.json) else { continue }
+                let text =
+                    event.sentence?.trimmingCharacters(in: .whitespaces)
+                    ?? String(event.line.drop { $0 != " " }.dropFirst())
+                print("\(ProgressView.span(told.secondsAgo)) ago: \(text) [\(event.kind)]")
+            }
+        }
+    }
+    private static func now(_ status: ControlService.Status) -> String {
+        guard let member = status.daemon.member else {
+            return "This daemon works for nobody: it is a \(status.daemon.role == .node ? "node" : "launcher")."
+        }
+        if let limits = status.limits, !limits.reasons.isEmpty {
+            return ([member.name + " is kept from working."] + LimitText.reasons(limits)).joined(separator: " ")
+        }
+        switch member.state {
+        case .free: return "\(member.name) works for nobody, because no launcher whom you accept has offered anything."
+        case .paused: return "\(member.name) is paused by its owner."
+        case .leaving: return "\(member.name) leaves its job when the round is over."
+        case .waiting:
+            return "\(member.name) waits: the leader of its job has not been heard for longer than its lease."
+        case .working: return "\(member.name) works: \(member.doing)."
+        }
+    }
+}

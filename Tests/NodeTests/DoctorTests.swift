@@ -1,0 +1,304 @@
+import Coordination
+import Daemon
+import Digests
+import EventLoop
+import Foundation
+import Lending
+import Node
+import Primitives
+import Record
+import Testing
+
+@Suite struct `The doctor` {
+    /// A healthy machine in a folder of its own, which a test makes ill.
+    final class Patient {
+        let root: String
+        var scene: Doctor.Scene
+        var folder: String { scene.folder }
+
+        init() throws {
+            root = NSTemporaryDirectory() + "doctor-\(UUID().uuidString)"
+            let folder = root + "/peer"
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            scene = Doctor.Scene(folder: folder, parse: JobParameters.init(manifest:))
+            try write("peer/key", String(repeating: "ab", count: 32) + "\n")
+            try write("peer/format", "atoll-data 1\n")
+            try write("machine/proc/meminfo", "MemTotal: 8192000 kB\n")
+            try write("machine/sys/class/power_supply/AC/type", "Mains\n")
+            try write("machine/sys/class/power_supply/AC/online", "1\n")
+            try invite("bootstrap: [\"192.0.2.7:6881\"]\naccept: [\"\(String(repeating: "cd", count: 32))\"]\n")
+            scene.invite = root + "/invite.yaml"
+            scene.machine.sensors = root + "/machine"
+            scene.machine.wall = 1_795_000_000
+            scene.machine.isClockKept = true
+            scene.machine.processors = 4
+            scene.machine.descriptors = 4096
+            scene.machine.addresses = [Endpoint(ipv4: 192, 0, 2, 1, port: 0)]
+            scene.machine.diskSeconds = 0.002
+            scene.machine.freeBytes = { _ in 50 << 30 }
+            scene.machine.answers = { _ in true }
+            var limits = OwnerLimits()
+            // Nothing of this machine says so.
+            try limits.set(.metered, to: "work")
+            scene.limits = .success(limits)
+        }
+        deinit { try? FileManager.default.removeItem(atPath: root) }
+
+        func write(_ name: String, _ text: String, mode: Int = 0o600) throws {
+            let path = root + "/" + name
+            try FileManager.default.createDirectory(
+                atPath: (path as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
+            try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+            try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path)
+        }
+        func invite(_ rest: String, mode: Int = 0o600) throws {
+            try write("invite.yaml", "name: reef\npool: \"\(String(repeating: "0f", count: 32))\"\n" + rest, mode: mode)
+        }
+        func give(_ values: [LimitKey: String]) throws {
+            var limits = try scene.limits.get()
+            for (key, value) in values { try limits.set(key, to: value) }
+            scene.limits = .success(limits)
+        }
+        /// What a daemon says of itself, by its JSON.
+        func daemon(_ change: (inout [String: Any]) -> Void = { _ in }) throws {
+            var member: [String: Any] = [
+                "name": "den", "memory_mebibytes": 1024.0, "state": "working", "doing": "inner step 1 of 8",
+                "accepts": ["cdcdcdcd"],
+            ]
+            var overlay: [String: Any] = ["is_joined": true, "contacts": 3, "is_reachable": true, "berths": [String]()]
+            var connections: [[String: Any]] = [["peer": "77aa10ff", "endpoint": "192.0.2.9:7071"]]
+            var limits: [String: Any] = [
+                "mode": "work", "reasons": [[String: Any]](), "unseen": [[String: Any]](), "values": [[String: Any]](),
+                "cpu_percent": 100.0,
+                "is_lowest_priority": true, "month": 202_611, "month_sent_bytes": 0, "month_received_bytes": 0,
+            ]
+            var all: [String: Any] = [
+                "member": member, "overlay": overlay, "connections": connections, "limits": limits,
+            ]
+            change(&all)
+            member = all["member"] as? [String: Any] ?? member
+            overlay = all["overlay"] as? [String: Any] ?? overlay
+            connections = all["connections"] as? [[String: Any]] ?? connections
+            limits = all["limits"] as? [String: Any] ?? limits
+            let object: [String: Any] = [
+                "uptime_seconds": 5.0, "process": 7, "listening": "192.0.2.1:7070", "sent_bytes": 1,
+                "received_bytes": 1, "limits": limits,
+                "daemon": [
+                    "id": String(repeating: "ee", count: 32), "overlay": overlay, "connections": connections,
+                    "member": member,
+                ],
+            ]
+            let decoder = JSONDecoder()
+            decoder.keyDecodingStrategy = .convertFromSnakeCase
+            let status = try decoder.decode(
+                ControlService.Status.self, from: JSONSerialization.data(withJSONObject: object))
+            scene.daemons = [(folder: root + "/den", status: status)]
+        }
+        var findings: [Diagnosis] { Doctor(scene).examine() }
+    }
+
+    @Test func `finds nothing wrong with a machine that is well`() throws {
+        let patient = try Patient()
+        let alone = patient.findings
+        #expect(alone.filter { $0.state == .warn || $0.state == .fail } == [])
+        #expect(Doctor.isHealthy(alone))
+        try patient.daemon()
+        let running = patient.findings
+        #expect(running.filter { $0.state != .ok } == [])
+        // Nothing secret is shown, and nothing of the folder has changed.
+        for one in running + alone {
+            #expect(
+                !one.found.contains("abab") && !(one.remedy ?? "").contains("0f0f0f") && !one.found.contains("0f0f0f"))
+        }
+        #expect(try FileManager.default.contentsOfDirectory(atPath: patient.folder).sorted() == ["format", "key"])
+    }
+
+    /// Each fault, how it is put in place, and what it has to be called.
+    private typealias Fault = (code: DiagnosisCode, state: Diagnosis.State, put: (Patient) throws -> Void)
+    private static func set(_ name: String, _ key: String, _ value: Any) -> (inout [String: Any]) -> Void {
+        { all in
+            var part = all[name] as? [String: Any] ?? [:]
+            part[key] = value
+            all[name] = part
+        }
+    }
+    private static func batches(_ counted: Int, _ late: Int) -> [String: Any] {
+        [
+            "parameters": 1000, "tokens": 1, "tokens_total": 10,
+            "micro_batches": [
+                "counted": counted, "late": late, "lost": 0, "superseded": 0, "under_way": 0, "rounds": 1,
+            ],
+        ]
+    }
+    private static var faults: [Fault] { ownFaults + poolFaults + machineFaults + limitFaults }
+    private static var ownFaults: [Fault] {
+        [
+            (.keyMode, .fail, { try $0.write("peer/key", String(repeating: "ab", count: 32), mode: 0o644) }),
+            (
+                .folderInUse, .fail,
+                { patient in
+                    let lock = open(patient.folder + "/lock", O_RDWR | O_CREAT, 0o600)
+                    flock(lock, LOCK_EX)
+                }
+            ),
+            (.clock, .fail, { $0.scene.machine.wall = 12 }), (.clock, .warn, { $0.scene.machine.isClockKept = false }),
+            (.clock, .unknown, { $0.scene.machine.isClockKept = nil }),
+            (
+                .sameKeyTwice, .fail,
+                {
+                    try $0.write("copy/key", String(repeating: "ab", count: 32) + "\n")
+                    $0.scene.beside = [$0.root + "/copy"]
+                }
+            ),
+            (.keyUnreadable, .fail, { try $0.write("peer/key", "not a key") }),
+            (.folderFormat, .fail, { try $0.write("peer/format", "atoll-data 99\n") }),
+            (.inviteMissing, .fail, { $0.scene.invite = $0.root + "/none" }),
+            (.inviteMissing, .unknown, { $0.scene.invite = nil }),
+            (.inviteMalformed, .fail, { try $0.write("invite.yaml", "pool: short\n") }),
+            (.inviteWithoutBootstrap, .fail, { try $0.invite("bootstrap: []\naccept: []\n") }),
+            (.inviteWithoutLaunchers, .warn, { try $0.invite("bootstrap: [\"192.0.2.7:6881\"]\n") }),
+            (.inviteReadable, .warn, { try $0.invite("bootstrap: [\"192.0.2.7:6881\"]\naccept: []\n", mode: 0o644) }),
+            (
+                .portTaken, .fail,
+                { patient in
+                    let taken = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+                    var (address, size) = (sockaddr_in(), socklen_t(MemoryLayout<sockaddr_in>.size))
+                    address.sin_family = sa_family_t(AF_INET)
+                    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+                    withUnsafeMutablePointer(to: &address) {
+                        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                            _ = bind(taken, $0, size)
+                            _ = listen(taken, 1)
+                            getsockname(taken, $0, &size)
+                        }
+                    }
+                    patient.scene.listen = Endpoint(ipv4: 127, 0, 0, 1, port: UInt16(bigEndian: address.sin_port))
+                }
+            ),
+            (.nobodyAnswers, .fail, { $0.scene.machine.answers = { _ in false } }),
+        ]
+    }
+    private static var poolFaults: [Fault] {
+        [
+            (.unreachable, .warn, { try $0.daemon(set("overlay", "is_reachable", false)) }),
+            (.unreachable, .unknown, { _ in }),
+            (
+                .relayed, .warn,
+                { try $0.daemon { $0["connections"] = [["peer": "77aa10ff", "endpoint": "", "relayed_by": "88bb"]] } }
+            ),
+            (.noAddress, .warn, { $0.scene.machine.addresses = [] }),
+            (.noAddress, .unknown, { $0.scene.machine.addresses = nil }),
+            (.fewDescriptors, .warn, { $0.scene.machine.descriptors = 64 }),
+            (.notJoined, .warn, { try $0.daemon(set("overlay", "is_joined", false)) }),
+            (.notJoined, .unknown, { _ in }),
+            (.noConnections, .warn, { try $0.daemon { $0["connections"] = [[String: Any]]() } }),
+            (.daemonSilent, .fail, { $0.scene.daemons = [(folder: $0.root + "/den", status: nil)] }),
+        ]
+    }
+    private static var machineFaults: [Fault] {
+        [
+            (.memoryBeyond, .fail, { try $0.daemon(set("member", "memory_mebibytes", 9000.0)) }),
+            (.memoryBeyond, .unknown, { try $0.write("machine/proc/meminfo", "nothing\n") }),
+            (.memoryLittle, .warn, { try $0.give([.memory: "32"]) }),
+            (
+                .memoryGroup, .warn,
+                {
+                    try $0.write("machine/proc/self/cgroup", "0::/box\n")
+                    try $0.write("machine/sys/fs/cgroup/box/memory.max", "1073741824\n")
+                }
+            ),
+            (.instructionSets, .fail, { $0.scene.machine.computesRight = false }),
+            (.noIdlePriority, .warn, { $0.scene.machine.mayBeIdle = false }),
+            (.threadsBeyond, .warn, { try $0.give([.threads: "64"]) }),
+            (
+                .folderNotWritable, .fail,
+                {
+                    // A file where the folder should be: root may write everywhere else.
+                    $0.scene.folder = $0.root + "/invite.yaml"
+                    $0.scene.machine.diskSeconds = nil
+                }
+            ),
+            (.diskFull, .fail, { $0.scene.machine.freeBytes = { _ in 1 << 20 } }),
+            (.diskFull, .warn, { $0.scene.machine.freeBytes = { _ in 1 << 28 } }),
+            (.diskFull, .unknown, { $0.scene.machine.freeBytes = { _ in nil } }),
+            (.diskSlow, .warn, { $0.scene.machine.diskSeconds = 0.5 }),
+            (.usageDamaged, .warn, { try $0.write("peer/usage", "atoll-usage 1\n202611 5 5\nwrong\n") }),
+            (.logDamaged, .unknown, { try $0.write("peer/key", "not a key") }),
+            (.leaderSilent, .warn, { try $0.daemon(set("member", "state", "waiting")) }),
+            (.workLost, .warn, { try $0.daemon(set("member", "work", batches(10, 10))) }),
+        ]
+    }
+    private static var limitFaults: [Fault] {
+        [
+            (.batteryUnseen, .warn, { $0.scene.machine.sensors = $0.root + "/nothing" }),
+            (
+                .biting, .warn,
+                {
+                    try $0.daemon(
+                        set(
+                            "limits", "reasons",
+                            [
+                                ["limit": "on_battery", "why": "this machine runs on its battery", "seconds": 5.0]
+                                    as [String: Any]
+                            ]))
+                }
+            ),
+            (.peerFile, .fail, { $0.scene.limits = .failure(.badInput("peer.yaml:3: limits.up_mbps: found “-1”")) }),
+            (.userUnseen, .warn, { try $0.give([.userActive: "pause"]) }),
+            (.loadUnseen, .warn, { try $0.give([.othersLoad: "40"]) }),
+            (.heatUnseen, .warn, { try $0.give([.temperature: "70"]) }),
+            (.meteredUnseen, .warn, { try $0.give([.metered: "pause"]) }),
+            (
+                .heat, .warn,
+                {
+                    try $0.give([.temperature: "70"])
+                    try $0.write("machine/sys/class/hwmon/hwmon0/name", "coretemp\n")
+                    try $0.write("machine/sys/class/hwmon/hwmon0/temp1_input", "91000\n")
+                }
+            ),
+            (.neverOpen, .warn, { try $0.give([.hours: "mon 08:00-08:10"]) }),
+            (
+                .quotaNearly, .warn,
+                {
+                    try $0.give([.monthly: "1"])
+                    try $0.daemon(set("limits", "month_sent_bytes", 1_050_000_000))
+                }
+            ),
+        ]
+    }
+
+    @Test func `finds each fault, calls it by its code, and is healthy exactly where nothing fails`() throws {
+        for (place, fault) in Self.faults.enumerated() {
+            let patient = try Patient()
+            try fault.put(patient)
+            let found = patient.findings
+            let named = found.filter { $0.code == fault.code && $0.state == fault.state }
+            #expect(
+                !named.isEmpty,
+                "fault \(place): \(fault.code.rawValue) is not \(fault.state.rawValue): \(found.filter { $0.state != .ok })"
+            )
+            #expect(Doctor.isHealthy(found) == !found.contains { $0.state == .fail })
+            if fault.state == .fail { #expect(!Doctor.isHealthy(found)) }
+            if fault.state != .unknown {
+                #expect(named.allSatisfy { $0.remedy != nil }, "\(fault.code.rawValue) says nothing to try")
+            }
+        }
+        // A metered connection is seen on a bus, and a damaged log is in the tests of logs.
+        let injected = Set(Self.faults.map(\.code))
+        #expect(Set(DiagnosisCode.allCases).subtracting(injected) == [.meteredNow])
+        #expect(DiagnosisCode.allCases.count >= 30)
+    }
+
+    @Test func `every code has a page of its own, and a number for ever`() {
+        let pages = DiagnosisCode.allCases.map(\.text)
+        #expect(Set(pages).count == pages.count && Set(DiagnosisCode.allCases.map(\.title)).count == pages.count)
+        for code in DiagnosisCode.allCases {
+            let parts = code.rawValue.split(separator: "-")
+            #expect(parts.count == 2 && parts[1].count == 3 && Int(parts[1]) != nil, "\(code.rawValue)")
+            #expect(code.text.hasPrefix(code.rawValue) && code.text.contains("What to do: ") && code.text.count > 120)
+        }
+        // These have been given, and are never given to something else.
+        #expect(DiagnosisCode.unreachable.rawValue == "NET-003" && DiagnosisCode.userUnseen.rawValue == "LIM-004")
+        #expect(DiagnosisCode.memoryBeyond.rawValue == "MEM-001" && DiagnosisCode.keyMode.rawValue == "ID-001")
+    }
+}

@@ -1,0 +1,157 @@
+import Coordination
+import Daemon
+import EventLoop
+import Foundation
+import Lending
+import Membership
+import Node
+import Primitives
+import Record
+import Sensors
+import Telemetry
+import Testing
+
+/// What one thread finds out for another.
+private final class Notes<Value: Sendable>: @unchecked Sendable {
+    private let lock = NSLock()
+    private var values: [Value] = []
+    func note(_ value: Value) { lock.withLock { values.append(value) } }
+    var all: [Value] { lock.withLock { values } }
+}
+
+@Suite struct `A peer that keeps to its owner's limits` {
+    private func temporary() -> String { NSTemporaryDirectory() + "limits-\(UUID().uuidString)" }
+
+    /// A peer that runs for real on a machine whose sensors are files, and an owner who asks it from another thread.
+    private func withPeer(
+        _ folder: String, _ values: [LimitKey: String], owner: @escaping @Sendable () -> Void
+    ) throws -> [Happening] {
+        let data = try DataFolder(folder)
+        defer { data.close() }
+        let run = ServiceRun()
+        run.keeper = LimitKeeper(
+            try LimitLayers([
+                .init(name: "peer.yaml", values: values), .init(name: LimitLayers.byCommand, values: [:]),
+            ]), folder: folder, sensors: MachineSensors(root: folder + "/machine"))
+        let events = Notes<Happening>()
+        _ = try run.run(
+            LiveDaemon.Setup(
+                key: data.key, listen: Endpoint(ipv4: 127, 0, 0, 1, port: 0),
+                poolKey: [UInt8](repeating: 7, count: 32), bootstrap: [], emulation: nil, seed: 1), folder: data,
+            services: { now in
+                DaemonCore.Services(
+                    member: Member(
+                        key: data.key,
+                        terms: MemberTerms(name: "mine", device: "cpu", memory: .mebibytes(64), accepts: []),
+                        wall: WallClock(secondsAtZero: 1000), at: now, parse: JobParameters.init(manifest:)))
+            }, ready: { (_) throws(NodeError) in Thread { owner() }.start() }, onEvent: { events.note($0.what) })
+        return events.all
+    }
+    private func battery(_ folder: String, _ status: String) throws {
+        let place = folder + "/machine/sys/class/power_supply/BAT0"
+        try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
+        try "Battery\n".write(toFile: place + "/type", atomically: false, encoding: .utf8)
+        try (status + "\n").write(toFile: place + "/status", atomically: false, encoding: .utf8)
+    }
+
+    @Test func `stops for a battery and for its owner, changes a limit when it is told to, and says why`() throws {
+        let folder = temporary()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try battery(folder, "Full")
+        let (modes, said, told) = (Notes<String>(), Notes<String>(), Notes<ControlService.Answer>())
+        let events = try withPeer(folder, [.handOverAfter: "3600", .temperature: "70", .upload: "4", .metered: "work"])
+        { [self] in
+            func ask(_ request: ControlService.Request) -> ControlService.Answer? {
+                (try? ControlService.ask(request, in: folder))?.answer
+            }
+            func until(_ mode: Allowance.Mode) {
+                for _ in 0..<400 {
+                    guard ask(.init(.status))?.status?.limits?.mode != mode else { return modes.note(mode.rawValue) }
+                    usleep(25_000)
+                }
+            }
+            until(.work)
+            try? battery(folder, "Discharging")
+            until(.hold)
+            if let answer = ask(.init(.why, about: "nothing such|battery")) { told.note(answer) }
+            try? battery(folder, "Charging")
+            until(.work)
+            _ = ask(.init(.pause))
+            until(.away)
+            _ = ask(.init(.resume))
+            until(.work)
+            _ = ask(.init(.drain))
+            until(.drain)
+            for (key, value) in [
+                ("up_mbps", "2"), ("up_mbps", "-2"), ("upp", "2"), ("threads", "2"), ("hours", "always"),
+            ] {
+                let answer = ask(.init(.set, key: key, value: value))
+                said.note(answer?.said ?? answer?.error ?? "nothing")
+            }
+            if let answer = ask(.init(.status)) { told.note(answer) }
+            _ = ask(.init(.leave))
+        }
+        #expect(modes.all == ["work", "hold", "work", "away", "work", "drain"])
+        #expect(said.all.first == "up_mbps is 2 from now on")
+        #expect(said.all.dropFirst().first?.contains("found “-2”; allowed: none, or a number of Mbit/s") == true)
+        #expect(said.all.contains { $0.contains("no limit is called upp") })
+        #expect(said.all.contains("threads is 2 from the next start on"))
+        // What is shown leads to the events behind it.
+        let lines = told.all.first?.events?.map(\.json) ?? []
+        #expect(lines.count == 1 && lines[0].contains("\"work_held\"") && Event(json: lines[0]) != nil)
+        let limits = try #require(told.all.last?.status?.limits)
+        #expect(limits.unseen.map(\.limit) == ["temperature_c"] && limits.cpuPercent == 50)
+        #expect(limits.values.first { $0.key == "up_mbps" }?.source == LimitLayers.byCommand)
+        #expect(limits.values.count == LimitKey.allCases.count && limits.monthDamage == nil && limits.month > 202_000)
+        for kind in [
+            "work_held", "work_taken_up", "work_handed_over", "owner_paused", "owner_resumed", "limit_unseen",
+            "limit_changed",
+        ] {
+            #expect(events.contains { $0.kind == kind }, "\(kind)")
+        }
+        // What a command gave is there at the next start.
+        let kept = try PeerFile(parsing: readFile(folder + "/limits.yaml"), file: "limits.yaml")
+        #expect(kept.limits == [.upload: "2", .threads: "2", .hours: "always"])
+    }
+
+    @Test func `a month's bytes survive crashes, damage is no zero, and a clock that jumps back changes nothing`()
+        throws
+    {
+        let folder = temporary()
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        func damage(_ name: String) throws {
+            var bytes = try readFile(folder + "/" + name)
+            bytes[bytes.count / 2] ^= 1
+            try writeFile(folder + "/" + name, bytes)
+        }
+        let first = UsageFile(folder: folder)
+        #expect(first.used == .value(ByteCount(0)))
+        first.add(sent: 1000, received: 500, month: 202_611)
+        try first.save()
+        first.add(sent: 1, received: 0, month: 202_611)
+        try first.save()
+        #expect(UsageFile(folder: folder).used == .value(ByteCount(1501)))
+        // Of a file that is damaged the one before counts.
+        try damage("usage")
+        let second = UsageFile(folder: folder)
+        #expect(second.used == .value(ByteCount(1500)) && second.month == 202_611)
+        second.add(sent: 10, received: 0, month: 202_610)
+        #expect(second.used == .value(ByteCount(1510)), "a clock that was set back")
+        try second.save()
+        try damage("usage")
+        try damage("usage.before")
+        let third = UsageFile(folder: folder)
+        #expect(third.used.value == nil && third.used.why?.contains("damaged") == true)
+        // It stays unknown over restarts, until the month is over or its owner says what counts.
+        third.add(sent: 5, received: 5, month: 202_611)
+        try third.save()
+        let fourth = UsageFile(folder: folder)
+        #expect(fourth.used.value == nil)
+        fourth.add(sent: 7, received: 0, month: 202_612)
+        #expect(fourth.used == .value(ByteCount(7)))
+        #expect(third.used.value == nil)
+        third.forgive()
+        #expect(third.used == .value(ByteCount(10)))
+    }
+}
