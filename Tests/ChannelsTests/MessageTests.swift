@@ -130,7 +130,7 @@ private func shares(_ written: ArraySlice<UInt8>) -> [Int] {
 @Test func `every lower channel keeps a floor of five percent`() {
     var network = connected {
         $0.windowBytes = PerChannel(repeating: 64 << 20)
-        $0.firstWindowBytes = $0.windowBytes
+        $0.inbound.firstWindowBytes = $0.windowBytes
     }
     let start = network.written[0].count
     for channel in [Channel.bulk, .exchange, .activations] {

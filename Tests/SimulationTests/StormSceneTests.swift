@@ -101,7 +101,7 @@ import Topologies
     @Test(
         arguments: [
             (2017, [0, 1, 3]), (2038, [0]), (2044, [4]), (2067, [2, 3]), (3006, [2]), (7039, [5, 6]),
-            (41114, [0, 1, 2]), (41137, [0, 3, 4, 5, 6]), (60025, [0, 1]),
+            (41114, [0, 1, 2]), (41137, [0, 3, 4, 5, 6]), (60025, [0, 1]), (400494, [3, 6, 7]),
         ] as [(UInt64, [Int])])
     func `the job goes on in the worlds in which it once stood still`(seed: UInt64, kept: [Int]) {
         _ = run(StormScript(seed: seed).keeping(kept))

@@ -5,8 +5,7 @@ public import Primitives
 public struct ChannelLimits: Hashable, Sendable {
     /// The longest message; checked before memory is taken.
     public var messageBytes = PerChannel(control: 1 << 20, activations: 64 << 20, exchange: 64 << 20, bulk: 64 << 20)
-    /// What a peer may send ahead of our grants: at first, and where the line passes as much in a second (``CreditWindow``).
-    public var firstWindowBytes = PerChannel(control: 1 << 20, activations: 4 << 20, exchange: 256 << 10, bulk: 64 << 10)
+    /// What a peer may send ahead of our grants where its line passes as much in a second.
     public var windowBytes = PerChannel(control: 1 << 20, activations: 4 << 20, exchange: 4 << 20, bulk: 4 << 20)
     /// What may wait for one peer on one channel or be unconfirmed, with 132 bytes for each message. A message longer than
     /// this still enters an empty queue.
@@ -53,6 +52,10 @@ public struct ChannelLimits: Hashable, Sendable {
 
 /// What members may make us hold, and how fast.
 public struct InboundLimits: Hashable, Sendable {
+    /// What a peer may send ahead of our grants at first, at most ``ChannelLimits/windowBytes``: more where its line passes as much in a
+    /// second (``CreditWindow``).
+    public var firstWindowBytes = PerChannel(
+        control: 1 << 20, activations: 4 << 20, exchange: 256 << 10, bulk: 64 << 10)
     /// While unfinished messages of all peers together hold more than this, only one of those that are longer than their window
     /// goes on; another if it does not get 256 KiB further within `patience`.
     public var reassemblyBytes = 64 << 20

@@ -36,7 +36,7 @@ struct Inbox: Sendable {
         lanes = []
         lanes = Channel.allCases.map { channel in
             let window = CreditWindow(
-                from: limits.firstWindowBytes[channel], upTo: limits.windowBytes[channel])
+                from: limits.inbound.firstWindowBytes[channel], upTo: limits.windowBytes[channel])
             return Lane(limit: UInt64(min(window.bytes, longestWindow(channel))), window: window)
         }
     }

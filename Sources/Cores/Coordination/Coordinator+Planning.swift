@@ -184,7 +184,9 @@ extension Coordinator {
         guard pays(plan, answer, over: old, whole) else {
             return event(
                 .planRefused(
-                    why: "the \(whole.count) pipelines that are whole do more in a second than all of the new plan would"))
+                    why:
+                        "the \(whole.count) pipelines that are whole do more in a second than all of the new plan would"
+                ))
         }
         // Holders that will have applied the seal: those of whole pipelines.
         for unit in parameters.model.allUnits { plan.sources[unit] = whole.compactMap { old.holder($0, of: unit) } }

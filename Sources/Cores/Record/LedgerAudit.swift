@@ -146,7 +146,9 @@ private struct LedgerAudit {
             candidates.append(works.map(\.work))
         }
         // A stage has one receipt, unless somebody signed two: then any choice that gives the digest will do.
-        let choices = candidates.reduce(1) { $0.multipliedReportingOverflow(by: $1.count).overflow ? .max : $0 * $1.count }
+        let choices = candidates.reduce(1) {
+            $0.multipliedReportingOverflow(by: $1.count).overflow ? .max : $0 * $1.count
+        }
         for choice in 0..<min(choices, Self.choices) {
             var rest = choice
             var digests: [UInt32: [UInt8]] = [:]

@@ -44,7 +44,8 @@ extension Happening {
             .staleCommand,
             .notEntitled, .storageFailed, .storageRecovered:
             .record
-        case .speedMeasured, .rehearsed, .jobAccepted, .offerDeclined, .jobReleased, .ownerPaused, .ownerResumed, .ownerLeaves,
+        case .speedMeasured, .rehearsed, .jobAccepted, .offerDeclined, .jobReleased, .ownerPaused, .ownerResumed,
+            .ownerLeaves,
             .workHeld, .workDraining, .workHandedOver, .workTakenUp, .limitUnseen, .limitChanged, .usageUnread:
             .peer
         case .textComplete, .contentRefused, .chunkRefused, .peerLeft, .workPaused, .rejoined, .planReceived,

@@ -172,7 +172,8 @@ public enum Happening: Hashable, Sendable, Codable {
             recordFound, jobRefounded, refoundingRefused, launcherAwaited, electorsContradict, staleCommand,
             notEntitled, storageFailed,
             storageRecovered
-        case speedMeasured, rehearsed, jobAccepted, offerDeclined, jobReleased, ownerPaused, ownerResumed, ownerLeaves, workHeld,
+        case speedMeasured, rehearsed, jobAccepted, offerDeclined, jobReleased, ownerPaused, ownerResumed, ownerLeaves,
+            workHeld,
             workDraining, workHandedOver, workTakenUp, limitUnseen, limitChanged, usageUnread
         case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,
             stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,

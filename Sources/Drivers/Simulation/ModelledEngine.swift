@@ -22,11 +22,13 @@ struct ModelledEngine: Engine {
         }
         guard let configuration else { return .refused("no stage is configured") }
         switch job {
-        case .configure, .recompute, .benchmark, .rehearse, .checkContribution, .returnContribution, .withdrawContribution,
+        case .configure, .recompute, .benchmark, .rehearse, .checkContribution, .returnContribution,
+            .withdrawContribution,
             .rewind:
             return .done
         case .importState(let states):
-            for state in states { versions[state.unit] = state.optimizerSteps }
+            // Whoever has no moments counts steps anew; its weights are those of before.
+            for state in states { versions[state.unit] = version(state.parameters) }
             return .done
         case .exportState(let units, let includeMoments, let includeResidue):
             // What goes to a member's own disk only has to be told apart.
@@ -104,6 +106,9 @@ struct ModelledEngine: Engine {
             bytes[index] = UInt8(truncatingIfNeeded: version >> (8 * UInt64(index)))
         }
         return bytes
+    }
+    private func version(_ parameters: [UInt8]) -> Int {
+        Int(clamping: parameters.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
     }
     private var digests: [Int: UnitDigests] {
         let hasMomentum = configuration!.mode == .rounds && configuration!.outer.momentum != 0
