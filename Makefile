@@ -6,7 +6,7 @@ ATOLL := .build/release/atoll
 PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods \
+.PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods bench-faults \
   bench-simulation bench-connectivity format lint \
   layers clean events protocol
 
@@ -66,6 +66,9 @@ bench-overlay: build ## the overlay: libtorrent beside it (when it is there), re
 	$(ATOLL) bench door
 	$(ATOLL) bench channels
 	python3 Tools/overlay/interop.py $(ATOLL)
+
+bench-faults: build ## live: eight paced peers, one killed or stopped every 29 s, beside an undisturbed pool (MINUTES=30)
+	python3 Tools/survival/faults.py $(ATOLL) $(or $(MINUTES),30)
 
 bench-floods: build ## hostile members written in Python: floods, and every field with every value, against a launcher and peers
 	python3 Tools/hostile/floods.py $(ATOLL)
