@@ -83,8 +83,6 @@ extension Coordinator {
                 switch roster[holder]?.readiness {
                 // Whoever is still fetching has nothing to give.
                 case .fetchingState: return false
-                // A spare that was given a place a moment ago holds what the seed says, and nothing later.
-                case .hasText where plan.round == state.round: return state.round == 0
                 case .atRound(_, let held) where isNew: return held == state.round
                 default: return !isNew || state.round == 0
                 }
