@@ -20,12 +20,16 @@ package struct CreditWindow: Sendable {
     /// Where nothing came for so long, nothing was on its way.
     static let pause = Duration.milliseconds(300)
 
+    /// - Parameters:
+    ///   - first: bytes to begin with, and never fewer.
+    ///   - most: bytes.
     package init(from first: Int, upTo most: Int) {
         self.most = most
         least = min(first, most)
         bytes = least
     }
 
+    /// Bytes have come.
     package mutating func received(_ count: Int, at now: Instant) {
         defer { last = now }
         // The first piece after a pause says only when the others began.

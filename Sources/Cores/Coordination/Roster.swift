@@ -204,6 +204,7 @@ public struct Roster: Sendable {
         peers[peer]?.name =
             isTaken ? "\(capability.name.isEmpty ? "peer" : capability.name)-\(peer.short)" : capability.name
     }
+    /// A member has measured how fast it is at this job's work: FLOP/s.
     package mutating func measures(_ flops: Double, _ peer: PeerID) { peers[peer]?.capability?.flops = flops }
     /// - Returns: whether that is news.
     @discardableResult

@@ -24,6 +24,7 @@ func decode<Raw, Value>(
     for item in raw { out.append(try decode(item)) }
     return out
 }
+/// All 32 bytes of a SHA-256.
 func whole(_ raw: Data) throws(MalformedBytes) -> Digest256 {
     guard let digest = Digest256(raw) else { throw MalformedBytes("a digest of \(raw.count) bytes") }
     return digest
