@@ -23,8 +23,8 @@ demo: build ## the main job: ten processes on loopback train a model, one is kil
 	$(ATOLL) demo --out out/demo $(DEMO)
 
 test: setup lint layers ## every test, the end-to-end one included
-	$(BUILD) --product atoll
 	$(BUILD) --product atoll-trainingPackageTests
+	$(BUILD) --product atoll
 	$(SWIFT) test -c release --skip-build --parallel $(TEST)
 
 sim: build ## the demo's job in virtual time

@@ -229,7 +229,8 @@ let package = Package(
                 "Primitives", "Digests", "Wire", "Training", "Telemetry", "Channels", "EventLoop", "SecureTransport",
                 "Links", "Topologies", "Lending", "Sensors", "Node", "JobFixtures",
             ], computes: false),
-        tests("EndToEnd", ["Primitives"], computes: false),
+        // They run the program: so it is compiled beside tests, and only linked after them.
+        tests("EndToEnd", ["Primitives", "atoll"], computes: false),
     ],
     swiftLanguageModes: [.v6]
 )
