@@ -203,3 +203,34 @@ let anyPort = Endpoint(ipv4: 127, 0, 0, 1, port: 0)
     timer.close()
     pool.close()
 }
+
+/// The loop that a thread wakes may take the processor from that very thread: it must not wait for it.
+@Test func `a thread of the lowest priority rings the loop as cheaply as any other`() {
+    func seconds(lowestPriority: Bool) -> Double {
+        let loop = Loop()
+        let pool = WorkPool(loop, threads: 1)
+        let queue = pool.makeQueue()
+        let gate = WorkGate()
+        gate.set(isShut: false, share: 1, lowestPriority: lowestPriority)
+        var left = 4000
+        func next() {
+            queue.submit({ gate.pass {} }) { _ in
+                left -= 1
+                if left == 0 { loop.stop() } else { next() }
+            }
+        }
+        let start = threadSeconds()
+        next()
+        run(loop)
+        defer { pool.close() }
+        return threadSeconds() - start
+    }
+    let usual = seconds(lowestPriority: false)
+    let lowest = seconds(lowestPriority: true)
+    #expect(lowest < 4 * usual + 0.02, "\(lowest) s of the loop's thread, \(usual) otherwise")
+}
+private func threadSeconds() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+}

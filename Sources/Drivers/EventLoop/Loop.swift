@@ -6,7 +6,10 @@ public import Primitives
 /// ``post(_:)`` and ``stop()`` may be called from others.
 public final class Loop: @unchecked Sendable {
     let raw = UnsafeMutablePointer<uv_loop_t>.allocate(capacity: 1)
-    private let waker = UnsafeMutablePointer<uv_async_t>.allocate(capacity: 1)
+    /// An eventfd that threads write to. `uv_async_send` is not for threads of the lowest priority: the loop that it wakes spins until the call
+    /// has returned, and takes the processor from the very thread that has to return.
+    private let bell = atoll_event_descriptor()
+    private let waker = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
     private let idler = UnsafeMutablePointer<uv_idle_t>.allocate(capacity: 1)
     /// Nil once closed: nobody may wake what is no more.
     private let posted = Locked<[@Sendable () -> Void]?>([])
@@ -19,13 +22,18 @@ public final class Loop: @unchecked Sendable {
     public init() {
         precondition(uv_loop_init(raw) == 0, "libuv cannot make a loop: out of descriptors or memory")
         let me = Unmanaged.passUnretained(self).toOpaque()
-        uv_async_init(raw, waker) { Loop.from($0!.pointee.data).runPosted() }
+        precondition(bell >= 0 && uv_poll_init(raw, waker, bell) == 0, "no descriptor to wake a loop with")
         waker.pointee.data = me
+        uv_poll_start(waker, Int32(UV_READABLE.rawValue)) { handle, _, _ in
+            Loop.from(handle!.pointee.data).runPosted()
+        }
         uv_idle_init(raw, idler)
         idler.pointee.data = me
     }
     deinit {
         close()
+        // Not before: whoever posts holds the loop.
+        Glibc.close(bell)
         waker.deallocate()
         idler.deallocate()
         readBuffer.deallocate()
@@ -49,12 +57,17 @@ public final class Loop: @unchecked Sendable {
 
     /// Runs `work` on the loop's thread soon; from any thread, in the order of posting. What comes after ``close()`` is dropped.
     public func post(_ work: @escaping @Sendable () -> Void) {
-        posted.withLock { queue in
+        let isFirst = posted.withLock { queue in
             queue?.append(work)
-            if queue?.count == 1 { uv_async_send(waker) }
+            return queue?.count == 1
         }
+        // Not under the lock: this thread may lose the processor to the loop as soon as it is woken.
+        var one: UInt64 = 1
+        if isFirst { write(bell, &one, 8) }
     }
     private func runPosted() {
+        var rung: UInt64 = 0
+        read(bell, &rung, 8)
         let work = posted.withLock { queue in
             defer { if queue != nil { queue = [] } }
             return queue ?? []
@@ -80,6 +93,7 @@ public final class Loop: @unchecked Sendable {
         isClosed = true
         posted.withLock { $0 = nil }
         later = []
+        uv_close(atoll_handle_poll(waker), nil)
         uv_walk(
             raw,
             { handle, _ in
@@ -104,7 +118,7 @@ class Handle {
     static func close(_ handle: UnsafeMutablePointer<uv_handle_t>) {
         if uv_is_closing(handle) != 0 { return }
         switch handle.pointee.type {
-        case UV_ASYNC, UV_IDLE: uv_close(handle, nil)
+        case UV_IDLE: uv_close(handle, nil)
         default:
             from(handle.pointee.data).forget()
             uv_close(handle) { Unmanaged<Handle>.fromOpaque($0!.pointee.data!).release() }

@@ -1,5 +1,6 @@
 #pragma once
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <uv.h>
@@ -7,12 +8,13 @@
 #define UPCAST(T) static inline uv_handle_t *atoll_handle_##T(uv_##T##_t *p) { return (uv_handle_t *)p; }
 UPCAST(tcp)
 UPCAST(udp)
-UPCAST(async)
 UPCAST(idle)
 UPCAST(poll)
 UPCAST(timer)
 UPCAST(signal)
 #undef UPCAST
+/* A counter that can be polled; -1: out of descriptors. */
+static inline int atoll_event_descriptor(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
 static inline uv_stream_t *atoll_stream_tcp(uv_tcp_t *p) { return (uv_stream_t *)p; }
 
 struct mmsghdr; /* declared by GNU headers only when asked */
