@@ -131,4 +131,25 @@ import Wire
         pool.pass(.seconds(600))
         #expect(pool.coordinator.roster.joined.count == 2)
     }
+
+    /// A spare takes a place, and whoever it would have fetched from leaves, too.
+    @Test(arguments: [false, true])
+    func `asks nobody for weights who was given a place a moment ago, until it has them`(hasFetched: Bool) throws {
+        var pool = try FakePool([1, 2, 3])
+        try pool.round()
+        let (first, second) = (try pool.number(0), try pool.number(1))
+        for number in [first, second] { pool.apply(number, round: 0, "same") }
+        let spare = 6 - first - second
+        try #require(pool.coordinator.state.isAgreed(1))
+        pool.lose(second)
+        try #require(pool.happened("replaced").count == 1)
+        let epoch = try #require(pool.coordinator.state.plan).epoch
+        if hasFetched { pool.say(spare, .readiness(.atRound(epoch: epoch, round: 1))) }
+        pool.lose(first)
+        let targets = pool.events.compactMap { event -> Int? in
+            if case .rolledBack(let round, _, _) = event.what { round } else { nil }
+        }
+        #expect(targets == (hasFetched ? [] : [0]))
+        #expect(pool.coordinator.state.round == (hasFetched ? 1 : 0) && pool.end == nil)
+    }
 }

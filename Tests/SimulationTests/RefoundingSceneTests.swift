@@ -1,3 +1,4 @@
+import Consensus
 import Coordination
 import Digests
 import Planning
@@ -56,6 +57,40 @@ import Topologies
         let before = outcome.events("round_sealed").filter { $0.at.seconds < died }.count
         #expect(before > 5 && record.state.seals.count == calm.world.coordinator.record.state.seals.count)
         #expect(outcome.events("round_sealed").count <= record.state.seals.count + 1)
+        #expect(outcome.totals.counted == calm.totals.counted)
+    }
+
+    /// The launcher's machine is gone, key and all: two of three recovery keys have signed for another. A spare had just been given a place when everything
+    /// stopped, or not.
+    @Test(arguments: [0.05, 0.3, 0.6])
+    func `recovery keys found it on another machine, and the weights are those of an undisturbed run`(
+        share: Double
+    ) throws {
+        let calm = Self.scene().run()
+        try calm.checkFinished()
+        let sealed = calm.events("round_sealed").map(\.at.seconds)
+        let signers = (0..<3).map { SigningKey(seed: SeededGenerator.bytes(32, seed: 23, stream: UInt64($0)))! }
+        var scene = Self.scene()
+        scene.hosts.append(
+            Host(
+                name: "other-desk", role: .coordinator, flops: 1e9, memory: .mebibytes(64), up: .megabits(100),
+                down: .megabits(100)))
+        scene.absent = ["other-desk"]
+        scene.job.electors.recovery = RecoveryKeys(needed: 2, of: signers.map(\.peerID))
+        let middle = sealed.count / 2
+        let moment = sealed[middle] + share * (sealed[middle + 1] - sealed[middle])
+        scene.lostMajority = LostMajority(
+            at: .nanoseconds(Int64(moment * 1e9)), refoundedAfter: .seconds(40), othersBack: .seconds(80),
+            signers: [signers[2], signers[0]])
+        let outcome = scene.run()
+        // Receipts of earlier rounds were on machines that are gone.
+        if case .failed(let why) = outcome.end { Issue.record("\(why)") }
+        #expect(try outcome.weightsDigest() == calm.weightsDigest())
+        let record = outcome.world.coordinator.record
+        #expect(record.era == 1 && record.foundings.count == 1)
+        #expect(record.founder != record.root && record.electors.count == 3)
+        #expect(outcome.events("refounding_refused").isEmpty)
+        #expect(record.state.seals.count == calm.world.coordinator.record.state.seals.count)
         #expect(outcome.totals.counted == calm.totals.counted)
     }
 }

@@ -30,6 +30,8 @@ struct Scene {
     var leaderDeaths: LeaderDeaths?
     var launcherPatience: Duration?
     var lostMajority: LostMajority?
+    /// Hosts that are not started with the others.
+    var absent: Set<String> = []
     /// In place of the usual text, and what the job begins with where that is not drawn.
     var content = Self.corpus
     var initial: [UnitState] = []
@@ -76,6 +78,7 @@ struct Scene {
         options.leaderDeaths = leaderDeaths
         options.launcherPatience = launcherPatience
         options.lostMajority = lostMajority
+        options.absent = absent
         let world = World(
             topology: topology, manifest: job.canonicalText, parameters: JobParameters(job), corpus: content,
             initial: initial, options: options)

@@ -76,10 +76,14 @@ extension Coordinator {
     func unitSources(_ plan: PlacedPlan, units: Range<Int>) -> [Int: [PeerID]] {
         var out: [Int: [PeerID]] = [:]
         for unit in units {
+            // Of a plan that began within the round: who held the unit then. Whoever was given a place has what it says since.
+            let held = plan.round == state.round ? plan.sources[unit] : nil
             var holders = plan.holders(of: unit).filter { holder in
                 guard state.isPresent(holder) else { return false }
                 // Whoever has come within the round may be another process: it has what it says.
-                let isNew = isResuming || roster[holder].map { $0.joinedIn == state.round } ?? false
+                let isNew =
+                    isResuming || roster[holder].map { $0.joinedIn == state.round } ?? false
+                    || held.map { !$0.contains(holder) } ?? false
                 switch roster[holder]?.readiness {
                 // Whoever is still fetching has nothing to give.
                 case .fetchingState: return false

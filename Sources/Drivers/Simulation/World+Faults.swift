@@ -55,17 +55,17 @@ extension World {
         guard end == nil, let lost = options.lostMajority else { return }
         let keys = coordinator.record.electors
         for host in hosts where keys.contains(host.key.peerID) {
-            let isLauncher = host.index == coordinatorIndex
             kill(host)
             tell(Event(.fault(kind: "kill an elector"), at: now), of: host)
-            if isLauncher {
-                host.refounds = true
+            if host.index == coordinatorIndex {
                 if lost.losesDisk { host.disk = VirtualDisk(seed: options.seed &+ 77) }
-                schedule(.start(host: host.index), at: now + lost.refoundedAfter)
             } else if let back = lost.othersBack {
                 schedule(.start(host: host.index), at: now + back)
             }
         }
+        let founder = hosts.last { topology.hosts[$0.index].role == .coordinator }!
+        founder.refounds = true
+        schedule(.start(host: founder.index), at: now + lost.refoundedAfter)
     }
 
     private func setLinks(of host: Int, delayedBy delay: Duration) {

@@ -1,4 +1,5 @@
 import Channels
+internal import Consensus
 public import Coordination
 import Daemon
 import Digests
@@ -170,14 +171,15 @@ extension World {
             preconditionFailure("a world's own job is refused: \(error)")
         }
     }
-    /// The launcher's `atoll launch --refound`.
+    /// The founder's `atoll launch --refound`.
     private func refounder(on host: SimulatedHost, _ wall: WallClock) -> DaemonCore.Services {
         let parameters = job.parameters
         let parse: Record.Parser = { _ in parameters }
         let found = host.disk?.remains
         let own = Refounding.Own(
             key: host.key, manifest: job.manifest, content: ContentIndex(of: job.corpus).id,
-            log: found?.remains.log ?? [], certificate: found.flatMap { host.disk?.certificate(of: $0.job) })
+            log: found?.remains.log ?? [], certificate: found.flatMap { host.disk?.certificate(of: $0.job) },
+            grant: grant(to: host))
         let provisions = ElectorDesk.Provisions(
             content: job.corpus, initial: job.initial, checkpoint: found?.remains.checkpoint,
             options: coordinatorOptions, wall: wall)
@@ -185,6 +187,19 @@ extension World {
             foundation: DaemonCore.Services.Foundation(
                 Refounding(own, patience: coordinatorOptions.gatherLimit, at: now, parse: parse), provisions,
                 receipts: found?.remains.receipts ?? [], parse: parse))
+    }
+    /// What owners of recovery keys sign, from the log of whoever has the most of it.
+    private func grant(to host: SimulatedHost) -> RecoveryGrant? {
+        guard let signers = options.lostMajority?.signers, !signers.isEmpty else { return nil }
+        let proofs = hosts.filter { network.isUp($0.index) }.compactMap { host in
+            host.disk?.remains.flatMap { host.disk?.certificate(of: $0.job) }
+        }
+        guard let claim = proofs.max(by: { $0.claim.size < $1.claim.size })?.claim else { return nil }
+        var grant = RecoveryGrant(
+            RecoveryClaim(
+                job: claim.job, era: claim.era + 1, size: claim.size, root: claim.root, founder: host.key.peerID))
+        for signer in signers { grant.sign(by: signer) }
+        return grant
     }
     /// What an earlier process of a peer has promised as an elector.
     private func elector(on host: SimulatedHost, _ wall: WallClock) -> ElectorDesk? {

@@ -1,7 +1,7 @@
 import Channels
 import Coordination
 import Daemon
-import Digests
+public import Digests
 import Kademlia
 import Links
 public import Planning
@@ -64,8 +64,9 @@ public struct LeaderDeaths: Hashable, Sendable {
     }
 }
 
-/// All electors die in one moment, the launcher's among them. Then `atoll launch --refound` runs on the launcher's machine.
-public struct LostMajority: Hashable, Sendable {
+/// All electors die in one moment, the launcher's among them. Then `atoll launch --refound` runs on the launcher's machine, or with
+/// `--recovery` on another.
+public struct LostMajority: Sendable {
     public var at: Duration
     /// How long after that moment.
     public var refoundedAfter: Duration
@@ -73,11 +74,17 @@ public struct LostMajority: Hashable, Sendable {
     public var losesDisk: Bool
     /// The other electors come back so long after that moment, on their disks; nil: never.
     public var othersBack: Duration?
-    public init(at moment: Duration, refoundedAfter: Duration, losesDisk: Bool = false, othersBack: Duration? = nil) {
+    /// Recovery keys that sign for the last coordinator of the topology, where the launcher's machine is gone for good; empty: it is not.
+    public var signers: [SigningKey]
+    public init(
+        at moment: Duration, refoundedAfter: Duration, losesDisk: Bool = false, othersBack: Duration? = nil,
+        signers: [SigningKey] = []
+    ) {
         at = moment
         self.refoundedAfter = refoundedAfter
         self.losesDisk = losesDisk
         self.othersBack = othersBack
+        self.signers = signers
     }
 }
 
