@@ -7,7 +7,7 @@ PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-con
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods bench-faults \
-  bench-simulation bench-connectivity format lint \
+  bench-simulation bench-connectivity deb format lint \
   layers clean events protocol
 
 help:
@@ -102,10 +102,13 @@ layers: ## imports point upward only; files, functions and values stay small
 
 protocol: ## regenerate the protobuf messages (needs protoc and protoc-gen-swift)
 	protoc --swift_opt=Visibility=Public --swift_opt=UseAccessLevelOnImports=true \
-	  --swift_out=Sources/Base/Wire/Protocol --proto_path=Sources/Base/Wire/Protocol swarm.proto
+	  --swift_out=Sources/Base/Wire/Protocol --proto_path=Sources/Base/Wire/Protocol swarm.proto tensorboard.proto
 
 events: build ## rewrite docs/EVENTS.md from the types of events
 	$(ATOLL) events-reference > docs/EVENTS.md.new && mv docs/EVENTS.md.new docs/EVENTS.md
+
+deb: setup ## a Debian package in out/: docs/INSTALL.md
+	Tools/packaging/deb.sh $$(Tools/packaging/build.sh) out
 
 clean: ## remove what was built
 	rm -rf .build out

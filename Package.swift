@@ -52,7 +52,9 @@ let package = Package(
 
         module("Base", "Primitives"),
         module("Base", "Digests", ["Primitives", "COpenSSL"]),
-        module("Base", "Wire", ["Primitives", "Digests", protobuf], exclude: ["Protocol/swarm.proto"]),
+        module(
+            "Base", "Wire", ["Primitives", "Digests", protobuf],
+            exclude: ["Protocol/swarm.proto", "Protocol/tensorboard.proto"]),
 
         module("Engines", "Compute", ["Primitives", "Digests", "Wire"]),
         module("Engines", "CPU", ["Primitives", "Kernels", "Compute"]),
@@ -133,7 +135,7 @@ let package = Package(
             swarm + [
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Compute", "CPU", "Worker",
                 "Training", "Daemon", "Paths", "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport",
-                "Exchange", "Lending", "Sensors",
+                "Exchange", "Lending", "Sensors", "Web",
                 "Checkpoints", "Weights", "Tokenizers", "Inference", yams,
             ]),
         module("Drivers", "VirtualNetworks", ["Primitives", "Digests", "Links"]),

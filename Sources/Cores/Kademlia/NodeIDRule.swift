@@ -3,16 +3,6 @@ public import Primitives
 /// BEP 42: the first 21 bits of a node ID follow from its address and three bits of its last byte, so that one address has
 /// eight places in the key space and not all of them.
 public enum NodeIDRule {
-    /// CRC-32C (Castagnoli, reflected polynomial 0x82F63B78), bit by bit: used a few times a minute.
-    static func crc32c(_ bytes: [UInt8]) -> UInt32 {
-        var crc: UInt32 = ~0
-        for byte in bytes {
-            crc ^= UInt32(byte)
-            for _ in 0..<8 { crc = crc >> 1 ^ (crc & 1 == 1 ? 0x82F6_3B78 : 0) }
-        }
-        return ~crc
-    }
-
     /// The CRC whose top 21 bits an ID at `address` (4 or 16 bytes) must start with.
     ///
     /// - Parameter rand: the ID's last byte; only its three low bits count.
@@ -21,7 +11,7 @@ public enum NodeIDRule {
             address.count == 4 ? [0x03, 0x0f, 0x3f, 0xff] : [0x01, 0x03, 0x07, 0x0f, 0x1f, 0x3f, 0x7f, 0xff]
         var masked = zip(address, mask).map { $0 & $1 }
         masked[0] |= (rand & 7) << 5
-        return crc32c(masked)
+        return CRC32C.checksum(masked)
     }
 
     /// Whether `id` may live at `endpoint`. Private, link-local and loopback addresses are exempt.

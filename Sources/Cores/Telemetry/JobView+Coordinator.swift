@@ -76,6 +76,7 @@ extension JobView {
                 planEpoch: plan?.epoch ?? 0,
                 isUndisturbed: !pace.isDisturbed && pipelines == plan?.pipelines ?? pipelines))
         lossCurve.append(trainLoss)
+        roundSeconds.append(seconds)
         pace.stepsSealed = stepsDone
         pace.isDisturbed = pace.isMeasuring
         progress.step = max(progress.step, stepsDone)

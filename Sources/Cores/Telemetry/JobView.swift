@@ -36,6 +36,9 @@ public struct JobView: Hashable, Sendable {
     public internal(set) var plan: Plan?
     public internal(set) var progress = Progress()
     public internal(set) var rounds: Recent<Round>
+    /// From seal to seal, of all rounds that were sealed.
+    public internal(set) var roundSeconds = Histogram(
+        bounds: [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600])
     /// Of training, over the whole job.
     public internal(set) var lossCurve = Thinned()
     public internal(set) var losses: Recent<Loss>

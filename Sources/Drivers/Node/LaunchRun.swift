@@ -43,6 +43,8 @@ public final class LaunchRun {
         public var record: String?
         /// The folder that the job continues, where the manifest names its units.
         public var model: ContinuedModel?
+        /// Where `/metrics` is served, on loopback; nil for nowhere, 0 for a free port.
+        public var metricsPort: UInt16?
         public init(
             manifest: String, parameters: JobParameters, corpus: [UInt8], coordinator: CoordinatorOptions, out: String,
             threads: Int
@@ -70,6 +72,9 @@ public final class LaunchRun {
     /// The job as its events tell it, with all that the report needs.
     private var view = JobView(limits: .report)
     private var trace = RunTrace()
+    private var series: RunSeries?
+    /// Called when `/metrics` is served.
+    public var onMetrics: (Endpoint) -> Void = { _ in }
     private var onEvent: (Event) -> Void = { _ in }
     private var end: JobEnd?
     private var interrupted = false
@@ -93,6 +98,7 @@ public final class LaunchRun {
         checkpointRound = options.resuming?.checkpoint?.round
         let archive = JobArchive(folder, daemon)
         let origin = loop.now
+        series = RunSeries(in: options.out, continuing: options.resuming != nil, origin: origin)
         self.onEvent = onEvent
         daemon.onEvent = { [unowned self] event in
             journal.note(event)
@@ -119,6 +125,7 @@ public final class LaunchRun {
         }
         service.watchSignals(stop)
         let control = try ControlService(loop, daemon, in: folder.path, journal: journal, leave: stop)
+        let metrics = try serveMetrics(control, options.metricsPort)
         let ticker = EventLoop.Timer(loop) { [unowned self] in tick(daemon) }
         self.ticker = ticker
         ticker.arm(at: loop.now + .seconds(1))
@@ -127,6 +134,7 @@ public final class LaunchRun {
         daemon.start()
         loop.run()
         overlay.close()
+        metrics?.close()
         control.close()
         ticker.close()
         loop.close()
@@ -224,7 +232,14 @@ public final class LaunchRun {
     private func tell(_ event: Event) {
         view.apply(event)
         trace.hear(event)
+        series?.note(event, view)
         onEvent(event)
+    }
+    private func serveMetrics(_ control: ControlService, _ port: UInt16?) throws(NodeError) -> MetricsService? {
+        (service.metricsPort, service.onMetrics) = (port, onMetrics)
+        return try service.serveMetrics { [unowned self, unowned control] in
+            control.status.metrics + view.metrics(at: service.loop.now)
+        }
     }
 
     /// Once a second: who does what, for whoever watches.

@@ -32,6 +32,8 @@ public enum LocalRun {
         var rounds: [RunReport.Round] = []
         var stopped = false
         var last = started
+        var view = JobView()
+        let series = RunSeries(in: out, continuing: false, origin: .zero)
         let weights: ModelParameters
         do throws(TrainingError) {
             weights = try trainer.run(corpus: corpus, threads: threads) { report in
@@ -39,10 +41,14 @@ public enum LocalRun {
                 let round = RunReport.Round(
                     round: report.round, tokens: report.tokens, trainLoss: Double(report.trainLoss),
                     validationLoss: report.validationLoss, seconds: Date().timeIntervalSince(last))
+                let before = rounds.last?.validationLoss
                 rounds.append(round)
                 last = Date()
-                for what in arrangement.happenings(round, steps: report.steps, elapsed: elapsed) {
-                    onEvent(Event(what, at: Instant(seconds: elapsed)))
+                for what in arrangement.happenings(round, after: before, steps: report.steps, elapsed: elapsed) {
+                    let event = Event(what, at: Instant(seconds: elapsed))
+                    view.apply(event)
+                    series.note(event, view)
+                    onEvent(event)
                 }
                 stopped = interrupted()
                 return !stopped
@@ -106,11 +112,15 @@ private struct LocalArrangement {
     var batchTokens: Int { configuration.geometry.batchTokens }
 
     /// What a coordinator would tell of a round, and once a second of everything.
-    func happenings(_ round: RunReport.Round, steps done: Int, elapsed: Double) -> [Happening] {
+    ///
+    /// - Parameter validationLoss: of the weights that the round began with.
+    func happenings(
+        _ round: RunReport.Round, after validationLoss: Double?, steps done: Int, elapsed: Double
+    ) -> [Happening] {
         [
             .roundSealed(
                 round: round.round, steps: done, tokens: round.tokens, trainLoss: round.trainLoss,
-                validationLoss: round.validationLoss, pipelines: shares.count, seconds: round.seconds ?? 0),
+                validationLoss: validationLoss, pipelines: shares.count, seconds: round.seconds ?? 0),
             .status(
                 phase: "training", step: done, round: round.round + 1, stepsTotal: steps, tokens: round.tokens,
                 tokensTotal: steps * batchTokens, tokensPerSecond: elapsed > 0 ? Double(round.tokens) / elapsed : 0,

@@ -26,6 +26,11 @@ public final class ServiceRun {
     public var keeper: LimitKeeper?
     /// Called once a second, for whoever shows what the daemon does.
     public var onSecond: ((ControlService.Status) -> Void)?
+    /// Where `/metrics` is served, on loopback; nil for nowhere, 0 for a free port.
+    public var metricsPort: UInt16?
+    /// Called when it is served.
+    public var onMetrics: (Endpoint) -> Void = { _ in }
+    private var view = JobView()
     private var ticker: EventLoop.Timer?
     private var rooms: EventLoop.Timer?
 
@@ -43,8 +48,9 @@ public final class ServiceRun {
         self.daemon = daemon
         let archive = JobArchive(folder, daemon)
         self.archive = archive
-        daemon.onEvent = { [journal] event in
+        daemon.onEvent = { [unowned self] event in
             journal.note(event)
+            if metricsPort != nil { view.apply(event) }
             onEvent(event)
         }
         daemon.onStore = { [unowned daemon] request, service in
@@ -58,6 +64,9 @@ public final class ServiceRun {
         watchSignals(stop)
         let control = try ControlService(
             loop, daemon, in: folder.path, keeper: keeper, journal: journal, leave: stop)
+        let metrics = try serveMetrics { [unowned self, unowned control] in
+            control.status.metrics + view.metrics(at: loop.now)
+        }
         try ready(daemon)
         keeper?.attach(to: daemon)
         watchRoom(daemon, folder.path)
@@ -66,12 +75,21 @@ public final class ServiceRun {
         tick(control)
         loop.run()
         overlay.close()
+        metrics?.close()
         control.close()
         rooms?.close()
         ticker?.close()
         keeper?.close()
         loop.close()
         return end
+    }
+
+    /// Where it is wanted.
+    func serveMetrics(_ families: @escaping () -> [MetricFamily]) throws(NodeError) -> MetricsService? {
+        guard let metricsPort else { return nil }
+        let service = try MetricsService(loop, port: metricsPort, families: families)
+        onMetrics(service.endpoint)
+        return service
     }
 
     private func tick(_ control: ControlService) {

@@ -6,7 +6,7 @@ import Node
 struct Atoll: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "atoll", abstract: "Train a language model together, over the internet you already have.",
-        version: "0.1.0",
+        version: atollVersion,
         subcommands: [
             DemoCommand.self, NodeCommand.self, PeerCommand.self, LaunchCommand.self, WatchCommand.self,
             PlanCommand.self, Replay.self, SweepCommand.self, CiteCommand.self, GenerateCommand.self, EvalCommand.self,
@@ -36,7 +36,7 @@ struct Atoll: ParsableCommand {
             return
         }
         do {
-            var command = try parseAsRoot()
+            var command = try parseAsRoot(withNegativeValues(Array(arguments)))
             try command.run()
         } catch let error as NodeError {
             complain(error.description)
@@ -50,6 +50,22 @@ struct Atoll: ParsableCommand {
             Foundation.exit(code == .success ? 0 : 2)
         }
     }
+}
+
+/// `--steps -1` as `--steps=-1`: a number below zero behind an option is its value, and it is for the command to say that it is too small.
+private func withNegativeValues(_ arguments: [String]) -> [String] {
+    var out: [String] = []
+    for (index, argument) in arguments.enumerated() {
+        let isNegative = argument.first == "-" && Double(argument) != nil
+        if isNegative, let option = out.last, option.hasPrefix("--"), option.count > 2, !option.contains("="),
+            !arguments[..<index].contains("--")
+        {
+            out[out.count - 1] = option + "=" + argument
+        } else {
+            out.append(argument)
+        }
+    }
+    return out
 }
 
 func complain(_ text: String) {

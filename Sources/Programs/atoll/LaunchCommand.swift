@@ -24,8 +24,7 @@ struct LaunchCommand: ParsableCommand {
     @Option(help: "The job's seed.") var seed: UInt64?
     @Option(help: "Begin when this many peers have accepted (default: when nobody new comes).") var peers: Int?
     @Option(help: "Give up when too few peers come in this many seconds.") var wait = Self.defaultWait
-    @Option(help: "Write the pool as measured, and who came, left and slowed down, as a topology that replays.")
-    var record: String?
+    @OptionGroup var figures: FigureOptions
     @Flag(help: "Go on with the newest run of this job that was stopped.") var resume = false
     @OptionGroup var founding: FoundingOptions
     @Option(help: "The launcher's folder with its key.") var identity: String?
@@ -51,9 +50,10 @@ struct LaunchCommand: ParsableCommand {
         guard founding.recovery == nil || founding.refound else {
             throw NodeError.badInput("--recovery FILE says who may found a job anew: it goes with --refound")
         }
-        guard !(local && record != nil) else {
+        guard !(local && figures.record != nil) else {
             throw NodeError.badInput("--record is for a pool: a job run with --local has no links and no peers")
         }
+        try refuseNoNumbers()
         if local { try refusePoolOptions() }
         let input = try JobInput(file: job, data: data, steps: steps, seed: seed)
         let content = try input.content()
@@ -66,11 +66,19 @@ struct LaunchCommand: ParsableCommand {
         try runOnPool(manifest, content.bytes, input.model, out, threads)
     }
 
+    private func refuseNoNumbers() throws {
+        if let threads, !(1...1024).contains(threads) {
+            throw NodeError.badInput("--threads \(threads): 1 to 1024")
+        }
+        if let peers, peers < 1 { throw NodeError.badInput("--peers \(peers): at least 1") }
+        guard wait >= 0, wait.isFinite else { throw NodeError.badInput("--wait \(wait): seconds, at least 0") }
+    }
+
     /// What says something about a pool says nothing here, and is no doubt meant.
     private func refusePoolOptions() throws {
         let given: [(String, Bool)] = [
             ("--invite", invite != nil), ("--peers", peers != nil), ("--identity", identity != nil),
-            ("--wait", wait != Self.defaultWait),
+            ("--metrics", figures.metrics != nil), ("--wait", wait != Self.defaultWait),
             ("--listen", listen != Self.anywhere),
         ]
         guard let (option, _) = given.first(where: { $0.1 }) else { return }
@@ -121,10 +129,9 @@ struct LaunchCommand: ParsableCommand {
         if let recovery = founding.recovery {
             launch.grant = try RecoveryCommand.grant(recovery, for: folder.key.peerID)
         }
-        launch.record = record
-        let view = ProgressView(quiet: json || events)
-        let asEvents = events
-        let run = LaunchRun()
+        (launch.record, launch.metricsPort) = (figures.record, figures.metrics)
+        let (view, asEvents, run) = (ProgressView(quiet: json || events), events, LaunchRun())
+        run.onMetrics = tellMetrics
         func show(_ event: Event) {
             if asEvents {
                 print(event.json)
@@ -219,6 +226,14 @@ extension LaunchCommand {
             "stopped at round \(stopped.round). The same command with --resume goes on: while peers keep their parts (an hour) "
             + "from there, \(later)"
     }
+}
+
+/// What is told of a run beside its report.
+struct FigureOptions: ParsableArguments {
+    @Option(help: "Write the pool as measured, and who came, left and slowed down, as a topology that replays.")
+    var record: String?
+    @Option(help: "Serve figures for Prometheus at http://127.0.0.1:PORT/metrics; 0 takes a free port.")
+    var metrics: UInt16?
 }
 
 /// Given, or beside the invite (where `atoll node` put it), or this user's own.

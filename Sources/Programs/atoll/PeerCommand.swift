@@ -43,6 +43,8 @@ struct PeerCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
     @Option(help: ArgumentHelp("Slow all emulated time down.", visibility: .hidden)) var stretch = 1.0
     @Option(help: "Seed of timers and emulated links.") var seed: UInt64?
+    @Option(help: "Serve figures for Prometheus at http://127.0.0.1:PORT/metrics; 0 takes a free port.") var metrics:
+        UInt16?
     @Flag(help: "Events as JSON lines.") var json = false
 
     func run() throws {
@@ -92,6 +94,7 @@ struct PeerCommand: ParsableCommand {
         let service = ServiceRun()
         service.onSecond = screen.show
         service.keeper = keeper
+        (service.metricsPort, service.onMetrics) = (metrics, tellMetrics)
         let end = try service.run(setup, folder: folder) { (now) throws(NodeError) in
             let wall = WallClock(seconds: Int64(time(nil)), at: now)
             return DaemonCore.Services(

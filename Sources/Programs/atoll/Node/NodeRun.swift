@@ -26,6 +26,8 @@ struct NodeRun: ParsableCommand {
     @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
     @Option(help: ArgumentHelp("Slow all emulated time down.", visibility: .hidden)) var stretch = 1.0
     @Option(help: "Seed of timers and emulated links.") var seed: UInt64?
+    @Option(help: "Serve figures for Prometheus at http://127.0.0.1:PORT/metrics; 0 takes a free port.") var metrics:
+        UInt16?
     @Flag(help: "Events as JSON lines.") var json = false
 
     func run() throws {
@@ -51,7 +53,9 @@ struct NodeRun: ParsableCommand {
         setup.threads = 1
         let asJSON = json
         var console: NodeConsole?
-        let end = try ServiceRun().run(setup, folder: folder) { _ in
+        let service = ServiceRun()
+        (service.metricsPort, service.onMetrics) = (metrics, tellMetrics)
+        let end = try service.run(setup, folder: folder) { _ in
             DaemonCore.Services()
         } ready: { (daemon) throws(NodeError) in
             print("listening \(daemon.endpoint) id \(daemon.nodeID.hex)")
@@ -169,6 +173,9 @@ func reachable(_ endpoint: Endpoint) -> [Endpoint] {
     }
     return out.isEmpty ? [Endpoint(ipv4: 127, 0, 0, 1, port: endpoint.port)] : out
 }
+
+/// Beside what is printed, which may be JSON.
+func tellMetrics(_ endpoint: Endpoint) { complain("metrics at http://\(endpoint)/metrics") }
 
 func finish(_ end: RunEnd) throws {
     switch end {
