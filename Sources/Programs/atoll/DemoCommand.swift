@@ -55,8 +55,9 @@ struct DemoCommand: ParsableCommand {
         if json { print(String(decoding: try readFile(folder.path + "/report.json"), as: UTF8.self), terminator: "") }
     }
 
-    /// The King James text, printed by the program of the Debian package bible-kjv.
+    /// The King James text: as packages bring it along, else printed by the program of the Debian package bible-kjv.
     private func defaultText() throws -> String {
+        if let path = installed("texts/kjv.txt") { return path }
         let path = NSTemporaryDirectory() + "/atoll-kjv-\(getuid()).txt"
         if let size = try? readFile(path).count, size > 3_000_000 { return path }
         let pipe = Pipe()
@@ -79,6 +80,13 @@ struct DemoCommand: ParsableCommand {
     }
 }
 
+/// A file that a package has put where its kind belongs: `share/atoll` beside the program's `bin`.
+func installed(_ name: String) -> String? {
+    let program = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+    let path = program.deletingLastPathComponent().deletingLastPathComponent().path + "/share/atoll/" + name
+    return FileManager.default.fileExists(atPath: path) ? path : nil
+}
+
 /// A file shipped with the project: in the working folder, or beside the program's source tree.
 func shipped(_ name: String) throws -> String {
     let executable = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
@@ -88,11 +96,11 @@ func shipped(_ name: String) throws -> String {
         folders.append(up.path)
         up.deleteLastPathComponent()
     }
-    folders.append("/usr/share/atoll")
     for folder in folders {
         let path = folder + "/Topologies/" + name
         if FileManager.default.fileExists(atPath: path) { return path }
     }
+    if let path = installed("Topologies/" + name) { return path }
     throw NodeError.badInput("Topologies/\(name) is not to be found; run from the project's folder, or name a file")
 }
 

@@ -65,16 +65,27 @@ struct CiteCommand: ParsableCommand {
     private func isFile(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
 
     private func day() throws -> String {
-        let form = DateFormatter()
-        form.locale = Locale(identifier: "en_US_POSIX")
-        form.timeZone = TimeZone(identifier: "UTC")
-        form.dateFormat = "yyyy-MM-dd"
-        form.isLenient = false
-        guard let date else { return form.string(from: Date()) }
-        guard let read = form.date(from: date), form.string(from: read) == date else {
+        guard let date else { return Self.day(at: time(nil)) }
+        let numbers = date.split(separator: "-", omittingEmptySubsequences: false).compactMap { Int32($0) }
+        var parts = tm()
+        if numbers.count == 3, (1900...9999).contains(numbers[0]), numbers[1...].allSatisfy({ (1...31).contains($0) }) {
+            (parts.tm_year, parts.tm_mon, parts.tm_mday) = (numbers[0] - 1900, numbers[1] - 1, numbers[2])
+        }
+        // The thirtieth of February comes back as another day.
+        guard Self.day(at: timegm(&parts)) == date else {
             throw NodeError.badInput("--date \(date): a day such as 2026-11-27")
         }
         return date
+    }
+    /// In UTC. Without a formatter: those want ICU's data, which packages leave out.
+    private static func day(at moment: Int) -> String {
+        var (moment, parts) = (moment, tm())
+        gmtime_r(&moment, &parts)
+        func digits(_ number: Int32, _ count: Int) -> String {
+            let text = String(number)
+            return String(repeating: "0", count: max(0, count - text.count)) + text
+        }
+        return "\(digits(parts.tm_year + 1900, 4))-\(digits(parts.tm_mon + 1, 2))-\(digits(parts.tm_mday, 2))"
     }
 
     private func crate(_ about: Citation, _ experiment: SweepExperiment, _ table: SweepTable) throws -> [UInt8] {
