@@ -7,7 +7,7 @@ PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-con
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods bench-faults \
-  bench-simulation bench-connectivity deb format lint \
+  bench-simulation bench-connectivity bench-volunteer deb format lint \
   layers clean events protocol
 
 help:
@@ -69,6 +69,9 @@ bench-overlay: build ## the overlay: libtorrent beside it (when it is there), re
 
 bench-faults: build ## live: eight paced peers, one killed or stopped every 29 s, beside an undisturbed pool (MINUTES=30)
 	python3 Tools/survival/faults.py $(ATOLL) $(or $(MINUTES),30)
+
+bench-volunteer: build ## what a peer costs its owner: idle, and when the machine is wanted back; SECONDS_IDLE=60
+	python3 Tools/volunteer/bench.py $(ATOLL) $(or $(SECONDS_IDLE),60)
 
 bench-floods: build ## hostile members written in Python: floods, and every field with every value, against a launcher and peers
 	python3 Tools/hostile/floods.py $(ATOLL)
