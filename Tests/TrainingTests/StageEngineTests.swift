@@ -353,7 +353,11 @@ import Wire
         #expect(refusal(cut.engines[0][1].perform(.evaluate(windows: 2..<8, input: bytes))) != nil)
         #expect(refusal(one.engines[0][0].perform(.evaluate(windows: 0..<1000, input: []))) != nil)
         let parameters = try #require(ModelParameters(shape: Small.model, states: Self.state(one.engines[0][0])))
-        let all = try evaluateAll(parameters, corpus: Small.corpus, validationFraction: 0.1, threads: 2)
+        var told: [[Int]] = []
+        let all = try evaluateAll(parameters, corpus: Small.corpus, validationFraction: 0.1, threads: 2) {
+            told.append([$0, $1])
+        }
+        #expect(told == [[8, 16], [16, 16]])
         #expect(all.tokens == 16 * 18)
         #expect(
             one.engines[0][0].perform(.evaluate(windows: 0..<16, input: []))

@@ -189,6 +189,9 @@ extension EventReference {
                 "doing": "name=what, separated by semicolons",
             ]),
         Entry(.evaluating, "launch: the final loss is computed over all validation windows"),
+        Entry(
+            .evaluationProgress, "every two seconds of that",
+            ["windows": "whose loss is computed", "of": "in the validation part"]),
         Entry(.checkpointStored, "launch: a periodic checkpoint is on disk"),
         Entry(.checkpointFailed, "launch: a periodic checkpoint could not be written; training goes on"),
         Entry(.peerKilled, of: "who", "demo: it killed this peer on purpose"),

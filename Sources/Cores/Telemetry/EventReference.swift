@@ -68,8 +68,8 @@ extension Happening {
             .supplyChosen, .trainingResumed, .interrupted,
             .resumed:
             .recovery
-        case .stateUnread, .stateUnsaved, .listening, .status, .evaluating, .checkpointStored, .checkpointFailed,
-            .peerKilled, .fault:
+        case .stateUnread, .stateUnsaved, .listening, .status, .evaluating, .evaluationProgress, .checkpointStored,
+            .checkpointFailed, .peerKilled, .fault:
             .drivers
         }
     }

@@ -156,6 +156,7 @@ public enum Happening: Hashable, Sendable, Codable {
         phase: String, step: Int, round: Int, stepsTotal: Int, tokens: Int, tokensTotal: Int, tokensPerSecond: Double,
         trainLoss: Double, validationLoss: Double, sentBytes: Int, uncompressedBytes: Int, doing: String)
     case evaluating
+    case evaluationProgress(windows: Int, of: Int)
     case checkpointStored(round: Int, path: String)
     case checkpointFailed(why: String)
     case peerKilled
@@ -188,8 +189,8 @@ public enum Happening: Hashable, Sendable, Codable {
         case checkpointSaved, collectingWeights, collectionProgress, stateRefused, stateMalformed
         case peerLost, replaced, othersGoOn, replanned, rolledBack, diverged, workImpossible, supplyChosen,
             trainingResumed, interrupted, resumed
-        case stateUnread, stateUnsaved, listening, status, evaluating, checkpointStored, checkpointFailed,
-            peerKilled, fault
+        case stateUnread, stateUnsaved, listening, status, evaluating, evaluationProgress, checkpointStored,
+            checkpointFailed, peerKilled, fault
 
         /// What transcripts and JSON call it: snake case.
         public var kind: String {

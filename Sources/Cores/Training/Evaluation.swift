@@ -11,9 +11,12 @@ public struct Evaluation: Hashable, Sendable {
 }
 
 /// The loss over all complete validation windows: the final figure of a job. The same bits for any number of threads.
-/// - Parameter dataTokens: where the corpus is a file of tokens: how many.
+/// - Parameters:
+///   - dataTokens: where the corpus is a file of tokens: how many.
+///   - progress: is told every few windows how many are done, and of how many.
 public func evaluateAll(
-    _ parameters: ModelParameters, corpus: [UInt8], dataTokens: Int? = nil, validationFraction: Double, threads: Int
+    _ parameters: ModelParameters, corpus: [UInt8], dataTokens: Int? = nil, validationFraction: Double, threads: Int,
+    progress: ((_ done: Int, _ of: Int) -> Void)? = nil
 ) throws(TrainingError) -> Evaluation {
     let context = parameters.shape.context
     let order = DataOrder(
@@ -25,6 +28,7 @@ public func evaluateAll(
     }
     let optimizer = InnerOptimizer(learningRate: 0, warmupTokens: 0, totalTokens: 1)
     let engine = StageEngine(corpus: corpus, threads: threads)
+    engine.evaluationProgress = progress
     let configuration = StageConfiguration(
         model: parameters.shape, units: parameters.shape.allUnits,
         geometry: BatchGeometry(

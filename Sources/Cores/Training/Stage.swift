@@ -152,7 +152,10 @@ final class Stage {
         return .inputGradient(configuration.activationCodec.encode(UnsafeBufferPointer(values), feedback: nil))
     }
 
-    func evaluate(_ windows: Range<Int>, input: [UInt8]) throws(Refusal) -> ComputeResult {
+    /// - Parameter progress: is told how many windows are done, of how many, every micro-batch.
+    func evaluate(_ windows: Range<Int>, input: [UInt8], progress: ((Int, Int) -> Void)? = nil) throws(Refusal)
+        -> ComputeResult
+    {
         guard !windows.isEmpty, windows.lowerBound >= 0 else { throw Refusal("no validation windows in \(windows)") }
         if readsCorpus, windows.upperBound > order.validationWindows {
             throw Refusal("validation windows \(windows) wanted, there are \(order.validationWindows)")
@@ -187,6 +190,7 @@ final class Stage {
                     sequences: chunk.count, text: text,
                     input: configuration.isFirst ? nil : UnsafeBufferPointer(part),
                     output: configuration.isLast ? losses.allValues : part)
+                progress?(chunk.upperBound - windows.lowerBound, windows.count)
                 guard configuration.isLast else { continue }
                 for row in 0..<chunk.count * geometry.context { lossSum += Double(losses.base[row]) }
             }

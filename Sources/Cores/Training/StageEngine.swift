@@ -19,6 +19,8 @@ public final class StageEngine: Engine, @unchecked Sendable {
     private var rehearsal: Rehearsal?
     /// The corpus, once a stage was told that it is a file of tokens.
     private var tokens: TokenCorpus?
+    /// Told how many windows of an evaluation are done, and of how many, on the thread that computes.
+    var evaluationProgress: ((Int, Int) -> Void)?
 
     /// `corpus` may be empty on middle stages, which read no tokens. With `recorded`, which must hold every step that
     /// is asked for, sequences are read from there and not drawn.
@@ -79,7 +81,8 @@ public final class StageEngine: Engine, @unchecked Sendable {
             return try stage.exportState(units, includeMoments, includeResidue)
         case .forward(let key, let input): return try stage.forward(key, input: input)
         case .backward(let key, let gradient): return try stage.backward(key, gradient: gradient)
-        case .evaluate(let windows, let input): return try stage.evaluate(windows, input: input)
+        case .evaluate(let windows, let input):
+            return try stage.evaluate(windows, input: input, progress: evaluationProgress)
         case .finishGradient(let microBatches): return try stage.finishGradient(microBatches: microBatches)
         case .aggregateGradients(let contributions): return try stage.aggregateGradients(contributions)
         case .optimizerStep(let norm, let rate): return try stage.optimizerStep(norm: norm, learningRate: rate)

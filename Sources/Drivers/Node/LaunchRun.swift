@@ -310,7 +310,8 @@ public final class LaunchRun {
         let ending = RunEnding(
             corpus: options.corpus, dataTokens: options.parameters.dataTokens,
             fraction: options.parameters.validationFraction, out: options.out, threads: options.threads,
-            prompt: options.samplePrompt, seed: options.parameters.seed, model: options.model)
+            prompt: options.samplePrompt, seed: options.parameters.seed, model: options.model
+        ) { [self] in tell(Event($0, at: service.loop.now)) }
         let result = try ending.conclude(parameters)
         let outcome = RunOutcome(
             validationLoss: result.loss, weights: parameters.weightsDigest, checkpoint: result.checkpoint,

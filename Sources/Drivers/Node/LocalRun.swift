@@ -18,7 +18,7 @@ public enum LocalRun {
     /// - Returns: nil when it was interrupted.
     public static func run(
         _ job: JobManifest, corpus: [UInt8], model: ContinuedModel? = nil, out: String, threads: Int, prompt: String,
-        interrupted: () -> Bool, onEvent: (Event) -> Void
+        interrupted: () -> Bool, onEvent: @escaping (Event) -> Void
     ) throws(NodeError) -> RunReport? {
         let arrangement = LocalArrangement(job)
         var trainer = LocalTrainer(
@@ -61,7 +61,8 @@ public enum LocalRun {
         onEvent(Event(.evaluating, at: Instant(seconds: seconds)))
         let ending = RunEnding(
             corpus: corpus, dataTokens: job.text.tokens, fraction: job.validationFraction, out: out, threads: threads,
-            prompt: prompt, seed: job.seed, model: model)
+            prompt: prompt, seed: job.seed, model: model
+        ) { onEvent(Event($0, at: Instant(seconds: Date().timeIntervalSince(started)))) }
         let result = try ending.conclude(weights)
         // As on a pool: the figure after the last round is the one over all windows.
         if !rounds.isEmpty { rounds[rounds.count - 1].validationLoss = result.loss }

@@ -1,6 +1,7 @@
 import Checkpoints
 import Inference
 import Primitives
+import Telemetry
 import Tokenizers
 import Training
 import Weights
@@ -17,6 +18,8 @@ struct RunEnding {
     var prompt: String
     var seed: UInt64
     var model: ContinuedModel?
+    /// Hears of an evaluation that takes longer than two seconds, every two seconds.
+    var tell: (Happening) -> Void
     private static let sampleTemperature = 0.8
 
     func conclude(_ parameters: ModelParameters) throws(NodeError) -> (checkpoint: String, loss: Double, sample: String)
@@ -30,9 +33,16 @@ struct RunEnding {
         }
         let loss: Double
         var sample = ""
+        var told = ContinuousClock.now
+        func progress(_ done: Int, of all: Int) {
+            guard told.duration(to: .now) >= .seconds(2) else { return }
+            told = .now
+            tell(.evaluationProgress(windows: done, of: all))
+        }
         do throws(TrainingError) {
             loss = try evaluateAll(
-                parameters, corpus: corpus, dataTokens: dataTokens, validationFraction: fraction, threads: threads
+                parameters, corpus: corpus, dataTokens: dataTokens, validationFraction: fraction, threads: threads,
+                progress: progress
             ).meanLoss
             if dataTokens == nil {
                 let bytes = try generate(

@@ -128,6 +128,8 @@ extension Event {
         case .listening(let endpoint): "listening on \(endpoint), looking for peers"
         case .bootstrapRetrying(_, let seconds): "no bootstrap node answers; asking again in \(fixed(seconds, 1)) s"
         case .evaluating: "evaluating on the whole validation part"
+        case .evaluationProgress(let windows, let all):
+            "  evaluated \(windows) of \(counted(all, "window")) (\(100 * windows / max(1, all)) %)"
         case .overlayJoined(let contacts): "it has joined the pool, and knows \(counted(contacts, "node"))"
         case .overlayIsolated: "nobody of the pool has answered for a while"
         case .networkChanged(let why): "\(why): everybody is dialled anew"
