@@ -3,9 +3,14 @@ internal import Topologies
 
 /// Turning the best outcome into a plan that explains itself.
 extension Campaign {
-    func result() -> PlannedJob {
-        let best = outcomes[0]
-        let plan = kept ? (current ?? plan(best)) : plan(best)
+    /// - Parameter fileOrder: by index here, a host's place in the file: pipelines and spares are listed by it. (Not where single steps
+    ///   are exchanged and that costs more: the pipelines' order decides how many partial sums there are.)
+    func result(fileOrder: [Int]) -> PlannedJob {
+        var best = outcomes[0]
+        func place(_ lane: Lane) -> Int { lane.hosts.map { fileOrder[$0] }.min() ?? 0 }
+        let listed = best.lanes.sorted { place($0) < place($1) }
+        if best.pacing.usesRounds || exact(listed, best.pacing).score <= best.score * (1 + 1e-9) { best.lanes = listed }
+        let plan = kept ? (current ?? plan(best, fileOrder)) : plan(best, fileOrder)
         let prediction = cost.predict(plan)
         return PlannedJob(
             plan: plan, prediction: prediction,
@@ -14,7 +19,7 @@ extension Campaign {
             explanation: explanation(plan, prediction))
     }
 
-    private func plan(_ outcome: Outcome) -> Plan {
+    private func plan(_ outcome: Outcome, _ fileOrder: [Int]) -> Plan {
         var next = 0
         var used: Set<Int> = []
         let pipelines = outcome.lanes.map { lane in
@@ -32,7 +37,8 @@ extension Campaign {
             pipelines: pipelines, innerSteps: outcome.pacing.innerSteps,
             microBatchesPerVirtual: outcome.pacing.microBatchesPerVirtual, exchangeCodec: outcome.pacing.codec,
             activationCodec: outcome.pacing.activations,
-            spares: peers.filter { !used.contains($0) }.map { cost.topology.hosts[$0].name },
+            spares: peers.filter { !used.contains($0) }.sorted { fileOrder[$0] < fileOrder[$1] }
+                .map { cost.topology.hosts[$0].name },
             exchangeDelay: outcome.pacing.delay)
     }
 

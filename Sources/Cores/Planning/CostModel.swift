@@ -90,12 +90,14 @@ struct CostModel: Sendable {
     private let rates: [Double]
     static let codecs: [Codec] = [.fp32, .bf16, .int8, .int4] + [64, 128, 256, 512, 1024].map { Codec.sparse(k: $0) }
 
-    /// - Parameter codec: of a plan from elsewhere, which the job need not name.
-    init(topology: Topology, job: JobManifest, codec: Codec? = nil) {
+    /// - Parameters:
+    ///   - codec: of a plan from elsewhere, which the job need not name.
+    ///   - coordinator: its index where it is not the topology's own choice.
+    init(topology: Topology, job: JobManifest, codec: Codec? = nil, coordinator: Int? = nil) {
         self.topology = topology
         self.job = job
         model = job.model
-        coordinator = topology.coordinator ?? 0
+        self.coordinator = coordinator ?? topology.coordinator ?? 0
         peerCount = topology.peers.count
         (forwardPrefix, parameterPrefix) = CostModel.work(of: job)
         memoryTable = MemoryTable(

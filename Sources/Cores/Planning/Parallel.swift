@@ -11,7 +11,8 @@ public struct Parallel: Sendable {
     /// One after the other on the caller's thread.
     public static let serial = Parallel { count, body in for index in 0..<count { body(index) } }
 
-    func map<Result: Sendable>(_ count: Int, _ body: @escaping @Sendable (Int) -> Result) -> [Result] {
+    /// The results of 0..<count, in order.
+    package func map<Result: Sendable>(_ count: Int, _ body: @escaping @Sendable (Int) -> Result) -> [Result] {
         if count == 0 { return [] }
         let results = UnsafeMutablePointer<Result?>.allocate(capacity: count)
         results.initialize(repeating: nil, count: count)

@@ -20,19 +20,23 @@ public enum Planner {
         iterations: Int = defaultIterations, repairs: Bool = true, parallel: Parallel = .serial
     ) throws(PlanningError) -> PlannedJob {
         // What a measurement may have left at zero can carry nothing.
-        let peers = topology.peers.filter { index in
-            let host = topology.hosts[index]
+        let order = CanonicalOrder(topology)
+        let ordered = topology.inOrder(order)
+        let peers = ordered.peers.filter { index in
+            let host = ordered.hosts[index]
             let rates = [host.flops, host.up.bitsPerSecond, host.down.bitsPerSecond]
             return !excluding.contains(host.name) && rates.allSatisfy { $0 > 0 && $0.isFinite }
         }
         guard !peers.isEmpty else { throw .noPeers }
-        let cost = CostModel(topology: topology, job: job, codec: current?.exchangeCodec)
+        let cost = CostModel(
+            topology: ordered, job: job, codec: current?.exchangeCodec,
+            coordinator: topology.coordinator.map { order.places[$0] })
         var campaign = Campaign(
             cost: cost, peers: peers, current: current, seed: seed, iterations: iterations,
             parallel: parallel)
         campaign.repairs = repairs
         try campaign.run()
         if job.batchTokens == .auto, current == nil { campaign.enlarge() }
-        return campaign.result()
+        return campaign.result(fileOrder: order.hosts)
     }
 }

@@ -12,6 +12,7 @@ struct BenchCommand: ParsableCommand {
         commandName: "bench", abstract: "Benchmarks for developers.", shouldDisplay: false,
         subcommands: [
             BenchEngineCommand.self, BenchMemoryCommand.self, ConvergenceCommand.self, BenchPlanningCommand.self,
+            BenchPlanningLaws.self,
             BenchOverlayLive.self,
             BenchOverlayLoad.self,
             BenchOverlaySimulation.self, BenchExchangeProtocol.self, BenchDoor.self, BenchChannels.self,
