@@ -3,15 +3,17 @@ internal import Topologies
 
 /// Turning the best outcome into a plan that explains itself.
 extension Campaign {
-    /// - Parameter fileOrder: by index here, a host's place in the file: pipelines and spares are listed by it. (Not where single steps
-    ///   are exchanged and that costs more: the pipelines' order decides how many partial sums there are.)
-    func result(fileOrder: [Int]) -> PlannedJob {
+    /// - Parameters:
+    ///   - fileOrder: by index here, a host's place in the file: pipelines and spares are listed by it. (Not where single steps
+    ///     are exchanged and that costs more: the pipelines' order decides how many partial sums there are.)
+    ///   - predict: of a plan, as whoever has the file would.
+    func result(fileOrder: [Int], predict: (Plan) -> Prediction) -> PlannedJob {
         var best = outcomes[0]
         func place(_ lane: Lane) -> Int { lane.hosts.map { fileOrder[$0] }.min() ?? 0 }
         let listed = best.lanes.sorted { place($0) < place($1) }
         if best.pacing.usesRounds || exact(listed, best.pacing).score <= best.score * (1 + 1e-9) { best.lanes = listed }
         let plan = kept ? (current ?? plan(best, fileOrder)) : plan(best, fileOrder)
-        let prediction = cost.predict(plan)
+        let prediction = predict(plan)
         return PlannedJob(
             plan: plan, prediction: prediction,
             objectiveSeconds: kept ? best.score / (1 - Campaign.hysteresis) : best.score,

@@ -37,6 +37,9 @@ public enum Planner {
         campaign.repairs = repairs
         try campaign.run()
         if job.batchTokens == .auto, current == nil { campaign.enlarge() }
-        return campaign.result(fileOrder: order.hosts)
+        let isInFileOrder = order.hosts == Array(topology.hosts.indices)
+        return campaign.result(fileOrder: order.hosts) { plan in
+            isInFileOrder ? cost.predict(plan) : predict(plan: plan, topology: topology, job: job)
+        }
     }
 }
