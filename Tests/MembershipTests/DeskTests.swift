@@ -164,6 +164,15 @@ import Wire
         #expect(works.last! / speed >= 0.1 || works.last! >= 1e12)
         #expect(works.reduce(0, +) / speed < max(1, 1.2 * Benchmark.flops / speed))
     }
+    /// Eight times the warm-up would take a device of 6 MFLOP/s a minute, and it would not be a member for so long.
+    @Test(arguments: [1e5, 6e6, 4e7]) func `asks a very slow device for little more than its warm-up`(speed: Double)
+        throws
+    {
+        let (works, found) = run(speed)
+        #expect(works.count == 2 && works[1] / speed >= 0.1)
+        #expect(works.reduce(0, +) / speed < Benchmark.flops / 8 / speed + 0.2)
+        #expect(abs(try #require(found) / speed - 1) < 0.01)
+    }
     /// A machine that does something else for a moment, at any moment, is no slower for that.
     @Test(arguments: 0..<12) func `in pieces says what most of them say`(disturbed: Int) throws {
         var benchmark = Benchmark(pieces: 9)

@@ -10,6 +10,7 @@ package struct Benchmark: Sendable {
     /// In a job, where a plan rests on it: so many pieces, unless they take longer than this together.
     package static let rehearsalPieces = 9
     package static let rehearsalTime = Duration.seconds(3)
+    private static let longWarmUp = Duration.seconds(1)
     /// Nobody waits for more than this.
     private static let mostFLOPs = 1e12
 
@@ -37,7 +38,8 @@ package struct Benchmark: Sendable {
         guard let done = work else { return false }
         guard isWarm else {
             isWarm = true
-            work = first
+            // Who needs so long to get warm is not asked for eight times as much.
+            work = time > Self.longWarmUp ? max(1, done * (Self.leastTime / time) * 1.25) : first
             return true
         }
         if time < Self.leastTime, done < Self.mostFLOPs {
