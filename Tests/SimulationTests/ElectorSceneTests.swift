@@ -150,7 +150,7 @@ import Topologies
         }
         let calm = scene().run()
         var disturbed = scene()
-        disturbed.leaderDeaths = LeaderDeaths(at: (0..<count).map { .seconds(130 + 60 * $0) }, away: .seconds(20))
+        disturbed.leaderDeaths = LeaderDeaths(at: (0..<count).map { .seconds(63 + 60 * $0) }, away: .seconds(20))
         let outcome = disturbed.run()
         try outcome.checkFinished()
         #expect(try outcome.weightsDigest() == calm.weightsDigest())
