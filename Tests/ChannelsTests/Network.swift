@@ -151,7 +151,7 @@ struct Network {
                 #expect(id.value % 2 == 1, "dials are odd")
                 #expect(dialled.insert(end).inserted, "each dial has a number of its own")
                 network.dial(id.value, from: node, to: endpoint, expecting: expecting)
-            case .open: Issue.record("nobody here is carried")
+            case .open, .punch: Issue.record("nobody here is carried, or introduced")
             case .write(let id, let bytes):
                 let end = End(node: node, connection: id)
                 #expect(streams[end] != nil, "writes go to secure connections only")

@@ -23,6 +23,11 @@ struct Harbour {
     private(set) var found: [[PeerID: PeerID]] = []
     private(set) var improved: [[PeerID: Endpoint]] = []
     private(set) var stands: [Bool] = []
+    /// By node, in order: endpoints that were dialled in a meeting, and when.
+    private(set) var punches: [[(at: Instant, to: Endpoint)]] = []
+    private(set) var punched: [[PeerID: Endpoint]] = []
+    /// The port that a node's router shows to another node.
+    var port: (_ node: Int, _ other: Int) -> UInt16 = { _, _ in 4000 }
     private(set) var looks: [Bool] = []
     /// Messages that are held up for ever: a relay that drops.
     var drops: (CarriageMessage) -> Bool = { _ in false }
@@ -40,6 +45,8 @@ struct Harbour {
             begun.append([])
             found.append([:])
             improved.append([:])
+            punches.append([])
+            punched.append([:])
             stands.append(false)
             looks.append(false)
         }
@@ -53,10 +60,16 @@ struct Harbour {
     /// A session between two, over a connection that the first one dialled.
     mutating func connect(_ a: Int, _ b: Int, via relay: Int? = nil) {
         for (one, other, dialled) in [(a, b, true), (b, a, false)] {
+            let source = dialled ? nil : Endpoint(address: Self.endpoint(other).address, port: port(other, one))
             nodes[one].connected(
-                Self.id(other), at: Self.endpoint(other), via: relay.map { Self.id($0) }, wasDialled: dialled, now: now)
+                Self.id(other), at: Self.endpoint(other), via: relay.map { Self.id($0) }, wasDialled: dialled,
+                source: source, now: now)
             drain(one)
         }
+    }
+    mutating func move(_ node: Int, to endpoint: Endpoint) {
+        nodes[node].see(Carriage.Outlook(external: endpoint, isReachable: false, leads: false), at: now)
+        drain(node)
     }
     mutating func disconnect(_ a: Int, _ b: Int) {
         onTheWay.removeAll { [$0.from, $0.to].sorted() == [a, b].sorted() }
@@ -102,6 +115,8 @@ struct Harbour {
             case .stand(let isRelay, _): stands[node] = isRelay
             case .found(let peer): found[node][peer.peer] = nodes[node].relays(of: peer.peer).first
             case .improve(let peer, let endpoint): improved[node][peer] = endpoint
+            case .punch(_, let endpoint): punches[node].append((now, endpoint))
+            case .punched(let peer, let endpoint): punched[node][peer] = endpoint
             case .berthed, .unberthed: break
             }
         }

@@ -52,6 +52,10 @@ import Topologies
         #expect(outcome.events("connection_relayed").count >= 2 * 8)
         #expect(outcome.totals.late == 0)
     }
+    @Test func `symmetric routers are not punched through`() throws {
+        let outcome = Self.homes(.symmetric, relay: .megabits(50)).run()
+        #expect(!outcome.events("connection_relayed").isEmpty && outcome.events("connection_punched").isEmpty)
+    }
     @Test func `where the relay carries nothing no job begins`() {
         let outcome = Self.homes(.symmetric, relay: BitRate(bitsPerSecond: 0)).run()
         #expect(outcome.totals.counted == 0 && outcome.events("peer_joined").isEmpty)

@@ -2,7 +2,7 @@
 # homes.sh ATOLL [FOLDER] : two homes, a launcher at a third, and one public node, each behind a router of its own, train a small job.
 #
 # An internet of network namespaces: nothing of it touches this machine's network. Routers give each destination another port and let in
-# answers only (KIND=symmetric), or show one port to all (KIND=port-restricted). Root, iproute2 and nftables. Prints who reached whom how, and
+# answers only (KIND=symmetric), or show one port to all (KIND=port-restricted): then the homes' sessions leave the relay (`punched`). Root, iproute2 and nftables. Prints who reached whom how, and
 # what the job came to; the folder keeps everybody's log.
 set -euo pipefail
 atoll=$(realpath "${1:?homes.sh ATOLL [FOLDER]}")
@@ -94,7 +94,7 @@ ip netns exec "$name-h3" timeout "${LIMIT:-240}" "$atoll" launch "$out/job.yaml"
 echo "routers: $kind; the launch ended with $status after $((($(date +%s%N) - begun) / 1000000)) ms"
 for log in launch peer1 peer2; do
     echo "$log: reachable $(grep -ho '"reachable":"[a-z]*"' "$out/$log.log" | tail -1 | cut -d: -f2), berths granted $(grep -c '"berth_granted"' "$out/$log.log" || true)," \
-        "sessions relayed $(grep -c '"connection_relayed"' "$out/$log.log" || true), moved or resumed $(grep -c '"connection_resumed"' "$out/$log.log" || true)"
+        "sessions relayed $(grep -c '"connection_relayed"' "$out/$log.log" || true), punched $(grep -c '"connection_punched"' "$out/$log.log" || true), moved or resumed $(grep -c '"connection_resumed"' "$out/$log.log" || true)"
 done
 grep -h '"round_sealed"' "$out/launch.log" | tail -1 || true
 exit $status

@@ -28,6 +28,8 @@ public struct ChannelLimits: Hashable, Sendable {
     public var silence: Duration = .seconds(5)
     public var helloTimeout: Duration = .seconds(10)
     public var dialTimeout: Duration = .seconds(5)
+    /// Of a dial that meets another one on its way; then the round is over.
+    public var punchTimeout: Duration = .seconds(4)
     public var sessions = SessionLimits()
     /// Whom to dial, when, and how often. A connection that loses the tie waits for its `grace` for the one that should
     /// survive.

@@ -21,6 +21,7 @@ extension Channels {
             var connection = Connection(
                 peer: peer, endpoint: remote, openedHere: false, phase: phase, limits: limits)
             connection.relay = relay
+            connection.source = remote
             add(id, connection)
         } else {
             guard connections[id]?.isDialing == true else {

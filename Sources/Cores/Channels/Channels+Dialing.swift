@@ -50,6 +50,27 @@ extension Channels {
         guard isConnected(to: peer), let dial = dialer.explore(peer, at: .direct(endpoint)) else { return }
         begin(dial, isMove: true, at: now)
     }
+    /// Dials a peer in the moment in which it dials here. A session that is relayed moves to the connection that comes of it; one that has no
+    /// connection yet begins there.
+    public mutating func punch(_ peer: PeerID, at endpoint: Endpoint, now: Instant) {
+        guard peer != local, !isConnected(to: peer) || relay(of: peer) != nil else { return }
+        for rival in connections.with(peer)
+        where connections[rival]?.relay == nil && connections[rival]?.isOpen == false {
+            guard let other = connections[rival] else { continue }
+            // It is on its way already, or further.
+            if !other.isDialing || (other.isPunch && other.endpoint == endpoint) { return }
+            // There is one socket for a pair of endpoints.
+            if other.endpoint == endpoint { drop(rival, at: now) }
+        }
+        guard let dial = dialer.explore(peer, at: .direct(endpoint)) else { return }
+        begin(dial, isMove: isConnected(to: peer), isPunch: true, at: now)
+    }
+    /// A dial goes out from another port than the listening one, which was not to be had.
+    public mutating func strayed(_ id: ConnectionID) { connections.change(id) { $0.isStray = true } }
+    /// The connection with a peer comes of an introduction, though it was the peer's dial that came through.
+    public mutating func notePunch(of peer: PeerID) {
+        if let id = peers[peer]?.connection { connections.change(id) { $0.isPunch = true } }
+    }
     /// The network is another one, or the machine has slept: whoever is wanted is dialled now, whatever failed before, and
     /// whether the connections that stand are alive is asked at once.
     public mutating func networkChanged(at now: Instant) {
@@ -87,20 +108,25 @@ extension Channels {
             begin(dial, isMove: false, at: now)
         }
     }
-    private mutating func begin(_ dial: Dialer.Dial, isMove: Bool, at now: Instant) {
+    private mutating func begin(_ dial: Dialer.Dial, isMove: Bool, isPunch: Bool = false, at now: Instant) {
         let id = ConnectionID(dial.number)
         let endpoint = dial.address.endpoint
-        let phase = Connection.Phase.dialing(until: now + limits.dialTimeout)
+        let phase = Connection.Phase.dialing(until: now + (isPunch ? limits.punchTimeout : limits.dialTimeout))
         var connection = Connection(
             peer: dial.peer, endpoint: endpoint, openedHere: true, phase: phase, limits: limits)
         connection.isMove = isMove
+        connection.isPunch = isPunch
         if case .relayed(let relay) = dial.address, let peer = dial.peer {
             connection.relay = relay
             add(id, connection)
             effects.push(.open(id, via: relay, to: peer))
         } else {
             add(id, connection)
-            effects.push(.dial(id, endpoint, expecting: dial.peer))
+            if isPunch, let peer = dial.peer {
+                effects.push(.punch(id, endpoint, expecting: peer))
+            } else {
+                effects.push(.dial(id, endpoint, expecting: dial.peer))
+            }
         }
     }
 

@@ -20,6 +20,8 @@ public struct Channels: Core {
         /// Open a secure connection; report ``Channels/secured(_:peer:exporter:remote:inbound:isTLSClient:at:)`` or
         /// ``Channels/dialFailed(_:refused:at:)``. Where the peer is known its key must be pinned.
         case dial(ConnectionID, Endpoint, expecting: PeerID?)
+        /// The same from the listening port and no other: the other end dials, too, and its router lets in what comes from there.
+        case punch(ConnectionID, Endpoint, expecting: PeerID)
         /// The same through a relay, with which there is a session.
         case open(ConnectionID, via: PeerID, to: PeerID)
         /// Report ``Channels/writable(_:unsent:at:)`` when less than ``ChannelLimits/unsentBytes`` is left of it.
@@ -181,6 +183,22 @@ extension Channels {
     /// Whether the connection with a connected peer was opened here.
     public func wasDialled(_ peer: PeerID) -> Bool {
         peers[peer]?.connection.flatMap { connections[$0] }?.openedHere ?? false
+    }
+    /// How the connection with a connected peer came about.
+    public func way(to peer: PeerID) -> Way? {
+        peers[peer]?.connection.flatMap { connections[$0] }.map {
+            Way(relay: $0.relay, isPunched: $0.isPunch, isStray: $0.isStray, source: $0.source)
+        }
+    }
+    public struct Way: Hashable, Sendable {
+        /// Who carries it; nil of a direct one.
+        public var relay: PeerID?
+        /// It comes of an introduction.
+        public var isPunched: Bool
+        /// It was dialled here, from another port than the listening one.
+        public var isStray: Bool
+        /// From where the peer dialled; nil where this side did.
+        public var source: Endpoint?
     }
     /// The wire version agreed with a connected peer.
     public func version(with peer: PeerID) -> UInt16? {

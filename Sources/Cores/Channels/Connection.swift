@@ -20,6 +20,12 @@ struct Connection: Sendable {
     var relay: PeerID?
     /// Dialled to take the place of an open connection.
     var isMove = false
+    /// Both ends dialled in one moment, after an introduction.
+    var isPunch = false
+    /// Dialled from another port than this side listens at.
+    var isStray = false
+    /// Of an inbound one: from where it was dialled.
+    var source: Endpoint?
     var exporter: [UInt8] = []
     var isTLSClient = false
     var version: UInt16 = 0

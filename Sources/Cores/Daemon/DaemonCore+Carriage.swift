@@ -75,6 +75,10 @@ extension DaemonCore {
             let isWanted = services.leads || services.watchPart != nil || (missesCoordinator && other.leads)
             channels.learn(
                 other.peer, through: carriage.relays(of: other.peer), isWanted: isWanted, at: now)
+        case .punch(let peer, let endpoint): channels.punch(peer, at: endpoint, now: now)
+        case .punched(let peer, let endpoint):
+            channels.notePunch(of: peer)
+            say(.connectionPunched(endpoint: endpoint.description), peer: name(of: peer), at: now)
         case .improve(let peer, let endpoint): channels.move(peer, to: endpoint, at: now)
         case .berthed(let relay, let terms):
             say(
@@ -113,9 +117,11 @@ extension DaemonCore {
 
     /// A session has begun, or goes on, over a connection.
     mutating func noteWay(to peer: PeerID, _ endpoint: Endpoint, at now: Instant) {
-        let relay = channels.relay(of: peer)
-        carriage.connected(peer, at: endpoint, via: relay, wasDialled: channels.wasDialled(peer), now: now)
-        if let relay { say(.connectionRelayed(by: name(of: relay)), peer: name(of: peer), at: now) }
+        let way = channels.way(to: peer)
+        carriage.connected(
+            peer, at: endpoint, via: way?.relay, wasDialled: channels.wasDialled(peer), source: way?.source,
+            isStray: way?.isStray ?? false, now: now)
+        if let relay = way?.relay { say(.connectionRelayed(by: name(of: relay)), peer: name(of: peer), at: now) }
     }
     /// A peer is wanted. Where it is known to be carried its relays are tried as well; where it may be, its record says by whom.
     mutating func connect(to peer: PeerID, at endpoint: Endpoint, now: Instant) {

@@ -20,12 +20,15 @@ extension DaemonCore {
         case .closed(let id): closed(ConnectionID(id), at: now)
         }
     }
+    /// A dial left from another port than the listening one: what is seen of it says nothing about that.
+    public mutating func strayed(_ id: ConnectionID) { channels.strayed(id) }
 
     // MARK: what channels tell
 
     mutating func perform(_ effect: Channels.Effect, at now: Instant) {
         switch effect {
         case .dial(let id, let endpoint, let expecting): effects.push(.dial(id, endpoint, expecting: expecting))
+        case .punch(let id, let endpoint, let peer): effects.push(.punch(id, endpoint, expecting: peer))
         case .write(let id, let bytes): effects.push(.write(id, bytes))
         case .close(let id): effects.push(.close(id))
         case .open(let id, let relay, let peer): carriage.open(id.value, to: peer, via: relay, at: now)

@@ -23,6 +23,8 @@ public struct DaemonCore: Core {
     public enum Effect: Sendable {
         case datagram([UInt8], to: Endpoint)
         case dial(ConnectionID, Endpoint, expecting: PeerID?)
+        /// The same from the listening port and no other, while the other end dials here.
+        case punch(ConnectionID, Endpoint, expecting: PeerID)
         case write(ConnectionID, [UInt8])
         case close(ConnectionID)
         /// Begin TLS over bytes that this daemon carries itself, and tell ``DaemonCore/carried(_:_:at:)``. Writing and closing it are those of all

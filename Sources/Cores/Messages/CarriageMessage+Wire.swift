@@ -32,6 +32,19 @@ extension CarriageMessage {
             self = .closed(leg: leg, CircuitEnd(rawValue: UInt8(clamping: body.why)) ?? .done)
         case .ways(let body):
             self = .ways(try list(body.endpoints, atMost: Self.mostWays, "ways", endpoint))
+        case .meet(let body):
+            // A kind of router that is not known here is one of which nothing is known.
+            self = .meet(
+                Meeting(
+                    try peerID(body.peer), number: body.number,
+                    mapping: PortMapping(rawValue: UInt8(clamping: body.mapping)) ?? .unknown,
+                    endpoints: try list(body.endpoints, atMost: Meeting.mostEndpoints, "endpoints", endpoint)))
+        case .ready(let body): self = .ready(try peerID(body.peer), number: body.number)
+        case .go(let body): self = .go(try peerID(body.peer), number: body.number)
+        case .unmet(let body):
+            self = .unmet(
+                try peerID(body.peer), number: body.number,
+                UnmetReason(rawValue: UInt8(clamping: body.why)) ?? .refused)
         case nil: throw MalformedBytes("a message of relays of an unknown kind")
         }
     }
@@ -71,6 +84,21 @@ extension CarriageMessage {
             m.leg = leg
             m.closed.why = UInt32(why.rawValue)
         case .ways(let endpoints): m.ways.endpoints = endpoints.map { bytesOf($0.compact) }
+        case .meet(let meeting):
+            m.meet.peer = bytesOf(meeting.peer)
+            m.meet.number = meeting.number
+            m.meet.mapping = UInt32(meeting.mapping.rawValue)
+            m.meet.endpoints = meeting.endpoints.map { bytesOf($0.compact) }
+        case .ready(let peer, let number):
+            m.ready.peer = bytesOf(peer)
+            m.ready.number = number
+        case .go(let peer, let number):
+            m.go.peer = bytesOf(peer)
+            m.go.number = number
+        case .unmet(let peer, let number, let why):
+            m.unmet.peer = bytesOf(peer)
+            m.unmet.number = number
+            m.unmet.why = UInt32(why.rawValue)
         }
         return []
     }
@@ -89,7 +117,8 @@ extension BerthTerms {
             answer, life: .seconds(Int64(try bounded(m.lifeSeconds, below: 1 << 24, "seconds of a berth"))),
             rate: try relayRate(m.rateBits),
             left: ByteCount(try bounded(m.leftBytes, below: Bounds.amount, "bytes of a relay")),
-            circuits: try bounded(m.circuits, below: 1 << 16, "circuits"))
+            circuits: try bounded(m.circuits, below: 1 << 16, "circuits"),
+            seen: m.seen.isEmpty ? nil : try endpoint(m.seen))
     }
     var encoded: PBCarriage.Terms {
         var m = PBCarriage.Terms()
@@ -98,6 +127,7 @@ extension BerthTerms {
         m.rateBits = UInt64(max(0, min(rate.bitsPerSecond, 1e15)))
         m.leftBytes = UInt64(max(0, left.bytes))
         m.circuits = UInt32(circuits)
+        if let seen { m.seen = bytesOf(seen.compact) }
         return m
     }
 }

@@ -22,6 +22,10 @@ public struct Carriage: Core {
         case improve(PeerID, at: Endpoint)
         case berthed(PeerID, BerthTerms)
         case unberthed(PeerID)
+        /// Dial the other end of a relayed session there, from the listening port, in the moment in which it dials here.
+        case punch(PeerID, at: Endpoint)
+        /// A meeting has led to a direct connection.
+        case punched(PeerID, at: Endpoint)
     }
     /// How this daemon is seen.
     public struct Outlook: Hashable, Sendable {
@@ -44,12 +48,20 @@ public struct Carriage: Core {
     public private(set) var relay: Relay
     public private(set) var circuits: Circuits
     public private(set) var search = BerthSearch()
-    private var outlook = Outlook(external: nil, isReachable: true, leads: false)
-    private var effects = EffectQueue<Effect>()
+    public internal(set) var introducer = Introducer()
+    public internal(set) var punching: Punching
+    /// Where relays see the listening port.
+    var sightings = Sightings()
+    private(set) var outlook = Outlook(external: nil, isReachable: true, leads: false)
+    var effects = EffectQueue<Effect>()
     /// Who is carried by whom, as relays have said; they are bounded, and so are their lists.
     private var lists: [PeerID: (peers: [CarriedPeer], rate: BitRate)] = [:]
     /// Peers with a session.
     private var connected: Set<PeerID> = []
+    /// Of those that have dialled this daemon: from where, as is seen here.
+    private var sources: [PeerID: Endpoint] = [:]
+    /// Those that this daemon has dialled from the port that it listens at.
+    private var observers: Set<PeerID> = []
     /// Sessions that are relayed, and when the ends tell each other again where they may be dialled.
     private var relayed: [PeerID: (next: Instant, pause: Duration)] = [:]
     /// When a peer's word about where it is was last acted on.
@@ -67,18 +79,22 @@ public struct Carriage: Core {
         self.local = local
         relay = Relay(local: local, limits: limits, at: now)
         circuits = Circuits(local: local)
+        punching = Punching(local: local)
     }
 
     public mutating func poll() -> Effect? { effects.pop() }
     public var nextWake: Instant? {
         var next = earliest(relay.nextWake, search.nextWake)
         next = earliest(next, tellAt)
+        next = earliest(next, earliest(introducer.nextWake, punching.nextWake))
         for peer in relayed.values { next = earliest(next, peer.next) }
         return next
     }
     public mutating func wake(at now: Instant) {
         relay.wake(at: now)
         search.wake(at: now)
+        introducer.wake(at: now)
+        punching.wake(at: now)
         if let at = tellAt, at <= now {
             tellAt = nil
             let list = self.list
@@ -101,7 +117,10 @@ public struct Carriage: Core {
 
     public mutating func see(_ outlook: Outlook, at now: Instant) {
         guard outlook != self.outlook else { return }
+        let isElsewhere = outlook.external != self.outlook.external
         self.outlook = outlook
+        punching.external = outlook.external
+        if isElsewhere { punching.hurry(at: now) }
         let isPublic = outlook.external.map { !$0.isPrivate } ?? false
         let wasOpen = relay.isOpen
         relay.isOpen = isPublic && outlook.isReachable
@@ -115,16 +134,30 @@ public struct Carriage: Core {
     /// - Parameters:
     ///   - relay: that carries it; nil for a direct one.
     ///   - wasDialled: by this side.
+    ///   - source: from where it was dialled, if it was the other side.
+    ///   - isStray: it was dialled from another port than this side listens at.
     public mutating func connected(
-        _ peer: PeerID, at endpoint: Endpoint, via relay: PeerID?, wasDialled: Bool, now: Instant
+        _ peer: PeerID, at endpoint: Endpoint, via relay: PeerID?, wasDialled: Bool, source: Endpoint? = nil,
+        isStray: Bool = false, now: Instant
     ) {
         let isNew = connected.insert(peer).inserted
-        if relay == nil {
-            relayed[peer] = nil
-            if wasDialled { search.met(peer, at: endpoint, now: now) }
-        } else {
+        if let relay {
             relayed[peer] = (now + Self.firstPause, Self.firstPause)
             tellWays(to: peer, at: now)
+            forgetSource(of: peer)
+            punching.relayed(peer, by: relay, mayBeDialled: outlook.isReachable, at: now)
+        } else {
+            relayed[peer] = nil
+            if wasDialled { search.met(peer, at: endpoint, now: now) }
+            sources[peer] = wasDialled ? nil : source
+            if wasDialled, !isStray {
+                observers.insert(peer)
+            } else {
+                observers.remove(peer)
+                sightings.forget(peer)
+            }
+            introducer.connected(peer, source: source, listening: endpoint)
+            if punching.settled(peer, at: source ?? endpoint) { effects.push(.punched(peer, at: source ?? endpoint)) }
         }
         if isNew, relay == nil, !self.relay.carried.isEmpty { effects.push(.send(list, to: peer)) }
         drain(at: now)
@@ -134,6 +167,8 @@ public struct Carriage: Core {
         relayed[peer] = nil
         lists[peer] = nil
         improved[peer] = nil
+        forgetSource(of: peer)
+        punching.lost(peer, at: now)
         relay.lost(peer)
         circuits.lost(peer)
         search.lost(peer, at: now)
@@ -147,7 +182,9 @@ public struct Carriage: Core {
             if outlook.isServer, outlook.external == nil, !seen.isPrivate { relay.isOpen = true }
             relay.receive(message, from: peer, seen: seen, at: now)
             stand()
-        case .terms(let terms): search.receive(terms, from: peer, at: now)
+        case .terms(let terms):
+            if let seen = terms.seen, observers.contains(peer) { sight(seen, by: peer, at: now) }
+            search.receive(terms, from: peer, at: now)
         case .carried(let list, let rate): heard(list, rate, from: peer)
         case .incoming, .opened: toCircuits(message, from: peer, at: now)
         case .data(let leg, _), .credit(let leg, _), .closed(let leg, _):
@@ -157,6 +194,7 @@ public struct Carriage: Core {
                 toCircuits(message, from: peer, at: now)
             }
         case .ways(let endpoints): improve(peer, endpoints, at: now)
+        case .meet, .ready, .go, .unmet: introduce(message, from: peer, at: now)
         }
         drain(at: now)
     }
@@ -184,6 +222,15 @@ public struct Carriage: Core {
         search.need(false, leads: false, at: now)
         drain(at: now)
     }
+
+    private mutating func forgetSource(of peer: PeerID) {
+        sources[peer] = nil
+        observers.remove(peer)
+        sightings.forget(peer)
+        introducer.lost(peer)
+    }
+    /// There is a session, and nobody carries it.
+    func isDirect(_ peer: PeerID) -> Bool { connected.contains(peer) && relayed[peer] == nil }
 
     // MARK: what others say
 
@@ -220,6 +267,9 @@ public struct Carriage: Core {
     private mutating func drain(at now: Instant) {
         while let effect = relay.poll() {
             switch effect {
+            case .send(.terms(var terms), let peer):
+                terms.seen = sources[peer]
+                effects.push(.send(.terms(terms), to: peer))
             case .send(let message, let peer): effects.push(.send(message, to: peer))
             case .carriedChanged:
                 if tellAt == nil { tellAt = now + Self.tellPause }
@@ -232,7 +282,13 @@ public struct Carriage: Core {
             case .begin(let id, let peer, let isClient): effects.push(.begin(id, with: peer, isClient: isClient))
             case .ciphertext(let id, let bytes): effects.push(.ciphertext(id, bytes))
             case .writable(let id, let unsent): effects.push(.writable(id, unsent: unsent))
-            case .ended(let id, let why): effects.push(.ended(id, why))
+            case .ended(let id, let why, let stream):
+                // Who carries no more may still introduce.
+                let isSpent = why == .full || why == .spent
+                if isSpent, !stream.isInbound, !connected.contains(stream.peer) {
+                    punching.refused(stream.peer, by: stream.relay, at: now)
+                }
+                effects.push(.ended(id, why))
             }
         }
         while let effect = search.poll() {
@@ -243,6 +299,7 @@ public struct Carriage: Core {
             case .lost(let peer): effects.push(.unberthed(peer))
             }
         }
+        drainIntroductions()
     }
     private mutating func stand() {
         let now = (isRelay: relay.isOpen && relay.limits.isWilling, carries: !relay.carried.isEmpty)

@@ -24,6 +24,14 @@ public enum CarriageMessage: Hashable, Sendable {
     case closed(leg: UInt32, CircuitEnd)
     /// Between the ends of a session: where the sender may be dialled, if it may.
     case ways([Endpoint])
+    /// To an introducer, without endpoints: somebody is to be met, or may be. From it, with endpoints: somebody wants to be met there.
+    case meet(Meeting)
+    /// To an introducer: this side will dial when it is told to.
+    case ready(PeerID, number: UInt32)
+    /// From an introducer: both are ready, dial now.
+    case go(PeerID, number: UInt32)
+    /// Either way: nothing comes of the meeting.
+    case unmet(PeerID, number: UInt32, UnmetReason)
 
     public static let mostCarried = 128
     public static let mostWays = 4
@@ -61,7 +69,12 @@ public struct BerthTerms: Hashable, Sendable {
     public var left: ByteCount
     /// At a time.
     public var circuits: Int
-    public init(_ answer: Answer, life: Duration = .zero, rate: BitRate, left: ByteCount, circuits: Int) {
+    /// Where the relay sees whoever asked; nil where it was the relay that dialled.
+    public var seen: Endpoint?
+    public init(
+        _ answer: Answer, life: Duration = .zero, rate: BitRate, left: ByteCount, circuits: Int, seen: Endpoint? = nil
+    ) {
+        self.seen = seen
         self.answer = answer
         self.life = life
         self.rate = rate

@@ -11,7 +11,7 @@ public struct Circuits: Sendable {
         case ciphertext(UInt64, [UInt8])
         case writable(UInt64, unsent: Int)
         /// The circuit is gone; nothing follows.
-        case ended(UInt64, CircuitEnd)
+        case ended(UInt64, CircuitEnd, Stream)
     }
     /// What is known of a stream.
     public struct Stream: Hashable, Sendable {
@@ -57,6 +57,10 @@ public struct Circuits: Sendable {
 
     public subscript(id: UInt64) -> Stream? { circuits[id]?.stream }
     public var isEmpty: Bool { circuits.isEmpty }
+    /// Whether a stream with a peer goes through a relay.
+    public func has(_ peer: PeerID, via relay: PeerID) -> Bool {
+        circuits.values.contains { $0.stream.peer == peer && $0.stream.relay == relay }
+    }
     public mutating func poll() -> Effect? { effects.pop() }
 
     /// A stream to a peer, through a relay that this daemon has a session with.
@@ -178,9 +182,9 @@ public struct Circuits: Sendable {
         end(id, .broken)
     }
     private mutating func end(_ id: UInt64, _ why: CircuitEnd) {
-        let wasClosing = circuits[id]?.isClosing ?? true
+        guard let circuit = circuits[id] else { return }
         remove(id)
-        if !wasClosing { effects.push(.ended(id, why)) }
+        if !circuit.isClosing { effects.push(.ended(id, why, circuit.stream)) }
     }
     private mutating func remove(_ id: UInt64) {
         guard let circuit = circuits.removeValue(forKey: id) else { return }

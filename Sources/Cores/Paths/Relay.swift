@@ -113,7 +113,7 @@ public struct Relay: Core {
             } else {
                 end(id, sayingTo: 1 - side, why)
             }
-        case .terms, .carried, .incoming, .opened, .ways: break
+        case .terms, .carried, .incoming, .opened, .ways, .meet, .ready, .go, .unmet: break
         }
     }
     /// A peer's session is over: its berth and its circuits are.

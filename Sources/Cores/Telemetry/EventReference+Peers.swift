@@ -27,6 +27,10 @@ extension EventReference {
             "the session goes through a relay, to which it is bytes; a better way is looked for behind it",
             ["by": "name, or short key, of the relay"]),
         Entry(
+            .connectionPunched, of: "name, or short key",
+            "the session goes over a connection that both ends dialled in one moment: no relay carries it any more",
+            ["endpoint": "of the other end, as its router shows it"]),
+        Entry(
             .berthGranted, of: "name, or short key, of the relay",
             "this daemon cannot be dialled: others may reach it through that one, which carries so much",
             ["megabits": "a second, of all that it carries", "left_mib": "that it may still carry today"]),

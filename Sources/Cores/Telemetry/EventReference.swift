@@ -36,7 +36,7 @@ extension Happening {
         switch self {
         case .overlayJoined, .bootstrapRetrying, .overlayIsolated, .externalAddress, .reachability, .unreachable,
             .connectionRefused, .strangersTurnedAway, .networkChanged, .connectionInterrupted, .connectionResumed,
-            .connectionLost, .connectionRelayed, .berthGranted, .berthLost,
+            .connectionLost, .connectionRelayed, .connectionPunched, .berthGranted, .berthLost,
             .packetMalformed, .floodLimited:
             .overlay
         case .entryRefused, .logEntryRefused, .forked, .leaderChanged, .electorsChosen, .leadershipTaken,

@@ -19,6 +19,7 @@ public enum Happening: Hashable, Sendable, Codable {
     case connectionResumed(endpoint: String)
     case connectionLost(why: String)
     case connectionRelayed(by: String)
+    case connectionPunched(endpoint: String)
     case berthGranted(megabits: Double, leftMib: Double)
     case berthLost
     case packetMalformed(why: String)
@@ -167,7 +168,7 @@ public enum Happening: Hashable, Sendable, Codable {
     public enum Name: String, CodingKey, CaseIterable, Sendable {
         case overlayJoined, bootstrapRetrying, overlayIsolated, externalAddress, reachability, unreachable,
             connectionRefused, strangersTurnedAway, networkChanged, connectionInterrupted, connectionResumed,
-            connectionLost, connectionRelayed, berthGranted, berthLost,
+            connectionLost, connectionRelayed, connectionPunched, berthGranted, berthLost,
             packetMalformed, floodLimited
         case entryRefused, logEntryRefused, forked, leaderChanged, electorsChosen, leadershipTaken, recordCarried,
             recordFound, jobRefounded, refoundingRefused, launcherAwaited, electorsContradict, staleCommand,

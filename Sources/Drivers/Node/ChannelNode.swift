@@ -66,6 +66,7 @@ public final class ChannelNode {
             switch effect {
             case .dial(let id, let endpoint, let expecting):
                 transport.dial(id.value, to: endpoint, expecting: expecting)
+            case .punch(let id, let endpoint, let peer): transport.punch(id.value, to: endpoint, expecting: peer)
             case .write(let id, let bytes): transport.write(id.value, bytes)
             case .close(let id): transport.close(id.value)
             // Nobody carries anything here.

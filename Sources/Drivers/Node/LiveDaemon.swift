@@ -181,6 +181,7 @@ public final class LiveDaemon {
             core.dialFailed(ConnectionID(id), refused: failure.isRefusal, at: loop.now)
             drain()
         }
+        transport.on.strayed = { [unowned self] id in core.strayed(ConnectionID(id)) }
         transport.on.received = { [unowned self] id, bytes in
             core.received(ConnectionID(id), bytes, at: loop.now)
             drain()
@@ -324,6 +325,8 @@ public final class LiveDaemon {
             case .datagram(let bytes, let endpoint): datagrams.send(bytes, to: endpoint)
             case .dial(let id, let endpoint, let expecting):
                 transport.dial(id.value, to: endpoint, expecting: expecting)
+            case .punch(let id, let endpoint, let expecting):
+                transport.punch(id.value, to: endpoint, expecting: expecting)
             case .write(let id, let bytes):
                 if transport.carried.has(id.value) {
                     tell(transport.carried.write(id.value, bytes), id)

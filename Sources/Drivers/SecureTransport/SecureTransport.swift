@@ -47,6 +47,8 @@ public final class SecureTransport {
         /// The handshake is done: number, peer, exporter (32 bytes), remote endpoint, inbound, whether we are the TLS client.
         public var secured: ((UInt64, PeerID, [UInt8], Endpoint, Bool, Bool) -> Void)?
         public var dialFailed: ((UInt64, TransportFailure) -> Void)?
+        /// A dial goes out from another port than the listening one, which was not to be had for it.
+        public var strayed: ((UInt64) -> Void)?
         public var received: ((UInt64, [UInt8]) -> Void)?
         /// The bytes still held here, fewer than ``writableBelow``, after some have gone.
         public var writable: ((UInt64, Int) -> Void)?
@@ -125,21 +127,31 @@ public final class SecureTransport {
     ///   - id: odd, and never used before.
     ///   - expecting: whose key must answer; nil when only the address is known.
     public func dial(_ id: UInt64, to remote: Endpoint, expecting peer: PeerID?) {
+        connect(begin(id, to: remote, expecting: peer), from: endpoint, mayStray: true)
+        if remote.isIPv4 != endpoint.isIPv4 { loop.soon { [weak self] in self?.on.strayed?(id) } }
+    }
+    /// The same from the listening port and no other, while the other end dials here: TCP may make one connection of the two dials
+    /// (RFC 9293, §3.5), or the one that arrives first is accepted, and this one fails.
+    public func punch(_ id: UInt64, to remote: Endpoint, expecting peer: PeerID) {
+        connect(begin(id, to: remote, expecting: peer), from: endpoint, mayStray: false)
+    }
+    private func begin(_ id: UInt64, to remote: Endpoint, expecting peer: PeerID?) -> SecureStream {
         precondition(id % 2 == 1 && streams[id] == nil, "dial \(id) is even or exists")
         let stream = SecureStream(self, id: id, inbound: false, remote: remote, expecting: peer)
         streams[id] = stream
         setDeadline(stream, Self.handshakeTimeout)
-        connect(stream, from: endpoint)
+        return stream
     }
-    private func connect(_ stream: SecureStream, from local: Endpoint) {
-        let isShared = local.port != 0
+    private func connect(_ stream: SecureStream, from local: Endpoint, mayStray: Bool) {
+        let isShared = local.port != 0 && mayStray
         let failed: (SocketError) -> Void = { [weak self, weak stream] error in
             guard let self, let stream, streams[stream.id] === stream else { return }
             // A connection between the same two ports may exist, or be remembered by the kernel: dial from another port.
             switch error {
             case .addressInUse, .addressNotAvailable, .other:
                 guard isShared else { fallthrough }
-                connect(stream, from: Endpoint(address: local.address, port: 0)!)
+                on.strayed?(stream.id)
+                connect(stream, from: Endpoint(address: local.address, port: 0)!, mayStray: false)
             default: self.failed(stream, .socket(error))
             }
         }

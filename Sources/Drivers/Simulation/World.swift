@@ -259,6 +259,8 @@ public final class World {
             case .datagram(let bytes, let endpoint): network.send(bytes, from: host.index, to: endpoint)
             case .dial(let id, let endpoint, let peer):
                 network.dial(id.value, from: host.index, to: endpoint, expecting: peer)
+            case .punch(let id, let endpoint, let peer):
+                network.dial(id.value, from: host.index, to: endpoint, expecting: peer)
             case .write(let id, let bytes):
                 if !carriedWrite(id, bytes, host) { network.write(id.value, bytes, from: host.index) }
             case .close(let id): if !carriedClose(id, host) { network.close(id.value, by: host.index) }

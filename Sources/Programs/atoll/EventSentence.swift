@@ -143,6 +143,7 @@ extension Event {
                 + "with whoever it can reach itself. To be reached, let TCP and UDP on its port in (--listen): a rule of the firewall, or "
                 + "a port of the router forwarded to it"
         case .connectionRelayed(let relay): "  \(peer) is reached through \(relay), which relays"
+        case .connectionPunched(let endpoint): "  \(peer) is reached directly, through both routers, at \(endpoint)"
         case .berthGranted(let megabits, _):
             "this machine cannot be dialled; others reach it through \(peer), which carries \(fixed(megabits, 1)) Mbit/s. "
                 + "Forward its port (TCP and UDP) at the router for more"

@@ -2403,6 +2403,38 @@ public nonisolated struct PBCarriage: Sendable {
     set {body = .ways(newValue)}
   }
 
+  public var meet: PBCarriage.Meet {
+    get {
+      if case .meet(let v)? = body {return v}
+      return PBCarriage.Meet()
+    }
+    set {body = .meet(newValue)}
+  }
+
+  public var ready: PBCarriage.Ready {
+    get {
+      if case .ready(let v)? = body {return v}
+      return PBCarriage.Ready()
+    }
+    set {body = .ready(newValue)}
+  }
+
+  public var go: PBCarriage.Go {
+    get {
+      if case .go(let v)? = body {return v}
+      return PBCarriage.Go()
+    }
+    set {body = .go(newValue)}
+  }
+
+  public var unmet: PBCarriage.Unmet {
+    get {
+      if case .unmet(let v)? = body {return v}
+      return PBCarriage.Unmet()
+    }
+    set {body = .unmet(newValue)}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -2417,6 +2449,10 @@ public nonisolated struct PBCarriage: Sendable {
     case credit(PBCarriage.Credit)
     case closed(PBCarriage.Closed)
     case ways(PBCarriage.Ways)
+    case meet(PBCarriage.Meet)
+    case ready(PBCarriage.Ready)
+    case go(PBCarriage.Go)
+    case unmet(PBCarriage.Unmet)
 
   }
 
@@ -2451,6 +2487,9 @@ public nonisolated struct PBCarriage: Sendable {
 
     /// at a time
     public var circuits: UInt32 = 0
+
+    /// compact: where the relay sees whoever asked; empty where the relay dialled
+    public var seen: Data = Data()
 
     public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -2576,6 +2615,73 @@ public nonisolated struct PBCarriage: Sendable {
     // methods supported on all messages.
 
     public var endpoints: [Data] = []
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
+  /// Two are introduced by somebody who is connected with both, so that each dials while its router lets the other in.
+  public nonisolated struct Meet: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    /// to the introducer: who is to be met; from it: who wants to meet
+    public var peer: Data = Data()
+
+    /// of the meeting, given by whoever began it
+    public var number: UInt32 = 0
+
+    /// of the sender's router: 0 unknown, 1 one port for all, 2 another port for each destination
+    public var mapping: UInt32 = 0
+
+    /// compact, from the introducer only: where it sees that peer
+    public var endpoints: [Data] = []
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
+  public nonisolated struct Ready: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var peer: Data = Data()
+
+    public var number: UInt32 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
+  public nonisolated struct Go: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var peer: Data = Data()
+
+    public var number: UInt32 = 0
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
+  public nonisolated struct Unmet: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var peer: Data = Data()
+
+    public var number: UInt32 = 0
+
+    public var why: UInt32 = 0
 
     public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -6938,7 +7044,7 @@ nonisolated extension PBElection.Signed: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension PBCarriage: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Carriage"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}leg\0\u{1}reserve\0\u{1}terms\0\u{1}release\0\u{1}carried\0\u{1}open\0\u{1}incoming\0\u{1}opened\0\u{1}data\0\u{1}credit\0\u{1}closed\0\u{1}ways\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}leg\0\u{1}reserve\0\u{1}terms\0\u{1}release\0\u{1}carried\0\u{1}open\0\u{1}incoming\0\u{1}opened\0\u{1}data\0\u{1}credit\0\u{1}closed\0\u{1}ways\0\u{1}meet\0\u{1}ready\0\u{1}go\0\u{1}unmet\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -7090,6 +7196,58 @@ nonisolated extension PBCarriage: SwiftProtobuf.Message, SwiftProtobuf._MessageI
           self.body = .ways(v)
         }
       }()
+      case 13: try {
+        var v: PBCarriage.Meet?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .meet(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .meet(v)
+        }
+      }()
+      case 14: try {
+        var v: PBCarriage.Ready?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .ready(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .ready(v)
+        }
+      }()
+      case 15: try {
+        var v: PBCarriage.Go?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .go(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .go(v)
+        }
+      }()
+      case 16: try {
+        var v: PBCarriage.Unmet?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .unmet(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .unmet(v)
+        }
+      }()
       default: break
       }
     }
@@ -7148,6 +7306,22 @@ nonisolated extension PBCarriage: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       guard case .ways(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 12)
     }()
+    case .meet?: try {
+      guard case .meet(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 13)
+    }()
+    case .ready?: try {
+      guard case .ready(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 14)
+    }()
+    case .go?: try {
+      guard case .go(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 15)
+    }()
+    case .unmet?: try {
+      guard case .unmet(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 16)
+    }()
     case nil: break
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -7193,7 +7367,7 @@ nonisolated extension PBCarriage.Reserve: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension PBCarriage.Terms: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = PBCarriage.protoMessageName + ".Terms"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}answer\0\u{3}life_seconds\0\u{3}rate_bits\0\u{3}left_bytes\0\u{1}circuits\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}answer\0\u{3}life_seconds\0\u{3}rate_bits\0\u{3}left_bytes\0\u{1}circuits\0\u{1}seen\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -7206,6 +7380,7 @@ nonisolated extension PBCarriage.Terms: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.rateBits) }()
       case 4: try { try decoder.decodeSingularUInt64Field(value: &self.leftBytes) }()
       case 5: try { try decoder.decodeSingularUInt32Field(value: &self.circuits) }()
+      case 6: try { try decoder.decodeSingularBytesField(value: &self.seen) }()
       default: break
       }
     }
@@ -7227,6 +7402,9 @@ nonisolated extension PBCarriage.Terms: SwiftProtobuf.Message, SwiftProtobuf._Me
     if self.circuits != 0 {
       try visitor.visitSingularUInt32Field(value: self.circuits, fieldNumber: 5)
     }
+    if !self.seen.isEmpty {
+      try visitor.visitSingularBytesField(value: self.seen, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -7236,6 +7414,7 @@ nonisolated extension PBCarriage.Terms: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.rateBits != rhs.rateBits {return false}
     if lhs.leftBytes != rhs.leftBytes {return false}
     if lhs.circuits != rhs.circuits {return false}
+    if lhs.seen != rhs.seen {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -7529,6 +7708,161 @@ nonisolated extension PBCarriage.Ways: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
   public static func ==(lhs: PBCarriage.Ways, rhs: PBCarriage.Ways) -> Bool {
     if lhs.endpoints != rhs.endpoints {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBCarriage.Meet: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBCarriage.protoMessageName + ".Meet"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{1}number\0\u{1}mapping\0\u{1}endpoints\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.peer) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.number) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.mapping) }()
+      case 4: try { try decoder.decodeRepeatedBytesField(value: &self.endpoints) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.peer.isEmpty {
+      try visitor.visitSingularBytesField(value: self.peer, fieldNumber: 1)
+    }
+    if self.number != 0 {
+      try visitor.visitSingularUInt32Field(value: self.number, fieldNumber: 2)
+    }
+    if self.mapping != 0 {
+      try visitor.visitSingularUInt32Field(value: self.mapping, fieldNumber: 3)
+    }
+    if !self.endpoints.isEmpty {
+      try visitor.visitRepeatedBytesField(value: self.endpoints, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBCarriage.Meet, rhs: PBCarriage.Meet) -> Bool {
+    if lhs.peer != rhs.peer {return false}
+    if lhs.number != rhs.number {return false}
+    if lhs.mapping != rhs.mapping {return false}
+    if lhs.endpoints != rhs.endpoints {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBCarriage.Ready: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBCarriage.protoMessageName + ".Ready"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{1}number\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.peer) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.number) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.peer.isEmpty {
+      try visitor.visitSingularBytesField(value: self.peer, fieldNumber: 1)
+    }
+    if self.number != 0 {
+      try visitor.visitSingularUInt32Field(value: self.number, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBCarriage.Ready, rhs: PBCarriage.Ready) -> Bool {
+    if lhs.peer != rhs.peer {return false}
+    if lhs.number != rhs.number {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBCarriage.Go: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBCarriage.protoMessageName + ".Go"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{1}number\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.peer) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.number) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.peer.isEmpty {
+      try visitor.visitSingularBytesField(value: self.peer, fieldNumber: 1)
+    }
+    if self.number != 0 {
+      try visitor.visitSingularUInt32Field(value: self.number, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBCarriage.Go, rhs: PBCarriage.Go) -> Bool {
+    if lhs.peer != rhs.peer {return false}
+    if lhs.number != rhs.number {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBCarriage.Unmet: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBCarriage.protoMessageName + ".Unmet"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{1}number\0\u{1}why\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.peer) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.number) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.why) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.peer.isEmpty {
+      try visitor.visitSingularBytesField(value: self.peer, fieldNumber: 1)
+    }
+    if self.number != 0 {
+      try visitor.visitSingularUInt32Field(value: self.number, fieldNumber: 2)
+    }
+    if self.why != 0 {
+      try visitor.visitSingularUInt32Field(value: self.why, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBCarriage.Unmet, rhs: PBCarriage.Unmet) -> Bool {
+    if lhs.peer != rhs.peer {return false}
+    if lhs.number != rhs.number {return false}
+    if lhs.why != rhs.why {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
