@@ -111,7 +111,7 @@ events: build ## rewrite docs/EVENTS.md from the types of events
 	$(ATOLL) events-reference > docs/EVENTS.md.new && mv docs/EVENTS.md.new docs/EVENTS.md
 
 deb: setup ## a Debian package in out/: docs/INSTALL.md
-	Tools/packaging/deb.sh $$(Tools/packaging/build.sh) out
+	program=$$(Tools/packaging/build.sh) && Tools/packaging/deb.sh $$program out
 
 clean: ## remove what was built
 	rm -rf .build out

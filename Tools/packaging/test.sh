@@ -31,7 +31,7 @@ check "says its version" inside atoll --version
 check "has no library missing" sh -c "! chroot $root ldd /usr/bin/atoll | grep \"not found\""
 check "looks at the machine" sh -c "chroot $root env -i PATH=/usr/bin:/bin HOME=/root atoll doctor --json | grep -q findings"
 check "finds its topologies" sh -c "cd / && chroot $root env -i PATH=/usr/bin:/bin HOME=/root atoll plan /usr/share/atoll/Topologies/demo.yaml --job /usr/share/atoll/Topologies/jobs/demo.yaml"
-check "cites without ICU" sh -c "chroot $root env -i PATH=/usr/bin:/bin HOME=/root atoll cite --help"
+check "cites" sh -c "chroot $root env -i PATH=/usr/bin:/bin HOME=/root atoll cite --help"
 check "has man pages, completions, units" test -e "$root/usr/share/man/man1/atoll-peer.1.gz" -a -e "$root/usr/share/bash-completion/completions/atoll" -a -e "$root/usr/lib/systemd/system/atoll-peer.service" -a -e "$root/usr/lib/systemd/user/atoll-peer.service"
 begun=$(date +%s)
 check "trains: atoll demo, without a project around it" inside sh -c "cd /tmp && atoll demo ${DEMO:-} --out /tmp/demo && test -s /tmp/demo/report.json"
