@@ -32,6 +32,10 @@ let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let swarm: [Target.Dependency] = ["Messages", "Content", "Consensus", "Record", "Coordination", "Membership"]
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
+/// The program of a package leaves out what it does not ask for: Tools/packaging/build.sh.
+let packaged = Context.environment["ATOLL_PACKAGED"] != nil
+let unasked: [Target.Dependency] = packaged ? ["NoLocaleData"] : []
+
 let package = Package(
     name: "atoll-training",
     products: [.executable(name: "atoll", targets: ["atoll"])],
@@ -148,7 +152,7 @@ let package = Package(
             ]),
         .executableTarget(
             name: "atoll",
-            dependencies: swarm + [
+            dependencies: unasked + swarm + [
                 "Kernels", "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Paths", "Channels",
                 "Topologies",
                 "Planning", "Lending", "Sensors",
@@ -233,6 +237,6 @@ let package = Package(
             ], computes: false),
         // They run the program: so it is compiled beside tests, and only linked after them.
         tests("EndToEnd", ["Primitives", "atoll"], computes: false),
-    ],
+    ] + (packaged ? [.target(name: "NoLocaleData", path: "Tools/packaging/NoLocaleData")] : []),
     swiftLanguageModes: [.v6]
 )

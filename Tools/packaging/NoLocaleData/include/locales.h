@@ -1,0 +1,1 @@
+// Nothing to call: what is defined is found by the linker.
