@@ -6,13 +6,15 @@ import Testing
 import Weights
 
 /// What `atoll codec` does with files: round trips, error feedback between calls, and files that lie.
-struct CodecFileTests {
+final class CodecFileTests {
     let folder: URL
 
     init() throws {
         folder = FileManager.default.temporaryDirectory.appending(path: "atoll-codec-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     }
+    deinit { try? FileManager.default.removeItem(at: folder) }
+
     func path(_ name: String) -> String { folder.appending(path: name).path }
 
     static let tensors = [
