@@ -11,7 +11,7 @@ public enum NodeError: Error, Sendable, CustomStringConvertible {
         }
     }
     /// The same, with the code of its page: `atoll help CODE` says more, and `atoll doctor` looks for it beforehand.
-    static func badInput(_ code: DiagnosisCode, _ text: String) -> NodeError {
+    public static func badInput(_ code: DiagnosisCode, _ text: String) -> NodeError {
         .badInput("\(text) [\(code.rawValue): atoll help \(code.rawValue)]")
     }
     public var exitCode: Int32 {

@@ -175,7 +175,7 @@ private func files<Result>(_ body: () throws(TensorFileError) -> Result) throws 
     }
 }
 
-private func jsonText(_ object: Any) -> String {
+func jsonText(_ object: Any) -> String {
     let options: JSONSerialization.WritingOptions = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
     return (try? JSONSerialization.data(withJSONObject: object, options: options)).map {
         String(decoding: $0, as: UTF8.self)
