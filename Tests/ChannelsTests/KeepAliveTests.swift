@@ -42,6 +42,28 @@ private let pingBytes = 12
     #expect(network.events[0].contains(.interrupted(network.peer(1), .silent)))
 }
 
+/// A kernel takes them all, and nobody acknowledges them.
+@Test func `whoever goes on sending small messages into silence notices it all the same`() {
+    var network = pair()
+    network.swallowEverything()
+    for _ in 0..<7 {
+        network.send(0, 1, [1], on: .control)
+        network.run(for: .seconds(1))
+    }
+    #expect(network.events[0].contains(.interrupted(network.peer(1), .silent)))
+}
+
+@Test func `who has slept knows after two seconds which of its connections have died, and keeps those that have not`() {
+    for isDead in [true, false] {
+        var network = pair()
+        if isDead { network.swallowEverything() }
+        network.nodes[0].networkChanged(at: network.now)
+        network.drain(0)
+        network.run(for: .milliseconds(2_100))
+        #expect(network.events[0].contains(.interrupted(network.peer(1), .silent)) == isDead)
+    }
+}
+
 @Test func `a dead peer is missed by who only listens too, and whoever misses one asks all others at once`() {
     for (survivor, gone) in [(0, 1), (1, 0)] {
         var network = pair()

@@ -146,6 +146,12 @@ import Testing
         // The first of them is heard again: the others get time, too.
         roster.forgive(at: now)
         #expect(roster.silent(for: silence, at: now + .seconds(5)) == [])
+        // So much that a dial may fail and be tried again.
+        for second in 1...16 { roster.heard(Small.peer(2), at: now + .seconds(Int64(second))) }
+        #expect(roster.silent(for: silence, at: now + .seconds(15)) == [])
+        #expect(roster.nextSilence(silence, at: now + .seconds(15)) == now + .milliseconds(15_001))
+        roster.heard(Small.peer(3), at: now + .seconds(13))
+        #expect(roster.silent(for: silence, at: now + .milliseconds(15_001)) == [Small.peer(1)])
         #expect(roster.silent(for: silence, at: .zero + .seconds(500)).count == 3)
         // Also where there is only one: it may be either's line.
         let alone = joined([1])

@@ -74,7 +74,7 @@ extension Channels {
     /// The network is another one, or the machine has slept: whoever is wanted is dialled now, whatever failed before, and
     /// whether the connections that stand are alive is asked at once.
     public mutating func networkChanged(at now: Instant) {
-        for id in connections.order where connections[id]?.isOpen == true { connections[id]!.keepAlive.probe(at: now) }
+        for id in connections.order where connections[id]?.isOpen == true { connections[id]!.keepAlive.doubt(at: now) }
         dialer.hurry(at: now)
         wake(at: now)
     }

@@ -170,7 +170,7 @@ extension Channels {
             }
             if out.isEmpty { return }
             let written = out.count
-            connections.change(id) { $0.wrote(written, withMessages: written > urgent, at: now, limits) }
+            connections.change(id) { $0.wrote(written, urgent: urgent, at: now, limits) }
             effects.push(.write(id, out))
         }
     }
@@ -226,7 +226,7 @@ extension Channels {
             var out: [UInt8] = []
             appendFrames(&out, peer, connections[id]!.hold.frameBytes(limits), at: now)
             let written = out.count
-            connections.change(id) { $0.wrote(written, withMessages: true, at: now, limits) }
+            connections.change(id) { $0.wrote(written, urgent: 0, at: now, limits) }
             effects.push(.write(id, out))
             if peers[peer]!.session.outbox.hasSendable() { pacing.uploadQueue.append(id) }
         }

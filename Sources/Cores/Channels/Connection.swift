@@ -63,14 +63,15 @@ struct Connection: Sendable {
         offsets[channel] += UInt64(bytes)
         keepAlive.used(at: now, limits)
     }
-    /// The driver was handed bytes.
-    mutating func wrote(_ bytes: Int, withMessages: Bool, at now: Instant, _ limits: ChannelLimits) {
+    /// The driver was handed bytes, the urgent ones first.
+    mutating func wrote(_ bytes: Int, urgent: Int, at now: Instant, _ limits: ChannelLimits) {
+        if urgent > 0 { keepAlive.handed(behind: unsent + urgent) }
         unsent += bytes
-        if withMessages { keepAlive.used(at: now, limits) }
+        if bytes > urgent { keepAlive.used(at: now, limits) }
     }
     /// So much is left of what the driver was handed.
     mutating func drained(to left: Int, at now: Instant, _ limits: ChannelLimits) {
-        if left < unsent { keepAlive.sign(at: now) }
+        if left < unsent { keepAlive.drained(unsent - left, at: now) }
         hold.report(from: unsent, to: left, at: now, limits)
         unsent = left
     }

@@ -8,13 +8,18 @@ import Primitives
 /// listens, and asks only when it was not asked for half as long again. The first message after a rest takes a ping along, so that
 /// nobody relies on a connection that died meanwhile for longer than the silence.
 ///
-/// The peer counts as silent while a ping is unanswered and neither did anything come from it nor did the driver hand bytes on to
-/// it: a slow line that is still draining is no silence.
+/// The peer counts as silent while a ping is unanswered and neither did anything come from it nor did the driver hand on bytes that
+/// are before the ping: a slow line that is still draining is no silence. What is behind the ping says nothing: a kernel takes small
+/// messages for minutes that nobody acknowledges.
 struct KeepAlive: Sendable {
     /// Whether this side is the one that asks while the connection rests.
     private let asksFirst: Bool
     private(set) var lastSign = Instant.zero
     private(set) var outstanding: (number: UInt64, sentAt: Instant)?
+    /// Bytes that the driver holds, up to and with the ping; nil until it has been handed that.
+    private var ahead: Int?
+    /// The machine has slept, or has another address: whether the other side is there is asked with little patience.
+    private var isDoubted = false
     private var nextPing = Instant.zero
     private var number: UInt64 = 0
     /// When a message last came or went.
@@ -30,9 +35,25 @@ struct KeepAlive: Sendable {
         usedAt = now
         nextPing = now
     }
-    /// Something came, or something went.
-    mutating func sign(at now: Instant) { lastSign = now }
+    /// Something came.
+    mutating func sign(at now: Instant) {
+        lastSign = now
+        isDoubted = false
+    }
+    /// The driver was handed what is urgent, a ping that waits included.
+    mutating func handed(behind bytes: Int) { if outstanding != nil, ahead == nil { ahead = bytes } }
+    /// The driver has handed on so many bytes.
+    mutating func drained(_ bytes: Int, at now: Instant) {
+        if ahead.map({ $0 > 0 }) ?? true { sign(at: now) }
+        ahead = ahead.map { $0 - bytes }
+    }
     mutating func probe(at now: Instant) { if outstanding == nil { nextPing = now } }
+    /// This machine was away: the other side may have given the connection up.
+    mutating func doubt(at now: Instant) {
+        probe(at: now)
+        lastSign = now
+        isDoubted = true
+    }
     /// A message came or went.
     mutating func used(at now: Instant, _ limits: ChannelLimits) {
         if rests(at: now, limits), outstanding == nil { nextPing = min(nextPing, now) }
@@ -51,8 +72,11 @@ struct KeepAlive: Sendable {
 
     func nextWake(_ silence: Duration) -> Instant {
         guard let outstanding else { return nextPing }
-        return max(lastSign, outstanding.sentAt) + silence
+        return max(lastSign, outstanding.sentAt) + patience(silence)
     }
+    private func patience(_ silence: Duration) -> Duration { isDoubted ? min(silence, Self.doubtful) : silence }
+    /// Enough for a satellite and a queue.
+    private static let doubtful = Duration.seconds(2)
     enum Verdict { case nothing, ping(UInt64), silent }
     mutating func wake(at now: Instant, _ limits: ChannelLimits) -> Verdict {
         let due = nextWake(limits.silence)
@@ -60,12 +84,13 @@ struct KeepAlive: Sendable {
         guard outstanding == nil else {
             // When we ourselves slept through the deadline, answers may lie unread: one more second.
             guard now - due > .seconds(1) else { return .silent }
-            lastSign = now - limits.silence + .seconds(1)
+            lastSign = now - patience(limits.silence) + .seconds(1)
             outstanding!.sentAt = lastSign
             return .nothing
         }
         number += 1
         outstanding = (number, now)
+        ahead = nil
         return .ping(number)
     }
     mutating func answered(_ number: UInt64, at now: Instant, _ limits: ChannelLimits) {

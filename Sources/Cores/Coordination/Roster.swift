@@ -93,7 +93,13 @@ public struct Roster: Sendable {
     private var newest: Instant?
     /// When somebody was heard again after nobody had been for a while: until then it may have been our own line.
     private var returned = Instant(nanoseconds: .min / 4)
+    /// For how long nobody is given up after that; nil: for as long as silence lasts.
+    private var homecoming: Duration?
     private static let pause = Duration.seconds(2)
+    /// Whoever was away for so long has lost its connections, and others find it again one after the other: a dial that failed, the pause after it,
+    /// and another dial.
+    private static let absence = Duration.seconds(5)
+    private static let reunion = Duration.seconds(15)
     /// How many took the offer and are not in the log yet; how many have declined.
     private(set) var acceptedCount = 0
     private(set) var declinedCount = 0
@@ -166,7 +172,10 @@ public struct Roster: Sendable {
     package mutating func heard(_ peer: PeerID, at now: Instant) {
         guard let isJoined = peers[peer]?.isJoined else { return }
         peers[peer]!.lastHeard = now
-        if let newest, now - newest > Self.pause { returned = now }
+        if let newest, now - newest > Self.pause {
+            returned = now
+            homecoming = now - newest > Self.absence ? Self.reunion : nil
+        }
         newest = max(newest ?? now, now)
         if isJoined { silences.set(peers[peer]!.timer, at: now) }
     }
@@ -330,13 +339,15 @@ public struct Roster: Sendable {
     /// Members of which nothing has been heard for too long, in order of arrival.
     package func silent(for silence: Duration, at now: Instant) -> [PeerID] {
         let overdue = silences.due(at: now - patience(silence, at: now) - .nanoseconds(1))
-        guard !overdue.isEmpty, now - returned > silence else { return [] }
+        guard !overdue.isEmpty, now - returned > homecoming ?? silence else { return [] }
         let peers = overdue.compactMap { timers[$0].flatMap { self.peers[$0] } }
         return peers.sorted { $0.arrival < $1.arrival }.map(\.peer)
     }
     /// When the next of them is due.
     package func nextSilence(_ silence: Duration, at now: Instant) -> Instant? {
-        silences.next.map { max($0 + patience(silence, at: now), returned + silence) + .milliseconds(1) }
+        silences.next.map {
+            max($0 + patience(silence, at: now), returned + (homecoming ?? silence)) + .milliseconds(1)
+        }
     }
     /// Called at every input: after a pause of our own everybody gets time to be heard again.
     ///

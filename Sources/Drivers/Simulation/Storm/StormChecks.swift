@@ -40,6 +40,7 @@ struct StormChecks {
         add(roomIsBounded())
         add(world.flood(watch.bounds))
         add(lossesAreFew())
+        add(absenceCostsNothing())
         add(everybodyIsBack())
         add(thingsMove())
         return out
@@ -138,6 +139,18 @@ struct StormChecks {
 
     private func lossesAreFew() -> String? {
         world.losses > watch.bounds.lossesMost ? "\(world.losses) members were given up" : nil
+    }
+
+    /// Where nobody but the launcher was away, nobody else is blamed for it, and nothing that was done is done again.
+    private func absenceCostsNothing() -> String? {
+        guard watch.script.onlyLauncherIsAway, !world.job.parameters.isCarriedByMany, let coordinator else {
+            return nil
+        }
+        if world.losses > 0 { return "\(world.losses) members were given up, and only the launcher was away" }
+        if watch.launches > 1 { return "the launcher gave up, and only itself was away" }
+        let totals = coordinator.record.ledger.totals
+        let again = totals.superseded + totals.lost
+        return again > 0 ? "\(again) micro-batches are done again, and only the launcher was away" : nil
     }
 
     /// While the job trains, whoever is well and connected is a member.

@@ -34,6 +34,10 @@ public struct StormScript: Sendable {
         self.topology = topology
         job = Self.job(topology, isReal: realArithmetic, &draw)
         corpus = (0..<4000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 89 + 32) }
+        if seed % 16 == 11 {
+            troubles = Self.absences(topology, seed: seed)
+            return
+        }
         troubles = Self.troubles(topology, &draw)
         troubles += Self.more(topology, seed: seed).prefix(Self.most - troubles.count)
     }
@@ -149,6 +153,24 @@ public struct StormScript: Sendable {
         }
         return out
     }
+    /// Nothing but a launcher that stands still, or whose line is gone: whoever comes back must not take itself for the one who was well. Every
+    /// sixteenth world is one of these, because of them more can be asked (``onlyLauncherIsAway``).
+    private static func absences(_ topology: Topology, seed: UInt64) -> [Trouble] {
+        var draw = SeededGenerator(seed: seed, stream: 0x6177_6179)
+        let desk = topology.hosts.firstIndex { $0.role == .coordinator }!
+        let troubles = (0..<1 + draw.below(4)).map { _ in
+            let kind = [Trouble.Kind.freeze, .sleep, .cut, .deaf, .mute][draw.below(5)]
+            let from = season * draw.uniform()
+            return Trouble(kind, host: desk, name: topology.hosts[desk].name, from: from, until: from + length(&draw))
+        }
+        return troubles.sorted { $0.from < $1.from }
+    }
+    /// From a fifth of a second to a minute and a half, as likely in each octave.
+    private static func length(_ draw: inout SeededGenerator) -> Double {
+        var length = 0.2
+        for _ in 0..<draw.below(9) { length *= 2 }
+        return length * (1 + draw.uniform())
+    }
     /// One of each, as this seed has them.
     private static func kinds(_ draw: inout SeededGenerator) -> [Trouble.Kind] {
         [
@@ -167,10 +189,7 @@ public struct StormScript: Sendable {
         let candidates = topology.hosts.indices.filter { topology.hosts[$0].role == role }
         var host = candidates[draw.below(candidates.count)]
         var from = season * draw.uniform()
-        // From a fifth of a second to a minute and a half, as likely in each octave.
-        var length = 0.2
-        for _ in 0..<draw.below(9) { length *= 2 }
-        length *= 1 + draw.uniform()
+        var length = length(&draw)
         switch kind {
         case .late:
             from = 0
@@ -189,6 +208,17 @@ public struct StormScript: Sendable {
     }
 
     var coordinatorName: String { topology.hosts.first { $0.role == .coordinator }!.name }
+    /// Whether nothing strikes but the launcher's process, which stands still, or its line, over which nothing passes.
+    var onlyLauncherIsAway: Bool {
+        !troubles.isEmpty
+            && troubles.allSatisfy { trouble in
+                guard trouble.name == coordinatorName else { return false }
+                return switch trouble.kind {
+                case .freeze, .sleep, .cut, .deaf, .mute: true
+                default: false
+                }
+            }
+    }
     /// When the last of them is over.
     public var calmFrom: Double { troubles.map(\.until).max() ?? 0 }
     /// With some of its troubles only.
