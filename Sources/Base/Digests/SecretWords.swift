@@ -53,7 +53,7 @@ public enum SecretWords {
 
         public var description: String {
             switch self {
-            case .count(let found): "\(found) words, and an identity has 24"
+            case .count(let found): "\(found) of the 24 words of an identity"
             case .word(let number, let word):
                 "word \(number), “\(cleaned(word, bytes: 20))”, is none: look for a letter that was misread"
             case .place(let number, let word):
