@@ -154,6 +154,22 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var why: String?
         public var doing: String?
         public var silentSeconds: Double
+        /// By the plan in force; nil of a spare, or before there is a plan.
+        public var place: Place?
+        /// Of the connection to it, where there is one.
+        public var roundTripMilliseconds: Double?
+        /// The first digits of the key of whoever carries it; nil of a direct connection, or none.
+        public var relayedBy: String?
+        public var isConnected: Bool
+    }
+    /// What a peer holds.
+    public struct Place: Codable, Hashable, Sendable {
+        /// Of the pipeline and of the stage, from 0, and how many stages the pipeline has.
+        public var rank: Int
+        public var stage: Int
+        public var stages: Int
+        /// First unit held, and the one after the last.
+        public var units: [Int]
     }
 }
 
@@ -224,14 +240,29 @@ extension DaemonCore {
             accepts: member.terms.accepts.prefix(64).map(\.short), work: member.work.map(Self.work))
     }
 
+    private static func places(_ plan: PlacedPlan) -> [PeerID: DaemonStatus.Place] {
+        var places: [PeerID: DaemonStatus.Place] = [:]
+        for (rank, pipeline) in plan.pipelines.enumerated() {
+            for (index, stage) in pipeline.stages.enumerated() {
+                places[stage.peer] = DaemonStatus.Place(
+                    rank: rank, stage: index, stages: pipeline.stages.count,
+                    units: [stage.units.lowerBound, stage.units.upperBound])
+            }
+        }
+        return places
+    }
+
     private func status(_ coordinator: Coordinator, at now: Instant) -> DaemonStatus.Leadership {
         let state = coordinator.state
+        let places = state.plan.map(Self.places) ?? [:]
         let peers = coordinator.roster.all.map { peer in
             let (standing, why) = peer.standing.words
             return DaemonStatus.Peer(
                 name: peer.name, peer: peer.peer.short, standing: standing, why: why,
                 doing: peer.isJoined ? peer.heartbeat.activity.text : nil,
-                silentSeconds: max(0, (now - peer.lastHeard).inSeconds))
+                silentSeconds: max(0, (now - peer.lastHeard).inSeconds), place: places[peer.peer],
+                roundTripMilliseconds: channels.roundTrip(to: peer.peer).map { $0.inSeconds * 1000 },
+                relayedBy: channels.relay(of: peer.peer)?.short, isConnected: channels.isConnected(to: peer.peer))
         }
         return DaemonStatus.Leadership(
             job: coordinator.job.hex, jobName: state.parameters.name, term: coordinator.term,

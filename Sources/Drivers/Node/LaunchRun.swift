@@ -75,6 +75,8 @@ public final class LaunchRun {
     private var series: RunSeries?
     /// Called when `/metrics` is served.
     public var onMetrics: (Endpoint) -> Void = { _ in }
+    /// Called once a second, for whoever shows what the daemon does.
+    public var onSecond: (ControlService.Status) -> Void = { _ in }
     private var onEvent: (Event) -> Void = { _ in }
     private var end: JobEnd?
     private var interrupted = false
@@ -126,7 +128,7 @@ public final class LaunchRun {
         service.watchSignals(stop)
         let control = try ControlService(loop, daemon, in: folder.path, journal: journal, leave: stop)
         let metrics = try serveMetrics(control, options.metricsPort)
-        let ticker = EventLoop.Timer(loop) { [unowned self] in tick(daemon) }
+        let ticker = EventLoop.Timer(loop) { [unowned self, unowned control] in tick(daemon, control) }
         self.ticker = ticker
         ticker.arm(at: loop.now + .seconds(1))
         tell(Event(.listening(endpoint: daemon.endpoint.description), at: loop.now))
@@ -243,10 +245,12 @@ public final class LaunchRun {
     }
 
     /// Once a second: who does what, for whoever watches.
-    private func tick(_ daemon: LiveDaemon) {
+    private func tick(_ daemon: LiveDaemon, _ control: ControlService) {
         ticker?.arm(at: service.loop.now + .seconds(1))
-        guard let coordinator = daemon.core.services.coordinator else { return }
-        tell(Event(status(coordinator), at: service.loop.now))
+        if let coordinator = daemon.core.services.coordinator {
+            tell(Event(status(coordinator), at: service.loop.now))
+        }
+        onSecond(control.status)
     }
 
     private func status(_ coordinator: Coordinator) -> Happening {

@@ -29,7 +29,8 @@ final class DemoRun {
         self.kill = kill
         self.quiet = quiet
         self.seed = seed
-        view = ProgressView(quiet: quiet)
+        view = ProgressView(
+            quiet: quiet, subject: .init(stopping: "To stop: ^C here; it ends every process of the demo."))
     }
 
     /// Runs to the end; the exit code of the launch, or 130 after ^C.

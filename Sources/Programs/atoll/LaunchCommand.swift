@@ -35,6 +35,7 @@ struct LaunchCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Slow all emulated time down.", visibility: .hidden)) var stretch = 1.0
     @Flag(help: ArgumentHelp("Events as JSON lines on stdout.", visibility: .hidden)) var events = false
     @Flag(help: "Print the report as JSON, and nothing else on stdout.") var json = false
+    @OptionGroup var screen: ScreenOptions
 
     func run() throws {
         dieWithParent()
@@ -130,8 +131,11 @@ struct LaunchCommand: ParsableCommand {
             launch.grant = try RecoveryCommand.grant(recovery, for: folder.key.peerID)
         }
         (launch.record, launch.metricsPort) = (figures.record, figures.metrics)
-        let (view, asEvents, run) = (ProgressView(quiet: json || events), events, LaunchRun())
-        run.onMetrics = tellMetrics
+        let subject = JobStory.Subject(
+            name: job.name, parameters: launch.parameters.model.parameters, isLauncher: true, out: self.out)
+        let (view, asEvents) = (ProgressView(quiet: json || events, subject: subject), events)
+        let run = LaunchRun()
+        (run.onMetrics, run.onSecond) = (tellMetrics, view.show)
         func show(_ event: Event) {
             if asEvents {
                 print(event.json)

@@ -46,6 +46,7 @@ struct PeerCommand: ParsableCommand {
     @Option(help: "Serve figures for Prometheus at http://127.0.0.1:PORT/metrics; 0 takes a free port.") var metrics:
         UInt16?
     @Flag(help: "Events as JSON lines.") var json = false
+    @OptionGroup var look: ScreenOptions
 
     func run() throws {
         dieWithParent()

@@ -6,7 +6,7 @@ import Primitives
 
 /// What a peer is and does, in sentences, for its owner: who it is, for whom it works and why, how far that is, what it has given, whom it
 /// talks to, what its limits say, what is waited for, what comes next, and how to stop.
-struct PeerStory {
+struct PeerStory: Story {
     let status: ControlService.Status
     private var member: DaemonStatus.Membership? { status.daemon.member }
 
@@ -23,18 +23,8 @@ struct PeerStory {
     var summary: String {
         member.map { [progress($0), given($0)].filter { !$0.isEmpty }.joined(separator: " ") } ?? ""
     }
-    static let howToStop =
+    var howToStop: String {
         "To stop: ^C here, or `atoll leave`. `atoll drain` lets the round end first, `atoll pause` stops for a while, `atoll why` says more."
-
-    /// As many lines as it takes at that width.
-    func screen(_ terminal: TerminalText, latest: [String] = []) -> [String] {
-        var lines: [String] = []
-        for (place, paragraph) in (paragraphs + [Self.howToStop]).enumerated() {
-            let wrapped = terminal.wrapped(paragraph, indent: 2)
-            lines += place == 0 ? wrapped.map(terminal.bold) : wrapped
-        }
-        guard !latest.isEmpty else { return lines }
-        return lines + [""] + latest.flatMap { terminal.wrapped($0, indent: 2).map(terminal.faint) }
     }
 
     private func who(_ member: DaemonStatus.Membership) -> String {
@@ -50,7 +40,7 @@ struct PeerStory {
         }
         var line =
             "It works for job \(job.prefix(8))… “\(member.jobName ?? "")” of \(member.leader ?? "?"), because you accept its launcher"
-        if let work = member.work { line += ": a model of \(Self.amount(work.parameters)) parameters" }
+        if let work = member.work { line += ": a model of \(roughly(work.parameters)) parameters" }
         return line + "."
     }
     private func place(_ member: DaemonStatus.Membership) -> String {
@@ -151,10 +141,6 @@ struct PeerStory {
         }
     }
 
-    private static func amount(_ count: Int) -> String {
-        if count >= 1_000_000_000 { return "\(fixed(Double(count) / 1e9, 1)) billion" }
-        return count >= 1_000_000 ? "\(fixed(Double(count) / 1e6, 1)) million" : grouped(count)
-    }
     private func counted(_ count: Int, _ one: String, _ many: String) -> String {
         "\(grouped(count)) \(count == 1 ? one : many)"
     }

@@ -1,4 +1,5 @@
 import Foundation
+import Node
 import Primitives
 import Telemetry
 
@@ -15,14 +16,19 @@ final class ProgressView {
     private let style: Style
     private let quiet: Bool
     private let onTerminal: Bool
-    private var drawn = 0
+    private var subject: JobStory.Subject
+    /// Of the launcher's daemon, where it tells.
+    private var status: ControlService.Status?
+    private var picture = Picture()
     private var lastLine = Date.distantPast
     /// What takes its time outside of training: since when, and from how much on.
     private var pending: (stage: String, since: Instant, have: Int)?
 
-    init(_ style: Style = .pool, quiet: Bool) {
+    /// - Parameter subject: what a screen says of the job besides what its events tell.
+    init(_ style: Style = .pool, quiet: Bool, subject: JobStory.Subject = .init()) {
         self.style = style
         self.quiet = quiet
+        self.subject = subject
         onTerminal = isatty(1) == 1
     }
 
@@ -32,24 +38,27 @@ final class ProgressView {
         switch (style, event.what) {
         case (.local, .status): showFigures()
         case (.local, _): break
-        case (.pool, .status): showStage()
+        case (.pool, .status): if onTerminal { if status == nil { draw() } } else { showStage() }
         case (.pool, .roundSealed): if !onTerminal, let round = job.rounds.last { say(Self.line(round)) }
         case (.pool, _): if let sentence = event.sentence { say(sentence) }
         }
     }
 
+    /// Once a second, after the events: what the launcher's daemon is and does.
+    func show(_ status: ControlService.Status) {
+        self.status = status
+        if onTerminal, !quiet { draw() }
+    }
+
     // MARK: what there is to see
 
-    /// Once a second: the picture on a terminal; elsewhere a word every ten seconds on what is not told round by round.
+    private func draw() { picture.draw(JobStory(subject: subject, job: job, status: status)) }
+
+    /// Where there is no terminal: a word every ten seconds on what is not told round by round.
     private func showStage() {
-        if job.stage == .training || job.stage == .preparing {
-            pending = nil
-            if onTerminal { redraw(picture) }
-            return
-        }
+        if job.stage == .training || job.stage == .preparing { return pending = nil }
         guard let (word, line) = stageLine else { return pending = nil }
         if pending?.stage != word { pending = (word, job.now, have) }
-        if onTerminal { return redraw([line] + members) }
         guard (job.now - pending!.since).inSeconds > 2, Date().timeIntervalSince(lastLine) >= 10 else { return }
         lastLine = Date()
         let doing = members.prefix(8).map { $0.split(separator: " ").joined(separator: " ") }
@@ -81,10 +90,11 @@ final class ProgressView {
         }
         lastLine = Date()
         var line = "step \(progress.step)/\(progress.stepsTotal)  "
-        line += "loss \(fixed(progress.trainLoss ?? 0, 3)) \(sparkline)"
+        line += "loss \(fixed(progress.trainLoss ?? 0, 3)) \(Self.sparkline(of: job.lossCurve.points))"
         if let validation = job.rounds.last?.validationLoss { line += "  validation \(fixed(validation, 3))" }
         line += "  \(grouped(whole(progress.tokensPerSecond))) tokens/s"
-        redraw([line])
+        if onTerminal { picture.draw([line]) } else { print(line) }
+        fflush(nil)
     }
 
     /// The parameters a round begins with are evaluated in it; not in every round where a round is one step.
@@ -97,19 +107,6 @@ final class ProgressView {
         return line
     }
 
-    private var picture: [String] {
-        let progress = job.progress
-        let total = max(1, progress.stepsTotal)
-        let bar = Int(30 * max(0, min(1, Double(progress.step) / Double(total))))
-        var first = "step \(progress.step)/\(total) [\(String(repeating: "█", count: bar))"
-        first += "\(String(repeating: "·", count: 30 - bar))]  \(grouped(whole(progress.tokensPerSecond))) tokens/s"
-        if let left = job.secondsLeft(at: job.now) { first += "  about \(Self.span(left)) left" }
-        var second = "loss \(progress.trainLoss.map { fixed($0, 3) } ?? "–") \(sparkline)"
-        if let validation = progress.validationLoss { second += "  validation \(fixed(validation, 3))" }
-        let sent = ByteCount(progress.sentBytes), plain = ByteCount(progress.uncompressedBytes)
-        let third = "sent \(sent); fp32 gradients every step would be \(plain)"
-        return [first, second, third] + members
-    }
     private var members: [String] {
         job.members.filter { $0.isPresent && !$0.doing.isEmpty }.map { member in
             escaped("  \(member.name.padding(toLength: 14, withPad: " ", startingAt: 0)) \(member.doing)")
@@ -122,9 +119,10 @@ final class ProgressView {
         return seconds < 5400 ? "\(fixed(seconds / 60, 0)) min" : "\(fixed(seconds / 3600, 1)) h"
     }
 
-    private var sparkline: String {
+    /// At most 24 marks, the lowest value the lowest one; empty where all are equal.
+    static func sparkline(of points: [Double]) -> String {
         let marks = Array("▁▂▃▄▅▆▇█")
-        let points = job.lossCurve.points.filter(\.isFinite)
+        let points = points.filter(\.isFinite)
         let recent = points.count > 24 ? (0..<24).map { points[$0 * (points.count - 1) / 23] } : points
         guard let low = recent.min(), let high = recent.max(), high > low, (high - low).isFinite else { return "" }
         return String(recent.map { marks[Int(($0 - low) / (high - low) * 7)] })
@@ -133,22 +131,10 @@ final class ProgressView {
     // MARK: the terminal
 
     private func say(_ line: String) {
-        erase()
-        print(line)
+        if onTerminal { picture.tell(line) } else { print(line) }
         fflush(nil)
     }
-    private func redraw(_ lines: [String]) {
-        erase()
-        for line in lines { print(line) }
-        fflush(nil)
-        if onTerminal { drawn = lines.count }
-    }
-    private func erase() {
-        guard onTerminal, drawn > 0 else { return }
-        print("\u{1B}[\(drawn)A\u{1B}[0J", terminator: "")
-        drawn = 0
-    }
-    func end() { erase() }
+    func end() { if onTerminal { picture.erase() } }
 }
 
 /// The nearest whole number; 0 for what is none.

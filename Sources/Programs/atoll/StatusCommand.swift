@@ -62,6 +62,7 @@ struct StatusCommand: ParsableCommand {
     @OptionGroup var choice: DaemonChoice
     @Flag(help: "One line of JSON for each daemon (docs/STATUS.md).") var json = false
     @Flag(help: "Again every second, until ^C.") var watch = false
+    @OptionGroup var look: ScreenOptions
 
     func run() throws {
         while true {

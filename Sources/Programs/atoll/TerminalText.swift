@@ -5,6 +5,8 @@ import Telemetry
 struct TerminalText {
     let isTerminal: Bool
     let width: Int
+    /// Lines, as what is drawn anew has to fit; elsewhere there is room for any number.
+    let height: Int
     let hasColour: Bool
 
     /// Standard output as it is now: a window may have been made narrower.
@@ -12,12 +14,15 @@ struct TerminalText {
         let environment = ProcessInfo.processInfo.environment
         let isTerminal = isatty(1) == 1
         var size = winsize()
-        var width = 0
-        if isTerminal, ioctl(1, UInt(TIOCGWINSZ), &size) == 0 { width = Int(size.ws_col) }
+        var (width, height) = (0, 0)
+        if isTerminal, ioctl(1, UInt(TIOCGWINSZ), &size) == 0 { (width, height) = (Int(size.ws_col), Int(size.ws_row)) }
         if width == 0 { width = Int(environment["COLUMNS"] ?? "") ?? 80 }
+        if height == 0 { height = Int(environment["LINES"] ?? "") ?? 24 }
         let isPlain = !(environment["NO_COLOR"] ?? "").isEmpty || environment["TERM"] == "dumb"
         return TerminalText(
-            isTerminal: isTerminal, width: min(200, max(20, width)), hasColour: isTerminal && !isPlain)
+            isTerminal: isTerminal, width: min(200, max(20, width)),
+            height: isTerminal ? min(500, max(6, height)) : 100_000,
+            hasColour: isTerminal && !isPlain)
     }
 
     func bold(_ text: String) -> String { hasColour ? "\u{1B}[1m\(text)\u{1B}[0m" : text }
@@ -61,7 +66,7 @@ struct TerminalText {
     /// A head of so many columns before the first line, and as many blanks before the others.
     func hanging(_ head: String, _ text: String) -> [String] {
         let inner = TerminalText(
-            isTerminal: isTerminal, width: max(20, width - Self.columns(head)), hasColour: hasColour)
+            isTerminal: isTerminal, width: max(20, width - Self.columns(head)), height: height, hasColour: hasColour)
         let blanks = String(repeating: " ", count: Self.columns(head))
         return inner.wrapped(text).enumerated().map { ($0 == 0 ? head : blanks) + $1 }
     }
@@ -76,26 +81,5 @@ struct TerminalText {
             default: sum + 1
             }
         }
-    }
-}
-
-/// Lines at the foot of a terminal that are drawn anew, below what scrolls.
-struct Picture {
-    private var drawn = 0
-
-    /// Puts a line above the picture, which is to be drawn again.
-    mutating func say(_ line: String) {
-        erase()
-        print(line)
-    }
-    mutating func draw(_ lines: [String]) {
-        erase()
-        for line in lines { print(line) }
-        drawn = lines.count
-        fflush(nil)
-    }
-    mutating func erase() {
-        if drawn > 0 { print("\u{1B}[\(drawn)A\u{1B}[0J", terminator: "") }
-        drawn = 0
     }
 }

@@ -12,6 +12,7 @@ struct TopCommand: ParsableCommand {
         abstract: "What the daemons of this machine do, drawn anew every second; without a terminal once.")
     @OptionGroup var choice: DaemonChoice
     @Flag(help: "One line of JSON for each daemon every second (docs/STATUS.md).") var json = false
+    @OptionGroup var look: ScreenOptions
 
     func run() throws {
         var picture = Picture()

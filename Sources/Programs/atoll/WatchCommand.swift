@@ -22,6 +22,7 @@ struct WatchCommand: ParsableCommand {
     @Option(help: "Where to listen, UDP and TCP.") var listen = "0.0.0.0:0"
     @Option(help: "Seed of timers.") var seed: UInt64?
     @Flag(help: "Events as JSON lines (docs/EVENTS.md).") var json = false
+    @OptionGroup var screen: ScreenOptions
 
     func run() throws {
         let invite = try Invite(file: invite)
@@ -31,7 +32,7 @@ struct WatchCommand: ParsableCommand {
             // A fresh key each time: a watcher is nobody's member.
             key: SigningKey(seed: randomBytes(32))!, listen: try endpoint(listen, option: "--listen"),
             poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: nil, seed: drawnSeed(seed))
-        let view = ProgressView(quiet: json)
+        let view = ProgressView(quiet: json, subject: .init(name: job))
         let (meant, digits, asJSON) = (job, job.lowercased(), json)
         let result = try WatchRun().run(
             setup,

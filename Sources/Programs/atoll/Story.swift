@@ -1,0 +1,124 @@
+import ArgumentParser
+import Foundation
+import Primitives
+import Telemetry
+
+/// What somebody looks at while a process runs: paragraphs of sentences, and how to stop. One for a peer's owner, one for who launched a job.
+protocol Story {
+    /// One a matter, each of a few sentences; the first says who or what this is.
+    var paragraphs: [String] { get }
+    var howToStop: String { get }
+    /// One thing a line, between the paragraphs and how to stop: as many as there is room for.
+    var rows: [StoryRow] { get }
+}
+extension Story {
+    var rows: [StoryRow] { [] }
+
+    /// As many lines as it takes at that width, and no more than are drawn anew at that height.
+    func screen(_ terminal: TerminalText, latest: [String] = []) -> [String] {
+        var below = terminal.wrapped(howToStop, indent: 2)
+        if !latest.isEmpty {
+            below += [""] + latest.flatMap { terminal.wrapped($0, indent: 2).map(terminal.faint) }
+        }
+        let wrapped = paragraphs.map { terminal.wrapped($0, indent: 2) }
+        let above = wrapped.enumerated().flatMap { $0 == 0 ? $1.map(terminal.bold) : $1 }
+        // In a low window how to stop goes before how it goes.
+        let fitting = above.prefix(max(3, terminal.height - below.count - 3 - min(rows.count, 3)))
+        let room = max(3, terminal.height - fitting.count - below.count - 3)
+        return fitting + self.fitting(rows, terminal, room) + below
+    }
+    /// Of more rows than there is room for the first ones, and how many there are besides.
+    private func fitting(_ rows: [StoryRow], _ terminal: TerminalText, _ room: Int) -> [String] {
+        let widths = StoryRow.widths(rows)
+        var lines: [String] = []
+        for (place, row) in rows.enumerated() {
+            let next = row.lines(terminal, widths)
+            // The last row needs no line for those after it.
+            if lines.count + next.count > (place == rows.count - 1 ? room : room - 1) {
+                let left = rows.count - place
+                return lines + ["  and \(left) more: `atoll status`"].flatMap { terminal.wrapped($0, indent: 4) }
+            }
+            lines += next
+        }
+        return lines
+    }
+}
+
+/// A line of a table: columns where the window is wide enough, else one after the other.
+struct StoryRow {
+    let columns: [String]
+
+    static func widths(_ rows: [StoryRow]) -> [Int] {
+        var widths: [Int] = []
+        for row in rows {
+            for (place, text) in row.columns.enumerated() {
+                let width = TerminalText.columns(escaped(text))
+                if place == widths.count { widths.append(width) } else { widths[place] = max(widths[place], width) }
+            }
+        }
+        return widths
+    }
+    func lines(_ terminal: TerminalText, _ widths: [Int]) -> [String] {
+        var line = " "
+        for (place, text) in columns.enumerated() {
+            let clean = escaped(text)
+            line += " " + clean
+            guard columns[(place + 1)...].contains(where: { !$0.isEmpty }) else { break }
+            line += String(repeating: " ", count: 1 + widths[place] - TerminalText.columns(clean))
+        }
+        if TerminalText.columns(line) <= terminal.width { return [line] }
+        let parts = columns.filter { !$0.isEmpty }
+        return terminal.wrapped((parts.first ?? "") + ": " + parts.dropFirst().joined(separator: ", "), indent: 4)
+    }
+}
+
+/// Lines at the foot of a terminal that are drawn anew, below what scrolls.
+struct Picture {
+    private var drawn = 0
+
+    /// Puts a line above the picture, which is to be drawn again.
+    mutating func say(_ line: String) {
+        erase()
+        print(line)
+    }
+    /// What happened, and when.
+    mutating func tell(_ sentence: String) {
+        let line = "\(clockTime()) \(sentence.trimmingCharacters(in: .whitespaces))"
+        for part in TerminalText.current.wrapped(line, indent: 9) { say(part) }
+    }
+    mutating func draw(_ story: any Story) { draw([""] + story.screen(.current)) }
+    mutating func draw(_ lines: [String]) {
+        erase()
+        // What is higher than the window could not be erased again.
+        let room = TerminalText.current.height - 1
+        let shown = lines.count > room ? Array(lines.prefix(room - 2) + lines.suffix(2)) : lines
+        for line in shown { print(line) }
+        drawn = shown.count
+        fflush(nil)
+    }
+    mutating func erase() {
+        if drawn > 0 { print("\u{1B}[\(drawn)A\u{1B}[0J", terminator: "") }
+        drawn = 0
+    }
+}
+
+/// How a screen may look.
+struct ScreenOptions: ParsableArguments {
+    @Flag(help: "No bold and faint letters on a terminal, as with NO_COLOR in the environment.") var noColor = false
+
+    func validate() { if noColor { setenv("NO_COLOR", "1", 1) } }
+}
+
+/// The time of day here, as 21:07:55.
+func clockTime() -> String {
+    var (now, parts) = (time(nil), tm())
+    localtime_r(&now, &parts)
+    func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
+    return "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec))"
+}
+
+/// 1100000 as "1.1 million".
+func roughly(_ count: Int) -> String {
+    if count >= 1_000_000_000 { return "\(fixed(Double(count) / 1e9, 1)) billion" }
+    return count >= 1_000_000 ? "\(fixed(Double(count) / 1e6, 1)) million" : grouped(count)
+}
