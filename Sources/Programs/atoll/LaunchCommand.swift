@@ -33,9 +33,7 @@ struct LaunchCommand: ParsableCommand {
     @Option(help: "What the sample of text continues.") var prompt = "In the beginning"
     @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
     @Option(help: ArgumentHelp("Slow all emulated time down.", visibility: .hidden)) var stretch = 1.0
-    @Flag(help: ArgumentHelp("Events as JSON lines on stdout.", visibility: .hidden)) var events = false
-    @Flag(help: "Print the report as JSON, and nothing else on stdout.") var json = false
-    @OptionGroup var screen: ScreenOptions
+    @OptionGroup var output: LaunchOutput
 
     func run() throws {
         dieWithParent()
@@ -93,14 +91,14 @@ struct LaunchCommand: ParsableCommand {
         _ job: JobManifest, _ corpus: [UInt8], _ model: ContinuedModel?, _ out: String, _ threads: Int
     ) throws {
         Interrupt.watch()
-        let view = ProgressView(.local, quiet: json)
+        let view = ProgressView(.local, quiet: output.json)
         let report = try LocalRun.run(
             job, corpus: corpus, model: model, out: out, threads: threads, prompt: prompt,
             interrupted: { Interrupt.asked },
             onEvent: { view.show($0) })
         guard let report else { throw ExitCode(130) }
         view.end()
-        print(json ? report.jsonText : ReportText.text(report, folder: out), terminator: "")
+        output.show(report, in: out)
     }
 
     private func runOnPool(
@@ -116,24 +114,12 @@ struct LaunchCommand: ParsableCommand {
         let setup = LiveDaemon.Setup(
             key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
             seed: seed)
-        var launch = LaunchRun.Options(
-            manifest: job.canonicalText, parameters: JobParameters(job), corpus: corpus,
-            coordinator: gathering(job), out: out, threads: threads)
-        launch.samplePrompt = prompt
-        launch.keep = job.checkpoint.keep
-        launch.model = model
-        let stopped = try stopped(folder, job, corpus)
-        launch.resuming = stopped?.remains
-        launch.ballot = stopped?.ballot
-        launch.certificate = stopped?.certificate
-        launch.refounds = founding.refound
-        if let recovery = founding.recovery {
-            launch.grant = try RecoveryCommand.grant(recovery, for: folder.key.peerID)
-        }
-        (launch.record, launch.metricsPort) = (figures.record, figures.metrics)
+        let (launch, stopped) = try options(job, corpus, model, out, threads, folder)
         let subject = JobStory.Subject(
             name: job.name, parameters: launch.parameters.model.parameters, isLauncher: true, out: self.out)
-        let (view, asEvents) = (ProgressView(quiet: json || events, subject: subject), events)
+        let (view, asEvents) = (
+            ProgressView(quiet: output.json || output.events, subject: subject), output.events
+        )
         let run = LaunchRun()
         (run.onMetrics, run.onSecond) = (tellMetrics, view.show)
         func show(_ event: Event) {
@@ -161,9 +147,30 @@ struct LaunchCommand: ParsableCommand {
         case .interrupted: throw ExitCode(130)
         case .failed(let why): throw NodeError.failed(why)
         case .finished(let report):
-            if events { return }
-            print(json ? report.jsonText : ReportText.text(report, folder: out), terminator: "")
+            if !output.events { output.show(report, in: out) }
         }
+    }
+
+    private func options(
+        _ job: JobManifest, _ corpus: [UInt8], _ model: ContinuedModel?, _ out: String, _ threads: Int,
+        _ folder: DataFolder
+    ) throws -> (options: LaunchRun.Options, stopped: StoppedJob?) {
+        var launch = LaunchRun.Options(
+            manifest: job.canonicalText, parameters: JobParameters(job), corpus: corpus,
+            coordinator: gathering(job), out: out, threads: threads)
+        launch.samplePrompt = prompt
+        launch.keep = job.checkpoint.keep
+        launch.model = model
+        let stopped = try stopped(folder, job, corpus)
+        launch.resuming = stopped?.remains
+        launch.ballot = stopped?.ballot
+        launch.certificate = stopped?.certificate
+        launch.refounds = founding.refound
+        if let recovery = founding.recovery {
+            launch.grant = try RecoveryCommand.grant(recovery, for: folder.key.peerID)
+        }
+        (launch.record, launch.metricsPort) = (figures.record, figures.metrics)
+        return (launch, stopped)
     }
 }
 
@@ -229,6 +236,17 @@ extension LaunchCommand {
         return
             "stopped at round \(stopped.round). The same command with --resume goes on: while peers keep their parts (an hour) "
             + "from there, \(later)"
+    }
+}
+
+/// What a launch prints.
+struct LaunchOutput: ParsableArguments {
+    @Flag(help: ArgumentHelp("Events as JSON lines on stdout.", visibility: .hidden)) var events = false
+    @Flag(help: "Print the report as JSON, and nothing else on stdout.") var json = false
+    @OptionGroup var screen: ScreenOptions
+
+    func show(_ report: RunReport, in folder: String) {
+        print(json ? report.jsonText : ReportText.text(report, folder: folder), terminator: "")
     }
 }
 
