@@ -205,7 +205,7 @@ let package = Package(
         tests(
             "Daemon",
             swarm + [
-                "Primitives", "Digests", "Wire", "Kademlia", "Channels", "Telemetry", "Exchange", "Training",
+                "Primitives", "Digests", "Wire", "Kademlia", "Paths", "Channels", "Telemetry", "Exchange", "Training",
                 "Planning",
                 "Daemon", "JobFixtures",
             ], computes: false),
@@ -233,7 +233,7 @@ let package = Package(
             "Node",
             swarm + [
                 "Primitives", "Digests", "Wire", "Training", "Telemetry", "Channels", "EventLoop", "SecureTransport",
-                "Links", "Topologies", "Lending", "Sensors", "Node", "JobFixtures",
+                "Paths", "Links", "Topologies", "Lending", "Sensors", "Node", "JobFixtures",
             ], computes: false),
         // They run the program: so it is compiled beside tests, and only linked after them.
         tests("EndToEnd", ["Primitives", "atoll"], computes: false),

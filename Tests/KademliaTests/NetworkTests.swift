@@ -333,7 +333,7 @@ import Testing
             world.with(1) { $0.checkReachability(port: 4001, at: $1) }
             world.run(.seconds(8))
             for event in world.nodes[1].events.dropFirst(before) {
-                if case .reachability(let reached, let asked) = event.effect { return (reached, asked) }
+                if case .reachability(let reached, _, let asked) = event.effect { return (reached, asked) }
             }
             return nil
         }

@@ -78,11 +78,13 @@ import Topologies
             file: "peer.yaml")
         #expect(file.name == "den" && file.accept.map(\.hex) == [key])
         #expect(file.limits == [.upload: "5", .hours: "mon-fri 19:00-23:00"])
+        #expect(file.mapsPorts)
+        #expect(try !PeerFile(parsing: Array("port_mapping: false\n".utf8), file: "peer.yaml").mapsPorts)
         for (text, words) in [
             ("limits:\n  up_mbs: 5\n", ["peer.yaml:2", "up_mbps?"]),
             ("limits:\n  threads: 4\n  up_mbps: -3\n", ["peer.yaml:3", "up_mbps"]),
             ("accept: [abc]\n", ["peer.yaml:1", "64 hexadecimal"]), ("limits: 7\n", ["peer.yaml:1"]),
-            ("size: 1\n", ["size"]),
+            ("size: 1\n", ["size"]), ("port_mapping: maybe\n", ["peer.yaml:1", "true"]),
             ("limits:\n  threads: 1\n  threads: 2\n", ["twice"]), ("limits:\n  hours: [mon]\n", ["hours"]),
             ("\u{0}", ["peer.yaml"]),
         ] {

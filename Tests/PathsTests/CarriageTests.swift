@@ -117,7 +117,7 @@ struct Harbour {
             case .improve(let peer, let endpoint): improved[node][peer] = endpoint
             case .punch(_, let endpoint): punches[node].append((now, endpoint))
             case .punched(let peer, let endpoint): punched[node][peer] = endpoint
-            case .berthed, .unberthed: break
+            case .berthed, .unberthed, .gateway, .forwarded: break
             }
         }
     }

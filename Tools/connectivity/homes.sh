@@ -2,13 +2,16 @@
 # homes.sh ATOLL [FOLDER] : two homes, a launcher at a third, and one public node, each behind a router of its own, train a small job.
 #
 # An internet of network namespaces: nothing of it touches this machine's network. Routers give each destination another port and let in
-# answers only (KIND=symmetric), or show one port to all (KIND=port-restricted): then the homes' sessions leave the relay (`punched`). Root, iproute2 and nftables. Prints who reached whom how, and
+# answers only (KIND=symmetric), or show one port to all (KIND=port-restricted): then the homes' sessions leave the relay (`punched`). MAPPING="pcp natpmp" has
+# the homes' routers forward ports to who asks for them (gateway.py): then others dial in, and nothing is relayed. Root, iproute2 and nftables. Prints who reached whom how, and
 # what the job came to; the folder keeps everybody's log.
 set -euo pipefail
 atoll=$(realpath "${1:?homes.sh ATOLL [FOLDER]}")
 out=${2:-out/homes}
 kind=${KIND:-symmetric}
 relay=${RELAY_UP:-50}
+mapping=${MAPPING:-}
+here=$(cd "$(dirname "$0")" && pwd)
 name=atoll-homes-$$
 mkdir -p "$out"
 out=$(realpath "$out")
@@ -53,10 +56,12 @@ for home in 1 2 3; do
     inside "h$home" ip route add default via "192.168.$home.1"
     inside "r$home" nft -f - << RULES
 table ip home {
+  chain before { type nat hook prerouting priority dstnat; }
   chain after { type nat hook postrouting priority srcnat; oifname "wan" $ports; }
   chain through { type filter hook forward priority filter; policy drop;
     ct state established,related accept
     iifname "lan" accept
+    ct status dnat accept
   }
   chain inside { type filter hook input priority filter; policy drop;
     ct state established,related accept
@@ -70,6 +75,10 @@ run() { # LOG SPACE COMMAND...
     ip netns exec "$name-$2" "${@:3}" > "$out/$1.log" 2>&1 &
     pids+=($!)
 }
+for home in ${mapping:+1 2 3}; do
+    # shellcheck disable=SC2086 # words on purpose
+    run "router$home" "r$home" python3 "$here/gateway.py" "192.168.$home.1" "198.51.10$home.7" $mapping
+done
 cat > "$out/job.yaml" << 'JOB'
 name: homes
 model: {architecture: llama, hidden_size: 32, layers: 3, heads: 4, kv_heads: 2, intermediate_size: 64, context: 32, tokenizer: byte}
@@ -91,10 +100,10 @@ begun=$(date +%s%N)
 status=0
 ip netns exec "$name-h3" timeout "${LIMIT:-240}" "$atoll" launch "$out/job.yaml" --invite "$out/invite.yaml" --out "$out/result" --peers 2 --events \
     > "$out/launch.log" 2>&1 || status=$?
-echo "routers: $kind; the launch ended with $status after $((($(date +%s%N) - begun) / 1000000)) ms"
+echo "routers: $kind${mapping:+, ports forwarded by $mapping}; the launch ended with $status after $((($(date +%s%N) - begun) / 1000000)) ms"
 for log in launch peer1 peer2; do
     echo "$log: reachable $(grep -ho '"reachable":"[a-z]*"' "$out/$log.log" | tail -1 | cut -d: -f2), berths granted $(grep -c '"berth_granted"' "$out/$log.log" || true)," \
-        "sessions relayed $(grep -c '"connection_relayed"' "$out/$log.log" || true), punched $(grep -c '"connection_punched"' "$out/$log.log" || true), moved or resumed $(grep -c '"connection_resumed"' "$out/$log.log" || true)"
+        "sessions relayed $(grep -c '"connection_relayed"' "$out/$log.log" || true), punched $(grep -c '"connection_punched"' "$out/$log.log" || true), ports opened $(grep -c '"port_opened"' "$out/$log.log" || true), moved or resumed $(grep -c '"connection_resumed"' "$out/$log.log" || true)"
 done
 grep -h '"round_sealed"' "$out/launch.log" | tail -1 || true
 exit $status

@@ -45,7 +45,8 @@ public struct Channels: Core {
 
     public let local: PeerID
     public let limits: ChannelLimits
-    let port: UInt16
+    /// Where others may dial this peer; told in hellos.
+    public private(set) var port: UInt16
     let poolKey: [UInt8]?
     /// What tells this process from others of this peer; known with the first connection.
     var process: [UInt8]?
@@ -87,6 +88,8 @@ public struct Channels: Core {
         waiting = WaitingRoom(places: limits.unproven)
         pacing = Pacing(limits)
     }
+    /// Others dial another port than before, which leads to this peer: hellos say so from now on.
+    public mutating func listens(at port: UInt16) { self.port = port }
 
     public mutating func poll() -> Effect? { effects.pop() }
 

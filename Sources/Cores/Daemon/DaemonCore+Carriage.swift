@@ -79,6 +79,8 @@ extension DaemonCore {
         case .punched(let peer, let endpoint):
             channels.notePunch(of: peer)
             say(.connectionPunched(endpoint: endpoint.description), peer: name(of: peer), at: now)
+        case .gateway(let bytes, let endpoint): effects.push(.gateway(bytes, to: endpoint))
+        case .forwarded(let endpoint): forwarded(endpoint, at: now)
         case .improve(let peer, let endpoint): channels.move(peer, to: endpoint, at: now)
         case .berthed(let relay, let terms):
             say(
@@ -97,13 +99,13 @@ extension DaemonCore {
     /// Who has a berth here cannot be dialled: whoever looks for it finds this daemon instead, and hears of it.
     private mutating func stand(_ isRelay: Bool, carries: Bool, at now: Instant) {
         if isRelay {
-            directory.announce(topic: Self.relayTopic, port: presence.port, at: now)
+            directory.announce(topic: Self.relayTopic, port: presence.outerPort, at: now)
         } else {
             directory.withdraw(topic: Self.relayTopic)
         }
         for topic in [Self.poolTopic, Self.coordinatorTopic] where !announcesItself(under: topic) {
             if carries {
-                directory.announce(topic: topic, port: presence.port, at: now)
+                directory.announce(topic: topic, port: presence.outerPort, at: now)
             } else {
                 directory.withdraw(topic: topic)
             }

@@ -27,6 +27,8 @@ public struct DaemonCore: Core {
         case punch(ConnectionID, Endpoint, expecting: PeerID)
         case write(ConnectionID, [UInt8])
         case close(ConnectionID)
+        /// To the router of this machine, from a socket of its own; see ``DaemonCore/receive(gateway:from:at:)``.
+        case gateway([UInt8], to: Endpoint)
         /// Begin TLS over bytes that this daemon carries itself, and tell ``DaemonCore/carried(_:_:at:)``. Writing and closing it are those of all
         /// connections.
         case seal(ConnectionID, isClient: Bool, expecting: PeerID)
@@ -205,6 +207,7 @@ public struct DaemonCore: Core {
     }
     private mutating func lookAround(_ why: String, at now: Instant) {
         channels.networkChanged(at: now)
+        carriage.hurryGateway(at: now)
         directory.join(at: now)
         directory.hurry(topic: Self.poolTopic, at: now)
         directory.hurry(topic: Self.coordinatorTopic, at: now)
@@ -223,7 +226,9 @@ public struct DaemonCore: Core {
     public mutating func wake(at now: Instant) {
         noticeSleep(at: now)
         directory.wake(at: now)
-        if presence.checkIsDue(at: now) { directory.checkReachability(port: presence.port, at: now) }
+        if let port = presence.dueCheck(isBusy: directory.overlay.isBeingReached, at: now) {
+            directory.checkReachability(port: port, at: now)
+        }
         channels.wake(at: now)
         services.memberPart?.value.count(isReachable: presence.isReachable)
         carriage.wake(at: now)
@@ -236,6 +241,7 @@ public struct DaemonCore: Core {
 
     /// ^C: says goodbye; what is left to send goes out while the driver winds down.
     public mutating func stop(at now: Instant) {
+        use(gateway: nil, at: now)
         carriage.leave(at: now)
         // Where others carry the record, the job goes on without this machine.
         let goesOn = services.electorPart.map { !$0.value.isAlone } ?? false
@@ -256,7 +262,7 @@ public struct DaemonCore: Core {
         guard job != announcedJob else { return }
         if let announcedJob { directory.withdraw(topic: announcedJob.bytes) }
         announcedJob = job
-        if let job { directory.announce(topic: job.bytes, port: presence.port, at: now) }
+        if let job { directory.announce(topic: job.bytes, port: presence.outerPort, at: now) }
     }
 
     mutating func drain(at now: Instant) {
@@ -320,12 +326,12 @@ public struct DaemonCore: Core {
         case .externalEndpoint(let endpoint):
             if presence.seen(at: endpoint, now: now) { directory.perform(at: now) { $0.isReadOnly = true } }
             say(.externalAddress(endpoint: endpoint.description), at: now)
+            askGateway(at: now)
+            carriage.hurryGateway(at: now)
+            moveIfOpened(at: now)
             announcePresence()
-        case .reachability(let reached, let asked):
-            presence.judged(reached: reached, asked: asked, at: now)
-            guard asked > 0 else { return }
-            say(.reachability(reached: reached, asked: asked, reachable: presence.isReachable), at: now)
-            announcePresence()
+        case .reachability(let reached, let dialled, let asked):
+            judge(reached: reached, dialled: dialled, asked: asked, at: now)
         case .recordExpiring:
             presence.forgetRecord()
             announcePresence()
@@ -341,7 +347,7 @@ public struct DaemonCore: Core {
         guard services.leads || services.watchPart != nil, !looksForMembers else { return }
         looksForMembers = true
         presence.isChanged = true
-        if services.leads { directory.announce(topic: Self.coordinatorTopic, port: presence.port, at: now) }
+        if services.leads { directory.announce(topic: Self.coordinatorTopic, port: presence.outerPort, at: now) }
         directory.watch(topic: Self.poolTopic, at: now)
     }
 

@@ -40,6 +40,43 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var berths: [String]
         /// What it carries for others; nil where it carries nothing.
         public var relay: Relay?
+        /// Whether its router lets its port in; nil where that is not asked.
+        public var forwarding: Forwarding?
+    }
+    public struct Forwarding: Codable, Hashable, Sendable {
+        public enum State: String, Codable, Sendable {
+            case asking
+            /// The router does not answer.
+            case silent
+            case refused
+            /// The router says that it does, and nobody has tried yet.
+            case untried
+            /// Others have come in there.
+            case open
+            /// Others have tried, and have not come in.
+            case vain
+            /// There is another router in front of this one.
+            case behind
+        }
+        public var state: State
+        /// Where others come in, or would.
+        public var endpoint: String?
+        /// `PCP` or `NAT-PMP`.
+        public var spoken: String?
+        /// Until the router lets go of it, if it is not asked again.
+        public var secondsLeft: Double?
+        /// Of a refusal, in a clause.
+        public var why: String?
+        init(
+            _ state: State, endpoint: String? = nil, spoken: String? = nil, secondsLeft: Double? = nil,
+            why: String? = nil
+        ) {
+            self.state = state
+            self.endpoint = endpoint
+            self.spoken = spoken
+            self.secondsLeft = secondsLeft
+            self.why = why
+        }
     }
     public struct Relay: Codable, Hashable, Sendable {
         /// Of all together, and what its owner allows in a day.
@@ -186,7 +223,8 @@ extension DaemonCore {
             overlay: DaemonStatus.Overlay(
                 isJoined: directory.overlay.isJoined, contacts: directory.overlay.contactCount,
                 isReachable: isReachable, external: external?.description,
-                berths: carriage.search.berths.map(\.short), relay: relayStatus),
+                berths: carriage.search.berths.map(\.short), relay: relayStatus,
+                forwarding: forwardingStatus(at: now)),
             connections: connections, member: services.member.map(status),
             coordinator: services.coordinator.map { status($0, at: now) }, elector: services.elector.map(status))
     }

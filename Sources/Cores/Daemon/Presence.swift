@@ -1,4 +1,5 @@
 import Kademlia
+import Paths
 import Primitives
 
 /// How a daemon stands towards the outside: where it is seen, whether it can be reached, what it says about itself.
@@ -21,6 +22,14 @@ struct Presence: Sendable {
     /// Since it was looked at last.
     var isChanged = true
     private var published: CapabilityRecord?
+    /// The router in front of this machine, if it may be asked.
+    var gateway: PortMapper.Gateway?
+    /// What that says it forwards; the same, once others have come in there; what they try, or tried last (nil: the port that is listened at); and
+    /// what they tried in vain.
+    private(set) var forwarded: Endpoint?
+    private(set) var opened: Endpoint?
+    private(set) var forwardTried: Endpoint?
+    private var vain: Endpoint?
 
     /// A verdict is asked for again after this long, and sooner while nobody can give one.
     private static let interval = Duration.seconds(900)
@@ -46,6 +55,7 @@ struct Presence: Sendable {
         let moved = external?.address != endpoint.address
         external = endpoint
         isChanged = true
+        if moved { (opened, vain) = (nil, nil) }
         guard moved, hasPool else { return false }
         guard !endpoint.isPrivate else {
             isReachable = true
@@ -59,12 +69,19 @@ struct Presence: Sendable {
         return true
     }
 
-    mutating func checkIsDue(at now: Instant) -> Bool {
-        guard let next = nextCheck, next <= now else { return false }
+    /// - Parameter isBusy: others are trying already.
+    /// - Returns: the port that others should try now.
+    mutating func dueCheck(isBusy: Bool, at now: Instant) -> UInt16? {
+        guard let next = nextCheck, next <= now else { return nil }
+        guard !isBusy else {
+            nextCheck = now + .seconds(1)
+            return nil
+        }
         nextCheck = now + Self.retry
         checks += 1
         if checks > 1 { (isJudged, isChanged) = (true, true) }
-        return true
+        forwardTried = usable == vain ? nil : usable
+        return forwardTried?.port ?? port
     }
 
     mutating func judged(reached: Int, asked: Int, at now: Instant) {
@@ -72,7 +89,39 @@ struct Presence: Sendable {
         (isJudged, isChanged) = (true, true)
         isReachable = reached * 2 > asked
         nextCheck = now + Self.interval
+        opened = isReachable && forwardTried == usable ? forwardTried : nil
+        vain = isReachable ? nil : forwardTried
+        // Perhaps its owner has forwarded the very port that is listened at.
+        if let vain, vain.port != port { nextCheck = now + Self.retry }
     }
+
+    // MARK: the router
+
+    /// Nil where there is nothing to be had: in a private network, and where this machine has its public address itself.
+    var gatewayToAsk: PortMapper.Gateway? {
+        guard hasPool, let gateway, let external, external.isIPv4, !external.isPrivate,
+            external.address != gateway.local.address
+        else { return nil }
+        return gateway
+    }
+    /// The router says that this leads here; nil: nothing does.
+    mutating func forward(_ endpoint: Endpoint?, at now: Instant) {
+        let wasOpen = opened != nil
+        (forwarded, vain) = (endpoint, nil)
+        if opened != endpoint { opened = nil }
+        guard wasOpen != (opened != nil) || usable != nil, external.map({ !$0.isPrivate }) ?? false else { return }
+        isChanged = true
+        // The first one is due anyway, when more are known who may be asked.
+        if let next = nextCheck, next - now <= .seconds(2) { return }
+        nextCheck = now
+    }
+    /// What the router forwards, unless it has its own address from another router.
+    private var usable: Endpoint? { forwarded.flatMap { $0.address == external?.address ? $0 : nil } }
+    var isBehindAnother: Bool { forwarded != nil && external != nil && usable == nil }
+    /// Others tried what the router forwards, and did not come in.
+    var isForwardedInVain: Bool { vain != nil && vain == usable }
+    /// Where others dial: the port that is listened at, or that of the router once others have come in there.
+    var outerPort: UInt16 { opened?.port ?? port }
 
     /// Whether a record would say something that the last one did not.
     var isNews: Bool {
@@ -84,14 +133,14 @@ struct Presence: Sendable {
     /// It cannot be dialled, as far as others could find out: others have to carry it.
     var isHome: Bool { isJudged && !isReachable && external.map { !$0.isPrivate } ?? false }
     /// Where it would be dialled from outside.
-    var dialled: Endpoint? { external.flatMap { Endpoint(address: $0.address, port: port) } }
+    var dialled: Endpoint? { external.flatMap { Endpoint(address: $0.address, port: outerPort) } }
     mutating func forgetRecord() { published = nil }
 
     private func makeRecord(wall: Int64) -> CapabilityRecord? {
         guard !isServer, let external else { return nil }
-        var endpoints = [Endpoint(address: external.address, port: port) ?? external]
+        var endpoints = [Endpoint(address: external.address, port: outerPort) ?? external]
         // Behind a router the port that others see is not ours; dialling both costs one packet.
-        if external.port != port { endpoints.append(external) }
+        if external.port != outerPort { endpoints.append(external) }
         return CapabilityRecord(
             endpoints: endpoints, isReachable: isReachable, relays: isReachable ? [] : relays, device: device,
             versions: Self.versions,

@@ -28,8 +28,8 @@ public struct Directory: Core {
         case nodeIDChanged(NodeID)
         /// Dial this on TCP, then tell ``dialledBack(_:reached:at:)``; send the datagram from a socket of its own.
         case dialBack(DialBack, Endpoint, datagram: DatagramProbe)
-        /// How many of those who were asked could dial us; see ``Overlay/checkReachability(port:at:)``.
-        case reachability(reached: Int, asked: Int)
+        /// How many of those who were asked could reach us, and how many could by TCP at least; see ``Overlay/checkReachability(port:at:)``.
+        case reachability(reached: Int, dialled: Int, asked: Int)
         /// An operation that the owner started on ``overlay`` itself.
         case found(RequestID, LookupOutcome)
     }
@@ -48,7 +48,7 @@ public struct Directory: Core {
     private struct Announcement {
         let topic: [UInt8]
         let infoHash: NodeID
-        let port: UInt16
+        var port: UInt16
         var renewal: Renewal
     }
     private struct Publication {
@@ -118,6 +118,15 @@ public struct Directory: Core {
     }
     /// Stops renewing; what others keep runs out within 32 minutes.
     public mutating func withdraw(topic: [UInt8]) { announcements.removeAll { $0.topic == topic } }
+
+    /// What is announced at a port of ours is announced at another one from now on: others reach this machine there.
+    public mutating func move(to port: UInt16, at now: Instant) {
+        for index in announcements.indices where announcements[index].port != 0 {
+            announcements[index].port = port
+            announcements[index].renewal = Renewal(at: now)
+        }
+        work(at: now)
+    }
 
     /// - Parameter slowest: so long between two questions when nothing is new.
     public mutating func watch(topic: [UInt8], slowest: Duration = .seconds(15), at now: Instant) {
@@ -229,7 +238,8 @@ public struct Directory: Core {
             case .nodeIDChanged(let id): effects.push(.nodeIDChanged(id))
             case .dialBack(let dial, let endpoint, let probe):
                 effects.push(.dialBack(dial, endpoint, datagram: probe))
-            case .reachability(let reached, let asked): effects.push(.reachability(reached: reached, asked: asked))
+            case .reachability(let reached, let dialled, let asked):
+                effects.push(.reachability(reached: reached, dialled: dialled, asked: asked))
             }
         }
         guard overlay.generation != seenGeneration else { return }

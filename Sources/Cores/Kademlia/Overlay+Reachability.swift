@@ -36,6 +36,8 @@ struct Reachability: Sendable {
     var port: UInt16 = 0
     var outstanding = 0
     var reached = 0
+    /// Of `asked`, those whose TCP dial arrived, whatever became of the datagram.
+    var dialled = 0
     var asked = 0
     /// Nonces given to voters in this round, and whether a probe brought them back.
     var nonces: [(voter: PackedEndpoint, nonce: UInt64, arrived: Bool)] = []
@@ -58,9 +60,11 @@ struct Reachability: Sendable {
 }
 
 extension Overlay {
+    /// Votes are under way: another question would be refused.
+    public var isBeingReached: Bool { outlook.reachability.outstanding > 0 }
     /// Asks up to three proven contacts, bootstrap nodes among them, to dial us at the address they see: on TCP at `port`,
     /// on UDP where our datagrams come from.
-    /// Ends in one ``Effect/reachability(reached:asked:)``; nobody to ask gives 0 of 0. A majority that failed makes the node
+    /// Ends in one ``Effect/reachability(reached:dialled:asked:)``; nobody to ask gives 0 of 0. A majority that failed makes the node
     /// read-only, a majority that succeeded ends that.
     public mutating func checkReachability(port: UInt16, at now: Instant) {
         guard outlook.reachability.outstanding == 0, seal != nil else { return }
@@ -74,8 +78,9 @@ extension Overlay {
             if contact.address.isPrivate || !crowded { voters.append(contact) }
         }
         (outlook.reachability.port, outlook.reachability.reached, outlook.reachability.asked) = (port, 0, 0)
+        outlook.reachability.dialled = 0
         outlook.reachability.outstanding = voters.count
-        guard !voters.isEmpty else { return effects.push(.reachability(reached: 0, asked: 0)) }
+        guard !voters.isEmpty else { return effects.push(.reachability(reached: 0, dialled: 0, asked: 0)) }
         for voter in voters {
             ask(.getPeers(infoHash: nodeID), voter.address, id: voter.id, for: .reachToken, at: now)
         }
@@ -110,13 +115,15 @@ extension Overlay {
         if let reached {
             outlook.reachability.asked += 1
             let probe = outlook.reachability.nonces.first { $0.voter == voter }
+            if reached { outlook.reachability.dialled += 1 }
             if reached, probe?.arrived ?? false { outlook.reachability.reached += 1 }
         }
         guard outlook.reachability.outstanding == 0 else { return }
         if outlook.reachability.asked > 0, !configuration.readOnly {
             isReadOnly = outlook.reachability.reached * 2 <= outlook.reachability.asked
         }
-        effects.push(.reachability(reached: outlook.reachability.reached, asked: outlook.reachability.asked))
+        let votes = outlook.reachability
+        effects.push(.reachability(reached: votes.reached, dialled: votes.dialled, asked: votes.asked))
     }
 
     /// Has the asker dialled only where the token says that it can hear us, only at the address it came from, once a minute: by another node

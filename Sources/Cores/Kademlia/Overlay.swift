@@ -26,8 +26,8 @@ public struct Overlay: Core {
         /// Somebody asks whether it can be reached: dial it on TCP, then call ``Overlay/dialledBack(_:reached:at:)``. Send it
         /// the datagram too, from a socket that it never heard of.
         case dialBack(DialBack, Endpoint, datagram: DatagramProbe)
-        /// The outcome of ``Overlay/checkReachability(port:at:)``: how many of those who tried could dial us on TCP and UDP.
-        case reachability(reached: Int, asked: Int)
+        /// The outcome of ``Overlay/checkReachability(port:at:)``: how many of those who tried could dial us on TCP and UDP, and on TCP at least.
+        case reachability(reached: Int, dialled: Int, asked: Int)
         /// The node ID was changed to fit the external address (BEP 42); save it.
         case nodeIDChanged(NodeID)
     }

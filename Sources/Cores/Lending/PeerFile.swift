@@ -6,13 +6,16 @@ public struct PeerFile: Hashable, Sendable {
     public var name: String?
     /// Launchers that it works for; empty: those that the invite names.
     public var accept: [PeerID] = []
+    /// The router may be asked to let the peer's port in.
+    public var mapsPorts = true
     public var limits: [LimitKey: String] = [:]
 
     public init() {}
     /// - Throws: ``FileProblem`` with file, line, key, what was found and what is allowed.
     public init(parsing bytes: [UInt8], file: String) throws(FileProblem) {
-        let top = try YAMLNode(parsing: bytes, file: file).mapping(["name", "accept", "limits"])
+        let top = try YAMLNode(parsing: bytes, file: file).mapping(["name", "accept", "limits", "port_mapping"])
         name = try top["name"]?.name()
+        mapsPorts = try top["port_mapping"]?.boolean() ?? true
         for node in try top["accept"]?.list("a list of launchers' keys", most: 1000) ?? [] {
             let text = try node.text("a launcher's key")
             guard let key = PeerID(hex: text) else {

@@ -24,6 +24,10 @@ public struct Carriage: Core {
         case unberthed(PeerID)
         /// Dial the other end of a relayed session there, from the listening port, in the moment in which it dials here.
         case punch(PeerID, at: Endpoint)
+        /// To the router of this machine, by a socket of its own.
+        case gateway([UInt8], to: Endpoint)
+        /// The router says that others reach the listening port there; nil: nowhere any more. Nobody has tried it.
+        case forwarded(Endpoint?)
         /// A meeting has led to a direct connection.
         case punched(PeerID, at: Endpoint)
     }
@@ -50,6 +54,8 @@ public struct Carriage: Core {
     public private(set) var search = BerthSearch()
     public internal(set) var introducer = Introducer()
     public internal(set) var punching: Punching
+    /// Has the router let the listening port in; nil where nobody is asked for that.
+    var mapper: PortMapper?
     /// Where relays see the listening port.
     var sightings = Sightings()
     private(set) var outlook = Outlook(external: nil, isReachable: true, leads: false)
@@ -87,6 +93,7 @@ public struct Carriage: Core {
         var next = earliest(relay.nextWake, search.nextWake)
         next = earliest(next, tellAt)
         next = earliest(next, earliest(introducer.nextWake, punching.nextWake))
+        next = earliest(next, mapper?.nextWake)
         for peer in relayed.values { next = earliest(next, peer.next) }
         return next
     }
@@ -95,6 +102,8 @@ public struct Carriage: Core {
         search.wake(at: now)
         introducer.wake(at: now)
         punching.wake(at: now)
+        mapper?.wake(at: now)
+        drainGateway()
         if let at = tellAt, at <= now {
             tellAt = nil
             let list = self.list

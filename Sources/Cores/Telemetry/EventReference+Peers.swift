@@ -35,6 +35,13 @@ extension EventReference {
             "this daemon cannot be dialled: others may reach it through that one, which carries so much",
             ["megabits": "a second, of all that it carries", "left_mib": "that it may still carry today"]),
         Entry(.berthLost, of: "name, or short key, of the relay", "nobody is reached through that one any more"),
+        Entry(
+            .portOpened,
+            "the router in front of this machine forwards a port to it, as it was asked to, and others have come in there",
+            ["endpoint": "where others dial this machine from now on"]),
+        Entry(
+            .portClosed, "others do not reach this machine at a port that its router said it forwards",
+            ["endpoint": "of the router", "why": "in words"]),
         Entry(.packetMalformed, of: "name, or short key", "a message did not decode; it is counted and dropped"),
         Entry(
             .floodLimited, of: "short key or address",

@@ -36,7 +36,8 @@ extension Happening {
         switch self {
         case .overlayJoined, .bootstrapRetrying, .overlayIsolated, .externalAddress, .reachability, .unreachable,
             .connectionRefused, .strangersTurnedAway, .networkChanged, .connectionInterrupted, .connectionResumed,
-            .connectionLost, .connectionRelayed, .connectionPunched, .berthGranted, .berthLost,
+            .connectionLost, .connectionRelayed, .connectionPunched, .berthGranted, .berthLost, .portOpened,
+            .portClosed,
             .packetMalformed, .floodLimited:
             .overlay
         case .entryRefused, .logEntryRefused, .forked, .leaderChanged, .electorsChosen, .leadershipTaken,

@@ -22,6 +22,8 @@ public enum Happening: Hashable, Sendable, Codable {
     case connectionPunched(endpoint: String)
     case berthGranted(megabits: Double, leftMib: Double)
     case berthLost
+    case portOpened(endpoint: String)
+    case portClosed(endpoint: String, why: String)
     case packetMalformed(why: String)
     case floodLimited(what: String)
 
@@ -169,7 +171,7 @@ public enum Happening: Hashable, Sendable, Codable {
         case overlayJoined, bootstrapRetrying, overlayIsolated, externalAddress, reachability, unreachable,
             connectionRefused, strangersTurnedAway, networkChanged, connectionInterrupted, connectionResumed,
             connectionLost, connectionRelayed, connectionPunched, berthGranted, berthLost,
-            packetMalformed, floodLimited
+            portOpened, portClosed, packetMalformed, floodLimited
         case entryRefused, logEntryRefused, forked, leaderChanged, electorsChosen, leadershipTaken, recordCarried,
             recordFound, jobRefounded, refoundingRefused, launcherAwaited, electorsContradict, staleCommand,
             notEntitled, storageFailed,

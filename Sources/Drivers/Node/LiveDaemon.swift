@@ -33,6 +33,8 @@ public final class LiveDaemon {
         /// For the capability record.
         public var device = ""
         public var threads = 1
+        /// Whether the router of this machine is asked to let the port in.
+        public var router = RouterChoice.none
         /// What its owner lets it carry for others.
         public var relaying = RelayLimits.little
         /// Nil: the processor.
@@ -58,7 +60,7 @@ public final class LiveDaemon {
     private let pool: WorkPool
     private var worker: ComputeWorker?
     private var timer: Timer?
-    private var addresses: AddressWatch?
+    private var surroundings: Surroundings?
     private var draining = false
     private var turnedAwayToldAt: Instant?
     private var resolver: NameResolver?
@@ -117,8 +119,14 @@ public final class LiveDaemon {
             core.wake(at: self.loop.now)
             drain()
         }
-        addresses = AddressWatch(loop) { [unowned self] in
+        surroundings = Surroundings(loop, setup.router, listening: endpoint) { [unowned self] in
             core.networkChanged(at: self.loop.now)
+            drain()
+        } onGateway: { [unowned self] gateway in
+            core.use(gateway: gateway, at: self.loop.now)
+            drain()
+        } onAnswer: { [unowned self] bytes, sender in
+            core.receive(gateway: bytes, from: sender, at: self.loop.now)
             drain()
         }
         connect()
@@ -239,7 +247,10 @@ public final class LiveDaemon {
         pool.makeQueue().submit(job, then: then)
     }
 
-    public func start() { drain() }
+    public func start() {
+        surroundings?.look()
+        drain()
+    }
     /// What may still be written in this daemon's folder.
     func count(room: DiskRoom) { core.count(room: room) }
 
@@ -296,7 +307,7 @@ public final class LiveDaemon {
             resolver?.close()
             for attempt in dialBacks.values { attempt.close() }
             timer?.close()
-            addresses?.close()
+            surroundings?.close()
             closing?.close()
             loop.stop()
         }
@@ -323,6 +334,7 @@ public final class LiveDaemon {
         while let effect = core.poll() {
             switch effect {
             case .datagram(let bytes, let endpoint): datagrams.send(bytes, to: endpoint)
+            case .gateway(let bytes, let endpoint): surroundings?.send(bytes, to: endpoint)
             case .dial(let id, let endpoint, let expecting):
                 transport.dial(id.value, to: endpoint, expecting: expecting)
             case .punch(let id, let endpoint, let expecting):

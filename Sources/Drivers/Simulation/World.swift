@@ -267,6 +267,8 @@ public final class World {
             case .seal(let id, let isClient, let peer): seal(id, isClient, peer, host)
             case .sealed(let id, let bytes): sealed(id, bytes, host)
             case .dialBack(let dial, let endpoint, let probe): dialBack(dial, endpoint, probe, by: host)
+            // No router here is asked for ports.
+            case .gateway: break
             case .recordDue:
                 let wall = Self.epoch + host.clockError + Int64((now - .zero).inSeconds)
                 host.daemon!.publishRecord(wall: wall, at: now)

@@ -148,6 +148,8 @@ extension Event {
             "this machine cannot be dialled; others reach it through \(peer), which carries \(fixed(megabits, 1)) Mbit/s. "
                 + "Forward its port (TCP and UDP) at the router for more"
         case .berthLost: "  \(peer) no longer relays for this machine"
+        case .portOpened(let endpoint): "the router lets others in at \(endpoint), as it was asked to"
+        case .portClosed(let endpoint, let why): "nobody comes in at \(endpoint): \(why)"
         case .peerKilled: "✗ \(peer) killed, on purpose"
         case .checkpointFailed(let why): "  the checkpoint could not be written: \(why)"
         case .storageFailed(let what, let why): "✗ \(what) cannot be stored: \(why)"

@@ -28,7 +28,7 @@ struct LaunchCommand: ParsableCommand {
     @Flag(help: "Go on with the newest run of this job that was stopped.") var resume = false
     @OptionGroup var founding: FoundingOptions
     @Option(help: "The launcher's folder with its key.") var identity: String?
-    @Option(help: "Where to listen, UDP and TCP.") var listen = Self.anywhere
+    @OptionGroup var door: DoorOptions
     @Option(help: "Threads for --local and the final evaluation.") var threads: Int?
     @Option(help: "What the sample of text continues.") var prompt = "In the beginning"
     @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
@@ -78,14 +78,14 @@ struct LaunchCommand: ParsableCommand {
         let given: [(String, Bool)] = [
             ("--invite", invite != nil), ("--peers", peers != nil), ("--identity", identity != nil),
             ("--metrics", figures.metrics != nil), ("--wait", wait != Self.defaultWait),
-            ("--listen", listen != Self.anywhere),
+            ("--listen", door.listen != DoorOptions.anywhere),
+            ("--no-port-mapping", door.router.noPortMapping),
         ]
         guard let (option, _) = given.first(where: { $0.1 }) else { return }
         throw NodeError.badInput(
             "\(option) is for a pool: --local runs the whole job in this process. Leave one of them out")
     }
     private static let defaultWait = 120.0
-    private static let anywhere = "0.0.0.0:0"
 
     private func runLocal(
         _ job: JobManifest, _ corpus: [UInt8], _ model: ContinuedModel?, _ out: String, _ threads: Int
@@ -106,14 +106,15 @@ struct LaunchCommand: ParsableCommand {
     ) throws {
         let invitePath = invite!
         let invite = try Invite(file: invitePath)
-        let listen = try endpoint(listen, option: "--listen")
+        let listen = try endpoint(door.listen, option: "--listen")
         let seed = job.seed
         let emulation = try emulation(emulate, stretch: stretch, seed: seed)
         let folder = try launcherFolder(invitePath, identity: identity)
         warnIfUnnamed(in: invite, folder.key.peerID)
-        let setup = LiveDaemon.Setup(
+        var setup = LiveDaemon.Setup(
             key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
             seed: seed)
+        setup.router = door.router.choice(isWanted: emulation == nil)
         let (launch, stopped) = try options(job, corpus, model, out, threads, folder)
         let subject = JobStory.Subject(
             name: job.name, parameters: launch.parameters.model.parameters, isLauncher: true, out: self.out)

@@ -10,6 +10,8 @@ import Topologies
 struct OwnersWord {
     let name: String?
     let accept: [PeerID]
+    /// The router may be asked to let the port in.
+    let mapsPorts: Bool
     private let layers: LimitLayers
     private let sensors: String
     var limits: OwnerLimits { layers.limits }
@@ -51,7 +53,7 @@ struct OwnersWord {
             let place = values[error.key] != nil ? "the command line" : "ATOLL_LIMIT_" + error.key.rawValue.uppercased()
             throw .badInput("\(place): \(error)")
         }
-        (name, accept, self.sensors) = (file.name, file.accept, sensors)
+        (name, accept, mapsPorts, self.sensors) = (file.name, file.accept, file.mapsPorts, sensors)
     }
 
     private static func read(_ path: String, mustExist: Bool) throws(NodeError) -> PeerFile {

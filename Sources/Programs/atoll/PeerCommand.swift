@@ -19,7 +19,7 @@ struct PeerCommand: ParsableCommand {
         commandName: "peer", abstract: "Offer this computer to the jobs of a pool.")
 
     @Option(help: "The pool's invite.") var invite: String
-    @Option(help: "Where to listen, UDP and TCP; port 0 takes a free one.") var listen = "0.0.0.0:0"
+    @OptionGroup var door: DoorOptions
     @Option(help: "This peer's folder: key, lock, chunks.") var data: String?
     @Option(help: "A name for people (default: the folder's and the key's).") var name: String?
     @Option(help: "Memory offered to jobs, in MiB (default: half of what is left for it).") var memory: Double?
@@ -56,7 +56,7 @@ struct PeerCommand: ParsableCommand {
                 "\(self.invite) names no bootstrap address, so there is nobody to ask for the pool [INV-003: atoll help INV-003]"
             )
         }
-        let listen = try endpoint(listen, option: "--listen")
+        let listen = try endpoint(door.listen, option: "--listen")
         let seed = drawnSeed(seed)
         let emulation = try emulation(emulate, stretch: stretch, seed: seed)
         let folder = try Home.folder(data, name: "peer")
@@ -68,6 +68,8 @@ struct PeerCommand: ParsableCommand {
             key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
             seed: seed)
         (setup.threads, setup.relaying) = (threads, try relay.limits(usual: .little))
+        // A pretended machine is not behind this one's router.
+        setup.router = door.router.choice(isWanted: owner.mapsPorts && emulation == nil)
         guard ["fp32", "bf16"].contains(torchPrecision) else {
             throw NodeError.badInput("--torch-precision \(torchPrecision): fp32 or bf16")
         }

@@ -117,6 +117,7 @@ struct PeerStory: Story {
                     ?? one.relayedBy.map { " (relayed by \($0))" } ?? "")
         }
         line += peers.isEmpty ? ". It is connected to nobody." : ". It is connected to \(shortList(peers, most: 5))."
+        if let forwarding = overlay.forwarding { line += " " + ForwardingText.sentence(forwarding) }
         return line + " \(ByteCount(status.sentBytes)) went out, \(ByteCount(status.receivedBytes)) came in."
     }
     private var limits: String {

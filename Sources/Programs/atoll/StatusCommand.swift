@@ -174,6 +174,7 @@ enum StatusText {
             + (overlay.isReachable
                 ? "" : " Others cannot reach it from outside: a router or a firewall lets nobody in.")
             + (overlay.berths.isEmpty ? "" : " They reach it through \(overlay.berths.joined(separator: " and ")).")
+            + (overlay.forwarding.map { " " + ForwardingText.sentence($0) } ?? "")
             + (overlay.relay.map { relay in
                 " It carries up to \(fixed(relay.megabits, 1)) Mbit/s for others: \(relay.berths) may be reached through it, "
                     + "\(relay.circuits) circuits are open, \(ByteCount(relay.carriedBytes)) have passed."

@@ -20,6 +20,7 @@ struct NodeRun: ParsableCommand {
     @Option(help: "Another launcher's key that peers of this pool accept; may be repeated.") var accept: [String] = []
     @Option(help: "Join the pool of this invite instead of making one.") var join: String?
     @OptionGroup var relay: RelayOptions
+    @OptionGroup var router: RouterOptions
     @Flag(help: "Ask, but answer nothing (BEP 43).") var readOnly = false
     @Flag(help: "Read put, get, announce, peers and lookup from standard input, one a line; answer in JSON lines.")
     var commands = false
@@ -50,6 +51,7 @@ struct NodeRun: ParsableCommand {
         setup.bootstrapNames = names
         setup.readOnly = readOnly
         setup.relaying = try relay.limits(usual: .node)
+        setup.router = router.choice(isWanted: emulation == nil && !readOnly)
         setup.threads = 1
         let asJSON = json
         var console: NodeConsole?

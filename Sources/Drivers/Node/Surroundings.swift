@@ -1,0 +1,77 @@
+package import EventLoop
+public import Paths
+public import Primitives
+
+/// Whether the router of this machine is asked to let the listening port in, and which one that is.
+public enum RouterChoice: Hashable, Sendable {
+    case none
+    /// That of the system's default route.
+    case ofSystem
+    /// This one: of a test.
+    case given(PortMapper.Gateway)
+}
+
+/// What is around this machine: its own addresses, and the router in front of it. Both are looked at again and again, because they change.
+package final class Surroundings {
+    private let loop: Loop
+    private let choice: RouterChoice
+    private let listening: Endpoint
+    private var addresses: AddressWatch?
+    private var socket: UDPSocket?
+    /// As told last.
+    private var gateway: PortMapper.Gateway?
+    private let onGateway: (PortMapper.Gateway?) -> Void
+    private let onAnswer: ([UInt8], Endpoint) -> Void
+
+    /// - Parameters:
+    ///   - onChange: as ``AddressWatch`` has it; the router follows.
+    ///   - onGateway: it is another one, or none.
+    ///   - onAnswer: bytes that came to the socket from which ``send(_:to:)`` sends, and from whom.
+    package init(
+        _ loop: Loop, _ choice: RouterChoice, listening: Endpoint, onChange: @escaping () -> Void,
+        onGateway: @escaping (PortMapper.Gateway?) -> Void, onAnswer: @escaping ([UInt8], Endpoint) -> Void
+    ) {
+        (self.loop, self.choice, self.listening) = (loop, choice, listening)
+        (self.onGateway, self.onAnswer) = (onGateway, onAnswer)
+        addresses = AddressWatch(loop) { [unowned self] in
+            onChange()
+            look()
+        }
+    }
+    /// Finds the router, and tells where it is another one than before.
+    package func look() {
+        let found = find()
+        guard found != gateway else { return }
+        socket?.close()
+        socket = nil
+        gateway = found
+        onGateway(found)
+    }
+    private func find() -> PortMapper.Gateway? {
+        switch choice {
+        case .none: return nil
+        case .given(let gateway): return gateway
+        case .ofSystem:
+            // Where nobody from outside could come in anyway there is nothing to ask for.
+            guard listening.isIPv4 || listening.address.allSatisfy({ $0 == 0 }), !listening.isLoopback,
+                let router = DefaultGateway.current,
+                let endpoint = Endpoint(address: router.address, port: GatewayProtocol.port),
+                let local = DefaultGateway.local(towards: endpoint)
+            else { return nil }
+            return PortMapper.Gateway(endpoint: endpoint, local: local)
+        }
+    }
+    package func send(_ bytes: [UInt8], to endpoint: Endpoint) {
+        if socket == nil, let gateway {
+            // From the very address that the question names; a router compares them.
+            socket = try? UDPSocket(loop, bind: Endpoint(address: gateway.local.address, port: 0)!) {
+                [unowned self] bytes, sender in onAnswer(Array(bytes), sender)
+            }
+        }
+        socket?.send(bytes, to: endpoint)
+    }
+    package func close() {
+        addresses?.close()
+        socket?.close()
+    }
+}
