@@ -43,6 +43,8 @@ struct Network {
     private(set) var dead: Set<Int> = []
     /// Nodes whose process is gone; their machine says so.
     private(set) var vacant: Set<Int> = []
+    /// Dials of introductions, by node.
+    private(set) var punches: [Int: Int] = [:]
     /// Changes the exporter at one end: what a man in the middle would cause.
     var splitsExporter = false
     /// Every byte written so far, by node, for tests of order.
@@ -85,6 +87,15 @@ struct Network {
         dialled = dialled.filter { $0.node != node }
         vacant.remove(node)
         network.setUp(true, node)
+    }
+    /// From now on a node is behind a router of its own, and seen at ``outside(_:)``.
+    mutating func putBehindRouter(_ node: Int, _ kind: NATKind) {
+        network.putBehindRouter([node], kind, at: Self.outside(node).address, seed: UInt64(node))
+    }
+    static func outside(_ node: Int) -> Endpoint { Endpoint(ipv4: 60, 0, UInt8(node), 1, port: 4000) }
+    mutating func punch(_ a: Int, _ b: Int) {
+        nodes[a].punch(peer(b), at: Self.outside(b), now: now)
+        drain(a)
     }
     /// Where a node is dialled from now on.
     mutating func move(_ node: Int, to endpoint: Endpoint) { network.move(node, to: endpoint) }
@@ -146,12 +157,16 @@ struct Network {
         while let effect = nodes[node].poll() {
             if !isRunning(node) { continue }
             switch effect {
+            case .punch(let id, let endpoint, let expecting):
+                #expect(id.value % 2 == 1 && dialled.insert(End(node: node, connection: id)).inserted)
+                punches[node, default: 0] += 1
+                network.dial(id.value, from: node, to: endpoint, expecting: expecting)
             case .dial(let id, let endpoint, let expecting):
                 let end = End(node: node, connection: id)
                 #expect(id.value % 2 == 1, "dials are odd")
                 #expect(dialled.insert(end).inserted, "each dial has a number of its own")
                 network.dial(id.value, from: node, to: endpoint, expecting: expecting)
-            case .open, .punch: Issue.record("nobody here is carried, or introduced")
+            case .open: Issue.record("nobody here is carried")
             case .write(let id, let bytes):
                 let end = End(node: node, connection: id)
                 #expect(streams[end] != nil, "writes go to secure connections only")

@@ -73,6 +73,41 @@ import Topologies
         #expect(outcome.world.virtualSeconds < 30, "it was 130 s without relays")
     }
 
+    /// A line gets another address while the job runs. Its owner and those who worked with it know each other's old dials only: no dial comes through by
+    /// itself, they are carried, and the relay introduces them.
+    @Test(arguments: [NATKind.portRestricted, .symmetric])
+    func `a home that gets another address is introduced to those whom it worked with, unless routers are symmetric`(
+        _ kind: NATKind
+    ) throws {
+        var scene = Self.homes(kind, relay: .megabits(50))
+        scene.job.tokens *= 12
+        // By progress: such jobs are over in seconds, and a fault after the end is none.
+        scene.faults = [Fault(.renumber, at: .progress(0.3), host: "peer-1")]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("fault").count == 1)
+        func pairs(_ kind: String) -> Set<String> {
+            Set(outcome.world.events.filter { $0.event.kind == kind && $0.event.peer == "peer-1" }.map(\.host))
+        }
+        let carried = pairs("connection_relayed")
+        #expect(carried.isSuperset(of: (0..<8).filter { $0 != 1 }.map { "peer-\($0)" }))
+        guard kind == .portRestricted else {
+            #expect(outcome.events("connection_punched").isEmpty)
+            return
+        }
+        #expect(pairs("connection_punched").isSuperset(of: carried), "none of them is left with the relay")
+        for host in carried.sorted() {
+            func moment(_ kind: String) -> Double? {
+                outcome.world.events.first { $0.host == host && $0.event.kind == kind && $0.event.peer == "peer-1" }?
+                    .event.at.seconds
+            }
+            let (relayed, punched) = try (
+                #require(moment("connection_relayed")), #require(moment("connection_punched"))
+            )
+            #expect(punched - relayed < 0.5, "\(host): six messages and a dial, of 5 ms each way")
+        }
+    }
+
     /// Two relays; while the job runs one dies, a home gets another address, and another one's router forgets everything.
     @Test func `a relay that dies, a new address and a router that forgets stop nothing`() throws {
         var scene = Self.homes(.symmetric, relay: .megabits(50))
