@@ -7,7 +7,7 @@ PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-con
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods bench-faults \
-  bench-simulation bench-connectivity bench-volunteer deb format lint \
+  bench-simulation bench-connectivity bench-line bench-volunteer deb format lint \
   layers clean events protocol
 
 help:
@@ -79,6 +79,9 @@ bench-floods: build ## hostile members written in Python: floods, and every fiel
 
 bench-connectivity: build ## two homes, a launcher at a third and a public node in network namespaces (root, iproute2, nftables); KIND=symmetric
 	@Tools/connectivity/homes.sh $(ATOLL) out/homes
+
+bench-line: build ## what `atoll doctor net` says behind routers of six kinds, in network namespaces (root, iproute2, nftables)
+	@Tools/connectivity/line.sh $(ATOLL)
 
 bench-planning: build ## the planner against published costs, annealing, exact optima; 256 and 10 000 peers
 	@$(ATOLL) bench planning

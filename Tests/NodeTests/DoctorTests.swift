@@ -35,6 +35,8 @@ import Testing
             scene.machine.descriptors = 4096
             scene.machine.addresses = [Endpoint(ipv4: 192, 0, 2, 1, port: 0)]
             scene.machine.diskSeconds = 0.002
+            scene.machine.hasWayOutIPv6 = true
+            scene.machine.segmentBytes = { _ in 1448 }
             scene.machine.freeBytes = { _ in 50 << 30 }
             scene.machine.answers = { _ in true }
             var limits = OwnerLimits()
@@ -130,7 +132,7 @@ import Testing
             ],
         ]
     }
-    private static var faults: [Fault] { ownFaults + poolFaults + machineFaults + limitFaults }
+    private static var faults: [Fault] { ownFaults + poolFaults + lineFaults + machineFaults + limitFaults }
     private static var ownFaults: [Fault] {
         [
             (.keyMode, .fail, { try $0.write("peer/key", String(repeating: "ab", count: 32), mode: 0o644) }),
@@ -194,6 +196,69 @@ import Testing
             (.noConnections, .warn, { try $0.daemon { $0["connections"] = [[String: Any]]() } }),
             (.daemonSilent, .fail, { $0.scene.daemons = [(folder: $0.root + "/den", status: nil)] }),
         ]
+    }
+    private static func atHome(_ more: [String: Any]) -> (inout [String: Any]) -> Void {
+        { all in
+            let usual: [String: Any] = ["is_reachable": false, "external": "60.0.0.5:4000"]
+            all["overlay"] = (all["overlay"] as? [String: Any] ?? [:]).merging(usual) { $1 }.merging(more) { $1 }
+        }
+    }
+    private static func forwarding(_ state: String) -> (inout [String: Any]) -> Void {
+        atHome(["forwarding": ["state": state, "endpoint": "60.0.0.5:4017", "why": "its settings do not allow it"]])
+    }
+    private static var lineFaults: [Fault] {
+        [
+            (.symmetricRouter, .warn, { try $0.daemon(atHome(["datagram_ports": "varies"])) }),
+            (.symmetricRouter, .warn, { try $0.daemon(atHome(["connection_ports": "varies"])) }),
+            (.symmetricRouter, .ok, { try $0.daemon(atHome(["connection_ports": "varies", "is_reachable": true])) }),
+            (.portNotForwarded, .warn, { try $0.daemon(forwarding("refused")) }),
+            (.portNotForwarded, .warn, { try $0.daemon(forwarding("silent")) }),
+            (.portNotForwarded, .ok, { try $0.daemon(forwarding("asking")) }),
+            (.secondRouter, .warn, { try $0.daemon(forwarding("behind")) }),
+            (.forwardedInVain, .warn, { try $0.daemon(forwarding("vain")) }),
+            (
+                .brokenIPv6, .warn,
+                {
+                    $0.scene.machine.addresses = [Endpoint("[2001:db8::7]:0")!]
+                    $0.scene.machine.hasWayOutIPv6 = false
+                }
+            ),
+            (.smallPackets, .warn, { $0.scene.machine.segmentBytes = { _ in 1200 } }),
+            (.smallPackets, .ok, { $0.scene.machine.segmentBytes = { _ in 1240 } }),
+        ]
+    }
+
+    /// What the line is called, by what a daemon says of itself.
+    @Test func `says what kind of line it is, and what follows`() throws {
+        let open: [String: Any] = ["state": "open", "endpoint": "60.0.0.5:4017", "spoken": "PCP", "seconds_left": 90.0]
+        let home: [String: Any] = ["is_reachable": false, "external": "60.0.0.5:4000"]
+        func with(_ ports: [String: Any]) -> [String: Any] { home.merging(ports) { $1 } }
+        let cases: [(overlay: [String: Any], kind: LineReport.Kind, words: String)] = [
+            (["external": "60.0.0.5:4000"], .open, "can dial it"),
+            (["external": "10.0.0.5:4000"], .private, "one private network"), (home, .closed, "relays"),
+            (with(["datagram_ports": "same"]), .onePort, "introductions"),
+            (with(["datagram_ports": "same", "connection_ports": "varies"]), .portEach, "relays only"),
+            (["external": "60.0.0.5:4000", "forwarding": open], .forwarded, "60.0.0.5:4017"),
+            (["contacts": 1], .unknown, "Nobody has said"),
+        ]
+        for (overlay, kind, words) in cases {
+            let patient = try Patient()
+            try patient.daemon { $0["overlay"] = ($0["overlay"] as? [String: Any] ?? [:]).merging(overlay) { $1 } }
+            let line = Doctor(patient.scene).line()
+            #expect(line.kind == kind && line.words.contains(words), "\(line)")
+            #expect(line.segmentBytes == 1448 && !line.hasIPv6 && line.words.contains("1448"))
+        }
+        // A node that was made to look says so where no daemon runs.
+        let patient = try Patient()
+        #expect(Doctor(patient.scene).line().kind == .unknown && !Doctor(patient.scene).knowsLine)
+        try patient.daemon(Self.atHome(["datagram_ports": "varies"]))
+        patient.scene.probe = patient.scene.daemons[0].status!.daemon
+        patient.scene.daemons = []
+        #expect(Doctor(patient.scene).line().kind == .portEach)
+        #expect(patient.findings.contains { $0.code == .unreachable && $0.state == .warn })
+        #expect(patient.findings.contains { $0.code == .symmetricRouter && $0.state == .warn })
+        patient.scene.machine.addresses = [Endpoint("[2001:db8::7]:0")!]
+        #expect(Doctor(patient.scene).line().hasIPv6)
     }
     private static var machineFaults: [Fault] {
         [
@@ -279,7 +344,7 @@ import Testing
             )
             #expect(Doctor.isHealthy(found) == !found.contains { $0.state == .fail })
             if fault.state == .fail { #expect(!Doctor.isHealthy(found)) }
-            if fault.state != .unknown {
+            if fault.state != .unknown, fault.state != .ok {
                 #expect(named.allSatisfy { $0.remedy != nil }, "\(fault.code.rawValue) says nothing to try")
             }
         }

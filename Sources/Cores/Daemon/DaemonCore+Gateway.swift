@@ -65,6 +65,18 @@ extension DaemonCore {
         directory.move(to: presence.outerPort, at: now)
         announcePresence()
     }
+    var datagramPorts: String? {
+        let (voters, ports) = directory.overlay.portsSeen
+        guard voters > 1, external.map({ !$0.isPrivate }) ?? false else { return nil }
+        return ports > 1 ? "varies" : "same"
+    }
+    var connectionPorts: String? {
+        switch carriage.mapping {
+        case .unknown: nil
+        case .same: "same"
+        case .varies: "varies"
+        }
+    }
     func forwardingStatus(at now: Instant) -> DaemonStatus.Forwarding? {
         switch carriage.forwarding(at: now) {
         case nil, .idle?: return nil

@@ -40,6 +40,9 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var berths: [String]
         /// What it carries for others; nil where it carries nothing.
         public var relay: Relay?
+        /// What its router makes of one port inside, for datagrams and for connections: `same` for all, or `varies`; nil while fewer than two have said.
+        public var datagramPorts: String?
+        public var connectionPorts: String?
         /// Whether its router lets its port in; nil where that is not asked.
         public var forwarding: Forwarding?
     }
@@ -224,7 +227,7 @@ extension DaemonCore {
                 isJoined: directory.overlay.isJoined, contacts: directory.overlay.contactCount,
                 isReachable: isReachable, external: external?.description,
                 berths: carriage.search.berths.map(\.short), relay: relayStatus,
-                forwarding: forwardingStatus(at: now)),
+                datagramPorts: datagramPorts, connectionPorts: connectionPorts, forwarding: forwardingStatus(at: now)),
             connections: connections, member: services.member.map(status),
             coordinator: services.coordinator.map { status($0, at: now) }, elector: services.elector.map(status))
     }

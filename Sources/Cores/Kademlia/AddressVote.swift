@@ -10,6 +10,11 @@ struct AddressVote: Sendable {
     private(set) var winner: PackedEndpoint?
     /// How many of the votes the winner's address has.
     private(set) var support = 0
+    /// How many see us at the winner's address, and how many ports they see there.
+    var ports: (voters: Int, seen: Int) {
+        let ports = votes.filter { $0.seen.with(port: 0) == winner?.with(port: 0) }.map(\.seen.port)
+        return (ports.count, Set(ports).count)
+    }
     private var otherPort: (port: UInt16, inRow: Int) = (0, 0)
     private static let portAgreement = 8
 

@@ -116,6 +116,12 @@ extension Overlay {
         deadlines.push(.housekeeping, at: now + .seconds(60))
     }
 
+    /// How many others, each in a network of its own, see us at our address, and how many different ports of it they see: one where the router shows one to all.
+    public var portsSeen: (voters: Int, ports: Int) {
+        let ports = outlook.votes.ports
+        return (ports.voters, ports.seen)
+    }
+
     /// Somebody says where it sees us. A public address that does not fit our ID, by three votes, changes the ID (BEP 42).
     mutating func vote(_ seen: PackedEndpoint, by address: PackedEndpoint, at now: Instant) {
         if outlook.votes.cast(seen, by: address), let winner = outlook.votes.winner {

@@ -18,6 +18,12 @@ public enum DiagnosisCode: String, CaseIterable, Codable, Sendable {
     case meteredNow = "NET-005"
     case noAddress = "NET-006"
     case fewDescriptors = "NET-008"
+    case symmetricRouter = "NET-009"
+    case portNotForwarded = "NET-010"
+    case secondRouter = "NET-011"
+    case forwardedInVain = "NET-012"
+    case brokenIPv6 = "NET-013"
+    case smallPackets = "NET-014"
     case notJoined = "POOL-001"
     case noConnections = "POOL-002"
     case daemonSilent = "POOL-003"
@@ -58,6 +64,7 @@ public enum DiagnosisCode: String, CaseIterable, Codable, Sendable {
         case .inviteMissing, .inviteMalformed, .inviteWithoutBootstrap, .inviteWithoutLaunchers, .inviteReadable:
             invitePage
         case .portTaken, .nobodyAnswers, .unreachable, .relayed, .meteredNow, .noAddress, .fewDescriptors: networkPage
+        case .symmetricRouter, .portNotForwarded, .secondRouter, .forwardedInVain, .brokenIPv6, .smallPackets: linePage
         case .notJoined, .noConnections, .daemonSilent, .leaderSilent, .workLost: poolPage
         case .memoryBeyond, .memoryLittle, .memoryGroup, .instructionSets, .threadsBeyond, .heat, .noIdlePriority:
             machinePage
@@ -186,6 +193,46 @@ extension DiagnosisCode {
                 "few files may be open",
                 "Connections need descriptors. The limit of this process is low, so that it turns others away early.",
                 "Raise it: `ulimit -n 4096`, or LimitNOFILE in the unit."
+            )
+        }
+    }
+    private var linePage: Page {
+        switch self {
+        case .symmetricRouter:
+            (
+                "the router gives each destination another port",
+                "Others see this machine at a port of its own each (a symmetric NAT). Where neither of two peers can be dialled they cannot be introduced to each other then, and a relay carries all that they exchange.",
+                "Let the router forward a port: NET-010 says how. Some routers have a setting for it (“full cone”, “open NAT”, “gaming”). A provider's router cannot be changed: ask for a public address, or use IPv6."
+            )
+        case .portNotForwarded:
+            (
+                "the router forwards no port",
+                "The router was asked to let the port in, by PCP and NAT-PMP, and refused or did not answer. Others cannot dial this machine, and are reached by dialling them, by introductions, or through relays.",
+                "Switch on port mapping in the router's settings (NAT-PMP, PCP; often beside UPnP, which is not enough by itself), or forward TCP and UDP of the port to this machine there, and give that port with --listen 0.0.0.0:PORT."
+            )
+        case .secondRouter:
+            (
+                "there is a second router in front of the first",
+                "The router of this machine forwards the port, and its own address is not the one that others see: another router, of the provider or in the house, stands before it and lets nobody in.",
+                "A router of your own in front: put one of the two into bridge mode, or forward the port there, too. The provider's (an address that begins with 100.64 to 100.127): ask for a public address, or use IPv6."
+            )
+        case .forwardedInVain:
+            (
+                "the forwarded port lets nobody in",
+                "The router says that it forwards a port to this machine, and others who dialled that port did not come in: a firewall of this machine or of the router, or a router that only says so.",
+                "Let TCP and UDP of the port in at this machine's own firewall (`atoll status` names the port). Restart the router. If nothing helps: --no-port-mapping, and forward a port by hand."
+            )
+        case .brokenIPv6:
+            (
+                "IPv6 leads nowhere",
+                "An interface has a public IPv6 address, and there is no way out for it: dials to IPv6 addresses of others fail at once.",
+                "Restart the router or the interface. `ip -6 route` should have a default route."
+            )
+        default:
+            (
+                "only small packets pass",
+                "The connection to a node of the pool carries segments of less than 1240 bytes, so packets of less than 1280: a tunnel or a provider makes the line narrow. More of each byte sent is head.",
+                "Look for a tunnel or VPN on the way, and for its MTU. Nothing has to be done: TCP adapts."
             )
         }
     }

@@ -33,11 +33,13 @@ extension Doctor {
                 ? Diagnosis(.fewDescriptors, .warn, "\(machine.descriptors) files may be open", try: "ulimit -n 4096")
                 : Diagnosis(.fewDescriptors, .ok, "\(machine.descriptors) files may be open"))
         let joined = daemons.filter(\.daemon.overlay.isJoined)
-        if joined.isEmpty {
+        let probed = scene.probe.flatMap { $0.overlay.isJoined ? $0.overlay : nil }
+        let overlays = joined.map(\.daemon.overlay) + [probed].compactMap { $0 }
+        if overlays.isEmpty {
             out.append(Diagnosis(.unreachable, .unknown, "no daemon runs that others could have tried to reach"))
         } else {
             out.append(
-                joined.contains { !$0.daemon.overlay.isReachable }
+                overlays.contains { !$0.isReachable }
                     ? Diagnosis(
                         .unreachable, .warn, "others cannot reach this machine", try: "let its port in, TCP and UDP")
                     : Diagnosis(.unreachable, .ok, "others can reach this machine"))
@@ -49,7 +51,77 @@ extension Doctor {
                         try: "let its port in, TCP and UDP")
                     : Diagnosis(.relayed, .ok, "no connection is relayed"))
         }
+        out += lineFindings(overlays)
+        return out + [wayOutIPv6()] + packets()
+    }
+    /// What is between this machine and the others.
+    private func lineFindings(_ all: [DaemonStatus.Overlay]) -> [Diagnosis] {
+        guard !all.isEmpty else { return [] }
+        var out: [Diagnosis] = []
+        let isReachable = all.contains(where: \.isReachable)
+        let isSymmetric = all.contains { $0.datagramPorts == "varies" || $0.connectionPorts == "varies" }
+        out.append(
+            isSymmetric && !isReachable
+                ? Diagnosis(
+                    .symmetricRouter, .warn, "others see this machine at another port each",
+                    try: "let the router forward a port")
+                : Diagnosis(
+                    .symmetricRouter, .ok,
+                    isSymmetric ? "others come in all the same" : "no other port for each destination is seen"))
+        let states = all.compactMap(\.forwarding)
+        func find(_ state: DaemonStatus.Forwarding.State) -> DaemonStatus.Forwarding? {
+            states.first { $0.state == state }
+        }
+        if let no = find(.refused) ?? find(.silent), !isReachable {
+            out.append(
+                Diagnosis(
+                    .portNotForwarded, .warn,
+                    no.state == .silent
+                        ? "the router does not answer when asked for a port"
+                        : "the router forwards no port: \(no.why ?? "it refuses")",
+                    try: "switch NAT-PMP or PCP on in the router, or forward the port there"))
+        } else {
+            out.append(
+                Diagnosis(
+                    .portNotForwarded, .ok,
+                    find(.open).map { "port \($0.endpoint ?? "") is forwarded here" }
+                        ?? "nothing need be forwarded, or it is not known yet"))
+        }
+        out.append(
+            find(.behind).map {
+                Diagnosis(
+                    .secondRouter, .warn,
+                    "the router's own address is \($0.endpoint ?? "another"), others see \(all.compactMap(\.external).first ?? "another")",
+                    try: "bridge one of the two routers, or ask the provider for a public address")
+            } ?? Diagnosis(.secondRouter, .ok, "no second router is seen"))
+        out.append(
+            find(.vain).map {
+                Diagnosis(
+                    .forwardedInVain, .warn, "nobody came in at \($0.endpoint ?? "the forwarded port")",
+                    try: "let it in at this machine's own firewall, too")
+            } ?? Diagnosis(.forwardedInVain, .ok, "no forwarded port was tried in vain"))
         return out
+    }
+    private func wayOutIPv6() -> Diagnosis {
+        let own = (scene.machine.addresses ?? []).filter(Self.isPublicIPv6)
+        guard let first = own.first else {
+            return Diagnosis(.brokenIPv6, .ok, "this machine has no public IPv6 address")
+        }
+        return scene.machine.hasWayOutIPv6
+            ? Diagnosis(.brokenIPv6, .ok, "IPv6 is there")
+            : Diagnosis(.brokenIPv6, .warn, "\(first.host) has no way out", try: "ip -6 route")
+    }
+    private func packets() -> [Diagnosis] {
+        guard let path = scene.invite, let invite = try? Invite(file: path),
+            let bytes = invite.bootstrap.prefix(4).lazy.compactMap(scene.machine.segmentBytes).first
+        else { return [] }
+        return [
+            bytes < 1240
+                ? Diagnosis(
+                    .smallPackets, .warn, "segments to the pool's node have \(bytes) bytes",
+                    try: "look for a tunnel on the way")
+                : Diagnosis(.smallPackets, .ok, "segments to the pool's node have \(bytes) bytes")
+        ]
     }
     private func counted(_ count: Int, _ one: String, _ many: String) -> String {
         "\(count) \(count == 1 ? one : many)"

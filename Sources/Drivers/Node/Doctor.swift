@@ -22,6 +22,8 @@ public struct Doctor {
         public var limits: Result<OwnerLimits, NodeError> = .success(OwnerLimits())
         /// Of the daemons of this machine; nil for one that does not answer.
         public var daemons: [(folder: String, status: ControlService.Status?)] = []
+        /// What a node that was made for this look saw of the line; nil where none was.
+        public var probe: DaemonStatus?
         public var machine = Machine()
         public var parse: Record.Parser
         public init(folder: String, parse: @escaping Record.Parser) {
@@ -40,6 +42,10 @@ public struct Doctor {
         public var processors = ProcessInfo.processInfo.activeProcessorCount
         public var descriptors = DescriptorLimit.current
         public var addresses = InterfaceAddresses.current
+        /// Whether the kernel knows a way to public IPv6 addresses.
+        public var hasWayOutIPv6 = DefaultGateway.local(towards: Endpoint("[2000::1]:9")!) != nil
+        /// Bytes of a TCP segment on the way to somebody, as both ends and the routers between have agreed; nil where nobody answers.
+        public var segmentBytes: (Endpoint) -> Int? = { TCPSegments.bytes(to: $0, within: 2) }
         /// Whether threads may be given the lowest priority, and whether all instruction sets give the same bits.
         public var mayBeIdle = true
         public var computesRight = true

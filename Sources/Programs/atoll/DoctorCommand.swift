@@ -16,10 +16,21 @@ struct DoctorCommand: ParsableCommand {
         discussion: """
             Every line has a code; `atoll help CODE` says what it means and what to do. Exit codes: 0 healthy (warnings, and what cannot be looked at, \
             do not count), 1 something fails, 2 usage.
-            """, subcommands: [All.self], defaultSubcommand: All.self)
+            """, subcommands: [All.self, Net.self], defaultSubcommand: All.self)
 
     struct All: ParsableCommand {
         static let configuration = CommandConfiguration(commandName: "all", abstract: "Everything.")
+        @OptionGroup var options: DoctorOptions
+
+        func run() throws {
+            let all = Doctor(try options.scene()).examine()
+            if options.json { print(options.object(all)) } else { options.tell(all) }
+            if !Doctor.isHealthy(all) { throw ExitCode(1) }
+        }
+    }
+
+    /// What is looked at, and how it is said.
+    struct DoctorOptions: ParsableArguments {
         @Option(help: "The peer's folder (default: the first under ATOLL_HOME).") var data: String?
         @Option(help: "The invite that it is to join with.") var invite: String?
         @Option(help: "Where it is to listen.") var listen: String?
@@ -27,13 +38,7 @@ struct DoctorCommand: ParsableCommand {
         @Flag(help: "One JSON object (docs/DOCTOR.md).") var json = false
         @Flag(help: "What is well, too.") var verbose = false
 
-        func run() throws {
-            let all = Doctor(try scene()).examine()
-            if json { print(Self.object(all)) } else { tell(all) }
-            if !Doctor.isHealthy(all) { throw ExitCode(1) }
-        }
-
-        private func scene() throws -> Doctor.Scene {
+        func scene() throws -> Doctor.Scene {
             let folder = data ?? Home.path + "/peer"
             var scene = Doctor.Scene(folder: folder, parse: JobParameters.init(manifest:))
             let names = ((try? FileManager.default.contentsOfDirectory(atPath: Home.path)) ?? []).sorted()
@@ -63,7 +68,7 @@ struct DoctorCommand: ParsableCommand {
             return scene
         }
 
-        private func tell(_ all: [Diagnosis]) {
+        func tell(_ all: [Diagnosis]) {
             let terminal = TerminalText.current
             for one in all where verbose || one.state != .ok {
                 func padded(_ text: String, _ width: Int) -> String {
@@ -80,7 +85,8 @@ struct DoctorCommand: ParsableCommand {
                         " · atoll help \($0.code.rawValue)"
                     }.unwrapped)
         }
-        private static func object(_ all: [Diagnosis]) -> String {
+        /// - Parameter line: what `atoll doctor net` has found out, too.
+        func object(_ all: [Diagnosis], line: LineReport? = nil) -> String {
             struct Findings: Encodable {
                 struct One: Encodable {
                     var code: String
@@ -91,6 +97,7 @@ struct DoctorCommand: ParsableCommand {
                 }
                 var healthy: Bool
                 var findings: [One]
+                var line: LineReport?
             }
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -100,7 +107,7 @@ struct DoctorCommand: ParsableCommand {
                     .init(
                         code: $0.code.rawValue, state: $0.state.rawValue, title: $0.code.title, found: $0.found,
                         remedy: $0.remedy)
-                })
+                }, line: line)
             return (try? encoder.encode(findings)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"
         }
 

@@ -1,6 +1,5 @@
 import ArgumentParser
 import Daemon
-import Foundation
 import Node
 import Primitives
 
@@ -22,8 +21,7 @@ struct DoorOptions: ParsableArguments {
 
 /// What a router does with the port of a daemon, in a sentence.
 enum ForwardingText {
-    /// - Parameter now: the time of day.
-    static func sentence(_ forwarding: DaemonStatus.Forwarding, now: Date = Date()) -> String {
+    static func sentence(_ forwarding: DaemonStatus.Forwarding) -> String {
         let port = forwarding.endpoint.flatMap { Endpoint($0) }.map { "\($0.port)" } ?? "?"
         switch forwarding.state {
         case .asking: return "Its router is being asked to let its port in."
@@ -33,7 +31,7 @@ enum ForwardingText {
             return "Port \(port) of your router is forwarded here, as the router says; nobody has come in there yet."
         case .open:
             let until = forwarding.secondsLeft.map {
-                ", until \(Self.clock(now.addingTimeInterval($0))) and longer while this runs"
+                ", until \(clockTime(ahead: $0).dropLast(3)) and longer while this runs"
             }
             return "Port \(port) of your router is forwarded here (\(forwarding.spoken ?? "by request"))\(until ?? "")."
         case .vain:
@@ -42,10 +40,5 @@ enum ForwardingText {
             return
                 "Your router forwards its port \(port) here, and another router stands in front of it: nobody comes in from outside."
         }
-    }
-    private static func clock(_ date: Date) -> String {
-        let parts = Calendar.current.dateComponents([.hour, .minute], from: date)
-        func two(_ number: Int?) -> String { (number ?? 0) < 10 ? "0\(number ?? 0)" : "\(number ?? 0)" }
-        return "\(two(parts.hour)):\(two(parts.minute))"
     }
 }

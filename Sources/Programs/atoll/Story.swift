@@ -110,8 +110,9 @@ struct ScreenOptions: ParsableArguments {
 }
 
 /// The time of day here, as 21:07:55.
-func clockTime() -> String {
-    var (now, parts) = (time(nil), tm())
+/// - Parameter ahead: seconds from now.
+func clockTime(ahead: Double = 0) -> String {
+    var (now, parts) = (time(nil) + Int(max(0, min(1e9, ahead))), tm())
     localtime_r(&now, &parts)
     func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
     return "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec))"
