@@ -78,6 +78,8 @@ run() { # LOG SPACE COMMAND...
 for home in ${mapping:+1 2 3}; do
     # shellcheck disable=SC2086 # words on purpose
     run "router$home" "r$home" python3 "$here/gateway.py" "192.168.$home.1" "198.51.10$home.7" $mapping
+    # Routers are there before the machines behind them.
+    for _ in $(seq 100); do [ -s "$out/router$home.log" ] && break; sleep 0.1; done
 done
 cat > "$out/job.yaml" << 'JOB'
 name: homes
