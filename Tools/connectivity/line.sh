@@ -11,6 +11,7 @@ kinds=("${@:2}")
 name=atoll-line-$$
 out=$(mktemp -d)
 pids=()
+# In the background only whole commands: to end a function's shell does not end what it runs.
 inside() { ip netns exec "$name-$1" "${@:2}"; }
 cleanup() {
     for pid in "${pids[@]}"; do kill "$pid" 2> /dev/null || true; done
@@ -52,10 +53,10 @@ RULES
 for s in inet n1 n2; do space $s; done
 line n1 inet 198.51.100.1
 line n2 inet 203.0.113.1
-inside n1 "$atoll" node --listen 198.51.100.1:7070 --data "$out/n1" --invite "$out/invite.yaml" > "$out/n1.log" 2>&1 &
+ip netns exec "$name-n1" "$atoll" node --listen 198.51.100.1:7070 --data "$out/n1" --invite "$out/invite.yaml" > "$out/n1.log" 2>&1 &
 pids+=($!)
 for _ in $(seq 100); do [ -s "$out/invite.yaml" ] && break; sleep 0.1; done
-inside n2 "$atoll" node --listen 203.0.113.1:7070 --data "$out/n2" --join "$out/invite.yaml" > "$out/n2.log" 2>&1 &
+ip netns exec "$name-n2" "$atoll" node --listen 203.0.113.1:7070 --data "$out/n2" --join "$out/invite.yaml" > "$out/n2.log" 2>&1 &
 pids+=($!)
 sleep 2
 number=9
@@ -90,7 +91,7 @@ for kind in "${kinds[@]}"; do
         case $kind in *+cgn) speaks=pcp ;; *+*) speaks=${kind#*+} ;; *) speaks="" ;; esac
         gate=""
         if [ -n "$speaks" ]; then
-            inside home python3 "$here/gateway.py" 192.168.1.1 $public "$speaks" > "$out/gateway.log" 2>&1 &
+            ip netns exec "$name-home" python3 "$here/gateway.py" 192.168.1.1 $public "$speaks" > "$out/gateway.log" 2>&1 &
             gate=$!
             for _ in $(seq 50); do [ -s "$out/gateway.log" ] && break; sleep 0.1; done
         fi
