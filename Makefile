@@ -6,7 +6,7 @@ ATOLL := .build/release/atoll
 PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods bench-faults \
+.PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods bench-faults bench-flow \
   bench-simulation bench-connectivity bench-line bench-volunteer deb format lint \
   layers clean events protocol
 
@@ -82,6 +82,9 @@ bench-connectivity: build ## two homes, a launcher at a third and a public node 
 
 bench-line: build ## what `atoll doctor net` says behind routers of six kinds, in network namespaces (root, iproute2, nftables)
 	@Tools/connectivity/line.sh $(ATOLL)
+
+bench-flow: build ## flows over simulated lines beside TCP CUBIC over the same ones
+	@$(ATOLL) bench flow-lines
 
 bench-planning: build ## the planner against published costs, annealing, exact optima; 256 and 10 000 peers
 	@$(ATOLL) bench planning

@@ -68,6 +68,7 @@ let package = Package(
         module("Cores", "Telemetry", ["Primitives"]),
         module("Cores", "Kademlia", ["Primitives", "Digests", "Wire", "Telemetry"]),
         module("Cores", "Paths", ["Primitives"]),
+        module("Cores", "Flows", ["Primitives", "Digests"]),
         module("Cores", "Channels", ["Primitives", "Digests", "Wire", "Paths"]),
         module("Formats", "Topologies", ["Primitives", "Links", yams]),
         module("Formats", "Experiments", ["Primitives", "Topologies"]),
@@ -117,7 +118,7 @@ let package = Package(
         .target(
             name: "Benchmarks",
             dependencies: [
-                "Primitives", "Links", "Channels", "Topologies", "Kernels", "Compute", "Exchange", "Training",
+                "Primitives", "Links", "Flows", "Channels", "Topologies", "Kernels", "Compute", "Exchange", "Training",
                 "Planning",
             ],
             path: "Sources/Benchmarks", swiftSettings: strict),
@@ -173,6 +174,7 @@ let package = Package(
             computes: false),
         tests("VirtualNetworks", ["Primitives", "Links", "VirtualNetworks"]),
         tests("Paths", ["Primitives", "Paths"]),
+        tests("Flows", ["Primitives", "Flows", "Benchmarks"], computes: false),
         tests(
             "Formats",
             ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Datasets", "CompletionAPI", "Completions"],

@@ -1,0 +1,270 @@
+internal import Digests
+public import Primitives
+
+extension FlowHost {
+    /// Datagrams of one sender, each `segment` bytes but the last. They are opened in place: what the memory holds afterwards means nothing.
+    public mutating func receive(
+        _ bytes: UnsafeMutableRawBufferPointer, segment: Int, from sender: Endpoint, at now: Instant
+    ) {
+        touch(now)
+        var start = 0
+        while start < bytes.count {
+            let end = min(start + max(1, segment), bytes.count)
+            receive(UnsafeMutableRawBufferPointer(rebasing: bytes[start..<end]), from: sender)
+            start = end
+        }
+    }
+    public mutating func receive(_ datagram: [UInt8], from sender: Endpoint, at now: Instant) {
+        var copy = datagram
+        copy.withUnsafeMutableBytes { receive($0, segment: $0.count, from: sender, at: now) }
+    }
+
+    private mutating func receive(_ datagram: UnsafeMutableRawBufferPointer, from sender: Endpoint) {
+        guard let form = datagram.first.flatMap(FlowPacket.Form.init) else {
+            counters.malformed += 1
+            return
+        }
+        switch form {
+        case .hello: hello(datagram, from: sender)
+        case .welcome: welcome(datagram, from: sender)
+        case .begin, .packet: packet(form, datagram, from: sender)
+        case .gone: gone(datagram, from: sender)
+        }
+    }
+
+    // MARK: the opening
+
+    mutating func greet(_ slot: Int) {
+        guard case .greeting(let tries) = slots[slot]!.state else { return }
+        slots[slot]!.state = .greeting(tries + 1)
+        slots[slot]!.clock.sentAt = now
+        let hello = FlowPacket.hello(
+            connection: slots[slot]!.names.local, salt: random.bytes(FlowPacket.saltBytes), maker)
+        effects.push(.send(FlowBurst(bytes: hello, segment: hello.count, to: slots[slot]!.remote)))
+    }
+    /// Answers without remembering anything; the answer is a seventeenth of the question.
+    private mutating func hello(_ datagram: UnsafeMutableRawBufferPointer, from sender: Endpoint) {
+        guard datagram.count >= FlowLimits.leastDatagram else {
+            counters.malformed += 1
+            return
+        }
+        let salt = Array(datagram[1..<FlowPacket.helloHead])
+        let seal = maker.seal(for: FlowPacket.context(.hello, salt: salt))
+        guard seal.open(datagram, clear: FlowPacket.helloHead, number: 0) else {
+            counters.unsealed += 1
+            return
+        }
+        var reader = PacketReader(UnsafeRawBufferPointer(rebasing: datagram[FlowPacket.helloHead...]))
+        guard reader.byte() == FlowPacket.version, let asker = reader.integer(8) else {
+            counters.malformed += 1
+            return
+        }
+        let ticket = jar.ticket(for: sender, connection: asker, at: now)
+        let bytes = FlowPacket.welcome(to: asker, ticket, salt: random.bytes(FlowPacket.saltBytes), maker)
+        effects.push(.send(FlowBurst(bytes: bytes, segment: bytes.count, to: sender)))
+    }
+    private mutating func welcome(_ datagram: UnsafeMutableRawBufferPointer, from sender: Endpoint) {
+        guard datagram.count == FlowPacket.welcomeBytes else {
+            counters.malformed += 1
+            return
+        }
+        var head = PacketReader(UnsafeRawBufferPointer(datagram))
+        _ = head.byte()
+        guard let asker = head.integer(8), let slot = connections[asker], slots[slot]!.remote == sender,
+            case .greeting(let tries) = slots[slot]!.state
+        else {
+            counters.unknown += 1
+            return
+        }
+        let salt = Array(datagram[9..<FlowPacket.welcomeHead])
+        guard
+            maker.seal(for: FlowPacket.context(.welcome, salt: salt))
+                .open(datagram, clear: FlowPacket.welcomeHead, number: 0)
+        else {
+            counters.unsealed += 1
+            return
+        }
+        var reader = PacketReader(UnsafeRawBufferPointer(rebasing: datagram[FlowPacket.welcomeHead...]))
+        guard let other = reader.integer(8), let cookie = reader.take(CookieJar.cookieBytes) else { return }
+        slots[slot]!.names.other = other
+        slots[slot]!.names.cookie = Array(cookie)
+        slots[slot]!.state = .beginning
+        slots[slot]!.clock.heardAt = now
+        slots[slot]!.derive(maker)
+        if tries == 1 { slots[slot]!.roundTrip.measured(now - slots[slot]!.clock.sentAt, delay: .zero) }
+        // The other end learns of the flow by a packet, whether or not there is anything to say.
+        slots[slot]!.marks.insert(.ping)
+        effects.push(.opened(slots[slot]!.names.id, remote: sender, isInbound: false))
+    }
+    /// A packet with a cookie for nobody that is known: if the cookie is good, this is where state begins.
+    private mutating func begin(_ datagram: UnsafeMutableRawBufferPointer, from sender: Endpoint) -> Int? {
+        var reader = PacketReader(UnsafeRawBufferPointer(datagram))
+        _ = reader.byte()
+        guard let local = reader.integer(8), reader.integer(4) != nil, let asker = reader.integer(8),
+            let cookie = reader.take(CookieJar.cookieBytes),
+            jar.check(Array(cookie), from: sender, connection: asker, at: now) == local
+        else {
+            counters.cookies += 1
+            return nil
+        }
+        let source = SourceAddress(sender)
+        let inbound = slots.compactMap { $0 }.filter { $0.names.isInbound }
+        guard slots.count - freeSlots < FlowLimits.flows, inbound.count < FlowLimits.inbound,
+            inbound.count(where: { SourceAddress($0.remote) == source }) < FlowLimits.inboundOfSource
+        else {
+            counters.crowded += 1
+            return nil
+        }
+        let names = Flow.Names(id: nextInbound, isInbound: true, local: local, other: asker)
+        var flow = Flow(names, sender, .open, sizes: sizes, seed: random.next(), at: now)
+        flow.derive(maker)
+        guard open(datagram, .begin, flow) != nil else { return nil }
+        nextInbound += 2
+        effects.push(.opened(names.id, remote: sender, isInbound: true))
+        return add(flow)
+    }
+
+    // MARK: packets
+
+    /// Opens a packet of a flow in place.
+    /// - Returns: its number; nil when it came before, or is not what it seems.
+    private mutating func open(
+        _ datagram: UnsafeMutableRawBufferPointer, _ form: FlowPacket.Form, _ flow: borrowing Flow
+    ) -> UInt64? {
+        let head = form == .begin ? FlowPacket.beginHead : FlowPacket.packetHead
+        var reader = PacketReader(UnsafeRawBufferPointer(datagram))
+        _ = reader.byte()
+        guard datagram.count >= head + FlowLimits.tag, reader.integer(8) != nil, let low = reader.integer(4) else {
+            counters.malformed += 1
+            return nil
+        }
+        let number = FlowPacket.number(low, expecting: flow.received.expected)
+        guard flow.received.isNew(number) else {
+            counters.duplicates += 1
+            return nil
+        }
+        guard flow.seals!.incoming.open(datagram, clear: head, number: number) else {
+            counters.unsealed += 1
+            return nil
+        }
+        return number
+    }
+    private mutating func packet(
+        _ form: FlowPacket.Form, _ datagram: UnsafeMutableRawBufferPointer, from sender: Endpoint
+    ) {
+        guard datagram.count >= FlowPacket.packetHead + FlowLimits.tag else {
+            counters.malformed += 1
+            return
+        }
+        let id = datagram[1..<9].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        let number: UInt64
+        let slot: Int
+        if let known = connections[id], slots[known]!.isReady {
+            guard let opened = open(datagram, form, slots[known]!) else { return }
+            (slot, number) = (known, opened)
+        } else if form == .begin {
+            guard let made = begin(datagram, from: sender) else { return }
+            (slot, number) = (made, datagram[9..<13].reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
+        } else {
+            return unknown(id, size: datagram.count, from: sender)
+        }
+        let head = form == .begin ? FlowPacket.beginHead : FlowPacket.packetHead
+        let text = UnsafeRawBufferPointer(rebasing: datagram[head..<datagram.count - FlowLimits.tag])
+        take(slot, number, text, size: datagram.count, from: sender)
+    }
+    private mutating func take(
+        _ slot: Int, _ number: UInt64, _ text: UnsafeRawBufferPointer, size: Int, from sender: Endpoint
+    ) {
+        let isNewest = number >= slots[slot]!.received.expected
+        let answer = slots[slot]!.receive(text, at: now)
+        if let verdict = answer.verdict {
+            counters.lost += verdict.lost.count
+            slots[slot]!.apply(verdict, &lines[slots[slot]!.line], slot: slot, at: now)
+        }
+        switch answer.outcome {
+        case .taken: break
+        case .refused: return
+        case .violation:
+            counters.violations += 1
+            let id = slots[slot]!.names.id
+            let isKnown = numbers[id] == slot
+            remove(slot, saying: .violated)
+            if isKnown { effects.push(.closed(id, .violated)) }
+            return
+        case .closed(let why): return end(slot, why)
+        }
+        slots[slot]!.clock.heardAt = now
+        slots[slot]!.received.receive(number, elicits: answer.elicits, at: now)
+        if slots[slot]!.state == .beginning { slots[slot]!.state = .open }
+        if let challenge = answer.challenged, size >= FlowPacket.challengeBytes {
+            alone(slot, .response, challenge, to: sender)
+        }
+        if sender != slots[slot]!.remote {
+            moved(slot, isNewest, answer.responded, size: size, from: sender)
+        } else if isNewest {
+            slots[slot]!.move = nil
+        }
+    }
+    private mutating func alone(_ slot: Int, _ kind: FlowFrame.Kind, _ value: UInt64, to endpoint: Endpoint) {
+        let bytes = slots[slot]!.writeAlone(kind, value, width: 8, at: now)
+        effects.push(.send(FlowBurst(bytes: bytes, segment: bytes.count, to: endpoint)))
+    }
+    /// A packet came from elsewhere. Whoever is there must show that answers reach it before anything else is sent there (RFC 9000, §9.3).
+    private mutating func moved(_ slot: Int, _ isNewest: Bool, _ response: UInt64?, size: Int, from sender: Endpoint) {
+        if let move = slots[slot]!.move, move.candidate == sender {
+            if response == move.challenge {
+                counters.moves += 1
+                slots[slot]!.arriveElsewhere(sender, sizes: sizes, at: now)
+                effects.push(.moved(slots[slot]!.names.id, to: sender))
+            } else if move.tries < 8, now - move.askedAt >= .milliseconds(100), size >= FlowPacket.challengeBytes {
+                slots[slot]!.move!.tries += 1
+                slots[slot]!.move!.askedAt = now
+                alone(slot, .challenge, move.challenge, to: sender)
+            }
+            return
+        }
+        guard isNewest, size >= FlowPacket.challengeBytes else { return }
+        // One candidate at a time, and not another one at once: whoever repeats packets from many places learns nothing and costs little.
+        if let move = slots[slot]!.move, now - move.askedAt < .milliseconds(100) { return }
+        let challenge = random.next()
+        slots[slot]!.move = Flow.Move(candidate: sender, challenge: challenge, askedAt: now)
+        alone(slot, .challenge, challenge, to: sender)
+    }
+
+    // MARK: what nobody has
+
+    /// Says that a flow is not known here, with fewer bytes than were asked with, ten times a second.
+    private mutating func unknown(_ connection: UInt64, size: Int, from sender: Endpoint) {
+        counters.unknown += 1
+        guard size >= FlowPacket.goneBytes, now - goneAt >= .milliseconds(100) else { return }
+        goneAt = now
+        let bytes = FlowPacket.gone(connection, salt: random.bytes(FlowPacket.saltBytes), maker)
+        effects.push(.send(FlowBurst(bytes: bytes, segment: bytes.count, to: sender)))
+    }
+    /// The other end does not know a flow; believed of whom it is with, who alone knows its ID there.
+    private mutating func gone(_ datagram: UnsafeMutableRawBufferPointer, from sender: Endpoint) {
+        guard datagram.count == FlowPacket.goneBytes else {
+            counters.malformed += 1
+            return
+        }
+        let id = datagram[1..<9].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        guard
+            let slot = slots.firstIndex(where: {
+                $0?.names.other == id && $0?.remote == sender && $0?.isReady == true
+            })
+        else {
+            counters.unknown += 1
+            return
+        }
+        let salt = Array(datagram[9..<FlowPacket.welcomeHead])
+        guard
+            maker.seal(for: FlowPacket.context(.gone, salt: salt))
+                .open(datagram, clear: FlowPacket.welcomeHead, number: 0)
+        else {
+            counters.unsealed += 1
+            return
+        }
+        // A beginning one is not known there because its first packet was lost.
+        if slots[slot]!.state != .beginning { end(slot, .forgotten) }
+    }
+}
