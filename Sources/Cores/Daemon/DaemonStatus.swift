@@ -201,6 +201,8 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         /// The first digits of the key of whoever carries it; nil of a direct connection, or none.
         public var relayedBy: String?
         public var isConnected: Bool
+        /// At its sockets since its process began, as it last said; nil where it has not.
+        public var sentBytes: Int?
     }
     /// What a peer holds.
     public struct Place: Codable, Hashable, Sendable {
@@ -303,7 +305,8 @@ extension DaemonCore {
                 doing: peer.isJoined ? peer.heartbeat.activity.text : nil,
                 silentSeconds: max(0, (now - peer.lastHeard).inSeconds), place: places[peer.peer],
                 roundTripMilliseconds: channels.roundTrip(to: peer.peer).map { $0.inSeconds * 1000 },
-                relayedBy: channels.relay(of: peer.peer)?.short, isConnected: channels.isConnected(to: peer.peer))
+                relayedBy: channels.relay(of: peer.peer)?.short, isConnected: channels.isConnected(to: peer.peer),
+                sentBytes: peer.heartbeat.sent.bytes > 0 ? peer.heartbeat.sent.bytes : nil)
         }
         return DaemonStatus.Leadership(
             job: coordinator.job.hex, jobName: state.parameters.name, term: coordinator.term,

@@ -60,6 +60,8 @@ public final class ControlService {
         public var receivedBytes: Int
         /// Of a peer that keeps to limits of its owner.
         public var limits: LimitStatus?
+        /// Opens the dashboard, once; nil where there is none.
+        public var dashboard: String?
     }
     /// So many events answer at most one question.
     static let mostEvents = 200
@@ -72,6 +74,8 @@ public final class ControlService {
     private let leave: () -> Void
     private let keeper: LimitKeeper?
     private let journal: EventJournal
+    /// Where the dashboard is opened.
+    var dashboard: () -> String? = { nil }
 
     /// - Parameters:
     ///   - keeper: of a peer that keeps to limits.
@@ -163,7 +167,8 @@ public final class ControlService {
         Status(
             daemon: daemon.core.status(at: loop.now), uptimeSeconds: (loop.now - began).inSeconds,
             process: Int(getpid()), listening: daemon.endpoint.description, sentBytes: daemon.sentBytes,
-            receivedBytes: daemon.receivedBytes, limits: keeper?.status(at: loop.now))
+            receivedBytes: daemon.receivedBytes, limits: keeper?.status(at: loop.now),
+            dashboard: dashboard())
     }
 
     // MARK: the other end

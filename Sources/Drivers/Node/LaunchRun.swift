@@ -45,6 +45,8 @@ public final class LaunchRun {
         public var model: ContinuedModel?
         /// Where `/metrics` is served, on loopback; nil for nowhere, 0 for a free port.
         public var metricsPort: UInt16?
+        /// What the dashboard shows; nil where there is none.
+        public var web: DashboardOptions?
         public init(
             manifest: String, parameters: JobParameters, corpus: [UInt8], coordinator: CoordinatorOptions, out: String,
             threads: Int
@@ -82,6 +84,7 @@ public final class LaunchRun {
     private var interrupted = false
     private var ticker: EventLoop.Timer?
     private var checkpointRound: Int?
+    private var dashboard: Dashboard?
 
     public init() {}
 
@@ -128,17 +131,18 @@ public final class LaunchRun {
         service.watchSignals(stop)
         let control = try ControlService(loop, daemon, in: folder.path, journal: journal, leave: stop)
         let metrics = try serveMetrics(control, options.metricsPort)
-        let ticker = EventLoop.Timer(loop) { [unowned self, unowned control] in tick(daemon, control) }
-        self.ticker = ticker
-        ticker.arm(at: loop.now + .seconds(1))
+        try serveDashboard(control, daemon, options)
+        ticker = EventLoop.Timer(loop) { [unowned self, unowned control] in tick(daemon, control) }
+        ticker?.arm(at: loop.now + .seconds(1))
         tell(Event(.listening(endpoint: daemon.endpoint.description), at: loop.now))
         overlay.attach(to: daemon)
         daemon.start()
         loop.run()
         overlay.close()
         metrics?.close()
+        dashboard?.close()
         control.close()
-        ticker.close()
+        ticker?.close()
         loop.close()
         noteHowFar(daemon)
         try writeRecord(of: daemon, options)
@@ -235,6 +239,7 @@ public final class LaunchRun {
         view.apply(event)
         trace.hear(event)
         series?.note(event, view)
+        dashboard?.hear(event)
         onEvent(event)
     }
     private func serveMetrics(_ control: ControlService, _ port: UInt16?) throws(NodeError) -> MetricsService? {
@@ -242,6 +247,15 @@ public final class LaunchRun {
         return try service.serveMetrics { [unowned self, unowned control] in
             control.status.metrics + view.metrics(at: service.loop.now)
         }
+    }
+
+    private func serveDashboard(
+        _ control: ControlService, _ daemon: LiveDaemon, _ options: Options
+    ) throws(NodeError) {
+        service.web = options.web
+        dashboard = try service.serveDashboard(
+            control, manifest: options.manifest,
+            coordinator: { [unowned daemon] in daemon.core.services.coordinator }, view: { [unowned self] in view })
     }
 
     /// Once a second: who does what, for whoever watches.

@@ -30,6 +30,9 @@ public final class ServiceRun {
     public var metricsPort: UInt16?
     /// Called when it is served.
     public var onMetrics: (Endpoint) -> Void = { _ in }
+    /// What the dashboard shows; nil where there is none.
+    public var web: DashboardOptions?
+    private var dashboard: Dashboard?
     private var view = JobView()
     private var ticker: EventLoop.Timer?
     private var rooms: EventLoop.Timer?
@@ -50,7 +53,8 @@ public final class ServiceRun {
         self.archive = archive
         daemon.onEvent = { [unowned self] event in
             journal.note(event)
-            if metricsPort != nil { view.apply(event) }
+            if metricsPort != nil || web != nil { view.apply(event) }
+            dashboard?.hear(event)
             onEvent(event)
         }
         daemon.onStore = { [unowned daemon] request, service in
@@ -67,6 +71,7 @@ public final class ServiceRun {
         let metrics = try serveMetrics { [unowned self, unowned control] in
             control.status.metrics + view.metrics(at: loop.now)
         }
+        dashboard = try serveDashboard(control) { [unowned self] in view }
         try ready(daemon)
         keeper?.attach(to: daemon)
         watchRoom(daemon, folder.path)
@@ -76,6 +81,7 @@ public final class ServiceRun {
         loop.run()
         overlay.close()
         metrics?.close()
+        dashboard?.close()
         control.close()
         rooms?.close()
         ticker?.close()
@@ -90,6 +96,20 @@ public final class ServiceRun {
         let service = try MetricsService(loop, port: metricsPort, families: families)
         onMetrics(service.endpoint)
         return service
+    }
+
+    /// Where it is wanted.
+    func serveDashboard(
+        _ control: ControlService, manifest: String? = nil, coordinator: @escaping () -> Coordinator? = { nil },
+        view: @escaping () -> JobView
+    ) throws(NodeError) -> Dashboard? {
+        guard let web else { return nil }
+        let dashboard = try Dashboard(
+            loop, web, manifest: manifest, status: { [unowned control] in control.status }, view: view,
+            coordinator: coordinator)
+        control.dashboard = { [weak dashboard] in dashboard?.address }
+        web.onAddress(dashboard.address!)
+        return dashboard
     }
 
     private func tick(_ control: ControlService) {

@@ -31,7 +31,9 @@ public final class WebServer {
     public private(set) var refused = 0
 
     /// Headers that are looked at.
-    static let headers = ["host", "origin", "authorization", "content-type", "content-length", "accept"]
+    static let headers = [
+        "host", "origin", "authorization", "content-type", "content-length", "accept", "cookie", "sec-fetch-site",
+    ]
 
     /// Listens at once; port 0 takes a free one.
     public init(

@@ -37,7 +37,7 @@ struct Atoll: ParsableCommand {
             return
         }
         do {
-            var command = try parseAsRoot(withNegativeValues(Array(arguments)))
+            var command = try parseAsRoot(withOwnValues(Array(arguments)))
             try command.run()
         } catch let error as NodeError {
             complain(error.description)
@@ -54,12 +54,18 @@ struct Atoll: ParsableCommand {
 }
 
 /// `--steps -1` as `--steps=-1`: a number below zero behind an option is its value, and it is for the command to say that it is too small.
-private func withNegativeValues(_ arguments: [String]) -> [String] {
+/// `--web` without a number as `--web=0`.
+private func withOwnValues(_ arguments: [String]) -> [String] {
     var out: [String] = []
     for (index, argument) in arguments.enumerated() {
+        let isPlain = !arguments[..<index].contains("--")
+        if isPlain, argument == "--web", index + 1 == arguments.count || Int(arguments[index + 1]) == nil {
+            out.append("--web=0")
+            continue
+        }
         let isNegative = argument.first == "-" && Double(argument) != nil
         if isNegative, let option = out.last, option.hasPrefix("--"), option.count > 2, !option.contains("="),
-            !arguments[..<index].contains("--")
+            isPlain
         {
             out[out.count - 1] = option + "=" + argument
         } else {

@@ -152,7 +152,8 @@ struct JobStory: Story {
     private static func seconds(_ value: Double) -> String { "\(fixed(value, value < 10 ? 2 : 1)) s" }
 
     private var loss: String {
-        guard let loss = job.progress.trainLoss else { return "" }
+        // Where compute is only charged there is none.
+        guard let loss = job.progress.trainLoss, loss != 0 else { return "" }
         let curve = ProgressView.sparkline(of: job.lossCurve.points)
         var line = "The loss is \(fixed(loss, 3))" + (curve.isEmpty ? "" : " \(curve)")
         if let validation = job.progress.validationLoss { line += ", validation \(fixed(validation, 3))" }

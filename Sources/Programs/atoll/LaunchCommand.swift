@@ -77,7 +77,8 @@ struct LaunchCommand: ParsableCommand {
     private func refusePoolOptions() throws {
         let given: [(String, Bool)] = [
             ("--invite", invite != nil), ("--peers", peers != nil), ("--identity", identity != nil),
-            ("--metrics", figures.metrics != nil), ("--wait", wait != Self.defaultWait),
+            ("--metrics", figures.serving.metrics != nil), ("--web", figures.serving.web != nil),
+            ("--wait", wait != Self.defaultWait),
             ("--listen", door.listen != DoorOptions.anywhere),
             ("--no-port-mapping", door.router.noPortMapping),
         ]
@@ -170,7 +171,14 @@ struct LaunchCommand: ParsableCommand {
         if let recovery = founding.recovery {
             launch.grant = try RecoveryCommand.grant(recovery, for: folder.key.peerID)
         }
-        (launch.record, launch.metricsPort) = (figures.record, figures.metrics)
+        (launch.record, launch.metricsPort) = (figures.record, figures.serving.metrics)
+        launch.web = figures.serving.web.map { port in
+            DashboardOptions(port: port, sentence: \.sentence, onAddress: tellDashboard) { status, view in
+                let subject = JobStory.Subject(
+                    name: job.name, parameters: JobParameters(job).model.parameters, isLauncher: true, out: out)
+                return (JobStory(subject: subject, job: view, status: status).paragraphs, [])
+            }
+        }
         return (launch, stopped)
     }
 }
@@ -255,8 +263,15 @@ struct LaunchOutput: ParsableArguments {
 struct FigureOptions: ParsableArguments {
     @Option(help: "Write the pool as measured, and who came, left and slowed down, as a topology that replays.")
     var record: String?
+    @OptionGroup var serving: ServingOptions
+}
+
+/// What a process serves on loopback.
+struct ServingOptions: ParsableArguments {
     @Option(help: "Serve figures for Prometheus at http://127.0.0.1:PORT/metrics; 0 takes a free port.")
     var metrics: UInt16?
+    @Option(help: "Serve a page that shows it all, and print how it is opened; without a number at a free port.")
+    var web: UInt16?
 }
 
 /// Given, or beside the invite (where `atoll node` put it), or this user's own.

@@ -43,8 +43,7 @@ struct PeerCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Pretend to be TOPOLOGY#HOST.", visibility: .hidden)) var emulate: String?
     @Option(help: ArgumentHelp("Slow all emulated time down.", visibility: .hidden)) var stretch = 1.0
     @Option(help: "Seed of timers and emulated links.") var seed: UInt64?
-    @Option(help: "Serve figures for Prometheus at http://127.0.0.1:PORT/metrics; 0 takes a free port.") var metrics:
-        UInt16?
+    @OptionGroup var serving: ServingOptions
     @Flag(help: "Events as JSON lines.") var json = false
     @OptionGroup var look: ScreenOptions
 
@@ -97,7 +96,12 @@ struct PeerCommand: ParsableCommand {
         let service = ServiceRun()
         service.onSecond = screen.show
         service.keeper = keeper
-        (service.metricsPort, service.onMetrics) = (metrics, tellMetrics)
+        (service.metricsPort, service.onMetrics) = (serving.metrics, tellMetrics)
+        service.web = serving.web.map { port in
+            DashboardOptions(port: port, sentence: \.sentence, onAddress: tellDashboard) { status, _ in
+                (PeerStory(status: status).paragraphs, status.limits.map(LimitText.reasons) ?? [])
+            }
+        }
         let end = try service.run(setup, folder: folder) { (now) throws(NodeError) in
             let wall = WallClock(seconds: Int64(time(nil)), at: now)
             return DaemonCore.Services(

@@ -47,9 +47,12 @@ struct Replay: ParsableCommand {
     var traceOffset = 0.0
     @Flag(help: "Do the arithmetic, so that losses are real; else compute is only charged.") var real = false
     @Flag(help: "Leave out the topology's time line of faults.") var noFaults = false
+    @OptionGroup var page: ReplayPageOptions
     @Flag(help: "Print one JSON object.") var json = false
 
     func run() throws {
+        if storm != nil { try page.refuse("a storm's worlds") }
+        if study != nil { try page.refuse("a study") }
         if let storm { return try runStorm(storm) }
         if let study { return try runStudy(study) }
         guard electors == nil else {
@@ -134,16 +137,25 @@ struct Replay: ParsableCommand {
             corpus: content.bytes, options: options)
         Interrupt.watch()
         let progress = ReplayProgress(tokens: manifest.tokens)
+        let picture =
+            page.isWanted
+            ? ReplayPicture(world.topology, manifest, parameters: JobParameters(manifest).model.parameters) : nil
         let end = world.run { world in
             progress.show(world)
+            picture?.look(world)
             return !Interrupt.asked
         }
+        picture?.look(world, isLast: true)
         progress.end()
         // What there is of it, where it was stopped.
         if let transcript { try writeFile(transcript, Array(world.transcript().utf8)) }
         if Interrupt.asked { throw ExitCode(130) }
         let summary = ReplaySummary(world, end, compared: compare == nil ? nil : topology.record)
         print(json ? summary.json : summary.text, terminator: "")
+        if let picture {
+            fflush(nil)
+            try page.show(picture.records)
+        }
         if case .failed(let why) = end { throw NodeError.failed(why) }
     }
 
@@ -257,7 +269,7 @@ struct ReplaySummary {
     }
 
     /// What a person reads of a replay: plans, seals, losses, and what went otherwise than planned.
-    private static func isTold(_ what: Happening) -> Bool {
+    static func isTold(_ what: Happening) -> Bool {
         switch what {
         case .roundSealed: true
         case .peerFound, .peerJoined, .peerDeclined, .peerUnfit, .planRefused, .collectingWeights: false

@@ -142,7 +142,8 @@ struct LeaveCommand: ParsableCommand {
 enum StatusText {
     static func lines(_ status: ControlService.Status) -> [String] {
         let daemon = status.daemon
-        if daemon.member != nil { return PeerStory(status: status).paragraphs + rest(daemon) }
+        let page = status.dashboard.map { ["Its page opens at \($0), once."] } ?? []
+        if daemon.member != nil { return PeerStory(status: status).paragraphs + rest(daemon) + page }
         let role =
             switch daemon.role {
             case .launcher, .peer: "A launcher"
@@ -157,7 +158,7 @@ enum StatusText {
         lines.append(
             "It has sent \(ByteCount(status.sentBytes)) and received \(ByteCount(status.receivedBytes)).")
         lines += connections(daemon.connections)
-        return lines
+        return lines + page
     }
 
     private static func rest(_ daemon: DaemonStatus) -> [String] {

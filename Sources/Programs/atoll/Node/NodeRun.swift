@@ -179,6 +179,10 @@ func reachable(_ endpoint: Endpoint) -> [Endpoint] {
 /// Beside what is printed, which may be JSON.
 func tellMetrics(_ endpoint: Endpoint) { complain("metrics at http://\(endpoint)/metrics") }
 
+func tellDashboard(_ address: String) {
+    complain("the dashboard opens at \(address), once; `atoll status` tells another address")
+}
+
 func finish(_ end: RunEnd) throws {
     switch end {
     case .done: return

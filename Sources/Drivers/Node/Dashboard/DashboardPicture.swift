@@ -1,0 +1,224 @@
+import Coordination
+package import Daemon
+import Planning
+package import Primitives
+import Record
+package import Telemetry
+import Topologies
+
+/// Turns what a daemon is and what happens to it, live or simulated, into what the page is told.
+package struct DashboardPicture {
+    /// A daemon in one moment.
+    package struct Moment {
+        package var daemon: DaemonStatus
+        package var view: JobView
+        /// While it leads.
+        package var coordinator: Coordinator?
+        /// What is to be said.
+        package var now: [String]
+        package var limits: [String]
+        /// At its sockets, where that is of interest.
+        package var sentBytes: Int?
+        package var receivedBytes: Int?
+        package init(
+            daemon: DaemonStatus, view: JobView, coordinator: Coordinator?, now: [String], limits: [String] = [],
+            sentBytes: Int? = nil, receivedBytes: Int? = nil
+        ) {
+            self.daemon = daemon
+            self.view = view
+            self.coordinator = coordinator
+            self.now = now
+            self.limits = limits
+            self.sentBytes = sentBytes
+            self.receivedBytes = receivedBytes
+        }
+    }
+    package private(set) var feed: DashboardFeed
+    private let manifest: JobManifest?
+    /// Of a peer: the round whose seal it has not told yet.
+    private var round: Int?
+    private var surveyed: Set<String> = []
+    static let launcher = "this launcher"
+
+    /// - Parameter manifest: the job, where it is known.
+    package init(since origin: Instant, manifest: JobManifest?, keepsAll: Bool = false) {
+        feed = DashboardFeed(since: origin, keepsAll: keepsAll)
+        self.manifest = manifest
+    }
+
+    package mutating func take() -> [String] { feed.take() }
+
+    package mutating func hear(_ event: Event, sentence: String?, from host: String = "") {
+        // What the last second brought is in the picture of the moment.
+        if case .status = event.what { return }
+        feed.hear(event, sentence: sentence, from: host)
+    }
+
+    package mutating func look(_ seen: Moment, at now: Instant) {
+        func list(_ texts: [String]) -> String { "[" + texts.map(quoted).joined(separator: ",") + "]" }
+        var fields = seen.view.dashboardFields(at: now)
+        fields += [("text", list(seen.now)), ("limits", list(seen.limits))]
+        if let sent = seen.sentBytes { fields.append(("out", "\(sent)")) }
+        if let received = seen.receivedBytes { fields.append(("in", "\(received)")) }
+        let own =
+            seen.daemon.member?.dashboardFields ?? seen.daemon.coordinator.map {
+                [("title", quoted("“\($0.jobName)”"))]
+            }
+            ?? []
+        // A peer's own word is worth more than what its events tell of the job.
+        fields.removeAll { field in own.contains { $0.name == field.name } }
+        feed.see(own + fields, at: now)
+        for peer in peers(seen) { feed.see(peer, at: now) }
+        if let member = seen.daemon.member { noteRound(of: member, at: now) }
+        survey(seen, at: now)
+    }
+
+    private func peers(_ seen: Moment) -> [DashboardFeed.Peer] {
+        if let member = seen.daemon.member { return member.dashboardPeers(of: seen) }
+        var told: [String: DaemonStatus.Peer] = [:]
+        for peer in seen.daemon.coordinator?.peers ?? [] { told[peer.name] = peer }
+        var out: [DashboardFeed.Peer] = []
+        if seen.daemon.coordinator != nil {
+            var launcher = DashboardFeed.Peer(name: Self.launcher)
+            (launcher.isSelf, launcher.isOutside, launcher.standing) = (true, true, "leads")
+            out.append(launcher)
+        }
+        return out + seen.view.members.map { member in member.dashboardPeer(told[member.name]) }
+    }
+
+    /// A peer is told of seals by their results.
+    private mutating func noteRound(of member: DaemonStatus.Membership, at now: Instant) {
+        guard let current = member.round, let step = member.step, let work = member.work else { return }
+        defer { round = current }
+        guard let before = round, current > before else { return }
+        feed.note(
+            round: current - 1, stepsDone: step, loss: work.trainLoss, validation: work.validationLoss,
+            seconds: work.roundSeconds, predicted: nil, at: now)
+    }
+
+    /// Who is how far from whom, and what the plan predicts: where there is a plan, as it was planned for.
+    private mutating func survey(_ seen: Moment, at now: Instant) {
+        if let coordinator = seen.coordinator, let answer = coordinator.answer {
+            // A return to an earlier round goes on with the same plan, under another number.
+            let epoch = coordinator.state.plan?.epoch ?? 0
+            guard epoch != feed.planEpoch, answer.plan.round <= coordinator.state.round else { return }
+            let topology = answer.topology
+            let peers = topology.hosts.indices.filter { topology.hosts[$0].role == .peer }
+            feed.see(DashboardFeed.Line.all(of: topology, peers: peers), at: now)
+            guard let manifest else { return }
+            feed.expect(TimeLine(answer.planned.plan, topology: topology, job: manifest), epoch: epoch, at: now)
+            return
+        }
+        let (name, others) =
+            if let member = seen.daemon.member {
+                (member.name, seen.daemon.connections.map { ($0.peer, $0.roundTripMilliseconds) })
+            } else {
+                (Self.launcher, (seen.daemon.coordinator?.peers ?? []).map { ($0.name, $0.roundTripMilliseconds) })
+            }
+        let lines = others.compactMap { other, time in
+            time.map { DashboardFeed.Line(a: name, b: other, milliseconds: $0 / 2) }
+        }
+        // Only when somebody comes or goes: the map is to stand still.
+        guard Set(lines.map(\.b)) != surveyed else { return }
+        surveyed = Set(lines.map(\.b))
+        feed.see(lines, at: now)
+    }
+}
+
+extension JobView {
+    /// The job as it is, for the page.
+    package func dashboardFields(at now: Instant) -> [(name: String, json: String)] {
+        var out: [(name: String, json: String)] = []
+        func add(_ name: String, _ value: Double?, _ digits: Int) {
+            if let value, value.isFinite { out.append((name, fixed(value, digits))) }
+        }
+        if stage != .idle { out.append(("stage", quoted(stage.dashboardWord))) }
+        if let steps = stepsTotal, steps > 0 {
+            out += [("round", "\(progress.round)"), ("step", "\(progress.step)"), ("steps", "\(steps)")]
+        }
+        add("left", secondsLeft(at: now), 0)
+        add("tokensPerSecond", progress.tokensPerSecond, 0)
+        add("validation", progress.validationLoss, 4)
+        add("stepSeconds", rounds.count > 0 ? stepSeconds : nil, 4)
+        let latest = rounds.items.last { $0.steps > 0 && !$0.isUndone && $0.predictedSeconds != nil }
+        add("predicted", latest.map { $0.predictedSeconds! / Double($0.steps) } ?? plan?.stepSeconds, 4)
+        if progress.sentBytes > 0 { out.append(("sent", "\(progress.sentBytes)")) }
+        if progress.uncompressedBytes > 0 { out.append(("plain", "\(progress.uncompressedBytes)")) }
+        if let plan {
+            var text = "Plan \(plan.epoch): \(counted(plan.pipelines, "pipeline"))"
+            if let steps = plan.innerSteps {
+                text += ", an exchange every \(steps == 1 ? "step" : "\(steps) steps")"
+                if !plan.codec.isEmpty { text += " as \(plan.codec), activations as \(plan.activations)" }
+                if !plan.exchange.isEmpty { text += ", by \(plan.exchange)" }
+            }
+            if !plan.why.isEmpty { text += ". It was made because \(plan.why)" }
+            out.append(("plan", quoted(text + ".")))
+        }
+        return out
+    }
+}
+extension JobView.Stage {
+    fileprivate var dashboardWord: String {
+        switch self {
+        case .idle: ""
+        case .gathering(let have, let want): want > 0 ? "gathering: \(have) of \(want) peers" : "looking for peers"
+        case .sharing: "sharing the text"
+        case .measuring: "measuring links and speeds"
+        case .planning: "planning"
+        case .preparing: "preparing the first round"
+        case .training: "training"
+        case .collecting: "collecting the weights"
+        case .evaluating: "computing the final loss"
+        case .over(let why): "over: \(why)"
+        }
+    }
+}
+
+extension JobView.Member {
+    /// - Parameter told: by the daemon that leads.
+    package func dashboardPeer(_ told: DaemonStatus.Peer? = nil) -> DashboardFeed.Peer {
+        var peer = DashboardFeed.Peer(name: name)
+        (peer.doing, peer.gflops, peer.measuredGflops) = (doing, gflops, measuredGflops)
+        switch standing {
+        case .found: peer.standing = "found"
+        case .unfit(let why): (peer.standing, peer.why) = ("unfit", why)
+        case .declined(let why): (peer.standing, peer.why) = ("declined", why)
+        case .joined: peer.standing = "joined"
+        case .lost(let why): (peer.standing, peer.why, peer.doing) = ("lost", why, "")
+        }
+        guard let told else { return peer }
+        if let place = told.place { (peer.rank, peer.stage, peer.stages) = (place.rank, place.stage, place.stages) }
+        (peer.roundTripMilliseconds, peer.relayedBy) = (told.roundTripMilliseconds, told.relayedBy)
+        peer.sentBytes = told.sentBytes
+        return peer
+    }
+}
+
+extension DaemonStatus.Membership {
+    /// A peer knows its own job only.
+    fileprivate var dashboardFields: [(name: String, json: String)] {
+        var out: [(name: String, json: String)] = []
+        var title = name
+        if let jobName { title += " works for “\(jobName)”" }
+        out.append(("title", quoted(title)))
+        out.append(("stage", quoted(doing)))
+        if let round, let step, let work, work.tokens > 0, work.tokensTotal > 0, step > 0 {
+            let steps = Double(step) * Double(work.tokensTotal) / Double(work.tokens)
+            out += [("round", "\(round)"), ("step", "\(step)"), ("steps", fixed(max(Double(step), steps), 0))]
+        }
+        return out
+    }
+    /// Itself, those next to it, and whoever it is connected to.
+    fileprivate func dashboardPeers(of seen: DashboardPicture.Moment) -> [DashboardFeed.Peer] {
+        var own = DashboardFeed.Peer(name: name)
+        (own.isSelf, own.doing, own.sentBytes) = (true, doing, seen.sentBytes)
+        (own.rank, own.stage, own.stages) = (work?.rank, work?.stage ?? 0, work?.stages ?? 0)
+        return [own]
+            + seen.daemon.connections.map { connection in
+                var peer = DashboardFeed.Peer(name: connection.peer)
+                (peer.roundTripMilliseconds, peer.relayedBy) = (connection.roundTripMilliseconds, connection.relayedBy)
+                peer.standing = connection.peer == leader ? "leads" : "connected"
+                return peer
+            }
+    }
+}
