@@ -189,6 +189,10 @@ import Testing
         #expect(!roster.isIsolated(silence: .seconds(5), at: .zero + .seconds(604)))
         for second in 601...606 { _ = roster.look(at: .zero + .seconds(Int64(second))) }
         #expect(roster.isIsolated(silence: .seconds(5), at: .zero + .seconds(606)))
+        // The line was still away then: who is not found at once after that has time, too.
+        for second in 604...620 { roster.heard(Small.peer(2), at: .zero + .seconds(Int64(second))) }
+        #expect(roster.silent(for: .seconds(5), at: .zero + .seconds(619)) == [])
+        #expect(roster.silent(for: .seconds(5), at: .zero + .milliseconds(619_001)) == [Small.peer(1)])
     }
 
     @Test func `knows since when nothing has changed, and the least round trip`() {

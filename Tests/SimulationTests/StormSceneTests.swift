@@ -107,6 +107,15 @@ import Topologies
         _ = run(StormScript(seed: seed).keeping(kept))
     }
 
+    /// A launcher that is not heard, sleeps, or sleeps while its line is away: members were given up when it was back, and a round was done again.
+    @Test(
+        arguments: [(315, [2]), (363, [0]), (443, [1]), (475, [1, 2]), (683, [2]), (80651, [0, 2])]
+            as [(UInt64, [Int])])
+    func `nobody is given up where only the launcher was away`(seed: UInt64, kept: [Int]) {
+        let run = run(StormScript(seed: seed).keeping(kept))
+        #expect(!run.events.contains { $0.event.kind == "peer_lost" })
+    }
+
     @Test(arguments: [-86_400, 40_000_000]) func `a clock that is wrong changes nothing`(seconds: Int) {
         // Long enough that it pays to plan with it again when it is back.
         var script = StormScript.small(peers: 3, rounds: 80)

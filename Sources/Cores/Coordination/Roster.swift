@@ -173,8 +173,10 @@ public struct Roster: Sendable {
         guard let isJoined = peers[peer]?.isJoined else { return }
         peers[peer]!.lastHeard = now
         if let newest, now - newest > Self.pause {
+            // Whoever wakes while its line is still away returns twice.
+            let isReturning = homecoming.map { now - returned <= $0 } ?? false
             returned = now
-            homecoming = now - newest > Self.absence ? Self.reunion : nil
+            homecoming = isReturning || now - newest > Self.absence ? Self.reunion : nil
         }
         newest = max(newest ?? now, now)
         if isJoined { silences.set(peers[peer]!.timer, at: now) }

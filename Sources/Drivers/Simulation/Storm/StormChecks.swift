@@ -143,7 +143,7 @@ struct StormChecks {
 
     /// Where nobody but the launcher was away, nobody else is blamed for it, and nothing that was done is done again.
     private func absenceCostsNothing() -> String? {
-        guard watch.script.onlyLauncherIsAway, !world.job.parameters.isCarriedByMany, let coordinator else {
+        guard watch.script.away == world.coordinatorIndex, !world.job.parameters.isCarriedByMany, let coordinator else {
             return nil
         }
         if world.losses > 0 { return "\(world.losses) members were given up, and only the launcher was away" }
@@ -163,12 +163,16 @@ struct StormChecks {
             }
         }
         for peer in world.topology.peers {
-            guard let since = watch.wellSince(peer, world), world.now - since > watch.bounds.rejoining else { continue }
+            guard let since = watch.wellSince(peer, world) else { continue }
             let host = world.hosts[peer]
-            guard !coordinator.roster.isJoined(host.key.peerID) else { continue }
-            let standing = coordinator.roster[host.key.peerID].map { "\($0.standing)" } ?? "unknown"
+            let standing = coordinator.roster[host.key.peerID]?.standing
+            // Whoever was given up is taken in with the next round.
+            let isBack = standing == .joined || standing == .accepted
+            let bound = watch.script.away == peer && !isBack ? watch.bounds.comingBack : watch.bounds.rejoining
+            guard world.now - since > bound, standing != .joined else { continue }
+            let words = standing.map { "\($0)" } ?? "unknown"
             return
-                "\(host.name) has been well for \(fixed((world.now - since).inSeconds, 0)) s, and is no member: \(standing)"
+                "\(host.name) has been well for \(fixed((world.now - since).inSeconds, 0)) s, and is no member: \(words)"
         }
         return nil
     }

@@ -34,8 +34,8 @@ public struct StormScript: Sendable {
         self.topology = topology
         job = Self.job(topology, isReal: realArithmetic, &draw)
         corpus = (0..<4000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 89 + 32) }
-        if seed % 16 == 11 {
-            troubles = Self.absences(topology, seed: seed)
+        if let role = Self.whoIsAway(seed) {
+            troubles = Self.absences(role, topology, seed: seed)
             return
         }
         troubles = Self.troubles(topology, &draw)
@@ -153,15 +153,23 @@ public struct StormScript: Sendable {
         }
         return out
     }
-    /// Nothing but a launcher that stands still, or whose line is gone: whoever comes back must not take itself for the one who was well. Every
-    /// sixteenth world is one of these, because of them more can be asked (``onlyLauncherIsAway``).
-    private static func absences(_ topology: Topology, seed: UInt64) -> [Trouble] {
+    /// In one of sixteen worlds nothing strikes but the launcher, in another one nothing but one peer: of these more can be asked (``away``).
+    private static func whoIsAway(_ seed: UInt64) -> Host.Role? {
+        switch seed % 16 {
+        case 11: .coordinator
+        case 13: .peer
+        default: nil
+        }
+    }
+    /// One host stands still, or its line is gone: whoever comes back must not take itself for the one who was well.
+    private static func absences(_ role: Host.Role, _ topology: Topology, seed: UInt64) -> [Trouble] {
         var draw = SeededGenerator(seed: seed, stream: 0x6177_6179)
-        let desk = topology.hosts.firstIndex { $0.role == .coordinator }!
+        let hosts = topology.hosts.indices.filter { topology.hosts[$0].role == role }
+        let host = hosts.count == 1 ? hosts[0] : hosts[draw.below(hosts.count)]
         let troubles = (0..<1 + draw.below(4)).map { _ in
             let kind = [Trouble.Kind.freeze, .sleep, .cut, .deaf, .mute][draw.below(5)]
             let from = season * draw.uniform()
-            return Trouble(kind, host: desk, name: topology.hosts[desk].name, from: from, until: from + length(&draw))
+            return Trouble(kind, host: host, name: topology.hosts[host].name, from: from, until: from + length(&draw))
         }
         return troubles.sorted { $0.from < $1.from }
     }
@@ -208,16 +216,17 @@ public struct StormScript: Sendable {
     }
 
     var coordinatorName: String { topology.hosts.first { $0.role == .coordinator }!.name }
-    /// Whether nothing strikes but the launcher's process, which stands still, or its line, over which nothing passes.
-    var onlyLauncherIsAway: Bool {
-        !troubles.isEmpty
-            && troubles.allSatisfy { trouble in
-                guard trouble.name == coordinatorName else { return false }
-                return switch trouble.kind {
-                case .freeze, .sleep, .cut, .deaf, .mute: true
-                default: false
-                }
+    /// The one host that troubles strike, where they are none but that its process stands still, or that nothing passes over its line.
+    var away: Int? {
+        guard let host = troubles.first?.host else { return nil }
+        let isAway = troubles.allSatisfy { trouble in
+            guard trouble.host == host else { return false }
+            return switch trouble.kind {
+            case .freeze, .sleep, .cut, .deaf, .mute: true
+            default: false
             }
+        }
+        return isAway ? host : nil
     }
     /// When the last of them is over.
     public var calmFrom: Double { troubles.map(\.until).max() ?? 0 }

@@ -292,6 +292,8 @@ final class StormWatch {
 public struct StormBounds: Hashable, Sendable {
     /// Whoever is well, as is the coordinator, for so long, is a member while the job trains.
     public var rejoining = Duration.seconds(40)
+    /// The same, where it alone was away, with its process and its memory: it is found again by both sides.
+    public var comingBack = Duration.seconds(6)
     /// When all is well everywhere, a round is sealed in this time.
     public var progress = Duration.seconds(120)
     /// When all is well everywhere, somebody leads in this time.
