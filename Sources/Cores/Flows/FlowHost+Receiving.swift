@@ -76,14 +76,7 @@ extension FlowHost {
             counters.unknown += 1
             return
         }
-        let salt = Array(datagram[9..<FlowPacket.welcomeHead])
-        guard
-            maker.seal(for: FlowPacket.context(.welcome, salt: salt))
-                .open(datagram, clear: FlowPacket.welcomeHead, number: 0)
-        else {
-            counters.unsealed += 1
-            return
-        }
+        guard unseal(datagram, as: .welcome) else { return }
         var reader = PacketReader(UnsafeRawBufferPointer(rebasing: datagram[FlowPacket.welcomeHead...]))
         guard let other = reader.integer(8), let cookie = reader.take(CookieJar.cookieBytes) else { return }
         slots[slot]!.names.other = other
@@ -256,15 +249,17 @@ extension FlowHost {
             counters.unknown += 1
             return
         }
-        let salt = Array(datagram[9..<FlowPacket.welcomeHead])
-        guard
-            maker.seal(for: FlowPacket.context(.gone, salt: salt))
-                .open(datagram, clear: FlowPacket.welcomeHead, number: 0)
-        else {
-            counters.unsealed += 1
-            return
-        }
+        guard unseal(datagram, as: .gone) else { return }
         // A beginning one is not known there because its first packet was lost.
         if slots[slot]!.state != .beginning { end(slot, .forgotten) }
+    }
+    /// Opens an answer that has an ID and a salt before its seal, in place; one that is not of the pool is counted.
+    private mutating func unseal(_ datagram: UnsafeMutableRawBufferPointer, as form: FlowPacket.Form) -> Bool {
+        let seal = maker.seal(for: FlowPacket.context(form, salt: datagram[9..<FlowPacket.welcomeHead]))
+        guard seal.open(datagram, clear: FlowPacket.welcomeHead, number: 0) else {
+            counters.unsealed += 1
+            return false
+        }
+        return true
     }
 }

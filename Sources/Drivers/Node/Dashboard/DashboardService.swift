@@ -1,3 +1,4 @@
+import Digests
 public import EventLoop
 import Foundation
 public import Primitives
@@ -86,12 +87,7 @@ public final class DashboardService {
     public var endpoint: Endpoint { server.endpoint }
     /// Opens the page once.
     public var address: String { "http://127.0.0.1:\(endpoint.port)/open/\(token)" }
-    private static func secret() -> String {
-        randomBytes(24).map { byte in
-            let digits = String(byte, radix: 16)
-            return digits.count == 1 ? "0" + digits : digits
-        }.joined()
-    }
+    private static func secret() -> String { randomBytes(24).hex }
     /// Browsers send a cookie to every port of a host: each server has one of its own.
     private var cookie: String { "atoll-\(endpoint.port)" }
 
@@ -190,10 +186,7 @@ public final class DashboardService {
         return false
     }
     /// In a time that does not tell how much of it is right.
-    private static func areEqual(_ a: String, _ b: String) -> Bool {
-        guard a.utf8.count == b.utf8.count else { return false }
-        return zip(a.utf8, b.utf8).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) } == 0
-    }
+    private static func areEqual(_ a: String, _ b: String) -> Bool { constantTimeEqual(Array(a.utf8), Array(b.utf8)) }
 
     private func stream(_ exchange: WebExchange) {
         streams.removeAll(where: \.isGone)
