@@ -168,21 +168,21 @@ let package = Package(
         tests("Telemetry", ["Primitives", "Telemetry"], computes: false),
         tests(
             "Kademlia", ["Primitives", "Digests", "Wire", "Links", "Kademlia", "VirtualNetworks"],
-            exclude: ["Corpus"]),
+            exclude: ["Corpus"], computes: false),
         tests(
             "Channels", ["Primitives", "Digests", "Wire", "Links", "Paths", "Channels", "VirtualNetworks"],
             computes: false),
         tests("VirtualNetworks", ["Primitives", "Links", "VirtualNetworks"]),
-        tests("Paths", ["Primitives", "Paths"]),
+        tests("Paths", ["Primitives", "Paths"], computes: false),
         tests("Flows", ["Primitives", "Flows", "Benchmarks"], computes: false),
         tests(
             "Formats",
             ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Datasets", "CompletionAPI", "Completions"],
-            exclude: ["Corpus"]),
+            exclude: ["Corpus"], computes: false),
         tests("Topologies", ["Primitives", "Links", "Topologies"], exclude: ["Corpus"], computes: false),
-        tests("Experiments", ["Primitives", "Links", "Topologies", "Experiments"]),
+        tests("Experiments", ["Primitives", "Links", "Topologies", "Experiments"], computes: false),
         tests("Lending", ["Primitives", "Telemetry", "Topologies", "Lending", "Sensors"], computes: false),
-        tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"]),
+        tests("Charts", ["Primitives", "Links", "Topologies", "Planning", "Charts"], computes: false),
         tests("Benchmarks", ["Benchmarks"]),
         tests(
             "Planning",
@@ -192,8 +192,10 @@ let package = Package(
         tests(
             "Training",
             ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Training"]),
-        tests("Worker", ["Primitives", "Compute", "CPU", "Worker", "Training"]),
-        tests("SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "SecureTransport"]),
+        tests("Worker", ["Primitives", "Compute", "CPU", "Worker", "Training"], computes: false),
+        tests(
+            "SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "SecureTransport"],
+            computes: false),
         .target(
             name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],
             path: "Tests/JobFixtures", swiftSettings: strict),
@@ -211,7 +213,7 @@ let package = Package(
                 "Planning",
                 "Daemon", "JobFixtures",
             ], computes: false),
-        tests("Consensus", ["Primitives", "Digests", "Wire", "Consensus"]),
+        tests("Consensus", ["Primitives", "Digests", "Wire", "Consensus"], computes: false),
         tests(
             "Content", ["Primitives", "Digests", "Wire", "Messages", "Content", "Training", "JobFixtures"],
             computes: false),
@@ -229,13 +231,17 @@ let package = Package(
             ], exclude: ["Transcripts"], computes: false),
         tests(
             "Weights",
-            ["Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Kernels", "Training", "Inference", "Weights"]),
+            [
+                "Primitives", "Files", "JSON", "Tokenizers", "Checkpoints", "Kernels", "Training", "Inference",
+                "Weights",
+            ],
+            computes: false),
         tests("Web", ["Primitives", "EventLoop", "Web"]),
         tests(
             "Node",
             swarm + [
                 "Primitives", "Digests", "Wire", "Training", "Telemetry", "Channels", "EventLoop", "SecureTransport",
-                "Paths", "Links", "Topologies", "Lending", "Sensors", "Node", "JobFixtures",
+                "Paths", "Links", "Topologies", "Lending", "Sensors", "Daemon", "Node", "JobFixtures",
             ], computes: false),
         // They run the program: so it is compiled beside tests, and only linked after them.
         tests("EndToEnd", ["Primitives", "atoll"], computes: false),
