@@ -116,6 +116,43 @@ import Testing
         #expect(world.changesOfLeader == changes, "the two do not take it from each other for ever")
     }
 
+    /// Whoever may lead was away while the others committed entries, and they have lost what a leader needs: it lacks entries, so that nobody votes
+    /// for it, and nobody else may lead.
+    @Test func `that may not lead brings its log to one that may`() throws {
+        for seed in UInt64(1)...4 {
+            var world = try settled(3, seed: seed)
+            let able = try #require(world.leader)
+            try world.crash(able)
+            try world.run(for: .seconds(20))
+            let others = (0..<3).filter { $0 != able }
+            for other in others {
+                try world.crash(other)
+                world.start(other)
+                try world.stand(other, false)
+            }
+            world.start(able)
+            let committed = world.checker.history.count
+            try world.run(for: .seconds(15))
+            #expect(world.leader == nil && world.checker.history.count == committed, "nobody may, yet")
+            try world.run(for: .seconds(35))
+            #expect(world.leader == able && world.checker.history.count > committed)
+            // Alone among such, a caretaker leads nobody, until it may.
+            try world.crash(able)
+            try world.run(for: .seconds(60))
+            let caretaker = try #require(world.leader)
+            let before = world.checker.history.count
+            #expect(world.machines[caretaker].elector!.leader == nil)
+            #expect(throws: (any Error).self) {
+                try world.propose([1], electorate: { _ in nil }, on: caretaker)
+            }
+            try world.stand(caretaker, true)
+            try world.run(for: .seconds(20))
+            let next = try #require(world.leader)
+            #expect(next == caretaker && world.checker.history.count > before)
+            try world.checker.finish()
+        }
+    }
+
     @Test func `that says goodbye is followed within a second`() throws {
         var world = try settled(5)
         let leader = try #require(world.leader)

@@ -131,6 +131,10 @@ struct ElectorWorld {
         rearm(index)
     }
     /// Of what was on its way to the disk some of the first writes are there.
+    mutating func stand(_ index: Int, _ stands: Bool) throws {
+        machines[index].elector!.stand(stands, at: now)
+        try drain(index)
+    }
     mutating func crash(_ index: Int) throws {
         guard machines[index].elector != nil else { return }
         machines[index].elector = nil

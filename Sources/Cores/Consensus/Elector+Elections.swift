@@ -61,11 +61,12 @@ extension Elector {
 
     private mutating func lead() {
         var leadership = Leadership(nextBeat: now + options.heartbeat)
+        leadership.isCaretaker = !stands
         for peer in log.electorate.everybody where peer != me {
             leadership.followers[peer] = Progress(next: log.count, at: now)
         }
         role = .leader(leadership)
-        effects.push(.leads(term: term))
+        if stands { effects.push(.leads(term: term)) }
         for peer in log.electorate.everybody where peer != me { send(.beat(committed: 0), to: peer) }
     }
 }

@@ -26,6 +26,10 @@ struct Leadership: Sendable {
     var nextBeat: Instant
     /// The one that shall lead next.
     var handOver: (to: PeerID, until: Instant, isSaid: Bool)?
+    /// It may not lead, and nobody else could be elected: it brings others up to date, and hands over to each in turn until one takes it.
+    var isCaretaker = false
+    /// To whom a caretaker has tried to hand over last.
+    var offered: PeerID?
     /// The length with the change that its owner was told to finish.
     var finishing = 0
     init(nextBeat: Instant) { self.nextBeat = nextBeat }
@@ -43,7 +47,7 @@ extension Elector {
         _ body: [UInt8], electorate: Electorate? = nil, at now: Instant
     ) throws(ProposalRefusal) -> Int {
         self.now = now
-        guard let leadership else { throw .notLeading(leader) }
+        guard let leadership, !leadership.isCaretaker else { throw .notLeading(leader) }
         guard leadership.handOver == nil else { throw .handingOver }
         guard body.count <= ElectorBounds.entryBytes else { throw .tooLong(body.count) }
         let backlog = log.count - committed
@@ -83,16 +87,30 @@ extension Elector {
         return isBegun
     }
 
-    private mutating func beginHandOver(to wanted: PeerID?) -> Bool {
-        guard let leadership, leadership.handOver == nil else { return false }
-        let able = log.electorate.voters.filter { peer in
+    /// Voters that were heard of late.
+    private func present(_ leadership: Leadership) -> [PeerID] {
+        log.electorate.voters.filter { peer in
             guard peer != me, let progress = leadership.followers[peer] else { return false }
             return progress.heardAt + options.loyalty > now
         }
+    }
+    private mutating func beginHandOver(to wanted: PeerID?) -> Bool {
+        guard let leadership, leadership.handOver == nil else { return false }
+        let able = present(leadership)
         let best = able.max { leadership.followers[$0]!.match < leadership.followers[$1]!.match }
         guard let target = wanted ?? best, able.contains(target) else { return false }
         self.leadership!.handOver = (target, now + options.loyalty, false)
         return true
+    }
+
+    /// Whoever may not lead either does not take it: the next one is asked.
+    private mutating func passOn() {
+        guard let leadership, leadership.isCaretaker, leadership.handOver == nil else { return }
+        let able = present(leadership).sorted()
+        let next = able.first { peer in leadership.offered.map { $0 < peer } ?? true } ?? able.first
+        guard let next else { return }
+        self.leadership!.offered = next
+        self.leadership!.handOver = (next, now + options.loyalty, false)
     }
 
     // MARK: time
@@ -114,6 +132,7 @@ extension Elector {
             self.leadership = leadership
         }
         if isDiskSlow, leadership.handOver == nil { _ = beginHandOver(to: nil) }
+        passOn()
         guard leadership.nextBeat <= now else { return }
         self.leadership!.nextBeat = now + options.heartbeat
         self.leadership!.handOver?.isSaid = false

@@ -33,6 +33,8 @@ public struct Elector: Core, Sendable {
         public var patience: ClosedRange<Duration> = .seconds(3) ... .seconds(6)
         /// And again this long after one that nobody has won.
         public var pause: ClosedRange<Duration> = .seconds(1) ... .seconds(3)
+        /// Whoever may not lead stands so much later, to bring the log to one that may.
+        public var caretaking: Duration = .seconds(20)
         /// A leader whose disk takes longer hands over, and nobody with such a disk stands for election.
         public var diskPatience: Duration = .seconds(1)
         /// A follower that lacks for so long what it has acknowledged has lost it.
@@ -105,7 +107,7 @@ public struct Elector: Core, Sendable {
     /// The write that this term is on disk with.
     var termTicket = 0
     var electionAt: Instant
-    /// Whether it may lead: an elector that lacks what a leader needs beside the log votes and follows, and stands for nothing.
+    /// Whether it may lead: an elector that lacks what a leader needs beside the log votes and follows, and stands only to hand over.
     public private(set) var stands = true
     /// Nothing is known here of what an earlier process may have acknowledged: it votes for nobody before it has all that its leader says to
     /// be committed.
@@ -149,7 +151,7 @@ public struct Elector: Core, Sendable {
     public var leader: PeerID? {
         switch role {
         case .follower(let leader): leader
-        case .leader: me
+        case .leader(let leadership): leadership.isCaretaker ? nil : me
         case .canvassing, .candidate: nil
         }
     }
@@ -177,6 +179,13 @@ public struct Elector: Core, Sendable {
 
     /// A voter, or one until an entry is committed: perhaps nobody else has that entry, and none without it can be elected.
     var mayStand: Bool { stands && !isBlank && log.hasVoter(me, from: committed) }
+    /// When it stands next, while nobody leads. Whoever may not lead does so after a while all the same: perhaps those who may lack entries
+    /// that only it has, and nobody but a leader would bring them.
+    private var standsAt: Instant? {
+        guard !isBlank, log.hasVoter(me, from: committed) else { return nil }
+        guard !stands else { return electionAt }
+        return log.electorate.allVoters == [me] ? nil : electionAt + options.caretaking
+    }
     var termIsDurable: Bool { disk.stored >= termTicket && !pending.vote }
     var leadership: Leadership? {
         get { if case .leader(let leadership) = role { leadership } else { nil } }
@@ -201,11 +210,12 @@ public struct Elector: Core, Sendable {
         if admitted.count > Electorate.mostVoters + Electorate.mostLearners { admitted.removeFirst() }
     }
 
-    /// From now on it may be elected, or not. What it leads, it goes on leading.
+    /// From now on it may lead, or not. What it leads, it goes on leading.
     public mutating func stand(_ stands: Bool, at now: Instant) {
         guard stands != self.stands else { return }
         self.now = now
         self.stands = stands
+        if stands, leadership?.isCaretaker == true { stepDown() }
         if stands, !isLeading, log.electorate.allVoters != [me] { drawElection() }
     }
 
@@ -234,7 +244,7 @@ public struct Elector: Core, Sendable {
         self.now = now
         if isLeading {
             wakeLeader()
-        } else if mayStand, electionAt <= now {
+        } else if let due = standsAt, due <= now {
             drawElection(options.pause)
             // Whoever could not store a vote for a second is no leader.
             if !isDiskSlow { canvass() }
@@ -245,7 +255,7 @@ public struct Elector: Core, Sendable {
     public mutating func poll() -> Effect? { effects.pop() }
 
     public var nextWake: Instant? {
-        guard let leadership else { return mayStand ? electionAt : nil }
+        guard let leadership else { return standsAt }
         var next = earliest(leadership.nextBeat, quorumUntil(leadership))
         next = earliest(next, leadership.handOver?.until)
         if let oldest = disk.oldest, leadership.handOver == nil {
