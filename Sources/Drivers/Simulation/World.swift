@@ -119,8 +119,9 @@ public final class World {
     public private(set) var traffic: Traffic?
     /// When the last round was sealed.
     private(set) var lastSeal: Instant?
-    /// Members that were given up.
-    private(set) var losses = 0
+    /// Members that were given up, how often each.
+    private(set) var lost: [String: Int] = [:]
+    var losses: Int { lost.values.reduce(0, +) }
     private var looked: (at: Instant, events: Int, deliveries: Int) = (.zero, 0, 0)
     public internal(set) var end: JobEnd?
     public private(set) var deliveredBytes = 0
@@ -318,7 +319,7 @@ public final class World {
         playbook?.happened(event, at: host.name)
         switch event.what {
         case .roundSealed: lastSeal = event.at
-        case .peerLost: losses += 1
+        case .peerLost: lost[event.peer, default: 0] += 1
         default: break
         }
     }
@@ -350,7 +351,9 @@ public final class World {
 
     /// Events as lines, then what they rest on: the count and the hash of everything delivered.
     public func transcript() -> String {
-        var out = "# atoll transcript 1: \(topology.name), job \(coordinator.job.short), seed \(options.seed)\n"
+        // Nobody may lead at the end.
+        let name = hasLed ? coordinator.job.short : "?"
+        var out = "# atoll transcript 1: \(topology.name), job \(name), seed \(options.seed)\n"
         for (host, event) in events { out += "\(host) \(event.line)\n" }
         out += "# \(deliveries) deliveries, \(deliveredBytes) bytes, sha256 \(hash.digest.hex)\n"
         return out

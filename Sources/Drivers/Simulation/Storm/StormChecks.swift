@@ -41,6 +41,7 @@ struct StormChecks {
         add(world.flood(watch.bounds))
         add(lossesAreFew())
         add(absenceCostsNothing())
+        add(deathsAreTheirOwn())
         add(everybodyIsBack())
         add(thingsMove())
         return out
@@ -151,6 +152,20 @@ struct StormChecks {
         let totals = coordinator.record.ledger.totals
         let again = totals.superseded + totals.lost
         return again > 0 ? "\(again) micro-batches are done again, and only the launcher was away" : nil
+    }
+
+    /// Where nobody but one peer died, nobody else is blamed for it, and it no more often than it died; and the launcher goes on.
+    private func deathsAreTheirOwn() -> String? {
+        guard let host = watch.script.dies, host != world.coordinatorIndex, !world.job.parameters.isCarriedByMany else {
+            return nil
+        }
+        let name = world.topology.hosts[host].name
+        if let other = world.lost.keys.filter({ $0 != name }).min() {
+            return "\(other) was given up, and only \(name) died"
+        }
+        let (lost, deaths) = (world.lost[name] ?? 0, watch.script.troubles.count)
+        if lost > deaths { return "\(name) died \(deaths) times, and was given up \(lost) times" }
+        return watch.launches > 1 ? "the launcher gave up, and only \(name) died" : nil
     }
 
     /// While the job trains, whoever is well and connected is a member.

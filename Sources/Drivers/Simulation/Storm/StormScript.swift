@@ -34,8 +34,8 @@ public struct StormScript: Sendable {
         self.topology = topology
         job = Self.job(topology, isReal: realArithmetic, &draw)
         corpus = (0..<4000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 89 + 32) }
-        if let role = Self.whoIsAway(seed) {
-            troubles = Self.absences(role, topology, seed: seed)
+        if let (role, kinds) = Self.alone(seed) {
+            troubles = Self.alone(role, kinds, topology, seed: seed)
             return
         }
         troubles = Self.troubles(topology, &draw)
@@ -153,21 +153,27 @@ public struct StormScript: Sendable {
         }
         return out
     }
-    /// In one of sixteen worlds nothing strikes but the launcher, in another one nothing but one peer: of these more can be asked (``away``).
-    private static func whoIsAway(_ seed: UInt64) -> Host.Role? {
+    /// In three of sixteen worlds one host alone is struck, in one way: of these more can be asked (``away``, ``dies``).
+    private static func alone(_ seed: UInt64) -> (Host.Role, [Trouble.Kind])? {
         switch seed % 16 {
-        case 11: .coordinator
-        case 13: .peer
+        case 11: (.coordinator, absences)
+        case 13: (.peer, absences)
+        case 5: (.peer, deaths)
         default: nil
         }
     }
-    /// One host stands still, or its line is gone: whoever comes back must not take itself for the one who was well.
-    private static func absences(_ role: Host.Role, _ topology: Topology, seed: UInt64) -> [Trouble] {
+    /// Its process stands still, or nothing passes over its line: whoever comes back must not take itself for the one who was well.
+    private static let absences: [Trouble.Kind] = [.freeze, .sleep, .cut, .deaf, .mute]
+    /// Its process ends, or its machine, and begins again in its folder.
+    private static let deaths: [Trouble.Kind] = [.crash(otherPort: false), .crash(otherPort: true), .powerCut]
+    private static func alone(
+        _ role: Host.Role, _ kinds: [Trouble.Kind], _ topology: Topology, seed: UInt64
+    ) -> [Trouble] {
         var draw = SeededGenerator(seed: seed, stream: 0x6177_6179)
         let hosts = topology.hosts.indices.filter { topology.hosts[$0].role == role }
         let host = hosts.count == 1 ? hosts[0] : hosts[draw.below(hosts.count)]
         let troubles = (0..<1 + draw.below(4)).map { _ in
-            let kind = [Trouble.Kind.freeze, .sleep, .cut, .deaf, .mute][draw.below(5)]
+            let kind = kinds[draw.below(kinds.count)]
             let from = season * draw.uniform()
             return Trouble(kind, host: host, name: topology.hosts[host].name, from: from, until: from + length(&draw))
         }
@@ -217,16 +223,12 @@ public struct StormScript: Sendable {
 
     var coordinatorName: String { topology.hosts.first { $0.role == .coordinator }!.name }
     /// The one host that troubles strike, where they are none but that its process stands still, or that nothing passes over its line.
-    var away: Int? {
+    var away: Int? { alone(Self.absences) }
+    /// The one host that troubles strike, where they are none but that its process dies, and begins again.
+    var dies: Int? { alone(Self.deaths) }
+    private func alone(_ kinds: [Trouble.Kind]) -> Int? {
         guard let host = troubles.first?.host else { return nil }
-        let isAway = troubles.allSatisfy { trouble in
-            guard trouble.host == host else { return false }
-            return switch trouble.kind {
-            case .freeze, .sleep, .cut, .deaf, .mute: true
-            default: false
-            }
-        }
-        return isAway ? host : nil
+        return troubles.allSatisfy { $0.host == host && kinds.contains($0.kind) } ? host : nil
     }
     /// When the last of them is over.
     public var calmFrom: Double { troubles.map(\.until).max() ?? 0 }
