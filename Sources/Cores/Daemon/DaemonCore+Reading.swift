@@ -138,7 +138,9 @@ extension DaemonCore {
     mutating func leaveOldEra(at now: Instant) {
         guard let desk = services.electorPart?.value else { return }
         services.memberPart?.value.note(certified: desk.certified, of: desk.job)
-        guard let era = services.memberPart?.value.era(of: desk.job), era > desk.record.era else { return }
+        // Whoever has just been made one knows nothing but the genesis, which is of every era: what follows comes from the leader.
+        guard desk.record.length > 1, let era = services.memberPart?.value.era(of: desk.job), era > desk.record.era
+        else { return }
         services.coordinatorPart = nil
         services.electorPart = nil
         services.memberPart!.value.takeOverLog(at: now)
