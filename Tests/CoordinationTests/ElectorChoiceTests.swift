@@ -39,6 +39,18 @@ import Testing
         }
     }
 
+    /// It is always on, and nothing else keeps its disk and processor busy.
+    @Test func `takes nodes first, unless they are unfit`() throws {
+        var node = peer(9, network: 1, trip: 300)
+        node.isKeeper = true
+        let pool = [peer(1, network: 2, trip: 5), peer(2, network: 3, trip: 8), node]
+        let (names, why) = try #require(chosen(pool))
+        #expect(names == ["launcher", "peer-9", "peer-1"])
+        #expect(why.contains("peer-9 is 300.0 ms away, its disk answers in 5.0 ms, there to carry records"))
+        node.isReachable = false
+        #expect(try #require(chosen(Array(pool.prefix(2)) + [node])).names == ["launcher", "peer-1", "peer-2"])
+    }
+
     @Test func `takes machines that nobody can reach, or whose disk needs a second, last`() throws {
         let bad = [peer(1, network: 1, trip: 1, isReachable: false), peer(2, network: 2, trip: 1, disk: 1500)]
         let good = [peer(3, network: 1, trip: 300, disk: nil), peer(4, network: 1, trip: 400)]

@@ -20,6 +20,29 @@ import Testing
         return roster
     }
 
+    @Test func `counts nobody as a worker who only carries records`() {
+        var roster = joined([1])
+        var node = capability("node")
+        node.flops = 0
+        _ = roster.met(Small.peer(2), at: Small.endpoint(2), now: .zero)
+        roster.says(node, Small.peer(2))
+        _ = roster.accepts(Small.peer(2), at: .zero)
+        #expect(roster.workerCount == 1 && roster.accepted.count == 1)
+        roster.joins(Small.peer(2))
+        for number in [1, 2] { roster.isReady(.hasText, Small.peer(number), at: .zero) }
+        #expect(roster.joinedCount == 2 && roster.workerCount == 1 && roster.hasWorkers)
+        #expect(roster.joined.map(\.isPlannable) == [true, false])
+        // What nobody measured is no speed; and a machine may be given to both.
+        roster.measures(0, Small.peer(1))
+        roster.measures(1e9, Small.peer(2))
+        #expect(roster.joined.map(\.isPlannable) == [true, true])
+        roster.measures(0, Small.peer(2))
+        #expect(roster.workerCount == 2)
+        roster.loses(Small.peer(1), why: "gone")
+        roster.loses(Small.peer(2), why: "gone")
+        #expect(!roster.hasWorkers && roster.workerCount == 0)
+    }
+
     /// Any sequence of what peers do: standings change as this table says, and in no other way.
     @Test(arguments: 0..<20 as Range<UInt64>)
     func `changes as it may`(seed: UInt64) {

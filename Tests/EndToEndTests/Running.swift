@@ -43,7 +43,7 @@ final class Running {
 /// A pool on loopback in a folder of its own: a node, peers, and launchers of jobs.
 final class RunningPool {
     let folder: URL
-    private let node: Running
+    let node: Running
     private(set) var peers: [Running] = []
 
     init(_ folder: URL, peers count: Int) throws {

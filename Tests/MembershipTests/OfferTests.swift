@@ -84,6 +84,36 @@ import Wire
         member.receive(Packet(job: job, term: term, message), from: peer, endpoint: nil, at: now)
         return events(&member)
     }
+    /// A node: it says at once that it computes nothing, has no use for a job that only its launcher carries, and is ready where the text is.
+    @Test func `come to a member that computes nothing where several carry the record`() throws {
+        var terms = MemberTerms(
+            name: "lighthouse", device: "node", memory: .mebibytes(1), accepts: [Small.launcher.peerID])
+        terms.computes = false
+        func node(_ parse: @escaping Record.Parser) -> Member {
+            Member(
+                key: Small.key(1), terms: terms, wall: WallClock(secondsAtZero: 1_000_000), at: .zero, parse: parse)
+        }
+        var alone = node(Self.parse)
+        #expect(alone.poll() == nil)
+        alone.receive(Packet(.capabilityRequest), from: Small.launcher.peerID, endpoint: nil, at: .zero)
+        guard case .send(let packet, _)? = alone.poll(), case .capability(let said) = packet.message else {
+            Issue.record("it says nothing")
+            return
+        }
+        #expect(said.flops == 0 && !said.computes && said.memory == .mebibytes(1))
+        let why = try #require(try answer(of: &alone, to: genesis()).refusal)
+        #expect(why == "lighthouse computes nothing, and only its launcher carries this job's record")
+
+        var carried = node { (text) throws(MalformedBytes) in
+            var out = try Self.parse(text)
+            out.electors = 3
+            return out
+        }
+        #expect(try #require(try answer(of: &carried, to: genesis(bytes: 2 << 20)).refusal).contains("offers \(ByteCount.mebibytes(1))"))
+        #expect(try answer(of: &carried, to: genesis()).refusal == nil)
+        #expect(carried.isWorking)
+    }
+
     @Test func `of a text that the disk has no room for are declined, with how much and where`() throws {
         var member = member()
         member.count(room: DiskRoom(free: .mebibytes(2), place: "/data/laptop"))

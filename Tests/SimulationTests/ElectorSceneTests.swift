@@ -61,6 +61,12 @@ import Topologies
         #expect(three.events("electors_chosen").count == 1)
         let electors = three.world.electors
         #expect(electors.count == 3 && electors.contains { $0.name == "desk" })
+        // A node computes nothing, and is always on: it is taken before all who hold layers.
+        let node = try #require(three.world.topology.hosts.first { $0.role == .bootstrap }?.name)
+        #expect(electors.contains { $0.name == node } && !three.workers.contains(node))
+        let state = three.world.coordinator.state
+        let place = try #require(state.members.first { $0.name == node })
+        #expect(place.flops == 0 && state.plan?.spares.contains(place.peer) == false)
         // Nobody leads but the launcher, and a certificate of a quorum is of nearly all.
         #expect(three.world.coordinator.term == 1 && three.events("leadership_taken").isEmpty)
         #expect(electors.allSatisfy { $0.certified >= $0.entries - 1 }, "\(electors)")

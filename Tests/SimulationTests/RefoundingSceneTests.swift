@@ -19,6 +19,11 @@ import Topologies
             Host(
                 name: "desk", role: .coordinator, flops: 1e9, memory: .mebibytes(64), up: .megabits(100),
                 down: .megabits(100)))
+        // The node helps others to find each other, with no memory for a text: else it would have a seat, and be lost with the others.
+        scene.hosts.append(
+            Host(
+                name: "node", role: .bootstrap, flops: 1e9, memory: ByteCount(0), up: .megabits(100),
+                down: .megabits(100)))
         scene.job.electors.count = .fixed(3)
         scene.realArithmetic = true
         scene.hasDisks = true

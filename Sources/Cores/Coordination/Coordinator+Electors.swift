@@ -111,7 +111,7 @@ extension Coordinator {
         return ElectorChoice.Candidate(
             peer, name: known.name, network: known.endpoint.network, roundTrip: known.roundTrip,
             disk: known.fitness?.disk, isReachable: known.fitness?.isReachable ?? true,
-            uptime: known.attendance.seen(at: now).share)
+            uptime: known.attendance.seen(at: now).share, isKeeper: !known.computes)
     }
 
     // MARK: the result

@@ -33,7 +33,7 @@ extension Coordinator {
                     round: state.round)))
         lines.forget(peer)
         collection?.fetch.lost(peer, at: now)
-        if roster.joinedCount == 0 {
+        if !roster.hasWorkers {
             let why = "every peer left; the last was \(known.name) (\(reason))"
             if stage.isRunning { standStill(why) } else if stage.hasPlan { fail(why) } else { _ = gatherAgain() }
             return
@@ -133,7 +133,7 @@ extension Coordinator {
         if supply?.isExact != true { setWay(&plan) }
         let attempt = (old.pipelines.map(\.attempt).max() ?? 0) + 1
         for rank in plan.pipelines.indices { plan.pipelines[rank].attempt = attempt }
-        plan.spares = state.members.filter { $0.present && plan.placement(of: $0.peer) == nil }.map(\.peer)
+        plan.spares = state.spares(of: plan)
         let from = state.round
         var why = reason
         if let supply {

@@ -34,7 +34,8 @@ extension Coordinator {
                     device: capability.device, gflops: capability.flops / 1e9,
                     memoryMib: Double(capability.memory.bytes) / 1_048_576), peer: peer)
         }
-        offer(to: peer)
+        // Whoever computes nothing is of use to a job that several carry.
+        if capability.computes || parameters.isCarriedByMany { offer(to: peer) }
     }
     mutating func offer(to peer: PeerID) {
         send(.offer(Offer(genesis: record.envelopes[0], electors: record.electorChanges)), to: peer)
@@ -110,7 +111,7 @@ extension Coordinator {
     // MARK: gathering
 
     mutating func stepGathering(since: Instant, said: Instant) -> Bool {
-        let accepted = roster.acceptedCount + roster.joinedCount
+        let accepted = roster.workerCount
         let isQuiet = now - roster.lastArrival >= options.quiet
         let isEnough =
             accepted >= options.neededPeers
@@ -153,7 +154,7 @@ extension Coordinator {
     mutating func stepSharing() -> Bool {
         // Whoever comes now is a member like the others, at once.
         if roster.acceptedCount > 0, admit(roster.accepted) { return true }
-        if roster.joinedCount == 0 { return gatherAgain() }
+        if !roster.hasWorkers { return gatherAgain() }
         let waited = roster.textless
         guard waited.values.allSatisfy({ now - $0 >= options.textPatience }), waited.count < roster.joinedCount else {
             // Nobody has it, and nobody gets any further.
@@ -180,13 +181,13 @@ extension Coordinator {
             ?? waited.map { $0 + options.textPatience * 4 }.max()
     }
     /// Nobody is left to measure.
-    mutating func stepMeetings() -> Bool { roster.joinedCount == 0 ? gatherAgain() : false }
+    mutating func stepMeetings() -> Bool { roster.hasWorkers ? false : gatherAgain() }
     /// More have left than can be done without, and there is nothing yet that could be lost: they are waited for as at the beginning.
     mutating func gatherAgain() -> Bool {
         if lines.isSurveying { _ = lines.end() }
         desk.drop()
         stage.go(to: .gathering(since: now, saidWaiting: now))
-        event(.waitingForPeers(have: roster.joinedCount, want: max(options.expectedPeers ?? 1, options.neededPeers)))
+        event(.waitingForPeers(have: roster.workerCount, want: max(options.expectedPeers ?? 1, options.neededPeers)))
         return true
     }
 

@@ -119,7 +119,7 @@ extension Coordinator {
             case .better: event(.planRefused(why: why.description))
             case .rollBack where !isResuming:
                 standStill(why.description, tried: roster.joined.filter(\.isPlannable).map(\.peer))
-            case .first where roster.joinedCount < max(options.expectedPeers ?? 1, options.neededPeers):
+            case .first where roster.workerCount < max(options.expectedPeers ?? 1, options.neededPeers):
                 // Somebody has left since.
                 _ = gatherAgain()
             case .first, .rollBack: fail(why.description)
@@ -139,15 +139,10 @@ extension Coordinator {
 
     // MARK: plans
 
-    /// Members that hold nothing.
-    private func spares(_ plan: PlacedPlan) -> [PeerID] {
-        state.members.filter { $0.present && plan.placement(of: $0.peer) == nil }.map(\.peer)
-    }
-
     private mutating func begin(_ answer: PlanAnswer) {
         var plan = answer.plan
         plan.round = 0
-        plan.spares = spares(plan)
+        plan.spares = state.spares(of: plan)
         setWay(&plan)
         guard propose(.plan(PlanChange(plan, reason: "the first plan"))), let plan = state.plan else {
             fail("the first plan was refused")
@@ -175,7 +170,7 @@ extension Coordinator {
         }
         var plan = answer.plan.going(on: old, from: state.round + 1)
         setWay(&plan)
-        plan.spares = spares(plan)
+        plan.spares = state.spares(of: plan)
         let whole = state.wholeRanks
         if plan.isAlike(old), whole.count == old.pipelines.count {
             // The planner keeps what runs; how long it takes, it has said anew.

@@ -64,7 +64,7 @@ extension Coordinator {
             return stage.go(to: .closing(.failed(finish.reason), until: now + .seconds(10)))
         }
         guard state.plan != nil else {
-            if roster.joinedCount > 0 { stage.go(to: .sharing(since: now)) }
+            if roster.hasWorkers { stage.go(to: .sharing(since: now)) }
             return
         }
         stage.go(to: .preparing)

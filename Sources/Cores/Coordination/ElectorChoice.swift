@@ -3,7 +3,7 @@ package import Primitives
 /// Which machines carry a job's record: how many, and who, by what is seen of them.
 ///
 /// Whoever has a seat keeps it while it is there. Free ones go first to machines that can be reached and whose disk answers within a second;
-/// among these to other networks than those of the electors so far; and among these to whoever costs an entry the least time: a round trip,
+/// among these to nodes, which are there to carry records and compute nothing; among these to other networks than those of the electors so far; and among these to whoever costs an entry the least time: a round trip,
 /// a write, and ten seconds for each part of the time that it was away.
 package struct ElectorChoice: Sendable {
     package struct Candidate: Hashable, Sendable {
@@ -17,9 +17,11 @@ package struct ElectorChoice: Sendable {
         package var isReachable: Bool
         /// Share of the time since it came in which it was here.
         package var uptime: Double
+        /// It is there for nothing else: a node.
+        package var isKeeper: Bool
         package init(
             _ peer: PeerID, name: String, network: [UInt8]? = nil, roundTrip: Duration? = nil, disk: Duration? = nil,
-            isReachable: Bool = true, uptime: Double = 1
+            isReachable: Bool = true, uptime: Double = 1, isKeeper: Bool = false
         ) {
             self.peer = peer
             self.name = name
@@ -28,6 +30,7 @@ package struct ElectorChoice: Sendable {
             self.disk = disk
             self.isReachable = isReachable
             self.uptime = uptime
+            self.isKeeper = isKeeper
         }
 
         /// A leader with a slower one hands over at once.
@@ -41,6 +44,7 @@ package struct ElectorChoice: Sendable {
             var parts = [roundTrip.map { "\(fixed($0.inSeconds * 1000, 1)) ms away" } ?? "of unknown distance"]
             if let disk { parts.append("its disk answers in \(fixed(disk.inSeconds * 1000, 1)) ms") }
             if uptime < 0.9995 { parts.append("here for \(fixed(100 * uptime, 1)) % of the time") }
+            if isKeeper { parts.append("there to carry records") }
             if !isReachable { parts.append("not to be reached from outside") }
             if isElsewhere { parts.append("in another network") }
             return "\(name) is \(parts.joined(separator: ", "))"
@@ -87,8 +91,8 @@ package struct ElectorChoice: Sendable {
             func isElsewhere(_ one: Candidate) -> Bool {
                 one.network.map { !networks.isEmpty && !networks.contains($0) } ?? false
             }
-            func rank(_ one: Candidate) -> (Int, Int, Double, PeerID) {
-                (one.isFit ? 0 : 1, isElsewhere(one) ? 0 : 1, one.cost, one.peer)
+            func rank(_ one: Candidate) -> (Int, Int, Int, Double, PeerID) {
+                (one.isFit ? 0 : 1, one.isKeeper ? 0 : 1, isElsewhere(one) ? 0 : 1, one.cost, one.peer)
             }
             let best = able.min { rank($0) < rank($1) }!
             why.append(best.why(isElsewhere: isElsewhere(best)))

@@ -75,7 +75,9 @@ public struct Roster: Sendable {
 
         public var isJoined: Bool { standing == .joined }
         /// Whether the planner may count on it.
-        public var isPlannable: Bool { isJoined && capability != nil && readiness.hasText }
+        public var isPlannable: Bool { isJoined && capability?.computes == true && readiness.hasText }
+        /// Whether it computes, or only carries the record. Who has not said yet may.
+        public var computes: Bool { capability?.computes ?? true }
         var mayJoin: Bool {
             switch standing {
             case .met, .declined, .lost: true
@@ -126,6 +128,15 @@ public struct Roster: Sendable {
     public var all: [Peer] { order.compactMap { peers[$0] } }
     public var joined: [Peer] { all.filter(\.isJoined) }
     public var joinedCount: Int { silences.count }
+    /// Whether a member is here that computes.
+    package var hasWorkers: Bool { joinedCount > 0 && order.contains { peers[$0]!.isJoined && peers[$0]!.computes } }
+    /// How many who compute are members, or have taken the offer.
+    package var workerCount: Int {
+        order.count { peer in
+            let known = peers[peer]!
+            return known.computes && (known.isJoined || known.standing == .accepted)
+        }
+    }
     public var accepted: [Peer] { all.filter { $0.standing == .accepted } }
     public func isJoined(_ peer: PeerID) -> Bool { peers[peer]?.isJoined ?? false }
     public func name(of peer: PeerID) -> String { peers[peer]?.name ?? peer.short }
@@ -216,7 +227,9 @@ public struct Roster: Sendable {
             isTaken ? "\(capability.name.isEmpty ? "peer" : capability.name)-\(peer.short)" : capability.name
     }
     /// A member has measured how fast it is at this job's work: FLOP/s.
-    package mutating func measures(_ flops: Double, _ peer: PeerID) { peers[peer]?.capability?.flops = flops }
+    package mutating func measures(_ flops: Double, _ peer: PeerID) {
+        if flops > 0 { peers[peer]?.capability?.flops = flops }
+    }
     /// - Returns: whether that is news.
     @discardableResult
     package mutating func declines(_ peer: PeerID, why: String, at now: Instant) -> Bool {

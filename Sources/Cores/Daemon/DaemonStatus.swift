@@ -125,6 +125,8 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var accepts: [String]
         /// Of a member of a job that has a plan.
         public var work: Work?
+        /// False of a node: it carries records, and computes nothing. Builds before this one do not say.
+        public var computes: Bool?
     }
     public struct Work: Codable, Hashable, Sendable {
         /// Of the pipeline and of the stage, from 0, and how many stages the pipeline has; nil of a spare.
@@ -280,7 +282,8 @@ extension DaemonCore {
             term: position?.term,
             round: position?.round, step: position?.step, doing: member.activity.text,
             units: position?.units.map { [$0.lowerBound, $0.upperBound] },
-            accepts: member.terms.accepts.prefix(64).map(\.short), work: member.work.map(Self.work))
+            accepts: member.terms.accepts.prefix(64).map(\.short), work: member.work.map(Self.work),
+            computes: member.terms.computes)
     }
 
     private static func places(_ plan: PlacedPlan) -> [PeerID: DaemonStatus.Place] {

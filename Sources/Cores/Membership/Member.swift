@@ -59,8 +59,10 @@ public struct Member: Core, Sendable {
         self.remains = remains
         idleEngine = EngineDesk()
         for what in remains.events { effects.push(.event(Event(what, at: now))) }
-        measure(at: now)
+        if terms.computes { measure(at: now) }
     }
+    /// FLOP/s; nil while it is measured.
+    private var speed: Double? { terms.computes ? benchmark.speed : 0 }
 
     /// In a job, and within the lease of its leader.
     public var isWorking: Bool { job?.isServing ?? false }
@@ -226,9 +228,10 @@ public struct Member: Core, Sendable {
     /// The job's text is here, and no work yet: that is when it is measured, and all who begin together measure at the same time. Where
     /// several share a machine, each sees its share of it.
     private mutating func rehearse(at now: Instant) {
-        guard rehearsal == nil, benchmark.work == nil, let sample = job?.beginsRehearsal(memory: terms.memory) else {
-            return
-        }
+        let memory = terms.computes ? terms.memory : ByteCount(0)
+        guard rehearsal == nil, benchmark.work == nil || !terms.computes,
+            let sample = job?.beginsRehearsal(memory: memory)
+        else { return }
         rehearsal = (Benchmark(pieces: Benchmark.rehearsalPieces, speed: benchmark.speed), sample)
         submitRehearsal(at: now)
     }
@@ -266,7 +269,7 @@ public struct Member: Core, Sendable {
         answerCapability(to: peer)
     }
     private mutating func answerCapability(to peer: PeerID) {
-        guard let speed = benchmark.speed else {
+        guard let speed else {
             if !askedCapability.contains(peer), askedCapability.count < 64 { askedCapability.append(peer) }
             return
         }
@@ -320,6 +323,9 @@ public struct Member: Core, Sendable {
             guard !job.isServing || job.leader == peer && job.record.electors == [peer] else {
                 throw MalformedBytes("\(terms.name) works for job \(job.id.short)")
             }
+        }
+        guard terms.computes || record.parameters.isCarriedByMany else {
+            throw MalformedBytes("\(terms.name) computes nothing, and only its launcher carries this job's record")
         }
         guard record.genesis.contentBytes <= terms.memory.bytes else {
             throw MalformedBytes(

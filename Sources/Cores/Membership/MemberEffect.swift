@@ -29,6 +29,8 @@ public struct MemberTerms: Sendable {
     public var accepts: [PeerID]
     /// Jobs that may be founded anew though that drops what is certified here: their owner has said so.
     public var refounds: [Digest256] = []
+    /// Else it carries the records of jobs that several electors carry, and nothing more; its memory is for their texts.
+    public var computes = true
     public init(name: String, device: String, memory: ByteCount, accepts: [PeerID]) {
         self.name = name
         self.device = device

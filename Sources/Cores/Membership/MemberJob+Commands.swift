@@ -106,7 +106,8 @@ extension MemberJob {
             let role = change.plan.placement(of: me).map { place in
                 "pipeline \(place.rank) stage \(place.stage) units \(stage!.units.lowerBound)..<\(stage!.units.upperBound)"
             }
-            event(.planReceived(epoch: change.plan.epoch, role: role ?? "spare"))
+            let unplaced = job.member(me)?.flops == 0 ? "record" : "spare"
+            event(.planReceived(epoch: change.plan.epoch, role: role ?? unplaced))
         case .electors(let change):
             guard let era = change.era else { return allegiance.change(electors: change.electors) }
             allegiance.change(electors: change.electors, era: era)

@@ -6,8 +6,9 @@ public struct Capability: Hashable, Sendable {
     public var name: String
     public var device: String
     public var memory: ByteCount
-    /// FLOP/s, measured when it started.
+    /// FLOP/s, measured when it started; zero of a peer that computes nothing and only carries jobs' records.
     public var flops: Double
+    public var computes: Bool { flops > 0 }
     public var numerics: String
     /// Launchers its owner accepted.
     public var accepts: [PeerID]
@@ -30,7 +31,7 @@ public struct Capability: Hashable, Sendable {
         name = cleaned(m.name, bytes: Bounds.nameBytes)
         device = cleaned(m.device, bytes: Bounds.nameBytes)
         memory = ByteCount(try bounded(m.memoryBytes, below: Bounds.amount, "memory"))
-        flops = try finite(m.flops, in: Bounds.flops, "speed")
+        flops = m.flops == 0 ? 0 : try finite(m.flops, in: Bounds.flops, "speed")
         numerics = cleaned(m.numerics, bytes: Bounds.nameBytes)
         accepts = try list(m.accepts, atMost: 256, "accepted launchers", peerID)
         job = cleaned(m.job, bytes: Bounds.nameBytes)

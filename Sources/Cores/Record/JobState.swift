@@ -91,6 +91,10 @@ public struct JobState: Sendable {
     public func member(_ peer: PeerID) -> Member? { places[peer].map { members[$0] } }
     public func name(of peer: PeerID) -> String { member(peer)?.name ?? peer.short }
     public func isPresent(_ peer: PeerID) -> Bool { member(peer)?.present ?? false }
+    /// Members that compute, and hold nothing of a plan.
+    public func spares(of plan: PlacedPlan) -> [PeerID] {
+        members.filter { $0.present && $0.flops > 0 && plan.placement(of: $0.peer) == nil }.map(\.peer)
+    }
 
     /// Tokens in one full step of the batch.
     public func batchTokens(_ plan: PlacedPlan) -> Int {

@@ -78,18 +78,19 @@ extension World {
         let wall = WallClock(secondsAtZero: Self.epoch + simulated.clockError)
         var services = DaemonCore.Services()
         switch host.role {
-        case .bootstrap: break
+        case .bootstrap where !job.parameters.isCarriedByMany: break
         case .coordinator where simulated.refounds: services = refounder(on: simulated, wall)
         case .coordinator where job.parameters.isCarriedByMany:
             services = DaemonCore.Services(elector: founder(on: simulated, wall))
         case .coordinator: services = DaemonCore.Services(coordinator: coordinator(of: simulated, wall))
-        case .peer:
+        case .peer, .bootstrap:
+            var terms = MemberTerms(
+                name: host.name, device: host.device, memory: host.memory, accepts: [launcher.peerID])
+            terms.computes = host.role == .peer
             services = DaemonCore.Services(
                 member: Member(
-                    key: simulated.key,
-                    terms: MemberTerms(
-                        name: host.name, device: host.device, memory: host.memory, accepts: [launcher.peerID]),
-                    remains: simulated.remains, wall: wall, at: now, parse: JobParameters.init(manifest:)),
+                    key: simulated.key, terms: terms, remains: simulated.remains, wall: wall, at: now,
+                    parse: JobParameters.init(manifest:)),
                 elector: elector(on: simulated, wall), options: coordinatorOptions)
         }
         simulated.daemon = DaemonCore(

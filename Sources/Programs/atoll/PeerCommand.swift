@@ -81,7 +81,7 @@ struct PeerCommand: ParsableCommand {
                 ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
             memory: try emulation?.entry.memory ?? owner.memory(ofDevice: engine.memory, beside: folder.path),
             accepts: try accepted(owner, invite))
-        let remains = remains(in: folder)
+        let remains = memberRemains(in: folder)
         terms.refounds = try acceptRefound.map { try refounded($0, remains.logs) }
         // A pretended machine has no battery.
         let keeper = emulation == nil ? owner.keeper(folder.path) : nil
@@ -103,14 +103,7 @@ struct PeerCommand: ParsableCommand {
             }
         }
         let end = try service.run(setup, folder: folder) { (now) throws(NodeError) in
-            let wall = WallClock(seconds: Int64(time(nil)), at: now)
-            return DaemonCore.Services(
-                member: Member(
-                    key: folder.key, terms: terms, remains: remains, wall: wall, at: now,
-                    parse: JobParameters.init(manifest:)),
-                elector: try JobArchive.elector(
-                    in: folder, provisions: ElectorDesk.Provisions(wall: wall), at: now,
-                    parse: JobParameters.init(manifest:)))
+            try memberServices(terms, folder, remains, now)
         } ready: { (daemon) throws(NodeError) in
             if asJSON { return screen.show(Event(.listening(endpoint: "\(daemon.endpoint)"), at: service.loop.now)) }
             print("listening \(daemon.endpoint) id \(folder.key.peerID.hex)")
@@ -132,11 +125,6 @@ struct PeerCommand: ParsableCommand {
         return owner.accept.isEmpty ? invite.accept : owner.accept
     }
 
-    private func remains(in folder: DataFolder) -> MemberRemains {
-        var out = RoundStartFile.remains(in: folder)
-        out.logs = JobArchive.keptLogs(in: folder, parse: JobParameters.init(manifest:))
-        return out
-    }
     /// A job's ID, or as many of its first digits as one log here has.
     private func refounded(_ text: String, _ logs: [KeptLog]) throws -> Digest256 {
         if let job = Digest256(hex: text) { return job }
@@ -155,6 +143,27 @@ struct PeerCommand: ParsableCommand {
         }
         return key
     }
+}
+
+/// What earlier processes have left in a folder.
+func memberRemains(in folder: DataFolder) -> MemberRemains {
+    var out = RoundStartFile.remains(in: folder)
+    out.logs = JobArchive.keptLogs(in: folder, parse: JobParameters.init(manifest:))
+    return out
+}
+
+/// A member, and the elector that it was before it was started again.
+func memberServices(
+    _ terms: MemberTerms, _ folder: DataFolder, _ remains: MemberRemains, _ now: Instant
+) throws(NodeError) -> DaemonCore.Services {
+    let wall = WallClock(seconds: Int64(time(nil)), at: now)
+    return DaemonCore.Services(
+        member: Member(
+            key: folder.key, terms: terms, remains: remains, wall: wall, at: now,
+            parse: JobParameters.init(manifest:)),
+        elector: try JobArchive.elector(
+            in: folder, provisions: ElectorDesk.Provisions(wall: wall), at: now,
+            parse: JobParameters.init(manifest:)))
 }
 
 func hostName() -> String { ProcessInfo.processInfo.hostName.split(separator: ".").first.map(String.init) ?? "peer" }

@@ -28,14 +28,18 @@ struct PeerStory: Story {
     }
 
     private func who(_ member: DaemonStatus.Membership) -> String {
-        "\(member.name) (key \(status.daemon.id.prefix(8))…) has lent this machine for \(ProgressView.span(status.uptimeSeconds)): "
-            + "\(ByteCount.mebibytes(member.memoryMebibytes)) of memory."
+        let named = "\(member.name) (key \(status.daemon.id.prefix(8))…)"
+        let lasting = ProgressView.span(status.uptimeSeconds)
+        guard member.computes != false else {
+            return "\(named) has been a node of its pool for \(lasting). It carries records of jobs that several electors carry."
+        }
+        return "\(named) has lent this machine for \(lasting): \(ByteCount.mebibytes(member.memoryMebibytes)) of memory."
     }
     private func job(_ member: DaemonStatus.Membership) -> String {
         guard let job = member.job else {
             guard member.state == .free else { return "It has no job." }
             return member.accepts.isEmpty
-                ? "It has no job, and will have none: it accepts no launcher. `atoll peer --accept KEY` names one."
+                ? "It has no job, and will have none: it accepts no launcher. `--accept KEY` names one."
                 : "It has no job. It waits for an offer of \(shortList(member.accepts, most: 3)), whom you accept."
         }
         var line =
@@ -46,7 +50,9 @@ struct PeerStory: Story {
     private func place(_ member: DaemonStatus.Membership) -> String {
         guard let work = member.work else { return "" }
         guard let rank = work.rank, let stage = work.stage, let stages = work.stages else {
-            return "It is a spare: it holds nothing, and takes over when somebody leaves."
+            return member.computes == false
+                ? "It carries the job's record with others, and computes nothing."
+                : "It is a spare: it holds nothing, and takes over when somebody leaves."
         }
         var line = "It is stage \(stage + 1) of \(stages) in pipeline \(rank)"
         if let units = member.units, units.count == 2 {

@@ -3,6 +3,7 @@ import Daemon
 import Digests
 import Foundation
 import Kademlia
+import Membership
 import Node
 import Paths
 import Primitives
@@ -19,6 +20,9 @@ struct NodeRun: ParsableCommand {
     @Option(help: "Where to write the invite (default: in the node's folder).") var invite: String?
     @Option(help: "Another launcher's key that peers of this pool accept; may be repeated.") var accept: [String] = []
     @Option(help: "Join the pool of this invite instead of making one.") var join: String?
+    @Flag(inversion: .prefixedNo, help: "Carry the records of jobs that have several electors: docs/ELECTORS.md.")
+    var elector = true
+    @Option(help: "Memory for the texts of such jobs, in MiB.") var memory = 256.0
     @OptionGroup var relay: RelayOptions
     @OptionGroup var router: RouterOptions
     @Flag(help: "Ask, but answer nothing (BEP 43).") var readOnly = false
@@ -57,8 +61,10 @@ struct NodeRun: ParsableCommand {
         var console: NodeConsole?
         let service = ServiceRun()
         (service.metricsPort, service.onMetrics) = (metrics, tellMetrics)
-        let end = try service.run(setup, folder: folder) { _ in
-            DaemonCore.Services()
+        let terms = try electorTerms(folder, origin.invite)
+        let end = try service.run(setup, folder: folder) { (now) throws(NodeError) in
+            guard let terms else { return DaemonCore.Services() }
+            return try memberServices(terms, folder, memberRemains(in: folder), now)
         } ready: { (daemon) throws(NodeError) in
             print("listening \(daemon.endpoint) id \(daemon.nodeID.hex)")
             if case .made(var invite) = origin {
@@ -86,6 +92,19 @@ struct NodeRun: ParsableCommand {
             fflush(nil)
         }
         try finish(end)
+    }
+
+    /// As a member that computes nothing; nil where the node carries no records.
+    private func electorTerms(_ folder: DataFolder, _ invite: Invite?) throws -> MemberTerms? {
+        guard memory.isFinite, memory > 0, memory < 1e9 else {
+            throw NodeError.badInput("--memory \(memory): a number of MiB above zero expected")
+        }
+        guard elector, !readOnly, let invite else { return nil }
+        var terms = MemberTerms(
+            name: "\(hostName())-\(folder.key.peerID.short)", device: "node", memory: .mebibytes(memory),
+            accepts: invite.accept)
+        terms.computes = false
+        return terms
     }
 
     /// Where the pool's key came from.
