@@ -178,7 +178,10 @@ extension Channels {
         waiting.leave(id.value)
         pacing.forget(id)
         if let peer = connection.peer { tellOfInterruption(peer) }
-        guard connection.isOpen else { return }
+        guard connection.isOpen else {
+            if let peer = connection.peer, connection.said != nil { grantAfterMove(of: peer) }
+            return
+        }
         let source = SourceAddress(connection.endpoint)
         let left = openFrom[source, default: 1] - 1
         openFrom[source] = left == 0 ? nil : left

@@ -156,7 +156,7 @@ extension Channels {
 
     /// Grants what is due on a connection, or has it wait for the download cap or the peer's rate of messages.
     mutating func grant(_ id: ConnectionID, at now: Instant) {
-        guard connections[id]?.isOpen == true, let peer = connections[id]!.peer else { return }
+        guard connections[id]?.isOpen == true, let peer = connections[id]!.peer, !isMoving(peer) else { return }
         for channel in Channel.allCases
         where peers[peer]!.session.inbox.isDue(channel) && isAllowedOn(peer, channel) {
             if pacing.grantQueue.contains(where: { $0.connection == id && $0.channel == channel }) { continue }
@@ -190,9 +190,23 @@ extension Channels {
             grant(waiting.connection, at: now)
         }
     }
+    /// A hello of ours is under way that says how far the peer's streams have come. What would confirm more must not overtake it: the peer would give up
+    /// bytes that it is then asked for, where the new connection is slower than the open one.
+    private func isMoving(_ peer: PeerID) -> Bool {
+        let all = connections.with(peer)
+        return all.count > 1 && all.contains { connections[$0]?.isOpen == false && connections[$0]?.said != nil }
+    }
+    /// A connection is gone whose hello held up the open one's grants.
+    mutating func grantAfterMove(of peer: PeerID) {
+        guard let open = peers[peer]?.connection, !isMoving(peer) else { return }
+        for channel in Channel.allCases
+        where !pacing.grantQueue.contains(where: { $0.connection == open && $0.channel == channel }) {
+            pacing.grantQueue.append((open, channel))
+        }
+    }
     /// What has come and was not confirmed yet, for all channels.
     mutating func confirmations(_ id: ConnectionID) -> [UInt8] {
-        guard connections[id]?.isOpen == true, let peer = connections[id]!.peer else { return [] }
+        guard connections[id]?.isOpen == true, let peer = connections[id]!.peer, !isMoving(peer) else { return [] }
         var frames: [UInt8] = []
         for channel in Channel.allCases where peers[peer]!.session.inbox.isUnconfirmed(channel) {
             let (received, limit) = peers[peer]!.session.inbox.confirmation(channel)
