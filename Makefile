@@ -83,8 +83,9 @@ bench-connectivity: build ## two homes, a launcher at a third and a public node 
 bench-line: build ## what `atoll doctor net` says behind routers of six kinds, in network namespaces (root, iproute2, nftables)
 	@Tools/connectivity/line.sh $(ATOLL)
 
-bench-flow: build ## flows over simulated lines beside TCP CUBIC over the same ones
+bench-flow: build ## flows over simulated lines beside TCP CUBIC over the same ones; a GB of a flow over loopback beside TCP
 	@$(ATOLL) bench flow-lines
+	@$(ATOLL) bench flow
 
 bench-planning: build ## the planner against published costs, annealing, exact optima; 256 and 10 000 peers
 	@$(ATOLL) bench planning

@@ -134,7 +134,8 @@ let package = Package(
         module("Drivers", "Web", ["Primitives", "EventLoop", "CUV", "CMicroHTTPD"]),
         module("Drivers", "EventLoop", ["Primitives", "CUV"]),
         module(
-            "Drivers", "SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "COpenSSL"]),
+            "Drivers", "SecureTransport",
+            ["Primitives", "Digests", "Links", "Flows", "Channels", "EventLoop", "COpenSSL"]),
         module(
             "Drivers", "Node",
             swarm + [
@@ -194,8 +195,8 @@ let package = Package(
             ["Primitives", "Digests", "Wire", "Kernels", "Compute", "CPU", "Exchange", "Training"]),
         tests("Worker", ["Primitives", "Compute", "CPU", "Worker", "Training"], computes: false),
         tests(
-            "SecureTransport", ["Primitives", "Digests", "Links", "Channels", "EventLoop", "SecureTransport"],
-            computes: false),
+            "SecureTransport",
+            ["Primitives", "Digests", "Links", "Flows", "Channels", "EventLoop", "SecureTransport"], computes: false),
         .target(
             name: "JobFixtures", dependencies: swarm + ["Primitives", "Digests", "Wire", "Training"],
             path: "Tests/JobFixtures", swiftSettings: strict),
@@ -240,8 +241,9 @@ let package = Package(
         tests(
             "Node",
             swarm + [
-                "Primitives", "Digests", "Wire", "Training", "Telemetry", "Channels", "EventLoop", "SecureTransport",
-                "Paths", "Links", "Topologies", "Lending", "Sensors", "Daemon", "Node", "JobFixtures",
+                "Primitives", "Digests", "Wire", "Training", "Telemetry", "Flows", "Channels", "EventLoop",
+                "SecureTransport", "Paths", "Links", "Topologies", "Lending", "Sensors", "Daemon", "Node",
+                "JobFixtures",
             ], computes: false),
         // They run the program: so it is compiled beside tests, and only linked after them.
         tests("EndToEnd", ["Primitives", "atoll"], computes: false),

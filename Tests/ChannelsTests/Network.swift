@@ -45,6 +45,9 @@ struct Network {
     private(set) var vacant: Set<Int> = []
     /// Dials of introductions, by node.
     private(set) var punches: [Int: Int] = [:]
+    /// Flows that were opened, and other dials, by node.
+    private(set) var flows: [Int: Int] = [:]
+    private(set) var dials: [Int: Int] = [:]
     /// Changes the exporter at one end: what a man in the middle would cause.
     var splitsExporter = false
     /// Every byte written so far, by node, for tests of order.
@@ -161,7 +164,13 @@ struct Network {
                 #expect(id.value % 2 == 1 && dialled.insert(End(node: node, connection: id)).inserted)
                 punches[node, default: 0] += 1
                 network.dial(id.value, from: node, to: endpoint, expecting: expecting)
+            case .flow(let id, let endpoint, let expecting):
+                // As a dial: what differs is below.
+                flows[node, default: 0] += 1
+                #expect(id.value % 2 == 1 && dialled.insert(End(node: node, connection: id)).inserted)
+                network.dial(id.value, from: node, to: endpoint, expecting: expecting)
             case .dial(let id, let endpoint, let expecting):
+                dials[node, default: 0] += 1
                 let end = End(node: node, connection: id)
                 #expect(id.value % 2 == 1, "dials are odd")
                 #expect(dialled.insert(end).inserted, "each dial has a number of its own")

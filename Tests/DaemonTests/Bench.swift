@@ -200,7 +200,9 @@ struct Bench {
             daemon.stored(request.ticket, .stored(path: ""), for: service, at: now)
         case .event(let event): events.append(event.what)
         case .ended(let end): self.end = end
-        case .datagram, .dialBack, .gateway, .recordDue, .overlayChanged, .found, .plan, .punch, .seal, .sealed: break
+        case .datagram, .dialBack, .gateway, .recordDue, .overlayChanged, .found, .plan, .punch, .flow, .opener, .seal,
+            .sealed:
+            break
         }
     }
     private mutating func perform(_ effect: Channels.Effect, of number: Int) {

@@ -26,6 +26,11 @@ struct Harbour {
     /// By node, in order: endpoints that were dialled in a meeting, and when.
     private(set) var punches: [[(at: Instant, to: Endpoint)]] = []
     private(set) var punched: [[PeerID: Endpoint]] = []
+    /// The same of flows, and of the openers before them.
+    private(set) var flows: [[(at: Instant, to: Endpoint)]] = []
+    private(set) var openers: [[(at: Instant, to: Endpoint)]] = []
+    /// By node: where others see its datagrams.
+    var datagrams: [Int: DatagramPort] = [:]
     /// The port that a node's router shows to another node.
     var port: (_ node: Int, _ other: Int) -> UInt16 = { _, _ in 4000 }
     private(set) var looks: [Bool] = []
@@ -47,6 +52,8 @@ struct Harbour {
             improved.append([:])
             punches.append([])
             punched.append([:])
+            flows.append([])
+            openers.append([])
             stands.append(false)
             looks.append(false)
         }
@@ -54,16 +61,18 @@ struct Harbour {
     }
     mutating func see(_ node: Int, isReachable: Bool, leads: Bool = false) {
         nodes[node].see(
-            Carriage.Outlook(external: Self.endpoint(node), isReachable: isReachable, leads: leads), at: now)
+            Carriage.Outlook(
+                external: Self.endpoint(node), isReachable: isReachable, leads: leads, datagrams: datagrams[node]),
+            at: now)
         drain(node)
     }
     /// A session between two, over a connection that the first one dialled.
-    mutating func connect(_ a: Int, _ b: Int, via relay: Int? = nil) {
+    mutating func connect(_ a: Int, _ b: Int, via relay: Int? = nil, isFlow: Bool = false) {
         for (one, other, dialled) in [(a, b, true), (b, a, false)] {
             let source = dialled ? nil : Endpoint(address: Self.endpoint(other).address, port: port(other, one))
             nodes[one].connected(
                 Self.id(other), at: Self.endpoint(other), via: relay.map { Self.id($0) }, wasDialled: dialled,
-                source: source, now: now)
+                source: source, isFlow: isFlow, now: now)
             drain(one)
         }
     }
@@ -116,7 +125,9 @@ struct Harbour {
             case .found(let peer): found[node][peer.peer] = nodes[node].relays(of: peer.peer).first
             case .improve(let peer, let endpoint): improved[node][peer] = endpoint
             case .punch(_, let endpoint): punches[node].append((now, endpoint))
-            case .punched(let peer, let endpoint): punched[node][peer] = endpoint
+            case .flow(_, let endpoint): flows[node].append((now, endpoint))
+            case .opener(let endpoint): openers[node].append((now, endpoint))
+            case .punched(let peer, let address): punched[node][peer] = address.endpoint
             case .berthed, .unberthed, .gateway, .forwarded: break
             }
         }

@@ -2,7 +2,8 @@
 # homes.sh ATOLL [FOLDER] : two homes, a launcher at a third, and one public node, each behind a router of its own, train a small job.
 #
 # An internet of network namespaces: nothing of it touches this machine's network. Routers give each destination another port and let in
-# answers only (KIND=symmetric), or show one port to all (KIND=port-restricted): then the homes' sessions leave the relay (`punched`). MAPPING="pcp natpmp" has
+# answers only (KIND=symmetric), or show one port to all (KIND=port-restricted): then the homes' sessions leave the relay (`punched`). With KIND=datagrams
+# they show one port to all as well, but let no connection in, whatever was written before: then sessions leave the relay by flows. MAPPING="pcp natpmp" has
 # the homes' routers forward ports to who asks for them (gateway.py): then others dial in, and nothing is relayed. Root, iproute2 and nftables. Prints who reached whom how, and
 # what the job came to; the folder keeps everybody's log.
 set -euo pipefail
@@ -44,6 +45,8 @@ line() { # SPACE ADDRESS
     inside "$1" ip route add default via 169.254.0.1 dev wan onlink
 }
 line node 198.51.100.1
+closed=
+[ "$kind" = datagrams ] && closed='iifname "wan" tcp flags & (syn|ack) == syn drop'
 [ "$kind" = symmetric ] && ports="masquerade random,fully-random" || ports=masquerade
 for home in 1 2 3; do
     line "r$home" "198.51.10$home.7"
@@ -59,11 +62,13 @@ table ip home {
   chain before { type nat hook prerouting priority dstnat; }
   chain after { type nat hook postrouting priority srcnat; oifname "wan" $ports; }
   chain through { type filter hook forward priority filter; policy drop;
+    $closed
     ct state established,related accept
     iifname "lan" accept
     ct status dnat accept
   }
   chain inside { type filter hook input priority filter; policy drop;
+    $closed
     ct state established,related accept
     iifname { "lan", "lo" } accept
   }
@@ -105,7 +110,7 @@ ip netns exec "$name-h3" timeout "${LIMIT:-240}" "$atoll" launch "$out/job.yaml"
 echo "routers: $kind${mapping:+, ports forwarded by $mapping}; the launch ended with $status after $((($(date +%s%N) - begun) / 1000000)) ms"
 for log in launch peer1 peer2; do
     echo "$log: reachable $(grep -ho '"reachable":"[a-z]*"' "$out/$log.log" | tail -1 | cut -d: -f2), berths granted $(grep -c '"berth_granted"' "$out/$log.log" || true)," \
-        "sessions relayed $(grep -c '"connection_relayed"' "$out/$log.log" || true), punched $(grep -c '"connection_punched"' "$out/$log.log" || true), ports opened $(grep -c '"port_opened"' "$out/$log.log" || true), moved or resumed $(grep -c '"connection_resumed"' "$out/$log.log" || true)"
+        "sessions relayed $(grep -c '"connection_relayed"' "$out/$log.log" || true), punched $(grep -c '"connection_punched"' "$out/$log.log" || true) ($(grep '"connection_punched"' "$out/$log.log" | grep -c 'by datagrams' || true) by datagrams), ports opened $(grep -c '"port_opened"' "$out/$log.log" || true), moved or resumed $(grep -c '"connection_resumed"' "$out/$log.log" || true)"
 done
 grep -h '"round_sealed"' "$out/launch.log" | tail -1 || true
 exit $status

@@ -9,10 +9,11 @@ extension Channels {
     ///   - exporter: 32 bytes that both ends derive from this TLS session (RFC 8446, §7.5).
     ///   - remote: the address at the other end, with its source port when inbound.
     ///   - isTLSClient: this side's role.
+    ///   - isFlow: its bytes go in datagrams to `remote`.
     ///   - relay: who carries it, and has said what `remote` is.
     public mutating func secured(
         _ id: ConnectionID, peer: PeerID, exporter: [UInt8], remote: Endpoint, inbound: Bool, isTLSClient: Bool,
-        via relay: PeerID? = nil, at now: Instant
+        isFlow: Bool = false, via relay: PeerID? = nil, at now: Instant
     ) {
         if inbound {
             guard connections[id] == nil else { return }
@@ -20,8 +21,8 @@ extension Channels {
             let phase = Connection.Phase.greeting(until: now + limits.helloTimeout)
             var connection = Connection(
                 peer: peer, endpoint: remote, openedHere: false, phase: phase, limits: limits)
-            connection.relay = relay
             connection.source = remote
+            connection.carrier = relay.map { .relay($0) } ?? (isFlow ? .flow(remote) : .connection)
             add(id, connection)
         } else {
             guard connections[id]?.isDialing == true else {
@@ -139,7 +140,9 @@ extension Channels {
             connections[id]!.hello = hello
             connections[id]!.version = version
             connections[id]!.parser.proven = true
-            if !connection.openedHere, let endpoint = Endpoint(address: connection.endpoint.address, port: hello.port) {
+            if !connection.openedHere || connection.flow != nil,
+                let endpoint = Endpoint(address: connection.endpoint.address, port: hello.port)
+            {
                 connections[id]!.endpoint = endpoint
             }
             if case .greeting = connection.phase { establish(id, at: now) }
@@ -168,8 +171,9 @@ extension Channels {
             }
         }
         let number = connections[id]!.openedHere ? id.value : nil
-        let isRelayed = connections[id]!.relay != nil
-        if let other = dialer.settled(peer, at: endpoint, by: number, isRelayed: isRelayed, now: now),
+        // Of a flow nobody knows yet whether its other end can be dialled.
+        let isHearsay = connections[id]!.relay != nil || connections[id]!.flow != nil
+        if let other = dialer.settled(peer, at: endpoint, by: number, isRelayed: isHearsay, now: now),
             connections[ConnectionID(other)] != nil
         {
             drop(ConnectionID(other))
@@ -198,13 +202,15 @@ extension Channels {
     mutating func lose(_ id: ConnectionID, _ reason: LossReason, closing: Bool = true, at now: Instant) {
         guard let peer = connections[id]?.peer else { return }
         let (endpoint, openedHere) = (connections[id]!.endpoint, connections[id]!.openedHere)
+        // Through a relay it is looked for anyway.
+        let address = connections[id]!.flow.map { Address.flow($0) } ?? .direct(endpoint)
         remove(id)
         if closing { effects.push(.close(id)) }
         guard peers[peer]?.connection == id else { return }
         peers[peer]!.connection = nil
         dialer.lost(peer)
         switch reason {
-        case .closed, .silent: interrupt(peer, reason, endpoint, openedHere: openedHere, at: now)
+        case .closed, .silent: interrupt(peer, reason, endpoint, address, openedHere: openedHere, at: now)
         default: end(peer, reason, at: now)
         }
     }

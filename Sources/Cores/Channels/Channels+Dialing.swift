@@ -47,22 +47,28 @@ extension Channels {
     /// Opens another connection to a connected peer, at an address that promises more. The session moves there without a pause
     /// once it stands; if it cannot, nothing changes.
     public mutating func move(_ peer: PeerID, to endpoint: Endpoint, at now: Instant) {
-        guard isConnected(to: peer), let dial = dialer.explore(peer, at: .direct(endpoint)) else { return }
+        move(peer, to: .direct(endpoint), at: now)
+    }
+    public mutating func move(_ peer: PeerID, to address: Address, at now: Instant) {
+        guard isConnected(to: peer), let dial = dialer.explore(peer, at: address) else { return }
         begin(dial, isMove: true, at: now)
     }
     /// Dials a peer in the moment in which it dials here. A session that is relayed moves to the connection that comes of it; one that has no
     /// connection yet begins there.
     public mutating func punch(_ peer: PeerID, at endpoint: Endpoint, now: Instant) {
+        punch(peer, at: .direct(endpoint), now: now)
+    }
+    public mutating func punch(_ peer: PeerID, at address: Address, now: Instant) {
         guard peer != local, !isConnected(to: peer) || relay(of: peer) != nil else { return }
         for rival in connections.with(peer)
         where connections[rival]?.relay == nil && connections[rival]?.isOpen == false {
             guard let other = connections[rival] else { continue }
             // It is on its way already, or further.
-            if !other.isDialing || (other.isPunch && other.endpoint == endpoint) { return }
+            if !other.isDialing || (other.isPunch && other.address == address) { return }
             // There is one socket for a pair of endpoints.
-            if other.endpoint == endpoint { drop(rival, at: now) }
+            if other.address == address { drop(rival, at: now) }
         }
-        guard let dial = dialer.explore(peer, at: .direct(endpoint)) else { return }
+        guard let dial = dialer.explore(peer, at: address) else { return }
         begin(dial, isMove: isConnected(to: peer), isPunch: true, at: now)
     }
     /// A dial goes out from another port than the listening one, which was not to be had.
@@ -116,17 +122,21 @@ extension Channels {
             peer: dial.peer, endpoint: endpoint, openedHere: true, phase: phase, limits: limits)
         connection.isMove = isMove
         connection.isPunch = isPunch
-        if case .relayed(let relay) = dial.address, let peer = dial.peer {
-            connection.relay = relay
+        switch (dial.address, dial.peer) {
+        case (.relayed(let relay), let peer?):
+            connection.carrier = .relay(relay)
             add(id, connection)
             effects.push(.open(id, via: relay, to: peer))
-        } else {
+        case (.flow, let peer):
+            connection.carrier = .flow(endpoint)
             add(id, connection)
-            if isPunch, let peer = dial.peer {
-                effects.push(.punch(id, endpoint, expecting: peer))
-            } else {
-                effects.push(.dial(id, endpoint, expecting: dial.peer))
-            }
+            effects.push(.flow(id, endpoint, expecting: peer))
+        case (_, let peer?) where isPunch:
+            add(id, connection)
+            effects.push(.punch(id, endpoint, expecting: peer))
+        case (_, let peer):
+            add(id, connection)
+            effects.push(.dial(id, endpoint, expecting: peer))
         }
     }
 

@@ -78,7 +78,8 @@ extension Channels {
 
     /// The connection is gone, the session stays for a while: both sides look for another way.
     mutating func interrupt(
-        _ peer: PeerID, _ reason: LossReason, _ endpoint: Endpoint, openedHere: Bool, at now: Instant
+        _ peer: PeerID, _ reason: LossReason, _ endpoint: Endpoint, _ address: Address, openedHere: Bool,
+        at now: Instant
     ) {
         guard limits.sessions.timeout > .zero else { return end(peer, reason, at: now) }
         let until = now + limits.sessions.timeout
@@ -90,7 +91,7 @@ extension Channels {
         if !isFollowed { effects.push(.interrupted(peer, reason)) }
         // Who opened the last one is the first to open the next.
         let first = openedHere ? now : now + limits.sessions.redialDelay
-        _ = dialer.want(peer, at: [.direct(endpoint)], from: first, until: until, now: now)
+        _ = dialer.want(peer, at: [address], from: first, until: until, now: now)
         dialWhatIsDue(at: now)
         while awayCount > limits.sessions.away, let next = away.first {
             away.popFirst()

@@ -22,6 +22,8 @@ public struct Channels: Core {
         case dial(ConnectionID, Endpoint, expecting: PeerID?)
         /// The same from the listening port and no other: the other end dials, too, and its router lets in what comes from there.
         case punch(ConnectionID, Endpoint, expecting: PeerID)
+        /// The same over a flow, to the other end's datagram port.
+        case flow(ConnectionID, Endpoint, expecting: PeerID?)
         /// The same through a relay, with which there is a session.
         case open(ConnectionID, via: PeerID, to: PeerID)
         /// Report ``Channels/writable(_:unsent:at:)`` when less than ``ChannelLimits/unsentBytes`` is left of it.
@@ -190,7 +192,8 @@ extension Channels {
     /// How the connection with a connected peer came about.
     public func way(to peer: PeerID) -> Way? {
         peers[peer]?.connection.flatMap { connections[$0] }.map {
-            Way(relay: $0.relay, isPunched: $0.isPunch, isStray: $0.isStray, source: $0.source)
+            Way(
+                relay: $0.relay, isPunched: $0.isPunch, isStray: $0.isStray, isFlow: $0.flow != nil, source: $0.source)
         }
     }
     public struct Way: Hashable, Sendable {
@@ -200,6 +203,8 @@ extension Channels {
         public var isPunched: Bool
         /// It was dialled here, from another port than the listening one.
         public var isStray: Bool
+        /// It is a flow, over datagrams.
+        public var isFlow = false
         /// From where the peer dialled; nil where this side did.
         public var source: Endpoint?
     }

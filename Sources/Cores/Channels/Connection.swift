@@ -16,8 +16,16 @@ struct Connection: Sendable {
     var endpoint: Endpoint
     let openedHere: Bool
     var phase: Phase
-    /// Who carries it; nil of a direct one.
-    var relay: PeerID?
+    /// What carries its bytes.
+    enum Carrier: Hashable, Sendable {
+        /// A connection of its own.
+        case connection
+        /// Datagrams, to and from there.
+        case flow(Endpoint)
+        /// Another peer.
+        case relay(PeerID)
+    }
+    var carrier = Carrier.connection
     /// Dialled to take the place of an open connection.
     var isMove = false
     /// Both ends dialled in one moment, after an introduction.
@@ -50,6 +58,18 @@ struct Connection: Sendable {
         self.phase = phase
         hold = HoldLimit(limits)
         keepAlive = KeepAlive(asksFirst: openedHere)
+    }
+    /// Who carries it; nil of a direct one.
+    var relay: PeerID? { if case .relay(let peer) = carrier { peer } else { nil } }
+    /// Where the datagrams of a flow go; nil of others.
+    var flow: Endpoint? { if case .flow(let endpoint) = carrier { endpoint } else { nil } }
+    /// How it is or was opened, or would be again.
+    var address: Address {
+        switch carrier {
+        case .connection: .direct(endpoint)
+        case .flow(let endpoint): .flow(endpoint)
+        case .relay(let peer): .relayed(via: peer)
+        }
     }
     var isOpen: Bool { if case .open = phase { true } else { false } }
     /// Changes nothing; a connection that may be changed is not copied to be asked.

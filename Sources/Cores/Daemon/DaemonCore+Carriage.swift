@@ -37,7 +37,14 @@ extension DaemonCore {
         carriage.see(
             Carriage.Outlook(
                 external: isHome || presence.isReachable ? presence.dialled : nil, isReachable: !isHome,
-                leads: services.leads, isServer: services.isServer), at: now)
+                leads: services.leads, isServer: services.isServer, datagrams: isHome ? datagramPort : nil), at: now)
+    }
+
+    /// Where others see the port for datagrams, and whether they see the same one.
+    private var datagramPort: DatagramPort? {
+        guard presence.carriesFlows, let external, !external.isPrivate else { return nil }
+        let (voters, ports) = directory.overlay.portsSeen
+        return DatagramPort(external.port, ports > 1 ? .varies : voters > 1 ? .same : .unknown)
     }
 
     // MARK: one place to drain
@@ -76,9 +83,11 @@ extension DaemonCore {
             channels.learn(
                 other.peer, through: carriage.relays(of: other.peer), isWanted: isWanted, at: now)
         case .punch(let peer, let endpoint): channels.punch(peer, at: endpoint, now: now)
-        case .punched(let peer, let endpoint):
+        case .flow(let peer, let endpoint): channels.punch(peer, at: .flow(endpoint), now: now)
+        case .opener(let endpoint): effects.push(.opener(endpoint))
+        case .punched(let peer, let address):
             channels.notePunch(of: peer)
-            say(.connectionPunched(endpoint: endpoint.description), peer: name(of: peer), at: now)
+            say(.connectionPunched(endpoint: address.description), peer: name(of: peer), at: now)
         case .gateway(let bytes, let endpoint): effects.push(.gateway(bytes, to: endpoint))
         case .forwarded(let endpoint): forwarded(endpoint, at: now)
         case .improve(let peer, let endpoint): channels.move(peer, to: endpoint, at: now)
@@ -122,7 +131,7 @@ extension DaemonCore {
         let way = channels.way(to: peer)
         carriage.connected(
             peer, at: endpoint, via: way?.relay, wasDialled: channels.wasDialled(peer), source: way?.source,
-            isStray: way?.isStray ?? false, now: now)
+            isStray: way?.isStray ?? false, isFlow: way?.isFlow ?? false, now: now)
         if let relay = way?.relay { say(.connectionRelayed(by: name(of: relay)), peer: name(of: peer), at: now) }
     }
     /// A peer is wanted. Where it is known to be carried its relays are tried as well; where it may be, its record says by whom.

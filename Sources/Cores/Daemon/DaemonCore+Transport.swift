@@ -29,6 +29,7 @@ extension DaemonCore {
         switch effect {
         case .dial(let id, let endpoint, let expecting): effects.push(.dial(id, endpoint, expecting: expecting))
         case .punch(let id, let endpoint, let peer): effects.push(.punch(id, endpoint, expecting: peer))
+        case .flow(let id, let endpoint, let peer): effects.push(.flow(id, endpoint, expecting: peer))
         case .write(let id, let bytes): effects.push(.write(id, bytes))
         case .close(let id): effects.push(.close(id))
         case .open(let id, let relay, let peer): carriage.open(id.value, to: peer, via: relay, at: now)

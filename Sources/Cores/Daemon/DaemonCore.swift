@@ -25,6 +25,9 @@ public struct DaemonCore: Core {
         case dial(ConnectionID, Endpoint, expecting: PeerID?)
         /// The same from the listening port and no other, while the other end dials here.
         case punch(ConnectionID, Endpoint, expecting: PeerID)
+        case flow(ConnectionID, Endpoint, expecting: PeerID?)
+        /// A datagram of no meaning from the port that flows have, of so few hops that it passes the router of this machine and no other.
+        case opener(Endpoint)
         case write(ConnectionID, [UInt8])
         case close(ConnectionID)
         /// To the router of this machine, from a socket of its own; see ``DaemonCore/receive(gateway:from:at:)``.
@@ -86,7 +89,7 @@ public struct DaemonCore: Core {
 
     public init(
         directory: Directory, channels: Channels, services: Services, key: SigningKey, port: UInt16,
-        device: String = "", relaying: RelayLimits = .little, at now: Instant
+        device: String = "", relaying: RelayLimits = .little, carriesFlows: Bool = false, at now: Instant
     ) {
         self.directory = directory
         self.channels = channels
@@ -94,6 +97,7 @@ public struct DaemonCore: Core {
         self.key = key
         carriage = Carriage(local: key.peerID, limits: relaying, at: now)
         presence = Presence(port: port, device: device, isServer: services.isServer, hasPool: directory.isClosed)
+        presence.carriesFlows = carriesFlows
         if services.memberPart != nil {
             self.directory.announce(topic: Self.poolTopic, port: port, at: now)
             self.directory.watch(topic: Self.coordinatorTopic, slowest: .seconds(60), at: now)
@@ -130,10 +134,11 @@ public struct DaemonCore: Core {
     }
     public mutating func secured(
         _ id: ConnectionID, peer: PeerID, exporter: [UInt8], remote: Endpoint, inbound: Bool, isTLSClient: Bool,
-        at now: Instant
+        isFlow: Bool = false, at now: Instant
     ) {
         channels.secured(
-            id, peer: peer, exporter: exporter, remote: remote, inbound: inbound, isTLSClient: isTLSClient, at: now)
+            id, peer: peer, exporter: exporter, remote: remote, inbound: inbound, isTLSClient: isTLSClient,
+            isFlow: isFlow, at: now)
         drain(at: now)
     }
     /// - Parameter refused: the machine there says that nobody listens.

@@ -97,6 +97,8 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var roundTripMilliseconds: Double?
         /// The first digits of the key of whoever carries it; nil of a direct connection.
         public var relayedBy: String?
+        /// True of one that goes in datagrams; nil of others.
+        public var byDatagrams: Bool?
     }
     public struct Membership: Codable, Hashable, Sendable {
         public enum State: String, Codable, Sendable {
@@ -223,7 +225,8 @@ extension DaemonCore {
             DaemonStatus.Connection(
                 peer: peer.short, endpoint: channels.endpoint(of: peer)?.description ?? "",
                 roundTripMilliseconds: channels.roundTrip(to: peer).map { $0.inSeconds * 1000 },
-                relayedBy: channels.relay(of: peer)?.short)
+                relayedBy: channels.relay(of: peer)?.short,
+                byDatagrams: channels.way(to: peer)?.isFlow == true ? true : nil)
         }
         return DaemonStatus(
             id: identity.hex,

@@ -19,6 +19,8 @@ struct Presence: Sendable {
     var relays: [Endpoint] = []
     private(set) var nextCheck: Instant?
     private var checks = 0
+    /// Others may open flows to its port for datagrams.
+    var carriesFlows = false
     /// Since it was looked at last.
     var isChanged = true
     private var published: CapabilityRecord?

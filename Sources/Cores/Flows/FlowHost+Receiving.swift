@@ -29,6 +29,7 @@ extension FlowHost {
         case .welcome: welcome(datagram, from: sender)
         case .begin, .packet: packet(form, datagram, from: sender)
         case .gone: gone(datagram, from: sender)
+        case .opener: counters.openers += 1
         }
     }
 

@@ -85,8 +85,16 @@ public struct FlowHost: Core, Sendable {
         let slot = add(Flow(names, remote, .greeting(0), sizes: sizes, seed: random.next(), at: now))
         greet(slot)
     }
+    /// A datagram for the socket's owner to send with so few hops that it passes the router in front of this machine and no other: so that one lets
+    /// in what comes from there.
+    public mutating func opener() -> [UInt8] { FlowPacket.opener(salt: random.bytes(FlowPacket.saltBytes)) }
     /// Bytes for the other end. The caller keeps to ``Effect/writable(_:unsent:)``.
     public mutating func write(_ id: UInt64, _ bytes: [UInt8], at now: Instant) {
+        guard let slot = numbers[id], slots[slot]!.sending.isOpen else { return }
+        touch(now)
+        slots[slot]!.sending.write(bytes)
+    }
+    public mutating func write(_ id: UInt64, _ bytes: UnsafeRawBufferPointer, at now: Instant) {
         guard let slot = numbers[id], slots[slot]!.sending.isOpen else { return }
         touch(now)
         slots[slot]!.sending.write(bytes)

@@ -79,6 +79,8 @@ public struct FlowCounters: Hashable, Sendable {
     /// Packets lost, as their sender sees it, and paths that no longer carry large packets.
     public internal(set) var lost = 0
     public internal(set) var blackHoles = 0
+    /// Datagrams of no meaning that were sent to make a router remember.
+    public internal(set) var openers = 0
     /// Flows whose other end has another address now.
     public internal(set) var moves = 0
     public init() {}

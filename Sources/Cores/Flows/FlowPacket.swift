@@ -8,9 +8,10 @@ internal import Primitives
 /// begin    A2 ‖ answerer's ID 8 ‖ number 4 ‖ asker's ID 8 ‖ cookie 20 ‖ ⟦frames⟧
 /// packet   A3 ‖ receiver's ID 8 ‖ number 4 ‖ ⟦frames⟧
 /// gone     A4 ‖ the unknown ID 8 ‖ salt 16 ‖ ⟦⟧                            41 bytes
+/// opener   A5 ‖ salt 16                                                    17 bytes
 /// ```
 package enum FlowPacket {
-    enum Form: UInt8 { case hello = 0xA0, welcome, begin, packet, gone }
+    enum Form: UInt8 { case hello = 0xA0, welcome, begin, packet, gone, opener }
     static let version: UInt8 = 1
     static let saltBytes = 16
     static let packetHead = 1 + 8 + 4
@@ -54,6 +55,8 @@ package enum FlowPacket {
         bytes.seal(from: 0, clear: welcomeHead, number: 0, with: maker.seal(for: context(.gone, salt: salt)))
         return bytes
     }
+    /// It is not meant to arrive: a router on the way shall remember that it went out.
+    static func opener(salt: [UInt8]) -> [UInt8] { [Form.opener.rawValue] + salt }
     /// The number that `low` is the end of, next to the one that is expected (RFC 9000, A.3).
     package static func number(_ low: UInt64, expecting expected: UInt64) -> UInt64 {
         let window: UInt64 = 1 << 32

@@ -32,7 +32,7 @@ struct SendStream: Sendable {
     var isFinished: Bool { end == .acknowledged && base == written }
     var isOpen: Bool { end == .open }
 
-    mutating func write(_ bytes: [UInt8]) {
+    mutating func write(_ bytes: some Collection<UInt8>) {
         precondition(end == .open, "written behind the end of a stream")
         buffer.append(contentsOf: bytes)
     }

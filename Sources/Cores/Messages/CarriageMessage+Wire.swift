@@ -34,11 +34,16 @@ extension CarriageMessage {
             self = .ways(try list(body.endpoints, atMost: Self.mostWays, "ways", endpoint))
         case .meet(let body):
             // A kind of router that is not known here is one of which nothing is known.
-            self = .meet(
-                Meeting(
-                    try peerID(body.peer), number: body.number,
-                    mapping: PortMapping(rawValue: UInt8(clamping: body.mapping)) ?? .unknown,
-                    endpoints: try list(body.endpoints, atMost: Meeting.mostEndpoints, "endpoints", endpoint)))
+            var meeting = Meeting(
+                try peerID(body.peer), number: body.number,
+                mapping: PortMapping(rawValue: UInt8(clamping: body.mapping)) ?? .unknown,
+                endpoints: try list(body.endpoints, atMost: Meeting.mostEndpoints, "endpoints", endpoint))
+            let port = try bounded(body.datagramPort, below: 1 << 16, "a port")
+            if port > 0 {
+                meeting.datagrams = DatagramPort(
+                    UInt16(port), PortMapping(rawValue: UInt8(clamping: body.datagramMapping)) ?? .unknown)
+            }
+            self = .meet(meeting)
         case .ready(let body): self = .ready(try peerID(body.peer), number: body.number)
         case .go(let body): self = .go(try peerID(body.peer), number: body.number)
         case .unmet(let body):
@@ -89,6 +94,8 @@ extension CarriageMessage {
             m.meet.number = meeting.number
             m.meet.mapping = UInt32(meeting.mapping.rawValue)
             m.meet.endpoints = meeting.endpoints.map { bytesOf($0.compact) }
+            m.meet.datagramPort = UInt32(meeting.datagrams?.number ?? 0)
+            m.meet.datagramMapping = UInt32(meeting.datagrams?.mapping.rawValue ?? 0)
         case .ready(let peer, let number):
             m.ready.peer = bytesOf(peer)
             m.ready.number = number

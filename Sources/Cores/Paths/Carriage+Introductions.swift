@@ -37,6 +37,8 @@ extension Carriage {
             switch effect {
             case .send(let message, let peer): effects.push(.send(message, to: peer))
             case .dial(let peer, let endpoint): effects.push(.punch(peer, at: endpoint))
+            case .opener(let endpoint): effects.push(.opener(at: endpoint))
+            case .flow(let peer, let endpoint): effects.push(.flow(peer, at: endpoint))
             }
         }
     }

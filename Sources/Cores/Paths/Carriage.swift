@@ -24,12 +24,16 @@ public struct Carriage: Core {
         case unberthed(PeerID)
         /// Dial the other end of a relayed session there, from the listening port, in the moment in which it dials here.
         case punch(PeerID, at: Endpoint)
+        /// Open a flow there in the moment in which the other end opens one here; a session that is relayed moves to whichever stands first.
+        case flow(PeerID, at: Endpoint)
+        /// Send a datagram there that passes this machine's router and goes no further than a few hops.
+        case opener(at: Endpoint)
         /// To the router of this machine, by a socket of its own.
         case gateway([UInt8], to: Endpoint)
         /// The router says that others reach the listening port there; nil: nowhere any more. Nobody has tried it.
         case forwarded(Endpoint?)
         /// A meeting has led to a direct connection.
-        case punched(PeerID, at: Endpoint)
+        case punched(PeerID, at: Address)
     }
     /// How this daemon is seen.
     public struct Outlook: Hashable, Sendable {
@@ -41,8 +45,14 @@ public struct Carriage: Core {
         public var leads: Bool
         /// It is there for others to begin with: it can be dialled, though perhaps nobody has said so yet.
         public var isServer: Bool
-        public init(external: Endpoint?, isReachable: Bool, leads: Bool, isServer: Bool = false) {
+        /// Where others see its datagrams; nil where it carries no flows, or nobody has said.
+        public var datagrams: DatagramPort?
+        public init(
+            external: Endpoint?, isReachable: Bool, leads: Bool, isServer: Bool = false,
+            datagrams: DatagramPort? = nil
+        ) {
             self.isServer = isServer
+            self.datagrams = datagrams
             self.external = external
             self.isReachable = isReachable
             self.leads = leads
@@ -126,9 +136,11 @@ public struct Carriage: Core {
 
     public mutating func see(_ outlook: Outlook, at now: Instant) {
         guard outlook != self.outlook else { return }
-        let isElsewhere = outlook.external != self.outlook.external
+        let isElsewhere =
+            outlook.external != self.outlook.external || outlook.datagrams != self.outlook.datagrams
         self.outlook = outlook
         punching.external = outlook.external
+        punching.datagrams = outlook.datagrams
         if isElsewhere { punching.hurry(at: now) }
         let isPublic = outlook.external.map { !$0.isPrivate } ?? false
         let wasOpen = relay.isOpen
@@ -145,10 +157,12 @@ public struct Carriage: Core {
     ///   - wasDialled: by this side.
     ///   - source: from where it was dialled, if it was the other side.
     ///   - isStray: it was dialled from another port than this side listens at.
+    ///   - isFlow: it is a flow: what ports it has says nothing about those of dials.
     public mutating func connected(
         _ peer: PeerID, at endpoint: Endpoint, via relay: PeerID?, wasDialled: Bool, source: Endpoint? = nil,
-        isStray: Bool = false, now: Instant
+        isStray: Bool = false, isFlow: Bool = false, now: Instant
     ) {
+        let source = isFlow ? nil : source
         let isNew = connected.insert(peer).inserted
         if let relay {
             relayed[peer] = (now + Self.firstPause, Self.firstPause)
@@ -159,14 +173,17 @@ public struct Carriage: Core {
             relayed[peer] = nil
             if wasDialled { search.met(peer, at: endpoint, now: now) }
             sources[peer] = wasDialled ? nil : source
-            if wasDialled, !isStray {
+            if wasDialled, !isStray, !isFlow {
                 observers.insert(peer)
             } else {
                 observers.remove(peer)
                 sightings.forget(peer)
             }
             introducer.connected(peer, source: source, listening: endpoint)
-            if punching.settled(peer, at: source ?? endpoint) { effects.push(.punched(peer, at: source ?? endpoint)) }
+            let place = source ?? endpoint
+            if punching.settled(peer, at: place) {
+                effects.push(.punched(peer, at: isFlow ? .flow(place) : .direct(place)))
+            }
         }
         if isNew, relay == nil, !self.relay.carried.isEmpty { effects.push(.send(list, to: peer)) }
         drain(at: now)

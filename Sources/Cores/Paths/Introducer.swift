@@ -121,7 +121,8 @@ public struct Introducer: Sendable {
     /// To the other one, with what is seen of the first.
     private mutating func pass(_ wish: Meeting, of peer: PeerID) {
         guard let endpoints = places[peer], !endpoints.isEmpty else { return }
-        let seen = Meeting(peer, number: wish.number, mapping: wish.mapping, endpoints: endpoints)
+        var seen = Meeting(peer, number: wish.number, mapping: wish.mapping, endpoints: endpoints)
+        seen.datagrams = wish.datagrams
         effects.push(.send(.meet(seen), to: wish.peer))
     }
     private mutating func ready(_ peer: PeerID, _ other: PeerID, _ number: UInt32) {

@@ -10,6 +10,8 @@ public struct Meeting: Hashable, Sendable {
     public var mapping: PortMapping
     /// From the introducer only: where it sees ``peer``, at most ``mostEndpoints``.
     public var endpoints: [Endpoint]
+    /// The sender's port for datagrams, at the address where it is seen; nil where it carries no flows, or does not know.
+    public var datagrams: DatagramPort?
     public init(_ peer: PeerID, number: UInt32, mapping: PortMapping, endpoints: [Endpoint] = []) {
         self.peer = peer
         self.number = number
@@ -18,6 +20,16 @@ public struct Meeting: Hashable, Sendable {
     }
     /// The source of the connection that the introducer has, and the same address with the port that the peer listens at.
     public static let mostEndpoints = 2
+}
+
+/// The port at which others see a daemon's datagrams, and what its router makes of that.
+public struct DatagramPort: Hashable, Sendable {
+    public var number: UInt16
+    public var mapping: PortMapping
+    public init(_ number: UInt16, _ mapping: PortMapping) {
+        self.number = number
+        self.mapping = mapping
+    }
 }
 
 /// What a router makes of one port inside (RFC 4787, §4.1), as far as those who see it have said.

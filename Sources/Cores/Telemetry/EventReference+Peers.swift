@@ -29,7 +29,7 @@ extension EventReference {
         Entry(
             .connectionPunched, of: "name, or short key",
             "the session goes over a connection that both ends dialled in one moment: no relay carries it any more",
-            ["endpoint": "of the other end, as its router shows it"]),
+            ["endpoint": "of the other end, as its router shows it; `… by datagrams` where it is a flow"]),
         Entry(
             .berthGranted, of: "name, or short key, of the relay",
             "this daemon cannot be dialled: others may reach it through that one, which carries so much",

@@ -5,20 +5,33 @@ public import Primitives
 /// A bound UDP socket. One bound to `[::]` speaks IPv4 too.
 ///
 /// Datagrams come from the kernel up to twenty at a time, and what is sent while they are handled leaves in one call too: a
-/// busy node pays a system call for twenty queries, not forty for twenty.
+/// busy node pays a system call for twenty queries, not forty for twenty. Where the kernel can, datagrams of one size to and from one
+/// place are cut and put together by it (UDP_SEGMENT and UDP_GRO): then a call is for up to 64 KiB of a flow.
 public final class UDPSocket {
     private final class Socket: Handle {
-        /// libuv takes a datagram for each 64 KiB.
-        static let capacity = 20 * 65_536
-        let raw = UnsafeMutablePointer<uv_udp_t>.allocate(capacity: 1)
-        let buffer = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 64)
-        var receive: ((UnsafeRawBufferPointer, Endpoint) -> Void)?
+        static let slotBytes = 65_536
+        static let slots = 20
+        let raw = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
+        let descriptor: Int32
+        let buffer = UnsafeMutableRawPointer.allocate(byteCount: slots * slotBytes, alignment: 64)
+        var receive: ((UnsafeMutableRawBufferPointer, Int, Endpoint) -> Void)?
         var batch = Batch()
+        var backlog = Backlog()
+        /// The kernel cuts bursts; not every device can have them cut.
+        var cuts = true
+        /// Datagrams go out whole or not at all.
+        var isWhole = false
+        /// libuv has it.
+        var isOpen = false
+
+        init(_ descriptor: Int32) { self.descriptor = descriptor }
         deinit {
+            Glibc.close(descriptor)
             raw.deallocate()
             buffer.deallocate()
         }
         override func forget() { receive = nil }
+        var isClosing: Bool { !isOpen || uv_is_closing(atoll_handle_poll(raw)) != 0 }
     }
     /// Answers that wait for the end of the burst they belong to.
     private struct Batch {
@@ -29,8 +42,8 @@ public final class UDPSocket {
         var sizes: [UInt32] = []
         var to: [sockaddr_in6] = []
 
-        mutating func add(_ datagram: [UInt8], to endpoint: Endpoint) {
-            datagram.withUnsafeBytes { bytes.append(contentsOf: $0.bindMemory(to: CChar.self)) }
+        mutating func add(_ datagram: UnsafeRawBufferPointer, to endpoint: Endpoint) {
+            bytes.append(contentsOf: datagram.bindMemory(to: CChar.self))
             sizes.append(UInt32(datagram.count))
             var place = sockaddr_in6()
             endpoint.withSocketAddress { from in
@@ -41,81 +54,196 @@ public final class UDPSocket {
             }
             to.append(place)
         }
-        mutating func flush(_ raw: UnsafeMutablePointer<uv_udp_t>) {
+        mutating func flush(_ descriptor: Int32) {
             guard !sizes.isEmpty else { return }
-            var descriptor: uv_os_fd_t = -1
-            if uv_fileno(atoll_handle_udp(raw), &descriptor) == 0 {
-                _ = atoll_send_batch(descriptor, &bytes, sizes, &to, Int32(sizes.count))
-            }
+            _ = atoll_send_batch(descriptor, &bytes, sizes, &to, Int32(sizes.count))
             bytes.removeAll(keepingCapacity: true)
             sizes.removeAll(keepingCapacity: true)
             to.removeAll(keepingCapacity: true)
         }
     }
-    private let socket = Socket()
+    /// Bursts that the kernel had no room for.
+    private struct Backlog {
+        static let most = 256
+        var bursts: [(bytes: [UInt8], segment: Int, to: Endpoint)] = []
+    }
+    private let socket: Socket
     private let isIPv4: Bool
     /// Datagrams that the kernel would not take at once; UDP may lose them.
     public private(set) var dropped = 0
+    /// What it may hold in each direction.
+    private static let kernelBytes: Int32 = 2 << 20
 
     /// - Parameters:
     ///   - endpoint: where to listen; port 0 lets the kernel choose.
-    ///   - receive: the bytes are valid during the call only.
-    public init(
+    ///   - receive: one datagram; the bytes are valid during the call only.
+    public convenience init(
         _ loop: Loop, bind endpoint: Endpoint, receive: @escaping (UnsafeRawBufferPointer, Endpoint) -> Void
     ) throws(SocketError) {
+        try self.init(
+            loop, bind: endpoint,
+            bursts: { bytes, segment, sender in
+                for start in stride(from: 0, to: bytes.count, by: segment) {
+                    let end = min(start + segment, bytes.count)
+                    receive(UnsafeRawBufferPointer(rebasing: bytes[start..<end]), sender)
+                }
+            })
+    }
+    /// - Parameters:
+    ///   - endpoint: where to listen; port 0 lets the kernel choose.
+    ///   - bursts: datagrams of one sender that have come together: their bytes, one behind the other, and the size of each but the last. The
+    ///     memory is the caller's to change, and valid during the call only.
+    ///   - offloads: false: as where the kernel neither cuts nor puts together.
+    public init(
+        _ loop: Loop, bind endpoint: Endpoint, offloads: Bool = true,
+        bursts: @escaping (UnsafeMutableRawBufferPointer, Int, Endpoint) -> Void
+    ) throws(SocketError) {
         isIPv4 = endpoint.isIPv4
-        uv_udp_init_ex(loop.raw, socket.raw, UInt32(UV_UDP_RECVMMSG.rawValue))
+        let kind = Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+        let descriptor = Glibc.socket(Int32(endpoint.family), kind, 0)
+        guard descriptor >= 0 else { throw SocketError(-errno, "open a socket for", endpoint) }
+        socket = Socket(descriptor)
+        if !isIPv4 { setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, 0) }
+        setOption(descriptor, SOL_SOCKET, SO_RCVBUF, Self.kernelBytes)
+        setOption(descriptor, SOL_SOCKET, SO_SNDBUF, Self.kernelBytes)
+        socket.cuts = offloads
+        if offloads { setOption(descriptor, ATOLL_SOL_UDP, ATOLL_UDP_GRO, 1) }
+        let size = socklen_t(isIPv4 ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size)
+        let bound = endpoint.withSocketAddress { Glibc.bind(descriptor, $0, size) == 0 ? 0 : -errno }
+        try check(bound, "bind", endpoint)
+        try check(uv_poll_init(loop.raw, socket.raw, descriptor), "receive at", endpoint)
         socket.raw.pointee.data = socket.retainForLibuv()
-        socket.receive = receive
-        do throws(SocketError) {
-            try check(endpoint.withSocketAddress { uv_udp_bind(socket.raw, $0, 0) }, "bind", endpoint)
-            let started = uv_udp_recv_start(
-                socket.raw,
-                { handle, _, buffer in
-                    guard let socket = Handle.from(handle!.pointee.data) as? Socket else { return }
-                    let bytes = socket.buffer.assumingMemoryBound(to: CChar.self)
-                    buffer!.pointee = uv_buf_init(bytes, UInt32(Socket.capacity))
-                },
-                { handle, count, buffer, address, flags in
-                    if address == nil, let socket = Handle.from(handle!.pointee.data) as? Socket {
-                        socket.batch.isOpen = false
-                        socket.batch.flush(socket.raw)
-                    }
-                    guard count > 0, let address, flags & UInt32(UV_UDP_PARTIAL.rawValue) == 0,
-                        let sender = Endpoint(address),
-                        let socket = Handle.from(handle!.pointee.data) as? Socket
-                    else { return }
-                    socket.batch.isOpen = flags & UInt32(UV_UDP_MMSG_CHUNK.rawValue) != 0
-                    socket.receive?(UnsafeRawBufferPointer(start: buffer!.pointee.base, count: count), sender)
-                })
-            try check(started, "receive at", endpoint)
-        } catch {
-            close()
-            throw error
-        }
+        socket.isOpen = true
+        socket.receive = bursts
+        Self.watch(socket)
     }
     deinit { close() }
 
-    public var endpoint: Endpoint? { Endpoint(asking: { uv_udp_getsockname(socket.raw, $0, $1) }) }
+    private static func watch(_ socket: Socket) {
+        let events = UV_READABLE.rawValue | (socket.backlog.bursts.isEmpty ? 0 : UV_WRITABLE.rawValue)
+        uv_poll_start(socket.raw, Int32(events)) { handle, _, events in
+            guard let socket = Handle.from(handle!.pointee.data) as? Socket else { return }
+            if events & Int32(UV_WRITABLE.rawValue) != 0 { UDPSocket.resume(socket) }
+            if events & Int32(UV_READABLE.rawValue) != 0 { UDPSocket.read(socket) }
+        }
+    }
+    private static func read(_ socket: Socket) {
+        let slots = Socket.slots
+        withUnsafeTemporaryAllocation(of: sockaddr_in6.self, capacity: slots) { from in
+            withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 2 * slots) { sizes in
+                let (lengths, segments) = (sizes.baseAddress!, sizes.baseAddress! + slots)
+                let bytes = socket.buffer.assumingMemoryBound(to: CChar.self)
+                let count = atoll_receive_batch(
+                    socket.descriptor, bytes, Socket.slotBytes, Int32(slots), from.baseAddress!, lengths, segments)
+                guard count > 0 else { return }
+                socket.batch.isOpen = true
+                for n in 0..<Int(count) where lengths[n] > 0 {
+                    let sender = withUnsafePointer(to: &from[n]) {
+                        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Endpoint($0) }
+                    }
+                    guard let sender else { continue }
+                    let piece = UnsafeMutableRawBufferPointer(
+                        start: socket.buffer + n * Socket.slotBytes, count: Int(lengths[n]))
+                    socket.receive?(piece, Int(segments[n]), sender)
+                }
+                socket.batch.isOpen = false
+                forbidFragments(socket, false, unless: socket.batch.sizes.isEmpty)
+                socket.batch.flush(socket.descriptor)
+            }
+        }
+    }
+
+    public var endpoint: Endpoint? { Endpoint(boundTo: socket.descriptor) }
 
     /// Hands one datagram to the kernel, or drops it.
     public func send(_ bytes: [UInt8], to endpoint: Endpoint) {
-        // libuv would open a closing handle again.
-        guard uv_is_closing(atoll_handle_udp(socket.raw)) == 0 else { return }
+        guard !socket.isClosing else { return }
+        let place = isIPv4 ? endpoint : endpoint.mapped
         if socket.batch.isOpen {
-            socket.batch.add(bytes, to: isIPv4 ? endpoint : endpoint.mapped)
-            if socket.batch.sizes.count == Batch.limit { socket.batch.flush(socket.raw) }
+            bytes.withUnsafeBytes { socket.batch.add($0, to: place) }
+            if socket.batch.sizes.count == Batch.limit {
+                Self.forbidFragments(socket, false)
+                socket.batch.flush(socket.descriptor)
+            }
             return
         }
-        let sent = bytes.withUnsafeBytes { bytes in
-            var buffer = uv_buf_t()
-            buffer.base = UnsafeMutablePointer(mutating: bytes.bindMemory(to: CChar.self).baseAddress)
-            buffer.len = bytes.count
-            return (isIPv4 ? endpoint : endpoint.mapped).withSocketAddress {
-                uv_udp_try_send(socket.raw, &buffer, 1, $0)
+        Self.forbidFragments(socket, false)
+        if Self.hand(bytes, 0, bytes.count, to: place, socket) < 0 { dropped += 1 }
+    }
+    /// The same for one that goes no further than so many hops.
+    public func send(_ bytes: [UInt8], hops: UInt8, to endpoint: Endpoint) {
+        guard !socket.isClosing else { return }
+        setHops(Int32(hops))
+        _ = Self.hand(bytes, 0, bytes.count, to: isIPv4 ? endpoint : endpoint.mapped, socket)
+        // As the kernel has it otherwise.
+        setHops(-1)
+    }
+    private func setHops(_ hops: Int32) {
+        setOption(socket.descriptor, Int32(IPPROTO_IP), IP_TTL, hops)
+        if !isIPv4 { setOption(socket.descriptor, Int32(IPPROTO_IPV6), IPV6_UNICAST_HOPS, hops) }
+    }
+    /// Hands datagrams of one size, the last of which may be shorter, to the kernel; they are never cut on the way. While it has no room they
+    /// wait; what is beyond that is dropped.
+    ///
+    /// - Parameter segment: bytes of each; at most 64 of them, and 64 KiB.
+    public func send(_ bytes: [UInt8], segment: Int, to endpoint: Endpoint) {
+        guard !socket.isClosing, !bytes.isEmpty, segment > 0 else { return }
+        let place = isIPv4 ? endpoint : endpoint.mapped
+        if socket.backlog.bursts.isEmpty, Self.burst(bytes, segment, to: place, socket) { return }
+        guard socket.backlog.bursts.count < Backlog.most else {
+            dropped += (bytes.count + segment - 1) / segment
+            return
+        }
+        socket.backlog.bursts.append((bytes, segment, place))
+        if socket.backlog.bursts.count == 1 { Self.watch(socket) }
+    }
+    private static func resume(_ socket: Socket) {
+        var done = 0
+        for burst in socket.backlog.bursts {
+            guard Self.burst(burst.bytes, burst.segment, to: burst.to, socket) else { break }
+            done += 1
+        }
+        socket.backlog.bursts.removeFirst(done)
+        if socket.backlog.bursts.isEmpty { watch(socket) }
+    }
+    /// - Returns: false when the kernel has no room now.
+    private static func burst(_ bytes: [UInt8], _ segment: Int, to endpoint: Endpoint, _ socket: Socket) -> Bool {
+        // Smaller ones pass every path anyhow.
+        forbidFragments(socket, true, unless: segment <= 1_200)
+        if socket.cuts || bytes.count <= segment {
+            let taken = hand(bytes, segment, bytes.count, to: endpoint, socket)
+            if taken == -EAGAIN || taken == -ENOBUFS { return false }
+            if taken >= 0 || bytes.count <= segment { return true }
+        }
+        var batch = Batch()
+        bytes.withUnsafeBytes { bytes in
+            for start in stride(from: 0, to: bytes.count, by: segment) {
+                let end = min(start + segment, bytes.count)
+                batch.add(UnsafeRawBufferPointer(rebasing: bytes[start..<end]), to: endpoint)
+                if batch.sizes.count == Batch.limit { batch.flush(socket.descriptor) }
             }
         }
-        if sent < 0 { dropped += 1 }
+        batch.flush(socket.descriptor)
+        return true
     }
-    public func close() { Handle.close(atoll_handle_udp(socket.raw)) }
+    private static func hand(
+        _ bytes: [UInt8], _ segment: Int, _ count: Int, to endpoint: Endpoint, _ socket: Socket
+    ) -> Int32 {
+        let size = UInt16(clamping: segment == 0 ? count : segment)
+        let taken = bytes.withUnsafeBytes { bytes in
+            endpoint.withSocketAddress { atoll_send_segments(socket.descriptor, bytes.baseAddress, count, size, $0) }
+        }
+        // EIO: the device cannot do the checksums; EINVAL: this kernel does not know the option.
+        if taken == -EIO || taken == -EOPNOTSUPP || (taken == -EINVAL && count > Int(size)) { socket.cuts = false }
+        return taken
+    }
+    /// Whether a datagram that is too large for a path is lost there, so that its sender notices (RFC 8899, §3), or cut.
+    private static func forbidFragments(_ socket: Socket, _ isWhole: Bool, unless: Bool = false) {
+        if unless || socket.isWhole == isWhole { return }
+        socket.isWhole = isWhole
+        let mode = isWhole ? IP_PMTUDISC_PROBE : IP_PMTUDISC_WANT
+        setOption(socket.descriptor, Int32(IPPROTO_IP), IP_MTU_DISCOVER, mode)
+        setOption(socket.descriptor, Int32(IPPROTO_IPV6), IPV6_MTU_DISCOVER, mode)
+    }
+    public func close() { if !socket.isClosing { Handle.close(atoll_handle_poll(socket.raw)) } }
 }

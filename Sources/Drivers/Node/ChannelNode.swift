@@ -9,6 +9,8 @@ public import SecureTransport
 public final class ChannelNode {
     public let loop: Loop
     public let transport: SecureTransport
+    /// Where there are flows.
+    public let datagrams: DatagramSocket?
     public private(set) var channels: Channels
     private var timer: EventLoop.Timer?
     private var draining = false
@@ -17,14 +19,19 @@ public final class ChannelNode {
 
     /// - Parameters:
     ///   - listen: port 0 lets the kernel choose.
+    ///   - hasFlows: it has a socket for datagrams at the same port, and flows over it.
     ///   - greets: false for one that completes TLS and never says a word: a stranger without the pool's key.
     public init(
         _ loop: Loop, identity: SigningKey, listen: Endpoint, poolKey: [UInt8]?,
         limits: ChannelLimits = ChannelLimits(),
-        greets: Bool = true, seed: UInt64
+        hasFlows: Bool = false, greets: Bool = true, seed: UInt64
     ) throws(SocketError) {
         self.loop = loop
         transport = try SecureTransport(loop: loop, identity: identity, listen: listen)
+        datagrams = hasFlows ? try DatagramSocket(loop, bind: transport.endpoint) : nil
+        if let datagrams, let poolKey {
+            transport.carryFlows(over: datagrams, poolKey: poolKey, secret: randomBytes(32))
+        }
         channels = Channels(
             local: identity.peerID, listening: transport.endpoint.port, poolKey: poolKey, limits: limits, seed: seed)
         timer = EventLoop.Timer(loop) { [unowned self] in
@@ -35,7 +42,7 @@ public final class ChannelNode {
         transport.on.secured = { [unowned self] id, peer, exporter, remote, inbound, isClient in
             channels.secured(
                 ConnectionID(id), peer: peer, exporter: exporter, remote: remote, inbound: inbound,
-                isTLSClient: isClient, at: loop.now)
+                isTLSClient: isClient, isFlow: transport.isFlow(id), at: loop.now)
             drain()
         }
         transport.on.dialFailed = { [unowned self] id, failure in
@@ -66,6 +73,7 @@ public final class ChannelNode {
             switch effect {
             case .dial(let id, let endpoint, let expecting):
                 transport.dial(id.value, to: endpoint, expecting: expecting)
+            case .flow(let id, let endpoint, let peer): transport.openFlow(id.value, to: endpoint, expecting: peer)
             case .punch(let id, let endpoint, let peer): transport.punch(id.value, to: endpoint, expecting: peer)
             case .write(let id, let bytes): transport.write(id.value, bytes)
             case .close(let id): transport.close(id.value)
@@ -80,6 +88,7 @@ public final class ChannelNode {
 
     public func close() {
         transport.shutdown()
+        datagrams?.close()
         timer?.close()
         timer = nil
     }

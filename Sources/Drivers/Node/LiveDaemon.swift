@@ -104,7 +104,7 @@ public final class LiveDaemon {
             seed: setup.seed &+ 1)
         core = DaemonCore(
             directory: directory, channels: channels, services: services, key: setup.key, port: endpoint.port,
-            device: setup.device, relaying: setup.relaying, at: now)
+            device: setup.device, relaying: setup.relaying, carriesFlows: setup.poolKey != nil, at: now)
         let paced = setup.emulation.map { $0.entry.flops / $0.stretch }
         // Arithmetic has a thread of its own: what gives way to other programs is not what writes to disk.
         worker = ComputeWorker(
@@ -120,6 +120,7 @@ public final class LiveDaemon {
             drain()
         }
         surroundings = Surroundings(loop, setup.router, listening: endpoint) { [unowned self] in
+            transport.lineChanged()
             core.networkChanged(at: self.loop.now)
             drain()
         } onGateway: { [unowned self] gateway in
@@ -160,7 +161,11 @@ public final class LiveDaemon {
                     loop: loop, identity: setup.key, listen: setup.listen, shaping: setup.emulation?.shaping,
                     handshakes: min(256, max(8, DescriptorLimit.current / 4)))
                 do throws(SocketError) {
-                    return (transport, try DatagramSocket(loop, bind: transport.endpoint, shaper: transport.shaper))
+                    let datagrams = try DatagramSocket(loop, bind: transport.endpoint, shaper: transport.shaper)
+                    if let key = setup.poolKey {
+                        transport.carryFlows(over: datagrams, poolKey: key, secret: randomBytes(32))
+                    }
+                    return (transport, datagrams)
                 } catch {
                     transport.shutdown()
                     lastProblem = error.description
@@ -181,8 +186,7 @@ public final class LiveDaemon {
         transport.on.secured = { [unowned self] id, peer, exporter, remote, inbound, isClient in
             core.secured(
                 ConnectionID(id), peer: peer, exporter: exporter, remote: remote, inbound: inbound,
-                isTLSClient: isClient,
-                at: loop.now)
+                isTLSClient: isClient, isFlow: transport.isFlow(id), at: loop.now)
             drain()
         }
         transport.on.dialFailed = { [unowned self] id, failure in
@@ -339,6 +343,9 @@ public final class LiveDaemon {
                 transport.dial(id.value, to: endpoint, expecting: expecting)
             case .punch(let id, let endpoint, let expecting):
                 transport.punch(id.value, to: endpoint, expecting: expecting)
+            case .flow(let id, let endpoint, let expecting):
+                transport.openFlow(id.value, to: endpoint, expecting: expecting)
+            case .opener(let endpoint): transport.sendOpener(to: endpoint)
             case .write(let id, let bytes):
                 if transport.carried.has(id.value) {
                     tell(transport.carried.write(id.value, bytes), id)

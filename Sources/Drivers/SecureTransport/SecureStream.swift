@@ -3,7 +3,7 @@ import EventLoop
 import Links
 import Primitives
 
-/// One TCP connection with TLS over it, shaped or not.
+/// One stream of bytes, TCP or a flow, with TLS over it, shaped or not.
 ///
 /// Who is the TLS client does not depend on who dialled: the smaller peer is. The one that dials knows both peers' keys or acts
 /// as the client; when it must be the server it says so with the byte ``serverMark`` before anything else, and the other side
@@ -27,7 +27,10 @@ final class SecureStream {
     private(set) var state = State.connecting
     private(set) var session: TLSSession?
     private let expected: PeerID?
-    private var tcp: TCPStream?
+    /// Its bytes are datagrams of the ``DatagramSocket``, which counts and shapes them.
+    let isFlow: Bool
+    private var carrier: (any ByteStream)?
+    private var tcp: TCPStream? { carrier as? TCPStream }
     private var host: HostID?
     private var isPaused = false
     private var isFirstByte = true
@@ -38,17 +41,21 @@ final class SecureStream {
     /// When a stream that lingers is cut.
     var deadline: Instant?
 
-    init(_ transport: SecureTransport, id: UInt64, inbound: Bool, remote: Endpoint, expecting expected: PeerID?) {
+    init(
+        _ transport: SecureTransport, id: UInt64, inbound: Bool, remote: Endpoint, expecting expected: PeerID?,
+        isFlow: Bool
+    ) {
         self.transport = transport
         self.id = id
         self.inbound = inbound
         self.remote = remote
+        self.isFlow = isFlow
         self.expected = expected
         if let shaper = transport.shaper { shape(by: shaper) }
     }
     /// From now on its bytes wait for these lines.
     func shape(by shaper: LinkShaper) {
-        guard host == nil, state != .closed, shaper.shapes(remote) else { return }
+        guard !isFlow, host == nil, state != .closed, shaper.shapes(remote) else { return }
         host = shaper.host(remote)
         if shaper.isCap { tcp?.keepReceiveBuffer(below: 4 * shaper.receiveHigh) }
         shaper.onSend[id] = { [unowned self] bytes in
@@ -64,18 +71,18 @@ final class SecureStream {
         }
     }
 
-    /// The socket is connected.
-    func begin(_ tcp: TCPStream) {
-        self.tcp = tcp
+    /// What carries it is connected.
+    func begin(_ carrier: any ByteStream) {
+        self.carrier = carrier
         state = .handshaking
         if host != nil, let shaper = transport.shaper, shaper.isCap {
-            tcp.keepReceiveBuffer(below: 4 * shaper.receiveHigh)
+            tcp?.keepReceiveBuffer(below: 4 * shaper.receiveHigh)
         }
-        tcp.onProgress { [unowned self] in
+        carrier.onProgress { [unowned self] in
             transport.progressed(self)
             finishIfFlushed()
         }
-        tcp.startReading(
+        carrier.startReading(
             read: { [unowned self] bytes in arrived(bytes) },
             ended: { [unowned self] error in
                 end = state == .secure || state == .closing ? .closed : .socket(error)
@@ -90,19 +97,19 @@ final class SecureStream {
             [Self.serverMark].withUnsafeBytes { output($0) }
         }
     }
-    /// Keeps the socket of a dial under way.
-    func keep(_ tcp: TCPStream) { self.tcp = tcp }
-    func connected() { if let tcp { begin(tcp) } }
+    /// Keeps what a dial under way is made with.
+    func keep(_ carrier: any ByteStream) { self.carrier = carrier }
+    func connected() { if let carrier { begin(carrier) } }
 
     // MARK: In
 
     private func arrived(_ bytes: UnsafeRawBufferPointer) {
-        transport.countReceived(bytes.count, from: remote)
+        if !isFlow { transport.countReceived(bytes.count, from: remote) }
         guard let shaper = transport.shaper, let host else { return consume(bytes) }
         shaper.received(bytes, from: host, stream: id)
         if !isPaused, state != .closed, shaper.queuedToReceive(from: host, stream: id) > shaper.receiveHigh {
             isPaused = true
-            tcp?.pauseReading()
+            carrier?.pauseReading()
         }
     }
     private func endIfRead() {
@@ -115,7 +122,7 @@ final class SecureStream {
             shaper.queuedToReceive(from: host, stream: id) < shaper.receiveHigh / 2
         else { return }
         isPaused = false
-        tcp?.resumeReading()
+        carrier?.resumeReading()
     }
 
     private func consume(_ bytes: UnsafeRawBufferPointer) {
@@ -170,12 +177,12 @@ final class SecureStream {
         shaper.send(bytes, to: host, stream: id)
     }
     private func hand(_ bytes: UnsafeRawBufferPointer) {
-        transport.countSent(bytes.count, to: remote)
-        tcp?.write(bytes)
+        if !isFlow { transport.countSent(bytes.count, to: remote) }
+        carrier?.write(bytes)
     }
     /// What is held back here, in ciphertext: by the up line or by the socket. What is on a modelled link no longer counts.
     var unsentBytes: Int {
-        var bytes = tcp?.unsentBytes ?? 0
+        var bytes = carrier?.unsentBytes ?? 0
         if let shaper = transport.shaper, let host { bytes += shaper.queuedToSend(to: host, stream: id) }
         return bytes
     }
@@ -189,18 +196,18 @@ final class SecureStream {
         flush()
         state = .closing
         isPaused = false
-        tcp?.resumeReading()
+        carrier?.resumeReading()
         finishIfFlushed()
     }
     private func finishIfFlushed() {
-        guard state == .closing, shaped == 0, tcp?.unsentBytes == 0 else { return }
+        guard state == .closing, shaped == 0, carrier?.unsentBytes == 0 else { return }
         // The other side closes when it has read all; reading goes on so that no reset overtakes our last bytes.
-        tcp?.finishWriting()
+        carrier?.finishWriting()
     }
     func close() {
         guard state != .closed else { return }
         state = .closed
-        tcp?.close()
+        carrier?.close()
         if let host { transport.shaper?.cancel(host, stream: id) }
     }
 }

@@ -37,7 +37,7 @@ public struct TurnedAway: Hashable, Sendable {
     public var total: Int { crowded + timedOut + failed + withoutDescriptor }
 }
 
-/// Secure byte streams between peers: TCP, TLS 1.3 with both keys proven, and optionally links as a plan has them.
+/// Secure byte streams between peers: TCP or flows over datagrams, TLS 1.3 with both keys proven, and optionally links as a plan has them.
 ///
 /// Connections have numbers: those that the caller dials are its own to choose, odd; inbound ones are even. The callbacks are the
 /// inputs of a core of channels. All of it is confined to the loop, and no callback comes from within a call of a method.
@@ -78,11 +78,13 @@ public final class SecureTransport {
     let context: TLSContext
     /// TLS of streams that relays carry.
     public let carried: CarriedSessions
-    private let loop: Loop
+    let loop: Loop
     private var listener: TCPListener?
+    /// Nil until ``carryFlows(over:poolKey:secret:)``.
+    var flows: FlowDriver?
     /// Where dials come from: the listening port, unless it is taken for that destination.
     public let endpoint: Endpoint
-    private var streams: [UInt64: SecureStream] = [:]
+    private(set) var streams: [UInt64: SecureStream] = [:]
     private var nextInbound: UInt64 = 2
     private var progressing: [UInt64] = []
     private var timer: Timer?
@@ -135,9 +137,12 @@ public final class SecureTransport {
     public func punch(_ id: UInt64, to remote: Endpoint, expecting peer: PeerID) {
         connect(begin(id, to: remote, expecting: peer), from: endpoint, mayStray: false)
     }
-    private func begin(_ id: UInt64, to remote: Endpoint, expecting peer: PeerID?) -> SecureStream {
+    func begin(
+        _ id: UInt64, to remote: Endpoint, expecting peer: PeerID?, isFlow: Bool = false
+    ) -> SecureStream {
         precondition(id % 2 == 1 && streams[id] == nil, "dial \(id) is even or exists")
-        let stream = SecureStream(self, id: id, inbound: false, remote: remote, expecting: peer)
+        let stream = SecureStream(
+            self, id: id, inbound: false, remote: remote, expecting: peer, isFlow: isFlow)
         streams[id] = stream
         setDeadline(stream, Self.handshakeTimeout)
         return stream
@@ -187,6 +192,8 @@ public final class SecureTransport {
     public func shutdown() {
         for id in streams.keys.sorted() { streams[id]?.close() }
         streams = [:]
+        flows?.shutdown()
+        flows = nil
         listener?.close()
         listener = nil
         timer?.close()
@@ -201,16 +208,20 @@ public final class SecureTransport {
             turnAway(\.failed)
             return tcp.close()
         }
+        accept(tcp, from: remote, isFlow: false)
+    }
+    func accept(_ carrier: any ByteStream, from remote: Endpoint, isFlow: Bool) {
         for id in waiting.enter(nextInbound, from: remote, at: loop.now) {
             guard let stream = streams[id] else { continue }
             turnAway(\.crowded)
             remove(stream)
         }
-        let stream = SecureStream(self, id: nextInbound, inbound: true, remote: remote, expecting: nil)
+        let stream = SecureStream(
+            self, id: nextInbound, inbound: true, remote: remote, expecting: nil, isFlow: isFlow)
         streams[nextInbound] = stream
         nextInbound += 2
         setDeadline(stream, Self.handshakeTimeout)
-        stream.begin(tcp)
+        stream.begin(carrier)
     }
     func secured(_ stream: SecureStream, _ peer: PeerID, _ session: TLSSession) {
         stream.deadline = nil

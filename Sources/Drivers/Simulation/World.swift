@@ -262,6 +262,9 @@ public final class World {
                 network.dial(id.value, from: host.index, to: endpoint, expecting: peer)
             case .punch(let id, let endpoint, let peer):
                 network.dial(id.value, from: host.index, to: endpoint, expecting: peer)
+            // Datagrams here are the overlay's alone.
+            case .flow(let id, _, _): host.daemon!.dialFailed(id, at: now)
+            case .opener: break
             case .write(let id, let bytes):
                 if !carriedWrite(id, bytes, host) { network.write(id.value, bytes, from: host.index) }
             case .close(let id): if !carriedClose(id, host) { network.close(id.value, by: host.index) }

@@ -16,7 +16,7 @@ struct BenchCommand: ParsableCommand {
             BenchOverlayLive.self,
             BenchOverlayLoad.self,
             BenchOverlaySimulation.self, BenchExchangeProtocol.self, BenchDoor.self, BenchChannels.self,
-            BenchSimulation.self, BenchFlowLines.self,
+            BenchSimulation.self, BenchFlowLines.self, BenchFlow.self,
         ])
 }
 

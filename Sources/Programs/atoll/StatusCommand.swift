@@ -226,6 +226,7 @@ enum StatusText {
             + all.map { connection in
                 "  \(connection.peer)  "
                     + (connection.relayedBy.map { "relayed by \($0)" } ?? connection.endpoint)
+                    + (connection.byDatagrams == true ? " by datagrams" : "")
                     + (connection.roundTripMilliseconds.map { "  \(fixed($0, 1)) ms" } ?? "")
             }
     }

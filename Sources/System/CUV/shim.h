@@ -46,6 +46,83 @@ static inline int atoll_send_batch(int fd, char *bytes, const uint32_t *sizes, s
     return done;
 }
 
+/* One buffer that the kernel cuts into datagrams of `segment` bytes (UDP_SEGMENT, Linux 4.18). Returns how many bytes were taken, or -errno. */
+#include <errno.h>
+#include <netinet/in.h>
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+#define ATOLL_SOL_UDP 17
+#define ATOLL_UDP_GRO UDP_GRO
+static inline int atoll_send_segments(
+    int fd, const void *bytes, size_t count, uint16_t segment, const struct sockaddr *to) {
+    struct iovec part = {(void *)bytes, count};
+    union {
+        char room[CMSG_SPACE(sizeof(uint16_t))];
+        struct cmsghdr alignment;
+    } control;
+    struct msghdr head;
+    memset(&head, 0, sizeof head);
+    head.msg_name = (void *)to;
+    head.msg_namelen = to->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    head.msg_iov = &part;
+    head.msg_iovlen = 1;
+    if (count > segment) {
+        memset(&control, 0, sizeof control);
+        head.msg_control = control.room;
+        head.msg_controllen = sizeof control.room;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&head);
+        c->cmsg_level = ATOLL_SOL_UDP;
+        c->cmsg_type = UDP_SEGMENT;
+        c->cmsg_len = CMSG_LEN(sizeof segment);
+        memcpy(CMSG_DATA(c), &segment, sizeof segment);
+    }
+    ssize_t sent = sendmsg(fd, &head, MSG_DONTWAIT);
+    return sent < 0 ? -errno : (int)sent;
+}
+extern int recvmmsg(int, struct mmsghdr *, unsigned int, int, struct timespec *);
+/* What has come, up to `count` buffers of `each` bytes; where the kernel put datagrams of one sender together (UDP_GRO, Linux 5.0) `segments` has
+   the size of all but the last of them, elsewhere that of the datagram. Returns how many buffers are filled, or -errno. */
+static inline int atoll_receive_batch(
+    int fd, char *buffer, size_t each, int count, struct sockaddr_in6 *from, uint32_t *sizes, uint32_t *segments) {
+    struct { struct msghdr head; unsigned int got; } messages[ATOLL_BATCH];
+    struct iovec parts[ATOLL_BATCH];
+    union {
+        char room[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr alignment;
+    } controls[ATOLL_BATCH];
+    if (count > ATOLL_BATCH) count = ATOLL_BATCH;
+    memset(messages, 0, sizeof messages[0] * (size_t)count);
+    for (int i = 0; i < count; i++) {
+        parts[i].iov_base = buffer + each * (size_t)i;
+        parts[i].iov_len = each;
+        messages[i].head.msg_name = &from[i];
+        messages[i].head.msg_namelen = sizeof from[i];
+        messages[i].head.msg_iov = &parts[i];
+        messages[i].head.msg_iovlen = 1;
+        messages[i].head.msg_control = controls[i].room;
+        messages[i].head.msg_controllen = sizeof controls[i].room;
+    }
+    int got = recvmmsg(fd, (struct mmsghdr *)messages, (unsigned)count, MSG_DONTWAIT, NULL);
+    if (got < 0) return -errno;
+    for (int i = 0; i < got; i++) {
+        struct msghdr *head = &messages[i].head;
+        /* What did not fit is not what was sent. */
+        sizes[i] = head->msg_flags & MSG_TRUNC ? 0 : messages[i].got;
+        segments[i] = sizes[i];
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(head); c; c = CMSG_NXTHDR(head, c))
+            if (c->cmsg_level == ATOLL_SOL_UDP && c->cmsg_type == UDP_GRO) {
+                int segment;
+                memcpy(&segment, CMSG_DATA(c), sizeof segment);
+                if (segment > 0) segments[i] = (uint32_t)segment;
+            }
+    }
+    return got;
+}
+
 /* Linux: the kernel ends this process when its parent ends. */
 #include <signal.h>
 #include <sys/prctl.h>

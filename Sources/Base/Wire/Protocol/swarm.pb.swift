@@ -2639,6 +2639,12 @@ public nonisolated struct PBCarriage: Sendable {
     /// compact, from the introducer only: where it sees that peer
     public var endpoints: [Data] = []
 
+    /// at which others see the sender's datagrams; 0 where it carries no flows, or does not know
+    public var datagramPort: UInt32 = 0
+
+    /// of that port, as mapping
+    public var datagramMapping: UInt32 = 0
+
     public var unknownFields = SwiftProtobuf.UnknownStorage()
 
     public init() {}
@@ -7715,7 +7721,7 @@ nonisolated extension PBCarriage.Ways: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
 nonisolated extension PBCarriage.Meet: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = PBCarriage.protoMessageName + ".Meet"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{1}number\0\u{1}mapping\0\u{1}endpoints\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}peer\0\u{1}number\0\u{1}mapping\0\u{1}endpoints\0\u{3}datagram_port\0\u{3}datagram_mapping\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -7727,6 +7733,8 @@ nonisolated extension PBCarriage.Meet: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.number) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.mapping) }()
       case 4: try { try decoder.decodeRepeatedBytesField(value: &self.endpoints) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.datagramPort) }()
+      case 6: try { try decoder.decodeSingularUInt32Field(value: &self.datagramMapping) }()
       default: break
       }
     }
@@ -7745,6 +7753,12 @@ nonisolated extension PBCarriage.Meet: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if !self.endpoints.isEmpty {
       try visitor.visitRepeatedBytesField(value: self.endpoints, fieldNumber: 4)
     }
+    if self.datagramPort != 0 {
+      try visitor.visitSingularUInt32Field(value: self.datagramPort, fieldNumber: 5)
+    }
+    if self.datagramMapping != 0 {
+      try visitor.visitSingularUInt32Field(value: self.datagramMapping, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -7753,6 +7767,8 @@ nonisolated extension PBCarriage.Meet: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.number != rhs.number {return false}
     if lhs.mapping != rhs.mapping {return false}
     if lhs.endpoints != rhs.endpoints {return false}
+    if lhs.datagramPort != rhs.datagramPort {return false}
+    if lhs.datagramMapping != rhs.datagramMapping {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
