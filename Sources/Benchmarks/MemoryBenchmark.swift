@@ -24,8 +24,6 @@ public struct MemoryBenchmark: Sendable {
     private var shape: ModelShape {
         var shape = model.size.shape
         shape.context = context ?? shape.context
-        // A cut model has two tables.
-        if units != shape.allUnits { shape.tieWordEmbeddings = false }
         return shape
     }
 
@@ -55,7 +53,8 @@ public struct MemoryBenchmark: Sendable {
         var jobs: [ComputeJob] = [.configure(configuration)]
         let keys = (0..<inFlight).map { MicroBatchKey(step: 0, virtualPipeline: 0, index: $0) }
         jobs += keys.map { .forward($0, input: configuration.isFirst ? [] : activation()) }
-        jobs += keys.map { .backward($0, gradient: configuration.isLast ? [] : activation()) }
+        if configuration.lendsTable { jobs += keys.map { .head($0, input: activation()) } }
+        jobs += keys.map { .backward($0, gradient: configuration.endsWithLoss ? [] : activation()) }
         if rounds { jobs += [.finishGradient(microBatches: inFlight), .optimizerStep(norm: 1, learningRate: 1e-3)] }
         for job in jobs {
             if case .refused(let why) = engine.perform(job) { return why }

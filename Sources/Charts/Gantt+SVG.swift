@@ -60,6 +60,7 @@ extension PlanReport {
             switch span.kind {
             case .forward: ("forward", "forward")
             case .backward: ("backward", "backward")
+            case .head: ("backward", "head for the last stage")
             case .validate: ("update", "validation")
             case .update: ("update", "optimizer step")
             }

@@ -33,6 +33,7 @@ extension PlanReport {
             switch span.kind {
             case .forward: Character(Unicode.Scalar(48 + digit))
             case .backward: Character(Unicode.Scalar(97 + digit))
+            case .head: "h"
             case .validate: "v"
             case .update: "u"
             }

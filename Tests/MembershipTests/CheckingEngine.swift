@@ -14,19 +14,27 @@ struct CheckingEngine {
     let inFlight: Int
     let mode: ExchangeMode
     let delay: Int
+    /// Whether the first stage lends the head to the last (tied embeddings).
+    let isRing: Bool
     /// Keys whose gradient has been delivered here: what a backward could begin with.
     var delivered: Set<MicroBatchKey> = []
     private(set) var forwards = 0
     private(set) var backwards = 0
     private(set) var windows = 0
+    private(set) var heads = 0
+    private(set) var headWindows = 0
     private(set) var finished: [Int] = []
     private(set) var updates: [Float] = []
     private(set) var encoded = 0
     private(set) var applied = 0
     private(set) var complaints: [String] = []
 
-    init(stage: Int, stageCount: Int, keys: [MicroBatchKey], inFlight: Int, mode: ExchangeMode, delay: Int = 0) {
+    init(
+        stage: Int, stageCount: Int, keys: [MicroBatchKey], inFlight: Int, mode: ExchangeMode, delay: Int = 0,
+        isRing: Bool = false
+    ) {
         self.delay = delay
+        self.isRing = isRing
         self.stage = stage
         self.stageCount = stageCount
         self.keys = keys
@@ -34,7 +42,9 @@ struct CheckingEngine {
         self.mode = mode
     }
 
-    private var isLast: Bool { stage == stageCount - 1 }
+    /// Ends with the loss.
+    private var isLast: Bool { stage == stageCount - 1 && !isRing }
+    private var lends: Bool { stage == 0 && isRing }
     static func bytes(_ word: String, from stage: Int, _ key: MicroBatchKey) -> [UInt8] {
         Array("\(word) of stage \(stage), \(key)".utf8)
     }
@@ -66,10 +76,16 @@ struct CheckingEngine {
         case .backward(let key, let gradient):
             require(backwards < forwards && key == keys[backwards], "backward \(key) out of order")
             require(
-                gradient == (isLast ? [] : Self.bytes("gradient", from: stage + 1, key)),
+                gradient
+                    == (isLast
+                        ? []
+                        : stage == stageCount - 1
+                            ? Self.bytes("head", from: 0, key) : Self.bytes("gradient", from: stage + 1, key)),
                 "backward \(key) with another's bytes")
+            require(!lends || backwards < heads, "backward \(key) without its head")
             backwards += 1
             return .inputGradient(stage == 0 ? [] : Self.bytes("gradient", from: stage, key))
+        case .head, .evaluateHead: return lend(job)
         case .finishGradient(let microBatches):
             require(mode == .rounds && microBatches == perStep, "finishGradient of \(microBatches)")
             require(backwards == perStep * (finished.count + 1), "finishGradient after \(backwards) backwards")
@@ -102,6 +118,22 @@ struct CheckingEngine {
         default:
             complaints.append("stage \(stage): \(job) is not a runner's business")
             return .done
+        }
+    }
+    private mutating func lend(_ job: ComputeJob) -> ComputeResult {
+        switch job {
+        case .head(let key, let input):
+            require(lends && heads < forwards && key == keys[heads], "head \(key) out of order")
+            require(input == Self.bytes("activation", from: stageCount - 1, key), "head \(key) with another's bytes")
+            heads += 1
+            return .head(loss: Float(heads), gradient: Self.bytes("head", from: 0, key))
+        case .evaluateHead(let range, let input):
+            require(lends && forwards == 0 && range.count == 1, "the head of windows \(range)")
+            require(
+                input == Self.window(range.lowerBound, from: stageCount - 1), "window \(range) with another's bytes")
+            headWindows += 1
+            return .evaluation(lossSum: Double(range.lowerBound), tokens: 8)
+        default: preconditionFailure("\(job)")
         }
     }
     private mutating func forward(_ key: MicroBatchKey, _ input: [UInt8]) -> ComputeResult {

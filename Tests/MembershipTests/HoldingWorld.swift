@@ -105,7 +105,7 @@ struct RememberingEngine {
             self.version = Self.next(version, contributions.map { Self.tag(of: $0) })
             return .digests(digests)
         case .digests: return .digests(digests)
-        case .aggregateGradients, .averageChunk, .applyAggregates:
+        case .head, .evaluateHead, .aggregateGradients, .averageChunk, .applyAggregates:
             complaints.append("\(job) is not of this job")
             return .refused("out of place")
         }

@@ -48,7 +48,9 @@ struct RunningPipeline {
                 spec: spec, plan: plan, rank: 0, stage: $0, parameters: parameters, sampleWindows: windows)
         }
         engines = (0..<stages).map {
-            CheckingEngine(stage: $0, stageCount: stages, keys: keys, inFlight: inFlight, mode: plan.mode, delay: delay)
+            CheckingEngine(
+                stage: $0, stageCount: stages, keys: keys, inFlight: inFlight, mode: plan.mode, delay: delay,
+                isRing: parameters.model.tieWordEmbeddings && stages > 1)
         }
         generator = SeededGenerator(seed: seed, stream: 55)
         self.repeats = repeats
@@ -174,6 +176,33 @@ struct RunningPipeline {
             #expect(last.tally.evaluationSum == 3)
             #expect(last.tally.lossCount == 2 * perVirtual * innerSteps)
             #expect(last.tally.lossSum == Double(last.tally.lossCount * (last.tally.lossCount + 1)) / 2)
+        }
+    }
+
+    /// The same where the first stage lends the head to the last: it has the losses then, of the steps and of the windows.
+    @Test(arguments: cases)
+    func `goes to its end with tied embeddings`(stages: Int, innerSteps: Int, inFlight: Int, perVirtual: Int) throws {
+        var parameters = Small.parameters()
+        parameters.model.tieWordEmbeddings = true
+        for seed in 0..<25 as Range<UInt64> {
+            var pipeline = try RunningPipeline(
+                stages: stages, innerSteps: innerSteps, inFlight: inFlight, microBatchesPerVirtual: perVirtual,
+                windows: [0, 3, 5, 8, 9], seed: seed, repeats: seed % 2 == 1, parameters: parameters)
+            pipeline.run()
+            #expect(pipeline.complaints == [])
+            #expect(pipeline.runners.allSatisfy { $0.phase == .waitingForSeal })
+            pipeline.applySeal()
+            pipeline.run()
+            #expect(pipeline.complaints == [])
+            #expect(pipeline.runners.allSatisfy { $0.phase == .done })
+            let all = 2 * perVirtual * innerSteps
+            for (stage, runner) in pipeline.runners.enumerated() {
+                #expect(runner.tally.evaluationTokens == (stage == 0 ? 16 : 0))
+                #expect(runner.tally.evaluationSum == (stage == 0 ? 3 : 0))
+                #expect(runner.tally.lossSum == (stage == 0 ? Double(all * (all + 1)) / 2 : 0))
+            }
+            #expect(pipeline.engines[0].heads == (stages > 1 ? all : 0))
+            #expect(pipeline.engines[0].headWindows == (stages > 1 ? 2 : 0))
         }
     }
 

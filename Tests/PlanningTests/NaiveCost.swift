@@ -51,8 +51,9 @@ struct NaiveCost {
         let d = Double(model.hiddenSize)
         var sum = 0.0
         for unit in units {
-            if unit == 0 {
+            if unit == 0 || unit > model.layers && model.tieWordEmbeddings {
                 sum += tokens * d
+                if unit == 0, model.tieWordEmbeddings { sum += tokens * 2 * Double(model.vocabulary) * d }
             } else if unit <= model.layers {
                 sum += tokens * (2 * Double(blockWeights) + 2 * Double(model.context) * d)
             } else {
@@ -83,7 +84,7 @@ struct NaiveCost {
     func memory(_ p: Int, _ s: Int) -> Int {
         let (m, T, d) = (job.microBatch, model.context, model.hiddenSize)
         let isLast = s == plan.pipelines[p].stages.count - 1
-        let kept = isLast ? 1 : plan.pipelines[p].inFlight
+        let kept = isLast && !isRing(p) ? 1 : plan.pipelines[p].inFlight
         let recomputes = plan.pipelines[p].stages[s].recompute
         let rows = m * T
         // Stretches: a thousand rows of the gated product, whole sequences of the attention, 64 MiB of logits.
@@ -105,6 +106,14 @@ struct NaiveCost {
             own += 4 * rows * (d + 1)
             once += 4 * logitRows * (model.vocabulary + d + 1) + 4 * d
             widest = max(widest, logitRows)
+            if isRing(p) {
+                own -= 4 * rows
+                once -= 4 * logitRows * model.vocabulary
+            }
+        }
+        if s == 0, isRing(p) {
+            own += 4 * rows * (d + 1)
+            once += 4 * logitRows * model.vocabulary
         }
         let state = Int(parameters(units(p, s))) * (plan.innerSteps > 1 ? 36 : 16)
         return state + own * kept + shared + once + 8 * widest * d
@@ -115,18 +124,26 @@ struct NaiveCost {
     private func pipeline(_ p: Int) -> NaivePipeline {
         let stages = plan.pipelines[p].stages.indices
         let hosts = stages.map { host(p, $0) }
+        let head = isRing(p) ? 2 * Double(job.microBatch * model.context * model.vocabulary * model.hiddenSize) : 0
+        let lent = head / topology.hosts[hosts[0]].flops
         return NaivePipeline(
-            forward: stages.map { forwardFLOPs(units(p, $0)) / topology.hosts[hosts[$0]].flops },
+            forward: stages.map {
+                (forwardFLOPs(units(p, $0)) - ($0 == 0 ? head : 0)) / topology.hosts[hosts[$0]].flops
+            },
             backward: stages.map {
-                (plan.pipelines[p].stages[$0].recompute ? 3 : 2) * forwardFLOPs(units(p, $0))
-                    / topology.hosts[hosts[$0]].flops
+                (plan.pipelines[p].stages[$0].recompute ? 3 : 2)
+                    * (forwardFLOPs(units(p, $0)) - ($0 == 0 ? head : 0))
+                    / topology.hosts[hosts[$0]].flops + ($0 == 0 ? 2 * lent : 0)
             },
             update: stages.map { 22 * parameters(units(p, $0)) / topology.hosts[hosts[$0]].flops },
             down: hosts.map(down), rate: hosts.map { a in hosts.map { a == $0 ? up(a) : rate(a, $0) } },
             latency: hosts.map { a in hosts.map { latency(a, $0) } }, messageBytes: activationBytes,
             microBatches: plan.pipelines[p].virtualPipelines.count * plan.microBatchesPerVirtual,
-            inFlight: plan.pipelines[p].inFlight)
+            inFlight: plan.pipelines[p].inFlight, lentForward: isRing(p) ? lent : nil,
+            lentHead: isRing(p) ? 2 * lent : nil)
     }
+    /// Embeddings that are the head too, the last stage being another than the first.
+    private func isRing(_ p: Int) -> Bool { model.tieWordEmbeddings && plan.pipelines[p].stages.count > 1 }
     /// Messages of a contribution: H > 1 one, H = 1 one for each maximal aligned power-of-two block.
     func parts(_ p: Int) -> Int {
         if plan.innerSteps > 1 { return 1 }
@@ -230,7 +247,8 @@ struct NaiveCost {
         var instant = weightless
         instant.latency = instant.latency.map { $0.map { _ in 0 } }
         let work = whole.forward.indices.map {
-            Double(whole.microBatches) * (whole.forward[$0] + whole.backward[$0]) + whole.update[$0]
+            Double(whole.microBatches)
+                * (whole.forward[$0] + whole.backward[$0] + ($0 == 0 ? whole.lentHead ?? 0 : 0)) + whole.update[$0]
         }
         let (full, light, free) = (step(whole), step(weightless), step(instant))
         let H = Double(plan.innerSteps)

@@ -11,6 +11,9 @@ struct NaivePipeline {
     var messageBytes: Double
     var microBatches: Int
     var inFlight: Int
+    /// Of a head that the first stage lends to the last: forward, and with the gradient of its input. nil: none is lent.
+    var lentForward: Double?
+    var lentHead: Double?
 
     struct Outcome {
         /// When each stage ended its last step (its last backward, where there is no optimizer step).
@@ -19,7 +22,7 @@ struct NaivePipeline {
         var stepEnds: [Double]
     }
 
-    private enum Kind { case forward, backward, validation }
+    private enum Kind { case forward, backward, validation, head, headValidation }
     private enum Happening {
         case ready(stage: Int)
         case computed(stage: Int, Kind)
@@ -51,6 +54,10 @@ struct NaivePipeline {
             var waitingForward = 0
             var waitingBackward = 0
             var waitingValidation = 0
+            var waitingHead = 0
+            var waitingHeadValidation = 0
+            /// Of the heads of the validation, those not begun.
+            var headValidationsToCome = 0
             var forwardsOfStep = 0
             var backwardsOfStep = 0
             var stepsDone = 0
@@ -70,6 +77,7 @@ struct NaivePipeline {
         mutating func run(validations: Int) -> Outcome {
             stages[0].waitingForward = pipeline.microBatches * steps
             stages[0].waitingValidation = validations
+            if pipeline.lentHead != nil { stages[0].headValidationsToCome = validations }
             while !future.isEmpty {
                 var next = 0
                 for index in future.indices where future[index].time < future[next].time { next = index }
@@ -106,12 +114,19 @@ struct NaivePipeline {
                 case .forward: stages[stage].waitingForward += 1
                 case .backward: stages[stage].waitingBackward += 1
                 case .validation: stages[stage].waitingValidation += 1
+                case .head: stages[stage].waitingHead += 1
+                case .headValidation: stages[stage].waitingHeadValidation += 1
                 }
                 beginWork(stage, at: now)
             }
         }
         private mutating func computed(_ stage: Int, _ kind: Kind, at now: Double) {
             switch kind {
+            case .forward where stage == last && pipeline.lentHead != nil: send(.head, from: stage, to: 0, at: now)
+            case .validation where stage == last && pipeline.lentHead != nil:
+                send(.headValidation, from: stage, to: 0, at: now)
+            case .head: send(.backward, from: stage, to: last, at: now)
+            case .headValidation: break
             case .forward where stage == last: stages[stage].waitingBackward += 1
             case .forward, .validation: if stage < last { send(kind, from: stage, to: stage + 1, at: now) }
             case .backward:
@@ -137,9 +152,18 @@ struct NaivePipeline {
             if stages[stage].waitingBackward > 0 {
                 stages[stage].waitingBackward -= 1
                 work = (.backward, pipeline.backward[stage])
+            } else if stages[stage].waitingHead > 0 {
+                stages[stage].waitingHead -= 1
+                work = (.head, pipeline.lentHead!)
+            } else if stages[stage].waitingHeadValidation > 0 {
+                stages[stage].waitingHeadValidation -= 1
+                stages[stage].headValidationsToCome -= 1
+                work = (.headValidation, pipeline.lentForward!)
             } else if stages[stage].waitingValidation > 0 {
                 stages[stage].waitingValidation -= 1
                 work = (.validation, pipeline.forward[stage])
+            } else if stages[stage].headValidationsToCome > 0 {
+                return
             } else if stages[stage].waitingForward > 0, stages[stage].forwardsOfStep < pipeline.microBatches,
                 stage > 0 || underWay < pipeline.inFlight
             {

@@ -82,7 +82,7 @@ struct BranchAndBound {
                         pipeline.stages[s].recompute = recompute
                         return job.model.memory(
                             units: stages[s].units, rounds: innerSteps > 1, sequences: job.microBatch,
-                            inFlight: pipeline.kept(stage: s), recompute: recompute)
+                            inFlight: pipeline.kept(stage: s, of: job.model), recompute: recompute)
                             <= topology.hosts[stages[s].host].memory
                     }
                 }

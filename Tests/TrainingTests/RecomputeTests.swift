@@ -26,7 +26,7 @@ import Training
             let configuration = Small.configuration(
                 model: model, mode: .rounds, codec: .int8, activations: .bf16,
                 outer: OuterOptimizer(learningRate: 0.7, momentum: 0.9))
-            let cuts = tied ? [[0..<5], [0..<5], [0..<5]] : Self.cuts
+            let cuts = Self.cuts
             var found: Set<[UnitDigests]> = []
             for recomputing in Self.choices {
                 let rig = Rig(configuration, cuts: cuts, virtuals: Self.virtuals, recomputing: recomputing)
@@ -67,7 +67,11 @@ import Training
         var other = Small.model
         other.queryKeyNorm = true
         other.headSize = 10
-        for (model, recompute) in [(Small.model, false), (Small.model, true), (other, false), (other, true)] {
+        var tied = Small.model
+        tied.tieWordEmbeddings = true
+        for (model, recompute) in [
+            (Small.model, false), (Small.model, true), (other, false), (other, true), (tied, false), (tied, true),
+        ] {
             let rows = 2 * model.context
             var configuration = Small.configuration(model: model)
             configuration.units = units

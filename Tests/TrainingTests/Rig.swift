@@ -73,6 +73,7 @@ struct Rig {
         return losses
     }
 
+    /// Where embeddings are tied, what leaves the last stage goes round to the first, and its gradient back from there.
     func forward(_ stages: [StageEngine], _ key: MicroBatchKey) -> Float {
         var message: [UInt8] = []
         for stage in stages {
@@ -82,17 +83,41 @@ struct Rig {
             case let other: preconditionFailure("\(other)")
             }
         }
-        preconditionFailure("no last stage")
+        guard case .head(let loss, let gradient) = stages[0].perform(.head(key, input: message)) else {
+            preconditionFailure("no last stage")
+        }
+        headGradients.byKey[key] = gradient
+        return loss
     }
+    /// From first stages, for the last ones.
+    private final class HeadGradients { var byKey: [MicroBatchKey: [UInt8]] = [:] }
+    private let headGradients = HeadGradients()
 
     func backward(_ stages: [StageEngine], _ key: MicroBatchKey) {
-        var message: [UInt8] = []
+        var message = headGradients.byKey.removeValue(forKey: key) ?? []
         for stage in stages.reversed() {
             guard case .inputGradient(let bytes) = stage.perform(.backward(key, gradient: message)) else {
                 preconditionFailure("backward")
             }
             message = bytes
         }
+    }
+
+    /// Sum of losses and tokens of validation windows.
+    func evaluate(_ windows: Range<Int>, rank: Int = 0) -> (sum: Double, tokens: Int) {
+        var message: [UInt8] = []
+        let jobs = engines[rank].map { ($0, false) } + [(engines[rank][0], true)]
+        for (stage, isHead) in jobs {
+            let result = stage.perform(
+                isHead
+                    ? .evaluateHead(windows: windows, input: message) : .evaluate(windows: windows, input: message))
+            switch result {
+            case .activation(let bytes): message = bytes
+            case .evaluation(let sum, let tokens): return (sum, tokens)
+            case let other: preconditionFailure("\(other)")
+            }
+        }
+        preconditionFailure("no loss")
     }
 
     func contribution(_ rank: Int, microBatches: Int) -> RankedContribution {

@@ -65,7 +65,7 @@ import Wire
         #expect(refused { $0.geometry.context = 4000 })
         #expect(refused { $0.model.vocabulary = 100 })
         #expect(
-            refused {
+            !refused {
                 $0.model.tieWordEmbeddings = true
                 $0.units = 0..<3
             })

@@ -149,6 +149,10 @@ final class FakeWorker: Sendable {
             case "forward":
                 reply["loss"] = Double(
                     try engine.forward(key(message), text: text(message), input: input, output: out))
+            case "head": reply["loss"] = Double(try engine.head(key(message), input: input!, gradient: out!))
+            case "evaluate_head":
+                try engine.evaluateHead(
+                    sequences: message["sequences"] as! Int, text: text(message)!, input: input!, output: out!)
             case "backward": try engine.backward(key(message), gradient: input, inputGradient: out)
             case "evaluate":
                 try engine.evaluate(
@@ -165,7 +169,7 @@ final class FakeWorker: Sendable {
             case "benchmark": engine.benchmark(flops: 1)
             default: preconditionFailure("\(operation)")
             }
-            if ["put", "forward", "backward", "finish", "step", "drop"].contains(operation) { version += 1 }
+            if ["put", "forward", "head", "backward", "finish", "step", "drop"].contains(operation) { version += 1 }
         }
     }
 }

@@ -64,4 +64,32 @@ struct TorchTests {
         #expect(there[0].perform(.configure(suite.configuration())) == .done)
         #expect(parameters(try suite.round(there, from: 0)).count == right.count)
     }
+
+    /// A cut between tied embeddings and the final norm, both stages on workers.
+    @Test func `lends the table of tied embeddings as the processor's engine does`() throws {
+        let process = try Self.worker().process
+        let suite = `An engine in another process`.self
+        func results(_ device: () -> any DeviceEngine) throws -> (losses: [Double], parameters: [Float]) {
+            let engines = suite.engines([0..<3, 3..<5], isTied: true) { _ in device() }
+            var (losses, parameters): ([Double], [Float]) = ([], [])
+            for result in try suite.round(engines, from: 0) {
+                switch result {
+                case .loss(let loss): losses.append(Double(loss))
+                case .evaluation(let sum, let tokens): losses.append(sum / Double(tokens))
+                case .state(let states):
+                    parameters += states.flatMap(\.parameters).withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+                default: break
+                }
+            }
+            return (losses, parameters)
+        }
+        let here = try results { CPUEngine(threads: 1) }
+        let there = try results { WorkerEngine { () throws(Refusal) in try process.start() } }
+        #expect(here.losses.count == 9 && there.losses.count == 9)
+        for (a, b) in zip(here.losses, there.losses) { #expect(abs(a - b) < 2e-3) }
+        #expect(abs(here.losses[0] - there.losses[0]) < 1e-5)
+        let size = here.parameters.reduce(0) { $0 + Double($1) * Double($1) }
+        let distance = zip(here.parameters, there.parameters).reduce(0) { $0 + pow(Double($1.0) - Double($1.1), 2) }
+        #expect((distance / size).squareRoot() < 2e-3)
+    }
 }

@@ -12,7 +12,11 @@ import Worker
         hiddenSize: 24, layers: 3, heads: 4, kvHeads: 2, intermediateSize: 40, context: 18)
     static let corpus: [UInt8] = (0..<3000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 97 + 32) }
 
-    static func configuration(_ units: Range<Int> = 0..<5, mode: ExchangeMode = .rounds) -> StageConfiguration {
+    static func configuration(
+        _ units: Range<Int> = 0..<5, mode: ExchangeMode = .rounds, isTied: Bool = false
+    ) -> StageConfiguration {
+        var model = model
+        model.tieWordEmbeddings = isTied
         var optimizer = InnerOptimizer(learningRate: 0.01, warmupTokens: 0, totalTokens: 100_000)
         optimizer.recipe.zLoss = 1e-4
         return StageConfiguration(
@@ -34,7 +38,15 @@ import Worker
                         let result = engine.perform(.forward(key, input: bytes))
                         if case .activation(let out) = result { bytes = out } else { results.append(result) }
                     }
-                    bytes = []
+                    if engines.count > 1, engines[0].configuration!.lendsTable {
+                        guard case .head(let loss, let gradient) = engines[0].perform(.head(key, input: bytes)) else {
+                            throw Refusal("head")
+                        }
+                        results.append(.loss(loss))
+                        bytes = gradient
+                    } else {
+                        bytes = []
+                    }
                     for engine in engines.reversed() {
                         guard case .inputGradient(let out) = engine.perform(.backward(key, gradient: bytes)) else {
                             throw Refusal("backward")
@@ -63,6 +75,9 @@ import Worker
         for engine in engines {
             let result = engine.perform(.evaluate(windows: 0..<3, input: bytes))
             if case .activation(let out) = result { bytes = out } else { results.append(result) }
+            if case .activation = result, engine === engines.last {
+                results.append(engines[0].perform(.evaluateHead(windows: 0..<3, input: bytes)))
+            }
         }
         for engine in engines {
             let state = engine.perform(.exportState(units: engine.configuration!.units, includeMoments: true))
@@ -71,9 +86,11 @@ import Worker
         return results
     }
 
-    static func engines(_ cuts: [Range<Int>], _ device: (StageConfiguration) -> any DeviceEngine) -> [StageEngine] {
+    static func engines(
+        _ cuts: [Range<Int>], isTied: Bool = false, _ device: (StageConfiguration) -> any DeviceEngine
+    ) -> [StageEngine] {
         cuts.map { units in
-            let configuration = configuration(units)
+            let configuration = configuration(units, isTied: isTied)
             let engine = StageEngine(corpus: corpus, on: device(configuration), threads: 1)
             let result = engine.perform(.configure(configuration))
             #expect(result == .done)
@@ -81,10 +98,10 @@ import Worker
         }
     }
 
-    @Test(arguments: [[0..<5], [0..<2, 2..<3, 3..<5]])
-    func `gives the bits that its numbers have, whatever carries them`(cuts: [Range<Int>]) throws {
-        let here = Self.engines(cuts) { _ in CPUEngine(threads: 1) }
-        let there = Self.engines(cuts) { configuration in FakeWorker { configuration }.engine() }
+    @Test(arguments: [[0..<5], [0..<2, 2..<3, 3..<5]], [false, true])
+    func `gives the bits that its numbers have, whatever carries them`(cuts: [Range<Int>], isTied: Bool) throws {
+        let here = Self.engines(cuts, isTied: isTied) { _ in CPUEngine(threads: 1) }
+        let there = Self.engines(cuts, isTied: isTied) { configuration in FakeWorker { configuration }.engine() }
         for step in [0, 2] { #expect(try Self.round(there, from: step) == Self.round(here, from: step)) }
         for engines in [here, there] {
             for engine in engines { #expect(engine.perform(.rewind) == .done) }
@@ -133,6 +150,28 @@ import Worker
         let forward = engine.perform(.forward(key, input: zeros))
         let last = operation == "forward" ? forward : engine.perform(.backward(key, gradient: zeros))
         guard case .refused(let why) = last else {
+            Issue.record("passed on")
+            return
+        }
+        #expect(why.contains("not finite"), "\(why)")
+    }
+
+    /// A stage that lends its table: what comes back from it is another stage's gradient.
+    @Test(arguments: ["head", "evaluate_head"])
+    func `nor the stage that a table is lent to`(operation: String) throws {
+        let configuration = Self.configuration(0..<2, isTied: true)
+        let fake = FakeWorker((operation, .sendsNotANumber)) { configuration }
+        let engine = StageEngine(corpus: Self.corpus, on: fake.engine(), threads: 1)
+        #expect(engine.perform(.configure(configuration)) == .done)
+        let key = MicroBatchKey(step: 0, virtualPipeline: 0, index: 0)
+        guard case .activation(let bytes) = engine.perform(.forward(key, input: [])) else {
+            Issue.record("no activation")
+            return
+        }
+        let window = [UInt8](repeating: 0, count: 4 * 18 * 24)
+        let result = engine.perform(
+            operation == "head" ? .head(key, input: bytes) : .evaluateHead(windows: 0..<1, input: window))
+        guard case .refused(let why) = result else {
             Issue.record("passed on")
             return
         }

@@ -46,7 +46,7 @@ public struct MemoryLaw: Sendable {
         let isNarrow = kept.weights != .fp32
         let hasBlocks = !units.clamped(to: 1..<shape.layers + 1).isEmpty
         let block = hasBlocks && (isNarrow || kept.adapters != nil) ? shape.parameters(unit: 1) : 0
-        let hasTable = units.upperBound == shape.unitCount && isNarrow
+        let hasTable = shape.hasHeadTable(units) && isNarrow
         return max(block, hasTable ? min(openedRows, shape.vocabulary) * shape.hiddenSize : 0)
     }
     /// Values that the orthogonalisation of a block's largest matrix [r, c], r ≤ c, works with: two of [r, c], two of [r, r].
@@ -68,7 +68,7 @@ public struct MemoryLaw: Sendable {
     private func values(units: Range<Int>, inFlight: Int, recompute: Bool) -> Int {
         let (d, q, kv, f) = (shape.hiddenSize, shape.querySize, shape.kvSize, shape.intermediateSize)
         let blocks = units.clamped(to: 1..<shape.layers + 1).count
-        let hasHead = units.upperBound == shape.unitCount
+        let hasNorm = units.upperBound == shape.unitCount
         // The gradient of the residual stream; an activation between codec and device; what leaves the last block.
         var once = 3 * tokens * d
         var own = 0
@@ -82,12 +82,17 @@ public struct MemoryLaw: Sendable {
             once += shape.context * shape.headSize + Stretches.scores(length: shape.context)
             widest = max(cut.rows, cut.attentionRows)
         }
-        if hasHead {
-            // The output is each micro-batch's own here, and has a loss a row.
+        if hasNorm {
+            // The output is each micro-batch's own here.
             once -= tokens * d
-            own += tokens * (d + 1)
-            once += cut.headRows * (shape.vocabulary + d + 1) + d
+            own += tokens * d
+            once += cut.headRows * (d + 1) + d
             widest = max(widest, cut.headRows)
+        }
+        if shape.hasHeadTable(units) {
+            // A loss a row, and logits; where the norm is elsewhere, what came of it.
+            own += tokens * (shape.lendsTable(units) ? d + 1 : 1)
+            once += cut.headRows * shape.vocabulary
         }
         if !kept.hasSecondMoments, blocks > 0 { once += Self.orthogonalisation(shape) }
         once += Self.openedValues(shape, units: units, kept: kept)

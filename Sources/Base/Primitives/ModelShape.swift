@@ -126,15 +126,37 @@ public struct ModelShape: Hashable, Sendable {
     public var parameters: Int { parameters(units: allUnits) }
 
     /// FLOPs of the forward pass of one unit over `sequences` full sequences: 2 per weight and token in the matrices, plus
-    /// 2·T·heads·head size per token for the causal half of QKᵀ and PV. Backward is twice this; the embedding is a copy.
+    /// 2·T·heads·head size per token for the causal half of QKᵀ and PV. Backward is twice this; the embedding is a copy. The head is
+    /// reckoned where its table is: to the embedding, where both are one.
     public func forwardFLOPs(unit: Int, sequences: Int) -> Double {
         let tokens = Double(sequences * context)
-        if unit == 0 { return tokens * Double(hiddenSize) }
-        if unit == layers + 1 { return 2 * tokens * Double(vocabulary * hiddenSize) }
+        let copy = tokens * Double(hiddenSize)
+        if unit == 0 { return copy + (tieWordEmbeddings ? headFLOPs(sequences: sequences) : 0) }
+        if unit == layers + 1 { return tieWordEmbeddings ? copy : headFLOPs(sequences: sequences) }
         return tokens * (2 * Double(blockMatrices) + 2 * Double(context * querySize))
     }
     public func forwardFLOPs(units: Range<Int>, sequences: Int) -> Double {
         units.reduce(0) { $0 + forwardFLOPs(unit: $1, sequences: sequences) }
+    }
+    /// Of the logits.
+    public func headFLOPs(sequences: Int) -> Double {
+        2 * Double(sequences * context) * Double(vocabulary * hiddenSize)
+    }
+    /// Of a stage's own forward: without the head that it lends to the last one.
+    public func forwardFLOPs(stage units: Range<Int>, sequences: Int) -> Double {
+        forwardFLOPs(units: units, sequences: sequences) - (lendsTable(units) ? headFLOPs(sequences: sequences) : 0)
+    }
+    /// Whether a stage of these units goes from its forward to its backward at once, having head and final norm.
+    public func endsWithLoss(_ units: Range<Int>) -> Bool {
+        units.upperBound == unitCount && (units.lowerBound == 0 || !tieWordEmbeddings)
+    }
+    /// Whether a stage of these units makes logits.
+    public func hasHeadTable(_ units: Range<Int>) -> Bool {
+        tieWordEmbeddings ? units.lowerBound == 0 : units.upperBound == unitCount
+    }
+    /// Whether a stage of these units holds embeddings that are the head too, and not the final norm before the head.
+    public func lendsTable(_ units: Range<Int>) -> Bool {
+        tieWordEmbeddings && units.lowerBound == 0 && units.upperBound < unitCount
     }
 
     /// Values in one activation (or its gradient) between two stages: [sequences, T, d].

@@ -184,7 +184,8 @@ extension Coordinator {
         let (plan, spec) = (facts.plan, facts.spec)
         let broken = plan.pipelines.indices.filter { state.isBroken(rank: $0) }
         var entry = round.progress.seal(
-            ranks, spec: spec, plan: plan, tokensPerMicroBatch: parameters.microBatch * parameters.model.context)
+            ranks, spec: spec, plan: plan, tokensPerMicroBatch: parameters.microBatch * parameters.model.context,
+            isTied: parameters.model.tieWordEmbeddings)
         entry.aggregates = round.aggregates(plan, of: ranks, unitCount: parameters.model.unitCount)
         if !entry.aggregates.isEmpty { entry.parts = [] }
         if !spec.isLast { changePlanAtBoundary() }

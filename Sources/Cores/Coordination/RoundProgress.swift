@@ -100,7 +100,10 @@ public struct RoundProgress: Sendable {
     }
 
     /// The seal of these pipelines, as everybody adds up the contributions.
-    public func seal(_ ranks: [Int], spec: RoundSpec, plan: PlacedPlan, tokensPerMicroBatch: Int) -> Seal {
+    /// - Parameter isTied: whether a pipeline's first stage has the head, and so the losses; else its last.
+    public func seal(
+        _ ranks: [Int], spec: RoundSpec, plan: PlacedPlan, tokensPerMicroBatch: Int, isTied: Bool = false
+    ) -> Seal {
         var seal = Seal(round: spec.round, firstStep: spec.firstStep, steps: spec.steps, contributions: [], tokens: 0)
         var lossSum = 0.0
         var microBatches = 0
@@ -108,18 +111,18 @@ public struct RoundProgress: Sendable {
         var digests: [[UnitDigest]] = []
         for rank in ranks {
             let pipeline = plan.pipelines[rank]
-            guard let receipts = receipts[work(rank, plan)], let last = receipts[pipeline.stages.count - 1] else {
-                continue
-            }
+            guard let receipts = receipts[work(rank, plan)],
+                let losses = receipts[isTied ? 0 : pipeline.stages.count - 1]
+            else { continue }
             digests.append(pipeline.stages.indices.flatMap { receipts[$0]?.digests ?? [] })
             seal.contributions.append(
                 Seal.Contribution(
-                    rank: rank, attempt: pipeline.attempt, microBatches: last.microBatches,
+                    rank: rank, attempt: pipeline.attempt, microBatches: losses.microBatches,
                     digest: Seal.digest(digests.last!)))
-            lossSum += last.lossSum
-            microBatches += last.microBatches
-            evaluationSum += last.evaluationSum
-            seal.validationTokens += last.evaluationTokens
+            lossSum += losses.lossSum
+            microBatches += losses.microBatches
+            evaluationSum += losses.evaluationSum
+            seal.validationTokens += losses.evaluationTokens
         }
         seal.parts = Seal.parts(digests)
         seal.tokens = spec.sealedTokens + microBatches * tokensPerMicroBatch

@@ -58,14 +58,13 @@ extension Holding {
         return sources
     }
 
-    /// Bytes that the stage needs. The last stage goes backward at once and keeps one micro-batch; the others as many as are in flight.
+    /// Bytes that the stage needs. One that ends with the loss goes backward at once and keeps one micro-batch; the others as many as are in flight.
     package func memory(_ stage: PlacedPlan.Stage, _ plan: PlacedPlan) -> ByteCount {
         let model = context.parameters.model
-        let isLast = stage.units.upperBound == model.unitCount
         let inFlight = plan.placement(of: context.me).map { plan.pipelines[$0.rank].inFlight } ?? 1
         return model.memory(
             units: stage.units, rounds: plan.mode == .rounds, sequences: context.parameters.microBatch,
-            inFlight: isLast ? 1 : inFlight, recompute: stage.recompute,
+            inFlight: model.endsWithLoss(stage.units) ? 1 : inFlight, recompute: stage.recompute,
             kept: context.parameters.optimizer.kept)
     }
 

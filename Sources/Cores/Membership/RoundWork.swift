@@ -168,12 +168,7 @@ package struct RoundWork: Sendable {
 
     package mutating func receive(_ message: Activation, payload: [UInt8], from peer: PeerID) -> Verdict {
         if let verdict = misses(message.work) { return verdict }
-        let stage = attempt!.runner.stage
-        let sender =
-            switch message.part {
-            case .microBatch(_, _, _, true): stage + 1
-            case .microBatch, .windows: stage - 1
-            }
+        let sender = attempt!.runner.sender(of: message.part)
         guard isStage(sender, peer) else { return .notEntitled }
         guard message.matches(payload) else { return .corrupt }
         attempt!.runner.receive(message, payload: payload)

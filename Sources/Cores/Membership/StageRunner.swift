@@ -44,11 +44,15 @@ package struct StageRunner: Sendable {
     /// How far the step in progress is, in micro-batches; and windows.
     private struct Cursor: Sendable {
         var window = 0
+        /// Of the windows whose head is lent here.
+        var headWindow = 0
         var forward = 0
+        var head = 0
         var backward = 0
     }
     /// What neighbours sent and is not used yet.
     private struct Inbox: Sendable {
+        /// On the stage that lends its table: the last stage's activations.
         var inputs: [MicroBatchKey: [UInt8]] = [:]
         var gradients: [MicroBatchKey: [UInt8]] = [:]
         var windows: [Int: [UInt8]] = [:]
@@ -106,6 +110,10 @@ package struct StageRunner: Sendable {
     private var mode: ExchangeMode { configuration.mode }
     package var isFirst: Bool { stage == 0 }
     package var isLast: Bool { stage == stageCount - 1 }
+    /// The pipeline is a ring where embeddings are tied and cut from the final norm: what leaves that norm goes on to the first stage,
+    /// whose table makes the loss of it, and the gradient comes back from there.
+    private var isRing: Bool { configuration.model.tieWordEmbeddings && stageCount > 1 }
+    private var lendsTable: Bool { configuration.lendsTable }
     /// Global.
     package var step: Int { spec.firstStep + innerStep }
     package var microBatchesInRound: Int { microBatches.count * spec.steps }
@@ -124,7 +132,7 @@ package struct StageRunner: Sendable {
         guard phase != .refused else { return }
         switch message.part {
         case .windows(let range):
-            guard !isFirst, windows.contains(range) else { return }
+            guard !isFirst || lendsTable, windows.contains(range) else { return }
             inbox.windows[range.lowerBound] = payload
         case .microBatch(let step, let virtualPipeline, let index, let isGradient):
             guard isDue(step),
@@ -167,6 +175,13 @@ package struct StageRunner: Sendable {
             }
             tally.lossSum += Double(loss)
             tally.lossCount += 1
+        case (.stepping, .head(let loss, let gradient)):
+            guard loss.isFinite else {
+                return refuse("the loss of micro-batch \(cursor.head - 1) is \(loss)", isDivergence: true)
+            }
+            tally.lossSum += Double(loss)
+            tally.lossCount += 1
+            send(key(cursor.head - 1), gradient, isGradient: true)
         case (.stepping, .activation(let bytes)): send(key(cursor.forward - 1), bytes, isGradient: false)
         case (.stepping, .inputGradient(let bytes)):
             if !isFirst { send(key(cursor.backward - 1), bytes, isGradient: true) }
@@ -191,16 +206,18 @@ package struct StageRunner: Sendable {
         switch result {
         case .activation(let bytes):
             let part = Activation.Part.windows(windows[cursor.window])
-            effects.push(.send(Activation(work: work, part: part, payload: bytes), payload: bytes, toStage: stage + 1))
+            effects.push(.send(Activation(work: work, part: part, payload: bytes), payload: bytes, toStage: next))
+            cursor.window += 1
         case .evaluation(let sum, let tokens):
+            let window = lendsTable ? cursor.headWindow : cursor.window
             guard sum.isFinite else {
-                return refuse("the loss of validation window \(cursor.window) is \(sum)", isDivergence: true)
+                return refuse("the loss of validation window \(window) is \(sum)", isDivergence: true)
             }
             tally.evaluationSum += sum
             tally.evaluationTokens += tokens
+            if lendsTable { cursor.headWindow += 1 } else { cursor.window += 1 }
         default: return refuse("engine answered \(result.kind) while \(phase)")
         }
-        cursor.window += 1
     }
 
     private mutating func updated() {
@@ -211,6 +228,7 @@ package struct StageRunner: Sendable {
         }
         innerStep += 1
         cursor.forward = 0
+        cursor.head = 0
         cursor.backward = 0
         // What came twice.
         inbox.inputs = inbox.inputs.filter { $0.key.step >= step }
@@ -248,21 +266,31 @@ package struct StageRunner: Sendable {
     private mutating func advance() {
         guard !engineBusy else { return }
         switch phase {
-        case .evaluating:
-            guard cursor.window < windows.count else {
-                phase = .stepping
-                return advance()
-            }
-            let window = windows[cursor.window]
-            if isFirst {
-                compute(.evaluate(windows: window, input: []))
-            } else if let input = inbox.windows.removeValue(forKey: window.lowerBound) {
-                compute(.evaluate(windows: window, input: input))
-            }
+        case .evaluating: advanceEvaluation()
         case .stepping: advanceStep()
         case .norms: takeStep()
         case .encoding: compute(.encodeContribution)
         case .updating, .waitingForSeal, .applying, .done, .refused: break
+        }
+    }
+
+    private mutating func advanceEvaluation() {
+        if lendsTable, cursor.headWindow < windows.count {
+            let window = windows[cursor.headWindow]
+            if let input = inbox.windows.removeValue(forKey: window.lowerBound) {
+                return compute(.evaluateHead(windows: window, input: input))
+            }
+        }
+        guard cursor.window < windows.count else {
+            if lendsTable, cursor.headWindow < windows.count { return }
+            phase = .stepping
+            return advance()
+        }
+        let window = windows[cursor.window]
+        if isFirst {
+            compute(.evaluate(windows: window, input: []))
+        } else if let input = inbox.windows.removeValue(forKey: window.lowerBound) {
+            compute(.evaluate(windows: window, input: input))
         }
     }
 
@@ -280,26 +308,32 @@ package struct StageRunner: Sendable {
 
     private mutating func advanceStep() {
         if cursor.backward < cursor.forward {
-            let next = key(cursor.backward)
-            if isLast {
+            let due = key(cursor.backward)
+            if configuration.endsWithLoss {
                 cursor.backward += 1
-                return compute(.backward(next, gradient: []))
+                return compute(.backward(due, gradient: []))
             }
-            if let gradient = inbox.gradients.removeValue(forKey: next) {
+            if let gradient = inbox.gradients.removeValue(forKey: due) {
                 cursor.backward += 1
-                return compute(.backward(next, gradient: gradient))
+                return compute(.backward(due, gradient: gradient))
             }
         }
+        // Before more goes forward: the whole pipeline's way back begins with it.
+        if lendsTable, cursor.head < cursor.forward, let input = inbox.inputs.removeValue(forKey: key(cursor.head)) {
+            let due = key(cursor.head)
+            cursor.head += 1
+            return compute(.head(due, input: input))
+        }
         if cursor.forward < microBatches.count {
-            let next = key(cursor.forward)
+            let due = key(cursor.forward)
             if isFirst {
                 guard cursor.forward - cursor.backward < inFlight else { return }
                 cursor.forward += 1
-                return compute(.forward(next, input: []))
+                return compute(.forward(due, input: []))
             }
-            if let input = inbox.inputs.removeValue(forKey: next) {
+            if let input = inbox.inputs.removeValue(forKey: due) {
                 cursor.forward += 1
-                return compute(.forward(next, input: input))
+                return compute(.forward(due, input: input))
             }
             return
         }
@@ -312,13 +346,21 @@ package struct StageRunner: Sendable {
         }
     }
 
+    private var next: Int { isRing && isLast ? 0 : stage + 1 }
+    private var previous: Int { isRing && isFirst ? stageCount - 1 : stage - 1 }
+
+    /// The stage that such a part comes from.
+    package func sender(of part: Activation.Part) -> Int {
+        if case .microBatch(_, _, _, isGradient: true) = part { next } else { previous }
+    }
+
     private mutating func send(_ key: MicroBatchKey, _ bytes: [UInt8], isGradient: Bool) {
         let part = Activation.Part.microBatch(
             step: key.step, virtualPipeline: key.virtualPipeline, index: key.index, isGradient: isGradient)
         effects.push(
             .send(
                 Activation(work: work, part: part, payload: bytes), payload: bytes,
-                toStage: isGradient ? stage - 1 : stage + 1))
+                toStage: isGradient ? previous : next))
     }
 
     package var activity: Activity {
@@ -341,6 +383,7 @@ extension ComputeResult {
         case .state: "state"
         case .activation: "activation"
         case .loss: "loss"
+        case .head: "head"
         case .inputGradient: "input gradient"
         case .evaluation: "evaluation"
         case .sumSquares: "sums of squares"

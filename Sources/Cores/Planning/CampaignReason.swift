@@ -25,13 +25,6 @@ extension Campaign {
                     offers: offered.description)
             }
         }
-        if cost.model.tieWordEmbeddings {
-            return .impossible(
-                "with tied embeddings one peer must hold the whole model, which needs "
-                    + "\(ByteCount(cost.leastMemory(cost.model.allUnits, rounds: rounds))); the largest peer, "
-                    + "\(cost.topology.hosts[largest].name), offers \(offered). Set tie_word_embeddings: false, or add memory."
-            )
-        }
         if cost.job.pipelines.value != nil || cost.job.stages.value != nil {
             return .impossible(
                 "no \(cost.job.pipelines.value.map(String.init) ?? "number of") pipelines of "

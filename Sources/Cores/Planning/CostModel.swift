@@ -14,7 +14,6 @@ struct Lane: Hashable, Sendable {
     var recompute: [Bool] = []
 
     func units(_ stage: Int) -> Range<Int> { (stage == 0 ? 0 : cuts[stage - 1])..<cuts[stage] }
-    func kept(_ stage: Int) -> Int { stage == hosts.count - 1 ? 1 : inFlight }
     func recomputes(_ stage: Int) -> Bool { stage < recompute.count && recompute[stage] }
     /// One number for all: searches look lanes up again and again.
     func hash(into hasher: inout Hasher) { hasher.combine(hosts.mixed(cuts.mixed(share << 16 ^ inFlight))) }
@@ -200,8 +199,16 @@ struct CostModel: Sendable {
         if rates.isEmpty { return topology.sendRate(from: from, to: to).bytesPerSecond }
         return rates[from * topology.hosts.count + to]
     }
+    /// Micro-batches whose activations a stage of so many keeps: one that ends with the loss goes backward at once.
+    func kept(_ stage: Int, of stages: Int, depth: Int) -> Int {
+        stage == stages - 1 && !isRing(stages: stages) ? 1 : depth
+    }
+    func kept(_ lane: Lane, _ stage: Int) -> Int { kept(stage, of: lane.hosts.count, depth: lane.inFlight) }
+    /// Whether the last stage's activation goes on to the first, whose embeddings are the head (``StageConfiguration/lendsTable``).
+    func isRing(stages: Int) -> Bool { stages > 1 && model.tieWordEmbeddings }
+
     func memory(_ lane: Lane, _ stage: Int, rounds: Bool) -> Int {
-        memory(lane.units(stage), rounds: rounds, kept: lane.kept(stage), recompute: lane.recomputes(stage))
+        memory(lane.units(stage), rounds: rounds, kept: kept(lane, stage), recompute: lane.recomputes(stage))
     }
     func memory(_ units: Range<Int>, rounds: Bool, kept: Int, recompute: Bool = false) -> Int {
         memoryTable.bytes(units, rounds: rounds, kept: kept, recompute: recompute)
@@ -231,7 +238,7 @@ struct CostModel: Sendable {
         for s in lane.hosts.indices {
             guard
                 let flag = recompute(
-                    lane.units(s), on: lane.hosts[s], rounds: rounds, kept: lane.kept(s),
+                    lane.units(s), on: lane.hosts[s], rounds: rounds, kept: kept(lane, s),
                     allowed: anywhere || lane.recomputes(s))
             else { return nil }
             if flag, flags.isEmpty { flags = [Bool](repeating: false, count: lane.hosts.count) }
@@ -243,25 +250,44 @@ struct CostModel: Sendable {
     }
     /// Forwards that training on one micro-batch takes: backward is two.
     static func passes(recompute: Bool) -> Double { recompute ? 4 : 3 }
+    /// How much longer a stage takes that recomputes.
+    static let again = passes(recompute: true) / passes(recompute: false)
+    /// FLOPs of the head that a stage lends: its forward; zero where it lends none.
+    func lentFLOPs(_ units: Range<Int>) -> Double {
+        model.lendsTable(units) ? model.headFLOPs(sequences: job.microBatch) : 0
+    }
+    /// A third of the FLOPs that training on one micro-batch takes: the forward's, where nothing is recomputed or lent. (A head that is
+    /// lent takes four forwards: its logits are made twice.)
+    func work(_ units: Range<Int>, recompute: Bool) -> Double {
+        let lent = lentFLOPs(units)
+        let own = (flops(units) - lent) * (recompute ? CostModel.again : 1)
+        return lent == 0 ? own : own + 4 / 3 * lent
+    }
 
     /// The stages of a pipeline as the simulator wants them; without the ways of norms where only a bound is asked for.
     func timings(_ lane: Lane, _ pacing: Pacing, norms: Bool = true) -> [StageTiming] {
         let bytes = activationBytes(pacing.activations)
         let last = lane.hosts.count - 1
+        let isRing = isRing(stages: last + 1)
         return lane.hosts.indices.map { s in
             let host = lane.hosts[s]
             let speed = speeds[host]
-            let forward = flops(lane.units(s)) / speed
+            let head = lentFLOPs(lane.units(s)) / speed
+            let forward = (flops(lane.units(s)) - lentFLOPs(lane.units(s))) / speed
+            let next = s < last ? lane.hosts[s + 1] : isRing ? lane.hosts[0] : nil
+            let previous = s > 0 ? lane.hosts[s - 1] : isRing ? lane.hosts[last] : nil
             return StageTiming(
-                forward: forward, backward: (CostModel.passes(recompute: lane.recomputes(s)) - 1) * forward,
+                forward: forward,
+                backward: (CostModel.passes(recompute: lane.recomputes(s)) - 1) * forward + 2 * head,
                 update: (CostModel.updateFLOPs + CostModel.squareFLOPs) * parameters(lane.units(s)) / speed,
-                boundaryBytes: s == last ? 0 : bytes,
-                rateForth: s == last ? 1 : rate(host, lane.hosts[s + 1]),
-                rateBack: s == 0 ? 1 : rate(host, lane.hosts[s - 1]),
+                boundaryBytes: next == nil ? 0 : bytes,
+                rateForth: next.map { rate(host, $0) } ?? 1,
+                rateBack: previous.map { rate(host, $0) } ?? 1,
                 down: downs[host],
-                latencyForth: s == last ? 0 : latency(host, lane.hosts[s + 1]),
-                latencyBack: s == last ? 0 : latency(lane.hosts[s + 1], host),
-                normLatencies: norms ? lane.hosts.map { latency($0, host) } : [], depth: lane.inFlight)
+                latencyForth: next.map { latency(host, $0) } ?? 0,
+                latencyBack: next.map { latency($0, host) } ?? 0,
+                normLatencies: norms ? lane.hosts.map { latency($0, host) } : [], depth: lane.inFlight,
+                lentForward: head, lentHead: 2 * head)
         }
     }
 

@@ -29,7 +29,8 @@ extension CostModel {
         guard pacing.delay > 0 else { return lane.hosts.map { _ in (SharedLine(), SharedLine()) } }
         let bytes = activationBytes(pacing.activations) * Double(lane.share * pacing.microBatchesPerVirtual)
         return lane.hosts.indices.map { s in
-            let neighbours = (s > 0 ? 1.0 : 0) + (s < lane.hosts.count - 1 ? 1 : 0)
+            let isRing = isRing(stages: lane.hosts.count)
+            let neighbours = (s > 0 || isRing ? 1.0 : 0) + (s < lane.hosts.count - 1 || isRing ? 1 : 0)
             let host = topology.hosts[lane.hosts[s]]
             func line(_ rate: Double) -> SharedLine {
                 SharedLine(until: run.ended[s], share: min(1, neighbours * bytes / rate / run.stepSeconds))
@@ -209,27 +210,32 @@ extension CostModel {
     func estimatedStep(_ lane: Lane, _ pacing: Pacing) -> Double {
         let bytes = activationBytes(pacing.activations)
         let last = lane.hosts.count - 1
+        let isRing = isRing(stages: last + 1)
         let microBatches = Double(lane.share * pacing.microBatchesPerVirtual)
         var (slowest, line, loop, update, norms) = (0.0, 0.0, 0.0, 0.0, 0.0)
         for s in 0...last {
             let host = lane.hosts[s]
             let speed = speeds[host]
-            let compute = CostModel.passes(recompute: lane.recomputes(s)) * flops(lane.units(s)) / speed
+            let lent = lentFLOPs(lane.units(s))
+            let passes = CostModel.passes(recompute: lane.recomputes(s))
+            let compute =
+                lent == 0
+                ? passes * flops(lane.units(s)) / speed : (passes * (flops(lane.units(s)) - lent) + 4 * lent) / speed
             slowest = max(slowest, compute)
             loop += compute
             update = max(
                 update, (CostModel.updateFLOPs + CostModel.squareFLOPs) * parameters(lane.units(s)) / speed)
             if last == 0 { break }
-            let ends = s == 0 || s == last ? 1.0 : 2.0
+            let ends = (s == 0 || s == last) && !isRing ? 1.0 : 2.0
             let (up, down) = (ups[host], downs[host])
             line = max(line, ends * bytes / up, ends * bytes / down)
-            if s < last {
-                let next = lane.hosts[s + 1]
+            if s < last || isRing {
+                let next = lane.hosts[s < last ? s + 1 : 0]
                 let there = max(bytes / rate(lane.hosts[s], next), bytes / downs[next])
                 let back = max(bytes / rate(next, lane.hosts[s]), bytes / down)
                 let ways = latency(lane.hosts[s], next) + latency(next, lane.hosts[s])
                 loop += there + back + ways
-                norms += ways / 2
+                if s < last { norms += ways / 2 }
             }
         }
         let period = max(slowest, line, loop / Double(lane.inFlight))

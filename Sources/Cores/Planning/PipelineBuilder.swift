@@ -54,7 +54,6 @@ struct PipelineBuilder {
     private mutating func build(_ hosts: [Int], share: Int) -> Built? {
         guard !hosts.isEmpty, hosts.count <= cost.model.unitCount else { return nil }
         if let stages = cost.givenStages, stages != hosts.count { return nil }
-        if cost.model.tieWordEmbeddings, hosts.count > 1 { return nil }
         if coarse || hosts.count > PipelineBuilder.mostStagesInDetail { return buildLong(hosts, share: share) }
         var best: Built?
         for order in orders(hosts) {
@@ -100,7 +99,8 @@ struct PipelineBuilder {
         lane.inFlight = depth
         for s in lane.hosts.indices {
             let again = cost.recompute(
-                lane.units(s), on: lane.hosts[s], rounds: pacing.usesRounds, kept: lane.kept(s), allowed: recompute)
+                lane.units(s), on: lane.hosts[s], rounds: pacing.usesRounds, kept: cost.kept(lane, s),
+                allowed: recompute)
             if again != lane.recomputes(s) { return nil }
         }
         return lane
@@ -214,7 +214,7 @@ struct PipelineBuilder {
         for s in 0..<stages {
             let speed = cost.speeds[hosts[s]]
             var next = [Double](repeating: .infinity, count: units + 1)
-            let kept = s == stages - 1 ? 1 : depth
+            let kept = cost.kept(s, of: stages, depth: depth)
             for start in s..<units where slowest[start].isFinite {
                 for end in (s == stages - 1 ? units : start + 1)...units {
                     if units - end < stages - 1 - s { break }
@@ -225,7 +225,7 @@ struct PipelineBuilder {
                         if s == stages - 1 { continue }
                         break
                     }
-                    let own = cost.flops(start..<end) * (again ? PipelineBuilder.again : 1) / speed
+                    let own = cost.work(start..<end, recompute: again) / speed
                     let time = max(slowest[start], own)
                     if time < next[end] {
                         next[end] = time
@@ -244,9 +244,6 @@ struct PipelineBuilder {
         }
         return cuts
     }
-
-    /// How much longer a stage takes that recomputes.
-    private static let again = CostModel.passes(recompute: true) / CostModel.passes(recompute: false)
 
     /// The same by bisection over the slowest stage's time: for a given limit each stage takes as many units as it may.
     /// Not `exactly`: the first cut that fits, however slow.
@@ -268,13 +265,13 @@ struct PipelineBuilder {
                 let budget = limit * cost.speeds[index]
                 let bound = units - (last - s)
                 func holds(_ end: Int) -> Bool {
-                    let work = cost.flops(start..<end)
-                    guard work <= budget,
+                    guard cost.work(start..<end, recompute: false) <= budget,
                         let again = cost.recompute(
-                            start..<end, on: index, rounds: pacing.usesRounds, kept: s == last ? 1 : depth,
+                            start..<end, on: index, rounds: pacing.usesRounds,
+                            kept: cost.kept(s, of: hosts.count, depth: depth),
                             allowed: recompute)
                     else { return false }
-                    return !again || work * PipelineBuilder.again <= budget
+                    return !again || cost.work(start..<end, recompute: true) <= budget
                 }
                 var end = min(bound, start + min(most[s], Int(min(budget / block, Double(units)))))
                 if end < start { return false }
@@ -288,7 +285,8 @@ struct PipelineBuilder {
         }
         let slowest = hosts.map { cost.speeds[$0] }.min() ?? 1
         let all = hosts.reduce(0.0) { $0 + cost.speeds[$1] }
-        var high = cost.flops(cost.model.allUnits) * (again ? PipelineBuilder.again : 1) / slowest
+        var high = cost.flops(cost.model.allUnits) * (again ? CostModel.again : 1) / slowest
+        if cost.isRing(stages: hosts.count) { high *= 4 / 3 }
         guard fill(high * 1.000001, &cuts) else { return nil }
         guard exactly else { return cuts }
         // No limit below an even share works.

@@ -11,15 +11,17 @@ extension PipelineSimulator {
         let count = Double(microBatches)
         let last = stages.count - 1
         var whole = 0.0
+        let isRing = stages[0].lentHead > 0
         for s in stages.indices {
-            whole += stages[s].forward + stages[s].backward
-            if s < last { whole += hop(stages, s) }
+            whole += stages[s].own
+            if s < last || isRing { whole += hop(stages, s) }
         }
         var (least, way) = (0.0, 0.0)
         for s in stages.indices {
             let stage = stages[s]
-            let own = stage.forward + stage.backward
-            least = max(least, way + count * own + Double(validations) * stage.forward)
+            let own = stage.own
+            least = max(
+                least, way + count * own + Double(validations) * (stage.forward + stage.lentForward))
             let before = s > 0 ? stages[s - 1].boundaryBytes : 0
             let (forth, back) = (stage.boundaryBytes / stage.rateForth, before / stage.rateBack)
             if last > 0 {
@@ -37,7 +39,7 @@ extension PipelineSimulator {
                     : way - before / stages[s - 1].rateForth + came + (s == last ? own : stage.backward)
                 least = max(least, down)
             }
-            way += own
+            way += stage.forward + stage.backward
             if s < last { way += hop(stages, s) }
         }
         return max(least, whole * max(1, count / Double(stages[0].depth))) + stages[0].update
@@ -45,7 +47,8 @@ extension PipelineSimulator {
     /// A micro-batch's way from stage `s` to the next and back.
     private static func hop(_ stages: [StageTiming], _ s: Int) -> Double {
         let bytes = stages[s].boundaryBytes
-        return bytes / stages[s].rateForth + stages[s].latencyForth + bytes / stages[s + 1].rateBack
+        let next = s + 1 < stages.count ? s + 1 : 0
+        return bytes / stages[s].rateForth + stages[s].latencyForth + bytes / stages[next].rateBack
             + stages[s].latencyBack
     }
 }

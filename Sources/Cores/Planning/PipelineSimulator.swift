@@ -20,11 +20,20 @@ package struct StageTiming: Hashable, Sendable {
     package var normLatencies: [Double]
     /// Micro-batches whose forward has begun and whose backward has not ended, at most.
     package var depth: Int
+    /// Of a head that this stage, the first, lends to the last (tied embeddings): its forward, and that with the gradient of its input.
+    /// The pipeline is then a ring: the last stage's activation goes on to the first, and its gradient comes back from there.
+    package var lentForward: Double
+    package var lentHead: Double
+    /// All that one micro-batch takes here.
+    package var own: Double { forward + backward + lentHead }
 
     package init(
         forward: Double, backward: Double, update: Double, boundaryBytes: Double, rateForth: Double, rateBack: Double,
-        down: Double, latencyForth: Double, latencyBack: Double, normLatencies: [Double], depth: Int
+        down: Double, latencyForth: Double, latencyBack: Double, normLatencies: [Double], depth: Int,
+        lentForward: Double = 0, lentHead: Double = 0
     ) {
+        self.lentForward = lentForward
+        self.lentHead = lentHead
         self.forward = forward
         self.backward = backward
         self.update = update
@@ -67,7 +76,7 @@ package struct PipelineSimulator {
         var stage: Int32
         var microBatch: Int32
         var kind: Kind
-        /// 0 forward, 1 backward, 2 validation, 3 update, 4 the start.
+        /// 0 forward, 1 backward, 2 validation, 3 update, 4 the start, 5 a head that is lent, 6 the same of a validation.
         var work: UInt8
         func precedes(_ other: Event) -> Bool { time != other.time ? time < other.time : order < other.order }
     }
@@ -84,6 +93,10 @@ package struct PipelineSimulator {
         var endedBackward = 0
         var arrivedValidation = 0
         var begunValidation = 0
+        var arrivedHead = 0
+        var begunHead = 0
+        var arrivedHeadValidation = 0
+        var begunHeadValidation = 0
         var step = 0
         var end = 0.0
         var busy = 0.0
@@ -92,6 +105,7 @@ package struct PipelineSimulator {
     }
 
     private let count: Int
+    private let isRing: Bool
     private let microBatches: Int
     private let validations: Int
     private let steps: Int
@@ -151,6 +165,7 @@ package struct PipelineSimulator {
     ) {
         precondition(!stages.isEmpty && microBatches > 0 && steps > 0, "nothing to simulate")
         count = stages.count
+        isRing = stages[0].lentHead > 0
         self.microBatches = microBatches
         self.validations = validations
         self.steps = steps
@@ -186,7 +201,7 @@ package struct PipelineSimulator {
             switch event.kind {
             case .computed: finish(event, on: s)
             case .arrived:
-                let bytes = timings[event.work == 1 ? s : s - 1].boundaryBytes
+                let bytes = timings[event.work == 1 ? s : s > 0 ? s - 1 : count - 1].boundaryBytes
                 let start = max(clock, stages[s].downFree)
                 let end = max(start + bytes / timings[s].down, event.tail)
                 stages[s].downFree = end
@@ -195,6 +210,8 @@ package struct PipelineSimulator {
                 switch event.work {
                 case 0: stages[s].arrivedForward += 1
                 case 1: stages[s].arrivedBackward += 1
+                case 5: stages[s].arrivedHead += 1
+                case 6: stages[s].arrivedHeadValidation += 1
                 default: stages[s].arrivedValidation += 1
                 }
                 begin(on: s)
@@ -210,6 +227,8 @@ package struct PipelineSimulator {
         case 0:
             if s < count - 1 {
                 send(work: 0, from: s, to: s + 1, Int(event.microBatch))
+            } else if isRing {
+                send(work: 5, from: s, to: 0, Int(event.microBatch))
             } else {
                 stages[s].arrivedBackward += 1
             }
@@ -218,7 +237,13 @@ package struct PipelineSimulator {
             stages[s].end = clock
             if s > 0 { send(work: 1, from: s, to: s - 1, Int(event.microBatch)) }
             if stages[s].endedBackward == microBatches * (stages[s].step + 1) { endStep(on: s) }
-        case 2: if s < count - 1 { send(work: 2, from: s, to: s + 1, Int(event.microBatch)) }
+        case 2:
+            if s < count - 1 {
+                send(work: 2, from: s, to: s + 1, Int(event.microBatch))
+            } else if isRing {
+                send(work: 6, from: s, to: 0, Int(event.microBatch))
+            }
+        case 5: send(work: 1, from: s, to: count - 1, Int(event.microBatch))
         case 3:
             stages[s].end = clock
             stages[s].step += 1
@@ -274,7 +299,7 @@ package struct PipelineSimulator {
             tail: sent + latency + frame / timings[to].down)
     }
 
-    /// Starts what is most urgent on an idle stage: backward, then validation, then forward.
+    /// Starts what is most urgent on an idle stage: backward, a head that is lent, validation, forward.
     private mutating func begin(on s: Int) {
         let stage = stages[s]
         guard !stage.isBusy, stage.step < steps else { return }
@@ -282,9 +307,17 @@ package struct PipelineSimulator {
         if stage.begunBackward < stage.arrivedBackward, stage.begunBackward < stage.begunForward {
             compute(s, 1, .backward, stage.begunBackward, timings[s].backward)
             stages[s].begunBackward += 1
+        } else if stage.begunHead < stage.arrivedHead {
+            compute(s, 5, .head, stage.begunHead, timings[s].lentHead)
+            stages[s].begunHead += 1
+        } else if stage.begunHeadValidation < stage.arrivedHeadValidation {
+            compute(s, 6, .validate, stage.begunHeadValidation, timings[s].lentForward)
+            stages[s].begunHeadValidation += 1
         } else if stage.begunValidation < min(stage.arrivedValidation, validations) {
             compute(s, 2, .validate, stage.begunValidation, timings[s].forward)
             stages[s].begunValidation += 1
+        } else if isRing, s == 0, stage.begunHeadValidation < validations {
+            // The first step begins when the validation is over.
         } else if stage.begunForward < min(stage.arrivedForward, limit),
             stage.begunForward - stage.endedBackward < timings[s].depth
         {

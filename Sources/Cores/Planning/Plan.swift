@@ -36,8 +36,10 @@ public struct Plan: Hashable, Sendable {
             self.virtualPipelines = virtualPipelines
             self.inFlight = inFlight
         }
-        /// Micro-batches whose activations stage `index` must keep: the last stage goes backward at once.
-        public func kept(stage index: Int) -> Int { index == stages.count - 1 ? 1 : inFlight }
+        /// Micro-batches whose activations stage `index` must keep: one that ends with the loss goes backward at once.
+        public func kept(stage index: Int, of model: ModelShape) -> Int {
+            model.endsWithLoss(stages[index].units) ? 1 : inFlight
+        }
 
         enum CodingKeys: String, CodingKey {
             case stages, inFlight = "in_flight", virtualPipelines = "virtual_pipelines"
@@ -98,7 +100,7 @@ public struct Plan: Hashable, Sendable {
         let placed = pipelines[pipeline].stages[stage]
         return model.memory(
             units: placed.units, rounds: usesRounds, sequences: microBatch,
-            inFlight: pipelines[pipeline].kept(stage: stage), recompute: placed.recompute, kept: kept)
+            inFlight: pipelines[pipeline].kept(stage: stage, of: model), recompute: placed.recompute, kept: kept)
     }
 
     /// Why this is not a plan for `model` and `virtualPipelines`; nil when it is one. Plans from elsewhere go through it.
@@ -123,7 +125,6 @@ public struct Plan: Hashable, Sendable {
                 guard seen.insert(stage.peer).inserted else { return "peer \(stage.peer) has two stages" }
             }
             guard unit == model.unitCount else { return "pipeline \(p) ends at unit \(unit) of \(model.unitCount)" }
-            if model.tieWordEmbeddings, pipeline.stages.count > 1 { return "tied embeddings need one stage" }
             guard !pipeline.virtualPipelines.isEmpty else { return "pipeline \(p) has no share of the batch" }
             for share in pipeline.virtualPipelines {
                 guard share == next else { return "virtual pipeline \(next) is not where it should be" }

@@ -116,7 +116,6 @@ struct PlanPolish {
             let fixed = cost.givenStages
             let whole = lanes.compactMap { lane -> Lane? in
                 if lane.hosts.count > cost.model.unitCount { return nil }
-                if cost.model.tieWordEmbeddings, lane.hosts.count > 1 { return nil }
                 if let fixed, lane.hosts.count != fixed { return nil }
                 var lane = lane
                 lane.cuts = [Int](repeating: 0, count: lane.hosts.count)
@@ -352,7 +351,6 @@ struct PlanPolish {
                 if take(fitted(rest), for: a) || take(deepest(rest), for: a) || take(recut(rest), for: a) {
                     return true
                 }
-                guard !cost.model.tieWordEmbeddings else { continue }
                 for b in lanes.indices where b != a {
                     for longer in longer(lanes[b], with: host) {
                         var next: [Lane?] = lanes
@@ -363,7 +361,6 @@ struct PlanPolish {
                 }
             }
         }
-        guard !cost.model.tieWordEmbeddings else { return false }
         for spare in spares {
             for a in takers {
                 for longer in longer(lanes[a], with: spare) where take(longer, for: a) { return true }

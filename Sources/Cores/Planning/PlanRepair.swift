@@ -143,7 +143,6 @@ struct PlanRepair {
         var ways: [(lane: Lane, seconds: Double)] = []
         func add(_ lane: Lane?) {
             guard let lane else { return }
-            if cost.model.tieWordEmbeddings, lane.hosts.count > 1 { return }
             ways.append((lane, cost.estimatedStep(lane, pacing)))
         }
         for filled in filled(remnant, spares: spares) {

@@ -5,7 +5,7 @@ internal import Topologies
 extension PlanSearch {
     func starts(_ chain: [Int]) -> [Partition] {
         var found = [chained(chain, all: chain), dealt(chain)]
-        let most = cost.model.tieWordEmbeddings ? 1 : cost.model.unitCount
+        let most = cost.model.unitCount
         let need = cost.memory(cost.model.allUnits, rounds: pacing.usesRounds, kept: 1)
         let least = cost.leastMemory(cost.model.allUnits, rounds: pacing.usesRounds)
         for stages in PlanSearch.depths where stages <= most && stages * pipelines <= chain.count {
@@ -80,7 +80,7 @@ extension PlanSearch {
     /// Ascending groups; what is more than a pipeline can use becomes spare.
     private func normal(_ groups: Partition) -> Partition {
         var groups = groups
-        let most = cost.model.tieWordEmbeddings ? 1 : cost.givenStages ?? cost.model.unitCount
+        let most = cost.givenStages ?? cost.model.unitCount
         for index in groups.indices.dropLast() where groups[index].count > most {
             let bySpeed = groups[index].sorted {
                 (cost.speeds[$1], $0) < (cost.speeds[$0], $1)

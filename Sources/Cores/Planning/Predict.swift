@@ -123,7 +123,8 @@ extension CostModel {
         return lanes.enumerated().flatMap { p, lane in
             lane.hosts.indices.map { s in
                 let training = Double(lane.share * pacing.microBatchesPerVirtual * pacing.innerSteps) * bytes
-                let (first, last) = (s == 0, s == lane.hosts.count - 1)
+                let isRing = isRing(stages: lane.hosts.count)
+                let (first, last) = (s == 0 && !isRing, s == lane.hosts.count - 1 && !isRing)
                 let sent = (last ? 0 : training + validation * bytes) + (first ? 0 : training)
                 let received = (first ? 0 : training + validation * bytes) + (last ? 0 : training)
                 return Prediction.PeerLoad(
@@ -155,7 +156,7 @@ extension CostModel {
             for other in $0.normLatencies.indices { $0.normLatencies[other] = 0 }
         }
         let busiest =
-            timings(lane, pacing).map { Double(microBatches) * ($0.forward + $0.backward) + $0.update }.max() ?? 0
+            timings(lane, pacing).map { Double(microBatches) * $0.own + $0.update }.max() ?? 0
         let steps = Double(pacing.innerSteps)
         var binding = Prediction.Binding()
         binding.compute = steps * min(busiest, neither)

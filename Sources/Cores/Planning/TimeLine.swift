@@ -38,7 +38,7 @@ public struct TimeLine: Hashable, Sendable {
 
 /// What happened on a stage.
 public struct StageSpan: Hashable, Sendable {
-    public enum Kind: Hashable, Sendable { case forward, backward, validate, update }
+    public enum Kind: Hashable, Sendable { case forward, head, backward, validate, update }
     public var stage: Int
     public var kind: Kind
     public var microBatch: Int

@@ -25,9 +25,6 @@ extension Stage {
         guard !configuration.units.isEmpty, configuration.units.lowerBound >= 0,
             configuration.units.upperBound <= shape.unitCount
         else { throw Refusal("units \(configuration.units) of a model with units \(shape.allUnits)") }
-        if shape.tieWordEmbeddings, configuration.isFirst != configuration.isLast {
-            throw Refusal("tied embeddings need the first and the last unit on one stage")
-        }
         if let adapters = configuration.optimizer.recipe.adapters {
             guard configuration.mode == .rounds, configuration.optimizer.recipe.kind == .adamw else {
                 throw Refusal("adapters need rounds (inner_steps above 1) and AdamW")

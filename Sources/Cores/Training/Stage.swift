@@ -42,7 +42,7 @@ final class Stage {
     var lastContribution: [UnitContribution] = []
     var progress = StepProgress()
     /// [m, T, d]: an activation or its gradient between codec and device.
-    private lazy var activation = FloatBuffer(activationCount)
+    lazy var activation = FloatBuffer(activationCount)
 
     /// θ at round start and what belongs to it. Moments are kept too, so that a rewound round is the round itself
     /// again.
@@ -54,6 +54,8 @@ final class Stage {
     /// How far the device is within a step.
     struct StepProgress {
         var inFlight: Set<MicroBatchKey> = []
+        /// Those of them whose head has been lent.
+        var heads: Set<MicroBatchKey> = []
         /// The last micro-batch added to any sum at hand.
         var lastAdded: MicroBatchKey?
         /// Whether the averaged gradient is there, and an optimizer step is due.
@@ -114,29 +116,25 @@ final class Stage {
         } else {
             try decodeActivation(input, into: values)
         }
-        let first = DataOrder.firstSequence(key, geometry)
-        let text = try text((0..<geometry.microBatch).map { first + $0 }, limit: order.trainingCount) {
-            order.windowStart(step: key.step, sequence: $0)
-        }
+        let text = try text(of: key)
         progress.inFlight.remove(key)
+        progress.heads.remove(key)
         let loss = try device.forward(
             key, text: text, input: configuration.isFirst ? nil : UnsafeBufferPointer(values),
-            output: configuration.isLast ? nil : values)
+            output: configuration.endsWithLoss ? nil : values)
         progress.inFlight.insert(key)
-        if configuration.isLast {
-            // The device's mean is over all places; some bear no loss.
-            let learnt = text?.learnt ?? 0
-            let places = geometry.tokensPerMicroBatch
-            return .loss(learnt == places || learnt == 0 ? loss : loss * Float(places) / Float(learnt))
-        }
+        if configuration.endsWithLoss { return .loss(meanOfLearnt(loss, text)) }
         return .activation(configuration.activationCodec.encode(UnsafeBufferPointer(values), feedback: nil))
     }
 
     func backward(_ key: MicroBatchKey, gradient: [UInt8]) throws(Refusal) -> ComputeResult {
         guard progress.inFlight.contains(key) else { throw Refusal("backward of \(key.text) without its forward") }
+        if configuration.lendsTable, !progress.heads.contains(key) {
+            throw Refusal("backward of \(key.text) without its head")
+        }
         try checkOrder(key)
         let values = activation.allValues
-        if configuration.isLast {
+        if configuration.endsWithLoss {
             guard gradient.isEmpty else {
                 throw Refusal("the last stage takes no gradient, \(gradient.count) bytes came")
             }
@@ -144,8 +142,9 @@ final class Stage {
             try decodeActivation(gradient, into: values)
         }
         progress.inFlight.remove(key)
+        progress.heads.remove(key)
         try device.backward(
-            key, gradient: configuration.isLast ? nil : UnsafeBufferPointer(values),
+            key, gradient: configuration.endsWithLoss ? nil : UnsafeBufferPointer(values),
             inputGradient: configuration.isFirst ? nil : values)
         progress.lastAdded = key
         if configuration.isFirst { return .inputGradient([]) }
@@ -174,7 +173,7 @@ final class Stage {
         }
         let values = FloatBuffer(configuration.isFirst && configuration.isLast ? 0 : count)
         if !configuration.isFirst { try decodeActivation(input, into: values.allValues) }
-        let losses = FloatBuffer(configuration.isLast ? geometry.tokensPerMicroBatch : 0)
+        let losses = FloatBuffer(configuration.endsWithLoss ? geometry.tokensPerMicroBatch : 0)
         var lossSum = 0.0
         var learnt = 0
         try withOuterWeights { () throws(Refusal) in
@@ -189,22 +188,20 @@ final class Stage {
                 try device.evaluate(
                     sequences: chunk.count, text: text,
                     input: configuration.isFirst ? nil : UnsafeBufferPointer(part),
-                    output: configuration.isLast ? losses.allValues : part)
+                    output: configuration.endsWithLoss ? losses.allValues : part)
                 progress?(chunk.upperBound - windows.lowerBound, windows.count)
-                guard configuration.isLast else { continue }
+                guard configuration.endsWithLoss else { continue }
                 for row in 0..<chunk.count * geometry.context { lossSum += Double(losses.base[row]) }
             }
         }
         withExtendedLifetime((values, losses)) {}
-        if configuration.isLast {
-            return .evaluation(lossSum: lossSum, tokens: learnt)
-        }
+        if configuration.endsWithLoss { return .evaluation(lossSum: lossSum, tokens: learnt) }
         return .activation(configuration.activationCodec.encode(UnsafeBufferPointer(values.allValues), feedback: nil))
     }
 
     /// On the weights that all holders share. With a delay a round does not begin with them, and within a round the device's
     /// have gone on.
-    private func withOuterWeights(_ body: () throws(Refusal) -> Void) throws(Refusal) {
+    func withOuterWeights(_ body: () throws(Refusal) -> Void) throws(Refusal) {
         guard let outer, !isAtOuterWeights else { return try body() }
         let own = device.idle.take()
         defer { device.idle.giveBack(own) }
@@ -266,8 +263,22 @@ final class Stage {
         }
     }
 
+    /// The device's mean is over all places; some bear no loss.
+    func meanOfLearnt(_ loss: Float, _ text: TokenText?) -> Float {
+        let learnt = text?.learnt ?? 0
+        let places = geometry.tokensPerMicroBatch
+        return learnt == places || learnt == 0 ? loss : loss * Float(places) / Float(learnt)
+    }
+
+    func text(of key: MicroBatchKey) throws(Refusal) -> TokenText? {
+        let first = DataOrder.firstSequence(key, geometry)
+        return try text((0..<geometry.microBatch).map { first + $0 }, limit: order.trainingCount) {
+            order.windowStart(step: key.step, sequence: $0)
+        }
+    }
+
     /// The tokens of sequences that begin where `start` says; nil where the stage reads none.
-    private func text(
+    func text(
         _ sequences: some Sequence<Int>, limit: Int, start: (Int) -> Int
     ) throws(Refusal) -> TokenText? {
         guard readsCorpus else { return nil }
@@ -288,7 +299,7 @@ final class Stage {
         return text
     }
 
-    private func decodeActivation(
+    func decodeActivation(
         _ bytes: [UInt8], into values: UnsafeMutableBufferPointer<Float>
     ) throws(Refusal) {
         do {

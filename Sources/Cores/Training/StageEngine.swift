@@ -81,8 +81,10 @@ public final class StageEngine: Engine, @unchecked Sendable {
             return try stage.exportState(units, includeMoments, includeResidue)
         case .forward(let key, let input): return try stage.forward(key, input: input)
         case .backward(let key, let gradient): return try stage.backward(key, gradient: gradient)
+        case .head(let key, let input): return try stage.head(key, input: input)
         case .evaluate(let windows, let input):
             return try stage.evaluate(windows, input: input, progress: evaluationProgress)
+        case .evaluateHead(let windows, let input): return try stage.evaluateHead(windows, input: input)
         case .finishGradient(let microBatches): return try stage.finishGradient(microBatches: microBatches)
         case .aggregateGradients(let contributions): return try stage.aggregateGradients(contributions)
         case .optimizerStep(let norm, let rate): return try stage.optimizerStep(norm: norm, learningRate: rate)

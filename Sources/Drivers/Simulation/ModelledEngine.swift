@@ -34,7 +34,7 @@ struct ModelledEngine: Engine {
             // What goes to a member's own disk only has to be told apart.
             let moments = includeMoments && !includeResidue
             return .state(units.map { state(of: $0, includeMoments: moments, in: configuration) })
-        case .forward, .backward, .evaluate: return passed(job, through: configuration)
+        case .forward, .head, .backward, .evaluate, .evaluateHead: return passed(job, through: configuration)
         case .finishGradient, .aggregateGradients: return squares(configuration)
         case .optimizerStep:
             if configuration.mode == .everyStep { advance() }
@@ -67,12 +67,15 @@ struct ModelledEngine: Engine {
             return [UInt8](repeating: 0, count: stage.activationCodec.expectedBytes(for: count))
         }
         let microBatch = stage.geometry.microBatch
-        if case .evaluate(let windows, _) = job {
-            return stage.isLast
-                ? .evaluation(lossSum: 0, tokens: windows.count * stage.model.context)
-                : .activation(zeros(windows.count))
+        func losses(_ windows: Range<Int>) -> ComputeResult {
+            .evaluation(lossSum: 0, tokens: windows.count * stage.model.context)
         }
-        if case .forward = job { return stage.isLast ? .loss(0) : .activation(zeros(microBatch)) }
+        if case .evaluate(let windows, _) = job {
+            return stage.endsWithLoss ? losses(windows) : .activation(zeros(windows.count))
+        }
+        if case .evaluateHead(let windows, _) = job { return losses(windows) }
+        if case .head = job { return .head(loss: 0, gradient: zeros(microBatch)) }
+        if case .forward = job { return stage.endsWithLoss ? .loss(0) : .activation(zeros(microBatch)) }
         return .inputGradient(stage.isFirst ? [] : zeros(microBatch))
     }
     private func squares(_ stage: StageConfiguration) -> ComputeResult {

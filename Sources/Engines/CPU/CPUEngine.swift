@@ -53,6 +53,16 @@ package final class CPUEngine: DeviceEngine {
     ) throws(Refusal) {
         try held.backward(key, gradient: gradient, inputGradient: inputGradient)
     }
+    package func head(
+        _ key: MicroBatchKey, input: UnsafeBufferPointer<Float>, gradient: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal) -> Float {
+        try held.head(key, input: input, gradient: gradient)
+    }
+    package func evaluateHead(
+        sequences: Int, text: TokenText, input: UnsafeBufferPointer<Float>, output: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal) {
+        try held.evaluateHead(sequences: sequences, text: text, input: input, output: output)
+    }
     package func evaluate(
         sequences: Int, text: TokenText?, input: UnsafeBufferPointer<Float>?, output: UnsafeMutableBufferPointer<Float>
     ) throws(Refusal) {

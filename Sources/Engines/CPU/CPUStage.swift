@@ -109,12 +109,44 @@ final class CPUStage {
         if let input { saved.input.base.update(from: input.baseAddress!, count: activationCount) }
         saved.text = text ?? TokenText()
         arithmetic.forwardBlocks(weights, saved, sequences: geometry.microBatch, length: geometry.context)
-        if let output { output.baseAddress!.update(from: saved.output.base, count: activationCount) }
-        if configuration.isLast { runHead(key, saved) }
+        if let output { leave(saved, rows: geometry.tokensPerMicroBatch, into: output.baseAddress!) }
+        if configuration.endsWithLoss { runHead(key, saved) }
         inFlight[key] = saved
-        guard configuration.isLast else { return 0 }
+        return configuration.endsWithLoss ? meanLoss(saved) : 0
+    }
+
+    /// What goes on to the next stage: the last one's is what leaves the final norm.
+    private func leave(_ saved: SavedActivations, rows: Int, into output: UnsafeMutablePointer<Float>) {
+        if configuration.isLast {
+            arithmetic.finalNorms(weights, saved, rows: rows, into: output)
+        } else {
+            output.update(from: saved.output.base, count: rows * configuration.model.hiddenSize)
+        }
+    }
+    private func meanLoss(_ saved: SavedActivations) -> Float {
         let rows = geometry.tokensPerMicroBatch
         return kernels_sum(rows, saved.losses!.base) / Float(rows)
+    }
+
+    /// The head that is lent. The table's gradient is added here where this micro-batch is the next to be added anyway; else its
+    /// backward makes the logits again, so that sums are in the order of a model that is not cut.
+    func head(
+        _ key: MicroBatchKey, input: UnsafeBufferPointer<Float>, gradient: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal) -> Float {
+        guard let saved = inFlight[key], let normed = saved.normed else {
+            throw Refusal("the head of \(key.text) without its forward")
+        }
+        normed.base.update(from: input.baseAddress!, count: activationCount)
+        var table: UnsafeMutablePointer<Float>?
+        if adapters == nil, headAdded == nil, inFlight.count == 1, ready == nil, isNext(key) {
+            headAdded = key
+            lastAdded = key
+            table = openShare(key.virtualPipeline).base
+        }
+        arithmetic.lentHead(
+            weights, normed.base, saved, rows: geometry.tokensPerMicroBatch, inputGradient: gradient.baseAddress!,
+            gradient: table)
+        return meanLoss(saved)
     }
 
     /// The head goes backward with its forward where this micro-batch is the next to be added anyway, so that logits are
@@ -148,17 +180,31 @@ final class CPUStage {
         } else {
             let share = openShare(key.virtualPipeline)
             sum = .whole(share.base)
-            if configuration.isLast, headAdded == nil {
-                arithmetic.head(weights, share.base, saved, rows: geometry.tokensPerMicroBatch)
-            }
+            if headAdded == nil { addHead(saved, to: share.base) }
         }
         headAdded = nil
         lastAdded = key
+        var outputGradient = gradient?.baseAddress
+        if configuration.isLast, let normed = outputGradient {
+            let share: UnsafeMutablePointer<Float>? = if case .whole(let base) = sum { base } else { nil }
+            arithmetic.finalNormsBackward(weights, share, saved, rows: geometry.tokensPerMicroBatch, of: normed)
+            outputGradient = nil
+        }
         let found = arithmetic.backward(
-            weights, sum, saved, outputGradient: gradient?.baseAddress,
+            weights, sum, saved, outputGradient: outputGradient,
             sequences: geometry.microBatch, length: geometry.context)
         giveBack(saved)
         inputGradient?.baseAddress!.update(from: found, count: activationCount)
+    }
+
+    /// The head's part of a micro-batch's gradient, as far as it is here.
+    private func addHead(_ saved: SavedActivations, to share: UnsafeMutablePointer<Float>) {
+        let rows = geometry.tokensPerMicroBatch
+        if configuration.endsWithLoss {
+            arithmetic.head(weights, share, saved, rows: rows)
+        } else if let normed = saved.normed {
+            arithmetic.lentHead(weights, normed.base, saved, rows: rows, gradient: share)
+        }
     }
 
     func evaluate(
@@ -171,12 +217,24 @@ final class CPUStage {
         if let input { saved.input.base.update(from: input.baseAddress!, count: count) }
         saved.text = text ?? TokenText()
         arithmetic.forwardBlocks(weights, saved, sequences: sequences, length: geometry.context)
-        if configuration.isLast {
+        if configuration.endsWithLoss {
             arithmetic.head(weights, nil, saved, rows: rows)
             output.baseAddress!.update(from: saved.losses!.base, count: rows)
         } else {
-            output.baseAddress!.update(from: saved.output.base, count: count)
+            leave(saved, rows: rows, into: output.baseAddress!)
         }
+    }
+
+    func evaluateHead(
+        sequences: Int, text: TokenText, input: UnsafeBufferPointer<Float>, output: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal) {
+        let saved = takeActivations()
+        defer { giveBack(saved) }
+        guard let losses = saved.losses else { throw Refusal("the head's table is on another stage") }
+        saved.text = text
+        let rows = sequences * geometry.context
+        arithmetic.lentHead(weights, input.baseAddress!, saved, rows: rows)
+        output.baseAddress!.update(from: losses.base, count: rows)
     }
 
     // MARK: gradients

@@ -34,8 +34,10 @@ package final class SavedActivations {
     let blocks: [Block]
     /// [R, d]: what leaves the last block; on the last stage the head's input, and then its gradient.
     let output: FloatBuffer
-    /// [R]; only with the head.
+    /// [R]; only where the head's table is.
     let losses: FloatBuffer?
+    /// [R, d]: what the last stage's final norm made, where only the head's table is here.
+    let normed: FloatBuffer?
     /// [R]; the first stage's and the last stage's.
     package var text = TokenText()
 
@@ -69,12 +71,13 @@ package final class SavedActivations {
         self.blocks = blocks
         recomputes = recompute
         self.output = output ?? buffer(shape.hiddenSize)
-        losses = units.contains(shape.layers + 1) ? buffer(1) : nil
+        losses = shape.hasHeadTable(units) ? buffer(1) : nil
+        normed = shape.lendsTable(units) ? buffer(shape.hiddenSize) : nil
     }
 
     /// Where the stage's input goes: the first block's, or straight to the output.
     var input: FloatBuffer { blocks.first?.input ?? output }
 
     /// Every buffer; with recomputation the shared ones too.
-    var buffers: [FloatBuffer] { blocks.flatMap(\.buffers) + [output] + (losses.map { [$0] } ?? []) }
+    var buffers: [FloatBuffer] { blocks.flatMap(\.buffers) + [output] + [losses, normed].compactMap { $0 } }
 }

@@ -38,7 +38,6 @@ package final class StageArithmetic {
     }
 
     var hasEmbedding: Bool { units.lowerBound == 0 }
-    var hasHead: Bool { units.upperBound == shape.unitCount }
     private var blockUnits: [Int] { units.filter { $0 != 0 && $0 != shape.layers + 1 } }
 
     /// Those that every micro-batch uses.
@@ -73,35 +72,16 @@ package final class StageArithmetic {
     ) {
         let d = shape.hiddenSize
         let w = workspace
-        for first in stride(from: 0, to: rows, by: w.headRows) {
-            let count = min(w.headRows, rows - first)
-            let logits = headLogits(weights, saved, rows: first..<first + count)
-            saved.text.targets.withUnsafeBufferPointer { targets in
-                kernels_cross_entropy(
-                    threads, count, shape.vocabulary, logits, targets.baseAddress! + first, 1 / Float(rows), zLoss,
-                    saved.losses!.base + first)
-            }
+        for part in stretches(rows) {
+            finalNorm(weights, saved, rows: part, into: w.rowsA.base)
+            crossEntropy(weights, w.rowsA.base, saved, rows: part, of: rows)
             guard gradient != nil || inputOnly else { continue }
-            let outputRows = saved.output.base + first * d
-            weights.headTable { classes, table in
-                kernels_sgemm(
-                    count, d, classes.count, logits + classes.lowerBound, shape.vocabulary, 1, table, d, 1,
-                    w.rowsB.base,
-                    d, classes.lowerBound > 0, threads)
-            }
-            w.rowsC.base.update(repeating: 0, count: count * d)
-            let gain: UnsafeMutablePointer<Float>
+            normedGradient(weights, rows: part.count, into: w.rowsB.base)
             if let gradient {
-                let weightGradient = shape.tieWordEmbeddings ? gradient : gradient + headOffset + d
-                linearWeightGradient(logits, w.rowsA.base, weightGradient, count, d, shape.vocabulary)
-                gain = gradient + headOffset
-            } else {
-                gain = w.unwanted.base
+                let table = shape.tieWordEmbeddings ? gradient : gradient + headOffset + d
+                linearWeightGradient(w.logits.base, w.rowsA.base, table, part.count, d, shape.vocabulary)
             }
-            kernels_rmsnorm_backward(
-                threads, count, d, outputRows, weights.finalGain, w.headScale.base, w.rowsB.base, w.rowsC.base, gain
-            )
-            outputRows.update(from: w.rowsC.base, count: count * d)
+            finalNormBackward(weights, gradient, saved, rows: part, of: w.rowsB.base)
         }
     }
 
@@ -110,17 +90,8 @@ package final class StageArithmetic {
     func headLogits(
         _ weights: StageWeights, _ saved: SavedActivations, rows: Range<Int>
     ) -> UnsafeMutablePointer<Float> {
-        let d = shape.hiddenSize
-        let w = workspace
-        kernels_rmsnorm_forward(
-            threads, rows.count, d, shape.normEpsilon, saved.output.base + rows.lowerBound * d, weights.finalGain,
-            w.rowsA.base, w.headScale.base)
-        weights.headTable { classes, table in
-            kernels_sgemm(
-                rows.count, classes.count, d, w.rowsA.base, d, 1, table, 1, d, w.logits.base + classes.lowerBound,
-                shape.vocabulary, false, threads)
-        }
-        return w.logits.base
+        finalNorm(weights, saved, rows: rows, into: workspace.rowsA.base)
+        return logits(weights, workspace.rowsA.base, rows: rows.count)
     }
 
     // MARK: backward
@@ -162,7 +133,7 @@ package final class StageArithmetic {
             length: length)
     }
 
-    private var headOffset: Int { layout.range(unit: shape.layers + 1).lowerBound }
+    var headOffset: Int { layout.range(unit: shape.layers + 1).lowerBound }
 
     /// y[rows, out] = x[rows, in] · weight[out, in]ᵀ, added to y if `accumulate`.
     func linear(

@@ -28,20 +28,22 @@ struct StageWorkspace {
         headRows = cut.headRows
         attentionRows = cut.attentionRows
         let hasBlocks = !units.clamped(to: 1..<shape.layers + 1).isEmpty
-        let hasHead = units.upperBound == shape.unitCount
-        let wide = max(hasBlocks ? max(rows, attentionRows) : 0, hasHead ? headRows : 0)
+        // One holds the final norm, one the head's table, where they are not on one stage.
+        let hasNorm = units.upperBound == shape.unitCount
+        let hasTable = shape.hasHeadTable(units)
+        let wide = max(hasBlocks ? max(rows, attentionRows) : 0, hasNorm ? headRows : 0)
         residual = FloatBuffer(tokens * d)
-        output = hasHead ? nil : FloatBuffer(tokens * d)
+        output = hasNorm ? nil : FloatBuffer(tokens * d)
         rowsA = FloatBuffer(wide * d)
         rowsB = FloatBuffer(wide * d)
-        rowsC = FloatBuffer(hasHead ? cut.headRows * d : 0)
+        rowsC = FloatBuffer(hasNorm ? cut.headRows * d : 0)
         qkv = FloatBuffer(hasBlocks ? attentionRows * (shape.querySize + 2 * shape.kvSize) : 0)
         attended = FloatBuffer(hasBlocks ? attentionRows * shape.querySize : 0)
         gated = FloatBuffer(hasBlocks ? rows * shape.intermediateSize : 0)
         gateUp = FloatBuffer(hasBlocks ? rows * 2 * shape.intermediateSize : 0)
-        logits = FloatBuffer(hasHead ? headRows * shape.vocabulary : 0)
-        headScale = FloatBuffer(hasHead ? headRows : 0)
-        unwanted = FloatBuffer(hasHead ? d : 0)
+        logits = FloatBuffer(hasTable ? headRows * shape.vocabulary : 0)
+        headScale = FloatBuffer(hasNorm ? headRows : 0)
+        unwanted = FloatBuffer(hasNorm ? d : 0)
     }
 
     var buffers: [FloatBuffer] {

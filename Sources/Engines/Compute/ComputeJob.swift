@@ -32,13 +32,19 @@ public enum ComputeJob: Hashable, Sendable {
     /// round's start's before the first step.
     case exportState(units: Range<Int>, includeMoments: Bool, includeResidue: Bool = false)
     /// `input` is empty on the first stage (tokens come from the corpus), else the previous stage's encoded activation.
-    /// Keeps what backward needs. The last stage answers `.loss`, the others `.activation`.
+    /// Keeps what backward needs. The last stage answers `.loss`, the others `.activation`; where embeddings are tied and the
+    /// first stage is another, the last one's activation is what leaves the final norm.
     case forward(MicroBatchKey, input: [UInt8])
+    /// On the stage that lends its table (``StageConfiguration/lendsTable``), between a micro-batch's forward and its backward:
+    /// `input` is the last stage's activation. Answers `.head`.
+    case head(MicroBatchKey, input: [UInt8])
     /// `gradient` is empty on the last stage. Answers `.inputGradient` (empty bytes on the first stage). Called in key
     /// order; on the last stage none is left out whose forward came when no other was in flight.
     case backward(MicroBatchKey, gradient: [UInt8])
     /// Forward only, over validation windows `windows`, on the current parameters.
     case evaluate(windows: Range<Int>, input: [UInt8])
+    /// The same of the head, on the stage that lends its table: `input` is the last stage's activation. Answers `.evaluation`.
+    case evaluateHead(windows: Range<Int>, input: [UInt8])
     /// `rounds`: fold this step's gradients and divide by `microBatches`. Answers `.sumSquares`.
     case finishGradient(microBatches: Int)
     /// `everyStep`: decode and fold all pipelines' gradients, divide by their micro-batches. Answers `.sumSquares`.
@@ -84,6 +90,8 @@ public enum ComputeResult: Hashable, Sendable {
     /// Mean cross-entropy in nats over the micro-batch's tokens.
     case loss(Float)
     case inputGradient([UInt8])
+    /// The loss as in `.loss`, and the encoded gradient of the last stage's activation, for that stage.
+    case head(loss: Float, gradient: [UInt8])
     /// Sum of losses in nats and tokens, over the windows given.
     case evaluation(lossSum: Double, tokens: Int)
     /// One a tensor, canonical order over this stage's units.

@@ -21,18 +21,28 @@ package protocol DeviceEngine: AnyObject {
     func write(_ quantity: DeviceQuantity, unit: Int, from values: UnsafeBufferPointer<Float>) throws(Refusal)
 
     /// Keeps what backward needs. `text` is nil on middle stages, `input` on the first. Fills `output` (which may be the memory
-    /// of `input`) on all stages but the last, which answers the mean loss of the micro-batch in nats.
+    /// of `input`) on all stages but one that ends with the loss, which answers that: the mean of the micro-batch in nats.
     func forward(
         _ key: MicroBatchKey, text: TokenText?, input: UnsafeBufferPointer<Float>?,
         output: UnsafeMutableBufferPointer<Float>?
     ) throws(Refusal) -> Float
-    /// Adds the micro-batch's gradient to its virtual pipeline's sum. `gradient` is nil on the last stage; `inputGradient` (which
+    /// Adds the micro-batch's gradient to its virtual pipeline's sum. `gradient` is nil where the stage ends with the loss; `inputGradient` (which
     /// may be the memory of `gradient`) on the first. After the micro-batch's forward, in key order.
     func backward(
         _ key: MicroBatchKey, gradient: UnsafeBufferPointer<Float>?, inputGradient: UnsafeMutableBufferPointer<Float>?
     ) throws(Refusal)
+    /// On the stage that lends its table: the mean loss of a micro-batch in nats from what left the final norm on the last stage,
+    /// and the gradient of that, which fills `gradient` (which may be the memory of `input`). The table's own gradient is added by
+    /// the micro-batch's backward at the latest. After its forward, whose text it uses.
+    func head(
+        _ key: MicroBatchKey, input: UnsafeBufferPointer<Float>, gradient: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal) -> Float
+    /// The head's losses of `sequences` sequences, one a token, from what left the final norm; nothing is kept.
+    func evaluateHead(
+        sequences: Int, text: TokenText, input: UnsafeBufferPointer<Float>, output: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal)
     /// Forward of `sequences` sequences, at most a micro-batch's, on the current weights; nothing is kept. Fills `output` with
-    /// the activation, or on the last stage with the loss of each token.
+    /// the activation, or with the loss of each token where the stage ends with it.
     func evaluate(
         sequences: Int, text: TokenText?, input: UnsafeBufferPointer<Float>?, output: UnsafeMutableBufferPointer<Float>
     ) throws(Refusal)

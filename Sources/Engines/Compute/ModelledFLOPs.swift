@@ -3,7 +3,8 @@ import Primitives
 /// Floating-point operations a job is charged with where it is not timed: the simulator and the pacing of emulated
 /// devices.
 ///
-/// Forward as in ``ModelShape/forwardFLOPs(units:sequences:)``, backward twice that, or thrice where the stage recomputes, an optimizer step 20 a parameter,
+/// Forward as in ``ModelShape/forwardFLOPs(units:sequences:)``, backward twice that, or thrice where the stage recomputes, a head that
+/// is lent four times its forward (with the gradient of its input, and of its table from logits made again), an optimizer step 20 a parameter,
 /// encoding and the outer step 30 a parameter, decoding 4 a parameter for each contribution, checking one 1. Import, export, digests
 /// cost nothing.
 public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?) -> Double {
@@ -11,12 +12,17 @@ public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?
     guard let configuration else { return 0 }
     let parameters = Double(configuration.model.parameters(units: configuration.units))
     func forward(_ sequences: Int) -> Double {
-        configuration.model.forwardFLOPs(units: configuration.units, sequences: sequences)
+        configuration.model.forwardFLOPs(stage: configuration.units, sequences: sequences)
     }
+    func head(_ sequences: Int) -> Double { configuration.model.headFLOPs(sequences: sequences) }
     switch job {
     case .forward: return forward(configuration.geometry.microBatch)
-    case .backward: return (configuration.recompute ? 3 : 2) * forward(configuration.geometry.microBatch)
+    case .backward:
+        let own = (configuration.recompute ? 3 : 2) * forward(configuration.geometry.microBatch)
+        return own + (configuration.lendsTable ? 2 * head(configuration.geometry.microBatch) : 0)
+    case .head: return 2 * head(configuration.geometry.microBatch)
     case .evaluate(let windows, _): return forward(windows.count)
+    case .evaluateHead(let windows, _): return head(windows.count)
     case .optimizerStep: return 20 * parameters
     case .encodeContribution: return 30 * parameters
     case .outerStep(let contributions): return (30 + 4 * Double(contributions.count)) * parameters

@@ -152,6 +152,12 @@ public struct StageConfiguration: Hashable, Sendable {
     }
     public var isFirst: Bool { units.lowerBound == 0 }
     public var isLast: Bool { units.upperBound == model.unitCount }
+    /// Whether the loss is computed with this stage's last unit: on the last stage, unless the head's table is that of embeddings
+    /// which another stage holds.
+    public var endsWithLoss: Bool { model.endsWithLoss(units) }
+    /// Whether the embeddings are here and the model's head too, and the final norm is on another stage: what leaves that norm comes
+    /// round to this stage, whose table makes the loss of it. So a tied table is one parameter in one place, wherever the model is cut.
+    public var lendsTable: Bool { model.lendsTable(units) }
 }
 
 extension InnerOptimizer {

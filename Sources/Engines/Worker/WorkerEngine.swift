@@ -127,7 +127,7 @@ package final class WorkerEngine: DeviceEngine {
         if let output { fields["out"] = place(places.output, output.count) }
         let reply = try work("forward", fields, flops: forwardFLOPs(stage!.geometry.microBatch))
         if let output { try take(arena.floats(at: places.output, count: output.count), into: output) }
-        guard stage!.isLast else { return 0 }
+        guard stage!.endsWithLoss else { return 0 }
         guard let loss = reply["loss"] as? Double, loss.isFinite else { throw end("its loss is no number") }
         return Float(loss)
     }
@@ -145,12 +145,40 @@ package final class WorkerEngine: DeviceEngine {
         }
     }
 
+    package func head(
+        _ key: MicroBatchKey, input: UnsafeBufferPointer<Float>, gradient: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal) -> Float {
+        let arena = try sharedMemory()
+        let fields: [String: Any] = [
+            "key": WorkerMessages.key(key), "in": put(input, arena), "out": place(places.output, gradient.count),
+        ]
+        let reply = try work("head", fields, flops: 3 * stage!.model.headFLOPs(sequences: stage!.geometry.microBatch))
+        try take(arena.floats(at: places.output, count: gradient.count), into: gradient)
+        guard let loss = reply["loss"] as? Double, loss.isFinite else { throw end("its loss is no number") }
+        return Float(loss)
+    }
+
+    package func evaluateHead(
+        sequences: Int, text: TokenText, input: UnsafeBufferPointer<Float>, output: UnsafeMutableBufferPointer<Float>
+    ) throws(Refusal) {
+        let arena = try sharedMemory()
+        let rows = sequences * stage!.geometry.context
+        var fields: [String: Any] = ["sequences": sequences, "out": place(places.output, rows)]
+        fields.merge(put(text, arena)) { $1 }
+        fields["in"] = put(UnsafeBufferPointer(rebasing: input.prefix(rows * stage!.model.hiddenSize)), arena)
+        _ = try work(
+            "evaluate_head", fields, flops: stage!.model.headFLOPs(sequences: sequences), changes: false)
+        try take(
+            arena.floats(at: places.output, count: rows),
+            into: UnsafeMutableBufferPointer(rebasing: output.prefix(rows)))
+    }
+
     package func evaluate(
         sequences: Int, text: TokenText?, input: UnsafeBufferPointer<Float>?, output: UnsafeMutableBufferPointer<Float>
     ) throws(Refusal) {
         let arena = try sharedMemory()
         let rows = sequences * stage!.geometry.context
-        let count = stage!.isLast ? rows : rows * stage!.model.hiddenSize
+        let count = stage!.endsWithLoss ? rows : rows * stage!.model.hiddenSize
         var fields: [String: Any] = ["sequences": sequences, "out": place(places.output, count)]
         fields.merge(put(text, arena)) { $1 }
         if let input {

@@ -113,16 +113,39 @@ class Worker:
         if hidden is not None:
             hidden.requires_grad_()
         output = stage.run(tokens, hidden, self.ids(message, "first_seen", n))
-        if not stage.is_last:
+        key = tuple(message["key"])
+        if not stage.ends_with_loss:
+            output = stage.normed(output) if stage.is_last else output
             self.answer(message["out"], output)
-            self.in_flight[tuple(message["key"])] = (hidden, output)
+            self.in_flight[key] = (hidden, output, targets)
             return {}
-        losses, squares = stage.token_losses(output, targets)
-        self.in_flight[tuple(message["key"])] = (hidden, (losses.sum() + stage.z_loss * squares.sum()) / len(losses))
+        losses, squares = stage.token_losses(stage.normed(output), targets)
+        self.in_flight[key] = (hidden, self.mean(losses, squares), None)
         return {"loss": float(losses.detach().sum() / len(losses))}
 
+    def mean(self, losses, squares):
+        return (losses.sum() + self.stage.z_loss * squares.sum()) / len(losses)
+
+    def head(self, message, descriptor):
+        """The head of tied embeddings, for the last stage; its table's gradient is added here."""
+        stage = self.stage
+        if not stage.lends_table:
+            raise Refused("bad_shape", "no table is lent here")
+        _, _, targets = self.in_flight[tuple(message["key"])]
+        normed = self.hidden(message, stage.micro_batch).requires_grad_()
+        losses, squares = stage.token_losses(normed, targets)
+        self.mean(losses, squares).backward()
+        self.answer(message["out"], normed.grad)
+        return {"loss": float(losses.detach().sum() / len(losses))}
+
+    def evaluate_head(self, message, descriptor):
+        n = message["sequences"]
+        with self.torch.no_grad():
+            losses, _ = self.stage.token_losses(self.hidden(message, n), self.ids(message, "targets", n))
+            self.answer(message["out"], losses)
+
     def backward(self, message, descriptor):
-        hidden, output = self.in_flight.pop(tuple(message["key"]))
+        hidden, output, _ = self.in_flight.pop(tuple(message["key"]))
         gradient = self.numbers(message["in"]).view_as(output) if "in" in message else None
         output.backward(gradient)
         if "out" in message:
@@ -133,7 +156,8 @@ class Worker:
         with self.torch.no_grad():
             tokens, targets = self.ids(message, "tokens", n), self.ids(message, "targets", n)
             output = stage.run(tokens, self.hidden(message, n), self.ids(message, "first_seen", n))
-            self.answer(message["out"], stage.token_losses(output, targets)[0] if stage.is_last else output)
+            output = stage.normed(output) if stage.is_last else output
+            self.answer(message["out"], stage.token_losses(output, targets)[0] if stage.ends_with_loss else output)
 
     def finish(self, message, descriptor):
         from .model import unit_tensors
@@ -168,8 +192,8 @@ class Worker:
     def ping(self, message, descriptor):
         return {}
 
-    CHANGES = {"put", "forward", "backward", "finish", "step", "drop"}
-    NEEDS_STAGE = CHANGES | {"get", "recompute", "evaluate"}
+    CHANGES = {"put", "forward", "head", "backward", "finish", "step", "drop"}
+    NEEDS_STAGE = CHANGES | {"get", "recompute", "evaluate", "evaluate_head"}
 
     def perform(self, message, descriptor):
         """The answer to a request, without its number."""

@@ -65,6 +65,9 @@ class Stage:
         is_large = device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory >= 16 << 30
         self.most_logits = 1 << (28 if is_large else 26)
         self.is_first, self.is_last = self.first == 0, self.end == self.m["layers"] + 2
+        # A table that is embedding and head is on the first stage, wherever the final norm is.
+        self.lends_table = self.m["tied"] and self.is_first and not self.is_last
+        self.ends_with_loss = self.is_last and (self.is_first or not self.m["tied"])
         self.units, self.views = {}, {}
         for unit in range(self.first, self.end):
             count = sum(math.prod(shape) for _, shape in unit_tensors(self.m, unit))
@@ -143,12 +146,14 @@ class Stage:
         low, high = x.float().chunk(2, -1)
         return torch.cat((low * cos - high * sin, high * cos + low * sin), -1)
 
-    def token_losses(self, hidden, targets):
+    def normed(self, hidden):
+        """What leaves the final norm."""
+        return self.rms(hidden, self.weights(self.end - 1)["norm"])
+
+    def token_losses(self, normed, targets):
         """−log p of each target [n·T], 0 where it is below zero, and log²Σexp of those that count."""
-        w = self.weights(self.end - 1)
-        table = self.weights(0)["embed"] if self.m["tied"] else w["head"]
-        normed = self.rms(hidden, w["norm"]).flatten(0, 1)
-        targets = targets.flatten()
+        table = self.weights(0)["embed"] if self.m["tied"] else self.weights(self.end - 1)["head"]
+        normed, targets = normed.flatten(0, 1), targets.flatten()
         losses, squares = [], []
         # A stretch of rows at a time, each computed again when it goes backward: there are never logits of all of them, unless
         # a gibibyte of them is little on this device.

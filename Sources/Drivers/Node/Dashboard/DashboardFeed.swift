@@ -220,7 +220,7 @@ package struct DashboardFeed {
                 let kind =
                     switch span.kind {
                     case .forward, .validate: "fw"
-                    case .backward: "bw"
+                    case .head, .backward: "bw"
                     case .update: "uw"
                     }
                 spans.append("[\(rank),\(span.stage),\"\(kind)\",\(fixed(span.start, 5)),\(fixed(span.end, 5))]")
