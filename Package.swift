@@ -69,7 +69,8 @@ let package = Package(
         module("Cores", "Kademlia", ["Primitives", "Digests", "Wire", "Telemetry"]),
         module("Cores", "Paths", ["Primitives"]),
         module("Cores", "Flows", ["Primitives", "Digests"]),
-        module("Cores", "Channels", ["Primitives", "Digests", "Wire", "Paths"]),
+        module("Cores", "Pools", ["Primitives", "Digests", "Wire"]),
+        module("Cores", "Channels", ["Primitives", "Digests", "Wire", "Paths", "Pools"]),
         module("Formats", "Topologies", ["Primitives", "Links", yams]),
         module("Formats", "Experiments", ["Primitives", "Topologies"]),
         module("Cores", "Lending", ["Primitives", "Telemetry", "Topologies"]),
@@ -100,7 +101,8 @@ let package = Package(
         module(
             "Cores", "Daemon",
             swarm + [
-                "Primitives", "Digests", "Wire", "Kademlia", "Paths", "Channels", "Telemetry", "Training", "Planning",
+                "Primitives", "Digests", "Wire", "Kademlia", "Paths", "Pools", "Channels", "Telemetry", "Training",
+                "Planning",
             ]),
 
         module("Engines", "Inference", ["Primitives", "Kernels"]),
@@ -140,8 +142,8 @@ let package = Package(
             "Drivers", "Node",
             swarm + [
                 "Primitives", "Digests", "Wire", "Links", "Topologies", "Planning", "Compute", "CPU", "Worker",
-                "Training", "Daemon", "Paths", "Channels", "Kademlia", "Telemetry", "EventLoop", "SecureTransport",
-                "Exchange", "Lending", "Sensors", "Web",
+                "Training", "Daemon", "Paths", "Pools", "Channels", "Kademlia", "Telemetry", "EventLoop",
+                "SecureTransport", "Exchange", "Lending", "Sensors", "Web",
                 "Checkpoints", "Weights", "Tokenizers", "Inference", yams,
             ]),
         module("Drivers", "VirtualNetworks", ["Primitives", "Digests", "Links"]),
@@ -155,7 +157,8 @@ let package = Package(
         .executableTarget(
             name: "atoll",
             dependencies: unasked + swarm + [
-                "Kernels", "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Paths", "Channels",
+                "Kernels", "Primitives", "Digests", "Wire", "Links", "Telemetry", "Kademlia", "Paths", "Pools",
+                "Channels",
                 "Topologies",
                 "Planning", "Lending", "Sensors",
                 "Experiments", "Exchange", "Training", "Node", "Daemon", "Simulation", "SecureTransport",
@@ -171,8 +174,9 @@ let package = Package(
             "Kademlia", ["Primitives", "Digests", "Wire", "Links", "Kademlia", "VirtualNetworks"],
             exclude: ["Corpus"], computes: false),
         tests(
-            "Channels", ["Primitives", "Digests", "Wire", "Links", "Paths", "Channels", "VirtualNetworks"],
+            "Channels", ["Primitives", "Digests", "Wire", "Links", "Paths", "Pools", "Channels", "VirtualNetworks"],
             computes: false),
+        tests("Pools", ["Primitives", "Digests", "Wire", "Pools"], computes: false),
         tests("VirtualNetworks", ["Primitives", "Links", "VirtualNetworks"]),
         tests("Paths", ["Primitives", "Paths"], computes: false),
         tests("Flows", ["Primitives", "Flows", "Benchmarks"], computes: false),
@@ -242,7 +246,7 @@ let package = Package(
             "Node",
             swarm + [
                 "Primitives", "Digests", "Wire", "Training", "Telemetry", "Flows", "Channels", "EventLoop",
-                "SecureTransport", "Paths", "Links", "Topologies", "Lending", "Sensors", "Daemon", "Node",
+                "SecureTransport", "Paths", "Pools", "Links", "Topologies", "Lending", "Sensors", "Daemon", "Node",
                 "JobFixtures",
             ], computes: false),
         // They run the program: so it is compiled beside tests, and only linked after them.

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 order="CUV COpenSSL CMicroHTTPD Kernels Primitives Digests Wire JSON Tokenizers Checkpoints Datasets CompletionAPI
 Compute CPU Worker Inference
-Links Telemetry Topologies Experiments Lending Exchange Kademlia Paths Flows Channels Training Planning Consensus Messages Content Record Coordination Membership Daemon Completions
+Links Telemetry Topologies Experiments Lending Exchange Kademlia Paths Flows Pools Channels Training Planning Consensus Messages Content Record Coordination Membership Daemon Completions
 Charts Benchmarks
 Files Sensors Weights EventLoop SecureTransport Web VirtualNetworks Simulation Node atoll"
 
