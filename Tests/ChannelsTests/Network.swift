@@ -1,5 +1,6 @@
 import Channels
 import Links
+import Pools
 import Primitives
 import Testing
 import VirtualNetworks
@@ -122,6 +123,20 @@ struct Network {
         makeRoom()
         return nodes.count - 1
     }
+    /// A member of a pool that keeps members.
+    @discardableResult mutating func add(_ book: PoolBook) -> Int {
+        nodes.append(
+            Channels(local: book.identity, listening: 4000, poolKey: book.keys[0].key, seed: UInt64(nodes.count)))
+        nodes[nodes.count - 1].admit(by: book, at: now)
+        events.append([])
+        written.append([])
+        makeRoom()
+        return nodes.count - 1
+    }
+    mutating func change<T>(_ node: Int, _ change: (inout PoolBook) -> T) -> T? {
+        defer { drain(node) }
+        return nodes[node].change(at: now, change)
+    }
     mutating func makeRoom() {
         while connected.count < nodes.count {
             network.addHost(
@@ -205,6 +220,8 @@ struct Network {
                 events[node].append(.resumed(peer))
             case .unreachable(let endpoint, let reason): events[node].append(.unreachable(endpoint, reason))
             case .refused(_, let refusal): events[node].append(.refused(refusal))
+            case .bookChanged: nodes[node].bookKept()
+            case .seekMembers: break
             }
         }
         network.setAlarm(of: node, at: nodes[node].nextWake)

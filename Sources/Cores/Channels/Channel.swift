@@ -1,3 +1,5 @@
+public import Pools
+
 /// One of four streams of messages between two peers, in strict priority; each lower one keeps a floor of 5 %.
 public enum Channel: UInt8, CaseIterable, Hashable, Comparable, Sendable {
     case control, activations, exchange, bulk
@@ -87,25 +89,44 @@ public enum LossReason: Hashable, Sendable, CustomStringConvertible {
         case .disconnected(let why): "we left: \(why)"
         case .farewell(let why): "the peer left: \(why)"
         case .violation(let what): "the peer broke the wire protocol: \(what)"
-        case .refused(let why): "refused: \(why.rawValue)"
+        case .refused(let why): "refused: \(why.text)"
         }
     }
 }
 
 /// Why a connection was turned away before it was established.
-public enum Refusal: String, CaseIterable, Hashable, Sendable {
-    case wrongPool = "it does not hold this pool's key"
-    case version = "no wire version in common"
-    case malformed = "something else than a well-formed hello came first"
-    case slowHello = "no hello in time"
-    case impostor = "another peer answered at this address"
-    case oneself = "the address is our own"
-    case full = "too many connections"
-    case crowded = "others came, and it had proven nothing for the longest time"
-    case keyInUse =
-        "another process of this peer is connected: two machines or two folders have one key, and whoever came last is heard"
-    case ownKeyElsewhere =
-        "another process with this machine's own key was there since: every machine needs a folder (--data) of its own"
+public enum Refusal: Hashable, Sendable {
+    case wrongPool, version, malformed, slowHello, impostor, oneself, full, crowded, keyInUse, ownKeyElsewhere
+    /// It is no member of a pool that keeps members.
+    case membership(PoolRefusal)
+    /// The other side says that this peer is none.
+    case turnedAway(PoolRefusal)
+
+    public var text: String {
+        switch self {
+        case .wrongPool: "it does not hold this pool's key"
+        case .version: "no wire version in common"
+        case .malformed: "something else than a well-formed hello came first"
+        case .slowHello: "no hello in time"
+        case .impostor: "another peer answered at this address"
+        case .oneself: "the address is our own"
+        case .full: "too many connections"
+        case .crowded: "others came, and it had proven nothing for the longest time"
+        case .keyInUse:
+            "another process of this peer is connected: two machines or two folders have one key, and whoever came last is heard"
+        case .ownKeyElsewhere:
+            "another process with this machine's own key was there since: every machine needs a folder (--data) of its own"
+        case .membership(let why): why.ofAnother
+        case .turnedAway(let why): why.toItself
+        }
+    }
+    /// Dialling again will not change it.
+    var isFinal: Bool {
+        switch self {
+        case .wrongPool, .version, .oneself, .membership, .turnedAway: true
+        default: false
+        }
+    }
 }
 
 /// Bytes of messages exchanged with one peer since the start, by channel; frames and headers left out.

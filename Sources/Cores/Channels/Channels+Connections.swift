@@ -1,4 +1,5 @@
 import Paths
+import Pools
 public import Primitives
 
 extension Channels {
@@ -113,12 +114,12 @@ extension Channels {
         for rival in connections.with(peer) where rival != id && connections[rival]?.isDialing == true {
             drop(rival, at: now)
         }
+        if connections[id]!.openedHere, pool?.isBehind == true { return applyAgain(id, at: now) }
         let (exporter, isClient) = (connections[id]!.exporter, connections[id]!.isTLSClient)
         if process == nil { process = SessionID.process(exporter: exporter, isTLSClient: isClient) }
         let proposal = SessionID(process: process!, number: peers[peer]?.sessionsEnded ?? peers.firstSession)
         let standing = (peers[peer]?.session ?? Session(limits)).standing(proposing: proposal)
-        let hello = Hello(port: port, keyed: poolKey != nil, standing: standing)
-        let frame = Frame.small(.hello, hello.encoded(key: poolKey, exporter: exporter, isTLSClient: isClient))
+        let frame = Frame.small(.hello, makeHello(standing, exporter, isClient, at: now))
         connections[id]!.phase = .greeting(until: now + limits.helloTimeout)
         connections[id]!.said = standing
         connections[id]!.offsets = standing.received
@@ -132,11 +133,12 @@ extension Channels {
         guard let connection = connections[id], connection.hello == nil else {
             return violated(id, "a second hello", at: now)
         }
-        let result = Hello.read(
-            bytes, key: poolKey, exporter: connection.exporter, senderIsTLSClient: !connection.isTLSClient)
-        switch result {
+        if pool?.applying == id { return }
+        switch readHello(bytes, connection.exporter, senderIsTLSClient: !connection.isTLSClient, at: now) {
+        case .failure(.wrongPool) where isBehind(id, bytes, at: now): drop(id, at: now)
         case .failure(let refusal): refuse(id, refusal, at: now)
-        case .success(let (hello, version)):
+        case .success(var (hello, version)):
+            if let refusal = judge(id, &hello, bytes, at: now) { return turnAway(id, refusal, at: now) }
             connections[id]!.hello = hello
             connections[id]!.version = version
             connections[id]!.parser.proven = true
@@ -184,6 +186,7 @@ extension Channels {
         connections[id]!.keepAlive.begin(at: now)
         peers[peer]!.connection = id
         tellOfConnection(peer, endpoint)
+        greetMember(id, at: now)
         grant(id, at: now)
         fill(id, at: now)
     }
@@ -208,6 +211,7 @@ extension Channels {
         if closing { effects.push(.close(id)) }
         guard peers[peer]?.connection == id else { return }
         peers[peer]!.connection = nil
+        pool?.book.left(peer)
         dialer.lost(peer)
         switch reason {
         case .closed, .silent: interrupt(peer, reason, endpoint, address, openedHere: openedHere, at: now)
@@ -219,9 +223,7 @@ extension Channels {
     mutating func refuse(_ id: ConnectionID, _ refusal: Refusal, at now: Instant) {
         guard let endpoint = connections[id]?.endpoint else { return }
         refuse(endpoint, refusal)
-        // Another pool or version will not change by dialling again.
-        let final = refusal == .wrongPool || refusal == .version || refusal == .oneself
-        failed(id, closing: true, because: .refused(refusal), final: final, at: now)
+        failed(id, closing: true, because: .refused(refusal), final: refusal.isFinal, at: now)
     }
     mutating func violated(_ id: ConnectionID, _ what: String, at now: Instant) {
         guard let isOpen = connections[id]?.isOpen else { return }

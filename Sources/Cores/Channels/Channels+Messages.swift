@@ -58,7 +58,13 @@ extension Channels {
 
     private mutating func handle(_ event: FrameParser.Event, _ id: ConnectionID, at now: Instant) throws(MalformedBytes)
     {
-        if case .small(.hello, _, let payload) = event { return greeted(id, payload, at: now) }
+        switch event {
+        case .small(.hello, _, let payload): return greeted(id, payload, at: now)
+        case .small(.apply, _, let payload): return try applied(id, payload, at: now)
+        case .small(.grant, _, let payload): return try granted(id, payload, at: now)
+        case .small(.refusal, _, let payload): return try turnedAway(id, payload, at: now)
+        default: break
+        }
         guard let peer = connections.summary(id).openPeer else {
             throw MalformedBytes("a frame before our hello")
         }
@@ -91,7 +97,8 @@ extension Channels {
             let number = try reader.u64()
             connections.change(id) { $0.keepAlive.answered(number, at: now, limits) }
         case .bye: lose(id, .farewell(String(decoding: payload.prefix(Frame.maxByeBytes), as: UTF8.self)), at: now)
-        case .hello, .data: preconditionFailure("handled before")
+        case .statement: try heed(payload, peer, id, at: now)
+        case .hello, .apply, .grant, .refusal, .data: preconditionFailure("handled before")
         }
     }
 

@@ -1,4 +1,5 @@
 import Paths
+import Pools
 import Primitives
 
 extension Channels {
@@ -139,6 +140,7 @@ extension Channels {
             remove(id)
             effects.push(.close(id))
             peers[peer]!.connection = nil
+            pool?.book.left(peer)
             dialer.lost(peer)
         }
         if old.away != nil {

@@ -1,4 +1,5 @@
 import Paths
+public import Pools
 public import Primitives
 
 /// Everything about connections between this peer and others, above a secure byte stream and below messages.
@@ -43,6 +44,11 @@ public struct Channels: Core {
         case unreachable(Endpoint, LossReason)
         /// A connection was turned away before it was established. Counted in ``Channels/refusals``.
         case refused(Endpoint, Refusal)
+        /// What is known of the pool's members has changed: ``Channels/book`` is to be kept.
+        case bookChanged
+        /// Of a pool that keeps members, now and then: whether too few of them are connected to hear of others, or nobody who could renew this
+        /// peer's certificate.
+        case seekMembers(Bool)
     }
 
     public let local: PeerID
@@ -67,6 +73,8 @@ public struct Channels: Core {
     var awayCount = 0
     var pacing: Pacing
     var reassembly = Reassembly()
+    /// Of a pool that keeps members.
+    var pool: PoolDoor?
     /// Connections turned away, by why; and those of members who broke the rules.
     public internal(set) var refusals: [Refusal: Int] = [:]
     public internal(set) var violations = 0
@@ -98,7 +106,7 @@ public struct Channels: Core {
     public var nextWake: Instant? {
         var next = earliest(connections.nextWake, dialer.nextWake)
         next = earliest(next, away.first?.at)
-        next = earliest(next, reassembly.nextWake)
+        next = earliest(next, earliest(reassembly.nextWake, pool?.nextWake))
         if !pacing.uploadQueue.isEmpty { next = earliest(next, pacing.upload.readyAt) }
         for id in pacing.yielding { next = earliest(next, yieldsUntil(id)) }
         for waiting in pacing.grantQueue { next = earliest(next, grantReadyAt(waiting.connection, waiting.channel)) }
@@ -110,6 +118,7 @@ public struct Channels: Core {
         endWhoStayedAway(at: now)
         dialer.wake(at: now)
         dialWhatIsDue(at: now)
+        wakePool(at: now)
         passMemoryOn(at: now)
         grantWhatWaited(at: now)
         uploadWhatWaited(at: now)

@@ -18,6 +18,17 @@ enum Frame {
         case pong = 6
         /// A goodbye, which ends the session: UTF-8 text, at most 200 bytes.
         case bye = 7
+        /// In pools that keep members (``PoolBook``), before any hello: a ``Credential`` of who would join.
+        case apply = 8
+        /// The answer: a ``PoolGrant``.
+        case grant = 9
+        /// Or why not, or why no more: the number of a ``PoolRefusal`` (1 byte). Then the connection is closed.
+        case refusal = 10
+        /// A ``PoolStatement``.
+        case statement = 11
+
+        /// What may come while nothing is proven.
+        var isFirst: Bool { self == .hello || self == .apply || self == .grant || self == .refusal }
     }
     static let headerBytes = 4
     static let maxBytes = 65_536
@@ -72,7 +83,7 @@ struct FrameParser: Sendable {
         case small(Frame.Kind, Channel, [UInt8])
         case data(Channel, ArraySlice<UInt8>)
     }
-    /// Until then only a hello is let through.
+    /// Until then only a hello is let through, and what pools that keep members have instead.
     var proven = false
     private var pending: [UInt8] = []
     /// The kind is nil for an extension that is skipped.
@@ -116,7 +127,7 @@ struct FrameParser: Sendable {
         let length = Int(pending[2]) | Int(pending[3]) << 8
         guard let channel = Channel(rawValue: pending[1]) else { throw MalformedBytes("channel \(pending[1])") }
         pending.removeAll(keepingCapacity: true)
-        guard proven || kind == .hello else {
+        guard proven || kind?.isFirst == true else {
             throw MalformedBytes("a frame of kind \(number) before membership is proven")
         }
         guard length <= Frame.maxBytes - Frame.headerBytes else { throw MalformedBytes("a frame of \(length) bytes") }

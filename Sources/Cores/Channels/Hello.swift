@@ -1,4 +1,5 @@
 import Digests
+import Pools
 import Primitives
 import Wire
 
@@ -9,6 +10,9 @@ import Wire
 /// session, hence to both certificates; the role keeps it from being sent back. A pool without a key sends zeros.
 struct Hello: Hashable, Sendable {
     static let versions: ClosedRange<UInt16> = 2...2
+    /// Of pools that keep members: who shows no certificate is none, so whoever knows no more than version 2 is not spoken with.
+    static let memberVersions: ClosedRange<UInt16> = 3...3
+    static let encodedBytes = 144
     private static let magic = Array("atoll".utf8)
     private static let label = Array("atoll/hello/2".utf8)
 
@@ -17,6 +21,8 @@ struct Hello: Hashable, Sendable {
     var port: UInt16
     var keyed: Bool
     var standing: SessionStanding
+    /// In pools that keep members: what was shown with it.
+    var credential: Credential?
 
     func encoded(key: [UInt8]?, exporter: [UInt8], isTLSClient: Bool) -> [UInt8] {
         let fields = fieldBytes
@@ -45,15 +51,25 @@ struct Hello: Hashable, Sendable {
 
     /// Reads and checks what the other side said. What follows the proof belongs to later versions and is ignored.
     static func read(
-        _ bytes: [UInt8], key: [UInt8]?, exporter: [UInt8], senderIsTLSClient: Bool
+        _ bytes: [UInt8], key: [UInt8]?, exporter: [UInt8], senderIsTLSClient: Bool,
+        speaking versions: ClosedRange<UInt16> = versions
     ) -> Result<(hello: Hello, version: UInt16), Refusal> {
-        guard let head = try? versions(of: bytes) else { return .failure(.malformed) }
+        guard let head = try? Self.versions(of: bytes) else { return .failure(.malformed) }
         let version = min(head.highest, versions.upperBound)
         guard version >= max(head.lowest, versions.lowerBound) else { return .failure(.version) }
         guard let (hello, proof) = try? decode(bytes) else { return .failure(.malformed) }
         let expected = self.proof(key, hello.fieldBytes, exporter, senderIsTLSClient)
         guard hello.keyed == (key != nil), constantTimeEqual(proof, expected) else { return .failure(.wrongPool) }
         return .success((hello, version))
+    }
+    /// What follows the proof in pools that keep members: the sender's credential, behind its length (u16). The sender's certificate proves that it is
+    /// its own.
+    static func credential(in bytes: [UInt8]) throws(MalformedBytes) -> Credential? {
+        var reader = ByteReader(bytes)
+        _ = try reader.take(encodedBytes)
+        guard reader.remaining > 0 else { return nil }
+        let count = Int(try reader.u16())
+        return try Credential(encoded: try reader.take(count))
     }
     /// What a hello says of the session, for onlookers: nothing is proven by it.
     static func standing(in bytes: [UInt8]) -> SessionStanding? { try? decode(bytes).0.standing }

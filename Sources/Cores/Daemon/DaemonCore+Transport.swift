@@ -67,11 +67,13 @@ extension DaemonCore {
             noteWay(to: peer, endpoint, at: now)
             if channels.relay(of: peer) != nil { return }
             say(.connectionResumed(endpoint: endpoint.description), peer: name(of: peer), at: now)
+        case .bookChanged: keepBook(at: now)
+        case .seekMembers(let isLonely): seekMembers(isLonely, at: now)
         case .unreachable(let endpoint, let reason):
             say(.unreachable(why: reason.description), peer: endpoint.description, at: now)
         case .refused(let endpoint, let refusal):
-            guard refusal != .oneself, let count = refusalNews.note(refusal.rawValue, at: now) else { return }
-            say(.connectionRefused(why: refusal.rawValue, count: count), peer: endpoint.description, at: now)
+            guard refusal != .oneself, let count = refusalNews.note(refusal.text, at: now) else { return }
+            say(.connectionRefused(why: refusal.text, count: count), peer: endpoint.description, at: now)
         }
     }
 }

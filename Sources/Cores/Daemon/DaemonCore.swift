@@ -54,6 +54,8 @@ public struct DaemonCore: Core {
         /// Search for a plan, slowly, and hand it back with ``DaemonCore/planned(_:at:)``.
         indirect case plan(PlanQuestion)
         case ended(JobEnd)
+        /// What is known of the pool's members, to be written.
+        case keepBook([UInt8])
         indirect case event(Event)
     }
 
@@ -319,7 +321,7 @@ public struct DaemonCore: Core {
         case .send(let bytes, let endpoint): effects.push(.datagram(bytes, to: endpoint))
         case .discovered(let topic, let endpoints, let teller):
             guard topic == Self.poolTopic || topic == Self.relayTopic || missesCoordinator else { return }
-            for endpoint in endpoints { channels.hear(of: endpoint, from: teller, at: now) }
+            for endpoint in endpoints.prefix(wantedOf(topic)) { channels.hear(of: endpoint, from: teller, at: now) }
         case .joined(let contacts):
             effects.push(.overlayChanged)
             say(.overlayJoined(contacts: contacts), at: now)
@@ -385,6 +387,7 @@ public struct DaemonCore: Core {
             guard malformedNews.note(peer, at: now) != nil else { return }
             return say(.packetMalformed(why: error.description), peer: name(of: peer), at: now)
         }
+        guard mayDo(peer, packet.message) else { return }
         channels.trust(peer, services.sharesJob(with: peer), at: now)
         if let channel = RequestQueue.answers(packet.message),
             requests.isWaiting(peer, channel) || !hasRoom(peer, channel)

@@ -36,7 +36,7 @@ public struct Directory: Core {
 
     /// The node below. Start operations on it through ``perform(at:_:)``.
     public private(set) var overlay: Overlay
-    private let poolKey: [UInt8]
+    private let topicKey: [UInt8]
     private var effects = EffectQueue<Effect>()
     private var generator: SeededGenerator
     private var announcements: [Announcement] = []
@@ -79,7 +79,7 @@ public struct Directory: Core {
         configuration: OverlayConfiguration, identity: SigningKey, nodeID: NodeID?, known: [Contact], at now: Instant
     ) {
         overlay = Overlay(configuration: configuration, identity: identity, nodeID: nodeID, known: known, at: now)
-        poolKey = configuration.poolKey ?? []
+        topicKey = configuration.topicKey ?? configuration.poolKey ?? []
         generator = SeededGenerator(seed: configuration.seed, stream: 0x6469_7265_6374_6f72)
         drain(at: now)
     }
@@ -87,16 +87,16 @@ public struct Directory: Core {
     /// Around a node that is there already; see ``Overlay/init(configuration:identity:nodeID:levels:roundTrip:at:)``.
     package init(overlay: Overlay, at now: Instant) {
         self.overlay = overlay
-        poolKey = overlay.configuration.poolKey ?? []
+        topicKey = overlay.configuration.topicKey ?? overlay.configuration.poolKey ?? []
         generator = SeededGenerator(seed: overlay.configuration.seed, stream: 0x6469_7265_6374_6f72)
         seenGeneration = overlay.generation
         drain(at: now)
     }
 
     /// Whether strangers are kept out.
-    public var isClosed: Bool { !poolKey.isEmpty }
+    public var isClosed: Bool { !topicKey.isEmpty }
     /// Where a topic is kept.
-    public func infoHash(of topic: [UInt8]) -> NodeID { NodeID(hashing: topic + poolKey) }
+    public func infoHash(of topic: [UInt8]) -> NodeID { NodeID(hashing: topic + topicKey) }
     /// Everybody seen under a watched topic in the last five minutes, ascending; at most 2048.
     public func endpoints(under topic: [UInt8]) -> [Endpoint] {
         watches.first { $0.topic == topic }?.known.keys.sorted() ?? []

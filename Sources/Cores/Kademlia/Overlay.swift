@@ -34,7 +34,7 @@ public struct Overlay: Core {
 
     public let configuration: OverlayConfiguration
     let identity: SigningKey
-    let seal: PoolSeal?
+    private(set) var seal: PoolSeal?
     public internal(set) var nodeID: NodeID
     public internal(set) var counters = OverlayCounters()
     /// Read-only nodes ask but answer nothing (BEP 43). May change while running, when reachability is known.
@@ -154,6 +154,12 @@ public struct Overlay: Core {
             _ = begin(.join, target: id, at: now)
         }
         deadlines.push(.selfLookup, at: now + configuration.timers.selfLookups[0])
+    }
+
+    /// Of a pool that keeps members: its keys, the one to seal with first.
+    public mutating func use(poolKeys keys: [[UInt8]]) {
+        guard seal != nil, !keys.isEmpty else { return }
+        seal = PoolSeal(keys: keys)
     }
 
     // MARK: Driving

@@ -4,6 +4,8 @@ public import Primitives
 public struct OverlayConfiguration: Sendable {
     /// 32 bytes, or nil for the open pool `mainline`, which speaks with every BEP 5 node.
     public var poolKey: [UInt8]?
+    /// What topics are bound to in the place of the pool's key: where that may change, they stay.
+    public var topicKey: [UInt8]?
     /// Nodes to start from. May be empty (a network of one), may include this node itself.
     public var bootstrap: [Endpoint]
     /// Ask, but answer nothing (BEP 43): for peers that cannot be reached from outside.

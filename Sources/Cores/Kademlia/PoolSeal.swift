@@ -7,18 +7,21 @@ import Wire
 /// `h` sorts between `e` and `ip`, so a sealed datagram is still canonical bencode, and KRPC ignores unknown keys. The
 /// seal proves membership, not freshness: replays are met by transaction IDs and by tokens bound to addresses.
 package struct PoolSeal: Sendable {
-    private let key: [UInt8]
+    /// The first one seals; each of them opens: where a pool has another key, both are right for a while.
+    private let keys: [[UInt8]]
     package static let size = 16
 
     /// - Parameter key: the pool key, 32 bytes.
-    package init(key: [UInt8]) {
-        precondition(key.count == 32, "a pool key has 32 bytes, not \(key.count)")
-        self.key = key
+    package init(key: [UInt8]) { self.init(keys: [key]) }
+    /// - Parameter keys: at least one, the one to seal with first.
+    package init(keys: [[UInt8]]) {
+        precondition(!keys.isEmpty && keys.allSatisfy { $0.count == 32 }, "a pool key has 32 bytes")
+        self.keys = keys
     }
 
     /// `datagram` with the seal inserted before byte `slot`, which must be where key `h` sorts.
     func seal(_ datagram: [UInt8], slot: Int) -> [UInt8] {
-        let code = hmacSHA256(key: key, datagram).prefix(Self.size)
+        let code = hmacSHA256(key: keys[0], datagram).prefix(Self.size)
         var out: [UInt8] = []
         out.reserveCapacity(datagram.count + Self.size + 6)
         out.append(contentsOf: datagram[..<slot])
@@ -37,6 +40,6 @@ package struct PoolSeal: Sendable {
         bare.reserveCapacity(datagram.count)
         bare.append(contentsOf: datagram[..<start])
         bare.append(contentsOf: datagram[seal.encoded.endIndex...])
-        return constantTimeEqual(Array(code), Array(hmacSHA256(key: key, bare).prefix(Self.size)))
+        return keys.contains { constantTimeEqual(Array(code), Array(hmacSHA256(key: $0, bare).prefix(Self.size))) }
     }
 }

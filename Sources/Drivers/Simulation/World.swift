@@ -276,7 +276,8 @@ public final class World {
             case .recordDue:
                 let wall = Self.epoch + host.clockError + Int64((now - .zero).inSeconds)
                 host.daemon!.publishRecord(wall: wall, at: now)
-            case .overlayChanged, .found: break
+            // Pools here are their keys.
+            case .overlayChanged, .found, .keepBook: break
             case .event(let event):
                 tell(event, of: host)
                 storm?.heard(event, host, self)

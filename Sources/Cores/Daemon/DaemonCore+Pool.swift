@@ -1,0 +1,53 @@
+import Channels
+import Kademlia
+import Messages
+public import Pools
+public import Primitives
+
+/// Pools that keep members (docs/MEMBERSHIP.md): the door is the channels'; what is known of members is kept here, and members are found who tell more.
+extension DaemonCore {
+    /// What its owner does with the pool's members; nil where the pool keeps none.
+    public mutating func changeBook<T>(at now: Instant, _ change: (inout PoolBook, Instant) -> T) -> T? {
+        defer { drain(at: now) }
+        return channels.change(at: now) { change(&$0, now) }
+    }
+
+    mutating func keepBook(at now: Instant) {
+        guard let book = channels.book else { return }
+        usePoolKeys(at: now)
+        effects.push(.keepBook(book.encoded))
+        channels.bookKept()
+    }
+    private mutating func usePoolKeys(at now: Instant) {
+        guard let keys = channels.book?.poolKeys(at: now) else { return }
+        directory.perform(at: now) { $0.use(poolKeys: keys) }
+    }
+    /// Bootstrap nodes are asked first, and whoever else is there.
+    mutating func seekMembers(_ isLonely: Bool, at now: Instant) {
+        usePoolKeys(at: now)
+        if isLonely {
+            for node in directory.overlay.configuration.bootstrap { channels.hear(of: node, from: nil, at: now) }
+        }
+        guard !watchesMembers else { return }
+        if isLonely {
+            directory.watch(topic: Self.poolTopic, slowest: .seconds(60), at: now)
+        } else {
+            directory.unwatch(topic: Self.poolTopic)
+        }
+    }
+    /// It looks for members anyway, for jobs.
+    private var watchesMembers: Bool { services.leads || services.watchPart != nil }
+    /// Of those who are found under a topic: whoever only wants to hear news needs few.
+    func wantedOf(_ topic: [UInt8]) -> Int {
+        channels.book != nil && topic == Self.poolTopic && !watchesMembers ? 4 : .max
+    }
+
+    /// A watcher reads, and lets itself be carried.
+    func mayDo(_ peer: PeerID, _ message: Message) -> Bool {
+        guard channels.role(of: peer) == .watcher else { return true }
+        switch message {
+        case .readRequest, .logRequest, .ping, .pong: return true
+        default: return message.conversation == .carriage
+        }
+    }
+}
