@@ -15,6 +15,8 @@ public final class ControlService {
         case drain, set
         /// What has happened, about something or at all.
         case why
+        /// Of whoever keeps a pool's members (``PoolOrder``).
+        case revoke, rotate
     }
     /// A line to a daemon.
     public struct Request: Codable, Sendable {
@@ -128,6 +130,12 @@ public final class ControlService {
     private func perform(_ command: Command, _ request: Request) throws(NodeError) -> String? {
         switch command {
         case .status, .why: return nil
+        case .revoke, .rotate:
+            let order = try PoolOrder(request.key ?? "", request.value ?? "")
+            guard let said = daemon.changeBook({ book, now in order.perform(on: &book, at: now) }) else {
+                throw .failed("this daemon's pool is its key: it keeps no members")
+            }
+            return try said.get()
         case .leave:
             leave()
             return nil

@@ -1,11 +1,16 @@
+public import Digests
 import Foundation
+public import Pools
 public import Primitives
 import Yams
 
-/// What lets a peer join: the pool's key, where to meet, and which launchers its pool accepts. Whoever holds it is in.
+/// What lets a peer join: where to meet, which launchers the pool accepts, and either the pool's key (whoever holds it is in) or, in a pool that
+/// keeps members, an issuing key, with which a member of the pool is asked for the rest.
 public struct Invite: Sendable {
     public var name: String
+    /// 32 bytes; none where there is an issuing key.
     public var poolKey: [UInt8]
+    public var issuing: Issuing?
     public var bootstrap: [Endpoint]
     public var accept: [PeerID]
 
@@ -14,6 +19,17 @@ public struct Invite: Sendable {
         self.poolKey = poolKey
         self.bootstrap = bootstrap
         self.accept = accept
+    }
+
+    /// An invite's own key, and what the pool's authority lets it do.
+    public struct Issuing: Sendable {
+        public var warrant: Warrant
+        public var key: SigningKey
+        public init(_ warrant: Warrant, _ key: SigningKey) { (self.warrant, self.key) = (warrant, key) }
+    }
+    public init(name: String, _ issuing: Issuing, bootstrap: [Endpoint], accept: [PeerID]) {
+        self.init(name: name, poolKey: [], bootstrap: bootstrap, accept: accept)
+        self.issuing = issuing
     }
 
     public init(file path: String) throws(NodeError) {
@@ -29,16 +45,26 @@ public struct Invite: Sendable {
         do { root = try Yams.compose(yaml: text) } catch { throw bad("not YAML: \(error)") }
         guard let map = root?.mapping else { throw bad("keys pool, bootstrap and accept expected") }
         for key in map.keys {
-            guard let word = key.string, ["name", "pool", "bootstrap", "accept"].contains(word) else {
+            guard let word = key.string, Self.words.contains(word) else {
                 throw bad(
-                    "line \(key.mark?.line ?? 0): unknown key \(key.string ?? "?"); allowed are name, pool, bootstrap, accept"
+                    "line \(key.mark?.line ?? 0): unknown key \(key.string ?? "?"); allowed are \(Self.words.joined(separator: ", "))"
                 )
             }
         }
-        guard let pool = map["pool"]?.string, let key = [UInt8](hex: pool), key.count == 32 else {
-            throw bad("`pool` must be 64 hexadecimal digits")
+        if let warrant = map["warrant"]?.string {
+            guard map["pool"] == nil else { throw bad("it has `pool` and `warrant`: an invite has one of them") }
+            guard let bytes = [UInt8](hex: warrant), let read = try? Warrant(encoded: bytes), read.isSigned,
+                let seed = map["issuer"]?.string.flatMap({ [UInt8](hex: $0) }), let key = SigningKey(seed: seed),
+                key.peerID == read.issuer
+            else { throw bad("`warrant` and `issuer` do not belong together, or were changed") }
+            poolKey = []
+            issuing = Issuing(read, key)
+        } else {
+            guard let pool = map["pool"]?.string, let key = [UInt8](hex: pool), key.count == 32 else {
+                throw bad("`pool` must be 64 hexadecimal digits, or `warrant` and `issuer` be there")
+            }
+            poolKey = key
         }
-        poolKey = key
         name = map["name"]?.string ?? "pool"
         bootstrap = []
         for entry in map["bootstrap"]?.array() ?? [] {
@@ -58,14 +84,31 @@ public struct Invite: Sendable {
         }
     }
 
-    public var text: String {
-        var out = """
-            # An Atoll invite. Whoever holds this file can join the pool: pass it on with care.
-            name: \(name)
-            pool: "\(poolKey.hex)"
-            bootstrap:
+    private static let words = ["name", "pool", "warrant", "issuer", "bootstrap", "accept"]
 
-            """
+    public var text: String {
+        var out: String
+        if let issuing {
+            let uses =
+                issuing.warrant.uses.map { $0 == 1 ? "Whoever comes first" : "The first \($0) who come" }
+                ?? "Whoever comes"
+            out = """
+                # An Atoll invite, \(issuing.warrant.id.short). \(uses) with this file can join the pool, as \(issuing.warrant.role.word): pass it on with care.
+                name: \(name)
+                warrant: "\(issuing.warrant.encoded.hex)"
+                issuer: "\(issuing.key.seed.hex)"
+                bootstrap:
+
+                """
+        } else {
+            out = """
+                # An Atoll invite. Whoever holds this file can join the pool: pass it on with care.
+                name: \(name)
+                pool: "\(poolKey.hex)"
+                bootstrap:
+
+                """
+        }
         for endpoint in bootstrap { out += "  - \"\(endpoint)\"\n" }
         out += "# Launchers that peers joining with this invite work for, unless their owner says otherwise.\naccept:\n"
         for launcher in accept { out += "  - \"\(launcher.hex)\"\n" }

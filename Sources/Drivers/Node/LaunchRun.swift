@@ -8,6 +8,7 @@ import Files
 import Foundation
 import Membership
 import Messages
+import Pools
 import Primitives
 public import Record
 public import Telemetry
@@ -94,7 +95,7 @@ public final class LaunchRun {
         try CheckpointFolders.requireSpace(options.parameters.model, out: options.out, data: folder.path)
         let loop = service.loop
         let key = setup.key
-        let overlay = OverlayArchive(folder, poolKey: setup.poolKey)
+        let overlay = OverlayArchive(folder, poolKey: setup.membership?.book.authority.bytes ?? setup.poolKey)
         var setup = setup
         setup.state = overlay.state
         let daemon = try LiveDaemon(loop, setup) { (now) throws(NodeError) in

@@ -8,6 +8,7 @@ public import Kademlia
 public import Lending
 import Membership
 public import Paths
+public import Pools
 public import Primitives
 public import Record
 import SecureTransport
@@ -23,6 +24,8 @@ public final class LiveDaemon {
         public var listen: Endpoint
         /// Nil: the open pool `mainline`.
         public var poolKey: [UInt8]?
+        /// Of a pool that keeps members, and where it is kept.
+        public var membership: Membership?
         public var bootstrap: [Endpoint]
         public var emulation: Emulation?
         /// Bootstrap nodes given by name; looked up until somebody knows them.
@@ -53,8 +56,16 @@ public final class LiveDaemon {
         }
     }
 
+    /// What is known of a pool's members, and the file of it.
+    public struct Membership {
+        public var book: PoolBook
+        /// Nil: it is not kept.
+        public var file: String?
+        public init(_ book: PoolBook, file: String?) { (self.book, self.file) = (book, file) }
+    }
+
     public let loop: Loop
-    public let endpoint: Endpoint
+    public var endpoint: Endpoint { transport.endpoint }
     private let transport: SecureTransport
     private let datagrams: DatagramSocket
     private let pool: WorkPool
@@ -66,6 +77,7 @@ public final class LiveDaemon {
     private var resolver: NameResolver?
     private var dialBacks: [DialBack: DialBackAttempt] = [:]
     public private(set) var core: DaemonCore
+    private var bookKeeper: BookKeeper?
 
     public var onEvent: ((Event) -> Void)?
     /// Something is to be written; answered with ``stored(_:_:for:)``.
@@ -85,25 +97,22 @@ public final class LiveDaemon {
         let opened = try Self.open(loop, setup)
         transport = opened.transport
         datagrams = opened.datagrams
-        endpoint = transport.endpoint
         pool = WorkPool(loop, threads: 2)
         let own = opened.transport.endpoint
-        let overlay = OverlayConfiguration(
+        var overlay = OverlayConfiguration(
             poolKey: setup.poolKey, bootstrap: setup.bootstrap.filter { $0 != own }, readOnly: setup.readOnly,
             seed: setup.seed)
+        overlay.topicKey = setup.membership.map { PoolBook.topicKey($0.book.authority) }
         let now = loop.now
         var directory = Directory(
             configuration: overlay, identity: setup.key, nodeID: setup.state?.nodeID,
             known: setup.state?.contacts.filter { $0.endpoint != own } ?? [], at: now)
         if let state = setup.state { directory.perform(at: now) { $0.restore(state, at: now) } }
         let services = try services(now)
-        let channels = Channels(
-            local: setup.key.peerID, listening: endpoint.port,
-            // In the open pool there is nobody to talk to: no key is right.
-            poolKey: setup.poolKey ?? randomBytes(32), limits: Self.channelLimits(computes: services.member != nil),
-            seed: setup.seed &+ 1)
+        let channels = Self.channels(setup, own, computes: services.member != nil, at: now)
+        if let file = setup.membership?.file { bookKeeper = BookKeeper(file, pool.makeQueue()) }
         core = DaemonCore(
-            directory: directory, channels: channels, services: services, key: setup.key, port: endpoint.port,
+            directory: directory, channels: channels, services: services, key: setup.key, port: own.port,
             device: setup.device, relaying: setup.relaying, carriesFlows: setup.poolKey != nil, at: now)
         let paced = setup.emulation.map { $0.entry.flops / $0.stretch }
         // Arithmetic has a thread of its own: what gives way to other programs is not what writes to disk.
@@ -142,6 +151,16 @@ public final class LiveDaemon {
     public var sentBytes: Int { transport.sentBytes + datagrams.sentBytes }
     public var receivedBytes: Int { transport.receivedBytes + datagrams.receivedBytes }
 
+    private static func channels(
+        _ setup: Setup, _ endpoint: Endpoint, computes: Bool, at now: Instant
+    ) -> Channels {
+        var channels = Channels(
+            local: setup.key.peerID, listening: endpoint.port,
+            // In the open pool there is nobody to talk to: no key is right.
+            poolKey: setup.poolKey ?? randomBytes(32), limits: channelLimits(computes: computes), seed: setup.seed &+ 1)
+        if let membership = setup.membership { channels.admit(by: membership.book, at: now) }
+        return channels
+    }
     /// Connections take at most half of the descriptors that this process may have.
     private static func channelLimits(computes: Bool) -> ChannelLimits {
         var limits = ChannelLimits.daemon(computes: computes)
@@ -329,6 +348,14 @@ public final class LiveDaemon {
         }
     }
 
+    private func keep(book: [UInt8]) {
+        bookKeeper?.keep(book) { [unowned self] problem in onEvent?(Event(.stateUnsaved(why: problem), at: loop.now)) }
+    }
+    /// What its owner does with the pool's members; nil where the pool keeps none.
+    public func changeBook<T>(_ change: (inout PoolBook, Instant) -> T) -> T? {
+        defer { drain() }
+        return core.changeBook(at: loop.now, change)
+    }
     private func tell(_ events: [CarriedEvent], _ id: ConnectionID) {
         for event in events { core.carried(id, event, at: loop.now) }
     }
@@ -371,6 +398,7 @@ public final class LiveDaemon {
             case .plan(let question): answerPlan(question)
             case .store(let request, let service): onStore?(request, service)
             case .ended(let end): onEnded?(end)
+            case .keepBook(let bytes): keep(book: bytes)
             }
         }
         draining = false

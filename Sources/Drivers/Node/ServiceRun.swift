@@ -4,6 +4,7 @@ public import Digests
 import EventLoop
 import Foundation
 public import Membership
+import Pools
 public import Primitives
 public import Telemetry
 
@@ -44,7 +45,7 @@ public final class ServiceRun {
         _ setup: LiveDaemon.Setup, folder: DataFolder, services: (Instant) throws(NodeError) -> DaemonCore.Services,
         ready: (LiveDaemon) throws(NodeError) -> Void, onEvent: @escaping (Event) -> Void
     ) throws(NodeError) -> RunEnd {
-        let overlay = OverlayArchive(folder, poolKey: setup.poolKey)
+        let overlay = OverlayArchive(folder, poolKey: setup.membership?.book.authority.bytes ?? setup.poolKey)
         var setup = setup
         setup.state = overlay.state
         let daemon = try LiveDaemon(loop, setup) { (now) throws(NodeError) in try services(now) }

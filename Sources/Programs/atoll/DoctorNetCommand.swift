@@ -20,7 +20,7 @@ extension DoctorCommand {
             guard (1...120).contains(wait) else { throw NodeError.badInput("--wait \(wait): 1 to 120 s") }
             var scene = try options.scene()
             if !Doctor(scene).knowsLine, let path = options.invite {
-                let invite = try Invite(file: path)
+                let invite = try KnownPools.withKey(try Invite(file: path))
                 let listen = try options.listen.map { try endpoint($0, option: "--listen") }
                 if !options.json, isatty(2) == 1 {
                     complain("others are asked how they see this machine; that takes up to \(wait) s")

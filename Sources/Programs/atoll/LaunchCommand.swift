@@ -112,9 +112,9 @@ struct LaunchCommand: ParsableCommand {
         let emulation = try emulation(emulate, stretch: stretch, seed: seed)
         let folder = try launcherFolder(invitePath, identity: identity)
         warnIfUnnamed(in: invite, folder.key.peerID)
-        var setup = LiveDaemon.Setup(
-            key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
-            seed: seed)
+        var setup = try LiveDaemon.Setup(
+            through: invite, key: folder.key, folder: folder.path, listen: listen, emulation: emulation, seed: seed,
+            tell: complain)
         setup.router = door.router.choice(isWanted: emulation == nil)
         let (launch, stopped) = try options(job, corpus, model, out, threads, folder)
         let subject = JobStory.Subject(

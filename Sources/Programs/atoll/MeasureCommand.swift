@@ -51,9 +51,11 @@ extension TopologyCommand {
             var options = CoordinatorOptions()
             options.expectedPeers = peers
             options.gatherLimit = .nanoseconds(Int64(wait * 1e9))
-            let setup = LiveDaemon.Setup(
-                key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: nodes, emulation: nil,
-                seed: drawnSeed(seed))
+            var met = invite
+            met.bootstrap = nodes
+            let setup = try LiveDaemon.Setup(
+                through: met, key: folder.key, folder: folder.path, listen: listen, emulation: nil,
+                seed: drawnSeed(seed), tell: complain)
             // Any text will do: nobody trains on it.
             let content = [UInt8](repeating: 32, count: 64 << 10)
             var signed = manifest

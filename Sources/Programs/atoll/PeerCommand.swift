@@ -63,9 +63,9 @@ struct PeerCommand: ParsableCommand {
             folder: folder.path, config: config, flags: limit, threads: threads, memory: memory,
             sensors: ProcessInfo.processInfo.environment["ATOLL_SENSORS_ROOT"] ?? "")
         let threads = owner.limits.threads ?? 1
-        var setup = LiveDaemon.Setup(
-            key: folder.key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
-            seed: seed)
+        var setup = try LiveDaemon.Setup(
+            through: invite, key: folder.key, folder: folder.path, listen: listen, emulation: emulation, seed: seed,
+            tell: complain)
         (setup.threads, setup.relaying) = (threads, try relay.limits(usual: .little))
         // A pretended machine is not behind this one's router.
         setup.router = door.router.choice(isWanted: owner.mapsPorts && emulation == nil)

@@ -28,10 +28,11 @@ struct WatchCommand: ParsableCommand {
         let invite = try Invite(file: invite)
         guard wait > 0, wait <= 86_400 else { throw NodeError.badInput("--wait \(wait): seconds, more than 0") }
         guard !job.isEmpty else { throw NodeError.badInput("the job's name, or the first digits of its ID, expected") }
-        let setup = LiveDaemon.Setup(
-            // A fresh key each time: a watcher is nobody's member.
-            key: SigningKey(seed: randomBytes(32))!, listen: try endpoint(listen, option: "--listen"),
-            poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: nil, seed: drawnSeed(seed))
+        // A fresh key each time: a watcher is nobody's member. Where members are kept it is one, and stays it.
+        let folder = invite.issuing == nil ? nil : try Home.folder(nil, name: "watcher")
+        let setup = try LiveDaemon.Setup(
+            through: invite, key: folder?.key ?? SigningKey(seed: randomBytes(32))!, folder: folder?.path,
+            listen: try endpoint(listen, option: "--listen"), emulation: nil, seed: drawnSeed(seed), tell: complain)
         let view = ProgressView(quiet: json, subject: .init(name: job))
         let (meant, digits, asJSON) = (job, job.lowercased(), json)
         let result = try WatchRun().run(

@@ -6,6 +6,7 @@ import Kademlia
 import Membership
 import Node
 import Paths
+import Pools
 import Primitives
 import Telemetry
 
@@ -23,6 +24,8 @@ struct NodeRun: ParsableCommand {
     @Flag(inversion: .prefixedNo, help: "Carry the records of jobs that have several electors: docs/ELECTORS.md.")
     var elector = true
     @Option(help: "Memory for the texts of such jobs, in MiB.") var memory = 256.0
+    @Flag(help: "Make a pool that keeps members: each has a certificate, and can be removed (atoll invite).")
+    var members = false
     @OptionGroup var relay: RelayOptions
     @OptionGroup var router: RouterOptions
     @Flag(help: "Ask, but answer nothing (BEP 43).") var readOnly = false
@@ -47,11 +50,13 @@ struct NodeRun: ParsableCommand {
         }
         let folder = try Home.folder(data, name: "node")
         let invitePath = invite ?? folder.path + "/invite.yaml"
-        let origin = pool.isOpen ? PoolOrigin.open : try openPool(invitePath, endpoints)
+        guard !members || (join == nil && !pool.isOpen) else {
+            throw NodeError.badInput("--members makes a pool: it goes neither with --join nor with --pool mainline")
+        }
+        let origin = pool.isOpen ? PoolOrigin.open : try openPool(invitePath, endpoints, folder)
         var setup = LiveDaemon.Setup(
-            key: folder.key, listen: listen, poolKey: origin.invite?.poolKey,
-            bootstrap: endpoints + (origin.isNew ? [] : origin.invite?.bootstrap ?? []), emulation: emulation,
-            seed: seed)
+            key: folder.key, listen: listen, poolKey: nil, bootstrap: endpoints, emulation: emulation, seed: seed)
+        if let invite = origin.invite { try enter(&setup, invite, isNew: origin.isNew, in: folder) }
         setup.bootstrapNames = names
         setup.readOnly = readOnly
         setup.relaying = try relay.limits(usual: .node)
@@ -76,7 +81,9 @@ struct NodeRun: ParsableCommand {
             }
             fflush(nil)
             if commands {
-                console = NodeConsole(daemon, poolKey: setup.poolKey, identity: folder.key)
+                console = NodeConsole(
+                    daemon, poolKey: setup.membership.map { PoolBook.topicKey($0.book.authority) } ?? setup.poolKey,
+                    identity: folder.key)
                 console?.start()
             }
         } onEvent: { event in
@@ -125,10 +132,15 @@ struct NodeRun: ParsableCommand {
     }
 
     /// The pool to serve: of an invite to join, of the invite that is there already, of this user's pools, or a new one.
-    private func openPool(_ invitePath: String, _ bootstrap: [Endpoint]) throws -> PoolOrigin {
+    private func openPool(_ invitePath: String, _ bootstrap: [Endpoint], _ folder: DataFolder) throws -> PoolOrigin {
         if let join { return .joined(try Invite(file: join)) }
         if FileManager.default.fileExists(atPath: invitePath) {
             let invite = try Invite(file: invitePath)
+            guard !members || invite.issuing != nil else {
+                throw NodeError.badInput(
+                    "the pool of \(invitePath) is its key, and whoever holds that is in: its members cannot be kept afterwards. Make a new "
+                        + "pool with --data DIR --members, and give everybody an invite of it")
+            }
             if let name = pool.pool, name != invite.name, self.invite == nil {
                 throw NodeError.badInput(
                     "\(invitePath) is of pool \(invite.name), not \(name). Give this pool's node a folder of its own with "
@@ -154,7 +166,15 @@ struct NodeRun: ParsableCommand {
             }
             accepted.append(key)
         }
+        if members { return .made(try PoolEntry.found(name: name, in: folder, accept: accepted)) }
         return .made(Invite(name: name, poolKey: randomBytes(32), bootstrap: [], accept: accepted))
+    }
+    private func enter(
+        _ setup: inout LiveDaemon.Setup, _ invite: Invite, isNew: Bool, in folder: DataFolder
+    ) throws(NodeError) {
+        let entry = try PoolEntry.through(invite, key: folder.key, folder: folder.path, tell: complain)
+        (setup.poolKey, setup.membership) = (entry.poolKey, entry.membership)
+        if !isNew { setup.bootstrap += invite.bootstrap }
     }
 
     private func remember(_ invite: Invite) throws(NodeError) {

@@ -4,6 +4,7 @@ import EventLoop
 import Foundation
 import Kademlia
 import Node
+import Pools
 import Primitives
 
 /// What every tool of `atoll node` takes: a short-lived read-only node that asks and leaves.
@@ -27,8 +28,8 @@ struct ToolOptions: ParsableArguments {
         throw NodeError.badInput("\(what) is missing. Try `atoll node --help`")
     }
 
-    /// The pool's key, nil for the open pool, and whom to ask.
-    func openPool() throws -> (key: [UInt8]?, bootstrap: [Endpoint]) {
+    /// The pool's key, nil for the open pool, what its topics are bound to, and whom to ask.
+    func openPool() throws -> (key: [UInt8]?, topicKey: [UInt8]?, bootstrap: [Endpoint]) {
         let (endpoints, names, _) = try pool.split()
         var bootstrap = endpoints
         for name in names {
@@ -40,7 +41,7 @@ struct ToolOptions: ParsableArguments {
             guard !bootstrap.isEmpty else {
                 throw NodeError.badInput("--pool mainline needs somebody to ask: --bootstrap HOST:PORT")
             }
-            return (nil, bootstrap)
+            return (nil, nil, bootstrap)
         }
         guard let known = try findInvite() else {
             throw NodeError.badInput(
@@ -50,7 +51,8 @@ struct ToolOptions: ParsableArguments {
         guard !bootstrap.isEmpty else {
             throw NodeError.badInput("pool \(known.name) has no bootstrap node in its invite: --bootstrap HOST:PORT")
         }
-        return (known.poolKey, bootstrap)
+        let key = try KnownPools.withKey(known, in: data).poolKey
+        return (key, known.issuing.map { PoolBook.topicKey($0.warrant.authority) } ?? key, bootstrap)
     }
 
     private func findInvite() throws -> Invite? {
@@ -85,7 +87,7 @@ struct ToolOptions: ParsableArguments {
 protocol OverlayOperation {
     var options: ToolOptions { get }
     /// - Parameters:
-    ///   - poolKey: of the node it runs on.
+    ///   - poolKey: of the node it runs on: what its topics are bound to.
     ///   - identity: the node's, when it has one that stays.
     /// - Throws: ``NodeError`` for wrong arguments.
     func steps(poolKey: [UInt8]?, identity: SigningKey?) throws -> OverlaySteps
@@ -103,7 +105,7 @@ extension OverlayOperation {
     func runAlone(key keyFile: String? = nil) throws {
         let identity = try options.signer(keyFile)
         let tool = try OverlayTool(options, identity: identity)
-        let steps = try steps(poolKey: tool.poolKey, identity: identity)
+        let steps = try steps(poolKey: tool.topicKey, identity: identity)
         let report = steps.report(try tool.run(steps.next))
         report.print(json: options.json)
         if !report.isGood { throw ExitCode(1) }
@@ -113,7 +115,8 @@ extension OverlayOperation {
 /// Runs operations on a read-only node of its own.
 final class OverlayTool {
     let options: ToolOptions
-    let poolKey: [UInt8]?
+    private let poolKey: [UInt8]?
+    let topicKey: [UInt8]?
     private let loop = Loop()
     private let node: OverlayNode
     private let bootstrap: [Endpoint]
@@ -125,7 +128,7 @@ final class OverlayTool {
             throw NodeError.badInput("--timeout \(options.timeout): seconds, more than 0 and at most 3600")
         }
         let pool = try options.openPool()
-        (poolKey, bootstrap) = (pool.key, pool.bootstrap)
+        (poolKey, topicKey, bootstrap) = (pool.key, pool.topicKey, pool.bootstrap)
         let configuration = OverlayConfiguration(
             poolKey: pool.key, bootstrap: pool.bootstrap, readOnly: true, seed: drawnSeed(options.seed))
         let key = identity ?? SigningKey(seed: randomBytes(32))!

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Node
+import Pools
 import Primitives
 
 /// Which pool a node or a tool belongs to, and whom it asks first.
@@ -55,6 +56,20 @@ enum KnownPools {
     static func invite(_ name: String) throws -> Invite? {
         let path = try path(name)
         return FileManager.default.fileExists(atPath: path) ? try Invite(file: path) : nil
+    }
+    /// The invite of a pool that keeps members has no key: a member of this machine knows it.
+    static func withKey(_ invite: Invite, in folder: String? = nil) throws -> Invite {
+        guard let issuing = invite.issuing else { return invite }
+        let names = ["node", "peer", "launcher", "node/launcher"].map { Home.path + "/" + $0 }
+        for folder in [folder].compactMap({ $0 }) + names {
+            guard let key = PoolEntry.poolKey(of: issuing.warrant.authority, in: folder) else { continue }
+            var known = invite
+            known.poolKey = key
+            return known
+        }
+        throw NodeError.badInput(
+            "pool \(invite.name) keeps members, and nobody on this machine is one. Join first (atoll peer --invite FILE), or say with "
+                + "--data which member's folder to use")
     }
     static func remember(_ invite: Invite) throws {
         let path = try path(invite.name)
