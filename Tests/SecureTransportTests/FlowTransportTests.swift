@@ -216,13 +216,13 @@ private func run(_ loop: Loop, _ sides: [Side], until done: @escaping () -> Bool
     ) throws {
         let loop = Loop()
         var came: [[UInt8]] = []
-        let receiver = try UDPSocket(loop, bind: anyPort, offloads: putsTogether) { bytes, segment, _ in
+        let receiver = try UDPSocket(loop, bind: anyPort, offloads: putsTogether) { bytes, segment, _, _ in
             for start in stride(from: 0, to: bytes.count, by: segment) {
                 came.append([UInt8](bytes[start..<min(start + segment, bytes.count)]))
             }
             if came.count == 83 { loop.stop() }
         }
-        let sender = try UDPSocket(loop, bind: anyPort, offloads: cuts) { _, _, _ in }
+        let sender = try UDPSocket(loop, bind: anyPort, offloads: cuts) { _, _, _, _ in }
         let to = try #require(receiver.endpoint)
         let bytes = (0..<40_300).map { UInt8(truncatingIfNeeded: $0 / 97) }
         sender.send(bytes, segment: 1_000, to: to)
@@ -236,15 +236,33 @@ private func run(_ loop: Loop, _ sides: [Side], until done: @escaping () -> Bool
         sender.close()
         receiver.close()
     }
+    @Test func `what waited for this process is told from what waited on the line`() throws {
+        let loop = Loop()
+        var ages: [Duration] = []
+        let receiver = try UDPSocket(loop, bind: anyPort) { _, _, _, age in
+            ages.append(age)
+            loop.stop()
+        }
+        let sender = try UDPSocket(loop, bind: anyPort) { _, _, _, _ in }
+        let to = try #require(receiver.endpoint)
+        let before = loop.now
+        sender.send([0xA3], segment: 1, to: to)
+        // The loop is busy for a while.
+        while loop.now - before < .milliseconds(30) {}
+        run(loop)
+        #expect(ages.count == 1 && ages[0] >= .milliseconds(29) && ages[0] <= loop.now - before)
+        sender.close()
+        receiver.close()
+    }
     @Test func `what the kernel has no room for waits, and all of it arrives`() throws {
         let loop = Loop()
         var came = 0
         // More than a socket's memory, at once; whoever receives keeps up only as long as it is asked to.
-        let receiver = try UDPSocket(loop, bind: anyPort) { bytes, segment, _ in
+        let receiver = try UDPSocket(loop, bind: anyPort) { bytes, segment, _, _ in
             came += bytes.count
             if came == 200 * 40_000 { loop.stop() }
         }
-        let sender = try UDPSocket(loop, bind: anyPort) { _, _, _ in }
+        let sender = try UDPSocket(loop, bind: anyPort) { _, _, _, _ in }
         let to = try #require(receiver.endpoint)
         var left = 200
         var timer: Timer?

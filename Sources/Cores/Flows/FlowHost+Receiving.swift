@@ -2,11 +2,17 @@ internal import Digests
 public import Primitives
 
 extension FlowHost {
+    /// Beyond it the clock was set, or the machine slept.
+    private static let mostAge: Duration = .milliseconds(200)
+
     /// Datagrams of one sender, each `segment` bytes but the last. They are opened in place: what the memory holds afterwards means nothing.
+    /// - Parameter age: how long they have been on this machine: a process that is late is not a line that is full.
     public mutating func receive(
-        _ bytes: UnsafeMutableRawBufferPointer, segment: Int, from sender: Endpoint, at now: Instant
+        _ bytes: UnsafeMutableRawBufferPointer, segment: Int, from sender: Endpoint, at now: Instant,
+        age: Duration = .zero
     ) {
         touch(now)
+        arrived = now - (age <= Self.mostAge ? age : .zero)
         var start = 0
         while start < bytes.count {
             let end = min(start + max(1, segment), bytes.count)
@@ -85,7 +91,7 @@ extension FlowHost {
         slots[slot]!.state = .beginning
         slots[slot]!.clock.heardAt = now
         slots[slot]!.derive(maker)
-        if tries == 1 { slots[slot]!.roundTrip.measured(now - slots[slot]!.clock.sentAt, delay: .zero) }
+        if tries == 1 { slots[slot]!.roundTrip.measured(arrived - slots[slot]!.clock.sentAt, delay: .zero) }
         // The other end learns of the flow by a packet, whether or not there is anything to say.
         slots[slot]!.marks.insert(.ping)
         effects.push(.opened(slots[slot]!.names.id, remote: sender, isInbound: false))
@@ -170,7 +176,7 @@ extension FlowHost {
         _ slot: Int, _ number: UInt64, _ text: UnsafeRawBufferPointer, size: Int, from sender: Endpoint
     ) {
         let isNewest = number >= slots[slot]!.received.expected
-        let answer = slots[slot]!.receive(text, at: now)
+        let answer = slots[slot]!.receive(text, at: arrived)
         if let verdict = answer.verdict {
             counters.lost += verdict.lost.count
             slots[slot]!.apply(verdict, &lines[slots[slot]!.line], slot: slot, at: now)
@@ -188,7 +194,7 @@ extension FlowHost {
         case .closed(let why): return end(slot, why)
         }
         slots[slot]!.clock.heardAt = now
-        slots[slot]!.received.receive(number, elicits: answer.elicits, at: now)
+        slots[slot]!.received.receive(number, elicits: answer.elicits, at: arrived)
         if slots[slot]!.state == .beginning { slots[slot]!.state = .open }
         if let challenge = answer.challenged, size >= FlowPacket.challengeBytes {
             alone(slot, .response, challenge, to: sender)

@@ -45,6 +45,8 @@ public struct FlowHost: Core, Sendable {
     var numbers: [UInt64: Int] = [:]
     var lines: [LineController]
     var now: Instant
+    /// When what is being received was here: before `now` by what this process was late.
+    var arrived: Instant
     var effects = EffectQueue<Effect>()
     var isDirty = false
     private var turns = [0, 0]
@@ -65,6 +67,7 @@ public struct FlowHost: Core, Sendable {
         self.maker = maker
         self.sizes = sizes
         self.now = now
+        arrived = now
         jar = CookieJar(secret: secret)
         random = SecretGenerator(secret: secret)
         lines = [LineController(at: now), LineController(at: now)]

@@ -14,7 +14,7 @@ public final class UDPSocket {
         let raw = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
         let descriptor: Int32
         let buffer = UnsafeMutableRawPointer.allocate(byteCount: slots * slotBytes, alignment: 64)
-        var receive: ((UnsafeMutableRawBufferPointer, Int, Endpoint) -> Void)?
+        var receive: ((UnsafeMutableRawBufferPointer, Int, Endpoint, Duration) -> Void)?
         var batch = Batch()
         var backlog = Backlog()
         /// The kernel cuts bursts; not every device can have them cut.
@@ -82,7 +82,7 @@ public final class UDPSocket {
     ) throws(SocketError) {
         try self.init(
             loop, bind: endpoint,
-            bursts: { bytes, segment, sender in
+            bursts: { bytes, segment, sender, _ in
                 for start in stride(from: 0, to: bytes.count, by: segment) {
                     let end = min(start + segment, bytes.count)
                     receive(UnsafeRawBufferPointer(rebasing: bytes[start..<end]), sender)
@@ -92,11 +92,11 @@ public final class UDPSocket {
     /// - Parameters:
     ///   - endpoint: where to listen; port 0 lets the kernel choose.
     ///   - bursts: datagrams of one sender that have come together: their bytes, one behind the other, and the size of each but the last. The
-    ///     memory is the caller's to change, and valid during the call only.
+    ///     memory is the caller's to change, and valid during the call only. Last, how long the kernel has had the first of them.
     ///   - offloads: false: as where the kernel neither cuts nor puts together.
     public init(
         _ loop: Loop, bind endpoint: Endpoint, offloads: Bool = true,
-        bursts: @escaping (UnsafeMutableRawBufferPointer, Int, Endpoint) -> Void
+        bursts: @escaping (UnsafeMutableRawBufferPointer, Int, Endpoint, Duration) -> Void
     ) throws(SocketError) {
         isIPv4 = endpoint.isIPv4
         let kind = Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
@@ -107,6 +107,7 @@ public final class UDPSocket {
         setOption(descriptor, SOL_SOCKET, SO_RCVBUF, Self.kernelBytes)
         setOption(descriptor, SOL_SOCKET, SO_SNDBUF, Self.kernelBytes)
         socket.cuts = offloads
+        setOption(descriptor, SOL_SOCKET, ATOLL_TIMESTAMPS, 1)
         if offloads { setOption(descriptor, ATOLL_SOL_UDP, ATOLL_UDP_GRO, 1) }
         let size = socklen_t(isIPv4 ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size)
         let bound = endpoint.withSocketAddress { Glibc.bind(descriptor, $0, size) == 0 ? 0 : -errno }
@@ -131,26 +132,33 @@ public final class UDPSocket {
         let slots = Socket.slots
         withUnsafeTemporaryAllocation(of: sockaddr_in6.self, capacity: slots) { from in
             withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 2 * slots) { sizes in
-                let (lengths, segments) = (sizes.baseAddress!, sizes.baseAddress! + slots)
-                let bytes = socket.buffer.assumingMemoryBound(to: CChar.self)
-                let count = atoll_receive_batch(
-                    socket.descriptor, bytes, Socket.slotBytes, Int32(slots), from.baseAddress!, lengths, segments)
-                guard count > 0 else { return }
-                socket.batch.isOpen = true
-                for n in 0..<Int(count) where lengths[n] > 0 {
-                    let sender = withUnsafePointer(to: &from[n]) {
-                        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Endpoint($0) }
-                    }
-                    guard let sender else { continue }
-                    let piece = UnsafeMutableRawBufferPointer(
-                        start: socket.buffer + n * Socket.slotBytes, count: Int(lengths[n]))
-                    socket.receive?(piece, Int(segments[n]), sender)
+                withUnsafeTemporaryAllocation(of: Int64.self, capacity: slots) { ages in
+                    let bytes = socket.buffer.assumingMemoryBound(to: CChar.self)
+                    let count = atoll_receive_batch(
+                        socket.descriptor, bytes, Socket.slotBytes, Int32(slots), from.baseAddress!,
+                        sizes.baseAddress!, sizes.baseAddress! + slots, ages.baseAddress!)
+                    hand(max(0, Int(count)), from, sizes, ages, socket)
                 }
-                socket.batch.isOpen = false
-                forbidFragments(socket, false, unless: socket.batch.sizes.isEmpty)
-                socket.batch.flush(socket.descriptor)
             }
         }
+    }
+    private static func hand(
+        _ count: Int, _ from: UnsafeMutableBufferPointer<sockaddr_in6>, _ sizes: UnsafeMutableBufferPointer<UInt32>,
+        _ ages: UnsafeMutableBufferPointer<Int64>, _ socket: Socket
+    ) {
+        socket.batch.isOpen = true
+        for n in 0..<count where sizes[n] > 0 {
+            let sender = withUnsafePointer(to: &from[n]) {
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Endpoint($0) }
+            }
+            guard let sender else { continue }
+            let piece = UnsafeMutableRawBufferPointer(
+                start: socket.buffer + n * Socket.slotBytes, count: Int(sizes[n]))
+            socket.receive?(piece, Int(sizes[Socket.slots + n]), sender, .nanoseconds(ages[n]))
+        }
+        socket.batch.isOpen = false
+        forbidFragments(socket, false, unless: socket.batch.sizes.isEmpty)
+        socket.batch.flush(socket.descriptor)
     }
 
     public var endpoint: Endpoint? { Endpoint(boundTo: socket.descriptor) }

@@ -16,8 +16,9 @@ public final class DatagramSocket {
     public private(set) var localBytes = (sent: 0, received: 0)
     /// Everything but flows. Set apart from the socket's birth, so that either may come first.
     public var onReceived: (([UInt8], Endpoint) -> Void)?
-    /// Datagrams of flows from one sender, all but the last of one size, in memory that may be changed. Without a taker they are dropped.
-    var onFlow: ((UnsafeMutableRawBufferPointer, Int, Endpoint) -> Void)?
+    /// Datagrams of flows from one sender, all but the last of one size, in memory that may be changed, and how long they have been on this machine.
+    /// Without a taker they are dropped.
+    var onFlow: ((UnsafeMutableRawBufferPointer, Int, Endpoint, Duration) -> Void)?
 
     /// - Parameters:
     ///   - endpoint: the port that TCP uses too; 0 lets the kernel choose.
@@ -28,14 +29,14 @@ public final class DatagramSocket {
     ) throws(SocketError) {
         socket = try UDPSocket(
             loop, bind: endpoint, offloads: offloads,
-            bursts: { [unowned self] bytes, segment, sender in
+            bursts: { [unowned self] bytes, segment, sender, age in
                 received += (bytes.count + segment - 1) / segment
                 receivedBytes += bytes.count
                 if sender.isPrivate { localBytes.received += bytes.count }
                 if let shaper = self.shaper, shaper.shapes(sender) {
                     Self.each(bytes, segment) { shaper.receivedDatagram([UInt8]($0), from: sender) }
                 } else {
-                    take(bytes, segment, sender)
+                    take(bytes, segment, sender, age)
                 }
             })
         use(shaper)
@@ -47,7 +48,7 @@ public final class DatagramSocket {
         shaper.onSendDatagram = { [unowned self] bytes, endpoint in hand(bytes, endpoint) }
         shaper.onReceiveDatagram = { [unowned self] bytes, sender in
             var bytes = bytes
-            bytes.withUnsafeMutableBytes { take($0, $0.count, sender) }
+            bytes.withUnsafeMutableBytes { take($0, $0.count, sender, .zero) }
         }
     }
     deinit { close() }
@@ -64,10 +65,12 @@ public final class DatagramSocket {
         }
     }
     /// The kernel puts together what one sender sent, whoever it is for: flows get theirs in runs, the overlay one by one.
-    private func take(_ bytes: UnsafeMutableRawBufferPointer, _ segment: Int, _ sender: Endpoint) {
+    private func take(
+        _ bytes: UnsafeMutableRawBufferPointer, _ segment: Int, _ sender: Endpoint, _ age: Duration
+    ) {
         var run = 0
         func endRun(_ end: Int) {
-            if run < end { onFlow?(UnsafeMutableRawBufferPointer(rebasing: bytes[run..<end]), segment, sender) }
+            if run < end { onFlow?(UnsafeMutableRawBufferPointer(rebasing: bytes[run..<end]), segment, sender, age) }
         }
         for start in stride(from: 0, to: bytes.count, by: segment) where !FlowLimits.firstBytes.contains(bytes[start]) {
             let end = min(start + segment, bytes.count)

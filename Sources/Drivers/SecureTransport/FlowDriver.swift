@@ -25,8 +25,8 @@ final class FlowDriver {
             host.wake(at: self.loop.now)
             drain()
         }
-        datagrams.onFlow = { [unowned self] bytes, segment, sender in
-            host.receive(bytes, segment: segment, from: sender, at: self.loop.now)
+        datagrams.onFlow = { [unowned self] bytes, segment, sender, age in
+            host.receive(bytes, segment: segment, from: sender, at: self.loop.now, age: age)
             drain()
         }
     }

@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <uv.h>
 /* Upcasts, so that Swift need not rebind pointers. */
 #define UPCAST(T) static inline uv_handle_t *atoll_handle_##T(uv_##T##_t *p) { return (uv_handle_t *)p; }
@@ -57,6 +58,7 @@ static inline int atoll_send_batch(int fd, char *bytes, const uint32_t *sizes, s
 #endif
 #define ATOLL_SOL_UDP 17
 #define ATOLL_UDP_GRO UDP_GRO
+#define ATOLL_TIMESTAMPS SO_TIMESTAMPNS
 static inline int atoll_send_segments(
     int fd, const void *bytes, size_t count, uint16_t segment, const struct sockaddr *to) {
     struct iovec part = {(void *)bytes, count};
@@ -85,13 +87,15 @@ static inline int atoll_send_segments(
 }
 extern int recvmmsg(int, struct mmsghdr *, unsigned int, int, struct timespec *);
 /* What has come, up to `count` buffers of `each` bytes; where the kernel put datagrams of one sender together (UDP_GRO, Linux 5.0) `segments` has
-   the size of all but the last of them, elsewhere that of the datagram. Returns how many buffers are filled, or -errno. */
+   the size of all but the last of them, elsewhere that of the datagram. `ages`: nanoseconds since the kernel had it (SO_TIMESTAMPNS), 0 where it does
+   not say; at most a second, for its clock may be set. Returns how many buffers are filled, or -errno. */
 static inline int atoll_receive_batch(
-    int fd, char *buffer, size_t each, int count, struct sockaddr_in6 *from, uint32_t *sizes, uint32_t *segments) {
+    int fd, char *buffer, size_t each, int count, struct sockaddr_in6 *from, uint32_t *sizes, uint32_t *segments,
+    int64_t *ages) {
     struct { struct msghdr head; unsigned int got; } messages[ATOLL_BATCH];
     struct iovec parts[ATOLL_BATCH];
     union {
-        char room[CMSG_SPACE(sizeof(int))];
+        char room[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct timespec))];
         struct cmsghdr alignment;
     } controls[ATOLL_BATCH];
     if (count > ATOLL_BATCH) count = ATOLL_BATCH;
@@ -108,17 +112,27 @@ static inline int atoll_receive_batch(
     }
     int got = recvmmsg(fd, (struct mmsghdr *)messages, (unsigned)count, MSG_DONTWAIT, NULL);
     if (got < 0) return -errno;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
     for (int i = 0; i < got; i++) {
+        ages[i] = 0;
         struct msghdr *head = &messages[i].head;
         /* What did not fit is not what was sent. */
         sizes[i] = head->msg_flags & MSG_TRUNC ? 0 : messages[i].got;
         segments[i] = sizes[i];
-        for (struct cmsghdr *c = CMSG_FIRSTHDR(head); c; c = CMSG_NXTHDR(head, c))
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(head); c; c = CMSG_NXTHDR(head, c)) {
+            if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
+                struct timespec at;
+                memcpy(&at, CMSG_DATA(c), sizeof at);
+                int64_t age = (int64_t)(now.tv_sec - at.tv_sec) * 1000000000 + (now.tv_nsec - at.tv_nsec);
+                ages[i] = age < 0 ? 0 : age > 1000000000 ? 1000000000 : age;
+            }
             if (c->cmsg_level == ATOLL_SOL_UDP && c->cmsg_type == UDP_GRO) {
                 int segment;
                 memcpy(&segment, CMSG_DATA(c), sizeof segment);
                 if (segment > 0) segments[i] = (uint32_t)segment;
             }
+        }
     }
     return got;
 }
