@@ -54,11 +54,12 @@ bench: bench-engine bench-exchange bench-overlay bench-planning bench-simulation
 bench-engine: build ## a training step against PyTorch (when it is there) on one thread
 	@Tools/engine/bench.sh $(ATOLL)
 
-bench-models: build ## vocabularies, checkpoints and answers against tokenizers, tiktoken and transformers (Python packages); TEXT=FILE
+bench-models: build ## vocabularies, checkpoints and answers against tokenizers, tiktoken, transformers, openai and lm_eval (Python packages); TEXT=FILE
 	python3 Tools/models/fixtures.py out/fixtures
 	python3 Tools/models/check_tokenizers.py $(ATOLL) out/fixtures $(TEXT)
 	python3 Tools/models/check_models.py $(ATOLL) out/fixtures out/models
 	python3 Tools/models/check_server.py $(ATOLL) out/fixtures/smollm2
+	python3 Tools/models/check_harness.py $(ATOLL) out/fixtures/smollm2
 
 bench-overlay: build ## the overlay: libtorrent beside it (when it is there), real nodes, simulated nodes
 	$(ATOLL) bench overlay-live

@@ -36,6 +36,23 @@ import Tokenizers
         #expect(chat.maximumTokens == 5 && chat.logProbabilities == 2)
     }
 
+    /// Clients in other languages write down what was not said.
+    @Test func `null is as good as missing`() throws {
+        let common = [
+            "model", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "stream", "stream_options", "n",
+            "logit_bias", "presence_penalty", "frequency_penalty", "user", "metadata", "store", "logprobs",
+        ]
+        for key in common + ["suffix", "echo", "best_of"] {
+            let read = try Self.read(["prompt": "x", key: nil])
+            #expect(read.prompts == [.text("x")] && read.maximumTokens == 16 && read.seed == nil, "\(key)")
+            #expect(read.logProbabilities == nil && read.temperature == 1 && read.stops == [] && !read.echoes, "\(key)")
+        }
+        for key in common + ["max_completion_tokens", "top_logprobs", "tools", "tool_choice", "response_format"] {
+            let read = try Self.read(Self.talk.setting(key, .null), chat: true)
+            #expect(read.maximumTokens == nil && read.logProbabilities == nil && read.model == nil, "\(key)")
+        }
+    }
+
     @Test func `what cannot be done is refused by name`() {
         let cases: [(change: (String, JSONValue?), chat: Bool, parameter: String?)] = [
             (("prompt", nil), false, "prompt"), (("prompt", [1.5]), false, "prompt"), (("prompt", []), false, "prompt"),

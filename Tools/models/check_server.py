@@ -2,14 +2,20 @@
 
     python3 Tools/models/check_server.py ATOLL MODEL
 
-MODEL has a chat template. Exits with 1 at a difference.
+MODEL has a chat template. Exits with 1 at a difference, with 0 and a word where a package is missing.
 """
 
+import importlib.util
 import math
 import subprocess
 import sys
 import time
 import urllib.request
+
+MISSING = [name for name in ("openai", "torch", "transformers") if not importlib.util.find_spec(name)]
+if MISSING:
+    print(f"check_server: left out, for want of {', '.join(MISSING)}: pip install openai torch transformers")
+    raise SystemExit(0)
 
 import openai
 import torch
@@ -82,6 +88,19 @@ try:
     expect("a stop string", stopped.choices[0].finish_reason == "stop" and " five" not in stopped.choices[0].text)
     same = [client.completions.create(model="m", prompt="Once", max_tokens=8, temperature=1.2, seed=5).choices[0].text for _ in range(2)]
     expect("a seed", same[0] == same[1])
+    # What clients in other languages write down though it was not said.
+    nothing = dict.fromkeys(("seed", "stop", "n", "stream", "user", "logit_bias", "presence_penalty", "top_p"))
+    plain = client.completions.create(model="m", prompt="One, two,", max_tokens=4, temperature=0)
+    nulls = client.completions.create(
+        model="m", prompt="One, two,", max_tokens=4, temperature=0, extra_body=nothing | {"suffix": None, "echo": None, "best_of": None}
+    )
+    expect("null is as good as missing", nulls.choices[0].text == plain.choices[0].text)
+    nulls = client.chat.completions.create(
+        model="m", messages=talk, temperature=0, max_completion_tokens=12,
+        extra_body=nothing | {"max_tokens": None, "tools": None, "response_format": None, "logprobs": None},
+    )
+    expect("in a chat too", nulls.choices[0].message.content == whole.choices[0].message.content)
+    expect("one model by its name", client.models.retrieve("m").id == "m")
     for problem, arguments in (("unknown model", dict(model="x")), ("n", dict(n=2)), ("too long", dict(prompt="a b " * 2000))):
         try:
             client.completions.create(**(dict(model="m", prompt="x", max_tokens=1) | arguments))

@@ -184,7 +184,11 @@ public struct CompletionRequest: Sendable {
 /// A request's keys; null is as good as missing.
 private struct Fields {
     let object: JSONObject
-    private func value(_ key: String) -> JSONValue? { object[key].flatMap { $0.isNull ? nil : $0 } }
+    private func value(_ key: String) -> JSONValue? {
+        // Not in one expression: a literal nil is a JSON null to the compiler, where it may be one.
+        guard let value = object[key], !value.isNull else { return Optional.none }
+        return value
+    }
 
     func text(_ key: String) throws(APIError) -> String? {
         guard let value = value(key) else { return nil }
