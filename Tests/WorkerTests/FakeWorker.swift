@@ -157,6 +157,12 @@ final class FakeWorker: Sendable {
             case "evaluate":
                 try engine.evaluate(
                     sequences: message["sequences"] as! Int, text: text(message), input: input, output: out!)
+            case "take":
+                // With nothing else in flight: the processor's engine sums virtual pipelines itself.
+                let unit = message["unit"] as! Int
+                if unit == stage!.units.lowerBound { _ = try engine.finishGradient(microBatches: 1) }
+                try engine.read(.gradient, unit: unit, into: out!)
+                if unit == stage!.units.upperBound - 1 { try engine.dropWork() }
             case "finish":
                 let sums = try engine.finishGradient(microBatches: message["micro_batches"] as! Int)
                 _ = out!.update(fromContentsOf: sums)
@@ -169,7 +175,9 @@ final class FakeWorker: Sendable {
             case "benchmark": engine.benchmark(flops: 1)
             default: preconditionFailure("\(operation)")
             }
-            if ["put", "forward", "head", "backward", "finish", "step", "drop"].contains(operation) { version += 1 }
+            if ["put", "forward", "head", "backward", "take", "finish", "step", "drop"].contains(operation) {
+                version += 1
+            }
         }
     }
 }

@@ -92,4 +92,44 @@ struct TorchTests {
         let distance = zip(here.parameters, there.parameters).reduce(0) { $0 + pow(Double($1.0) - Double($1.1), 2) }
         #expect((distance / size).squareRoot() < 2e-3)
     }
+
+    /// Gradients exchanged every step: whatever the device's are, all take the same step of their sum, to the bit.
+    @Test func `has the weights of a peer on its processor after every step`() throws {
+        let process = try Self.worker().process
+        let suite = `An engine in another process`.self
+        let configuration = suite.configuration(mode: .everyStep)
+        func engine(_ device: any DeviceEngine) -> StageEngine {
+            let engine = StageEngine(corpus: suite.corpus, on: device, threads: 1)
+            #expect(engine.perform(.configure(configuration)) == .done)
+            return engine
+        }
+        let engines = [
+            engine(CPUEngine(threads: 1)), engine(WorkerEngine { () throws(Refusal) in try process.start() }),
+        ]
+        var losses: [Float] = []
+        for step in 0..<6 {
+            var parts: [RankedContribution] = []
+            for (rank, engine) in engines.enumerated() {
+                var results: [ComputeResult] = []
+                for index in 0..<2 {
+                    let key = MicroBatchKey(step: step, virtualPipeline: rank, index: index)
+                    try suite.pass(key, [engine], &results)
+                }
+                for case .loss(let loss) in results { losses.append(loss) }
+                guard case .contribution(let units) = engine.perform(.encodeContribution) else {
+                    throw Refusal("encode")
+                }
+                parts.append(RankedContribution(rank: rank, microBatches: 2, units: units))
+            }
+            for engine in engines {
+                guard case .sumSquares(let sums) = engine.perform(.aggregateGradients(parts)) else {
+                    throw Refusal("aggregate")
+                }
+                #expect(engine.perform(.optimizerStep(norm: gradientNorm(sums), learningRate: 0.01)) == .done)
+            }
+            let states = engines.map { $0.perform(.exportState(units: 0..<5, includeMoments: true)) }
+            #expect(states[0] == states[1])
+        }
+        #expect(losses.count == 24 && losses.suffix(4).reduce(0, +) < losses.prefix(4).reduce(0, +) - 0.5)
+    }
 }

@@ -33,26 +33,7 @@ import Worker
             for virtual in 0..<2 {
                 for index in 0..<2 {
                     let key = MicroBatchKey(step: step, virtualPipeline: virtual, index: index)
-                    var bytes: [UInt8] = []
-                    for engine in engines {
-                        let result = engine.perform(.forward(key, input: bytes))
-                        if case .activation(let out) = result { bytes = out } else { results.append(result) }
-                    }
-                    if engines.count > 1, engines[0].configuration!.lendsTable {
-                        guard case .head(let loss, let gradient) = engines[0].perform(.head(key, input: bytes)) else {
-                            throw Refusal("head")
-                        }
-                        results.append(.loss(loss))
-                        bytes = gradient
-                    } else {
-                        bytes = []
-                    }
-                    for engine in engines.reversed() {
-                        guard case .inputGradient(let out) = engine.perform(.backward(key, gradient: bytes)) else {
-                            throw Refusal("backward")
-                        }
-                        bytes = out
-                    }
+                    try pass(key, engines, &results)
                 }
             }
             var sums: [Float] = []
@@ -86,6 +67,32 @@ import Worker
         return results
     }
 
+    /// One micro-batch forward and backward.
+    static func pass(
+        _ key: MicroBatchKey, _ engines: [StageEngine], _ results: inout [ComputeResult]
+    ) throws {
+        var bytes: [UInt8] = []
+        for engine in engines {
+            let result = engine.perform(.forward(key, input: bytes))
+            if case .activation(let out) = result { bytes = out } else { results.append(result) }
+        }
+        if engines.count > 1, engines[0].configuration!.lendsTable {
+            guard case .head(let loss, let gradient) = engines[0].perform(.head(key, input: bytes)) else {
+                throw Refusal("head")
+            }
+            results.append(.loss(loss))
+            bytes = gradient
+        } else {
+            bytes = []
+        }
+        for engine in engines.reversed() {
+            guard case .inputGradient(let out) = engine.perform(.backward(key, gradient: bytes)) else {
+                throw Refusal("backward")
+            }
+            bytes = out
+        }
+    }
+
     static func engines(
         _ cuts: [Range<Int>], isTied: Bool = false, _ device: (StageConfiguration) -> any DeviceEngine
     ) -> [StageEngine] {
@@ -109,14 +116,46 @@ import Worker
         #expect(try Self.round(there, from: 4) == Self.round(here, from: 4))
     }
 
-    @Test func `refuses jobs whose gradients must be the same bits for all`() {
-        let configuration = Self.configuration(mode: .everyStep)
-        let engine = StageEngine(corpus: Self.corpus, on: FakeWorker { configuration }.engine(), threads: 1)
-        guard case .refused(let why) = engine.perform(.configure(configuration)) else {
-            Issue.record("accepted")
-            return
+    /// Gradients exchanged every step: the worker sums each virtual pipeline, all else is done here. The bits are those of its numbers.
+    @Test(arguments: [[0..<5], [0..<2, 2..<3, 3..<5]], [false, true])
+    func `gives its part of an exchange every step`(cuts: [Range<Int>], isTied: Bool) throws {
+        func steps(_ device: (StageConfiguration) -> any DeviceEngine) throws -> [ComputeResult] {
+            let engines = cuts.map { units in
+                var configuration = Self.configuration(units, mode: .everyStep, isTied: isTied)
+                configuration.geometry.virtualPipelines = 3
+                let engine = StageEngine(corpus: Self.corpus, on: device(configuration), threads: 1)
+                #expect(engine.perform(.configure(configuration)) == .done)
+                return engine
+            }
+            var results: [ComputeResult] = []
+            for step in 0..<3 {
+                for virtual in 0..<3 {
+                    for index in 0..<2 {
+                        try Self.pass(
+                            MicroBatchKey(step: step, virtualPipeline: virtual, index: index), engines, &results)
+                    }
+                }
+                let parts = engines.map { $0.perform(.encodeContribution) }
+                results += parts
+                let units = parts.flatMap {
+                    if case .contribution(let units) = $0 { units } else { [UnitContribution]() }
+                }
+                let all = [RankedContribution(rank: 0, microBatches: 6, units: units)]
+                let squares = engines.map { $0.perform(.aggregateGradients(all)) }
+                results += squares
+                let sums = squares.flatMap { if case .sumSquares(let sums) = $0 { sums } else { [Float]() } }
+                for engine in engines {
+                    let stepped = engine.perform(.optimizerStep(norm: gradientNorm(sums), learningRate: 0.01))
+                    #expect(stepped == .done)
+                }
+            }
+            return results
+                + engines.map { $0.perform(.exportState(units: $0.configuration!.units, includeMoments: true)) }
         }
-        #expect(why.contains("inner_steps"))
+        let here = try steps { _ in CPUEngine(threads: 1) }
+        let there = try steps { configuration in FakeWorker { configuration }.engine() }
+        #expect(here == there)
+        #expect(here.count > 18)
     }
 
     static let operations = [

@@ -1,3 +1,4 @@
+import CPU
 import Compute
 import Foundation
 import Kernels
@@ -12,6 +13,12 @@ package final class WorkerEngine: DeviceEngine {
     package static let protocolVersion = 1
 
     private let start: () throws(Refusal) -> WorkerLink
+    private let threads: Int
+    /// Where gradients are exchanged every step: weights and moments as all peers have them to the bit. The worker's weights are a copy.
+    private var host: CPUEngine?
+    /// Then too: sums of complete virtual pipelines, and the one that the worker sums.
+    private var shares: [(node: Int, sum: FloatBuffer)] = []
+    private var open: Int?
     private var link: WorkerLink?
     private var arena: Arena?
     private var places = Places()
@@ -36,9 +43,11 @@ package final class WorkerEngine: DeviceEngine {
     private let patience, startPatience: Double
 
     package init(
-        patience: Double = 30, startPatience: Double = 180, start: @escaping () throws(Refusal) -> WorkerLink
+        patience: Double = 30, startPatience: Double = 180, threads: Int = 1,
+        start: @escaping () throws(Refusal) -> WorkerLink
     ) {
         self.start = start
+        self.threads = threads
         self.patience = patience
         self.startPatience = startPatience
     }
@@ -49,16 +58,13 @@ package final class WorkerEngine: DeviceEngine {
     // MARK: the stage
 
     package func configure(_ configuration: StageConfiguration) throws(Refusal) {
-        guard configuration.mode == .rounds else {
-            throw Refusal(
-                "gradients that are exchanged every step must be the same bits on every device: plan rounds"
-                    + " (inner_steps above 1), or use the engine on the processor")
-        }
         guard configuration.optimizer.recipe.adapters == nil else {
             throw Refusal("a worker has no adapters yet: use the engine on the processor for this job")
         }
         stage = nil
         layout = nil
+        host = nil
+        (open, shares) = (nil, [])
         if link == nil { try begin() }
         try call("load", WorkerMessages.stage(configuration), seconds: startPatience)
         let layout = StageLayout(shape: configuration.model, units: configuration.units)
@@ -73,6 +79,10 @@ package final class WorkerEngine: DeviceEngine {
         stage = configuration
         self.layout = layout
         idle = BufferPool(count: layout.count)
+        guard configuration.mode == .everyStep else { return }
+        let host = CPUEngine(threads: threads)
+        host.configure(configuration)
+        self.host = host
     }
 
     private func begin() throws(Refusal) {
@@ -96,6 +106,14 @@ package final class WorkerEngine: DeviceEngine {
         _ quantity: DeviceQuantity, unit: Int, into values: UnsafeMutableBufferPointer<Float>
     ) throws(Refusal) {
         let arena = try sharedMemory()
+        if case .share(let node) = quantity {
+            guard let sum = shares.first(where: { $0.node == node })?.sum else {
+                throw Refusal("there is no \(quantity) on the device")
+            }
+            _ = values.update(fromContentsOf: sum.values(layout!.range(unit: unit)))
+            return
+        }
+        if let host { return try host.read(quantity, unit: unit, into: values) }
         let name = try WorkerMessages.name(quantity)
         try call(
             "get", ["quantity": name, "unit": unit, "out": place(places.output, values.count)],
@@ -106,12 +124,44 @@ package final class WorkerEngine: DeviceEngine {
     package func write(
         _ quantity: DeviceQuantity, unit: Int, from values: UnsafeBufferPointer<Float>
     ) throws(Refusal) {
+        _ = try sharedMemory()
+        if let host {
+            try host.write(quantity, unit: unit, from: values)
+            guard quantity == .parameters else { return }
+        }
+        try put(quantity, unit: unit, values)
+    }
+
+    private func put(_ quantity: DeviceQuantity, unit: Int, _ values: UnsafeBufferPointer<Float>) throws(Refusal) {
         let arena = try sharedMemory()
-        let name = try WorkerMessages.name(quantity)
         _ = arena.floats(at: places.input, count: values.count).update(fromContentsOf: values)
         try call(
-            "put", ["quantity": name, "unit": unit, "in": place(places.input, values.count)],
-            seconds: seconds(bytes: 4 * values.count), changes: true)
+            "put",
+            [
+                "quantity": try WorkerMessages.name(quantity), "unit": unit, "in": place(places.input, values.count),
+            ], seconds: seconds(bytes: 4 * values.count), changes: true)
+    }
+
+    /// Takes what the worker has summed of a virtual pipeline that is complete: the sums of all of them are made here, in the tree's
+    /// order.
+    private func closeShare() throws(Refusal) {
+        guard let virtualPipeline = open, let layout else { return }
+        open = nil
+        let arena = try sharedMemory()
+        let sum = idle.take()
+        for unit in stage!.units {
+            let own = sum.values(layout.range(unit: unit))
+            try call(
+                "take", ["unit": unit, "out": place(places.output, own.count)],
+                seconds: seconds(bytes: 4 * own.count), changes: true)
+            try take(arena.floats(at: places.output, count: own.count), into: own)
+        }
+        let tree = GradientTree(virtualPipelines: stage!.geometry.virtualPipelines)
+        tree.push(sum, at: tree.leaf(virtualPipeline), onto: &shares) { left, right in
+            kernels_add(Int32(clamping: threads), left.count, right.base, left.base)
+            idle.giveBack(right)
+            return left
+        }
     }
 
     // MARK: micro-batches
@@ -136,6 +186,7 @@ package final class WorkerEngine: DeviceEngine {
         _ key: MicroBatchKey, gradient: UnsafeBufferPointer<Float>?, inputGradient: UnsafeMutableBufferPointer<Float>?
     ) throws(Refusal) {
         let arena = try sharedMemory()
+        if host != nil { open = key.virtualPipeline }
         var fields: [String: Any] = ["key": WorkerMessages.key(key)]
         if let gradient { fields["in"] = put(gradient, arena) }
         if let inputGradient { fields["out"] = place(places.output, inputGradient.count) }
@@ -143,6 +194,8 @@ package final class WorkerEngine: DeviceEngine {
         if let inputGradient {
             try take(arena.floats(at: places.output, count: inputGradient.count), into: inputGradient)
         }
+        // In order of micro-batches: this was its virtual pipeline's last.
+        if key.index == stage!.geometry.microBatchesPerVirtual - 1 { try closeShare() }
     }
 
     package func head(
@@ -193,7 +246,8 @@ package final class WorkerEngine: DeviceEngine {
     // MARK: steps
 
     package func completeShares() throws(Refusal) -> [Int] {
-        throw Refusal("a worker's gradients are not exchanged")
+        try closeShare()
+        return shares.map(\.node)
     }
 
     package func finishGradient(microBatches: Int) throws(Refusal) -> [Float] {
@@ -212,6 +266,18 @@ package final class WorkerEngine: DeviceEngine {
 
     package func optimizerStep(_ step: DeviceStep) throws(Refusal) {
         _ = try sharedMemory()
+        if let host {
+            // The same bits everywhere: taken on the processor, of a gradient that all agree on.
+            try host.optimizerStep(step)
+            let values = idle.take()
+            defer { idle.giveBack(values) }
+            for unit in stage!.units {
+                let own = values.values(layout!.range(unit: unit))
+                try host.read(.parameters, unit: unit, into: own)
+                try put(.parameters, unit: unit, UnsafeBufferPointer(own))
+            }
+            return try dropWork()
+        }
         try call(
             "step",
             [
@@ -223,6 +289,9 @@ package final class WorkerEngine: DeviceEngine {
     package func dropWork() throws(Refusal) {
         // Where no worker is left there is nothing to drop.
         guard link != nil, stage != nil else { return }
+        for share in shares { idle.giveBack(share.sum) }
+        (open, shares) = (nil, [])
+        try host?.dropWork()
         try call("drop", [:], seconds: patience, changes: true)
     }
 

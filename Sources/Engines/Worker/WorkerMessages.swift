@@ -30,7 +30,8 @@ enum WorkerMessages {
         let recipe = optimizer.recipe
         return [
             "model": model, "units": [configuration.units.lowerBound, configuration.units.upperBound],
-            "context": configuration.geometry.context, "micro_batch": configuration.geometry.microBatch,
+            "steps": configuration.mode == .rounds, "context": configuration.geometry.context,
+            "micro_batch": configuration.geometry.microBatch,
             "recompute": configuration.recompute, "seed": String(configuration.seed),
             "optimizer": [
                 "kind": recipe.kind.rawValue, "momentum": Double(recipe.momentum), "beta1": Double(recipe.beta1),

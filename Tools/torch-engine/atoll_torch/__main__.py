@@ -77,7 +77,8 @@ class Worker:
         self.in_flight, self.stage, self.optimizer = {}, None, None
         self.torch.manual_seed(int(message["seed"]) % (1 << 63))
         self.stage = Stage(message, self.device, self.precision == "bf16")
-        self.optimizer = Optimizer(self.stage, message)
+        # Where gradients are exchanged every step, the daemon takes the steps.
+        self.optimizer = Optimizer(self.stage, message) if message.get("steps", True) else None
 
     def arena_(self, message, descriptor):
         if descriptor is None:
@@ -89,10 +90,10 @@ class Worker:
         unit = message["unit"]
         if unit not in self.stage.units:
             raise Refused("bad_shape", f"unit {unit} is not held")
-        return {
-            "parameters": self.stage.units[unit].data, "gradient": self.stage.units[unit].grad,
-            "first_moment": self.optimizer.first[unit], "second_moment": self.optimizer.second[unit],
-        }[message["quantity"]]
+        held = {"parameters": self.stage.units[unit].data, "gradient": self.stage.units[unit].grad}
+        if self.optimizer:
+            held |= {"first_moment": self.optimizer.first[unit], "second_moment": self.optimizer.second[unit]}
+        return held[message["quantity"]]
 
     def get(self, message, descriptor):
         self.answer(message["out"], self.quantity(message))
@@ -159,6 +160,12 @@ class Worker:
             output = stage.normed(output) if stage.is_last else output
             self.answer(message["out"], stage.token_losses(output, targets)[0] if stage.ends_with_loss else output)
 
+    def take(self, message, descriptor):
+        """The sum of a unit's gradients, which begins anew; micro-batches in flight stay."""
+        gradient = self.stage.units[message["unit"]].grad
+        self.answer(message["out"], gradient)
+        gradient.zero_()
+
     def finish(self, message, descriptor):
         from .model import unit_tensors
 
@@ -192,7 +199,7 @@ class Worker:
     def ping(self, message, descriptor):
         return {}
 
-    CHANGES = {"put", "forward", "head", "backward", "finish", "step", "drop"}
+    CHANGES = {"put", "forward", "head", "backward", "take", "finish", "step", "drop"}
     NEEDS_STAGE = CHANGES | {"get", "recompute", "evaluate", "evaluate_head"}
 
     def perform(self, message, descriptor):
