@@ -33,7 +33,8 @@ private func verdict(_ bytes: [UInt8]) -> Network.Event? {
     violation(frame(4, 1, number(1) + number(100)), "activations confirmed up to 1 and granted up to 100")
     violation(frame(2, 4, [0, 0, 0, 0]), "channel 4")
     violation(frame(2, 0, []), "a frame of nothing")
-    violation(frame(9, 0, []), "frame kind 9")
+    violation(frame(9, 0, []), "a grant that nobody asked for")
+    violation(frame(12, 0, []), "frame kind 12")
     violation(frame(5, 0, [1]), "8 bytes wanted, 1 left")
     violation(frame(5, 0, [], length: 513), "a 513-byte frame of kind 5")
     violation(

@@ -84,7 +84,9 @@ private struct Members {
     #expect(members.network.isConnected(1, 3) && members.network.isConnected(2, 3))
     let removed = members.network.peer(3)
     let subject = Digest256(removed.bytes)!
-    #expect(members.network.change(0) { [now = members.network.now] in $0.revoke(.peer, of: subject, at: now) } == true)
+    let moment = members.network.now
+    let isDone = members.network.change(0) { $0.revoke(.peer, of: subject, at: moment) }
+    #expect(isDone == true)
     members.network.run(for: .seconds(1))
     for n in 0...2 { #expect(!members.network.isConnected(n, 3), "node \(n)") }
     #expect(members.network.events[3].contains(.lost(members.network.peer(0), .refused(.turnedAway(.removed)))))
@@ -142,14 +144,17 @@ private struct Members {
     members.network.connect(0, 1)
     members.network.run(for: .seconds(1))
     let key = [UInt8](repeating: 8, count: 32)
-    #expect(
-        members.network.change(0) { [now = members.network.now] in $0.rotate(to: key, overlap: 900, at: now) } == true)
+    let moment = members.network.now
+    let isDone = members.network.change(0) { $0.rotate(to: key, overlap: 900, at: moment) }
+    #expect(isDone == true)
     members.network.run(for: .seconds(1))
-    #expect(members.network.nodes[1].book?.poolKeys(at: members.network.now).count == 2)
+    let known = members.network.nodes[1].book?.poolKeys(at: members.network.now)
+    #expect(known?.count == 2)
     members.network.connect(2, 1)
     members.network.run(for: .seconds(2))
     #expect(members.network.isConnected(1, 2))
-    #expect(members.network.nodes[2].book?.poolKeys(at: members.network.now).last == key, "and heard of it")
+    let heard = members.network.nodes[2].book?.poolKeys(at: members.network.now)
+    #expect(heard?.last == key, "and heard of it")
     members.network.run(for: .seconds(1000))
     #expect(members.network.nodes[2].book?.poolKeys(at: members.network.now) == [key])
     #expect(members.network.isConnected(0, 1) && members.network.isConnected(1, 2))

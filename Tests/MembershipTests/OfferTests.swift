@@ -109,7 +109,9 @@ import Wire
             out.electors = 3
             return out
         }
-        #expect(try #require(try answer(of: &carried, to: genesis(bytes: 2 << 20)).refusal).contains("offers \(ByteCount.mebibytes(1))"))
+        #expect(
+            try #require(try answer(of: &carried, to: genesis(bytes: 2 << 20)).refusal).contains(
+                "offers \(ByteCount.mebibytes(1))"))
         #expect(try answer(of: &carried, to: genesis()).refusal == nil)
         #expect(carried.isWorking)
     }

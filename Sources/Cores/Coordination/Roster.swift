@@ -220,7 +220,10 @@ public struct Roster: Sendable {
     /// It says what it can do: a name of its own, different from all others.
     package mutating func says(_ capability: Capability, _ peer: PeerID) {
         let isTaken = capability.name.isEmpty || peers.values.contains { $0.peer != peer && $0.name == capability.name }
+        let before = peers[peer]?.capability
         peers[peer]?.capability = capability
+        // Whoever has said once that it computes is waited for as such, whatever it says then.
+        if let before, before.computes, !capability.computes { peers[peer]?.capability?.flops = before.flops }
         // Long, and said for the offer only.
         peers[peer]?.capability?.accepts = []
         peers[peer]?.name =

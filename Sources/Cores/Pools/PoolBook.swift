@@ -108,6 +108,12 @@ public struct PoolBook: Sendable {
         {
             return .failure(seconds >= shown.warrant.expires ? .inviteExpired : .clock)
         }
+        // Here nobody takes the place of somebody who is known to have it, whoever is first by certificates.
+        if let uses = shown.warrant.uses, shown.warrant.authority == authority, !shown.certificate.isRenewed,
+            !isAdmitted(shown), admissions[shown.warrant.id, default: []].count >= uses
+        {
+            return .failure(.inviteUsedUp)
+        }
         if let refusal = judge(shown, of: peer, at: now) { return .failure(refusal) }
         let isKnown = shown.certificate.isRenewed || admissions[shown.warrant.id]?.contains { $0.peer == peer } == true
         if !isKnown {

@@ -137,7 +137,8 @@ extension EventReference {
         Entry(.workPaused, "the leader's lease is over: work stops, and what is held stays for an hour"),
         Entry(.rejoined, "this peer was away, and is a member again with what it kept"),
         Entry(
-            .planReceived, "a plan is in the log", ["role": "pipeline, stage and units, or `spare`, or `record` of who carries records only"]),
+            .planReceived, "a plan is in the log",
+            ["role": "pipeline, stage and units, or `spare`, or `record` of who carries records only"]),
         Entry(.placementRefused, "the plan needs more memory than the owner offers; the peer leaves the job"),
         Entry(.stateRequested, of: "source", "weights of these units at that round's start were asked for"),
         Entry(.stateUnavailable, of: "source", "it cannot give them; another is asked"),

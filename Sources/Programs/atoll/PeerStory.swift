@@ -31,9 +31,11 @@ struct PeerStory: Story {
         let named = "\(member.name) (key \(status.daemon.id.prefix(8))…)"
         let lasting = ProgressView.span(status.uptimeSeconds)
         guard member.computes != false else {
-            return "\(named) has been a node of its pool for \(lasting). It carries records of jobs that several electors carry."
+            return
+                "\(named) has been a node of its pool for \(lasting). It carries records of jobs that several electors carry."
         }
-        return "\(named) has lent this machine for \(lasting): \(ByteCount.mebibytes(member.memoryMebibytes)) of memory."
+        return
+            "\(named) has lent this machine for \(lasting): \(ByteCount.mebibytes(member.memoryMebibytes)) of memory."
     }
     private func job(_ member: DaemonStatus.Membership) -> String {
         guard let job = member.job else {

@@ -72,13 +72,7 @@ struct NodeRun: ParsableCommand {
             return try memberServices(terms, folder, memberRemains(in: folder), now)
         } ready: { (daemon) throws(NodeError) in
             print("listening \(daemon.endpoint) id \(daemon.nodeID.hex)")
-            if case .made(var invite) = origin {
-                invite.bootstrap = endpoints + reachable(daemon.endpoint).filter { !endpoints.contains($0) }
-                try writeFile(invitePath, Array(invite.text.utf8), mode: 0o600)
-                if pool.pool != nil, self.invite == nil { try remember(invite) }
-                print("invite \(URL(fileURLWithPath: invitePath).path)")
-                print("peers join with: atoll peer --invite \(invitePath)")
-            }
+            if case .made(let invite) = origin { try write(invite, to: invitePath, endpoints, daemon.endpoint) }
             fflush(nil)
             if commands {
                 console = NodeConsole(
@@ -175,6 +169,18 @@ struct NodeRun: ParsableCommand {
         let entry = try PoolEntry.through(invite, key: folder.key, folder: folder.path, tell: complain)
         (setup.poolKey, setup.membership) = (entry.poolKey, entry.membership)
         if !isNew { setup.bootstrap += invite.bootstrap }
+    }
+
+    /// The invite says where this node is now.
+    private func write(
+        _ made: Invite, to path: String, _ endpoints: [Endpoint], _ own: Endpoint
+    ) throws(NodeError) {
+        var invite = made
+        invite.bootstrap = endpoints + reachable(own).filter { !endpoints.contains($0) }
+        try writeFile(path, Array(invite.text.utf8), mode: 0o600)
+        if pool.pool != nil, self.invite == nil { try remember(invite) }
+        print("invite \(URL(fileURLWithPath: path).path)")
+        print("peers join with: atoll peer --invite \(path)")
     }
 
     private func remember(_ invite: Invite) throws(NodeError) {
