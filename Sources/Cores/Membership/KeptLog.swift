@@ -14,10 +14,11 @@ public struct KeptLog: Sendable {
 
     /// Nil where the certificate is of another log, or nothing of it holds.
     public init?(_ envelopes: [PBEnvelope], _ certificate: Certificate, parse: Record.Parser) {
-        guard var record = try? Record.restoring(envelopes, parse: parse).record,
-            record.length >= certificate.claim.size, (try? record.check(certificate)) != nil
+        // Read no further: an elector that is the only one takes all of its own for committed, and more was on the disk than it had signed for.
+        let certified = envelopes.prefix(max(0, certificate.claim.size))
+        guard var record = try? Record.restoring(Array(certified), parse: parse).record,
+            record.length == certificate.claim.size, (try? record.check(certificate)) != nil
         else { return nil }
-        if record.length > certificate.claim.size { record = record.truncated(to: certificate.claim.size) }
         record.commit(through: certificate.claim.size)
         self.record = record
         self.certificate = certificate
