@@ -414,6 +414,18 @@ import Wire
         #expect(try #require(liar.founded).count == longer.record.length + 1)
     }
 
+    /// Whoever decides alone takes all that is stored for committed: what was not signed for yet is cut off all the same.
+    @Test func `of one elector is kept as far as it is certified`() throws {
+        var alone = try Carried(entries: 3).refounded()
+        let certified = alone.record.length
+        let proof = alone.certificate(by: 0)
+        for number in 4..<6 { try alone.append(.members(MembersChange(round: number)), term: Era.firstTerm(of: 1)) }
+        let kept = try #require(KeptLog(alone.record.envelopes, proof, parse: Carried.parse))
+        #expect(kept.record.length == certified && kept.record.committed == certified)
+        // Where some of it is lost nothing proves the rest.
+        #expect(KeptLog(Array(alone.record.envelopes.prefix(certified - 1)), proof, parse: Carried.parse) == nil)
+    }
+
     @Test func `is refused while somebody leads, without the root key, and where nobody has the log`() throws {
         let log = try Carried(entries: 2)
         var led = Desk(log, certificate: log.certificate(by: 0, 1))
