@@ -177,6 +177,60 @@ import Testing
         #expect(world.leader.map { $0 != next && $0 != leader } == true, "two of the new four may be any but one")
     }
 
+    /// It has nobody's votes but its own: newcomers vote for nobody before they know what is committed.
+    @Test(arguments: [true, false])
+    func `that loses its followers as they become voters leads again, if it had prepared them`(
+        _ isPrepared: Bool
+    ) throws {
+        var world = try settled(1, others: 2)
+        let newcomers = [peer(1), peer(2)]
+        for index in 1...2 {
+            try world.crash(index)
+            world.start(index, isBlank: true)
+            world.admit(peer(0), to: index)
+        }
+        if isPrepared {
+            try world.prepare(newcomers, on: 0)
+            try world.run(for: .seconds(5))
+            world.isBusy = false
+            try world.run(for: .seconds(1))
+            let known = world.machines[1].elector!.committed
+            #expect(known == world.checker.history.count && world.machines[1].elector!.electorate == electors(1))
+        }
+        for index in 1...2 {
+            world.cutLink(from: 0, to: index)
+            world.cutLink(from: index, to: 0)
+        }
+        try world.propose([9], electorate: { $0.changing(to: [peer(0)] + newcomers) }, on: 0)
+        try world.run(for: .seconds(10))
+        #expect(world.leaders.isEmpty, "no quorum of those who are to decide answers")
+        world.healLinks()
+        try world.run(for: .seconds(60))
+        #expect(world.leader.map { world.machines[$0].elector!.electorate } == (isPrepared ? electors(3) : nil))
+    }
+
+    @Test func `counts what whoever is to become a voter says beside how far it is`() throws {
+        var elector = Elector(peer(0), electors(1), seed: 1, at: .zero)
+        elector.wake(at: elector.nextWake!)
+        _ = answered(&elector)
+        try elector.propose([1], at: .zero)
+        _ = answered(&elector)
+        elector.prepare([peer(1)], at: .zero)
+        #expect(answered(&elector).contains { if case .send(_, to: peer(1)) = $0 { true } else { false } })
+        elector.receive(
+            ElectorMessage(term: 1, .vote(LogEnd(term: 0, count: 9), byRequest: true)), from: peer(1), at: .zero)
+        elector.receive(ElectorMessage(term: 7, .appended(1)), from: peer(1), at: .zero)
+        elector.receive(ElectorMessage(term: 1, .appended(1)), from: peer(2), at: .zero)
+        #expect(elector.counts.strangers == 3 && elector.isLeading && answered(&elector).isEmpty)
+        elector.receive(ElectorMessage(term: 1, .appended(1)), from: peer(1), at: .zero)
+        #expect(answered(&elector).contains(.caughtUp(peer(1))))
+        // It has no voice: what it has stored is not what decides.
+        #expect(elector.electorate == electors(1))
+        elector.prepare([], at: .zero)
+        elector.receive(ElectorMessage(term: 1, .appended(1)), from: peer(1), at: .zero)
+        #expect(elector.counts.strangers == 4)
+    }
+
     @Test func `that only learns follows, and has no voice`() throws {
         var world = try settled(1, others: 2)
         try world.propose([9], electorate: { $0.changing(to: $0.voters, learners: [peer(1), peer(2)]) }, on: 0)

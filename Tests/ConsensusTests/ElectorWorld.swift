@@ -119,14 +119,15 @@ struct ElectorWorld {
         }
     }
 
-    mutating func start(_ index: Int) {
+    /// - Parameter isBlank: nobody knows what it has acknowledged on a disk that is lost.
+    mutating func start(_ index: Int, isBlank: Bool = false) {
         machines[index].process += 1
         machines[index].committed = 0
         machines[index].vouched = nil
         machines[index].wakeAt = nil
         machines[index].elector = Elector(
-            Self.peer(index), genesis, memory: machines[index].memory, options: options, seed: generator.next(), at: now
-        )
+            Self.peer(index), genesis, memory: machines[index].memory, isBlank: isBlank, options: options,
+            seed: generator.next(), at: now)
         for peer in named { machines[index].elector!.admit(peer) }
         rearm(index)
     }
@@ -175,7 +176,7 @@ struct ElectorWorld {
                 machines[index].committed = count
             case .mayFinish(let electorate):
                 _ = try? machines[index].elector!.propose([7], electorate: electorate, at: now)
-            case .follows, .received, .hasLost: break
+            case .follows, .received, .hasLost, .caughtUp: break
             }
         }
         try checker.look(at: &machines[index], index, genesis)
@@ -209,6 +210,10 @@ struct ElectorWorld {
         try machines[index].elector!.propose(body, electorate: next, at: now)
         try drain(index)
     }
+    mutating func prepare(_ peers: [PeerID], on index: Int) throws {
+        machines[index].elector!.prepare(peers, at: now)
+        try drain(index)
+    }
     mutating func admit(_ peer: PeerID, to index: Int) { machines[index].elector!.admit(peer) }
 
     var leaders: [Int] { machines.indices.filter { machines[$0].elector?.isLeading == true } }
@@ -220,6 +225,13 @@ struct ElectorWorld {
             for _ in 0...generator.below(3) { propose(on: index) }
             switch faults.every == nil ? 9 : generator.below(30) {
             case 0: machines[index].elector!.handOver(at: now)
+            case 3:
+                let peers = machines.indices.filter { _ in generator.below(2) == 0 }.map { Self.peer($0) }
+                machines[index].elector!.prepare(peers, at: now)
+                // Whoever leads has proved to be an elector.
+                for other in machines.indices where other != index {
+                    machines[other].elector?.admit(Self.peer(index))
+                }
             case 1, 2:
                 var peers = machines.indices.map { Self.peer($0) }
                 generator.shuffle(&peers)

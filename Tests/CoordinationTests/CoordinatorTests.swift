@@ -99,7 +99,7 @@ struct FakePool {
             case .ended(.failed(let why)): end = why
             case .ended: end = "finished"
             case .event(let event): events.append(event)
-            case .handOver: Issue.record("nobody else carries the record here")
+            case .handOver, .prepare: Issue.record("nobody else carries the record here")
             case .send(let packet, let peer): sent.append((packet, peer))
             case .store(let request):
                 guard let disk else { continue }

@@ -115,7 +115,7 @@ struct Committee {
             case .unfit(let peer, .hasLied): machines[index].convicted.append(peer)
             case .unfit(let peer, .hasLostItsDisk): machines[index].lost.append(peer)
             case .refused(_, let why, let isPassing): machines[index].refusals.append((why, isPassing))
-            case .standBy, .over: break
+            case .standBy, .over, .caughtUp: break
             }
         }
     }

@@ -139,6 +139,28 @@ import Topologies
         #expect(gaps.dropLast().allSatisfy { $0 < 2.5 } && gaps.last! < 10, "\(gaps)")
     }
 
+    /// Its copy of the log was its elector's, to which nobody sends what is new, for the rest of the job.
+    @Test func `whoever has lost its seat keeps the log as all members do`() throws {
+        var scene = Self.scene()
+        scene.hosts = (0..<3).map { Scene.host("peer-\($0)", flops: 6e6) } + scene.hosts.suffix(1)
+        scene.job.stages = .fixed(1)
+        scene.job.innerSteps = .fixed(1)
+        scene.job.tokens = 128 * 64
+        scene.realArithmetic = false
+        let node = try #require(scene.run().world.topology.hosts.first { $0.role == .bootstrap }?.name)
+        scene.faults = [
+            Fault(.kill, at: .seconds(30), host: node), Fault(.join, at: .seconds(100), host: node),
+        ]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("electors_chosen").count == 2)
+        let electors = outcome.world.electors.map(\.name)
+        #expect(electors.count == 3 && !electors.contains(node))
+        let length = outcome.world.coordinator.record.length
+        let stored = try #require(outcome.world.logOnDisk(of: node))
+        #expect(stored >= length - 2, "\(stored) of \(length) entries")
+    }
+
     /// Whoever leads: first the launcher, then peers that hold layers. Each is back after twenty seconds, on what its disk has. H = 1: a
     /// spare takes the place of a peer, and the weights do not depend on who computes which share.
     @Test func `whoever leads dies every minute, and the weights are those of an undisturbed run`()

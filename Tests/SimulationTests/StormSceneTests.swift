@@ -149,9 +149,31 @@ import Topologies
         let run = run(script)
         #expect(run.launches == 1)
     }
+
+    /// It counted the time in which it slept itself, woke, and had given up.
+    @Test func `a launcher that sleeps while it gathers gives others as long to come as one that does not`() {
+        var script = StormScript.small(peers: 3, pipelines: 1, stages: 3)
+        script.troubles = [
+            script.trouble(.late, 0, from: 0, until: 150), script.trouble(.sleep, script.desk, from: 50, until: 145),
+        ]
+        #expect(run(script).launches == 1)
+    }
+
+    /// It went on with the log of the one that had come to nothing, which says that it is over.
+    @Test func `a job that came to nothing before there was a plan is launched anew, though electors carry it`() {
+        var script = StormScript.small(peers: 3, pipelines: 1, stages: 3)
+        script = script.with(electors: 3)
+        script.troubles = [script.trouble(.late, 0, from: 0, until: 200)]
+        #expect(run(script).launches == 2)
+    }
 }
 
 extension StormScript {
+    func with(electors count: Int) -> StormScript {
+        var job = job
+        job.electors.count = .fixed(count)
+        return StormScript(seed: seed, topology: topology, job: job, corpus: corpus, troubles: troubles)
+    }
     /// The launcher's own line.
     func with(desk rate: BitRate) -> StormScript {
         var topology = topology

@@ -14,7 +14,7 @@ extension Elector {
     /// It looks at the log, too: who lacks entries would disturb for nothing.
     mutating func answer(canvass end: LogEnd, term asked: Int, from peer: PeerID) {
         let isGranted = asked > term && !isLoyal && !isBlank && end >= log.end
-        send(.canvassed(isGranted), term: isGranted ? asked : term, to: peer)
+        send(.canvassed(isGranted), term: isGranted ? asked : max(1, term), to: peer)
     }
 
     mutating func canvassed(_ asked: Int, by peer: PeerID) {

@@ -32,6 +32,8 @@ struct Leadership: Sendable {
     var offered: PeerID?
     /// The length with the change that its owner was told to finish.
     var finishing = 0
+    /// Who is to become a voter, and gets the log before.
+    var prepared: [PeerID] = []
     init(nextBeat: Instant) { self.nextBeat = nextBeat }
 }
 
@@ -63,13 +65,47 @@ extension Elector {
         log.append(ReplicatedEntry(term: term, body: body, electorate: electorate))
         pending.from = min(pending.from ?? log.count - 1, log.count - 1)
         if electorate != nil { meetElectorate() }
-        for peer in log.electorate.everybody where peer != me { replicate(to: peer) }
+        for peer in followers { replicate(to: peer) }
         settle()
         return log.count - 1
+    }
+    /// Whoever gets what is new.
+    private var followers: [PeerID] {
+        let everybody = log.electorate.everybody.filter { $0 != me }
+        guard let prepared = leadership?.prepared, !prepared.isEmpty else { return everybody }
+        return everybody + prepared
+    }
+
+    /// Brings peers up to date that are to become voters, and says of each once when it is (``Effect/caughtUp(_:)``). They have no voice.
+    ///
+    /// A voter that knows nothing votes for nobody (``isBlank``). Were the leader gone when others have become voters, and before they have what is
+    /// committed, nobody could ever be elected again (Ongaro's thesis 2014, §4.2.1 and §4.2.2, where it is a matter of time only).
+    ///
+    /// - Parameter peers: instead of those that were prepared before.
+    public mutating func prepare(_ peers: [PeerID], at now: Instant) {
+        guard let leadership, !leadership.isCaretaker else { return }
+        self.now = now
+        let prepared = Array(
+            Set(peers).filter { $0 != me && !log.electorate.contains($0) }.sorted().prefix(Electorate.mostVoters))
+        for peer in leadership.prepared where !prepared.contains(peer) { self.leadership!.followers[peer] = nil }
+        self.leadership!.prepared = prepared
+        for peer in prepared {
+            if leadership.followers[peer] == nil {
+                self.leadership!.followers[peer] = Progress(next: log.count, at: now)
+                replicate(to: peer)
+            }
+            tellCaughtUp(peer)
+        }
+        settle()
+    }
+    private mutating func tellCaughtUp(_ peer: PeerID) {
+        guard committed > 0, let match = leadership?.followers[peer]?.match, match >= committed else { return }
+        effects.push(.caughtUp(peer))
     }
 
     private mutating func meetElectorate() {
         guard var leadership else { return }
+        leadership.prepared.removeAll { log.electorate.contains($0) }
         for peer in log.electorate.everybody where peer != me && leadership.followers[peer] == nil {
             leadership.followers[peer] = Progress(next: log.count - 1, at: now)
         }
@@ -138,7 +174,7 @@ extension Elector {
         self.leadership!.handOver?.isSaid = false
         // Its owner is told again, where it could not.
         if log.electorate.isJoint { self.leadership!.finishing = 0 }
-        for peer in log.electorate.everybody where peer != me {
+        for peer in followers {
             let match = leadership.followers[peer]?.match ?? 0
             send(.beat(committed: min(committed, match)), to: peer)
         }
@@ -189,7 +225,9 @@ extension Elector {
             heed(received: received, stored: stored, &progress)
         default: break
         }
+        let before = leadership!.followers[peer]!.match
         leadership!.followers[peer] = progress
+        if before < committed, leadership!.prepared.contains(peer) { tellCaughtUp(peer) }
         replicate(to: peer)
     }
 
@@ -255,7 +293,8 @@ extension Elector {
             }
             return
         }
-        for peer in leadership!.followers.keys.sorted() where !electorate.contains(peer) {
+        for peer in leadership!.followers.keys.sorted()
+        where !electorate.contains(peer) && !leadership!.prepared.contains(peer) {
             leadership!.followers[peer] = nil
         }
         guard !electorate.isVoter(me) else { return }

@@ -22,6 +22,8 @@ public struct Elector: Core, Sendable {
         case committed(Int)
         /// The change of voters is committed: the leader's owner proposes an entry with this electorate.
         case mayFinish(Electorate)
+        /// Somebody who is to become a voter has all that is committed (``Elector/prepare(_:at:)``).
+        case caughtUp(PeerID)
         /// A follower has lost what it had said to be on its disk: as this elector it is of no use any more.
         case hasLost(PeerID)
     }
@@ -225,12 +227,23 @@ public struct Elector: Core, Sendable {
             counts.unsound += 1
             return
         }
-        guard peer != me, log.names(peer, from: committed) || admitted.contains(peer) else {
+        guard peer != me, log.names(peer, from: committed) || admitted.contains(peer) || isReport(message, by: peer)
+        else {
             counts.strangers += 1
             return
         }
         if heed(message, from: peer) { act(on: message, from: peer) }
         settle()
+    }
+
+    /// Whoever is to become a voter says what it has, or that it knows a newer term, and nothing else.
+    private func isReport(_ message: ElectorMessage, by peer: PeerID) -> Bool {
+        guard leadership?.prepared.contains(peer) == true else { return false }
+        switch message.body {
+        case .appended, .refused, .beaten: return message.term <= term
+        case .outdated: return true
+        default: return false
+        }
     }
 
     /// The disk has answered an ``Effect/store(_:)``, and all before it.

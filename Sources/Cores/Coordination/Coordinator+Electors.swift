@@ -18,6 +18,10 @@ struct ElectorSeats: Sendable {
     var isOver = false
     /// Others take their seats. Who has lied gets none again.
     var unfit: [PeerID: ElectorDesk.Unfitness] = [:]
+    /// Who gets the log to become an elector, since when, and whether it has it.
+    var prepared: [PeerID: (since: Instant, isReady: Bool)] = [:]
+    /// Who did not get it in time, and when that was.
+    var slow: [PeerID: Instant] = [:]
     func isLiar(_ peer: PeerID) -> Bool { unfit[peer] == .hasLied }
 }
 
@@ -27,6 +31,8 @@ extension Coordinator {
     var launcher: PeerID { record.founder }
     /// An elector that is away for so long is replaced.
     static let electorPatience = Duration.seconds(60)
+    /// Whoever is to be an elector has so long to get the log.
+    static let preparingPatience = Duration.seconds(15)
 
     /// A quorum has signed for so many entries.
     public mutating func certified(_ certificate: Certificate, at now: Instant) {
@@ -41,10 +47,18 @@ extension Coordinator {
         wake(at: now)
     }
 
+    /// It has the log, and can be made an elector.
+    public mutating func caughtUp(_ peer: PeerID, at now: Instant) {
+        guard timers.seats?.prepared[peer] != nil else { return }
+        timers.seats!.prepared[peer]!.isReady = true
+        wake(at: now)
+    }
+
     /// One step towards the electors that the job asks for.
     mutating func stepElectors() -> Bool {
         guard timers.seats != nil, parameters.isCarriedByMany else { return false }
         watchElectors()
+        giveUpSlow()
         // One change at a time, each when all before it is for ever.
         guard record.committed == record.length, state.finished == nil, stage.isPastSharing else { return false }
         let now = record.electorate
@@ -54,12 +68,43 @@ extension Coordinator {
             }
             return propose(.electors(ElectorsChange(now.changed, proof: proof, reason: "both sets have agreed")))
         }
-        guard let (voters, why) = chosenElectors(), let next = now.changing(to: voters) else { return false }
+        let choice = chosenElectors()
+        guard prepare((choice?.0 ?? []).filter { !now.isVoter($0) }) else { return false }
+        guard let (voters, why) = choice, let next = now.changing(to: voters) else { return false }
         guard propose(.electors(ElectorsChange(next, reason: cleaned(why, bytes: Bounds.reasonBytes)))) else {
             return false
         }
         event(.electorsChosen(electors: voters.map { name(ofElector: $0) }.joined(separator: ","), why: why))
         return true
+    }
+    /// Nobody is made an elector before it has the log: what it had acknowledged on a disk that is lost it cannot know before, and whoever does
+    /// not know votes for nobody.
+    /// - Returns: whether all of them have it.
+    private mutating func prepare(_ peers: [PeerID]) -> Bool {
+        let peers = peers.sorted()
+        if peers != timers.seats!.prepared.keys.sorted() {
+            let before = timers.seats!.prepared
+            timers.seats!.prepared = [:]
+            for peer in peers { timers.seats!.prepared[peer] = before[peer] ?? (now, false) }
+            effects.push(.prepare(peers))
+        }
+        return timers.seats!.prepared.values.allSatisfy(\.isReady)
+    }
+    /// Another is chosen instead of somebody who does not answer.
+    private mutating func giveUpSlow() {
+        for (peer, state) in timers.seats!.prepared where !state.isReady && now - state.since >= Self.preparingPatience
+        {
+            timers.seats!.slow[peer] = now
+        }
+        let before = now
+        timers.seats!.slow = timers.seats!.slow.filter { before - $0.value < Self.electorPatience }
+    }
+    var nextPreparation: Instant? {
+        guard let seats = timers.seats else { return nil }
+        return earliest(
+            seats.prepared.values.filter { !$0.isReady }.map { $0.since + Self.preparingPatience }.filter { $0 > now }
+                .min(),
+            seats.slow.values.map { $0 + Self.electorPatience }.min())
     }
     private func name(ofElector peer: PeerID) -> String { peer == launcher ? "launcher" : roster.name(of: peer) }
 
@@ -87,12 +132,15 @@ extension Coordinator {
         let gone = voters.filter(isGone)
         let able = roster.joined.filter {
             $0.readiness.hasText && state.isPresent($0.peer) && !voters.contains($0.peer)
-                && !seats.isLiar($0.peer)
+                && !seats.isLiar($0.peer) && seats.slow[$0.peer] == nil
         }
-        let choice = ElectorChoice(
+        var choice = ElectorChoice(
             asked: parameters.electors, seated: voters.filter { !isGone($0) }.map(candidate),
             able: able.map { candidate($0.peer) }, seen: roster.attendance(at: now))
-        guard let (peers, why) = choice.choose() else { return nil }
+        guard var (peers, why) = choice.choose() else { return nil }
+        // Who is being prepared is not exchanged for somebody who has become a little better meanwhile.
+        choice.able.removeAll { seats.prepared[$0.peer] == nil }
+        if let same = choice.choose(), same.peers.count == peers.count { (peers, why) = same }
         // Whoever has lost its disk may have a seat again, with another.
         for peer in gone where !seats.isLiar(peer) { timers.seats!.unfit[peer] = nil }
         let reasons = gone.map { peer in

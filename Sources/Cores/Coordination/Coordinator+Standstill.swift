@@ -10,6 +10,11 @@ struct Standstill: Sendable {
     let why: String
     /// With whom going on was tried in vain.
     var tried: [PeerID]
+
+    /// Time in which nobody could be heard, or this process slept, is nobody's.
+    func excused(_ pause: Duration, at now: Instant) -> Standstill {
+        Standstill(since: min(since + pause, now), why: why, tried: tried)
+    }
 }
 
 extension Coordinator {

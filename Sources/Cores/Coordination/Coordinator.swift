@@ -237,6 +237,9 @@ public struct Coordinator: Core, Sendable {
     }
     /// Time in which nobody could be heard counts for no deadline.
     mutating func excuse(_ pause: Duration) {
+        stage.excuse(pause, at: now)
+        if let standstill = timers.standstill { timers.standstill = standstill.excused(pause, at: now) }
+        roster.excuse(pause)
         round.excuse(pause)
         lines.excuse(pause)
         collection?.excuse(pause)
@@ -252,6 +255,7 @@ public struct Coordinator: Core, Sendable {
         var next = earliest(timers.nextLease, lines.deadline)
         next = earliest(next, roster.nextSilence(options.silence, at: now))
         next = earliest(next, disk.retryAt)
+        next = earliest(next, nextPreparation)
         switch stage {
         case .gathering(let since, let said):
             next = earliest(next, said + Self.sayWaitingEvery)

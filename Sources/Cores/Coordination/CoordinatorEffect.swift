@@ -12,6 +12,8 @@ public enum CoordinatorEffect: Sendable {
     indirect case event(Event)
     /// This elector shall lead from now on, if it can.
     case handOver(to: PeerID)
+    /// Give them the log, and say who has it (``Coordinator/caughtUp(_:at:)``): they are to be electors.
+    case prepare([PeerID])
     /// Search for a plan, slowly, and hand it back with ``Coordinator/planned(_:at:)``.
     indirect case plan(PlanQuestion)
     /// The job ended, with the final parameters if it succeeded.

@@ -28,6 +28,8 @@ public struct ElectorDesk: Core, Sendable {
         case certified(Certificate)
         /// For the coordinator: not now.
         case refused(index: Int, why: String, isPassing: Bool)
+        /// For the coordinator: who is to become an elector has the log.
+        case caughtUp(PeerID)
         /// For the coordinator: this elector is none any more.
         case unfit(PeerID, Unfitness)
         /// The job is over, and another has led it to its end; with its result, where that is on this disk.
@@ -97,6 +99,8 @@ public struct ElectorDesk: Core, Sendable {
     /// So many entries the coordinator here has been told to be for ever.
     private var shown = 0
     private var endedAt: Instant?
+    /// When somebody was followed here last, or led.
+    private var ledAt: Instant
     var effects = EffectQueue<Effect>()
     var now: Instant
 
@@ -141,6 +145,7 @@ public struct ElectorDesk: Core, Sendable {
     ) {
         self.key = key
         self.now = now
+        ledAt = now
         self.provisions = provisions
         self.record = record
         // The genesis is the job itself.
@@ -181,6 +186,8 @@ public struct ElectorDesk: Core, Sendable {
     /// The job is over, and nobody who was away needs to be told any more.
     public var isRetired: Bool { endedAt.map { $0 + Self.keep <= now } ?? false }
     public var isOver: Bool { endedAt != nil }
+    /// Nobody has led here for a minute, and the job is not over: of whoever has no seat, nobody wants anything any more.
+    public func isForsaken(at now: Instant) -> Bool { endedAt == nil && now - ledAt >= Coordinator.electorPatience }
 
     public mutating func poll() -> Effect? { effects.pop() }
 
@@ -291,6 +298,13 @@ public struct ElectorDesk: Core, Sendable {
         return elector.handOver(to: peer, at: now)
     }
 
+    /// Who is to become an elector gets the log before.
+    public mutating func prepare(_ peers: [PeerID], at now: Instant) {
+        self.now = now
+        elector.prepare(peers, at: now)
+        settle()
+    }
+
     /// Whoever led here has given up, and the job is not over: another tries, or this one anew, in a newer term.
     public mutating func resign(at now: Instant) {
         self.now = now
@@ -319,6 +333,7 @@ public struct ElectorDesk: Core, Sendable {
 
     mutating func settle() {
         while let effect = elector.poll() { perform(effect) }
+        if elector.isLeading || elector.leader != nil { ledAt = now }
         vouch()
         storeCertificate()
         let isWhole = record.length == elector.entries.count
@@ -337,6 +352,7 @@ public struct ElectorDesk: Core, Sendable {
         case .follows(let peer, let term): follows(peer, term: term)
         case .received(let from): received(from: from)
         case .committed(let count): commit(count)
+        case .caughtUp(let peer): effects.push(.caughtUp(peer))
         case .hasLost(let peer): if leading != nil { effects.push(.unfit(peer, .hasLostItsDisk)) }
         // The coordinator sees it in the record.
         case .mayFinish: break

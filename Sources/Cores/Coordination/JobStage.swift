@@ -36,6 +36,14 @@ public enum JobStage: Hashable, Sendable {
         precondition(next.place >= place || next.place == 0 && !hasPlan, "a job goes from \(self) to \(next)")
         self = next
     }
+    /// Nobody could be heard for so long, or this process slept: peers have as long to come as if that time had not been.
+    package mutating func excuse(_ pause: Duration, at now: Instant) {
+        switch self {
+        case .gathering(let since, let said): self = .gathering(since: min(since + pause, now), saidWaiting: said)
+        case .sharing(let since): self = .sharing(since: min(since + pause, now))
+        case .surveying, .planning, .preparing, .training, .collecting, .closing, .ended: break
+        }
+    }
     public var isEnded: Bool { if case .ended = self { true } else { false } }
     /// How it ends is decided.
     package var isDecided: Bool { place >= 7 }

@@ -376,6 +376,10 @@ public struct Roster: Sendable {
         forgive(at: now)
         return now - lastLook
     }
+    /// For so long nobody could fetch the text.
+    package mutating func excuse(_ pause: Duration) {
+        for peer in textless.keys { textless[peer]! += pause }
+    }
     /// One of them is heard again after all were silent: the others get time, too.
     package mutating func forgive(at now: Instant) {
         for peer in order where peers[peer]!.isJoined { heard(peer, at: now) }

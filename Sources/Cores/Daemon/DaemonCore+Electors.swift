@@ -51,6 +51,7 @@ extension DaemonCore {
     /// - Returns: whether it did anything.
     mutating func mindElector(at now: Instant) -> Bool {
         leaveOldEra(at: now)
+        leaveSeat(at: now)
         guard let job = services.electorPart?.value.job else { return false }
         let hasText = services.memberPart?.value.text(of: job) != nil
         services.electorPart!.value.stand(hasText, at: now)
@@ -61,6 +62,17 @@ extension DaemonCore {
         }
         if services.electorPart?.value.isRetired == true { services.electorPart = nil }
         return isBusy
+    }
+
+    /// Whoever is no elector any more, or was prepared to be one and is not, keeps its log as all members do. Until then it was the elector's, to
+    /// which nobody sends what is new.
+    private mutating func leaveSeat(at now: Instant) {
+        guard services.electorPart?.value.isForsaken(at: now) == true, let desk = services.electorPart?.value,
+            let member = services.memberPart?.value, let length = member.logLength(of: desk.job),
+            !member.isElector(key.peerID, of: desk.job), length >= desk.record.committed
+        else { return }
+        services.electorPart = nil
+        services.memberPart!.value.takeOverLog(from: desk.record.committed, at: now)
     }
 
     private mutating func perform(_ effect: ElectorDesk.Effect, at now: Instant) {
@@ -76,6 +88,7 @@ extension DaemonCore {
         case .certified(let certificate): services.coordinatorPart?.value.certified(certificate, at: now)
         case .refused(let index, let why, let isPassing):
             services.coordinatorPart?.value.refused(index, why: why, isPassing: isPassing, at: now)
+        case .caughtUp(let peer): services.coordinatorPart?.value.caughtUp(peer, at: now)
         case .unfit(let peer, let why): services.coordinatorPart?.value.unseat(peer, why, at: now)
         case .over(let finish, let result):
             // Whoever launched it wants to know; a member learns it as a member.

@@ -472,6 +472,7 @@ public struct DaemonCore: Core {
         case .send(let packet, let peer): send(certified(packet), to: peer, at: now)
         case .store(let request): store(request, at: now)
         case .handOver(let peer): services.electorPart?.value.handOver(to: peer, at: now)
+        case .prepare(let peers): services.electorPart?.value.prepare(peers, at: now)
         case .plan(let question): effects.push(.plan(question))
         case .ended(let end): ended(end, at: now)
         case .event(let event): effects.push(.event(event))

@@ -113,9 +113,16 @@ extension Member {
     /// Its copy of the log was this machine's elector's, which belongs to an era that is over: from now on it is its own.
     public mutating func takeOverLog(at now: Instant) {
         guard let founded = job?.record.foundings.last else { return }
-        job!.takeOverLog(from: founded)
+        takeOverLog(from: founded, at: now)
+    }
+    /// The same where this machine is no elector any more.
+    /// - Parameter index: entries before it are on disk.
+    public mutating func takeOverLog(from index: Int, at now: Instant) {
+        job?.takeOverLog(from: index)
         drain(at: now)
     }
+    /// Entries that are here.
+    public func logLength(of id: Digest256) -> Int? { job.flatMap { $0.id == id ? $0.record.length : nil } }
 }
 
 extension MemberJob {

@@ -46,6 +46,11 @@ extension World {
         let leaders = hosts.filter { network.isUp($0.index) && $0.daemon?.coordinator != nil }
         return leaders.max { $0.daemon!.coordinator!.term < $1.daemon!.coordinator!.term }
     }
+    /// Entries of the newest job's log that could be read back from a host's disk now.
+    package func logOnDisk(of name: String) -> Int? {
+        hosts.first { $0.name == name }?.disk?.remains?.remains.log.count
+    }
+
     /// Who carries the record, as whoever leads says: by name, and how much of it is certified there.
     public var electors: [(name: String, entries: Int, certified: Int)] {
         hosts.compactMap { host in
@@ -151,23 +156,29 @@ extension World {
         (host.daemon?.tongue as? ElectorTongue)?.lie = lie
     }
 
-    /// The launcher's elector: with what is on its disk, as `atoll launch --resume`, where the job has begun.
+    /// The launcher's elector: with what is on its disk, as `atoll launch --resume`, where the job has begun and is not over.
     private func founder(on host: SimulatedHost, _ wall: WallClock) -> ElectorDesk {
         var provisions = ElectorDesk.Provisions(
             content: job.corpus, initial: job.initial, options: coordinatorOptions, wall: wall)
         let parameters = job.parameters
         do throws(MalformedBytes) {
+            var stream: UInt64 = 2
             if let (id, remains) = host.disk?.remains {
-                provisions.checkpoint = remains.checkpoint
-                return try ElectorDesk(
-                    restoring: remains, ballot: host.disk?.ballot(of: id), key: host.key, provisions: provisions,
-                    at: now,
-                    parse: { _ in parameters })
+                let state = try Record.restoring(remains.log, parse: { _ in parameters }).record.state
+                if state.finished.map({ $0.reason == Finish.done }) ?? true {
+                    provisions.checkpoint = remains.checkpoint
+                    return try ElectorDesk(
+                        restoring: remains, ballot: host.disk?.ballot(of: id), key: host.key, provisions: provisions,
+                        at: now,
+                        parse: { _ in parameters })
+                }
+                // Nothing came of that one.
+                stream += UInt64(host.lives) << 32
             }
             return try ElectorDesk(
                 founding: job.manifest, content: job.corpus,
-                nonce: SeededGenerator.bytes(32, seed: options.seed, stream: 2), key: host.key, provisions: provisions,
-                at: now, parse: { _ in parameters })
+                nonce: SeededGenerator.bytes(32, seed: options.seed, stream: stream), key: host.key,
+                provisions: provisions, at: now, parse: { _ in parameters })
         } catch {
             preconditionFailure("a world's own job is refused: \(error)")
         }

@@ -7,8 +7,37 @@ import Primitives
 import Record
 import VirtualNetworks
 
-/// What was true of the record that several machines carry, whatever happens to them later.
-struct CertifiedMemory {
+/// What was true of the record that several machines carry, whatever happens to them later. A launcher whose job came to nothing begins another.
+struct CertifiedMemories {
+    private var jobs: [Digest256: CertifiedMemory] = [:]
+
+    /// What is wrong.
+    mutating func check(_ world: World) -> String? {
+        for job in world.carriedJobs {
+            if let problem = jobs[job, default: CertifiedMemory(job)].check(world) { return problem }
+        }
+        return nil
+    }
+    /// At the end.
+    func check(final record: Record) -> String? { jobs[record.job]?.check(final: record) }
+}
+
+extension World {
+    /// Of which somebody who is up carries the record, in the order of hosts.
+    fileprivate var carriedJobs: [Digest256] {
+        var out: [Digest256] = []
+        for host in hosts where network.isUp(host.index) {
+            for job in [host.daemon?.elector?.job, host.daemon?.member?.job?.id] {
+                if let job, !out.contains(job) { out.append(job) }
+            }
+        }
+        return out
+    }
+}
+
+/// Of one job.
+private struct CertifiedMemory {
+    let job: Digest256
     /// By term: whose process has led in it.
     private var leaders: [Int: (host: String, life: Int)] = [:]
     /// By era and size: what was certified.
@@ -20,7 +49,8 @@ struct CertifiedMemory {
         var size: Int
     }
 
-    /// What is wrong.
+    init(_ job: Digest256) { self.job = job }
+
     mutating func check(_ world: World) -> String? {
         for host in world.hosts where world.network.isUp(host.index) {
             guard let daemon = host.daemon else { continue }
@@ -29,7 +59,9 @@ struct CertifiedMemory {
                 (daemon.elector?.record, daemon.elector?.certificate),
                 (daemon.member?.job?.record, daemon.member?.job?.log.proof),
             ] {
-                if let record, let certificate, let problem = holds(certificate, record, host) { return problem }
+                if let record, record.job == job, let certificate, let problem = holds(certificate, record, host) {
+                    return problem
+                }
             }
         }
         for host in world.hosts where world.network.isUp(host.index) {
@@ -40,7 +72,7 @@ struct CertifiedMemory {
 
     /// One leader a term.
     private mutating func leads(_ host: SimulatedHost, _ daemon: DaemonCore) -> String? {
-        guard let term = daemon.elector?.leading else { return nil }
+        guard daemon.elector?.job == job, let term = daemon.elector?.leading else { return nil }
         guard let before = leaders[term] else {
             leaders[term] = (host.name, host.lives)
             return nil
@@ -66,13 +98,15 @@ struct CertifiedMemory {
     /// No certified entry is lost: whoever leads has all that were certified in terms before, and nobody has committed another.
     private func follows(_ host: SimulatedHost) -> String? {
         guard let daemon = host.daemon else { return nil }
-        for record in [daemon.elector?.record, daemon.member?.job?.record].compactMap({ $0 }) {
+        for record in [daemon.elector?.record, daemon.member?.job?.record].compactMap({ $0 }) where record.job == job {
             let count = min(record.committed, certified.count)
             if count > 0, record.leaf(count - 1).hash != certified[count - 1] {
                 return "\(host.name) has committed another entry \(count - 1) than the certified one"
             }
         }
-        guard let desk = daemon.elector, let term = desk.leading, !certified.isEmpty else { return nil }
+        guard let desk = daemon.elector, desk.job == job, let term = desk.leading, !certified.isEmpty else {
+            return nil
+        }
         let record = desk.record
         let common = min(record.length, certified.count)
         // What was certified after it, in a term of which it does not know, it need not have.
@@ -85,7 +119,6 @@ struct CertifiedMemory {
         return "\(host.name) leads in term \(term), and its entry \(common - 1) is another than the certified one"
     }
 
-    /// At the end.
     func check(final record: Record) -> String? {
         guard record.length >= certified.count else {
             return "the log has \(record.length) entries, and \(certified.count) were certified"

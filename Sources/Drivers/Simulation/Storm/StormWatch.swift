@@ -28,7 +28,7 @@ final class StormWatch {
     private var wellSince: [Int: Instant] = [:]
     private(set) var launches = 1
     private var memory = StormMemory()
-    private(set) var electors = CertifiedMemory()
+    private(set) var electors = CertifiedMemories()
     /// Whoever led when it was killed, by place of the trouble.
     private var dethroned: [Int: Int] = [:]
     private(set) var struck: [String: Int] = [:]

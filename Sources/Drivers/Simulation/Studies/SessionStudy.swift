@@ -88,6 +88,8 @@ private struct SessionPool {
     private var era = 0
     private var founder = 0
     private var lostSince: Instant?
+    /// Who has the log to become an elector, as each leader knows.
+    private var prepared: [Int: Set<Int>] = [:]
     private(set) var outcome: SessionStudy.Outcome
 
     /// More machines than electors, so that a seat finds somebody.
@@ -204,10 +206,12 @@ private struct SessionPool {
                 queue.push(.stored(index, write, life: machines[index].life), at: now + .milliseconds(3))
             case .leads:
                 outcome.elections += 1
+                prepared[index] = []
                 _ = try? machines[index].elector!.propose([0], at: now)
             case .mayFinish(let electorate):
                 _ = try? machines[index].elector!.propose([1], electorate: electorate, at: now)
             case .committed(let count): commit(count, by: index)
+            case .caughtUp(let peer): prepared[index, default: []].insert(Self.index(peer))
             case .follows, .received, .hasLost: break
             }
         }
@@ -258,6 +262,11 @@ private struct SessionPool {
         if count % 2 == 0 { count -= 1 }
         guard stay.count < count else { return }
         let chosen = stay + able.prefix(count - stay.count)
+        let newcomers = chosen.dropFirst(stay.count)
+        guard newcomers.allSatisfy({ prepared[leader, default: []].contains($0) }) else {
+            machines[leader].elector!.prepare(newcomers.map(Self.peer), at: now)
+            return drain(leader)
+        }
         guard let next = elector.electorate.changing(to: chosen.map(Self.peer)) else { return }
         guard (try? machines[leader].elector!.propose([2], electorate: next, at: now)) != nil else { return }
         outcome.replaced += stay.count < voters.count ? count - stay.count : 0
