@@ -217,6 +217,16 @@ extension StateFetch {
         #expect(fetch.inexact == [])
     }
 
+    /// Its request was none that the other side takes, and it asked for ever.
+    @Test func `asks who is named twice for each unit once`() {
+        var fetch = fetch(all([1, 2, 1]))
+        var asked: [[Int]] = []
+        while let effect = fetch.poll() {
+            if case .send(.stateRequest(let request), _) = effect { asked.append(request.units) }
+        }
+        #expect(asked == [Array(units), Array(units)])
+    }
+
     @Test func `waits until they have agreed`() {
         var fetch = fetch(all([1]), roots: false)
         var holders = holders([1: truth])

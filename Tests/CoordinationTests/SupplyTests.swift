@@ -65,6 +65,19 @@ import Testing
         #expect(checkpoint.sources[0] == [Small.launcher.peerID])
     }
 
+    /// Another led than the launcher, and its checkpoint and its own unit were of one round.
+    @Test func `names a leader that holds layers once`() throws {
+        let script = try script(10)
+        let holders = [holder(1, [8]), holder(2, [8]), holder(3, [8])]
+        let found = try #require(
+            Supply.newest(script.state, holders, checkpoint: 8, launcher: Small.peer(1), atMost: .max))
+        #expect(found.round == 8)
+        for unit in Small.model.allUnits {
+            let sources = try #require(found.sources[unit])
+            #expect(sources.contains(Small.peer(1)) && Set(sources).count == sources.count, "\(unit): \(sources)")
+        }
+    }
+
     @Test func `is rather exact than newer by few rounds, and rather newer by many`() throws {
         let script = try script(30)
         let all = (1...4).map { holder($0, [20]) }

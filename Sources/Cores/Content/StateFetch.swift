@@ -60,7 +60,7 @@ public struct StateFetch: Sendable {
     private var begun: Instant
 
     /// - Parameters:
-    ///   - sources: who holds each unit, the preferred first.
+    ///   - sources: who holds each unit, the preferred first; whoever is named twice is asked once.
     ///   - roots: what the group agreed on, as far as it is known yet.
     ///   - offset: varies where fetchers begin.
     public init(
@@ -72,8 +72,8 @@ public struct StateFetch: Sendable {
         self.model = model
         self.offset = offset
         begun = now
-        for (unit, peers) in sources { units[unit] = Unit(sources: peers, roots: roots[unit]) }
-        ask(at: now)
+        for unit in sources.keys { units[unit] = Unit(sources: [], roots: roots[unit]) }
+        add(sources: sources, at: now)
     }
 
     public mutating func poll() -> Effect? { effects.pop() }

@@ -91,7 +91,7 @@ extension Coordinator {
                 default: return !isNew || state.round == 0
                 }
             }
-            if checkpoint.round == state.round { holders.append(key.peerID) }
+            if checkpoint.round == state.round, !holders.contains(key.peerID) { holders.append(key.peerID) }
             out[unit] = holders
         }
         return out

@@ -92,7 +92,8 @@ package struct Supply: Hashable, Sendable {
                     copies.append(holder.peer)
                 }
             }
-            if let checkpoint { out.append(checkpoint) }
+            // Whoever leads may hold layers, too.
+            if let checkpoint, !out.contains(checkpoint) { out.append(checkpoint) }
             if out.isEmpty { copied.append(unit) }
             sources[unit] = out.isEmpty ? copies : out
             guard sources[unit] != [] else { return nil }
