@@ -158,6 +158,27 @@ import Testing
         #expect(roster.silent(for: silence, at: .zero + .milliseconds(5001)) == [Small.peer(1)])
     }
 
+    /// Nobody hears us: each closes its connection when it notices, and the last was heard a moment before the first is overdue.
+    @Test func `every connection broken is our own line, too`() {
+        let silence = Duration.seconds(5)
+        var roster = joined([1, 2, 3])
+        let now = Instant.zero + .milliseconds(5100)
+        for second in 1...4 { roster.heard(Small.peer(3), at: .zero + .milliseconds(Int64(1225 * second))) }
+        for number in 1...2 { roster.interrupted(Small.peer(number)) }
+        #expect(!roster.isIsolated(silence: silence, at: now), "one is still connected")
+        #expect(roster.silent(for: silence, at: now) == [1, 2].map { Small.peer($0) })
+        roster.interrupted(Small.peer(3))
+        #expect(roster.isIsolated(silence: silence, at: now) && roster.silent(for: silence, at: now) == [])
+        // Somebody who only waits to be taken in is still connected.
+        var waiting = roster
+        _ = waiting.met(Small.peer(4), at: Small.endpoint(4), now: now)
+        waiting.says(capability("d"), Small.peer(4))
+        _ = waiting.accepts(Small.peer(4), at: now)
+        #expect(!waiting.isIsolated(silence: silence, at: now))
+        roster.heard(Small.peer(2), at: now)
+        #expect(!roster.isIsolated(silence: silence, at: now))
+    }
+
     @Test func `all of them silent at once is our own line`() {
         let silence = Duration.seconds(5)
         var roster = joined([1, 2, 3])

@@ -150,6 +150,14 @@ import Topologies
         #expect(run.launches == 1)
     }
 
+    /// Whoever had it on its disk found it damaged, said so, and was waited for three times as long as a round may take.
+    @Test func `where the start of a round to which all went back cannot be read, they go back to another`() throws {
+        let run = run(StormScript(seed: 1_101_062).keeping([0, 3, 7]))
+        let refused = try #require(moments(run, "round_start_refused").first)
+        let again = try #require(moments(run, "rolled_back").first { $0 > refused })
+        #expect(again - refused < 1)
+    }
+
     /// It counted the time in which it slept itself, woke, and had given up.
     @Test func `a launcher that sleeps while it gathers gives others as long to come as one that does not`() {
         var script = StormScript.small(peers: 3, pipelines: 1, stages: 3)

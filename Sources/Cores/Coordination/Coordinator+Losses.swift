@@ -147,6 +147,7 @@ extension Coordinator {
             return
         }
         desk.isInForce(answer)
+        roster.forgetWithdrawn()
         event(.rolledBack(round: target, from: from, why: reason))
         // What was agreed on so long ago may be forgotten, and nobody else can say it any more.
         if target > 0, target == checkpoint.round, !state.isAgreed(target) {

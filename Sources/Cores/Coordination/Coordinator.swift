@@ -155,6 +155,9 @@ public struct Coordinator: Core, Sendable {
         settle()
     }
 
+    /// Its connection has broken, and its session waits for another: nothing is lost yet.
+    public mutating func interrupted(_ peer: PeerID) { roster.interrupted(peer) }
+
     public mutating func lost(_ peer: PeerID, reason: String, at now: Instant) {
         look(at: now)
         defer { nextWake = due }

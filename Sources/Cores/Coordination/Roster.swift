@@ -42,6 +42,18 @@ public struct Attendance: Hashable, Sendable {
     }
 }
 
+/// Round starts that a member says it has on its disk.
+struct SaidStarts: Sendable {
+    private(set) var kept: [KeptStage] = []
+    /// Of which it said so since the plan in force, and says no more: they could not be read.
+    var withdrawn: [KeptStage] = []
+
+    mutating func say(_ stages: [KeptStage]) {
+        withdrawn = (withdrawn + kept).filter { !stages.contains($0) }.suffix(KeptStage.most)
+        kept = stages
+    }
+}
+
 /// Who is there. Standings change here and nowhere else; whether a peer is a member is what the log says.
 public struct Roster: Sendable {
     public struct Peer: Sendable {
@@ -53,8 +65,9 @@ public struct Roster: Sendable {
         public internal(set) var lastHeard: Instant
         public internal(set) var heartbeat = Heartbeat()
         public internal(set) var readiness = Readiness.fetchingText
-        /// Round starts on its own disk.
-        public internal(set) var kept: [KeptStage] = []
+        var starts = SaidStarts()
+        /// Its connection has broken, and it was not heard since.
+        var isInterrupted = false
         /// Since when its readiness, or the progress towards it, has not changed.
         public internal(set) var idleSince: Instant
         /// The least of its round trips to here.
@@ -73,6 +86,8 @@ public struct Roster: Sendable {
         let timer: Int
         let arrival: Int
 
+        /// Round starts on its own disk.
+        public var kept: [KeptStage] { starts.kept }
         public var isJoined: Bool { standing == .joined }
         /// Whether the planner may count on it.
         public var isPlannable: Bool { isJoined && capability?.computes == true && readiness.hasText }
@@ -183,6 +198,7 @@ public struct Roster: Sendable {
     package mutating func heard(_ peer: PeerID, at now: Instant) {
         guard let isJoined = peers[peer]?.isJoined else { return }
         peers[peer]!.lastHeard = now
+        peers[peer]!.isInterrupted = false
         if let newest, now - newest > Self.pause {
             // Whoever wakes while its line is still away returns twice.
             let isReturning = homecoming.map { now - returned <= $0 } ?? false
@@ -192,6 +208,8 @@ public struct Roster: Sendable {
         newest = max(newest ?? now, now)
         if isJoined { silences.set(peers[peer]!.timer, at: now) }
     }
+    /// Its connection has broken; its session waits for another.
+    package mutating func interrupted(_ peer: PeerID) { peers[peer]?.isInterrupted = true }
     /// The one place where a standing changes.
     private mutating func stand(_ peer: PeerID, _ standing: Standing) {
         guard let known = peers[peer] else { return }
@@ -248,7 +266,7 @@ public struct Roster: Sendable {
         stand(peer, .accepted)
         peers[peer]!.declines = 0
         peers[peer]!.readiness = .fetchingText
-        peers[peer]!.kept = []
+        peers[peer]!.starts = SaidStarts()
         peers[peer]!.idleSince = now
         lastArrival = now
         return true
@@ -294,7 +312,18 @@ public struct Roster: Sendable {
         idles(peer, since: now)
     }
     package mutating func isFit(_ fitness: Fitness, _ peer: PeerID) { peers[peer]?.fitness = fitness }
-    package mutating func keeps(_ stages: [KeptStage], _ peer: PeerID) { peers[peer]?.kept = stages }
+    package mutating func keeps(_ stages: [KeptStage], _ peer: PeerID) {
+        guard peers[peer] != nil else { return }
+        peers[peer]!.starts.say(stages)
+    }
+    /// Another plan says who has what.
+    package mutating func forgetWithdrawn() {
+        for peer in order { peers[peer]!.starts.withdrawn = [] }
+    }
+    /// It had said that it has a unit as of the start of a round, and could not read it.
+    package func hasWithdrawn(_ unit: Int, round: Int, _ peer: PeerID) -> Bool {
+        peers[peer]?.starts.withdrawn.contains { $0.round == round && $0.units.contains(unit) } ?? false
+    }
     package mutating func trip(_ time: Duration, _ peer: PeerID) {
         guard let known = peers[peer] else { return }
         peers[peer]!.roundTrip = min(known.roundTrip ?? time, time)
@@ -346,10 +375,15 @@ public struct Roster: Sendable {
     private static let nap = Duration.milliseconds(3500)
 
     /// Whether somebody would be given up for silence while all others are silent, too. They are heard every second, but not
-    /// at the same moments: so half of the time counts for them. Whoever only waits to be taken in shows, too, that our line is good.
+    /// at the same moments: so half of the time counts for them. Where every connection has broken it is our line, however lately that
+    /// happened: others close theirs because they do not hear us. Whoever only waits to be taken in shows, too, that our line is good.
     package func isIsolated(silence: Duration, at now: Instant) -> Bool {
-        guard let newest, let oldest = silences.next else { return false }
-        return now - oldest > silence && now - newest > silence / 2
+        guard let newest, let oldest = silences.next, now - oldest > silence else { return false }
+        return now - newest > silence / 2
+            || order.allSatisfy { peer in
+                let known = peers[peer]!
+                return known.isInterrupted || !known.isJoined && known.standing != .accepted
+            }
     }
     private func patience(_ silence: Duration, at now: Instant) -> Duration {
         isIsolated(silence: silence, at: now) ? Self.isolation : silence

@@ -60,7 +60,11 @@ package struct RoundFacts {
         }
         return stage.units.allSatisfy { unit in
             let named = isNew ? plan.sources[unit] ?? [] : plan.holders(of: unit).filter { $0 != stage.peer }
-            return named.contains { $0 == key.peerID || state.isPresent($0) }
+            return named.contains { source in
+                if source == key.peerID { return true }
+                return state.isPresent(source)
+                    && !(isNew && roster.hasWithdrawn(unit, round: state.round, source))
+            }
         }
     }
     package func survey(ranks: [Int]? = nil) -> ExchangeSurvey {

@@ -61,6 +61,7 @@ extension DaemonCore {
             say(.connectionLost(why: reason.description), peer: name(of: peer), at: now)
         case .interrupted(let peer, let reason):
             // Whoever stays silent too long is given up by the coordinator's own clock; nothing is lost until then.
+            services.coordinatorPart?.value.interrupted(peer)
             say(.connectionInterrupted(why: reason.description), peer: name(of: peer), at: now)
         case .resumed(let peer, let endpoint):
             services.coordinatorPart?.value.resumed(peer, endpoint: endpoint, at: now)
