@@ -165,7 +165,7 @@ struct StormChecks {
         }
         let (lost, deaths) = (world.lost[name] ?? 0, watch.script.troubles.count)
         if lost > deaths { return "\(name) died \(deaths) times, and was given up \(lost) times" }
-        return watch.launches > 1 ? "the launcher gave up, and only \(name) died" : nil
+        return watch.abandoned > 0 ? "the launcher gave up, and only \(name) died" : nil
     }
 
     /// While the job trains, whoever is well and connected is a member.

@@ -27,6 +27,8 @@ final class StormWatch {
     /// Since when nothing has been wrong with a host.
     private var wellSince: [Int: Instant] = [:]
     private(set) var launches = 1
+    /// Launchers that gave up a job that had a plan. Before, whoever wanted as many peers may have got fewer.
+    private(set) var abandoned = 0
     private var memory = StormMemory()
     private(set) var electors = CertifiedMemories()
     /// Whoever led when it was killed, by place of the trouble.
@@ -215,6 +217,7 @@ final class StormWatch {
             return nil
         }
         launches += 1
+        if world.hosts[world.coordinatorIndex].daemon?.coordinator?.state.plan != nil { abandoned += 1 }
         return .seconds(3)
     }
     func wrote(_ request: StorageRequest, _ outcome: StorageOutcome, _ host: SimulatedHost, at now: Instant) {
