@@ -94,6 +94,34 @@ private struct Members {
     members.network.run(for: .seconds(5))
     #expect(!members.network.isConnected(1, 3))
     #expect(members.network.isConnected(0, 1) && members.network.isConnected(0, 2))
+    for n in 0...2 {
+        let told = members.network.events[n].filter {
+            if case .news(.revocation(let it)) = $0 { it.subject == subject } else { false }
+        }
+        #expect(told.count == 1, "node \(n) is told once")
+    }
+}
+
+@Test func `of a flood of members that somebody makes up a part is told`() {
+    var members = Members()
+    members.add(1, keeps: true)
+    members.add(2)
+    members.network.connect(0, 1)
+    members.network.run()
+    let warrant = members.warrant(uses: 200)
+    let teller = members.network.peer(1)
+    // Each one is signed by the invite's own key, so it is passed on; its owner does not hear of all.
+    for n in 0..<200 {
+        let key = SigningKey(seed: [UInt8](repeating: 3, count: 31) + [UInt8(n)])!
+        let shown = Credential(joining: key.peerID, by: warrant, members.issuing, at: Members.wall)
+        _ = members.network.change(0) { $0.heed(.credential(shown), from: teller, at: .zero) }
+    }
+    members.network.run(for: .seconds(2))
+    for n in 0...1 {
+        let told = members.network.events[n].count { if case .news = $0 { true } else { false } }
+        #expect((64..<80).contains(told), "node \(n): \(told)")
+        #expect(members.network.nodes[n].book?.joined(by: warrant.id).count == 200)
+    }
 }
 
 @Test func `who was away when somebody was removed hears of it with the next connection`() {

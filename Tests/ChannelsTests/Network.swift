@@ -20,6 +20,7 @@ struct Network {
         case resumed(PeerID)
         case unreachable(Endpoint, LossReason)
         case refused(Refusal)
+        case news(PoolStatement)
     }
     private var network: VirtualNetwork
     var now: Instant { network.now }
@@ -221,6 +222,7 @@ struct Network {
             case .unreachable(let endpoint, let reason): events[node].append(.unreachable(endpoint, reason))
             case .refused(_, let refusal): events[node].append(.refused(refusal))
             case .bookChanged: nodes[node].bookKept()
+            case .news(let statement): events[node].append(.news(statement))
             case .seekMembers: break
             }
         }

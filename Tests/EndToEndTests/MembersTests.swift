@@ -45,6 +45,7 @@ import Testing
         let late = try run(
             ["peer", "--invite", path("one.yaml"), "--data", path("late"), "--listen", "127.0.0.1:0"], "late")
         #expect(late.code == 1 && late.text.contains("used as often as it may be"), "\(late.text)")
+        #expect(late.text.contains("INV-006"), "\(late.text)")
 
         let second = try peer("second", "node/invite.yaml", "second")
         defer { second.end(SIGKILL) }
@@ -59,6 +60,7 @@ import Testing
         let revoked = try run(["invite", "revoke", String(key), "--data", path("node")], "revoke")
         #expect(revoked.code == 0 && revoked.text.contains("is removed"), "\(revoked.text)")
         #expect(first.prints("this machine was removed from the pool"), "\(first.text)")
+        #expect(second.prints("member_joined") && second.prints("member_removed"), "\(second.text)")
         first.end(SIGKILL)
 
         first = try peer("first", "one.yaml", "first-again")

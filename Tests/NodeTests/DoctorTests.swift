@@ -5,6 +5,7 @@ import EventLoop
 import Foundation
 import Lending
 import Node
+import Pools
 import Primitives
 import Record
 import Testing
@@ -55,6 +56,37 @@ import Testing
         }
         func invite(_ rest: String, mode: Int = 0o600) throws {
             try write("invite.yaml", "name: reef\npool: \"\(String(repeating: "0f", count: 32))\"\n" + rest, mode: mode)
+        }
+        static let authority = SigningKey(seed: [UInt8](repeating: 5, count: 32))!
+        private static let issuing = SigningKey(seed: [UInt8](repeating: 6, count: 32))!
+        /// Of a pool that keeps members: an invite that ends `left` seconds from now.
+        private func warrant(_ left: Int64, life: Int64 = 86_400) -> Warrant {
+            let end = scene.machine.wall + left
+            return Warrant(
+                by: Self.authority, issuer: Self.issuing.peerID, role: .member, uses: 1, issued: end - 700 * 86_400,
+                expires: end, life: life)
+        }
+        func memberInvite(_ left: Int64) throws {
+            let invite = Invite(
+                name: "reef", Invite.Issuing(warrant(left), Self.issuing), bootstrap: [Endpoint("192.0.2.7:6881")!],
+                accept: [Self.authority.peerID])
+            try write("invite.yaml", invite.text)
+        }
+        /// What the folder keeps of such a pool: a certificate of a day that ended so long ago.
+        func membership(endedSecondsAgo: Int64, isRemoved: Bool = false) throws {
+            let key = SigningKey(seed: [UInt8](repeating: 0xAB, count: 32))!
+            let joined = scene.machine.wall - endedSecondsAgo - 86_400
+            var book = PoolBook(
+                credential: Credential(joining: key.peerID, by: warrant(86_400), Self.issuing, at: joined),
+                key: PoolKey(
+                    serial: 1, key: [UInt8](repeating: 9, count: 32), from: 0, formerUntil: 0, by: Self.authority),
+                wall: WallClock(seconds: scene.machine.wall, at: .zero))
+            if isRemoved {
+                let subject = Digest256(key.peerID.bytes)!
+                let removal = Revocation(.peer, of: subject, at: joined, by: Self.authority)
+                #expect(book.heed(.revocation(removal), from: key.peerID, at: .zero) == .taken)
+            }
+            try Data(book.encoded).write(to: URL(fileURLWithPath: folder + "/pool"))
         }
         func give(_ values: [LimitKey: String]) throws {
             var limits = try scene.limits.get()
@@ -132,7 +164,9 @@ import Testing
             ],
         ]
     }
-    private static var faults: [Fault] { ownFaults + poolFaults + lineFaults + machineFaults + limitFaults }
+    private static var faults: [Fault] {
+        ownFaults + poolFaults + memberFaults + lineFaults + machineFaults + limitFaults
+    }
     private static var ownFaults: [Fault] {
         [
             (.keyMode, .fail, { try $0.write("peer/key", String(repeating: "ab", count: 32), mode: 0o644) }),
@@ -196,6 +230,36 @@ import Testing
             (.noConnections, .warn, { try $0.daemon { $0["connections"] = [[String: Any]]() } }),
             (.daemonSilent, .fail, { $0.scene.daemons = [(folder: $0.root + "/den", status: nil)] }),
         ]
+    }
+    private static var memberFaults: [Fault] {
+        [
+            (.inviteOver, .fail, { try $0.memberInvite(-3 * 86_400) }),
+            (.inviteOver, .ok, { try $0.memberInvite(3 * 86_400) }),
+            (
+                .inviteOver, .ok,
+                {
+                    try $0.memberInvite(-5)
+                    try $0.membership(endedSecondsAgo: -3600)
+                }
+            ),
+            (.removedFromPool, .fail, { try $0.membership(endedSecondsAgo: -3600, isRemoved: true) }),
+            (.removedFromPool, .ok, { try $0.membership(endedSecondsAgo: -3600) }),
+            (.membershipOver, .ok, { try $0.membership(endedSecondsAgo: -3600) }),
+            (.membershipOver, .warn, { try $0.membership(endedSecondsAgo: 10 * 86_400) }),
+            (.membershipOver, .fail, { try $0.membership(endedSecondsAgo: 181 * 86_400) }),
+            (.membershipOver, .fail, { try $0.write("peer/pool", "atoll-pool 1\nnothing") }),
+        ]
+    }
+    @Test func `whoever is turned away is told a code, and a page`() {
+        for why in PoolRefusal.allCases {
+            let text = PoolEntry.refused(why).description
+            let code = DiagnosisCode.allCases.first { text.hasSuffix("[\($0.rawValue): atoll help \($0.rawValue)]") }
+            #expect(code != nil && text.contains(why.toItself), "\(text)")
+        }
+        #expect(PoolEntry.refused(.inviteUsedUp).description.contains("INV-006"))
+        #expect(PoolEntry.refused(.inviteExpired).description.contains("INV-006"))
+        #expect(PoolEntry.refused(.removed).description.contains("POOL-004"))
+        #expect(PoolEntry.refused(.removed).exitCode == 1)
     }
     private static func atHome(_ more: [String: Any]) -> (inout [String: Any]) -> Void {
         { all in

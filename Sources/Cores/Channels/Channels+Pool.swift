@@ -12,6 +12,7 @@ struct PoolDoor: Sendable {
     var applying: ConnectionID?
     /// To peers that knew other things than this one, in turn.
     var untold: [PeerID: ArraySlice<PoolStatement>] = [:]
+    var telling = NewsBudget()
     /// How often everybody's certificate is looked at, and a certificate that is due renewed.
     static let interval = Duration.seconds(20)
     /// With fewer connections this peer looks for members, so that it hears of what concerns all.
@@ -19,6 +20,27 @@ struct PoolDoor: Sendable {
     static let soon = Duration.milliseconds(100)
     /// So many bytes of statements wait on a connection at most, besides pings and acks.
     static let ahead = 16_384
+}
+
+/// How much of what is new its owner hears. Whoever has an invite of many uses can make up members, and who comes into an old pool hears of everybody at once.
+struct NewsBudget: Sendable {
+    private var left = Self.most
+    private var since: Instant?
+    static let most = 64
+    static let pause = Duration.seconds(5)
+
+    /// Whether this one is told.
+    mutating func take(at now: Instant) -> Bool {
+        if let since {
+            let more = Int(min(Double(Self.most), (now - since).inSeconds / Self.pause.inSeconds))
+            if more > 0 { (left, self.since) = (min(Self.most, left + more), now) }
+        } else {
+            since = now
+        }
+        guard left > 0 else { return false }
+        left -= 1
+        return true
+    }
 }
 
 /// Pools that keep members: who is let in, and what members tell each other of it (docs/MEMBERSHIP.md).
@@ -122,6 +144,13 @@ extension Channels {
         case .success(let grant):
             effects.push(.write(id, Frame.small(.grant, grant.encoded)))
             drop(id)
+            // Who comes by an invite of few uses is news to all. Of others only whoever lets them in hears; a member that starts anew
+            // within a quarter of an hour is told again.
+            if shown.warrant.uses == nil, !shown.certificate.isRenewed,
+                grant.wall - shown.certificate.joined <= Credential.skew
+            {
+                tell(.credential(shown), at: now)
+            }
         }
         tellNews(at: now)
     }
@@ -182,6 +211,10 @@ extension Channels {
         tellWhatIsUntold(at: now)
         if !news.isEmpty { turnOutWhoIsNone(at: now) }
         if pool!.book.isChanged { effects.push(.bookChanged) }
+        for statement in news { tell(statement, at: now) }
+    }
+    private mutating func tell(_ statement: PoolStatement, at now: Instant) {
+        if pool!.telling.take(at: now) { effects.push(.news(statement)) }
     }
     /// Not more at once than leaves soon: the rest follows.
     private mutating func tellWhatIsUntold(at now: Instant) {

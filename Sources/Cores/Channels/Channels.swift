@@ -46,6 +46,8 @@ public struct Channels: Core {
         case refused(Endpoint, Refusal)
         /// What is known of the pool's members has changed: ``Channels/book`` is to be kept.
         case bookChanged
+        /// What is new of the pool's members; of a flood of it, a part.
+        case news(PoolStatement)
         /// Of a pool that keeps members, now and then: whether too few of them are connected to hear of others, or nobody who could renew this
         /// peer's certificate.
         case seekMembers(Bool)

@@ -3,6 +3,7 @@ import Kademlia
 import Messages
 public import Pools
 public import Primitives
+import Telemetry
 
 /// Pools that keep members (docs/MEMBERSHIP.md): the door is the channels'; what is known of members is kept here, and members are found who tell more.
 extension DaemonCore {
@@ -21,6 +22,27 @@ extension DaemonCore {
     private mutating func usePoolKeys(at now: Instant) {
         guard let keys = channels.book?.poolKeys(at: now) else { return }
         directory.perform(at: now) { $0.use(poolKeys: keys) }
+    }
+    /// What is new of the pool's members.
+    mutating func tell(_ statement: PoolStatement, at now: Instant) {
+        switch statement {
+        case .digest: break
+        case .key(let key): say(.poolKeyChanged(serial: Int(key.serial)), at: now)
+        case .credential(let shown) where shown.peer == channels.local:
+            let life = shown.certificate.expires - shown.certificate.issued
+            say(.membershipRenewed(days: Double(life) / 86_400), at: now)
+        case .credential(let shown):
+            say(
+                .memberJoined(invite: shown.warrant.id.short, role: shown.warrant.role.word),
+                peer: name(of: shown.peer), at: now)
+        case .revocation(let revocation) where revocation.kind == .peer:
+            guard let peer = PeerID(revocation.subject.bytes) else { return }
+            say(.memberRemoved, peer: name(of: peer), at: now)
+        case .revocation(let revocation):
+            say(
+                .inviteRevoked(
+                    invite: revocation.subject.short, membersToo: revocation.kind == .inviteAndMembers), at: now)
+        }
     }
     /// Bootstrap nodes are asked first, and whoever else is there.
     mutating func seekMembers(_ isLonely: Bool, at now: Instant) {

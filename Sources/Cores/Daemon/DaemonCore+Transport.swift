@@ -69,6 +69,7 @@ extension DaemonCore {
             if channels.relay(of: peer) != nil { return }
             say(.connectionResumed(endpoint: endpoint.description), peer: name(of: peer), at: now)
         case .bookChanged: keepBook(at: now)
+        case .news(let statement): tell(statement, at: now)
         case .seekMembers(let isLonely): seekMembers(isLonely, at: now)
         case .unreachable(let endpoint, let reason):
             say(.unreachable(why: reason.description), peer: endpoint.description, at: now)

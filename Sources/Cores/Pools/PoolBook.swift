@@ -36,7 +36,7 @@ public struct PoolBook: Sendable {
     public static let revocationsMax = 1024
     static let invitesMax = 256
     /// Whoever keeps the pool renews certificates that have expired so long ago at most.
-    static let grace: Int64 = 180 * 86_400
+    public static let grace: Int64 = 180 * 86_400
 
     /// - Parameters:
     ///   - credential: of this peer, checked.
@@ -355,6 +355,10 @@ public struct PoolBook: Sendable {
     /// When something was revoked, in seconds since 1970; nil where it was not.
     public func revoked(_ kind: Revocation.Kind, _ subject: Digest256) -> Int64? {
         revocations[RevocationID(kind: kind, subject: subject)]?.at
+    }
+    /// This peer was removed, as it has heard itself.
+    public var isRemoved: Bool {
+        revoked(.peer, Digest256(identity.bytes)!) != nil || revoked(.inviteAndMembers, credential.warrant.id) != nil
     }
     /// Ascending.
     public var removedPeers: [PeerID] {

@@ -42,6 +42,23 @@ extension EventReference {
         Entry(
             .portClosed, "others do not reach this machine at a port that its router said it forwards",
             ["endpoint": "of the router", "why": "in words"]),
+        Entry(
+            .memberJoined, of: "name, or short key",
+            "of a pool that keeps members: somebody has joined. By an invite of few uses everybody hears of it, else whoever let it in. "
+                + "Of a flood of this and the next four a part is told (64 at once, then one in five seconds)",
+            ["invite": "the first digits of its ID", "role": "`member` or `watcher`"]),
+        Entry(
+            .memberRemoved, of: "name, or short key",
+            "whoever keeps the pool has removed it: nobody lets it in any more, and who is connected hangs up"),
+        Entry(
+            .membershipRenewed, "this daemon's certificate was renewed by whoever keeps the pool",
+            ["days": "that the new one is in force"]),
+        Entry(
+            .inviteRevoked, "nobody else joins by this invite",
+            ["invite": "the first digits of its ID", "members_too": "who had joined by it is removed"]),
+        Entry(
+            .poolKeyChanged, "the pool has another key; both are right until the overlap is over",
+            ["serial": "of the key, counted from 1"]),
         Entry(.packetMalformed, of: "name, or short key", "a message did not decode; it is counted and dropped"),
         Entry(
             .floodLimited, of: "short key or address",

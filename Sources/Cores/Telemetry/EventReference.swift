@@ -37,7 +37,7 @@ extension Happening {
         case .overlayJoined, .bootstrapRetrying, .overlayIsolated, .externalAddress, .reachability, .unreachable,
             .connectionRefused, .strangersTurnedAway, .networkChanged, .connectionInterrupted, .connectionResumed,
             .connectionLost, .connectionRelayed, .connectionPunched, .berthGranted, .berthLost, .portOpened,
-            .portClosed,
+            .portClosed, .memberJoined, .memberRemoved, .membershipRenewed, .inviteRevoked, .poolKeyChanged,
             .packetMalformed, .floodLimited:
             .overlay
         case .entryRefused, .logEntryRefused, .forked, .leaderChanged, .electorsChosen, .leadershipTaken,

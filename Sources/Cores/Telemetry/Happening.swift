@@ -24,6 +24,11 @@ public enum Happening: Hashable, Sendable, Codable {
     case berthLost
     case portOpened(endpoint: String)
     case portClosed(endpoint: String, why: String)
+    case memberJoined(invite: String, role: String)
+    case memberRemoved
+    case membershipRenewed(days: Double)
+    case inviteRevoked(invite: String, membersToo: Bool)
+    case poolKeyChanged(serial: Int)
     case packetMalformed(why: String)
     case floodLimited(what: String)
 
@@ -171,7 +176,8 @@ public enum Happening: Hashable, Sendable, Codable {
         case overlayJoined, bootstrapRetrying, overlayIsolated, externalAddress, reachability, unreachable,
             connectionRefused, strangersTurnedAway, networkChanged, connectionInterrupted, connectionResumed,
             connectionLost, connectionRelayed, connectionPunched, berthGranted, berthLost,
-            portOpened, portClosed, packetMalformed, floodLimited
+            portOpened, portClosed, memberJoined, memberRemoved, membershipRenewed, inviteRevoked, poolKeyChanged,
+            packetMalformed, floodLimited
         case entryRefused, logEntryRefused, forked, leaderChanged, electorsChosen, leadershipTaken, recordCarried,
             recordFound, jobRefounded, refoundingRefused, launcherAwaited, electorsContradict, staleCommand,
             notEntitled, storageFailed,

@@ -11,6 +11,7 @@ public enum DiagnosisCode: String, CaseIterable, Codable, Sendable {
     case inviteWithoutBootstrap = "INV-003"
     case inviteWithoutLaunchers = "INV-004"
     case inviteReadable = "INV-005"
+    case inviteOver = "INV-006"
     case portTaken = "NET-001"
     case nobodyAnswers = "NET-002"
     case unreachable = "NET-003"
@@ -27,6 +28,8 @@ public enum DiagnosisCode: String, CaseIterable, Codable, Sendable {
     case notJoined = "POOL-001"
     case noConnections = "POOL-002"
     case daemonSilent = "POOL-003"
+    case removedFromPool = "POOL-004"
+    case membershipOver = "POOL-005"
     case memoryBeyond = "MEM-001"
     case memoryLittle = "MEM-002"
     case memoryGroup = "MEM-003"
@@ -61,11 +64,13 @@ public enum DiagnosisCode: String, CaseIterable, Codable, Sendable {
     private var page: (title: String, meaning: String, remedy: String) {
         switch self {
         case .keyMode, .folderInUse, .clock, .sameKeyTwice, .keyUnreadable, .folderFormat: identityPage
-        case .inviteMissing, .inviteMalformed, .inviteWithoutBootstrap, .inviteWithoutLaunchers, .inviteReadable:
+        case .inviteMissing, .inviteMalformed, .inviteWithoutBootstrap, .inviteWithoutLaunchers, .inviteReadable,
+            .inviteOver:
             invitePage
         case .portTaken, .nobodyAnswers, .unreachable, .relayed, .meteredNow, .noAddress, .fewDescriptors: networkPage
         case .symmetricRouter, .portNotForwarded, .secondRouter, .forwardedInVain, .brokenIPv6, .smallPackets: linePage
-        case .notJoined, .noConnections, .daemonSilent, .leaderSilent, .workLost: poolPage
+        case .notJoined, .noConnections, .daemonSilent, .removedFromPool, .membershipOver, .leaderSilent, .workLost:
+            poolPage
         case .memoryBeyond, .memoryLittle, .memoryGroup, .instructionSets, .threadsBeyond, .heat, .noIdlePriority:
             machinePage
         case .folderNotWritable, .diskFull, .diskSlow, .usageDamaged, .logDamaged: diskPage
@@ -142,6 +147,12 @@ extension DiagnosisCode {
                 "no launcher is accepted",
                 "A peer works only for launchers that its owner accepts: those of the invite, of peer.yaml, or of --accept. There is none, so it will never have work.",
                 "`atoll peer --accept KEY`, or `accept:` in peer.yaml. A launcher's key is what `atoll launch` prints first."
+            )
+        case .inviteOver:
+            (
+                "the invite lets nobody in any more",
+                "An invite of a pool that keeps members is in force for a time, and for so many uses; whoever made it can take it back. This one has expired, was used up by others, or was revoked. Who joined by it stays a member.",
+                "Ask whoever keeps the pool for a new one: `atoll invite create`, of which `atoll invite list` shows uses and end."
             )
         default:
             (
@@ -254,6 +265,18 @@ extension DiagnosisCode {
                 "a daemon does not answer",
                 "Its control socket is there, and nothing comes back: it is busy, stopped, or has just been killed.",
                 "Look at its process. A socket that nobody listens at is replaced at the next start."
+            )
+        case .removedFromPool:
+            (
+                "this machine was removed from its pool",
+                "Whoever keeps the pool has revoked this machine's membership. No member lets it in, whatever certificate or invite it shows with this key.",
+                "Ask them why. They let it in again with a new invite, and a new identity: another folder with --data."
+            )
+        case .membershipOver:
+            (
+                "this machine's membership of its pool is not in force",
+                "Its certificate has expired (it is renewed every week by a node of whoever keeps the pool, and for half a year after its end), or the file `pool` in its folder cannot be read.",
+                "Start the peer while that node is up: it renews by itself. If the file is damaged, or half a year is over, move it away and join with a new invite."
             )
         case .leaderSilent:
             (

@@ -2,6 +2,7 @@ import Daemon
 import EventLoop
 import Foundation
 import Lending
+import Pools
 import Primitives
 import Sensors
 
@@ -163,11 +164,41 @@ extension Doctor {
                         try: "atoll receipts"))
             }
         }
-        guard out.isEmpty else { return out }
-        return [
+        guard out.isEmpty else { return out + standing() }
+        return standing() + [
             scene.daemons.isEmpty
                 ? Diagnosis(.notJoined, .unknown, "no daemon runs")
                 : Diagnosis(.notJoined, .ok, "the daemons of this machine are in their pools")
+        ]
+    }
+
+    /// As a member of a pool that keeps members.
+    private func standing() -> [Diagnosis] {
+        guard let membership else { return [] }
+        guard case .member(let book) = membership else {
+            guard case .unreadable(let why) = membership else { return [] }
+            return [Diagnosis(.membershipOver, .fail, why, try: "move it away, and join with a new invite")]
+        }
+        if book.isRemoved {
+            return [
+                Diagnosis(
+                    .removedFromPool, .fail, "whoever keeps the pool has removed this machine", try: "ask them why")
+            ]
+        }
+        let left = book.credential.certificate.expires - scene.machine.wall
+        let out = Diagnosis(.removedFromPool, .ok, "this machine has not heard that it was removed")
+        if left > 0 || book.keepsPool {
+            return [
+                out, Diagnosis(.membershipOver, .ok, "its membership is in force for \(max(0, left) / 86_400) days"),
+            ]
+        }
+        let isLost = -left > PoolBook.grace
+        return [
+            out,
+            Diagnosis(
+                .membershipOver, isLost ? .fail : .warn, "its membership ended \(-left / 86_400) days ago",
+                try: isLost
+                    ? "join with a new invite and a new folder" : "start it while a node that keeps the pool is up"),
         ]
     }
 

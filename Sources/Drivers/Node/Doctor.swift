@@ -1,7 +1,9 @@
 import Daemon
+import Digests
 public import EventLoop
 import Foundation
 public import Lending
+import Pools
 public import Primitives
 public import Record
 import Sensors
@@ -124,6 +126,19 @@ public struct Doctor {
         }
         return out + [twins()]
     }
+    enum Membership {
+        case member(PoolBook)
+        case unreadable(String)
+    }
+    /// What the folder keeps of a pool's members; nil where it keeps nothing.
+    var membership: Membership? {
+        guard exists(scene.folder + "/" + PoolEntry.file), let key = try? WorkBook.key(in: scene.folder) else {
+            return nil
+        }
+        do throws(NodeError) {
+            return try PoolEntry.book(in: scene.folder, of: key.peerID).map { .member($0) }
+        } catch { return .unreadable(error.description) }
+    }
     private func clock() -> Diagnosis {
         // Before this version was written, or a hundred years after.
         guard (1_764_000_000...4_900_000_000).contains(scene.machine.wall) else {
@@ -181,7 +196,24 @@ public struct Doctor {
                 : Diagnosis(
                     .inviteWithoutLaunchers, .ok,
                     "\(counted(launchers, "launcher")) \(launchers == 1 ? "is" : "are") accepted"))
-        return out + [meet(invite)]
+        return out + [meet(invite)] + (invite.issuing.map { [isOpen($0.warrant)] } ?? [])
+    }
+    /// Whether it still lets somebody in. That it was used up or taken back is heard only by who applies.
+    private func isOpen(_ warrant: Warrant) -> Diagnosis {
+        if case .member(let book)? = membership, book.authority == warrant.authority {
+            return Diagnosis(.inviteOver, .ok, "this machine is a member, and needs the invite for its addresses only")
+        }
+        let left = warrant.expires - scene.machine.wall
+        return left <= 0
+            ? Diagnosis(
+                .inviteOver, .fail, "the invite has expired, \(Self.span(-left)) ago",
+                try: "ask whoever keeps the pool for a new one")
+            : Diagnosis(
+                .inviteOver, .ok, "the invite is in force for \(Self.span(left)), unless it is used up or revoked")
+    }
+    private static func span(_ seconds: Int64) -> String {
+        seconds >= 2 * 86_400
+            ? "\(seconds / 86_400) days" : seconds >= 7200 ? "\(seconds / 3600) hours" : "\(seconds / 60) minutes"
     }
     /// A daemon that has joined knows better than a look from here.
     private func meet(_ invite: Invite) -> Diagnosis {

@@ -14,6 +14,10 @@ public enum NodeError: Error, Sendable, CustomStringConvertible {
     public static func badInput(_ code: DiagnosisCode, _ text: String) -> NodeError {
         .badInput("\(text) [\(code.rawValue): atoll help \(code.rawValue)]")
     }
+    /// The same of what failed on the way.
+    public static func failed(_ code: DiagnosisCode, _ text: String) -> NodeError {
+        .failed("\(text) [\(code.rawValue): atoll help \(code.rawValue)]")
+    }
     public var exitCode: Int32 {
         switch self {
         case .badInput: 2

@@ -56,7 +56,7 @@ public struct PoolEntry {
         switch try ask(book.credential, key: key, at: invite.bootstrap, limit: .seconds(5), rounds: 1) {
         case .success(let grant): book.follow(grant, at: now)
         case .failure(.refused(.removed)):
-            throw .failed("the pool does not let this machine in: \(PoolRefusal.removed.toItself)")
+            throw Self.refused(.removed)
         case .failure(.refused(let why)): tell("a node of the pool says: \(why.toItself)")
         case .failure(.unanswered): break
         }
@@ -86,6 +86,7 @@ public struct PoolEntry {
                 encoded: bytes, identity: identity, authorityKey: try? authority(in: folder), wall: wallClock())
         } catch {
             throw .badInput(
+                .membershipOver,
                 "\(path): \(error.description). Move it away: the invite applies for membership again, unless it is used up"
             )
         }
@@ -148,6 +149,19 @@ public struct PoolEntry {
         name.filter { $0.isLetter || $0.isNumber || "-_. ".contains($0) }
     }
 
+    /// For whoever is not let in, with the code of its page.
+    package static func refused(_ why: PoolRefusal) -> NodeError {
+        let code: DiagnosisCode =
+            switch why {
+            case .inviteRevoked, .inviteUsedUp, .inviteExpired: .inviteOver
+            case .noCredential, .otherPool, .forged: .inviteMalformed
+            case .notItsOwn, .expired: .membershipOver
+            case .clock: .clock
+            case .removed: .removedFromPool
+            }
+        return .failed(code, "the pool does not let this machine in: \(why.toItself)")
+    }
+
     // MARK: invites that were made
 
     private static let invitesFile = "invites"
@@ -172,9 +186,10 @@ public struct PoolEntry {
     ) throws(NodeError) -> PoolGrant {
         switch try ask(credential, key: key, at: endpoints, limit: .seconds(seconds), rounds: .max) {
         case .success(let grant): return grant
-        case .failure(.refused(let why)): throw .failed("the pool does not let this machine in: \(why.toItself)")
+        case .failure(.refused(let why)): throw refused(why)
         case .failure(.unanswered(let why)):
             throw .failed(
+                .nobodyAnswers,
                 "nobody of the pool answered in \(seconds) s (\(why)). A node of the invite has to be up when a machine joins; or the "
                     + "invite is old, and its addresses are others now: ask for a new one")
         }

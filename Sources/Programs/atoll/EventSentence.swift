@@ -12,7 +12,7 @@ extension Event {
             case .recovery, .states: recoverySentence
             case .peer: ownerSentence
             case .member: memberSentence
-            default: otherSentence
+            default: otherSentence ?? poolSentence
             }
         return sentence.map { escaped($0) }
     }
@@ -54,6 +54,20 @@ extension Event {
         case .roomShort(let what, let needed, let free, let place):
             "\(what) need \(ByteCount(needed)) in \(place), where \(ByteCount(free)) are free: the job goes on without"
         case .workRefused(let why, _): "the engine refuses its work: \(why)"
+        default: nil
+        }
+    }
+
+    /// Of a pool that keeps members.
+    private var poolSentence: String? {
+        switch what {
+        case .memberJoined(let invite, let role): "\(peer) has joined the pool as \(role), by invite \(invite)"
+        case .memberRemoved: "\(peer) was removed from the pool by whoever keeps it"
+        case .membershipRenewed(let days):
+            "this machine's membership of the pool was renewed for \(fixed(days, 0)) days"
+        case .inviteRevoked(let invite, let membersToo):
+            "invite \(invite) was revoked" + (membersToo ? ", and all who had joined by it are removed" : "")
+        case .poolKeyChanged(let serial): "the pool has another key (number \(serial)); this machine has it"
         default: nil
         }
     }
