@@ -138,9 +138,29 @@ import Testing
         let times = records.compactMap { $0.count > 1 ? $0[1] as? Double : nil }
         #expect(times == times.sorted() && !times.isEmpty)
         #expect(records.contains { ($0.last as? [String: Any])?["name"] as? String == "studio" })
+        // Nothing was computed, and that is said in the place of a loss.
+        #expect(records.contains { ($0.last as? [String: Any])?["computed"] as? Bool == false })
+        #expect(!run.out.contains("loss=0.0") && run.out.contains("train_loss=not-computed"), "\(run.out)")
+        let plans = records.compactMap { ($0.last as? [String: Any])?["plan"] as? String }
+        #expect(plans.last?.contains(" stages") == true || plans.last?.contains(" stage,") == true, "\(plans)")
         // The same run, byte for byte.
         _ = try replay("again.html")
         #expect(try String(contentsOf: folder.appendingPathComponent("again.html"), encoding: .utf8) == page)
+    }
+
+    @Test func `is not begun where it cannot be written`() throws {
+        let folder = try Self.folder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let homes = FileManager.default.currentDirectoryPath + "/Topologies/three-homes.yaml"
+        for (option, file, why) in [
+            ("--html", "no/such/place.html", "cannot be written"), ("--html", ".", "is a folder"),
+            ("--transcript", "no/such/place.txt", "cannot be written"),
+        ] {
+            let run = try DemoTests.atoll(["replay", homes, "--job", "job.yaml", option, file], in: folder, at: folder)
+            #expect(run.code == 2 && run.error.contains("\(option) \(file)") && run.error.contains(why), "\(run.error)")
+            #expect(run.out.isEmpty, "nothing was computed")
+        }
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted() == ["job.yaml", "text.txt"])
     }
 
     @Test func `is of one run only`() throws {

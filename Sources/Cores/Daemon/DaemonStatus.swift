@@ -219,6 +219,18 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
     }
 }
 
+extension DaemonStatus.Leadership {
+    /// Of the plan in force, how long its pipelines are: `3 stages`, `2 and 3 stages`; nil where nobody has a place.
+    public var stagesClause: String? {
+        var lengths: [Int: Int] = [:]
+        for place in peers.compactMap(\.place) { lengths[place.rank] = place.stages }
+        let all = Set(lengths.values).sorted()
+        guard let last = all.last else { return nil }
+        guard all.count > 1 else { return counted(last, "stage") }
+        return all.dropLast().map(String.init).joined(separator: ", ") + " and \(last) stages"
+    }
+}
+
 extension DaemonCore {
     public func status(at now: Instant) -> DaemonStatus {
         let connections = channels.connectedPeers.map { peer in

@@ -132,6 +132,21 @@ public func writeFile(
     }
 }
 
+/// Before much is computed for it: whether a file can be written at the end. What is there stays as it is.
+/// - Parameter option: that names it.
+public func requireWritable(_ path: String, for option: String) throws(NodeError) {
+    var info = stat()
+    if stat(path, &info) == 0, info.st_mode & S_IFMT == S_IFDIR {
+        throw .badInput("\(option) \(path): that is a folder. Name a file, perhaps one in it")
+    }
+    // Where the file is written before it gets its name, by a name that nobody else has.
+    let beside = "\(path).\(getpid()).part"
+    let file = Glibc.open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    guard file >= 0 else { throw .badInput("\(option) \(path) cannot be written: \(reason(errno))") }
+    Glibc.close(file)
+    unlink(beside)
+}
+
 /// A whole file, or why not.
 public func readFile(_ path: String, limit: Int = 1 << 34) throws(NodeError) -> [UInt8] {
     var info = stat()

@@ -23,7 +23,10 @@ struct JobStory: Story {
     /// Of the launcher's daemon, where this is its process.
     var status: ControlService.Status?
 
-    private var leadership: DaemonStatus.Leadership? { status?.daemon.coordinator }
+    /// Of the daemon that leads, where that is no process.
+    var leading: DaemonStatus.Leadership?
+
+    private var leadership: DaemonStatus.Leadership? { status?.daemon.coordinator ?? leading }
     private var elector: DaemonStatus.Election? {
         status?.daemon.elector.flatMap { $0.electors.count > 1 ? $0 : nil }
     }
@@ -85,7 +88,12 @@ struct JobStory: Story {
         guard let plan = job.plan else { return declined }
         var line = plan.epoch > 1 ? "Plan \(plan.epoch): " : "The plan: "
         line += counted(plan.pipelines, "pipeline")
-        if let stages = plan.stages { line += stages == 1 ? " of 1 stage" : " of up to \(stages) stages" }
+        // Which one is in force is known to whoever leads; the first one's is told in an event.
+        if let stages = leadership.flatMap(\.stagesClause) {
+            line += " of \(stages)"
+        } else if let stages = plan.stages {
+            line += stages == 1 ? " of 1 stage" : " of up to \(stages) stages"
+        }
         if let steps = plan.innerSteps {
             line += ", an exchange every \(steps == 1 ? "step" : "\(steps) steps")"
             if !plan.codec.isEmpty { line += " as \(plan.codec)" }

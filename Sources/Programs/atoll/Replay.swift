@@ -118,6 +118,8 @@ struct Replay: ParsableCommand {
     }
 
     private func run(_ job: String, on topology: Topology) throws {
+        try page.prepare()
+        if let transcript { try requireWritable(transcript, for: "--transcript") }
         var topology = topology.retimed(scale: traceScale, offset: traceOffset)
         if noFaults { topology.faults = [] }
         let input = try JobInput(file: job, data: data, steps: steps, seed: nil)
@@ -139,7 +141,8 @@ struct Replay: ParsableCommand {
         let progress = ReplayProgress(tokens: manifest.tokens)
         let picture =
             page.isWanted
-            ? ReplayPicture(world.topology, manifest, parameters: JobParameters(manifest).model.parameters) : nil
+            ? ReplayPicture(
+                world.topology, manifest, parameters: JobParameters(manifest).model.parameters, isComputed: real) : nil
         let end = world.run { world in
             progress.show(world)
             picture?.look(world)
@@ -150,7 +153,7 @@ struct Replay: ParsableCommand {
         // What there is of it, where it was stopped.
         if let transcript { try writeFile(transcript, Array(world.transcript().utf8)) }
         if Interrupt.asked { throw ExitCode(130) }
-        let summary = ReplaySummary(world, end, compared: compare == nil ? nil : topology.record)
+        let summary = ReplaySummary(world, end, isComputed: real, compared: compare == nil ? nil : topology.record)
         print(json ? summary.json : summary.text, terminator: "")
         if let picture {
             fflush(nil)
@@ -189,10 +192,14 @@ struct ReplaySummary {
     private let end: JobEnd
     private let view: JobView
     private let recorded: RunRecord?
+    private let isComputed: Bool
 
-    /// - Parameter recorded: the real run that this one is to be held against.
-    init(_ world: World, _ end: JobEnd, compared recorded: RunRecord? = nil) {
+    /// - Parameters:
+    ///   - isComputed: arithmetic was done; else losses are none.
+    ///   - recorded: the real run that this one is to be held against.
+    init(_ world: World, _ end: JobEnd, isComputed: Bool, compared recorded: RunRecord? = nil) {
         self.recorded = recorded
+        self.isComputed = isComputed
         self.world = world
         self.end = end
         var view = JobView(limits: .report)
@@ -250,7 +257,10 @@ struct ReplaySummary {
     var text: String {
         var out = ""
         for (host, event) in world.events where Self.isTold(event.what) {
-            let fields = event.fields.map { "\($0.name)=\($0.value)" }.joined(separator: " ")
+            let fields = event.fields.map { field in
+                let isNone = !isComputed && field.name.hasSuffix("_loss")
+                return "\(field.name)=\(isNone ? "not-computed" : "\(field.value)")"
+            }.joined(separator: " ")
             out += escaped("\(fixed(event.at.seconds, 3)) s  \(host)  \(event.kind) \(event.peer) \(fields)") + "\n"
         }
         if let answer = coordinator.predictionAtStart {

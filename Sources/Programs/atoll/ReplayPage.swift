@@ -25,6 +25,9 @@ struct ReplayPageOptions: ParsableArguments {
         guard !isWanted else { throw NodeError.badInput("--html and --web show one run of a topology: not \(`where`)") }
     }
 
+    /// Before anything is computed.
+    func prepare() throws { if let html { try requireWritable(html, for: "--html") } }
+
     /// Writes the file; serves until ^C.
     func show(_ records: [String]) throws {
         if let html { try writeFile(html, Array(DashboardPage.file(records).utf8)) }
@@ -53,8 +56,9 @@ final class ReplayPicture {
     private var looks = 0
     private static let looksBeforeDoubling = 2000
 
-    init(_ topology: Topology, _ manifest: JobManifest, parameters: Int) {
-        picture = DashboardPicture(since: .zero, manifest: manifest, keepsAll: true)
+    /// - Parameter isComputed: arithmetic is done; else only its time is charged, and there is no loss.
+    init(_ topology: Topology, _ manifest: JobManifest, parameters: Int, isComputed: Bool) {
+        picture = DashboardPicture(since: .zero, manifest: manifest, keepsAll: true, isComputed: isComputed)
         subject = JobStory.Subject(name: manifest.name, parameters: parameters)
         launchers = Set(topology.hosts.filter { $0.role == .coordinator }.map(\.name))
     }
@@ -83,7 +87,7 @@ final class ReplayPicture {
                     of: coordinator.state, phase: coordinator.stage.word,
                     members: coordinator.roster.joined.map { (name: $0.name, heartbeat: $0.heartbeat) },
                     tokensPerSecond: elapsed > 0 ? Double(done) / elapsed : 0), at: now))
-        let story = JobStory(subject: subject, job: view)
+        let story = JobStory(subject: subject, job: view, leading: daemon.coordinator)
         picture.look(.init(daemon: daemon, view: view, coordinator: coordinator, now: story.paragraphs), at: now)
     }
 }

@@ -44,7 +44,7 @@ extension DashboardPage {
 
         function drawLoss(s) {
           const place = byId('loss'), rounds = thinned(s.rounds.filter(r => Number.isFinite(r.loss)), 600);
-          say(byId('lossnote'), rounds.length ? fixed(rounds[rounds.length - 1].loss, 3) + (s.m.validation ? ', validation ' + fixed(s.m.validation, 3) : '') : 'none is known');
+          say(byId('lossnote'), s.m.computed === false ? 'not computed: the replay charged the time of arithmetic and did none (--real does it)' : rounds.length ? fixed(rounds[rounds.length - 1].loss, 3) + (s.m.validation ? ', validation ' + fixed(s.m.validation, 3) : '') : 'none is known');
           if (!rounds.length) return fill(place, 0);
           const [low, high] = range(rounds.map(r => r.loss).concat(rounds.filter(r => Number.isFinite(r.validation)).map(r => r.validation)));
           const [x0, x1] = [Math.min(rounds[0].at - (rounds[0].seconds || 0), s.t), Math.max(s.t, rounds[rounds.length - 1].at)];

@@ -35,14 +35,18 @@ package struct DashboardPicture {
     }
     package private(set) var feed: DashboardFeed
     private let manifest: JobManifest?
+    private let isComputed: Bool
     /// Of a peer: the round whose seal it has not told yet.
     private var round: Int?
     private var surveyed: Set<String> = []
     static let launcher = "this launcher"
 
-    /// - Parameter manifest: the job, where it is known.
-    package init(since origin: Instant, manifest: JobManifest?, keepsAll: Bool = false) {
+    /// - Parameters:
+    ///   - manifest: the job, where it is known.
+    ///   - isComputed: false where arithmetic is only charged: there is no loss then.
+    package init(since origin: Instant, manifest: JobManifest?, keepsAll: Bool = false, isComputed: Bool = true) {
         feed = DashboardFeed(since: origin, keepsAll: keepsAll)
+        self.isComputed = isComputed
         self.manifest = manifest
     }
 
@@ -56,7 +60,8 @@ package struct DashboardPicture {
 
     package mutating func look(_ seen: Moment, at now: Instant) {
         func list(_ texts: [String]) -> String { "[" + texts.map(quoted).joined(separator: ",") + "]" }
-        var fields = seen.view.dashboardFields(at: now)
+        var fields = seen.view.dashboardFields(at: now, stages: seen.daemon.coordinator.flatMap(\.stagesClause))
+        if !isComputed { fields.append(("computed", "false")) }
         fields += [("text", list(seen.now)), ("limits", list(seen.limits))]
         if let sent = seen.sentBytes { fields.append(("out", "\(sent)")) }
         if let received = seen.receivedBytes { fields.append(("in", "\(received)")) }
@@ -127,7 +132,8 @@ package struct DashboardPicture {
 
 extension JobView {
     /// The job as it is, for the page.
-    package func dashboardFields(at now: Instant) -> [(name: String, json: String)] {
+    /// - Parameter stages: of the plan in force, in words.
+    package func dashboardFields(at now: Instant, stages: String? = nil) -> [(name: String, json: String)] {
         var out: [(name: String, json: String)] = []
         func add(_ name: String, _ value: Double?, _ digits: Int) {
             if let value, value.isFinite { out.append((name, fixed(value, digits))) }
@@ -146,6 +152,7 @@ extension JobView {
         if progress.uncompressedBytes > 0 { out.append(("plain", "\(progress.uncompressedBytes)")) }
         if let plan {
             var text = "Plan \(plan.epoch): \(counted(plan.pipelines, "pipeline"))"
+            if let stages { text += " of \(stages)" }
             if let steps = plan.innerSteps {
                 text += ", an exchange every \(steps == 1 ? "step" : "\(steps) steps")"
                 if !plan.codec.isEmpty { text += " as \(plan.codec), activations as \(plan.activations)" }
