@@ -7,7 +7,7 @@ PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-con
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods bench-faults bench-flow \
-  bench-simulation bench-connectivity bench-line bench-volunteer deb format lint \
+  bench-simulation bench-connectivity bench-line bench-volunteer deb image format lint \
   layers clean events protocol
 
 help:
@@ -120,6 +120,9 @@ events: build ## rewrite docs/EVENTS.md from the types of events
 
 deb: setup ## a Debian package in out/: docs/INSTALL.md
 	program=$$(Tools/packaging/build.sh) && Tools/packaging/deb.sh $$program out
+
+image: ## a container image from the package of `make deb` (docker, or CONTAINER=podman): docs/INSTALL.md
+	$(or $(CONTAINER),docker) build -f Tools/packaging/Containerfile -t atoll:$$($(ATOLL) --version) out
 
 clean: ## remove what was built
 	rm -rf .build out

@@ -40,9 +40,10 @@ completion zsh "$share/zsh/vendor-completions/_atoll"
 completion fish "$share/fish/vendor_completions.d/atoll.fish"
 cp "$root"/docs/*.md "$root/README.md" "$share/doc/atoll/"
 cp "$here/copyright" "$share/doc/atoll/copyright"
-printf 'atoll (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- the Atoll authors <atoll@localhost>  %s\n' \
+printf 'atoll (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- the Atoll authors <atoll@atoll.invalid>  %s\n' \
     "$version" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$share/doc/atoll/changelog.gz"
 gzip -9nc "$root/CHANGELOG.md" >"$share/doc/atoll/CHANGELOG.md.gz"
+install -D -m 644 "$here/lintian-overrides" "$share/lintian/overrides/atoll"
 install -D -m 644 "$here"/systemd/*.service -t "$tree/usr/lib/systemd/system"
 install -D -m 644 "$here"/systemd/user/*.service -t "$tree/usr/lib/systemd/user"
 chmod -R u=rwX,go=rX "$tree"
@@ -55,7 +56,7 @@ cat >"$tree/DEBIAN/control" <<CONTROL
 Package: atoll
 Version: $version
 Architecture: $architecture
-Maintainer: the Atoll authors <atoll@localhost>
+Maintainer: the Atoll authors <atoll@atoll.invalid>
 Installed-Size: $size
 Depends: $depends
 Suggests: python3, libsystemd0

@@ -138,7 +138,7 @@ public final class LaunchRun {
         tell(Event(.listening(endpoint: daemon.endpoint.description), at: loop.now))
         overlay.attach(to: daemon)
         daemon.start()
-        loop.run()
+        service.turn(control)
         overlay.close()
         metrics?.close()
         dashboard?.close()

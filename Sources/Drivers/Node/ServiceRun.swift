@@ -34,9 +34,12 @@ public final class ServiceRun {
     /// What the dashboard shows; nil where there is none.
     public var web: DashboardOptions?
     private var dashboard: Dashboard?
+    private var manager: ServiceManager?
+    private let told = ServiceManager.takeEnvironment()
     private var view = JobView()
     private var ticker: EventLoop.Timer?
     private var rooms: EventLoop.Timer?
+    private var hasUnusedCode = true
 
     public init() {}
 
@@ -54,6 +57,7 @@ public final class ServiceRun {
         self.archive = archive
         daemon.onEvent = { [unowned self] event in
             journal.note(event)
+            if case .jobReleased = event.what { hasUnusedCode = true }
             if metricsPort != nil || web != nil { view.apply(event) }
             dashboard?.hear(event)
             onEvent(event)
@@ -64,6 +68,7 @@ public final class ServiceRun {
         }
         let stop = { [unowned self] in
             end = .interrupted
+            manager?.stopping()
             daemon.stop()
         }
         watchSignals(stop)
@@ -79,7 +84,7 @@ public final class ServiceRun {
         overlay.attach(to: daemon)
         daemon.start()
         tick(control)
-        loop.run()
+        turn(control)
         overlay.close()
         metrics?.close()
         dashboard?.close()
@@ -89,6 +94,14 @@ public final class ServiceRun {
         keeper?.close()
         loop.close()
         return end
+    }
+
+    /// Runs the loop to its end, and tells the service manager of it where one has started this process.
+    func turn(_ control: ControlService) {
+        manager = ServiceManager(loop, told) { [unowned control] in control.status.daemon.clause }
+        manager?.ready()
+        loop.run()
+        manager?.end()
     }
 
     /// Where it is wanted.
@@ -141,6 +154,9 @@ public final class ServiceRun {
         look()
         let timer = EventLoop.Timer(loop) { [unowned self] in
             look()
+            // What the start needed, or a job, and nobody needs now.
+            if hasUnusedCode { ProgramPages.release() }
+            hasUnusedCode = false
             rooms?.arm(at: loop.now + .seconds(10))
         }
         rooms = timer
