@@ -21,6 +21,13 @@ import Testing
             folder, log)
     }
 
+    private func rename(_ address: String, _ name: String, in file: String) throws {
+        let text = try String(contentsOfFile: path(file), encoding: .utf8)
+        let changed = text.replacingOccurrences(of: "\"\(address):", with: "\"\(name):")
+        #expect(changed != text)
+        try changed.write(toFile: path(file), atomically: true, encoding: .utf8)
+    }
+
     @Test(.timeLimit(.minutes(5)))
     func `who is invited joins, once by a one-use invite, and who is removed stays out, restarts included`() throws {
         try? FileManager.default.removeItem(at: folder)
@@ -38,6 +45,8 @@ import Testing
         let made = try run(
             ["invite", "create", "--data", path("node"), "--uses", "1", "--out", path("one.yaml")], "create")
         #expect(made.code == 0, "\(made.text)")
+        // By a name, whose address is looked up: to apply, and by the daemon.
+        try rename("127.0.0.1", "localhost", in: "one.yaml")
         var first = try peer("first", "one.yaml", "first")
         defer { first.end(SIGKILL) }
         try #require(first.prints("let in by"), "\(first.text)")

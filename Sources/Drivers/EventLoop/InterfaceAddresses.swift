@@ -1,10 +1,16 @@
 import Glibc
 public import Primitives
 
-/// The addresses of this machine's interfaces, to notice that it is in another network.
+/// The addresses of this machine's interfaces, to notice that it is in another network, and to say where it is.
 public enum InterfaceAddresses {
     /// Those of interfaces that are up and lead elsewhere, ascending; port 0. Nil when the system does not say.
     public static var current: [Endpoint]? {
+        list { $0 & UInt32(IFF_UP) != 0 && $0 & UInt32(IFF_LOOPBACK) == 0 }?.sorted()
+    }
+    /// Those of all interfaces, in the order in which the system names them, its own loop first; port 0. Nil when the system does not say.
+    public static var all: [Endpoint]? { list { _ in true } }
+
+    private static func list(_ isWanted: (UInt32) -> Bool) -> [Endpoint]? {
         var first: UnsafeMutablePointer<ifaddrs>?
         guard getifaddrs(&first) == 0 else { return nil }
         defer { freeifaddrs(first) }
@@ -12,12 +18,11 @@ public enum InterfaceAddresses {
         var next = first
         while let entry = next {
             next = entry.pointee.ifa_next
-            let flags = entry.pointee.ifa_flags
-            guard flags & UInt32(IFF_UP) != 0, flags & UInt32(IFF_LOOPBACK) == 0,
-                let endpoint = Endpoint(socketAddress: UnsafePointer(entry.pointee.ifa_addr))
+            guard isWanted(entry.pointee.ifa_flags), let address = entry.pointee.ifa_addr,
+                let endpoint = Endpoint(socketAddress: UnsafePointer(address))
             else { continue }
             out.append(endpoint)
         }
-        return out.sorted()
+        return out
     }
 }

@@ -114,7 +114,7 @@ extension Doctor {
     }
     private func packets() -> [Diagnosis] {
         guard let path = scene.invite, let invite = try? Invite(file: path),
-            let bytes = invite.bootstrap.prefix(4).lazy.compactMap(scene.machine.segmentBytes).first
+            let bytes = invite.nodes.prefix(4).lazy.compactMap(scene.machine.segmentBytes).first
         else { return [] }
         return [
             bytes < 1240

@@ -184,9 +184,11 @@ public struct Doctor {
         }
         out.append(Diagnosis(.inviteMalformed, .ok, "the invite is of pool \(invite.name)"))
         out.append(
-            invite.bootstrap.isEmpty
+            invite.isWithoutNodes
                 ? Diagnosis(.inviteWithoutBootstrap, .fail, "it names no address to ask", try: "ask for one that does")
-                : Diagnosis(.inviteWithoutBootstrap, .ok, "it names \(counted(invite.bootstrap.count, "node"))"))
+                : Diagnosis(
+                    .inviteWithoutBootstrap, .ok,
+                    "it names \(counted(invite.bootstrap.count + invite.names.count, "node"))"))
         let launchers = scene.accepts > 0 ? scene.accepts : invite.accept.count
         out.append(
             launchers == 0
@@ -220,13 +222,13 @@ public struct Doctor {
         if scene.daemons.contains(where: { $0.status?.daemon.overlay.isJoined == true }) {
             return Diagnosis(.nobodyAnswers, .ok, "a daemon of this machine has joined its pool")
         }
-        guard !invite.bootstrap.isEmpty else { return Diagnosis(.nobodyAnswers, .unknown, "there is nobody to ask") }
-        let answering = invite.bootstrap.prefix(8).count(where: scene.machine.answers)
+        guard !invite.isWithoutNodes else { return Diagnosis(.nobodyAnswers, .unknown, "there is nobody to ask") }
+        let answering = invite.nodes.prefix(8).count(where: scene.machine.answers)
         return answering > 0
             ? Diagnosis(.nobodyAnswers, .ok, "\(counted(answering, "node")) of the invite answer")
             : Diagnosis(
                 .nobodyAnswers, .fail,
-                "none of \(shortList(invite.bootstrap.map(\.description), most: 3)) answers at TCP",
+                "none of \(shortList(invite.bootstrap.map(\.description) + invite.names.map(\.description), most: 3)) answers at TCP",
                 try: "ask whether the pool's node is up")
     }
 }

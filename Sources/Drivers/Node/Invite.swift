@@ -12,6 +12,8 @@ public struct Invite: Sendable {
     public var poolKey: [UInt8]
     public var issuing: Issuing?
     public var bootstrap: [Endpoint]
+    /// Nodes by name, whose addresses may change.
+    public var names: [HostName] = []
     public var accept: [PeerID]
 
     public init(name: String, poolKey: [UInt8], bootstrap: [Endpoint], accept: [PeerID]) {
@@ -19,6 +21,13 @@ public struct Invite: Sendable {
         self.poolKey = poolKey
         self.bootstrap = bootstrap
         self.accept = accept
+    }
+
+    /// There is nobody to ask.
+    public var isWithoutNodes: Bool { bootstrap.isEmpty && names.isEmpty }
+    /// Where its nodes are now; names that nobody knows at the moment are left out. Blocks while they are looked up.
+    public var nodes: [Endpoint] {
+        names.reduce(into: bootstrap) { all, name in all += name.resolve().filter { !all.contains($0) } }
     }
 
     /// An invite's own key, and what the pool's authority lets it do.
@@ -68,10 +77,15 @@ public struct Invite: Sendable {
         name = map["name"]?.string ?? "pool"
         bootstrap = []
         for entry in map["bootstrap"]?.array() ?? [] {
-            guard let word = entry.string, let endpoint = Endpoint(word) else {
-                throw bad("line \(entry.mark?.line ?? 0): bootstrap \(entry.string ?? "?") is not ADDRESS:PORT")
+            if let endpoint = entry.string.flatMap({ Endpoint($0) }) {
+                bootstrap.append(endpoint)
+            } else if let name = entry.string.flatMap({ HostName($0) }) {
+                names.append(name)
+            } else {
+                throw bad(
+                    "line \(entry.mark?.line ?? 0): bootstrap \(entry.string ?? "?") is neither ADDRESS:PORT, such as 192.0.2.7:7070 or [2001:db8::7]:7070, nor NAME:PORT"
+                )
             }
-            bootstrap.append(endpoint)
         }
         accept = []
         for entry in map["accept"]?.array() ?? [] {
@@ -110,6 +124,7 @@ public struct Invite: Sendable {
                 """
         }
         for endpoint in bootstrap { out += "  - \"\(endpoint)\"\n" }
+        for name in names { out += "  - \"\(name)\"\n" }
         out += "# Launchers that peers joining with this invite work for, unless their owner says otherwise.\naccept:\n"
         for launcher in accept { out += "  - \"\(launcher.hex)\"\n" }
         return out

@@ -24,6 +24,7 @@ public enum LineProbe {
         var setup = LiveDaemon.Setup(
             key: key, listen: listen, poolKey: invite.poolKey, bootstrap: invite.bootstrap, emulation: nil,
             seed: drawn())
+        setup.bootstrapNames = invite.names
         setup.readOnly = true
         setup.relaying = RelayLimits(rate: .megabits(0), daily: ByteCount(0))
         setup.router = router

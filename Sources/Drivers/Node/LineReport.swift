@@ -85,7 +85,7 @@ extension Doctor {
     /// What kind of line this is, by a daemon that runs, or by a node that was made to look.
     public func line() -> LineReport {
         let running = scene.daemons.compactMap { $0.status?.daemon.overlay }.first { $0.isJoined }
-        let nodes = scene.invite.flatMap { try? Invite(file: $0) }?.bootstrap ?? []
+        let nodes = scene.invite.flatMap { try? Invite(file: $0) }?.nodes ?? []
         return LineReport(
             running ?? scene.probe?.overlay, scene.machine,
             segmentBytes: nodes.prefix(4).lazy.compactMap(scene.machine.segmentBytes).first)

@@ -33,13 +33,13 @@ public struct PoolEntry {
             }
             tell("\(folder)/\(Self.file) is of another pool, and is replaced")
         }
-        guard !invite.bootstrap.isEmpty else {
+        guard !invite.isWithoutNodes else {
             throw .badInput(
                 .inviteWithoutBootstrap, "the invite names no bootstrap address, so there is nobody to apply to")
         }
         tell("applying for membership of \(escapedName(invite.name)) with invite \(issuing.warrant.id.short)")
         let credential = Credential(joining: key.peerID, by: issuing.warrant, issuing.key, at: Int64(time(nil)))
-        let grant = try Self.apply(credential, key: key, at: invite.bootstrap, seconds: seconds)
+        let grant = try Self.apply(credential, key: key, at: invite.nodes, seconds: seconds)
         let book = PoolBook(
             credential: credential, key: grant.key, authorityKey: nil, wall: Self.wallClock())
         if let file { try writeFile(file, book.encoded, mode: 0o600) }
@@ -51,9 +51,9 @@ public struct PoolEntry {
     private static func renewed(
         _ book: PoolBook, _ invite: Invite, _ key: SigningKey, _ tell: (String) -> Void
     ) throws(NodeError) -> PoolBook {
-        guard !book.keepsPool, !invite.bootstrap.isEmpty else { return book }
+        guard !book.keepsPool, !invite.isWithoutNodes else { return book }
         var book = book
-        switch try ask(book.credential, key: key, at: invite.bootstrap, limit: .seconds(5), rounds: 1) {
+        switch try ask(book.credential, key: key, at: invite.nodes, limit: .seconds(5), rounds: 1) {
         case .success(let grant): book.follow(grant, at: now)
         case .failure(.refused(.removed)):
             throw Self.refused(.removed)
@@ -207,6 +207,7 @@ extension LiveDaemon.Setup {
             key: key, listen: listen, poolKey: entry.poolKey, bootstrap: invite.bootstrap, emulation: emulation,
             seed: seed)
         membership = entry.membership
+        bootstrapNames = invite.names
     }
 }
 

@@ -51,7 +51,7 @@ struct InviteCommand: ParsableCommand {
             }
             let authority = try PoolEntry.authority(in: folder.path)
             let own = try Invite(file: folder.path + "/invite.yaml")
-            guard !own.bootstrap.isEmpty else {
+            guard !own.isWithoutNodes else {
                 throw NodeError.badInput(
                     "\(folder.path)/invite.yaml names no address yet: start the node once, so that it says where it is")
             }
@@ -59,7 +59,8 @@ struct InviteCommand: ParsableCommand {
             let issuing = PoolEntry.issue(
                 by: authority, role: role, uses: try count(), expires: now + lasts,
                 life: try duration(life, "--life", Warrant.lives), at: now)
-            let invite = Invite(name: own.name, issuing, bootstrap: own.bootstrap, accept: own.accept)
+            var invite = Invite(name: own.name, issuing, bootstrap: own.bootstrap, accept: own.accept)
+            invite.names = own.names
             try PoolEntry.note(issuing.warrant, in: folder.path)
             let path = out ?? "invite-\(issuing.warrant.id.short).yaml"
             if path == "-" { return print(invite.text, terminator: "") }

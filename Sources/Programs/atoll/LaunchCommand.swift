@@ -52,6 +52,7 @@ struct LaunchCommand: ParsableCommand {
         guard !(local && figures.record != nil) else {
             throw NodeError.badInput("--record is for a pool: a job run with --local has no links and no peers")
         }
+        if let record = figures.record { try requireWritable(record, for: "--record") }
         try refuseNoNumbers()
         if local { try refusePoolOptions() }
         let input = try JobInput(file: job, data: data, steps: steps, seed: seed)

@@ -32,9 +32,10 @@ extension TopologyCommand {
             guard wait > 0, wait <= 86_400 else { throw NodeError.badInput("--wait \(wait): seconds, more than 0") }
             if let peers, peers < 1 { throw NodeError.badInput("--peers \(peers): at least 1") }
             let nodes = try invite.bootstrap + bootstrap.map { try endpoint($0, option: "--bootstrap") }
-            guard !nodes.isEmpty else {
+            guard !nodes.isEmpty || !invite.names.isEmpty else {
                 throw NodeError.badInput("\(self.invite) names no bootstrap node; give one with --bootstrap HOST:PORT")
             }
+            if let out { try requireWritable(out, for: "--out") }
             let text: String
             if let job {
                 text = String(decoding: try readFile(job, limit: 1 << 20), as: UTF8.self)

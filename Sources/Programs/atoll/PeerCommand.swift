@@ -50,10 +50,10 @@ struct PeerCommand: ParsableCommand {
     func run() throws {
         dieWithParent()
         let invite = try Invite(file: invite)
-        guard !invite.bootstrap.isEmpty else {
+        guard !invite.isWithoutNodes else {
             throw NodeError.badInput(
-                "\(self.invite) names no bootstrap address, so there is nobody to ask for the pool [INV-003: atoll help INV-003]"
-            )
+                .inviteWithoutBootstrap,
+                "\(self.invite) names no bootstrap address, so there is nobody to ask for the pool")
         }
         let listen = try endpoint(door.listen, option: "--listen")
         let seed = drawnSeed(seed)

@@ -58,6 +58,7 @@ struct PlanCommand: ParsableCommand {
         } catch {
             throw NodeError.badInput("\(error)")
         }
+        if let svg { try requireWritable(svg, for: "--svg") }
         let manifest = try job.map { try JobInput(file: $0, data: nil, steps: nil, seed: nil).manifest }
         do throws(PlanningError) {
             if objective == .dtfm {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Daemon
 import Digests
+import EventLoop
 import Foundation
 import Kademlia
 import Membership
@@ -20,6 +21,8 @@ struct NodeRun: ParsableCommand {
     @Option(help: "The node's folder: key, lock, overlay state.") var data: String?
     @Option(help: "Where to write the invite (default: in the node's folder).") var invite: String?
     @Option(help: "Another launcher's key that peers of this pool accept; may be repeated.") var accept: [String] = []
+    @Option(help: "Where others find this node, besides its addresses: HOST:PORT for the invite; may be repeated.")
+    var advertise: [String] = []
     @Option(help: "Join the pool of this invite instead of making one.") var join: String?
     @Flag(inversion: .prefixedNo, help: "Carry the records of jobs that have several electors: docs/ELECTORS.md.")
     var elector = true
@@ -42,6 +45,7 @@ struct NodeRun: ParsableCommand {
         dieWithParent()
         let (endpoints, names) = try pool.addresses()
         let listen = try endpoint(listen, option: "--listen")
+        _ = try Self.places(advertise)
         let seed = drawnSeed(seed)
         let emulation = try emulation(emulate, stretch: stretch, seed: seed)
         guard !pool.isOpen || (join == nil && invite == nil && accept.isEmpty) else {
@@ -56,8 +60,8 @@ struct NodeRun: ParsableCommand {
         let origin = pool.isOpen ? PoolOrigin.open : try openPool(invitePath, endpoints, folder)
         var setup = LiveDaemon.Setup(
             key: folder.key, listen: listen, poolKey: nil, bootstrap: endpoints, emulation: emulation, seed: seed)
-        if let invite = origin.invite { try enter(&setup, invite, isNew: origin.isNew, in: folder) }
         setup.bootstrapNames = names
+        if let invite = origin.invite { try enter(&setup, invite, isNew: origin.isNew, in: folder) }
         setup.readOnly = readOnly
         setup.relaying = try relay.limits(usual: .node)
         setup.router = router.choice(isWanted: emulation == nil && !readOnly)
@@ -72,7 +76,7 @@ struct NodeRun: ParsableCommand {
             return try memberServices(terms, folder, memberRemains(in: folder), now)
         } ready: { (daemon) throws(NodeError) in
             print("listening \(daemon.endpoint) id \(daemon.nodeID.hex)")
-            if case .made(let invite) = origin { try write(invite, to: invitePath, endpoints, daemon.endpoint) }
+            if case .made(let invite) = origin { try write(invite, to: invitePath, setup, daemon.endpoint) }
             fflush(nil)
             if commands {
                 console = NodeConsole(
@@ -168,19 +172,42 @@ struct NodeRun: ParsableCommand {
     ) throws(NodeError) {
         let entry = try PoolEntry.through(invite, key: folder.key, folder: folder.path, tell: complain)
         (setup.poolKey, setup.membership) = (entry.poolKey, entry.membership)
-        if !isNew { setup.bootstrap += invite.bootstrap }
+        if !isNew {
+            setup.bootstrap += invite.bootstrap
+            setup.bootstrapNames += invite.names
+        }
     }
 
     /// The invite says where this node is now.
     private func write(
-        _ made: Invite, to path: String, _ endpoints: [Endpoint], _ own: Endpoint
+        _ made: Invite, to path: String, _ setup: LiveDaemon.Setup, _ own: Endpoint
     ) throws(NodeError) {
         var invite = made
+        let (told, names) = try Self.places(advertise)
+        let endpoints = told + setup.bootstrap.filter { !told.contains($0) }
         invite.bootstrap = endpoints + reachable(own).filter { !endpoints.contains($0) }
+        // A name stays where it was written, by this or by its owner's hand: addresses change, names do not.
+        for name in names + setup.bootstrapNames where !invite.names.contains(name) { invite.names.append(name) }
         try writeFile(path, Array(invite.text.utf8), mode: 0o600)
         if pool.pool != nil, self.invite == nil { try remember(invite) }
         print("invite \(URL(fileURLWithPath: path).path)")
         print("peers join with: atoll peer --invite \(path)")
+    }
+
+    private static func places(_ texts: [String]) throws(NodeError) -> ([Endpoint], [HostName]) {
+        var (endpoints, names): ([Endpoint], [HostName]) = ([], [])
+        for text in texts {
+            if let endpoint = Endpoint(text) {
+                endpoints.append(endpoint)
+            } else if let name = HostName(text) {
+                names.append(name)
+            } else {
+                throw .badInput(
+                    "--advertise \(text): HOST:PORT expected, such as node.example.org:7070, 192.0.2.7:7070 or [2001:db8::7]:7070"
+                )
+            }
+        }
+        return (endpoints, names)
     }
 
     private func remember(_ invite: Invite) throws(NodeError) {
@@ -201,23 +228,21 @@ func makeLauncherFolder(beside invite: String) throws -> String {
     return path
 }
 
-/// Under which addresses others can reach a listening endpoint: its own, or all of this machine's.
+/// Under which addresses others can reach a listening endpoint: its own, or all of this machine's; of IPv6 those that are good beyond the link, where it listens at all.
 func reachable(_ endpoint: Endpoint) -> [Endpoint] {
     guard endpoint.address.allSatisfy({ $0 == 0 }) else { return [endpoint] }
-    var out: [Endpoint] = []
-    var list: UnsafeMutablePointer<ifaddrs>?
-    if getifaddrs(&list) == 0 {
-        var next = list
-        while let entry = next {
-            if let address = entry.pointee.ifa_addr, address.pointee.sa_family == sa_family_t(AF_INET) {
-                let raw = address.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { $0.pointee.sin_addr.s_addr }
-                let bytes = withUnsafeBytes(of: raw) { [UInt8]($0) }
-                if let found = Endpoint(address: bytes, port: endpoint.port), !out.contains(found) { out.append(found) }
-            }
-            next = entry.pointee.ifa_next
+    var (out, beyond): ([Endpoint], [Endpoint]) = ([], [])
+    for one in InterfaceAddresses.all ?? [] {
+        guard let found = Endpoint(address: one.address, port: endpoint.port) else { continue }
+        if found.isIPv4 {
+            if !out.contains(found) { out.append(found) }
+        } else if !endpoint.isIPv4, found.address[0] & 0xe0 == 0x20 || found.address[0] & 0xfe == 0xfc,
+            !beyond.contains(found)
+        {
+            beyond.append(found)
         }
-        freeifaddrs(list)
     }
+    out += beyond
     return out.isEmpty ? [Endpoint(ipv4: 127, 0, 0, 1, port: endpoint.port)] : out
 }
 

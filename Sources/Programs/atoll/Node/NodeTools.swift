@@ -47,7 +47,7 @@ struct ToolOptions: ParsableArguments {
             throw NodeError.badInput(
                 "which pool? --pool mainline for the open one, --pool NAME for one of this machine's, or --invite FILE")
         }
-        bootstrap += known.bootstrap.filter { !bootstrap.contains($0) }
+        bootstrap += known.nodes.filter { !bootstrap.contains($0) }
         guard !bootstrap.isEmpty else {
             throw NodeError.badInput("pool \(known.name) has no bootstrap node in its invite: --bootstrap HOST:PORT")
         }
