@@ -133,7 +133,7 @@ import Testing
             page.components(separatedBy: "id=\"records\">").last?.components(separatedBy: "</script>").first)
         let records = try #require(try JSONSerialization.jsonObject(with: Data(data.utf8)) as? [[Any]])
         let kinds = Set(records.compactMap { $0.first as? String })
-        #expect(kinds.isSuperset(of: ["m", "p", "a", "r", "k", "l", "g"]), "\(kinds)")
+        #expect(kinds.isSuperset(of: ["m", "p", "a", "v", "b", "r", "k", "l", "g"]), "\(kinds)")
         #expect(records.count { $0.first as? String == "r" } == 8)
         let times = records.compactMap { $0.count > 1 ? $0[1] as? Double : nil }
         #expect(times == times.sorted() && !times.isEmpty)

@@ -1,5 +1,5 @@
 import CPU
-import Compute
+internal import Compute
 import EventLoop
 import Primitives
 import Training
@@ -22,6 +22,8 @@ final class ComputeWorker {
     private var waiting: [(at: Instant, result: ComputeResult)] = []
     private var timer: Timer?
     private let deliver: (ComputeResult) -> Void
+    /// Told what was computed, and from when to when.
+    var onComputed: ((ComputeJob, Instant, Instant) -> Void)?
     /// How often the machine was too slow for the pace, and by how much in all.
     private(set) var late = (count: 0, seconds: 0.0)
 
@@ -65,9 +67,19 @@ final class ComputeWorker {
         }
         let (box, gate) = (box, gate)
         let isReckoned = paced != nil && job.timed != nil
+        let (loop, began) = (loop, due)
         queue.submit(
-            { isReckoned ? .done : gate.pass { box.engine.perform(job) } },
-            then: { [unowned self] result in computed(result, due: due) })
+            {
+                if isReckoned { return (result: ComputeResult.done, from: began, to: began) }
+                return gate.pass {
+                    let from = loop.now
+                    return (result: box.engine.perform(job), from: from, to: loop.now)
+                }
+            },
+            then: { [unowned self] done in
+                onComputed?(job, done.from, done.to)
+                computed(done.result, due: due)
+            })
     }
 
     private func computed(_ result: ComputeResult, due: Instant) {

@@ -1,4 +1,5 @@
 import Channels
+internal import Compute
 public import Coordination
 public import Daemon
 public import Digests
@@ -269,6 +270,9 @@ public final class LiveDaemon {
     ) {
         pool.makeQueue().submit(job, then: then)
     }
+
+    /// Told of each piece of arithmetic that is done here.
+    func onComputed(_ tell: @escaping (ComputeJob, Instant, Instant) -> Void) { worker?.onComputed = tell }
 
     public func start() {
         surroundings?.look()

@@ -1,5 +1,5 @@
 import CPU
-import Compute
+internal import Compute
 public import Primitives
 import Worker
 

@@ -78,6 +78,7 @@ public final class ServiceRun {
             control.status.metrics + view.metrics(at: loop.now)
         }
         dashboard = try serveDashboard(control) { [unowned self] in view }
+        if let dashboard { daemon.onComputed { [weak dashboard] in dashboard?.note($0, from: $1, to: $2) } }
         try ready(daemon)
         keeper?.attach(to: daemon)
         watchRoom(daemon, folder.path)

@@ -231,6 +231,7 @@ extension World {
         let seconds = modelledFLOPs(of: job, configuration: host.configuration) / host.flops
         let start = max(now, host.busyUntil)
         host.busyUntil = start + .nanoseconds(Int64((seconds * 1e9).rounded()))
+        onCompute?(host.name, job, start, host.busyUntil)
         host.results.append((host.busyUntil, job.timed == nil ? host.engine.perform(job) : .done))
     }
     /// The job's text has come.

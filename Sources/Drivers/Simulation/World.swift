@@ -102,6 +102,8 @@ public final class World {
     }
     var hosts: [SimulatedHost] = []
     var pendingFaults: [Fault] = []
+    /// Told what a host computes, and from when to when.
+    public var onCompute: ((_ host: String, ComputeJob, _ from: Instant, _ to: Instant) -> Void)?
     var timeline: [(at: Instant, action: TimedAction)] = []
     private var hash = TranscriptDigest()
     let coordinatorIndex: Int

@@ -143,6 +143,7 @@ struct Replay: ParsableCommand {
             page.isWanted
             ? ReplayPicture(
                 world.topology, manifest, parameters: JobParameters(manifest).model.parameters, isComputed: real) : nil
+        world.onCompute = picture.map { picture in { picture.note($1, of: $0, from: $2, to: $3) } }
         let end = world.run { world in
             progress.show(world)
             picture?.look(world)

@@ -11,6 +11,7 @@ import Record
 import Simulation
 import Telemetry
 import Topologies
+import Training
 
 /// A run's page, with a slider over its time.
 struct ReplayPageOptions: ParsableArguments {
@@ -64,6 +65,10 @@ final class ReplayPicture {
     }
     var records: [String] { picture.feed.all }
 
+    /// A piece of a simulated peer's work.
+    func note(_ job: ComputeJob, of host: String, from: Instant, to: Instant) {
+        picture.note(job, of: host, from: from, to: to)
+    }
     /// - Parameter isLast: look, whenever that was done last.
     func look(_ world: World, isLast: Bool = false) {
         guard let (daemon, now) = world.leaderStatus else { return }

@@ -1,3 +1,4 @@
+internal import Compute
 import Coordination
 import Daemon
 import EventLoop
@@ -14,6 +15,7 @@ final class Dashboard {
     private let coordinator: () -> Coordinator?
     private let loop: Loop
     private var picture: DashboardPicture
+    private var name: String?
     private var service: DashboardService?
 
     /// - Parameters:
@@ -46,10 +48,16 @@ final class Dashboard {
     /// Opens the page once.
     var address: String? { service?.address }
 
+    /// Of this peer's own work.
+    func note(_ job: ComputeJob, from: Instant, to: Instant) {
+        guard let name else { return }
+        picture.note(job, of: name, from: from, to: to)
+    }
     func hear(_ event: Event) { picture.hear(event, sentence: options.sentence(event)) }
 
     private func look() {
         let (status, view) = (status(), view())
+        name = status.daemon.member?.name
         let story = options.story(status, view)
         picture.look(
             .init(

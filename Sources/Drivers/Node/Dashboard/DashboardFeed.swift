@@ -34,15 +34,31 @@ package struct DashboardFeed {
         package var a: String
         package var b: String
         package var milliseconds: Double
+        package init(a: String, b: String, milliseconds: Double) {
+            (self.a, self.b, self.milliseconds) = (a, b, milliseconds)
+        }
     }
     private struct Kept {
-        var at: Double
         var text: String
+        /// So many changes of what stages do are in it.
+        var weight = 1
     }
 
-    static let mostPeers = 1024
-    static let mostActs = 8192
-    static let mostActsInFile = 300_000
+    package static let mostPeers = 1024
+    package static let mostRounds = 2048
+    package static let mostMarks = 512
+    /// Changes of what stages do.
+    package static let mostActs = 8192
+    package static let mostActsInFile = 300_000
+    package static let mostLines = 16_384
+    /// Times and bytes of connections are told after so many seconds at the earliest; in a file twice as many after each hundred times.
+    private static let figuresPause = 5.0
+    private static let figuresPauseInFile = 1.0
+    private static let figuresBeforeDoubling = 100
+    /// Pieces of steps, as they were computed; and how often they are told, which a file halves after each twenty times.
+    package static let mostSpansInFile = 200_000
+    private static let tracesPause = 5.0
+    private static let tracesBeforeDoubling = 20
     private let keepsAll: Bool
     private let origin: Instant
     /// Not handed out yet; in a feed that keeps everything all there ever was.
@@ -50,14 +66,28 @@ package struct DashboardFeed {
     private var places: [String: Int] = [:]
     private var peers: [String] = []
     private var doing: [String] = []
-    private var now = "{}"
+    /// As told, and as it is.
+    private var figures: [(told: String, seen: String)] = []
+    private var figuresNext = (due: 0.0, told: 0)
+    /// What peers have begun to do since the last ``settle(at:)``, in the order in which it was seen first.
+    private var traces = Traces()
+    private var begun: [(doing: String, places: [Int])] = []
+    private var fields: [(name: String, json: String)] = []
     private var lines: String?
     private var plan: String?
-    private var rounds = Recent<Kept>(limit: 2048)
-    private var marks = Recent<Kept>(limit: 512)
-    private var acts = Recent<Kept>(limit: Self.mostActs)
-    private var actCount = 0
+    private var rounds = Recent<String>(limit: Self.mostRounds)
+    private var marks = Recent<String>(limit: Self.mostMarks)
+    private var acts: [Kept] = []
+    private var actsKept = 0
+    private var actsTold = 0
     package private(set) var planEpoch = 0
+    private struct Traces {
+        var due = 0.0
+        var told = 0
+        var spans = 0
+        /// By peer, the newest, for whoever looks later.
+        var latest: [Int: String] = [:]
+    }
 
     /// - Parameters:
     ///   - origin: times are counted from here.
@@ -77,12 +107,14 @@ package struct DashboardFeed {
     /// What somebody needs who has seen nothing; what is not handed out yet is in it.
     package func snapshot(at moment: Instant) -> [String] {
         let t = seconds(moment)
-        var out = ["[\"z\"]", "[\"m\",\(t),\(now)]"]
+        var out = ["[\"z\"]", "[\"m\",\(t),\(Self.object(fields))]"]
         out += peers.enumerated().map { "[\"p\",\(t),\($0),\($1)]" }
+        let known = figures.enumerated().filter { !$0.element.seen.isEmpty }.map { "[\($0.offset),\($0.element.seen)]" }
+        if !known.isEmpty { out.append("[\"v\",\(t),[\(known.joined(separator: ","))]]") }
         if let lines { out.append("[\"l\",\(t),\(lines)]") }
         if let plan { out.append("[\"g\",\(t),\(plan)]") }
-        for series in [rounds, acts, marks] { out += series.items.map(\.text) }
-        return out
+        out += traces.latest.sorted { $0.key < $1.key }.map(\.value)
+        return out + rounds.items + acts.map(\.text) + marks.items
     }
     private func seconds(_ moment: Instant) -> String { fixed(max(0, (moment - origin).inSeconds), 3) }
     private mutating func tell(_ record: String) { fresh.append(record) }
@@ -97,7 +129,7 @@ package struct DashboardFeed {
         switch event.what {
         case .rolledBack(let round, _, _):
             let record = "[\"u\",\(t),\(round)]"
-            rounds.append(Kept(at: event.at.seconds, text: record))
+            rounds.append(record)
             tell(record)
         case .roundSealed(
             let round, let steps, let tokens, let trainLoss, let validationLoss, let pipelines, let seconds, _,
@@ -120,7 +152,7 @@ package struct DashboardFeed {
         let about = quoted(event.peer), text = quoted(told.trimmingCharacters(in: .whitespaces))
         let record =
             "[\"k\",\(t),\(quoted(event.kind)),\(about),\(text),\"\(cls)\",\(quoted(String(event.json.prefix(2000))))]"
-        marks.append(Kept(at: event.at.seconds, text: record))
+        marks.append(record)
         tell(record)
     }
 
@@ -140,38 +172,88 @@ package struct DashboardFeed {
             if let value, value.isFinite, value != 0 { parts.append("\"\(name)\":\(fixed(value, 6))") }
         }
         let record = "[\"r\",\(self.seconds(moment)),{\(parts.joined(separator: ","))}]"
-        rounds.append(Kept(at: moment.seconds, text: record))
+        rounds.append(record)
         tell(record)
     }
 
     // MARK: how things are
 
-    /// - Parameter fields: names and JSON, in an order that stays.
+    /// Of what is as it was nothing is told.
+    /// - Parameter fields: names and JSON, each name once.
     package mutating func see(_ fields: [(name: String, json: String)], at moment: Instant) {
-        let text = "{" + fields.map { "\(quoted($0.name)):\($0.json)" }.joined(separator: ",") + "}"
-        guard text != now else { return }
-        now = text
-        tell("[\"m\",\(seconds(moment)),\(text)]")
+        let before = Dictionary(self.fields.map { ($0.name, $0.json) }) { $1 }
+        let names = Set(fields.map(\.name))
+        let changed =
+            fields.filter { before[$0.name] != $0.json }
+            + self.fields.filter { !names.contains($0.name) }.map { (name: $0.name, json: "null") }
+        guard !changed.isEmpty else { return }
+        self.fields = fields
+        tell("[\"m\",\(seconds(moment)),\(Self.object(changed))]")
     }
+    private static func object(_ fields: [(name: String, json: String)]) -> String {
+        "{" + fields.map { "\(quoted($0.name)):\($0.json)" }.joined(separator: ",") + "}"
+    }
+    /// To be followed by ``settle(at:)`` when all have been seen.
     package mutating func see(_ peer: Peer, at moment: Instant) {
-        let t = seconds(moment)
         guard let place = place(of: peer.name) else { return }
         let text = Self.json(peer)
         if place == peers.count {
-            peers.append(text)
+            peers.append("")
             doing.append("")
-            tell("[\"p\",\(t),\(place),\(text)]")
-        } else if peers[place] != text {
-            peers[place] = text
-            tell("[\"p\",\(t),\(place),\(text)]")
+            figures.append(("", ""))
         }
+        if peers[place] != text {
+            peers[place] = text
+            tell("[\"p\",\(seconds(moment)),\(place),\(text)]")
+        }
+        figures[place].seen = Self.figures(peer)
         guard peer.doing != doing[place], !peer.isOutside else { return }
         doing[place] = peer.doing
-        actCount += 1
-        guard !keepsAll || actCount <= Self.mostActsInFile else { return }
-        let record = "[\"a\",\(t),\(place),\(quoted(peer.doing))]"
-        acts.append(Kept(at: moment.seconds, text: record))
-        tell(record)
+        if let known = begun.firstIndex(where: { $0.doing == peer.doing }) {
+            begun[known].places.append(place)
+        } else {
+            begun.append((peer.doing, [place]))
+        }
+    }
+    /// All peers of this moment have been seen.
+    package mutating func settle(at moment: Instant) {
+        let t = seconds(moment)
+        for one in begun {
+            // Of a file that is full it is not known any more what anybody does.
+            let isFull = keepsAll && actsTold >= Self.mostActsInFile
+            if isFull { break }
+            actsTold += one.places.count
+            let ends = keepsAll && actsTold >= Self.mostActsInFile
+            let record =
+                ends
+                ? "[\"a\",\(t),\"\",[\(peers.indices.map(String.init).joined(separator: ","))]]"
+                : "[\"a\",\(t),\(quoted(one.doing)),[\(one.places.map(String.init).joined(separator: ","))]]"
+            tell(record)
+            if !keepsAll { keep(Kept(text: record, weight: one.places.count)) }
+        }
+        begun = []
+        guard (moment - origin).inSeconds >= figuresNext.due else { return }
+        let changed = figures.indices.filter { figures[$0].seen != figures[$0].told }
+        guard !changed.isEmpty else { return }
+        for place in changed { figures[place].told = figures[place].seen }
+        tell("[\"v\",\(t),[\(changed.map { "[\($0),\(figures[$0].seen)]" }.joined(separator: ","))]]")
+        let doublings = keepsAll ? figuresNext.told / Self.figuresBeforeDoubling : 0
+        figuresNext.told += 1
+        let pause = keepsAll ? Self.figuresPauseInFile * Double(1 << min(doublings, 32)) : Self.figuresPause
+        figuresNext.due = (moment - origin).inSeconds + pause
+    }
+    private mutating func keep(_ act: Kept) {
+        acts.append(act)
+        actsKept += act.weight
+        // In bulk: removing one at the front moves all others.
+        guard actsKept > Self.mostActs + Self.mostActs / 8 else { return }
+        var (gone, weight) = (0, 0)
+        while actsKept - weight > Self.mostActs {
+            weight += acts[gone].weight
+            gone += 1
+        }
+        acts.removeFirst(gone)
+        actsKept -= weight
     }
     private mutating func place(of name: String) -> Int? {
         if let known = places[name] { return known }
@@ -183,24 +265,56 @@ package struct DashboardFeed {
         var parts = ["\"name\":\(quoted(peer.name))", "\"standing\":\(quoted(peer.standing))"]
         func add(_ name: String, _ json: String?) { if let json { parts.append("\"\(name)\":\(json)") } }
         add("why", peer.why.map(quoted))
-        add("doing", peer.doing.isEmpty ? nil : quoted(peer.doing))
+        // What members do is told as it begins.
+        add("doing", peer.isOutside && !peer.doing.isEmpty ? quoted(peer.doing) : nil)
         if let rank = peer.rank {
             parts.append("\"rank\":\(rank),\"stage\":\(peer.stage),\"stages\":\(peer.stages)")
         }
-        // Of two digits, as the last ones differ each second.
-        add("rtt", peer.roundTripMilliseconds.map { fixed($0, $0 < 10 ? 1 : 0) })
         add("via", peer.relayedBy.map(quoted))
         add("gflops", peer.gflops.map { fixed($0, 2) })
         add("measured", peer.measuredGflops.map { fixed($0, 2) })
-        add("sent", peer.sentBytes.map { "\($0)" })
         if peer.isSelf { parts.append("\"self\":true") }
         if peer.isOutside { parts.append("\"outside\":true") }
         return "{" + parts.joined(separator: ",") + "}"
     }
 
+    /// What differs each second: the round trip, of two digits, and bytes sent; empty where neither is known.
+    private static func figures(_ peer: Peer) -> String {
+        if peer.roundTripMilliseconds == nil, peer.sentBytes == nil { return "" }
+        let time = peer.roundTripMilliseconds.map { fixed($0, $0 < 10 ? 1 : 0) } ?? "null"
+        return time + "," + (peer.sentBytes.map { "\($0)" } ?? "null")
+    }
+
+    // MARK: a step as it was
+
+    /// Whether it is time to tell of one, of all who take part in it.
+    package func wantsSteps(at moment: Instant) -> Bool {
+        (moment - origin).inSeconds >= traces.due && (!keepsAll || traces.spans < Self.mostSpansInFile)
+    }
+    /// - Parameter steps: of whom, in an order that stays; one step of all.
+    package mutating func see(_ steps: [(peer: String, step: StepTrace.Step)], at moment: Instant) {
+        for (name, step) in steps {
+            guard let place = places[name], place < peers.count, let begin = step.spans.map(\.from).min() else {
+                continue
+            }
+            let spans = step.spans.map { span in
+                "[\"\(span.kind.rawValue)\",\(fixed((span.from - begin).inSeconds, 4)),\(fixed((span.to - begin).inSeconds, 4))]"
+            }
+            let record =
+                "[\"b\",\(seconds(moment)),\(place),\(step.step),\(fixed((begin - origin).inSeconds, 4)),[\(spans.joined(separator: ","))]]"
+            tell(record)
+            traces.spans += spans.count
+            if !keepsAll { traces.latest[place] = record }
+        }
+        traces.told += 1
+        let doublings = keepsAll ? traces.told / Self.tracesBeforeDoubling : 0
+        let pause = keepsAll ? Self.figuresPauseInFile * Double(1 << min(doublings, 32)) : Self.tracesPause
+        traces.due = (moment - origin).inSeconds + pause
+    }
+
     /// How far who is from whom.
     package mutating func see(_ all: [Line], at moment: Instant) {
-        let known = all.prefix(16_384).compactMap { line -> String? in
+        let known = all.prefix(Self.mostLines).compactMap { line -> String? in
             guard let a = places[line.a], let b = places[line.b], line.milliseconds.isFinite else { return nil }
             return "[\(a),\(b),\(fixed(line.milliseconds, 2))]"
         }

@@ -88,19 +88,22 @@ extension DashboardPage {
           return '';
         }
         const round1 = x => Math.round(x * 10) / 10;
-        const bar = (x0, x1, y, h) => x1 > x0 ? 'M' + round1(x0) + ' ' + round1(y) + 'H' + round1(x1) + 'V' + round1(y + h) + 'H' + round1(x0) + 'Z' : '';
+        const bar = (x0, x1, y, h) => box(round1(x0), round1(x1 - x0), y, h);
+        const box = (x, width, y, h) => width > 0 ? 'M' + x + ' ' + y + 'h' + width + 'v' + h + 'h-' + width + 'z' : '';
         function drawGantt(s) {
           const place = byId('gantt');
           const lanes = s.peers.map((_, i) => i).filter(i => s.peers[i] && s.peers[i].rank !== undefined && s.peers[i].standing !== 'lost');
           lanes.sort((a, b) => rankOf(s.peers[a]) - rankOf(s.peers[b]));
           if (!lanes.length) { say(byId('stagenote'), 'nobody holds layers yet'); return fill(place, 0); }
-          const step = asStep && s.plan && s.plan.spans, each = lanes.length > 64 ? 8 : lanes.length > 16 ? 14 : 22, left = 150, width = 1200, height = lanes.length * each + 34;
+          const step = asStep && (s.plan && s.plan.spans || s.traces.length), each = lanes.length > 64 ? 8 : lanes.length > 16 ? 14 : 22, left = 150, width = 1200, height = lanes.length * each + 34;
           set(place, 'viewBox', '0 0 ' + width + ' ' + height);
           if (place.dataset.mode !== (step ? 'step' : 'round')) { fill(place, 0); place.dataset.mode = step ? 'step' : 'round'; }
           const d = {}, add = (cls, path) => { d[cls] = (d[cls] || '') + path; };
           const y = k => 26 + k * each;
           const end = step ? drawStep(s, lanes, left, width, each, y, add) : drawRound(s, lanes, left, width, each, y, add);
-          for (const cls of step ? ['fw', 'bw', 'uw'] : ['pv', 'ps', 'pt', 'px', 'mv', 'ms', 'mt', 'mx', 'mf', 'mw']) set(layer(place, cls), 'd', d[cls] || '');
+          for (const cls of step ? ['fw', 'bw', 'uw', 'pf', 'pb', 'pu'] : ['pv', 'ps', 'pt', 'px', 'mv', 'ms', 'mt', 'mx', 'mf', 'mw']) {
+            layer(place, cls).setAttribute('d', d[cls] || '');
+          }
           let ticks = '';
           for (let i = 0; i <= 4; i++) ticks += 'M' + round1(left + (width - left - 10) * i / 4) + ' 20V' + height;
           set(layer(place, 'axis'), 'd', ticks);
@@ -117,6 +120,7 @@ extension DashboardPage {
           say(byId('stagenote'), end.note);
           say(byId('ganttkey'), end.key);
         }
+        const isLaneNear = (k, each) => isNear('gantt', (26 + k * each) * view.width / 1200, (26 + k * each + each) * view.width / 1200);
         /// The newest sealed round and the one under way: of each stage above what was predicted, below what it said that it did.
         function drawRound(s, lanes, left, width, each, y, add) {
           const sealed = s.rounds.filter(r => !r.undone), last = sealed[sealed.length - 1], plan = s.plan;
@@ -124,23 +128,21 @@ extension DashboardPage {
           const from = last ? last.at - last.seconds : Math.max(0, s.t - usual), mid = last ? last.at : from;
           const to = Math.max(s.t, mid + usual);
           const X = t => left + (width - left - 10) * (Math.max(from, Math.min(to, t)) - from) / Math.max(1e-9, to - from);
-          const half = each * .42;
+          const half = round1(each * .42);
+          const predicted = new Map();
           lanes.forEach((i, k) => {
-            const p = s.peers[i], top = y(k) + each * .06, stepSeconds = plan && plan.steps[p.rank];
-            if (stepSeconds) for (const begin of last ? [from, mid] : [mid]) {
-              const close = Math.min(begin + plan.round, begin === from && last ? mid : to), clip = t => Math.min(close, t);
-              const start = Math.max(0, Math.min(plan.validation, plan.trained - stepSeconds * plan.inner));
-              add('pv', bar(X(begin), X(clip(begin + start)), top, half));
-              const drawnSteps = Math.min(plan.inner, 64);
-              for (let n = 0; n < drawnSteps; n++) add(n % 2 ? 'pt' : 'ps',
-                bar(X(clip(begin + start + stepSeconds * plan.inner * n / drawnSteps)), X(clip(begin + start + stepSeconds * plan.inner * (n + 1) / drawnSteps)), top, half));
-              add('px', bar(X(clip(begin + start + stepSeconds * plan.inner)), X(clip(begin + plan.round)), top, half));
+            if (!isLaneNear(k, each)) return;
+            const p = s.peers[i], top = round1(y(k) + each * .06), below = round1(y(k) + each * .52), stepSeconds = plan && plan.steps[p.rank];
+            if (stepSeconds) {
+              // The same for all stages of a pipeline, but for their height.
+              if (!predicted.has(p.rank)) predicted.set(p.rank, predictedBars(plan, stepSeconds, last ? [from, mid] : [mid], last ? mid : to, to, X));
+              for (const [cls, x, wide] of predicted.get(p.rank)) add(cls, box(x, wide, top, half));
             }
             const acts = s.acts[i] || [];
             for (let n = acts.length - 1; n >= 0; n--) {
               const [t, text] = acts[n], ends = n + 1 < acts.length ? acts[n + 1][0] : s.t, cls = kindOf(text);
               if (ends < from) break;
-              if (cls) add(cls, bar(X(t), X(ends), top + each * .46, half));
+              if (cls) add(cls, bar(X(t), X(ends), below, half));
             }
           });
           const round = last ? last.round : -1;
@@ -150,20 +152,55 @@ extension DashboardPage {
             key: 'of each stage above: predicted (light: validation and exchange, in turn: steps); below, as each says it about once a second: orange validation, green steps, blue exchange, red fetching, grey waiting',
           };
         }
-        /// One step of every pipeline as it was planned: forwards and backwards of micro-batches.
+        function predictedBars(plan, stepSeconds, begins, firstEnd, to, X) {
+          const bars = [];
+          begins.forEach((begin, turn) => {
+            const close = Math.min(begin + plan.round, turn === 0 && begins.length > 1 ? firstEnd : to), clip = t => Math.min(close, t);
+            const start = Math.max(0, Math.min(plan.validation, plan.trained - stepSeconds * plan.inner)), count = Math.min(plan.inner, 64);
+            const push = (cls, t0, t1) => { const x = round1(X(clip(t0))), wide = round1(X(clip(t1)) - x); if (wide > 0) bars.push([cls, x, wide]); };
+            push('pv', begin, begin + start);
+            for (let n = 0; n < count; n++)
+              push(n % 2 ? 'pt' : 'ps', begin + start + stepSeconds * plan.inner * n / count, begin + start + stepSeconds * plan.inner * (n + 1) / count);
+            push('px', begin + start + stepSeconds * plan.inner, begin + plan.round);
+          });
+          return bars;
+        }
+        /// One step of every pipeline: forwards and backwards of micro-batches, above as they were planned, below as they were.
         function drawStep(s, lanes, left, width, each, y, add) {
-          const end = s.plan.end || 1, X = t => left + (width - left - 10) * t / end, row = new Map();
-          lanes.forEach((i, k) => row.set(s.peers[i].rank + '/' + s.peers[i].stage, k));
-          for (const [rank, stage, kind, from, to] of s.plan.spans) {
+          const newest = s.traces.reduce((most, one) => Math.max(most, one ? one.step : -1), -1), begins = new Map(), row = new Map();
+          const traceOf = i => { const one = s.traces[i]; return one && one.step === newest ? one : null; };
+          for (const i of lanes) { const one = traceOf(i), rank = s.peers[i].rank; if (one) begins.set(rank, Math.min(one.at, begins.has(rank) ? begins.get(rank) : Infinity)); }
+          let end = s.plan && s.plan.spans && s.plan.end || 0;
+          const planned = end > 0, measured = begins.size > 0;
+          for (const i of lanes) { const one = traceOf(i); if (one) for (const span of one.spans) end = Math.max(end, one.at - begins.get(s.peers[i].rank) + span[2]); }
+          end = end || 1;
+          const X = t => left + (width - left - 10) * t / end, high = round1(each * (planned && measured ? .4 : .75));
+          const piece = (cls, from, to, top) => add(cls, bar(X(from), Math.max(X(from) + .5, X(to) - .4), round1(top), high));
+          lanes.forEach((i, k) => { if (isLaneNear(k, each)) row.set(s.peers[i].rank + '/' + s.peers[i].stage, k); });
+          if (planned) for (const [rank, stage, kind, from, to] of s.plan.spans) {
             const k = row.get(rank + '/' + stage);
-            if (k !== undefined) add(kind, bar(X(from), Math.max(X(from) + .5, X(to) - .4), y(k) + each * .1, each * .75));
+            if (k !== undefined) piece(measured ? { fw: 'pf', bw: 'pb', uw: 'pu' }[kind] : kind, from, to, y(k) + each * .08);
           }
-          return { text: part => fixed(part * end, 3) + ' s', note: 'one step, as planned', key: 'blue: forward · green: backward · orange: optimizer · empty: idle (the bubble)' };
+          lanes.forEach((i, k) => {
+            const one = traceOf(i);
+            if (one && isLaneNear(k, each)) for (const [kind, from, to] of one.spans) {
+              const shift = one.at - begins.get(s.peers[i].rank);
+              piece(kind, shift + from, shift + to, y(k) + each * (planned ? .5 : .08));
+            }
+          });
+          return { text: part => fixed(part * end, 3) + ' s',
+            note: measured ? 'step ' + (newest + 1) + (planned ? ', as planned and as it was' : ', as it was') : 'one step, as planned',
+            key: (planned && measured ? 'of each stage above: planned (light), below: as it was; ' : '') + 'blue: forward · green: backward · orange: optimizer · empty: idle (the bubble)' };
         }
         """#
 
     /// Ends the script: what the page listens to, and where its records come from.
     static let startScript = #"""
+        for (const [card, drawIt] of [['title', drawHead], ['now', drawNow], ['limits', drawNow], ['map', drawMap], ['loss', drawLoss], ['pace', drawPace],
+          ['bytes', drawBytes], ['gantt', drawGantt], ['members', drawMembers], ['why', drawWhy]]) part(card, drawIt, /members|why/.test(card));
+        watch();
+        scrolls('gantt');
+        scrolls('members');
         byId('filter').addEventListener('input', soon);
         for (const [id, value] of [['asround', false], ['asstep', true]]) byId(id).addEventListener('click', () => {
           asStep = value;

@@ -1,9 +1,6 @@
 extension DashboardPage {
     /// The header, sentences, the map, members, events.
     static let drawingScript = #"""
-        function draw(s) {
-          drawHead(s); drawNow(s); drawMap(s); drawLoss(s); drawPace(s); drawGantt(s); drawMembers(s); drawBytes(s); drawWhy(s);
-        }
         function drawHead(s) {
           const m = s.m;
           const title = m.title || 'Atoll';
@@ -34,7 +31,7 @@ extension DashboardPage {
           if (m.plan) texts.push(m.plan);
           if (m.sent > 0 && m.plain > 0) texts.push('All members together sent ' + bytes(m.sent) + '. Gradients in fp32 at every step would be ' + bytes(m.plain)
             + ': ' + fixed(m.plain / m.sent, m.plain / m.sent < 10 ? 1 : 0) + ' times as much.');
-          if (m.out !== undefined) texts.push('This process sent ' + bytes(m.out) + ' and received ' + bytes(m.in) + '.');
+          if (Number.isFinite(m.out)) texts.push('This process sent ' + bytes(m.out) + ' and received ' + bytes(m.in) + '.');
           byId('bytescard').hidden = !texts.length;
           paragraphs(byId('bytes'), texts);
         }
@@ -78,12 +75,10 @@ extension DashboardPage {
           placed = { links: s.links, count, places };
           return places;
         }
-        function drawMap(s) {
-          const map = byId('map'), places = layout(s);
-          if (!map.firstChild) {
-            for (const cls of ['link', 'relayed', 'pipe']) shape('path', map, { class: cls, id: 'map-' + cls });
-            shape('g', map, { id: 'map-peers' }); shape('g', map, { id: 'map-names' });
-          }
+        let mapped = {};
+        /// Who is linked with whom: only when somebody has come, or has another place.
+        function drawLines(s, places) {
+          mapped = { places, stamp: s.places, links: s.links };
           const at = i => fixed(places[i][0], 1) + ' ' + fixed(places[i][1], 1);
           const line = (a, b) => 'M' + at(a) + 'L' + at(b);
           let links = '', relayed = '', pipes = '';
@@ -98,23 +93,40 @@ extension DashboardPage {
             if (next !== undefined) pipes += line(i, next);
           });
           set(byId('map-link'), 'd', links); set(byId('map-relayed'), 'd', relayed); set(byId('map-pipe'), 'd', pipes);
-          const most = Math.max(1e-9, ...s.peers.map(p => p && p.gflops || 0));
+          const far = s.links.reduce((most, l) => Math.max(most, l[2]), 0);
+          say(byId('mapnote'), s.peers.length ? s.peers.length + ' peers' + (far ? ', up to ' + fixed(far, far < 10 ? 1 : 0) + ' ms apart' : '') : '');
+        }
+        /// What is said of a peer under the pointer, made when it is asked for.
+        byId('map').addEventListener('pointerover', event => {
+          const circle = event.target.closest('circle');
+          if (!circle) return;
+          const p = state.peers[Array.prototype.indexOf.call(circle.parentNode.childNodes, circle)] || {};
+          say(circle.firstChild, [p.name, placeOf(p), pathOf(p), p.doing, p.why].filter(Boolean).join(' · '));
+        });
+        function drawMap(s) {
+          const map = byId('map'), places = layout(s);
+          if (!map.firstChild) {
+            for (const cls of ['link', 'relayed', 'pipe']) shape('path', map, { class: cls, id: 'map-' + cls });
+            shape('g', map, { id: 'map-peers' }); shape('g', map, { id: 'map-names' });
+          }
+          if (mapped.places !== places || mapped.stamp !== s.places || mapped.links !== s.links) drawLines(s, places);
+          const most = s.peers.reduce((most, p) => Math.max(most, p && p.gflops || 0), 1e-9);
           const base = s.peers.length > 100 ? 4 : s.peers.length > 30 ? 6 : 9;
           fill(byId('map-peers'), s.peers.length, parent => shape('title', shape('circle', parent, {})), (circle, i) => {
+            const key = s.stamps[i] + ' ' + most + ' ' + base;
+            if (circle.drawn === key && circle.places === places) return;
+            circle.drawn = key; circle.places = places;
             const p = s.peers[i] || {}, gone = p.standing === 'lost', works = p.rank !== undefined && !gone;
             set(circle, 'cx', fixed(places[i][0], 1)); set(circle, 'cy', fixed(places[i][1], 1));
             set(circle, 'r', fixed(base * (.6 + .6 * Math.sqrt((p.gflops || 0) / most)), 1));
             set(circle, 'class', 'peer' + (gone ? ' gone' : works ? '' : ' spare') + (p.self ? ' here' : ''));
             set(circle, 'fill', works ? hue(p.rank) : '');
-            say(circle.firstChild, [p.name, placeOf(p), pathOf(p), p.doing, p.why].filter(Boolean).join(' · '));
           });
           const named = s.peers.length <= 24 ? s.peers.length : 0;
           fill(byId('map-names'), named, parent => shape('text', parent, { 'text-anchor': 'middle' }), (text, i) => {
             set(text, 'x', fixed(places[i][0], 1)); set(text, 'y', fixed(places[i][1] + base * 1.2 + 12, 1));
             say(text, (s.peers[i] || {}).name);
           });
-          const far = s.links.reduce((most, l) => Math.max(most, l[2]), 0);
-          say(byId('mapnote'), s.peers.length ? s.peers.length + ' peers' + (far ? ', up to ' + fixed(far, far < 10 ? 1 : 0) + ' ms apart' : '') : '');
         }
         function placeOf(p) {
           if (p.standing === 'lost') return 'lost';
@@ -122,7 +134,7 @@ extension DashboardPage {
           return p.self ? 'here' : p.standing === 'joined' ? 'no layers' : p.standing || '';
         }
         function pathOf(p) {
-          const time = p.rtt !== undefined ? fixed(p.rtt, p.rtt < 10 ? 1 : 0) + ' ms' : '';
+          const time = Number.isFinite(p.rtt) ? fixed(p.rtt, p.rtt < 10 ? 1 : 0) + ' ms' : '';
           return p.via ? 'relayed by ' + p.via + (time ? ', ' + time : '') : time;
         }
         function drawMembers(s) {
@@ -130,31 +142,43 @@ extension DashboardPage {
           const order = s.peers.map((_, i) => i).filter(i => s.peers[i] && !s.peers[i].outside);
           order.sort((a, b) => rankOf(s.peers[a]) - rankOf(s.peers[b]) || a - b);
           fill(body, order.length, parent => { const row = node('tr', parent); for (let i = 0; i < 6; i++) node('td', row, i > 3 ? 'number' : ''); }, (row, k) => {
+            if (row.drawn === s.stamps[order[k]] || !isNear('members', 24 * k, 24 * k + 24)) return;
+            row.drawn = s.stamps[order[k]];
             const p = s.peers[order[k]], cells = row.childNodes;
             say(cells[0], p.name); say(cells[1], placeOf(p)); say(cells[2], pathOf(p)); say(cells[3], p.why || p.doing);
             say(cells[4], p.gflops ? fixed(p.gflops, 1) + (p.measured ? ' → ' + fixed(p.measured, 1) : '') : '');
-            say(cells[5], p.sent !== undefined ? bytes(p.sent) : '');
+            say(cells[5], Number.isFinite(p.sent) ? bytes(p.sent) : '');
           });
           const here = s.peers.filter(p => p && p.standing === 'joined').length;
           say(byId('membernote'), here ? here + ' of ' + order.length + ' are here' : '');
         }
         const rankOf = p => p.rank === undefined ? 1e9 : p.rank * 1e4 + p.stage;
 
-        let wordsShown = { marked: -1, words: '' };
+        let shownMarks = { last: null, words: null };
+        /// The newest first. What is there stays as it is, opened or not.
         function drawWhy(s) {
-          const words = byId('filter').value.trim().toLowerCase();
-          if (wordsShown.marked === s.marked && wordsShown.words === words) return;
-          wordsShown = { marked: s.marked, words };
-          const found = s.marks.filter(k => !words || words.split(/ +/).every(w => (k[2] + ' ' + k[4]).toLowerCase().includes(w))).slice(-200).reverse();
-          fill(byId('why'), found.length, parent => {
-            const box = node('details', parent);
-            node('summary', box); node('pre', box);
-          }, (box, i) => {
-            const k = found[i];
-            say(box.firstChild, moment(k[1]) + '  ' + k[4]);
-            say(box.lastChild, k[6] || k[2]);
-          });
-          say(byId('whynote'), found.length < s.marks.length ? found.length + ' of ' + s.marks.length : '');
+          const words = byId('filter').value.trim().toLowerCase(), last = s.marks[s.marks.length - 1];
+          if (shownMarks.last === last && shownMarks.words === words) return;
+          shownMarks = { last, words };
+          const found = s.marks.filter(k => !words || words.split(/ +/).every(w => (k[2] + ' ' + k[4]).toLowerCase().includes(w)));
+          const want = found.slice(-200).reverse(), wanted = new Set(want), list = byId('why');
+          let at = list.firstChild;
+          const skip = () => { while (at && !wanted.has(at.mark)) { const gone = at; at = at.nextSibling; list.removeChild(gone); } };
+          for (const k of want) {
+            skip();
+            if (at && at.mark === k) { at = at.nextSibling; continue; }
+            const box = document.createElement('details');
+            box.mark = k;
+            say(node('summary', box), moment(k[1]) + '  ' + k[4]);
+            list.insertBefore(box, at);
+          }
+          while (at) { const gone = at; at = at.nextSibling; list.removeChild(gone); }
+          say(byId('whynote'), want.length < s.marks.length ? want.length + ' of ' + s.marks.length : '');
         }
+        // The line of an event is made when it is opened.
+        byId('why').addEventListener('toggle', event => {
+          const box = event.target;
+          if (box.open && box.mark && box.childNodes.length < 2) say(node('pre', box), box.mark[6] || box.mark[2]);
+        }, true);
         """#
 }

@@ -19,7 +19,7 @@ extension DashboardPage {
         #time[hidden] { display: none; }
         #slider { flex: 1; }
         main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 14px; padding: 14px 20px; }
-        section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; min-width: 0; }
+        section { contain: content; background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; min-width: 0; }
         section.wide { grid-column: 1 / -1; }
         section p { margin: 0 0 6px; overflow-wrap: anywhere; }
         svg { width: 100%; height: auto; display: block; }
@@ -39,10 +39,15 @@ extension DashboardPage {
         .mv { fill: var(--warm); opacity: .7; } .ms { fill: var(--go); } .mt { fill: var(--go); opacity: .65; } .mx { fill: var(--cold); }
         .mw { fill: var(--line); } .mf { fill: var(--bad); opacity: .6; }
         .fw { fill: var(--cold); } .bw { fill: var(--go); } .uw { fill: var(--warm); }
+        .pf { fill: var(--cold); opacity: .45; } .pb { fill: var(--go); opacity: .45; } .pu { fill: var(--warm); opacity: .45; }
         .measured { fill: var(--cold); } .predicted { stroke: var(--warm); fill: none; stroke-width: 1.5; }
-        table { border-collapse: collapse; width: 100%; font-size: 13px; }
-        th, td { text-align: left; padding: 2px 10px 2px 0; white-space: nowrap; }
+        /* Of fixed widths: else one cell that differs has all of them measured. */
+        table { border-collapse: collapse; width: 100%; min-width: 640px; table-layout: fixed; font-size: 13px; }
+        th { width: 22%; } th:nth-child(3) { width: 16%; } th:nth-child(n+5) { width: 9%; }
+        tbody tr { height: 24px; }
+        th, td { text-align: left; padding: 2px 10px 2px 0; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
         th { color: var(--faint); font-weight: normal; position: sticky; top: 0; background: var(--card); }
+        th:nth-child(n+5) { text-align: right; }
         td.number { text-align: right; font-variant-numeric: tabular-nums; }
         #why details { border-bottom: 1px solid var(--line); padding: 3px 0; overflow-wrap: anywhere; }
         #why summary { cursor: pointer; }
@@ -71,7 +76,7 @@ extension DashboardPage {
         <section><h2>Seconds a step <small id="pacenote"></small></h2><svg id="pace" viewBox="0 0 640 200" role="img" aria-label="Seconds a step"></svg>
         <div class="key">dots: measured, from seal to seal · line: predicted by the plan in force</div></section>
         <section class="wide"><h2>Stages <small id="stagenote"></small> <button id="asround" type="button" aria-pressed="true">round</button>
-        <button id="asstep" type="button" aria-pressed="false">step as planned</button></h2><div class="scroll"><svg id="gantt" role="img" aria-label="Stages over time"></svg></div>
+        <button id="asstep" type="button" aria-pressed="false">one step</button></h2><div class="scroll"><svg id="gantt" role="img" aria-label="Stages over time"></svg></div>
         <div class="key" id="ganttkey"></div></section>
         <section class="wide"><h2>Members <small id="membernote"></small></h2><div class="scroll"><table><thead><tr><th>name</th><th>place</th><th>path</th><th>now</th>
         <th>GFLOP/s</th><th>sent</th></tr></thead><tbody id="members"></tbody></table></div></section>

@@ -1,3 +1,4 @@
+package import Compute
 import Coordination
 package import Daemon
 import Planning
@@ -36,6 +37,8 @@ package struct DashboardPicture {
     package private(set) var feed: DashboardFeed
     private let manifest: JobManifest?
     private let isComputed: Bool
+    private var traces: [String: StepTrace] = [:]
+    private var stepTold = -1
     /// Of a peer: the round whose seal it has not told yet.
     private var round: Int?
     private var surveyed: Set<String> = []
@@ -58,6 +61,22 @@ package struct DashboardPicture {
         feed.hear(event, sentence: sentence, from: host)
     }
 
+    /// A piece of a peer's work is done.
+    package mutating func note(_ job: ComputeJob, of peer: String, from: Instant, to: Instant) {
+        traces[peer, default: StepTrace()].note(job, from: from, to: to)
+    }
+    /// The newest step that all have done who are at it: pipelines are up to some steps apart, and who has left is further behind.
+    private mutating func tellSteps(at now: Instant) {
+        guard feed.wantsSteps(at: now), let newest = traces.values.compactMap({ $0.done.last?.step }).max(),
+            let step = traces.values.compactMap({ $0.done.last?.step }).filter({ $0 + 3 > newest }).min(),
+            step != stepTold
+        else { return }
+        stepTold = step
+        feed.see(
+            traces.keys.sorted().compactMap { name in traces[name]!.step(step).map { (peer: name, step: $0) } }, at: now
+        )
+    }
+
     package mutating func look(_ seen: Moment, at now: Instant) {
         func list(_ texts: [String]) -> String { "[" + texts.map(quoted).joined(separator: ",") + "]" }
         var fields = seen.view.dashboardFields(at: now, stages: seen.daemon.coordinator.flatMap(\.stagesClause))
@@ -74,6 +93,8 @@ package struct DashboardPicture {
         fields.removeAll { field in own.contains { $0.name == field.name } }
         feed.see(own + fields, at: now)
         for peer in peers(seen) { feed.see(peer, at: now) }
+        feed.settle(at: now)
+        tellSteps(at: now)
         if let member = seen.daemon.member { noteRound(of: member, at: now) }
         survey(seen, at: now)
     }
