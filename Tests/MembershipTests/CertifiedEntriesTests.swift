@@ -72,6 +72,30 @@ private enum CertifiedKeys {
         #expect(log.desk.record.envelopes == log.record.envelopes)
     }
 
+    /// A new era may begin with the newest certificate that somebody has on its disk: the last was written when another came, and none came.
+    @Test func `have their certificate on disk a second later, also when no more come`() throws {
+        var log = try log()
+        func stored() -> [Int] {
+            var sizes: [Int] = []
+            while let effect = log.desk.poll() {
+                if case .store(.certificate(let certificate)) = effect { sizes.append(certificate.claim.size) }
+            }
+            return sizes
+        }
+        #expect(log.send(1, log.certificate(of: 4, by: [1, 2])) == 3)
+        #expect(stored() == [4] && log.desk.nextProof == nil)
+        for number in 0..<3 {
+            try log.append(.members(MembersChange(round: number)))
+            #expect(log.send(4 + number, log.certificate(of: 5 + number, by: [0, 2])) == 1)
+        }
+        let due = try #require(log.desk.nextProof)
+        #expect(stored() == [] && due <= .zero + .seconds(1))
+        log.desk.wakeProof(at: due - .milliseconds(1))
+        #expect(stored() == [])
+        log.desk.wakeProof(at: due)
+        #expect(stored() == [7] && log.desk.nextProof == nil)
+    }
+
     @Test func `are not acted on where the certificate is of another log, or of strangers`() throws {
         var log = try log()
         #expect(log.send(1, log.certificate(of: 4, by: [0, 1], root: sha256([7]))) == 0)

@@ -140,6 +140,21 @@ import Wire
         body.body.append(0)
         let unsigned = try fault([entries[0], entries[1], body])
         #expect(unsigned.entry == 2 && unsigned.offset == start(2))
+        // Signed, and bytes beside it that nobody has signed: a field that is not known, or the sequence once more.
+        for more in [[0xf8, 0x7f, 1], [0x20, 3]] as [[UInt8]] {
+            var writer = ByteWriter()
+            let bytes = entries[3].encoded + more
+            writer.u32(UInt32(bytes.count))
+            writer.raw(sha256(bytes).bytes.prefix(8))
+            writer.raw(bytes)
+            let padded = try #require(verify(file(Array(entries[..<3])) + writer.bytes).fault)
+            #expect(padded.entry == 3 && padded.kind == .refused, "\(padded)")
+        }
+        // An envelope of another epoch than the entry's term.
+        let entry = try entries[3].open(.logEntry, job: script.record.job, wall: nil, as: PBLogEntry.self).body
+        let odd = PBEnvelope(
+            entry, type: .logEntry, job: script.record.job, epoch: 9, sequence: 3, by: Small.launcher)
+        #expect(try fault(Array(entries[..<3]) + [odd]).why.contains("epoch 9"))
         // Another job's entry, as well signed.
         let other = try Script(nonce: 7).record.envelopes[0]
         #expect(try fault([entries[0], other]).entry == 1)

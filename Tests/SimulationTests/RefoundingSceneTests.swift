@@ -65,6 +65,40 @@ import Topologies
         #expect(outcome.totals.counted == calm.totals.counted)
     }
 
+    /// Those who are left are started again before the job is founded anew: they have entries on their disks beyond the newest certificate there, and two of
+    /// them become electors while these are put aside.
+    @Test func `members that were started again in between carry it, too, and what they had seen certified stays`()
+        throws
+    {
+        let calm = Self.scene().run()
+        try calm.checkFinished()
+        let sealed = calm.events("round_sealed").map(\.at.seconds)
+        let moment = sealed[sealed.count / 2] + 0.3
+        let electors = calm.world.electors.map(\.name)
+        let others = (0..<6).map { "peer-\($0)" }.filter { !electors.contains($0) }
+        #expect(others.count == 4)
+        var scene = Self.scene()
+        scene.lostMajority = LostMajority(at: .nanoseconds(Int64(moment * 1e9)), refoundedAfter: .seconds(60))
+        for (number, name) in others.enumerated() {
+            let again = moment + 30 + Double(number)
+            scene.faults.append(Fault(.kill, at: .seconds(again), host: name))
+            scene.faults.append(Fault(.join, at: .seconds(again + 0.5), host: name))
+        }
+        let outcome = scene.run()
+        if case .failed(let why) = outcome.end { Issue.record("\(why)") }
+        #expect(try outcome.weightsDigest() == calm.weightsDigest())
+        let record = outcome.world.coordinator.record
+        #expect(record.era == 1 && record.electors.count == 3)
+        let before = outcome.events("round_sealed").filter { $0.at.seconds < moment }.count
+        #expect(before > 5 && record.state.seals.count == calm.world.coordinator.record.state.seals.count)
+        // What is on disk of a round's start is of every second round; nothing else is done again.
+        #expect(outcome.events("round_sealed").count <= record.state.seals.count + 3)
+        for name in others {
+            let stored = try #require(outcome.world.logOnDisk(of: name))
+            #expect(stored >= record.length - 2, "\(name) has \(stored) of \(record.length) entries")
+        }
+    }
+
     /// The launcher's machine is gone, key and all: two of three recovery keys have signed for another. A spare had just been given a place when everything
     /// stopped, or not.
     @Test(arguments: [0.05, 0.3, 0.6])

@@ -59,6 +59,9 @@ extension PBEnvelope {
         do { return try serializedBytes() } catch { preconditionFailure("envelope does not serialise: \(error)") }
     }
 
+    /// Whether these bytes are the envelope as it is written: nothing in them that is not known, or there twice.
+    public func isWritten(as bytes: [UInt8]) -> Bool { unknownFields == UnknownStorage() && encoded == bytes }
+
     /// Checks type, job, expiry, signature and, for signed messages, that no field below 100 is unknown.
     ///
     /// - Parameter wall: seconds since 1970; nil where what was signed stays valid once it was taken, as in a log.

@@ -69,7 +69,7 @@ extension ElectorDesk {
     mutating func storeCertificate() {
         guard let newest = certificate, newest.claim.size > signing.certified.size else { return }
         guard signing.certified.next <= now || isOver else { return }
-        signing.certified.next = now + .seconds(5)
+        signing.certified.next = now + .seconds(1)
         if let proof, proof.claim.size > signing.certified.size {
             signing.certified.size = proof.claim.size
             effects.push(.store(.certificate(proof)))

@@ -279,8 +279,13 @@ public struct ElectorDesk: Core, Sendable {
             }
             return
         }
-        switch writing.answered(outcome, at: now) {
+        // What was in the log's place is away, or could not be put away: the batch tells.
+        if case .logSetAside = ticket { return }
+        switch writing.answered(ticket, outcome, at: now) {
         case .waiting: return
+        case .conflict(let why, let first):
+            event(.storageFailed(what: ticket.what, why: "\(why): the file is put aside"))
+            effects.push(.store(.setLogAside(job: job, from: first)))
         case .failed(let why, let isNews):
             if isNews { event(.storageFailed(what: ticket.what, why: why)) }
         case .durable(let through, let hadFailed):

@@ -13,6 +13,8 @@ struct EntryWriter: Sendable {
     enum Answer {
         case waiting
         case failed(String, isNews: Bool)
+        /// Another log is there from an entry on: the batch is written again when that was put aside.
+        case conflict(String, from: Int)
         /// All writes up to this ticket.
         case durable(Int, hadFailed: Bool)
     }
@@ -21,6 +23,7 @@ struct EntryWriter: Sendable {
         var ticket: Int
         var answers = 0
         var failure: String?
+        var conflict: (index: Int, why: String)?
     }
     private let job: Digest256
     private let genesis: PBEnvelope
@@ -56,6 +59,7 @@ struct EntryWriter: Sendable {
             retryAt = nil
             batch!.answers = 0
             batch!.failure = nil
+            batch!.conflict = nil
             return batch!.requests
         }
         guard isWhole, batch == nil, let last = waiting.last else { return [] }
@@ -87,12 +91,22 @@ struct EntryWriter: Sendable {
         }
     }
 
-    mutating func answered(_ outcome: StorageOutcome, at now: Instant) -> Answer {
+    mutating func answered(_ ticket: StorageTicket, _ outcome: StorageOutcome, at now: Instant) -> Answer {
         guard var batch else { return .waiting }
         batch.answers += 1
-        if case .failed(let why) = outcome { batch.failure = batch.failure ?? why }
+        switch outcome {
+        case .failed(let why): batch.failure = batch.failure ?? why
+        case .conflict(let why):
+            batch.failure = batch.failure ?? why
+            if case .entry(_, let index) = ticket, batch.conflict == nil { batch.conflict = (index, why) }
+        case .stored, .read: break
+        }
         self.batch = batch
         guard batch.answers == batch.requests.count else { return .waiting }
+        if let conflict = batch.conflict {
+            retryAt = now
+            return .conflict(conflict.why, from: conflict.index)
+        }
         if let why = batch.failure {
             defer { hasFailed = true }
             retryAt = now + Self.pause

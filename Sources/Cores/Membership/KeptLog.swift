@@ -78,7 +78,7 @@ extension Member {
             job!.end("the job was founded anew without entries that are here", .forked)
             drain(at: now)
         } else {
-            storage.store(.setLogAside(job: id))
+            storage.store(.setLogAside(job: id, from: 0))
         }
     }
 

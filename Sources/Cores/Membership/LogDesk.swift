@@ -26,6 +26,8 @@ package struct LogDesk: Sendable {
     /// So many are certified on this machine, here or at its elector: whatever would take their place is not folded.
     package var certifiedHere = 0
     private var nextProofAt: Instant?
+    /// When the newest certificate is stored, where it is not on its way.
+    private var proofDue: Instant?
     /// Certificates that have held here, the newest last: another of the same size contradicts one of them.
     private var held: [Certificate] = []
     private var asked: (from: Int, at: Instant)?
@@ -48,7 +50,9 @@ package struct LogDesk: Sendable {
     }
 
     package mutating func poll() -> Effect? { effects.pop() }
-    package var nextWake: Instant? { asked.map { $0.at + Self.patience } }
+    package var nextWake: Instant? { earliest(asked.map { $0.at + Self.patience }, proofDue) }
+
+    package var nextProof: Instant? { proofDue }
 
     /// The entries that are new, in order.
     package mutating func receive(_ message: LogEntries, from peer: PeerID, isLeader: Bool, at now: Instant) -> [Entry]
@@ -164,12 +168,22 @@ package struct LogDesk: Sendable {
         held = (held + [certificate]).suffix(Self.mostHeld)
         let isLast = record.state.finished != nil
         guard isLast || record.foundings.last == record.length - 1 || nextProofAt.map({ $0 <= now }) ?? true else {
+            proofDue = nextProofAt
             return
         }
-        nextProofAt = now + Self.proofEvery
-        effects.push(.store(.certificate(certificate)))
+        storeProof(at: now)
     }
-    private static let proofEvery = Duration.seconds(5)
+    private mutating func storeProof(at now: Instant) {
+        guard let proof else { return }
+        proofDue = nil
+        nextProofAt = now + Self.proofEvery
+        effects.push(.store(.certificate(proof)))
+    }
+    /// Whoever has nobody to follow any more still makes durable what was certified last: a new era may begin with it.
+    package mutating func wakeProof(at now: Instant) {
+        if let due = proofDue, due <= now { storeProof(at: now) }
+    }
+    private static let proofEvery = Duration.seconds(1)
     private static let mostHeld = 16
 
     /// For whoever only reads: all that is here counts.
@@ -196,6 +210,7 @@ package struct LogDesk: Sendable {
     }
 
     package mutating func wake(at now: Instant) {
+        wakeProof(at: now)
         guard let before = asked, before.at + Self.patience <= now else { return }
         asked = nil
         ask(at: now)

@@ -376,7 +376,7 @@ public struct Member: Core, Sendable {
         // Whoever only leaves, or is left alone, may go on with it later.
         case .stays: break
         case .over: storage.store(.eraseRoundStarts(job: job.id, after: -1))
-        case .forked: storage.store(.setLogAside(job: job.id))
+        case .forked: storage.store(.setLogAside(job: job.id, from: 0))
         }
         storage.store(.erase(job: job.id, content: job.record.genesis.content))
     }

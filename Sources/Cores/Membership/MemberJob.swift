@@ -249,6 +249,7 @@ package struct MemberJob: Sendable {
             probe.wake(at: now)
             holding.wake(at: now, job)
         case .paused(let since), .removed(let since):
+            log.wakeProof(at: now)
             askColleagues()
             if since + Self.keep <= now { ending = "nothing heard of its leader for \(Self.keep.components.seconds) s" }
         }
@@ -267,8 +268,9 @@ package struct MemberJob: Sendable {
             next = earliest(earliest(next, allegiance.until), earliest(text.nextWake, log.nextWake))
             return earliest(earliest(next, nextHeartbeat), earliest(holding.nextWake, probe.nextWake))
         case .paused(let since):
+            next = earliest(next, log.nextProof)
             return earliest(earliest(next, since + Self.keep), earliest(nextHeartbeat, said.asking?.next))
-        case .removed(let since): return earliest(next, since + Self.keep)
+        case .removed(let since): return earliest(earliest(next, log.nextProof), since + Self.keep)
         }
     }
 

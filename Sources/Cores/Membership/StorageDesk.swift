@@ -54,7 +54,9 @@ package struct StorageDesk: Sendable {
             retryAt = now + Self.pause
             return false
         case .conflict(let why):
-            guard case .entry(let job, _, _) = request else { return answered(request, .failed(why), at: now) }
+            guard case .entry(let job, let index, _) = request else {
+                return answered(request, .failed(why), at: now)
+            }
             // What is on the disk is of a log that is no more. It is kept, and the one that there is begins in another file.
             effects.push(.event(.storageFailed(what: ticket.what, why: "\(why): the file is put aside")))
             func isOfThatLog(_ request: StorageRequest) -> Bool {
@@ -63,7 +65,7 @@ package struct StorageDesk: Sendable {
             failed.removeAll(where: isOfThatLog)
             open = open.filter { !isOfThatLog($0.value.request) }
             if failed.isEmpty { retryAt = nil }
-            store(.setLogAside(job: job))
+            store(.setLogAside(job: job, from: index))
             return false
         case .read: return true
         case .stored:
@@ -91,7 +93,7 @@ package struct StorageDesk: Sendable {
             switch request {
             case .entry(job, _, _), .checkpoint(job, _, _), .erase(job, _), .chunk(content, _, _): true
             case .roundStart(let start, _): start.job == job
-            case .readRoundStart(job, _), .eraseRoundStarts(job, _), .setLogAside(job): true
+            case .readRoundStart(job, _), .eraseRoundStarts(job, _), .setLogAside(job, _): true
             default: false
             }
         }

@@ -63,6 +63,9 @@ extension Electorate {
         guard let electorate = Electorate(voters: voters, outgoing: outgoing) else {
             throw MalformedBytes("electors without voters, or with one twice")
         }
+        guard electorate.voters == voters, electorate.outgoing == outgoing else {
+            throw MalformedBytes("electors out of order")
+        }
         self = electorate
     }
 }

@@ -164,6 +164,9 @@ public struct Record: Sendable {
             throw MalformedBytes("entry \(index) does not follow the one before it")
         }
         let term = try number(statement.body.term, below: Bounds.counter, "term")
+        guard envelope.epoch == UInt64(term) else {
+            throw MalformedBytes("entry \(index) of term \(term) in an envelope of epoch \(envelope.epoch)")
+        }
         let entry = try Entry(statement.body, parameters: parameters, plans: state.planCount)
         append(envelope, try check(entry, term: term, by: statement.signer), entry, term: term)
         return .appended(entry)
@@ -175,6 +178,10 @@ public struct Record: Sendable {
     ) throws(MalformedBytes) -> JobState.Change {
         guard length < Self.entryLimit else { throw MalformedBytes("the log is full") }
         guard term >= self.term else { throw MalformedBytes("an entry of term \(term) after one of term \(self.term)") }
+        if term == self.term, let before = PeerID(envelopes.last!.signer), before != signer {
+            throw MalformedBytes(
+                "entries of term \(term) by \(before.short) and by \(signer.short): one leads in a term")
+        }
         try check(term: term, of: entry)
         if case .electors(let change) = entry { try check(change, by: signer) }
         return try state.check(entry)

@@ -27,8 +27,8 @@ public enum StorageRequest: Sendable {
     case readRoundStart(job: Digest256, StartName)
     /// The starts of later rounds go: their seals are void. After -1: all, the job has ended for good.
     case eraseRoundStarts(job: Digest256, after: Int)
-    /// The log that is there is of a history that its launcher has lost: it is put beside, and another is begun.
-    case setLogAside(job: Digest256)
+    /// The log that is there is, from an entry on, of a history that is no more: all of it is put beside, and what is before that entry stays.
+    case setLogAside(job: Digest256, from: Int)
     /// The job is over here: its chunks go; its log stays.
     case erase(job: Digest256, content: Digest256)
 
@@ -45,7 +45,7 @@ public enum StorageRequest: Sendable {
         case .roundStart(let start, _): .roundStart(job: start.job, start.name)
         case .readRoundStart(let job, let name): .readRoundStart(job: job, name)
         case .eraseRoundStarts(let job, let round): .erasedRoundStarts(job: job, after: round)
-        case .setLogAside(let job): .logSetAside(job: job)
+        case .setLogAside(let job, _): .logSetAside(job: job)
         case .erase(let job, _): .erased(job: job)
         }
     }

@@ -144,7 +144,7 @@ package final class LogWriter: @unchecked Sendable {
                 }
                 outcomes.append(.stored(path: ""))
             case .checkpoint(let job, let round, let states): outcomes.append(store(states, round, job))
-            case .setLogAside(let job): outcomes.append(setAside(job))
+            case .setLogAside(let job, let first): outcomes.append(setAside(job, from: first))
             case .roundStart, .readRoundStart, .eraseRoundStarts:
                 outcomes.append(RoundStartFile.perform(request, in: folder, disk))
             }
@@ -160,16 +160,25 @@ package final class LogWriter: @unchecked Sendable {
         return outcomes
     }
 
-    private func setAside(_ job: Digest256) -> StorageOutcome {
-        if let log = logs.removeValue(forKey: Place(job: job, kind: .entries)) { Glibc.close(log.file) }
+    /// What is before the entry is never away, not for a moment: an elector may have vouched for it.
+    private func setAside(_ job: Digest256, from first: Int) -> StorageOutcome {
         let path = LogFile.path(folder, job)
         guard FileManager.default.fileExists(atPath: path) else { return .stored(path: "") }
         var number = 1
         while FileManager.default.fileExists(atPath: "\(path).lost-\(number)") { number += 1 }
-        guard disk.rename(path, "\(path).lost-\(number)") == 0 else {
+        let beside = "\(path).lost-\(number)"
+        if first > 0 {
+            do throws(NodeError) { try writeFile(beside, readFile(path), disk: disk) } catch {
+                return .failed(error.description)
+            }
+            if case .failed(let why) = truncate(Place(job: job, kind: .entries), to: first) { return .failed(why) }
+            return .stored(path: beside)
+        }
+        if let log = logs.removeValue(forKey: Place(job: job, kind: .entries)) { Glibc.close(log.file) }
+        guard disk.rename(path, beside) == 0 else {
             return .failed("cannot put \(path) aside: \(reason(errno))")
         }
-        return .stored(path: "\(path).lost-\(number)")
+        return .stored(path: beside)
     }
 
     private func store(_ certificate: Certificate) -> StorageOutcome {

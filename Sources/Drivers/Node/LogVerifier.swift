@@ -156,7 +156,11 @@ public struct LogVerifier {
             fail(.refused, at: place.lowerBound, isExact: false, record: record, why)
             return false
         }
-        guard let envelope = PBEnvelope(encoded: Array(bytes[place])) else { return refuse("no signed envelope") }
+        let written = Array(bytes[place])
+        guard let envelope = PBEnvelope(encoded: written) else { return refuse("no signed envelope") }
+        guard envelope.isWritten(as: written) else {
+            return refuse("an envelope with bytes that nobody has signed: it is not as it is written")
+        }
         do throws(MalformedBytes) {
             guard verdict.record != nil else {
                 let first = try Record(genesis: envelope, listing: peer, parse: parse)

@@ -154,7 +154,8 @@ public struct VirtualDisk: Sendable {
         case .eraseRoundStarts(let job, let after):
             starts.erase(job, after: after)
             return .stored(path: "")
-        case .setLogAside(let job):
+        case .setLogAside(let job, let first):
+            if first > 0 { return write(.truncate(job: job, length: first)) }
             logs[.entries(job)] = nil
             return .stored(path: "")
         case .erase: return .stored(path: "")
