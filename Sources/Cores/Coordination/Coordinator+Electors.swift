@@ -186,6 +186,10 @@ extension Coordinator {
         }
         return now - timers.seats!.launcherAwaited! < options.launcherPatience
     }
+    /// For how long the launcher is still waited for; nil where it is not.
+    public var awaitsLauncherFor: Duration? {
+        timers.seats?.launcherAwaited.map { max(.zero, $0 + options.launcherPatience - now) }
+    }
     /// Said again and again while it waits: the launcher may be here by now.
     mutating func offerLeadership() {
         if timers.seats?.launcherAwaited != nil, stage.isRunning { effects.push(.handOver(to: launcher)) }

@@ -68,6 +68,7 @@ extension DaemonCore {
     /// The owner of a peer wants the machine for something else, or no more.
     public mutating func pauseMember(_ isPaused: Bool, at now: Instant) {
         if isPaused {
+            handOverLead(at: now)
             services.memberPart?.value.pauseByOwner(at: now)
         } else {
             services.memberPart?.value.resumeByOwner(at: now)
@@ -76,7 +77,13 @@ extension DaemonCore {
     }
     /// The owner has a peer leave its job where the next round begins, by `deadline` at the latest.
     public mutating func drainMember(by deadline: Instant, at now: Instant) {
+        handOverLead(at: now)
         services.memberPart?.value.leaveByOwner(by: deadline, at: now)
         drain(at: now)
+    }
+    /// Whoever leads a job and is to rest hands it over first, where another elector is there. It goes on carrying the record.
+    private mutating func handOverLead(at now: Instant) {
+        guard services.memberPart != nil, services.electorPart?.value.leading != nil else { return }
+        services.electorPart!.value.handOver(at: now)
     }
 }

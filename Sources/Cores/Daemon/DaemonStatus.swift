@@ -115,6 +115,8 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var job: String?
         public var jobName: String?
         public var leader: String?
+        /// Whose machine began the job, or its era.
+        public var launcher: String?
         public var isLeaderConnected: Bool?
         public var term: Int?
         public var round: Int?
@@ -129,6 +131,14 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var work: Work?
         /// False of a node: it carries records, and computes nothing. Builds before this one do not say.
         public var computes: Bool?
+        /// The job was founded anew without entries that are certified here, and its owner has not said that it may follow.
+        public var refusedRefounding: RefusedRefounding?
+    }
+    public struct RefusedRefounding: Codable, Hashable, Sendable {
+        public var job: String
+        /// Of the log, that the new era keeps; and that are certified here.
+        public var entries: Int
+        public var certified: Int
     }
     public struct Work: Codable, Hashable, Sendable {
         /// Of the pipeline and of the stage, from 0, and how many stages the pipeline has; nil of a spare.
@@ -169,6 +179,8 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var trainLoss: Double?
         public var logLength: Int
         public var logCommitted: Int
+        /// All is trained, and the launcher is waited for to collect the result; for so long at most.
+        public var awaitsLauncherSeconds: Double?
         public var peers: [Peer]
     }
     public struct Election: Codable, Hashable, Sendable {
@@ -183,6 +195,8 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var logCommitted: Int
         /// So many entries have a quorum's signatures, as far as is known here.
         public var logCertified: Int
+        /// How the job ended, if it has.
+        public var ended: String?
     }
     public struct Elector: Codable, Hashable, Sendable {
         public var peer: String
@@ -267,7 +281,8 @@ extension DaemonCore {
         return DaemonStatus.Election(
             job: elector.job.hex, leader: elector.leader?.short, isLeader: elector.leader == identity,
             term: elector.term, electors: electors, logLength: elector.record.length,
-            logCommitted: elector.agreed, logCertified: elector.certified)
+            logCommitted: elector.agreed, logCertified: elector.certified,
+            ended: elector.isOver ? elector.record.state.finished?.reason : nil)
     }
 
     private static func work(_ work: MemberWork) -> DaemonStatus.Work {
@@ -293,12 +308,16 @@ extension DaemonCore {
             name: member.terms.name, memoryMebibytes: Double(member.terms.memory.bytes) / 1_048_576,
             state: Self.state(member),
             job: member.jobID?.hex, jobName: member.jobName, leader: member.leader?.short,
+            launcher: member.launcher?.short,
             isLeaderConnected: member.leader.map { $0 == identity || channels.isConnected(to: $0) },
             term: position?.term,
             round: position?.round, step: position?.step, doing: member.activity.text,
             units: position?.units.map { [$0.lowerBound, $0.upperBound] },
             accepts: member.terms.accepts.prefix(64).map(\.short), work: member.work.map(Self.work),
-            computes: member.terms.computes)
+            computes: member.terms.computes,
+            refusedRefounding: member.refusedRefounding.map {
+                DaemonStatus.RefusedRefounding(job: $0.job.hex, entries: $0.entries, certified: $0.certified)
+            })
     }
 
     private static func places(_ plan: PlacedPlan) -> [PeerID: DaemonStatus.Place] {
@@ -330,7 +349,8 @@ extension DaemonCore {
             job: coordinator.job.hex, jobName: state.parameters.name, term: coordinator.term,
             stage: coordinator.stage.word, round: state.round, tokens: state.sealedTokens, tokensTotal: state.tokens,
             trainLoss: state.seals.last?.trainLoss, logLength: coordinator.record.length,
-            logCommitted: coordinator.record.committed, peers: peers)
+            logCommitted: coordinator.record.committed,
+            awaitsLauncherSeconds: coordinator.awaitsLauncherFor.map(\.inSeconds), peers: peers)
     }
 }
 

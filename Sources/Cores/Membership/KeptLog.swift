@@ -68,10 +68,12 @@ extension Member {
         guard terms.refounds.contains(id) else {
             effects.push(
                 .event(Event(.refoundingRefused(entries: founded, certified: certified), at: now, peer: "")))
+            refusedRefounding = (id, founded, certified)
             throw MalformedBytes(
                 "founded anew after \(founded) entries, and \(certified) are certified at \(terms.name). Its owner may follow: atoll "
                     + "peer --accept-refound \(id.short)")
         }
+        refusedRefounding = nil
         // Nothing of what is here has a place in the new era: its log is put aside, and the job begins anew here.
         remains.logs.removeAll { $0.job == id }
         if job?.id == id {

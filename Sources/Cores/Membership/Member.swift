@@ -30,6 +30,8 @@ public struct Member: Core, Sendable {
     private var askedCapability: [PeerID] = []
     private var ownersPause = OwnersPause()
     var socketBytes: (sent: Int, received: Int) = (0, 0)
+    /// A new era of a job that is not followed without the owner's word.
+    public internal(set) var refusedRefounding: (job: Digest256, entries: Int, certified: Int)?
     private var isReachable = true
     /// Nil: nobody has looked. And the plan for which it was looked at.
     private var room: (disk: DiskRoom?, epoch: Int) = (nil, 0)
@@ -70,6 +72,8 @@ public struct Member: Core, Sendable {
     /// Remembered, because it is asked for after every input.
     public private(set) var jobID: Digest256?
     public var leader: PeerID? { present?.leader }
+    /// Whose machine began the job, or its era.
+    public var launcher: PeerID? { present?.record.founder }
     public var activity: Activity { present?.activity ?? .idle }
     /// Whether a peer leads the job in which this member is, or is a member of it, too. Changes nothing: who may be changed is asked
     /// where it lies, not copied.

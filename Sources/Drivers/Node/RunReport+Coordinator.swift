@@ -97,13 +97,16 @@ extension RunReport {
         return perStep.isEmpty ? nil : perStep[perStep.count / 2]
     }
 
-    /// An earlier process of the launcher, or another leader, may have seen the first rounds.
+    /// An earlier process of the launcher, or another leader, may have seen the first rounds: what was sealed from the first that was seen here to the
+    /// last, whoever led in between. Nil where that is all.
     private static func tokensSeen(_ state: JobState, _ view: JobView) -> Int? {
         let seen = Set(view.rounds.items.map(\.round))
         guard state.seals.contains(where: { !seen.contains($0.round) }) else { return nil }
         // A seal has the tokens of all rounds up to its own.
-        let before = [0] + state.seals.map(\.tokens)
-        return zip(state.seals, before).reduce(0) { seen.contains($1.0.round) ? $0 + $1.0.tokens - $1.1 : $0 }
+        guard let first = state.seals.firstIndex(where: { seen.contains($0.round) }),
+            let last = state.seals.lastIndex(where: { seen.contains($0.round) })
+        else { return 0 }
+        return state.seals[last].tokens - (first > 0 ? state.seals[first - 1].tokens : 0)
     }
 
     /// A round's validation loss is that of the weights it ended with: the next one's, or the final one.

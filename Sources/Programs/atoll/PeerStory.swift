@@ -44,8 +44,13 @@ struct PeerStory: Story {
                 ? "It has no job, and will have none: it accepts no launcher. `--accept KEY` names one."
                 : "It has no job. It waits for an offer of \(shortList(member.accepts, most: 3)), whom you accept."
         }
+        let launcher = member.launcher ?? member.leader
         var line =
-            "It works for job \(job.prefix(8))… “\(member.jobName ?? "")” of \(member.leader ?? "?"), because you accept its launcher"
+            "It works for job \(job.prefix(8))… “\(member.jobName ?? "")” of \(launcher ?? "?"), because you accept its launcher"
+        if let leader = member.leader, leader != launcher {
+            line += "; \(status.daemon.id.hasPrefix(leader) ? "this machine" : leader) leads it"
+            if let term = member.term { line += ", in term \(term)" }
+        }
         if let work = member.work { line += ": a model of \(roughly(work.parameters)) parameters" }
         return line + "."
     }
@@ -79,6 +84,7 @@ struct PeerStory: Story {
                 " The loss is \(fixed(loss, 3))" + (work.validationLoss.map { ", validation \(fixed($0, 3))." } ?? ".")
         }
         guard work.tokensTotal > 0 else { return line }
+        guard work.tokens < work.tokensTotal else { return line + " All of the training is done." }
         line += " \(fixed(100 * Double(work.tokens) / Double(work.tokensTotal), 0)) % of the training is done"
         if let left = secondsLeft(work) { line += ", and about \(ProgressView.span(left)) are left" }
         return line + "."
@@ -104,6 +110,10 @@ struct PeerStory: Story {
     }
     private func waiting(_ member: DaemonStatus.Membership) -> String {
         if !status.daemon.overlay.isJoined { return "Nobody of its pool answers yet; it keeps trying." }
+        if let refused = member.refusedRefounding {
+            return "Job \(refused.job.prefix(8))… was founded anew after \(refused.entries) entries of its log, and "
+                + "\(refused.certified) are certified here: it waits for your word. `atoll peer --accept-refound \(refused.job.prefix(8))` follows."
+        }
         if member.state == .waiting {
             return "The leader of the job has not been heard for longer than its lease: it waits, and keeps everything."
         }
@@ -145,7 +155,11 @@ struct PeerStory: Story {
         case .paused: return "Next: nothing, until `atoll resume`."
         case .leaving: return "Next: when the round is over it leaves the job."
         case .free: return member.accepts.isEmpty ? "" : "Next: it begins with the first offer."
-        case .waiting: return "Next: it goes on when a leader is heard."
+        case .waiting:
+            return member.refusedRefounding == nil
+                ? "Next: it goes on when a leader is heard." : "Next: nothing, until you say that it may follow."
+        case .working where (member.work.map { $0.tokens >= $0.tokensTotal && $0.tokensTotal > 0 } ?? false):
+            return "Next: whoever launched the job collects the result; until then it keeps its part."
         case .working: return "Next: it goes on until the job ends, and keeps what it needs to go on after a restart."
         }
     }

@@ -186,6 +186,11 @@ enum StatusText {
         line += "\(grouped(job.tokens)) of \(grouped(job.tokensTotal)) tokens"
         if let loss = job.trainLoss { line += ", loss \(fixed(loss, 3))" }
         var lines = [line + "."]
+        if let left = job.awaitsLauncherSeconds {
+            lines.append(
+                "All is trained: it waits for whoever launched the job to collect the result, for \(ProgressView.span(left)) more."
+            )
+        }
         if job.logCommitted < job.logLength {
             let waiting = job.logLength - job.logCommitted
             lines.append(
@@ -215,7 +220,12 @@ enum StatusText {
                     one.peer + (one.isSelf ? " (this one)" : one.isConnected ? "" : " (not connected)")
                 }.joined(separator: ", "),
         ]
-        if elector.leader == nil, elector.electors.count(where: \.isConnected) * 2 <= elector.electors.count {
+        if let ended = elector.ended {
+            lines.append("  The job is over (\(ended)); it answers whoever was away, for an hour after that.")
+        }
+        if elector.leader == nil, elector.ended == nil,
+            elector.electors.count(where: \.isConnected) * 2 <= elector.electors.count
+        {
             lines.append("  More than half of the electors have to be connected for the job to go on.")
         }
         return lines
