@@ -26,7 +26,7 @@ public enum FlowLines {
         [
             alone(seconds, seed), owner(seconds, seed), lossy("1 % loss", way, 0.01, seconds, seed),
             lossy("150 ms, 0.2 % loss", .milliseconds(150), 0.002, seconds, seed), three(seconds, seed),
-            shallow(seconds, seed), slowPeer(seconds, seed),
+            shallow(seconds, seed), slowPeer(seconds, seed), busy(.milliseconds(30), seconds, seed),
         ]
     }
     /// A home with 200 ms of buffer before its up line, and others far away.
@@ -140,6 +140,20 @@ public enum FlowLines {
         world.run(until: start + .seconds(seconds))
         var row = Row(name: "one of two takes 5 Mbit/s", goal: "≥ 0.80, ping ≤ +40 ms")
         row.flows = share(received(world, 1..<3) - before, seconds)
+        (row.addedMedian, row.addedP95) = (added(world, since: start, 0.5), added(world, since: start, 0.95))
+        return row
+    }
+    /// Machines with much else to do: the processes at both ends get a turn only so often, and then what has come meanwhile.
+    public static func busy(_ turns: Duration, _ seconds: Double, _ seed: UInt64) -> Row {
+        var world = world(seed)
+        for home in world.homes.indices { world.homes[home].turns = turns }
+        open(&world, 1)
+        let start = world.now
+        world.startPinging(way: way)
+        world.run(until: start + .seconds(seconds))
+        let milliseconds = turns.wholeNanoseconds / 1_000_000
+        var row = Row(name: "a turn every \(milliseconds) ms", goal: "≥ 0.60, ping ≤ +40 ms")
+        row.flows = share(received(world, 1..<2), seconds)
         (row.addedMedian, row.addedP95) = (added(world, since: start, 0.5), added(world, since: start, 0.95))
         return row
     }

@@ -16,11 +16,21 @@ public struct FlowWorld {
         /// By flow: bytes that came, and the ones to keep writing to without end.
         public internal(set) var received: [UInt64: Int] = [:]
         var endless: [UInt64] = []
+        /// Its process comes to look at what has arrived, and at its timers, only so often: the machine has much else to do.
+        public var turns: Duration = .zero
+        /// Datagrams of the largest burst that its host handed over at once.
+        public internal(set) var mostDatagrams = 0
+
+        /// When what happens at a moment is looked at.
+        func turn(_ moment: Instant) -> Instant {
+            let turns = turns.wholeNanoseconds
+            return turns > 0 ? Instant(nanoseconds: (moment.nanoseconds + turns - 1) / turns * turns) : moment
+        }
     }
     private enum Event {
         case up(from: Int, to: Endpoint, [UInt8])
         case way(from: Int, source: Endpoint, to: Int, [UInt8])
-        case down(source: Endpoint, to: Int, [UInt8])
+        case down(source: Endpoint, to: Int, [UInt8], at: Instant)
         case wake(Int)
         case ownerDone(OwnerPacket)
         case ping
@@ -163,10 +173,12 @@ public struct FlowWorld {
             var bytes = bytes
             if let tap, !tap(from, to, &bytes) { return }
             for arrival in ways[from][to]?.carry(bytes.count + 28, at: now) ?? [] {
-                events.push(.down(source: source, to: to, bytes), at: arrival)
+                events.push(.down(source: source, to: to, bytes, at: arrival), at: homes[to].turn(arrival))
             }
-        case .down(let source, let to, let bytes):
-            homes[to].host.receive(bytes, from: source, at: now)
+        case .down(let source, let to, var bytes, let arrival):
+            bytes.withUnsafeMutableBytes {
+                homes[to].host.receive($0, segment: $0.count, from: source, at: now, age: now - arrival)
+            }
             drain(to)
         case .ownerDone(.upload(let number)):
             upload?.acknowledged(number, at: now)
@@ -192,6 +204,7 @@ public struct FlowWorld {
         while let effect = homes[home].host.poll() {
             switch effect {
             case .send(let burst):
+                homes[home].mostDatagrams = max(homes[home].mostDatagrams, burst.datagrams.count)
                 for datagram in burst.datagrams { leave(home, burst.to, Array(datagram)) }
             case .received(let id, let bytes):
                 homes[home].received[id, default: 0] += bytes.count
@@ -200,8 +213,8 @@ public struct FlowWorld {
             default: said.append((home, effect))
             }
         }
-        guard let next = homes[home].host.nextWake else { return }
-        let due = max(next, now)
+        guard let next = homes[home].host.whenToWake() else { return }
+        let due = homes[home].turn(max(next, now))
         if let wake = homes[home].wake, wake <= due, wake >= now { return }
         homes[home].wake = due
         events.push(.wake(home), at: due)

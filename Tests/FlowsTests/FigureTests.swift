@@ -43,4 +43,24 @@ import Testing
         #expect(row.flows! >= 0.85)
         #expect(row.addedP95! <= most)
     }
+    /// What a busy process does not send in time is no word of the line: it sends what the line has let out meanwhile, when it gets its turn.
+    @Test(arguments: [5, 20, 30]) func `processes that are late fill it all the same`(milliseconds: Int) {
+        for seed in UInt64(1)...3 {
+            let row = FlowLines.busy(.milliseconds(milliseconds), 20, seed)
+            #expect(row.flows! >= 0.75)
+            #expect(row.addedP95! <= most)
+        }
+    }
+    /// One call of the kernel for a millisecond of a fast line: what a flow costs depends on it.
+    @Test func `bursts are of many datagrams`() {
+        var world = FlowWorld(seed: 1)
+        let fast = DatagramLine.Properties(rate: .megabits(400), buffer: 1 << 21)
+        for _ in 0..<2 { _ = world.add(up: fast, down: fast) }
+        world.connect(0, 1, DatagramLine.Properties(delay: .milliseconds(5)))
+        world.open(1, from: 0, to: 1)
+        world.writeEndlessly(0, 1)
+        world.run(until: world.now + .seconds(5))
+        #expect(world.homes[0].mostDatagrams >= 20)
+        #expect(world.homes[1].received[2, default: 0] > 100_000_000)
+    }
 }

@@ -22,13 +22,18 @@ package struct DelayLaw: Sendable {
         var delivered: Double
         /// There was more to send than this rate let through.
         var isLimited: Bool
+        /// This process was so late that less was sent than the rate would have let through.
+        var isLate: Bool
         /// Of ``lossPackets`` or more.
         var loss: Double
-        package init(queue: Double, length: Double, delivered: Double, isLimited: Bool, loss: Double) {
+        package init(
+            queue: Double, length: Double, delivered: Double, isLimited: Bool, isLate: Bool = false, loss: Double
+        ) {
             self.queue = queue
             self.length = length
             self.delivered = delivered
             self.isLimited = isLimited
+            self.isLate = isLate
             self.loss = loss
         }
     }
@@ -44,6 +49,8 @@ package struct DelayLaw: Sendable {
     /// A share of lost packets beyond this is more than a bad line: its buffer is smaller than the target.
     static let heavyLoss = 0.05
     static let lossPackets = 100
+    /// So many times what arrives may be tried while this process is too late to send as fast as it may.
+    static let lateReach = 4.0
     /// It keeps this share of the best that it has had, so that leases live.
     package static let floor = 0.1
 
@@ -72,7 +79,7 @@ package struct DelayLaw: Sendable {
     private mutating func start(_ round: Round, _ isHeavy: Bool) {
         guard round.queue > Self.target / 2 || isHeavy || stalled >= 3 else {
             guard round.isLimited else { return }
-            stalled = round.delivered < starting * 1.25 ? stalled + 1 : 0
+            if !round.isLate { stalled = round.delivered < starting * 1.25 ? stalled + 1 : 0 }
             starting = max(starting, round.delivered)
             // What was delivered is a round behind, and half of what is sent.
             rate = round.delivered > 0 ? max(rate, min(rate * 2, round.delivered * 3)) : rate * 2
@@ -98,8 +105,11 @@ package struct DelayLaw: Sendable {
             // While something waits, what is delivered is what the line lets out, or this rate's share of it.
             let change = max(Self.goal - round.queue, Self.goal - Self.target) / (2 * round.length)
             let growth = 1 + min(change, Self.mostGrowth)
+            let before = rate
             rate = round.queue > Self.visible ? max(round.delivered, rate / 2) * growth : rate * growth
-            rate = min(rate, max(round.delivered, best * Self.floor) * 1.5)
+            rate = min(rate, max(round.delivered, best * Self.floor) * (round.isLate ? Self.lateReach : 1.5))
+            // What was not sent could not arrive: that says nothing of the line.
+            if round.isLate { rate = max(rate, before) }
         }
     }
     /// Nothing gets through: begin again.

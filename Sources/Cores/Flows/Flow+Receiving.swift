@@ -19,6 +19,26 @@ extension Flow {
         var verdict: SentPackets.Verdict?
     }
 
+    /// What became of a datagram that bears this flow's ID.
+    enum Opening {
+        case number(UInt64)
+        case malformed
+        /// It came before.
+        case seen
+        /// It is not what it seems.
+        case unsealed
+    }
+    /// Opens a packet in place.
+    mutating func open(_ datagram: UnsafeMutableRawBufferPointer, _ form: FlowPacket.Form) -> Opening {
+        var reader = PacketReader(UnsafeRawBufferPointer(datagram), from: 9)
+        guard datagram.count >= form.headBytes + FlowLimits.tag, let low = reader.integer(4), let seals else {
+            return .malformed
+        }
+        let number = FlowPacket.number(low, expecting: received.expected)
+        guard received.isNew(number) else { return .seen }
+        return seals.incoming.open(datagram, clear: form.headBytes, number: number) ? .number(number) : .unsealed
+    }
+
     /// - Parameter bytes: what was under the seal.
     mutating func receive(_ bytes: UnsafeRawBufferPointer, at now: Instant) -> Answer {
         var reader = PacketReader(bytes)
@@ -115,11 +135,11 @@ extension Flow {
 
 extension Flow {
     /// When a probe is due (RFC 9002, §6.2).
-    var probeTime: Instant? {
+    @inline(__always) private var probeTime: Instant? {
         guard sent.inFlight > 0, let last = sent.lastAt else { return nil }
         return last + roundTrip.probeTimeout * (1 << min(clock.timeouts, 6))
     }
-    var nextWake: Instant? {
+    mutating func whenToWake() -> Instant? {
         switch state {
         case .greeting(let tries):
             return min(clock.sentAt + Self.helloInterval(tries), clock.openedAt + FlowLimits.openingTimeout)
@@ -134,7 +154,7 @@ extension Flow {
     static func helloInterval(_ tries: Int) -> Duration { .milliseconds(250 << min(tries - 1, 3)) }
 
     /// What is over: nothing came for too long.
-    func isSilent(at now: Instant) -> Bool {
+    mutating func isSilent(at now: Instant) -> Bool {
         switch state {
         case .greeting, .beginning: return now - clock.openedAt >= FlowLimits.openingTimeout
         case .open:

@@ -2,6 +2,9 @@ internal import Primitives
 
 /// One reliable stream of bytes to and from one other end, over datagrams that may be lost, doubled, reordered or delayed.
 ///
+/// What is asked of a flow with every packet or burst is either inlined or `mutating`, though it changes nothing: a method of a value this large that
+/// only looks at it is handed a copy, and that is a count for each of its fifteen references.
+///
 /// A flow authenticates nobody: that is TLS' part, inside. It is owned by a ``FlowHost``, which finds it by its connection ID and gives it its share of
 /// the line.
 struct Flow: Sendable {
@@ -82,10 +85,12 @@ struct Flow: Sendable {
     }
 
     /// Its line: that of the local network, or that to everybody else.
-    var line: Int { remote.isPrivate ? 1 : 0 }
-    var isOpen: Bool { state == .open || state == .beginning }
+    @inline(__always) var line: Int { remote.isPrivate ? 1 : 0 }
+    @inline(__always) var isOpen: Bool { state == .open || state == .beginning }
     /// Packets can be sealed.
-    var isReady: Bool { seals != nil }
+    @inline(__always) var isReady: Bool { seals != nil }
+    /// Something of the stream could go now.
+    @inline(__always) var hasBytes: Bool { isReady && sending.hasPiece && !sent.isFull }
 
     mutating func derive(_ maker: any SealMaker) {
         let asker = names.isInbound ? names.other : names.local
@@ -131,12 +136,12 @@ extension Flow {
         }
         if load == .size {
             packet.isProbe = true
-            burst += [UInt8](repeating: 0, count: start + size - FlowLimits.tag - burst.count)
+            burst.writeZeros(start + size - FlowLimits.tag - burst.count)
         }
         // Large enough to be asked back from elsewhere.
         let least = start + FlowPacket.challengeBytes - FlowLimits.tag
-        if burst.count < least { burst += [UInt8](repeating: 0, count: least - burst.count) }
-        burst += [UInt8](repeating: 0, count: FlowLimits.tag)
+        if burst.count < least { burst.writeZeros(least - burst.count) }
+        burst.writeZeros(FlowLimits.tag)
         packet.size = burst.count - start
         burst.seal(from: start, clear: headBytes, number: number, with: seals.outgoing)
         if hasAcknowledgement { received.acknowledged(at: now) }
@@ -163,7 +168,8 @@ extension Flow {
             packet.hasWindow = true
             packet.elicits = true
         }
-        let room = limit - burst.count - FlowFrame.streamHead
+        // To the byte: a burst is cut into datagrams of one size, and ends with one that is shorter.
+        let room = limit - burst.count - FlowFrame.streamHead(sending.next)
         if load == .stream || load == .probe, room > 0 {
             let piece = load == .probe ? sending.takeOldest(room) ?? sending.take(room) : sending.take(room)
             if let piece { write(piece, to: &burst, &packet) }
@@ -190,7 +196,7 @@ extension Flow {
         writeHead(number, to: &bytes)
         bytes.append(kind.rawValue)
         bytes.write(value, width: width)
-        bytes += [UInt8](repeating: 0, count: FlowLimits.tag)
+        bytes.writeZeros(FlowLimits.tag)
         bytes.seal(from: 0, clear: headBytes, number: number, with: seals.outgoing)
         sent.sent(SentPacket(at: now, size: bytes.count, elicits: false))
         return bytes

@@ -15,8 +15,8 @@ enum FlowFrame {
     enum Kind: UInt8 {
         case padding = 0, ping, acknowledgement, stream, lastOfStream, window, challenge, response, close
     }
-    /// Bytes of a stream frame before its text, at most.
-    static let streamHead = 1 + 8 + 2
+    /// Bytes of a stream frame before its text, which begins at most at an offset.
+    static func streamHead(_ offset: UInt64) -> Int { 1 + [UInt8].width(ofNumber: offset) + 2 }
 
     /// - Returns: nil at the end of the packet. Throws what no honest end sends.
     static func next(_ reader: inout PacketReader) throws(Malformed) -> FlowFrame? {

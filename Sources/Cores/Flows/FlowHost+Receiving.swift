@@ -42,12 +42,12 @@ extension FlowHost {
     // MARK: the opening
 
     mutating func greet(_ slot: Int) {
-        guard case .greeting(let tries) = slots[slot]!.state else { return }
-        slots[slot]!.state = .greeting(tries + 1)
-        slots[slot]!.clock.sentAt = now
+        guard case .greeting(let tries) = flows[slot].state else { return }
+        flows[slot].state = .greeting(tries + 1)
+        flows[slot].clock.sentAt = now
         let hello = FlowPacket.hello(
-            connection: slots[slot]!.names.local, salt: random.bytes(FlowPacket.saltBytes), maker)
-        effects.push(.send(FlowBurst(bytes: hello, segment: hello.count, to: slots[slot]!.remote)))
+            connection: flows[slot].names.local, salt: random.bytes(FlowPacket.saltBytes), maker)
+        effects.push(.send(FlowBurst(bytes: hello, segment: hello.count, to: flows[slot].remote)))
     }
     /// Answers without remembering anything; the answer is a seventeenth of the question.
     private mutating func hello(_ datagram: UnsafeMutableRawBufferPointer, from sender: Endpoint) {
@@ -77,8 +77,8 @@ extension FlowHost {
         }
         var head = PacketReader(UnsafeRawBufferPointer(datagram))
         _ = head.byte()
-        guard let asker = head.integer(8), let slot = connections[asker], slots[slot]!.remote == sender,
-            case .greeting(let tries) = slots[slot]!.state
+        guard let asker = head.integer(8), let slot = connections[asker], flows[slot].remote == sender,
+            case .greeting(let tries) = flows[slot].state
         else {
             counters.unknown += 1
             return
@@ -86,15 +86,15 @@ extension FlowHost {
         guard unseal(datagram, as: .welcome) else { return }
         var reader = PacketReader(UnsafeRawBufferPointer(rebasing: datagram[FlowPacket.welcomeHead...]))
         guard let other = reader.integer(8), let cookie = reader.take(CookieJar.cookieBytes) else { return }
-        slots[slot]!.names.other = other
-        slots[slot]!.names.cookie = Array(cookie)
-        slots[slot]!.state = .beginning
-        slots[slot]!.clock.heardAt = now
-        slots[slot]!.derive(maker)
-        if tries == 1 { slots[slot]!.roundTrip.measured(arrived - slots[slot]!.clock.sentAt, delay: .zero) }
+        flows[slot].names.other = other
+        flows[slot].names.cookie = Array(cookie)
+        flows[slot].state = .beginning
+        flows[slot].clock.heardAt = now
+        flows[slot].derive(maker)
+        if tries == 1 { flows[slot].roundTrip.measured(arrived - flows[slot].clock.sentAt, delay: .zero) }
         // The other end learns of the flow by a packet, whether or not there is anything to say.
-        slots[slot]!.marks.insert(.ping)
-        effects.push(.opened(slots[slot]!.names.id, remote: sender, isInbound: false))
+        flows[slot].marks.insert(.ping)
+        effects.push(.opened(flows[slot].names.id, remote: sender, isInbound: false))
     }
     /// A packet with a cookie for nobody that is known: if the cookie is good, this is where state begins.
     private mutating func begin(_ datagram: UnsafeMutableRawBufferPointer, from sender: Endpoint) -> Int? {
@@ -108,9 +108,9 @@ extension FlowHost {
             return nil
         }
         let source = SourceAddress(sender)
-        let inbound = slots.compactMap { $0 }.filter { $0.names.isInbound }
-        guard slots.count - freeSlots < FlowLimits.flows, inbound.count < FlowLimits.inbound,
-            inbound.count(where: { SourceAddress($0.remote) == source }) < FlowLimits.inboundOfSource
+        guard flows.count < FlowLimits.flows, flows.count(where: { $0.names.isInbound }) < FlowLimits.inbound,
+            flows.count(where: { $0.names.isInbound && SourceAddress($0.remote) == source })
+                < FlowLimits.inboundOfSource
         else {
             counters.crowded += 1
             return nil
@@ -118,7 +118,7 @@ extension FlowHost {
         let names = Flow.Names(id: nextInbound, isInbound: true, local: local, other: asker)
         var flow = Flow(names, sender, .open, sizes: sizes, seed: random.next(), at: now)
         flow.derive(maker)
-        guard open(datagram, .begin, flow) != nil else { return nil }
+        guard count(flow.open(datagram, .begin)) != nil else { return nil }
         nextInbound += 2
         effects.push(.opened(names.id, remote: sender, isInbound: true))
         return add(flow)
@@ -126,28 +126,15 @@ extension FlowHost {
 
     // MARK: packets
 
-    /// Opens a packet of a flow in place.
-    /// - Returns: its number; nil when it came before, or is not what it seems.
-    private mutating func open(
-        _ datagram: UnsafeMutableRawBufferPointer, _ form: FlowPacket.Form, _ flow: borrowing Flow
-    ) -> UInt64? {
-        let head = form == .begin ? FlowPacket.beginHead : FlowPacket.packetHead
-        var reader = PacketReader(UnsafeRawBufferPointer(datagram))
-        _ = reader.byte()
-        guard datagram.count >= head + FlowLimits.tag, reader.integer(8) != nil, let low = reader.integer(4) else {
-            counters.malformed += 1
-            return nil
+    /// - Returns: the number of what was opened; nil, and counted, when nothing was.
+    private mutating func count(_ opening: Flow.Opening) -> UInt64? {
+        switch opening {
+        case .number(let number): return number
+        case .malformed: counters.malformed += 1
+        case .seen: counters.duplicates += 1
+        case .unsealed: counters.unsealed += 1
         }
-        let number = FlowPacket.number(low, expecting: flow.received.expected)
-        guard flow.received.isNew(number) else {
-            counters.duplicates += 1
-            return nil
-        }
-        guard flow.seals!.incoming.open(datagram, clear: head, number: number) else {
-            counters.unsealed += 1
-            return nil
-        }
-        return number
+        return nil
     }
     private mutating func packet(
         _ form: FlowPacket.Form, _ datagram: UnsafeMutableRawBufferPointer, from sender: Endpoint
@@ -156,78 +143,79 @@ extension FlowHost {
             counters.malformed += 1
             return
         }
-        let id = datagram[1..<9].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        var head = PacketReader(UnsafeRawBufferPointer(datagram), from: 1)
+        let id = head.integer(8)!
         let number: UInt64
         let slot: Int
-        if let known = connections[id], slots[known]!.isReady {
-            guard let opened = open(datagram, form, slots[known]!) else { return }
+        if let known = connections[id], flows[known].isReady {
+            guard let opened = count(flows[known].open(datagram, form)) else { return }
             (slot, number) = (known, opened)
         } else if form == .begin {
             guard let made = begin(datagram, from: sender) else { return }
-            (slot, number) = (made, datagram[9..<13].reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
+            (slot, number) = (made, head.integer(4)!)
         } else {
             return unknown(id, size: datagram.count, from: sender)
         }
-        let head = form == .begin ? FlowPacket.beginHead : FlowPacket.packetHead
-        let text = UnsafeRawBufferPointer(rebasing: datagram[head..<datagram.count - FlowLimits.tag])
+        let text = UnsafeRawBufferPointer(rebasing: datagram[form.headBytes..<datagram.count - FlowLimits.tag])
         take(slot, number, text, size: datagram.count, from: sender)
     }
     private mutating func take(
         _ slot: Int, _ number: UInt64, _ text: UnsafeRawBufferPointer, size: Int, from sender: Endpoint
     ) {
-        let isNewest = number >= slots[slot]!.received.expected
-        let answer = slots[slot]!.receive(text, at: arrived)
+        let isNewest = number >= flows[slot].received.expected
+        let answer = flows[slot].receive(text, at: arrived)
         if let verdict = answer.verdict {
             counters.lost += verdict.lost.count
-            slots[slot]!.apply(verdict, &lines[slots[slot]!.line], slot: slot, at: now)
+            let line = flows[slot].line
+            flows[slot].apply(verdict, &lines[line], slot: slot, at: now)
         }
         switch answer.outcome {
         case .taken: break
         case .refused: return
         case .violation:
             counters.violations += 1
-            let id = slots[slot]!.names.id
+            let id = flows[slot].names.id
             let isKnown = numbers[id] == slot
             remove(slot, saying: .violated)
             if isKnown { effects.push(.closed(id, .violated)) }
             return
         case .closed(let why): return end(slot, why)
         }
-        slots[slot]!.clock.heardAt = now
-        slots[slot]!.received.receive(number, elicits: answer.elicits, at: arrived)
-        if slots[slot]!.state == .beginning { slots[slot]!.state = .open }
+        flows[slot].clock.heardAt = now
+        flows[slot].received.receive(number, elicits: answer.elicits, at: arrived)
+        if flows[slot].state == .beginning { flows[slot].state = .open }
         if let challenge = answer.challenged, size >= FlowPacket.challengeBytes {
             alone(slot, .response, challenge, to: sender)
         }
-        if sender != slots[slot]!.remote {
+        if sender != flows[slot].remote {
             moved(slot, isNewest, answer.responded, size: size, from: sender)
         } else if isNewest {
-            slots[slot]!.move = nil
+            flows[slot].move = nil
         }
     }
     private mutating func alone(_ slot: Int, _ kind: FlowFrame.Kind, _ value: UInt64, to endpoint: Endpoint) {
-        let bytes = slots[slot]!.writeAlone(kind, value, width: 8, at: now)
+        let bytes = flows[slot].writeAlone(kind, value, width: 8, at: now)
         effects.push(.send(FlowBurst(bytes: bytes, segment: bytes.count, to: endpoint)))
     }
     /// A packet came from elsewhere. Whoever is there must show that answers reach it before anything else is sent there (RFC 9000, §9.3).
     private mutating func moved(_ slot: Int, _ isNewest: Bool, _ response: UInt64?, size: Int, from sender: Endpoint) {
-        if let move = slots[slot]!.move, move.candidate == sender {
+        if let move = flows[slot].move, move.candidate == sender {
             if response == move.challenge {
                 counters.moves += 1
-                slots[slot]!.arriveElsewhere(sender, sizes: sizes, at: now)
-                effects.push(.moved(slots[slot]!.names.id, to: sender))
+                flows[slot].arriveElsewhere(sender, sizes: sizes, at: now)
+                effects.push(.moved(flows[slot].names.id, to: sender))
             } else if move.tries < 8, now - move.askedAt >= .milliseconds(100), size >= FlowPacket.challengeBytes {
-                slots[slot]!.move!.tries += 1
-                slots[slot]!.move!.askedAt = now
+                flows[slot].move!.tries += 1
+                flows[slot].move!.askedAt = now
                 alone(slot, .challenge, move.challenge, to: sender)
             }
             return
         }
         guard isNewest, size >= FlowPacket.challengeBytes else { return }
         // One candidate at a time, and not another one at once: whoever repeats packets from many places learns nothing and costs little.
-        if let move = slots[slot]!.move, now - move.askedAt < .milliseconds(100) { return }
+        if let move = flows[slot].move, now - move.askedAt < .milliseconds(100) { return }
         let challenge = random.next()
-        slots[slot]!.move = Flow.Move(candidate: sender, challenge: challenge, askedAt: now)
+        flows[slot].move = Flow.Move(candidate: sender, challenge: challenge, askedAt: now)
         alone(slot, .challenge, challenge, to: sender)
     }
 
@@ -249,16 +237,14 @@ extension FlowHost {
         }
         let id = datagram[1..<9].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         guard
-            let slot = slots.firstIndex(where: {
-                $0?.names.other == id && $0?.remote == sender && $0?.isReady == true
-            })
+            let slot = flows.first(where: { $0.names.other == id && $0.remote == sender && $0.isReady })
         else {
             counters.unknown += 1
             return
         }
         guard unseal(datagram, as: .gone) else { return }
         // A beginning one is not known there because its first packet was lost.
-        if slots[slot]!.state != .beginning { end(slot, .forgotten) }
+        if flows[slot].state != .beginning { end(slot, .forgotten) }
     }
     /// Opens an answer that has an ID and a salt before its seal, in place; one that is not of the pool is counted.
     private mutating func unseal(_ datagram: UnsafeMutableRawBufferPointer, as form: FlowPacket.Form) -> Bool {

@@ -39,7 +39,7 @@ public struct FlowHost: Core, Sendable {
     let jar: CookieJar
     let sizes: [Int]
     var random: SecretGenerator
-    var slots: [Flow?] = []
+    var flows = FlowTable()
     /// By the ID that packets bear, and by the number that the owner knows.
     var connections: [UInt64: Int] = [:]
     var numbers: [UInt64: Int] = [:]
@@ -79,7 +79,7 @@ public struct FlowHost: Core, Sendable {
     public mutating func open(_ id: UInt64, to remote: Endpoint, at now: Instant) {
         precondition(id % 2 == 1 && numbers[id] == nil, "flow \(id) exists, or has the number of an inbound one")
         self.now = now
-        guard slots.count - freeSlots < FlowLimits.flows else {
+        guard flows.count < FlowLimits.flows else {
             counters.crowded += 1
             effects.push(.closed(id, .crowded))
             return
@@ -93,20 +93,20 @@ public struct FlowHost: Core, Sendable {
     public mutating func opener() -> [UInt8] { FlowPacket.opener(salt: random.bytes(FlowPacket.saltBytes)) }
     /// Bytes for the other end. The caller keeps to ``Effect/writable(_:unsent:)``.
     public mutating func write(_ id: UInt64, _ bytes: [UInt8], at now: Instant) {
-        guard let slot = numbers[id], slots[slot]!.sending.isOpen else { return }
+        guard let slot = numbers[id], flows[slot].sending.isOpen else { return }
         touch(now)
-        slots[slot]!.sending.write(bytes)
+        flows[slot].sending.write(bytes)
     }
     public mutating func write(_ id: UInt64, _ bytes: UnsafeRawBufferPointer, at now: Instant) {
-        guard let slot = numbers[id], slots[slot]!.sending.isOpen else { return }
+        guard let slot = numbers[id], flows[slot].sending.isOpen else { return }
         touch(now)
-        slots[slot]!.sending.write(bytes)
+        flows[slot].sending.write(bytes)
     }
     /// No more bytes will be written; those that were still go.
     public mutating func finish(_ id: UInt64, at now: Instant) {
         guard let slot = numbers[id] else { return }
         touch(now)
-        slots[slot]!.sending.finish()
+        flows[slot].sending.finish()
     }
     /// Ends a flow at once; the other end hears of it if it can.
     public mutating func close(_ id: UInt64, at now: Instant) {
@@ -118,55 +118,57 @@ public struct FlowHost: Core, Sendable {
     public mutating func hold(_ id: UInt64, _ isHeld: Bool, at now: Instant) {
         guard let slot = numbers[id] else { return }
         touch(now)
-        if isHeld { slots[slot]!.marks.insert(.held) } else { slots[slot]!.marks.remove(.held) }
+        if isHeld { flows[slot].marks.insert(.held) } else { flows[slot].marks.remove(.held) }
     }
     /// This machine has another address, or another line: everybody is told, and nothing that was learnt holds.
     public mutating func lineChanged(at now: Instant) {
         touch(now)
         lines = [LineController(at: now), LineController(at: now)]
-        for slot in slots.indices where slots[slot]?.isOpen == true {
-            slots[slot]!.arriveElsewhere(slots[slot]!.remote, sizes: sizes, at: now)
+        for slot in flows.places where flows.has(slot) && flows[slot].isOpen {
+            flows[slot].arriveElsewhere(flows[slot].remote, sizes: sizes, at: now)
         }
     }
 
     // MARK: what is known
 
     /// Not sent yet of what was written.
-    public func unsent(_ id: UInt64) -> Int { numbers[id].map { slots[$0]!.sending.unsent } ?? 0 }
-    public func remote(_ id: UInt64) -> Endpoint? { numbers[id].map { slots[$0]!.remote } }
-    public func roundTrip(_ id: UInt64) -> Duration? { numbers[id].flatMap { slots[$0]!.roundTrip.latest } }
+    public func unsent(_ id: UInt64) -> Int { numbers[id].map { flows[$0].sending.unsent } ?? 0 }
+    public func remote(_ id: UInt64) -> Endpoint? { numbers[id].map { flows[$0].remote } }
+    public func roundTrip(_ id: UInt64) -> Duration? { numbers[id].flatMap { flows[$0].roundTrip.latest } }
     /// Bytes of the datagrams that the path of a flow carries.
-    public func datagramSize(_ id: UInt64) -> Int? { numbers[id].map { slots[$0]!.mtu.size } }
+    public func datagramSize(_ id: UInt64) -> Int? { numbers[id].map { flows[$0].mtu.size } }
     public var flowCount: Int { numbers.count }
     /// The rate of the line to other networks; nil before anything was measured.
     public var lineRate: BitRate? { lines[0].rate.map { BitRate(bitsPerSecond: $0 * 8) } }
     /// What waited on it in the last round.
     public var lineQueue: Duration { .nanoseconds(Int64(lines[0].queue * 1e9)) }
     /// Memory for bytes that came and wait.
-    package var receiveMemory: Int { slots.reduce(0) { $0 + ($1?.receiving.memory ?? 0) } }
+    package var receiveMemory: Int {
+        flows.places.reduce(0) { flows.has($1) ? $0 + flows[$1].receiving.memory : $0 }
+    }
 
     // MARK: time and effects
 
     public mutating func wake(at now: Instant) {
         touch(now)
         for line in lines.indices { lines[line].wake(at: now) }
-        for slot in slots.indices {
-            guard let flow = slots[slot] else { continue }
-            switch flow.state {
-            case .greeting(let tries):
-                if flow.isSilent(at: now) {
-                    end(slot, .timedOut)
-                } else if now - flow.clock.sentAt >= Flow.helloInterval(tries) {
-                    greet(slot)
-                }
-            case .lingering(let until): if until <= now { forget(slot) }
-            case .beginning, .open:
-                if flow.isSilent(at: now) {
-                    end(slot, .timedOut)
-                } else {
-                    let line = flow.line
-                    slots[slot]!.wake(&lines[line], slot: slot, at: now)
-                }
+        for slot in flows.places where flows.has(slot) { wake(slot) }
+    }
+    private mutating func wake(_ slot: Int) {
+        switch flows[slot].state {
+        case .greeting(let tries):
+            if flows[slot].isSilent(at: now) {
+                end(slot, .timedOut)
+            } else if now - flows[slot].clock.sentAt >= Flow.helloInterval(tries) {
+                greet(slot)
+            }
+        case .lingering(let until): if until <= now { forget(slot) }
+        case .beginning, .open:
+            if flows[slot].isSilent(at: now) {
+                end(slot, .timedOut)
+            } else {
+                let line = flows[slot].line
+                flows[slot].wake(&lines[line], slot: slot, at: now)
             }
         }
     }
@@ -177,14 +179,18 @@ public struct FlowHost: Core, Sendable {
         pump()
         return effects.pop()
     }
+    /// Of a copy; drivers, whose own it is, ask ``whenToWake()``.
     public var nextWake: Instant? {
+        var copy = self
+        return copy.whenToWake()
+    }
+    public mutating func whenToWake() -> Instant? {
         if isDirty { return now }
         var next: Instant?
-        for flow in slots {
-            guard let flow else { continue }
-            next = earliest(next, flow.nextWake)
-            guard flow.isReady, flow.sending.hasPiece, !flow.sent.isFull else { continue }
-            if let ready = lines[flow.line].ready(at: now) { next = earliest(next, ready) }
+        for slot in flows.places where flows.has(slot) {
+            next = earliest(next, flows[slot].whenToWake())
+            guard flows[slot].hasBytes, let ready = lines[flows[slot].line].ready(at: now) else { continue }
+            next = earliest(next, ready)
         }
         return next
     }
@@ -195,45 +201,45 @@ public struct FlowHost: Core, Sendable {
 
     // MARK: flows come and go
 
-    var freeSlots: Int { slots.reduce(0) { $0 + ($1 == nil ? 1 : 0) } }
-
     mutating func add(_ flow: Flow) -> Int {
-        let slot = slots.firstIndex { $0 == nil } ?? slots.count
-        if slot == slots.count { slots.append(flow) } else { slots[slot] = flow }
-        connections[flow.names.local] = slot
-        numbers[flow.names.id] = slot
+        let names = flow.names
+        let slot = flows.add(flow)
+        connections[names.local] = slot
+        numbers[names.id] = slot
         return slot
     }
     /// It is over, and its owner is told.
     mutating func end(_ slot: Int, _ why: FlowEnd) {
-        guard let flow = slots[slot] else { return }
+        guard flows.has(slot) else { return }
         hand(slot)
-        if numbers[flow.names.id] == slot { effects.push(.closed(flow.names.id, why)) }
+        let id = flows[slot].names.id
+        if numbers[id] == slot { effects.push(.closed(id, why)) }
         forget(slot)
     }
     /// It is over, and the other end is told.
     mutating func remove(_ slot: Int, saying why: FlowEnd) {
-        if slots[slot]!.isReady, slots[slot]!.isOpen {
-            let bytes = slots[slot]!.writeAlone(.close, UInt64(why.rawValue), width: 1, at: now)
-            effects.push(.send(FlowBurst(bytes: bytes, segment: bytes.count, to: slots[slot]!.remote)))
+        if flows[slot].isReady, flows[slot].isOpen {
+            let bytes = flows[slot].writeAlone(.close, UInt64(why.rawValue), width: 1, at: now)
+            effects.push(.send(FlowBurst(bytes: bytes, segment: bytes.count, to: flows[slot].remote)))
         }
         forget(slot)
     }
     mutating func forget(_ slot: Int) {
-        guard let flow = slots[slot] else { return }
-        grantedWindows -= flow.receiving.window - FlowLimits.firstWindow
-        connections[flow.names.local] = nil
-        if numbers[flow.names.id] == slot { numbers[flow.names.id] = nil }
-        counters.blackHoles += flow.mtu.blackHoles
-        slots[slot] = nil
+        guard flows.has(slot) else { return }
+        let (local, id) = (flows[slot].names.local, flows[slot].names.id)
+        grantedWindows -= flows[slot].receiving.window - FlowLimits.firstWindow
+        connections[local] = nil
+        if numbers[id] == slot { numbers[id] = nil }
+        counters.blackHoles += flows[slot].mtu.blackHoles
+        flows.remove(slot)
     }
     /// Hands on what is in order.
     mutating func hand(_ slot: Int) {
-        guard slots[slot]!.isOpen, !slots[slot]!.marks.contains(.held) else { return }
-        let id = slots[slot]!.names.id
-        if !slots[slot]!.receiving.ready.isEmpty { effects.push(.received(id, slots[slot]!.receiving.takeReady())) }
-        if slots[slot]!.receiving.isComplete, !slots[slot]!.marks.contains(.ended) {
-            slots[slot]!.marks.insert(.ended)
+        guard flows[slot].isOpen, !flows[slot].marks.contains(.held) else { return }
+        let id = flows[slot].names.id
+        if !flows[slot].receiving.ready.isEmpty { effects.push(.received(id, flows[slot].receiving.takeReady())) }
+        if flows[slot].receiving.isComplete, !flows[slot].marks.contains(.ended) {
+            flows[slot].marks.insert(.ended)
             effects.push(.ended(id))
         }
     }
@@ -241,74 +247,73 @@ public struct FlowHost: Core, Sendable {
     // MARK: sending
 
     private mutating func pump() {
-        for slot in slots.indices where slots[slot]?.isReady == true { settle(slot) }
+        for slot in flows.places where flows.has(slot) && flows[slot].isReady { settle(slot) }
         for line in lines.indices { fill(line) }
-        for slot in slots.indices where slots[slot]?.marks.contains(.progress) == true {
-            let unsent = slots[slot]!.sending.unsent
-            guard unsent < Self.writableBelow, slots[slot]!.isOpen else { continue }
-            slots[slot]!.marks.remove(.progress)
-            effects.push(.writable(slots[slot]!.names.id, unsent: unsent))
+        for slot in flows.places where flows.has(slot) && flows[slot].marks.contains(.progress) {
+            let unsent = flows[slot].sending.unsent
+            guard unsent < Self.writableBelow, flows[slot].isOpen else { continue }
+            flows[slot].marks.remove(.progress)
+            effects.push(.writable(flows[slot].names.id, unsent: unsent))
         }
     }
     /// Everything about a flow but its share of the line.
     private mutating func settle(_ slot: Int) {
         hand(slot)
         let spare = FlowLimits.windows - grantedWindows
-        let (isDue, grown) = slots[slot]!.receiving.regrant(
-            roundTrip: slots[slot]!.roundTrip.smoothed, spare: spare, at: now)
+        let (isDue, grown) = flows[slot].receiving.regrant(
+            roundTrip: flows[slot].roundTrip.smoothed, spare: spare, at: now)
         grantedWindows += grown
-        if isDue { slots[slot]!.marks.insert(.window) }
-        while slots[slot]!.clock.probes > 0 {
-            slots[slot]!.clock.probes -= 1
-            send(slot, .probe, size: slots[slot]!.mtu.size)
+        if isDue { flows[slot].marks.insert(.window) }
+        while flows[slot].clock.probes > 0 {
+            flows[slot].clock.probes -= 1
+            send(slot, .probe, size: flows[slot].mtu.size)
         }
-        if slots[slot]!.isOpen, slots[slot]!.path.law != nil, slots[slot]!.sending.unacknowledged > 0,
-            let size = slots[slot]!.mtu.probe(at: now)
+        if flows[slot].isOpen, flows[slot].path.law != nil, flows[slot].sending.unacknowledged > 0,
+            let size = flows[slot].mtu.probe(at: now)
         {
-            slots[slot]!.mtu.probed(size)
+            flows[slot].mtu.probed(size)
             send(slot, .size, size: size)
         }
-        if slots[slot]!.received.isDue(at: now) || !slots[slot]!.marks.isDisjoint(with: [.window, .ping]) {
+        if flows[slot].received.isDue(at: now) || !flows[slot].marks.isDisjoint(with: [.window, .ping]) {
             // With bytes of the stream, where some may go at once.
-            send(slot, .control, size: slots[slot]!.mtu.size)
+            send(slot, .control, size: flows[slot].mtu.size)
         }
-        guard slots[slot]!.isOpen, slots[slot]!.sending.isFinished, slots[slot]!.marks.contains(.ended) else { return }
-        let id = slots[slot]!.names.id
+        guard flows[slot].isOpen, flows[slot].sending.isFinished, flows[slot].marks.contains(.ended) else { return }
+        let id = flows[slot].names.id
         effects.push(.closed(id, .closed))
         numbers[id] = nil
-        slots[slot]!.state = .lingering(until: now + slots[slot]!.roundTrip.persistence + FlowLimits.linger)
+        flows[slot].state = .lingering(until: now + flows[slot].roundTrip.persistence + FlowLimits.linger)
     }
     private mutating func send(_ slot: Int, _ load: Flow.Load, size: Int) {
         var bytes: [UInt8] = []
-        guard let count = slots[slot]!.write(load, size: size, to: &bytes, at: now) else { return }
-        if load != .control { lines[slots[slot]!.line].sent(count, packets: 1, at: now) }
-        effects.push(.send(FlowBurst(bytes: bytes, segment: count, to: slots[slot]!.remote)))
+        guard let count = flows[slot].write(load, size: size, to: &bytes, at: now) else { return }
+        if load != .control { lines[flows[slot].line].sent(count, packets: 1, at: now) }
+        effects.push(.send(FlowBurst(bytes: bytes, segment: count, to: flows[slot].remote)))
     }
 
     /// Bursts of a line's flows in turn, as long as its rate lets them.
     private mutating func fill(_ line: Int) {
         var passed = 0
-        while passed < slots.count {
-            turns[line] = (turns[line] + 1) % slots.count
+        while passed < flows.places.count {
+            turns[line] = (turns[line] + 1) % flows.places.count
             let slot = turns[line]
-            guard slots[slot] != nil, slots[slot]!.line == line, slots[slot]!.isReady, slots[slot]!.sending.hasPiece,
-                !slots[slot]!.sent.isFull
-            else {
+            guard flows.has(slot), flows[slot].line == line, flows[slot].hasBytes else {
                 passed += 1
                 continue
             }
             guard lines[line].ready(at: now) == nil else {
                 held(slot)
-                return
+                return lines[line].awaited(true)
             }
             passed = sendBurst(slot) ? 0 : passed + 1
         }
+        lines[line].awaited(false)
     }
     private mutating func sendBurst(_ slot: Int) -> Bool {
-        let line = slots[slot]!.line
-        let size = slots[slot]!.mtu.size
-        let window = slots[slot]!.path.window(lines[line], packet: size)
-        var room = min(window - slots[slot]!.sent.bytesInFlight, lines[line].burst)
+        let line = flows[slot].line
+        let size = flows[slot].mtu.size
+        let window = flows[slot].path.window(lines[line], packet: size)
+        var room = min(window - flows[slot].sent.bytesInFlight, lines[line].burst)
         guard room >= size else {
             held(slot)
             return false
@@ -317,8 +322,8 @@ public struct FlowHost: Core, Sendable {
         bytes.reserveCapacity(min(room, Self.mostBurst))
         var packets = 0
         while room >= size, packets < Self.mostSegments, bytes.count + size <= Self.mostBurst,
-            slots[slot]!.sending.hasPiece,
-            let count = slots[slot]!.write(.stream, size: size, to: &bytes, at: now)
+            flows[slot].sending.hasPiece,
+            let count = flows[slot].write(.stream, size: size, to: &bytes, at: now)
         {
             packets += 1
             room -= count
@@ -326,15 +331,15 @@ public struct FlowHost: Core, Sendable {
         }
         guard packets > 0 else { return false }
         lines[line].sent(bytes.count, packets: packets, at: now)
-        effects.push(.send(FlowBurst(bytes: bytes, segment: min(size, bytes.count), to: slots[slot]!.remote)))
+        effects.push(.send(FlowBurst(bytes: bytes, segment: min(size, bytes.count), to: flows[slot].remote)))
         return true
     }
     /// A flow had more to send than it may: the line's rate, or its path's, may grow.
     private mutating func held(_ slot: Int) {
-        let line = slots[slot]!.line
-        guard let lineRate = lines[line].rate, let own = slots[slot]!.path.law?.rate else { return }
+        let line = flows[slot].line
+        guard let lineRate = lines[line].rate, let own = flows[slot].path.law?.rate else { return }
         let share = lineRate / Double(lines[line].flows)
         if own > share / 2 { lines[line].limited() }
-        if own < share * 2 { slots[slot]!.path.limited() }
+        if own < share * 2 { flows[slot].path.limited() }
     }
 }

@@ -11,7 +11,11 @@ internal import Primitives
 /// opener   A5 ‖ salt 16                                                    17 bytes
 /// ```
 package enum FlowPacket {
-    enum Form: UInt8 { case hello = 0xA0, welcome, begin, packet, gone, opener }
+    enum Form: UInt8 {
+        case hello = 0xA0, welcome, begin, packet, gone, opener
+        /// Of a packet of a flow: what is before the seal.
+        var headBytes: Int { self == .begin ? FlowPacket.beginHead : FlowPacket.packetHead }
+    }
     static let version: UInt8 = 1
     static let saltBytes = 16
     static let packetHead = 1 + 8 + 4

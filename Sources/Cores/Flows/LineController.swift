@@ -13,8 +13,10 @@ struct LineController: Sendable {
     private static let drainAtMostEvery: Duration = .seconds(2)
     private static let leastRound: Duration = .milliseconds(20)
     private static let mostRound: Duration = .milliseconds(400)
-    /// Late wake-ups cost no rate up to here.
-    private static let credit: Duration = .milliseconds(2)
+    /// Late wake-ups cost no rate up to here: as much as the line is meant to hold. What it has let out meanwhile may be poured at once, and it is no fuller
+    /// than it would have been. Where nobody waited for a turn this is not lateness, and a short one is all that is made up for.
+    private static let credit: Duration = .milliseconds(Int64(1000 * DelayLaw.goal))
+    private static let idleCredit: Duration = .milliseconds(2)
     private static let empty = 0.002
     static let firstPackets = 10.0
 
@@ -28,6 +30,8 @@ struct LineController: Sendable {
     private var round: RoundCount
     private var heard: [Int] = []
     private var next = Instant.zero
+    /// Somebody has bytes to send, and waits for a turn.
+    private var isAwaited = false
     private var nextDrain: Instant
     private var lastDrain = Instant.zero
     private var drainUntil: Instant?
@@ -99,8 +103,12 @@ struct LineController: Sendable {
     mutating func sent(_ bytes: Int, packets: Int, at now: Instant) {
         round.sent += packets
         guard let rate else { return }
-        next = max(next, now - Self.credit) + .nanoseconds(Int64(Double(bytes) / rate * 1e9))
+        let least = now - (isAwaited ? Self.credit : Self.idleCredit)
+        if isAwaited, next < least { round.isLate = true }
+        next = max(next, least) + .nanoseconds(Int64(Double(bytes) / rate * 1e9))
     }
+    /// Whether anybody who has bytes waits for nothing but a turn.
+    mutating func awaited(_ isAwaited: Bool) { self.isAwaited = isAwaited }
     /// Drains that a silent line would never end.
     mutating func wake(at now: Instant) { endDrainIfOver(at: now) }
 }
@@ -115,6 +123,7 @@ struct RoundCount: Sendable {
     private var lastQueue = 0.0
     private var weighed = 0.0
     var isLimited = false
+    var isLate = false
     var sent = 0
     var lost = 0
     private(set) var meanRoundTrip: Duration = .milliseconds(50)
@@ -135,7 +144,7 @@ struct RoundCount: Sendable {
     mutating func end(at now: Instant) -> DelayLaw.Round? {
         defer {
             since = now
-            (bytes, weighed, queue, isLimited, isSecondHalf) = (0, 0, nil, false, false)
+            (bytes, weighed, queue, isLimited, isLate, isSecondHalf) = (0, 0, nil, false, false, false)
         }
         let length = (now - since).inSeconds
         guard bytes > 0, length > 0 else { return nil }
@@ -148,7 +157,8 @@ struct RoundCount: Sendable {
         }
         lastQueue = queue ?? lastQueue
         return DelayLaw.Round(
-            queue: lastQueue, length: length, delivered: Double(bytes) / length, isLimited: isLimited, loss: loss)
+            queue: lastQueue, length: length, delivered: Double(bytes) / length, isLimited: isLimited, isLate: isLate,
+            loss: loss)
     }
 }
 

@@ -2,16 +2,20 @@
 package struct PacketReader {
     let bytes: UnsafeRawBufferPointer
     private(set) var place = 0
-    package init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
+    package init(_ bytes: UnsafeRawBufferPointer, from place: Int = 0) { (self.bytes, self.place) = (bytes, place) }
 
     var remaining: Int { bytes.count - place }
 
     mutating func integer(_ width: Int) -> UInt64? {
         guard remaining >= width else { return nil }
-        var value: UInt64 = 0
-        for index in place..<place + width { value = value << 8 | UInt64(bytes[index]) }
-        place += width
-        return value
+        defer { place += width }
+        switch width {
+        case 1: return UInt64(bytes[place])
+        case 2: return UInt64(UInt16(bigEndian: bytes.loadUnaligned(fromByteOffset: place, as: UInt16.self)))
+        case 4: return UInt64(UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: place, as: UInt32.self)))
+        case 8: return UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: place, as: UInt64.self))
+        default: preconditionFailure("an integer of \(width) bytes")
+        }
     }
     mutating func byte() -> UInt8? { integer(1).map { UInt8(truncatingIfNeeded: $0) } }
     /// One to eight bytes; the two highest bits say how many (RFC 9000, §16).
@@ -31,8 +35,11 @@ package struct PacketReader {
 
 extension Array where Element == UInt8 {
     package mutating func write(_ value: UInt64, width: Int) {
-        for index in (0..<width).reversed() { append(UInt8(truncatingIfNeeded: value >> UInt64(8 * index))) }
+        Swift.withUnsafeBytes(of: value.bigEndian) {
+            append(contentsOf: UnsafeRawBufferPointer(rebasing: $0[(8 - width)...]))
+        }
     }
+    mutating func writeZeros(_ count: Int) { append(contentsOf: repeatElement(0, count: count)) }
     /// The mirror of ``PacketReader/number()``.
     package mutating func write(number value: UInt64) {
         switch value {
@@ -42,8 +49,12 @@ extension Array where Element == UInt8 {
         default: write(value | 0xC000_0000_0000_0000, width: 8)
         }
     }
+    /// Bytes that ``write(number:)`` takes.
+    static func width(ofNumber value: UInt64) -> Int {
+        value < 0x40 ? 1 : value < 0x4000 ? 2 : value < 0x4000_0000 ? 4 : 8
+    }
     /// Seals what begins at `start` and has room for the tag at the end.
-    mutating func seal(from start: Int, clear: Int, number: UInt64, with seal: any PacketSeal) {
+    mutating func seal(from start: Int, clear: Int, number: UInt64, with seal: some PacketSeal) {
         withUnsafeMutableBytes {
             seal.seal(UnsafeMutableRawBufferPointer(rebasing: $0[start...]), clear: clear, number: number)
         }

@@ -24,6 +24,8 @@ package struct ReceiveStream: Sendable {
     private(set) var window = FlowLimits.firstWindow
     private var handed: UInt64 = 0
     private var lastGrant: Instant?
+    /// As much as a burst brings (``FlowHost/mostBurst``).
+    private static let likely = 60_000
     package init() {}
 
     /// All bytes, and the end, are here.
@@ -45,7 +47,8 @@ package struct ReceiveStream: Sendable {
             return .taken
         }
         if offset <= next {
-            ready.append(contentsOf: bytes[Int(next - offset)...])
+            if ready.isEmpty { ready.reserveCapacity(Self.likely) }
+            ready.append(contentsOf: UnsafeRawBufferPointer(rebasing: bytes[Int(next - offset)...]))
             next = end
             drain()
         } else {

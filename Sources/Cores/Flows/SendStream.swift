@@ -66,7 +66,9 @@ struct SendStream: Sendable {
     /// The bytes of a piece that is not acknowledged.
     func copy(_ piece: Piece, to bytes: inout [UInt8]) {
         let start = head + Int(piece.offset - base)
-        buffer.withUnsafeBufferPointer { bytes.append(contentsOf: $0[start..<start + piece.count]) }
+        buffer.withUnsafeBufferPointer {
+            bytes.append(contentsOf: UnsafeBufferPointer(rebasing: $0[start..<start + piece.count]))
+        }
     }
     /// The oldest bytes that were sent and not acknowledged, once more.
     mutating func takeOldest(_ most: Int) -> Piece? {

@@ -85,7 +85,7 @@ final class FlowDriver {
             }
         }
         isDraining = false
-        timer?.arm(at: host.nextWake)
+        timer?.arm(at: host.whenToWake())
     }
     /// The other ends are told what can be told at once.
     func shutdown() {

@@ -17,21 +17,29 @@ public struct FlowSeals: SealMaker {
 
 /// Used in one direction only, by one thread.
 private final class GCMSeal: PacketSeal, @unchecked Sendable {
-    private let key: [UInt8]
-    private let nonce: [UInt8]
-    /// With its key scheduled, for whichever direction came first.
-    private var context: OpaquePointer?
+    /// With its key scheduled.
+    private let context: OpaquePointer
+    /// Of packet 0: the first four bytes, and the eight that the number is added to.
+    private let nonce: (head: UInt32, tail: UInt64)
     private static let tagBytes = Int32(FlowLimits.tag)
 
     init(_ secret: [UInt8]) {
-        key = Array(secret[0..<16])
-        nonce = Array(secret[16..<28])
+        let nonce = secret.withUnsafeBytes {
+            (
+                $0.loadUnaligned(fromByteOffset: 16, as: UInt32.self),
+                $0.loadUnaligned(fromByteOffset: 20, as: UInt64.self)
+            )
+        }
+        self.nonce = nonce
+        guard let made = EVP_CIPHER_CTX_new(), EVP_CipherInit_ex(made, EVP_aes_128_gcm(), nil, secret, nil, 1) == 1
+        else { preconditionFailure("libcrypto lacks AES-128-GCM") }
+        context = made
     }
     deinit { EVP_CIPHER_CTX_free(context) }
 
     func seal(_ packet: UnsafeMutableRawBufferPointer, clear: Int, number: UInt64) {
-        let context = begin(number, encrypts: 1)
-        let (text, tag) = run(context, packet, clear)
+        begin(number, encrypts: 1)
+        let (text, tag) = run(packet, clear)
         var count: Int32 = 0
         let isSealed =
             EVP_CipherFinal_ex(context, text, &count) == 1
@@ -40,29 +48,24 @@ private final class GCMSeal: PacketSeal, @unchecked Sendable {
     }
     func open(_ packet: UnsafeMutableRawBufferPointer, clear: Int, number: UInt64) -> Bool {
         guard packet.count >= clear + FlowLimits.tag else { return false }
-        let context = begin(number, encrypts: 0)
-        let (text, tag) = run(context, packet, clear)
+        begin(number, encrypts: 0)
+        let (text, tag) = run(packet, clear)
         var count: Int32 = 0
         return EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Self.tagBytes, tag) == 1
             && EVP_CipherFinal_ex(context, text, &count) == 1
     }
 
-    private func begin(_ number: UInt64, encrypts: Int32) -> OpaquePointer {
-        var nonce = nonce
-        for n in 0..<8 { nonce[4 + n] ^= UInt8(truncatingIfNeeded: number >> UInt64(56 - 8 * n)) }
-        if let context {
-            EVP_CipherInit_ex(context, nil, nil, nil, nonce, encrypts)
-            return context
+    /// On the stack: this is done for each packet.
+    private func begin(_ number: UInt64, encrypts: Int32) {
+        var place = (nonce.head, UInt32(0), UInt32(0))
+        withUnsafeMutableBytes(of: &place) {
+            $0.storeBytes(of: nonce.tail ^ number.bigEndian, toByteOffset: 4, as: UInt64.self)
+            EVP_CipherInit_ex(context, nil, nil, nil, $0.baseAddress!.assumingMemoryBound(to: UInt8.self), encrypts)
         }
-        guard let made = EVP_CIPHER_CTX_new(),
-            EVP_CipherInit_ex(made, EVP_aes_128_gcm(), nil, key, nonce, encrypts) == 1
-        else { preconditionFailure("libcrypto lacks AES-128-GCM") }
-        context = made
-        return made
     }
     /// - Returns: where the text begins and where the tag is.
     private func run(
-        _ context: OpaquePointer, _ packet: UnsafeMutableRawBufferPointer, _ clear: Int
+        _ packet: UnsafeMutableRawBufferPointer, _ clear: Int
     ) -> (text: UnsafeMutablePointer<UInt8>, tag: UnsafeMutableRawPointer) {
         let bytes = packet.baseAddress!.assumingMemoryBound(to: UInt8.self)
         let end = packet.count - FlowLimits.tag
