@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What a peer costs its owner, beside the goals: an idle peer's processor time, memory and traffic; and how soon the processor is free when the owner
-wants it back. bench.py PROGRAM [SECONDS]. Everything is on loopback and in a temporary folder."""
+wants it back; and how long other programs wait for a processor beside a peer that trains. bench.py PROGRAM [SECONDS]. Everything is on loopback and in a temporary folder."""
 import os
 import signal
 import subprocess
@@ -17,9 +17,9 @@ environment = dict(os.environ, ATOLL_HOME=work, ATOLL_LIMIT_PRIORITY="normal", A
 children = []
 
 
-def start(name, *arguments):
+def start(name, *arguments, **limits):
     out = open(os.path.join(work, name + ".log"), "wb")
-    child = subprocess.Popen([program, *arguments], stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=work)
+    child = subprocess.Popen([program, *arguments], stdout=out, stderr=subprocess.STDOUT, env=dict(environment, **limits), cwd=work)
     children.append(child)
     return child
 
@@ -102,6 +102,51 @@ def wanted_back(peer, port):
     row("owner pauses: its place handed over after", "%.2f s" % left if left else "never", "5 s", bool(left and left <= 5))
 
 
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
+def wakings(seconds):
+    """Of a program that works 5 ms and sleeps 5 ms: by how much it wakes late, in the median, in milliseconds."""
+    end, late = time.perf_counter() + seconds, []
+    while time.perf_counter() < end:
+        asleep = time.perf_counter()
+        time.sleep(0.005)
+        late.append(time.perf_counter() - asleep - 0.005)
+        busy = time.perf_counter() + 0.005
+        while time.perf_counter() < busy:
+            pass
+    return 1000 * median(late)
+
+
+def foreground():
+    """Beside a peer as its owner would start it (lowest priority), with a thread for each processor; in turn while it computes and while it is stopped."""
+    threads = str(os.cpu_count())
+    peer = start("quiet", "peer", "--invite", "node/invite.yaml", "--listen", "127.0.0.1:0", "--data", "quiet", "--threads", threads,
+                 ATOLL_LIMIT_PRIORITY="idle")
+    sealed = len(read("out/rounds.csv").splitlines())
+    waited("a round of the second peer", 300, lambda: len(read("out/rounds.csv").splitlines()) > sealed + 2)
+    beside, alone, share = [], [], []
+    for _ in range(7):
+        before, began = cpu(peer), time.time()
+        beside.append(wakings(2))
+        share.append(100 * (cpu(peer) - before) / (time.time() - began))
+        # Shorter than anybody takes for a loss.
+        peer.send_signal(signal.SIGSTOP)
+        time.sleep(0.2)
+        alone.append(wakings(2))
+        peer.send_signal(signal.SIGCONT)
+        time.sleep(2)
+    if median(share) < 20:
+        row("a program that works in bursts beside a peer", "not measured", "1.5", False)
+        print("the peer had %.0f %% of a processor: others left it none (load %.1f), or it does not train; logs are in %s" % (median(share), os.getloadavg()[0], work))
+        return
+    ratio = median(beside) / median(alone)
+    row("a program that works in bursts: wakes late by", "%.3f ms" % median(alone), "", True)
+    row("... beside a peer that trains (%.0f %% of a processor)" % median(share), "%.3f ms" % median(beside), "", True)
+    row("... ratio", "%.2f" % ratio, "1.5", ratio <= 1.5)
+
+
 try:
     start("node", "node", "--listen", "127.0.0.1:0", "--data", "node")
     waited("an invite", 20, lambda: "peers join with" in read("node.log"))
@@ -111,6 +156,7 @@ try:
     print("| what | measured | goal | met |\n|---|---|---|---|")
     idle(port)
     wanted_back(peer, port)
+    foreground()
 finally:
     for child in reversed(children):
         if child.poll() is None:
