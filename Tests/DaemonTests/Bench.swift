@@ -201,7 +201,7 @@ struct Bench {
         case .event(let event): events.append(event.what)
         case .ended(let end): self.end = end
         case .datagram, .dialBack, .gateway, .recordDue, .overlayChanged, .found, .plan, .punch, .flow, .opener, .seal,
-            .sealed, .keepBook:
+            .sealed, .keepBook, .poolKeys:
             break
         }
     }

@@ -102,6 +102,20 @@ private func run(_ loop: Loop, _ sides: [Side], until done: @escaping () -> Bool
         opener.close()
         other.close()
     }
+    /// Real seals are opened in place: what the first key has made nonsense of must not be tried with the second.
+    @Test func `while the pool's key is changed either is taken`() throws {
+        let loop = Loop()
+        let (smaller, larger) = keys()
+        let former = [UInt8](repeating: 8, count: 32)
+        let opener = try Side(loop, smaller, poolKey: former)
+        let other = try Side(loop, larger)
+        other.transport.use(poolKeys: [poolKey, former])
+        opener.transport.openFlow(1, to: other.transport.endpoint, expecting: larger.peerID)
+        run(loop, [opener, other]) { !opener.secured.isEmpty && !other.secured.isEmpty }
+        #expect(opener.secured.first?.peer == larger.peerID && other.secured.first?.peer == smaller.peerID)
+        opener.close()
+        other.close()
+    }
     @Test func `where no flows are carried a wish for one fails`() throws {
         let loop = Loop()
         let transport = try SecureTransport(loop: loop, identity: key(1), listen: anyPort)

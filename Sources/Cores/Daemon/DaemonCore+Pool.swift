@@ -22,6 +22,7 @@ extension DaemonCore {
     private mutating func usePoolKeys(at now: Instant) {
         guard let keys = channels.book?.poolKeys(at: now) else { return }
         directory.perform(at: now) { $0.use(poolKeys: keys) }
+        effects.push(.poolKeys(keys))
     }
     /// What is new of the pool's members.
     mutating func tell(_ statement: PoolStatement, at now: Instant) {

@@ -56,6 +56,8 @@ public struct DaemonCore: Core {
         case ended(JobEnd)
         /// What is known of the pool's members, to be written.
         case keepBook([UInt8])
+        /// The pool's keys that are right now, the one to seal with first: flows are sealed with them, too.
+        case poolKeys([[UInt8]])
         indirect case event(Event)
     }
 

@@ -59,6 +59,8 @@ struct Flow: Sendable {
     }
 
     var names: Names
+    /// From the pool's key that its opening is sealed with.
+    var maker: any SealMaker
     var remote: Endpoint
     var state: State
     var seals: Seals?
@@ -74,8 +76,12 @@ struct Flow: Sendable {
     var clock: Clock
     var random: SeededGenerator
 
-    init(_ names: Names, _ remote: Endpoint, _ state: State, sizes: [Int], seed: UInt64, at now: Instant) {
+    init(
+        _ names: Names, _ maker: any SealMaker, _ remote: Endpoint, _ state: State, sizes: [Int], seed: UInt64,
+        at now: Instant
+    ) {
         self.names = names
+        self.maker = maker
         self.remote = remote
         self.state = state
         mtu = PathMTU(sizes: sizes, at: now)
@@ -92,7 +98,7 @@ struct Flow: Sendable {
     /// Something of the stream could go now.
     @inline(__always) var hasBytes: Bool { isReady && sending.hasPiece && !sent.isFull }
 
-    mutating func derive(_ maker: any SealMaker) {
+    mutating func derive() {
         let asker = names.isInbound ? names.other : names.local
         let answerer = names.isInbound ? names.local : names.other
         func seal(_ fromAsker: Bool) -> any PacketSeal {

@@ -45,8 +45,9 @@ extension FlowHost {
         guard case .greeting(let tries) = flows[slot].state else { return }
         flows[slot].state = .greeting(tries + 1)
         flows[slot].clock.sentAt = now
+        flows[slot].maker = makers[0]
         let hello = FlowPacket.hello(
-            connection: flows[slot].names.local, salt: random.bytes(FlowPacket.saltBytes), maker)
+            connection: flows[slot].names.local, salt: random.bytes(FlowPacket.saltBytes), makers[0])
         effects.push(.send(FlowBurst(bytes: hello, segment: hello.count, to: flows[slot].remote)))
     }
     /// Answers without remembering anything; the answer is a seventeenth of the question.
@@ -56,8 +57,11 @@ extension FlowHost {
             return
         }
         let salt = Array(datagram[1..<FlowPacket.helloHead])
-        let seal = maker.seal(for: FlowPacket.context(.hello, salt: salt))
-        guard seal.open(datagram, clear: FlowPacket.helloHead, number: 0) else {
+        let context = FlowPacket.context(.hello, salt: salt)
+        let maker = withAnyKey(datagram) { maker, datagram in
+            maker.seal(for: context).open(datagram, clear: FlowPacket.helloHead, number: 0) ? maker : nil
+        }
+        guard let maker else {
             counters.unsealed += 1
             return
         }
@@ -69,6 +73,18 @@ extension FlowHost {
         let ticket = jar.ticket(for: sender, connection: asker, at: now)
         let bytes = FlowPacket.welcome(to: asker, ticket, salt: random.bytes(FlowPacket.saltBytes), maker)
         effects.push(.send(FlowBurst(bytes: bytes, segment: bytes.count, to: sender)))
+    }
+    /// Tries the pool's keys in turn on a datagram that is opened in place: what does not open it leaves it as it came.
+    private func withAnyKey<T>(
+        _ datagram: UnsafeMutableRawBufferPointer, _ open: (any SealMaker, UnsafeMutableRawBufferPointer) -> T?
+    ) -> T? {
+        if makers.count == 1 { return open(makers[0], datagram) }
+        let came = [UInt8](datagram)
+        for maker in makers {
+            if let opened = open(maker, datagram) { return opened }
+            datagram.copyBytes(from: came)
+        }
+        return nil
     }
     private mutating func welcome(_ datagram: UnsafeMutableRawBufferPointer, from sender: Endpoint) {
         guard datagram.count == FlowPacket.welcomeBytes else {
@@ -83,14 +99,14 @@ extension FlowHost {
             counters.unknown += 1
             return
         }
-        guard unseal(datagram, as: .welcome) else { return }
+        guard unseal(datagram, as: .welcome, with: flows[slot].maker) else { return }
         var reader = PacketReader(UnsafeRawBufferPointer(rebasing: datagram[FlowPacket.welcomeHead...]))
         guard let other = reader.integer(8), let cookie = reader.take(CookieJar.cookieBytes) else { return }
         flows[slot].names.other = other
         flows[slot].names.cookie = Array(cookie)
         flows[slot].state = .beginning
         flows[slot].clock.heardAt = now
-        flows[slot].derive(maker)
+        flows[slot].derive()
         if tries == 1 { flows[slot].roundTrip.measured(arrived - flows[slot].clock.sentAt, delay: .zero) }
         // The other end learns of the flow by a packet, whether or not there is anything to say.
         flows[slot].marks.insert(.ping)
@@ -116,9 +132,17 @@ extension FlowHost {
             return nil
         }
         let names = Flow.Names(id: nextInbound, isInbound: true, local: local, other: asker)
-        var flow = Flow(names, sender, .open, sizes: sizes, seed: random.next(), at: now)
-        flow.derive(maker)
-        guard count(flow.open(datagram, .begin)) != nil else { return nil }
+        let (sizes, seed, now) = (sizes, random.next(), now)
+        let made = withAnyKey(datagram) { maker, datagram in
+            var flow = Flow(names, maker, sender, .open, sizes: sizes, seed: seed, at: now)
+            flow.derive()
+            guard case .number = flow.open(datagram, .begin) else { return Flow?.none }
+            return flow
+        }
+        guard let flow = made else {
+            counters.unsealed += 1
+            return nil
+        }
         nextInbound += 2
         effects.push(.opened(names.id, remote: sender, isInbound: true))
         return add(flow)
@@ -226,7 +250,7 @@ extension FlowHost {
         counters.unknown += 1
         guard size >= FlowPacket.goneBytes, now - goneAt >= .milliseconds(100) else { return }
         goneAt = now
-        let bytes = FlowPacket.gone(connection, salt: random.bytes(FlowPacket.saltBytes), maker)
+        let bytes = FlowPacket.gone(connection, salt: random.bytes(FlowPacket.saltBytes), makers[0])
         effects.push(.send(FlowBurst(bytes: bytes, segment: bytes.count, to: sender)))
     }
     /// The other end does not know a flow; believed of whom it is with, who alone knows its ID there.
@@ -242,12 +266,21 @@ extension FlowHost {
             counters.unknown += 1
             return
         }
-        guard unseal(datagram, as: .gone) else { return }
+        let context = FlowPacket.context(.gone, salt: datagram[9..<FlowPacket.welcomeHead])
+        let isOurs = makers.contains {
+            $0.seal(for: context).open(datagram, clear: FlowPacket.welcomeHead, number: 0)
+        }
+        guard isOurs else {
+            counters.unsealed += 1
+            return
+        }
         // A beginning one is not known there because its first packet was lost.
         if flows[slot].state != .beginning { end(slot, .forgotten) }
     }
     /// Opens an answer that has an ID and a salt before its seal, in place; one that is not of the pool is counted.
-    private mutating func unseal(_ datagram: UnsafeMutableRawBufferPointer, as form: FlowPacket.Form) -> Bool {
+    private mutating func unseal(
+        _ datagram: UnsafeMutableRawBufferPointer, as form: FlowPacket.Form, with maker: any SealMaker
+    ) -> Bool {
         let seal = maker.seal(for: FlowPacket.context(form, salt: datagram[9..<FlowPacket.welcomeHead]))
         guard seal.open(datagram, clear: FlowPacket.welcomeHead, number: 0) else {
             counters.unsealed += 1

@@ -35,7 +35,8 @@ public struct FlowHost: Core, Sendable {
     static let mostBurst = 60_000
     static let mostSegments = 40
 
-    let maker: any SealMaker
+    /// Of the pool's keys that are right now, the one to seal with first.
+    private(set) var makers: [any SealMaker]
     let jar: CookieJar
     let sizes: [Int]
     var random: SecretGenerator
@@ -64,7 +65,7 @@ public struct FlowHost: Core, Sendable {
         _ maker: any SealMaker, secret: [UInt8], sizes: [Int] = FlowLimits.datagramSizes, at now: Instant
     ) {
         precondition(secret.count >= 16, "a secret of \(secret.count) bytes can be guessed")
-        self.maker = maker
+        makers = [maker]
         self.sizes = sizes
         self.now = now
         arrived = now
@@ -75,6 +76,11 @@ public struct FlowHost: Core, Sendable {
 
     // MARK: the owner's inputs
 
+    /// The pool's key is being changed: flows are opened with the first of these, others' with any. Those that are open keep their seals.
+    public mutating func use(_ makers: [any SealMaker]) {
+        precondition(!makers.isEmpty, "flows without a key")
+        self.makers = makers
+    }
     /// Opens a flow to an address. ``Effect/opened(_:remote:isInbound:)`` or ``Effect/closed(_:_:)`` follows; it may be written to at once.
     public mutating func open(_ id: UInt64, to remote: Endpoint, at now: Instant) {
         precondition(id % 2 == 1 && numbers[id] == nil, "flow \(id) exists, or has the number of an inbound one")
@@ -85,7 +91,7 @@ public struct FlowHost: Core, Sendable {
             return
         }
         let names = Flow.Names(id: id, isInbound: false, local: random.next(), other: 0)
-        let slot = add(Flow(names, remote, .greeting(0), sizes: sizes, seed: random.next(), at: now))
+        let slot = add(Flow(names, makers[0], remote, .greeting(0), sizes: sizes, seed: random.next(), at: now))
         greet(slot)
     }
     /// A datagram for the socket's owner to send with so few hops that it passes the router in front of this machine and no other: so that one lets

@@ -403,6 +403,7 @@ public final class LiveDaemon {
             case .store(let request, let service): onStore?(request, service)
             case .ended(let end): onEnded?(end)
             case .keepBook(let bytes): keep(book: bytes)
+            case .poolKeys(let keys): transport.use(poolKeys: keys)
             }
         }
         draining = false

@@ -8,6 +8,7 @@ final class FlowDriver {
     private let loop: Loop
     private let datagrams: DatagramSocket
     private var host: FlowHost
+    private var poolKeys: [[UInt8]]
     private var timer: Timer?
     private var streams: [UInt64: FlowStream] = [:]
     private var next: UInt64 = 1
@@ -20,6 +21,7 @@ final class FlowDriver {
     init(_ loop: Loop, _ datagrams: DatagramSocket, poolKey: [UInt8], secret: [UInt8]) {
         self.loop = loop
         self.datagrams = datagrams
+        poolKeys = [poolKey]
         host = FlowHost(FlowSeals(poolKey: poolKey), secret: secret, at: loop.now)
         timer = Timer(loop) { [unowned self] in
             host.wake(at: self.loop.now)
@@ -31,6 +33,11 @@ final class FlowDriver {
         }
     }
 
+    func use(poolKeys keys: [[UInt8]]) {
+        guard !keys.isEmpty, keys != poolKeys else { return }
+        poolKeys = keys
+        host.use(keys.map { FlowSeals(poolKey: $0) })
+    }
     var counters: FlowCounters { host.counters }
     func datagramSize(_ id: UInt64) -> Int? { host.datagramSize(id) }
     func lineChanged() { perform { $0.lineChanged(at: loop.now) } }

@@ -15,6 +15,8 @@ extension SecureTransport {
         driver.onInbound = { [unowned self] flow in accept(flow, from: flow.remote, isFlow: true) }
         flows = driver
     }
+    /// Of a pool that changes its key: those that are right now, the one to seal with first.
+    public func use(poolKeys keys: [[UInt8]]) { flows?.use(poolKeys: keys) }
     /// As ``dial(_:to:expecting:)``, with a flow to the other end's datagram port.
     public func openFlow(_ id: UInt64, to remote: Endpoint, expecting peer: PeerID?) {
         let stream = begin(id, to: remote, expecting: peer, isFlow: true)
