@@ -131,6 +131,35 @@ import Topologies
         }
     }
 
+    @Test func `says whose keys may collect the result, with one elector or several`() throws {
+        func job(_ list: String, electors: Int = 1) throws(ManifestError) -> JobManifest {
+            try JobManifest(
+                parsing: Self.example.replacing(
+                    "electors: 1", with: "electors: \(electors)\ncollectors: \(list)"))
+        }
+        let usual = try JobManifest(parsing: Self.example)
+        #expect(usual.electors.collectors.isEmpty && !usual.canonicalText.contains("collectors"))
+        let keys = (0..<17).map { String(repeating: String($0 + 160, radix: 16), count: 32) }
+        for electors in [1, 3] {
+            let good = try job("[\(keys[1]), \(keys[0])]", electors: electors)
+            #expect(good.electors.collectors == keys[0...1].compactMap { PeerID(hex: $0) })
+            #expect(good.canonicalText.contains("collectors: [\(keys[0]), \(keys[1])]\n"))
+            #expect(try JobManifest(parsing: good.canonicalText) == good)
+        }
+        #expect(try job("[\(keys[..<16].joined(separator: ", "))]").electors.collectors.count == 16)
+        for wrong in [
+            "[\(keys.joined(separator: ", "))]", "[\(keys[0]), \(keys[0])]", "[]", "[abc]", keys[0],
+            "{keys: [\(keys[0])]}",
+        ] {
+            do {
+                _ = try job(wrong)
+                Issue.record("\(wrong)")
+            } catch {
+                #expect(error.description.contains("collectors"), "\(error)")
+            }
+        }
+    }
+
     @Test func `reads models and recipes that are not as usual, and only those make its text longer`() throws {
         var job = try JobManifest(parsing: Self.example)
         let usual = job.canonicalText

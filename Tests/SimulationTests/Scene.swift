@@ -61,7 +61,8 @@ struct Scene {
         Host(name: name, flops: flops, memory: memory, up: .megabits(50), down: .megabits(100))
     }
 
-    func run() -> Outcome {
+    /// - Parameter change: what few scenes say otherwise.
+    func run(_ change: (inout WorldOptions) -> Void = { _ in }) -> Outcome {
         let topology = Topology(
             name: "small", hosts: hosts, links: links,
             defaultLink: LinkProperties(latency: latency), faults: faults)
@@ -79,6 +80,7 @@ struct Scene {
         options.launcherPatience = launcherPatience
         options.lostMajority = lostMajority
         options.absent = absent
+        change(&options)
         let world = World(
             topology: topology, manifest: job.canonicalText, parameters: JobParameters(job), corpus: content,
             initial: initial, options: options)

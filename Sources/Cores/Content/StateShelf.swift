@@ -50,6 +50,13 @@ public struct StateShelf: Sendable {
         }
     }
     public var rounds: [Int] { states.keys.sorted() }
+    /// Units whose states as of the start of a round are here.
+    public func units(of round: Int) -> [Int] { states[round]?.parts.keys.sorted() ?? [] }
+    /// What is here of one round stays until it is taken off; all else goes.
+    public mutating func keepOnly(_ round: Int) {
+        for other in rounds where other != round { remove(other) }
+        states[round]?.keep = nil
+    }
 
     /// What of a request can be offered; nil where a unit is not here.
     public func offer(_ request: StateRequest) -> StateOffer? {

@@ -71,9 +71,13 @@ package struct Checkpoint: Sendable {
 extension Coordinator {
     // MARK: serving
 
+    /// Of the states that were collected last: the round whose start they are.
+    public var collectedRound: Int? { checkpoint.round }
+
     /// Whether a request can be answered from what is here.
     public func serves(_ request: Message) -> Bool {
-        switch request {
+        guard !stage.isEnded else { return false }
+        return switch request {
         case .indexRequest(let id, _), .chunkRequest(let id, _): text.holds(id) || checkpoint.shelf.shelf.holds(id)
         case .stateRequest(let request): checkpoint.round == request.round
         default: false

@@ -29,6 +29,7 @@ extension JobParameters {
         initialUnits = job.beginning.units
         electors = job.electors.count.value
         recovery = job.electors.recovery
+        collectors = job.electors.collectors
         if job.batchTokens == .auto { criticalBatch = job.criticalBatch }
     }
 }

@@ -93,14 +93,17 @@ extension DaemonCore {
         case .over(let finish, let result):
             // Whoever launched it wants to know; a member learns it as a member.
             guard services.memberPart == nil else { return }
-            effects.push(.ended(result.map { .finished($0) } ?? .failed(Self.collectedElsewhere(finish))))
+            effects.push(.ended(result.map { .finished($0) } ?? .failed(collectedElsewhere(finish))))
         }
     }
-    private static func collectedElsewhere(_ finish: Finish) -> String {
+    private func collectedElsewhere(_ finish: Finish) -> String {
         guard let weights = finish.weights else { return finish.reason }
+        let record = services.electorPart?.value.record
+        let command = record.flatMap { $0.mayCollect(key.peerID) ? $0.job.short : nil }
         return
-            "the job is done, and another elector has collected its weights (SHA-256 \(weights.hex)): they are under "
-            + "checkpoints/ in the folder of the peer that led it last"
+            "the job is done, and another elector has collected its weights (SHA-256 \(weights.hex)): "
+            + (command.map { "`atoll collect \($0) --invite FILE` fetches them within an hour. They " } ?? "they ")
+            + "are under checkpoints/ in the folder of the peer that led it last"
     }
 
     private mutating func lead(at now: Instant) {
@@ -117,6 +120,12 @@ extension DaemonCore {
     /// A launcher that gives up tells its owner, who may begin again. A peer that leads has nobody to tell: as long as the job is not over,
     /// it or another tries again.
     mutating func ended(_ end: JobEnd, at now: Instant) {
+        if case .finished(let states) = end, services.memberPart != nil,
+            let coordinator = services.coordinatorPart?.value,
+            let round = coordinator.collectedRound
+        {
+            services.memberPart!.value.keep(result: states, round: round, of: coordinator.record, at: now)
+        }
         guard case .failed = end, services.memberPart != nil, let desk = services.electorPart?.value,
             desk.record.state.finished == nil
         else { return effects.push(.ended(end)) }

@@ -65,11 +65,11 @@ extension DaemonCore {
         channels.book != nil && topic == Self.poolTopic && !watchesMembers ? 4 : .max
     }
 
-    /// A watcher reads, and lets itself be carried.
+    /// A watcher reads, and lets itself be carried. Whether it may have the result of a job is for that job's manifest to say.
     func mayDo(_ peer: PeerID, _ message: Message) -> Bool {
         guard channels.role(of: peer) == .watcher else { return true }
         switch message {
-        case .readRequest, .logRequest, .ping, .pong: return true
+        case .readRequest, .logRequest, .ping, .pong, .stateRequest, .indexRequest, .chunkRequest: return true
         default: return message.conversation == .carriage
         }
     }

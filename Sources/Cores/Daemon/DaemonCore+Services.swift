@@ -56,12 +56,13 @@ extension DaemonCore {
         /// It launches jobs, or may have to lead one: it looks for members.
         var leads: Bool { coordinatorPart != nil || electorPart != nil || refoundingPart != nil }
 
-        /// Whether a peer is a member of a job in which this daemon is, leads it, or carries its record, too.
+        /// Whether a peer is a member of a job in which this daemon is, leads it, or carries its record, too; or has what is collected here.
         /// Changes nothing: who may be changed is asked where it lies, not copied.
         mutating func sharesJob(with peer: PeerID) -> Bool {
             coordinatorPart?.value.roster.isJoined(peer) == true
                 || memberPart?.value.sharesJob(with: peer) == true
                 || electorPart?.value.isElector(peer) == true
+                || watchPart?.value.collects(from: peer) == true
         }
     }
 

@@ -414,7 +414,7 @@ public struct DaemonCore: Core {
             // Whoever has it answers, and answers once.
             if let job = services.coordinatorPart?.value.job, job == packet.job,
                 services.coordinatorPart!.value.serves(packet.message)
-                    || services.memberPart?.value.jobID != packet.job
+                    || services.memberPart?.value.answers(for: packet.job) != true
             {
                 return toCoordinator(packet, from: peer, at: now)
             }

@@ -5,6 +5,7 @@ public import Messages
 public import Primitives
 public import Record
 public import Telemetry
+public import Training
 
 /// A job as whoever watches it from anywhere in the pool sees it: its log as peers have it, told as the events that its leader tells, and what
 /// those who can be reached are at. It has no part in the job: closing it changes nothing.
@@ -12,8 +13,14 @@ public struct JobWatch: Core, Sendable {
     public enum Effect: Sendable {
         case send(Packet, to: PeerID)
         case event(Event)
-        /// The log has its last entry.
+        /// The log has its last entry; and what was to be collected has been, or will not be.
         case ended(Finish)
+    }
+    /// What has come of collecting the result.
+    public enum Collected: Sendable {
+        /// All units, as the log's last entry says.
+        case weights([UnitState])
+        case failed(String)
     }
     private var reader: JobReader
     private var nextStatus: Instant
@@ -24,20 +31,37 @@ public struct JobWatch: Core, Sendable {
     private var leaderless: Instant?
     /// How the job ended: by its last entry, or done, where all is trained and nobody has the log any more.
     public private(set) var finish: Finish?
-    private var hasEnded: Bool { finish != nil }
+    private var hasEnded: Bool { collector == nil ? finish != nil : collected != nil }
+    /// Whose key collects the result when the job is over; nil: it is watched only. And how long nothing may come of it.
+    private let collector: PeerID?
+    private let patience: Duration
+    private var fetch: ResultFetch?
+    public private(set) var collected: Collected?
     private var effects = EffectQueue<Effect>()
     private static let every = Duration.seconds(1)
     /// Leaders change within seconds: that is not worth a word.
     private static let patience = Duration.seconds(10)
 
-    public init(choosing choice: @escaping JobReader.Choice, at now: Instant, parse: @escaping Record.Parser) {
+    /// - Parameters:
+    ///   - collector: whose key collects the result when the job is over.
+    ///   - patience: that is given up when nothing has come for so long.
+    public init(
+        choosing choice: @escaping JobReader.Choice, collectingAs collector: PeerID? = nil,
+        patience: Duration = .seconds(60), at now: Instant, parse: @escaping Record.Parser
+    ) {
+        self.collector = collector
+        self.patience = patience
         reader = JobReader(choosing: choice, at: now, parse: parse)
         nextStatus = now + Self.every
     }
 
     /// Of the job that is watched; nil before somebody has told of it.
     public var record: Record? { reader.record }
-    public var nextWake: Instant? { hasEnded ? nil : earliest(reader.nextWake, nextStatus) }
+    public var nextWake: Instant? {
+        hasEnded ? nil : earliest(earliest(reader.nextWake, nextStatus), fetch?.nextWake)
+    }
+    /// Whether the result is fetched from a peer.
+    public func collects(from peer: PeerID) -> Bool { fetch?.isSource(peer) ?? false }
     public mutating func poll() -> Effect? { effects.pop() }
 
     public mutating func established(_ peer: PeerID, at now: Instant) {
@@ -46,23 +70,33 @@ public struct JobWatch: Core, Sendable {
     }
     public mutating func lost(_ peer: PeerID, at now: Instant) {
         reader.lost(peer)
+        fetch?.lost(peer, at: now)
         drain(at: now)
     }
     public mutating func receive(_ packet: Packet, from peer: PeerID, at now: Instant) {
         guard !hasEnded else { return }
-        reader.receive(packet, from: peer, at: now)
+        if packet.message.conversation == .content {
+            if packet.job == record?.job { fetch?.receive(packet.message, from: peer, at: now) }
+        } else {
+            reader.receive(packet, from: peer, at: now)
+        }
         drain(at: now)
     }
     public mutating func wake(at now: Instant) {
         guard !hasEnded else { return }
         reader.wake(at: now)
+        fetch?.wake(at: now)
         drain(at: now)
-        guard nextStatus <= now else { return }
+        guard nextStatus <= now, !hasEnded else { return }
         nextStatus = now + Self.every
         tellStatus(at: now)
     }
 
     private mutating func drain(at now: Instant) {
+        read(at: now)
+        collect(at: now)
+    }
+    private mutating func read(at now: Instant) {
         var entered: [Entry] = []
         while let effect = reader.poll() {
             switch effect {
@@ -79,11 +113,48 @@ public struct JobWatch: Core, Sendable {
         for entry in entered { tell(entry, record, at: now) }
         let known = reader.sources.values.map(\.length).max() ?? 0
         if since == nil, record.length >= known { since = (record.state.sealedTokens, now) }
-        if let finish = record.state.finished, !hasEnded {
+        if let finish = record.state.finished, self.finish == nil {
             self.finish = finish
             tellStatus(at: now)
-            effects.push(.ended(finish))
+            if collector == nil { effects.push(.ended(finish)) }
         }
+    }
+
+    // MARK: collecting
+
+    private mutating func collect(at now: Instant) {
+        guard let collector, collected == nil, let record = reader.record else { return }
+        guard record.mayCollect(collector) else { return collected(.failed(Self.notNamed(collector, record))) }
+        if fetch == nil, let finish {
+            guard finish.reason == Finish.done, let weights = finish.weights else {
+                return collected(.failed("the job has ended without a result: \(finish.reason)"))
+            }
+            fetch = ResultFetch(record, weights: weights, from: reader.tellers, patience: patience, at: now)
+            if fetch == nil {
+                collected(
+                    .failed("the job is done, and its log does not say what its units were: nothing can be checked"))
+            }
+        }
+        fetch?.hear(of: reader.tellers, at: now)
+        while let effect = fetch?.poll() {
+            switch effect {
+            case .send(let message, let peer): effects.push(.send(Packet(job: record.job, message), to: peer))
+            case .event(let what, let peer): say(what, peer.map { record.state.name(of: $0) } ?? "", at: now)
+            case .done(let states): collected(.weights(states))
+            case .failed(let why): collected(.failed(why))
+            }
+        }
+    }
+    private mutating func collected(_ what: Collected) {
+        collected = what
+        fetch = nil
+        effects.push(.ended(finish ?? Finish(reason: "nothing is collected")))
+    }
+    private static func notNamed(_ collector: PeerID, _ record: Record) -> String {
+        let named = record.parameters.collectors.map(\.short).joined(separator: ", ")
+        return "job \(record.job.short) does not let \(collector.hex) collect its result: its manifest names "
+            + (named.isEmpty
+                ? "nobody (`collectors`, docs/JOB.md)" : "\(named). Give the key of one of those with --identity")
     }
     private mutating func say(_ what: Happening, _ peer: String = "", at now: Instant) {
         effects.push(.event(Event(what, at: now, peer: peer)))
@@ -159,12 +230,12 @@ public struct JobWatch: Core, Sendable {
         }
         let seconds = (now - since.at).inSeconds
         let speed = seconds > 0 ? Double(state.sealedTokens - since.tokens) / seconds : 0
-        let phase = hasEnded ? "ended" : state.plan == nil ? "gathering" : "training"
+        let phase = finish != nil ? "ended" : state.plan == nil ? "gathering" : "training"
         say(.status(of: state, phase: phase, members: members, tokensPerSecond: max(0, speed)), at: now)
     }
     private mutating func watchLeader(at now: Instant) {
         let sources = reader.sources.values
-        guard !sources.isEmpty, !hasEnded else { return }
+        guard !sources.isEmpty, finish == nil else { return }
         if sources.contains(where: { $0.ledUntil > now }) {
             if let since = leaderless, now - since >= Self.patience {
                 say(.resumed(seconds: (now - since).inSeconds), at: now)
@@ -172,12 +243,20 @@ public struct JobWatch: Core, Sendable {
             leaderless = nil
         } else if leaderless == nil {
             leaderless = now
-        } else if now - leaderless! >= Self.patience, let state = reader.record?.state,
+        } else if collector == nil, now - leaderless! >= Self.patience, let state = reader.record?.state,
             state.sealedTokens >= state.tokens
         {
             // Its members have let go of it with its last entry, which nobody has any more.
             finish = Finish(reason: Finish.done)
             effects.push(.ended(finish!))
+        } else if collector != nil, now - leaderless! >= max(patience, Self.patience), let record = reader.record,
+            record.state.sealedTokens >= record.state.tokens
+        {
+            collected(
+                .failed(
+                    "all of the job is trained, and nobody who can be reached leads it or has its last entry, so that no weights can be checked. Try "
+                        + "again later; or ask the owner of the peer that led last for checkpoints/\(record.job.hex) in its folder"
+                ))
         } else if now - leaderless! >= Self.patience, now - leaderless! < Self.patience + Self.every {
             say(
                 .interrupted(why: "none of the \(sources.count) peers that can be reached has a leader"), at: now)

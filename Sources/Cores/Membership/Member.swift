@@ -26,6 +26,8 @@ public struct Member: Core, Sendable {
     private var rehearsal: (benchmark: Benchmark, sample: StageConfiguration)?
     var storage = StorageDesk()
     var remains: MemberRemains
+    /// Of the last job that is over here.
+    var results = ResultDesk()
     /// Who wants to know what this peer can do, before it knows itself.
     private var askedCapability: [PeerID] = []
     private var ownersPause = OwnersPause()
@@ -107,6 +109,7 @@ public struct Member: Core, Sendable {
         case .capabilityRequest: answerCapability(to: peer)
         case .offer(let offer): receive(offer, term: packet.term, from: peer, at: now)
         case .lease where job == nil: disown(packet, to: peer)
+        case _ where asksForResult(packet): giveResult(packet, to: peer, at: now)
         default:
             guard let id = job?.id else { return }
             // What peers say to each other before they are in a job together may name none.
@@ -151,6 +154,7 @@ public struct Member: Core, Sendable {
     public mutating func wake(at now: Instant) {
         storage.now = now
         storage.wake(at: now)
+        results.wake(at: now)
         job?.machine = Fitness(disk: storage.slowest, isReachable: isReachable)
         job?.wake(at: now, sent: socketBytes.sent, received: socketBytes.received)
         drain(at: now)
@@ -348,6 +352,8 @@ public struct Member: Core, Sendable {
             job?.isServing == true
                 ? "its leader offers another" : "another job is offered, and its own leader is silent", at: now)
         storage.forget(job: record.job, content: record.genesis.content)
+        // Its memory is for this one.
+        results = ResultDesk()
         let engine = idleEngine ?? EngineDesk()
         idleEngine = nil
         effects.push(
@@ -375,6 +381,7 @@ public struct Member: Core, Sendable {
         remains.keep(job.aftermath == .over ? [] : job.holding.starts.stages, of: job.id)
         if job.aftermath == .over {
             remains.over = JobReading(job.record, job.log.proof, lease: .zero, term: job.allegiance.term)
+            keepResult(of: job, at: now)
         }
         switch job.aftermath {
         // Whoever only leaves, or is left alone, may go on with it later.
@@ -405,7 +412,7 @@ public struct Member: Core, Sendable {
             case .event(let what): effects.push(.event(Event(what, at: now)))
             }
         }
-        nextWake = storage.nextWake
+        nextWake = earliest(storage.nextWake, results.nextWake)
         if job != nil { nextWake = earliest(nextWake, job!.nextWake) }
         nextWake = earliest(nextWake, ownersPause.leaving?.by)
     }

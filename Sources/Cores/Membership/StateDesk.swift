@@ -193,6 +193,13 @@ package struct StateDesk: Sendable {
         exports = exports.filter { $0.key <= round }
         readings = readings.filter { $0.key.round <= round }
     }
+    /// What has been exported as of the start of a round, without all else; nil where that is nothing.
+    package func shelf(of round: Int) -> StateShelf? {
+        guard shelf.rounds.contains(round) else { return nil }
+        var out = shelf
+        out.keepOnly(round)
+        return out
+    }
     package mutating func forget(_ peer: PeerID) { waiting.removeAll { $0.from == peer } }
     package mutating func removeAll() {
         shelf.removeAll()

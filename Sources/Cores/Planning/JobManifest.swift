@@ -103,10 +103,14 @@ public struct JobManifest: Hashable, Sendable {
     /// How much higher than with H = 1 in fp32 the predicted loss may be: 0.05 for 5 %.
     public var qualityBudget: Double
     public var activationCodec: Setting<Codec>
-    /// Who carries the record of the job: how many machines (1, 3, 4 or 5), and whose keys may found it anew beside the launcher's.
+    /// Who carries the record of the job: how many machines (1, 3, 4 or 5), whose keys may found it anew beside the launcher's, and whose may
+    /// collect its result.
     public struct Electors: Hashable, Sendable {
         public var count = Setting.fixed(1)
         public var recovery: RecoveryKeys?
+        /// Ascending, at most ``mostCollectors``.
+        public var collectors: [PeerID] = []
+        public static let mostCollectors = 16
         public init() {}
     }
     public var electors = Electors()

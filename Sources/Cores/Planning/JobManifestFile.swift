@@ -31,7 +31,7 @@ extension JobManifest {
         let root = try YAMLNode(parsing: bytes, file: file)
         let top = try root.mapping([
             "name", "model", "data", "train", "parallel", "exchange", "activations", "electors", "recovery",
-            "checkpoint",
+            "collectors", "checkpoint",
         ])
         let model = try readModel(try top.required("model"), folders)
         let data = try top.required("data").mapping(["path", "content", "tokens", "validation_fraction"])
@@ -62,6 +62,7 @@ extension JobManifest {
             activationCodec = try readCodec(try node.mapping(["codec"])["codec"], sparse: false)
         }
         electors = try readElectors(top["electors"], recovery: top["recovery"])
+        if let node = top["collectors"] { electors.collectors = try readCollectors(node) }
         if let node = top["checkpoint"] {
             let entry = try node.mapping(["every_rounds", "copies", "keep"])
             checkpoint.everyRounds = try entry["every_rounds"]?.integer(1...1_000_000_000) ?? checkpoint.everyRounds
@@ -184,7 +185,7 @@ extension JobManifest {
               quality_budget: \(yamlNumber(qualityBudget))
             activations:
               codec: \(show(activationCodec))
-            electors: \(show(electors.count))\(recoveryText)
+            electors: \(show(electors.count))\(recoveryText)\(collectorsText)
             checkpoint:
               every_rounds: \(checkpoint.everyRounds)
               copies: \(checkpoint.copies)\(checkpoint.keep.map { "\n  keep: \($0)" } ?? "")
@@ -198,6 +199,10 @@ extension JobManifest {
         guard let recovery = electors.recovery else { return "" }
         return
             "\nrecovery:\n  needed: \(recovery.needed)\n  keys: [\(recovery.keys.map(\.hex).joined(separator: ", "))]"
+    }
+    private var collectorsText: String {
+        electors.collectors.isEmpty
+            ? "" : "\ncollectors: [\(electors.collectors.map(\.hex).joined(separator: ", "))]"
     }
 }
 
@@ -221,14 +226,7 @@ private func readElectors(_ count: YAMLNode?, recovery: YAMLNode?) throws(Manife
     }
     let entry = try recovery.mapping(["needed", "keys"])
     let list = try entry.required("keys")
-    var keys: [PeerID] = []
-    for node in try list.list() {
-        guard let key = PeerID(hex: try node.text("a key of 64 hexadecimal digits")) else {
-            throw node.problem(
-                .outOfRange, allowed: "a key of 64 hexadecimal digits, as `atoll recovery key` prints it")
-        }
-        keys.append(key)
-    }
+    let keys = try readKeys(list)
     let needed = try entry.required("needed").integer(1...RecoveryKeys.most)
     guard let all = RecoveryKeys(needed: needed, of: keys) else {
         throw list.problem(
@@ -237,6 +235,30 @@ private func readElectors(_ count: YAMLNode?, recovery: YAMLNode?) throws(Manife
     }
     out.recovery = all
     return out
+}
+
+private func readKeys(_ list: YAMLNode) throws(ManifestError) -> [PeerID] {
+    var keys: [PeerID] = []
+    for node in try list.list() {
+        guard let key = PeerID(hex: try node.text("a key of 64 hexadecimal digits")) else {
+            throw node.problem(
+                .outOfRange, allowed: "a key of 64 hexadecimal digits, as `atoll recovery key` prints it")
+        }
+        keys.append(key)
+    }
+    return keys
+}
+
+/// Whose keys may collect the result beside the launcher's.
+private func readCollectors(_ list: YAMLNode) throws(ManifestError) -> [PeerID] {
+    let keys = try readKeys(list)
+    let most = JobManifest.Electors.mostCollectors
+    guard (1...most).contains(keys.count), Set(keys).count == keys.count else {
+        throw list.problem(
+            .outOfRange, found: "\(keys.count) keys, \(Set(keys).count) of them different",
+            allowed: "1 to \(most) keys, none of them twice")
+    }
+    return keys.sorted()
 }
 
 private func readSource(_ data: YAMLMapping) throws(ManifestError) -> DataSource {

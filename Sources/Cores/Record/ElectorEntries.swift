@@ -123,6 +123,10 @@ struct Reign: Sendable {
 extension Record {
     /// Whose key signed the genesis: it may found the job anew.
     public var root: PeerID { PeerID(envelopes[0].signer)! }
+    /// Whether the manifest lets this key have the result of the job when it is over. Where nobody is named, nobody is served.
+    public func mayCollect(_ peer: PeerID) -> Bool {
+        !parameters.collectors.isEmpty && (parameters.collectors.contains(peer) || peer == root || peer == founder)
+    }
     var founders: Founders { Founders(job: job, root: root, recovery: parameters.recovery) }
     /// How often the job was founded anew.
     public var era: Int { reigns.last!.era }

@@ -22,6 +22,8 @@ public struct JobParameters: Hashable, Sendable {
     public var electors: Int? = 1
     /// Whose keys may found it anew beside the root key.
     public var recovery: RecoveryKeys?
+    /// Whose keys may collect the result beside the launcher's; empty: nobody's.
+    public var collectors: [PeerID] = []
     /// Every so many rounds each stage writes the round's start to its own disk.
     public var localRounds = 2
     /// On the disks of how many peers that do not hold it each unit is, too, as of the rounds of which there may be checkpoints.

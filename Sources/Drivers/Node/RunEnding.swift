@@ -24,13 +24,7 @@ struct RunEnding {
 
     func conclude(_ parameters: ModelParameters) throws(NodeError) -> (checkpoint: String, loss: Double, sample: String)
     {
-        try makeFolder(out)
-        let checkpoint = out + "/checkpoint"
-        do throws(CheckpointError) {
-            try Checkpoint.write(parameters, to: checkpoint, like: model)
-        } catch {
-            throw .failed(error.description)
-        }
+        let checkpoint = try Self.write(parameters, to: out, like: model)
         let loss: Double
         var sample = ""
         var told = ContinuousClock.now
@@ -55,6 +49,20 @@ struct RunEnding {
         }
         if dataTokens != nil { sample = try tokenSample(checkpoint) }
         return (checkpoint, loss, sample)
+    }
+
+    /// - Returns: where the checkpoint is.
+    static func write(
+        _ parameters: ModelParameters, to out: String, like model: ContinuedModel?
+    ) throws(NodeError) -> String {
+        try makeFolder(out)
+        let checkpoint = out + "/checkpoint"
+        do throws(CheckpointError) {
+            try Checkpoint.write(parameters, to: checkpoint, like: model)
+        } catch {
+            throw .failed(error.description)
+        }
+        return checkpoint
     }
 
     /// By the checkpoint that was written, and its tokenizer; nothing where it has none.

@@ -2,6 +2,7 @@ import Coordination
 import Daemon
 import Digests
 import Kademlia
+import Membership
 import Primitives
 import Record
 import Training
@@ -50,6 +51,15 @@ final class SimulatedHost {
         self.endpoint = endpoint
         self.key = key
         self.flops = flops
+    }
+
+    /// What has come of collecting the job's result here.
+    var collected: JobEnd {
+        switch daemon?.services.watch?.collected {
+        case .weights(let states)?: .finished(states)
+        case .failed(let why)?: .failed(why)
+        case nil: .failed("nothing was collected")
+        }
     }
 
     /// When it has something of its own to do.

@@ -84,6 +84,7 @@ extension World {
         var services = DaemonCore.Services()
         switch host.role {
         case .bootstrap where !job.parameters.isCarriedByMany: break
+        case _ where host.name == options.collector: services = collector(on: simulated)
         case .coordinator where simulated.refounds: services = refounder(on: simulated, wall)
         case .coordinator where job.parameters.isCarriedByMany:
             services = DaemonCore.Services(elector: founder(on: simulated, wall))
@@ -147,6 +148,14 @@ extension World {
         out.expectedPeers = job.expectedPeers
         out.neededPeers = options.neededPeers
         return out
+    }
+
+    /// `atoll collect`.
+    private func collector(on host: SimulatedHost) -> DaemonCore.Services {
+        DaemonCore.Services(
+            watch: JobWatch(
+                choosing: { _, _, _ in true }, collectingAs: host.key.peerID, at: now,
+                parse: JobParameters.init(manifest:)))
     }
 
     // MARK: electors

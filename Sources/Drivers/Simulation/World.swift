@@ -44,6 +44,8 @@ public struct WorldOptions: Sendable {
     public var leaderDeaths: LeaderDeaths?
     /// All electors but some are lost at once, and the job is founded anew.
     public var lostMajority: LostMajority?
+    /// By name: a machine of no part in the job that collects its result. The run ends when it has that, or has given up.
+    public var collector: String?
     /// How long a leader that did not launch the job waits for whoever did; nil: as live.
     public var launcherPatience: Duration?
     /// The job begins with this plan, and keeps it as long as all of its peers are there.
@@ -148,7 +150,7 @@ public final class World {
             expectedPeers: expectedPeers ?? topology.peers.count - topology.lateJoiners.count)
         virtualNetwork = Indirect(VirtualNetwork(seed: options.seed) { topology.link(from: $0, to: $1) })
         for (index, host) in topology.hosts.enumerated() {
-            let key = SigningKey(seed: SeededGenerator.bytes(32, seed: options.seed, stream: UInt64(index) + 100))!
+            let key = Self.key(of: index, seed: options.seed)
             let endpoint = Self.endpoint(of: index, host.nat, isOpen: !topology.hasRouters)
             network.addHost(
                 at: endpoint, key: key.peerID, access: AccessRates(up: host.up, down: host.down),
@@ -172,6 +174,11 @@ public final class World {
         timeline.sort { $0.at < $1.at }
         let late = topology.lateJoiners.union(options.absent)
         for host in hosts where !late.contains(host.name) { start(host) }
+    }
+
+    /// Of a host, by its place in the topology.
+    package static func key(of host: Int, seed: UInt64) -> SigningKey {
+        SigningKey(seed: SeededGenerator.bytes(32, seed: seed, stream: UInt64(host) + 100))!
     }
 
     /// Runs until the job has ended or the limit is reached.
@@ -308,6 +315,10 @@ public final class World {
 
     /// The coordinator's process is over; in a storm its owner begins another where the job is not done.
     private func ended(_ end: JobEnd, _ host: SimulatedHost) {
+        if let collector = options.collector {
+            if host.name == collector { self.end = host.collected }
+            if case .finished = end { return }
+        }
         // A peer lives on, whatever comes of a job that it led.
         if case .failed = end, host.index != coordinatorIndex { return }
         if case .failed(let why) = end, let pause = storm?.beginsAgain(after: why, self) {

@@ -9,6 +9,7 @@ struct Atoll: ParsableCommand {
         version: atollVersion,
         subcommands: [
             DemoCommand.self, NodeCommand.self, PeerCommand.self, LaunchCommand.self, WatchCommand.self,
+            CollectCommand.self,
             PlanCommand.self, Replay.self, SweepCommand.self, CiteCommand.self, GenerateCommand.self, EvalCommand.self,
             ServeCommand.self, TokenizeCommand.self, TokenizerCommand.self,
             DataCommand.self, ConvertCommand.self, TopologyCommand.self, CodecCommand.self, BenchCommand.self,

@@ -2,6 +2,7 @@ import ArgumentParser
 import Coordination
 import Digests
 import Foundation
+import Membership
 import Node
 import Primitives
 import Record
@@ -27,20 +28,16 @@ struct WatchCommand: ParsableCommand {
     func run() throws {
         let invite = try Invite(file: invite)
         guard wait > 0, wait <= 86_400 else { throw NodeError.badInput("--wait \(wait): seconds, more than 0") }
-        guard !job.isEmpty else { throw NodeError.badInput("the job's name, or the first digits of its ID, expected") }
+        let choice = try Self.choice(of: job)
         // A fresh key each time: a watcher is nobody's member. Where members are kept it is one, and stays it.
         let folder = invite.issuing == nil ? nil : try Home.folder(nil, name: "watcher")
         let setup = try LiveDaemon.Setup(
             through: invite, key: folder?.key ?? SigningKey(seed: randomBytes(32))!, folder: folder?.path,
             listen: try endpoint(listen, option: "--listen"), emulation: nil, seed: drawnSeed(seed), tell: complain)
         let view = ProgressView(quiet: json, subject: .init(name: job))
-        let (meant, digits, asJSON) = (job, job.lowercased(), json)
+        let asJSON = json
         let result = try WatchRun().run(
-            setup,
-            choosing: { id, genesis, _ in
-                if digits.count >= 4, id.hex.hasPrefix(digits) { return true }
-                return (try? JobParameters(manifest: genesis.manifest))?.name == meant
-            }, what: "job \(escaped(job))", wait: .nanoseconds(Int64(wait * 1e9))
+            setup, choosing: choice, what: "job \(escaped(job))", wait: .nanoseconds(Int64(wait * 1e9))
         ) { event in
             if asJSON {
                 print(event.json)
@@ -53,9 +50,20 @@ struct WatchCommand: ParsableCommand {
         switch result {
         case .interrupted: throw ExitCode(130)
         case .failed(let why): throw NodeError.failed(why)
+        case .collected: break
         case .ended(let finish):
             guard finish.reason == Finish.done else { throw NodeError.failed("the job has ended: \(finish.reason)") }
             if !asJSON { print("the job is done" + (finish.weights.map { ": weights \($0.hex)" } ?? "")) }
+        }
+    }
+
+    /// By the job's name, or the first digits of its ID.
+    static func choice(of job: String) throws -> JobReader.Choice {
+        guard !job.isEmpty else { throw NodeError.badInput("the job's name, or the first digits of its ID, expected") }
+        let digits = job.lowercased()
+        return { id, genesis, _ in
+            if digits.count >= 4, id.hex.hasPrefix(digits) { return true }
+            return (try? JobParameters(manifest: genesis.manifest))?.name == job
         }
     }
 }
