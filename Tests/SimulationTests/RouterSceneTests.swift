@@ -52,6 +52,17 @@ import Topologies
         #expect(outcome.events("connection_relayed").count >= 2 * 8)
         #expect(outcome.totals.late == 0)
     }
+    /// A node that carries records is a member, and waited for somebody to confirm that it can be dialled, which nobody could.
+    @Test func `one node brings everybody together also where it carries the record`() throws {
+        var scene = Self.homes(.symmetric, relay: .megabits(50))
+        scene.job.electors.count = .fixed(3)
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        let chosen = outcome.events("electors_chosen").compactMap { $0.text("electors") }
+        #expect(chosen.contains { $0.contains("node") }, "\(chosen), \(outcome.world.electors)")
+        let berths = outcome.world.events.filter { $0.event.kind == "berth_granted" }.map(\.host)
+        #expect(Set(berths) == Set((0..<8).map { "peer-\($0)" } + ["captain"]))
+    }
     @Test func `symmetric routers are not punched through`() throws {
         let outcome = Self.homes(.symmetric, relay: .megabits(50)).run()
         #expect(!outcome.events("connection_relayed").isEmpty && outcome.events("connection_punched").isEmpty)

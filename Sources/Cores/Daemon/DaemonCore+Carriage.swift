@@ -37,7 +37,7 @@ extension DaemonCore {
         carriage.see(
             Carriage.Outlook(
                 external: isHome || presence.isReachable ? presence.dialled : nil, isReachable: !isHome,
-                leads: services.leads, isServer: services.isServer, datagrams: isHome ? datagramPort : nil), at: now)
+                leads: services.leads, isServer: services.isNode, datagrams: isHome ? datagramPort : nil), at: now)
     }
 
     /// Where others see the port for datagrams, and whether they see the same one.

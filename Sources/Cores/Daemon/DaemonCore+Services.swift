@@ -14,8 +14,11 @@ extension DaemonCore {
         var refoundingPart: Indirect<Refounding>?
         var watchPart: Indirect<JobWatch>?
         let foundation: Foundation?
-        /// It is there for others to meet, and publishes nothing about itself.
+        /// It is there for others to meet, and does nothing in jobs: it publishes nothing about itself.
         public let isServer: Bool
+        /// It is there for others to meet, whether it carries jobs' records or not: it can be dialled as long as nobody has tried in vain, because
+        /// with none nobody could begin.
+        let isNode: Bool
         /// Of a job that this daemon may have to lead.
         let options: CoordinatorOptions
         /// What a job that is founded anew goes on with.
@@ -46,6 +49,9 @@ extension DaemonCore {
             memberPart = member.map { Indirect($0) }
             coordinatorPart = coordinator.map { Indirect($0) }
             electorPart = elector.map { Indirect($0) }
+            isNode =
+                member.map { !$0.terms.computes }
+                ?? (coordinator == nil && elector == nil && foundation == nil && watch == nil)
             isServer =
                 member == nil && coordinator == nil && elector == nil && foundation == nil && watch == nil
         }

@@ -100,7 +100,9 @@ public struct DaemonCore: Core {
         self.services = services
         self.key = key
         carriage = Carriage(local: key.peerID, limits: relaying, at: now)
-        presence = Presence(port: port, device: device, isServer: services.isServer, hasPool: directory.isClosed)
+        presence = Presence(
+            port: port, device: device, isNode: services.isNode, isSilent: services.isServer,
+            hasPool: directory.isClosed)
         presence.carriesFlows = carriesFlows
         if services.memberPart != nil {
             self.directory.announce(topic: Self.poolTopic, port: port, at: now)

@@ -9,7 +9,8 @@ import Primitives
 struct Presence: Sendable {
     let port: UInt16
     private let device: String
-    private let isServer: Bool
+    private let isNode: Bool
+    private let isSilent: Bool
     private let hasPool: Bool
     private(set) var external: Endpoint?
     private(set) var isReachable = true
@@ -41,12 +42,14 @@ struct Presence: Sendable {
     private static let versions: [Int64] = [1]
 
     /// - Parameters:
-    ///   - isServer: a node; it publishes nothing about itself.
+    ///   - isNode: it is there for others.
+    ///   - isSilent: it publishes nothing about itself: it does nothing in jobs.
     ///   - hasPool: reachability is asked for in closed pools only: strangers do not know the query.
-    init(port: UInt16, device: String, isServer: Bool, hasPool: Bool) {
+    init(port: UInt16, device: String, isNode: Bool, isSilent: Bool, hasPool: Bool) {
         self.port = port
         self.device = device
-        self.isServer = isServer
+        self.isNode = isNode
+        self.isSilent = isSilent
         self.hasPool = hasPool
     }
 
@@ -66,7 +69,7 @@ struct Presence: Sendable {
         }
         isJudged = false
         nextCheck = now + .seconds(1)
-        guard !isServer else { return false }
+        guard !isNode else { return false }
         isReachable = false
         return true
     }
@@ -139,7 +142,7 @@ struct Presence: Sendable {
     mutating func forgetRecord() { published = nil }
 
     private func makeRecord(wall: Int64) -> CapabilityRecord? {
-        guard !isServer, let external else { return nil }
+        guard !isSilent, let external else { return nil }
         var endpoints = [Endpoint(address: external.address, port: outerPort) ?? external]
         // Behind a router the port that others see is not ours; dialling both costs one packet.
         if external.port != outerPort { endpoints.append(external) }
