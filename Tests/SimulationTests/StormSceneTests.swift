@@ -158,6 +158,19 @@ import Topologies
         #expect(again - refused < 1)
     }
 
+    /// It held the other units in memory, looked for the last with everybody but itself, and was the only one that had a copy.
+    @Test func `what a member lacks of a round that it holds it reads from its own disk`() throws {
+        let run = run(StormScript(seed: 1_102_903).keeping([1, 2, 4, 6]))
+        #expect(run.launches == 1)
+    }
+
+    /// Those who had applied a seal died; who was left fetched it from each other, and a newcomer from them.
+    @Test func `where all who are left fetch what nobody has they go back`() throws {
+        let run = run(StormScript(seed: 1_102_726).keeping([1, 2]))
+        let lost = try #require(moments(run, "peer_lost").last { $0 < 40 })
+        #expect(try #require(moments(run, "rolled_back").first { $0 > lost }) - lost < 35)
+    }
+
     /// It counted the time in which it slept itself, woke, and had given up.
     @Test func `a launcher that sleeps while it gathers gives others as long to come as one that does not`() {
         var script = StormScript.small(peers: 3, pipelines: 1, stages: 3)

@@ -42,11 +42,14 @@ public struct Attendance: Hashable, Sendable {
     }
 }
 
-/// Round starts that a member says it has on its disk.
+/// Round starts that a member says it has.
 struct SaidStarts: Sendable {
+    /// On its disk.
     private(set) var kept: [KeptStage] = []
     /// Of which it said so since the plan in force, and says no more: they could not be read.
     var withdrawn: [KeptStage] = []
+    /// The last of which it said that its engine holds it.
+    var inMemory: Int?
 
     mutating func say(_ stages: [KeptStage]) {
         withdrawn = (withdrawn + kept).filter { !stages.contains($0) }.suffix(KeptStage.most)
@@ -304,6 +307,7 @@ public struct Roster: Sendable {
     }
     package mutating func isReady(_ readiness: Readiness, _ peer: PeerID, at now: Instant) {
         peers[peer]?.readiness = readiness
+        if case .atRound(_, let round) = readiness { peers[peer]?.starts.inMemory = round }
         if readiness.hasText {
             textless[peer] = nil
         } else if isJoined(peer) {
@@ -320,10 +324,18 @@ public struct Roster: Sendable {
     package mutating func forgetWithdrawn() {
         for peer in order { peers[peer]!.starts.withdrawn = [] }
     }
-    /// It had said that it has a unit as of the start of a round, and could not read it.
-    package func hasWithdrawn(_ unit: Int, round: Int, _ peer: PeerID) -> Bool {
-        peers[peer]?.starts.withdrawn.contains { $0.round == round && $0.units.contains(unit) } ?? false
+    /// Whether a member may have a unit as of the start of a round: it has not said that it could not read it, and has not waited in vain itself
+    /// for what it never said that it had.
+    package func mayHave(_ unit: Int, round: Int, _ peer: PeerID, at now: Instant) -> Bool {
+        guard let known = peers[peer] else { return false }
+        func isOf(_ stage: KeptStage) -> Bool { stage.round == round && stage.units.contains(unit) }
+        if known.starts.withdrawn.contains(where: isOf) { return false }
+        guard case .fetchingState = known.readiness else { return true }
+        return known.starts.inMemory == round || known.kept.contains(where: isOf)
+            || now - known.idleSince < Self.fetchPatience
     }
+    /// Whoever fetches and gets no further for so long waits for somebody who has it no more than it has.
+    package static let fetchPatience = Duration.seconds(20)
     package mutating func trip(_ time: Duration, _ peer: PeerID) {
         guard let known = peers[peer] else { return }
         peers[peer]!.roundTrip = min(known.roundTrip ?? time, time)

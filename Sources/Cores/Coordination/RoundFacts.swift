@@ -61,9 +61,8 @@ package struct RoundFacts {
         return stage.units.allSatisfy { unit in
             let named = isNew ? plan.sources[unit] ?? [] : plan.holders(of: unit).filter { $0 != stage.peer }
             return named.contains { source in
-                if source == key.peerID { return true }
-                return state.isPresent(source)
-                    && !(isNew && roster.hasWithdrawn(unit, round: state.round, source))
+                source == key.peerID
+                    || state.isPresent(source) && roster.mayHave(unit, round: state.round, source, at: now)
             }
         }
     }

@@ -33,10 +33,15 @@ extension Holding {
 
     /// Units that are on this member's disk as of the start of a round: they are read. Copies of others' only where the plan names this
     /// member as one that they are to be had of: else somebody has them with moments.
-    package mutating func readFromDisk(_ units: Range<Int>, _ plan: PlacedPlan, round: Int) -> Set<Int> {
-        guard round > 0 else { return [] }
-        var out: Set<Int> = []
-        if let stage = starts.stage(of: round), stage.units.overlaps(units) {
+    /// - Parameter held: what the engine holds of them needs no disk.
+    package mutating func readFromDisk(
+        _ units: Range<Int>, beside held: Set<Int> = [], _ plan: PlacedPlan, round: Int
+    ) -> Set<Int> {
+        guard round > 0 else { return held }
+        var out = held
+        if let stage = starts.stage(of: round),
+            stage.units.contains(where: { units.contains($0) && !held.contains($0) })
+        {
             starts.read(stage.name)
             out.formUnion(stage.units.clamped(to: units))
         }

@@ -29,9 +29,8 @@ extension Holding {
                 .compute(
                     .exportState(units: held.units, includeMoments: true),
                     .export(units: held.units, round: held.round)))
-        } else if isGiven {
-            own = readFromDisk(stage.units, plan, round: job.round)
         }
+        if isGiven { own = readFromDisk(stage.units, beside: own, plan, round: job.round) }
         var sources: [Int: [PeerID]] = [:]
         if isGiven {
             for unit in stage.units where !own.contains(unit) {
