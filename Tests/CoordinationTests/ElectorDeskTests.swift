@@ -81,6 +81,25 @@ import Wire
         #expect(committee.record(1).committed == committee.record(0).length)
     }
 
+    /// Whoever was to be one, and is not: its log is the member's again, before it falls behind.
+    @Test func `whoever is brought up to date and then is not chosen is not counted on any more`() throws {
+        var committee = try Committee(2)
+        committee.run(1)
+        let other = Committee.key(1).peerID
+        committee.machines[0].desk!.prepare([other], at: committee.now)
+        committee.drain(0)
+        committee.run(3)
+        #expect(committee.record(1).length == committee.record(0).length)
+        #expect(!committee.machines[1].desk!.isForsaken(at: committee.now))
+        committee.machines[0].desk!.prepare([], at: committee.now)
+        committee.drain(0)
+        committee.propose(news(1), on: 0)
+        committee.run(6)
+        #expect(committee.record(1).length < committee.record(0).length)
+        #expect(committee.machines[1].desk!.isForsaken(at: committee.now))
+        #expect(!committee.machines[0].desk!.isForsaken(at: committee.now))
+    }
+
     @Test func `one entry is not enough to become an elector, nor a leader's word to vote others out`() throws {
         var record = try three().record(0)
         let next = try #require(Electorate(voters: [Committee.key(0).peerID]))

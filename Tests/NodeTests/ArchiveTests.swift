@@ -233,6 +233,30 @@ private func withFolder<T>(_ body: (String) throws -> T) throws -> T {
         }
     }
 
+    /// Whoever carries a record in another era counts its receipts from 0 again. It was refused for ever, and wrote no entries either.
+    @Test func `of receipts is a set: those of before stay, and others follow them`() throws {
+        let script = try script()
+        try withFolder { folder in
+            let (job, all) = (script.record.job, script.record.envelopes)
+            func write(_ numbers: [Int], from first: Int = 0, by writer: LogWriter) -> Bool {
+                let requests = numbers.enumerated().map {
+                    StorageRequest.receipt(job: job, index: first + $0, all[$1])
+                }
+                return writer.write(requests).allSatisfy { isStored($0) }
+            }
+            #expect(write([0, 1, 2], by: LogWriter(folder, .system)))
+            let path = LogFile.path(folder, job, .receipts)
+            let before = try readFile(path)
+            let writer = LogWriter(folder, .system)
+            #expect(write([3, 1], by: writer) && write([4], from: 2, by: writer))
+            let after = try readFile(path)
+            #expect(after.starts(with: before) && after.count > before.count)
+            // In that order, each once.
+            #expect(write([0, 1, 2, 3, 4], by: LogWriter(folder, .system)))
+            #expect(try readFile(path) == after)
+        }
+    }
+
     /// Bytes that changed later, not what a crash has torn.
     @Test func `of which more is lost than a crash tears is not gone on with`() throws {
         var script = try script()

@@ -158,6 +158,8 @@ public struct Elector: Core, Sendable {
         }
     }
     public var isLeading: Bool { leadership != nil }
+    /// When the leader that is followed was heard last; nil where none is.
+    public var leaderHeard: Instant? { following.heard }
     /// Whether the first entry of its term is committed: what a leader then knows to be committed is all there is.
     public var isEstablished: Bool { isLeading && log.term(at: committed) == term }
     public var electorate: Electorate { log.electorate }

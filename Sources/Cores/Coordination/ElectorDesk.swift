@@ -186,8 +186,8 @@ public struct ElectorDesk: Core, Sendable {
     /// The job is over, and nobody who was away needs to be told any more.
     public var isRetired: Bool { endedAt.map { $0 + Self.keep <= now } ?? false }
     public var isOver: Bool { endedAt != nil }
-    /// Nobody has led here for a minute, and the job is not over: of whoever has no seat, nobody wants anything any more.
-    public func isForsaken(at now: Instant) -> Bool { endedAt == nil && now - ledAt >= Coordinator.electorPatience }
+    /// No leader was heard here for ten of its heartbeats, and the job is not over: of whoever has no seat, nobody wants anything any more.
+    public func isForsaken(at now: Instant) -> Bool { endedAt == nil && now - ledAt >= .seconds(5) }
 
     public mutating func poll() -> Effect? { effects.pop() }
 
@@ -338,7 +338,7 @@ public struct ElectorDesk: Core, Sendable {
 
     mutating func settle() {
         while let effect = elector.poll() { perform(effect) }
-        if elector.isLeading || elector.leader != nil { ledAt = now }
+        ledAt = elector.isLeading ? now : max(ledAt, elector.leaderHeard ?? ledAt)
         vouch()
         storeCertificate()
         let isWhole = record.length == elector.entries.count

@@ -96,6 +96,8 @@ package final class LogWriter: @unchecked Sendable {
         /// Hashes of the records that are durable, so that what is stored again is recognised.
         var records: [Digest256]
         var end: Int
+        /// Of receipts, once somebody has counted others before them than are here.
+        var known: Set<Digest256>?
         /// A sync failed: the file is not to be trusted any more, and is written anew.
         var isBroken = false
     }
@@ -115,6 +117,13 @@ package final class LogWriter: @unchecked Sendable {
         func append(_ envelope: PBEnvelope, at index: Int, to log: Place) {
             do throws(NodeError) {
                 let record = envelope.encoded
+                var index = index
+                if log.kind == .receipts {
+                    guard let end = try place(ofReceipt: sha256(record), at: index, in: log) else {
+                        return outcomes.append(.stored(path: ""))
+                    }
+                    index = end
+                }
                 guard try !holdsAnother(record, at: index, in: log) else {
                     let path = LogFile.path(folder, log.job, log.kind)
                     return outcomes.append(.conflict("\(path) holds another entry \(index), which is not overwritten"))
@@ -154,6 +163,7 @@ package final class LogWriter: @unchecked Sendable {
             let why =
                 "cannot write the \(place.kind.what) in \(folder)/log: \(reason(errno)). Free some space, or look at the disk"
             logs[place]!.isBroken = true
+            logs[place]!.known = nil
             for index in unsynced[place]! { outcomes[index] = .failed(why) }
             logs[place]!.records.removeLast(min(log.records.count, unsynced[place]!.count))
         }
@@ -203,6 +213,19 @@ package final class LogWriter: @unchecked Sendable {
         }
     }
 
+    /// Receipts are a set, each named by what it is for: whoever carries a record again, in another era or on a disk that knows others, counts
+    /// from 0, and those that are here stay.
+    /// - Returns: where it is to be; nil where it is already.
+    private func place(ofReceipt hash: Digest256, at index: Int, in place: Place) throws(NodeError) -> Int? {
+        var log = try open(place)
+        let count = log.records.count
+        if log.known == nil, index < count, log.records[index] != hash {
+            log.known = Set(log.records)
+            logs[place] = log
+        }
+        guard let known = log.known, index <= count else { return index }
+        return known.contains(hash) ? nil : count
+    }
     private func holdsAnother(_ envelope: [UInt8], at index: Int, in place: Place) throws(NodeError) -> Bool {
         let log = try open(place)
         return index < log.records.count && log.records[index] != sha256(envelope)
@@ -228,6 +251,7 @@ package final class LogWriter: @unchecked Sendable {
             throw error
         }
         log.records.append(hash)
+        log.known?.insert(hash)
         log.end += record.count
         logs[place] = log
         return true
