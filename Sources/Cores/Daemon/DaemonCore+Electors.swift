@@ -69,7 +69,9 @@ extension DaemonCore {
     private mutating func leaveSeat(at now: Instant) {
         guard services.electorPart?.value.isForsaken(at: now) == true, let desk = services.electorPart?.value,
             let member = services.memberPart?.value, let length = member.logLength(of: desk.job),
-            !member.isElector(key.peerID, of: desk.job), length >= desk.record.committed
+            !member.isElector(key.peerID, of: desk.job), length >= desk.record.committed,
+            // Whoever has just been made one knows it from an entry that its member has not seen certified: its vote may be needed.
+            !desk.isElector(key.peerID) || length > desk.record.length
         else { return }
         services.electorPart = nil
         services.memberPart!.value.takeOverLog(from: desk.record.committed, at: now)
