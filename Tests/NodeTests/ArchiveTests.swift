@@ -339,6 +339,20 @@ private func withFolder<T>(_ body: (String) throws -> T) throws -> T {
         }
     }
 
+    /// What was saved after a job had gone back was removed as the older one, and what was void was gone on from.
+    @Test func `of rounds that were taken back go when one before them is written`() throws {
+        try withFolder { folder in
+            for round in [4, 8, 10, 6] {
+                try StateFile.write(states(UInt64(round)), round: round, job: job, in: folder)
+            }
+            let found = StateFile.newest(of: job, in: folder).found
+            #expect(found?.round == 6 && found?.states == states(6))
+            try StateFile.write(states(8), round: 8, job: job, in: folder)
+            #expect(StateFile.newest(of: job, in: folder).found?.states == states(8))
+            #expect(files(folder).count == StateFile.kept)
+        }
+    }
+
     @Test func `that are damaged anywhere are passed over for the ones before`() throws {
         var generator = SeededGenerator(seed: 2, stream: 1)
         try withFolder { folder in

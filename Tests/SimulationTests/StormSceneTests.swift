@@ -164,6 +164,13 @@ import Topologies
         #expect(run.launches == 1)
     }
 
+    /// The disk kept those of the latest rounds, of which the job had gone back.
+    @Test func `a checkpoint after the job has gone back takes the place of those that are void`() throws {
+        let run = run(StormScript(seed: 1_102_903).keeping([0, 5, 6]))
+        let back = try #require(moments(run, "rolled_back").last)
+        #expect(moments(run, "checkpoint_saved").contains { $0 > back })
+    }
+
     /// Those who had applied a seal died; who was left fetched it from each other, and a newcomer from them.
     @Test func `where all who are left fetch what nobody has they go back`() throws {
         let run = run(StormScript(seed: 1_102_726).keeping([1, 2]))

@@ -20,7 +20,8 @@ public enum StateFile {
         self.folder(folder, job) + "/round-\(round)" + suffix
     }
 
-    /// Writes one, syncs it, reads it back, and takes older generations away.
+    /// Writes one, syncs it, reads it back, and takes older generations away, and those of later rounds: the job has gone back since, and they are
+    /// of seals that are void.
     /// - Returns: its path.
     @discardableResult
     public static func write(
@@ -36,7 +37,9 @@ public enum StateFile {
             unlink(path)
             throw .failed("\(path) reads back otherwise than it was written. Look at the disk")
         }
-        for old in rounds(in: place).dropLast(kept) { unlink(self.path(folder, job, round: old)) }
+        let all = rounds(in: place)
+        let stay = all.filter { $0 <= round }.suffix(kept)
+        for other in all where !stay.contains(other) { unlink(self.path(folder, job, round: other)) }
         return path
     }
 

@@ -142,7 +142,8 @@ public struct VirtualDisk: Sendable {
             return .stored(path: "")
         case .checkpoint(let job, let round, let states):
             if let refusal { return refusal }
-            var saved = checkpoints[job, default: []].filter { $0.round != round }
+            // Those of later rounds are of seals that are void: the job has gone back since.
+            var saved = checkpoints[job, default: []].filter { $0.round < round }
             saved.append(Saved(round: round, states: states, isDurable: !troubles.contains(.lies)))
             checkpoints[job] = Array(saved.sorted { $0.round < $1.round }.suffix(Self.generations))
             return .stored(path: "")
