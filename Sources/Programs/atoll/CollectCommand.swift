@@ -46,21 +46,9 @@ struct CollectCommand: ParsableCommand {
         let setup = try LiveDaemon.Setup(
             through: pool, key: key, folder: folder?.path, listen: try endpoint(listen, option: "--listen"),
             emulation: nil, seed: drawnSeed(seed), tell: complain)
-        let view = ProgressView(quiet: json, subject: .init(name: job))
-        let asJSON = json
-        let result = try WatchRun().run(
-            setup, choosing: choice, collectingAs: key.peerID, what: "job \(escaped(job))",
-            wait: .nanoseconds(Int64(wait * 1e9))
-        ) { event in
-            if asJSON {
-                print(event.json)
-                fflush(nil)
-            } else {
-                view.show(event)
-            }
-        }
-        view.end()
-        switch result {
+        switch try WatchCommand.show(
+            job, setup, choosing: choice, collectingAs: key.peerID, wait: wait, asJSON: json)
+        {
         case .interrupted: throw ExitCode(130)
         case .failed(let why): throw NodeError.failed(why)
         case .ended: throw NodeError.failed("the job is over, and nothing of it was collected")
@@ -71,7 +59,7 @@ struct CollectCommand: ParsableCommand {
                     "note: the job continued a model. With --model FOLDER of that one its tokenizer and keys go with the result"
                 )
             }
-            if !asJSON { print("the job is done: weights \(result.weights.hex)\ncheckpoint \(checkpoint)") }
+            if !json { print("the job is done: weights \(result.weights.hex)\ncheckpoint \(checkpoint)") }
         }
     }
 

@@ -34,10 +34,29 @@ struct WatchCommand: ParsableCommand {
         let setup = try LiveDaemon.Setup(
             through: invite, key: folder?.key ?? SigningKey(seed: randomBytes(32))!, folder: folder?.path,
             listen: try endpoint(listen, option: "--listen"), emulation: nil, seed: drawnSeed(seed), tell: complain)
-        let view = ProgressView(quiet: json, subject: .init(name: job))
-        let asJSON = json
-        let result = try WatchRun().run(
-            setup, choosing: choice, what: "job \(escaped(job))", wait: .nanoseconds(Int64(wait * 1e9))
+        switch try Self.show(job, setup, choosing: choice, wait: wait, asJSON: json) {
+        case .interrupted: throw ExitCode(130)
+        case .failed(let why): throw NodeError.failed(why)
+        case .collected: break
+        case .ended(let finish):
+            guard finish.reason == Finish.done else { throw NodeError.failed("the job has ended: \(finish.reason)") }
+            if !json { print("the job is done" + (finish.weights.map { ": weights \($0.hex)" } ?? "")) }
+        }
+    }
+
+    /// Watches a job on this terminal until it ends, or as JSON lines.
+    /// - Parameters:
+    ///   - collector: whose key collects the result then; nil: nobody's.
+    ///   - wait: gives up when nobody tells of it for so many seconds.
+    static func show(
+        _ job: String, _ setup: LiveDaemon.Setup, choosing choice: @escaping JobReader.Choice,
+        collectingAs collector: PeerID? = nil, wait: Double, asJSON: Bool
+    ) throws -> WatchRun.Result {
+        let view = ProgressView(quiet: asJSON, subject: .init(name: job))
+        defer { view.end() }
+        return try WatchRun().run(
+            setup, choosing: choice, collectingAs: collector, what: "job \(escaped(job))",
+            wait: .nanoseconds(Int64(wait * 1e9))
         ) { event in
             if asJSON {
                 print(event.json)
@@ -46,17 +65,7 @@ struct WatchCommand: ParsableCommand {
                 view.show(event)
             }
         }
-        view.end()
-        switch result {
-        case .interrupted: throw ExitCode(130)
-        case .failed(let why): throw NodeError.failed(why)
-        case .collected: break
-        case .ended(let finish):
-            guard finish.reason == Finish.done else { throw NodeError.failed("the job has ended: \(finish.reason)") }
-            if !asJSON { print("the job is done" + (finish.weights.map { ": weights \($0.hex)" } ?? "")) }
-        }
     }
-
     /// By the job's name, or the first digits of its ID.
     static func choice(of job: String) throws -> JobReader.Choice {
         guard !job.isEmpty else { throw NodeError.badInput("the job's name, or the first digits of its ID, expected") }
