@@ -7,7 +7,7 @@ PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-con
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods bench-faults bench-flow \
-  bench-simulation bench-connectivity bench-line bench-volunteer deb image format lint \
+  bench-simulation bench-connectivity bench-line bench-prediction bench-volunteer deb image format lint \
   layers clean events protocol
 
 help:
@@ -70,6 +70,9 @@ bench-overlay: build ## the overlay: libtorrent beside it (when it is there), re
 
 bench-faults: build ## live: eight paced peers, one killed or stopped every 29 s, beside an undisturbed pool (MINUTES=30)
 	python3 Tools/survival/faults.py $(ATOLL) $(or $(MINUTES),30)
+
+bench-prediction: build ## predicted beside measured seconds a step of 2 to 6 peers that share this machine, slowed down by nothing; alone on the machine
+	python3 Tools/planning/unpaced.py $(ATOLL)
 
 bench-volunteer: build ## what a peer costs its owner: idle, and when the machine is wanted back; SECONDS_IDLE=60
 	python3 Tools/volunteer/bench.py $(ATOLL) $(or $(SECONDS_IDLE),60)
