@@ -179,6 +179,30 @@ import Testing
         #expect(!roster.isIsolated(silence: silence, at: now))
     }
 
+    @Test func `knows how long members are not heard, but for those who were away`() {
+        var roster = joined([1, 2])
+        func hear(_ numbers: [Int], _ milliseconds: Int64) {
+            for number in numbers { roster.heard(Small.peer(number), at: .zero + .milliseconds(milliseconds)) }
+        }
+        for second in 1...9 { hear([1, 2], Int64(second) * 1000) }
+        #expect(roster.longestGap == nil, "ten seconds have not been seen")
+        hear([1], 10_000)
+        hear([1, 2], 11_000)
+        #expect(roster.longestGap == .seconds(2))
+        // Eight seconds are an absence, and so is what lies between two connections.
+        for second in 12...18 { hear([1], Int64(second) * 1000) }
+        hear([1, 2], 19_000)
+        roster.interrupted(Small.peer(2))
+        for second in 20...22 { hear([1], Int64(second) * 1000) }
+        hear([1, 2], 23_000)
+        #expect(roster.longestGap == .seconds(2))
+        hear([1, 2], 26_000)
+        #expect(roster.longestGap == .seconds(3))
+        // After eighty seconds it is forgotten.
+        for second in 27...120 { hear([1, 2], Int64(second) * 1000) }
+        #expect(roster.longestGap == .seconds(1))
+    }
+
     @Test func `all of them silent at once is our own line`() {
         let silence = Duration.seconds(5)
         var roster = joined([1, 2, 3])

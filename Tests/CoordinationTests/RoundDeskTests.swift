@@ -93,8 +93,22 @@ import Testing
     }
 
     /// Heard until now every half a second are all of these; the round takes as long as the books say.
-    private func silence(of silent: Set<Int>, roundSeconds: Double, for seconds: Int) throws -> RoundWorld {
+    /// - Parameter before: for so many seconds all of them were.
+    private func silence(of silent: Set<Int>, roundSeconds: Double, for seconds: Int, before: Int = 0) throws
+        -> RoundWorld
+    {
         var world = try RoundWorld([[1, 2], [3, 4], [5]])
+        for _ in 0..<2 * before {
+            world.now += .milliseconds(500)
+            world.hear([1, 2, 3, 4, 5])
+        }
+        if before > 0 {
+            for rank in 0..<3 { world.compute(rank) }
+            world.holdAll()
+            try world.settle()
+            #expect(world.sealed == [[0, 1, 2]])
+        }
+        let earlier = world.sealed.count
         for round in 0..<3 {
             world.books.keep(
                 RoundTime(
@@ -103,7 +117,7 @@ import Testing
         }
         world.compute(0)
         world.compute(2)
-        for _ in 0..<2 * seconds where world.sealed.isEmpty {
+        for _ in 0..<2 * seconds where world.sealed.count == earlier {
             world.now += .milliseconds(500)
             world.hear([1, 2, 3, 4, 5].filter { !silent.contains($0) })
             try world.settle()
@@ -123,6 +137,18 @@ import Testing
         #expect(try silence(of: [1, 2, 3, 4, 5], roundSeconds: 1, for: 6).sealed.isEmpty)
         // Of whom others wait for something to compute, too.
         #expect(try silence(of: [1, 2, 5], roundSeconds: 1, for: 6).sealed.isEmpty)
+    }
+
+    @Test func `waits less for one that is silent once it is known how often members are heard`() throws {
+        // Twice the longest gap is a second: 1.5 s are the least, and a quarter of the round besides.
+        let whole = [0, 1, 2]
+        let world = try silence(of: [4], roundSeconds: 1, for: 6, before: 12)
+        #expect(world.sealed == [whole, [0, 2]] && world.whole == whole)
+        #expect(world.now > .zero + .milliseconds(13_750) && world.now <= .zero + .milliseconds(14_500))
+        #expect(try silence(of: [4], roundSeconds: 8, for: 6, before: 12).sealed == [whole, [0, 2]])
+        #expect(try silence(of: [4], roundSeconds: 14, for: 6, before: 12).sealed == [whole], "it is given up as soon")
+        #expect(try silence(of: [1, 2, 3, 4, 5], roundSeconds: 1, for: 6, before: 12).sealed == [whole])
+        #expect(try silence(of: [1, 2, 5], roundSeconds: 1, for: 6, before: 12).sealed == [whole])
     }
 
     /// Everything in any order: verdicts are legal, the round comes to an end, and whoever is whole and done is in it.

@@ -111,6 +111,7 @@ public struct Roster: Sendable {
     private var freeTimers: [Int] = []
     private var arrivals = 0
     private var newest: Instant?
+    private var gaps = HeardGaps()
     /// When somebody was heard again after nobody had been for a while: until then it may have been our own line.
     private var returned = Instant(nanoseconds: .min / 4)
     /// For how long nobody is given up after that; nil: for as long as silence lasts.
@@ -199,7 +200,11 @@ public struct Roster: Sendable {
         return true
     }
     package mutating func heard(_ peer: PeerID, at now: Instant) {
-        guard let isJoined = peers[peer]?.isJoined else { return }
+        guard let known = peers[peer] else { return }
+        // Whoever was given up for silence, or has lost its connection, was away: that is no measure of how often the others are heard.
+        if known.isJoined, !known.isInterrupted, now - known.lastHeard < Self.absence {
+            gaps.heard(after: now - known.lastHeard, at: now)
+        }
         peers[peer]!.lastHeard = now
         peers[peer]!.isInterrupted = false
         if let newest, now - newest > Self.pause {
@@ -209,7 +214,7 @@ public struct Roster: Sendable {
             homecoming = isReturning || now - newest > Self.absence ? Self.reunion : nil
         }
         newest = max(newest ?? now, now)
-        if isJoined { silences.set(peers[peer]!.timer, at: now) }
+        if known.isJoined { silences.set(known.timer, at: now) }
     }
     /// Its connection has broken; its session waits for another.
     package mutating func interrupted(_ peer: PeerID) { peers[peer]?.isInterrupted = true }
@@ -397,6 +402,8 @@ public struct Roster: Sendable {
                 return known.isInterrupted || !known.isJoined && known.standing != .accepted
             }
     }
+    /// The longest that a member which is here was not heard lately; nil before that is known.
+    package var longestGap: Duration? { gaps.longest }
     private func patience(_ silence: Duration, at now: Instant) -> Duration {
         isIsolated(silence: silence, at: now) ? Self.isolation : silence
     }

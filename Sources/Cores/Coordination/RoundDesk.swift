@@ -255,11 +255,14 @@ public struct RoundDesk: Sendable {
         return (waited, since + max(.seconds(1), (since - started) / 4))
     }
 
-    /// Of whom nothing has been heard for so long the others do not wait for in this round, though it is given up only later. Nil where
-    /// rounds are so long that a round's work is worth more than the wait.
+    /// Of whom nothing has been heard for so long the others do not wait for in this round, though it is given up only later: 2.5 s and a round, or,
+    /// once it is known how often members of this pool are heard, twice the longest gap and a quarter of a round. Nil where that is no sooner than it
+    /// is given up.
     private func suspicion(_ facts: RoundFacts) -> Duration? {
         guard let median = facts.books.roundMedian(epoch: facts.plan.epoch) else { return nil }
-        let silence = Duration.milliseconds(2500) + .nanoseconds(Int64(median * 1e9))
+        let round = Duration.nanoseconds(Int64(median * 1e9))
+        let usual = Duration.milliseconds(2500) + round
+        let silence = facts.roster.longestGap.map { min(usual, max(.milliseconds(1500), $0 * 2) + round / 4) } ?? usual
         return silence < .seconds(5) ? silence : nil
     }
     /// Pipelines of members that are silent for so long, when all the others have computed and some are left.
