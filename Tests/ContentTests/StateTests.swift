@@ -52,6 +52,20 @@ extension StateFetch {
         #expect(shelf.offer(request(3, [0, 1])) == nil)
     }
 
+    /// A member had fetched a copy of what it had held itself, and whoever came for it went on without moments: two holders of a layer differed.
+    @Test func `keeps moments when a copy without them comes on it`() throws {
+        var shelf = shelf([3])
+        let before = try #require(shelf.offer(request(3)))
+        var copy = States.state(0, seed: 3)
+        (copy.firstMoment, copy.secondMoment) = ([], [])
+        shelf.put([copy], round: 3, at: .zero)
+        #expect(shelf.offer(request(3)) == before)
+        // Another state is another state.
+        copy.parameters[0] ^= 1
+        shelf.put([copy], round: 3, at: .zero)
+        #expect(try #require(shelf.offer(request(3))).parts[0].moments == nil)
+    }
+
     @Test func `gives back the bytes in chunks`() throws {
         var shelf = shelf([3])
         let part = try #require(shelf.offer(request(3))).parts[0]
@@ -131,10 +145,13 @@ extension StateFetch {
     private let units = 0..<4
     private let truth = (0..<4).map { States.state($0, seed: 42) }
 
-    private func fetch(_ sources: [Int: [PeerID]], roots: Bool = true, moments: Bool = true) -> StateFetch {
+    private func fetch(
+        _ sources: [Int: [PeerID]], roots: Bool = true, moments: Bool = true, needsMoments: Bool = false
+    ) -> StateFetch {
         let agreed = Dictionary(uniqueKeysWithValues: truth.map { ($0.unit, States.roots($0)) })
         return StateFetch(
-            round: 5, sources: sources, roots: roots ? agreed : [:], moments: moments, model: Small.model, offset: 3,
+            round: 5, sources: sources, roots: roots ? agreed : [:], moments: moments, needsMoments: needsMoments,
+            model: Small.model, offset: 3,
             at: .zero)
     }
     private func holders(_ states: [Int: [UnitState]]) -> Holders {
@@ -315,6 +332,59 @@ extension StateFetch {
         #expect(result.isDone)
         #expect(result.unavailable == [Small.peer(3)])
         #expect(fetch.states() == truth)
+    }
+
+    @Test func `does not wait for who has nothing where the preferred holder offers`() {
+        var holders = holders([1: truth, 2: truth, 3: truth])
+        holders.neverReady = [Small.peer(3)]
+        var first = fetch(all([1, 2, 3]))
+        #expect(run(&first, &holders, limit: .milliseconds(200)).isDone)
+        #expect(first.states() == truth)
+        // Where the preferred one has nothing yet, it may have in a moment.
+        var last = fetch(all([3, 1, 2]))
+        #expect(!run(&last, &holders, limit: .milliseconds(200)).isDone)
+        #expect(run(&last, &holders, limit: .seconds(1)).isDone)
+    }
+
+    @Test func `weights come while it is not decided whose moments are taken`() {
+        var fetch = fetch(all([1, 2, 3]))
+        var holders = holders([1: truth, 2: truth, 3: truth])
+        holders.silent = [Small.peer(3)]
+        #expect(!run(&fetch, &holders, limit: .seconds(1)).isDone)
+        let early = fetch.progress
+        #expect(early.have == early.of && early.have > 0)
+        #expect(run(&fetch, &holders, limit: .seconds(3)).isDone)
+        #expect(fetch.progress.of > early.of, "and then the moments")
+        #expect(fetch.states() == truth)
+        // All who offered are gone before: then without moments.
+        var alone = self.fetch(all([1, 3]))
+        #expect(!run(&alone, &holders, limit: .seconds(1)).isDone)
+        for number in [1, 3] { alone.lost(Small.peer(number), at: .zero + .seconds(1)) }
+        #expect(run(&alone, &holders, limit: .seconds(3)).isDone)
+        #expect(alone.states().allSatisfy { $0.firstMoment.isEmpty && !$0.parameters.isEmpty })
+    }
+
+    /// A launcher's checkpoint was there first, and two holders of a unit were different after the next step.
+    @Test func `no copy without moments is taken where all go on alike while somebody may have them`() {
+        var copies = truth
+        for unit in copies.indices { (copies[unit].firstMoment, copies[unit].secondMoment) = ([], []) }
+        var holders = holders([1: truth, 2: copies])
+        holders.silent = [Small.peer(1)]
+        var fetch = fetch(all([1, 2]), needsMoments: true)
+        #expect(!run(&fetch, &holders, limit: .seconds(30)).isDone)
+        holders.silent = []
+        #expect(run(&fetch, &holders, limit: .seconds(60)).isDone)
+        #expect(fetch.states() == truth)
+        // Where they differ from pipeline to pipeline anyway it is said, and they begin anew; and so it is where nobody is left.
+        holders.silent = [Small.peer(1)]
+        var rounds = self.fetch(all([1, 2]))
+        #expect(run(&rounds, &holders, limit: .seconds(30)).isDone)
+        #expect(rounds.states().allSatisfy { $0.firstMoment.isEmpty })
+        var last = self.fetch(all([1, 2]), needsMoments: true)
+        #expect(!run(&last, &holders, limit: .seconds(30)).isDone)
+        last.lost(Small.peer(1), at: .zero + .seconds(31))
+        #expect(run(&last, &holders, limit: .seconds(60)).isDone)
+        #expect(last.states().allSatisfy { $0.firstMoment.isEmpty })
     }
 
     @Test func `moments are those of most, and it is told when there were others`() {

@@ -24,12 +24,14 @@ public struct StateFetch: Sendable {
         var roots: UnitRoots?
         var offers: [PeerID: StateOffer.Part] = [:]
         var fetches: [Piece: ContentFetch] = [:]
+        /// Weights come already; whose moments are taken is not decided.
+        var choosesMoments = false
         var optimizerSteps = 0
         var isInexact = false
         /// Sources that have offered another state than was agreed on, at last.
         var wrong: Set<PeerID> = []
         var isBegun: Bool { fetches[.parameters] != nil }
-        var isComplete: Bool { isBegun && fetches.values.allSatisfy(\.isComplete) }
+        var isComplete: Bool { isBegun && !choosesMoments && fetches.values.allSatisfy(\.isComplete) }
     }
     private struct Asked: Sendable {
         var at: Instant
@@ -42,6 +44,8 @@ public struct StateFetch: Sendable {
 
     public let round: Int
     private let wantsMoments: Bool
+    /// All holders have the same moments and go on alike, so that nobody can go on without: with a step a round.
+    private let needsMoments: Bool
     private let model: ModelShape
     private let offset: Int
     private var units: [Int: Unit] = [:]
@@ -62,13 +66,15 @@ public struct StateFetch: Sendable {
     /// - Parameters:
     ///   - sources: who holds each unit, the preferred first; whoever is named twice is asked once.
     ///   - roots: what the group agreed on, as far as it is known yet.
+    ///   - needsMoments: whether a copy without them is no substitute while somebody may have them.
     ///   - offset: varies where fetchers begin.
     public init(
-        round: Int, sources: [Int: [PeerID]], roots: [Int: UnitRoots], moments: Bool, model: ModelShape, offset: Int,
-        at now: Instant
+        round: Int, sources: [Int: [PeerID]], roots: [Int: UnitRoots], moments: Bool,
+        needsMoments: Bool = false, model: ModelShape, offset: Int, at now: Instant
     ) {
         self.round = round
         wantsMoments = moments
+        self.needsMoments = moments && needsMoments
         self.model = model
         self.offset = offset
         begun = now
@@ -172,7 +178,7 @@ public struct StateFetch: Sendable {
             next = earliest(next, dueAgain(request))
         }
         for unit in units.values {
-            if !unit.isBegun, !unit.offers.isEmpty, unit.roots != nil {
+            if unit.choosesMoments {
                 next = earliest(next, choosesAt(unit, unit.sources.filter { unit.offers[$0] != nil }))
             }
             for fetch in unit.fetches.values { next = earliest(next, fetch.nextWake) }
@@ -228,34 +234,48 @@ public struct StateFetch: Sendable {
                 effects.push(.wrong(peer, unit: unit, why: "it offers another state than the holders agreed on"))
             }
             let offering = units[unit]!.sources.filter { units[unit]!.offers[$0] != nil }
-            guard !offering.isEmpty else { continue }
             if units[unit]!.isBegun {
                 for peer in offering { join(peer, unit: unit, at: now) }
-            } else if !wantsMoments || choosesAt(units[unit]!, offering) <= now {
-                begin(unit, roots, offering, at: now)
+            } else if !offering.isEmpty {
+                beginWeights(unit, roots, offering, at: now)
+            }
+            if units[unit]!.choosesMoments, let due = choosesAt(units[unit]!, offering), due <= now {
+                beginMoments(unit, offering, at: now)
             }
         }
         step(at: now)
     }
 
-    /// When moments are chosen among the offers there are.
-    private func choosesAt(_ unit: Unit, _ offering: [PeerID]) -> Instant {
+    /// When moments are chosen among the offers there are: at once when no other offer can come that would be taken instead. Each pipeline has
+    /// moments of its own, so that of offers that differ the preferred source's is the one. Nil: not before somebody who may have them has answered, or
+    /// is gone.
+    private func choosesAt(_ unit: Unit, _ offering: [PeerID]) -> Instant? {
         let missing = unit.sources.filter { !offering.contains($0) && !unit.wrong.contains($0) }
         if missing.isEmpty { return begun }
-        return begun + (missing.allSatisfy { asked[$0]?.hasNothing == true } ? Self.shortChoice : Self.choice)
+        guard missing.allSatisfy({ asked[$0]?.hasNothing == true }) else {
+            if needsMoments, !offering.contains(where: { unit.offers[$0]!.moments != nil }) { return nil }
+            return begun + Self.choice
+        }
+        let hasPreferred = unit.sources.first.map { unit.offers[$0]?.moments != nil } ?? false
+        return hasPreferred ? begun : begun + Self.shortChoice
     }
-    private mutating func begin(_ unit: Int, _ roots: UnitRoots, _ offering: [PeerID], at now: Instant) {
+    private func fetch(_ id: Digest256, _ bytes: Int, _ peers: [PeerID], at now: Instant) -> ContentFetch {
+        ContentFetch(id: id, bytes: bytes, holders: peers, offset: offset, at: now)
+    }
+    /// All holders have the same weights: they come while it is not decided yet whose moments are taken.
+    private mutating func beginWeights(_ unit: Int, _ roots: UnitRoots, _ offering: [PeerID], at now: Instant) {
         let bytes = model.parameters(unit: unit) * 4
-        func fetch(_ id: Digest256, _ bytes: Int, _ peers: [PeerID]) -> ContentFetch {
-            ContentFetch(id: id, bytes: bytes, holders: peers, offset: offset, at: now)
-        }
-        units[unit]!.fetches[.parameters] = fetch(roots.parameters, bytes, offering)
+        units[unit]!.fetches[.parameters] = fetch(roots.parameters, bytes, offering, at: now)
         if let momentum = roots.outerMomentum {
-            units[unit]!.fetches[.outerMomentum] = fetch(momentum, bytes, offering)
+            units[unit]!.fetches[.outerMomentum] = fetch(momentum, bytes, offering, at: now)
         }
-        guard wantsMoments, let chosen = chosenMoments(unit, offering) else { return }
+        units[unit]!.choosesMoments = wantsMoments
+    }
+    private mutating func beginMoments(_ unit: Int, _ offering: [PeerID], at now: Instant) {
+        units[unit]!.choosesMoments = false
+        guard let chosen = chosenMoments(unit, offering) else { return }
         let same = offering.filter { units[unit]!.offers[$0]!.moments == chosen.id }
-        units[unit]!.fetches[.moments] = fetch(chosen.id, 2 * bytes, same)
+        units[unit]!.fetches[.moments] = fetch(chosen.id, 8 * model.parameters(unit: unit), same, at: now)
         units[unit]!.optimizerSteps = chosen.steps
         // Whoever has only a copy has no moments.
         units[unit]!.isInexact = same.count < offering.count { units[unit]!.offers[$0]!.moments != nil }

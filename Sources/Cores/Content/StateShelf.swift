@@ -32,9 +32,16 @@ public struct StateShelf: Sendable {
         for state in units {
             let parameters = shelf.put(state.parameters, at: now)
             let momentum = state.outerMomentum.isEmpty ? nil : shelf.put(state.outerMomentum, at: now)
+            let roots = UnitRoots(unit: state.unit, parameters: parameters, outerMomentum: momentum)
             let moments = [state.firstMoment, state.secondMoment]
+            // A copy of what is here with moments takes nothing away from it.
+            if state.firstMoment.isEmpty, let before = here.parts[state.unit], before.roots == roots,
+                before.moments != nil
+            {
+                continue
+            }
             here.parts[state.unit] = StateOffer.Part(
-                roots: UnitRoots(unit: state.unit, parameters: parameters, outerMomentum: momentum),
+                roots: roots,
                 moments: state.firstMoment.isEmpty && state.secondMoment.isEmpty ? nil : shelf.put(moments, at: now),
                 optimizerSteps: state.optimizerSteps)
         }

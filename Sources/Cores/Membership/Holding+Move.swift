@@ -42,7 +42,8 @@ extension Holding {
             ? nil
             : StateFetch(
                 round: job.round, sources: sources, roots: job.roots(job.round), moments: job.round > 0,
-                model: job.parameters.model, offset: Int(context.me.bytes[1]), at: now)
+                needsMoments: plan.mode == .everyStep, model: job.parameters.model, offset: Int(context.me.bytes[1]),
+                at: now)
         var move = StateMove(stage.units, round: job.round, epoch: plan.epoch, fetch: fetch, own: own)
         drain(&move)
         state = .fetching(move)
