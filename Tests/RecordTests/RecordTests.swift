@@ -1,4 +1,6 @@
+import Compute
 import Digests
+import Exchange
 import FoundationEssentials
 import JobFixtures
 import Messages
@@ -36,6 +38,33 @@ import Wire
         #expect(follower.state.round == 3 && follower.state.sealedTokens == writer.state.sealedTokens)
         #expect(follower.ledger == writer.ledger)
         #expect(follower.term == 1)
+    }
+
+    /// Its own plan had lines of a fraction of a bit a second, all others' had whole bits: of owners that were nearly alike it named another, so that
+    /// an audit waited for a report that nobody sent.
+    @Test func `a writer goes by what the others read, to the bit`() throws {
+        var writer = try Script()
+        try writer.join(Array(1...8))
+        var plan = Small.plan((1...8).map { [$0] }, virtualPipelines: 8)
+        for rank in plan.pipelines.indices {
+            plan.pipelines[rank].stages[0].up = BitRate(bitsPerSecond: 48_771_083.4 + Double(rank * 37 % 8) / 9)
+            plan.pipelines[rank].stages[0].down = BitRate(bitsPerSecond: 97_304_771.2 + Double(rank * 53 % 8) / 7)
+        }
+        plan.exchangeWay = .owner(.int8)
+        try writer.plan(plan)
+        var follower = try Record(genesis: writer.record.envelopes[0]) { _ in Small.parameters() }
+        for envelope in writer.record.envelopes.dropFirst() { _ = try follower.receive(envelope) }
+        let (mine, theirs) = (try #require(writer.state.plan), try #require(follower.state.plan))
+        #expect(mine == theirs)
+        #expect(mine.pipelines[1].stages[0].up == BitRate(bitsPerSecond: 48_771_083))
+        for unit in Small.model.allUnits {
+            func owners(_ plan: PlacedPlan) -> [Int] {
+                let layout = Small.parameters().configuration(units: unit..<unit + 1, plan: plan).chunkLayout(
+                    unit: unit)
+                return GroupTerms(round: 0, plan: plan).owners(plan, unit: unit, layout: layout, model: Small.model)
+            }
+            #expect(owners(mine) == owners(theirs))
+        }
     }
 
     @Test func `each entry names the hash of the one before it, without its signature`() throws {

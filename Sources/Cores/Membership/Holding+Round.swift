@@ -111,8 +111,10 @@ extension Holding {
         let contributions = seal.aggregates.isEmpty ? parts.contributions(of: seal) : nil
         let aggregates = seal.aggregates.isEmpty ? nil : parts.aggregates(of: seal)
         guard contributions != nil || aggregates != nil else {
-            // The others have gone on without it: they send it nothing of that round.
-            if job.round > held.round + 1, work?.isIn(seal) != true { return fetchInstead() }
+            // The others have gone on without it: they send it nothing of that round. Nor does anybody once more to who has read the round's start
+            // from its disk: an earlier process was sent it.
+            let isLeftBehind = job.round > held.round + 1 || restored != nil
+            if isLeftBehind, work?.isIn(seal) != true { return fetchInstead() }
             return waitForParts(since: held.missingSince ?? now, at: now)
         }
         let codec = parts.terms.way.aggregateCodec

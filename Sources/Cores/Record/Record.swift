@@ -112,12 +112,15 @@ public struct Record: Sendable {
         _ entry: Entry, term: Int, by key: SigningKey
     ) throws(MalformedBytes) -> PBEnvelope {
         precondition(mayWrite(key.peerID, entry), "only electors write the log")
-        let change = try check(entry, term: term, by: key.peerID)
+        _ = try check(entry, term: term, by: key.peerID)
         var message = PBLogEntry()
         message.index = UInt64(length)
         message.previous = bytesOf(hashes.last!)
         message.term = UInt64(term)
         message.body = entry.body
+        // Whoever writes goes by what all others read: numbers that were rounded on their way are rounded here, too.
+        let entry = try Entry(message, parameters: parameters, plans: state.planCount)
+        let change = try check(entry, term: term, by: key.peerID)
         let envelope = PBEnvelope(
             message, type: .logEntry, job: job, epoch: UInt64(term), sequence: UInt64(length), by: key)
         append(envelope, change, entry, term: term)
