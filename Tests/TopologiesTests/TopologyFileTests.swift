@@ -39,6 +39,51 @@ import Topologies
         #expect(try Topology(parsing: topology.text).text == topology.text)
     }
 
+    @Test func `says which pairs a relay carries, and reads back equal`() throws {
+        let hosts = """
+              - {name: a, gflops: 1, memory_mib: 10, up_mbps: 20, down_mbps: 100, port: 7070}
+              - {name: b, gflops: 2, memory_mib: 10, up_mbps: 20, down_mbps: 100}
+              - {name: crane, role: bootstrap, up_mbps: 100, down_mbps: 100, relay_mbps: 5}
+            """
+        func read(_ links: String) throws -> Topology {
+            try Topology(parsing: Self.file(hosts: hosts) + "\nlinks:\n\(links)")
+        }
+        let topology = try read(
+            "  - {between: [a, b], relayed_by: crane}\n  - {from: a, to: crane, latency_ms: 12}\n"
+                + "  - {from: crane, to: a, latency_ms: 20}\n")
+        // From each end to the relay, and from there to the other one.
+        #expect(topology.latencySeconds(from: 0, to: 1) == 0.017 && topology.latencySeconds(from: 1, to: 0) == 0.025)
+        #expect(topology.relays == [Topology.Pair(0, 1): 2, Topology.Pair(1, 0): 2])
+        #expect(topology.sendRate(from: 0, to: 1) == .megabits(5) && topology.hosts[0].port == 7070)
+        #expect(try Topology(parsing: topology.text) == topology)
+        let direct = topology.reaching(1)
+        #expect(direct.relays.isEmpty && direct.sendRate(from: 0, to: 1) == .megabits(20))
+        let measured = try read("  - {from: a, to: b, latency_ms: 9, rate_mbps: 3, relayed_by: crane}\n")
+        #expect(measured.relays == [Topology.Pair(0, 1): 2] && measured.sendRate(from: 0, to: 1) == .megabits(3))
+        #expect(measured.latencySeconds(from: 0, to: 1) == 0.009)
+        #expect(try Topology(parsing: measured.text) == measured)
+        // Without the relay the pair is as it says.
+        #expect(measured.keeping { $0 < 2 }.relays.isEmpty)
+        for wrong in [
+            "{between: [a, b], relayed_by: b}", "{between: [a, b], relayed_by: nobody}", "{from: a, to: b}",
+            "{between: [a, b], relayed_by: [crane]}",
+        ] {
+            #expect(throws: TopologyError.self, "\(wrong)") { try read("  - \(wrong)\n") }
+        }
+        #expect(
+            Self.failure(
+                Self.file(
+                    hosts: hosts,
+                    rest: "regions: [{name: x}, {name: y}]\n"
+                        + "region_links: [{between: [x, y], latency_ms: 5, relayed_by: crane}]\ndefault_link: {latency_ms: 5}"
+                )) != nil)
+        // A way to the relay that is relayed itself is none.
+        #expect(throws: TopologyError.self) {
+            try read(
+                "  - {between: [a, b], relayed_by: crane}\n  - {between: [a, crane], latency_ms: 1, relayed_by: b}\n")
+        }
+    }
+
     @Test func `ships at least a dozen`() { #expect(Shipped.names.count >= 12) }
 
     @Test func `writes many alike hosts in one entry, drawn from its seed`() throws {

@@ -14,11 +14,12 @@ extension Campaign {
         if best.pacing.usesRounds || exact(listed, best.pacing).score <= best.score * (1 + 1e-9) { best.lanes = listed }
         let plan = kept ? (current ?? plan(best, fileOrder)) : plan(best, fileOrder)
         let prediction = predict(plan)
+        let relayed = RelayedPair.all(of: plan, topology: cost.topology, job: cost.job)
         return PlannedJob(
             plan: plan, prediction: prediction,
             objectiveSeconds: kept ? best.score / (1 - Campaign.hysteresis) : best.score,
             alternatives: alternatives(best),
-            explanation: explanation(plan, prediction))
+            explanation: explanation(plan, prediction, relayed), relayed: relayed)
     }
 
     private func plan(_ outcome: Outcome, _ fileOrder: [Int]) -> Plan {
@@ -98,7 +99,7 @@ extension Campaign {
             + (pacing.delay > 0 ? ", τ = \(pacing.delay)" : "")
     }
 
-    private func explanation(_ plan: Plan, _ prediction: Prediction) -> [String] {
+    private func explanation(_ plan: Plan, _ prediction: Prediction, _ relayed: [RelayedPair]) -> [String] {
         var lines = [
             "\(summary(cost.lanes(plan), cost.pacing(plan))), activations \(plan.activationCodec): "
                 + "\(fixed(prediction.totalSeconds, 1)) s for "
@@ -112,6 +113,7 @@ extension Campaign {
                 "\(shortList(again, most: 8)) compute\(again.count == 1 ? "s" : "") activations again (↻) instead of keeping "
                     + "them: a forward more for each micro-batch.")
         }
+        lines += RelayedPair.sentences(relayed)
         if kept { lines.append("The current plan is kept: no other gains more than moving weights costs.") }
         if wasRepaired {
             lines.append("The running plan lost peers and was mended: a full search was not worth its time.")

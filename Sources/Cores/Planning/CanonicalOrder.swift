@@ -111,6 +111,10 @@ extension Topology {
         out.links = [:]
         out.links.reserveCapacity(links.count)
         for (pair, link) in links { out.links[Pair(order.places[pair.from], order.places[pair.to])] = link }
+        out.relays = [:]
+        for (pair, relay) in relays {
+            out.relays[Pair(order.places[pair.from], order.places[pair.to])] = order.places[relay]
+        }
         return out
     }
 }

@@ -85,6 +85,9 @@ struct CostModel: Sendable {
     private let classCount: Int
     /// Whether any pair has a cap of its own.
     private let capped: Bool
+    /// Pairs that a relay carries, and what each relay carries, in bytes per second.
+    let relays: [Topology.Pair: Int]
+    let carries: [Int: Double]
     /// [from, to], row by row, in bytes per second; empty where no pair has a cap, or the topology is large.
     private let rates: [Double]
     static let codecs: [Codec] = [.fp32, .bf16, .int8, .int4] + [64, 128, 256, 512, 1024].map { Codec.sparse(k: $0) }
@@ -110,6 +113,9 @@ struct CostModel: Sendable {
         contribution = CostModel.contributions(of: job, also: codec)
         (latencies, classes, classCount) = CostModel.latencies(of: topology)
         capped = topology.hasPairCaps
+        relays = topology.relays
+        carries = Dictionary(
+            Set(topology.relays.values).map { ($0, topology.hosts[$0].carries.bytesPerSecond) }, uniquingKeysWith: min)
         let hosts = capped && topology.hosts.count <= 1024 ? topology.hosts.indices : 0..<0
         rates = hosts.flatMap { from in
             hosts.map { topology.sendRate(from: from, to: $0).bytesPerSecond }

@@ -134,6 +134,7 @@ extension CostModel {
                             tail: sent + way + frame / downs[to], bytes: size))
                     round.exchangeSent[p][s] += size
                     round.exchangeReceived[q][receiver] += size
+                    if !relays.isEmpty { carry(size, from, to, &round) }
                 }
             }
             completes.append(runs[q].ended)
@@ -179,8 +180,11 @@ extension CostModel {
             }
         }
         let others = Double(lanes.count - 1)
+        for index in round.carried.indices {
+            round.carried[index].exchange *= (1 + sums(way, pacing)) / Double(lanes.count)
+        }
         // A stage sends its part but for what it owns itself, and what it owns to all: as much in the mean as all own equally.
-        let sums = way.aggregateCodec.bitsPerValue / pacing.codec.bitsPerValue
+        let sums = sums(way, pacing)
         for (p, lane) in lanes.enumerated() {
             for s in lane.hosts.indices {
                 let part = round.exchangeSent[p][s] / others
@@ -188,6 +192,11 @@ extension CostModel {
                 round.exchangeReceived[p][s] = part * (others / Double(lanes.count)) * (1 + sums)
             }
         }
+    }
+
+    /// Bytes of what owners send back ÷ bytes of what they get.
+    private func sums(_ way: ExchangeWay, _ pacing: Pacing) -> Double {
+        way.aggregateCodec.bitsPerValue / pacing.codec.bitsPerValue
     }
 
     /// What the exchange of these lanes costs by closed forms.

@@ -16,6 +16,18 @@ struct Round: Hashable, Sendable {
     /// Bytes of contributions, by lane and stage.
     var exchangeSent: [[Double]] = []
     var exchangeReceived: [[Double]] = []
+    /// Bytes that each relay carries, in the order of hosts; empty where nothing is relayed.
+    var carried: [CarriedLoad] = []
+    /// What its steps take longer than pipelines need, because one relay carries for several.
+    var relayedSeconds = 0.0
+}
+
+/// What one relay carries in a round.
+struct CarriedLoad: Hashable, Sendable {
+    var relay: Int
+    /// Of activations and their gradients in one inner step, of all pipelines.
+    var step = 0.0
+    var exchange = 0.0
 }
 
 extension Round {
@@ -197,6 +209,7 @@ extension CostModel {
     func assemble(_ lanes: [Lane], _ runs: [LaneRun], _ pacing: Pacing, _ blocks: [Int]) -> Round {
         var round = trained(runs)
         round.seconds = seal(lanes, runs, blocks, pacing, &round)
+        if !relays.isEmpty { wait(&round, lanes, runs, pacing) }
         return round
     }
 

@@ -122,11 +122,12 @@ extension Planner {
             throw .impossible("some pair of the plan's peers has no link in topology \(topology.name).")
         }
         let count = plan.pipelines.count
+        let relayed = RelayedPair.all(of: plan, topology: topology, job: job)
         return PlannedJob(
             plan: plan, prediction: prediction, objectiveSeconds: prediction.totalSeconds, alternatives: [],
             explanation: [
                 "The plan is given: \(count) pipeline\(count == 1 ? "" : "s"), H = \(plan.innerSteps), "
                     + "\(plan.exchangeCodec), activations \(plan.activationCodec): \(fixed(prediction.totalSeconds, 1)) s."
-            ])
+            ] + RelayedPair.sentences(relayed), relayed: relayed)
     }
 }

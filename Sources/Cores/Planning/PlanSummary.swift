@@ -21,6 +21,8 @@ public struct PlanSummary: Hashable, Sendable, Codable {
     public var alternatives: [PlannedJob.Alternative]
     public var explanation: [String]
     public var counterfactuals: [Counterfactual]
+    /// nil where no pair of the plan is relayed.
+    public var relayed: [RelayedPair]?
     /// nil when nothing was changed.
     public var whatIf: WhatIfResult?
 
@@ -42,7 +44,7 @@ public struct PlanSummary: Hashable, Sendable, Codable {
     enum CodingKeys: String, CodingKey {
         case whatIf = "what_if"
         case pipelines, spares, codec, exchangeDelay = "exchange_delay", activations, predicted, binding, cost,
-            alternatives, explanation, counterfactuals
+            alternatives, explanation, counterfactuals, relayed
         case innerSteps = "inner_steps", batchTokens = "batch_tokens"
     }
 
@@ -60,6 +62,7 @@ public struct PlanSummary: Hashable, Sendable, Codable {
         cost = Cost(total: planned.prediction.totalSeconds, objective: "time-to-loss")
         alternatives = planned.alternatives
         explanation = planned.explanation
+        relayed = planned.relayed.isEmpty ? nil : planned.relayed
     }
 }
 

@@ -162,7 +162,7 @@ extension CostModel {
         binding.compute = steps * min(busiest, neither)
         binding.bubble = steps * max(0, neither - busiest)
         binding.latency = steps * max(0, noBytes - neither)
-        binding.bandwidth = steps * max(0, full - noBytes)
+        binding.bandwidth = steps * max(0, full - noBytes) + round.relayedSeconds
         binding.validation = round.validationSeconds
         let rest = binding.compute + binding.bubble + binding.latency + binding.bandwidth + binding.validation
         binding.exchange = max(0, round.seconds - rest)

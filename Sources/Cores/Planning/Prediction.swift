@@ -98,10 +98,14 @@ public struct PlannedJob: Hashable, Sendable {
     public var alternatives: [Alternative]
     /// Sentences for people: what binds, who is left out and why, what is unusual.
     public var explanation: [String]
+    /// Its pairs that have no path of their own, those that exchange most first.
+    public var relayed: [RelayedPair]
 
     public init(
-        plan: Plan, prediction: Prediction, objectiveSeconds: Double, alternatives: [Alternative], explanation: [String]
+        plan: Plan, prediction: Prediction, objectiveSeconds: Double, alternatives: [Alternative],
+        explanation: [String], relayed: [RelayedPair] = []
     ) {
+        self.relayed = relayed
         self.plan = plan
         self.prediction = prediction
         self.objectiveSeconds = objectiveSeconds

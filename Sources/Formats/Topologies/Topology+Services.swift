@@ -37,6 +37,11 @@ extension Topology {
         for pair in links.keys.sorted() {
             if let from = place[pair.from], let to = place[pair.to] { out.links[Pair(from, to)] = links[pair] }
         }
+        out.relays = [:]
+        for (pair, relay) in relays {
+            guard let from = place[pair.from], let to = place[pair.to] else { continue }
+            out.relays[Pair(from, to)] = place[relay]
+        }
         out.faults = faults.filter { fault in out.hosts.contains { $0.name == fault.host } }
         return out
     }

@@ -42,6 +42,12 @@ public struct Host: Hashable, Sendable {
     public var natTimeout: Duration?
     /// What it carries for others where it can be reached; nil: what everybody does.
     public var relayRate: BitRate?
+    /// Where others dial it: what its owner would have a router forward; nil where that is not known.
+    public var port: UInt16?
+    /// What a relay carries whose owner says nothing (`RelayLimits.little`): sixteen times 64 kbit/s.
+    public static let usualRelayRate = BitRate(bitsPerSecond: 16 * 64_000)
+    /// All that it carries for others, together: what its owner lets it, and no more than its lines have.
+    public var carries: BitRate { min(relayRate ?? Self.usualRelayRate, min(up, down)) }
 
     public init(
         name: String, role: Role = .peer, device: String = "computer", flops: Double, memory: ByteCount, up: BitRate,
@@ -136,6 +142,8 @@ public struct Topology: Hashable, Sendable {
     /// Directed, by index into ``hosts``.
     public var links: [Pair: LinkProperties]
     public var defaultLink: LinkProperties?
+    /// Pairs that no path of their own joins: the host that carries their bytes. Their links are the whole way, through that one.
+    public var relays: [Pair: Int] = [:]
     public var faults: [Fault]
     /// What a real run on it came to; nil where there was none.
     public var record: RunRecord?
@@ -184,14 +192,16 @@ public struct Topology: Hashable, Sendable {
         guard let link = declaredLink(from: from, to: to) else { return .infinity }
         return link.latency / .seconds(1)
     }
-    /// What `from` can push towards `to`: its uplink, or the pair's cap where that is lower.
+    /// What `from` can push towards `to`: its uplink, or the pair's cap where that is lower, or what their relay carries.
     public func sendRate(from: Int, to: Int) -> BitRate {
-        guard let cap = declaredLink(from: from, to: to)?.rate else { return hosts[from].up }
-        return min(hosts[from].up, cap)
+        var rate = hosts[from].up
+        if let cap = declaredLink(from: from, to: to)?.rate { rate = min(rate, cap) }
+        if !relays.isEmpty, let relay = relays[Pair(from, to)] { rate = min(rate, hosts[relay].carries) }
+        return rate
     }
-    /// Whether any link has a rate of its own.
+    /// Whether any pair has a rate of its own.
     public var hasPairCaps: Bool {
-        defaultLink?.rate != nil || regions.contains { $0.inside?.rate != nil }
+        !relays.isEmpty || defaultLink?.rate != nil || regions.contains { $0.inside?.rate != nil }
             || regionLinks.values.contains { $0.rate != nil } || links.values.contains { $0.rate != nil }
     }
     /// The same topology with every link that much faster, but not below zero: for what-if questions.
@@ -206,6 +216,16 @@ public struct Topology: Hashable, Sendable {
         copy.regionLinks = regionLinks.mapValues(less)
         copy.links = links.mapValues(less)
         for index in regions.indices { copy.regions[index].inside = regions[index].inside.map(less) }
+        return copy
+    }
+    /// The same topology with a path of its own for every pair of which one end is this host, as fast as its lines: what it would be if a
+    /// router let others in there. How long such a way takes nobody has measured: no longer than over the relay.
+    public func reaching(_ host: Int) -> Topology {
+        var copy = self
+        for pair in relays.keys where pair.from == host || pair.to == host {
+            copy.relays[pair] = nil
+            copy.links[pair]?.rate = nil
+        }
         return copy
     }
     public func index(of name: String) -> Int? { hosts.firstIndex { $0.name == name } }

@@ -25,13 +25,17 @@ extension Topology {
         if let node = top["region_links"] { try reader.readRegionLinks(node) }
         let hosts = try top.required("hosts")
         try reader.readHosts(hosts)
-        if let node = top["links"] { try reader.readLinks(node) }
+        if let node = top["links"] {
+            try reader.readLinks(node)
+            try reader.addWaysOverRelays()
+        }
         if let node = top["events"] { try reader.readEvents(node) }
         self.init(
             name: name, about: about, expectation: expectation, hosts: reader.hosts, regions: reader.regions,
             regionLinks: reader.regionLinks, links: reader.links, defaultLink: reader.defaultLink,
             faults: reader.faults,
             record: try top["record"].map { (node) throws(FileProblem) in try RunRecord(node) })
+        relays = reader.relays
         if let (a, b) = firstMissingLink() {
             throw hosts.problem(
                 .disconnected, found: "no link from \(self.hosts[a].name) to \(self.hosts[b].name)",
@@ -61,7 +65,7 @@ extension Topology {
 private let linkKeys = ["latency_ms", "jitter_ms", "loss_percent", "rate_mbps"]
 private let hostKeys = [
     "name", "role", "device", "gflops", "memory_mib", "up_mbps", "down_mbps", "region", "availability",
-    "mean_session_s", "reachability", "nat", "nat_timeout_s", "relay_mbps",
+    "mean_session_s", "reachability", "nat", "nat_timeout_s", "relay_mbps", "port",
     "count", "first", "seed",
 ]
 
@@ -122,12 +126,15 @@ private struct TopologyReader {
     var links: [Topology.Pair: LinkProperties] = [:]
     var defaultLink: LinkProperties?
     var faults: [Fault] = []
+    var relays: [Topology.Pair: Int] = [:]
+    /// Relayed pairs that say nothing of their latency: they get that of the ways to the relay and from it.
+    var unmeasured: [(item: YAMLNode, pair: Topology.Pair)] = []
     var regionNamed: [String: Int] = [:]
     var hostNamed: [String: Int] = [:]
 
-    static func link(_ entry: YAMLMapping) throws(FileProblem) -> LinkProperties {
+    static func link(_ entry: YAMLMapping, latencyIsKnown: Bool = true) throws(FileProblem) -> LinkProperties {
         LinkProperties(
-            latency: milliseconds(try entry.required("latency_ms").number(0...100_000)),
+            latency: latencyIsKnown ? milliseconds(try entry.required("latency_ms").number(0...100_000)) : .zero,
             jitter: milliseconds(try entry["jitter_ms"]?.number(0...10_000) ?? 0),
             loss: (try entry["loss_percent"]?.number(0...99) ?? 0) / 100,
             rate: try entry["rate_mbps"].map { (node) throws(FileProblem) in try rate(node) })
@@ -165,7 +172,8 @@ private struct TopologyReader {
         _ item: YAMLNode, into table: WritableKeyPath<Self, [Topology.Pair: LinkProperties]>, names: [String: Int],
         what: String
     ) throws(FileProblem) {
-        let entry = try item.mapping(["between", "from", "to"] + linkKeys)
+        let isOfHosts = table == \.links
+        let entry = try item.mapping(["between", "from", "to"] + (isOfHosts ? ["relayed_by"] : []) + linkKeys)
         func find(_ node: YAMLNode) throws(FileProblem) -> Int { try known(node, names, what) }
         var pairs: [Topology.Pair] = []
         if let both = entry["between"] {
@@ -184,11 +192,40 @@ private struct TopologyReader {
         guard pairs[0].from != pairs[0].to else {
             throw item.problem(.outOfRange, found: "a link from a \(what) to itself", allowed: "two different \(what)s")
         }
-        let link = try TopologyReader.link(entry)
+        var relay: Int?
+        if isOfHosts, let node = entry["relayed_by"] {
+            let third = try find(node)
+            guard third != pairs[0].from, third != pairs[0].to else {
+                throw node.problem(.outOfRange, found: "an end of the pair", allowed: "the name of a third host")
+            }
+            relay = third
+        }
+        let isUnmeasured = relay != nil && entry["latency_ms"] == nil
+        let link = try TopologyReader.link(entry, latencyIsKnown: !isUnmeasured)
         for pair in pairs {
+            relays[pair] = relay
+            if isUnmeasured { unmeasured.append((item, pair)) }
             guard self[keyPath: table].updateValue(link, forKey: pair) == nil else {
                 throw item.problem(
                     .duplicateName, found: "a second link for the same pair", allowed: "one for each direction")
+            }
+        }
+    }
+
+    /// Latencies add: from one end to the relay, and from there to the other.
+    mutating func addWaysOverRelays() throws(FileProblem) {
+        if unmeasured.isEmpty { return }
+        let known = Topology(
+            name: "", hosts: hosts, regions: regions, regionLinks: regionLinks, links: links, defaultLink: defaultLink)
+        for (item, pair) in unmeasured {
+            guard let relay = relays[pair] else { continue }
+            for leg in [Topology.Pair(pair.from, relay), Topology.Pair(relay, pair.to)] {
+                guard relays[leg] == nil, let link = known.declaredLink(from: leg.from, to: leg.to) else {
+                    throw item.problem(
+                        .disconnected, found: "no link between \(hosts[leg.from].name) and \(hosts[leg.to].name)",
+                        allowed: "a link of its own from each end to the relay, or latency_ms of the whole way")
+                }
+                links[pair]!.latency += link.latency
             }
         }
     }
@@ -249,6 +286,7 @@ private struct TopologyReader {
             availability: availability, meanSession: session.map { .milliseconds(Int64(($0 * 1000).rounded())) },
             reachability: Host.Reachability(rawValue: reachability) ?? .open)
         host.relayRate = try entry.number("relay_mbps", 0...1e6).map { .megabits($0) }
+        host.port = try entry.number("port", 1...65_535).map { UInt16($0) }
         host.nat = NATKind(rawValue: nat) ?? .none
         host.natTimeout = timeout.map { TopologyReader.milliseconds($0 * 1000) }
         return host

@@ -18,7 +18,7 @@ extension Topology {
         out += section("region_links", regionLinks) { regions[$0].name }
         out += "hosts:\n"
         for host in hosts { out += "  - {\(fields(host))}\n" }
-        out += section("links", links) { hosts[$0].name }
+        out += section("links", links, carried: relays) { hosts[$0].name }
         if !faults.isEmpty {
             out += "events:\n"
             for fault in faults { out += "  - {\(fields(fault))}\n" }
@@ -28,17 +28,21 @@ extension Topology {
     }
 
     /// Equal pairs of directions are written once.
-    private func section(_ key: String, _ table: [Pair: LinkProperties], _ name: (Int) -> String) -> String {
+    private func section(
+        _ key: String, _ table: [Pair: LinkProperties], carried: [Pair: Int] = [:], _ name: (Int) -> String
+    ) -> String {
         if table.isEmpty { return "" }
         var out = "\(key):\n"
         for pair in table.keys.sorted() {
             guard let link = table[pair] else { continue }
             let (from, to) = (yamlScalar(name(pair.from)), yamlScalar(name(pair.to)))
-            if table[Pair(pair.to, pair.from)] == link {
+            let relay = carried[pair].map { ", relayed_by: \(yamlScalar(name($0)))" } ?? ""
+            let back = Pair(pair.to, pair.from)
+            if table[back] == link, carried[back] == carried[pair] {
                 if pair.from > pair.to { continue }
-                out += "  - {between: [\(from), \(to)], \(fields(link))}\n"
+                out += "  - {between: [\(from), \(to)], \(fields(link))\(relay)}\n"
             } else {
-                out += "  - {from: \(from), to: \(to), \(fields(link))}\n"
+                out += "  - {from: \(from), to: \(to), \(fields(link))\(relay)}\n"
             }
         }
         return out
@@ -64,6 +68,7 @@ extension Topology {
         if host.nat != .none { out += ", nat: \(host.nat.rawValue)" }
         if let timeout = host.natTimeout { out += ", nat_timeout_s: \(yamlNumber(timeout / .seconds(1)))" }
         if let rate = host.relayRate { out += ", relay_mbps: \(megabits(rate))" }
+        if let port = host.port { out += ", port: \(port)" }
         return out
     }
     private func fields(_ fault: Fault) -> String {
