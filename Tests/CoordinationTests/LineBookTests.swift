@@ -150,4 +150,52 @@ import Testing
         let alarms = (0..<50).compactMap { _ in book.sealed(9) }
         #expect(alarms == [9])
     }
+
+    @Test func `measures those again that have come together behind their relay, and nobody else`() throws {
+        let (a, b, c) = (Self.peers[0], Self.peers[1], Self.peers[2])
+        let crane = Small.peer(9)
+        var book = LineBook()
+        let relayed = PeerPath.relayed(by: crane, rate: .megabits(2))
+        for peer in [a, b] { book.receive(PeerPaths([peer == a ? b : a: relayed]), from: peer, at: .zero) }
+        book.begin(of: Self.peers, why: "", at: .zero)
+        let fast = [1e7, 1e7, 1e7, 1e7]
+        let (_, end) = survey(&book, up: fast, down: [2e6, 2e6, 1e8, 1e8])
+        _ = book.end()
+        var now = end + .seconds(60)
+        func begin(_ book: inout LineBook) -> String? {
+            book.beginOfChangedPaths(among: Self.peers, at: now, name: { "\(Self.peers.firstIndex(of: $0)!)" })
+        }
+        // As they were measured: nothing to do. Of one end a word is enough.
+        #expect(book.relayed(among: Self.peers).map(\.relay) == [crane] && book.relayed(among: [a, c]).isEmpty)
+        #expect(begin(&book) == nil)
+        let slow = book.known.pairs[.init(from: a, to: b)]
+        #expect(slow == 2e6)
+        book.receive(PeerPaths([b: .punched]), from: a, at: now)
+        #expect(book.relayed(among: Self.peers).count == 1, "the other end has not heard yet")
+        book.receive(PeerPaths([a: .punched]), from: b, at: now)
+        #expect(book.relayed(among: Self.peers).isEmpty)
+        #expect(begin(&book) == nil, "it may move again in a moment")
+        now += .seconds(5)
+        let why = begin(&book)
+        #expect(why?.hasSuffix("reach each other by another path") == true)
+        #expect(book.isSurveying)
+        let up = book.up(a)
+        _ = survey(&book, up: [9e6, 8e6, 1, 1], down: [1e8, 1e8, 1, 1], from: now)
+        #expect(book.end() == why)
+        // What the old path did counts no more, though the new one is hardly better than what was known of lines.
+        #expect(book.known.pairs[.init(from: a, to: b)] == 9e6 && book.known.pairs[.init(from: b, to: a)] == 8e6)
+        #expect(book.up(a) == up, "one pair says nothing of a line")
+        now += .seconds(60)
+        #expect(begin(&book) == nil)
+        // Relayed again, by somebody else.
+        book.receive(PeerPaths([b: .relayed(by: c, rate: nil)]), from: a, at: now)
+        now += .seconds(5)
+        #expect(begin(&book) != nil)
+        // Who does not answer is asked again later, not at once.
+        while book.next(most: 1 << 20, trip: none, at: now) != nil { now += .seconds(10) }
+        _ = book.end()
+        #expect(begin(&book) == nil)
+        now += .seconds(30)
+        #expect(begin(&book) != nil)
+    }
 }

@@ -1,4 +1,5 @@
 import Coordination
+import Foundation
 import JobFixtures
 import Messages
 import Planning
@@ -10,6 +11,7 @@ import Wire
 
 /// Members that answer every order to measure links with what a test makes up.
 private func question(
+    paths: [Int: PeerPaths] = [:],
     answering: (_ order: ProbeOrder, _ number: Int) throws -> [ProbeResult]
 ) throws -> PlanQuestion {
     var job = JobManifest(
@@ -50,6 +52,7 @@ private func question(
             }
         }
         for (number, order) in orders {
+            if let paths = paths[number] { send(number, .paths(paths)) }
             for result in try answering(order, number) { send(number, .probeResult(result)) }
         }
         now += .milliseconds(500)
@@ -122,5 +125,63 @@ private func decoded(_ change: (inout PBProbeResult) -> Void) throws -> ProbeRes
         #expect(question.peers.filter { $0.up != nil }.count >= 1)
         let hosts = question.topology.hosts.filter { $0.name.hasPrefix("peer") }
         #expect(hosts.count == 3 && hosts[2].up == hosts.map(\.up).min())
+    }
+
+    /// The first peer's way to the third leads over a stranger, as one of the two says, and to the second over the third.
+    @Test func `says who is relayed, and the topology has it`() throws {
+        let crane = Small.peer(9)
+        let said = PeerPaths([
+            Small.peer(3): .relayed(by: crane, rate: .megabits(5)),
+            Small.peer(2): .relayed(by: Small.peer(3), rate: nil),
+            crane: .punched,
+        ])
+        let other = PeerPaths([Small.peer(1): .punched])
+        let question = try question(paths: [1: said, 2: other]) { order, _ in [report(order, megabits: 10)] }
+        let topology = question.topology
+        func place(_ name: String) -> Int { topology.index(of: name) ?? -1 }
+        let (first, second, third) = (place("peer-1"), place("peer-2"), place("peer-3"))
+        let relay = place(crane.short)
+        #expect(relay == topology.hosts.count - 1 && topology.hosts[relay].role == .bootstrap)
+        #expect(
+            topology.relays == [
+                Topology.Pair(first, third): relay, Topology.Pair(third, first): relay,
+                Topology.Pair(first, second): third, Topology.Pair(second, first): third,
+            ])
+        // What the relay says that it carries, and where it does not say what everybody does.
+        #expect(topology.sendRate(from: first, to: third) == .megabits(5))
+        #expect(topology.sendRate(from: first, to: second) == Host.usualRelayRate)
+        #expect(abs(topology.sendRate(from: third, to: second).megabitsPerSecond - 10) < 0.1)
+        #expect(topology.hosts[first].port == Small.endpoint(1).port)
+        #expect(try Topology(parsing: topology.text) == topology)
+        let plan = try question.answered().get()
+        #expect(plan.planned.relayed.allSatisfy { [crane.short, "peer-3"].contains($0.relay) })
+    }
+
+    @Test func `of their paths is bounded, and each said once`() throws {
+        let paths = PeerPaths([
+            Small.peer(1): .punched, Small.peer(2): .relayed(by: Small.peer(3), rate: .megabits(5)),
+            Small.peer(4): .direct,
+            Small.peer(5): .relayed(by: Small.peer(3), rate: nil),
+        ])
+        #expect(paths.paths.count == 3 && paths[Small.peer(4)] == .direct)
+        #expect(try Packet(Packet(.paths(paths)).framed.packet).message == .paths(paths))
+        func refused(_ change: (inout PBPaths) -> Void) -> Bool {
+            var packet = Packet(.paths(paths)).framed.packet
+            change(&packet.paths)
+            return (try? Packet(packet)) == nil
+        }
+        #expect(!refused { _ in })
+        #expect(refused { $0.paths.append($0.paths[0]) })
+        #expect(refused { $0.paths[0].peer = Data([1]) })
+        #expect(refused { $0.paths[1].relay = Data([1, 2]) })
+        #expect(refused { $0.paths[1].rateBits = .max })
+        #expect(
+            refused { paths in
+                paths.paths = (0...PeerPath.most).map { number in
+                    var path = PBPaths.Path()
+                    path.peer = Data((0..<32).map { UInt8(truncatingIfNeeded: number >> ($0 % 4 * 8)) })
+                    return path
+                }
+            })
     }
 }

@@ -63,6 +63,18 @@ import Topologies
         let berths = outcome.world.events.filter { $0.event.kind == "berth_granted" }.map(\.host)
         #expect(Set(berths) == Set((0..<8).map { "peer-\($0)" } + ["captain"]))
     }
+    @Test func `the plan says who is relayed by whom, and what a forwarded port would save`() throws {
+        let outcome = Self.homes(.symmetric, relay: .megabits(2)).run()
+        try outcome.checkFinished()
+        let said = outcome.events("pair_relayed")
+        #expect(!said.isEmpty && said.count <= 4)
+        for event in said {
+            #expect(event.peer.hasPrefix("peer-") && event.text("to")?.hasPrefix("peer-") == true)
+            #expect(event.text("by")?.isEmpty == false && (event.real("megabits") ?? 9) <= 2)
+            #expect(event.text("forward") == event.peer || event.text("forward") == event.text("to"))
+            #expect((event.real("saved_step_seconds") ?? 0) > 0)
+        }
+    }
     @Test func `symmetric routers are not punched through`() throws {
         let outcome = Self.homes(.symmetric, relay: .megabits(50)).run()
         #expect(!outcome.events("connection_relayed").isEmpty && outcome.events("connection_punched").isEmpty)
@@ -107,6 +119,7 @@ import Topologies
             return
         }
         #expect(pairs("connection_punched").isSuperset(of: carried), "none of them is left with the relay")
+        #expect(outcome.events("pair_relayed").isEmpty, "nobody was when it was planned")
         for host in carried.sorted() {
             func moment(_ kind: String) -> Double? {
                 outcome.world.events.first { $0.host == host && $0.event.kind == kind && $0.event.peer == "peer-1" }?

@@ -1,5 +1,7 @@
+import Digests
 import Exchange
 import Messages
+import Planning
 import Primitives
 import Record
 import Telemetry
@@ -10,7 +12,9 @@ extension Coordinator {
 
     /// Goes on with the survey in progress, if any.
     mutating func stepSurvey() -> Bool {
-        guard lines.isDue(at: now) else { return stage.isRunning ? measureNewcomers() : false }
+        guard lines.isDue(at: now) else {
+            return stage.isRunning ? measureNewcomers() || measureChangedPaths() : false
+        }
         let roster = roster
         guard
             let next = lines.next(
@@ -22,6 +26,17 @@ extension Coordinator {
         for assignment in next.orders {
             send(.probeOrder(order(assignment, turn: next.turn)), to: assignment.to)
         }
+        return true
+    }
+    /// Some pairs have come together behind their relay, or have lost their way and are relayed now: their lines are others.
+    private mutating func measureChangedPaths() -> Bool {
+        guard !lines.isSurveying, !desk.isAsking, !desk.hasAnswer else { return false }
+        let peers = roster.joined.filter(\.isPlannable).map(\.peer)
+        let roster = roster
+        guard let why = lines.beginOfChangedPaths(among: peers, at: now, name: { roster.name(of: $0) }) else {
+            return false
+        }
+        event(.measuringLinks(peers: peers.count, why: why))
         return true
     }
     private func order(_ assignment: LinkSurvey.Assignment, turn: UInt64) -> ProbeOrder {
@@ -100,13 +115,22 @@ extension Coordinator {
                 PlanQuestion.Peer(
                     peer: member.peer, name: member.name, device: member.capability?.device ?? "",
                     flops: speed(of: member.peer), memory: member.capability?.memory ?? ByteCount(0),
-                    up: lines.up(member.peer), down: lines.down(member.peer), coordinatorRoundTrip: member.roundTrip)
+                    up: lines.up(member.peer), down: lines.down(member.peer), coordinatorRoundTrip: member.roundTrip,
+                    port: member.endpoint.port)
             }, roundTrips: lines.known.roundTrips,
             caps: lines.known.caps(among: members.map(\.peer)).mapValues {
                 $0.mapValues { BitRate(bitsPerSecond: $0) }
-            }, current: state.plan, tokensLeft: max(1, state.tokens - state.sealedTokens), seed: parameters.seed)
+            }, carried: carried(members.map(\.peer)), coordinator: key.peerID, current: state.plan,
+            tokensLeft: max(1, state.tokens - state.sealedTokens), seed: parameters.seed)
         event(.planning(why: reason, peers: members.count))
         effects.push(.plan(question))
+    }
+
+    /// What the planner has to know of relays.
+    private func carried(_ members: [PeerID]) -> [PlanQuestion.Carried] {
+        lines.relayed(among: members).map { pair, relay, rate in
+            PlanQuestion.Carried(from: pair.from, to: pair.to, relay: relay, name: roster.name(of: relay), rate: rate)
+        }
     }
 
     mutating func receivePlan(_ result: Result<PlanAnswer, NoPlan>) {
@@ -158,6 +182,7 @@ extension Coordinator {
                 stepSeconds: answer.roundSeconds / Double(plan.innerSteps), totalSeconds: answer.totalSeconds))
         tellPlacement(plan)
         tellWay(plan)
+        tellRelayed(answer)
         stage.go(to: .preparing)
         beginRound()
     }
@@ -173,7 +198,8 @@ extension Coordinator {
         plan.spares = state.spares(of: plan)
         let whole = state.wholeRanks
         if plan.isAlike(old), whole.count == old.pipelines.count {
-            // The planner keeps what runs; how long it takes, it has said anew.
+            // The planner keeps what runs; how long it takes, it has said anew, and who is relayed may have changed.
+            if answer.planned.relayed != desk.answer?.planned.relayed { tellRelayed(answer) }
             return desk.isInForce(answer)
         }
         guard pays(plan, answer, over: old, whole) else {
@@ -193,6 +219,7 @@ extension Coordinator {
                 stepSeconds: answer.roundSeconds / Double(plan.innerSteps)))
         tellPlacement(plan)
         tellWay(plan)
+        tellRelayed(answer)
         round.isDisturbed = true
     }
 
@@ -236,6 +263,16 @@ extension Coordinator {
                     units: "\(units.lowerBound)..<\(units.upperBound)", way: plan.exchangeWay.description,
                     seconds: survey.seconds(plan.exchangeWay, units: units),
                     allGatherSeconds: survey.seconds(.allGather, units: units)))
+        }
+    }
+    /// Which of the plan's pairs have no path of their own, and what their owners could do about it.
+    private mutating func tellRelayed(_ answer: PlanAnswer) {
+        for pair in answer.planned.relayed.prefix(4) {
+            event(
+                .pairRelayed(
+                    to: pair.to, by: pair.relay, megabits: pair.megabits, forward: pair.forward,
+                    port: pair.port.map(Int.init), savedStepSeconds: pair.forward == nil ? nil : pair.savedStepSeconds),
+                named: pair.from)
         }
     }
     /// Who holds layers, in rank and stage order.

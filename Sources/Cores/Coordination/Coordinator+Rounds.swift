@@ -104,6 +104,7 @@ extension Coordinator {
         case .probeResult(let result):
             let roster = roster
             lines.receive(result, from: peer, trip: { roster[$0]?.roundTrip ?? .zero }, at: now)
+        case .paths(let paths): lines.receive(paths, from: peer, at: now)
         case .receipt(let envelope): receive(envelope, from: peer)
         case .held(let held): if let plan = state.plan { round.progress.receive(held, from: peer, plan: plan) }
         case .gathered(let gathered): round.progress.receive(gathered, from: peer)

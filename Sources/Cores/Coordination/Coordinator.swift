@@ -126,6 +126,10 @@ public struct Coordinator: Core, Sendable {
         effects.push(.event(Event(what, at: now, peer: peer.map { roster.name(of: $0) } ?? "")))
     }
 
+    mutating func event(_ what: Happening, named name: String) {
+        effects.push(.event(Event(what, at: now, peer: name)))
+    }
+
     // MARK: inputs
 
     /// A peer of the pool is connected: whoever it is, ask what it can do.

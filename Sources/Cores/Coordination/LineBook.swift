@@ -8,6 +8,8 @@ package struct LineBook: Sendable {
     package private(set) var survey: LinkSurvey?
     private var turn: UInt64 = 0
     private var paces = PaceWatch()
+    /// How pairs' sessions go, as their ends say; whoever is not named is reached directly. And how they went when they were measured.
+    private var paths = PairPaths()
     private var pings: [UInt64: (peer: PeerID, at: Instant)] = [:]
     private var nextNonce: UInt64 = 1
     /// Pings whose answers are waited for, at most.
@@ -49,6 +51,31 @@ package struct LineBook: Sendable {
         return now - sent.at
     }
 
+    // MARK: paths
+
+    /// What a member says of its sessions, all of them.
+    package mutating func receive(_ said: PeerPaths, from peer: PeerID, at now: Instant) {
+        paths.receive(said, from: peer, at: now)
+    }
+    /// Pairs that a relay carries, as far as they are among these; the lesser key first.
+    package func relayed(among peers: [PeerID]) -> [(pair: LinkSurvey.Pair, relay: PeerID, rate: BitRate?)] {
+        paths.relayed(among: peers)
+    }
+    /// Pairs that go otherwise than when they were measured, once that has been so for a while: they are measured again.
+    package mutating func beginOfChangedPaths(
+        among peers: [PeerID], at now: Instant, name: (PeerID) -> String
+    ) -> String? {
+        let changed = paths.changed(among: peers, at: now)
+        guard survey == nil, let first = changed.first else { return nil }
+        let why =
+            changed.count == 1
+            ? "\(name(first.from)) and \(name(first.to)) reach each other by another path"
+            : "\(changed.count) pairs reach each other by other paths"
+        survey = LinkSurvey(pairs: changed, why: why, before: known, turn: turn, at: now)
+        paths.begun(at: now)
+        return why
+    }
+
     // MARK: surveys
 
     package mutating func begin(of peers: [PeerID], why: String, rings: Int = LinkSurvey.mostRings, at now: Instant) {
@@ -69,15 +96,27 @@ package struct LineBook: Sendable {
     package mutating func end() -> String {
         guard let over = survey else { return "" }
         turn = over.turn
-        known.merge(over.found)
+        let found = over.found
+        // Another path is another line: what the old one did says nothing.
+        for pair in over.anew {
+            if found.pairs[pair] != nil { known.pairs[pair] = nil }
+            if found.roundTrips[pair] != nil { known.roundTrips[pair] = nil }
+        }
+        known.merge(found)
         survey = nil
         return over.why
     }
     package mutating func receive(_ result: ProbeResult, from peer: PeerID, trip: (PeerID) -> Duration, at now: Instant)
     {
+        if survey?.looksAtPairs == true {
+            for arrival in result.arrivals { paths.measured(arrival.sender, peer) }
+        }
         survey?.receive(result, from: peer, trip: trip, at: now)
     }
-    package mutating func forget(_ peer: PeerID) { survey?.forget(peer) }
+    package mutating func forget(_ peer: PeerID) {
+        survey?.forget(peer)
+        paths.forget(peer)
+    }
     /// Nobody could be heard for so long.
     package mutating func excuse(_ pause: Duration) { survey?.excuse(pause) }
     package var deadline: Instant? { survey?.deadline }

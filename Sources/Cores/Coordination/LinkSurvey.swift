@@ -31,6 +31,8 @@ package struct LinkSurvey: Sendable {
         case ring(Int)
         /// These exchange with their shares of the others.
         case hubs([PeerID])
+        /// Each of these sends to the other; nobody is in two.
+        case pairs([Pair])
     }
 
     package let why: String
@@ -48,6 +50,9 @@ package struct LinkSurvey: Sendable {
     private var awaited: Set<PeerID> = []
     private var senders: [PeerID: [PeerID]] = [:]
     private var isRing = false
+    private var isOfPairs = false
+    /// Of which what was known before no longer counts.
+    package private(set) var anew: [Pair] = []
     /// In this turn: when it began, what is sent to whom, and what each leaf had of its hub, by when.
     private var began: Instant
     private var sent: [Pair: Int] = [:]
@@ -85,6 +90,22 @@ package struct LinkSurvey: Sendable {
         self.init(peers, [.trips(newcomers)] + hubs, why: why, before: before, turn: turn, at: now)
     }
 
+    /// Single pairs, whose path is another one than before, both directions; nobody's line as a whole is judged by that.
+    package init(pairs: [Pair], why: String, before: Findings, turn: UInt64, at now: Instant) {
+        var turns: [[Pair]] = []
+        for pair in pairs {
+            let free = turns.firstIndex { turn in
+                turn.allSatisfy { ![$0.from, $0.to].contains(pair.from) && ![$0.from, $0.to].contains(pair.to) }
+            }
+            if let free { turns[free].append(pair) } else { turns.append([pair]) }
+        }
+        let peers = Set(pairs.flatMap { [$0.from, $0.to] }).sorted()
+        self.init(
+            peers, [.trips(peers)] + turns.prefix(Self.mostRings).map { .pairs($0) }, why: why, before: before,
+            turn: turn, at: now)
+        anew = pairs.flatMap { [$0, Pair(from: $0.to, to: $0.from)] }
+    }
+
     private init(
         _ peers: [PeerID], _ turns: [Turn], why: String, before: Findings, turn: UInt64, at now: Instant
     ) {
@@ -101,6 +122,8 @@ package struct LinkSurvey: Sendable {
     package mutating func excuse(_ pause: Duration) { deadline += pause }
     package func isDue(at now: Instant) -> Bool { awaited.isEmpty || deadline <= now }
 
+    /// Whether what is on its way is what single pairs do on their own.
+    package var looksAtPairs: Bool { isRing || isOfPairs }
     /// The orders of the next turn; nil when it is over. Who did not report is left alone from now on.
     /// - Parameters:
     ///   - most: bytes of a burst.
@@ -131,6 +154,7 @@ package struct LinkSurvey: Sendable {
 
     private mutating func orders(of turn: Turn, most: Int, trip: (PeerID) -> Duration) -> [Assignment] {
         isRing = false
+        isOfPairs = false
         switch turn {
         case .trips(let some):
             return some.filter { peers.contains($0) }.map { peer in
@@ -144,6 +168,14 @@ package struct LinkSurvey: Sendable {
                 let (next, previous) = (peers[(index + stride) % n], peers[(index + n - stride % n) % n])
                 let bytes = bytes(from: peers[index], to: next, seconds: 0.2, most: most)
                 return Assignment(to: peers[index], bursts: [(next, bytes, .zero)], senders: [previous])
+            }
+        case .pairs(let pairs):
+            isOfPairs = true
+            return pairs.filter { peers.contains($0.from) && peers.contains($0.to) }.flatMap { pair in
+                [(pair.from, pair.to), (pair.to, pair.from)].map { a, b in
+                    let bytes = bytes(from: a, to: b, seconds: 0.2, most: most)
+                    return Assignment(to: a, bursts: [(b, bytes, .zero)], senders: [b])
+                }
             }
         case .hubs(let wanted):
             let hubs = wanted.filter { peers.contains($0) }
@@ -204,6 +236,7 @@ package struct LinkSurvey: Sendable {
         _ arrival: ProbeResult.Arrival, at peer: PeerID, trip: (PeerID) -> Duration, now: Instant
     ) {
         let (sender, rate) = (arrival.sender, arrival.bitsPerSecond)
+        guard !isOfPairs else { return seen.pairs[Pair(from: sender, to: peer)] = rate }
         if isRing {
             // Of a pair, only what it does on its own.
             seen.pairs[Pair(from: sender, to: peer)] = rate

@@ -16,6 +16,17 @@ public struct PlanQuestion: Sendable {
         public var down: BitRate?
         /// Round trip to the coordinator.
         public var coordinatorRoundTrip: Duration?
+        /// Where others dial it.
+        public var port: UInt16?
+    }
+    /// A pair that a relay carries.
+    public struct Carried: Hashable, Sendable {
+        public var from: PeerID
+        public var to: PeerID
+        public var relay: PeerID
+        public var name: String
+        /// All that it carries; nil where nobody has said.
+        public var rate: BitRate?
     }
     public struct Pair: Hashable, Sendable {
         public var from: PeerID
@@ -32,6 +43,9 @@ public struct PlanQuestion: Sendable {
     public var roundTrips: [Pair: Duration]
     /// What limits a pair beside its lines, by place among the peers.
     public var caps: [Int: [Int: BitRate]] = [:]
+    public var carried: [Carried] = []
+    /// The leader's own key: it may relay as well.
+    public var coordinator: PeerID?
     /// The running plan: kept unless another pays for moving its weights.
     public var current: PlacedPlan?
     /// H, codecs and k of a running job stay.

@@ -46,9 +46,11 @@ extension PlanQuestion {
         let up = peers.compactMap(\.up).min() ?? .megabits(100)
         let down = peers.compactMap(\.down).min() ?? .megabits(100)
         let hosts = peers.map { peer in
-            Host(
+            var host = Host(
                 name: peer.name, device: peer.device.isEmpty ? "computer" : peer.device,
                 flops: peer.flops, memory: peer.memory, up: peer.up ?? up, down: peer.down ?? down)
+            host.port = peer.port
+            return host
         }
         let known = roundTrips.values.sorted()
         let usual = known.isEmpty ? Duration.milliseconds(20) : known[known.count / 2]
@@ -64,9 +66,40 @@ extension PlanQuestion {
                 links[Topology.Pair(i + 1, j + 1)] = LinkProperties(latency: trip / 2, rate: caps[i]?[j])
             }
         }
-        return Topology(
+        var topology = Topology(
             name: "measured", about: "A live pool as its coordinator measured it.", hosts: [coordinator] + hosts,
             links: links, defaultLink: LinkProperties(latency: usual / 2))
+        addRelays(to: &topology)
+        return topology
+    }
+    /// Relays that train have their place already; others are there for that only, and their lines are not known: what they carry is.
+    private func addRelays(to topology: inout Topology) {
+        var places: [PeerID: Int] = [:]
+        for (index, peer) in peers.enumerated() { places[peer.peer] = index + 1 }
+        let members = places
+        if let coordinator { places[coordinator] = 0 }
+        for pair in carried {
+            guard let from = members[pair.from], let to = members[pair.to], pair.relay != pair.from,
+                pair.relay != pair.to
+            else { continue }
+            let measured = [topology.links[.init(from, to)]?.rate, topology.links[.init(to, from)]?.rate]
+            let seen = measured.compactMap { $0 }.max()
+            let rate = [pair.rate, seen].compactMap { $0 }.max() ?? Host.usualRelayRate
+            let place = places[pair.relay] ?? topology.hosts.count
+            if place == topology.hosts.count {
+                places[pair.relay] = place
+                topology.hosts.append(
+                    Host(
+                        name: unused(pair.name, topology), role: .bootstrap, device: "relay", flops: 1e9,
+                        memory: .mebibytes(64), up: .megabits(1000), down: .megabits(1000)))
+            }
+            topology.hosts[place].relayRate = max(topology.hosts[place].relayRate ?? rate, rate)
+            topology.relays[Topology.Pair(from, to)] = place
+            topology.relays[Topology.Pair(to, from)] = place
+        }
+    }
+    private func unused(_ name: String, _ topology: Topology) -> String {
+        topology.index(of: name) == nil ? name : "relay \(topology.hosts.count)"
     }
 
     /// Asks the planner. Slow: never on a loop thread.

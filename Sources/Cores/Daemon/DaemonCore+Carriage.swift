@@ -132,6 +132,13 @@ extension DaemonCore {
         carriage.connected(
             peer, at: endpoint, via: way?.relay, wasDialled: channels.wasDialled(peer), source: way?.source,
             isStray: way?.isStray ?? false, isFlow: way?.isFlow ?? false, now: now)
+        let path: PeerPath =
+            if let relay = way?.relay {
+                .relayed(by: relay, rate: carriage.rate(of: relay))
+            } else {
+                way?.isPunched == true ? .punched : .direct
+            }
+        services.memberPart?.value.noted(path, to: peer, at: now)
         if let relay = way?.relay { say(.connectionRelayed(by: name(of: relay)), peer: name(of: peer), at: now) }
     }
     /// A peer is wanted. Where it is known to be carried its relays are tried as well; where it may be, its record says by whom.

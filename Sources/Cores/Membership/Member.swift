@@ -34,7 +34,8 @@ public struct Member: Core, Sendable {
     var socketBytes: (sent: Int, received: Int) = (0, 0)
     /// A new era of a job that is not followed without the owner's word.
     public internal(set) var refusedRefounding: (job: Digest256, entries: Int, certified: Int)?
-    private var isReachable = true
+    /// As its job is told of it, before there is one.
+    private var machine = MemberJob.Machine()
     /// Nil: nobody has looked. And the plan for which it was looked at.
     private var room: (disk: DiskRoom?, epoch: Int) = (nil, 0)
 
@@ -102,7 +103,7 @@ public struct Member: Core, Sendable {
     /// What its disk has room for, seen now.
     public mutating func count(room disk: DiskRoom) { room.disk = disk }
     /// Whether others could dial it from outside, as far as is known.
-    public mutating func count(isReachable: Bool) { self.isReachable = isReachable }
+    public mutating func count(isReachable: Bool) { machine.fitness.isReachable = isReachable }
 
     public mutating func receive(_ packet: Packet, from peer: PeerID, endpoint: Endpoint?, at now: Instant) {
         switch packet.message {
@@ -144,9 +145,19 @@ public struct Member: Core, Sendable {
         job?.established(peer, at: now)
         drain(at: now)
     }
+    /// How the session with a peer goes from now on.
+    public mutating func noted(_ path: PeerPath, to peer: PeerID, at now: Instant) {
+        guard machine.paths[peer] ?? .direct != path else { return }
+        machine.paths[peer] = path == .direct ? nil : path
+        job?.now = now
+        job?.machine = machine
+        job?.tellPaths()
+        drain(at: now)
+    }
     /// A connection ended for good.
     public mutating func lost(_ peer: PeerID, at now: Instant) {
         askedCapability.removeAll { $0 == peer }
+        if machine.paths.removeValue(forKey: peer) != nil { job?.machine = machine }
         job?.lost(peer, at: now)
         drain(at: now)
     }
@@ -155,7 +166,8 @@ public struct Member: Core, Sendable {
         storage.now = now
         storage.wake(at: now)
         results.wake(at: now)
-        job?.machine = Fitness(disk: storage.slowest, isReachable: isReachable)
+        machine.fitness.disk = storage.slowest
+        job?.machine = machine
         job?.wake(at: now, sent: socketBytes.sent, received: socketBytes.received)
         drain(at: now)
     }
@@ -363,6 +375,7 @@ public struct Member: Core, Sendable {
         job = MemberJob(
             record, succession, key: key, leader: peer, term: term, memory: terms.memory, engine: engine,
             wall: wall, kept: remains.stages(of: record.job), at: now)
+        self.job!.machine = machine
     }
 
     /// The job is over here: what was kept of it goes.

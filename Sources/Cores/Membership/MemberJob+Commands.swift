@@ -150,7 +150,10 @@ extension MemberJob {
             switch effect {
             case .connect(let peer, let endpoint): effects.push(.connect(peer, endpoint))
             case .send(let message, let peer): send(message, to: peer)
-            case .report(let result): report(.probeResult(result))
+            case .report(let result):
+                // The leader shall know over which paths this was measured.
+                tellPaths()
+                report(.probeResult(result))
             }
         }
         while let job = engine.poll() { effects.push(.compute(job)) }

@@ -38,7 +38,13 @@ package struct MemberJob: Sendable {
     package var reports = Reports()
     /// Sent for exchanges since the last receipt.
     package var exchangeBytes = 0
-    package var machine = Fitness(disk: nil, isReachable: true)
+    package var machine = Machine()
+    /// What this machine is like, and its ways to others.
+    package struct Machine: Sendable {
+        package var fitness = Fitness(disk: nil, isReachable: true)
+        /// How sessions with others go, of the job or not; those that are direct are not here.
+        package var paths: [PeerID: PeerPath] = [:]
+    }
     /// What the leader has been told.
     private var said: Said
     private struct Said: Sendable {
@@ -46,6 +52,7 @@ package struct MemberJob: Sendable {
         var readiness: Readiness?
         var kept: [KeptStage] = []
         var fitness: Fitness?
+        var paths = PeerPaths()
         /// While it is silent: when colleagues are asked next what has become of the job, and whose turn it is.
         var asking: (next: Instant, turn: Int)?
     }
@@ -257,6 +264,7 @@ package struct MemberJob: Sendable {
         if nextHeartbeat <= now {
             nextHeartbeat = now + Self.heartbeatEvery
             beat(sent: sent, received: received)
+            tellPaths()
             tellFitness()
         }
         settle()
@@ -281,12 +289,20 @@ package struct MemberJob: Sendable {
     /// Of a job that several electors carry; when it has changed enough to matter.
     private mutating func tellFitness() {
         guard record.parameters.isCarriedByMany, isServing else { return }
-        if let before = said.fitness, before.isReachable == machine.isReachable {
-            let (old, new) = (before.disk?.inSeconds ?? 0, machine.disk?.inSeconds ?? 0)
+        if let before = said.fitness, before.isReachable == machine.fitness.isReachable {
+            let (old, new) = (before.disk?.inSeconds ?? 0, machine.fitness.disk?.inSeconds ?? 0)
             guard new > 2 * old || old > 2 * new else { return }
         }
-        said.fitness = machine
-        report(.fitness(machine))
+        said.fitness = machine.fitness
+        report(.fitness(machine.fitness))
+    }
+    /// How its sessions with other members go, where that has changed since it was said.
+    package mutating func tellPaths() {
+        guard isServing else { return }
+        let now = PeerPaths(machine.paths.filter { $0.key == leader || job.isPresent($0.key) })
+        guard now != said.paths else { return }
+        said.paths = now
+        report(.paths(now))
     }
     /// What this member is at.
     func heartbeat(sent: Int, received: Int) -> Heartbeat {
@@ -390,6 +406,7 @@ package struct MemberJob: Sendable {
     package mutating func sayAgain() {
         said = Said(pace: said.pace, asking: said.asking)
         if case .told(let capability?) = said.pace { report(.capability(capability)) }
+        tellPaths()
         for message in reports.all { report(message) }
     }
 

@@ -59,6 +59,7 @@ extension Message {
         case .fitness(let m): .fitness(Fitness(m))
         case .logRequest(let m): .logRequest(from: try bounded(m.from, below: Bounds.counter, "log index"))
         case .probeResult(let m): .probeResult(try ProbeResult(m))
+        case .paths(let m): .paths(try PeerPaths(m))
         case .receipt(let m): .receipt(m.envelope)
         case .held(let m): .held(try Held(m))
         case .gathered(let m): .gathered(try Gathered(m))
@@ -133,6 +134,7 @@ extension Message {
         case .setback(let m): packet.setback = m.encoded
         case .fitness(let m): packet.fitness = m.encoded
         case .probeResult(let m): packet.probeResult = m.encoded
+        case .paths(let m): packet.paths = m.encoded
         case .held(let m): packet.held = m.encoded
         case .gathered(let m): packet.gathered = m.encoded
         case .applied(let m): packet.applied = m.encoded

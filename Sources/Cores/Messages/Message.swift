@@ -48,6 +48,7 @@ public enum Message: Hashable, Sendable {
     case fitness(Fitness)
     case logRequest(from: Int)
     case probeResult(ProbeResult)
+    case paths(PeerPaths)
     case receipt(PBEnvelope)
     case held(Held)
     case gathered(Gathered)
@@ -77,7 +78,8 @@ public enum Message: Hashable, Sendable {
         switch self {
         case .capabilityRequest, .capability, .offer, .offerAnswer, .ping, .pong, .probeBurst, .readRequest: .meeting
         case .lease, .logEntries, .probeOrder, .group, .auditOrder, .dismissal: .command
-        case .heartbeat, .readiness, .kept, .fitness, .logRequest, .probeResult, .receipt, .held, .gathered, .applied,
+        case .heartbeat, .readiness, .kept, .fitness, .logRequest, .probeResult, .paths, .receipt, .held, .gathered,
+            .applied,
             .objection, .setback, .audited, .farewell:
             .report
         case .activation, .norms, .exchangePart: .work

@@ -132,6 +132,9 @@ public struct Carriage: Core {
         }
     }
 
+    /// All that a relay carries, as it has said; nil where it has not.
+    public func rate(of relay: PeerID) -> BitRate? { lists[relay]?.rate }
+
     // MARK: inputs
 
     public mutating func see(_ outlook: Outlook, at now: Instant) {

@@ -28,6 +28,14 @@ extension EventReference {
             .exchangeChosen,
             "how these units will be exchanged, and what it should take, by the first plan and each new one"),
         Entry(.placed, "who holds layers", ["workers": "names in rank and stage order"]),
+        Entry(
+            .pairRelayed, of: "one end",
+            "two peers that the plan has exchange bytes have no path of their own, and a relay carries them",
+            [
+                "to": "the other end", "by": "the relay", "megabits": "real: a second, what the pair can do over it",
+                "forward": "whose router should let others in, where that would help", "port": "that it should forward",
+                "saved_step_seconds": "predicted: what a step would take less then",
+            ]),
         Entry(.planRefused, "the planner found nothing better; what runs goes on"),
     ]
 

@@ -58,7 +58,7 @@ extension Happening {
             .member
         case .jobOpened, .jobResumed, .waitingForPeers, .peerFound, .peerUnfit, .peerDeclined, .peerJoined,
             .sharingText,
-            .measuringLinks, .linksMeasured, .planning, .planned, .exchangeChosen, .placed, .planRefused:
+            .measuringLinks, .linksMeasured, .planning, .planned, .exchangeChosen, .placed, .pairRelayed, .planRefused:
             .gathering
         case .roundSealed, .waitingFor, .speedChanged, .exchangeRegrouped, .contributionRefused, .aggregatesDiffer,
             .ownerRefuted, .auditDiffers, .auditUnanswered, .receiptRefused, .receiptContradicts, .statesAgreed,

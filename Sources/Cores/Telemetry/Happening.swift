@@ -116,6 +116,9 @@ public enum Happening: Hashable, Sendable, Codable {
         stepSeconds: Double, totalSeconds: Double)
     case exchangeChosen(units: String, way: String, seconds: Double, allGatherSeconds: Double)
     case placed(workers: String)
+    case pairRelayed(
+        to: String, by: String, megabits: Double, forward: String? = nil, port: Int? = nil,
+        savedStepSeconds: Double? = nil)
     case planRefused(why: String)
 
     // MARK: the coordinator: rounds
@@ -191,7 +194,7 @@ public enum Happening: Hashable, Sendable, Codable {
             roundStartRefused, copyFound, copyStored, copySkipped,
             sealIncompleteHere, contributionMalformed, contributionUnusable, payloadCorrupt, workRefused
         case jobOpened, jobResumed, waitingForPeers, peerFound, peerUnfit, peerDeclined, peerJoined, sharingText,
-            measuringLinks, linksMeasured, planning, planned, exchangeChosen, placed, planRefused
+            measuringLinks, linksMeasured, planning, planned, exchangeChosen, placed, pairRelayed, planRefused
         case roundSealed, waitingFor, speedChanged, exchangeRegrouped, contributionRefused, aggregatesDiffer,
             ownerRefuted, auditDiffers, auditUnanswered, receiptRefused, receiptContradicts, statesAgreed,
             weightsDiffer, weightsDisputed

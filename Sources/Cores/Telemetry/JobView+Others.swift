@@ -84,7 +84,8 @@ extension Happening {
         switch self {
         case .jobResumed, .peerFound, .peerUnfit, .peerJoined, .peerDeclined, .peerLost, .placementRefused, .planned,
             .planRefused,
-            .exchangeChosen, .replanned, .speedChanged, .waitingFor, .exchangeRegrouped, .replaced, .othersGoOn,
+            .exchangeChosen, .pairRelayed, .replanned, .speedChanged, .waitingFor, .exchangeRegrouped, .replaced,
+            .othersGoOn,
             .rolledBack, .diverged, .workImpossible, .supplyChosen, .roundStartFailed, .roundStartRefused, .roomShort,
             .trainingResumed, .interrupted, .resumed,
             .checkpointSaved, .checkpointFailed,

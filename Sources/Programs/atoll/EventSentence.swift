@@ -90,6 +90,11 @@ extension Event {
         case .exchangeChosen(let units, let way, let seconds, let allGatherSeconds):
             "exchange of units \(units): \(way), \(fixed(seconds, 1)) s"
                 + (way == "all-gather" ? "" : " against \(fixed(allGatherSeconds, 1)) s all-gather")
+        case .pairRelayed(let to, let by, let megabits, let forward, let port, let saved):
+            "  \(peer)–\(to): relayed by \(by), \(fixed(megabits, megabits < 10 ? 1 : 0)) Mbit/s"
+                + (forward.map { end in
+                    "; forward TCP and UDP\(port.map { " \($0)" } ?? "") to \(end) to save \(fixed(saved ?? 0, (saved ?? 0) < 0.1 ? 3 : 2)) s a step"
+                } ?? "")
         case .planRefused(let why): "  no other plan: \(why)"
         default: nil
         }
