@@ -99,6 +99,8 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var relayedBy: String?
         /// True of one that goes in datagrams; nil of others.
         public var byDatagrams: Bool?
+        /// `direct`, `punched` (both ends have met by an introduction) or `relayed`.
+        public var path: String
     }
     public struct Membership: Codable, Hashable, Sendable {
         public enum State: String, Codable, Sendable {
@@ -248,11 +250,13 @@ extension DaemonStatus.Leadership {
 extension DaemonCore {
     public func status(at now: Instant) -> DaemonStatus {
         let connections = channels.connectedPeers.map { peer in
-            DaemonStatus.Connection(
+            let way = channels.way(to: peer)
+            return DaemonStatus.Connection(
                 peer: peer.short, endpoint: channels.endpoint(of: peer)?.description ?? "",
                 roundTripMilliseconds: channels.roundTrip(to: peer).map { $0.inSeconds * 1000 },
                 relayedBy: channels.relay(of: peer)?.short,
-                byDatagrams: channels.way(to: peer)?.isFlow == true ? true : nil)
+                byDatagrams: way?.isFlow == true ? true : nil,
+                path: way?.relay != nil ? "relayed" : way?.isPunched == true ? "punched" : "direct")
         }
         return DaemonStatus(
             id: identity.hex,
