@@ -14,13 +14,29 @@ extension Campaign {
         if best.pacing.usesRounds || exact(listed, best.pacing).score <= best.score * (1 + 1e-9) { best.lanes = listed }
         let plan = kept ? (current ?? plan(best, fileOrder)) : plan(best, fileOrder)
         let prediction = predict(plan)
-        let relayed = RelayedPair.all(of: plan, topology: cost.topology, job: cost.job)
+        let relayed = RelayedPair.all(of: plan, topology: cost.topology, job: cost.job, planned: totalSeconds)
         return PlannedJob(
             plan: plan, prediction: prediction,
             objectiveSeconds: kept ? best.score / (1 - Campaign.hysteresis) : best.score,
             alternatives: alternatives(best),
             explanation: explanation(plan, prediction, relayed), relayed: relayed)
     }
+
+    /// What the job would take on another topology of the same hosts, about: a short search from nothing.
+    private func totalSeconds(on topology: Topology) -> Double? {
+        var other = Campaign(
+            cost: CostModel(
+                topology: topology, job: cost.job, codec: current?.exchangeCodec, coordinator: cost.coordinator),
+            peers: peers, current: nil, seed: 1, iterations: Self.glance, parallel: .serial)
+        do throws(PlanningError) {
+            try other.run()
+        } catch {
+            return nil
+        }
+        if cost.job.batchTokens == .auto, current == nil { other.enlarge() }
+        return other.outcomes[0].seconds
+    }
+    private static let glance = 500
 
     private func plan(_ outcome: Outcome, _ fileOrder: [Int]) -> Plan {
         var next = 0

@@ -13,7 +13,7 @@ public struct RelayedPair: Hashable, Sendable, Codable {
     /// The end whose router should let others in, and the port; nil where it would gain nothing.
     public var forward: String?
     public var port: UInt16?
-    /// A step's share of what a round then takes less.
+    /// What the job then takes less, by its steps: with the plan as it is, or with another one that is better then.
     public var savedStepSeconds: Double
     enum CodingKeys: String, CodingKey {
         case from, to, relay, megabits, forward, port
@@ -30,30 +30,41 @@ public struct RelayedPair: Hashable, Sendable, Codable {
 
     /// The pairs of a plan that are relayed, those that exchange most first; what would help is asked for the first `limit`.
     ///
+    /// - Parameter planned: the seconds that the job would take on another topology, planned anew; nil where that is not asked. The plan as it is
+    ///   is looked at in any case.
     /// - Precondition: as of ``predict(plan:topology:job:)``.
-    public static func all(of plan: Plan, topology: Topology, job: JobManifest, limit: Int = 4) -> [RelayedPair] {
+    public static func all(
+        of plan: Plan, topology: Topology, job: JobManifest, limit: Int = 4, planned: ((Topology) -> Double?)? = nil
+    ) -> [RelayedPair] {
         if topology.relays.isEmpty { return [] }
-        let cost = CostModel(topology: topology, job: job, codec: plan.exchangeCodec)
-        var pairs = cost.relayedPairs(plan)
-        let now = cost.round(cost.lanes(plan), cost.pacing(plan)).seconds
+        func seconds(_ topology: Topology) -> Double {
+            let cost = CostModel(topology: topology, job: job, codec: plan.exchangeCodec)
+            let (lanes, pacing) = (cost.lanes(plan), cost.pacing(plan))
+            return cost.totalSeconds(cost.round(lanes, pacing), lanes, pacing)
+        }
+        var pairs = CostModel(topology: topology, job: job, codec: plan.exchangeCodec).relayedPairs(plan)
+        let now = seconds(topology)
+        let steps = Double(job.steps(microBatchesPerVirtual: plan.microBatchesPerVirtual))
         var then: [Int: Double] = [:]
         func saved(_ host: Int) -> Double {
             if let known = then[host] { return known }
-            let free = CostModel(topology: topology.reaching(host), job: job, codec: plan.exchangeCodec)
-            let saved = (now - free.round(free.lanes(plan), free.pacing(plan)).seconds) / Double(plan.innerSteps)
-            then[host] = saved
-            return saved
+            guard then.count < limit else { return 0 }
+            let free = topology.reaching(host)
+            let best = min(seconds(free), planned?(free) ?? .infinity)
+            then[host] = now - best
+            return now - best
         }
         for index in pairs.indices.prefix(limit) {
             guard let a = topology.index(of: pairs[index].from), let b = topology.index(of: pairs[index].to) else {
                 continue
             }
-            let best = saved(b) > saved(a) * (1 + 1e-9) ? b : a
-            let seconds = saved(best)
-            guard seconds.isFinite, seconds * Double(plan.innerSteps) > 0.001 * now else { continue }
+            let (first, second) = (saved(a), saved(b))
+            let best = second > first * (1 + 1e-9) ? b : a
+            let seconds = max(first, second)
+            guard seconds.isFinite, seconds > 0.001 * now, steps > 0 else { continue }
             pairs[index].forward = topology.hosts[best].name
             pairs[index].port = topology.hosts[best].port
-            pairs[index].savedStepSeconds = seconds
+            pairs[index].savedStepSeconds = seconds / steps
         }
         return pairs
     }
