@@ -75,6 +75,20 @@ import Topologies
             #expect((event.real("saved_step_seconds") ?? 0) > 0)
         }
     }
+    /// Networks that let no datagrams through: nobody hears of the overlay, and connections are all there is.
+    @Test(arguments: [NATKind.noUDP, .webOnly])
+    func `whoever gets no datagrams through is carried all the same`(_ kind: NATKind) throws {
+        var scene = Self.homes(.symmetric, relay: .megabits(50))
+        for index in [2, 5] { scene.hosts[index].nat = kind }
+        let outcome = scene.run()
+        // The simulator's node listens at port 4000: from behind `web-only` nothing reaches it.
+        let expected = kind == .noUDP
+        let berths = outcome.world.events.filter { $0.event.kind == "berth_granted" }.map(\.host)
+        #expect(Set(berths).isSuperset(of: ["peer-2", "peer-5"]) == expected)
+        let joined = Set(outcome.events("peer_joined").map(\.peer))
+        #expect(joined.isSuperset(of: ["peer-2", "peer-5"]) == expected, "\(joined)")
+        if expected { try outcome.checkFinished() }
+    }
     @Test func `symmetric routers are not punched through`() throws {
         let outcome = Self.homes(.symmetric, relay: .megabits(50)).run()
         #expect(!outcome.events("connection_relayed").isEmpty && outcome.events("connection_punched").isEmpty)

@@ -33,11 +33,12 @@ extension DaemonCore {
     mutating func lookOutside(at now: Instant) {
         guard presence.isChanged else { return }
         presence.isChanged = false
-        let isHome = presence.isHome
+        let isHome = presence.isHome || presence.isDeaf
         carriage.see(
             Carriage.Outlook(
                 external: isHome || presence.isReachable ? presence.dialled : nil, isReachable: !isHome,
-                leads: services.leads, isServer: services.isNode, datagrams: isHome ? datagramPort : nil), at: now)
+                leads: services.leads, isServer: services.isNode,
+                datagrams: isHome && !presence.isDeaf ? datagramPort : nil, isDeaf: presence.isDeaf), at: now)
     }
 
     /// Where others see the port for datagrams, and whether they see the same one.
@@ -45,6 +46,17 @@ extension DaemonCore {
         guard presence.carriesFlows, let external, !external.isPrivate else { return nil }
         let (voters, ports) = directory.overlay.portsSeen
         return DatagramPort(external.port, ports > 1 ? .varies : voters > 1 ? .same : .unknown)
+    }
+
+    /// After so many tries to enter the overlay, some seconds, a daemon goes on without it.
+    static let deafAttempts = 3
+    /// Perhaps no datagram gets through, and connections do: whoever everybody begins with is dialled, and carries this daemon.
+    mutating func hearNothing(at now: Instant) {
+        let nodes = directory.overlay.configuration.bootstrap.filter { $0.isDialable && !$0.isPrivate }
+        guard !nodes.isEmpty, !services.isServer else { return }
+        if presence.hearsNothing() { lookOutside(at: now) }
+        guard presence.isDeaf else { return }
+        for node in nodes { channels.hear(of: node, from: nil, at: now) }
     }
 
     // MARK: one place to drain
@@ -76,6 +88,9 @@ extension DaemonCore {
             } else {
                 directory.unwatch(topic: Self.relayTopic)
             }
+        case .seen(let endpoint):
+            presence.seen(byRelayAt: endpoint)
+            say(.externalAddress(endpoint: endpoint.description), at: now)
         case .stand(let isRelay, let carries): stand(isRelay, carries: carries, at: now)
         case .found(let other):
             // Whoever looks for members looks for all of them, members look for who leads.

@@ -331,6 +331,7 @@ public struct DaemonCore: Core {
             say(.overlayJoined(contacts: contacts), at: now)
         case .bootstrapRetrying(let attempt, let next):
             say(.bootstrapRetrying(attempt: attempt, nextSeconds: next.inSeconds), at: now)
+            if attempt >= Self.deafAttempts { hearNothing(at: now) }
         case .isolated: say(.overlayIsolated, at: now)
         case .dialBack(let dial, let endpoint, let datagram):
             effects.push(.dialBack(dial, endpoint, datagram: datagram))

@@ -14,6 +14,8 @@ struct Presence: Sendable {
     private let hasPool: Bool
     private(set) var external: Endpoint?
     private(set) var isReachable = true
+    /// No datagram has ever come in, though nodes on the internet were asked: the network lets none through.
+    private(set) var isDeaf = false
     /// Others have tried to dial it, or nobody could try for long enough.
     private var isJudged = false
     /// Where it is to be had where it cannot be dialled.
@@ -57,7 +59,8 @@ struct Presence: Sendable {
     ///
     /// - Returns: whether to be read-only from now on.
     mutating func seen(at endpoint: Endpoint, now: Instant) -> Bool {
-        let moved = external?.address != endpoint.address
+        let moved = external?.address != endpoint.address || isDeaf
+        isDeaf = false
         external = endpoint
         isChanged = true
         if moved { (opened, vain) = (nil, nil) }
@@ -72,6 +75,22 @@ struct Presence: Sendable {
         guard !isNode else { return false }
         isReachable = false
         return true
+    }
+
+    /// Nobody answers in the overlay, which is all datagrams. What can be reached then is reached by connections, and nobody can be asked whether he
+    /// comes in here.
+    ///
+    /// - Returns: whether that is news.
+    mutating func hearsNothing() -> Bool {
+        guard external == nil, hasPool, !isNode, !isDeaf else { return false }
+        (isDeaf, isReachable, isJudged, isChanged) = (true, false, true, true)
+        return true
+    }
+    /// A relay sees the connection from here come from there.
+    mutating func seen(byRelayAt endpoint: Endpoint) {
+        guard isDeaf, external == nil, !endpoint.isPrivate else { return }
+        external = endpoint
+        isChanged = true
     }
 
     /// - Parameter isBusy: others are trying already.

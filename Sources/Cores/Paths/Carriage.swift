@@ -21,6 +21,8 @@ public struct Carriage: Core {
         /// The other end of a relayed session says that it can be dialled there.
         case improve(PeerID, at: Endpoint)
         case berthed(PeerID, BerthTerms)
+        /// A relay sees the listening port of this daemon there, of which nobody else has said where it is seen.
+        case seen(Endpoint)
         case unberthed(PeerID)
         /// Dial the other end of a relayed session there, from the listening port, in the moment in which it dials here.
         case punch(PeerID, at: Endpoint)
@@ -47,10 +49,13 @@ public struct Carriage: Core {
         public var isServer: Bool
         /// Where others see its datagrams; nil where it carries no flows, or nobody has said.
         public var datagrams: DatagramPort?
+        /// It hears no datagrams: nobody but relays can say where it is seen.
+        public var isDeaf: Bool
         public init(
             external: Endpoint?, isReachable: Bool, leads: Bool, isServer: Bool = false,
-            datagrams: DatagramPort? = nil
+            datagrams: DatagramPort? = nil, isDeaf: Bool = false
         ) {
+            self.isDeaf = isDeaf
             self.isServer = isServer
             self.datagrams = datagrams
             self.external = external
@@ -149,7 +154,7 @@ public struct Carriage: Core {
         let wasOpen = relay.isOpen
         relay.isOpen = isPublic && outlook.isReachable
         if wasOpen, !relay.isOpen { relay.close() }
-        search.need(isPublic && !outlook.isReachable, leads: outlook.leads, at: now)
+        search.need((isPublic || outlook.isDeaf) && !outlook.isReachable, leads: outlook.leads, at: now)
         stand()
         drain(at: now)
     }
@@ -212,7 +217,10 @@ public struct Carriage: Core {
             relay.receive(message, from: peer, seen: seen, at: now)
             stand()
         case .terms(let terms):
-            if let seen = terms.seen, observers.contains(peer) { sight(seen, by: peer, at: now) }
+            if let seen = terms.seen, observers.contains(peer) {
+                if outlook.isDeaf, outlook.external == nil, !seen.isPrivate { effects.push(.seen(seen)) }
+                sight(seen, by: peer, at: now)
+            }
             search.receive(terms, from: peer, at: now)
         case .carried(let list, let rate): heard(list, rate, from: peer)
         case .incoming, .opened: toCircuits(message, from: peer, at: now)
