@@ -7,7 +7,7 @@ PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-con
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods bench-faults bench-flow \
-  bench-simulation bench-connectivity bench-line bench-prediction bench-volunteer deb image format lint \
+  bench-simulation bench-connectivity bench-pairs bench-changes bench-line bench-prediction bench-volunteer deb image format lint \
   layers clean events protocol
 
 help:
@@ -83,6 +83,12 @@ bench-floods: build ## hostile members written in Python: floods, and every fiel
 
 bench-connectivity: build ## two homes, a launcher at a third and a public node in network namespaces (root, iproute2, nftables); KIND=symmetric
 	@Tools/connectivity/homes.sh $(ATOLL) out/homes
+
+bench-pairs: build ## thirteen kinds of hosts in network namespaces, and how each two of them reach each other (root, iproute2, nftables); RUNS=3
+	@python3 Tools/connectivity/pairs.py $(ATOLL) --runs $(or $(RUNS),3)
+
+bench-changes: build ## a job while lines get other addresses, paths go dark and relays die, in network namespaces (root, iproute2, nftables, conntrack)
+	@python3 Tools/connectivity/changes.py $(ATOLL)
 
 bench-line: build ## what `atoll doctor net` says behind routers of six kinds, in network namespaces (root, iproute2, nftables)
 	@Tools/connectivity/line.sh $(ATOLL)

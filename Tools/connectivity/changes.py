@@ -1,0 +1,195 @@
+"""changes.py ATOLL [--kind symmetric] [--only NAME] [--json FILE] [--keep FOLDER] : what a job does when paths change under it.
+
+Two homes behind routers of one kind (port-restricted, or symmetric: then a node relays), a launcher and two nodes that can be dialled, in network namespaces. The two train a
+pipeline each and exchange after every step, so that each seal needs both of them and the path between them. In the middle of the job one thing happens:
+
+  renumber   the first home's line gets another public address, its router forgets all connections, and nobody is told
+  cable      the first home's machine leaves its Wi-Fi for a cable: another device, another private address
+  blackhole  nothing passes any more between the two homes' addresses, either way; everything else does
+  relay      the node that carries the two's session is killed (symmetric routers only)
+
+Printed is how long nothing was sealed (the longest time between two seals after it), against the longest before it, and what was lost: roll-backs, peers given up, batches
+that came late. Root, iproute2, nftables.
+"""
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import pairs  # noqa: E402 (the internet is the same)
+
+PUBLIC = {"a": "198.51.10.1", "b": "198.51.11.1", "n1": "198.51.100.1", "n2": "203.0.113.1", "boss": "192.0.2.1"}
+ANOTHER = "198.51.10.99"
+JOB = """name: changes
+model: {architecture: llama, hidden_size: 32, layers: 2, heads: 4, kv_heads: 2, intermediate_size: 64, context: 32, tokenizer: byte}
+data: {path: text.txt, validation_fraction: 0.1}
+train: {tokens: 100_000_000, batch_tokens: 256, optimizer: adamw, learning_rate: 3e-3, schedule: cosine, clip: 1.0, seed: 1}
+parallel: {virtual_pipelines: 2, micro_batch: 2, pipelines: 2, stages: 1, inner_steps: 4}
+exchange: {codec: fp32, quality_budget: 10}
+activations: {codec: fp32}
+electors: 1
+"""
+LOSSES = ("rolled_back", "peer_lost", "replaced", "interrupted", "connection_lost")
+
+
+def build(net, kind):
+    net.space("inet", forwards=True)
+    for name in ("n1", "n2", "boss"):
+        net.space(name)
+        net.line(name, "inet", PUBLIC[name])
+    for number, home in enumerate(("a", "b"), 1):
+        net.space(f"r-{home}", forwards=True)
+        net.line(f"r-{home}", "inet", PUBLIC[home])
+        net.home(f"r-{home}", [home], f"192.168.{number}")
+        net.firewall(f"r-{home}", "random,fully-random" if kind == "symmetric" else "", "", "", "")
+
+
+def renumber(net):
+    pairs.inside("inet", "ip", "route", "del", f"{PUBLIC['a']}/32", "dev", "p-r-a")
+    pairs.inside("r-a", "ip", "addr", "del", f"{PUBLIC['a']}/32", "dev", "wan")
+    pairs.inside("r-a", "ip", "addr", "add", f"{ANOTHER}/32", "dev", "wan")
+    pairs.inside("inet", "ip", "route", "add", f"{ANOTHER}/32", "dev", "p-r-a")
+    pairs.inside("r-a", "ip", "route", "replace", "default", "via", "169.254.0.1", "dev", "wan", "onlink")
+    pairs.inside("r-a", "conntrack", "-F", check=False)
+
+
+def cable(net):
+    pairs.run("ip", "link", "add", "l9", "netns", pairs.PREFIX + "r-a", "type", "veth", "peer", "name", "eth1", "netns", pairs.PREFIX + "a")
+    pairs.inside("r-a", "ip", "link", "set", "l9", "master", "lan", "up")
+    pairs.inside("a", "ip", "link", "set", "eth0", "down")
+    pairs.inside("a", "ip", "addr", "add", "192.168.1.9/24", "dev", "eth1")
+    pairs.inside("a", "ip", "link", "set", "eth1", "up")
+    pairs.inside("a", "ip", "route", "replace", "default", "via", "192.168.1.1")
+
+
+def blackhole(net):
+    pairs.inside("inet", "nft", "-f", "-", text=f"""
+table ip hole {{
+  chain through {{ type filter hook forward priority filter;
+    ip saddr {PUBLIC['a']} ip daddr {PUBLIC['b']} drop
+    ip saddr {PUBLIC['b']} ip daddr {PUBLIC['a']} drop
+  }}
+}}
+""")
+
+
+def one(atoll, out, kind, name):
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "text.txt").write_text("".join(f"home {number} of two homes whose lines change\n" for number in range(400)))
+    (out / "job.yaml").write_text(JOB)
+    net = pairs.Internet()
+    everyone = {}
+    try:
+        build(net, kind)
+
+        def start(who, *words):
+            everyone[who] = pairs.Daemon(out, who, who, [str(atoll), *words])
+
+        invite = str(out / "invite.yaml")
+        start("n1", "node", "--listen", f"{PUBLIC['n1']}:7070", "--data", str(out / "n1"), "--invite", invite, "--relay-up", "100", "--json")
+        pairs.until(lambda: os.path.exists(invite) and os.path.getsize(invite) > 0, 20, "the first node makes no invite")
+        start("n2", "node", "--listen", f"{PUBLIC['n2']}:7070", "--data", str(out / "n2"), "--join", invite, "--relay-up", "100", "--json")
+        time.sleep(2)
+        for home in ("a", "b"):
+            start(home, "peer", "--invite", invite, "--data", str(out / home), "--name", home, "--listen", "0.0.0.0:7071", "--json")
+        start("boss", "launch", str(out / "job.yaml"), "--invite", invite, "--out", str(out / "result"), "--identity", str(out / "boss"),
+              "--peers", "2", "--events")
+        pairs.until(lambda: len(events(out, "boss", "round_sealed")) >= 40, 60, f"{name}: no rounds are sealed; see {out}")
+        # Paths have settled by then.
+        time.sleep(8)
+        path = way(everyone)
+        before = len(events(out, "boss", "round_sealed"))
+        if name == "relay":
+            carrier = path.get("relayed_by")
+            victim = next((who for who in ("n1", "n2") if (everyone[who].ask() or {}).get("id", "").startswith(carrier or "-")), None)
+            if victim is None:
+                return {"name": name, "kind": kind, "why": f"nobody carries the session: {path}"}
+            # `ip netns exec` has become the daemon itself.
+            everyone[victim].process.kill()
+        else:
+            {"renumber": renumber, "cable": cable, "blackhole": blackhole}[name](net)
+        time.sleep(25)
+        after = way(everyone)
+        seals = [event["at_s"] for event in events(out, "boss", "round_sealed")]
+        gaps = [b - a for a, b in zip(seals, seals[1:])]
+        lost = {kind: len(found) for kind in LOSSES for found in [[e for who in ("boss", "a", "b") for e in events(out, who, kind)]] if found}
+        return {
+            "name": name, "kind": kind, "before": word(path), "after": word(after), "pause_seconds": round(max(gaps[before - 1:], default=25.0), 2),
+            "usual_seconds": round(max(gaps[10:before - 1], default=0.0), 2), "sealed_after": len(seals) - before, "lost": lost}
+    finally:
+        for daemon in everyone.values():
+            daemon.end()
+        for daemon in everyone.values():
+            daemon.kill()
+        net.remove()
+
+
+def way(everyone):
+    """How the first home's session with the second goes."""
+    other = (everyone["b"].ask() or {}).get("id", "-")
+    mine = (everyone["a"].ask() or {}).get("connections", [])
+    return next((one for one in mine if other.startswith(one["peer"])), {})
+
+
+def word(connection):
+    if not connection:
+        return "none"
+    return connection["path"] + (" UDP" if connection.get("by_datagrams") else " TCP" if connection["path"] == "punched" else "")
+
+
+def events(out, who, kind):
+    found = []
+    try:
+        with open(out / f"{who}.log", encoding="utf-8") as log:
+            for line in log:
+                if f'"{kind}"' in line:
+                    try:
+                        event = json.loads(line)
+                    except ValueError:
+                        continue
+                    if event.get("kind") == kind:
+                        found.append(event)
+    except OSError:
+        pass
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("atoll")
+    parser.add_argument("--kind", choices=["port-restricted", "symmetric"])
+    parser.add_argument("--only", choices=["renumber", "cable", "blackhole", "relay"])
+    parser.add_argument("--json")
+    parser.add_argument("--keep")
+    options = parser.parse_args()
+    atoll = pathlib.Path(options.atoll).resolve()
+    rows = []
+    for kind in [options.kind] if options.kind else ["port-restricted", "symmetric"]:
+        names = ["renumber", "cable", "blackhole"] if kind == "port-restricted" else ["renumber", "cable", "relay"]
+        for name in names:
+            if options.only not in (None, name):
+                continue
+            out = pathlib.Path(options.keep).resolve() / f"{kind}-{name}" if options.keep else pathlib.Path(tempfile.mkdtemp(prefix="atoll-changes-"))
+            try:
+                row = one(atoll, out, kind, name)
+            finally:
+                if not options.keep:
+                    shutil.rmtree(out, ignore_errors=True)
+            rows.append(row)
+            print(f"{kind:16} {name:10} " + (row["why"] if "why" in row else
+                  f"{row['before']:12} → {row['after']:12} nothing sealed for {row['pause_seconds']:5.2f} s (before at most {row['usual_seconds']:.2f} s), "
+                  f"{row['sealed_after']} rounds after it; lost: {', '.join(f'{key} × {value}' for key, value in row['lost'].items()) or 'nothing'}"), flush=True)
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        sys.exit("changes.py makes network namespaces: it needs root")
+    main()
