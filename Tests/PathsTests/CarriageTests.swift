@@ -108,7 +108,7 @@ struct Harbour {
         drain(node)
     }
 
-    private mutating func drain(_ node: Int) {
+    fileprivate mutating func drain(_ node: Int) {
         while let effect = nodes[node].poll() {
             switch effect {
             case .send(let message, let peer):
@@ -321,6 +321,35 @@ private func homes(_ limits: RelayLimits = RelayLimits(rate: .megabits(80), dail
         harbour.run(3600)
         let after = harbour.said.count { if case .ways = $0.message { true } else { false } }
         #expect((4...9).contains(after - before), "\(after - before)")
+    }
+
+    @Test func `two that share a router meet inside, and nobody else is sent to private addresses`() {
+        var harbour = Harbour(reachable: [true, false, false, false])
+        func inside(_ node: Int) -> Endpoint { Endpoint(ipv4: 192, 168, 1, UInt8(node + 1), port: 4000) }
+        /// Nodes 1 and 2 are seen at one address, node 3 at another.
+        func outside(_ node: Int) -> Endpoint { Harbour.endpoint(node == 2 ? 1 : node) }
+        for node in 1...3 {
+            harbour.nodes[node].see(
+                Carriage.Outlook(
+                    external: outside(node), isReachable: false, leads: false, inside: inside(node)), at: harbour.now)
+            harbour.nodes[node].connected(
+                Harbour.id(0), at: Harbour.endpoint(0), via: nil, wasDialled: true, now: harbour.now)
+        }
+        for (a, b) in [(1, 2), (2, 1), (1, 3), (3, 1)] {
+            harbour.nodes[a].connected(
+                Harbour.id(b), at: outside(b), via: Harbour.id(0), wasDialled: a < b, now: harbour.now)
+        }
+        for node in 0...3 { harbour.drain(node) }
+        harbour.run()
+        #expect(harbour.improved[1] == [Harbour.id(2): inside(2)])
+        #expect(harbour.improved[2] == [Harbour.id(1): inside(1)])
+        #expect(harbour.improved[3].isEmpty)
+        // What somebody elsewhere says of private addresses leads nowhere, nor does one's own.
+        harbour.say(.ways([inside(3)]), from: 3, to: 1)
+        #expect(harbour.improved[1][Harbour.id(3)] == nil)
+        harbour.run(20)
+        harbour.say(.ways([inside(1), Endpoint(ipv4: 127, 0, 0, 1, port: 4000)]), from: 2, to: 1)
+        #expect(harbour.improved[1] == [Harbour.id(2): inside(2)])
     }
 
     @Test func `in a private network nothing is said`() {

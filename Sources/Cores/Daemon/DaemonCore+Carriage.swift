@@ -38,7 +38,8 @@ extension DaemonCore {
             Carriage.Outlook(
                 external: isHome || presence.isReachable ? presence.dialled : nil, isReachable: !isHome,
                 leads: services.leads, isServer: services.isNode,
-                datagrams: isHome && !presence.isDeaf ? datagramPort : nil, isDeaf: presence.isDeaf), at: now)
+                datagrams: isHome && !presence.isDeaf ? datagramPort : nil, inside: presence.inside,
+                isDeaf: presence.isDeaf), at: now)
     }
 
     /// Where others see the port for datagrams, and whether they see the same one.

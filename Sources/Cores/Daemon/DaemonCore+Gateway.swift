@@ -11,6 +11,7 @@ extension DaemonCore {
     /// others see this daemon at a public address that is not its own.
     public mutating func use(gateway: PortMapper.Gateway?, at now: Instant) {
         presence.gateway = gateway
+        presence.isChanged = true
         askGateway(at: now)
         drain(at: now)
     }

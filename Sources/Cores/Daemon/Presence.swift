@@ -121,6 +121,12 @@ struct Presence: Sendable {
 
     // MARK: the router
 
+    /// Where others in the same home dial it.
+    var inside: Endpoint? {
+        guard let local = gateway?.local, local.isPrivate else { return nil }
+        return Endpoint(address: local.address, port: port)
+    }
+
     /// Nil where there is nothing to be had: in a private network, and where this machine has its public address itself.
     var gatewayToAsk: PortMapper.Gateway? {
         guard hasPool, let gateway, let external, external.isIPv4, !external.isPrivate,

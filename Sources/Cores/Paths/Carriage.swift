@@ -49,12 +49,15 @@ public struct Carriage: Core {
         public var isServer: Bool
         /// Where others see its datagrams; nil where it carries no flows, or nobody has said.
         public var datagrams: DatagramPort?
+        /// Its address in its own home, where a router stands in front of it, and the port that it listens at.
+        public var inside: Endpoint?
         /// It hears no datagrams: nobody but relays can say where it is seen.
         public var isDeaf: Bool
         public init(
             external: Endpoint?, isReachable: Bool, leads: Bool, isServer: Bool = false,
-            datagrams: DatagramPort? = nil, isDeaf: Bool = false
+            datagrams: DatagramPort? = nil, inside: Endpoint? = nil, isDeaf: Bool = false
         ) {
+            self.inside = inside
             self.isDeaf = isDeaf
             self.isServer = isServer
             self.datagrams = datagrams
@@ -84,7 +87,7 @@ public struct Carriage: Core {
     /// Those that this daemon has dialled from the port that it listens at.
     private var observers: Set<PeerID> = []
     /// Sessions that are relayed, and when the ends tell each other again where they may be dialled.
-    private var relayed: [PeerID: (next: Instant, pause: Duration)] = [:]
+    private var relayed: [PeerID: (next: Instant, pause: Duration, seenAt: Endpoint)] = [:]
     /// When a peer's word about where it is was last acted on.
     private var improved: [PeerID: Instant] = [:]
     private var stands: (isRelay: Bool, carries: Bool) = (false, false)
@@ -173,7 +176,7 @@ public struct Carriage: Core {
         let source = isFlow ? nil : source
         let isNew = connected.insert(peer).inserted
         if let relay {
-            relayed[peer] = (now + Self.firstPause, Self.firstPause)
+            relayed[peer] = (now + Self.firstPause, Self.firstPause, endpoint)
             tellWays(to: peer, at: now)
             forgetSource(of: peer)
             punching.relayed(peer, by: relay, mayBeDialled: outlook.isReachable, at: now)
@@ -280,9 +283,15 @@ public struct Carriage: Core {
         }
     }
     private mutating func improve(_ peer: PeerID, _ endpoints: [Endpoint], at now: Instant) {
-        // Only whoever is relayed needs it, only addresses that can be somebody's, and seldom.
-        guard relayed[peer] != nil, improved[peer].map({ now - $0 >= .seconds(10) }) ?? true,
-            let endpoint = endpoints.first(where: { $0.isDialable && !$0.isPrivate })
+        // Only whoever is relayed needs it, only addresses that can be somebody's, and seldom. Private ones are those of one's own home: there
+        // only who is seen at the same public address may be.
+        guard relayed[peer] != nil, improved[peer].map({ now - $0 >= .seconds(10) }) ?? true else { return }
+        let isNear = isUnderOneRoof(with: peer)
+        guard
+            let endpoint = endpoints.first(where: {
+                $0.isDialable && !$0.isLoopback && $0 != outlook.inside && (!$0.isPrivate || isNear)
+            }
+            )
         else { return }
         improved[peer] = now
         effects.push(.improve(peer, at: endpoint))
@@ -290,10 +299,18 @@ public struct Carriage: Core {
     private mutating func tellWays(to peer: PeerID, at now: Instant) {
         if let old = relayed[peer], old.next <= now {
             let pause = min(old.pause * 2, Self.lastPause)
-            relayed[peer] = (now + pause, pause)
+            relayed[peer] = (now + pause, pause, old.seenAt)
         }
-        guard outlook.isReachable, let external = outlook.external, !external.isPrivate else { return }
-        effects.push(.send(.ways([external]), to: peer))
+        guard let external = outlook.external, !external.isPrivate else { return }
+        // The nearer first: one of them is dialled.
+        let ways = (isUnderOneRoof(with: peer) ? [outlook.inside] : []) + (outlook.isReachable ? [external] : [])
+        guard !ways.allSatisfy({ $0 == nil }) else { return }
+        effects.push(.send(.ways(ways.compactMap { $0 }), to: peer))
+    }
+    /// The relay sees both ends at one public address: they share a router, or a carrier's.
+    private func isUnderOneRoof(with peer: PeerID) -> Bool {
+        guard outlook.inside != nil, let external = outlook.external, !external.isPrivate else { return false }
+        return relayed[peer]?.seenAt.address == external.address
     }
 
     private var list: CarriageMessage {
