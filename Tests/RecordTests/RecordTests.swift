@@ -44,8 +44,8 @@ import Wire
     /// an audit waited for a report that nobody sent.
     @Test func `a writer goes by what the others read, to the bit`() throws {
         var writer = try Script()
-        try writer.join(Array(1...8))
-        var plan = Small.plan((1...8).map { [$0] }, virtualPipelines: 8)
+        try writer.join(Array(1...4))
+        var plan = Small.plan((1...4).map { [$0] }, virtualPipelines: 4)
         for rank in plan.pipelines.indices {
             plan.pipelines[rank].stages[0].up = BitRate(bitsPerSecond: 48_771_083.4 + Double(rank * 37 % 8) / 9)
             plan.pipelines[rank].stages[0].down = BitRate(bitsPerSecond: 97_304_771.2 + Double(rank * 53 % 8) / 7)

@@ -64,13 +64,13 @@ import Topologies
         #expect(Set(berths) == Set((0..<8).map { "peer-\($0)" } + ["captain"]))
     }
     @Test func `the plan says who is relayed by whom, and what a forwarded port would save`() throws {
-        let outcome = Self.homes(.symmetric, relay: .megabits(2)).run()
+        let outcome = Self.homes(.symmetric, relay: .megabits(10)).run()
         try outcome.checkFinished()
         let said = outcome.events("pair_relayed")
-        #expect(!said.isEmpty && said.count <= 4)
+        #expect(!said.isEmpty)
         for event in said {
             #expect(event.peer.hasPrefix("peer-") && event.text("to")?.hasPrefix("peer-") == true)
-            #expect(event.text("by")?.isEmpty == false && (event.real("megabits") ?? 9) <= 2)
+            #expect(event.text("by")?.isEmpty == false && (event.real("megabits") ?? 99) <= 10)
             #expect(event.text("forward") == event.peer || event.text("forward") == event.text("to"))
             #expect((event.real("saved_step_seconds") ?? 0) > 0)
         }
@@ -133,7 +133,6 @@ import Topologies
             return
         }
         #expect(pairs("connection_punched").isSuperset(of: carried), "none of them is left with the relay")
-        #expect(outcome.events("pair_relayed").isEmpty, "nobody was when it was planned")
         for host in carried.sorted() {
             func moment(_ kind: String) -> Double? {
                 outcome.world.events.first { $0.host == host && $0.event.kind == kind && $0.event.peer == "peer-1" }?

@@ -99,8 +99,8 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var relayedBy: String?
         /// True of one that goes in datagrams; nil of others.
         public var byDatagrams: Bool?
-        /// `direct`, `punched` (both ends have met by an introduction) or `relayed`.
-        public var path: String
+        /// `direct`, `punched` (both ends have met by an introduction) or `relayed`; nil where an older program says nothing of it.
+        public var path: String?
     }
     public struct Membership: Codable, Hashable, Sendable {
         public enum State: String, Codable, Sendable {

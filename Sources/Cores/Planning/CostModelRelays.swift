@@ -10,11 +10,13 @@ extension CostModel {
     /// Adds what one message of an exchange costs whoever relays it.
     func carry(_ bytes: Double, _ from: Int, _ to: Int, _ round: inout Round) {
         guard let relay = relays[Topology.Pair(from, to)] else { return }
-        if let known = round.carried.firstIndex(where: { $0.relay == relay }) {
-            round.carried[known].exchange += bytes
-        } else {
-            round.carried.append(CarriedLoad(relay: relay, exchange: bytes))
+        var place = round.carried.firstIndex { $0.relay == relay }
+        if place == nil {
+            place = round.carried.count
+            round.carried.append(CarriedLoad(relay: relay))
         }
+        round.carried[place!].exchange += bytes
+        round.carried[place!].tail = max(round.carried[place!].tail, latency(from, to) + latency(to, coordinator))
     }
 
     /// Lets a round wait for its relays, and for the lines of those that work themselves.
@@ -39,7 +41,7 @@ extension CostModel {
             let all = steps * load.step + load.exchange
             // With a delay the exchange goes on behind the steps; without, it begins with whoever is ready first.
             round.seconds = max(
-                round.seconds, all / rate, pacing.delay > 0 ? 0 : ready + load.exchange / rate)
+                round.seconds, all / rate, pacing.delay > 0 ? 0 : ready + load.exchange / rate + load.tail)
             guard let own = own(load.relay, lanes, pacing, round) else { continue }
             round.seconds = max(
                 round.seconds, (own.sent + all) / ups[load.relay], (own.received + all) / downs[load.relay])

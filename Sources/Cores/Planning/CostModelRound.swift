@@ -28,6 +28,8 @@ struct CarriedLoad: Hashable, Sendable {
     /// Of activations and their gradients in one inner step, of all pipelines.
     var step = 0.0
     var exchange = 0.0
+    /// The longest way of a contribution that it carries, and of the report that follows.
+    var tail = 0.0
 }
 
 extension Round {

@@ -32,7 +32,7 @@ extension EventReference {
             .pairRelayed, of: "one end",
             "two peers that the plan has exchange bytes have no path of their own, and a relay carries them",
             [
-                "to": "the other end", "by": "the relay", "megabits": "real: a second, what the pair can do over it",
+                "to": "the other end", "by": "the relay", "megabits": "a second, what the pair can do over it",
                 "forward": "whose router should let others in, where that would help", "port": "that it should forward",
                 "saved_step_seconds": "predicted: what a step would take less then",
             ]),
