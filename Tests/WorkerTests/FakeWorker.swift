@@ -10,6 +10,8 @@ final class FakeWorker: Sendable {
     enum Fault: Hashable, Sendable {
         case dies, isSilent, sendsGarbage, announcesTooMuch, answersAnother, answersNothing, sendsNotANumber
         case refuses(String)
+        /// Once; the length is right.
+        case damages(seed: UInt64)
     }
     /// At the first of these requests.
     let fault: (operation: String, fault: Fault)?
@@ -49,6 +51,7 @@ final class FakeWorker: Sendable {
 
     private func serve(_ channel: WorkerChannel, _ box: Box, isFirst: Bool) {
         var state = State()
+        var hasDamaged = false
         while !box.ended.withLock({ $0 }) {
             let message: [String: Any]
             let descriptor: Int32?
@@ -68,15 +71,37 @@ final class FakeWorker: Sendable {
                 case .answersAnother: reply["seq"] = 1_000_000
                 case .answersNothing: reply["ok"] = nil
                 case .refuses(let kind): reply = ["seq": message["seq"]!, "error": ["kind": kind, "message": "no"]]
-                case .sendsNotANumber: break
+                case .sendsNotANumber, .damages: break
                 }
             }
             do {
                 if reply["ok"] != nil { try state.perform(operation, message, descriptor, configuration(), &reply) }
                 if isFaulty, fault!.fault == .sendsNotANumber { state.spoil(message, &reply) }
-                try channel.send(reply)
+                if isFaulty, !hasDamaged, case .damages(let seed) = fault!.fault {
+                    hasDamaged = true
+                    channel.sendRaw(Self.damaged(reply, seed: seed))
+                } else {
+                    try channel.send(reply)
+                }
             } catch { return }
         }
+    }
+
+    /// A frame of which some bytes are others, are missing, or are there twice.
+    private static func damaged(_ reply: [String: Any], seed: UInt64) -> [UInt8] {
+        var generator = SeededGenerator(seed: seed)
+        var body = [UInt8]((try? JSONSerialization.data(withJSONObject: reply, options: [.sortedKeys])) ?? Data())
+        for _ in 0...generator.below(3) where !body.isEmpty {
+            let at = generator.below(body.count)
+            switch generator.below(5) {
+            case 0: body[at] = UInt8(generator.below(256))
+            case 1: body.insert(Array("0123456789-.eE\"{}[],:tfn".utf8)[generator.below(24)], at: at)
+            case 2: body.removeSubrange(at..<min(body.count, at + 1 + generator.below(6)))
+            case 3: body.insert(contentsOf: body[at..<min(body.count, at + generator.below(20))], at: at)
+            default: body.insert(contentsOf: Array("99999999999999999999".utf8), at: at)
+            }
+        }
+        return withUnsafeBytes(of: UInt32(body.count).littleEndian) { [UInt8]($0) } + body
     }
 
     /// What a worker holds.
@@ -144,6 +169,8 @@ final class FakeWorker: Sendable {
                 base = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor!, 0)
                 close(descriptor!)
             case "recompute": try engine.recompute(message["on"] as! Bool)
+            // The processor's engine draws the same itself.
+            case "put" where message["quantity"] as? String == "adapters": precondition(input!.contains { $0 != 0 })
             case "put": try engine.write(quantity(message), unit: message["unit"] as! Int, from: input!)
             case "get": try engine.read(quantity(message), unit: message["unit"] as! Int, into: out!)
             case "forward":

@@ -93,6 +93,101 @@ struct TorchTests {
         #expect((distance / size).squareRoot() < 2e-3)
     }
 
+    /// LoRA: a round's losses and what comes of the weights, beside the processor's; what has no adapter has not moved by a bit.
+    @Test(arguments: [[0..<5], [0..<1, 1..<3, 3..<5]], [NumberFormat.fp32, .bf16])
+    func `moves adapters as the processor's engine does`(cuts: [Range<Int>], weights: NumberFormat) throws {
+        let process = try Self.worker().process
+        let suite = `An engine in another process`.self
+        func results(_ device: () -> any DeviceEngine) throws -> (losses: [Double], units: [[Float]], start: [[Float]])
+        {
+            let engines = suite.engines(cuts, isTied: true, adapters: suite.adapters, weights: weights) { _ in device()
+            }
+            func units(_ results: [ComputeResult]) -> [[Float]] {
+                results.flatMap { result -> [[Float]] in
+                    guard case .state(let states) = result else { return [] }
+                    return states.map { $0.parameters.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) } }
+                }
+            }
+            let start = units(
+                engines.map { $0.perform(.exportState(units: $0.configuration!.units, includeMoments: false)) })
+            var (losses, last): ([Double], [ComputeResult]) = ([], [])
+            for round in 0..<2 {
+                last = try suite.round(engines, from: 2 * round)
+                for result in last {
+                    if case .loss(let loss) = result { losses.append(Double(loss)) }
+                    if case .evaluation(let sum, let tokens) = result { losses.append(sum / Double(tokens)) }
+                }
+            }
+            return (losses, units(last), start)
+        }
+        let here = try results { CPUEngine(threads: 1) }
+        let there = try results { WorkerEngine { () throws(Refusal) in try process.start() } }
+        #expect(here.start == there.start && here.losses.count == 18 && there.losses.count == 18)
+        for (a, b) in zip(here.losses, there.losses) { #expect(abs(a - b) < 1e-4, "\(a) \(b)") }
+        let model = suite.configuration(isTied: true).model
+        for unit in model.allUnits {
+            var at = 0
+            for tensor in model.tensors(unit: unit) {
+                let part = at..<at + tensor.count
+                at = part.upperBound
+                let (old, own, other) = (here.start[unit][part], here.units[unit][part], there.units[unit][part])
+                guard (1...3).contains(unit), suite.adapters.adapts(tensor) else {
+                    #expect(old == other && own == other, "\(tensor.name)")
+                    continue
+                }
+                let moved = zip(old, own).reduce(0) { $0 + pow(Double($1.1) - Double($1.0), 2) }
+                let apart = zip(other, own).reduce(0) { $0 + pow(Double($1.1) - Double($1.0), 2) }
+                #expect(moved > 0 && (apart / moved).squareRoot() < 0.02, "\(tensor.name): \(apart / moved)")
+            }
+        }
+    }
+
+    /// With gradients exchanged every step each virtual pipeline is summed by itself, also where the logits of the next one are made
+    /// before this one goes backward.
+    @Test func `keeps the table's gradients of virtual pipelines apart`() throws {
+        let process = try Self.worker().process
+        let suite = `An engine in another process`.self
+        func contributions(_ device: () -> any DeviceEngine) throws -> [[Float]] {
+            let engines = [0..<2, 2..<5].map { units in
+                var configuration = suite.configuration(units, mode: .everyStep, isTied: true)
+                configuration.geometry.virtualPipelines = 4
+                configuration.geometry.microBatchesPerVirtual = 1
+                configuration.exchangeCodec = .fp32
+                let engine = StageEngine(corpus: suite.corpus, on: device(), threads: 1)
+                #expect(engine.perform(.configure(configuration)) == .done)
+                return engine
+            }
+            // Virtual pipelines 0 and 2: neither is the other's sibling in the tree, so that each stays a sum of its own.
+            let keys = [0, 2].map { MicroBatchKey(step: 0, virtualPipeline: $0, index: 0) }
+            var gradients: [[UInt8]] = []
+            for key in keys {
+                guard case .activation(let hidden) = engines[0].perform(.forward(key, input: [])),
+                    case .activation(let normed) = engines[1].perform(.forward(key, input: hidden)),
+                    case .head(_, let gradient) = engines[0].perform(.head(key, input: normed))
+                else { throw Refusal("forward") }
+                gradients.append(gradient)
+            }
+            for (key, gradient) in zip(keys, gradients) {
+                guard case .inputGradient(let out) = engines[1].perform(.backward(key, gradient: gradient)),
+                    case .inputGradient = engines[0].perform(.backward(key, gradient: out))
+                else { throw Refusal("backward") }
+            }
+            guard case .contribution(let units) = engines[0].perform(.encodeContribution) else {
+                throw Refusal("encode")
+            }
+            let table = units.filter { $0.unit == 0 }
+            #expect(table.count == 2)
+            return table.map { Array($0.bytes.dropFirst(4)).withUnsafeBytes { Array($0.bindMemory(to: Float.self)) } }
+        }
+        let here = try contributions { CPUEngine(threads: 1) }
+        let there = try contributions { WorkerEngine { () throws(Refusal) in try process.start() } }
+        for (a, b) in zip(here, there) {
+            let size = a.reduce(0) { $0 + Double($1) * Double($1) }
+            let distance = zip(a, b).reduce(0) { $0 + pow(Double($1.0) - Double($1.1), 2) }
+            #expect(a.count == b.count && size > 0 && (distance / size).squareRoot() < 1e-5)
+        }
+    }
+
     /// Gradients exchanged every step: whatever the device's are, all take the same step of their sum, to the bit.
     @Test func `has the weights of a peer on its processor after every step`() throws {
         let process = try Self.worker().process

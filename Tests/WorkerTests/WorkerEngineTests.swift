@@ -13,12 +13,15 @@ import Worker
     static let corpus: [UInt8] = (0..<3000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 97 + 32) }
 
     static func configuration(
-        _ units: Range<Int> = 0..<5, mode: ExchangeMode = .rounds, isTied: Bool = false
+        _ units: Range<Int> = 0..<5, mode: ExchangeMode = .rounds, isTied: Bool = false, adapters: Adapters? = nil,
+        weights: NumberFormat = .fp32
     ) -> StageConfiguration {
         var model = model
         model.tieWordEmbeddings = isTied
         var optimizer = InnerOptimizer(learningRate: 0.01, warmupTokens: 0, totalTokens: 100_000)
         optimizer.recipe.zLoss = 1e-4
+        optimizer.recipe.adapters = adapters
+        optimizer.recipe.kept.weights = weights
         return StageConfiguration(
             model: model, units: units,
             geometry: BatchGeometry(virtualPipelines: 2, microBatch: 2, microBatchesPerVirtual: 2, context: 18),
@@ -94,10 +97,11 @@ import Worker
     }
 
     static func engines(
-        _ cuts: [Range<Int>], isTied: Bool = false, _ device: (StageConfiguration) -> any DeviceEngine
+        _ cuts: [Range<Int>], isTied: Bool = false, adapters: Adapters? = nil, weights: NumberFormat = .fp32,
+        _ device: (StageConfiguration) -> any DeviceEngine
     ) -> [StageEngine] {
         cuts.map { units in
-            let configuration = configuration(units, isTied: isTied)
+            let configuration = configuration(units, isTied: isTied, adapters: adapters, weights: weights)
             let engine = StageEngine(corpus: corpus, on: device(configuration), threads: 1)
             let result = engine.perform(.configure(configuration))
             #expect(result == .done)
@@ -109,6 +113,22 @@ import Worker
     func `gives the bits that its numbers have, whatever carries them`(cuts: [Range<Int>], isTied: Bool) throws {
         let here = Self.engines(cuts, isTied: isTied) { _ in CPUEngine(threads: 1) }
         let there = Self.engines(cuts, isTied: isTied) { configuration in FakeWorker { configuration }.engine() }
+        for step in [0, 2] { #expect(try Self.round(there, from: step) == Self.round(here, from: step)) }
+        for engines in [here, there] {
+            for engine in engines { #expect(engine.perform(.rewind) == .done) }
+        }
+        #expect(try Self.round(there, from: 4) == Self.round(here, from: 4))
+    }
+
+    static let adapters = Adapters(rank: 3, alpha: 6, targets: [.q, .v, .gate, .down])
+
+    /// Weights stand still; the worker is told the factors' first values, and what moves has no moments to be asked for.
+    @Test(arguments: [[0..<5], [0..<1, 1..<3, 3..<5]], [NumberFormat.fp32, .bf16])
+    func `gives the bits of its adapters`(cuts: [Range<Int>], weights: NumberFormat) throws {
+        let here = Self.engines(cuts, adapters: Self.adapters, weights: weights) { _ in CPUEngine(threads: 1) }
+        let there = Self.engines(cuts, adapters: Self.adapters, weights: weights) { configuration in
+            FakeWorker { configuration }.engine()
+        }
         for step in [0, 2] { #expect(try Self.round(there, from: step) == Self.round(here, from: step)) }
         for engines in [here, there] {
             for engine in engines { #expect(engine.perform(.rewind) == .done) }
@@ -170,6 +190,18 @@ import Worker
     @Test(arguments: operations, faults)
     func `a worker that fails costs its round`(operation: String, fault: FakeWorker.Fault) throws {
         try Self.failAndRecover(FakeWorker((operation, fault)) { Self.configuration() }.engine())
+    }
+
+    /// An answer to each request, damaged at random: it is believed, or the worker is ended; the next round's bits are right.
+    @Test(arguments: operations) func `whatever a worker answers, the peer stands`(operation: String) throws {
+        let right = try Self.round(Self.engines([0..<5]) { _ in CPUEngine(threads: 1) }, from: 0)
+        for seed in 0..<24 {
+            let fake = FakeWorker((operation, .damages(seed: UInt64(seed)))) { Self.configuration() }
+            let engine = StageEngine(corpus: Self.corpus, on: fake.engine(patience: 2), threads: 1)
+            if engine.perform(.configure(Self.configuration())) == .done { _ = try? Self.round([engine], from: 0) }
+            #expect(engine.perform(.configure(Self.configuration())) == .done, "\(operation), seed \(seed)")
+            #expect(try Self.round([engine], from: 0) == right, "\(operation), seed \(seed)")
+        }
     }
 
     @Test(arguments: ["forward", "finish", "get", "evaluate"])

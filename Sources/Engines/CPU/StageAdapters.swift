@@ -86,22 +86,14 @@ package final class StageAdapters {
         }
     }
 
-    /// A unit's weights are these now: its factors begin anew. A is drawn from the seed, its name and the weights, B is zero.
+    /// A unit's weights are these now: its factors begin anew.
     package func begin(unit: Int, weights: UnsafePointer<Float>) {
         steps = 0
         let start = layout.range(unit: unit).lowerBound
         for pair in pairs(unit) {
-            var hash: UInt64 = 0xcbf2_9ce4_8422_2325  // FNV-1a
-            for byte in pair.entry.tensor.name.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-            for index in 0..<min(64, pair.entry.range.count) {
-                let bits = (weights + pair.entry.range.lowerBound - start)[index].bitPattern
-                hash = (hash ^ UInt64(bits)) &* 0x100_0000_01b3
-            }
-            var generator = SeededGenerator(seed: seed, stream: hash)
-            let width = 1 / Double(pair.columns).squareRoot()
-            for index in 0..<pair.countA {
-                a(pair, factors)[index] = Float((2 * generator.uniform() - 1) * width)
-            }
+            adapters.draw(
+                pair.entry.tensor, weights: weights + pair.entry.range.lowerBound - start, seed: seed,
+                into: a(pair, factors))
             b(pair, factors).update(repeating: 0, count: pair.count - pair.countA)
             for buffer in [gradients, first, second] { a(pair, buffer).update(repeating: 0, count: pair.count) }
         }

@@ -58,9 +58,6 @@ package final class WorkerEngine: DeviceEngine {
     // MARK: the stage
 
     package func configure(_ configuration: StageConfiguration) throws(Refusal) {
-        guard configuration.optimizer.recipe.adapters == nil else {
-            throw Refusal("a worker has no adapters yet: use the engine on the processor for this job")
-        }
         stage = nil
         layout = nil
         host = nil
@@ -114,6 +111,7 @@ package final class WorkerEngine: DeviceEngine {
             return
         }
         if let host { return try host.read(quantity, unit: unit, into: values) }
+        if hasNo(quantity) { return values.update(repeating: 0) }
         let name = try WorkerMessages.name(quantity)
         try call(
             "get", ["quantity": name, "unit": unit, "out": place(places.output, values.count)],
@@ -129,17 +127,39 @@ package final class WorkerEngine: DeviceEngine {
             try host.write(quantity, unit: unit, from: values)
             guard quantity == .parameters else { return }
         }
-        try put(quantity, unit: unit, values)
+        if hasNo(quantity) { return }
+        try put(WorkerMessages.name(quantity), unit: unit, values)
+        guard quantity == .parameters, let adapters = stage!.optimizer.recipe.adapters else { return }
+        try begin(adapters, unit: unit, values)
     }
 
-    private func put(_ quantity: DeviceQuantity, unit: Int, _ values: UnsafeBufferPointer<Float>) throws(Refusal) {
+    /// With adapters nothing but their factors has moments, and those begin anew with each round.
+    private func hasNo(_ quantity: DeviceQuantity) -> Bool {
+        stage!.optimizer.recipe.adapters != nil && (quantity == .firstMoment || quantity == .secondMoment)
+    }
+
+    /// A unit's weights are these now: the worker, which draws nothing that others must draw too, gets A of each matrix.
+    private func begin(_ adapters: Adapters, unit: Int, _ weights: UnsafeBufferPointer<Float>) throws(Refusal) {
+        let entries = layout!.entries(unit: unit)
+        let count = adapters.inputValues(entries)
+        guard count > 0 else { return }
+        let room = FloatBuffer(count)
+        var at = 0
+        for entry in entries where adapters.adapts(entry.tensor) {
+            let own = weights.baseAddress! + entry.range.lowerBound - layout!.range(unit: unit).lowerBound
+            adapters.draw(entry.tensor, weights: own, seed: stage!.seed, into: room.base + at)
+            at += adapters.rank * entry.tensor.shape[1]
+        }
+        try put("adapters", unit: unit, UnsafeBufferPointer(room.allValues))
+        withExtendedLifetime(room) {}
+    }
+
+    private func put(_ quantity: String, unit: Int, _ values: UnsafeBufferPointer<Float>) throws(Refusal) {
         let arena = try sharedMemory()
         _ = arena.floats(at: places.input, count: values.count).update(fromContentsOf: values)
         try call(
-            "put",
-            [
-                "quantity": try WorkerMessages.name(quantity), "unit": unit, "in": place(places.input, values.count),
-            ], seconds: seconds(bytes: 4 * values.count), changes: true)
+            "put", ["quantity": quantity, "unit": unit, "in": place(places.input, values.count)],
+            seconds: seconds(bytes: 4 * values.count), changes: true)
     }
 
     /// Takes what the worker has summed of a virtual pipeline that is complete: the sums of all of them are made here, in the tree's
@@ -274,7 +294,7 @@ package final class WorkerEngine: DeviceEngine {
             for unit in stage!.units {
                 let own = values.values(layout!.range(unit: unit))
                 try host.read(.parameters, unit: unit, into: own)
-                try put(.parameters, unit: unit, UnsafeBufferPointer(own))
+                try put(WorkerMessages.name(.parameters), unit: unit, UnsafeBufferPointer(own))
             }
             return try dropWork()
         }
@@ -402,7 +422,11 @@ private struct Places {
     init() {}
     init(_ configuration: StageConfiguration, _ layout: StageLayout) {
         let rows = configuration.geometry.tokensPerMicroBatch
-        let unit = configuration.units.map { layout.range(unit: $0).count }.max() ?? 0
+        let adapters = configuration.optimizer.recipe.adapters
+        let unit =
+            configuration.units.map {
+                max(layout.range(unit: $0).count, adapters?.inputValues(layout.entries(unit: $0)) ?? 0)
+            }.max() ?? 0
         let values = max(rows * configuration.model.hiddenSize, unit, rows, layout.entries.count)
         let region = (4 * values + 4095) / 4096 * 4096
         output = region

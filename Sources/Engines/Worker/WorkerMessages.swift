@@ -28,18 +28,26 @@ enum WorkerMessages {
         ]
         let optimizer = configuration.optimizer
         let recipe = optimizer.recipe
+        var steps: [String: Any] = [
+            "kind": recipe.kind.rawValue, "momentum": Double(recipe.momentum), "beta1": Double(recipe.beta1),
+            "beta2": Double(recipe.beta2), "epsilon": Double(recipe.epsilon),
+            "weight_decay": Double(optimizer.weightDecay), "decays": recipe.decays.rawValue,
+            "z_loss": Double(recipe.zLoss), "state": recipe.kept.state.rawValue,
+            "weights": recipe.kept.weights.rawValue,
+        ]
+        if let adapters = recipe.adapters {
+            steps["adapters"] =
+                [
+                    "rank": adapters.rank, "scale": adapters.alpha / Double(adapters.rank),
+                    "targets": adapters.targets.map(\.rawValue),
+                ] as [String: Any]
+        }
         return [
             "model": model, "units": [configuration.units.lowerBound, configuration.units.upperBound],
             "steps": configuration.mode == .rounds, "context": configuration.geometry.context,
             "micro_batch": configuration.geometry.microBatch,
             "recompute": configuration.recompute, "seed": String(configuration.seed),
-            "optimizer": [
-                "kind": recipe.kind.rawValue, "momentum": Double(recipe.momentum), "beta1": Double(recipe.beta1),
-                "beta2": Double(recipe.beta2), "epsilon": Double(recipe.epsilon),
-                "weight_decay": Double(optimizer.weightDecay), "decays": recipe.decays.rawValue,
-                "z_loss": Double(recipe.zLoss), "state": recipe.kept.state.rawValue,
-                "weights": recipe.kept.weights.rawValue,
-            ] as [String: Any],
+            "optimizer": steps,
         ]
     }
 

@@ -22,7 +22,8 @@ class Worker:
     def __init__(self, torch, device, precision):
         self.torch, self.device, self.precision = torch, device, precision
         self.arena = self.stage = self.optimizer = None
-        self.in_flight = {}
+        # Micro-batches between forward and backward; what left the final norm of those whose head is to be added yet.
+        self.in_flight, self.lent = {}, {}
         self.version = 0
 
     # memory
@@ -74,11 +75,13 @@ class Worker:
         from .model import Stage
         from .optimizer import Optimizer
 
-        self.in_flight, self.stage, self.optimizer = {}, None, None
+        self.in_flight, self.lent, self.stage, self.optimizer = {}, {}, None, None
         self.torch.manual_seed(int(message["seed"]) % (1 << 63))
         self.stage = Stage(message, self.device, self.precision == "bf16")
         # Where gradients are exchanged every step, the daemon takes the steps.
-        self.optimizer = Optimizer(self.stage, message) if message.get("steps", True) else None
+        self.optimizer = None
+        if message.get("steps", True):
+            self.optimizer = self.stage.adapters or Optimizer(self.stage, message)
 
     def arena_(self, message, descriptor):
         if descriptor is None:
@@ -88,21 +91,39 @@ class Worker:
 
     def quantity(self, message):
         unit = message["unit"]
-        if unit not in self.stage.units:
-            raise Refused("bad_shape", f"unit {unit} is not held")
-        held = {"parameters": self.stage.units[unit].data, "gradient": self.stage.units[unit].grad}
-        if self.optimizer:
-            held |= {"first_moment": self.optimizer.first[unit], "second_moment": self.optimizer.second[unit]}
+        held = {"parameters": self.stage.units[unit].data}
+        if not self.stage.adapters:
+            held["gradient"] = self.stage.units[unit].grad
+            if self.optimizer:
+                held |= {"first_moment": self.optimizer.first[unit], "second_moment": self.optimizer.second[unit]}
+        if message["quantity"] not in held:
+            raise Refused("bad_shape", f"there is no {message['quantity']} here")
         return held[message["quantity"]]
 
+    def unit(self, message):
+        if message["unit"] not in self.stage.units:
+            raise Refused("bad_shape", f"unit {message['unit']} is not held")
+        return message["unit"]
+
     def get(self, message, descriptor):
-        self.answer(message["out"], self.quantity(message))
+        unit = self.unit(message)
+        is_whole = message["quantity"] == "parameters"
+        self.answer(message["out"], self.stage.merged(unit) if is_whole else self.quantity(message))
 
     def put(self, message, descriptor):
-        to, values = self.quantity(message), self.numbers(message["in"])
-        if values.numel() != to.numel():
-            raise Refused("bad_shape", f"{values.numel()} numbers for {to.numel()}")
+        unit, values, adapters = self.unit(message), self.numbers(message["in"]), self.stage.adapters
+        if message["quantity"] == "adapters" and adapters:
+            self.expect(values, adapters.inputs(unit))
+            return adapters.put(unit, values)
+        to = self.quantity(message)
+        self.expect(values, to.numel())
         to.copy_(values)
+        if adapters:
+            adapters.begin(unit)
+
+    def expect(self, values, count):
+        if values.numel() != count:
+            raise Refused("bad_shape", f"{values.numel()} numbers for {count}")
 
     def recompute(self, message, descriptor):
         self.stage.recompute = bool(message["on"])
@@ -132,11 +153,18 @@ class Worker:
         stage = self.stage
         if not stage.lends_table:
             raise Refused("bad_shape", "no table is lent here")
-        _, _, targets = self.in_flight[tuple(message["key"])]
+        key = tuple(message["key"])
+        _, _, targets = self.in_flight[key]
         normed = self.hidden(message, stage.micro_batch).requires_grad_()
         losses, squares = stage.token_losses(normed, targets)
-        self.mean(losses, squares).backward()
-        self.answer(message["out"], normed.grad)
+        if self.optimizer or len(self.in_flight) == 1:
+            self.mean(losses, squares).backward()
+            self.answer(message["out"], normed.grad)
+        else:
+            # Virtual pipelines are taken one by one, and an earlier one may be due: the table's gradient is not to get into its sum. The
+            # micro-batch's backward makes the logits again.
+            self.answer(message["out"], self.torch.autograd.grad(self.mean(losses, squares), normed)[0])
+            self.lent[key] = normed.detach()
         return {"loss": float(losses.detach().sum() / len(losses))}
 
     def evaluate_head(self, message, descriptor):
@@ -146,9 +174,14 @@ class Worker:
             self.answer(message["out"], losses)
 
     def backward(self, message, descriptor):
-        hidden, output, _ = self.in_flight.pop(tuple(message["key"]))
+        key = tuple(message["key"])
+        hidden, output, targets = self.in_flight.pop(key)
+        if key in self.lent:
+            self.mean(*self.stage.token_losses(self.lent.pop(key), targets)).backward()
         gradient = self.numbers(message["in"]).view_as(output) if "in" in message else None
-        output.backward(gradient)
+        # Of an embedding alone nothing moves with adapters.
+        if output.requires_grad:
+            output.backward(gradient)
         if "out" in message:
             self.answer(message["out"], hidden.grad)
 
@@ -167,16 +200,7 @@ class Worker:
         gradient.zero_()
 
     def finish(self, message, descriptor):
-        from .model import unit_tensors
-
-        sums = []
-        for unit, flat in self.stage.units.items():
-            flat.grad /= message["micro_batches"]
-            at = 0
-            for _, shape in unit_tensors(self.stage.m, unit):
-                count = self.torch.Size(shape).numel()
-                sums.append(self.torch.linalg.vector_norm(flat.grad[at:at + count], dtype=self.torch.float64))
-                at += count
+        sums = (self.stage.adapters or self.stage).finish(message["micro_batches"])
         self.answer(message["out"], self.torch.stack(sums).square().float())
 
     def step(self, message, descriptor):
@@ -184,9 +208,8 @@ class Worker:
         self.drop(message, descriptor)
 
     def drop(self, message, descriptor):
-        self.in_flight = {}
-        for flat in self.stage.units.values():
-            flat.grad.zero_()
+        self.in_flight, self.lent = {}, {}
+        (self.stage.adapters or self.stage).drop()
 
     def benchmark(self, message, descriptor):
         side = 4096 if self.device.type != "cpu" else 512
@@ -241,7 +264,7 @@ def serve(channel, worker):
         except Refused as error:
             reply = {"error": {"kind": error.kind, "message": str(error)}}
         except torch.OutOfMemoryError as error:
-            worker.in_flight = {}
+            worker.in_flight, worker.lent = {}, {}
             reply = {"error": {"kind": "out_of_memory", "message": str(error)[:300]}}
         except (KeyError, TypeError, ValueError, IndexError) as error:
             reply = {"error": {"kind": "internal", "message": f"{type(error).__name__}: {error}"[:300]}}

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from .products import product
 from .wire import Refused
 
 
@@ -69,12 +70,21 @@ class Stage:
         self.lends_table = self.m["tied"] and self.is_first and not self.is_last
         self.ends_with_loss = self.is_last and (self.is_first or not self.m["tied"])
         self.units, self.views = {}, {}
+        # With adapters all of these stand still: they have no gradients, and may be kept in two bytes a number.
+        self.moves = "adapters" not in spec["optimizer"]
+        is_narrow = not self.moves and spec["optimizer"]["weights"] == "bf16"
         for unit in range(self.first, self.end):
             count = sum(math.prod(shape) for _, shape in unit_tensors(self.m, unit))
-            flat = torch.zeros(count, device=device)
-            flat.grad = torch.zeros_like(flat)
+            flat = torch.zeros(count, device=device, dtype=torch.bfloat16 if is_narrow else torch.float32)
+            if self.moves:
+                flat.grad = torch.zeros_like(flat)
             self.units[unit] = flat
             self.views[unit] = self.leaves(unit, flat)
+        self.adapters = None
+        if not self.moves:
+            from .adapters import Adapters
+
+            self.adapters = Adapters(self, spec["optimizer"])
         angles = torch.arange(self.context, dtype=torch.float64)[:, None] * rope_frequencies(self.m)
         self.cos, self.sin = angles.cos().float().to(device), angles.sin().float().to(device)
 
@@ -85,20 +95,55 @@ class Stage:
         for name, shape in unit_tensors(self.m, unit):
             part = slice(at, at + math.prod(shape))
             at = part.stop
-            leaf = flat[part].view(shape).detach().requires_grad_()
-            leaf.grad = flat.grad[part].view(shape)
-            out[name] = leaf
+            out[name] = flat[part].view(shape).detach()
+            if self.moves:
+                out[name].requires_grad_()
+                out[name].grad = flat.grad[part].view(shape)
         return out
 
     def weights(self, unit):
         return self.views[unit]
+
+    def linear(self, unit, x, name):
+        """What a matrix of a block makes of x, its bias and its adapter included."""
+        weight, bias = self.views[unit][name], self.views[unit].get(name + "_bias")
+        if self.moves:
+            return F.linear(x, weight, bias)
+        y = product(x, weight) + self.adapters.added(unit, name, x)
+        return y if bias is None else y + bias.to(y.dtype)
+
+    def merged(self, unit):
+        """A unit's parameters as they are now, flat."""
+        if self.moves:
+            return self.units[unit].data
+        flat = self.units[unit].to(torch.float32, copy=True)
+        self.adapters.merge(unit, flat)
+        return flat
+
+    # gradients
+
+    def finish(self, micro_batches):
+        """Divides the sums; the norm of each tensor's."""
+        norms = []
+        for unit, flat in self.units.items():
+            flat.grad /= micro_batches
+            at = 0
+            for _, shape in unit_tensors(self.m, unit):
+                count = math.prod(shape)
+                norms.append(torch.linalg.vector_norm(flat.grad[at:at + count], dtype=torch.float64))
+                at += count
+        return norms
+
+    def drop(self):
+        for flat in self.units.values():
+            flat.grad.zero_()
 
     # forward
 
     def run(self, tokens, hidden, first_seen):
         """[n, T, d] that leaves the last block. `tokens` [n, T] on the first stage, else `hidden` [n, T, d]."""
         if self.is_first:
-            hidden = F.embedding(tokens, self.weights(0)["embed"])
+            hidden = F.embedding(tokens, self.weights(0)["embed"]).float()
         mask = self.mask(first_seen)
         for unit in range(max(1, self.first), min(self.end, self.m["layers"] + 1)):
             if self.recompute and torch.is_grad_enabled():
@@ -122,7 +167,7 @@ class Stage:
             normed = self.rms(x, w["input_norm"])
 
             def heads(name, count):
-                y = F.linear(normed, w[name], w.get(name + "_bias")).view(n, length, count, size)
+                y = self.linear(unit, normed, name).view(n, length, count, size)
                 if name != "v" and m["query_key_norm"]:
                     y = self.rms(y, w[name + "_norm"])
                 return y.transpose(1, 2)
@@ -134,9 +179,10 @@ class Stage:
                 q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask, is_causal=mask is None,
                 enable_gqa=m["heads"] != m["kv_heads"])
             attended = attended.transpose(1, 2).reshape(n, length, -1)
-            x = x + F.linear(attended, w["o"], w.get("o_bias"))
+            x = x + self.linear(unit, attended, "o")
             normed = self.rms(x, w["middle_norm"])
-            return x + F.linear(F.silu(F.linear(normed, w["gate"])) * F.linear(normed, w["up"]), w["down"])
+            gated = F.silu(self.linear(unit, normed, "gate")) * self.linear(unit, normed, "up")
+            return x + self.linear(unit, gated, "down")
 
     def rms(self, x, gain):
         return F.rms_norm(x.float(), (x.shape[-1],), gain.float(), self.m["norm_epsilon"])
@@ -170,7 +216,7 @@ class Stage:
 
     def stretch(self, normed, targets, table):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            logits = F.linear(normed, table)
+            logits = product(normed, table)
         logits = logits.float()
         size = logits.logsumexp(-1)
         counts = targets >= 0
