@@ -62,4 +62,32 @@ import Testing
             }
         }
     }
+
+    @Test func `a job's folder means the checkpoint that was written last`() throws {
+        let out = FileManager.default.temporaryDirectory.appendingPathComponent(
+            "newest-\(UInt64.random(in: 0 ... .max))"
+        ).path
+        defer { try? FileManager.default.removeItem(atPath: out) }
+        func write(_ name: String, at second: Double) throws {
+            try FileManager.default.createDirectory(atPath: "\(out)/\(name)", withIntermediateDirectories: true)
+            let file = "\(out)/\(name)/config.json"
+            try Data("{}".utf8).write(to: URL(fileURLWithPath: file))
+            try FileManager.default.setAttributes(
+                [.modificationDate: Date(timeIntervalSince1970: second)], ofItemAtPath: file)
+        }
+        #expect(CheckpointFolders.newest(in: out) == out)
+        // Of an earlier job; then of one that runs; half-written ones and others' are not looked at.
+        try write("checkpoint", at: 100)
+        #expect(CheckpointFolders.newest(in: out) == out + "/checkpoint")
+        try write("checkpoints/round-2", at: 200)
+        try write("checkpoints/round-10", at: 300)
+        try write("checkpoints/round-12.new", at: 400)
+        try write("checkpoints/mine", at: 400)
+        try FileManager.default.createDirectory(
+            atPath: out + "/checkpoints/round-11", withIntermediateDirectories: true)
+        #expect(CheckpointFolders.newest(in: out) == out + "/checkpoints/round-10")
+        try write("checkpoint", at: 300)
+        #expect(CheckpointFolders.newest(in: out) == out + "/checkpoint")
+        #expect(CheckpointFolders.newest(in: out + "/checkpoints/round-2") == out + "/checkpoints/round-2")
+    }
 }

@@ -28,6 +28,25 @@ public enum CheckpointFolders {
         try writeFile(list(folder, job), Array((paths.joined(separator: "\n") + "\n").utf8), disk: disk)
     }
 
+    /// Which folder of a model a path means: its own, where it holds one; of the `--out` of a job that runs or has ended the one that was
+    /// written last, be it of a round or the result. Nothing else is looked at than `checkpoint` and `checkpoints/round-N`.
+    public static func newest(in path: String) -> String {
+        let files = FileManager.default
+        func written(_ folder: String) -> Date? {
+            (try? files.attributesOfItem(atPath: folder + "/config.json"))?[.modificationDate] as? Date
+        }
+        guard written(path) == nil else { return path }
+        let rounds = ((try? files.contentsOfDirectory(atPath: path + "/checkpoints")) ?? []).compactMap { name in
+            name.hasPrefix("round-") ? Int(name.dropFirst(6)) : nil
+        }
+        let folders = rounds.sorted().map { path + "/checkpoints/round-\($0)" } + [path + "/checkpoint"]
+        let dated = folders.compactMap { folder in written(folder).map { (folder: folder, date: $0) } }
+        // Of those of one moment the last.
+        return dated.reduce(nil as (folder: String, date: Date)?) { best, next in
+            best.map { $0.date > next.date } ?? false ? best : next
+        }?.folder ?? path
+    }
+
     /// Before a job begins: one checkpoint in each of both forms, and what of them is there while the next is written.
     public static func requireSpace(
         _ model: ModelShape, out: String, data: String, disk: DiskOperations = .system

@@ -14,7 +14,7 @@ struct EvalCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "eval", abstract: "Loss, perplexity and bits a byte of a model on texts, rows or tokens.")
 
-    @Argument(help: "A checkpoint's folder.") var checkpoint: String
+    @Argument(help: "A checkpoint's folder, or the --out of a job.") var checkpoint: String
     @Argument(help: "Texts, .jsonl files, folders of them, or one file that atoll data prepare wrote.")
     var input: [String]
     @Option(help: "Tokens of one window; the model's own context if not given, at most 4096.") var context: Int?

@@ -13,7 +13,7 @@ struct GenerateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "generate", abstract: "Continue a text with a model's checkpoint, or answer a message.")
 
-    @Argument(help: "A checkpoint's folder.") var checkpoint: String
+    @Argument(help: "A checkpoint's folder, or the --out of a job.") var checkpoint: String
     @Option(help: "The text to continue, or with --chat the message to answer.") var prompt = "In the beginning"
     @Flag(help: "Answer the prompt as a message, in the model's chat template.") var chat = false
     @Option(help: "With --chat: the system message.") var system: String?

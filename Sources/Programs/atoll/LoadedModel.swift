@@ -14,7 +14,9 @@ struct LoadedModel: Sendable {
     let text: ModelText
 
     /// Says what it does where that takes a while and somebody looks.
-    init(_ path: String, template: String?, quiet: Bool) throws {
+    ///
+    /// - Parameter place: a model's folder, or the folder that a job writes to: then the newest of its checkpoints.
+    init(_ place: String, template: String?, quiet: Bool) throws {
         let given = try template.map { name in
             guard let known = ChatTemplate(rawValue: name) else {
                 let all = ChatTemplate.allCases.map(\.rawValue).joined(separator: ", ")
@@ -22,6 +24,7 @@ struct LoadedModel: Sendable {
             }
             return known
         }
+        let path = CheckpointFolders.newest(in: place)
         self.path = path
         let shows = !quiet && isatty(2) != 0
         let loaded: InferenceModel?

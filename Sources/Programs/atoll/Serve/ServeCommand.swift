@@ -14,10 +14,11 @@ struct ServeCommand: ParsableCommand {
         commandName: "serve", abstract: "Answer OpenAI-compatible requests with a model's checkpoint.",
         discussion: """
             Paths: /v1/models, /v1/completions, /v1/chat/completions, /health. Requests are answered one after the other.
-            When the folder is replaced by a newer checkpoint, new requests are answered by that.
+            When the folder is replaced by a newer checkpoint, new requests are answered by that. Of the folder that a running job
+            writes to (atoll launch --out) the newest checkpoint answers, round after round.
             """)
 
-    @Argument(help: "A checkpoint's folder.") var checkpoint: String
+    @Argument(help: "A checkpoint's folder, or the --out of a job.") var checkpoint: String
     @Option(help: "The address to listen on. Anything but this machine needs a key.") var host = "127.0.0.1"
     @Option(help: "The port; 0 takes a free one.") var port: UInt16 = 8080
     @Option(help: "The file with the key that clients must give; or ATOLL_SERVE_KEY.") var keyFile: String?
@@ -106,7 +107,7 @@ struct ServeCommand: ParsableCommand {
         } then: { problem in
             complain(
                 problem.map { "the newer checkpoint cannot be read, the old one goes on: \($0)" }
-                    ?? "\(path): a newer checkpoint answers from now on")
+                    ?? "\(CheckpointFolders.newest(in: path)): a newer checkpoint answers from now on")
         }
     }
 }
@@ -132,7 +133,7 @@ private final class FolderWatch {
     /// Which file config.json is, and when it was written.
     private var state: (UInt64, Int)? {
         var found = stat()
-        guard stat(path + "/config.json", &found) == 0 else { return nil }
+        guard stat(CheckpointFolders.newest(in: path) + "/config.json", &found) == 0 else { return nil }
         return (UInt64(found.st_ino), Int(found.st_mtim.tv_sec))
     }
     private func look() {
