@@ -16,6 +16,8 @@ public struct ConvergenceJob: Sendable {
     public var workers: Int
     public var learningRate: Float
     public var warmupSteps: Int
+    /// Of the inner steps.
+    public var optimizer = InnerOptimizer.Kind.adamw
 
     public init(
         corpus: [UInt8], initial: ModelParameters, order: RecordedOrder, validationStarts: [Int], workers: Int,
@@ -55,9 +57,10 @@ public struct ConvergenceJob: Sendable {
         let perWorker = order.sequencesPerStep / workers
         let geometry = BatchGeometry(
             virtualPipelines: workers, microBatch: perWorker, microBatchesPerVirtual: 1, context: initial.shape.context)
-        let optimizer = InnerOptimizer(
+        var optimizer = InnerOptimizer(
             learningRate: learningRate, warmupTokens: warmupSteps * geometry.batchTokens,
             totalTokens: order.steps * geometry.batchTokens)
+        optimizer.recipe.kind = self.optimizer
         let configuration = StageConfiguration(
             model: initial.shape, units: initial.shape.allUnits, geometry: geometry, seed: 0, optimizer: optimizer,
             outer: outer, mode: innerSteps == 1 && !localSteps ? .everyStep : .rounds, exchangeCodec: codec,

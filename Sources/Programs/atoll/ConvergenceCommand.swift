@@ -26,6 +26,7 @@ struct ConvergenceCommand: ParsableCommand {
         OuterOptimizer
         .usualCarry
     @Option(help: "Peak learning rate of the inner steps; the reference's where left out.") var innerRate: Float?
+    @Option(help: "Of the inner steps: adamw or muon.") var optimizer = "adamw"
     @Option(help: "Steps, where not all are wanted.") var steps: Int?
     @Flag(help: "With H = 1: exchange the change of the weights, not gradients.") var localSteps = false
     @Option(help: "Threads.") var threads = 1
@@ -33,6 +34,9 @@ struct ConvergenceCommand: ParsableCommand {
 
     func run() throws {
         guard let scheme = Codec(codec) else { throw NodeError.badInput(Codec.problem(codec)) }
+        guard let kind = InnerOptimizer.Kind(rawValue: optimizer) else {
+            throw NodeError.badInput("--optimizer \(optimizer): adamw or muon")
+        }
         guard innerSteps >= 1 else { throw NodeError.badInput("--inner-steps \(innerSteps): at least 1") }
         guard delay >= 0, delay == 0 || delay < innerSteps else {
             throw NodeError.badInput("--delay \(delay): from 0 to less than --inner-steps \(innerSteps)")
@@ -42,7 +46,8 @@ struct ConvergenceCommand: ParsableCommand {
         var runs: [[String: Any]] = []
         var losses: [Double] = []
         for folder in folders {
-            let (job, seed) = try load(folder, corpus: corpus)
+            var (job, seed) = try load(folder, corpus: corpus)
+            job.optimizer = kind
             let outer = OuterOptimizer(
                 learningRate: outerRate, momentum: outerMomentum, feedbackDecay: decay, delay: delay, carry: carry)
             let outcome: ConvergenceJob.Outcome
@@ -68,7 +73,8 @@ struct ConvergenceCommand: ParsableCommand {
         if json {
             let object: [String: Any] = [
                 "codec": scheme.description, "inner_steps": innerSteps, "outer_rate": Double(outerRate),
-                "outer_momentum": Double(outerMomentum), "feedback_decay": Double(decay), "delay": delay,
+                "outer_momentum": Double(outerMomentum), "optimizer": kind.rawValue, "feedback_decay": Double(decay),
+                "delay": delay,
                 "carry": Double(carry),
                 "inner_rate": innerRate.map { Double($0) } as Any? ?? NSNull(),
                 "local_steps": localSteps, "runs": runs, "mean_loss": mean, "standard_deviation": deviation,
