@@ -95,6 +95,35 @@ import Wire
         }
     }
 
+    @Test func `goes to a disk and comes back in pieces, or without its numbers`() throws {
+        let rig = Rig(
+            Small.configuration(mode: .rounds, codec: .lowrank(rank: 1), virtualPipelines: 4),
+            cuts: [[0..<1, 1..<5]], virtuals: [[0, 1, 2, 3]])
+        _ = rig.round(0..<1)
+        let start = try Self.start(rig.engines[0][1])
+        let bytes = start.encoded
+        var pieces: [[UInt8]] = []
+        start.write { pieces.append($0) }
+        #expect(pieces.flatMap { $0 } == bytes && start.byteCount == bytes.count)
+        // Nothing is put together: the largest piece is the largest list.
+        #expect(pieces.map(\.count).max() == start.states.map(\.parameters.count).max())
+        var most = 0
+        func fill(_ offset: Int, _ target: UnsafeMutableRawBufferPointer) -> Bool {
+            most = max(most, offset + target.count)
+            target.copyBytes(from: bytes[offset..<offset + target.count])
+            return true
+        }
+        #expect(try RoundStart(count: bytes.count, fill: fill) == start && most == bytes.count)
+        let bare = try RoundStart(count: bytes.count, keepsNumbers: false, fill: fill)
+        #expect(bare.units == start.units && bare.share == start.share && bare.rank == start.rank)
+        #expect(bare.states.allSatisfy { $0.parameters.isEmpty && $0.firstMoment.isEmpty })
+        for place in stride(from: 0, to: bytes.count, by: max(1, bytes.count / 20)) {
+            #expect(throws: MalformedBytes.self) {
+                try RoundStart(count: bytes.count) { $0 + $1.count <= place && fill($0, $1) }
+            }
+        }
+    }
+
     @Test func `is not imported where its residue does not fit`() throws {
         let configuration = Small.configuration(mode: .rounds, codec: .int8, virtualPipelines: 4)
         let rig = Rig(configuration, cuts: [ReproducibilityTests.whole], virtuals: [[0, 1, 2, 3]])

@@ -74,13 +74,13 @@ def main():
                 process.wait(20)
         said = words("launch")
         rounds = re.findall(r"^round (\d+)", said, re.M)
-        trouble = [line for line in said.splitlines() if re.search(r"lost|disagree|other than|left|refuse", line)]
+        trouble = [line for line in said.splitlines() if re.search(r"^✗|disagree|[1-9]\d* (late|lost|superseded)", line)]
         good = code == 0 and len(rounds) == 16 and not trouble
         if code == 0:
             report = json.load(open(f"{folder}/out/report.json"))
             first, last = report["initial_validation_loss"], report["final"]["validation_loss"]
             print(f"{len(rounds)} rounds, validation loss {first:.4f} to {last:.4f} nats a byte")
-            good = good and last < first - 0.5
+            good = good and last < first - 0.2
         print("\n".join(line for line in words("gpu").splitlines() if "gradients within" in line))
         if not good:
             print(f"WRONG the launcher ended with {code}\n" + "\n".join(trouble or said.splitlines()[-20:]))

@@ -1,6 +1,4 @@
-import Digests
 public import Primitives
-public import Wire
 
 /// Which of a member's round starts.
 public struct StartName: Hashable, Comparable, Sendable {
@@ -51,88 +49,6 @@ public struct RoundStart: Hashable, Sendable {
     public var units: Range<Int> {
         guard let first = states.first?.unit else { return 0..<0 }
         return first..<first + states.count
-    }
-
-    // MARK: bytes
-
-    public static let format = "atoll-round-start 1\n"
-    private static let most = 1 << 16
-    private static let largest = 1 << 40
-
-    public var encoded: [UInt8] {
-        let bytes = states.reduce(0) { $0 + 6 * $1.parameters.count + 256 }
-        var writer = ByteWriter(capacity: bytes + 256)
-        func list(_ bytes: [UInt8]) {
-            writer.u64(UInt64(bytes.count))
-            writer.raw(bytes)
-        }
-        writer.raw(Array(Self.format.utf8))
-        writer.raw(job.bytes)
-        for number in [round, epoch, rank, share.count] + share + [states.count] { writer.u64(UInt64(number)) }
-        for state in states {
-            writer.u64(UInt64(state.unit))
-            writer.u64(UInt64(state.optimizerSteps))
-            for part in [
-                state.parameters, state.outerMomentum, state.firstMoment, state.secondMoment, state.residue.weights,
-            ] { list(part) }
-            writer.u64(UInt64(state.residue.nodes.count))
-            for node in state.residue.nodes {
-                writer.u64(UInt64(node.node))
-                list(node.feedback)
-                writer.u64(UInt64(node.factors.count))
-                for factor in node.factors { list(factor) }
-            }
-        }
-        return writer.bytes + sha256(writer.bytes).bytes
-    }
-
-    /// Throws what is wrong with the bytes: another format, torn, damaged, out of range.
-    public init(decoding bytes: [UInt8]) throws(MalformedBytes) {
-        guard bytes.starts(with: Self.format.utf8) else {
-            throw MalformedBytes("no round start of this version: it must begin with \(Self.format.debugDescription)")
-        }
-        guard bytes.count >= Self.format.utf8.count + 64,
-            sha256(Array(bytes.dropLast(32))).bytes == Array(bytes.suffix(32))
-        else { throw MalformedBytes("torn or damaged: its digest is another") }
-        var reader = ByteReader(bytes[Self.format.utf8.count..<bytes.count - 32])
-        func number(_ reader: inout ByteReader, below limit: Int = .max) throws(MalformedBytes) -> Int {
-            guard let value = Int(exactly: try reader.u64()), value < limit else {
-                throw MalformedBytes("a number out of range")
-            }
-            return value
-        }
-        func list(_ reader: inout ByteReader) throws(MalformedBytes) -> [UInt8] {
-            Array(try reader.take(try number(&reader)))
-        }
-        guard let job = Digest256(Array(try reader.take(32))) else { throw MalformedBytes("no job") }
-        self.job = job
-        round = try number(&reader, below: Self.largest)
-        epoch = try number(&reader, below: Self.largest)
-        rank = try number(&reader, below: Self.most)
-        share = []
-        for _ in 0..<(try number(&reader, below: Self.most)) { share.append(try number(&reader, below: Self.most)) }
-        states = []
-        for place in 0..<(try number(&reader, below: Self.most)) {
-            let unit = try number(&reader, below: Self.most)
-            guard unit == states.first.map({ $0.unit + place }) ?? unit else {
-                throw MalformedBytes("units do not follow each other")
-            }
-            let steps = try number(&reader, below: Self.largest)
-            var state = UnitState(
-                unit: unit, parameters: try list(&reader), outerMomentum: try list(&reader),
-                firstMoment: try list(&reader), secondMoment: try list(&reader), optimizerSteps: steps)
-            state.residue.weights = try list(&reader)
-            for _ in 0..<(try number(&reader, below: Self.most)) {
-                let node = try number(&reader, below: Self.most)
-                let feedback = try list(&reader)
-                var factors: [[UInt8]] = []
-                for _ in 0..<(try number(&reader, below: Self.most)) { factors.append(try list(&reader)) }
-                state.residue.nodes.append(UnitResidue.Node(node: node, feedback: feedback, factors: factors))
-            }
-            states.append(state)
-        }
-        try reader.finish()
-        guard !states.isEmpty else { throw MalformedBytes("no units") }
     }
 }
 

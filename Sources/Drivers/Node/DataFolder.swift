@@ -106,10 +106,20 @@ func writeAll(_ bytes: [UInt8], to file: Int32, _ path: String, _ disk: DiskOper
 public func writeFile(
     _ path: String, _ bytes: [UInt8], mode: mode_t = 0o644, disk: DiskOperations = .system
 ) throws(NodeError) {
+    try writeFile(path, mode: mode, disk: disk) { write throws(NodeError) in try write(bytes) }
+}
+
+/// The same of bytes that come piece by piece.
+func writeFile(
+    _ path: String, mode: mode_t = 0o644, disk: DiskOperations,
+    _ body: (_ write: ([UInt8]) throws(NodeError) -> Void) throws(NodeError) -> Void
+) throws(NodeError) {
     let temporary = path + ".part"
     let file = Glibc.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode)
     guard file >= 0 else { throw .failed("cannot write \(path): \(reason(errno))") }
-    do throws(NodeError) { try writeAll(bytes, to: file, path, disk) } catch {
+    do throws(NodeError) {
+        try body { bytes throws(NodeError) in try writeAll(bytes, to: file, path, disk) }
+    } catch {
         Glibc.close(file)
         unlink(temporary)
         throw error
