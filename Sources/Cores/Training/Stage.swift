@@ -304,6 +304,9 @@ final class Stage {
     ) throws(Refusal) {
         do {
             try configuration.activationCodec.decode(bytes[...], into: values)
+        } catch CodecError.notFinite {
+            // What training does that diverges, said as such: the loss is computed by another stage.
+            throw Refusal("activation as \(configuration.activationCodec): values that are \(ComputeResult.notFinite)")
         } catch {
             throw Refusal("activation of \(values.count) values as \(configuration.activationCodec): \(error)")
         }
