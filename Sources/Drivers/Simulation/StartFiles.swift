@@ -28,6 +28,7 @@ struct StartFiles {
             return .failed(error.description)
         }
     }
+    func names(of job: Digest256) -> [StartName] { files[job]?.map(\.name) ?? [] }
     /// Whether there is a file of this round, of the host's own stage or of others' units.
     func has(_ round: Int, of job: Digest256, isCopy: Bool) -> Bool {
         files[job]?.contains { $0.name.round == round && $0.name.isCopy == isCopy } ?? false

@@ -272,6 +272,13 @@ public struct VirtualDisk: Sendable {
                 checkpoint: newest.map { ($0.round, $0.states) })
         )
     }
+    /// Of round starts of a job, damaged ones too.
+    func starts(of job: Digest256) -> [StartName] { starts.names(of: job) }
+    /// Nil where there is none, or it is damaged.
+    func start(_ name: StartName, of job: Digest256) -> VerifiedRoundStart? {
+        guard case .read(let verified) = starts.read(job, name) else { return nil }
+        return verified
+    }
     func holdsStart(_ round: Int, of job: Digest256, isCopy: Bool) -> Bool {
         starts.has(round, of: job, isCopy: isCopy)
     }

@@ -9,6 +9,8 @@ extension StormScript {
         var draw = SeededGenerator(seed: seed, stream: 0x656c_6563_74)
         let base = StormScript(seed: seed)
         var job = base.job
+        // Who fails then is whoever leads; what comes of it is asked of one launcher.
+        if base.diverges { job = job.calmed() }
         job.electors.count = electors.map { .fixed($0) } ?? .auto
         // An elector's disk that says that things are durable which are not breaks its elector's word: no such elector can be trusted. The launcher's
         // owner does not go on with a log that is damaged. Of three that know what is certified, one may have lost its disk.

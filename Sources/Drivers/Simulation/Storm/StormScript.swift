@@ -17,6 +17,12 @@ public struct StormScript: Sendable {
     /// In order of their beginnings; those of ``more(_:seed:)`` come last.
     public var troubles: [Trouble]
 
+    /// Whether its training blows up, whoever computes it: then the job is to end with that.
+    public var diverges: Bool { job.learningRate == Self.absurdRate }
+    fileprivate static let absurdRate = 900.0
+    /// Of seeds, modulo 64.
+    private static let diverging: UInt64 = 37
+
     /// By ``init(seed:electors:)``.
     var isDrawnForElectors = false
 
@@ -29,10 +35,13 @@ public struct StormScript: Sendable {
         self.seed = seed
         var draw = SeededGenerator(seed: seed, stream: 0x73_746f_726d)
         let peers = 2 + draw.below(5)
-        realArithmetic = draw.below(4) == 0
+        let isReal = draw.below(4) == 0
+        realArithmetic = isReal || seed % 64 == Self.diverging
         let topology = Self.topology(peers: peers, isReal: realArithmetic, &draw)
         self.topology = topology
-        job = Self.job(topology, isReal: realArithmetic, &draw)
+        var job = Self.job(topology, isReal: realArithmetic, &draw)
+        if seed % 64 == Self.diverging { job.diverge(&draw) }
+        self.job = job
         corpus = (0..<4000).map { (i: Int) in UInt8((i * i * 7 + i * 3 + 11) % 89 + 32) }
         if let (role, kinds) = Self.alone(seed) {
             troubles = Self.alone(role, kinds, topology, seed: seed)
@@ -40,6 +49,7 @@ public struct StormScript: Sendable {
         }
         troubles = Self.troubles(topology, &draw)
         troubles += Self.more(topology, seed: seed).prefix(Self.most - troubles.count)
+        troubles += Self.together(topology, seed: seed).prefix(Self.most - troubles.count)
     }
 
     /// A world that somebody has thought of, and what strikes it.
@@ -153,6 +163,26 @@ public struct StormScript: Sendable {
         }
         return out
     }
+    /// Drawn apart, too: in a quarter of the worlds a host, half of them the launcher, loses its power while its disk keeps nothing that is written, or
+    /// keeps it late, or soon after a bit on it has become another. What was shown to others before it was durable is seen by that, and what is read
+    /// back unverified.
+    private static func together(_ topology: Topology, seed: UInt64) -> [Trouble] {
+        var draw = SeededGenerator(seed: seed, stream: 0x746f_6765_7468)
+        guard draw.below(4) == 0 else { return [] }
+        let desk = topology.hosts.firstIndex { $0.role == .coordinator }!
+        let host = draw.below(2) == 0 ? desk : topology.peers[draw.below(topology.peers.count)]
+        let kind: Trouble.Kind = [.disk(.isFull), .disk(.failsToSync), .disk(.isSlow), .flippedBit][draw.below(4)]
+        let from = 10 + (season - 10) * draw.uniform()
+        let death = from + 0.5 + 10 * draw.uniform()
+        let length = 1 + 10 * draw.uniform()
+        func trouble(_ kind: Trouble.Kind, _ from: Double, _ until: Double) -> Trouble {
+            Trouble(kind, host: host, name: topology.hosts[host].name, from: from, until: until)
+        }
+        return [
+            trouble(kind, from, kind == .flippedBit ? from : death + length / 2),
+            trouble(.powerCut, death, death + length),
+        ]
+    }
     /// In three of sixteen worlds one host alone is struck, in one way: of these more can be asked (``away``, ``dies``).
     private static func alone(_ seed: UInt64) -> (Host.Role, [Trouble.Kind])? {
         switch seed % 16 {
@@ -247,5 +277,20 @@ public struct StormScript: Sendable {
         return
             "\(topology.peers.count) peers, \(electorsText)\(job.model.layers) layers, H \(word(job.innerSteps)), pipelines \(word(job.pipelines)), stages "
             + "\(word(job.stages)), checkpoint every \(job.checkpoint.everyRounds), \(realArithmetic ? "real" : "modelled")"
+    }
+}
+
+extension JobManifest {
+    fileprivate mutating func diverge(_ draw: inout SeededGenerator) {
+        learningRate = StormScript.absurdRate
+        clip = 0
+        weightDecay = 10
+        checkpoint.onDivergence = draw.below(2) == 0 ? .stop : .retreat
+    }
+    func calmed() -> JobManifest {
+        var job = self
+        (job.learningRate, job.clip, job.weightDecay) = (3e-3, 1, 0.1)
+        job.checkpoint.onDivergence = .stop
+        return job
     }
 }

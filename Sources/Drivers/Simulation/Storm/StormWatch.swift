@@ -31,6 +31,7 @@ final class StormWatch {
     private(set) var abandoned = 0
     private var memory = StormMemory()
     private(set) var electors = CertifiedMemories()
+    private var keeping = KeepingMemory()
     /// Whoever led when it was killed, by place of the trouble.
     private var dethroned: [Int: Int] = [:]
     private(set) var struck: [String: Int] = [:]
@@ -211,6 +212,10 @@ final class StormWatch {
     /// The coordinator's process has ended without its job.
     /// - Returns: when its owner begins another; nil for never.
     func beginsAgain(after why: String, _ world: World) -> Duration? {
+        if script.diverges, why.contains("diverged") {
+            world.end = .failed(why)
+            return nil
+        }
         if let since = calmSince(world), world.now - since > bounds.settling {
             report(
                 "the launcher gave up although all had been well for \((world.now - since).inSeconds) s: \(why)", world)
@@ -226,6 +231,7 @@ final class StormWatch {
         {
             writes.append(write)
         }
+        keeping.wrote(request, host)
         guard case .entry(let job, let index, let envelope) = request, host.name == script.coordinatorName,
             case .stored = outcome
         else { return }
@@ -234,6 +240,7 @@ final class StormWatch {
 
     /// What a host says that its disk has, its disk has.
     func heard(_ event: Event, _ host: SimulatedHost, _ world: World) {
+        if let problem = keeping.heard(event, host, world, self) { report(problem, world) }
         guard let disk = host.disk, !disk.hasBrokenItsWord else { return }
         let member = host.daemon?.member?.job?.id
         switch event.what {
@@ -285,6 +292,8 @@ final class StormWatch {
             max(wellSince[$0] ?? .zero, world.hosts[$0].startedAt)
         }.max()
     }
+    /// What is there for going on.
+    func keep(_ world: World, _ coordinator: Coordinator?) -> String? { keeping.look(world, coordinator, self) }
     /// What was durable at the coordinator, or certified, against what is known now.
     func remember(_ world: World) -> String? {
         world.job.parameters.isCarriedByMany ? electors.check(world) : memory.check(world)
@@ -299,6 +308,8 @@ public struct StormBounds: Hashable, Sendable {
     public var comingBack = Duration.seconds(6)
     /// When all is well everywhere, a round is sealed in this time.
     public var progress = Duration.seconds(120)
+    /// When all is well everywhere, a checkpoint that is due is stored in this time, or it is said why not.
+    public var checkpoint = Duration.seconds(60)
     /// When all is well everywhere, somebody leads in this time.
     public var electing = Duration.seconds(60)
     /// When all is well everywhere for so long, the launcher does not give up.
