@@ -119,7 +119,8 @@ package struct KeepingMemory {
             return "the launcher has begun job \(job.short), and job \(open.short) has a plan and is not over"
         }
         let record = coordinator.record
-        let isOpen = record.state.plan != nil && record.committed == record.length && !coordinator.stage.isDecided
+        // One that is stopped in good order before its first seal is over.
+        let isOpen = coordinator.isResumable && record.committed == record.length && !coordinator.stage.isDecided
         open = isOpen ? job : nil
         return nil
     }
