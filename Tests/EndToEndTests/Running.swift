@@ -4,8 +4,12 @@ import Testing
 /// A process that is ended with the test, with what it has printed so far.
 final class Running {
     let process = Process()
+    let name: String
     private let file: URL
-    init(_ arguments: [String], _ folder: URL, _ name: String) throws {
+
+    /// - Parameter variables: of the environment. `LOG_TO_JOURNAL` says that what it prints goes to systemd's journal.
+    init(_ arguments: [String], _ folder: URL, _ name: String, _ variables: [String: String] = [:]) throws {
+        self.name = name
         file = folder.appendingPathComponent("\(name).log")
         _ = FileManager.default.createFile(atPath: file.path, contents: nil)
         process.executableURL = DemoTests.program
@@ -17,6 +21,11 @@ final class Running {
             environment["ATOLL_LIMIT_" + key] = value
         }
         environment["ATOLL_PARENT"] = "\(getpid())"
+        for (key, value) in variables { environment[key] = value }
+        var place = stat()
+        if variables["LOG_TO_JOURNAL"] != nil, stat(file.path, &place) == 0 {
+            environment["JOURNAL_STREAM"] = "\(place.st_dev):\(place.st_ino)"
+        }
         process.environment = environment
         process.standardOutput = try FileHandle(forWritingTo: file)
         process.standardError = process.standardOutput

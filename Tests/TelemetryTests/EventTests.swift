@@ -104,6 +104,22 @@ struct EventTests {
         #expect(Happening.samples.allSatisfy { Set($0.fields.map(\.name)).count == $0.fields.count })
     }
 
+    @Test func `each kind has one level, whichever its case, and the page says it`() {
+        for (kind, names) in Dictionary(grouping: Happening.Name.allCases, by: \.kind) {
+            #expect(Set(names.map(\.level)).count == 1, "\(kind)")
+            #expect(EventReference.markdown.contains("| `\(kind)` | \(names[0].level.word) |"), "\(kind)")
+        }
+        for level in LogLevel.allCases {
+            #expect(Happening.Name.allCases.contains { $0.level == level } && LogLevel(level.word) == level)
+        }
+        #expect(LogLevel.allCases == LogLevel.allCases.sorted() && LogLevel("Error") == nil && LogLevel("") == nil)
+        #expect(LogLevel.allCases.map(\.priority) == [3, 4, 6, 7])
+        // What a report tells of a job is not hidden from who reads a log.
+        for sample in Happening.samples where sample.isStory {
+            #expect(sample.name.level < .debug || sample.name == .fault, "\(sample.kind)")
+        }
+    }
+
     @Test func `the reference describes every case once, in order, and no field that there is not`() {
         let names = EventReference.entries.map(\.name)
         #expect(Set(names) == Set(Happening.Name.allCases) && names.count == Happening.Name.allCases.count)

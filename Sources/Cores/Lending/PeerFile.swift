@@ -1,4 +1,5 @@
 public import Primitives
+public import Telemetry
 public import Topologies
 
 /// `peer.yaml`: what the owner of a peer has decided. Unknown keys, wrong types and values out of range are refused with their line.
@@ -8,14 +9,17 @@ public struct PeerFile: Hashable, Sendable {
     public var accept: [PeerID] = []
     /// The router may be asked to let the peer's port in.
     public var mapsPorts = true
+    /// From which level on events are printed, where nobody says otherwise.
+    public var log: LogLevel?
     public var limits: [LimitKey: String] = [:]
 
     public init() {}
     /// - Throws: ``FileProblem`` with file, line, key, what was found and what is allowed.
     public init(parsing bytes: [UInt8], file: String) throws(FileProblem) {
-        let top = try YAMLNode(parsing: bytes, file: file).mapping(["name", "accept", "limits", "port_mapping"])
+        let top = try YAMLNode(parsing: bytes, file: file).mapping(["name", "accept", "limits", "port_mapping", "log"])
         name = try top["name"]?.name()
         mapsPorts = try top["port_mapping"]?.boolean() ?? true
+        log = try (top["log"]?.word(LogLevel.allCases.map(\.word))).flatMap(LogLevel.init)
         for node in try top["accept"]?.list("a list of launchers' keys", most: 1000) ?? [] {
             let text = try node.text("a launcher's key")
             guard let key = PeerID(hex: text) else {

@@ -46,9 +46,12 @@ public struct Event: Hashable, Sendable {
     public func text(_ name: String) -> String? { if case .text(let s)? = self[name] { s } else { nil } }
 
     /// One line of a transcript: seconds with nanoseconds, kind, peer, fields in the order given.
-    public var line: String {
+    public var line: String { "\(fixed(at.seconds, 9)) \(words)" }
+
+    /// The same without its time.
+    public var words: String {
         let (name, fields) = what.reading
-        var out = "\(fixed(at.seconds, 9)) \(name.kind)"
+        var out = name.kind
         if !peer.isEmpty { out += " \(escaped(peer))" }
         for field in fields { out += " \(field.name)=\(escaped(field.value.description))" }
         return out

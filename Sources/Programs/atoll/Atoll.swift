@@ -1,6 +1,8 @@
 import ArgumentParser
 import Foundation
 import Node
+import Telemetry
+import Topologies
 
 @main
 struct Atoll: ParsableCommand {
@@ -32,24 +34,27 @@ struct Atoll: ParsableCommand {
         sigprocmask(SIG_UNBLOCK, &stopping, nil)
         // A code of a diagnosis has a page as a command has.
         let arguments = CommandLine.arguments.dropFirst()
-        if arguments.first == "help", arguments.count == 2,
-            let code = DiagnosisCode(rawValue: arguments.last!.uppercased())
-        {
-            print(code.text)
-            return
+        if arguments.first == "help", arguments.count == 2, let word = arguments.last?.uppercased() {
+            if let code = DiagnosisCode(rawValue: word) { return print(code.text) }
+            if word.wholeMatch(of: #/[A-Z]{2,4}-[0-9]{1,3}/#) != nil {
+                let meant = nearest(to: word, among: DiagnosisCode.allCases.map(\.rawValue))
+                complain(
+                    "there is no \(word)" + (meant.map { "; did you mean \($0)?" } ?? ""), .error)
+                Foundation.exit(2)
+            }
         }
         do {
             var command = try parseAsRoot(withOwnValues(Array(arguments)))
             try command.run()
         } catch let error as NodeError {
-            complain(error.description)
+            complain(error.description, .error)
             Foundation.exit(error.exitCode)
         } catch let code as ExitCode {
             Foundation.exit(code.rawValue)
         } catch {
             let code = exitCode(for: error)
             let text = fullMessage(for: error)
-            if code == .success { print(text) } else { complain(text) }
+            if code == .success { print(text) } else { complain(text, .error) }
             Foundation.exit(code == .success ? 0 : 2)
         }
     }
@@ -59,6 +64,15 @@ struct Atoll: ParsableCommand {
 /// `--web` without a number as `--web=0`.
 private func withOwnValues(_ arguments: [String]) -> [String] {
     var out: [String] = []
+    // A limit's value has no option in front of it.
+    if arguments.prefix(2) == ["limits", "set"], !arguments.contains("--"),
+        let place = arguments.dropFirst(3).firstIndex(where: { $0.first == "-" && Double($0) != nil }),
+        !arguments[place - 1].hasPrefix("--")
+    {
+        var rest = arguments
+        let value = rest.remove(at: place)
+        return rest + ["--", value]
+    }
     for (index, argument) in arguments.enumerated() {
         let isPlain = !arguments[..<index].contains("--")
         if isPlain, argument == "--web", index + 1 == arguments.count || Int(arguments[index + 1]) == nil {
@@ -77,7 +91,13 @@ private func withOwnValues(_ arguments: [String]) -> [String] {
     return out
 }
 
-func complain(_ text: String) {
-    let lines = text.hasPrefix("Error: ") || text.hasPrefix("Usage") ? text : "atoll: " + text
-    FileHandle.standardError.write(Data((lines + "\n").utf8))
+func complain(_ text: String) { complain(text, .info) }
+
+/// Beside what is printed, which may be JSON.
+func complain(_ text: String, _ level: LogLevel) {
+    var text = text.hasPrefix("Error: ") || text.hasPrefix("Usage") ? text : "atoll: " + text
+    let prefix = Journal.prefix(level, on: STDERR_FILENO)
+    // The journal takes each line for itself.
+    if !prefix.isEmpty { text = text.split(separator: "\n").map { prefix + $0 }.joined(separator: "\n") }
+    FileHandle.standardError.write(Data((text + "\n").utf8))
 }

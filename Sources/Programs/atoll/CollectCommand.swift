@@ -32,7 +32,7 @@ struct CollectCommand: ParsableCommand {
         60.0
     @Option(help: "Where to listen, UDP and TCP.") var listen = "0.0.0.0:0"
     @Option(help: "Seed of timers.") var seed: UInt64?
-    @Flag(help: "Events as JSON lines (docs/EVENTS.md).") var json = false
+    @OptionGroup var log: LogOptions
     @OptionGroup var screen: ScreenOptions
 
     func run() throws {
@@ -47,7 +47,7 @@ struct CollectCommand: ParsableCommand {
             through: pool, key: key, folder: folder?.path, listen: try endpoint(listen, option: "--listen"),
             emulation: nil, seed: drawnSeed(seed), tell: complain)
         switch try WatchCommand.show(
-            job, setup, choosing: choice, collectingAs: key.peerID, wait: wait, asJSON: json)
+            job, setup, choosing: choice, collectingAs: key.peerID, wait: wait, try log.log())
         {
         case .interrupted: throw ExitCode(130)
         case .failed(let why): throw NodeError.failed(why)
@@ -59,7 +59,7 @@ struct CollectCommand: ParsableCommand {
                     "note: the job continued a model. With --model FOLDER of that one its tokenizer and keys go with the result"
                 )
             }
-            if !json { print("the job is done: weights \(result.weights.hex)\ncheckpoint \(checkpoint)") }
+            if !log.json { print("the job is done: weights \(result.weights.hex)\ncheckpoint \(checkpoint)") }
         }
     }
 

@@ -45,12 +45,15 @@ final class DemoRun {
         let invite = folder + "/invite.yaml"
         try spawn(bootstrap, ["node", "--invite", invite, "--pool", "demo"])
         try waitFor(invite)
-        for index in topology.peers { try spawn(index, ["peer", "--invite", invite, "--json"]) }
+        for index in topology.peers {
+            try spawn(index, ["peer", "--invite", invite, "--json", "--log-level", "debug"])
+        }
         let coordinator = topology.hosts.firstIndex { $0.role == .coordinator }!
         let launch = try spawn(
             coordinator,
             [
                 "launch", folder + "/job.yaml", "--invite", invite, "--out", folder, "--peers", "\(peers)", "--events",
+                "--log-level", "debug",
                 "--wait", "90", "--record", folder + "/record.yaml",
             ], captured: true)
         let code = follow(launch)

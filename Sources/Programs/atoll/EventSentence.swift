@@ -54,6 +54,14 @@ extension Event {
         case .roomShort(let what, let needed, let free, let place):
             "\(what) need \(ByteCount(needed)) in \(place), where \(ByteCount(free)) are free: the job goes on without"
         case .workRefused(let why, _): "the engine refuses its work: \(why)"
+        case .stateWrong(let unit):
+            "\(peer) offered weights of unit \(unit) that are not the agreed ones; another is asked"
+        case .momentsInexact(let units, let round):
+            "the optimizer's moments of units \(units) are those of \(peer), as of round \(round): training goes on, not bit for bit"
+        case .roundStartFailed(let round, let why):
+            "the start of round \(round) could not be written (\(why)): an older one stays, the job goes on"
+        case .roundStartRefused(let what, let why): "\(what) is of no use (\(why)): it is left alone"
+        case .contributionUnusable(let rank, let why): "what pipeline \(rank) contributed cannot be used here: \(why)"
         default: nil
         }
     }
@@ -114,6 +122,8 @@ extension Event {
             "  \(peer) signed two different receipts for round \(round); the first counts"
         case .weightsDiffer(let unit, _):
             "✗ the weights of unit \(unit) at \(peer) differ from the others'; it may join again"
+        case .aggregatesDiffer(let unit, let round), .auditDiffers(let unit, _, let round, _):
+            "  sums of unit \(unit) in round \(round) differ; everybody sends everything to everybody instead"
         case .weightsDisputed(let unit, let round, let peers):
             "  \(peers) disagree about unit \(unit) in round \(round), and nobody has a majority"
         default: nil
@@ -138,6 +148,7 @@ extension Event {
         case .resumed(let seconds): "✓ the job goes on after \(fixed(seconds, 1)) s"
         case .checkpointSaved(let round): "  checkpoint saved at round \(round)"
         case .collectingWeights: "collecting the weights"
+        case .stateRefused(let unit): "  weights of unit \(unit) from \(peer) are not the agreed ones; another is asked"
         default: nil
         }
     }
@@ -150,6 +161,9 @@ extension Event {
         case .evaluationProgress(let windows, let all):
             "  evaluated \(windows) of \(counted(all, "window")) (\(100 * windows / max(1, all)) %)"
         case .overlayJoined(let contacts): "it has joined the pool, and knows \(counted(contacts, "node"))"
+        case .floodLimited(let what): "  more of \(what) came from \(peer) than is taken; the rest is dropped"
+        case .forked(let index):
+            "✗ \(peer) has another entry \(index) of the job's log than this machine, which keeps its own"
         case .overlayIsolated: "nobody of the pool has answered for a while"
         case .networkChanged(let why): "\(why): everybody is dialled anew"
         case .connectionInterrupted(let why): "the connection to \(peer) broke, and is made anew: \(why)"

@@ -93,7 +93,8 @@ struct LaunchCommand: ParsableCommand {
         _ job: JobManifest, _ corpus: [UInt8], _ model: ContinuedModel?, _ out: String, _ threads: Int
     ) throws {
         Interrupt.watch()
-        let view = ProgressView(.local, quiet: output.json)
+        let log = EventLog(level: try output.level.chosen())
+        let view = ProgressView(.local, quiet: output.json, log: log)
         let report = try LocalRun.run(
             job, corpus: corpus, model: model, out: out, threads: threads, prompt: prompt,
             interrupted: { Interrupt.asked },
@@ -120,18 +121,13 @@ struct LaunchCommand: ParsableCommand {
         let (launch, stopped) = try options(job, corpus, model, out, threads, folder)
         let subject = JobStory.Subject(
             name: job.name, parameters: launch.parameters.model.parameters, isLauncher: true, out: self.out)
-        let (view, asEvents) = (
-            ProgressView(quiet: output.json || output.events, subject: subject), output.events
-        )
+        let log = EventLog(level: try output.level.chosen(), asJSON: output.events)
+        let view = ProgressView(quiet: output.json || output.events, log: log, subject: subject)
         let run = LaunchRun()
         (run.onMetrics, run.onSecond) = (tellMetrics, view.show)
         func show(_ event: Event) {
-            if asEvents {
-                print(event.json)
-                fflush(nil)
-            } else {
-                view.show(event)
-            }
+            if !log.asJSON { return view.show(event) }
+            if let line = log.line(event) { log.say(line, event.level) }
         }
         let result =
             if let stopped, stopped.isOver {
@@ -196,8 +192,8 @@ extension LaunchCommand {
     private func warnIfUnnamed(in invite: Invite, _ launcher: PeerID) {
         guard !invite.accept.contains(launcher) else { return }
         complain(
-            "warning: the invite does not name this launcher (\(launcher.hex)); only peers whose owner added it will accept"
-        )
+            "warning: the invite does not name this launcher (\(launcher.hex)); only peers whose owner added it will accept",
+            .warning)
     }
     private func gathering(_ job: JobManifest) -> CoordinatorOptions {
         var options = CoordinatorOptions()
@@ -236,7 +232,7 @@ extension LaunchCommand {
                     + "--steps, --seed and --identity as then, or launch it without --resume")
         }
         if let lost = stopped.lost { throw NodeError.badInput(lost) }
-        for path in stopped.damaged { complain("warning: \(path) is damaged, and passed over") }
+        for path in stopped.damaged { complain("warning: \(path) is damaged, and passed over", .warning) }
         return stopped
     }
 
@@ -254,6 +250,7 @@ struct LaunchOutput: ParsableArguments {
     @Flag(help: ArgumentHelp("Events as JSON lines on stdout.", visibility: .hidden)) var events = false
     @Flag(help: "Print the report as JSON, and nothing else on stdout.") var json = false
     @OptionGroup var screen: ScreenOptions
+    @OptionGroup var level: LevelOption
 
     func show(_ report: RunReport, in folder: String) {
         print(json ? report.jsonText : ReportText.text(report, folder: folder), terminator: "")

@@ -4,6 +4,7 @@ import Lending
 import Node
 import Primitives
 import Sensors
+import Telemetry
 import Topologies
 
 /// What the owner of a peer has decided, wherever it was said: flags win over the environment, that over `atoll limits set`, that over peer.yaml.
@@ -12,6 +13,8 @@ struct OwnersWord {
     let accept: [PeerID]
     /// The router may be asked to let the port in.
     let mapsPorts: Bool
+    /// From which level on events are printed, by peer.yaml.
+    let log: LogLevel?
     private let layers: LimitLayers
     private let sensors: String
     var limits: OwnerLimits { layers.limits }
@@ -53,7 +56,7 @@ struct OwnersWord {
             let place = values[error.key] != nil ? "the command line" : "ATOLL_LIMIT_" + error.key.rawValue.uppercased()
             throw .badInput("\(place): \(error)")
         }
-        (name, accept, mapsPorts, self.sensors) = (file.name, file.accept, file.mapsPorts, sensors)
+        (name, accept, mapsPorts, log, self.sensors) = (file.name, file.accept, file.mapsPorts, file.log, sensors)
     }
 
     private static func read(_ path: String, mustExist: Bool) throws(NodeError) -> PeerFile {

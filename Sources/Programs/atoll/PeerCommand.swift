@@ -44,7 +44,7 @@ struct PeerCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Slow all emulated time down.", visibility: .hidden)) var stretch = 1.0
     @Option(help: "Seed of timers and emulated links.") var seed: UInt64?
     @OptionGroup var serving: ServingOptions
-    @Flag(help: "Events as JSON lines.") var json = false
+    @OptionGroup var log: LogOptions
     @OptionGroup var look: ScreenOptions
 
     func run() throws {
@@ -85,14 +85,14 @@ struct PeerCommand: ParsableCommand {
         terms.refounds = try acceptRefound.map { try refounded($0, remains.logs) }
         // A pretended machine has no battery.
         let keeper = emulation == nil ? owner.keeper(folder.path) : nil
-        try finish(run(setup, folder, terms, remains, keeper, engine.name))
+        try finish(run(setup, folder, terms, remains, keeper, try log.log(owner: owner.log), engine.name))
     }
 
     private func run(
         _ setup: LiveDaemon.Setup, _ folder: DataFolder, _ terms: MemberTerms, _ remains: MemberRemains,
-        _ keeper: LimitKeeper?, _ engineName: String
+        _ keeper: LimitKeeper?, _ log: EventLog, _ engineName: String
     ) throws -> RunEnd {
-        let (asJSON, screen) = (json, PeerScreen(asJSON: json))
+        let screen = PeerScreen(log)
         let service = ServiceRun()
         service.onSecond = screen.show
         service.keeper = keeper
@@ -105,14 +105,13 @@ struct PeerCommand: ParsableCommand {
         let end = try service.run(setup, folder: folder) { (now) throws(NodeError) in
             try memberServices(terms, folder, remains, now)
         } ready: { (daemon) throws(NodeError) in
-            if asJSON { return screen.show(Event(.listening(endpoint: "\(daemon.endpoint)"), at: service.loop.now)) }
-            print("listening \(daemon.endpoint) id \(folder.key.peerID.hex)")
-            if self.engine != .cpu { print("computes on \(engineName)") }
-            print(
-                escaped(
-                    "\(terms.name) offers \(terms.memory) to launchers \(terms.accepts.map(\.short).joined(separator: ", "))"
-                ))
-            fflush(nil)
+            if log.asJSON {
+                return screen.show(Event(.listening(endpoint: "\(daemon.endpoint)"), at: service.loop.now))
+            }
+            log.say("listening \(daemon.endpoint) id \(folder.key.peerID.hex)")
+            if self.engine != .cpu { log.say("computes on \(engineName)") }
+            let launchers = terms.accepts.map(\.short).joined(separator: ", ")
+            log.say(escaped("\(terms.name) offers \(terms.memory) to launchers \(launchers)"))
         } onEvent: { event in
             screen.show(event)
         }

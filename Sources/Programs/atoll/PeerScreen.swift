@@ -7,32 +7,33 @@ import Telemetry
 /// What `atoll peer` shows while it runs: on a terminal a picture in sentences below what happens; elsewhere a plain line for each thing that
 /// happens, and once a minute where it is.
 final class PeerScreen {
-    private let asJSON: Bool
+    private let log: EventLog
     private let onTerminal: Bool
     private var picture = Picture()
     private var saidAt = Date()
 
-    init(asJSON: Bool) {
-        self.asJSON = asJSON
-        onTerminal = !asJSON && isatty(1) == 1
+    init(_ log: EventLog) {
+        self.log = log
+        onTerminal = !log.asJSON && isatty(1) == 1
     }
 
     func show(_ event: Event) {
-        defer { fflush(nil) }
-        if asJSON { return print(event.json) }
-        guard let sentence = event.sentence else { return }
-        guard onTerminal else { return print("\(clockTime()) \(sentence.trimmingCharacters(in: .whitespaces))") }
-        picture.tell(sentence)
+        guard let line = log.line(event) else { return }
+        if log.asJSON { return log.say(line, event.level) }
+        guard onTerminal else {
+            return log.say("\(clockTime()) \(line.trimmingCharacters(in: .whitespaces))", event.level)
+        }
+        picture.tell(line)
+        fflush(nil)
     }
     /// Once a second.
     func show(_ status: ControlService.Status) {
-        guard !asJSON else { return }
+        guard !log.asJSON else { return }
         let story = PeerStory(status: status)
         if onTerminal { return picture.draw(story) }
         guard Date().timeIntervalSince(saidAt) >= 60, status.daemon.member?.job != nil else { return }
         saidAt = Date()
-        print("\(clockTime()) \(escaped(story.summary))")
-        fflush(nil)
+        log.say("\(clockTime()) \(escaped(story.summary))")
     }
     func end() { if onTerminal { picture.erase() } }
 }

@@ -15,6 +15,7 @@ final class ProgressView {
     private(set) var job = JobView()
     private let style: Style
     private let quiet: Bool
+    private let log: EventLog
     private let onTerminal: Bool
     private var subject: JobStory.Subject
     /// Of the launcher's daemon, where it tells.
@@ -24,10 +25,13 @@ final class ProgressView {
     /// What takes its time outside of training: since when, and from how much on.
     private var pending: (stage: String, since: Instant, have: Int)?
 
-    /// - Parameter subject: what a screen says of the job besides what its events tell.
-    init(_ style: Style = .pool, quiet: Bool, subject: JobStory.Subject = .init()) {
+    /// - Parameters:
+    ///   - log: which events are told.
+    ///   - subject: what a screen says of the job besides what its events tell.
+    init(_ style: Style = .pool, quiet: Bool, log: EventLog = EventLog(), subject: JobStory.Subject = .init()) {
         self.style = style
         self.quiet = quiet
+        self.log = log
         self.subject = subject
         onTerminal = isatty(1) == 1
     }
@@ -36,11 +40,11 @@ final class ProgressView {
         job.apply(event)
         guard !quiet else { return }
         switch (style, event.what) {
-        case (.local, .status): showFigures()
+        case (.local, .status): if onTerminal || log.level >= .info { showFigures() }
         case (.local, _): break
         case (.pool, .status): if onTerminal { if status == nil { draw() } } else { showStage() }
         case (.pool, .roundSealed): if !onTerminal, let round = job.rounds.last { say(Self.line(round)) }
-        case (.pool, _): if let sentence = event.sentence { say(sentence) }
+        case (.pool, _): if let line = log.line(event) { say(line, event.level) }
         }
     }
 
@@ -130,8 +134,9 @@ final class ProgressView {
 
     // MARK: the terminal
 
-    private func say(_ line: String) {
-        if onTerminal { picture.tell(line) } else { print(line) }
+    private func say(_ line: String, _ level: LogLevel = .info) {
+        guard onTerminal else { return log.say(line, level) }
+        if level <= log.level { picture.tell(line) }
         fflush(nil)
     }
     func end() { if onTerminal { picture.erase() } }

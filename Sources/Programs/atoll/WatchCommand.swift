@@ -22,7 +22,7 @@ struct WatchCommand: ParsableCommand {
     @Option(help: "Give up when nobody tells of the job in this many seconds.") var wait = 60.0
     @Option(help: "Where to listen, UDP and TCP.") var listen = "0.0.0.0:0"
     @Option(help: "Seed of timers.") var seed: UInt64?
-    @Flag(help: "Events as JSON lines (docs/EVENTS.md).") var json = false
+    @OptionGroup var log: LogOptions
     @OptionGroup var screen: ScreenOptions
 
     func run() throws {
@@ -34,13 +34,13 @@ struct WatchCommand: ParsableCommand {
         let setup = try LiveDaemon.Setup(
             through: invite, key: folder?.key ?? SigningKey(seed: randomBytes(32))!, folder: folder?.path,
             listen: try endpoint(listen, option: "--listen"), emulation: nil, seed: drawnSeed(seed), tell: complain)
-        switch try Self.show(job, setup, choosing: choice, wait: wait, asJSON: json) {
+        switch try Self.show(job, setup, choosing: choice, wait: wait, try log.log()) {
         case .interrupted: throw ExitCode(130)
         case .failed(let why): throw NodeError.failed(why)
         case .collected: break
         case .ended(let finish):
             guard finish.reason == Finish.done else { throw NodeError.failed("the job has ended: \(finish.reason)") }
-            if !json { print("the job is done" + (finish.weights.map { ": weights \($0.hex)" } ?? "")) }
+            if !log.json { print("the job is done" + (finish.weights.map { ": weights \($0.hex)" } ?? "")) }
         }
     }
 
@@ -50,20 +50,16 @@ struct WatchCommand: ParsableCommand {
     ///   - wait: gives up when nobody tells of it for so many seconds.
     static func show(
         _ job: String, _ setup: LiveDaemon.Setup, choosing choice: @escaping JobReader.Choice,
-        collectingAs collector: PeerID? = nil, wait: Double, asJSON: Bool
+        collectingAs collector: PeerID? = nil, wait: Double, _ log: EventLog
     ) throws -> WatchRun.Result {
-        let view = ProgressView(quiet: asJSON, subject: .init(name: job))
+        let view = ProgressView(quiet: log.asJSON, log: log, subject: .init(name: job))
         defer { view.end() }
         return try WatchRun().run(
             setup, choosing: choice, collectingAs: collector, what: "job \(escaped(job))",
             wait: .nanoseconds(Int64(wait * 1e9))
         ) { event in
-            if asJSON {
-                print(event.json)
-                fflush(nil)
-            } else {
-                view.show(event)
-            }
+            if !log.asJSON { return view.show(event) }
+            if let line = log.line(event) { log.say(line, event.level) }
         }
     }
     /// By the job's name, or the first digits of its ID.

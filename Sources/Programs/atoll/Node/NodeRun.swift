@@ -39,7 +39,7 @@ struct NodeRun: ParsableCommand {
     @Option(help: "Seed of timers and emulated links.") var seed: UInt64?
     @Option(help: "Serve figures for Prometheus at http://127.0.0.1:PORT/metrics; 0 takes a free port.") var metrics:
         UInt16?
-    @Flag(help: "Events as JSON lines.") var json = false
+    @OptionGroup var log: LogOptions
 
     func run() throws {
         dieWithParent()
@@ -66,7 +66,7 @@ struct NodeRun: ParsableCommand {
         setup.relaying = try relay.limits(usual: .node)
         setup.router = router.choice(isWanted: emulation == nil && !readOnly)
         setup.threads = 1
-        let asJSON = json
+        let log = try log.log()
         var console: NodeConsole?
         let service = ServiceRun()
         (service.metricsPort, service.onMetrics) = (metrics, tellMetrics)
@@ -75,9 +75,8 @@ struct NodeRun: ParsableCommand {
             guard let terms else { return DaemonCore.Services() }
             return try memberServices(terms, folder, memberRemains(in: folder), now)
         } ready: { (daemon) throws(NodeError) in
-            print("listening \(daemon.endpoint) id \(daemon.nodeID.hex)")
-            if case .made(let invite) = origin { try write(invite, to: invitePath, setup, daemon.endpoint) }
-            fflush(nil)
+            tell(log, daemon, service.loop.now)
+            if case .made(let invite) = origin { try write(invite, to: invitePath, setup, daemon.endpoint, log) }
             if commands {
                 console = NodeConsole(
                     daemon, poolKey: setup.membership.map { PoolBook.topicKey($0.book.authority) } ?? setup.poolKey,
@@ -87,16 +86,24 @@ struct NodeRun: ParsableCommand {
         } onEvent: { event in
             // Standard output is the console's.
             if console != nil { return }
-            if asJSON {
-                print(event.json)
-            } else if case .connectionLost = event.what {
-                return
-            } else {
-                print(event.line)
-            }
-            fflush(nil)
+            tell(log, event)
         }
         try finish(end)
+    }
+
+    private func tell(_ log: EventLog, _ daemon: LiveDaemon, _ now: Instant) {
+        if log.asJSON {
+            log.say(Event(.listening(endpoint: "\(daemon.endpoint)"), at: now).json)
+        } else {
+            log.say("listening \(daemon.endpoint) id \(daemon.nodeID.hex)")
+        }
+    }
+    private func tell(_ log: EventLog, _ event: Event) {
+        // Whoever joins a pool comes by and goes again.
+        if case .connectionLost = event.what, !log.asJSON, log.level < .debug { return }
+        guard let line = log.line(event) else { return }
+        let time = log.asJSON ? "" : "\(clockTime()) "
+        log.say(time + line.trimmingCharacters(in: .whitespaces), event.level)
     }
 
     /// As a member that computes nothing; nil where the node carries no records.
@@ -180,7 +187,7 @@ struct NodeRun: ParsableCommand {
 
     /// The invite says where this node is now.
     private func write(
-        _ made: Invite, to path: String, _ setup: LiveDaemon.Setup, _ own: Endpoint
+        _ made: Invite, to path: String, _ setup: LiveDaemon.Setup, _ own: Endpoint, _ log: EventLog
     ) throws(NodeError) {
         var invite = made
         let (told, names) = try Self.places(advertise)
@@ -190,8 +197,12 @@ struct NodeRun: ParsableCommand {
         for name in names + setup.bootstrapNames where !invite.names.contains(name) { invite.names.append(name) }
         try writeFile(path, Array(invite.text.utf8), mode: 0o600)
         if pool.pool != nil, self.invite == nil { try remember(invite) }
-        print("invite \(URL(fileURLWithPath: path).path)")
-        print("peers join with: atoll peer --invite \(path)")
+        for line in [
+            "invite \(URL(fileURLWithPath: path).path)", "peers join with: atoll peer --invite \(path)",
+        ] {
+            // What is printed may be JSON.
+            if log.asJSON { complain(line) } else { log.say(line) }
+        }
     }
 
     private static func places(_ texts: [String]) throws(NodeError) -> ([Endpoint], [HostName]) {
@@ -250,6 +261,10 @@ func reachable(_ endpoint: Endpoint) -> [Endpoint] {
 func tellMetrics(_ endpoint: Endpoint) { complain("metrics at http://\(endpoint)/metrics") }
 
 func tellDashboard(_ address: String) {
+    // The address is a key for as long as nobody has used it: not for a log that others read.
+    guard !Journal.isReading(STDERR_FILENO) else {
+        return complain("the dashboard is served; `atoll status` tells an address that opens it, once")
+    }
     complain("the dashboard opens at \(address), once; `atoll status` tells another address")
 }
 
