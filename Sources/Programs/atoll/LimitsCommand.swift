@@ -5,6 +5,7 @@ import Lending
 import Node
 import Primitives
 import Telemetry
+import Topologies
 
 /// `atoll limits`: what a peer may have of this machine.
 struct LimitsCommand: ParsableCommand {
@@ -46,8 +47,10 @@ struct LimitsCommand: ParsableCommand {
 
         func run() throws {
             guard LimitKey(rawValue: key) != nil else {
+                let meant = nearest(to: key, among: LimitKey.allCases.map(\.rawValue))
                 throw NodeError.badInput(
-                    "no limit is called \(key); there are " + LimitKey.allCases.map(\.rawValue).joined(separator: ", "))
+                    "no limit is called \(key)" + (meant.map { "; did you mean \($0)?" } ?? "") + " There are "
+                        + LimitKey.allCases.map(\.rawValue).joined(separator: ", "))
             }
             let request = ControlService.Request(.set, key: key, value: value.joined(separator: " "))
             let answer = try choice.one(request) { $0.member != nil }
@@ -59,9 +62,12 @@ struct LimitsCommand: ParsableCommand {
 /// Limits in sentences.
 enum LimitText {
     /// The same in a few words, for where there is more to be said.
-    static func brief(_ limits: LimitStatus) -> [String] {
+    ///
+    /// - Parameter hasJob: whether there is work that it could still do.
+    static func brief(_ limits: LimitStatus, hasJob: Bool) -> [String] {
         var brief = limits
         brief.unseen = []
+        if limits.mode == .drain, !hasJob { brief.mode = .away }
         let names = limits.unseen.map(\.limit)
         guard !names.isEmpty else { return reasons(brief) }
         return reasons(brief) + [

@@ -72,7 +72,9 @@ struct PeerStory: Story {
     }
     private func progress(_ member: DaemonStatus.Membership) -> String {
         guard member.job != nil, let round = member.round, let step = member.step else { return "" }
-        var line = "Round \(round) is under way, at step \(step): \(member.doing)."
+        // What a spare is at is said already.
+        let isSpare = member.work.map { $0.rank == nil } ?? false
+        var line = "Round \(round) is under way, at step \(step)\(isSpare ? "" : ": \(member.doing)")."
         guard let work = member.work else { return line }
         if let last = work.roundSeconds {
             line += " The last round took \(fixed(last, 1)) s"
@@ -140,20 +142,20 @@ struct PeerStory: Story {
     }
     private var limits: String {
         guard let limits = status.limits else { return "" }
-        let said = LimitText.brief(limits)
+        let said = LimitText.brief(limits, hasJob: member?.job != nil)
         return (limits.reasons.isEmpty ? ["No limit keeps it from working (`atoll limits`)."] + said : said).joined(
             separator: " ")
     }
     private func next(_ member: DaemonStatus.Membership) -> String {
         switch status.limits?.mode {
         case .hold?: return "Next: it goes on where it stands when that is over; if it lasts, others take its place."
-        case .drain? where member.job != nil: return "Next: when the round is over it leaves the job."
+        case .drain? where member.job != nil: return Self.leaving
         case .drain?, .away?: return "Next: it takes offers again when that is over."
         case .work?, nil: break
         }
         switch member.state {
         case .paused: return "Next: nothing, until `atoll resume`."
-        case .leaving: return "Next: when the round is over it leaves the job."
+        case .leaving: return Self.leaving
         case .free: return member.accepts.isEmpty ? "" : "Next: it begins with the first offer."
         case .waiting:
             return member.refusedRefounding == nil
@@ -163,6 +165,9 @@ struct PeerStory: Story {
         case .working: return "Next: it goes on until the job ends, and keeps what it needs to go on after a restart."
         }
     }
+
+    private static let leaving =
+        "Next: when the round is over it leaves the job; what nobody else holds it gives to whoever takes its place, which takes one round more."
 
     private func counted(_ count: Int, _ one: String, _ many: String) -> String {
         "\(grouped(count)) \(count == 1 ? one : many)"
