@@ -74,8 +74,9 @@ bench-faults: build ## live: eight paced peers, one killed or stopped every 29 s
 bench-prediction: build ## predicted beside measured seconds a step of 2 to 6 peers that share this machine, slowed down by nothing; alone on the machine
 	python3 Tools/planning/unpaced.py $(ATOLL)
 
-bench-volunteer: build ## what a peer costs its owner: idle, and when the machine is wanted back; SECONDS_IDLE=60
+bench-volunteer: build ## what a peer costs its owner: idle, when the machine is wanted back, its caps (root, iproute2); SECONDS_IDLE=60
 	python3 Tools/volunteer/bench.py $(ATOLL) $(or $(SECONDS_IDLE),60)
+	python3 Tools/volunteer/caps.py $(ATOLL) || test $$? = 77
 
 bench-floods: build ## hostile members written in Python: floods, and every field with every value, against a launcher and peers
 	python3 Tools/hostile/floods.py $(ATOLL)

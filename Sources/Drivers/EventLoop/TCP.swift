@@ -108,7 +108,11 @@ public final class TCPStream {
     }
     /// What the kernel takes ahead of us: a sender beyond a limit of ours must not fill more.
     public func keepReceiveBuffer(below bytes: Int) {
-        withDescriptor { setOption($0, SOL_SOCKET, SO_RCVBUF, Int32(clamping: max(8192, bytes / 2))) }
+        withDescriptor {
+            // The kernel doubles the buffer for what it keeps beside the bytes; the window is what is promised to the other end (tcp(7)).
+            setOption($0, SOL_SOCKET, SO_RCVBUF, Int32(clamping: max(2048, bytes)))
+            setOption($0, Int32(IPPROTO_TCP), TCP_WINDOW_CLAMP, Int32(clamping: max(2048, bytes)))
+        }
     }
     var descriptor: Int32? {
         var descriptor: uv_os_fd_t = -1

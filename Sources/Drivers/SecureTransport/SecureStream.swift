@@ -33,6 +33,8 @@ final class SecureStream {
     private var tcp: TCPStream? { carrier as? TCPStream }
     private var host: HostID?
     private var isPaused = false
+    /// The kernel takes no more for it than a cap lets it.
+    private var isNarrow = false
     private var isFirstByte = true
     /// The socket has ended; what came before may still be on the modelled down line.
     private var end: TransportFailure?
@@ -57,7 +59,6 @@ final class SecureStream {
     func shape(by shaper: LinkShaper) {
         guard !isFlow, host == nil, state != .closed, shaper.shapes(remote) else { return }
         host = shaper.host(remote)
-        if shaper.isCap { tcp?.keepReceiveBuffer(below: 4 * shaper.receiveHigh) }
         shaper.onSend[id] = { [unowned self] bytes in
             shaped -= bytes.count
             bytes.withUnsafeBytes { hand($0) }
@@ -69,15 +70,23 @@ final class SecureStream {
             resumeIfLow()
             endIfRead()
         }
+        shaper.onRoom?()
+    }
+    /// What the kernel may take ahead, under a receiving cap.
+    func keepRoom() {
+        guard host != nil, state != .closed else { return }
+        let bytes = transport.shaper?.kernelReceive
+        guard isNarrow || bytes != nil else { return }
+        isNarrow = bytes != nil
+        // Without a cap as much as a long line wants; the kernel takes what it allows.
+        tcp?.keepReceiveBuffer(below: bytes ?? 4 << 20)
     }
 
     /// What carries it is connected.
     func begin(_ carrier: any ByteStream) {
         self.carrier = carrier
         state = .handshaking
-        if host != nil, let shaper = transport.shaper, shaper.isCap {
-            tcp?.keepReceiveBuffer(below: 4 * shaper.receiveHigh)
-        }
+        keepRoom()
         carrier.onProgress { [unowned self] in
             transport.progressed(self)
             finishIfFlushed()

@@ -277,6 +277,10 @@ public final class SecureTransport {
         guard up != nil || down != nil else { return }
         let made = LinkShaper(loop, .cap(up: up, down: down, forAll: local))
         shaper = made
+        made.onRoom = { [weak self] in
+            guard let self else { return }
+            for id in streams.keys.sorted() { streams[id]?.keepRoom() }
+        }
         for id in streams.keys.sorted() { streams[id]?.shape(by: made) }
     }
 

@@ -31,6 +31,13 @@ public struct ShapingPlan: Sendable {
         (self.stretch, self.seed) = (stretch, seed)
     }
 
+    /// Of a receiving cap what is taken: what senders have under way when it begins to bite comes besides, up to ``aheadSeconds`` of it.
+    var pacedDown: BitRate? {
+        guard isCap else { return stretched(down) }
+        return down.map { BitRate(bitsPerSecond: 0.97 * $0.bitsPerSecond) }
+    }
+    static let aheadSeconds = 0.6
+
     func stretched(_ rate: BitRate?) -> BitRate? { rate.map { BitRate(bitsPerSecond: $0.bitsPerSecond / stretch) } }
     func link(to address: [UInt8]) -> LinkProperties {
         var link = links[address] ?? other
@@ -66,7 +73,7 @@ public final class LinkShaper {
         self.loop = loop
         self.plan = plan
         shaper = Shaper(up: plan.stretched(plan.up), seed: plan.seed)
-        reception = Reception(down: plan.stretched(plan.down))
+        reception = Reception(down: plan.pacedDown)
         timer = Timer(loop) { [unowned self] in wake() }
     }
 
@@ -77,20 +84,30 @@ public final class LinkShaper {
     func cap(up: BitRate?, down: BitRate?) {
         (plan.up, plan.down) = (up, down)
         shaper.setUp(up)
-        reception.setDown(down)
+        reception.setDown(plan.pacedDown)
+        onRoom?()
         wake()
     }
     /// Bytes that may wait on the down line before a stream is read no more.
-    var receiveHigh: Int {
-        guard plan.isCap, let down = plan.down else { return Self.usualReceiveHigh }
-        return max(16_384, min(Self.usualReceiveHigh, Int(down.bytesPerSecond / 4)))
+    var receiveHigh: Int { receiveShare.map { $0 / 5 } ?? Self.usualReceiveHigh }
+    /// What the kernel may take ahead of that, of each stream; nil: what it likes. All that it has is read at once, and then it may take as much again.
+    var kernelReceive: Int? { receiveShare.map { 2 * $0 / 5 } }
+    /// Under a receiving cap, what of a stream may have come and not passed: of all together so much of a second's bytes that, with the line paced
+    /// a little below the cap, no ten seconds carry more than a twentieth above it. With many streams and a small cap 4 KiB each.
+    private var receiveShare: Int? {
+        guard plan.isCap, let down = plan.down else { return nil }
+        let each = Int(down.bytesPerSecond * ShapingPlan.aheadSeconds) / max(1, onReceive.count)
+        return max(4096, min(5 * Self.usualReceiveHigh, each))
     }
     private static let usualReceiveHigh = 262_144
     /// Of a slow cap less goes at once: what any ten seconds carry stays within it.
-    private var chunkBytes: Int {
-        guard plan.isCap, let up = plan.up else { return Shaping.chunkBytes }
-        return max(1024, min(Shaping.chunkBytes, Int(up.bytesPerSecond / 8)))
+    private var chunkBytes: Int { pieces(of: plan.up) }
+    private func pieces(of rate: BitRate?) -> Int {
+        guard plan.isCap, let rate else { return Shaping.chunkBytes }
+        return max(1024, min(Shaping.chunkBytes, Int(rate.bytesPerSecond / 8)))
     }
+    /// What a stream may have in the kernel is another than before.
+    var onRoom: (() -> Void)?
 
     func host(_ endpoint: Endpoint) -> HostID {
         // Under a cap all hosts share one lane: nobody makes it remember one more.
@@ -111,9 +128,9 @@ public final class LinkShaper {
         drain()
     }
     func received(_ bytes: UnsafeRawBufferPointer, from host: HostID, stream: UInt64) {
-        let now = loop.now
-        for start in stride(from: 0, to: bytes.count, by: Shaping.chunkBytes) {
-            let piece = [UInt8](bytes[start..<min(start + Shaping.chunkBytes, bytes.count)])
+        let (now, chunkBytes) = (loop.now, pieces(of: plan.down))
+        for start in stride(from: 0, to: bytes.count, by: chunkBytes) {
+            let piece = [UInt8](bytes[start..<min(start + chunkBytes, bytes.count)])
             reception.arrive(Parcel(host: host, stream: stream, bytes: piece.count, payload: .stream(piece)), at: now)
         }
         drain()
@@ -139,6 +156,7 @@ public final class LinkShaper {
         reception.cancel(from: host, stream: stream)
         onSend[stream] = nil
         onReceive[stream] = nil
+        onRoom?()
     }
     /// Datagrams that the modelled links lost.
     public var datagramsLost: Int { shaper.datagramsLost }

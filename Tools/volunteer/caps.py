@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Whether a peer keeps within its owner's caps: the most that its sockets carry in any ten seconds, from the kernel's counters of its network interface, while a job wants
+more than the caps allow. caps.py PROGRAM [SECONDS]. A peer is alone in a network namespace; node, launcher and another peer are in a second one. Root, iproute2."""
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+program = os.path.realpath(sys.argv[1])
+seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 60
+WINDOW, GOAL = 10.0, 1.05
+# Beyond the local network: those addresses are capped (RFC 5737 has them for documentation).
+FAR, NEAR = "198.51.100.1", "203.0.113.2"
+if os.geteuid() != 0 or not shutil.which("ip"):
+    print("not done: needs root and iproute2, for network namespaces")
+    sys.exit(77)
+work = tempfile.mkdtemp(prefix="atoll-caps-")
+spaces = {"far": "atoll-caps-far-%d" % os.getpid(), "near": "atoll-caps-near-%d" % os.getpid()}
+environment = dict(os.environ, ATOLL_HOME=work, ATOLL_LIMIT_PRIORITY="normal", ATOLL_LIMIT_UNSEEN="work", ATOLL_LIMIT_ON_BATTERY="work",
+                   ATOLL_LIMIT_METERED="work")
+children = []
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+
+def start(space, name, *arguments):
+    out = open(os.path.join(work, name + ".log"), "wb")
+    child = subprocess.Popen(["ip", "netns", "exec", spaces[space], program, *arguments], stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=work)
+    children.append(child)
+    return child
+
+
+def read(name):
+    try:
+        with open(os.path.join(work, name), encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def waited(what, seconds, asks):
+    end = time.time() + seconds
+    while time.time() < end:
+        found = asks()
+        if found:
+            return found
+        time.sleep(0.05)
+    sys.exit("not done: %s in %d s; logs are in %s" % (what, seconds, work))
+
+
+def counters(pid):
+    """Seconds, and of each direction (up, down) the bytes on the wire and those of TCP and UDP in it: without 14 bytes of Ethernet, 20 of IP, and
+    32 of TCP (with its time stamps) or 8 of UDP a packet."""
+    with open("/proc/%d/net/dev" % pid) as file:
+        fields = next(l for l in file if l.strip().startswith("wan:")).partition(":")[2].split()
+    with open("/proc/%d/net/snmp" % pid) as file:
+        lines = [l.split() for l in file if l.startswith("Udp:")]
+    udp = dict(zip(lines[0], lines[1]))
+    now = time.monotonic()
+    out = []
+    for octets, packets, datagrams in ((fields[8], fields[9], udp["OutDatagrams"]), (fields[0], fields[1], udp["InDatagrams"])):
+        octets, packets, datagrams = int(octets), int(packets), int(datagrams)
+        out.append((octets, octets - 66 * max(0, packets - datagrams) - 42 * datagrams))
+    return now, out
+
+
+def most(samples, direction, kind):
+    """The greatest number of bytes a second over ten seconds or a tenth more."""
+    best, j = 0.0, 0
+    for i, (t, now) in enumerate(samples):
+        while j < len(samples) and samples[j][0] - t < WINDOW:
+            j += 1
+        if j == len(samples):
+            break
+        best = max(best, (samples[j][1][direction][kind] - now[direction][kind]) / (samples[j][0] - t))
+    return best
+
+
+def told(what, samples, caps):
+    fine = True
+    for direction, name in ((0, "sent"), (1, "received")):
+        cap = caps[direction] * 1e6 / 8
+        payload, wire = most(samples, direction, 1), most(samples, direction, 0)
+        good = payload <= GOAL * cap
+        fine = fine and good
+        print("| %-34s | %-8s | %5.0f kB/s | %6.1f kB/s | %5.1f %% | %5.1f %% | %s |" % (
+            what, name, cap / 1e3, payload / 1e3, 100 * payload / cap, 100 * wire / cap, "yes" if good else "no"))
+    return fine
+
+
+def sampled(pid, seconds):
+    samples, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        samples.append(counters(pid))
+        time.sleep(0.1)
+    return samples
+
+
+def caps_kept():
+    with open(os.path.join(work, "text.txt"), "w") as file:
+        for n in range(60_000):
+            file.write("in the beginning was the word number %d, and " % (n * 7919 % 104729))
+    with open(os.path.join(work, "job.yaml"), "w") as file:
+        # Gradients of 1.1 million parameters as they are, every step, and a text of 2.8 MB: far more than the caps let through.
+        file.write(
+            "name: endless\n"
+            "model: {architecture: llama, hidden_size: 128, layers: 6, heads: 4, kv_heads: 4, intermediate_size: 384, context: 32, tokenizer: byte}\n"
+            "data: {path: text.txt, validation_fraction: 0.01}\n"
+            "train: {tokens: 50_000_000, batch_tokens: 512, optimizer: adamw, learning_rate: 3e-3, seed: 1}\n"
+            "parallel: {virtual_pipelines: 2, micro_batch: 8, pipelines: 2, stages: 1, inner_steps: 1}\n"
+            "exchange: {codec: fp32}\n")
+    start("far", "node", "node", "--listen", FAR + ":7070", "--data", "node", "--no-port-mapping")
+    waited("an invite", 20, lambda: "peers join with" in read("node.log"))
+    start("far", "other", "peer", "--invite", "node/invite.yaml", "--listen", FAR + ":0", "--data", "other", "--name", "other", "--no-port-mapping")
+    # What is on the command line no command changes.
+    os.mkdir(os.path.join(work, "peer"), 0o700)
+    with open(os.path.join(work, "peer", "peer.yaml"), "w") as file:
+        file.write("limits: {up_mbps: 1, down_mbps: 2}\n")
+    peer = start("near", "peer", "peer", "--invite", "node/invite.yaml", "--listen", NEAR + ":0", "--data", "peer", "--name", "capped",
+                 "--no-port-mapping")
+    waited("the pool", 30, lambda: "it has joined the pool" in read("peer.log"))
+    start("far", "launch", "launch", "job.yaml", "--invite", "node/invite.yaml", "--listen", FAR + ":0", "--out", "out", "--peers", "2", "--no-port-mapping")
+    print("| caps of 1 Mbit/s up, 2 Mbit/s down | way      | cap        | most in 10 s | of it  | with headers | met |\n|---|---|---|---|---|---|---|")
+    # From its first byte on: the text, the measuring of links, then training.
+    first = sampled(peer.pid, seconds)
+    waited("a sealed round", 300, lambda: len(read("out/rounds.csv").splitlines()) > 1)
+    fine = told("joining, text, measuring, training", first, (1, 2))
+    second = sampled(peer.pid, seconds)
+    fine = told("training", second, (1, 2)) and fine
+    subprocess.run(["ip", "netns", "exec", spaces["near"], program, "limits", "set", "up_mbps", "0.5", "--data", "peer"], env=environment, cwd=work, check=True,
+                   stdout=subprocess.DEVNULL)
+    third = sampled(peer.pid, seconds)
+    fine = told("up_mbps set to 0.5 while it trains", third, (0.5, 2)) and fine
+    if most(second, 0, 1) < 0.7 * 125_000:
+        print("not measured: the job wanted less than the cap; logs are in %s" % work)
+        fine = False
+    return fine
+
+
+good = False
+try:
+    for space in spaces.values():
+        ip("netns", "add", space)
+        ip("-n", space, "link", "set", "lo", "up")
+    ip("link", "add", "wan", "netns", spaces["near"], "type", "veth", "peer", "name", "wan", "netns", spaces["far"])
+    for space, own, other in (("far", FAR, NEAR), ("near", NEAR, FAR)):
+        ip("-n", spaces[space], "addr", "add", own + "/32", "dev", "wan")
+        # One packet is counted as one: nothing is left for the card to cut.
+        ip("-n", spaces[space], "link", "set", "wan", "gso_max_segs", "1", "up")
+        ip("-n", spaces[space], "route", "add", other + "/32", "dev", "wan", "src", own)
+    good = caps_kept()
+finally:
+    for child in reversed(children):
+        if child.poll() is None:
+            child.send_signal(signal.SIGINT)
+    for child in reversed(children):
+        try:
+            child.wait(5)
+        except subprocess.TimeoutExpired:
+            child.kill()
+    for space in spaces.values():
+        subprocess.run(["ip", "netns", "del", space], check=False)
+sys.exit(0 if good else 1)
