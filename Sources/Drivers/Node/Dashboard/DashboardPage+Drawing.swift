@@ -38,10 +38,29 @@ extension DashboardPage {
 
         /// Places by latency: pairs are drawn towards their distance one at a time, with ever smaller steps (stress by stochastic descent, Zheng,
         /// Pawar and Goodman 2018); always in the same order, so the same pool looks the same.
-        let placed = { links: null, count: -1, places: [] };
+        let placed = { links: null, count: -1, places: [] }, placing = null;
+        /// Null while it is not done: then another call goes on with it.
         function layout(s) {
           const count = s.peers.length;
           if (placed.links === s.links && placed.count === count) return placed.places;
+          if (!placing || placing.links !== s.links || placing.count !== count) placing = begin(s, count);
+          const { x, y, pairs, goal, turns } = placing, began = performance.now();
+          for (; placing.turn < turns; placing.turn++) {
+            if (performance.now() - began > share) return null;
+            const rate = Math.exp(-4 * placing.turn / turns);
+            for (let k = 0; k < pairs.length; k++) {
+              const [a, b] = pairs[k], dx = x[a] - x[b], dy = y[a] - y[b];
+              const length = Math.sqrt(dx * dx + dy * dy) || 1e-6, w = Math.min(1, rate / (goal[k] * goal[k]) * .1);
+              const move = w * (length - goal[k]) / length / 2;
+              x[a] -= move * dx; y[a] -= move * dy; x[b] += move * dx; y[b] += move * dy;
+            }
+          }
+          placed = { links: s.links, count, places: apart(x, y, count) };
+          placing = null;
+          return placed.places;
+        }
+        /// On a spiral, and what distances are to become.
+        function begin(s, count) {
           const x = [], y = [], golden = 2.399963;
           for (let i = 0; i < count; i++) { const radius = Math.sqrt(i + .5); x.push(radius * Math.cos(i * golden)); y.push(radius * Math.sin(i * golden)); }
           const pairs = s.links.filter(l => l[0] < count && l[1] < count && l[0] !== l[1]);
@@ -50,18 +69,11 @@ extension DashboardPage {
           const goal = pairs.map(l => .08 + .92 * Math.sqrt(Math.max(0, l[2]) / longest));
           const scale = Math.max(1, Math.sqrt(count));
           for (let i = 0; i < count; i++) { x[i] /= scale; y[i] /= scale; }
-          const turns = pairs.length ? 60 : 0;
-          for (let turn = 0; turn < turns; turn++) {
-            const rate = Math.exp(-4 * turn / turns);
-            for (let k = 0; k < pairs.length; k++) {
-              const [a, b] = pairs[k], dx = x[a] - x[b], dy = y[a] - y[b];
-              const length = Math.sqrt(dx * dx + dy * dy) || 1e-6, w = Math.min(1, rate / (goal[k] * goal[k]) * .1);
-              const move = w * (length - goal[k]) / length / 2;
-              x[a] -= move * dx; y[a] -= move * dy; x[b] += move * dx; y[b] += move * dy;
-            }
-          }
-          // Nobody lies on somebody else.
-          const near = 1.2 / scale * .5;
+          return { links: s.links, count, x, y, pairs, goal, turns: pairs.length ? 60 : 0, turn: 0 };
+        }
+        /// Nobody lies on somebody else; and all of it in the picture.
+        function apart(x, y, count) {
+          const near = .6 / Math.max(1, Math.sqrt(count));
           for (let turn = 0; turn < 4; turn++) for (let a = 0; a < count; a++) for (let b = a + 1; b < count; b++) {
             const dx = x[a] - x[b], dy = y[a] - y[b], length = Math.sqrt(dx * dx + dy * dy);
             if (length >= near) continue;
@@ -71,10 +83,11 @@ extension DashboardPage {
           const least = list => Math.min(0, ...list), top = list => Math.max(0, ...list);
           const [x0, x1, y0, y1] = [least(x), top(x), least(y), top(y)];
           const k = Math.min(560 / Math.max(1e-6, x1 - x0), 340 / Math.max(1e-6, y1 - y0));
-          const places = x.map((_, i) => [320 + k * (x[i] - (x0 + x1) / 2), 205 + k * (y[i] - (y0 + y1) / 2)]);
-          placed = { links: s.links, count, places };
-          return places;
+          return x.map((_, i) => [320 + k * (x[i] - (x0 + x1) / 2), 205 + k * (y[i] - (y0 + y1) / 2)]);
         }
+        /// So many of a list are made in one go.
+        const piece = 40;
+        const more = (place, count) => isWhole ? count : Math.min(count, place.childNodes.length + piece);
         let mapped = {};
         /// Who is linked with whom: only when somebody has come, or has another place.
         function drawLines(s, places) {
@@ -105,6 +118,7 @@ extension DashboardPage {
         });
         function drawMap(s) {
           const map = byId('map'), places = layout(s);
+          if (!places) return true;
           if (!map.firstChild) {
             for (const cls of ['link', 'relayed', 'pipe']) shape('path', map, { class: cls, id: 'map-' + cls });
             shape('g', map, { id: 'map-peers' }); shape('g', map, { id: 'map-names' });
@@ -112,7 +126,8 @@ extension DashboardPage {
           if (mapped.places !== places || mapped.stamp !== s.places || mapped.links !== s.links) drawLines(s, places);
           const most = s.peers.reduce((most, p) => Math.max(most, p && p.gflops || 0), 1e-9);
           const base = s.peers.length > 100 ? 4 : s.peers.length > 30 ? 6 : 9;
-          fill(byId('map-peers'), s.peers.length, parent => shape('title', shape('circle', parent, {})), (circle, i) => {
+          const circles = more(byId('map-peers'), s.peers.length);
+          fill(byId('map-peers'), circles, parent => shape('title', shape('circle', parent, {})), (circle, i) => {
             const key = s.stamps[i] + ' ' + most + ' ' + base;
             if (circle.drawn === key && circle.places === places) return;
             circle.drawn = key; circle.places = places;
@@ -127,6 +142,7 @@ extension DashboardPage {
             set(text, 'x', fixed(places[i][0], 1)); set(text, 'y', fixed(places[i][1] + base * 1.2 + 12, 1));
             say(text, (s.peers[i] || {}).name);
           });
+          return circles < s.peers.length;
         }
         function placeOf(p) {
           if (p.standing === 'lost') return 'lost';
@@ -141,7 +157,8 @@ extension DashboardPage {
           const body = byId('members');
           const order = s.peers.map((_, i) => i).filter(i => s.peers[i] && !s.peers[i].outside);
           order.sort((a, b) => rankOf(s.peers[a]) - rankOf(s.peers[b]) || a - b);
-          fill(body, order.length, parent => { const row = node('tr', parent); for (let i = 0; i < 6; i++) node('td', row, i > 3 ? 'number' : ''); }, (row, k) => {
+          const rows = more(body, order.length);
+          fill(body, rows, parent => { const row = node('tr', parent); for (let i = 0; i < 6; i++) node('td', row, i > 3 ? 'number' : ''); }, (row, k) => {
             if (row.drawn === s.stamps[order[k]] || !isNear('members', 24 * k, 24 * k + 24)) return;
             row.drawn = s.stamps[order[k]];
             const p = s.peers[order[k]], cells = row.childNodes;
@@ -151,6 +168,7 @@ extension DashboardPage {
           });
           const here = s.peers.filter(p => p && p.standing === 'joined').length;
           say(byId('membernote'), here ? here + ' of ' + order.length + ' are here' : '');
+          return rows < order.length;
         }
         const rankOf = p => p.rank === undefined ? 1e9 : p.rank * 1e4 + p.stage;
 
@@ -159,7 +177,7 @@ extension DashboardPage {
         function drawWhy(s) {
           const words = byId('filter').value.trim().toLowerCase(), last = s.marks[s.marks.length - 1];
           if (shownMarks.last === last && shownMarks.words === words) return;
-          shownMarks = { last, words };
+          let made = 0;
           const found = s.marks.filter(k => !words || words.split(/ +/).every(w => (k[2] + ' ' + k[4]).toLowerCase().includes(w)));
           const want = found.slice(-200).reverse(), wanted = new Set(want), list = byId('why');
           let at = list.firstChild;
@@ -167,12 +185,15 @@ extension DashboardPage {
           for (const k of want) {
             skip();
             if (at && at.mark === k) { at = at.nextSibling; continue; }
+            // What comes after it stays until this is done.
+            if (made++ === piece && !isWhole) return true;
             const box = document.createElement('details');
             box.mark = k;
             say(node('summary', box), moment(k[1]) + '  ' + k[4]);
             list.insertBefore(box, at);
           }
           while (at) { const gone = at; at = at.nextSibling; list.removeChild(gone); }
+          shownMarks = { last, words };
           say(byId('whynote'), want.length < s.marks.length ? want.length + ' of ' + s.marks.length : '');
         }
         // The line of an event is made when it is opened.

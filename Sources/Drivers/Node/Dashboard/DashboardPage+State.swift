@@ -126,14 +126,15 @@ extension DashboardPage {
           for (const one of Array.from(due)) {
             if (!one.seen && !one.card.hidden) continue;
             due.delete(one);
-            one.drawIt(state);
+            // What is long is made in pieces: it says that there is more.
+            if (one.drawIt(state)) due.add(one);
             if (one.isLast || performance.now() - began > share) break;
           }
           note(performance.now() - began);
           ask();
         }
         // Whoever prints it wants all of it.
-        window.addEventListener('beforeprint', () => { isWhole = true; for (const one of parts) one.drawIt(state); isWhole = !window.ResizeObserver; due.clear(); });
+        window.addEventListener('beforeprint', () => { isWhole = true; for (const one of parts) while (one.drawIt(state)); isWhole = !window.ResizeObserver; due.clear(); });
         /// How long a frame's drawing takes is left in the page, for whoever measures it, and how long it took until all that is seen was drawn.
         const drawn = [];
         function note(milliseconds) {
