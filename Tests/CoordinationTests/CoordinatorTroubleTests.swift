@@ -35,6 +35,36 @@ import Wire
         #expect(roster[Small.peer(number)]?.clockLead == nil)
     }
 
+    @Test func `plans a member away that leaves, and others have what it holds before it is gone`() throws {
+        var pool = try FakePool([1, 2, 3])
+        try pool.round()
+        let leaver = try pool.number(0)
+        let peer = Small.peer(leaver)
+        var leaving = Heartbeat()
+        leaving.isLeaving = true
+        pool.say(leaver, .heartbeat(leaving))
+        #expect(pool.coordinator.state.plan?.placement(of: peer) != nil, "the round in progress is done first")
+        try pool.round()
+        let plan = try #require(pool.coordinator.state.plan)
+        #expect(plan.round == pool.coordinator.state.round && plan.pipelines.count == 2)
+        #expect(plan.placement(of: peer) == nil && plan.spares.contains(peer))
+        #expect(plan.sources.values.allSatisfy { $0.contains(peer) })
+        #expect(pool.coordinator.state.isPresent(peer) && pool.happened("peer_lost").isEmpty)
+        #expect(pool.happened("rolled_back").isEmpty)
+        // It takes nobody's place meanwhile; whoever stays after all is planned with again.
+        #expect(pool.coordinator.roster[peer]?.isPlannable == false)
+        let asked = pool.happened("planning").count
+        pool.beat(leaver)
+        #expect(pool.coordinator.roster[peer]?.isPlannable == true)
+        #expect(pool.happened("planning").count == asked + 1)
+        // Whoever says now this and now that does not have the leader plan all day.
+        for _ in 0..<100 {
+            pool.say(leaver, .heartbeat(leaving))
+            pool.beat(leaver)
+        }
+        #expect(pool.happened("planning").count < asked + 20)
+    }
+
     @Test func `shows nobody what is not stored, says that the disk fails, and goes on when it works again`() throws {
         var pool = try FakePool()
         let shown = pool.heard(1, "logEntries").count

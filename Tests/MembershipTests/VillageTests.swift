@@ -81,6 +81,28 @@ import Training
         #expect(stuck.leader.state.round == 1)
     }
 
+    @Test func `a member that alone holds something leaves when another has it`() throws {
+        let village = try village([1, 2], Small.plan([[1]], innerSteps: 2, spares: [2]), seed: 5)
+        #expect(try village.train(until: 1))
+        let round = village.leader.state.round
+        village.drain(1, by: .seconds(500))
+        var next = Small.plan([[2]], round: round + 1, innerSteps: 2, spares: [1])
+        for unit in Small.model.allUnits { next.sources[unit] = [Small.peer(1)] }
+        try village.plan(next)
+        #expect(try village.run(until: { $0.leader.state.round == round + 1 }))
+        #expect(village.member(1).isLeavingByOwner && village.member(1).isWorking, "nobody has it yet")
+        #expect(try village.run(until: { $0.member(1).isPausedByOwner }))
+        #expect(village.leader.state.round == round + 2, "another has trained what it gave")
+        #expect(village.member(2).position?.units == Small.model.allUnits)
+        // Where nobody takes its place, it leaves all the same.
+        let alone = try self.village([1, 2], Small.plan([[1]], innerSteps: 2, spares: [2]), seed: 5)
+        #expect(try alone.train(until: 1))
+        let since = alone.now
+        alone.drain(1, by: .seconds(500))
+        #expect(try alone.run(until: { $0.member(1).isPausedByOwner }))
+        #expect(alone.now - since < .seconds(500) && alone.leader.state.round > 2)
+    }
+
     @Test func `ends when its log does, and everything is erased`() throws {
         let village = try village([1, 2], Small.plan([[1], [2]]), seed: 3)
         #expect(try village.train(until: 2))

@@ -26,7 +26,7 @@ extension Coordinator {
             return event(.peerUnfit(why: why), peer: peer)
         }
         // Whoever declined is asked again and again: it was found once.
-        let isNews = known.capability == nil || known.declines == 0
+        let isNews = known.capability == nil || known.times.declined == 0
         roster.says(capability, peer)
         if isNews {
             event(

@@ -93,6 +93,17 @@ extension Coordinator {
         desk.wantForDrift(
             "\(roster.name(of: peer)) is \(factor) × \(slower ? "slower" : "faster") than planned", round: state.round)
     }
+    /// Its owner has it leave, or stay after all. The next plan is without it, and others fetch from it what it holds before it is gone.
+    mutating func heedLeaving(_ peer: PeerID) {
+        guard let known = roster[peer], known.isJoined, stage.isRunning else { return }
+        // Whoever stays is planned with anew, as those who come.
+        guard known.heartbeat.isLeaving else {
+            desk.planned.remove(peer)
+            return
+        }
+        guard state.plan?.placement(of: peer) != nil || state.nextPlan?.placement(of: peer) != nil else { return }
+        desk.want(.better, "\(known.name) leaves")
+    }
     /// FLOP/s: measured in this job, else what it said.
     func speed(of peer: PeerID) -> Double { speeds.measured[peer] ?? roster[peer]?.capability?.flops ?? 0 }
 

@@ -95,7 +95,7 @@ extension Coordinator {
     mutating func receiveReport(_ message: Message, from peer: PeerID) {
         switch message {
         case .heartbeat(let heartbeat):
-            roster.beats(heartbeat, peer, at: now)
+            if roster.beats(heartbeat, peer, at: now) { heedLeaving(peer) }
             noticeProgress(step: heartbeat.step)
         case .readiness(let readiness): roster.isReady(readiness, peer, at: now)
         case .kept(let stages): roster.keeps(stages, peer)

@@ -83,8 +83,8 @@ public struct Roster: Sendable {
         public internal(set) var joinedIn = 0
         /// Seconds by which its clock is ahead of ours, as its first receipt since it joined says.
         public internal(set) var clockLead: Int64?
-        /// How often it has declined in a row.
-        var declines = 0
+        /// How often it has declined in a row; how often it has said that it leaves, or stays after all.
+        var times = (declined: 0, turned: 0)
         /// Its timer in ``Roster/silences``, and its number in the order of arrival.
         let timer: Int
         let arrival: Int
@@ -93,7 +93,9 @@ public struct Roster: Sendable {
         public var kept: [KeptStage] { starts.kept }
         public var isJoined: Bool { standing == .joined }
         /// Whether the planner may count on it.
-        public var isPlannable: Bool { isJoined && capability?.computes == true && readiness.hasText }
+        public var isPlannable: Bool {
+            isJoined && capability?.computes == true && readiness.hasText && !heartbeat.isLeaving
+        }
         /// Whether it computes, or only carries the record. Who has not said yet may.
         public var computes: Bool { capability?.computes ?? true }
         var mayJoin: Bool {
@@ -264,7 +266,7 @@ public struct Roster: Sendable {
     package mutating func declines(_ peer: PeerID, why: String, at now: Instant) -> Bool {
         let isNews = peers[peer]?.standing != .declined(why)
         stand(peer, .declined(why))
-        peers[peer]?.declines += 1
+        peers[peer]?.times.declined += 1
         peers[peer]?.askedAgain = now
         return isNews
     }
@@ -272,8 +274,9 @@ public struct Roster: Sendable {
     package mutating func accepts(_ peer: PeerID, at now: Instant) -> Bool {
         guard let known = peers[peer], known.mayJoin, known.capability != nil else { return false }
         stand(peer, .accepted)
-        peers[peer]!.declines = 0
+        peers[peer]!.times.declined = 0
         peers[peer]!.readiness = .fetchingText
+        peers[peer]!.heartbeat.isLeaving = false
         peers[peer]!.starts = SaidStarts()
         peers[peer]!.idleSince = now
         lastArrival = now
@@ -306,10 +309,21 @@ public struct Roster: Sendable {
     private static let farthest: Int64 = 1 << 40
     package mutating func loses(_ peer: PeerID, why: String) { stand(peer, .lost(why)) }
 
-    package mutating func beats(_ heartbeat: Heartbeat, _ peer: PeerID, at now: Instant) {
-        if peers[peer]?.heartbeat.activity != heartbeat.activity { idles(peer, since: now) }
-        peers[peer]?.heartbeat = heartbeat
+    /// - Returns: whether it leaves now, or stays after all. Of whoever has said so very often that is not heard any more.
+    @discardableResult
+    package mutating func beats(_ heartbeat: Heartbeat, _ peer: PeerID, at now: Instant) -> Bool {
+        guard let known = peers[peer] else { return false }
+        if known.heartbeat.activity != heartbeat.activity { idles(peer, since: now) }
+        peers[peer]!.heartbeat = heartbeat
+        let turns = heartbeat.isLeaving != known.heartbeat.isLeaving && known.times.turned < Self.mostLeavings
+        if turns {
+            peers[peer]!.times.turned += 1
+        } else {
+            peers[peer]!.heartbeat.isLeaving = known.heartbeat.isLeaving
+        }
+        return turns
     }
+    private static let mostLeavings = 16
     package mutating func isReady(_ readiness: Readiness, _ peer: PeerID, at now: Instant) {
         peers[peer]?.readiness = readiness
         if case .atRound(_, let round) = readiness { peers[peer]?.starts.inMemory = round }
@@ -359,7 +373,7 @@ public struct Roster: Sendable {
         guard declinedCount > 0 else { return [] }
         return order.filter { peer in
             guard case .declined = peers[peer]!.standing else { return false }
-            let pause = min(Duration.seconds(60), .seconds(5) * (1 << min(peers[peer]!.declines - 1, 4)))
+            let pause = min(Duration.seconds(60), .seconds(5) * (1 << min(peers[peer]!.times.declined - 1, 4)))
             guard now - (peers[peer]!.askedAgain ?? .zero) >= pause else { return false }
             peers[peer]!.askedAgain = now
             return true

@@ -44,8 +44,8 @@ public struct Member: Core, Sendable {
         var isOn = false
         /// Who offered something meanwhile: they are told when it is over.
         var askers: [PeerID] = []
-        /// It leaves when this round is over, or then.
-        var leaving: (round: Int, by: Instant)?
+        /// It leaves when this round is over and others have these units, or then.
+        var leaving: (round: Int, units: Range<Int>, since: Instant, by: Instant)?
     }
     var effects = EffectQueue<MemberEffect>()
 
@@ -189,22 +189,25 @@ public struct Member: Core, Sendable {
     public mutating func pauseByOwner(at now: Instant) {
         guard !ownersPause.isOn else { return }
         ownersPause.isOn = true
+        let reason = ownersPause.leaving == nil ? Self.pausedReason : "its owner has it leave"
         ownersPause.leaving = nil
         effects.push(.event(Event(.ownerPaused, at: now)))
         if let job = present {
             ownersPause.askers = [job.leader]
-            self.job!.report(.farewell(reason: Self.pausedReason))
-            self.job!.end(Self.pausedReason)
+            self.job!.report(.farewell(reason: reason))
+            self.job!.end(reason)
         }
         drain(at: now)
     }
-    /// The owner has it leave where the next round begins, by `deadline` at the latest: what others wait for is done first. Offers are declined
-    /// from now on, as by ``pauseByOwner(at:)``, which follows.
+    /// The owner has it leave where the next round begins, by `deadline` at the latest: what others wait for is done first, and what nobody else
+    /// holds is given to whoever takes its place under the plan that its leader makes for that, which takes one round more. Offers are declined from
+    /// now on, as by ``pauseByOwner(at:)``, which follows.
     public mutating func leaveByOwner(by deadline: Instant, at now: Instant) {
         guard !ownersPause.isOn, ownersPause.leaving == nil else { return }
         // Nobody waits for who holds nothing.
-        guard let position = present?.position, position.units != nil else { return pauseByOwner(at: now) }
-        ownersPause.leaving = (position.round, deadline)
+        guard let position = present?.position, let units = position.units else { return pauseByOwner(at: now) }
+        ownersPause.leaving = (position.round, units, now, deadline)
+        job!.say(isLeaving: true)
         effects.push(.event(Event(.ownerLeaves(round: position.round), at: now)))
         drain(at: now)
     }
@@ -212,13 +215,26 @@ public struct Member: Core, Sendable {
     public var isLeavingByOwner: Bool { ownersPause.leaving != nil }
     private mutating func leaveIfRoundIsOver(at now: Instant) {
         guard let leaving = ownersPause.leaving else { return }
-        if let present, present.agreedRound ?? leaving.round <= leaving.round, now < leaving.by { return }
+        if let present, now < leaving.by {
+            let isPlaced = present.job.plan?.placement(of: present.me) != nil
+            guard present.job.round > leaving.round, !isPlaced || present.agreedRound ?? 0 > leaving.round else {
+                return
+            }
+            if present.isOnlyHolder(of: leaving.units) {
+                // Where nobody can take its place, it does not wait for that for ever.
+                let isAsked = present.job.round > leaving.round + 1 && now - leaving.since >= Self.handOverPatience
+                guard isPlaced, isAsked else { return }
+            }
+        }
         pauseByOwner(at: now)
     }
+    /// For a plan without it, where it alone holds something; and two rounds.
+    private static let handOverPatience = Duration.seconds(15)
     public mutating func resumeByOwner(at now: Instant) {
         guard ownersPause.isOn || ownersPause.leaving != nil else { return }
         let askers = ownersPause.askers
         ownersPause = OwnersPause()
+        if job != nil { job!.say(isLeaving: false) }
         effects.push(.event(Event(.ownerResumed, at: now)))
         // Whoever leads a job offers it to those who say what they can do.
         for peer in askers { answerCapability(to: peer) }

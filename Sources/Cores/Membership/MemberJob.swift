@@ -53,6 +53,7 @@ package struct MemberJob: Sendable {
         var kept: [KeptStage] = []
         var fitness: Fitness?
         var paths = PeerPaths()
+        var isLeaving = false
         /// While it is silent: when colleagues are asked next what has become of the job, and whose turn it is.
         var asking: (next: Instant, turn: Int)?
     }
@@ -314,7 +315,27 @@ package struct MemberJob: Sendable {
         heartbeat.sent = ByteCount(sent)
         heartbeat.received = ByteCount(received)
         heartbeat.waiting = holding.work?.exchange.waits(at: now)
+        heartbeat.isLeaving = said.isLeaving
         return heartbeat
+    }
+
+    /// Its owner has it leave, or stay after all: its leader is to know at once, to have others take its place in time.
+    mutating func say(isLeaving: Bool) {
+        guard isLeaving != said.isLeaving else { return }
+        said.isLeaving = isLeaving
+        nextHeartbeat = now
+    }
+    /// Whether nobody else would have one of these units, which it holds, if it left now. Whoever has come to its place has them when a round is
+    /// sealed.
+    func isOnlyHolder(of units: Range<Int>) -> Bool {
+        guard let plan = job.plan else { return false }
+        // Planned away: others fetch as of the round's start from whoever is named as its source.
+        let isNew = plan.placement(of: me) == nil
+        if isNew, job.round > plan.round { return false }
+        return units.contains { unit in
+            let others = isNew ? plan.sources[unit] ?? [] : plan.holders(of: unit)
+            return !others.contains { $0 != me && job.isPresent($0) }
+        }
     }
 
     /// The job may have ended while this machine slept: whoever was in it, and carries no record, is asked for its log. (What an elector answers

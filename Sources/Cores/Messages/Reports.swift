@@ -96,6 +96,8 @@ public struct Heartbeat: Hashable, Sendable {
     public var sent = ByteCount(0)
     public var received = ByteCount(0)
     public var waiting: Waiting?
+    /// Its owner has it leave where a round begins: others are to take its place.
+    public var isLeaving = false
     public init() {}
 
     init(_ m: PBHeartbeat) throws(MalformedBytes) {
@@ -105,6 +107,7 @@ public struct Heartbeat: Hashable, Sendable {
         activity = try Activity(m.activity)
         sent = ByteCount(try bounded(m.sentBytes, below: Bounds.amount, "bytes sent"))
         received = ByteCount(try bounded(m.receivedBytes, below: Bounds.amount, "bytes received"))
+        isLeaving = m.leaving
         guard m.hasWaiting else { return }
         let first = try bounded(m.waiting.firstUnit, below: Bounds.unit, "unit")
         let end = try bounded(m.waiting.endUnit, below: Bounds.unit + 1, "unit")
@@ -122,6 +125,7 @@ public struct Heartbeat: Hashable, Sendable {
         m.activity = activity.encoded
         m.sentBytes = UInt64(sent.bytes)
         m.receivedBytes = UInt64(received.bytes)
+        m.leaving = isLeaving
         if let waiting {
             m.waiting.peer = bytesOf(waiting.peer)
             m.waiting.firstUnit = UInt32(waiting.units.lowerBound)

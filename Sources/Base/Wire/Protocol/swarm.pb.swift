@@ -1144,6 +1144,9 @@ public nonisolated struct PBHeartbeat: Sendable {
   /// Clears the value of `waiting`. Subsequent reads from it will return its default value.
   public mutating func clearWaiting() {self._waiting = nil}
 
+  /// its owner has it leave: others are to take its place at the next boundary
+  public var leaving: Bool = false
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated struct Waiting: Sendable {
@@ -4845,7 +4848,7 @@ nonisolated extension PBActivity.Kind: SwiftProtobuf._ProtoNameProviding {
 
 nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Heartbeat"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}log_length\0\u{1}round\0\u{1}step\0\u{1}activity\0\u{3}sent_bytes\0\u{3}received_bytes\0\u{1}waiting\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}log_length\0\u{1}round\0\u{1}step\0\u{1}activity\0\u{3}sent_bytes\0\u{3}received_bytes\0\u{1}waiting\0\u{1}leaving\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4860,6 +4863,7 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.sentBytes) }()
       case 6: try { try decoder.decodeSingularUInt64Field(value: &self.receivedBytes) }()
       case 7: try { try decoder.decodeSingularMessageField(value: &self._waiting) }()
+      case 8: try { try decoder.decodeSingularBoolField(value: &self.leaving) }()
       default: break
       }
     }
@@ -4891,6 +4895,9 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
     try { if let v = self._waiting {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
     } }()
+    if self.leaving != false {
+      try visitor.visitSingularBoolField(value: self.leaving, fieldNumber: 8)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4902,6 +4909,7 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
     if lhs.sentBytes != rhs.sentBytes {return false}
     if lhs.receivedBytes != rhs.receivedBytes {return false}
     if lhs._waiting != rhs._waiting {return false}
+    if lhs.leaving != rhs.leaving {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
