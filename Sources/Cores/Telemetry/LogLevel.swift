@@ -66,7 +66,7 @@ extension Happening.Name {
             .planReceived, .stateRequested, .stateUnavailable, .stateReady, .roundRewound:
             .info
         case .jobOpened, .jobResumed, .waitingForPeers, .peerFound, .peerJoined, .sharingText, .measuringLinks,
-            .linksMeasured, .planned, .exchangeChosen, .placed, .planRefused, .roundSealed, .speedChanged,
+            .linksMeasured, .planned, .exchangeChosen, .pairRelayed, .placed, .planRefused, .roundSealed, .speedChanged,
             .exchangeRegrouped, .checkpointSaved, .collectingWeights, .replaced, .othersGoOn, .replanned, .supplyChosen,
             .trainingResumed, .resumed:
             .info
