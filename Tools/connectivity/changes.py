@@ -98,7 +98,7 @@ def one(atoll, out, kind, name):
         time.sleep(2)
         for home in ("a", "b"):
             start(home, "peer", "--invite", invite, "--data", str(out / home), "--name", home, "--listen", "0.0.0.0:7071", "--json")
-        start("boss", "launch", str(out / "job.yaml"), "--invite", invite, "--out", str(out / "result"), "--identity", str(out / "boss"),
+        start("boss", "launch", str(out / "job.yaml"), "--invite", invite, "--out", str(out / "result"),
               "--peers", "2", "--events")
         pairs.until(lambda: len(events(out, "boss", "round_sealed")) >= 40, 60, f"{name}: no rounds are sealed; see {out}")
         # Paths have settled by then.

@@ -314,7 +314,7 @@ def one(atoll, out, seconds):
         while time.monotonic() < settled:
             watch.look()
             time.sleep(0.2)
-        start("boss", "boss", "launch", str(out / "job.yaml"), "--invite", invite, "--out", str(out / "result"), "--identity", str(out / "boss"),
+        start("boss", "boss", "launch", str(out / "job.yaml"), "--invite", invite, "--out", str(out / "result"),
               "--peers", str(len(KINDS)), "--events")
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
