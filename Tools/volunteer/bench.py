@@ -5,15 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 
+import lab
+
 program = os.path.realpath(sys.argv[1])
 seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 60
-work = tempfile.mkdtemp(prefix="atoll-volunteer-")
-# The peer is to train whatever else runs here.
-environment = dict(os.environ, ATOLL_HOME=work, ATOLL_LIMIT_PRIORITY="normal", ATOLL_LIMIT_UNSEEN="work", ATOLL_LIMIT_ON_BATTERY="work")
+folder = lab.Folder("atoll-volunteer-")
+work, read, waited = folder.path, folder.read, folder.waited
+environment = dict(os.environ, ATOLL_HOME=work, **lab.LIMITS)
 children = []
 
 
@@ -22,24 +23,6 @@ def start(name, *arguments, **limits):
     child = subprocess.Popen([program, *arguments], stdout=out, stderr=subprocess.STDOUT, env=dict(environment, **limits), cwd=work)
     children.append(child)
     return child
-
-
-def waited(what, seconds, asks):
-    end = time.time() + seconds
-    while time.time() < end:
-        found = asks()
-        if found:
-            return found
-        time.sleep(0.05)
-    sys.exit("not done: %s in %d s; logs are in %s" % (what, seconds, work))
-
-
-def read(name):
-    try:
-        with open(os.path.join(work, name), encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def figures(port):

@@ -6,21 +6,24 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
+
+import lab
 
 program = os.path.realpath(sys.argv[1])
 seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 60
 WINDOW, GOAL = 10.0, 1.05
 # Beyond the local network: those addresses are capped (RFC 5737 has them for documentation).
 FAR, NEAR = "198.51.100.1", "203.0.113.2"
+if seconds < 1.5 * WINDOW:
+    sys.exit("not done: %g s are too short for a window of %g s; at least %g" % (seconds, WINDOW, 1.5 * WINDOW))
 if os.geteuid() != 0 or not shutil.which("ip"):
     print("not done: needs root and iproute2, for network namespaces")
     sys.exit(77)
-work = tempfile.mkdtemp(prefix="atoll-caps-")
+folder = lab.Folder("atoll-caps-")
+work, read, waited = folder.path, folder.read, folder.waited
 spaces = {"far": "atoll-caps-far-%d" % os.getpid(), "near": "atoll-caps-near-%d" % os.getpid()}
-environment = dict(os.environ, ATOLL_HOME=work, ATOLL_LIMIT_PRIORITY="normal", ATOLL_LIMIT_UNSEEN="work", ATOLL_LIMIT_ON_BATTERY="work",
-                   ATOLL_LIMIT_METERED="work")
+environment = dict(os.environ, ATOLL_HOME=work, ATOLL_LIMIT_METERED="work", **lab.LIMITS)
 children = []
 
 
@@ -33,24 +36,6 @@ def start(space, name, *arguments):
     child = subprocess.Popen(["ip", "netns", "exec", spaces[space], program, *arguments], stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=work)
     children.append(child)
     return child
-
-
-def read(name):
-    try:
-        with open(os.path.join(work, name), encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def waited(what, seconds, asks):
-    end = time.time() + seconds
-    while time.time() < end:
-        found = asks()
-        if found:
-            return found
-        time.sleep(0.05)
-    sys.exit("not done: %s in %d s; logs are in %s" % (what, seconds, work))
 
 
 def counters(pid):
