@@ -43,6 +43,24 @@ import Testing
         #expect(!roster.hasWorkers && roster.workerCount == 0)
     }
 
+    @Test func `does not take what went with void seals for what could not be read`() {
+        var roster = joined([1])
+        let (peer, units) = (Small.peer(1), 0..<3)
+        roster.keeps(
+            [
+                KeptStage(round: 1, rank: 0, units: units, epoch: 1),
+                KeptStage(round: 2, rank: 0, units: units, epoch: 1),
+            ], peer, round: 3)
+        // The log goes back to round 1: the file of round 2 is of what never was.
+        roster.keeps([KeptStage(round: 1, rank: 0, units: units, epoch: 1)], peer, round: 1)
+        #expect(roster.mayHave(0, round: 2, peer, at: .zero))
+        // The other one it could not read.
+        roster.keeps([], peer, round: 1)
+        #expect(!roster.mayHave(0, round: 1, peer, at: .zero))
+        roster.forgetWithdrawn()
+        #expect(roster.mayHave(0, round: 1, peer, at: .zero))
+    }
+
     /// Any sequence of what peers do: standings change as this table says, and in no other way.
     @Test(arguments: 0..<20 as Range<UInt64>)
     func `changes as it may`(seed: UInt64) {

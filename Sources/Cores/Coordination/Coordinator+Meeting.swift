@@ -54,7 +54,7 @@ extension Coordinator {
     mutating func receiveBeforeJoining(_ message: Message, from peer: PeerID) {
         switch message {
         case .readiness(let readiness): roster.isReady(readiness, peer, at: now)
-        case .kept(let stages): roster.keeps(stages, peer)
+        case .kept(let stages): roster.keeps(stages, peer, round: state.round)
         case .fitness(let fitness): roster.isFit(fitness, peer)
         case .heartbeat(let heartbeat): roster.beats(heartbeat, peer, at: now)
         case .farewell(let reason): lose(peer, reason: reason, saidGoodbye: true)

@@ -224,6 +224,7 @@ extension Coordinator {
         for unit in parameters.model.allUnits { plan.sources[unit] = whole.compactMap { old.holder($0, of: unit) } }
         guard propose(.plan(PlanChange(plan, reason: reason))) else { return }
         desk.isInForce(answer)
+        roster.forgetWithdrawn()
         event(
             .replanned(
                 why: reason, round: plan.round, epoch: state.planCount, pipelines: plan.pipelines.count,

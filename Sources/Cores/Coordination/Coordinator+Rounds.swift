@@ -98,7 +98,7 @@ extension Coordinator {
             if roster.beats(heartbeat, peer, at: now) { heedLeaving(peer) }
             noticeProgress(step: heartbeat.step)
         case .readiness(let readiness): roster.isReady(readiness, peer, at: now)
-        case .kept(let stages): roster.keeps(stages, peer)
+        case .kept(let stages): roster.keeps(stages, peer, round: state.round)
         case .fitness(let fitness): roster.isFit(fitness, peer)
         case .logRequest(let from): catchUp(peer, from: from)
         case .probeResult(let result):

@@ -51,8 +51,10 @@ struct SaidStarts: Sendable {
     /// The last of which it said that its engine holds it.
     var inMemory: Int?
 
-    mutating func say(_ stages: [KeptStage]) {
-        withdrawn = (withdrawn + kept).filter { !stages.contains($0) }.suffix(KeptStage.most)
+    /// - Parameter round: of the log: what is later is of seals that are void, and a member has taken it away for that.
+    mutating func say(_ stages: [KeptStage], round: Int) {
+        withdrawn = (withdrawn + kept.filter { $0.round <= round }).filter { !stages.contains($0) }.suffix(
+            KeptStage.most)
         kept = stages
     }
 }
@@ -335,9 +337,10 @@ public struct Roster: Sendable {
         idles(peer, since: now)
     }
     package mutating func isFit(_ fitness: Fitness, _ peer: PeerID) { peers[peer]?.fitness = fitness }
-    package mutating func keeps(_ stages: [KeptStage], _ peer: PeerID) {
+    /// - Parameter round: of the log.
+    package mutating func keeps(_ stages: [KeptStage], _ peer: PeerID, round: Int) {
         guard peers[peer] != nil else { return }
-        peers[peer]!.starts.say(stages)
+        peers[peer]!.starts.say(stages, round: round)
     }
     /// Another plan says who has what.
     package mutating func forgetWithdrawn() {
