@@ -60,7 +60,7 @@ let package = Package(
             "Base", "Wire", ["Primitives", "Digests", protobuf],
             exclude: ["Protocol/swarm.proto", "Protocol/tensorboard.proto"]),
 
-        module("Engines", "Compute", ["Primitives", "Digests", "Wire"]),
+        module("Engines", "Compute", ["Primitives", "Digests", "Wire", "Kernels"]),
         module("Engines", "CPU", ["Primitives", "Kernels", "Compute"]),
         module("Engines", "Worker", ["Primitives", "Kernels", "Compute", "CPU"]),
 

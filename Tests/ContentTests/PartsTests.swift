@@ -6,11 +6,12 @@ import Wire
 
 @Suite struct `contents in parts` {
     @Test(arguments: [0, 1, 1000, ContentIndex.chunkBytes - 1, ContentIndex.chunkBytes + 77])
-    func `have the ID, the list and the chunks of their parts put together`(_ count: Int) {
+    func `have the ID, the list and the chunks of their parts put together`(_ count: Int) throws {
         var generator = SeededGenerator(seed: 3)
         let first = generator.bytes(count), second = generator.bytes(ContentIndex.chunkBytes * 2 + 5)
         var (shelf, whole) = (ContentShelf(), ContentShelf())
-        let id = shelf.put([first, second], at: .zero)
+        let parts = [StoredBytes(first), StoredBytes(second)]
+        let id = shelf.put(parts, try #require(ContentIndex(ofParts: parts)), at: .zero)
         #expect(whole.put(first + second, at: .zero) == id)
         #expect(shelf.bytes == first.count + second.count)
         #expect(

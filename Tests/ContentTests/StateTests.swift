@@ -19,7 +19,7 @@ enum States {
             optimizerSteps: 7)
     }
     static func roots(_ state: UnitState) -> UnitRoots {
-        let digests = UnitDigests(of: state)
+        let digests = UnitDigests(of: state)!
         return UnitRoots(unit: state.unit, parameters: digests.parameters, outerMomentum: digests.outerMomentum)
     }
 }
@@ -61,7 +61,7 @@ extension StateFetch {
         shelf.put([copy], round: 3, at: .zero)
         #expect(shelf.offer(request(3)) == before)
         // Another state is another state.
-        copy.parameters[0] ^= 1
+        copy.parameters.array[0] ^= 1
         shelf.put([copy], round: 3, at: .zero)
         #expect(try #require(shelf.offer(request(3))).parts[0].moments == nil)
     }
@@ -71,8 +71,8 @@ extension StateFetch {
         let part = try #require(shelf.offer(request(3))).parts[0]
         let state = States.state(0, seed: 3)
         for (id, bytes) in [
-            (part.roots.parameters, state.parameters), (part.roots.outerMomentum!, state.outerMomentum),
-            (part.moments!, state.firstMoment + state.secondMoment),
+            (part.roots.parameters, state.parameters.array), (part.roots.outerMomentum!, state.outerMomentum.array),
+            (part.moments!, state.firstMoment.array + state.secondMoment.array),
         ] {
             let answer = shelf.answer(indexOf: id, from: 0, at: .zero)
             let list = try #require(answer)

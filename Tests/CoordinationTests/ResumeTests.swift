@@ -186,7 +186,7 @@ extension FakePool {
         }
         try pool.round()
         let roots = states.map { state in
-            let digests = UnitDigests(of: state)
+            let digests = UnitDigests(of: state)!
             return UnitRoots(
                 unit: state.unit, parameters: digests.parameters, outerMomentum: digests.outerMomentum)
         }
@@ -198,7 +198,7 @@ extension FakePool {
         // It is at round 2, and has the state of round 1.
         let numbers = [try pool.number(0), try pool.number(1)]
         var damaged = states
-        damaged[1].parameters[7] ^= 1
+        damaged[1].parameters.array[7] ^= 1
         for (checkpoint, isGood) in [(states, true), (damaged, false), (Array(states.dropLast()), false)] {
             var pool = pool
             try pool.restart(pool.remains(checkpoint: (1, checkpoint)))

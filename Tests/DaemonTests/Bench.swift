@@ -115,7 +115,8 @@ struct Bench {
         say(number, raw: framed.header + framed.payload, on: packet.message.channel)
     }
     mutating func say(_ number: Int, raw bytes: [UInt8], on channel: Channel = .control) {
-        _ = speakers[number]?.channels.send(bytes, on: channel, to: key.peerID, at: now)
+        let (peer, now) = (key.peerID, now)
+        _ = speakers[number]?.channels.send(bytes, on: channel, to: peer, at: now)
         run()
     }
     func heard(_ number: Int, _ kind: String) -> [Packet] { (heard[number] ?? []).filter { $0.message.kind == kind } }

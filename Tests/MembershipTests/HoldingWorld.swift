@@ -30,8 +30,8 @@ struct RememberingEngine {
     static func roots(_ unit: Int, _ version: UInt64) -> UnitRoots {
         let state = state(unit, version)
         return UnitRoots(
-            unit: unit, parameters: ContentIndex.id(of: state.parameters),
-            outerMomentum: ContentIndex.id(of: state.outerMomentum))
+            unit: unit, parameters: ContentIndex.id(of: state.parameters.array),
+            outerMomentum: ContentIndex.id(of: state.outerMomentum.array))
     }
     static func state(_ unit: Int, _ version: UInt64) -> UnitState {
         let count = 4 * Small.model.parameters(unit: unit)
@@ -53,7 +53,7 @@ struct RememberingEngine {
         return UnitContribution(unit: unit, node: 0, bytes: bytes)
     }
     private static func tag(of contribution: RankedContribution) -> UInt32 {
-        contribution.units[0].bytes[4..<8].reversed().reduce(0) { $0 << 8 | UInt32($1) }
+        contribution.units[0].bytes.array[4..<8].reversed().reduce(0) { $0 << 8 | UInt32($1) }
     }
 
     private mutating func require(_ condition: Bool, _ complaint: String) {

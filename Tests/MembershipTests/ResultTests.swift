@@ -27,7 +27,7 @@ import Wire
     }
     private func digest(_ states: [UnitState]) -> Digest256 {
         var hash = SHA256Stream()
-        for state in states { hash.update(state.parameters) }
+        for state in states { hash.update(state.parameters.array) }
         return hash.finish()
     }
     /// A job of two peers, all sealed; holders have agreed on the start of two rounds.
@@ -105,7 +105,7 @@ import Wire
             Issue.record("no chunk")
             return
         }
-        #expect(bytes == states(round)[0].parameters)
+        #expect(bytes == states(round)[0].parameters.array)
         // It is said once in a while.
         let late = Instant.zero + .seconds(3000)
         #expect(ask(&member, request, Small.peer(71), job: job, at: late).said == [.notEntitled(message: request.kind)])
@@ -163,7 +163,7 @@ import Wire
         let (record, round) = (script.record, script.state.round)
         let right = states(round)
         var lie = right
-        lie[0].parameters[3] ^= 1
+        lie[0].parameters.array[3] ^= 1
         let out = try fetch(
             record, weights: digest(right),
             [

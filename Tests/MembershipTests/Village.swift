@@ -190,7 +190,7 @@ final class Village {
         switch request {
         case .roundStart(let start, let retaining):
             if prunes { residents[peer]!.starts = residents[peer]!.starts.filter { retaining.contains($0.key) } }
-            residents[peer]!.starts[start.name] = start.encoded
+            residents[peer]!.starts[start.name] = start.encoded!
         case .readRoundStart(_, let name):
             guard let bytes = residents[peer]!.starts[name], let start = try? RoundStart(decoding: bytes) else {
                 return .failed("damaged")

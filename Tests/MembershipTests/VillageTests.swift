@@ -8,6 +8,7 @@ import Record
 import Telemetry
 import Testing
 import Training
+import Wire
 
 /// Whole members with real arithmetic: whatever order things arrive in, whoever leaves, comes or is silent, all holders end with the
 /// same bits.
@@ -285,7 +286,7 @@ import Training
             Issue.record("no state")
             return
         }
-        for index in states.indices { states[index].parameters[3] ^= 0x10 }
+        for index in states.indices { states[index].parameters.array[3] ^= 0x10 }
         _ = village.engine(2).perform(.importState(states))
         let round = village.leader.state.round
         #expect(try village.run(until: { $0.leader.state.isAgreed(round + 3) }))
@@ -332,7 +333,7 @@ import Training
         // Finite, but so large that products are not.
         for index in states.indices {
             for position in stride(from: 3, to: states[index].parameters.count, by: 4) {
-                states[index].parameters[position] = 0x7E
+                states[index].parameters.array[position] = 0x7E
             }
         }
         _ = village.engine(1).perform(.importState(states))
@@ -411,8 +412,8 @@ import Training
         try switchOff([1, 2, 3], village, to: 4) {
             village.tamper(1) { starts in
                 var start = try! RoundStart(decoding: starts[4]!)
-                start.states[0].parameters[0] ^= 1
-                starts[4] = start.encoded
+                start.states[0].parameters.array[0] ^= 1
+                starts[4] = start.encoded!
             }
         }
         #expect(try village.train(until: 6))

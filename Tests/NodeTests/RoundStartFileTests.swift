@@ -100,17 +100,17 @@ import Training
             #expect(read(12, folder, copyFrom: 4) == .read(VerifiedRoundStart(copy(12, 4..<7))))
             #expect(remains.jobs[0].stages.first { $0.name == copies[3] }?.units == 4..<7)
             // One that lies in another's place is not it.
-            try writeFile(RoundStartFile.path(folder.path, job, copies[0]), start(8).encoded)
+            try writeFile(RoundStartFile.path(folder.path, job, copies[0]), start(8).encoded!)
             #expect(why(read(8, folder, copyFrom: 0))?.contains("of round 8") == true)
         }
     }
 
     /// Each is named; what lies there stays, and an older generation counts.
     @Test func `that are damaged, torn, of another job or of another version are refused by name`() throws {
-        let whole = start(8).encoded
+        let whole = start(8).encoded!
         var strange: [String: [UInt8]] = [
-            "empty": [], "torn": Array(whole.dropLast(40)), "another job's": start(8, job: sha256([8])).encoded,
-            "another round's": start(7).encoded, "another version's": Array("atoll-round-start 9\n".utf8) + whole,
+            "empty": [], "torn": Array(whole.dropLast(40)), "another job's": start(8, job: sha256([8])).encoded!,
+            "another round's": start(7).encoded!, "another version's": Array("atoll-round-start 9\n".utf8) + whole,
         ]
         for place in stride(from: 0, to: whole.count, by: 211) {
             var damaged = whole
@@ -166,7 +166,7 @@ import Training
                 let said = try #require(why(write(start(12), folder, disk)))
                 // How much, and where.
                 if kind == 3 {
-                    #expect(said.contains(ByteCount(start(12).encoded.count).description) && said.contains("1000"))
+                    #expect(said.contains(ByteCount(start(12).encoded!.count).description) && said.contains("1000"))
                 }
                 #expect(said.contains(folder.path))
                 let remains = RoundStartFile.remains(in: folder)

@@ -32,7 +32,7 @@ import Wire
         scene.job.data = .content(ContentIndex.id(of: scene.content).hex)
         scene.job.text.tokens = Self.tokens.count
         scene.initial = ModelParameters(initialFor: scene.job.model, seed: 4711).states
-        scene.job.beginning.units = scene.initial.map { ContentIndex.id(of: $0.parameters) }
+        scene.job.beginning.units = scene.initial.map { ContentIndex.id(of: $0.parameters.all!) }
         return scene
     }
 

@@ -2,6 +2,7 @@ import Exchange
 import Primitives
 import Testing
 import Training
+import Wire
 
 @Suite struct `Averages made by owners` {
     private func configuration(_ mode: ExchangeMode, _ codec: Codec) -> StageConfiguration {
@@ -169,7 +170,7 @@ import Training
         let (engines, parts) = try contributions(configuration)
         #expect(engines[0].perform(.checkContribution(parts[1])) == .done)
         var broken = parts[1]
-        broken.units[2].bytes.replaceSubrange(
+        broken.units[2].bytes.array.replaceSubrange(
             8..<12, with: withUnsafeBytes(of: Float.nan.bitPattern.littleEndian) { Array($0) })
         guard case .refused = engines[0].perform(.checkContribution(broken)) else {
             Issue.record("not a number was accepted")
@@ -191,7 +192,7 @@ import Training
             var out: [Float] = []
             for part in units {
                 let layout = configuration.chunkLayout(unit: part.unit)
-                var rest = part.bytes[...]
+                var rest = part.bytes.array[...]
                 for piece in layout.pieces {
                     let length = rest.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
                     var values = [Float](repeating: 0, count: piece.count)

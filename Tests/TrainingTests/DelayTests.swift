@@ -2,6 +2,7 @@ import Digests
 import Primitives
 import Testing
 import Training
+import Wire
 
 /// An exchange hidden behind inner steps.
 @Suite struct `A contribution that is taken before the round ends` {
@@ -20,7 +21,7 @@ import Training
         else {
             throw TrainingError.unexpected(job: "exportState")
         }
-        return states.flatMap { Self.floats($0.parameters) }
+        return states.flatMap { Self.floats($0.parameters.array) }
     }
 
     @Test func `is of the weights at that step, all of them in the last round, at least one step's`() {
@@ -42,7 +43,7 @@ import Training
                 totalSteps: 9)
             trainer.validationEvery = 0
             let model = try trainer.run(corpus: Small.corpus, threads: 1)
-            weights.append(model.states.flatMap { Self.floats($0.parameters) })
+            weights.append(model.states.flatMap { Self.floats($0.parameters.array) })
         }
         let worst = zip(weights[0], weights[1]).map { abs($0 - $1) }.max() ?? .infinity
         #expect(worst < 1e-4)

@@ -2,6 +2,7 @@ import Exchange
 import Primitives
 import Testing
 import Training
+import Wire
 
 /// Loss and gradients against PyTorch's `LlamaForCausalLM` in double arithmetic, and against finite differences.
 @Suite struct ReferenceTests {
@@ -50,7 +51,7 @@ import Training
         guard case .contribution(let units) = engine.perform(.encodeContribution) else { return [:] }
         var gradients: [String: [Float]] = [:]
         for part in units {
-            var rest = part.bytes[...]
+            var rest = part.bytes.array[...]
             for tensor in parameters.shape.tensors(unit: part.unit) {
                 rest = rest.dropFirst(4)
                 gradients[tensor.name] = [Float](unsafeUninitializedCapacity: tensor.count) { values, count in

@@ -1,3 +1,4 @@
+import CPU
 import Digests
 import Primitives
 import Testing
@@ -41,7 +42,7 @@ import Wire
         train(straight, 0..<3)
         for (rank, stages) in straight.engines.enumerated() {
             for (place, engine) in stages.enumerated() {
-                let start = try RoundStart(decoding: Self.start(engine, rank: rank).encoded)
+                let start = try RoundStart(decoding: #require(Self.start(engine, rank: rank).encoded))
                 #expect(start.units == engine.configuration!.units && start.rank == rank && start.share == [0, 3])
                 // One unit after the other, as a member loads them.
                 for state in start.states {
@@ -75,7 +76,7 @@ import Wire
             cuts: [[0..<1, 1..<5]], virtuals: [[0, 1, 2, 3]])
         _ = rig.round(0..<1)
         let start = try Self.start(rig.engines[0][0])
-        let bytes = start.encoded
+        let bytes = try #require(start.encoded)
         #expect(try RoundStart(decoding: bytes) == start)
         for place in stride(from: 0, to: bytes.count, by: max(1, bytes.count / 60)) {
             var damaged = bytes
@@ -95,33 +96,80 @@ import Wire
         }
     }
 
-    @Test func `goes to a disk and comes back in pieces, or without its numbers`() throws {
+    @Test func `goes to a disk in pieces, and stays there when it is read`() throws {
         let rig = Rig(
             Small.configuration(mode: .rounds, codec: .lowrank(rank: 1), virtualPipelines: 4),
             cuts: [[0..<1, 1..<5]], virtuals: [[0, 1, 2, 3]])
         _ = rig.round(0..<1)
         let start = try Self.start(rig.engines[0][1])
-        let bytes = start.encoded
+        let bytes = try #require(start.encoded)
         var pieces: [[UInt8]] = []
-        start.write { pieces.append($0) }
+        #expect(start.write { pieces.append($0) })
         #expect(pieces.flatMap { $0 } == bytes && start.byteCount == bytes.count)
         // Nothing is put together: the largest piece is the largest list.
         #expect(pieces.map(\.count).max() == start.states.map(\.parameters.count).max())
-        var most = 0
-        func fill(_ offset: Int, _ target: UnsafeMutableRawBufferPointer) -> Bool {
-            most = max(most, offset + target.count)
-            target.copyBytes(from: bytes[offset..<offset + target.count])
-            return true
-        }
-        #expect(try RoundStart(count: bytes.count, fill: fill) == start && most == bytes.count)
-        let bare = try RoundStart(count: bytes.count, keepsNumbers: false, fill: fill)
-        #expect(bare.units == start.units && bare.share == start.share && bare.rank == start.rank)
-        #expect(bare.states.allSatisfy { $0.parameters.isEmpty && $0.firstMoment.isEmpty })
+        let store = TestStore(bytes)
+        let read = try RoundStart(StoredBytes(store, 0..<bytes.count))
+        #expect(read == start && store.most == bytes.count)
+        // What was large is read again where it is wanted, and where it cannot be any more that is said.
+        store.gone = 0
+        #expect(!read.write { _ in } && read.encoded == nil)
+        #expect(VerifiedRoundStart(read).digests.isEmpty)
         for place in stride(from: 0, to: bytes.count, by: max(1, bytes.count / 20)) {
-            #expect(throws: MalformedBytes.self) {
-                try RoundStart(count: bytes.count) { $0 + $1.count <= place && fill($0, $1) }
+            store.gone = place
+            #expect(throws: MalformedBytes.self) { try RoundStart(StoredBytes(store, 0..<bytes.count)) }
+        }
+    }
+
+    @Test func `comes out of an engine into a store, and its contributions, too, with the same bits`() throws {
+        for (mode, codec) in [(ExchangeMode.everyStep, Codec.fp32), (.rounds, .int8)] {
+            let configuration = Small.configuration(mode: mode, codec: codec, virtualPipelines: 4)
+            let (plain, kept) = (StageEngine(corpus: Small.corpus, threads: 1), TestRoom())
+            let roomy = StageEngine(corpus: Small.corpus, on: CPUEngine(threads: 1), threads: 1, room: kept)
+            var found: [[ComputeResult]] = []
+            for engine in [plain, roomy] { found.append(try Self.round(engine, configuration)) }
+            #expect(found[0] == found[1] && kept.stores.count >= 3)
+            #expect(found[1].contains { if case .state = $0 { true } else { false } })
+            // Another takes all of it in from there.
+            guard case .state(let states) = found[1].last else { throw TestFailure() }
+            let another = StageEngine(corpus: Small.corpus, threads: 1)
+            #expect(
+                another.perform(.configure(configuration)) == .done && another.perform(.importState(states)) == .done)
+            #expect(another.perform(.digests) == plain.perform(.digests))
+            // And says so where it is gone.
+            for store in kept.stores { store.gone = 0 }
+            guard case .refused(let why) = another.perform(.importState(states)) else { throw TestFailure() }
+            #expect(why.contains("the disk does not give it back"))
+        }
+    }
+    private struct TestFailure: Error {}
+    /// A round of one pipeline, alone, and the state after it.
+    private static func round(_ engine: StageEngine, _ configuration: StageConfiguration) throws -> [ComputeResult] {
+        #expect(engine.perform(.configure(configuration)) == .done)
+        for virtual in 0..<4 {
+            for index in 0..<configuration.geometry.microBatchesPerVirtual {
+                let key = MicroBatchKey(step: 0, virtualPipeline: virtual, index: index)
+                _ = engine.perform(.forward(key, input: []))
+                _ = engine.perform(.backward(key, gradient: []))
             }
         }
+        if configuration.mode == .rounds {
+            _ = engine.perform(.finishGradient(microBatches: 4 * configuration.geometry.microBatchesPerVirtual))
+            _ = engine.perform(.optimizerStep(norm: 1, learningRate: 0.01))
+        }
+        let sent = engine.perform(.encodeContribution)
+        guard case .contribution(let units) = sent else { throw TestFailure() }
+        let ranked = RankedContribution(
+            rank: 0, microBatches: 4 * configuration.geometry.microBatchesPerVirtual, units: units)
+        let taken = engine.perform(configuration.mode == .rounds ? .outerStep([ranked]) : .aggregateGradients([ranked]))
+        if configuration.mode == .everyStep { _ = engine.perform(.optimizerStep(norm: 1, learningRate: 0.01)) }
+        return [
+            sent, taken,
+            engine.perform(
+                .exportState(
+                    units: configuration.units, includeMoments: true, includeResidue: configuration.mode == .rounds)),
+            engine.perform(.exportState(units: configuration.units, includeMoments: true)),
+        ]
     }
 
     @Test func `is not imported where its residue does not fit`() throws {
@@ -132,15 +180,15 @@ import Wire
         let before = rig.digests()
         func refused(_ change: (inout UnitResidue) -> Void) -> Bool {
             var state = good
-            state.parameters[0] ^= 1
+            state.parameters.array[0] ^= 1
             change(&state.residue)
             return refusal(rig.engines[0][0].perform(.importState([state]))) != nil
         }
-        #expect(refused { $0.nodes[0].feedback.removeLast() })
+        #expect(refused { $0.nodes[0].feedback.array.removeLast() })
         #expect(refused { $0.nodes[0].node = 3 })
         #expect(
             refused {
-                $0.nodes[0].feedback[3] = 0x7F; $0.nodes[0].feedback[2] = 0xC0
+                $0.nodes[0].feedback.array[3] = 0x7F; $0.nodes[0].feedback.array[2] = 0xC0
             })
         #expect(refused { $0.nodes[0].factors = [[0, 0, 0, 0]] })
         #expect(refused { $0.weights = $0.nodes[0].feedback })

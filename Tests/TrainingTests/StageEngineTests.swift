@@ -140,11 +140,11 @@ import Wire
             #expect(isRefused([good, good]))
             #expect(isRefused(damaged { $0.microBatches = 0 }))
             #expect(isRefused(damaged { $0.units.removeLast() }))
-            #expect(isRefused(damaged { $0.units[2].bytes.removeLast() }))
-            #expect(isRefused(damaged { $0.units[2].bytes.append(0) }))
-            #expect(isRefused(damaged { $0.units[2].bytes = [] }))
-            #expect(isRefused(damaged { $0.units[2].bytes.replaceSubrange(0..<4, with: [255, 255, 255, 255]) }))
-            #expect(isRefused(damaged { $0.units[2].bytes.replaceSubrange(0..<4, with: [0, 0, 0, 0]) }))
+            #expect(isRefused(damaged { $0.units[2].bytes.array.removeLast() }))
+            #expect(isRefused(damaged { $0.units[2].bytes.array.append(0) }))
+            #expect(isRefused(damaged { $0.units[2].bytes.array = [] }))
+            #expect(isRefused(damaged { $0.units[2].bytes.array.replaceSubrange(0..<4, with: [255, 255, 255, 255]) }))
+            #expect(isRefused(damaged { $0.units[2].bytes.array.replaceSubrange(0..<4, with: [0, 0, 0, 0]) }))
             #expect(isRefused(damaged { $0.units[1].node = 77 }))
             #expect(isRefused(damaged { $0.units.append($0.units[0]) }))
             #expect(!isRefused([good]) || mode == .everyStep)
@@ -216,7 +216,7 @@ import Wire
     /// All values of an fp32 contribution.
     static func values(of contribution: RankedContribution) -> [Float] {
         contribution.units.flatMap { part in
-            var rest = part.bytes[...]
+            var rest = part.bytes.array[...]
             let layout = ChunkLayout(tensors: Small.model.tensors(unit: part.unit).map(\.count), codec: .fp32)
             return layout.pieces.flatMap { piece in
                 rest = rest.dropFirst(4)
@@ -310,9 +310,9 @@ import Wire
             let states = Self.state(rig.engines[0][0])
             #expect(rig.digests() == states.map(UnitDigests.init(of:)))
             for (state, digests) in zip(states, rig.digests()) {
-                #expect(digests.parameters == ContentIndex(of: state.parameters).id)
+                #expect(digests.parameters == ContentIndex(of: state.parameters.array).id)
                 #expect((digests.outerMomentum == nil) == (mode == .everyStep || momentum == 0))
-                #expect(digests.outerMomentum.map { $0 == ContentIndex(of: state.outerMomentum).id } != false)
+                #expect(digests.outerMomentum.map { $0 == ContentIndex(of: state.outerMomentum.array).id } != false)
             }
         }
     }
@@ -330,12 +330,12 @@ import Wire
             return refusal(engine.perform(.importState([state]))) != nil
         }
         #expect(isRefused { $0.unit = 4 })
-        #expect(isRefused { $0.parameters.removeLast() })
-        #expect(isRefused { $0.parameters = [] })
+        #expect(isRefused { $0.parameters.array.removeLast() })
+        #expect(isRefused { $0.parameters.array = [] })
         #expect(isRefused { $0.firstMoment = $0.parameters })
-        #expect(isRefused { $0.secondMoment = [1, 2, 3] })
+        #expect(isRefused { $0.secondMoment.array = [1, 2, 3] })
         #expect(isRefused { $0.optimizerSteps = -1 })
-        #expect(isRefused { $0.parameters.replaceSubrange(4..<8, with: [0, 0, 0xc0, 0x7f]) })
+        #expect(isRefused { $0.parameters.array.replaceSubrange(4..<8, with: [0, 0, 0xc0, 0x7f]) })
         #expect(!isRefused { _ in })
         #expect(refusal(engine.perform(.exportState(units: 0..<3, includeMoments: false))) != nil)
     }
@@ -354,7 +354,7 @@ import Wire
         #expect(refusal(one.engines[0][0].perform(.evaluate(windows: 0..<1000, input: []))) != nil)
         let parameters = try #require(ModelParameters(shape: Small.model, states: Self.state(one.engines[0][0])))
         var told: [[Int]] = []
-        let all = try evaluateAll(parameters, corpus: Small.corpus, validationFraction: 0.1, threads: 2) {
+        let all = try evaluateAll(ModelUnits(parameters), corpus: Small.corpus, validationFraction: 0.1, threads: 2) {
             told.append([$0, $1])
         }
         #expect(told == [[8, 16], [16, 16]])

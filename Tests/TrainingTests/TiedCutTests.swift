@@ -2,6 +2,7 @@ import Compute
 import Primitives
 import Testing
 import Training
+import Wire
 
 /// Embeddings that are the head too, in a model that is cut: one parameter, held by the first stage, which lends its table to the
 /// last. Everything is compared with the same model in one piece.

@@ -4,6 +4,7 @@ import Foundation
 import Primitives
 import Testing
 import Training
+import Wire
 import Worker
 
 /// Whether this machine has a Python with PyTorch: `ATOLL_PYTHON`, else `python3`.
@@ -105,7 +106,9 @@ struct TorchTests {
             func units(_ results: [ComputeResult]) -> [[Float]] {
                 results.flatMap { result -> [[Float]] in
                     guard case .state(let states) = result else { return [] }
-                    return states.map { $0.parameters.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) } }
+                    return states.map {
+                        ($0.parameters.all ?? []).withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+                    }
                 }
             }
             let start = units(
@@ -177,7 +180,9 @@ struct TorchTests {
             }
             let table = units.filter { $0.unit == 0 }
             #expect(table.count == 2)
-            return table.map { Array($0.bytes.dropFirst(4)).withUnsafeBytes { Array($0.bindMemory(to: Float.self)) } }
+            return table.map {
+                Array(($0.bytes.all ?? []).dropFirst(4)).withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+            }
         }
         let here = try contributions { CPUEngine(threads: 1) }
         let there = try contributions { WorkerEngine { () throws(Refusal) in try process.start() } }

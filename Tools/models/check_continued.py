@@ -214,7 +214,7 @@ def main():
             lab.processes["second"].wait()
             time.sleep(2)
             lab.peer("second")
-        if lab.until("a checkpoint", lambda: os.path.isdir(f"{folder}/out/checkpoints"), 600):
+        if lab.until("a checkpoint", lambda: "checkpoint saved at round" in lab.words("launch"), 600):
             lab.start("serve", "serve", f"{folder}/out", "--port", "0", "--context", "256")
         try:
             code = lab.processes["launch"].wait(1200)
@@ -250,7 +250,8 @@ def result(lab, folder):
     print("served: " + " / ".join(line.replace(folder, "") for line in said.splitlines())[:400])
     try:
         base = said.split(" at ")[1].split(" ")[0]
-        body = json.dumps(dict(prompt="The capital of France is", max_tokens=8, temperature=0, model="m")).encode()
+        name = json.load(urllib.request.urlopen(f"{base}/models", timeout=10))["data"][0]["id"]
+        body = json.dumps(dict(prompt="The capital of France is", max_tokens=8, temperature=0, model=name)).encode()
         request = urllib.request.Request(f"{base}/completions", body, {"Content-Type": "application/json"})
         print("asked: " + repr(json.load(urllib.request.urlopen(request, timeout=60))["choices"][0]["text"]))
     except (IndexError, OSError, ValueError, KeyError) as error:

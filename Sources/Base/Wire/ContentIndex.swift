@@ -32,24 +32,29 @@ public struct ContentIndex: Hashable, Sendable {
         self.digests = digests
         id = sha256(Self.encode(0..<digests.count, bytes: content.count, digests))
     }
-    /// Of parts that follow each other, without putting them together.
-    public init(ofParts parts: [[UInt8]]) {
-        bytes = parts.reduce(0) { $0 + $1.count }
-        let bytes = bytes
-        digests = (0..<Self.count(ofBytes: bytes)).map { chunk in
-            sha256(Self.bytes(chunk * Self.chunkBytes..<min((chunk + 1) * Self.chunkBytes, bytes), ofParts: parts))
+    /// Of parts that follow each other, without putting them together. Nil where a store does not give them.
+    public init?(ofParts parts: [StoredBytes]) {
+        var stream = ContentIndexStream()
+        for part in parts {
+            guard part.eachPiece({ stream.update($0) }) else { return nil }
         }
+        self = stream.finish()
+    }
+    fileprivate init(_ digests: [Digest256], bytes: Int) {
+        self.bytes = bytes
+        self.digests = digests
         id = sha256(Self.encode(0..<digests.count, bytes: bytes, digests))
     }
-    /// A range of what parts that follow each other are together.
-    public static func bytes(_ range: Range<Int>, ofParts parts: [[UInt8]]) -> [UInt8] {
+    /// A range of what parts that follow each other are together; nil where a store does not give it.
+    public static func bytes(_ range: Range<Int>, ofParts parts: [StoredBytes]) -> [UInt8]? {
         var out: [UInt8] = []
-        out.reserveCapacity(range.count)
         var start = 0
         for part in parts {
             let wanted = range.clamped(to: start..<start + part.count)
-            out += part[(wanted.lowerBound - start)..<(wanted.upperBound - start)]
-            start += part.count
+            defer { start += part.count }
+            guard !wanted.isEmpty else { continue }
+            guard let bytes = part.bytes(wanted.lowerBound - start..<wanted.upperBound - start) else { return nil }
+            out = out.isEmpty ? bytes : out + bytes
         }
         return out
     }
@@ -102,5 +107,36 @@ public struct ContentIndex: Hashable, Sendable {
             writer.raw(digests[chunk].bytes)
         }
         return writer.bytes
+    }
+}
+
+/// The index of bytes that come one after the other.
+public struct ContentIndexStream: ~Copyable {
+    private var digests: [Digest256] = []
+    private var stream = SHA256Stream()
+    /// Bytes of the chunk that is not whole yet, and of all.
+    private var open = 0
+    private var bytes = 0
+    public init() {}
+
+    public mutating func update(_ piece: UnsafeRawBufferPointer) {
+        var start = 0
+        while start < piece.count {
+            let end = min(piece.count, start + ContentIndex.chunkBytes - open)
+            stream.update(UnsafeRawBufferPointer(rebasing: piece[start..<end]))
+            open += end - start
+            start = end
+            if open == ContentIndex.chunkBytes { close() }
+        }
+        bytes += piece.count
+    }
+    private mutating func close() {
+        digests.append(stream.finish())
+        stream = SHA256Stream()
+        open = 0
+    }
+    public mutating func finish() -> ContentIndex {
+        if open > 0 { close() }
+        return ContentIndex(digests, bytes: bytes)
     }
 }

@@ -44,7 +44,10 @@ public struct ContentFetch: Sendable {
     private var indexAsked: Asked?
     private var holders: [Holder] = []
     private var asked: [Int: Asked] = [:]
-    private var chunks: [Int: [UInt8]] = [:]
+    private var chunks: [Int: StoredBytes] = [:]
+    /// Where chunks are put down; nil for memory.
+    private let room: (any ByteRoom)?
+    private var store: (any ByteStore)?
     /// Holders that said that they lack a chunk.
     private var lacking: [Int: Set<PeerID>] = [:]
     /// Where the search for the next chunk begins: different at each fetcher, so that a crowd spreads.
@@ -56,8 +59,12 @@ public struct ContentFetch: Sendable {
     /// Most holders that are kept.
     private static let holderLimit = 256
 
-    public init(id: Digest256, bytes: Int? = nil, holders: [PeerID], offset: Int, at now: Instant) {
+    /// - Parameter room: where chunks are put down as they come; nil for memory.
+    public init(
+        id: Digest256, bytes: Int? = nil, holders: [PeerID], offset: Int, room: (any ByteRoom)? = nil, at now: Instant
+    ) {
         self.id = id
+        self.room = room
         expectedBytes = bytes
         cursor = max(0, offset)
         for holder in holders { add(holder: holder, at: now) }
@@ -73,7 +80,8 @@ public struct ContentFetch: Sendable {
         let index = ContentIndex(of: content)
         precondition(index.id == id, "content \(index.id) is not \(id)")
         self.index = index
-        for number in 0..<index.count { chunks[number] = Array(content[index.range(number)]) }
+        let bytes = StoredBytes(content)
+        for number in 0..<index.count { chunks[number] = bytes[index.range(number)] }
     }
 
     // MARK: holders
@@ -134,6 +142,7 @@ public struct ContentFetch: Sendable {
                 throw MalformedBytes("content of \(list.bytes) bytes")
             }
             index = list
+            store = room?.store(list.bytes)
             cursor = list.count > 0 ? cursor % list.count : 0
             return .kept
         } catch {
@@ -152,9 +161,15 @@ public struct ContentFetch: Sendable {
             condemn(peer)
             return .wrong("chunk \(number) does not hash to what the list says")
         }
-        chunks[number] = bytes
+        chunks[number] = keep(bytes, index.range(number))
         lacking[number] = nil
         return .kept
+    }
+    private func keep(_ bytes: [UInt8], _ range: Range<Int>) -> StoredBytes {
+        guard let store, bytes.withUnsafeBytes({ store.put($0, at: range.lowerBound) }) else {
+            return StoredBytes(bytes)
+        }
+        return StoredBytes(store, range)
     }
     public mutating func missing(_ number: Int, at peer: PeerID, now: Instant) {
         guard asked[number]?.holder == peer else { return }
@@ -240,19 +255,12 @@ public struct ContentFetch: Sendable {
 
     // MARK: what is here
 
-    public func chunk(_ number: Int) -> [UInt8]? { chunks[number] }
+    public func chunk(_ number: Int) -> [UInt8]? { chunks[number]?.all }
     /// Complete, or nothing.
-    public var content: [UInt8]? { index.flatMap { bytes(0..<$0.bytes) } }
-    /// Complete, in two equal parts, or nothing.
-    public var halves: ([UInt8], [UInt8])? {
-        guard let index, let first = bytes(0..<index.bytes / 2), let second = bytes(index.bytes / 2..<index.bytes)
-        else {
-            return nil
-        }
-        return (first, second)
-    }
-    private func bytes(_ wanted: Range<Int>) -> [UInt8]? {
+    public var stored: StoredBytes? {
         guard let index, isComplete else { return nil }
-        return ContentIndex.bytes(wanted, ofParts: (0..<index.count).map { chunks[$0]! })
+        return StoredBytes(joining: (0..<index.count).map { chunks[$0]! })
     }
+    /// Complete and in memory, or nothing.
+    public var content: [UInt8]? { stored?.all }
 }

@@ -7,7 +7,7 @@ public struct ContentShelf: Sendable {
     private struct Item: Sendable {
         var index: ContentIndex
         /// One after the other; none is copied to lie beside the one before.
-        var parts: [[UInt8]]
+        var parts: [StoredBytes]
         /// Dropped when nobody asked for so long; nil: stays until it is taken off.
         var keep: Duration?
         var lastAsked: Instant
@@ -21,19 +21,20 @@ public struct ContentShelf: Sendable {
     /// - Parameter keep: for so long after it was last asked for.
     @discardableResult
     public mutating func put(_ bytes: [UInt8], keep: Duration? = nil, at now: Instant) -> Digest256 {
-        put([bytes], keep: keep, at: now)
+        put([StoredBytes(bytes)], ContentIndex(of: bytes), keep: keep, at: now)
     }
-    /// Of parts that follow each other.
+    /// Of parts that follow each other, and their index.
     @discardableResult
-    public mutating func put(_ parts: [[UInt8]], keep: Duration? = nil, at now: Instant) -> Digest256 {
-        let index = parts.count == 1 ? ContentIndex(of: parts[0]) : ContentIndex(ofParts: parts)
+    public mutating func put(
+        _ parts: [StoredBytes], _ index: ContentIndex, keep: Duration? = nil, at now: Instant
+    ) -> Digest256 {
         items[index.id] = Item(index: index, parts: parts, keep: keep, lastAsked: now)
         return index.id
     }
     public mutating func remove(_ id: Digest256) { items[id] = nil }
     public mutating func removeAll() { items = [:] }
 
-    /// The answer to a request; nil where the content is not here.
+    /// The answer to a request; nil where the content is not here, or cannot be read any more.
     public mutating func answer(indexOf id: Digest256, from first: Int, at now: Instant) -> IndexPart? {
         guard let item = items[id], first <= item.index.count else { return nil }
         items[id]!.lastAsked = now

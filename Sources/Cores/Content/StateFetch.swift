@@ -48,6 +48,8 @@ public struct StateFetch: Sendable {
     private let needsMoments: Bool
     private let model: ModelShape
     private let offset: Int
+    /// Where what comes is put down; nil for memory.
+    private let room: (any ByteRoom)?
     private var units: [Int: Unit] = [:]
     private var asked: [PeerID: Asked] = [:]
     private var effects = EffectQueue<Effect>()
@@ -68,11 +70,13 @@ public struct StateFetch: Sendable {
     ///   - roots: what the group agreed on, as far as it is known yet.
     ///   - needsMoments: whether a copy without them is no substitute while somebody may have them.
     ///   - offset: varies where fetchers begin.
+    ///   - room: where what comes is put down; nil for memory.
     public init(
         round: Int, sources: [Int: [PeerID]], roots: [Int: UnitRoots], moments: Bool,
-        needsMoments: Bool = false, model: ModelShape, offset: Int, at now: Instant
+        needsMoments: Bool = false, model: ModelShape, offset: Int, room: (any ByteRoom)? = nil, at now: Instant
     ) {
         self.round = round
+        self.room = room
         wantsMoments = moments
         self.needsMoments = moments && needsMoments
         self.model = model
@@ -260,7 +264,7 @@ public struct StateFetch: Sendable {
         return hasPreferred ? begun : begun + Self.shortChoice
     }
     private func fetch(_ id: Digest256, _ bytes: Int, _ peers: [PeerID], at now: Instant) -> ContentFetch {
-        ContentFetch(id: id, bytes: bytes, holders: peers, offset: offset, at: now)
+        ContentFetch(id: id, bytes: bytes, holders: peers, offset: offset, room: room, at: now)
     }
     /// All holders have the same weights: they come while it is not decided yet whose moments are taken.
     private mutating func beginWeights(_ unit: Int, _ roots: UnitRoots, _ offering: [PeerID], at now: Instant) {
@@ -333,9 +337,9 @@ public struct StateFetch: Sendable {
         units[unit]!.isInexact = true
         guard let chosen = chosenMoments(unit, offering) else { return }
         units[unit]!.optimizerSteps = chosen.steps
-        units[unit]!.fetches[.moments] = ContentFetch(
-            id: chosen.id, bytes: 8 * model.parameters(unit: unit),
-            holders: offering.filter { units[unit]!.offers[$0]!.moments == chosen.id }, offset: offset, at: now)
+        units[unit]!.fetches[.moments] = fetch(
+            chosen.id, 8 * model.parameters(unit: unit),
+            offering.filter { units[unit]!.offers[$0]!.moments == chosen.id }, at: now)
         for (request, peer) in units[unit]!.fetches[.moments]!.requests(at: now) {
             if case .index(let first) = request {
                 effects.push(.send(.indexRequest(content: chosen.id, first: first), to: peer))
@@ -345,13 +349,19 @@ public struct StateFetch: Sendable {
 
     /// One unit, once ``Effect/done`` has come; it is gone from here, so that nothing large is there twice.
     public mutating func take(_ number: Int) -> UnitState? {
-        guard var fetches = units[number]?.fetches, let parameters = fetches[.parameters]?.content else { return nil }
-        fetches[.parameters] = nil
+        guard let fetches = units[number]?.fetches, let parameters = fetches[.parameters]?.stored else { return nil }
         units[number]!.fetches = [:]
-        let momentum = fetches.removeValue(forKey: .outerMomentum)?.content ?? []
-        let (first, second) = fetches[.moments]?.halves ?? ([], [])
-        return UnitState(
-            unit: number, parameters: parameters, outerMomentum: momentum, firstMoment: first, secondMoment: second,
+        var state = UnitState(
+            unit: number, parameters: parameters, outerMomentum: fetches[.outerMomentum]?.stored ?? StoredBytes(),
             optimizerSteps: units[number]!.optimizerSteps)
+        if let moments = fetches[.moments]?.stored {
+            state.firstMoment = moments[0..<moments.count / 2]
+            state.secondMoment = moments[moments.count / 2..<moments.count]
+        }
+        if let index = fetches[.parameters]?.index {
+            state.indices = UnitIndices(
+                parameters: index, outerMomentum: fetches[.outerMomentum]?.index, moments: fetches[.moments]?.index)
+        }
+        return state
     }
 }

@@ -24,25 +24,24 @@ public struct StateShelf: Sendable {
     public static let most = 3
     public init() {}
 
-    /// What an engine exported as of the start of `round`.
+    /// What an engine exported as of the start of `round`. A state that cannot be read any more is left out.
     public mutating func put(_ units: [UnitState], round: Int, keep: Duration? = StateShelf.keep, at now: Instant) {
         var here = states.removeValue(forKey: round) ?? Round(keep: keep, lastAsked: now)
         here.keep = keep
         here.lastAsked = now
         for state in units {
-            let parameters = shelf.put(state.parameters, at: now)
-            let momentum = state.outerMomentum.isEmpty ? nil : shelf.put(state.outerMomentum, at: now)
-            let roots = UnitRoots(unit: state.unit, parameters: parameters, outerMomentum: momentum)
-            let moments = [state.firstMoment, state.secondMoment]
+            guard let indices = state.indices ?? UnitIndices(of: state) else { continue }
+            let roots = UnitRoots(
+                unit: state.unit, parameters: shelf.put([state.parameters], indices.parameters, at: now),
+                outerMomentum: indices.outerMomentum.map { shelf.put([state.outerMomentum], $0, at: now) })
             // A copy of what is here with moments takes nothing away from it.
-            if state.firstMoment.isEmpty, let before = here.parts[state.unit], before.roots == roots,
+            if indices.moments == nil, let before = here.parts[state.unit], before.roots == roots,
                 before.moments != nil
             {
                 continue
             }
             here.parts[state.unit] = StateOffer.Part(
-                roots: roots,
-                moments: state.firstMoment.isEmpty && state.secondMoment.isEmpty ? nil : shelf.put(moments, at: now),
+                roots: roots, moments: indices.moments.map { shelf.put(state.moments, $0, at: now) },
                 optimizerSteps: state.optimizerSteps)
         }
         states[round] = here

@@ -130,7 +130,7 @@ extension Coordinator {
         // With H = 1 the moments are the same at all holders; with rounds each pipeline has its own, and those of one do.
         let fetch = StateFetch(
             round: state.round, sources: sources, roots: state.agreed[state.round] ?? [:],
-            moments: !final, model: parameters.model, offset: 0, at: now)
+            moments: !final, model: parameters.model, offset: 0, room: options.room, at: now)
         collection = Collection(round: state.round, isFinal: final, fetch: fetch, at: now)
     }
 
@@ -203,10 +203,14 @@ extension Coordinator {
         if done.isFinal { return keepResult(states, round: done.round) }
         effects.push(.store(.checkpoint(job: job, round: done.round, states)))
     }
-    func weightsDigest(_ states: [UnitState]) -> Digest256 {
-        var hash = SHA256Stream()
-        for state in states { hash.update(state.parameters) }
-        return hash.finish()
+
+    /// With the weights that were collected last.
+    mutating func finishWithCheckpoint() {
+        guard let weights = weightsDigest(of: checkpoint.states) else {
+            _ = fail("the weights that were collected cannot be read back from this machine's disk")
+            return
+        }
+        finish(checkpoint.states, weights: weights)
     }
 
     /// The last checkpoint is the result, if there is one.
@@ -214,7 +218,7 @@ extension Coordinator {
         collection = nil
         guard let round = checkpoint.round, round > 0 else { return fail("\(why), and no checkpoint was made") }
         event(.rolledBack(round: round, why: why))
-        finish(checkpoint.states, weights: weightsDigest(checkpoint.states))
+        finishWithCheckpoint()
         return true
     }
 }

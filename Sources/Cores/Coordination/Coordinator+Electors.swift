@@ -173,7 +173,7 @@ extension Coordinator {
     mutating func resultIsKept(round: Int) {
         guard timers.resultOnItsWay == round, checkpoint.round == round, stage == .collecting else { return }
         timers.resultOnItsWay = nil
-        finish(checkpoint.states, weights: weightsDigest(checkpoint.states))
+        finishWithCheckpoint()
     }
 
     /// The result belongs to whoever launched the job. Another leader waits for the launcher to come back and lead; if it does not, it

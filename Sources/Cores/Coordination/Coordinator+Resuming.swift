@@ -35,9 +35,7 @@ extension JobRemains {
         guard let finish = state.finished, finish.reason == Finish.done, let weights = finish.weights,
             let states = checkpoint?.states
         else { return nil }
-        var hash = SHA256Stream()
-        for state in states { hash.update(state.parameters) }
-        return hash.finish() == weights ? states : nil
+        return weightsDigest(of: states) == weights ? states : nil
     }
 }
 
@@ -107,7 +105,7 @@ extension Coordinator {
     mutating func begin(with initial: [UnitState]) throws(MalformedBytes) {
         guard let roots = parameters.initialRoots else { return }
         guard initial.count == roots.count,
-            initial.allSatisfy({ roots[$0.unit]?.parameters == ContentIndex.id(of: $0.parameters) })
+            initial.allSatisfy({ UnitDigests(of: $0).map(\.parameters) == roots[$0.unit]?.parameters })
         else { throw MalformedBytes("the units at hand are not those that job \(job.short) begins with") }
         checkpoint.put(initial, round: 0, at: now)
     }
@@ -117,11 +115,12 @@ extension Coordinator {
         guard let found, found.round > 0, found.round <= state.round,
             found.states.map(\.unit) == Array(parameters.model.allUnits)
         else { return }
-        let roots = found.states.map { unit in
-            let digests = UnitDigests(of: unit)
-            return UnitRoots(unit: unit.unit, parameters: digests.parameters, outerMomentum: digests.outerMomentum)
+        let roots = found.states.compactMap { unit in
+            UnitDigests(of: unit).map {
+                UnitRoots(unit: unit.unit, parameters: $0.parameters, outerMomentum: $0.outerMomentum)
+            }
         }
-        guard state.wasAgreed(roots, round: found.round) else { return }
+        guard roots.count == found.states.count, state.wasAgreed(roots, round: found.round) else { return }
         checkpoint.put(found.states, round: found.round, at: now)
     }
 

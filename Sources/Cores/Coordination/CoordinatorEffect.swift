@@ -3,6 +3,7 @@ public import Primitives
 public import Record
 public import Telemetry
 public import Training
+public import Wire
 
 /// What a coordinator asks of its driver.
 public enum CoordinatorEffect: Sendable {
@@ -46,5 +47,7 @@ public struct CoordinatorOptions: Sendable {
     /// How long a leader that did not launch the job waits for whoever did, before it collects the result itself. As long as members keep
     /// what they hold.
     public var launcherPatience: Duration = .seconds(3600)
+    /// Where states are put down that are collected; nil for memory.
+    public var room: (any ByteRoom)?
     public init() {}
 }

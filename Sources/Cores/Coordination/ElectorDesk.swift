@@ -415,9 +415,7 @@ public struct ElectorDesk: Core, Sendable {
     /// What an earlier process here has collected.
     private func result(_ finish: Finish) -> [UnitState]? {
         guard let (_, states) = provisions.checkpoint, let weights = finish.weights else { return nil }
-        var hash = SHA256Stream()
-        for state in states { hash.update(state.parameters) }
-        return hash.finish() == weights ? states : nil
+        return weightsDigest(of: states) == weights ? states : nil
     }
     /// Whoever only carries the record still says how far the job is.
     private mutating func tell(from before: Int) {

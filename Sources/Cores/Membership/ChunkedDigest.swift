@@ -5,9 +5,11 @@ import Primitives
 package struct ChunkedDigest: Hashable, Sendable {
     package let unit: Digest256
     package let chunks: [Digest256]
-    package init(_ chunks: [[UInt8]]) {
-        self.chunks = chunks.map { sha256($0) }
-        unit = sha256(self.chunks.flatMap(\.bytes))
+    package init(_ chunks: [[UInt8]]) { self.init(chunks.map { sha256($0) }) }
+    /// - Parameter chunks: of each its SHA-256.
+    package init(_ chunks: [Digest256]) {
+        self.chunks = chunks
+        unit = sha256(chunks.flatMap(\.bytes))
     }
     /// The first eight bytes of each chunk's.
     package var short: [UInt8] { chunks.flatMap { $0.bytes.prefix(8) } }

@@ -4,6 +4,7 @@ import Primitives
 import Record
 import Telemetry
 import Training
+import Wire
 
 /// Copies of units that others hold, for when all of their holders are gone for good: weights and outer momentum as of the start of some
 /// rounds, fetched in chunks at the lowest priority, one run of units after another.
@@ -62,29 +63,34 @@ package struct CopyDesk: Sendable {
 
     /// Begins what is to be copied next.
     ///
-    /// - Parameter room: what this member may use of its memory for it.
-    package mutating func follow(_ plan: PlacedPlan, _ job: JobState, me: PeerID, room: ByteCount, at now: Instant) {
+    /// - Parameters:
+    ///   - memory: what this member may use of its memory for it.
+    ///   - room: where it is put down; then it takes none.
+    package mutating func follow(
+        _ plan: PlacedPlan, _ job: JobState, me: PeerID, memory: ByteCount, room: (any ByteRoom)? = nil, at now: Instant
+    ) {
         guard hasNews else { return }
         if left.isEmpty {
             guard job.isAgreed(heard) else { return }
             begun = heard
             left = plan.copied(by: me, copies: job.parameters.copies, units: job.parameters.model.allUnits)
         }
-        while run == nil, !left.isEmpty { begin(left.removeFirst(), plan, job, me: me, room: room, at: now) }
+        while run == nil, !left.isEmpty { begin(left.removeFirst(), plan, job, me: me, memory, room, at: now) }
     }
     private mutating func begin(
-        _ units: Range<Int>, _ plan: PlacedPlan, _ job: JobState, me: PeerID, room: ByteCount, at now: Instant
+        _ units: Range<Int>, _ plan: PlacedPlan, _ job: JobState, me: PeerID, _ memory: ByteCount,
+        _ room: (any ByteRoom)?, at now: Instant
     ) {
         let model = job.parameters.model
         // Once as it comes, once as it is written.
         let needed = 2 * units.reduce(0) { $0 + model.parameters(unit: $1) } * (plan.mode == .rounds ? 8 : 4)
-        guard needed <= room.bytes else {
+        guard room != nil || needed <= memory.bytes else {
             guard saidFor < plan.epoch else { return }
             saidFor = plan.epoch
             return effects.push(
                 .event(
                     .copySkipped(
-                        units: RoundStarts.text(units), neededBytes: needed, freeBytes: max(0, room.bytes)), nil))
+                        units: RoundStarts.text(units), neededBytes: needed, freeBytes: max(0, memory.bytes)), nil))
         }
         var sources: [Int: [PeerID]] = [:]
         for unit in units { sources[unit] = plan.holders(of: unit).filter { $0 != me && job.isPresent($0) } }
@@ -93,7 +99,7 @@ package struct CopyDesk: Sendable {
             units: units, round: begun, epoch: plan.epoch,
             fetch: StateFetch(
                 round: begun, sources: sources, roots: job.roots(begun), moments: false, model: model,
-                offset: Int(me.bytes[1]), at: now), progressed: now)
+                offset: Int(me.bytes[1]), room: room, at: now), progressed: now)
         drain()
     }
 
@@ -169,9 +175,9 @@ extension Holding {
         if case .fetching = state { return copies.stop() }
         guard copies.hasNews else { return }
         let used = plan.stage(of: context.me).map { memory($0, plan) } ?? ByteCount(0)
-        let room = ByteCount(max(0, context.memory.bytes - used.bytes))
-        let me = context.me
-        withCopies { $0.follow(plan, job, me: me, room: room, at: now) }
+        let free = ByteCount(max(0, context.memory.bytes - used.bytes))
+        let (me, room) = (context.me, context.room)
+        withCopies { $0.follow(plan, job, me: me, memory: free, room: room, at: now) }
     }
 }
 

@@ -43,7 +43,7 @@ extension Holding {
             : StateFetch(
                 round: job.round, sources: sources, roots: job.roots(job.round), moments: job.round > 0,
                 needsMoments: plan.mode == .everyStep, model: job.parameters.model, offset: Int(context.me.bytes[1]),
-                at: now)
+                room: context.room, at: now)
         var move = StateMove(stage.units, round: job.round, epoch: plan.epoch, fetch: fetch, own: own)
         drain(&move)
         state = .fetching(move)

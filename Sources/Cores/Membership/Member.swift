@@ -390,7 +390,7 @@ public struct Member: Core, Sendable {
                     .jobAccepted(job: record.job.short, name: record.parameters.name), at: now, peer: peer.short)))
         job = MemberJob(
             record, succession, key: key, leader: peer, term: term, memory: terms.memory, engine: engine,
-            wall: wall, kept: remains.stages(of: record.job), at: now)
+            wall: wall, kept: remains.stages(of: record.job), room: terms.room, at: now)
         self.job!.machine = machine
     }
 

@@ -3,6 +3,7 @@ public import Primitives
 public import Record
 public import Telemetry
 public import Training
+public import Wire
 
 /// What a member asks of its driver.
 public enum MemberEffect: Sendable {
@@ -31,6 +32,8 @@ public struct MemberTerms: Sendable {
     public var refounds: [Digest256] = []
     /// Else it carries the records of jobs that several electors carry, and nothing more; its memory is for their texts.
     public var computes = true
+    /// Where states are put down that are kept for others, or come from them; nil for memory.
+    public var room: (any ByteRoom)?
     public init(name: String, device: String, memory: ByteCount, accepts: [PeerID]) {
         self.name = name
         self.device = device

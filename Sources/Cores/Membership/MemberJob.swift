@@ -87,7 +87,7 @@ package struct MemberJob: Sendable {
     package init(
         _ record: Record, _ succession: Record.Succession, key: SigningKey, leader: PeerID, term: Int,
         memory: ByteCount,
-        engine: EngineDesk, wall: WallClock, kept: [KeptStage] = [], at now: Instant
+        engine: EngineDesk, wall: WallClock, kept: [KeptStage] = [], room: (any ByteRoom)? = nil, at now: Instant
     ) {
         self.key = key
         self.wall = wall
@@ -104,7 +104,8 @@ package struct MemberJob: Sendable {
             at: now)
         holding = Holding(
             StageContext(
-                me: key.peerID, parameters: record.parameters, memory: memory, contentBytes: genesis.contentBytes),
+                me: key.peerID, parameters: record.parameters, memory: memory, contentBytes: genesis.contentBytes,
+                room: room),
             RoundStarts(
                 job: record.job, stages: kept,
                 copiedRounds: record.parameters.copies > 0 ? record.parameters.checkpointRounds : 0))

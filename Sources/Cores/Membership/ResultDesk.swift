@@ -35,8 +35,8 @@ package struct ResultDesk: Sendable {
         shelf.put(
             states.map {
                 UnitState(
-                    unit: $0.unit, parameters: $0.parameters, outerMomentum: $0.outerMomentum, firstMoment: [],
-                    secondMoment: [], optimizerSteps: $0.optimizerSteps)
+                    unit: $0.unit, parameters: $0.parameters, outerMomentum: $0.outerMomentum,
+                    optimizerSteps: $0.optimizerSteps)
             }, round: round, keep: nil, at: now)
         keep(shelf, of: record, at: now)
     }

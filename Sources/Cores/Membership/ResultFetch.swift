@@ -147,9 +147,7 @@ package struct ResultFetch: Sendable {
     }
     private mutating func finish(at now: Instant) {
         let states = fetch.wantedUnits.compactMap { fetch.take($0) }
-        var hash = SHA256Stream()
-        for state in states { hash.update(state.parameters) }
-        guard hash.finish() != weights else {
+        guard weightsDigest(of: states) != weights else {
             isOver = true
             return effects.push(.done(states))
         }

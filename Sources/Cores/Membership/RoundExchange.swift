@@ -1,3 +1,4 @@
+import Digests
 import Exchange
 import Messages
 import Primitives
@@ -47,6 +48,8 @@ package struct RoundExchange: Sendable {
     private let parameters: JobParameters
     private let layouts: [ChunkLayout]
     package var core: GroupExchange
+    /// This stage's own part, where no other pipeline is to have it: it is not cut into chunks that wait to be sent.
+    private var own: [UnitContribution]?
     /// Pipelines' parts that decode, and this stage's own: the digest of each unit.
     private var checked: [Int: [Int: Digest256]] = [:]
     /// The sums of the group that there is, once all are here: the digest of each unit.
@@ -113,29 +116,47 @@ package struct RoundExchange: Sendable {
         audits = [:]
         summed = [:]
         core.begin(terms.order(plan, units: units, parameters: parameters))
+        sendOwn()
         drain()
     }
 
     // MARK: this stage's own part
 
     /// This stage's part of the round goes out.
-    /// - Returns: what the receipt says of it.
-    package mutating func contribute(_ contribution: [UnitContribution]) -> [Int: ChunkedDigest] {
+    /// - Returns: what the receipt says of it; nil where it cannot be read from where it was put down.
+    package mutating func contribute(_ contribution: [UnitContribution]) -> [Int: ChunkedDigest]? {
+        let isAlone = isAlone
         var digests: [Int: ChunkedDigest] = [:]
         for unit in units {
-            guard let chunks = chunked(contribution.filter { $0.unit == unit }, layout: layout(unit)) else {
-                preconditionFailure("this stage's own contribution to unit \(unit) does not fit its layout")
+            var digest: [Digest256] = []
+            var chunks: [[UInt8]] = []
+            let isWhole = eachChunk(of: contribution.filter { $0.unit == unit }, layout: layout(unit)) {
+                digest.append(sha256($0))
+                if !isAlone { chunks.append($0) }
             }
-            digests[unit] = ChunkedDigest(chunks)
-            core.contribute(unit: unit, chunks: chunks)
+            guard isWhole else { return nil }
+            digests[unit] = ChunkedDigest(digest)
+            if !isAlone { core.contribute(unit: unit, chunks: chunks) }
         }
+        own = isAlone ? contribution : nil
         checked[rank] = digests.mapValues(\.unit)
         drain()
         return digests
     }
+    private var isAlone: Bool { plan.pipelines.count == 1 && !terms.way.hasOwners }
+    /// Others are to have what nobody was to have.
+    private mutating func sendOwn() {
+        guard let own, !isAlone else { return }
+        self.own = nil
+        for unit in units {
+            guard let chunks = chunked(own.filter { $0.unit == unit }, layout: layout(unit)) else { continue }
+            core.contribute(unit: unit, chunks: chunks)
+        }
+    }
     /// The round begins anew here.
     package mutating func withdraw() {
         checked[rank] = nil
+        own = nil
         core.withdraw()
     }
     /// A connection was lost and is there again: what was on its way may be lost too.
@@ -198,6 +219,9 @@ package struct RoundExchange: Sendable {
 
     /// A pipeline's part of the round, whole: as the engine takes it.
     private func contribution(of rank: Int) -> RankedContribution? {
+        if rank == self.rank, let own {
+            return RankedContribution(rank: rank, microBatches: microBatches(of: rank), units: own)
+        }
         var parts: [UnitContribution] = []
         for unit in units {
             guard let chunks = core.contribution(of: rank, unit: unit),

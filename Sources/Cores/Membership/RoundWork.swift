@@ -4,6 +4,7 @@ import Primitives
 import Record
 import Telemetry
 import Training
+import Wire
 
 /// What a stage needs to know of its job.
 package struct StageContext: Sendable {
@@ -11,11 +12,16 @@ package struct StageContext: Sendable {
     package let parameters: JobParameters
     /// Offered by the owner.
     package let memory: ByteCount
+    /// For states that are kept for others, or come from them; nil for memory.
+    package let room: (any ByteRoom)?
     /// Fixed validation windows that rounds use: 64, or all there are.
     package let sampleWindows: [Int]
 
-    package init(me: PeerID, parameters: JobParameters, memory: ByteCount, contentBytes: Int) {
+    package init(
+        me: PeerID, parameters: JobParameters, memory: ByteCount, contentBytes: Int, room: (any ByteRoom)? = nil
+    ) {
         self.me = me
+        self.room = room
         self.parameters = parameters
         self.memory = memory
         sampleWindows =
@@ -240,22 +246,28 @@ package struct RoundWork: Sendable {
             case .norms(let message):
                 for peer in attempt!.peers where peer != context.me { effects.push(.send(.norms(message), to: peer)) }
             case .contribution(let units):
-                attempt!.contribution = exchange.contribute(units)
+                guard let digests = exchange.contribute(units) else {
+                    refused("its own contribution cannot be read from this machine's disk", isDivergence: false)
+                    continue
+                }
+                attempt!.contribution = digests
                 drainExchange()
             case .finished: effects.push(.receipt(receipt()))
             case .applied(let digests, let squares): effects.push(.applied(digests, squares))
-            case .refused(let why, let isDivergence):
-                let runner = attempt!.runner
-                failed = runner.work
-                effects.push(.event(.workRefused(why: why, round: round)))
-                effects.push(
-                    .report(
-                        .setback(
-                            Setback(
-                                work: runner.work, stage: runner.stage, step: runner.step,
-                                why: cleaned(why, bytes: Bounds.reasonBytes), isDivergence: isDivergence))))
+            case .refused(let why, let isDivergence): refused(why, isDivergence: isDivergence)
             }
         }
+    }
+    private mutating func refused(_ why: String, isDivergence: Bool) {
+        let runner = attempt!.runner
+        failed = runner.work
+        effects.push(.event(.workRefused(why: why, round: round)))
+        effects.push(
+            .report(
+                .setback(
+                    Setback(
+                        work: runner.work, stage: runner.stage, step: runner.step,
+                        why: cleaned(why, bytes: Bounds.reasonBytes), isDivergence: isDivergence))))
     }
 
     private func receipt() -> Receipt {

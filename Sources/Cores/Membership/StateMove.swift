@@ -4,6 +4,7 @@ import Primitives
 import Record
 import Telemetry
 import Training
+import Wire
 
 /// Units on their way into the engine, as of the start of a round: what the engine held before is kept where it can be used, the rest
 /// is fetched.

@@ -15,10 +15,10 @@ public struct Evaluation: Hashable, Sendable {
 ///   - dataTokens: where the corpus is a file of tokens: how many.
 ///   - progress: is told every few windows how many are done, and of how many.
 public func evaluateAll(
-    _ parameters: ModelParameters, corpus: [UInt8], dataTokens: Int? = nil, validationFraction: Double, threads: Int,
+    _ model: ModelUnits, corpus: [UInt8], dataTokens: Int? = nil, validationFraction: Double, threads: Int,
     progress: ((_ done: Int, _ of: Int) -> Void)? = nil
 ) throws(TrainingError) -> Evaluation {
-    let context = parameters.shape.context
+    let context = model.shape.context
     let order = DataOrder(
         corpusCount: dataTokens ?? corpus.count, validationFraction: validationFraction, context: context, seed: 0)
     guard order.validationWindows > 0 else {
@@ -30,15 +30,14 @@ public func evaluateAll(
     let engine = StageEngine(corpus: corpus, threads: threads)
     engine.evaluationProgress = progress
     let configuration = StageConfiguration(
-        model: parameters.shape, units: parameters.shape.allUnits,
+        model: model.shape, units: model.shape.allUnits,
         geometry: BatchGeometry(
             virtualPipelines: 1, microBatch: min(8, order.validationWindows), microBatchesPerVirtual: 1,
             context: context),
         seed: 0, optimizer: optimizer, mode: .everyStep, exchangeCodec: .fp32, activationCodec: .fp32,
         validationFraction: validationFraction, dataTokens: dataTokens)
-    for job in [.configure(configuration), .importState(parameters.states)] as [ComputeJob] {
-        if case .refused(let reason) = engine.perform(job) { throw .refused(reason) }
-    }
+    if case .refused(let reason) = engine.perform(.configure(configuration)) { throw .refused(reason) }
+    for unit in model.shape.allUnits { try engine.load(model.state(unit)) }
     switch engine.perform(.evaluate(windows: 0..<order.validationWindows, input: [])) {
     case .evaluation(let lossSum, let tokens): return Evaluation(lossSum: lossSum, tokens: tokens)
     case .refused(let reason): throw .refused(reason)

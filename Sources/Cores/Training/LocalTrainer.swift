@@ -1,5 +1,6 @@
 public import Compute
 import Primitives
+import Wire
 
 /// Trains a whole job in one process: M pipelines, each a full-model ``StageEngine``, doing exactly the jobs that peers
 /// would do. The reference for `--local` runs, and the instrument that measures what (M, H, codec) cost in loss.

@@ -2,6 +2,7 @@ public import Compute
 import Digests
 import Kernels
 public import Primitives
+import Wire
 
 /// All weights of a model: per unit, the tensors flat and concatenated in canonical order.
 public struct ModelParameters: Hashable, Sendable {
@@ -18,14 +19,15 @@ public struct ModelParameters: Hashable, Sendable {
         self.units = units
     }
 
-    /// From exported states that together cover every unit once; nil otherwise.
+    /// From exported states that together cover every unit once, and can be read; nil otherwise.
     public init?(shape: ModelShape, states: [UnitState]) {
         var units = [[Float]](repeating: [], count: shape.unitCount)
         for state in states {
             guard shape.allUnits.contains(state.unit), units[state.unit].isEmpty,
-                state.parameters.count == 4 * shape.parameters(unit: state.unit)
+                state.parameters.count == 4 * shape.parameters(unit: state.unit),
+                let values = floats(state.parameters)
             else { return nil }
-            units[state.unit] = floats(fromLittleEndian: state.parameters)
+            units[state.unit] = values
         }
         self.init(shape: shape, units: units)
     }
@@ -78,6 +80,18 @@ func floats(fromLittleEndian bytes: [UInt8]) -> [Float] {
         count = bytes.count / 4
         UnsafeMutableRawBufferPointer(values).copyBytes(from: bytes[..<(count * 4)])
     }
+}
+
+/// The same of bytes that lie elsewhere; nil where they are not to be had.
+func floats(_ bytes: StoredBytes) -> [Float]? {
+    var isThere = true
+    let out = [Float](unsafeUninitializedCapacity: bytes.count / 4) { values, count in
+        count = bytes.count / 4
+        values.baseAddress?.initialize(repeating: 0, count: count)
+        isThere = bytes.fill(
+            0, UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(values)[..<(4 * count)]))
+    }
+    return isThere ? out : nil
 }
 
 /// Fills a tensor with its first values: ones for norm gains, zeros for biases; normal with deviation 0.02 for matrices, divided by √(2L)

@@ -8,13 +8,12 @@ extension RoundStart {
     public static let format = "atoll-round-start 1\n"
     private static let most = 1 << 16
     private static let largest = 1 << 40
-    /// Read at a time, where nothing is kept of it.
-    private static let piece = 1 << 20
 
     // MARK: writing
 
     /// Hands all bytes on, in order.
-    public func write<Failure: Error>(to out: ([UInt8]) throws(Failure) -> Void) throws(Failure) {
+    /// - Returns: whether they were all to be had from where they had been put down.
+    public func write<Failure: Error>(to out: ([UInt8]) throws(Failure) -> Void) throws(Failure) -> Bool {
         var stream = SHA256Stream()
         var writer = ByteWriter()
         func flush() throws(Failure) {
@@ -22,11 +21,13 @@ extension RoundStart {
             try out(writer.bytes)
             writer = ByteWriter()
         }
-        func list(_ bytes: [UInt8]) throws(Failure) {
+        func list(_ bytes: StoredBytes) throws(Failure) -> Bool {
             writer.u64(UInt64(bytes.count))
             try flush()
-            stream.update(bytes)
-            try out(bytes)
+            return try bytes.eachPiece { piece throws(Failure) in
+                stream.update(piece)
+                try out([UInt8](piece))
+            }
         }
         writer.raw(Array(Self.format.utf8))
         writer.raw(job.bytes)
@@ -36,17 +37,18 @@ extension RoundStart {
             writer.u64(UInt64(state.optimizerSteps))
             for part in [
                 state.parameters, state.outerMomentum, state.firstMoment, state.secondMoment, state.residue.weights,
-            ] { try list(part) }
+            ] { guard try list(part) else { return false } }
             writer.u64(UInt64(state.residue.nodes.count))
             for node in state.residue.nodes {
                 writer.u64(UInt64(node.node))
-                try list(node.feedback)
+                guard try list(node.feedback) else { return false }
                 writer.u64(UInt64(node.factors.count))
-                for factor in node.factors { try list(factor) }
+                for factor in node.factors { _ = try list(StoredBytes(factor)) }
             }
         }
         try flush()
         try out(stream.finish().bytes)
+        return true
     }
 
     public var byteCount: Int {
@@ -64,41 +66,29 @@ extension RoundStart {
         return count
     }
 
-    public var encoded: [UInt8] {
+    /// All of them in memory; nil where they are not to be had any more.
+    public var encoded: [UInt8]? {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(byteCount)
-        write { bytes += $0 }
-        return bytes
+        return write { bytes += $0 } ? bytes : nil
     }
 
     // MARK: reading
 
     /// Throws what is wrong with the bytes: another format, torn, damaged, out of range.
-    public init(decoding bytes: [UInt8]) throws(MalformedBytes) {
-        try self.init(count: bytes.count) { offset, target in
-            target.copyBytes(from: bytes[offset..<offset + target.count])
-            return true
-        }
-    }
+    public init(decoding bytes: [UInt8]) throws(MalformedBytes) { try self.init(StoredBytes(bytes)) }
 
-    /// The same of bytes that lie elsewhere: first all of them for their digest, then one list after the other.
-    ///
-    /// - Parameters:
-    ///   - count: how many bytes there are.
-    ///   - keepsNumbers: otherwise what is learnt is what it is and that it is whole; all lists of its states are empty.
-    ///   - fill: fills a target with the bytes from an offset on; never asked for what is beyond `count`. False where it cannot.
-    public init(
-        count: Int, keepsNumbers: Bool = true, fill: @escaping (_ offset: Int, UnsafeMutableRawBufferPointer) -> Bool
-    ) throws(MalformedBytes) {
-        var reader = Pieces(count: count - 32, fill: fill)
-        let format = count < Self.format.utf8.count ? [] : try reader.take(Self.format.utf8.count)
-        guard format.elementsEqual(Self.format.utf8) else {
+    /// The same of bytes that lie elsewhere: first all of them are read for their digest. What is large of it stays where it lies.
+    public init(_ source: StoredBytes) throws(MalformedBytes) {
+        let format = Array(Self.format.utf8)
+        guard source.count >= format.count, source.bytes(0..<format.count) == format else {
             throw MalformedBytes("no round start of this version: it must begin with \(Self.format.debugDescription)")
         }
-        guard count >= Self.format.utf8.count + 64, try Self.isWhole(count: count, fill: fill) else {
+        guard source.count >= format.count + 64, Self.isWhole(source) else {
             throw MalformedBytes("torn or damaged: its digest is another")
         }
-        guard let job = Digest256(try reader.take(32)) else { throw MalformedBytes("no job") }
+        var reader = Reader(source[format.count..<source.count - 32])
+        guard let job = Digest256(try reader.bytes(32)) else { throw MalformedBytes("no job") }
         self.job = job
         round = try reader.number(below: Self.largest)
         epoch = try reader.number(below: Self.largest)
@@ -107,7 +97,7 @@ extension RoundStart {
         for _ in 0..<(try reader.number(below: Self.most)) { share.append(try reader.number(below: Self.most)) }
         states = []
         for place in 0..<(try reader.number(below: Self.most)) {
-            let state = try Self.state(&reader, keepsNumbers)
+            let state = try Self.state(&reader)
             guard state.unit == states.first.map({ $0.unit + place }) ?? state.unit else {
                 throw MalformedBytes("units do not follow each other")
             }
@@ -117,75 +107,57 @@ extension RoundStart {
         guard !states.isEmpty else { throw MalformedBytes("no units") }
     }
 
-    private static func state(_ reader: inout Pieces, _ keepsNumbers: Bool) throws(MalformedBytes) -> UnitState {
-        func list() throws(MalformedBytes) -> [UInt8] {
-            let count = try reader.number()
-            if keepsNumbers { return try reader.take(count) }
-            try reader.skip(count)
-            return []
-        }
+    private static func state(_ reader: inout Reader) throws(MalformedBytes) -> UnitState {
         let unit = try reader.number(below: most)
         let steps = try reader.number(below: largest)
         var state = UnitState(
-            unit: unit, parameters: try list(), outerMomentum: try list(), firstMoment: try list(),
-            secondMoment: try list(), optimizerSteps: steps)
-        state.residue.weights = try list()
+            unit: unit, parameters: try reader.list(), outerMomentum: try reader.list(), firstMoment: try reader.list(),
+            secondMoment: try reader.list(), optimizerSteps: steps)
+        state.residue.weights = try reader.list()
         for _ in 0..<(try reader.number(below: most)) {
             let node = try reader.number(below: most)
-            let feedback = try list()
+            let feedback = try reader.list()
             var factors: [[UInt8]] = []
-            for _ in 0..<(try reader.number(below: most)) { factors.append(try list()) }
+            for _ in 0..<(try reader.number(below: most)) { factors.append(try reader.bytes(try reader.number())) }
             state.residue.nodes.append(UnitResidue.Node(node: node, feedback: feedback, factors: factors))
         }
         return state
     }
 
     /// Whether the last 32 bytes are the SHA-256 of all before them.
-    public static func isWhole(
-        count: Int, fill: @escaping (_ offset: Int, UnsafeMutableRawBufferPointer) -> Bool
-    ) throws(MalformedBytes) -> Bool {
-        guard count >= 32 else { return false }
+    public static func isWhole(_ source: StoredBytes) -> Bool {
+        guard source.count >= 32 else { return false }
         var stream = SHA256Stream()
-        var reader = Pieces(count: count, fill: fill)
-        while reader.remaining > 32 { stream.update(try reader.take(min(piece, reader.remaining - 32))) }
-        return try stream.finish().bytes == reader.take(32)
+        guard source[0..<source.count - 32].eachPiece({ stream.update($0) }) else { return false }
+        return source.bytes(source.count - 32..<source.count) == stream.finish().bytes
     }
 
-    /// A cursor over bytes that lie elsewhere.
-    private struct Pieces {
-        let count: Int
-        let fill: (Int, UnsafeMutableRawBufferPointer) -> Bool
+    /// A cursor.
+    private struct Reader {
+        private let source: StoredBytes
         private var position = 0
-        var remaining: Int { count - position }
+        var remaining: Int { source.count - position }
 
-        init(count: Int, fill: @escaping (Int, UnsafeMutableRawBufferPointer) -> Bool) {
-            self.count = count
-            self.fill = fill
-        }
-        mutating func skip(_ bytes: Int) throws(MalformedBytes) {
+        init(_ source: StoredBytes) { self.source = source }
+
+        private mutating func take(_ bytes: Int) throws(MalformedBytes) -> StoredBytes {
             guard bytes >= 0, bytes <= remaining else {
                 throw MalformedBytes("\(bytes) bytes wanted, \(remaining) left")
             }
-            position += bytes
+            defer { position += bytes }
+            return source[position..<position + bytes]
         }
-        mutating func take(_ bytes: Int) throws(MalformedBytes) -> [UInt8] {
-            let start = position
-            try skip(bytes)
-            var isThere = true
-            let out = [UInt8](unsafeUninitializedCapacity: bytes) { target, filled in
-                isThere =
-                    bytes == 0
-                    || fill(
-                        start, UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(target)[..<bytes]))
-                if !isThere { UnsafeMutableRawBufferPointer(target).initializeMemory(as: UInt8.self, repeating: 0) }
-                filled = bytes
+        /// After its length.
+        mutating func list() throws(MalformedBytes) -> StoredBytes { try take(try number()) }
+        mutating func bytes(_ count: Int) throws(MalformedBytes) -> [UInt8] {
+            guard let bytes = try take(count).all else {
+                throw MalformedBytes("byte \(position) and what follows cannot be read")
             }
-            guard isThere else { throw MalformedBytes("byte \(start) and what follows cannot be read") }
-            return out
+            return bytes
         }
         mutating func number(below limit: Int = .max) throws(MalformedBytes) -> Int {
             var value: UInt64 = 0
-            for (index, byte) in try take(8).enumerated() { value |= UInt64(byte) << (8 * UInt64(index)) }
+            for (index, byte) in try bytes(8).enumerated() { value |= UInt64(byte) << (8 * UInt64(index)) }
             guard let number = Int(exactly: value), number < limit else {
                 throw MalformedBytes("a number out of range")
             }

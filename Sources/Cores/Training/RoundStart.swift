@@ -52,13 +52,15 @@ public struct RoundStart: Hashable, Sendable {
     }
 }
 
-/// A round start that was read back, and what its group agreed on: worked out where it was read, off the loop.
+/// A round start that was read back, and what its group agreed on: worked out where it was read, off the loop. A unit that could not be read has no
+/// digests.
 public struct VerifiedRoundStart: Hashable, Sendable {
     public let start: RoundStart
     /// By unit.
     public let digests: [Int: UnitDigests]
     public init(_ start: RoundStart) {
         self.start = start
-        digests = Dictionary(uniqueKeysWithValues: start.states.map { ($0.unit, UnitDigests(of: $0)) })
+        digests = Dictionary(
+            uniqueKeysWithValues: start.states.compactMap { state in UnitDigests(of: state).map { (state.unit, $0) } })
     }
 }

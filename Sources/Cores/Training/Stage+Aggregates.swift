@@ -2,6 +2,7 @@ public import Compute
 import Exchange
 import Kernels
 public import Primitives
+import Wire
 
 /// Where chunks have owners: the owner's arithmetic on one chunk, and taking in what all owners made.
 extension Stage {
@@ -42,7 +43,9 @@ extension Stage {
         case .everyStep:
             let sums = messages.map { message in
                 let decoded = FloatBuffer(values.count)
-                decode(message.pieces, ranges, configuration.exchangeCodec, unit: unit, from: first, into: decoded)
+                decode(
+                    message.pieces, ranges, configuration.exchangeCodec, unit: unit, from: first,
+                    into: decoded.allValues)
                 return (message.node, decoded)
             }
             let sum = tree.fold(sums) { left, right in
@@ -73,18 +76,18 @@ extension Stage {
             all.append((aggregate.unit, try cut(bytes[...], ranges[...], unit: aggregate.unit, codec: codec), ranges))
         }
         guard let outer else {
-            return try takeGradient { unit, count in
+            return try takeGradient { unit, target throws(Refusal) in
                 let part = all[unit - configuration.units.lowerBound]
-                let values = FloatBuffer(count)
                 let first = layout.range(unit: unit).lowerBound
                 let ranges = part.ranges.map { $0.lowerBound - first..<$0.upperBound - first }
-                decode(part.pieces, ranges, codec, unit: unit, from: first, into: values)
-                return values
+                decode(part.pieces, ranges, codec, unit: unit, from: first, into: target)
             }
         }
         let averages = device.idle.take()
         defer { device.idle.giveBack(averages) }
-        for part in all { decode(part.pieces, part.ranges, codec, unit: part.unit, from: 0, into: averages) }
+        for part in all {
+            decode(part.pieces, part.ranges, codec, unit: part.unit, from: 0, into: averages.allValues)
+        }
         return try outerStep(averages, outer)
     }
 
@@ -102,46 +105,61 @@ extension Stage {
     /// `start`: where `target` begins in the stage's layout.
     private func decode(
         _ messages: [ArraySlice<UInt8>], _ ranges: [Range<Int>], _ codec: Codec, unit: Int, from start: Int,
-        into target: FloatBuffer
+        into target: UnsafeMutableBufferPointer<Float>
     ) {
         for (bytes, range) in zip(messages, ranges) {
             let piece = range.lowerBound + start..<range.upperBound + start
             do {
-                try codec.decode(bytes, shape: shape(of: piece, unit: unit), into: target.values(range))
+                try codec.decode(
+                    bytes, shape: shape(of: piece, unit: unit),
+                    into: UnsafeMutableBufferPointer(rebasing: target[range]))
             } catch { preconditionFailure("a validated message does not decode: \(error)") }
         }
     }
 }
 
 /// One contributor's parts of a chunk of a unit, ready to travel (``ChunkContribution``): of each tree node's bytes those
-/// of each chunk. Nil where the bytes do not fit the layout.
+/// of each chunk. Nil where the bytes do not fit the layout, or cannot be read.
 public func chunked(_ parts: [UnitContribution], layout: ChunkLayout) -> [[UInt8]]? {
-    var out = layout.chunks.map { _ in [UInt8]() }
-    for part in parts {
-        guard let cut = layout.cut(part.bytes[...]) else { return nil }
-        for (index, bytes) in cut.enumerated() {
-            withUnsafeBytes(of: UInt32(part.node).littleEndian) { out[index].append(contentsOf: $0) }
-            withUnsafeBytes(of: UInt32(bytes.count).littleEndian) { out[index].append(contentsOf: $0) }
-            out[index] += bytes
+    var out: [[UInt8]] = []
+    return eachChunk(of: parts, layout: layout) { out.append($0) } ? out : nil
+}
+/// The same, one chunk after the other.
+/// - Returns: whether all bytes could be read, and fit the layout.
+public func eachChunk(of parts: [UnitContribution], layout: ChunkLayout, _ body: ([UInt8]) -> Void) -> Bool {
+    var readers = parts.map { PieceReader($0.bytes) }
+    for chunk in layout.chunks {
+        var out: [UInt8] = []
+        for (index, part) in parts.enumerated() {
+            var bytes: [UInt8] = []
+            for _ in chunk {
+                guard let piece = readers[index].next() else { return false }
+                withUnsafeBytes(of: UInt32(piece.count).littleEndian) { bytes.append(contentsOf: $0) }
+                bytes += piece
+            }
+            withUnsafeBytes(of: UInt32(part.node).littleEndian) { out.append(contentsOf: $0) }
+            withUnsafeBytes(of: UInt32(bytes.count).littleEndian) { out.append(contentsOf: $0) }
+            out += bytes
         }
+        body(out)
     }
-    return out
+    return readers.allSatisfy(\.isAtEnd)
 }
 
 /// The other way round: one contributor's chunks of a unit, as they travelled, as the parts they were cut from. Nil where
 /// heads and bytes do not fit each other, or chunks speak of different nodes.
 public func unchunked(_ chunks: [[UInt8]], unit: Int, layout: ChunkLayout) -> [UnitContribution]? {
     guard chunks.count == layout.chunks.count else { return nil }
-    var out: [UnitContribution] = []
+    var out: [(node: Int, bytes: [UInt8])] = []
     for (index, chunk) in chunks.enumerated() {
         guard let nodes = try? treeNodes(chunk[...]), index == 0 || nodes.count == out.count else { return nil }
         for (position, part) in nodes.enumerated() {
-            if index == 0 { out.append(UnitContribution(unit: unit, node: part.node, bytes: [])) }
+            if index == 0 { out.append((part.node, [])) }
             guard out[position].node == part.node else { return nil }
             out[position].bytes += part.bytes
         }
     }
-    return out.isEmpty ? nil : out
+    return out.isEmpty ? nil : out.map { UnitContribution(unit: unit, node: $0.node, bytes: $0.bytes) }
 }
 
 /// The parts by tree node, lengths checked.

@@ -59,7 +59,7 @@ extension Stage {
             do throws(RefusedContribution) {
                 try codec.contributorMean(
                     of: messages, shape: shapes[index],
-                    into: target.values(piece.lowerBound - start..<piece.upperBound - start), workspace: meanWorkspace)
+                    into: target.values(piece.lowerBound - start..<piece.upperBound - start), workspace: room.mean)
             } catch {
                 throw Refused(rank: inputs[error.position].rank, why: "\(error.reason)")
             }

@@ -3,15 +3,16 @@ import Compute
 import Exchange
 import Kernels
 import Primitives
+import Wire
 
-/// One sender's part of one unit, cut into its tensors and known to decode.
+/// One sender's part of one unit, known to decode. It is opened when its unit's turn comes: of all that was sent one unit is in memory at a time,
+/// where the rest lies elsewhere.
 struct UnitMessage {
     let rank: Int
     let microBatches: Int
     let unit: Int
     let node: Int
-    /// One a piece (``ChunkLayout``), canonical order.
-    let tensors: [ArraySlice<UInt8>]
+    let bytes: StoredBytes
 }
 
 /// What is exchanged: encoding this stage's part of a round, and taking in everybody's.
@@ -20,13 +21,19 @@ extension Stage {
         switch configuration.mode {
         case .everyStep:
             guard progress.lastAdded != nil else { throw Refusal("no micro-batch has been added") }
-            let sum = FloatBuffer(configuration.units.map { layout.range(unit: $0).count }.max() ?? 0)
+            var room: FloatBuffer?
+            defer { if let room { device.idle.giveBack(room) } }
             var parts: [UnitContribution] = []
             for node in try device.completeShares() {
                 parts += try encode(node: node) { unit, count throws(Refusal) in
-                    try device.read(.share(node: node), unit: unit, into: sum.values(0..<count))
-                    try demandFinite(sum, count)
-                    return UnsafePointer(sum.base)
+                    let place = device.place(.share(node: node), unit: unit)
+                    if place == nil {
+                        room = room ?? device.idle.take()
+                        try device.read(.share(node: node), unit: unit, into: room!.values(0..<count))
+                    }
+                    let values = UnsafePointer(place ?? room!.base)
+                    try demandFinite(values, count)
+                    return values
                 }
             }
             lastContribution = parts.sorted { ($0.unit, $0.node) < ($1.unit, $1.node) }
@@ -37,7 +44,7 @@ extension Stage {
             defer { device.idle.giveBack(delta) }
             try read(.parameters, into: delta)
             subtract(delta, from: outer!, into: delta)
-            try demandFinite(delta, delta.count)
+            try demandFinite(delta.base, delta.count)
             lastContribution = try encode(node: 0) { unit, _ throws(Refusal) in
                 UnsafePointer(delta.base + layout.range(unit: unit).lowerBound)
             }
@@ -46,8 +53,8 @@ extension Stage {
     }
 
     /// What diverges is said by whoever computed it, before others have to refuse it.
-    private func demandFinite(_ values: FloatBuffer, _ count: Int) throws(Refusal) {
-        guard kernels_all_finite(count, values.base) else {
+    private func demandFinite(_ values: UnsafePointer<Float>, _ count: Int) throws(Refusal) {
+        guard kernels_all_finite(count, values) else {
             throw Refusal("its own contribution is \(ComputeResult.notFinite)")
         }
     }
@@ -102,11 +109,7 @@ extension Stage {
             guard let kept = feedback[contribution.node] else { continue }
             let range = layout.range(unit: contribution.unit)
             let decoded = FloatBuffer(range.count)
-            let tensors = try cut(contribution)
-            decode(
-                UnitMessage(
-                    rank: 0, microBatches: 0, unit: contribution.unit, node: contribution.node, tensors: tensors),
-                into: decoded)
+            try decode(contribution.bytes, unit: contribution.unit, into: decoded.allValues)
             try change(kept, range) { values, part in
                 kernels_add(threads, part.count, decoded.base + part.lowerBound - range.lowerBound, values)
             }
@@ -139,9 +142,15 @@ extension Stage {
         defer { device.idle.giveBack(delta) }
         for unit in configuration.units {
             let parts = messages[unit - configuration.units.lowerBound]
+            var readers = parts.map { PieceReader($0.bytes) }
             let pieces = pieces(unit: unit)
             for chunk in chunkLayouts[unit - configuration.units.lowerBound].chunks {
-                let cut = parts.map { AverageInput(rank: $0.rank, weight: $0.microBatches, pieces: $0.tensors[chunk]) }
+                var cut: [AverageInput] = []
+                for (index, part) in parts.enumerated() {
+                    let pieces = chunk.compactMap { _ in readers[index].next() }
+                    guard pieces.count == chunk.count else { throw Refusal(Self.unread) }
+                    cut.append(AverageInput(rank: part.rank, weight: part.microBatches, pieces: pieces[...]))
+                }
                 do throws(Refused) {
                     try average(cut, pieces[chunk], unit: unit, into: delta, from: 0)
                 } catch {
@@ -197,11 +206,17 @@ extension Stage {
             warmStarts[node] = layout.entries.map { _ in WarmStart() }
         }
         var warm = (warmStarts[node] ?? [])[...]
+        let expected = layout.entries.reduce(0) { $0 + codec.expectedBytes(for: $1.range.count) }
+        let store = room.store.flatMap { expected < $0.leastContribution ? nil : $0.store(expected) }
+        let isKept = store != nil
+        var writer = StoredBytesWriter(store)
         var out: [UnitContribution] = []
         for unit in configuration.units {
             let range = layout.range(unit: unit)
             let own = try values(unit, range.count)
+            var parts: [StoredBytes] = []
             var bytes: [UInt8] = []
+            bytes.reserveCapacity(isKept ? 1 << 20 : 4 * range.count)
             for piece in pieces(unit: unit) {
                 let values = UnsafeBufferPointer(start: own + piece.lowerBound - range.lowerBound, count: piece.count)
                 let room = kept?.plain == nil && kept != nil ? FloatBuffer(piece.count) : nil
@@ -213,19 +228,29 @@ extension Stage {
                 if let room { kept!.write(piece, from: room.base) }
                 withUnsafeBytes(of: UInt32(message.count).littleEndian) { bytes.append(contentsOf: $0) }
                 bytes.append(contentsOf: message)
+                if isKept, bytes.count >= 1 << 19 {
+                    parts.append(bytes.withUnsafeBytes { writer.put($0) })
+                    bytes.removeAll(keepingCapacity: true)
+                }
             }
-            out.append(UnitContribution(unit: unit, node: node, bytes: bytes))
+            parts.append(isKept ? bytes.withUnsafeBytes { writer.put($0) } : StoredBytes(bytes))
+            out.append(UnitContribution(unit: unit, node: node, bytes: StoredBytes(joining: parts)))
         }
         return out
     }
 
-    func decode(_ message: UnitMessage, into target: FloatBuffer) {
+    private static let unread = "the disk does not give a contribution back"
+
+    /// A part that is known to decode.
+    func decode(_ message: StoredBytes, unit: Int, into target: UnsafeMutableBufferPointer<Float>) throws(Refusal) {
+        var reader = PieceReader(message)
         var offset = 0
-        for (piece, bytes) in zip(pieces(unit: message.unit), message.tensors) {
+        for piece in pieces(unit: unit) {
+            guard let bytes = reader.next() else { throw Refusal(Self.unread) }
             do {
                 try configuration.exchangeCodec.decode(
-                    bytes, shape: shape(of: piece, unit: message.unit),
-                    into: target.values(offset..<offset + piece.count))
+                    bytes, shape: shape(of: piece, unit: unit),
+                    into: UnsafeMutableBufferPointer(rebasing: target[offset..<offset + piece.count]))
             } catch { preconditionFailure("a validated message does not decode: \(error)") }
             offset += piece.count
         }
@@ -245,15 +270,14 @@ extension Stage {
                 throw Refusal("rank \(contribution.rank) counts \(contribution.microBatches) micro-batches")
             }
             for part in contribution.units where configuration.units.contains(part.unit) {
-                let tensors: [ArraySlice<UInt8>]
-                do throws(Refusal) { tensors = try cut(part) } catch {
+                do throws(Refusal) { try validate(part.bytes, unit: part.unit) } catch {
                     throw Refusal("rank \(contribution.rank), unit \(part.unit): \(error.reason)")
                 }
                 messages[part.unit - configuration.units.lowerBound].append(
                     UnitMessage(
                         rank: contribution.rank, microBatches: contribution.microBatches, unit: part.unit,
                         node: part.node,
-                        tensors: tensors))
+                        bytes: part.bytes))
             }
         }
         for unit in configuration.units {
@@ -282,38 +306,47 @@ extension Stage {
         }
     }
 
-    /// Cuts a unit's bytes into its pieces' messages and asks the codec whether each would decode.
-    private func cut(_ contribution: UnitContribution) throws(Refusal) -> [ArraySlice<UInt8>] {
-        try cut(
-            contribution.bytes[...], pieces(unit: contribution.unit)[...], unit: contribution.unit,
-            codec: configuration.exchangeCodec)
+    /// Asks the codec whether each of a unit's pieces would decode.
+    private func validate(_ contribution: StoredBytes, unit: Int) throws(Refusal) {
+        var reader = PieceReader(contribution)
+        for piece in pieces(unit: unit) {
+            guard let bytes = reader.next() else { throw Refusal(missing(piece, unit, reader.remaining)) }
+            try validate(bytes, piece, unit: unit, codec: configuration.exchangeCodec)
+        }
+        guard reader.isAtEnd else { throw Refusal("\(reader.remaining) bytes too many") }
+    }
+    private func name(_ piece: Range<Int>, _ unit: Int) -> String {
+        layout.entries(unit: unit).first { $0.range.contains(piece.lowerBound) }?.tensor.name ?? "?"
+    }
+    private func missing(_ piece: Range<Int>, _ unit: Int, _ left: Int) -> String {
+        left < 4
+            ? "\(name(piece, unit)): its length is missing"
+            : "\(name(piece, unit)): more bytes announced than the \(left) left"
+    }
+    private func validate(_ bytes: ArraySlice<UInt8>, _ piece: Range<Int>, unit: Int, codec: Codec) throws(Refusal) {
+        do {
+            try codec.validate(bytes, count: piece.count, shape: shape(of: piece, unit: unit))
+        } catch CodecError.notFinite {
+            throw Refusal("\(name(piece, unit)) as \(codec): values that are \(ComputeResult.notFinite)")
+        } catch {
+            throw Refusal("\(name(piece, unit)) as \(codec): \(error)")
+        }
     }
 
+    /// Cuts bytes into pieces' messages and asks the codec whether each would decode.
     func cut(
         _ bytes: ArraySlice<UInt8>, _ pieces: ArraySlice<Range<Int>>, unit: Int, codec: Codec
     ) throws(Refusal) -> [ArraySlice<UInt8>] {
         var rest = bytes
         var tensors: [ArraySlice<UInt8>] = []
-        func name(_ piece: Range<Int>) -> String {
-            layout.entries(unit: unit).first { $0.range.contains(piece.lowerBound) }?.tensor.name ?? "?"
-        }
         for piece in pieces {
-            guard rest.count >= 4 else { throw Refusal("\(name(piece)): its length is missing") }
+            guard rest.count >= 4 else { throw Refusal(missing(piece, unit, rest.count)) }
             let length = rest.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
-            rest = rest.dropFirst(4)
-            guard length <= rest.count else {
-                throw Refusal("\(name(piece)): \(length) bytes announced, \(rest.count) left")
-            }
-            let bytes = rest.prefix(length)
-            do {
-                try codec.validate(bytes, count: piece.count, shape: shape(of: piece, unit: unit))
-            } catch CodecError.notFinite {
-                throw Refusal("\(name(piece)) as \(codec): values that are \(ComputeResult.notFinite)")
-            } catch {
-                throw Refusal("\(name(piece)) as \(codec): \(error)")
-            }
+            guard length <= rest.count - 4 else { throw Refusal(missing(piece, unit, rest.count)) }
+            let bytes = rest.dropFirst(4).prefix(length)
+            try validate(bytes, piece, unit: unit, codec: codec)
             tensors.append(bytes)
-            rest = rest.dropFirst(length)
+            rest = rest.dropFirst(4 + length)
         }
         guard rest.isEmpty else { throw Refusal("\(rest.count) bytes too many") }
         return tensors

@@ -3,19 +3,20 @@ import Compute
 import Exchange
 import Kernels
 import Primitives
+import Wire
 
 /// What a stage keeps that no group agrees on: error feedback, where low-rank searches begin, and with a delayed exchange the weights that
 /// differ from the outer ones. It goes to this member's own disk and back, so that everything may be switched off.
 extension Stage {
-    func residue(of unit: Int) throws(Refusal) -> UnitResidue {
+    func residue(of unit: Int, _ writer: inout StoredBytesWriter) throws(Refusal) -> UnitResidue {
         let range = layout.range(unit: unit)
         var out = UnitResidue()
         for node in Set(feedback.keys).union(warmStarts.keys).sorted() {
-            var bytes: [UInt8] = []
+            var bytes = StoredBytes()
             if let kept = feedback[node] {
                 let values = FloatBuffer(range.count)
                 kept.read(range, into: values.base)
-                bytes = [UInt8](values.rawBytes(0..<range.count))
+                bytes = writer.put(values.rawBytes(0..<range.count))
             }
             let factors = (warmStarts[node].map { Array($0[slots(of: unit)]) } ?? []).map { start in
                 start.right.withUnsafeBytes { [UInt8]($0) }
@@ -25,7 +26,7 @@ extension Stage {
         if outer != nil, !isAtOuterWeights {
             let values = FloatBuffer(range.count)
             try device.read(.parameters, unit: unit, into: values.allValues)
-            out.weights = [UInt8](values.rawBytes(0..<range.count))
+            out.weights = writer.put(values.rawBytes(0..<range.count))
         }
         return out
     }
@@ -45,7 +46,7 @@ extension Stage {
             guard found.count == bytes else {
                 throw Refusal("unit \(unit), \(name): \(bytes) bytes expected, \(found.count) found")
             }
-            guard isFinite(found) else { throw Refusal("unit \(unit), \(name): values that are not finite") }
+            try checkFinite(found, "unit \(unit), \(name)")
         }
         for node in residue.nodes {
             guard configuration.mode == .rounds ? node.node == 0 : tree.contains(node.node) else {
@@ -75,7 +76,7 @@ extension Stage {
         for part in residue.nodes {
             if !part.feedback.isEmpty {
                 if feedback[part.node] == nil { feedback[part.node] = newFeedback() }
-                load(part.feedback, values.allValues)
+                try load(part.feedback, values.allValues)
                 feedback[part.node]!.write(range, from: values.base)
             }
             guard !part.factors.isEmpty else { continue }
@@ -85,7 +86,7 @@ extension Stage {
             }
         }
         guard !residue.weights.isEmpty else { return }
-        load(residue.weights, values.allValues)
+        try load(residue.weights, values.allValues)
         try device.write(.parameters, unit: unit, from: UnsafeBufferPointer(values.allValues))
         isAtOuterWeights = false
     }

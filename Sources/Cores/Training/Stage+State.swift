@@ -52,24 +52,25 @@ extension Stage {
         for state in states {
             let range = layout.range(unit: state.unit)
             let index = state.unit - configuration.units.lowerBound
-            let values = FloatBuffer(range.count)
-            load(state.parameters, values.allValues)
-            outer?.parameters.values(range).baseAddress!.update(from: values.base, count: range.count)
-            try device.write(.parameters, unit: state.unit, from: UnsafeBufferPointer(values.allValues))
-            let moments: [(DeviceQuantity, [UInt8], KeptMoments?)] = [
+            let room = device.idle.take()
+            defer { device.idle.giveBack(room) }
+            let values = room.values(0..<range.count)
+            try load(state.parameters, values)
+            outer?.parameters.values(range).baseAddress!.update(from: values.baseAddress!, count: range.count)
+            try device.write(.parameters, unit: state.unit, from: UnsafeBufferPointer(values))
+            let moments: [(DeviceQuantity, StoredBytes, KeptMoments?)] = [
                 (.firstMoment, state.firstMoment, outer?.firstMoment),
                 (.secondMoment, state.secondMoment, outer?.secondMoment),
             ]
             for (quantity, bytes, kept) in moments {
-                load(bytes, values.allValues)
-                kept?.write(unit: state.unit, from: values.base)
-                try device.write(quantity, unit: state.unit, from: UnsafeBufferPointer(values.allValues))
+                try load(bytes, values)
+                kept?.write(unit: state.unit, from: values.baseAddress!)
+                try device.write(quantity, unit: state.unit, from: UnsafeBufferPointer(values))
             }
-            withExtendedLifetime(values) {}
             optimizerSteps[index] = state.firstMoment.isEmpty ? 0 : state.optimizerSteps
             try restore(state.residue, unit: state.unit)
             guard let outer else { continue }
-            load(state.outerMomentum, outer.momentum.values(range))
+            try load(state.outerMomentum, outer.momentum.values(range))
             outerSteps[index] = optimizerSteps[index]
         }
         lastContribution = []
@@ -78,7 +79,16 @@ extension Stage {
         return .done
     }
 
-    /// With rounds, the state at round start: parameters, momentum and moments belong together.
+    /// Weights that are only evaluated: no moments come with them.
+    func importWeights(_ state: UnitState) throws(Refusal) {
+        try check(state)
+        let values = FloatBuffer(layout.range(unit: state.unit).count)
+        try load(state.parameters, values.allValues)
+        try device.write(.parameters, unit: state.unit, from: UnsafeBufferPointer(values.allValues))
+    }
+
+    /// With rounds, the state at round start: parameters, momentum and moments belong together. Each list is put down as it comes out of the
+    /// device; lists of chunks are made on the way, where others are to fetch it.
     func exportState(
         _ units: Range<Int>, _ includeMoments: Bool, _ includeResidue: Bool = false
     ) throws(Refusal) -> ComputeResult {
@@ -86,31 +96,64 @@ extension Stage {
         else {
             throw Refusal("units \(units) wanted, this stage holds \(configuration.units)")
         }
-        var states: [UnitState] = []
-        for unit in units {
-            let range = layout.range(unit: unit)
-            let values = FloatBuffer(range.count)
-            func bytes(_ quantity: DeviceQuantity, _ kept: KeptMoments?) throws(Refusal) -> [UInt8] {
-                kept?.read(unit: unit, into: values.base)
-                if kept == nil { try device.read(quantity, unit: unit, into: values.allValues) }
-                return [UInt8](values.rawBytes(0..<range.count))
+        let lists = (outer == nil ? 1 : 2) + (includeMoments ? 2 : 0) + (includeResidue ? feedback.count + 1 : 0)
+        let total = 4 * units.reduce(0) { $0 + layout.range(unit: $1).count } * lists
+        var writer = StoredBytesWriter(room.store?.store(total))
+        return .state(
+            try units.map { unit throws(Refusal) in
+                try exportUnit(unit, includeMoments, includeResidue, &writer)
+            })
+    }
+    private func exportUnit(
+        _ unit: Int, _ includeMoments: Bool, _ includeResidue: Bool, _ writer: inout StoredBytesWriter
+    ) throws(Refusal) -> UnitState {
+        let range = layout.range(unit: unit)
+        let room = device.idle.take()
+        defer { device.idle.giveBack(room) }
+        /// The device's, or what is kept of a round's start.
+        func put(
+            _ quantity: DeviceQuantity, _ kept: KeptMoments?, _ stream: inout ContentIndexStream
+        ) throws(Refusal) -> StoredBytes {
+            var place = kept == nil ? device.place(quantity, unit: unit) : kept!.plain(unit: unit)?.baseAddress
+            if place == nil {
+                kept?.read(unit: unit, into: room.base)
+                if kept == nil { try device.read(quantity, unit: unit, into: room.values(0..<range.count)) }
+                place = room.base
             }
-            let parameters: [UInt8]
-            if let outer {
-                parameters = [UInt8](outer.parameters.rawBytes(range))
-            } else {
-                parameters = try bytes(.parameters, nil)
-            }
-            var state = UnitState(
-                unit: unit, parameters: parameters,
-                outerMomentum: keptMomentum.map { [UInt8]($0.rawBytes(range)) } ?? [],
-                firstMoment: includeMoments ? try bytes(.firstMoment, outer?.firstMoment) : [],
-                secondMoment: includeMoments ? try bytes(.secondMoment, outer?.secondMoment) : [],
-                optimizerSteps: (outer == nil ? optimizerSteps : outerSteps)[unit - configuration.units.lowerBound])
-            if includeResidue { state.residue = try residue(of: unit) }
-            states.append(state)
+            let bytes = UnsafeRawBufferPointer(start: place, count: 4 * range.count)
+            if !includeResidue { stream.update(bytes) }
+            return writer.put(bytes)
         }
-        return .state(states)
+        func put(_ buffer: FloatBuffer, _ stream: inout ContentIndexStream) -> StoredBytes {
+            if !includeResidue { stream.update(buffer.rawBytes(range)) }
+            return writer.put(buffer.rawBytes(range))
+        }
+        var weights = ContentIndexStream()
+        var momenta = ContentIndexStream()
+        var moments = ContentIndexStream()
+        let parameters: StoredBytes
+        if let outer {
+            parameters = put(outer.parameters, &weights)
+        } else {
+            parameters = try put(.parameters, nil, &weights)
+        }
+        var state = UnitState(
+            unit: unit, parameters: parameters,
+            optimizerSteps: (outer == nil ? optimizerSteps : outerSteps)[unit - configuration.units.lowerBound])
+        if let keptMomentum { state.outerMomentum = put(keptMomentum, &momenta) }
+        if includeMoments {
+            state.firstMoment = try put(.firstMoment, outer?.firstMoment, &moments)
+            state.secondMoment = try put(.secondMoment, outer?.secondMoment, &moments)
+        }
+        if includeResidue {
+            // For this member's own disk: nobody fetches it.
+            state.residue = try residue(of: unit, &writer)
+        } else {
+            state.indices = UnitIndices(
+                parameters: weights.finish(), outerMomentum: keptMomentum == nil ? nil : momenta.finish(),
+                moments: includeMoments ? moments.finish() : nil)
+        }
+        return state
     }
 
     /// Nil where the outer step has no momentum.
@@ -166,10 +209,15 @@ extension Stage {
             var digests: [Int: UnitDigests] = [:]
             for unit in configuration.units {
                 let range = layout.range(unit: unit)
-                let values = outer?.parameters ?? FloatBuffer(range.count)
-                if outer == nil { try device.read(.parameters, unit: unit, into: values.allValues) }
+                var place = outer.map { $0.parameters.base + range.lowerBound } ?? device.place(.parameters, unit: unit)
+                let room = place == nil ? device.idle.take() : nil
+                defer { if let room { device.idle.giveBack(room) } }
+                if let room {
+                    try device.read(.parameters, unit: unit, into: room.values(0..<range.count))
+                    place = room.base
+                }
                 digests[unit] = UnitDigests(
-                    parameters: ContentIndex.id(of: values.rawBytes(outer == nil ? 0..<range.count : range)),
+                    parameters: ContentIndex.id(of: UnsafeRawBufferPointer(start: place, count: 4 * range.count)),
                     outerMomentum: keptMomentum.map { ContentIndex.id(of: $0.rawBytes(range)) })
             }
             return digests
@@ -184,7 +232,7 @@ extension Stage {
             throw Refusal("unit \(state.unit): \(state.optimizerSteps) optimizer steps")
         }
         let bytes = layout.range(unit: state.unit).count * 4
-        let fields: [(String, [UInt8], mayBeEmpty: Bool)] = [
+        let fields: [(String, StoredBytes, mayBeEmpty: Bool)] = [
             ("parameters", state.parameters, false), ("outer momentum", state.outerMomentum, true),
             ("first moment", state.firstMoment, true), ("second moment", state.secondMoment, true),
         ]
@@ -192,11 +240,7 @@ extension Stage {
             guard found.count == bytes else {
                 throw Refusal("unit \(state.unit), \(name): \(bytes) bytes expected, \(found.count) found")
             }
-            guard
-                (floats(fromLittleEndian: found).withUnsafeBufferPointer {
-                    kernels_all_finite($0.count, $0.baseAddress!)
-                })
-            else { throw Refusal("unit \(state.unit), \(name): values that are not finite") }
+            try checkFinite(found, "unit \(state.unit), \(name)")
         }
         guard state.firstMoment.isEmpty == state.secondMoment.isEmpty else {
             throw Refusal("unit \(state.unit): one of Adam's moments without the other")
@@ -204,9 +248,23 @@ extension Stage {
         try check(state.residue, unit: state.unit)
     }
 
+    func checkFinite(_ bytes: StoredBytes, _ what: String) throws(Refusal) {
+        var isFinite = true
+        let isThere = bytes.eachPiece { piece in
+            let values = piece.bindMemory(to: Float.self)
+            isFinite = isFinite && kernels_all_finite(values.count, values.baseAddress!)
+        }
+        guard isThere else { throw Refusal("\(what): the disk does not give it back") }
+        guard isFinite else { throw Refusal("\(what): values that are not finite") }
+    }
     /// Raw bytes into values; none make zeros.
-    func load(_ bytes: [UInt8], _ values: UnsafeMutableBufferPointer<Float>) {
+    func load(_ bytes: StoredBytes, _ values: UnsafeMutableBufferPointer<Float>) throws(Refusal) {
         guard !bytes.isEmpty else { return values.update(repeating: 0) }
-        UnsafeMutableRawBufferPointer(values).copyBytes(from: bytes)
+        guard
+            bytes.fill(
+                0, UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(values)[..<bytes.count]))
+        else {
+            throw Refusal("a state: the disk does not give it back")
+        }
     }
 }

@@ -3,6 +3,7 @@ import Compute
 import Exchange
 import Kernels
 import Primitives
+import Wire
 
 /// One configured stage: a device engine that goes forward, backward and takes inner steps, and around it what all holders
 /// must agree on to the bit. Micro-batches and steps here, the rest in extensions by subject.
@@ -15,6 +16,7 @@ final class Stage {
     private let source: (bytes: [UInt8], tokens: TokenCorpus?)
     var corpus: [UInt8] { source.bytes }
     let threads: Int32
+    let room: Room
     let layout: StageLayout
     let order: DataOrder
     let tree: GradientTree
@@ -35,7 +37,6 @@ final class Stage {
     var warmStarts: [Int: [WarmStart]] = [:]
     /// How each unit's contribution is cut.
     let chunkLayouts: [ChunkLayout]
-    let meanWorkspace = MeanWorkspace()
     /// With a delay: the weights that the last contribution was taken from, while the round's steps go on.
     var sentWeights: FloatBuffer?
     /// The last encoded contribution, until the next one: it may be returned.
@@ -49,6 +50,13 @@ final class Stage {
     struct OuterState {
         let parameters, momentum: FloatBuffer
         let firstMoment, secondMoment: KeptMoments
+    }
+
+    /// What it works with beside the device.
+    struct Room {
+        let mean = MeanWorkspace()
+        /// Where states and contributions are put down; nil for memory.
+        let store: (any ByteRoom)?
     }
 
     /// How far the device is within a step.
@@ -65,9 +73,10 @@ final class Stage {
     /// Draws the weights from the seed.
     init(
         _ configuration: StageConfiguration, on device: any DeviceEngine, corpus: [UInt8], tokens: TokenCorpus? = nil,
-        threads: Int, recorded: RecordedOrder? = nil
+        threads: Int, recorded: RecordedOrder? = nil, room: (any ByteRoom)? = nil
     ) throws(Refusal) {
         self.configuration = configuration
+        self.room = Room(store: room)
         self.device = device
         source = (corpus, tokens)
         self.threads = Int32(clamping: threads)

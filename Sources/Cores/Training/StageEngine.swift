@@ -1,6 +1,7 @@
 import CPU
 public import Compute
 import Datasets
+import Wire
 
 /// Performs every ``ComputeJob`` as documented there: a device engine's steps, and around them what all holders must agree on.
 ///
@@ -21,14 +22,22 @@ public final class StageEngine: Engine, @unchecked Sendable {
     private var tokens: TokenCorpus?
     /// Told how many windows of an evaluation are done, and of how many, on the thread that computes.
     var evaluationProgress: ((Int, Int) -> Void)?
+    /// Where states are put down that come out; nil for memory.
+    private let room: (any ByteRoom)?
 
     /// `corpus` may be empty on middle stages, which read no tokens. With `recorded`, which must hold every step that
     /// is asked for, sequences are read from there and not drawn.
     public convenience init(corpus: [UInt8], threads: Int, recorded: RecordedOrder? = nil) {
         self.init(corpus: corpus, on: CPUEngine(threads: threads), threads: threads, recorded: recorded)
     }
-    /// - Parameter threads: of the arithmetic around the device's.
-    package init(corpus: [UInt8], on device: any DeviceEngine, threads: Int, recorded: RecordedOrder? = nil) {
+    /// - Parameters:
+    ///   - threads: of the arithmetic around the device's.
+    ///   - room: where states are put down that come out; nil for memory.
+    package init(
+        corpus: [UInt8], on device: any DeviceEngine, threads: Int, recorded: RecordedOrder? = nil,
+        room: (any ByteRoom)? = nil
+    ) {
+        self.room = room
         self.corpus = corpus
         self.device = device
         self.recorded = recorded
@@ -62,7 +71,7 @@ public final class StageEngine: Engine, @unchecked Sendable {
             rehearsal = nil
             stage = try Stage(
                 configuration, on: device, corpus: corpus, tokens: try readTokens(configuration), threads: threads,
-                recorded: recorded)
+                recorded: recorded, room: room)
             return .done
         case .benchmark(let flops):
             try device.benchmark(flops: flops)
@@ -99,6 +108,12 @@ public final class StageEngine: Engine, @unchecked Sendable {
         case .rewind: return try stage.rewind()
         case .digests: return .digests(try stage.digests)
         }
+    }
+
+    /// A unit of a stage that is only evaluated.
+    func load(_ state: UnitState) throws(TrainingError) {
+        guard let stage else { throw .refused("no stage configured yet") }
+        do throws(Refusal) { try stage.importWeights(state) } catch { throw .refused(error.reason) }
     }
 
     private func rehearse(_ configuration: StageConfiguration, _ flops: Double) throws(Refusal) {

@@ -3,6 +3,7 @@ internal import Compute
 import EventLoop
 import Primitives
 import Training
+import Wire
 
 /// An engine on a thread of its own, and its results on the loop: at once, or not before the emulated device could have them.
 ///
@@ -31,15 +32,20 @@ final class ComputeWorker {
     private final class EngineBox: @unchecked Sendable {
         let device: any DeviceEngine
         var engine: StageEngine
-        init(_ device: any DeviceEngine, threads: Int) {
+        let room: (any ByteRoom)?
+        init(_ device: any DeviceEngine, threads: Int, _ room: (any ByteRoom)?) {
             self.device = device
-            engine = StageEngine(corpus: [], on: device, threads: threads)
+            self.room = room
+            engine = StageEngine(corpus: [], on: device, threads: threads, room: room)
         }
     }
 
-    /// - Parameter device: nil for the processor.
+    /// - Parameters:
+    ///   - device: nil for the processor.
+    ///   - room: where states are put down that come out; nil for memory.
     init(
         _ loop: Loop, pool: WorkPool, threads: Int, paced: Double?, device: (any DeviceEngine)? = nil,
+        room: (any ByteRoom)? = nil,
         deliver: @escaping (ComputeResult) -> Void
     ) {
         self.loop = loop
@@ -47,14 +53,16 @@ final class ComputeWorker {
         self.paced = paced
         self.deliver = deliver
         queue = pool.makeQueue()
-        box = EngineBox(device ?? CPUEngine(threads: threads), threads: threads)
+        box = EngineBox(device ?? CPUEngine(threads: threads), threads: threads, room)
         timer = Timer(loop) { [unowned self] in release() }
     }
 
     func use(corpus: [UInt8]) {
         let box = box
         let threads = threads
-        queue.submit({ box.engine = StageEngine(corpus: corpus, on: box.device, threads: threads) }, then: { _ in })
+        queue.submit(
+            { box.engine = StageEngine(corpus: corpus, on: box.device, threads: threads, room: box.room) },
+            then: { _ in })
     }
 
     func submit(_ job: ComputeJob) {

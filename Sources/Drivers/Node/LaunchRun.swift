@@ -93,8 +93,8 @@ public final class LaunchRun {
         _ setup: LiveDaemon.Setup, folder: DataFolder, _ options: Options, onEvent: @escaping (Event) -> Void
     ) throws(NodeError) -> Result {
         try CheckpointFolders.requireSpace(options.parameters.model, out: options.out, data: folder.path)
-        let loop = service.loop
-        let key = setup.key
+        let (loop, key) = (service.loop, setup.key)
+        let options = options.withScratch(in: folder.path)
         let overlay = OverlayArchive(folder, poolKey: setup.membership?.book.authority.bytes ?? setup.poolKey)
         var setup = setup
         setup.state = overlay.state
@@ -173,7 +173,7 @@ public final class LaunchRun {
     private static func services(
         _ options: Options, _ key: SigningKey, at now: Instant
     ) throws(NodeError) -> DaemonCore.Services {
-        let initial = options.resuming?.checkpoint == nil ? try initial(options.model) : []
+        let initial = options.resuming?.checkpoint == nil ? try initial(options.model, options.coordinator.room) : []
         if options.refounds {
             return .refounding(
                 key: key, manifest: options.manifest, content: options.corpus, initial: initial,
@@ -225,13 +225,9 @@ public final class LaunchRun {
         }
     }
 
-    private static func initial(_ model: ContinuedModel?) throws(NodeError) -> [UnitState] {
+    private static func initial(_ model: ContinuedModel?, _ room: (any ByteRoom)?) throws(NodeError) -> [UnitState] {
         guard let model else { return [] }
-        do throws(CheckpointError) {
-            var out: [UnitState] = []
-            for unit in model.shape.allUnits { out.append(try model.state(unit)) }
-            return out
-        } catch {
+        do throws(CheckpointError) { return try model.states(in: room) } catch {
             throw .badInput(error.description)
         }
     }
@@ -286,7 +282,7 @@ public final class LaunchRun {
         let (model, source, keep) = (options.parameters.model, options.model, options.keep)
         daemon.offLoop(
             { () -> StorageOutcome in
-                guard let parameters = ModelParameters(shape: model, states: states) else {
+                guard let weights = ModelUnits(shape: model, states: states) else {
                     return .failed("the units of round \(round) do not fit the model")
                 }
                 do throws(NodeError) {
@@ -303,9 +299,8 @@ public final class LaunchRun {
                 }
                 do throws(CheckpointError) {
                     try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-                    try Checkpoint.write(parameters, to: path, like: source)
-                    let back = try Checkpoint.read(from: path)
-                    guard back.weightsDigest == parameters.weightsDigest else {
+                    try Checkpoint.write(weights, to: path, like: source)
+                    guard let digest = weights.weightsDigest, try Checkpoint.weightsDigest(of: path) == digest else {
                         return .failed("\(path) reads back otherwise than it was written. Look at the disk")
                     }
                     do throws(NodeError) { try CheckpointFolders.add(path, of: job, in: dataFolder, keep: keep) } catch
@@ -322,8 +317,10 @@ public final class LaunchRun {
     private func conclude(
         _ coordinator: Coordinator, _ states: [UnitState], _ options: Options, stretch: Double, origin: Instant
     ) throws(NodeError) -> RunReport {
-        guard let parameters = ModelParameters(shape: options.parameters.model, states: states) else {
-            throw .failed("the collected weights do not fit the model")
+        guard let weights = ModelUnits(shape: options.parameters.model, states: states),
+            let digest = weights.weightsDigest
+        else {
+            throw .failed("the collected weights do not fit the model, or cannot be read back from this machine's disk")
         }
         tell(Event(.evaluating, at: service.loop.now))
         let ending = RunEnding(
@@ -331,9 +328,9 @@ public final class LaunchRun {
             fraction: options.parameters.validationFraction, out: options.out, threads: options.threads,
             prompt: options.samplePrompt, seed: options.parameters.seed, model: options.model
         ) { [self] in tell(Event($0, at: service.loop.now)) }
-        let result = try ending.conclude(parameters)
+        let result = try ending.conclude(weights)
         let outcome = RunOutcome(
-            validationLoss: result.loss, weights: parameters.weightsDigest, checkpoint: result.checkpoint,
+            validationLoss: result.loss, weights: digest, checkpoint: result.checkpoint,
             sample: result.sample, stretch: stretch)
         let report = RunReport(coordinator, view, outcome, origin: origin)
         try writeFile(options.out + "/report.json", Array(report.jsonText.utf8))
@@ -346,5 +343,14 @@ public func makeFolder(_ path: String) throws(NodeError) {
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     } catch {
         throw .badInput("cannot make the folder \(path): \(foundationProblem(error)). Choose another with --out")
+    }
+}
+
+extension LaunchRun.Options {
+    /// What is collected is put down beside the rest of a daemon's folder.
+    fileprivate func withScratch(in folder: String) -> LaunchRun.Options {
+        var out = self
+        out.coordinator.room = ScratchFolder(folder)
+        return out
     }
 }

@@ -16,7 +16,7 @@ import SecureTransport
 public import Telemetry
 import Topologies
 import Training
-import Wire
+public import Wire
 
 /// Runs a daemon's cores on a libuv loop: sockets, TLS, timers, the engine's thread. One loop thread owns every core.
 public final class LiveDaemon {
@@ -43,6 +43,8 @@ public final class LiveDaemon {
         public var relaying = RelayLimits.little
         /// Nil: the processor.
         public var engine: PreparedEngine?
+        /// Where states are put down that come out of the engine; nil for memory.
+        public var room: (any ByteRoom)?
         public var seed: UInt64
         public init(
             key: SigningKey, listen: Endpoint, poolKey: [UInt8]?, bootstrap: [Endpoint], emulation: Emulation?,
@@ -119,7 +121,7 @@ public final class LiveDaemon {
         // Arithmetic has a thread of its own: what gives way to other programs is not what writes to disk.
         worker = ComputeWorker(
             loop, pool: services.member == nil ? pool : WorkPool(loop, threads: 1), threads: setup.threads,
-            paced: paced, device: setup.engine?.device
+            paced: paced, device: setup.engine?.device, room: setup.room
         ) { [unowned self] result in
             core.computed(result, at: self.loop.now)
             drain()

@@ -63,7 +63,7 @@ public enum LocalRun {
             corpus: corpus, dataTokens: job.text.tokens, fraction: job.validationFraction, out: out, threads: threads,
             prompt: prompt, seed: job.seed, model: model
         ) { onEvent(Event($0, at: Instant(seconds: Date().timeIntervalSince(started)))) }
-        let result = try ending.conclude(weights)
+        let result = try ending.conclude(ModelUnits(weights))
         // As on a pool: the figure after the last round is the one over all windows.
         if !rounds.isEmpty { rounds[rounds.count - 1].validationLoss = result.loss }
         let report = arrangement.report(rounds, weights: weights.weightsDigest, result, seconds: seconds)

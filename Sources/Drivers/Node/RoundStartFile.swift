@@ -7,42 +7,6 @@ import Record
 import Training
 import Wire
 
-/// A file that is read at places, as it is asked for.
-private final class Pieces {
-    let count: Int
-    private let descriptor: Int32
-
-    init(_ path: String) throws(NodeError) {
-        descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw .badInput("cannot read \(path): \(reason(errno))") }
-        var info = stat()
-        guard fstat(descriptor, &info) == 0, info.st_mode & S_IFMT == S_IFREG else {
-            Glibc.close(descriptor)
-            throw .badInput("\(path) is not a file")
-        }
-        count = Int(info.st_size)
-    }
-    deinit { Glibc.close(descriptor) }
-
-    func fill(_ offset: Int, _ target: UnsafeMutableRawBufferPointer) -> Bool {
-        var done = 0
-        while done < target.count {
-            let found = pread(
-                descriptor, target.baseAddress! + done, min(target.count - done, 1 << 30), off_t(offset + done))
-            if found < 0, errno == EINTR { continue }
-            guard found > 0 else { return false }
-            done += found
-        }
-        return true
-    }
-    /// The last 32 bytes.
-    var end: [UInt8] {
-        var out = [UInt8](repeating: 0, count: 32)
-        guard count >= 32, out.withUnsafeMutableBytes({ fill(count - 32, $0) }) else { return [] }
-        return out
-    }
-}
-
 /// A member's round starts on its disk: `rounds/JOB/round-N.start` of its own stage, `rounds/JOB/copy-N-UNIT.start` of others' units from that one
 /// on; two generations of a job, each written beside its place, synced, renamed and read back.
 public enum RoundStartFile {
@@ -97,14 +61,17 @@ public enum RoundStartFile {
         try? FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
         var digest: [UInt8] = []
         try writeFile(path, disk: disk) { write throws(NodeError) in
-            try start.write { piece throws(NodeError) in
+            let isThere = try start.write { piece throws(NodeError) in
                 digest = piece
                 try write(piece)
             }
+            guard isThere else {
+                throw .failed("what was to be written to \(path) cannot be read from where it was put down")
+            }
         }
         // The generations before go when this one is known to be there: all of its bytes are those of its digest, which came last.
-        guard let back = try? Pieces(path), back.count == start.byteCount, back.end == digest,
-            (try? RoundStart.isWhole(count: back.count, fill: back.fill)) == true
+        guard let back = try? OpenFile.bytes(path), back.count == start.byteCount,
+            back.bytes(back.count - digest.count..<back.count) == digest, RoundStart.isWhole(back)
         else {
             unlink(path)
             throw .failed("\(path) reads back otherwise than it was written. Look at the disk")
@@ -125,15 +92,11 @@ public enum RoundStartFile {
         }
     }
 
-    /// - Parameter keepsNumbers: otherwise it is looked at whether it is whole, and what it is.
-    static func read(
-        _ path: String, job: Digest256, _ name: StartName, keepsNumbers: Bool = true
-    ) throws(NodeError) -> RoundStart {
-        let pieces = try Pieces(path)
+    /// Weights and moments stay in the file.
+    static func read(_ path: String, job: Digest256, _ name: StartName) throws(NodeError) -> RoundStart {
+        let bytes = try OpenFile.bytes(path)
         let start: RoundStart
-        do throws(MalformedBytes) {
-            start = try RoundStart(count: pieces.count, keepsNumbers: keepsNumbers, fill: pieces.fill)
-        } catch {
+        do throws(MalformedBytes) { start = try RoundStart(bytes) } catch {
             throw .badInput("\(path): \(error)")
         }
         guard start.job == job else {
@@ -162,7 +125,7 @@ public enum RoundStartFile {
             for name in names(in: place) {
                 let path = path(folder.path, job, name)
                 do throws(NodeError) {
-                    let start = try read(path, job: job, name, keepsNumbers: false)
+                    let start = try read(path, job: job, name)
                     stages.append(KeptStage(start))
                 } catch {
                     out.refused.append(MemberRemains.Refused(what: path, why: error.description))

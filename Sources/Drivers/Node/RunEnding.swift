@@ -22,9 +22,8 @@ struct RunEnding {
     var tell: (Happening) -> Void
     private static let sampleTemperature = 0.8
 
-    func conclude(_ parameters: ModelParameters) throws(NodeError) -> (checkpoint: String, loss: Double, sample: String)
-    {
-        let checkpoint = try Self.write(parameters, to: out, like: model)
+    func conclude(_ weights: ModelUnits) throws(NodeError) -> (checkpoint: String, loss: Double, sample: String) {
+        let checkpoint = try Self.write(weights, to: out, like: model)
         let loss: Double
         var sample = ""
         var told = ContinuousClock.now
@@ -35,10 +34,10 @@ struct RunEnding {
         }
         do throws(TrainingError) {
             loss = try evaluateAll(
-                parameters, corpus: corpus, dataTokens: dataTokens, validationFraction: fraction, threads: threads,
+                weights, corpus: corpus, dataTokens: dataTokens, validationFraction: fraction, threads: threads,
                 progress: progress
             ).meanLoss
-            if dataTokens == nil {
+            if dataTokens == nil, let parameters = weights.parameters {
                 let bytes = try generate(
                     parameters, prompt: Array(prompt.utf8), count: 200, temperature: Self.sampleTemperature, seed: seed,
                     threads: threads)
@@ -53,12 +52,12 @@ struct RunEnding {
 
     /// - Returns: where the checkpoint is.
     static func write(
-        _ parameters: ModelParameters, to out: String, like model: ContinuedModel?
+        _ weights: ModelUnits, to out: String, like model: ContinuedModel?
     ) throws(NodeError) -> String {
         try makeFolder(out)
         let checkpoint = out + "/checkpoint"
         do throws(CheckpointError) {
-            try Checkpoint.write(parameters, to: checkpoint, like: model)
+            try Checkpoint.write(weights, to: checkpoint, like: model)
         } catch {
             throw .failed(error.description)
         }

@@ -30,9 +30,12 @@ public enum StateFile {
         let place = self.folder(folder, job)
         try? FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
         let path = path(folder, job, round: round)
-        let bytes = encoded(states, round: round)
-        try requireSpace(bytes.count, in: place, for: "the checkpoint of round \(round)", disk)
-        try writeFile(path, bytes, disk: disk)
+        try requireSpace(byteCount(states), in: place, for: "the checkpoint of round \(round)", disk)
+        try writeFile(path, disk: disk) { write throws(NodeError) in
+            guard try encode(states, round: round, to: write) else {
+                throw .failed("what was to be written to \(path) cannot be read from where it was put down")
+            }
+        }
         guard let back = try? read(path), back.round == round, back.states == states else {
             unlink(path)
             throw .failed("\(path) reads back otherwise than it was written. Look at the disk")
@@ -67,54 +70,83 @@ public enum StateFile {
         }.sorted()
     }
 
-    static func encoded(_ states: [UnitState], round: Int) -> [UInt8] {
-        let bytes = states.reduce(0) { $0 + 4 * $1.parameters.count + 64 }
-        var writer = ByteWriter(capacity: bytes + 64)
-        writer.raw(Array(format.utf8))
-        writer.u64(UInt64(round))
-        writer.u64(UInt64(states.count))
+    private static func byteCount(_ states: [UnitState]) -> Int {
+        states.reduce(format.utf8.count + 48) { sum, state in
+            lists(state).reduce(sum + 16) { $0 + 8 + $1.count }
+        }
+    }
+    private static func lists(_ state: UnitState) -> [StoredBytes] {
+        [state.parameters, state.outerMomentum, state.firstMoment, state.secondMoment]
+    }
+    /// - Returns: whether all was to be had from where it had been put down.
+    private static func encode(
+        _ states: [UnitState], round: Int, to out: ([UInt8]) throws(NodeError) -> Void
+    ) throws(NodeError) -> Bool {
+        var stream = SHA256Stream()
+        func write(_ bytes: [UInt8]) throws(NodeError) {
+            stream.update(bytes)
+            try out(bytes)
+        }
+        func write(_ numbers: Int...) throws(NodeError) {
+            var writer = ByteWriter()
+            for number in numbers { writer.u64(UInt64(number)) }
+            try write(writer.bytes)
+        }
+        try write(Array(format.utf8))
+        try write(round, states.count)
         for state in states {
-            writer.u64(UInt64(state.unit))
-            writer.u64(UInt64(state.optimizerSteps))
-            for part in [state.parameters, state.outerMomentum, state.firstMoment, state.secondMoment] {
-                writer.u64(UInt64(part.count))
-                writer.raw(part)
+            try write(state.unit, state.optimizerSteps)
+            for list in lists(state) {
+                try write(list.count)
+                let isThere = try list.eachPiece { piece throws(NodeError) in try write([UInt8](piece)) }
+                guard isThere else { return false }
             }
         }
-        return writer.bytes + sha256(writer.bytes).bytes
+        try out(stream.finish().bytes)
+        return true
     }
 
+    /// Weights and moments stay in the file.
     static func read(_ path: String) throws(NodeError) -> (round: Int, states: [UnitState]) {
-        let bytes = try readFile(path)
-        guard bytes.count >= 32, bytes.starts(with: format.utf8),
-            sha256(Array(bytes.dropLast(32))).bytes == Array(bytes.suffix(32))
-        else { throw .badInput("\(path) is no file of states of this version, or it is damaged") }
+        let bytes = try OpenFile.bytes(path)
+        guard bytes.count >= 32 + format.utf8.count, isWhole(bytes) else {
+            throw .badInput("\(path) is no file of states of this version, or it is damaged")
+        }
         do throws(MalformedBytes) {
-            var reader = ByteReader(bytes[format.utf8.count..<bytes.count - 32])
-            func count(_ reader: inout ByteReader) throws(MalformedBytes) -> Int {
-                guard let count = Int(exactly: try reader.u64()) else { throw MalformedBytes("a number out of range") }
-                return count
+            var place = format.utf8.count
+            func number() throws(MalformedBytes) -> Int {
+                guard place + 8 <= bytes.count - 32, let found = bytes.bytes(place..<place + 8),
+                    let number = Int(exactly: found.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
+                else { throw MalformedBytes("a number is missing, or out of range") }
+                place += 8
+                return number
             }
-            let round = try count(&reader)
-            let units = try count(&reader)
-            guard units <= reader.remaining / 48 else { throw MalformedBytes("\(units) units") }
+            func list() throws(MalformedBytes) -> StoredBytes {
+                let count = try number()
+                guard count <= bytes.count - 32 - place else { throw MalformedBytes("\(count) bytes wanted") }
+                defer { place += count }
+                return bytes[place..<place + count]
+            }
+            let round = try number()
+            let units = try number()
+            guard units <= (bytes.count - place) / 48 else { throw MalformedBytes("\(units) units") }
             var states: [UnitState] = []
             for _ in 0..<units {
-                let unit = try count(&reader)
-                let steps = try count(&reader)
-                var parts: [[UInt8]] = []
-                for _ in 0..<4 {
-                    let length = try count(&reader)
-                    parts.append(Array(try reader.take(length)))
-                }
+                let (unit, steps) = (try number(), try number())
                 states.append(
                     UnitState(
-                        unit: unit, parameters: parts[0], outerMomentum: parts[1], firstMoment: parts[2],
-                        secondMoment: parts[3], optimizerSteps: steps))
+                        unit: unit, parameters: try list(), outerMomentum: try list(), firstMoment: try list(),
+                        secondMoment: try list(), optimizerSteps: steps))
             }
             return (round, states)
         } catch {
             throw .badInput("\(path): \(error)")
         }
+    }
+    private static func isWhole(_ bytes: StoredBytes) -> Bool {
+        var stream = SHA256Stream()
+        return bytes.bytes(0..<format.utf8.count) == Array(format.utf8)
+            && bytes[0..<bytes.count - 32].eachPiece { stream.update($0) }
+            && bytes.bytes(bytes.count - 32..<bytes.count) == stream.finish().bytes
     }
 }

@@ -92,7 +92,7 @@ public struct CollectedResult: Sendable {
     /// - Parameter folder: of the model that the job continued, where that is at hand.
     /// - Returns: where it is.
     public func write(to out: String, like folder: String?) throws(NodeError) -> String {
-        guard let result = ModelParameters(shape: parameters.model, states: states) else {
+        guard let result = ModelUnits(shape: parameters.model, states: states) else {
             throw .failed("the collected weights do not fit the model")
         }
         guard result.weightsDigest == weights else {

@@ -1,6 +1,7 @@
 import Exchange
 import Primitives
 import Training
+import Wire
 
 /// What a faulty or malicious member does wrong on purpose.
 public enum Lie: Hashable, Sendable {
@@ -58,21 +59,21 @@ struct LyingEngine: Engine {
     }
 
     private func changed(_ part: UnitContribution, _ value: (Int, Float) -> Float) -> UnitContribution {
-        var out = part
+        var bytes = part.bytes.all!
         var start = 0
         var index = 0
-        func word(_ at: Int) -> UInt32 { out.bytes[at..<at + 4].reversed().reduce(0) { $0 << 8 | UInt32($1) } }
-        while start + 4 <= out.bytes.count {
+        func word(_ at: Int) -> UInt32 { bytes[at..<at + 4].reversed().reduce(0) { $0 << 8 | UInt32($1) } }
+        while start + 4 <= bytes.count {
             let length = Int(word(start))
-            for at in stride(from: start + 4, to: min(out.bytes.count - 3, start + 4 + length), by: 4) {
+            for at in stride(from: start + 4, to: min(bytes.count - 3, start + 4 + length), by: 4) {
                 let changed = value(index, Float(bitPattern: word(at)))
                 withUnsafeBytes(of: changed.bitPattern.littleEndian) {
-                    out.bytes.replaceSubrange(at..<at + 4, with: $0)
+                    bytes.replaceSubrange(at..<at + 4, with: $0)
                 }
                 index += 1
             }
             start += 4 + length
         }
-        return out
+        return UnitContribution(unit: part.unit, node: part.node, bytes: bytes)
     }
 }

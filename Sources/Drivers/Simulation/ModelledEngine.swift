@@ -110,8 +110,9 @@ struct ModelledEngine: Engine {
         }
         return bytes
     }
-    private func version(_ parameters: [UInt8]) -> Int {
-        Int(clamping: parameters.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
+    private func version(_ parameters: StoredBytes) -> Int {
+        let head = parameters.bytes(0..<min(8, parameters.count)) ?? []
+        return Int(clamping: head.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
     }
     private var digests: [Int: UnitDigests] {
         let hasMomentum = configuration!.mode == .rounds && configuration!.outer.momentum != 0

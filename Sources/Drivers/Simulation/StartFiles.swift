@@ -17,7 +17,7 @@ struct StartFiles {
 
     mutating func write(_ start: RoundStart, retaining: [StartName], isDurable: Bool) {
         var here = files[start.job, default: []].filter { $0.name != start.name && retaining.contains($0.name) }
-        here.append(File(name: start.name, bytes: start.encoded, isDurable: isDurable))
+        here.append(File(name: start.name, bytes: start.encoded!, isDurable: isDurable))
         files[start.job] = here.sorted { $0.name < $1.name }
     }
     func read(_ job: Digest256, _ name: StartName) -> StorageOutcome {

@@ -1,6 +1,7 @@
 public import Checkpoints
+import Digests
 import JSON
-import Primitives
+public import Primitives
 import Tokenizers
 public import Training
 
@@ -14,26 +15,40 @@ public enum Checkpoint {
     public static func write(
         _ parameters: ModelParameters, to directory: String, like model: ContinuedModel? = nil
     ) throws(CheckpointError) {
-        if let model { return try model.write(parameters, to: directory) }
-        guard let configuration = ModelConfiguration(parameters.shape, type: .fp32) else {
+        try write(ModelUnits(parameters), to: directory, like: model)
+    }
+    /// The same of weights that are read unit by unit.
+    public static func write(
+        _ weights: ModelUnits, to directory: String, like model: ContinuedModel? = nil
+    ) throws(CheckpointError) {
+        if let model { return try model.write(weights, to: directory) }
+        guard let configuration = ModelConfiguration(weights.shape, type: .fp32) else {
             throw .unsupported(
                 path: directory, key: "model", found: "a mixture of biases, norms and layers without positions",
                 allowed: "what one family of Hugging Face's has")
         }
-        let context = JSONValue(parameters.shape.context)
+        let context = JSONValue(weights.shape.context)
         let settings: JSONValue = ["do_sample": true, "max_length": context]
         var files = [("generation_config.json", settings.bytes(indented: true) + [10])]
-        if parameters.shape.vocabulary == 256 {
+        if weights.shape.vocabulary == 256 {
             files += [
                 ("tokenizer.json", ByteTokenizer.tokenizer.bytes(indented: true) + [10]),
                 ("tokenizer_config.json", ByteTokenizer.configuration(context: context).bytes(indented: true) + [10]),
             ]
         }
-        let writer = try ModelWriter(to: directory, configuration, type: .fp32, files: files)
-        for unit in parameters.units {
-            try unit.withUnsafeBufferPointer { values throws(CheckpointError) in try writer.append(values) }
-        }
-        try writer.finish()
+        try ModelWriter(to: directory, configuration, type: .fp32, files: files).write(weights)
+    }
+
+    /// Reads a folder unit by unit, and checks it as ``read(from:)`` does.
+    /// - Returns: SHA-256 of all weights.
+    public static func weightsDigest(of directory: String) throws(CheckpointError) -> Digest256 {
+        let folder = try ModelFolder(directory)
+        try folder.verifyCopies()
+        var stream = SHA256Stream()
+        for unit in folder.shape.allUnits { (try folder.unit(unit)).withUnsafeBytes { stream.update($0) } }
+        let digest = stream.finish()
+        if folder.hasDigest { try folder.check(digest: digest) }
+        return digest
     }
 
     /// Reads a folder that ``write(_:to:)`` or `transformers` wrote. Everything is checked: nothing in the files

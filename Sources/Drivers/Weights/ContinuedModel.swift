@@ -3,6 +3,7 @@ import Digests
 import Files
 public import Primitives
 public import Training
+public import Wire
 
 /// A model's folder that a job continues: the units it begins with, and how its results are written, with the folder's own
 /// tokenizer, templates and keys.
@@ -31,10 +32,20 @@ public final class ContinuedModel: Sendable {
 
     /// What a job begins with in a unit.
     public func state(_ unit: Int) throws(CheckpointError) -> UnitState {
+        var writer = StoredBytesWriter(nil)
+        return try state(unit, &writer)
+    }
+    private func state(_ unit: Int, _ writer: inout StoredBytesWriter) throws(CheckpointError) -> UnitState {
         let values = try values(unit)
-        return UnitState(
-            unit: unit, parameters: values.withUnsafeBytes { [UInt8]($0) }, outerMomentum: [], firstMoment: [],
-            secondMoment: [], optimizerSteps: 0)
+        return UnitState(unit: unit, parameters: values.withUnsafeBytes { writer.put($0) }, optimizerSteps: 0)
+    }
+    /// What a job begins with, put down unit by unit.
+    /// - Parameter room: nil for memory.
+    public func states(in room: (any ByteRoom)?) throws(CheckpointError) -> [UnitState] {
+        var writer = StoredBytesWriter(room?.store(4 * shape.parameters))
+        var out: [UnitState] = []
+        for unit in shape.allUnits { out.append(try state(unit, &writer)) }
+        return out
     }
 
     /// The contents that the job names; one unit at a time is in memory. The folder's own digest is checked on the way.
@@ -44,19 +55,18 @@ public final class ContinuedModel: Sendable {
         for unit in shape.allUnits {
             let state = try state(unit)
             // A head that was set apart is no part of the folder.
-            stream.update(Array(state.parameters[..<(4 * folder.shape.parameters(unit: unit))]))
-            out.append(UnitDigests(of: state).parameters)
+            let own = state.parameters[0..<4 * folder.shape.parameters(unit: unit)]
+            guard own.eachPiece({ stream.update($0) }), let digests = UnitDigests(of: state) else {
+                preconditionFailure("bytes in memory cannot be read")
+            }
+            out.append(digests.parameters)
         }
         if folder.hasDigest { try folder.check(digest: stream.finish()) }
         return out
     }
 
     /// Writes weights of the job as a folder like this one, in fp32.
-    public func write(_ parameters: ModelParameters, to directory: String) throws(CheckpointError) {
-        let writer = try ModelWriter(to: directory, configuration, type: .fp32, carrying: folder)
-        for unit in parameters.units {
-            try unit.withUnsafeBufferPointer { values throws(CheckpointError) in try writer.append(values) }
-        }
-        try writer.finish()
+    public func write(_ weights: ModelUnits, to directory: String) throws(CheckpointError) {
+        try ModelWriter(to: directory, configuration, type: .fp32, carrying: folder).write(weights)
     }
 }

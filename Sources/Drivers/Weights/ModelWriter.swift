@@ -4,6 +4,7 @@ import Files
 import Foundation
 import JSON
 public import Primitives
+import Training
 
 /// Writes a model's folder unit by unit, in order, in the type asked for and in files of a bounded size; ``finish()`` puts it
 /// in place of a folder of that name when all of it is on disk.
@@ -152,6 +153,18 @@ public final class ModelWriter {
         guard let file else { return }
         self.file = nil
         try Weights.files { () throws(FileError) in try file.finish() }
+    }
+
+    /// All units, and ``finish()``.
+    func write(_ weights: ModelUnits) throws(CheckpointError) {
+        for unit in weights.shape.allUnits {
+            guard let values = weights.values(unit) else {
+                abandon()
+                throw .file(path: target, problem: "unit \(unit) cannot be read from where it was put down")
+            }
+            try values.withUnsafeBufferPointer { values throws(CheckpointError) in try append(values) }
+        }
+        try finish()
     }
 
     /// Completes the folder; the digest of its weights as fp32.

@@ -42,6 +42,10 @@ package final class CPUEngine: DeviceEngine {
         try held.write(quantity, unit: unit, from: values.baseAddress!)
     }
 
+    package func place(_ quantity: DeviceQuantity, unit: Int) -> UnsafeMutablePointer<Float>? {
+        stage?.place(quantity, unit: unit)
+    }
+
     package func forward(
         _ key: MicroBatchKey, text: TokenText?, input: UnsafeBufferPointer<Float>?,
         output: UnsafeMutableBufferPointer<Float>?

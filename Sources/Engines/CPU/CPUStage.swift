@@ -90,11 +90,21 @@ final class CPUStage {
             adapters?.begin(unit: unit, weights: values)
         case .firstMoment: firstMoment.write(unit: unit, from: values)
         case .secondMoment: secondMoment.write(unit: unit, from: values)
+        case .gradient: place(.gradient, unit: unit)!.update(from: values, count: range.count)
+        case .share(let node): throw Refusal("the sum of node \(node) is the device's own")
+        }
+    }
+    func place(_ quantity: DeviceQuantity, unit: Int) -> UnsafeMutablePointer<Float>? {
+        let first = layout.range(unit: unit).lowerBound
+        switch quantity {
+        case .parameters: return adapters == nil ? parameters.plain.map { $0.base + first } : nil
+        case .firstMoment: return firstMoment.plain(unit: unit)?.baseAddress
+        case .secondMoment: return secondMoment.plain(unit: unit)?.baseAddress
+        case .share(let node): return shares.first { $0.node == node }.map { $0.sum.base + first }
         case .gradient:
             let gradient = ready ?? buffers.take()
             ready = gradient
-            (gradient.base + range.lowerBound).update(from: values, count: range.count)
-        case .share(let node): throw Refusal("the sum of node \(node) is the device's own")
+            return gradient.base + first
         }
     }
 

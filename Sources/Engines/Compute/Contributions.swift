@@ -1,3 +1,5 @@
+public import Wire
+
 /// One sum a pipeline contributes for one unit, encoded tensor by tensor (each as a u32 length and the codec's bytes).
 ///
 /// In `rounds` mode there is one for each unit: the pseudo-gradient, `node` = 0. In `everyStep` mode there is one for
@@ -8,12 +10,14 @@
 public struct UnitContribution: Hashable, Sendable {
     public var unit: Int
     public var node: Int
-    public var bytes: [UInt8]
-    public init(unit: Int, node: Int, bytes: [UInt8]) {
+    public var bytes: StoredBytes
+    public init(unit: Int, node: Int, bytes: StoredBytes) {
         self.unit = unit
         self.node = node
         self.bytes = bytes
     }
+    /// In memory.
+    public init(unit: Int, node: Int, bytes: [UInt8]) { self.init(unit: unit, node: node, bytes: StoredBytes(bytes)) }
 }
 
 /// One pipeline's part of a round, as decoded by a receiver.

@@ -19,6 +19,9 @@ package protocol DeviceEngine: AnyObject {
     /// Of one unit, canonical order.
     func read(_ quantity: DeviceQuantity, unit: Int, into values: UnsafeMutableBufferPointer<Float>) throws(Refusal)
     func write(_ quantity: DeviceQuantity, unit: Int, from values: UnsafeBufferPointer<Float>) throws(Refusal)
+    /// Where a unit's values lie, of a device that has them as fp32 in this process's memory: they are read and written there without being copied.
+    /// Nil where they have to be read, or written.
+    func place(_ quantity: DeviceQuantity, unit: Int) -> UnsafeMutablePointer<Float>?
 
     /// Keeps what backward needs. `text` is nil on middle stages, `input` on the first. Fills `output` (which may be the memory
     /// of `input`) on all stages but one that ends with the loss, which answers that: the mean of the micro-batch in nats.
@@ -63,6 +66,7 @@ package protocol DeviceEngine: AnyObject {
 }
 extension DeviceEngine {
     package func release() {}
+    package func place(_ quantity: DeviceQuantity, unit: Int) -> UnsafeMutablePointer<Float>? { nil }
 }
 
 /// What can be read from and written to a device, unit by unit.

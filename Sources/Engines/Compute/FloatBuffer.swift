@@ -1,4 +1,8 @@
+import Kernels
+
 /// Floats at an address that stays, aligned to 64 bytes, zero at first. Freed with its last owner.
+///
+/// Large ones are pages of their own: they take no memory before they are written to, and go back to the system at once.
 package final class FloatBuffer {
     package let base: UnsafeMutablePointer<Float>
     package let count: Int
@@ -6,11 +10,21 @@ package final class FloatBuffer {
     package init(_ count: Int) {
         precondition(count >= 0, "a buffer of \(count) floats")
         self.count = count
+        if count >= Self.large, let pages = kernels_take_pages(count * 4) {
+            isMapped = true
+            base = pages.bindMemory(to: Float.self, capacity: count)
+            return
+        }
+        isMapped = false
         let raw = UnsafeMutableRawPointer.allocate(byteCount: max(1, count) * 4, alignment: 64)
         base = raw.bindMemory(to: Float.self, capacity: max(1, count))
         base.initialize(repeating: 0, count: max(1, count))
     }
-    deinit { UnsafeMutableRawPointer(base).deallocate() }
+    deinit {
+        if isMapped { kernels_give_pages(base, count * 4) } else { UnsafeMutableRawPointer(base).deallocate() }
+    }
+    private let isMapped: Bool
+    private static let large = 1 << 20
 
     package func zero() { base.update(repeating: 0, count: count) }
     package func copy(from other: FloatBuffer) { base.update(from: other.base, count: count) }

@@ -126,6 +126,10 @@ void kernels_move_stored(
     int threads, ptrdiff_t n, float keep, float rate, uint64_t key, const float *direction, kernels_stored parameters);
 
 float kernels_sum_squares(ptrdiff_t n, const float *x);
+
+/// Zeros in pages of their own: they take no memory before they are written to, and go back to the system at once. Null where there are none.
+void *kernels_take_pages(size_t bytes);
+void kernels_give_pages(void *pages, size_t bytes);
 /// Σ x[i] in the order of the 16 lanes.
 float kernels_sum(ptrdiff_t n, const float *x);
 /// y = fma(a, x, y).

@@ -77,7 +77,8 @@ struct OwnersWord {
     ///   - device: memory of the engine's own, where it has any.
     ///   - folder: this peer's: the others are those beside it.
     func memory(ofDevice device: ByteCount?, beside folder: String) throws(NodeError) -> ByteCount {
-        if let given = limits.memory { return given }
+        // What is given is for all of the program; a little is its own.
+        if let given = limits.memory { return ByteCount(given.bytes - min(Self.ownMemory, given.bytes / 8)) }
         if let device { return ByteCount(device.bytes / 10 * 8) }
         guard case .value(let machine) = MachineMemory(root: sensors).read() else {
             throw .badInput("this system does not say how much memory it has: --memory MIB says what is offered")
@@ -92,6 +93,8 @@ struct OwnersWord {
         }
         return ByteCount(left / 2)
     }
+    /// Code, sockets, what is being sent: about so much beside what the memory law counts.
+    private static let ownMemory = 80 << 20
     private static func offeredByOthers(than folder: String) -> ByteCount {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: Home.path)) ?? []
         var sum = ByteCount(0)

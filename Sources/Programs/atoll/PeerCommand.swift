@@ -81,6 +81,8 @@ struct PeerCommand: ParsableCommand {
                 ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
             memory: try emulation?.entry.memory ?? owner.memory(ofDevice: engine.memory, beside: folder.path),
             accepts: try accepted(owner, invite))
+        let room = ScratchFolder(folder.path)
+        (setup.room, terms.room) = (room, room)
         let remains = memberRemains(in: folder)
         terms.refounds = try acceptRefound.map { try refounded($0, remains.logs) }
         // A pretended machine has no battery.

@@ -1,0 +1,81 @@
+import Foundation
+public import Wire
+
+/// A file that is open, and stays as it is for whoever holds it, though its name may be gone or another's.
+final class OpenFile: ByteStore {
+    private let descriptor: Int32
+
+    /// Takes the descriptor over.
+    init(_ descriptor: Int32) { self.descriptor = descriptor }
+    deinit { Glibc.close(descriptor) }
+
+    func fill(_ offset: Int, _ target: UnsafeMutableRawBufferPointer) -> Bool {
+        var done = 0
+        while done < target.count {
+            let found = pread(
+                descriptor, target.baseAddress! + done, min(target.count - done, 1 << 30), off_t(offset + done))
+            if found < 0, errno == EINTR { continue }
+            guard found > 0 else { return false }
+            done += found
+        }
+        return true
+    }
+    func put(_ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool {
+        var done = 0
+        while done < bytes.count {
+            let written = pwrite(
+                descriptor, bytes.baseAddress! + done, min(bytes.count - done, 1 << 30), off_t(offset + done))
+            if written < 0, errno == EINTR { continue }
+            guard written > 0 else { return false }
+            done += written
+        }
+        return true
+    }
+
+    /// A file's bytes, where they lie.
+    static func bytes(_ path: String) throws(NodeError) -> StoredBytes {
+        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw .badInput("cannot read \(path): \(reason(errno))") }
+        let file = OpenFile(descriptor)
+        var info = stat()
+        guard fstat(descriptor, &info) == 0, info.st_mode & S_IFMT == S_IFREG else {
+            throw .badInput("\(path) is not a file")
+        }
+        return StoredBytes(file, 0..<Int(info.st_size))
+    }
+}
+
+/// Puts down what would take too much memory: in files without a name, which are gone with whoever holds them, however a process ends. They may lie in
+/// the system's page cache as long as there is room; what training needs comes first.
+public struct ScratchFolder: ByteRoom {
+    private let folder: String
+    /// What is smaller stays in memory.
+    package static let least = 1 << 20
+
+    /// - Parameter folder: a daemon's, which is there.
+    public init(_ folder: String) { self.folder = folder }
+
+    public func store(_ bytes: Int) -> (any ByteStore)? {
+        guard bytes >= Self.least else { return nil }
+        let descriptor = unnamed()
+        guard descriptor >= 0 else { return nil }
+        let file = OpenFile(descriptor)
+        // A disk that is full is found out now, not half way; file systems that cannot tell beforehand tell then.
+        let answer = posix_fallocate(descriptor, 0, off_t(bytes))
+        return answer == 0 || answer == EOPNOTSUPP || answer == EINVAL ? file : nil
+    }
+
+    /// open(2), `O_TMPFILE`; where the file system has none, a file whose name is taken away at once.
+    private func unnamed() -> Int32 {
+        // A constant that C makes of two: `__O_TMPFILE | O_DIRECTORY`.
+        let descriptor = Glibc.open(folder, 0o20_000_000 | O_DIRECTORY | O_RDWR | O_CLOEXEC, 0o600)
+        guard descriptor < 0 else { return descriptor }
+        var path = Array((folder + "/scratch-XXXXXX").utf8CString)
+        let named = mkstemp(&path)
+        if named >= 0 {
+            unlink(path)
+            _ = fcntl(named, F_SETFD, FD_CLOEXEC)
+        }
+        return named
+    }
+}

@@ -1,0 +1,53 @@
+import Foundation
+import Node
+import Testing
+import Wire
+
+/// What is put down beside memory.
+@Suite struct `Scratch space in a folder` {
+    private func withFolder(_ body: (String) throws -> Void) throws {
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("atoll-test-\(UUID().uuidString)").path
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try body(path)
+    }
+
+    @Test func `gives back what was put down, and leaves nothing in the folder`() throws {
+        try withFolder { path in
+            let bytes = (0..<3_000_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+            let store = try #require(ScratchFolder(path).store(bytes.count))
+            var writer = StoredBytesWriter(store)
+            let first = bytes[..<1_000_000].withUnsafeBytes { writer.put($0) }
+            let second = bytes[1_000_000...].withUnsafeBytes { writer.put($0) }
+            let all = StoredBytes(joining: [first, second])
+            #expect(all.count == bytes.count && all.inMemory == nil && all.all == bytes)
+            #expect(all == StoredBytes(bytes) && all[999_000..<1_001_000].all == Array(bytes[999_000..<1_001_000]))
+            #expect(ContentIndex(ofParts: [first, second]) == ContentIndex(of: bytes))
+            #expect(
+                ContentIndex.bytes(999_990..<1_000_010, ofParts: [first, second]) == Array(bytes[999_990..<1_000_010]))
+            #expect(try FileManager.default.contentsOfDirectory(atPath: path).isEmpty)
+            // What was never put down is not there.
+            #expect(StoredBytes(store, 2_999_000..<3_001_000).all == nil)
+        }
+    }
+
+    @Test func `has none where there is no room, and none for little`() throws {
+        try withFolder { path in
+            #expect(ScratchFolder(path).store(ScratchFolder.least - 1) == nil)
+            #expect(ScratchFolder(path).store(1 << 60) == nil)
+            #expect(ScratchFolder(path + "/nowhere").store(ScratchFolder.least) == nil)
+        }
+    }
+
+    @Test func `bytes are the same wherever they lie, in whatever parts`() {
+        let bytes = (0..<100).map { UInt8($0) }
+        let parts = StoredBytes(joining: [
+            StoredBytes(Array(bytes[..<10])), StoredBytes(bytes)[10..<60], StoredBytes(),
+            StoredBytes(Array(bytes[60...])),
+        ])
+        #expect(parts == StoredBytes(bytes) && parts.all == bytes && parts[5..<70][5..<20].all == Array(bytes[10..<25]))
+        var seen: [UInt8] = []
+        #expect(parts.eachPiece { seen += $0 } && seen == bytes)
+        #expect(parts != StoredBytes(Array(bytes.dropLast())) && StoredBytes().all == [])
+    }
+}
