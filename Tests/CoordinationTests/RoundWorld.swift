@@ -169,6 +169,10 @@ struct RoundWorld {
             case .say(let what, _):
                 said.append(what)
                 desk.say(what)
+            case .warn(let what):
+                if said.contains(what) { complaints.append("says twice: \(what)") }
+                said.append(what)
+                desk.warned()
             case .audit(let audit):
                 drawn = audit
                 desk.begin(audit)

@@ -31,6 +31,8 @@ struct Bench {
     private(set) var heard: [Int: [Packet]] = [:]
     private(set) var events: [Happening] = []
     private(set) var dials: [Endpoint] = []
+    /// Whose sessions began.
+    private(set) var connected: [String] = []
     private var lastDial: ConnectionID?
     private(set) var stored: [(ticket: StorageTicket, service: DaemonCore.Service)] = []
     private(set) var corpora = 0
@@ -94,6 +96,16 @@ struct Bench {
             inbound, peer: other.peerID, exporter: exporter, remote: Small.endpoint(number), inbound: true,
             isTLSClient: key.peerID < other.peerID, at: now)
         speakers[number] = Speaker(channels: channels, connection: dialled, inbound: inbound)
+        run()
+    }
+    /// It opens another connection, as for a better way, hears the daemon's greeting, and says nothing itself.
+    mutating func brush(_ number: Int) {
+        let id = ConnectionID(UInt64(2_000_000 + number))
+        daemon.secured(
+            id, peer: Small.peer(number), exporter: sha256(Array("other \(number)".utf8)).bytes,
+            remote: Small.endpoint(number), inbound: true, isTLSClient: key.peerID < Small.peer(number), at: now)
+        run()
+        daemon.closed(id, at: now)
         run()
     }
     func isConnected(_ number: Int) -> Bool { daemon.channels.isConnected(to: Small.peer(number)) }
@@ -200,6 +212,7 @@ struct Bench {
             stored.append((request.ticket, service))
             daemon.stored(request.ticket, .stored(path: ""), for: service, at: now)
         case .event(let event): events.append(event.what)
+        case .connected(let peer, _): connected.append(peer)
         case .ended(let end): self.end = end
         case .datagram, .dialBack, .gateway, .recordDue, .overlayChanged, .found, .plan, .punch, .flow, .opener, .seal,
             .sealed, .keepBook, .poolKeys:

@@ -273,6 +273,21 @@ import Wire
         #expect(news(bench) == 4)
     }
 
+    /// What a second connection held up is due at once, and was due before: nobody has slept for that.
+    @Test(arguments: 1...4) func `a connection that comes to nothing is no sleep`(number: Int) throws {
+        var bench = try coordinator()
+        bench.connect(number)
+        for _ in 0..<20 {
+            bench.say(number, Packet(.ping(1)))
+            bench.brush(number)
+            if let next = bench.daemon.nextWake { #expect(next >= bench.now) }
+            bench.pass(.milliseconds(10))
+            bench.pass(.seconds(1), forAll: true)
+        }
+        #expect(!bench.events.contains { if case .networkChanged = $0 { true } else { false } })
+        #expect(bench.isConnected(number) && bench.connected.count == 1)
+    }
+
     @Test func `its goodbye tells members that nothing is left of the job`() throws {
         var bench = try coordinator()
         try join(1, &bench)

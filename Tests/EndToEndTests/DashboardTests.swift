@@ -43,7 +43,8 @@ import Testing
         _ = Array(request.utf8).withUnsafeBytes { send(descriptor, $0.baseAddress!, $0.count, Int32(MSG_NOSIGNAL)) }
         var all: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 65_536)
-        while !String(decoding: all, as: UTF8.self).contains(words) {
+        // A stream has a word each second: it is not read for ever.
+        for _ in 0..<600 where !String(decoding: all.suffix(200_000), as: UTF8.self).contains(words) {
             let count = recv(descriptor, &buffer, buffer.count, 0)
             guard count > 0 else { break }
             all += buffer[..<count]
@@ -113,6 +114,33 @@ import Testing
         let status = try DemoTests.atoll(["status", "--data", folder.appendingPathComponent("ada").path], in: folder)
         let (_, next) = try Self.address(status.out)
         #expect(next != token && Self.ask(port, "/open/" + next, [host]).hasPrefix("HTTP/1.1 303 "))
+    }
+
+    /// Its members are asked while somebody looks.
+    @Test func `of a launcher says when its members computed a step`() throws {
+        let folder = try Self.folder()
+        let pool = try RunningPool(folder, peers: 2)
+        defer {
+            pool.end()
+            try? FileManager.default.removeItem(at: folder)
+        }
+        let job = folder.appendingPathComponent("long.yaml")
+        try Self.job.replacingOccurrences(of: "tokens: 2048", with: "tokens: 4_000_000")
+            .replacingOccurrences(of: "text.txt", with: folder.appendingPathComponent("text.txt").path).write(
+                to: job, atomically: true, encoding: .utf8)
+        let launch = try pool.launch(job.path, "out", ["--web", "--no-color"])
+        defer { launch.end(SIGKILL) }
+        #expect(launch.prints("round_sealed", seconds: 120), "\(launch.text.suffix(2000))")
+        let (port, token) = try Self.address(launch.text)
+        let host = "Host: 127.0.0.1:\(port)"
+        let opened = Self.ask(port, "/open/" + token, [host])
+        let cookie = try #require(opened.firstMatch(of: #/Set-Cookie: (atoll-[0-9]+=[0-9a-f]{48});/#))
+        let stream = Self.ask(port, "/stream", [host, "Cookie: \(cookie.output.1)"], until: "[\"b\",")
+        let record = try #require(
+            stream.firstMatch(of: #/\["b",[0-9.]+,[0-9]+,([0-9]+),[0-9.]+,\[(.*?)\]\]\]/#), "\(stream.suffix(2000))")
+        let kinds = Set(record.output.2.matches(of: #/"(fw|bw|uw)",[0-9.]+,[0-9.]+/#).map { String($0.output.1) })
+        #expect(kinds.isSuperset(of: ["fw", "bw"]), "\(record.output.0)")
+        #expect(Int(record.output.1)! > 0)
     }
 
     @Test func `is one file of a replay, the same each time`() throws {

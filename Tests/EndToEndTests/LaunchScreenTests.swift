@@ -122,6 +122,31 @@ private final class OnTerminal: @unchecked Sendable {
         // Rounds are in the picture, and no lines of their own; what happened has its time.
         #expect(!text.contains("\nround 0 "))
         #expect(text.firstMatch(of: /\d\d:\d\d:\d\d \+ peer-1 joined/) != nil)
+
+        // Sentences lead to the events behind them: a peer's, and words of the launcher's screen.
+        func why(_ words: String, _ daemon: String) throws -> String {
+            let data = pool.folder.appendingPathComponent(daemon).path
+            let run = try DemoTests.atoll(
+                ["why"] + words.split(separator: " ").map(String.init) + ["--data", data], in: pool.folder)
+            #expect(run.code == 0, "\(run.error)")
+            return run.out
+        }
+        for (words, sentence, kind) in [
+            ("connected", "It is connected to ", "connection_made"),
+            ("connected to", "It is connected to ", "connection_made"),
+            ("works for job", "It works for job ", "job_accepted"), ("knows nodes", "It knows ", "overlay_joined"),
+            ("lent", " has lent this machine for ", "speed_measured"),
+        ] {
+            let told = try why(words, "peer-1")
+            #expect(told.contains(sentence) && told.contains("[\(kind)]"), "\(words): \(told)")
+        }
+        #expect(try why("connections", "peer-1").contains("[connection_made]"))
+        #expect(try why("peer_joined", "node/launcher").contains("[peer_joined]"))
+        #expect(try why("the loss", "node/launcher").contains("[round_sealed]"))
+        let nothing = try why("hippopotamus", "peer-1")
+        #expect(
+            nothing.contains("Nothing has happened about “hippopotamus”") && nothing.contains("`connections`"),
+            "\(nothing)")
     }
 
     @Test func `fits a narrow and low window, without colour where that is asked for`() throws {

@@ -1,4 +1,6 @@
 import Foundation
+import Membership
+import Messages
 import Node
 import Primitives
 import Telemetry

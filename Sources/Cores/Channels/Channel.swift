@@ -113,9 +113,9 @@ public enum Refusal: Hashable, Sendable {
         case .full: "too many connections"
         case .crowded: "others came, and it had proven nothing for the longest time"
         case .keyInUse:
-            "another process of this peer is connected: two machines or two folders have one key, and whoever came last is heard"
+            "another process of this peer is connected: two machines or two folders have one key, and whoever came last is heard (`atoll help ID-004`)"
         case .ownKeyElsewhere:
-            "another process with this machine's own key was there since: every machine needs a folder (--data) of its own"
+            "another process with this machine's own key was there since: every machine needs a folder (--data) of its own (`atoll help ID-004`)"
         case .membership(let why): why.ofAnother
         case .turnedAway(let why): why.toItself
         }

@@ -40,6 +40,9 @@ extension Coordinator {
         case .say(let what, let peer):
             round.say(what)
             event(what, peer: peer)
+        case .warn(let what):
+            round.warned()
+            event(what)
         case .audit(let drawn):
             round.begin(drawn)
             for rank in round.terms.ranks {
@@ -97,6 +100,9 @@ extension Coordinator {
         case .heartbeat(let heartbeat):
             if roster.beats(heartbeat, peer, at: now) { heedLeaving(peer) }
             noticeProgress(step: heartbeat.step)
+            if let trace = heartbeat.trace {
+                timers.steps.receive(trace, from: peer, roundTrip: roster[peer]?.roundTrip, at: now)
+            }
         case .readiness(let readiness): roster.isReady(readiness, peer, at: now)
         case .kept(let stages): roster.keeps(stages, peer, round: state.round)
         case .fitness(let fitness): roster.isFit(fitness, peer)

@@ -65,6 +65,8 @@ public struct Coordinator: Core, Sendable {
         var resultOnItsWay: Int?
         /// Where several electors carry the record.
         var seats: ElectorSeats?
+        /// For people who look.
+        var steps = StepWatch()
     }
 
     /// - Parameters:
@@ -115,6 +117,19 @@ public struct Coordinator: Core, Sendable {
     public var trainingStarted: Instant? { timers.trainingSince }
 
     public mutating func poll() -> CoordinatorEffect? { effects.pop() }
+
+    /// When members computed a step, while ``watchSteps(at:)`` is called.
+    public var tracedStep: StepWatch.Step? { timers.steps.done }
+    /// Somebody looks: members are asked when they compute a step, until it is not said again for a while.
+    public mutating func watchSteps(at now: Instant) {
+        guard let plan = state.plan, case .training = stage else { return }
+        timers.steps.look(
+            roster.joined.compactMap { member in
+                plan.placement(of: member.peer).map {
+                    StepWatch.Place(peer: member.peer, rank: $0.rank, step: member.heartbeat.step)
+                }
+            }, at: now)
+    }
 
     // MARK: saying
 
@@ -220,15 +235,19 @@ public struct Coordinator: Core, Sendable {
         guard !stage.isEnded else { return }
         if timers.nextLease <= now {
             timers.nextLease = now + .seconds(2)
-            let lease = Message.lease(Lease(duration: options.lease, logLength: record.committed))
+            var lease = Lease(duration: options.lease, logLength: record.committed)
             for member in roster.joined {
-                send(lease, to: member.peer)
+                lease.tracedStep = timers.steps.step(for: member.peer, at: now)
+                send(.lease(lease), to: member.peer)
                 if let message = roundMessage { send(message, to: member.peer) }
                 send(lines.ping(member.peer, at: now), to: member.peer)
             }
             // Whoever waits to be taken in is not forgotten.
             if roster.acceptedCount > 0 {
-                for peer in roster.accepted where now - peer.idleSince >= .seconds(6) { send(lease, to: peer.peer) }
+                lease.tracedStep = nil
+                for peer in roster.accepted where now - peer.idleSince >= .seconds(6) {
+                    send(.lease(lease), to: peer.peer)
+                }
             }
             for peer in roster.declinersToAskAgain(at: now) { send(.capabilityRequest, to: peer) }
             tellMoves()

@@ -317,6 +317,7 @@ public struct Roster: Sendable {
         guard let known = peers[peer] else { return false }
         if known.heartbeat.activity != heartbeat.activity { idles(peer, since: now) }
         peers[peer]!.heartbeat = heartbeat
+        peers[peer]!.heartbeat.trace = nil
         let turns = heartbeat.isLeaving != known.heartbeat.isLeaving && known.times.turned < Self.mostLeavings
         if turns {
             peers[peer]!.times.turned += 1

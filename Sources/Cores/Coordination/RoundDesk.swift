@@ -11,6 +11,8 @@ package enum RoundVerdict {
     case wait
     case regroup(Regrouping)
     case say(Happening, about: PeerID?)
+    /// The round is overdue: said once.
+    case warn(Happening)
     case audit(AuditCase)
     case audited(AuditFinding)
     case seal([Int])
@@ -86,10 +88,10 @@ public struct RoundDesk: Sendable {
     package mutating func sealed() { stuck = 0 }
     package mutating func countStuck() { stuck += 1 }
     package mutating func say(_ what: Happening) {
-        guard case .waitingFor = what else { return }
-        if saidLate { saidOverdue = true } else { saidLate = true }
+        if case .waitingFor = what { saidLate = true }
     }
-    package mutating func markOverdue() { saidOverdue = true }
+    /// Who holds up an overdue round has been named: more is not said of it.
+    package mutating func warned() { (saidLate, saidOverdue) = (true, true) }
 
     package mutating func objects(_ objection: Objection, by peer: PeerID, plan: PlacedPlan) -> Bool {
         guard objection.work.round == progress.round, terms.round == progress.round,
@@ -195,7 +197,7 @@ public struct RoundDesk: Sendable {
 
     private func overdue(_ facts: RoundFacts, complete: [Int], _ deadline: Instant) -> RoundVerdict {
         if !saidOverdue, let what = overdueRemark(facts, among: terms.ranks.filter { !complete.contains($0) }) {
-            return .say(what, about: nil)
+            return .warn(what)
         }
         if terms.way.hasOwners, let change = leaveOut(facts) { return .regroup(change) }
         if !complete.isEmpty { return .seal(complete) }

@@ -82,6 +82,8 @@ extension DaemonCore {
         }
         drain(at: now)
     }
+    /// Somebody looks at the job that is led here.
+    public mutating func watchSteps(at now: Instant) { services.coordinatorPart?.value.watchSteps(at: now) }
     /// The owner has a peer leave its job where the next round begins, by `deadline` at the latest.
     public mutating func drainMember(by deadline: Instant, at now: Instant) {
         handOverLead(at: now)

@@ -39,6 +39,7 @@ extension DaemonCore {
             services.memberPart?.value.established(peer, endpoint: endpoint, at: now)
             toReaders(established: peer, at: now)
             noteWay(to: peer, endpoint, at: now)
+            if channels.relay(of: peer) == nil { effects.push(.connected(name(of: peer), endpoint)) }
         case .message(let peer, _, let bytes): receive(bytes, from: peer, at: now)
         case .lost(let peer, let reason):
             requests.forget(peer)

@@ -59,6 +59,8 @@ public struct DaemonCore: Core {
         /// The pool's keys that are right now, the one to seal with first: flows are sealed with them, too.
         case poolKeys([[UInt8]])
         indirect case event(Event)
+        /// For whoever tells people: a session began over a connection of its own. By name, or short key.
+        case connected(String, Endpoint)
     }
 
     public internal(set) var directory: Directory
@@ -317,7 +319,9 @@ public struct DaemonCore: Core {
         next = earliest(next, services.coordinatorPart?.value.whenToWake())
         next = earliest(next, nextRead())
         next = earliest(next, carriage.nextWake)
-        nextWake = earliest(next, services.electorPart?.value.whenToWake())
+        next = earliest(next, services.electorPart?.value.whenToWake())
+        // What is overdue now is due now: that nobody has been woken for it yet is no sleep.
+        nextWake = next.map { max($0, now) }
     }
 
     private mutating func perform(_ effect: Directory.Effect, at now: Instant) {

@@ -46,6 +46,7 @@ package struct EngineDesk: Sendable {
         var purpose: Purpose
         var generation: Int
         var since: Instant
+        var mark: StepTrace.Mark?
     }
     private struct Waiting: Sendable {
         var job: ComputeJob
@@ -62,6 +63,8 @@ package struct EngineDesk: Sendable {
     private var free = Instant(nanoseconds: .min)
     package private(set) var isPaused = false
     private var effects = EffectQueue<ComputeJob>()
+    /// When the pieces of a step were computed, for a leader who asks.
+    package var stepWish = StepWish()
 
     package init() {}
 
@@ -77,7 +80,7 @@ package struct EngineDesk: Sendable {
         hand(job, purpose, generation, at: now)
     }
     private mutating func hand(_ job: ComputeJob, _ purpose: Purpose, _ generation: Int, at now: Instant) {
-        pending.push(Submitted(purpose: purpose, generation: generation, since: now))
+        pending.push(Submitted(purpose: purpose, generation: generation, since: now, mark: StepTrace.Mark(job)))
         effects.push(job)
     }
 
@@ -91,6 +94,7 @@ package struct EngineDesk: Sendable {
             guard submitted.purpose == .benchmark else { return nil }
         }
         guard submitted.generation == generation || submitted.purpose.outlivesVoid else { return nil }
+        stepWish.note(submitted.mark, from: now - took, to: now)
         return Answer(purpose: submitted.purpose, result: result, took: took)
     }
 

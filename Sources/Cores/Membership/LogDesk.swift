@@ -15,7 +15,7 @@ package struct LogDesk: Sendable {
         case event(Happening, PeerID)
     }
     package private(set) var record: Record
-    package var pace = RoundPace()
+    package private(set) var pace = RoundPace()
     /// Entries that there are, as far as the leader or an entry says.
     private var known: Int
     /// Where several electors carry the record: what has come, of which not all is certified.
@@ -53,6 +53,11 @@ package struct LogDesk: Sendable {
     package var nextWake: Instant? { earliest(asked.map { $0.at + Self.patience }, proofDue) }
 
     package var nextProof: Instant? { proofDue }
+
+    /// The round in progress, as far as the entries here say.
+    package mutating func see(round: Int, at now: Instant) {
+        pace.see(round: round, isBehind: record.length < known, at: now)
+    }
 
     /// The entries that are new, in order.
     package mutating func receive(_ message: LogEntries, from peer: PeerID, isLeader: Bool, at now: Instant) -> [Entry]

@@ -69,17 +69,22 @@ package struct RoundPace: Sendable {
     private static let most = 9
 
     /// The round in progress, seen now.
-    package mutating func see(round: Int, at now: Instant) {
+    ///
+    /// - Parameter isBehind: there are entries that have not come: this round may be over already.
+    package mutating func see(round: Int, isBehind: Bool = false, at now: Instant) {
         guard round != self.round else { return }
+        let isNext = self.round.map { round == $0 + 1 } ?? false
         // What was not seen from its begin says nothing, nor does a round after one that was left out.
-        if let before = self.round, round == before + 1, let since {
+        if isNext, let since {
             times.append((now - since).inSeconds)
             if times.count > Self.most { times.removeFirst() }
         }
-        // When the first round that is seen began nobody knows.
-        since = self.round == nil ? nil : now
+        // When the first round that is seen began nobody knows, nor of one before which some were left out.
+        let isBack = self.round.map { round < $0 } ?? false
+        since = (isNext || isBack) && !isBehind ? now : nil
         self.round = round
     }
+    package init() {}
     package var last: Double? { times.last }
     /// The median of those before the last.
     package var usual: Double? {

@@ -24,6 +24,9 @@ extension MemberJob {
             guard lease.duration > .zero else { return pause("its launcher has stopped for now") }
             resume(for: lease.duration)
             log.hear(length: lease.logLength, at: now)
+            if let step = lease.tracedStep {
+                engine.stepWish.wish(step, current: holding.work?.step ?? job.nextStep - 1)
+            }
         case .probeOrder(let order): probe.receive(amongMembers(order), at: now)
         case .group(let terms): holding.receive(terms, job)
         case .auditOrder(let order): holding.receive(order)

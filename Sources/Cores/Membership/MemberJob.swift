@@ -135,7 +135,7 @@ package struct MemberJob: Sendable {
         return held.round
     }
     /// Keeps in mind how long rounds take.
-    package mutating func see() { log.pace.see(round: job.round, at: now) }
+    package mutating func see() { log.see(round: job.round, at: now) }
     mutating func isColleague(_ peer: PeerID) -> Bool {
         allegiance.leader == peer || log.record.state.member(peer)?.present == true
     }
@@ -286,7 +286,9 @@ package struct MemberJob: Sendable {
 
     private mutating func beat(sent: Int, received: Int) {
         if case .removed = standing { return }
-        report(.heartbeat(heartbeat(sent: sent, received: received)))
+        var heartbeat = heartbeat(sent: sent, received: received)
+        heartbeat.trace = engine.stepWish.take(at: now)
+        report(.heartbeat(heartbeat))
     }
     /// Of a job that several electors carry; when it has changed enough to matter.
     private mutating func tellFitness() {

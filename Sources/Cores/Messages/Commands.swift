@@ -8,18 +8,24 @@ public struct Lease: Hashable, Sendable {
     public var duration: Duration
     /// Of the leader's committed log.
     public var logLength: Int
-    public init(duration: Duration, logLength: Int) {
+    /// To come: the leader wants to be told when it was computed (``Heartbeat/trace``).
+    public var tracedStep: Int?
+    public init(duration: Duration, logLength: Int, tracedStep: Int? = nil) {
         self.duration = duration
         self.logLength = logLength
+        self.tracedStep = tracedStep
     }
     init(_ m: PBLease) throws(MalformedBytes) {
         duration = .milliseconds(Int64(try bounded(m.milliseconds, below: 86_400_000, "lease")))
         logLength = try bounded(m.logLength, below: Bounds.counter, "log length")
+        let traced = try bounded(m.tracedStep, below: Bounds.step, "step")
+        tracedStep = traced > 0 ? traced - 1 : nil
     }
     var encoded: PBLease {
         var m = PBLease()
         m.milliseconds = UInt32(duration.wholeNanoseconds / 1_000_000)
         m.logLength = UInt64(logLength)
+        if let tracedStep { m.tracedStep = UInt64(tracedStep) + 1 }
         return m
     }
 }

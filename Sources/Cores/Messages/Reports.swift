@@ -98,6 +98,8 @@ public struct Heartbeat: Hashable, Sendable {
     public var waiting: Waiting?
     /// Its owner has it leave where a round begins: others are to take its place.
     public var isLeaving = false
+    /// Of the step that a lease named, once.
+    public var trace: StepReport?
     public init() {}
 
     init(_ m: PBHeartbeat) throws(MalformedBytes) {
@@ -108,6 +110,7 @@ public struct Heartbeat: Hashable, Sendable {
         sent = ByteCount(try bounded(m.sentBytes, below: Bounds.amount, "bytes sent"))
         received = ByteCount(try bounded(m.receivedBytes, below: Bounds.amount, "bytes received"))
         isLeaving = m.leaving
+        trace = m.hasTrace ? try StepReport(m.trace) : nil
         guard m.hasWaiting else { return }
         let first = try bounded(m.waiting.firstUnit, below: Bounds.unit, "unit")
         let end = try bounded(m.waiting.endUnit, below: Bounds.unit + 1, "unit")
@@ -126,6 +129,7 @@ public struct Heartbeat: Hashable, Sendable {
         m.sentBytes = UInt64(sent.bytes)
         m.receivedBytes = UInt64(received.bytes)
         m.leaving = isLeaving
+        if let trace { m.trace = trace.encoded }
         if let waiting {
             m.waiting.peer = bytesOf(waiting.peer)
             m.waiting.firstUnit = UInt32(waiting.units.lowerBound)

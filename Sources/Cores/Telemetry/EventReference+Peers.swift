@@ -18,6 +18,10 @@ extension EventReference {
             .networkChanged, "the machine has slept, or has other addresses: everybody wanted is dialled again at once",
             ["why": "which of the two"]),
         Entry(
+            .connectionMade, of: "name, or short key",
+            "a session began over a connection of its own; one through a relay says `connection_relayed`. Of live daemons only",
+            ["endpoint": "of the other end"]),
+        Entry(
             .connectionInterrupted, of: "name, or short key",
             "a connection ended; its session waits for another one, and nothing is lost"),
         Entry(.connectionResumed, of: "name, or short key", "the session goes on over another connection"),

@@ -35,7 +35,8 @@ extension Happening {
     public var section: EventReference.Section {
         switch self {
         case .overlayJoined, .bootstrapRetrying, .overlayIsolated, .externalAddress, .reachability, .unreachable,
-            .connectionRefused, .strangersTurnedAway, .networkChanged, .connectionInterrupted, .connectionResumed,
+            .connectionRefused, .strangersTurnedAway, .networkChanged, .connectionMade, .connectionInterrupted,
+            .connectionResumed,
             .connectionLost, .connectionRelayed, .connectionPunched, .berthGranted, .berthLost, .portOpened,
             .portClosed, .memberJoined, .memberRemoved, .membershipRenewed, .inviteRevoked, .poolKeyChanged,
             .packetMalformed, .floodLimited:

@@ -15,6 +15,7 @@ public enum Happening: Hashable, Sendable, Codable {
     case connectionRefused(why: String, count: Int)
     case strangersTurnedAway(crowded: Int, timedOut: Int, failed: Int, withoutDescriptor: Int)
     case networkChanged(why: String)
+    case connectionMade(endpoint: String)
     case connectionInterrupted(why: String)
     case connectionResumed(endpoint: String)
     case connectionLost(why: String)
@@ -177,7 +178,8 @@ public enum Happening: Hashable, Sendable, Codable {
     /// has a name (a test does).
     public enum Name: String, CodingKey, CaseIterable, Sendable {
         case overlayJoined, bootstrapRetrying, overlayIsolated, externalAddress, reachability, unreachable,
-            connectionRefused, strangersTurnedAway, networkChanged, connectionInterrupted, connectionResumed,
+            connectionRefused, strangersTurnedAway, networkChanged, connectionMade, connectionInterrupted,
+            connectionResumed,
             connectionLost, connectionRelayed, connectionPunched, berthGranted, berthLost,
             portOpened, portClosed, memberJoined, memberRemoved, membershipRenewed, inviteRevoked, poolKeyChanged,
             packetMalformed, floodLimited

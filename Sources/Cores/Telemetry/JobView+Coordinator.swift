@@ -65,12 +65,14 @@ extension JobView {
                 let criticalBatch, let predictedSeconds) = event.what
         else { return }
         if let next = pace.nextPlan, next.round <= number { adopt(next) }
+        // Of a job that others have begun, the rounds before are not known: this one is taken for one like them.
+        let before = pace.stepsSealed == 0 && number > 0 ? stepsDone &- stepsDone / (number &+ 1) : pace.stepsSealed
         if pace.trainingSince == nil {
             pace.trainingSince = event.at - .nanoseconds(Int64(exactly: (seconds * 1e9).rounded()) ?? 0)
         }
         rounds.append(
             Round(
-                round: number, at: event.at, steps: max(0, stepsDone &- pace.stepsSealed), stepsDone: stepsDone,
+                round: number, at: event.at, steps: max(0, stepsDone &- before), stepsDone: stepsDone,
                 tokens: tokens, trainLoss: trainLoss, validationLoss: validationLoss, pipelines: pipelines,
                 seconds: seconds, predictedSeconds: predictedSeconds, criticalBatch: criticalBatch,
                 planEpoch: plan?.epoch ?? 0,

@@ -72,7 +72,8 @@ extension Happening.Name {
             .info
         case .listening, .evaluating, .evaluationProgress, .checkpointStored, .peerKilled, .fault:
             .info
-        case .strangersTurnedAway, .packetMalformed, .logEntryRefused, .staleCommand, .notEntitled, .rehearsed,
+        case .strangersTurnedAway, .connectionMade, .packetMalformed, .logEntryRefused, .staleCommand, .notEntitled,
+            .rehearsed,
             .contentRefused, .chunkRefused, .roundStartFound, .roundStartStored, .roundStartRead, .copyFound,
             .copyStored, .copySkipped, .sealIncompleteHere, .contributionMalformed, .payloadCorrupt, .planning,
             .auditUnanswered, .statesAgreed, .collectionProgress, .stateMalformed, .status:

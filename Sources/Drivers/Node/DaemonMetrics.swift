@@ -1,7 +1,7 @@
 import Daemon
 import Foundation
 import Lending
-import Membership
+internal import Membership
 import Record
 public import Telemetry
 

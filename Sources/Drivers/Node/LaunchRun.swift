@@ -6,7 +6,7 @@ import Digests
 import EventLoop
 import Files
 import Foundation
-import Membership
+internal import Membership
 import Messages
 import Pools
 import Primitives
@@ -253,6 +253,7 @@ public final class LaunchRun {
         dashboard = try service.serveDashboard(
             control, manifest: options.manifest,
             coordinator: { [unowned daemon] in daemon.core.services.coordinator }, view: { [unowned self] in view })
+        dashboard?.onLook = { [unowned daemon] in daemon.watchSteps() }
     }
 
     /// Once a second: who does what, for whoever watches.

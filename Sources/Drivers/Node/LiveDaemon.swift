@@ -7,7 +7,7 @@ public import EventLoop
 import Glibc
 public import Kademlia
 public import Lending
-import Membership
+internal import Membership
 public import Paths
 public import Pools
 public import Primitives
@@ -276,6 +276,9 @@ public final class LiveDaemon {
     /// Told of each piece of arithmetic that is done here.
     func onComputed(_ tell: @escaping (ComputeJob, Instant, Instant) -> Void) { worker?.onComputed = tell }
 
+    /// Somebody looks at the job that is led here: its members are asked when they compute.
+    func watchSteps() { core.watchSteps(at: loop.now) }
+
     public func start() {
         surroundings?.look()
         drain()
@@ -399,6 +402,8 @@ public final class LiveDaemon {
             case .overlayChanged: onOverlayChanged?()
             case .found(let request, let outcome): onFound?(request, outcome)
             case .event(let event): onEvent?(event)
+            case .connected(let peer, let endpoint):
+                onEvent?(Event(.connectionMade(endpoint: endpoint.description), at: loop.now, peer: peer))
             case .compute(let job): worker?.submit(job)
             case .corpus(let bytes): worker?.use(corpus: bytes)
             case .plan(let question): answerPlan(question)

@@ -4,7 +4,7 @@ import Daemon
 import Digests
 import EventLoop
 import Foundation
-import Membership
+internal import Membership
 import Planning
 import Primitives
 import Record

@@ -286,7 +286,7 @@ public final class World {
                 let wall = Self.epoch + host.clockError + Int64((now - .zero).inSeconds)
                 host.daemon!.publishRecord(wall: wall, at: now)
             // Pools here are their keys.
-            case .overlayChanged, .found, .keepBook, .poolKeys: break
+            case .overlayChanged, .found, .keepBook, .poolKeys, .connected: break
             case .event(let event):
                 tell(event, of: host)
                 storm?.heard(event, host, self)

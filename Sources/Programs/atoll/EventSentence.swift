@@ -20,7 +20,7 @@ extension Event {
     /// Of a peer's work and its owner's limits.
     private var ownerSentence: String? {
         switch what {
-        case .speedMeasured(let flops): "this machine computes \(fixed(flops / 1e9, 1)) GFLOP/s"
+        case .speedMeasured(let flops): "this machine computes \(roughly(flops / 1e9)) GFLOP/s"
         case .jobAccepted(let job, let name): "works for job \(job) “\(name)”, which \(peer) leads"
         case .offerDeclined(let why): "declined an offer of \(peer): \(why)"
         case .jobReleased(let job, let why): "job \(job) is over here: \(why)"
@@ -94,7 +94,7 @@ extension Event {
         case .measuringLinks(let peers, _): "measuring links and speeds of \(counted(peers, "peer"))"
         case .planned(_, let pipelines, let stages, let innerSteps, let codec, let activations, _, let step, let total):
             "plan: \(counted(pipelines, "pipeline")) of up to \(counted(stages, "stage")), exchange every \(innerSteps == 1 ? "step" : "\(innerSteps) steps") as \(codec), activations "
-                + "\(activations); predicted \(fixed(step, 2)) s a step, \(fixed(total, 0)) s in all"
+                + "\(activations); predicted \(fixed(step, 2)) s a step, \(total < 600 ? "\(fixed(total, 0)) s" : ProgressView.span(total)) in all"
         case .exchangeChosen(let units, let way, let seconds, let allGatherSeconds):
             "exchange of units \(units): \(way), \(fixed(seconds, 1)) s"
                 + (way == "all-gather" ? "" : " against \(fixed(allGatherSeconds, 1)) s all-gather")
@@ -112,7 +112,7 @@ extension Event {
         switch what {
         case .waitingFor(let peers, _, let why): "  waiting for \(peers): \(why)"
         case .speedChanged(_, let planned, let measured):
-            "  \(peer) computes at \(fixed(measured, 1)) GFLOP/s, was planned at \(fixed(planned, 1))"
+            "  \(peer) computes at \(roughly(measured)) GFLOP/s, was planned at \(roughly(planned))"
         case .exchangeRegrouped(let round, let ranks, let way, let why):
             "  exchange of round \(round): \(way) among \(ranks.contains(",") || ranks.contains("-") ? "pipelines" : "pipeline") \(ranks): \(why)"
         case .contributionRefused(let by, _, let why): "  \(by) cannot use what \(peer) contributed: \(why)"
@@ -166,6 +166,7 @@ extension Event {
             "✗ \(peer) has another entry \(index) of the job's log than this machine, which keeps its own"
         case .overlayIsolated: "nobody of the pool has answered for a while"
         case .networkChanged(let why): "\(why): everybody is dialled anew"
+        case .connectionMade(let endpoint): "  it is connected to \(peer), at \(endpoint)"
         case .connectionInterrupted(let why): "the connection to \(peer) broke, and is made anew: \(why)"
         case .connectionResumed: "the connection to \(peer) goes on"
         case .connectionLost(let why): "\(peer) is gone: \(why)"

@@ -11,13 +11,16 @@ struct PeerStory: Story {
     private var member: DaemonStatus.Membership? { status.daemon.member }
 
     /// One paragraph a matter; each is a few sentences.
-    var paragraphs: [String] {
+    var paragraphs: [String] { told.map(\.text) }
+    /// With what `atoll why` shows the events behind each by.
+    var told: [(text: String, topic: WhyTopic)] {
         guard let member else { return [] }
-        let parts = [
-            who(member), job(member), place(member), progress(member), given(member), waiting(member), lines, limits,
-            next(member),
+        let parts: [(text: String, topic: WhyTopic)] = [
+            (who(member), .machine), (job(member), .job), (place(member), .place), (progress(member), .rounds),
+            (given(member), .rounds), (waiting(member), .waiting), (lines, .connections), (limits, .limits),
+            (next(member), .job),
         ]
-        return parts.filter { !$0.isEmpty }
+        return parts.filter { !$0.text.isEmpty }
     }
     /// Where its job is, and what it has given: for a line once a minute.
     var summary: String {

@@ -120,7 +120,8 @@ final class ProgressView {
     /// "40 s", "12 min", "3.5 h": as exact as a guess deserves.
     static func span(_ seconds: Double) -> String {
         if seconds < 90 { return "\(fixed(seconds, 0)) s" }
-        return seconds < 5400 ? "\(fixed(seconds / 60, 0)) min" : "\(fixed(seconds / 3600, 1)) h"
+        if seconds < 5400 { return "\(fixed(seconds / 60, 0)) min" }
+        return seconds < 172_800 ? "\(fixed(seconds / 3600, 1)) h" : "\(fixed(seconds / 86400, 0)) days"
     }
 
     /// At most 24 marks, the lowest value the lowest one; empty where all are equal.

@@ -118,6 +118,10 @@ func clockTime(ahead: Double = 0) -> String {
     return "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec))"
 }
 
+/// GFLOP/s, with two digits at least of what is slow: 0.043, 0.27, 11.6.
+func roughly(_ gigaflops: Double) -> String {
+    fixed(gigaflops, gigaflops < 0.1 ? 3 : gigaflops < 1 ? 2 : 1)
+}
 /// 1100000 as "1.1 million".
 func roughly(_ count: Int) -> String {
     if count >= 1_000_000_000 { return "\(fixed(Double(count) / 1e9, 1)) billion" }

@@ -52,30 +52,27 @@ struct WhyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "why", abstract: "Why a peer does not work; with words, all that has happened about them.",
         discussion: """
-            WHAT is a kind of event (docs/EVENTS.md), a peer's name, a limit's key, or any words of an event; `paused`, `waiting`, `limits`, `job` and \
-            `connections` stand for the events that make them.
+            WHAT is a kind of event (docs/EVENTS.md), a peer's name, a limit's key, any words of an event, or of a sentence that `atoll status` or a \
+            screen shows: then the events behind that sentence are told.
             """)
     @OptionGroup var choice: DaemonChoice
     @Argument(help: "About what.") var what: [String] = []
     @Flag(help: "Events as JSON lines.") var json = false
-
-    private static let groups = [
-        "paused":
-            "work_held|work_draining|work_handed_over|work_taken_up|owner_paused|owner_leaves|owner_resumed|work_paused",
-        "waiting":
-            "work_paused|waiting_for|connection_interrupted|connection_lost|state_requested|state_unavailable|bootstrap_retrying",
-        "limits": "limit_|work_held|work_draining|work_handed_over|work_taken_up|usage_unread",
-        "job": "job_accepted|job_released|offer_declined|plan_received|placement_refused",
-        "connections": "connection_|reachability|unreachable|berth_",
-    ]
 
     func run() throws {
         let words = what.joined(separator: " ")
         var isFirst = true
         for found in try choice.ask(.status) {
             guard let status = found.answer.status else { continue }
-            let about = words.isEmpty ? Self.groups["paused"]! : Self.groups[words] ?? words
-            let events = try ControlService.ask(.init(.why, about: about), in: found.folder)?.answer.events ?? []
+            func asked(_ about: String) throws -> [ControlService.Told] {
+                try ControlService.ask(.init(.why, about: about), in: found.folder)?.answer.events ?? []
+            }
+            let topic = words.isEmpty ? WhyTopic.paused : WhyTopic(rawValue: words.lowercased())
+            var (events, sentences) = (try asked(topic?.events ?? words), [String]())
+            if events.isEmpty, topic == nil, let behind = WhyTopic.behind(words, status) {
+                sentences = behind.sentences
+                events = try asked(behind.events)
+            }
             if json {
                 for event in events { print(event.json) }
                 continue
@@ -83,10 +80,13 @@ struct WhyCommand: ParsableCommand {
             if !isFirst { print("") }
             isFirst = false
             if words.isEmpty { print(escaped(Self.now(status))) }
+            for sentence in sentences { print("“\(escaped(sentence))”") }
             if events.isEmpty {
                 print(
                     words.isEmpty
-                        ? "Nothing has kept it from working." : "Nothing has happened about “\(escaped(words))”.")
+                        ? "Nothing has kept it from working."
+                        : "Nothing has happened about “\(escaped(words))”"
+                            + (sentences.isEmpty ? ", and nothing is said of it. Try: \(WhyTopic.list)." : "."))
             }
             for told in events {
                 guard let event = Event(json: told.json) else { continue }

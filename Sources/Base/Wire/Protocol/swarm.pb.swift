@@ -912,7 +912,7 @@ public nonisolated struct PBCapability: Sendable {
 
   public var memoryBytes: UInt64 = 0
 
-  /// measured on start
+  /// measured on start; 0: it computes nothing, and carries records only
   public var flops: Double = 0
 
   public var numerics: String = String()
@@ -1015,6 +1015,9 @@ public nonisolated struct PBLease: Sendable {
   /// of the leader's log: who lacks entries asks
   public var logLength: UInt64 = 0
 
+  /// one more than a step to come, of which the leader wants to be told when it was computed; 0: of none
+  public var tracedStep: UInt64 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -1109,43 +1112,70 @@ public nonisolated struct PBActivity: Sendable {
   public init() {}
 }
 
-public nonisolated struct PBHeartbeat: Sendable {
+public nonisolated struct PBHeartbeat: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  public var logLength: UInt64 = 0
+  public var logLength: UInt64 {
+    get {_storage._logLength}
+    set {_uniqueStorage()._logLength = newValue}
+  }
 
-  public var round: UInt64 = 0
+  public var round: UInt64 {
+    get {_storage._round}
+    set {_uniqueStorage()._round = newValue}
+  }
 
-  public var step: UInt64 = 0
+  public var step: UInt64 {
+    get {_storage._step}
+    set {_uniqueStorage()._step = newValue}
+  }
 
   public var activity: PBActivity {
-    get {_activity ?? PBActivity()}
-    set {_activity = newValue}
+    get {_storage._activity ?? PBActivity()}
+    set {_uniqueStorage()._activity = newValue}
   }
   /// Returns true if `activity` has been explicitly set.
-  public var hasActivity: Bool {self._activity != nil}
+  public var hasActivity: Bool {_storage._activity != nil}
   /// Clears the value of `activity`. Subsequent reads from it will return its default value.
-  public mutating func clearActivity() {self._activity = nil}
+  public mutating func clearActivity() {_uniqueStorage()._activity = nil}
 
   /// counted at the socket since start
-  public var sentBytes: UInt64 = 0
+  public var sentBytes: UInt64 {
+    get {_storage._sentBytes}
+    set {_uniqueStorage()._sentBytes = newValue}
+  }
 
-  public var receivedBytes: UInt64 = 0
+  public var receivedBytes: UInt64 {
+    get {_storage._receivedBytes}
+    set {_uniqueStorage()._receivedBytes = newValue}
+  }
 
   /// whom the exchange waits for here, if anybody
   public var waiting: PBHeartbeat.Waiting {
-    get {_waiting ?? PBHeartbeat.Waiting()}
-    set {_waiting = newValue}
+    get {_storage._waiting ?? PBHeartbeat.Waiting()}
+    set {_uniqueStorage()._waiting = newValue}
   }
   /// Returns true if `waiting` has been explicitly set.
-  public var hasWaiting: Bool {self._waiting != nil}
+  public var hasWaiting: Bool {_storage._waiting != nil}
   /// Clears the value of `waiting`. Subsequent reads from it will return its default value.
-  public mutating func clearWaiting() {self._waiting = nil}
+  public mutating func clearWaiting() {_uniqueStorage()._waiting = nil}
 
   /// its owner has it leave: others are to take its place at the next boundary
-  public var leaving: Bool = false
+  public var leaving: Bool {
+    get {_storage._leaving}
+    set {_uniqueStorage()._leaving = newValue}
+  }
+
+  public var trace: PBHeartbeat.Trace {
+    get {_storage._trace ?? PBHeartbeat.Trace()}
+    set {_uniqueStorage()._trace = newValue}
+  }
+  /// Returns true if `trace` has been explicitly set.
+  public var hasTrace: Bool {_storage._trace != nil}
+  /// Clears the value of `trace`. Subsequent reads from it will return its default value.
+  public mutating func clearTrace() {_uniqueStorage()._trace = nil}
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1171,10 +1201,33 @@ public nonisolated struct PBHeartbeat: Sendable {
     public init() {}
   }
 
+  /// When the pieces of one step were computed here. Said once, of a step that a lease has named.
+  public nonisolated struct Trace: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var step: UInt64 = 0
+
+    /// since the first piece began, when this is said
+    public var ageMicroseconds: UInt64 = 0
+
+    /// of each piece a byte: 1 forward, 2 backward, 3 the optimizer's step
+    public var kinds: Data = Data()
+
+    /// microseconds after the first began
+    public var begins: [UInt32] = []
+
+    public var ends: [UInt32] = []
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
   public init() {}
 
-  fileprivate var _activity: PBActivity? = nil
-  fileprivate var _waiting: PBHeartbeat.Waiting? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 /// How fit a member's machine is to carry the record with others. Said of jobs that several electors carry.
@@ -4769,7 +4822,7 @@ nonisolated extension PBLogRequest: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension PBLease: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Lease"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}milliseconds\0\u{3}log_length\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}milliseconds\0\u{3}log_length\0\u{3}traced_step\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4779,6 +4832,7 @@ nonisolated extension PBLease: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.milliseconds) }()
       case 2: try { try decoder.decodeSingularUInt64Field(value: &self.logLength) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.tracedStep) }()
       default: break
       }
     }
@@ -4791,12 +4845,16 @@ nonisolated extension PBLease: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
     if self.logLength != 0 {
       try visitor.visitSingularUInt64Field(value: self.logLength, fieldNumber: 2)
     }
+    if self.tracedStep != 0 {
+      try visitor.visitSingularUInt64Field(value: self.tracedStep, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBLease, rhs: PBLease) -> Bool {
     if lhs.milliseconds != rhs.milliseconds {return false}
     if lhs.logLength != rhs.logLength {return false}
+    if lhs.tracedStep != rhs.tracedStep {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4848,68 +4906,125 @@ nonisolated extension PBActivity.Kind: SwiftProtobuf._ProtoNameProviding {
 
 nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Heartbeat"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}log_length\0\u{1}round\0\u{1}step\0\u{1}activity\0\u{3}sent_bytes\0\u{3}received_bytes\0\u{1}waiting\0\u{1}leaving\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}log_length\0\u{1}round\0\u{1}step\0\u{1}activity\0\u{3}sent_bytes\0\u{3}received_bytes\0\u{1}waiting\0\u{1}leaving\0\u{1}trace\0")
+
+  fileprivate class _StorageClass {
+    var _logLength: UInt64 = 0
+    var _round: UInt64 = 0
+    var _step: UInt64 = 0
+    var _activity: PBActivity? = nil
+    var _sentBytes: UInt64 = 0
+    var _receivedBytes: UInt64 = 0
+    var _waiting: PBHeartbeat.Waiting? = nil
+    var _leaving: Bool = false
+    var _trace: PBHeartbeat.Trace? = nil
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _logLength = source._logLength
+      _round = source._round
+      _step = source._step
+      _activity = source._activity
+      _sentBytes = source._sentBytes
+      _receivedBytes = source._receivedBytes
+      _waiting = source._waiting
+      _leaving = source._leaving
+      _trace = source._trace
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.logLength) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.round) }()
-      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.step) }()
-      case 4: try { try decoder.decodeSingularMessageField(value: &self._activity) }()
-      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.sentBytes) }()
-      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.receivedBytes) }()
-      case 7: try { try decoder.decodeSingularMessageField(value: &self._waiting) }()
-      case 8: try { try decoder.decodeSingularBoolField(value: &self.leaving) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularUInt64Field(value: &_storage._logLength) }()
+        case 2: try { try decoder.decodeSingularUInt64Field(value: &_storage._round) }()
+        case 3: try { try decoder.decodeSingularUInt64Field(value: &_storage._step) }()
+        case 4: try { try decoder.decodeSingularMessageField(value: &_storage._activity) }()
+        case 5: try { try decoder.decodeSingularUInt64Field(value: &_storage._sentBytes) }()
+        case 6: try { try decoder.decodeSingularUInt64Field(value: &_storage._receivedBytes) }()
+        case 7: try { try decoder.decodeSingularMessageField(value: &_storage._waiting) }()
+        case 8: try { try decoder.decodeSingularBoolField(value: &_storage._leaving) }()
+        case 9: try { try decoder.decodeSingularMessageField(value: &_storage._trace) }()
+        default: break
+        }
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if self.logLength != 0 {
-      try visitor.visitSingularUInt64Field(value: self.logLength, fieldNumber: 1)
-    }
-    if self.round != 0 {
-      try visitor.visitSingularUInt64Field(value: self.round, fieldNumber: 2)
-    }
-    if self.step != 0 {
-      try visitor.visitSingularUInt64Field(value: self.step, fieldNumber: 3)
-    }
-    try { if let v = self._activity {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
-    } }()
-    if self.sentBytes != 0 {
-      try visitor.visitSingularUInt64Field(value: self.sentBytes, fieldNumber: 5)
-    }
-    if self.receivedBytes != 0 {
-      try visitor.visitSingularUInt64Field(value: self.receivedBytes, fieldNumber: 6)
-    }
-    try { if let v = self._waiting {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
-    } }()
-    if self.leaving != false {
-      try visitor.visitSingularBoolField(value: self.leaving, fieldNumber: 8)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if _storage._logLength != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._logLength, fieldNumber: 1)
+      }
+      if _storage._round != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._round, fieldNumber: 2)
+      }
+      if _storage._step != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._step, fieldNumber: 3)
+      }
+      try { if let v = _storage._activity {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+      } }()
+      if _storage._sentBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._sentBytes, fieldNumber: 5)
+      }
+      if _storage._receivedBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._receivedBytes, fieldNumber: 6)
+      }
+      try { if let v = _storage._waiting {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
+      } }()
+      if _storage._leaving != false {
+        try visitor.visitSingularBoolField(value: _storage._leaving, fieldNumber: 8)
+      }
+      try { if let v = _storage._trace {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PBHeartbeat, rhs: PBHeartbeat) -> Bool {
-    if lhs.logLength != rhs.logLength {return false}
-    if lhs.round != rhs.round {return false}
-    if lhs.step != rhs.step {return false}
-    if lhs._activity != rhs._activity {return false}
-    if lhs.sentBytes != rhs.sentBytes {return false}
-    if lhs.receivedBytes != rhs.receivedBytes {return false}
-    if lhs._waiting != rhs._waiting {return false}
-    if lhs.leaving != rhs.leaving {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._logLength != rhs_storage._logLength {return false}
+        if _storage._round != rhs_storage._round {return false}
+        if _storage._step != rhs_storage._step {return false}
+        if _storage._activity != rhs_storage._activity {return false}
+        if _storage._sentBytes != rhs_storage._sentBytes {return false}
+        if _storage._receivedBytes != rhs_storage._receivedBytes {return false}
+        if _storage._waiting != rhs_storage._waiting {return false}
+        if _storage._leaving != rhs_storage._leaving {return false}
+        if _storage._trace != rhs_storage._trace {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4960,6 +5075,56 @@ nonisolated extension PBHeartbeat.Waiting: SwiftProtobuf.Message, SwiftProtobuf.
     if lhs.endUnit != rhs.endUnit {return false}
     if lhs.contribution != rhs.contribution {return false}
     if lhs.bitsPerSecond != rhs.bitsPerSecond {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PBHeartbeat.Trace: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = PBHeartbeat.protoMessageName + ".Trace"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}step\0\u{3}age_microseconds\0\u{1}kinds\0\u{1}begins\0\u{1}ends\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.step) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.ageMicroseconds) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.kinds) }()
+      case 4: try { try decoder.decodeRepeatedUInt32Field(value: &self.begins) }()
+      case 5: try { try decoder.decodeRepeatedUInt32Field(value: &self.ends) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.step != 0 {
+      try visitor.visitSingularUInt64Field(value: self.step, fieldNumber: 1)
+    }
+    if self.ageMicroseconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.ageMicroseconds, fieldNumber: 2)
+    }
+    if !self.kinds.isEmpty {
+      try visitor.visitSingularBytesField(value: self.kinds, fieldNumber: 3)
+    }
+    if !self.begins.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.begins, fieldNumber: 4)
+    }
+    if !self.ends.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.ends, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PBHeartbeat.Trace, rhs: PBHeartbeat.Trace) -> Bool {
+    if lhs.step != rhs.step {return false}
+    if lhs.ageMicroseconds != rhs.ageMicroseconds {return false}
+    if lhs.kinds != rhs.kinds {return false}
+    if lhs.begins != rhs.begins {return false}
+    if lhs.ends != rhs.ends {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

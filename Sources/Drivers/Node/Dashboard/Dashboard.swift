@@ -17,6 +17,8 @@ final class Dashboard {
     private var picture: DashboardPicture
     private var name: String?
     private var service: DashboardService?
+    /// Told once a second while somebody has the page open.
+    var onLook: () -> Void = {}
 
     /// - Parameters:
     ///   - manifest: the job, where this process launched it.
@@ -37,6 +39,7 @@ final class Dashboard {
             loop, port: options.port, page: { DashboardPage.served(nonce: $0) },
             snapshot: { [unowned self] in picture.feed.snapshot(at: loop.now) },
             news: { [unowned self] in
+                if service?.isSeen == true { onLook() }
                 look()
                 return picture.take()
             })

@@ -1,4 +1,6 @@
 import Foundation
+package import Membership
+import Messages
 import Planning
 package import Primitives
 package import Telemetry
@@ -163,7 +165,9 @@ package struct DashboardFeed {
         round: Int, stepsDone: Int, loss: Double?, validation: Double?, seconds: Double?, predicted: Double?,
         at moment: Instant
     ) {
-        var parts = ["\"round\":\(round)", "\"steps\":\(max(0, stepsDone &- stepsSealed))"]
+        // Rounds before are not known where others have begun the job.
+        let before = stepsSealed == 0 && round > 0 ? stepsDone &- stepsDone / (round &+ 1) : stepsSealed
+        var parts = ["\"round\":\(round)", "\"steps\":\(max(0, stepsDone &- before))"]
         stepsSealed = stepsDone
         for (name, value) in [
             ("loss", loss), ("validation", validation), ("seconds", seconds), ("predicted", predicted),
@@ -298,7 +302,7 @@ package struct DashboardFeed {
                 continue
             }
             let spans = step.spans.map { span in
-                "[\"\(span.kind.rawValue)\",\(fixed((span.from - begin).inSeconds, 4)),\(fixed((span.to - begin).inSeconds, 4))]"
+                "[\"\(span.kind.pageWord)\",\(fixed((span.from - begin).inSeconds, 4)),\(fixed((span.to - begin).inSeconds, 4))]"
             }
             let record =
                 "[\"b\",\(seconds(moment)),\(place),\(step.step),\(fixed((begin - origin).inSeconds, 4)),[\(spans.joined(separator: ","))]]"
@@ -370,5 +374,16 @@ extension DashboardFeed.Line {
             }
         }
         return out
+    }
+}
+
+extension StepReport.Kind {
+    /// The page's word, and its class.
+    fileprivate var pageWord: String {
+        switch self {
+        case .forward: "fw"
+        case .backward: "bw"
+        case .update: "uw"
+        }
     }
 }

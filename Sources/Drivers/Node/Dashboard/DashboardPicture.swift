@@ -1,6 +1,7 @@
 package import Compute
 import Coordination
 package import Daemon
+internal import Membership
 import Planning
 package import Primitives
 import Record
@@ -77,6 +78,22 @@ package struct DashboardPicture {
         )
     }
 
+    /// Of a launcher: what members have said, a step at a time.
+    private mutating func tellSteps(of coordinator: Coordinator, at now: Instant) {
+        guard traces.isEmpty, let step = coordinator.tracedStep, step.number != stepTold, feed.wantsSteps(at: now)
+        else {
+            return
+        }
+        stepTold = step.number
+        feed.see(
+            step.told.map { told in
+                (
+                    peer: coordinator.roster.name(of: told.peer),
+                    step: StepTrace.Step(told.report, since: told.begin)
+                )
+            }, at: now)
+    }
+
     package mutating func look(_ seen: Moment, at now: Instant) {
         func list(_ texts: [String]) -> String { "[" + texts.map(quoted).joined(separator: ",") + "]" }
         var fields = seen.view.dashboardFields(at: now, stages: seen.daemon.coordinator.flatMap(\.stagesClause))
@@ -95,6 +112,7 @@ package struct DashboardPicture {
         for peer in peers(seen) { feed.see(peer, at: now) }
         feed.settle(at: now)
         tellSteps(at: now)
+        if let coordinator = seen.coordinator { tellSteps(of: coordinator, at: now) }
         if let member = seen.daemon.member { noteRound(of: member, at: now) }
         survey(seen, at: now)
     }

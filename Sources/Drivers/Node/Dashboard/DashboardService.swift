@@ -85,6 +85,8 @@ public final class DashboardService {
     }
 
     public var endpoint: Endpoint { server.endpoint }
+    /// Whether somebody has the page open.
+    var isSeen: Bool { !streams.isEmpty }
     /// Opens the page once.
     public var address: String { "http://127.0.0.1:\(endpoint.port)/open/\(token)" }
     private static func secret() -> String { randomBytes(24).hex }

@@ -1,0 +1,79 @@
+import Daemon
+import Node
+
+/// What sentences of a screen are about, and the kinds of events that make them.
+enum WhyTopic: String, CaseIterable {
+    case paused, waiting, limits, job, place, rounds, connections, machine, plan, members
+
+    /// As ``EventJournal/about(_:most:)`` takes them.
+    var events: String {
+        switch self {
+        case .paused:
+            "work_held|work_draining|work_handed_over|work_taken_up|owner_paused|owner_leaves|owner_resumed|work_paused"
+        case .waiting:
+            "work_paused|waiting_for|connection_interrupted|connection_lost|connection_refused|state_requested|state_unavailable|"
+                + "bootstrap_retrying|overlay_isolated|refounding_refused"
+        case .limits: "limit_|work_held|work_draining|work_handed_over|work_taken_up|usage_unread"
+        case .job:
+            "job_accepted|job_released|job_opened|job_resumed|job_refounded|offer_declined|plan_received|placement_refused|leader_changed|"
+                + "electors_chosen|leadership_taken|owner_|work_"
+        case .place: "plan_received|placement_refused|state_ready|state_requested|moments_inexact|rejoined|replaced"
+        case .rounds:
+            "round_sealed|round_rewound|rolled_back|state_ready|waiting_for|seal_incomplete|contribution_|weights_|speed_changed|peer_left|"
+                + "plan_received|rejoined|diverged|training_resumed|interrupted|resumed"
+        case .connections:
+            "connection_|reachability|unreachable|berth_|overlay_|bootstrap_|external_address|port_|network_changed|pair_relayed"
+        case .machine: "speed_measured|rehearsed|limit_changed|member_|membership_|pool_key|storage_|usage_unread"
+        case .plan:
+            "planned|replanned|plan_refused|plan_received|exchange_chosen|exchange_regrouped|placed|speed_changed|links_measured"
+        case .members: "peer_|replaced|others_go_on|weights_differ"
+        }
+    }
+    /// Words of a launcher's screen, whose sentences are folded from its events.
+    private var words: [String] {
+        switch self {
+        case .plan: ["plan", "pipeline", "exchange", "stage", "predicted", "parameters"]
+        case .rounds:
+            ["round", "step", "loss", "validation", "tokens", "sealed", "left", "training", "given", "micro-batch"]
+        case .members: ["lost", "joined", "peers", "spare", "sent", "members"]
+        case .connections: ["connect", "direct", "relay", "reach", "nodes", "line", "path"]
+        case .waiting: ["wait"]
+        case .limits: ["limit"]
+        case .paused: ["pause"]
+        case .job: ["job", "next", "stop", "resume"]
+        case .place, .machine: []
+        }
+    }
+    static let list = allCases.map { "`\($0.rawValue)`" }.joined(separator: ", ")
+
+    /// The sentences in which all of the words are, or else one of them, and the events that made them.
+    static func behind(_ words: String, _ status: ControlService.Status) -> (sentences: [String], events: String)? {
+        let wanted = words.lowercased().split { " .,;:“”\"?!".contains($0) }.map(String.init)
+        guard !wanted.isEmpty else { return nil }
+        let told = PeerStory(status: status).told.flatMap { part in
+            sentences(part.text).map { (text: $0, topic: part.topic) }
+        }
+        let whole = told.filter { part in wanted.allSatisfy { part.text.lowercased().contains($0) } }
+        let some = told.filter { part in wanted.contains { $0.count > 3 && part.text.lowercased().contains($0) } }
+        let found = whole.isEmpty ? some : whole
+        if let topic = found.first?.topic { return (found.filter { $0.topic == topic }.map(\.text), topic.events) }
+        guard status.daemon.member == nil,
+            let topic = allCases.first(where: { one in
+                one.words.contains { word in wanted.contains { $0.hasPrefix(word) } }
+            })
+        else { return nil }
+        return ([], topic.events)
+    }
+    /// A paragraph's: they end with a full stop before a space.
+    private static func sentences(_ paragraph: String) -> [String] {
+        var (out, current) = ([String](), "")
+        for part in paragraph.split(separator: " ", omittingEmptySubsequences: true) {
+            current += (current.isEmpty ? "" : " ") + part
+            if part.hasSuffix(".") || part.hasSuffix("….") {
+                out.append(current)
+                current = ""
+            }
+        }
+        return current.isEmpty ? out : out + [current]
+    }
+}
