@@ -130,6 +130,22 @@ import Testing
         #expect(run.error.contains(expected), "\(run.error)")
     }
 
+    @Test func `a peer cannot offer memory that its machine does not have`() throws {
+        let folder = try DemoTests.makeFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let node = try RunningNode(
+            ["--listen", "127.0.0.1:0", "--pool", "reef", "--data", folder.appendingPathComponent("a").path],
+            folder: folder)
+        defer { node.stop(SIGINT) }
+        let run = try DemoTests.atoll(
+            [
+                "peer", "--invite", folder.appendingPathComponent("a/invite.yaml").path, "--memory", "900000000",
+                "--data", folder.appendingPathComponent("p").path, "--listen", "127.0.0.1:0",
+            ], in: folder)
+        #expect(run.code == 2 && run.error.contains("858.3 TiB are to be offered"), "\(run.error)")
+        #expect(run.error.contains("this machine has") && run.error.contains("MEM-001"))
+    }
+
     @Test func `a simulation is repeatable and prints JSON`() throws {
         let folder = try DemoTests.makeFolder()
         defer { try? FileManager.default.removeItem(at: folder) }

@@ -82,6 +82,42 @@ private struct Bench {
         #expect(!bench.events.contains { $0.kind == "work_handed_over" })
     }
 
+    /// That a plug holds is believed after two seconds: they are no part of the pause that the owner allows.
+    @Test(arguments: [3.0, 4.0, 4.9]) func `a reason that is over in time is not handed over for`(pause: Double) throws
+    {
+        var bench = try Bench()
+        for _ in 0..<10 {
+            bench.step(pause) { $0.onBattery = .value(true) }
+            bench.step(1.9) { $0.onBattery = .value(false) }
+            #expect(bench.mode == .hold)
+            bench.step(0.2)
+            #expect(bench.mode == .work)
+            bench.step(10)
+        }
+        #expect(!bench.events.contains { $0.kind == "work_handed_over" })
+        // A plug that makes poor contact, or one that comes too late.
+        bench.step(pause) { $0.onBattery = .value(true) }
+        bench.step(1) { $0.onBattery = .value(false) }
+        bench.step(1) { $0.onBattery = .value(true) }
+        #expect(bench.mode == .away)
+        bench.step(10) { $0.onBattery = .value(false) }
+        bench.step(5.1) { $0.onBattery = .value(true) }
+        bench.step(0.1) { $0.onBattery = .value(false) }
+        #expect(bench.mode == .away)
+    }
+
+    @Test func `of load and heat the place is handed over, where they are not believed to be over by then`() throws {
+        var bench = try Bench { limits in limits.othersLoad = 0.2 }
+        bench.step(4) { $0.othersLoad = .value(0.9) }
+        #expect(bench.mode == .hold)
+        bench.step(5) { $0.othersLoad = .value(0) }
+        #expect(bench.mode == .away, "they would wait for ten seconds")
+        var soon = try Bench { limits in (limits.othersLoad, limits.resumeAfter) = (0.2, .seconds(4)) }
+        soon.step(5) { $0.othersLoad = .value(0.9) }
+        soon.step(4.1) { $0.othersLoad = .value(0) }
+        #expect(soon.mode == .work && !soon.events.contains { $0.kind == "work_handed_over" })
+    }
+
     @Test func `load and heat begin and end with hysteresis`() throws {
         var bench = try Bench {
             try $0.set(.othersLoad, to: "40")

@@ -216,10 +216,20 @@ public struct LimitDesk: Core, Sendable {
         if urgent.contains(where: { $0.sense == .owner || $0.sense == .metered }) { return .away }
         let since = heldSince ?? now
         heldSince = since
-        let end = since + limits.handOverAfter
+        let end = handOver(of: urgent, heldSince: since)
         guard end > now else { return .away }
         due = earliest(due, end)
         return .hold
+    }
+
+    /// A reason that is over, and is soon believed to be, is not handed over for: the job goes on where it stands.
+    private func handOver(of urgent: [Allowance.Reason], heldSince since: Instant) -> Instant {
+        let end = since + limits.handOverAfter
+        let over = urgent.map { reason in watches[reason.sense]?.changing.map { $0 + release(reason.sense) } }
+        guard let last = over.map({ $0 ?? Instant(nanoseconds: .max) }).max(), last <= end + limits.handOverAfter else {
+            return end
+        }
+        return max(end, last)
     }
 
     private func allowed(

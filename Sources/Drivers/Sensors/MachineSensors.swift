@@ -59,7 +59,7 @@ public final class MachineSensors: @unchecked Sendable {
         at now: Instant, _ body: (SystemBus) throws(SystemBus.Failure) -> Value
     ) -> Reading<Value> {
         guard hasBus else { return .unknown("there is no system bus") }
-        if bus?.isBroken == true { bus = nil }
+        if bus?.isBroken == true { (bus, busWhy) = (nil, "the system bus has gone") }
         if bus == nil {
             if let busAt, now - busAt < .seconds(30) { return .unknown(busWhy) }
             busAt = now

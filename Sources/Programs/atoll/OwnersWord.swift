@@ -77,8 +77,11 @@ struct OwnersWord {
     ///   - device: memory of the engine's own, where it has any.
     ///   - folder: this peer's: the others are those beside it.
     func memory(ofDevice device: ByteCount?, beside folder: String) throws(NodeError) -> ByteCount {
-        // What is given is for all of the program; a little is its own.
-        if let given = limits.memory { return ByteCount(given.bytes - min(Self.ownMemory, given.bytes / 8)) }
+        if let given = limits.memory {
+            if device == nil { try Self.require(given, of: MachineMemory(root: sensors)) }
+            // What is given is for all of the program; a little is its own.
+            return ByteCount(given.bytes - min(Self.ownMemory, given.bytes / 8))
+        }
         if let device { return ByteCount(device.bytes / 10 * 8) }
         guard case .value(let machine) = MachineMemory(root: sensors).read() else {
             throw .badInput("this system does not say how much memory it has: --memory MIB says what is offered")
@@ -95,6 +98,14 @@ struct OwnersWord {
     }
     /// Code, sockets, what is being sent: about so much beside what the memory law counts.
     private static let ownMemory = 80 << 20
+    /// What nobody has cannot be offered. Where the system does not say what there is, its owner is believed.
+    private static func require(_ given: ByteCount, of machine: MachineMemory) throws(NodeError) {
+        guard let all = machine.read().value, given > all else { return }
+        let group = machine.groupLimit == nil ? "" : ", as its control group allows"
+        throw .badInput(
+            "\(given) are to be offered to jobs, and this machine has \(all)\(group). Offer less with --memory MIB (`memory_mib` in peer.yaml); without "
+                + "it half of what is left is offered [MEM-001: atoll help MEM-001]")
+    }
     private static func offeredByOthers(than folder: String) -> ByteCount {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: Home.path)) ?? []
         var sum = ByteCount(0)
