@@ -7,7 +7,7 @@ PACKAGES := libuv1-dev libssl-dev zlib1g-dev libmicrohttpd-dev bible-kjv pkg-con
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo sim storm survival transcripts consensus bench bench-engine bench-models bench-exchange bench-overlay bench-planning bench-floods bench-faults bench-flow \
-  bench-simulation bench-connectivity bench-pairs bench-changes bench-line bench-prediction bench-volunteer deb image format lint \
+  bench-simulation bench-connectivity bench-pairs bench-changes bench-line bench-prediction bench-volunteer deb check-package image format lint \
   layers clean events protocol
 
 help:
@@ -130,6 +130,12 @@ events: build ## rewrite docs/EVENTS.md from the types of events
 
 deb: setup ## a Debian package in out/: docs/INSTALL.md
 	program=$$(Tools/packaging/build.sh) && Tools/packaging/deb.sh $$program out
+
+check-package: ## the package of `make deb`: lintian, its units, a bare Debian, a booted one (root, lintian, systemd); DEBIAN=FOLDER (debootstrap --variant=minbase bookworm FOLDER)
+	lintian --allow-root --fail-on error out/atoll_*.deb
+	Tools/packaging/units.sh || test $$? = 77
+	Tools/packaging/test.sh out/atoll_*.deb $(DEBIAN) || test $$? = 77
+	Tools/packaging/boot.sh out/atoll_*.deb $(DEBIAN) || test $$? = 77
 
 image: ## a container image from the package of `make deb` (docker, or CONTAINER=podman): docs/INSTALL.md
 	$(or $(CONTAINER),docker) build -f Tools/packaging/Containerfile -t atoll:$$($(ATOLL) --version) out

@@ -6,14 +6,26 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
+/// The program of a package leaves out what it does not ask for: Tools/packaging/build.sh.
+let packaged = Context.environment["ATOLL_PACKAGED"] != nil
+
 /// A Swift target in its layer's folder. The layers' names are the folders' names; imports point upward only.
 func module(
     _ layer: String, _ name: String, _ dependencies: [Target.Dependency] = [], exclude: [String] = []
 ) -> Target {
     .target(
         name: name, dependencies: dependencies, path: "Sources/\(layer)/\(name)", exclude: exclude,
-        swiftSettings: strict)
+        swiftSettings: strict + (decides.contains(name) ? small : []))
 }
+
+/// Modules that decide, tell and draw, and compute next to nothing: of a package they are made small, all others fast.
+let decides: Set<String> = [
+    "Messages", "Record", "Consensus", "Coordination", "Membership", "Daemon", "Pools", "Lending", "Sensors",
+    "Telemetry",
+    "Topologies", "Node", "Web", "Charts", "Benchmarks", "Experiments", "Completions", "CompletionAPI", "Datasets",
+    "JSON",
+]
+let small: [SwiftSetting] = packaged ? [.unsafeFlags(["-Osize"], .when(configuration: .release))] : []
 
 /// Of tests that compute little themselves: what they test is optimised all the same, and to optimise them takes longer than it saves.
 let plain: [SwiftSetting] = [.unsafeFlags(["-Onone"], .when(configuration: .release))]
@@ -32,8 +44,6 @@ let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let swarm: [Target.Dependency] = ["Messages", "Content", "Consensus", "Record", "Coordination", "Membership"]
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
-/// The program of a package leaves out what it does not ask for: Tools/packaging/build.sh.
-let packaged = Context.environment["ATOLL_PACKAGED"] != nil
 let unasked: [Target.Dependency] = packaged ? ["NoLocaleData"] : []
 
 let package = Package(
@@ -165,7 +175,7 @@ let package = Package(
                 "Files", "JSON", "Tokenizers", "Checkpoints", "Weights", "Datasets", "CompletionAPI", "Completions",
                 "Inference", "Web", "EventLoop", "CUV", "Charts", "Benchmarks", arguments,
             ],
-            path: "Sources/Programs/atoll", swiftSettings: strict),
+            path: "Sources/Programs/atoll", swiftSettings: strict + small),
 
         tests("Base", ["Primitives", "Digests", "Wire"]),
         tests("Links", ["Primitives", "Links"]),

@@ -22,10 +22,9 @@ mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/tmp"
 cp -L /etc/resolv.conf "$root/etc/" 2>/dev/null || true
-cp -L /etc/apt/sources.list.d/* "$root/etc/apt/sources.list.d/" 2>/dev/null || true
 cp "$PACKAGE" "$root/tmp/atoll.deb"
 inside() { chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=noninteractive "$@"; }
-inside apt-get update -qq >/dev/null 2>&1 || true
+inside apt-get update -qq >/dev/null 2>&1 || { cp -L /etc/apt/sources.list.d/* "$root/etc/apt/sources.list.d/"; inside apt-get update -qq >/dev/null 2>&1; } || true
 inside apt-get install -qq -y --no-install-recommends /tmp/atoll.deb systemd >"$WORK/apt.log" 2>&1 || { tail -5 "$WORK/apt.log"; exit 1; }
 umount "$root/proc"
 if [ -n "${RUNTIME:-}" ]; then mkdir -p "$root/$RUNTIME"; mount --bind "$RUNTIME" "$root/$RUNTIME"; fi

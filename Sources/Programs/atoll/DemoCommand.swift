@@ -13,7 +13,11 @@ struct DemoCommand: ParsableCommand {
         commandName: "demo",
         abstract: "See it work: peers on this machine find each other, train a model, lose one, finish.")
 
-    @Option(help: "The job file (default: a byte-level Llama of about 1M parameters).") var job: String?
+    @Option(
+        help:
+            "The job file (default: a byte-level Llama of about 1M parameters; as a package brings it, for about a minute)."
+    )
+    var job: String?
     @Option(help: "How many of the topology's peers to start.") var peers: Int?
     @Option(help: "Train this many steps instead of the job's tokens.") var steps: Int?
     @Option(help: "The topology file.") var topology: String?
@@ -26,7 +30,7 @@ struct DemoCommand: ParsableCommand {
     func run() throws {
         Interrupt.watch()
         let topologyPath = try topology ?? shipped("demo.yaml")
-        let jobPath = try job ?? shipped("jobs/demo.yaml")
+        let jobPath = try job ?? installed("Topologies/jobs/minute.yaml") ?? shipped("jobs/demo.yaml")
         var topology = try loadTopology(topologyPath)
         let host = topology.peers.count
         if let peers {
