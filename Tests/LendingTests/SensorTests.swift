@@ -93,6 +93,25 @@ private final class FakeMachine {
         #expect(try machine.read().temperature == .value(64))
     }
 
+    /// A thread of the lowest priority waits for as long as others compute: what is left of the pressure is nothing then.
+    @Test func `others' load is seen although our own threads wait all the time`() throws {
+        let machine = FakeMachine()
+        let sensors = MachineSensors(root: machine.root)
+        var seen: [Double?] = []
+        for (second, running) in [9, 9, 9, 9, 9, 2, 3, 2, 2, 2].enumerated() {
+            machine.write(
+                "/proc/pressure/cpu",
+                "some avg10=90.00 avg60=0.00 avg300=0.00 total=\(second * 900_000)\nfull avg10=0.00 total=0\n")
+            machine.write("/proc/stat", "cpu 1 2\ncpu0 1 2\ncpu1 1 2\nprocs_running \(running)\nprocs_blocked 0\n")
+            machine.write("/proc/self/task/100/schedstat", "5 \(second * 1_000_000_000) 7")
+            machine.write("/proc/self/task/100/stat", "100 (a (b) c) R 1 1")
+            seen.append(try machine.read(sensors, at: Double(second)).othersLoad.value)
+        }
+        #expect(seen[1...3].allSatisfy { $0 == 0 }, "one look says little: \(seen)")
+        #expect(seen[4] == 1 && seen[5] == 0.8 && seen[6] == 0.6, "our own is not counted: \(seen)")
+        #expect(seen[9] == 0, "\(seen)")
+    }
+
     @Test func `others' load is the pressure less our own waiting`() throws {
         let machine = FakeMachine()
         #expect(try machine.read().othersLoad.why?.contains("/proc/pressure/cpu") == true)

@@ -69,10 +69,16 @@ struct Thermometer {
 
 /// How much of the time other programs have waited for the processor since the last look: pressure stall information (psi.rst) less the time
 /// that threads of this process have waited (sched-stats.rst).
+///
+/// Threads of the lowest priority wait for as long as others have all processors: then nothing would be left of the pressure. So it is at least the
+/// share of the last looks at which more threads of others could run than there are processors (proc_stat(5), `procs_running`).
 struct PressureMeter {
     let files: SensorFiles
     private var last: (pressure: Double, own: Double, at: Instant)?
     private var known = Reading<Double>.unknown("nobody has looked yet")
+    /// Of the last looks, the newest last: whether others had to wait.
+    private var crowded: [Bool] = []
+    private static let looks = 5
     /// Looks that are nearer to each other say nothing.
     private static let shortest = Duration.milliseconds(500)
 
@@ -84,6 +90,7 @@ struct PressureMeter {
         return known
     }
     private mutating func measure(at now: Instant) -> Reading<Double> {
+        if let crowds = crowds() { crowded = crowded.suffix(Self.looks - 1) + [crowds] }
         let (text, why) = files.read("/proc/pressure/cpu")
         guard let text else { return .unknown("the kernel does not count who waits for the processor: \(why)") }
         guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix("some ") }),
@@ -95,7 +102,22 @@ struct PressureMeter {
         guard let last else { return .value(min(1, max(0, average / 100))) }
         let seconds = (now - last.at).inSeconds
         let share = (total - last.pressure) / 1e6 / seconds - min(1, (own - last.own) / 1e9 / seconds)
-        return .value(min(1, max(0, share)))
+        let seen = crowded.count < Self.looks ? 0 : Double(crowded.count { $0 }) / Double(Self.looks)
+        return .value(min(1, max(0, share, seen)))
+    }
+    /// Whether more threads of others can run now than there are processors; nil where the system does not say.
+    private func crowds() -> Bool? {
+        guard let lines = files.text("/proc/stat")?.split(separator: "\n"),
+            let running = lines.first(where: { $0.hasPrefix("procs_running ") })?.split(separator: " ").last,
+            let all = Int(running), let threads = files.names("/proc/self/task").names
+        else { return nil }
+        let processors = lines.count { $0.hasPrefix("cpu") && $0.dropFirst(3).first?.isNumber == true }
+        let own = threads.count { thread in
+            // After the name, which may have any characters.
+            let state = files.text("/proc/self/task/\(thread)/stat")?.split(separator: ")").last
+            return state?.split(separator: " ").first == "R"
+        }
+        return processors > 0 && all - own > processors
     }
     private static func field(_ name: String, _ line: Substring) -> Double? {
         line.split(separator: " ").first { $0.hasPrefix(name + "=") }.flatMap { Double($0.dropFirst(name.count + 1)) }
