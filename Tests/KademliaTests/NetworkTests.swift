@@ -409,6 +409,37 @@ import Testing
         #expect(world.dialled.map(\.endpoint) == [Endpoint(ipv4: 127, 0, 0, 1, port: 9)])
     }
 
+    /// A carrier's router stands in front of many homes, and two machines share one.
+    @Test func `those behind one address are all dialled back, up to four in a minute`() throws {
+        var world = World(seed: 29)
+        world.add(bootstrap: [])
+        world.run(.seconds(1))
+        let pool = PoolSeal(key: try #require(world.poolKey))
+        let id = NodeID(hashing: "asker".utf8)
+        func say(_ method: KRPCMethod, from asker: Endpoint) throws -> KRPCAnswer? {
+            var message = KRPCMessage(transaction: [9, 9, 9, 9], body: .query(KRPCQuery(sender: id, method: method)))
+            message.isReadOnly = true
+            world.strays = []
+            world.with(0) { $0.receive(datagram: message.encoded(pool: pool), from: asker, at: $1) }
+            for stray in world.strays where stray.endpoint == asker {
+                if case .answer(let answer) = try KRPCMessage.decode(stray.bytes, pool: pool).body { return answer }
+            }
+            return nil
+        }
+        func home(_ number: Int) -> Endpoint { Endpoint(ipv4: 60, 1, 2, 3, port: UInt16(900 + number)) }
+        for number in [0, 0, 1, 2, 3, 4, 5, 0] {
+            let token = try #require(try say(.getPeers(infoHash: id), from: home(number))?.token)
+            _ = try say(.reach(port: UInt16(70 + number), token: token, nonce: 5), from: home(number))
+            world.run(.milliseconds(100))
+        }
+        #expect(world.dialled.map(\.endpoint.port) == [70, 71, 72, 73])
+        #expect(world.dialled.allSatisfy { $0.endpoint.address == home(0).address })
+        world.run(.seconds(60))
+        let token = try #require(try say(.getPeers(infoHash: id), from: home(5))?.token)
+        _ = try say(.reach(port: 75, token: token, nonce: 5), from: home(5))
+        #expect(world.dialled.count == 5)
+    }
+
     @Test func `a read-only node is served and never listed`() throws {
         var world = World(seed: 17)
         world.populate(10)

@@ -20,8 +20,9 @@ struct Reachability: Sendable {
     static let patience = Duration.seconds(9)
     /// How long another may take that dials for a voter.
     static let helpLimit = Duration.seconds(5)
-    /// One address is dialled this often at most, and as often for others.
+    /// One port of an address is dialled once in this time at most, and as often for others; all of one address, behind which several homes may be, so often.
     static let pause = Duration.seconds(60)
+    static let dialsOfAddress = 4
     static let pendingLimit = 32
 
     struct Owed: Sendable {
@@ -43,18 +44,20 @@ struct Reachability: Sendable {
     var nonces: [(voter: PackedEndpoint, nonce: UInt64, arrived: Bool)] = []
     var owed: [DialBack: Owed] = [:]
     var dials: UInt64 = 0
-    /// When an address (port 0) asked last, and when it was dialled for another last.
+    /// When somebody asked last, by where its datagrams come from, and when that was dialled for another last.
     var recent: [PackedEndpoint: Instant] = [:]
     var helped: [PackedEndpoint: Instant] = [:]
 
-    /// Whether an address may be dialled: once a minute. It is noted.
+    /// Whether somebody may be dialled: once a minute, and a few of one address. It is noted.
     static func allows(
-        _ address: PackedEndpoint, _ recent: inout [PackedEndpoint: Instant], at now: Instant
+        _ endpoint: PackedEndpoint, _ recent: inout [PackedEndpoint: Instant], at now: Instant
     ) -> Bool {
         recent = recent.filter { now - $0.value < pause }
-        let who = address.isPrivate ? address : address.with(port: 0)
-        guard recent[who] == nil, recent.count < 1024 else { return false }
-        recent[who] = now
+        guard recent[endpoint] == nil, recent.count < 1024 else { return false }
+        let address = endpoint.with(port: 0)
+        let others = endpoint.isPrivate ? 0 : recent.keys.count { $0.with(port: 0) == address }
+        guard others < dialsOfAddress else { return false }
+        recent[endpoint] = now
         return true
     }
 }
@@ -126,7 +129,7 @@ extension Overlay {
         effects.push(.reachability(reached: votes.reached, dialled: votes.dialled, asked: votes.asked))
     }
 
-    /// Has the asker dialled only where the token says that it can hear us, only at the address it came from, once a minute: by another node
+    /// Has the asker dialled only where the token says that it can hear us, only at the address it came from, once a minute (four of one address): by another node
     /// where there is one, since the asker's router may let us in only because it has just written to us.
     mutating func serveReach(
         _ port: UInt16, _ token: ArraySlice<UInt8>, _ nonce: UInt64, _ sender: NodeID, _ message: KRPCMessage,
