@@ -83,3 +83,45 @@ private let pingBytes = 12
     #expect(network.events[0].contains(.interrupted(network.peer(1), .silent)))
     #expect(network.events[0].contains(.interrupted(network.peer(2), .silent)))
 }
+
+/// Two at public addresses, connected for a while.
+private func outside() -> Network {
+    var network = Network()
+    for id in 1...2 { network.add(UInt8(id)) }
+    for node in 0..<2 { network.move(node, to: Network.outside(node)) }
+    network.nodes[0].connect(to: network.peer(1), at: Network.outside(1), now: network.now)
+    network.drain(0)
+    network.run(for: .seconds(2))
+    return network
+}
+
+@Test
+func `between public addresses a connection that passes nothing is left for another one before it counts as lost`() {
+    for sender in [0, 1] {
+        var network = outside()
+        network.swallowEverything()
+        network.send(sender, 1 - sender, [7], on: .control)
+        network.run(for: .milliseconds(1_900))
+        #expect(network.messages(1 - sender) == [[7]])
+        for node in 0..<2 {
+            #expect(network.events[node].contains(.resumed(network.peer(1 - node))))
+            #expect(!network.events[node].contains(.interrupted(network.peer(1 - node), .silent)))
+        }
+    }
+}
+
+@Test func `in a private network, and where another way is not to be had, silence is waited out`() {
+    var home = pair()
+    home.swallowEverything()
+    home.send(0, 1, [7], on: .control)
+    home.run(for: .milliseconds(4_500))
+    #expect(home.messages(1).isEmpty)
+
+    var network = outside()
+    network.unplug(1)
+    network.send(0, 1, [7], on: .control)
+    network.run(for: .milliseconds(4_500))
+    #expect(!network.events[0].contains(.interrupted(network.peer(1), .silent)))
+    network.run(for: .milliseconds(1_600))
+    #expect(network.events[0].contains(.interrupted(network.peer(1), .silent)))
+}

@@ -221,6 +221,7 @@ struct Network {
                 events[node].append(.resumed(peer))
             case .unreachable(let endpoint, let reason): events[node].append(.unreachable(endpoint, reason))
             case .refused(_, let refusal): events[node].append(.refused(refusal))
+            case .quiet(let peer, let address): nodes[node].move(peer, to: address, at: now)
             case .bookChanged: nodes[node].bookKept()
             case .news(let statement): events[node].append(.news(statement))
             case .seekMembers: break

@@ -51,6 +51,8 @@ import Testing
             told.append(found)
             mapper.use(found, at: loop.now)
             drain()
+        } onIPv6: { _ in
+            Issue.record("it listens at 127.0.0.1 only")
         } onAnswer: { bytes, sender in
             mapper.receive(bytes, from: sender, at: loop.now)
             drain()
@@ -75,12 +77,26 @@ import Testing
             let loop = Loop()
             let surroundings = Surroundings(loop, choice, listening: listening, onChange: {}) { _ in
                 Issue.record("a router is asked")
+            } onIPv6: { _ in
+                Issue.record("it listens at an IPv4 address")
             } onAnswer: { _, _ in
                 Issue.record("somebody answered")
             }
             surroundings.look()
             surroundings.close()
         }
+    }
+
+    @Test func `an IPv6 address of its own is told with the port that it listens at`() {
+        let loop = Loop()
+        var told: [Endpoint?] = []
+        let surroundings = Surroundings(
+            loop, .none, listening: Endpoint("[::]:7070")!, onChange: {}, onGateway: { _ in },
+            onIPv6: { told.append($0) }, onAnswer: { _, _ in })
+        surroundings.look()
+        surroundings.close()
+        #expect(told == [DefaultGateway.publicIPv6.flatMap { Endpoint(address: $0.address, port: 7070) }])
+        #expect(told.first??.isPrivate != true)
     }
 
     private static let head =

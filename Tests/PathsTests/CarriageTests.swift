@@ -322,6 +322,20 @@ private func homes(_ limits: RelayLimits = RelayLimits(rate: .megabits(80), dail
         let after = harbour.said.count { if case .ways = $0.message { true } else { false } }
         #expect((4...9).contains(after - before), "\(after - before)")
     }
+    @Test func `who says again and again where it is is heard ever more seldom`() {
+        var harbour = Harbour(reachable: [true, false, true])
+        harbour.connect(1, 0)
+        harbour.connect(2, 1, via: 0)
+        harbour.run(0.1)
+        var dials: Set<UInt16> = []
+        for tenth in 0..<6000 {
+            let port = UInt16(5000 + tenth)
+            harbour.say(.ways([Endpoint(ipv4: 60, 0, 9, 9, port: port)]), from: 2, to: 1)
+            dials.insert(harbour.improved[1][Harbour.id(2)]!.port)
+            harbour.run(0.1)
+        }
+        #expect((10...24).contains(dials.count), "in ten minutes: \(dials.count)")
+    }
 
     @Test func `two that share a router meet inside, and nobody else is sent to private addresses`() {
         var harbour = Harbour(reachable: [true, false, false, false])
@@ -352,6 +366,21 @@ private func homes(_ limits: RelayLimits = RelayLimits(rate: .megabits(80), dail
         #expect(harbour.improved[1] == [Harbour.id(2): inside(2)])
     }
 
+    @Test func `two that have IPv6 addresses of their own dial each other at once, and nobody else dials IPv6`() {
+        var harbour = Harbour(reachable: [true, false, false, false])
+        func own(_ node: Int) -> Endpoint { Endpoint("[2001:db8::\(node)]:4000")! }
+        for node in 1...3 {
+            let outlook = Carriage.Outlook(
+                external: Harbour.endpoint(node), isReachable: false, leads: false, ownIPv6: node < 3 ? own(node) : nil)
+            harbour.nodes[node].see(outlook, at: harbour.now)
+            harbour.connect(node, 0)
+        }
+        for (a, b) in [(1, 2), (1, 3)] { harbour.connect(a, b, via: 0) }
+        harbour.run(0.015)
+        #expect(harbour.improved[1] == [Harbour.id(2): own(2)])
+        #expect(harbour.improved[2] == [Harbour.id(1): own(1)])
+        #expect(harbour.improved[3].isEmpty, "it has no address to dial from")
+    }
     @Test func `in a private network nothing is said`() {
         var harbour = Harbour(reachable: [])
         harbour.nodes = (0..<2).map { Carriage(local: Harbour.id($0), limits: .little, at: harbour.now) }

@@ -8,8 +8,8 @@ pipeline each and exchange after every step, so that each seal needs both of the
   blackhole  nothing passes any more between the two homes' addresses, either way; everything else does
   relay      the node that carries the two's session is killed (symmetric routers only)
 
-Printed is how long nothing was sealed (the longest time between two seals after it), against the longest before it, and what was lost: roll-backs, peers given up, batches
-that came late. Root, iproute2, nftables.
+Printed is how long no round was sealed with both pipelines in it (the longest time between two such seals after it), against the longest before it; how many rounds had to do
+without one of the two; and what was lost: roll-backs, peers given up, sessions that ended. Root, iproute2, nftables, conntrack.
 """
 import argparse
 import json
@@ -104,7 +104,7 @@ def one(atoll, out, kind, name):
         # Paths have settled by then.
         time.sleep(8)
         path = way(everyone)
-        before = len(events(out, "boss", "round_sealed"))
+        happened = time.clock_gettime(time.CLOCK_BOOTTIME)
         if name == "relay":
             carrier = path.get("relayed_by")
             victim = next((who for who in ("n1", "n2") if (everyone[who].ask() or {}).get("id", "").startswith(carrier or "-")), None)
@@ -115,19 +115,28 @@ def one(atoll, out, kind, name):
         else:
             {"renumber": renumber, "cable": cable, "blackhole": blackhole}[name](net)
         time.sleep(25)
+        ended = time.clock_gettime(time.CLOCK_BOOTTIME)
         after = way(everyone)
-        seals = [event["at_s"] for event in events(out, "boss", "round_sealed")]
-        gaps = [b - a for a, b in zip(seals, seals[1:])]
+        # Events are timed by the same clock.
+        sealed = [event for event in events(out, "boss", "round_sealed") if event["at_s"] < ended]
+        both = [event["at_s"] for event in sealed if event["pipelines"] == 2]
+        earlier, later = [at for at in both if at < happened], [at for at in both if at >= happened]
+        alone = sum(1 for event in sealed if event["pipelines"] < 2 and event["at_s"] >= happened)
         lost = {kind: len(found) for kind in LOSSES for found in [[e for who in ("boss", "a", "b") for e in events(out, who, kind)]] if found}
         return {
-            "name": name, "kind": kind, "before": word(path), "after": word(after), "pause_seconds": round(max(gaps[before - 1:], default=25.0), 2),
-            "usual_seconds": round(max(gaps[10:before - 1], default=0.0), 2), "sealed_after": len(seals) - before, "lost": lost}
+            "name": name, "kind": kind, "before": word(path), "after": word(after), "pause_seconds": longest(earlier[-1:] + later + [ended]),
+            "usual_seconds": longest(earlier[10:]), "sealed_after": len(later), "alone_after": alone, "lost": lost}
     finally:
         for daemon in everyone.values():
             daemon.end()
         for daemon in everyone.values():
             daemon.kill()
         net.remove()
+
+
+def longest(moments):
+    """The longest time between two."""
+    return round(max((b - a for a, b in zip(moments, moments[1:])), default=0.0), 2)
 
 
 def way(everyone):
@@ -183,8 +192,8 @@ def main():
                     shutil.rmtree(out, ignore_errors=True)
             rows.append(row)
             print(f"{kind:16} {name:10} " + (row["why"] if "why" in row else
-                  f"{row['before']:12} → {row['after']:12} nothing sealed for {row['pause_seconds']:5.2f} s (before at most {row['usual_seconds']:.2f} s), "
-                  f"{row['sealed_after']} rounds after it; lost: {', '.join(f'{key} × {value}' for key, value in row['lost'].items()) or 'nothing'}"), flush=True)
+                  f"{row['before']:12} → {row['after']:12} no round of both for {row['pause_seconds']:5.2f} s (before at most {row['usual_seconds']:.2f} s), "
+                  f"{row['sealed_after']} after it, {row['alone_after']} of one; lost: {', '.join(f'{key} × {value}' for key, value in row['lost'].items()) or 'nothing'}"), flush=True)
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
 

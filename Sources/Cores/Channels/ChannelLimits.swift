@@ -88,6 +88,8 @@ public struct StrangerLimits: Hashable, Sendable {
 
 /// How long sessions live without a connection.
 public struct SessionLimits: Hashable, Sendable {
+    /// Another way is tried beside a connection to a public address from which nothing comes for so long, or for four round trips. Zero: never.
+    public var quiet: Duration = .milliseconds(750)
     /// Then the peer is lost. Zero: sessions end with their connection. Longer than a coordinator that hears nobody waits for
     /// its own line.
     public var timeout: Duration = .seconds(150)

@@ -183,7 +183,7 @@ extension Channels {
         connections[id]!.phase = .open
         waiting.leave(id.value)
         openFrom[SourceAddress(endpoint), default: 0] += 1
-        connections[id]!.keepAlive.begin(at: now)
+        connections[id]!.keepAlive.begin(isOutside: !endpoint.isPrivate, at: now)
         peers[peer]!.connection = id
         tellOfConnection(peer, endpoint)
         greetMember(id, at: now)

@@ -38,6 +38,9 @@ public struct Channels: Core {
         case interrupted(PeerID, LossReason)
         /// The session goes on over another connection, after an interruption or instead of one.
         case resumed(PeerID, Endpoint)
+        /// Nothing comes over the connection of a session, which goes on: perhaps another way is better (``Channels/move(_:to:at:)-(_,Address,_)``). The address is
+        /// that of the connection.
+        case quiet(PeerID, Address)
         /// Ends what ``established`` began, or a ``Channels/connect(to:at:now:)`` that did not succeed.
         case lost(PeerID, LossReason)
         /// An endpoint whose peer was unknown could not be reached in some tries.
@@ -146,12 +149,18 @@ public struct Channels: Core {
         case .nothing: break
         case .ping(let number):
             urgent(Frame.ping(.ping, number) + confirmations(id), id, at: now)
+        case .quiet:
+            if let peer = connections[id]!.peer { effects.push(.quiet(peer, connections[id]!.address)) }
+            askOthers(at: now)
         case .silent:
             lose(id, .silent, at: now)
-            // Perhaps it is our own line: then the others are silent too, and those that rest would be asked only later.
-            for other in connections.order where connections[other]?.isOpen == true {
-                connections[other]!.keepAlive.probe(at: now)
-            }
+            askOthers(at: now)
+        }
+    }
+    /// Perhaps it is our own line: then the others are silent too, and those that rest would be asked only later.
+    private mutating func askOthers(at now: Instant) {
+        for other in connections.order where connections[other]?.isOpen == true {
+            connections[other]!.keepAlive.probe(at: now)
         }
     }
 }

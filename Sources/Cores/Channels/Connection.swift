@@ -75,7 +75,7 @@ struct Connection: Sendable {
     /// Changes nothing; a connection that may be changed is not copied to be asked.
     mutating func summary(_ limits: ChannelLimits) -> ConnectionSummary {
         ConnectionSummary(
-            due: deadline ?? keepAlive.nextWake(limits.silence), isUnproven: !openedHere && !isOpen, isSecure: isSecure,
+            due: deadline ?? keepAlive.nextWake(limits), isUnproven: !openedHere && !isOpen, isSecure: isSecure,
             openPeer: isOpen ? peer : nil, hasRoom: unsent < hold.bytes, hasUrgent: !urgent.isEmpty)
     }
     /// Bytes of messages have come.

@@ -11,6 +11,10 @@ import Primitives
 /// The peer counts as silent while a ping is unanswered and neither did anything come from it nor did the driver hand on bytes that
 /// are before the ping: a slow line that is still draining is no silence. What is behind the ping says nothing: a kernel takes small
 /// messages for minutes that nobody acknowledges.
+///
+/// Between public addresses a path may die while the line is as it was: a router has forgotten it, somebody's line has another address. There a
+/// connection is *quiet* once its ping is unanswered for ``SessionLimits/quiet`` or four round trips. That is no verdict: another way is tried
+/// beside it, and the session moves there if it is found first.
 struct KeepAlive: Sendable {
     /// Whether this side is the one that asks while the connection rests.
     private let asksFirst: Bool
@@ -20,6 +24,12 @@ struct KeepAlive: Sendable {
     private var ahead: Int?
     /// The machine has slept, or has another address: whether the other side is there is asked with little patience.
     private var isDoubted = false
+    /// Its other end is at a public address.
+    private var isOutside = false
+    /// It was said to be quiet, and nothing came since.
+    private var isQuiet = false
+    /// Whether it is quiet is counted from here at the earliest.
+    private var excusedAt = Instant(nanoseconds: .min / 4)
     private var nextPing = Instant.zero
     private var number: UInt64 = 0
     /// When a message last came or went.
@@ -30,7 +40,8 @@ struct KeepAlive: Sendable {
 
     init(asksFirst: Bool) { self.asksFirst = asksFirst }
 
-    mutating func begin(at now: Instant) {
+    mutating func begin(isOutside: Bool, at now: Instant) {
+        self.isOutside = isOutside
         lastSign = now
         usedAt = now
         nextPing = now
@@ -39,6 +50,7 @@ struct KeepAlive: Sendable {
     mutating func sign(at now: Instant) {
         lastSign = now
         isDoubted = false
+        isQuiet = false
     }
     /// The driver was handed what is urgent, a ping that waits included.
     mutating func handed(behind bytes: Int) { if outstanding != nil, ahead == nil { ahead = bytes } }
@@ -70,16 +82,29 @@ struct KeepAlive: Sendable {
         return asksFirst ? limits.restingPingInterval : limits.restingPingInterval * 3 / 2
     }
 
-    func nextWake(_ silence: Duration) -> Instant {
+    func nextWake(_ limits: ChannelLimits) -> Instant {
         guard let outstanding else { return nextPing }
-        return max(lastSign, outstanding.sentAt) + patience(silence)
+        let lost = max(lastSign, outstanding.sentAt) + patience(limits.silence)
+        return quietAt(limits).map { min($0, lost) } ?? lost
     }
     private func patience(_ silence: Duration) -> Duration { isDoubted ? min(silence, Self.doubtful) : silence }
+    /// When it is quiet if nothing comes; nil where that is not asked, or was answered already.
+    private func quietAt(_ limits: ChannelLimits) -> Instant? {
+        guard let outstanding, isOutside, !isQuiet, limits.sessions.quiet > .zero else { return nil }
+        return max(lastSign, outstanding.sentAt, excusedAt) + max(limits.sessions.quiet, (smoothed ?? .zero) * 4)
+    }
     /// Enough for a satellite and a queue.
     private static let doubtful = Duration.seconds(2)
-    enum Verdict { case nothing, ping(UInt64), silent }
+    /// Late by so much this process slept, or had no turn: what it was sent may lie unread.
+    private static let lateness = Duration.milliseconds(250)
+    enum Verdict { case nothing, ping(UInt64), quiet, silent }
     mutating func wake(at now: Instant, _ limits: ChannelLimits) -> Verdict {
-        let due = nextWake(limits.silence)
+        if let due = quietAt(limits), due <= now {
+            isQuiet = now - due <= Self.lateness
+            excusedAt = now
+            if isQuiet { return .quiet }
+        }
+        let due = nextWake(limits)
         guard due <= now else { return .nothing }
         guard outstanding == nil else {
             // When we ourselves slept through the deadline, answers may lie unread: one more second.

@@ -39,7 +39,7 @@ extension DaemonCore {
                 external: isHome || presence.isReachable ? presence.dialled : nil, isReachable: !isHome,
                 leads: services.leads, isServer: services.isNode,
                 datagrams: isHome && !presence.isDeaf ? datagramPort : nil, inside: presence.inside,
-                isDeaf: presence.isDeaf), at: now)
+                ownIPv6: presence.machine.ownIPv6, isDeaf: presence.isDeaf), at: now)
     }
 
     /// Where others see the port for datagrams, and whether they see the same one.
@@ -155,6 +155,7 @@ extension DaemonCore {
                 way?.isPunched == true ? .punched : .direct
             }
         services.memberPart?.value.noted(path, to: peer, at: now)
+        if let word = wayWord(to: peer) { wanted[peer]?.goes(over: word, at: now) }
         if let relay = way?.relay { say(.connectionRelayed(by: name(of: relay)), peer: name(of: peer), at: now) }
     }
     /// A peer is wanted. Where it is known to be carried its relays are tried as well; where it may be, its record says by whom.
@@ -163,6 +164,13 @@ extension DaemonCore {
         channels.connect(to: peer, at: endpoint, through: relays, now: now)
         guard relays.isEmpty, !channels.hasSession(with: peer), let external, !external.isPrivate else { return }
         directory.fetchRecord(of: peer, at: now)
+    }
+    /// Nothing comes from a peer. The same way is tried anew, as after a change of the own address, and beside it a relay; what stands first is taken.
+    mutating func lookForAnotherWay(to peer: PeerID, than address: Address, at now: Instant) {
+        if address.isDirect { channels.move(peer, to: address, at: now) }
+        if let relay = carriage.relays(of: peer).first(where: { .relayed(via: $0) != address }) {
+            channels.move(peer, to: .relayed(via: relay), at: now)
+        }
     }
     /// What a peer says about itself in the overlay: its relays are met, and they say whom they carry.
     mutating func heard(_ item: StoredItem?, of peer: PeerID, at now: Instant) {

@@ -10,9 +10,16 @@ extension DaemonCore {
     /// The router of this machine is this one; nil where there is none, or its owner does not want it to be asked. It is asked for the listening port as soon as
     /// others see this daemon at a public address that is not its own.
     public mutating func use(gateway: PortMapper.Gateway?, at now: Instant) {
-        presence.gateway = gateway
+        presence.machine.gateway = gateway
         presence.isChanged = true
         askGateway(at: now)
+        drain(at: now)
+    }
+    /// This machine has a public IPv6 address of its own, or none any more; the port is the one that it listens at.
+    public mutating func use(ownIPv6 endpoint: Endpoint?, at now: Instant) {
+        guard presence.machine.ownIPv6 != endpoint else { return }
+        presence.machine.ownIPv6 = endpoint
+        presence.isChanged = true
         drain(at: now)
     }
     /// From the socket that sends ``Effect/gateway(_:to:)``.
@@ -36,7 +43,7 @@ extension DaemonCore {
         let before = presence.opened
         presence.forward(endpoint, at: now)
         // Its own goodbye is no news.
-        if let before, presence.opened == nil, presence.gateway != nil {
+        if let before, presence.opened == nil, presence.machine.gateway != nil {
             say(.portClosed(endpoint: before.description, why: "the router has let go of it"), at: now)
         }
         moveIfOpened(at: now)

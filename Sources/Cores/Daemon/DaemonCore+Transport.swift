@@ -49,7 +49,7 @@ extension DaemonCore {
             services.coordinatorPart?.value.lost(peer, reason: reason.description, at: now)
             services.memberPart?.value.lost(peer, at: now)
             toReaders(lost: peer, at: now)
-            if let endpoint = wanted[peer], services.memberPart?.value.isWorking == true,
+            if let endpoint = wanted[peer]?.endpoint, services.memberPart?.value.isWorking == true,
                 reason == .closed || reason == .silent
             {
                 connect(to: peer, at: endpoint, now: now)
@@ -69,6 +69,7 @@ extension DaemonCore {
             noteWay(to: peer, endpoint, at: now)
             if channels.relay(of: peer) != nil { return }
             say(.connectionResumed(endpoint: endpoint.description), peer: name(of: peer), at: now)
+        case .quiet(let peer, let address): lookForAnotherWay(to: peer, than: address, at: now)
         case .bookChanged: keepBook(at: now)
         case .news(let statement): tell(statement, at: now)
         case .seekMembers(let isLonely): seekMembers(isLonely, at: now)

@@ -76,8 +76,8 @@ public struct DaemonCore: Core {
     public internal(set) var carriage: Carriage
     /// The job under whose ID this daemon announces itself.
     private var announcedJob: Digest256?
-    /// Peers the services want to stay connected with, and where they are.
-    var wanted: [PeerID: Endpoint] = [:]
+    /// Peers the services want to stay connected with.
+    var wanted: [PeerID: Wish] = [:]
     /// It has begun to look for members.
     private var looksForMembers = false
     /// What services of this daemon say to each other.
@@ -464,8 +464,7 @@ public struct DaemonCore: Core {
         case .send(let packet, let peer): send(packet, to: peer, at: now)
         case .connect(let peer, let endpoint):
             guard peer != key.peerID else { return }
-            wanted[peer] = endpoint
-            connect(to: peer, at: endpoint, now: now)
+            want(peer, at: endpoint, now: now)
         case .uplink(let rate): channels.setUplink(rate)
         case .compute(let job): effects.push(.compute(job))
         case .corpus(let bytes): effects.push(.corpus(bytes))

@@ -101,6 +101,9 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var byDatagrams: Bool?
         /// `direct`, `punched` (both ends have met by an introduction) or `relayed`; nil where an older program says nothing of it.
         public var path: String?
+        /// Of a peer that is wanted for a job: how long after that there was a session, and after how long it went over the path that it goes over now.
+        public var usableAfterSeconds: Double?
+        public var pathAfterSeconds: Double?
     }
     public struct Membership: Codable, Hashable, Sendable {
         public enum State: String, Codable, Sendable {
@@ -256,7 +259,8 @@ extension DaemonCore {
                 roundTripMilliseconds: channels.roundTrip(to: peer).map { $0.inSeconds * 1000 },
                 relayedBy: channels.relay(of: peer)?.short,
                 byDatagrams: way?.isFlow == true ? true : nil,
-                path: way?.relay != nil ? "relayed" : way?.isPunched == true ? "punched" : "direct")
+                path: pathWord(to: peer), usableAfterSeconds: wanted[peer]?.usableAfter?.inSeconds,
+                pathAfterSeconds: wanted[peer]?.pathAfter?.inSeconds)
         }
         return DaemonStatus(
             id: identity.hex,

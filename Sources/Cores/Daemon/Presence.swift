@@ -27,8 +27,13 @@ struct Presence: Sendable {
     /// Since it was looked at last.
     var isChanged = true
     private var published: CapabilityRecord?
-    /// The router in front of this machine, if it may be asked.
-    var gateway: PortMapper.Gateway?
+    struct Machine: Sendable {
+        /// The router in front of it, if that may be asked.
+        var gateway: PortMapper.Gateway?
+        /// The public IPv6 address that it has itself, if any, and the port that is listened at.
+        var ownIPv6: Endpoint?
+    }
+    var machine = Machine()
     /// What that says it forwards; the same, once others have come in there; what they try, or tried last (nil: the port that is listened at); and
     /// what they tried in vain.
     private(set) var forwarded: Endpoint?
@@ -39,6 +44,9 @@ struct Presence: Sendable {
     /// A verdict is asked for again after this long, and sooner while nobody can give one.
     private static let interval = Duration.seconds(900)
     private static let retry = Duration.seconds(65)
+    /// So often it is asked again soon where nobody has said anything.
+    private static let hastyChecks = 3
+    private static let haste = Duration.seconds(4)
     private static let recordLife: Int64 = 7200
     /// Versions of the wire that this daemon speaks.
     private static let versions: [Int64] = [1]
@@ -109,7 +117,11 @@ struct Presence: Sendable {
     }
 
     mutating func judged(reached: Int, asked: Int, at now: Instant) {
-        guard asked > 0 else { return }
+        guard asked > 0 else {
+            // Nobody could say: others may be known in a moment.
+            if checks <= Self.hastyChecks { nextCheck = now + Self.haste }
+            return
+        }
         (isJudged, isChanged) = (true, true)
         isReachable = reached * 2 > asked
         nextCheck = now + Self.interval
@@ -123,13 +135,13 @@ struct Presence: Sendable {
 
     /// Where others in the same home dial it.
     var inside: Endpoint? {
-        guard let local = gateway?.local, local.isPrivate else { return nil }
+        guard let local = machine.gateway?.local, local.isPrivate else { return nil }
         return Endpoint(address: local.address, port: port)
     }
 
     /// Nil where there is nothing to be had: in a private network, and where this machine has its public address itself.
     var gatewayToAsk: PortMapper.Gateway? {
-        guard hasPool, let gateway, let external, external.isIPv4, !external.isPrivate,
+        guard hasPool, let gateway = machine.gateway, let external, external.isIPv4, !external.isPrivate,
             external.address != gateway.local.address
         else { return nil }
         return gateway

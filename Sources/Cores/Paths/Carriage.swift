@@ -51,12 +51,17 @@ public struct Carriage: Core {
         public var datagrams: DatagramPort?
         /// Its address in its own home, where a router stands in front of it, and the port that it listens at.
         public var inside: Endpoint?
+        /// Its own public IPv6 address, and the port that it listens at. A firewall may be in front of it: then who dials it comes in if it dials back
+        /// in that moment.
+        public var ownIPv6: Endpoint?
         /// It hears no datagrams: nobody but relays can say where it is seen.
         public var isDeaf: Bool
         public init(
             external: Endpoint?, isReachable: Bool, leads: Bool, isServer: Bool = false,
-            datagrams: DatagramPort? = nil, inside: Endpoint? = nil, isDeaf: Bool = false
+            datagrams: DatagramPort? = nil, inside: Endpoint? = nil, ownIPv6: Endpoint? = nil,
+            isDeaf: Bool = false
         ) {
+            self.ownIPv6 = ownIPv6
             self.inside = inside
             self.isDeaf = isDeaf
             self.isServer = isServer
@@ -88,14 +93,17 @@ public struct Carriage: Core {
     private var observers: Set<PeerID> = []
     /// Sessions that are relayed, and when the ends tell each other again where they may be dialled.
     private var relayed: [PeerID: (next: Instant, pause: Duration, seenAt: Endpoint)] = [:]
-    /// When a peer's word about where it is was last acted on.
-    private var improved: [PeerID: Instant] = [:]
+    /// When a peer's word about where it is was last acted on, and how long it is not heard after that.
+    private var improved: [PeerID: (at: Instant, pause: Duration)] = [:]
     private var stands: (isRelay: Bool, carries: Bool) = (false, false)
     private var tellAt: Instant?
 
     private static let mostLists = 64
-    private static let firstPause = Duration.seconds(30)
+    private static let firstPause = Duration.seconds(2)
     private static let lastPause = Duration.seconds(3600)
+    /// Less than whoever tells pauses.
+    private static let firstHeed = Duration.milliseconds(1500)
+    private static let lastHeed = Duration.seconds(30)
     /// Lists are told at most so often.
     private static let tellPause = Duration.milliseconds(200)
 
@@ -285,27 +293,33 @@ public struct Carriage: Core {
     private mutating func improve(_ peer: PeerID, _ endpoints: [Endpoint], at now: Instant) {
         // Only whoever is relayed needs it, only addresses that can be somebody's, and seldom. Private ones are those of one's own home: there
         // only who is seen at the same public address may be.
-        guard relayed[peer] != nil, improved[peer].map({ now - $0 >= .seconds(10) }) ?? true else { return }
+        guard relayed[peer] != nil, improved[peer].map({ now - $0.at >= $0.pause }) ?? true else { return }
         let isNear = isUnderOneRoof(with: peer)
         guard
             let endpoint = endpoints.first(where: {
-                $0.isDialable && !$0.isLoopback && $0 != outlook.inside && (!$0.isPrivate || isNear)
+                $0.isDialable && !$0.isLoopback && $0 != outlook.inside && (!$0.isPrivate || isNear) && mayDial($0)
             }
             )
         else { return }
-        improved[peer] = now
+        improved[peer] = (now, min(improved[peer].map { $0.pause * 3 } ?? Self.firstHeed, Self.lastHeed))
         effects.push(.improve(peer, at: endpoint))
     }
     private mutating func tellWays(to peer: PeerID, at now: Instant) {
         if let old = relayed[peer], old.next <= now {
-            let pause = min(old.pause * 2, Self.lastPause)
+            let pause = min(old.pause * 3, Self.lastPause)
             relayed[peer] = (now + pause, pause, old.seenAt)
         }
         guard let external = outlook.external, !external.isPrivate else { return }
-        // The nearer first: one of them is dialled.
-        let ways = (isUnderOneRoof(with: peer) ? [outlook.inside] : []) + (outlook.isReachable ? [external] : [])
+        // The nearer first: one of them is dialled. Where both ends have IPv6 addresses of their own both dial now, and each one's firewall lets the other in.
+        let ways =
+            (isUnderOneRoof(with: peer) ? [outlook.inside] : []) + (outlook.isReachable ? [external] : [])
+            + (outlook.ownIPv6 == external && outlook.isReachable ? [] : [outlook.ownIPv6])
         guard !ways.allSatisfy({ $0 == nil }) else { return }
         effects.push(.send(.ways(ways.compactMap { $0 }), to: peer))
+    }
+    /// From here IPv6 can be dialled if there is an address to dial from.
+    private func mayDial(_ endpoint: Endpoint) -> Bool {
+        endpoint.isIPv4 || outlook.ownIPv6 != nil || outlook.external?.isIPv4 == false
     }
     /// The relay sees both ends at one public address: they share a router, or a carrier's.
     private func isUnderOneRoof(with peer: PeerID) -> Bool {

@@ -29,6 +29,14 @@ public enum DefaultGateway {
         }
         return best?.endpoint
     }
+    /// This machine's own address for whatever is on the IPv6 internet; port 0. Nil where it has none, or a private one.
+    public static var publicIPv6: Endpoint? {
+        // Any address of the range in use (RFC 4291, §2.5.4) goes the default way.
+        guard let somewhere = Endpoint("[2000::1]:9"), let own = local(towards: somewhere), !own.isPrivate else {
+            return nil
+        }
+        return own
+    }
     /// This machine's address on its way to somebody, as the kernel would choose it; port 0. Nothing is sent.
     public static func local(towards endpoint: Endpoint) -> Endpoint? {
         let descriptor = socket(endpoint.isIPv4 ? AF_INET : AF_INET6, Int32(SOCK_DGRAM.rawValue), 0)

@@ -1,12 +1,12 @@
 import EventLoop
 import Primitives
 
-/// Looks every few seconds whether this machine is still where it was.
+/// Looks once a second whether this machine is still where it was.
 final class AddressWatch {
     private let loop: Loop
     private var timer: Timer?
     private var known = InterfaceAddresses.current
-    private static let interval = Duration.seconds(3)
+    private static let interval = Duration.seconds(1)
 
     /// - Parameter onChange: called on the loop, when the addresses are others; not while there are none, as there is nobody to reach.
     init(_ loop: Loop, onChange: @escaping () -> Void) {

@@ -138,6 +138,9 @@ public final class LiveDaemon {
         } onGateway: { [unowned self] gateway in
             core.use(gateway: gateway, at: self.loop.now)
             drain()
+        } onIPv6: { [unowned self] endpoint in
+            core.use(ownIPv6: endpoint, at: self.loop.now)
+            drain()
         } onAnswer: { [unowned self] bytes, sender in
             core.receive(gateway: bytes, from: sender, at: self.loop.now)
             drain()

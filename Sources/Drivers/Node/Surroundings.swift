@@ -21,18 +21,21 @@ package final class Surroundings {
     /// As told last.
     private var gateway: PortMapper.Gateway?
     private let onGateway: (PortMapper.Gateway?) -> Void
+    private let onIPv6: (Endpoint?) -> Void
     private let onAnswer: ([UInt8], Endpoint) -> Void
 
     /// - Parameters:
     ///   - onChange: as ``AddressWatch`` has it; the router follows.
     ///   - onGateway: it is another one, or none.
+    ///   - onIPv6: the public IPv6 address that this machine has, with the port that it listens at; or none.
     ///   - onAnswer: bytes that came to the socket from which ``send(_:to:)`` sends, and from whom.
     package init(
         _ loop: Loop, _ choice: RouterChoice, listening: Endpoint, onChange: @escaping () -> Void,
-        onGateway: @escaping (PortMapper.Gateway?) -> Void, onAnswer: @escaping ([UInt8], Endpoint) -> Void
+        onGateway: @escaping (PortMapper.Gateway?) -> Void, onIPv6: @escaping (Endpoint?) -> Void,
+        onAnswer: @escaping ([UInt8], Endpoint) -> Void
     ) {
         (self.loop, self.choice, self.listening) = (loop, choice, listening)
-        (self.onGateway, self.onAnswer) = (onGateway, onAnswer)
+        (self.onGateway, self.onIPv6, self.onAnswer) = (onGateway, onIPv6, onAnswer)
         addresses = AddressWatch(loop) { [unowned self] in
             onChange()
             look()
@@ -40,6 +43,10 @@ package final class Surroundings {
     }
     /// Finds the router, and tells where it is another one than before.
     package func look() {
+        // A daemon that listens at one address only has no other.
+        if !listening.isIPv4, listening.address.allSatisfy({ $0 == 0 }) {
+            onIPv6(DefaultGateway.publicIPv6.flatMap { Endpoint(address: $0.address, port: listening.port) })
+        }
         let found = find()
         guard found != gateway else { return }
         socket?.close()
