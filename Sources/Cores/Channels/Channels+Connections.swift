@@ -46,9 +46,17 @@ extension Channels {
         }
         switch contest(id, peer, at: now) {
         case .wins: adopt(id, at: now)
-        case .waits: connections[id]!.phase = .held(until: now + limits.dialing.grace)
+        case .waits: connections[id]!.phase = .held(until: now + grace(beside: id, peer))
         case .yields: yield(id, peer, at: now)
         }
+    }
+
+    /// How long it waits for a dial of this side: less where all that is under way went on beside a relayed session, and so may well be in vain.
+    private func grace(beside id: ConnectionID, _ peer: PeerID) -> Duration {
+        let isAwaited = connections.with(peer).contains {
+            $0 != id && connections[$0]?.isDialing == true && connections[$0]?.isMove == false
+        }
+        return isAwaited ? limits.dialing.grace : min(limits.dialing.grace, .milliseconds(200))
     }
 
     /// Whether an inbound connection may stay, if need be at the expense of another that has proven nothing yet.
@@ -76,9 +84,9 @@ extension Channels {
                 if openedHere, !connections[id]!.isMove { return .yields }
             // The other side's hello will say whether it knows of the open one.
             case .dialing:
-                // A dial that may be in vain holds up nothing that is there.
-                let isAhead = connections[id]!.relay != nil && connections[rival]!.relay == nil
-                if preferred || openedHere || isAhead { drop(rival, at: now) } else { outcome = .waits }
+                // A dial that may be in vain holds up nothing that is there, and may still lead to something better.
+                if goesOn(rival, beside: id) { continue }
+                if preferred || openedHere { drop(rival, at: now) } else { outcome = .waits }
             case .held where differ(id, rival), .greeting where differ(id, rival):
                 // Direct ones are better, and this one is nearly there.
                 if connections[id]!.relay != nil { return .yields }
@@ -97,6 +105,15 @@ extension Channels {
         return outcome
     }
 
+    /// Whether a dial is not given up for a connection: that is relayed, the dial is not. This side's router has let the other one in by now, and would take
+    /// the SYN of another dial, whose sequence number is another, for a mistake (Linux' conntrack): so it goes on, and if it comes through the session moves.
+    private mutating func goesOn(_ dial: ConnectionID, beside id: ConnectionID) -> Bool {
+        guard connections[id]?.relay != nil, let other = connections[dial], other.isDialing, other.relay == nil else {
+            return false
+        }
+        connections[dial]!.isMove = true
+        return true
+    }
     /// One is direct, the other relayed.
     private func differ(_ id: ConnectionID, _ rival: ConnectionID) -> Bool {
         (connections[id]?.relay == nil) != (connections[rival]?.relay == nil)
@@ -112,7 +129,7 @@ extension Channels {
     mutating func adopt(_ id: ConnectionID, at now: Instant) {
         guard let peer = connections[id]?.peer else { return }
         for rival in connections.with(peer) where rival != id && connections[rival]?.isDialing == true {
-            drop(rival, at: now)
+            if !goesOn(rival, beside: id) { drop(rival, at: now) }
         }
         if connections[id]!.openedHere, pool?.isBehind == true { return applyAgain(id, at: now) }
         let (exporter, isClient) = (connections[id]!.exporter, connections[id]!.isTLSClient)
@@ -167,7 +184,7 @@ extension Channels {
             if rival == peers[peer]!.connection {
                 remove(rival)
                 effects.push(.close(rival))
-            } else {
+            } else if !goesOn(rival, beside: id) {
                 dialer.arrived(rival.value, at: peer, now: now)
                 drop(rival)
             }
@@ -176,7 +193,7 @@ extension Channels {
         // Of a flow nobody knows yet whether its other end can be dialled.
         let isHearsay = connections[id]!.relay != nil || connections[id]!.flow != nil
         if let other = dialer.settled(peer, at: endpoint, by: number, isRelayed: isHearsay, now: now),
-            connections[ConnectionID(other)] != nil
+            connections[ConnectionID(other)] != nil, !goesOn(ConnectionID(other), beside: id)
         {
             drop(ConnectionID(other))
         }

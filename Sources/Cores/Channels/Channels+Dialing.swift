@@ -64,9 +64,12 @@ extension Channels {
         where connections[rival]?.relay == nil && connections[rival]?.isOpen == false {
             guard let other = connections[rival] else { continue }
             // It is on its way already, or further.
-            if !other.isDialing || (other.isPunch && other.address == address) { return }
-            // There is one socket for a pair of endpoints.
-            if other.address == address { drop(rival, at: now) }
+            if !other.isDialing { return }
+            if other.address == address, !other.isStray {
+                connections[rival]!.isPunch = true
+                connections[rival]!.isMove = isConnected(to: peer)
+                return
+            }
         }
         guard let dial = dialer.explore(peer, at: address) else { return }
         begin(dial, isMove: isConnected(to: peer), isPunch: true, at: now)
