@@ -207,11 +207,12 @@ table ip home {
 class Daemon:
     """A program of ours in a space, and the line to it."""
 
-    def __init__(self, out, name, space, words):
+    def __init__(self, out, name, space, words, environment=None):
         self.name, self.folder = name, out / name
         self.log = open(out / f"{name}.log", "w", encoding="utf-8")
         self.process = subprocess.Popen(
-            ["ip", "netns", "exec", PREFIX + space, *words], stdout=self.log, stderr=subprocess.STDOUT, cwd=out)
+            ["ip", "netns", "exec", PREFIX + space, *words], stdout=self.log, stderr=subprocess.STDOUT, cwd=out,
+            env={**os.environ, **(environment or {})})
         self.line = None
 
     def ask(self):
