@@ -61,6 +61,19 @@ import Testing
         #expect(roster.mayHave(0, round: 1, peer, at: .zero))
     }
 
+    @Test func `knows who had to fetch the start of a round`() {
+        var roster = joined([1])
+        let peer = Small.peer(1)
+        roster.isReady(.atRound(epoch: 1, round: 3), peer, at: .zero)
+        #expect(!roster.hasFetched(3, peer) && !roster.hasFetched(3, Small.peer(2)))
+        roster.isReady(.fetchingState(epoch: 1), peer, at: .zero)
+        #expect(roster.hasFetched(4, peer))
+        roster.isReady(.atRound(epoch: 1, round: 4), peer, at: .zero)
+        #expect(roster.hasFetched(4, peer))
+        roster.isReady(.atRound(epoch: 1, round: 5), peer, at: .zero)
+        #expect(!roster.hasFetched(5, peer))
+    }
+
     /// Any sequence of what peers do: standings change as this table says, and in no other way.
     @Test(arguments: 0..<20 as Range<UInt64>)
     func `changes as it may`(seed: UInt64) {

@@ -319,6 +319,12 @@ import Testing
         #expect(reputation.lateRounds[Small.peer(4)] == 2)
         reputation.sealed([0, 1], plan) { _ in true }
         #expect(reputation.lateRounds[Small.peer(3)] == nil)
+        reputation.sealed([0], plan) { _ in true }
+        #expect(reputation.lateRounds[Small.peer(4)] == 4)
+        var next = plan
+        next.epoch += 1
+        reputation.sealed([0, 1], next) { _ in true }
+        #expect(reputation.lateRounds[Small.peer(4)] == 1 && reputation.lateRounds[Small.peer(3)] == nil)
         reputation.forget(Small.peer(4))
         #expect(reputation.lateRounds.isEmpty)
     }

@@ -67,8 +67,9 @@ import Testing
             #expect(hears(1, 5, 1, at: 0) == .doubted)
             #expect(hears(1, 5, 1, at: 1) == .known)
             #expect(desk.deadline == Instant(seconds: 10) && due(1, at: 9.9) == nil)
-            if epoch == 2 { #expect(due(1, at: 10) == .again && desk.limit == 5) }
+            if epoch == 2 { #expect(due(1, at: 10) == .again && desk.limit == 5 && desk.turns) }
             desk.wentBack()
+            #expect(!desk.turns)
             #expect(ends(hears(2, 5, epoch, at: 11)))
             #expect(hears(3, 5, epoch, at: 12) == .known)
             #expect(desk.deadline == nil)

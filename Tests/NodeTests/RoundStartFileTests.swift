@@ -55,6 +55,29 @@ import Training
         RoundStartFile.path(folder.path, job, StartName(round: round))
     }
 
+    @Test func `stay while what is to take their place is not written yet`() {
+        var core = RoundStarts(job: job)
+        func retained(_ round: Int) -> [Int] {
+            core.keep(start(round))
+            var out: [Int] = []
+            while let effect = core.poll() {
+                if case .store(.roundStart(_, let retaining)) = effect { out = retaining.map(\.round) }
+            }
+            return out
+        }
+        for round in [6, 8] {
+            #expect(retained(round).contains(round))
+            core.stored(StartName(round: round), .stored(path: ""))
+        }
+        // That of round 10 is on its way when that of round 12 is asked for, and fails.
+        #expect(retained(10) == [8, 10])
+        #expect(retained(12) == [8, 10, 12])
+        core.stored(StartName(round: 10), .failed("the disk is full"))
+        core.stored(StartName(round: 12), .stored(path: ""))
+        #expect(core.stages.map(\.round) == [8, 12])
+        #expect(retained(14) == [12, 14])
+    }
+
     @Test func `are two generations, found by the next process, and gone when the job is over`() throws {
         try withFolder { folder in
             keep([4, 8, 12].map { start($0) }, folder)

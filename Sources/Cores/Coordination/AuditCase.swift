@@ -69,8 +69,9 @@ package enum AuditFinding: Sendable {
 
 /// What rounds have shown of peers.
 package struct Reputation: Sendable {
-    /// Rounds in a row that a peer was late for.
+    /// Rounds of a plan in a row that a peer was late for.
     package private(set) var lateRounds: [PeerID: Int] = [:]
+    private var epoch = 0
     /// With whom a peer has disagreed about a sum, without proof.
     private var disputes: [PeerID: Set<PeerID>] = [:]
     /// Peers that neither own nor audit any more.
@@ -80,6 +81,8 @@ package struct Reputation: Sendable {
 
     /// - Parameter isPresent: whoever is not there is not late.
     package mutating func sealed(_ ranks: [Int], _ plan: PlacedPlan, isPresent: (PeerID) -> Bool) {
+        // Others share the work otherwise: who was late with somebody who is gone may not be with others.
+        if plan.epoch != epoch { (epoch, lateRounds) = (plan.epoch, [:]) }
         for (rank, pipeline) in plan.pipelines.enumerated() {
             for stage in pipeline.stages where isPresent(stage.peer) {
                 lateRounds[stage.peer] = ranks.contains(rank) ? nil : (lateRounds[stage.peer] ?? 0) + 1

@@ -129,6 +129,7 @@ extension Coordinator {
         var plan = (supply?.plan ?? answer.plan).going(on: old, from: target)
         if target > 0 { plan.sources = supply?.sources ?? here }
         if round.setbacks.halves { plan.halvings += 1 }
+        if round.setbacks.turns { plan.turn() }
         // What fixes the bits of an exact one is in its plan.
         if supply?.isExact != true { setWay(&plan) }
         let attempt = (old.pipelines.map(\.attempt).max() ?? 0) + 1
@@ -177,5 +178,15 @@ extension Coordinator {
         return
             "not all stages have their own of round \(supply.round): weights and momentum are those of then, moments and error feedback "
             + "come from others where there are any\(copied)\(again)"
+    }
+}
+
+extension PlacedPlan {
+    /// Each pipeline takes the part of the batch that the one before it had.
+    fileprivate mutating func turn() {
+        let shares = pipelines.map(\.virtualPipelines)
+        for rank in pipelines.indices {
+            pipelines[rank].virtualPipelines = shares[(rank + shares.count - 1) % shares.count]
+        }
     }
 }

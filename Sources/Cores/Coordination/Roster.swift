@@ -50,6 +50,8 @@ struct SaidStarts: Sendable {
     var withdrawn: [KeptStage] = []
     /// The last of which it said that its engine holds it.
     var inMemory: Int?
+    /// The last that it had to fetch.
+    var fetched: Int?
 
     /// - Parameter round: of the log: what is later is of seals that are void, and a member has taken it away for that.
     mutating func say(_ stages: [KeptStage], round: Int) {
@@ -328,14 +330,23 @@ public struct Roster: Sendable {
     }
     private static let mostLeavings = 16
     package mutating func isReady(_ readiness: Readiness, _ peer: PeerID, at now: Instant) {
+        if case .atRound(_, let round) = readiness {
+            if case .fetchingState? = peers[peer]?.readiness { peers[peer]!.starts.fetched = round }
+            peers[peer]?.starts.inMemory = round
+        }
         peers[peer]?.readiness = readiness
-        if case .atRound(_, let round) = readiness { peers[peer]?.starts.inMemory = round }
         if readiness.hasText {
             textless[peer] = nil
         } else if isJoined(peer) {
             textless[peer] = now
         }
         idles(peer, since: now)
+    }
+    /// Whether a member has to fetch a round's start, or had to: it begins the round later than others, and that once.
+    package func hasFetched(_ round: Int, _ peer: PeerID) -> Bool {
+        guard let known = peers[peer] else { return false }
+        if case .fetchingState = known.readiness { return true }
+        return known.starts.fetched == round
     }
     package mutating func isFit(_ fitness: Fitness, _ peer: PeerID) { peers[peer]?.fitness = fitness }
     /// - Parameter round: of the log.

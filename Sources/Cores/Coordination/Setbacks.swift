@@ -7,8 +7,8 @@ import Training
 /// What becomes of attempts that would fail again: the arithmetic has said so itself, and it says the same to the same.
 ///
 /// That training diverges is one member's word, and changes the job for all: with several pipelines it counts when a second member says it
-/// of the same round. Whoever is alone with it gets other attempts, and is let go when it is alone with it in them, too; its word counts
-/// no more.
+/// of the same round. Whoever is alone with it gets other attempts, in each of which the pipelines' parts of the batch change hands: if the data
+/// is why, another member comes to say it. Who is alone with it in all of them is let go; its word counts no more.
 package struct Setbacks: Sendable {
     package enum Verdict: Hashable, Sendable {
         /// Nothing new.
@@ -37,6 +37,8 @@ package struct Setbacks: Sendable {
     /// The next plan goes back to this round at the latest, and at half the rate if it is to.
     package private(set) var limit: Int?
     package private(set) var halves = false
+    /// In the next plan pipelines' parts of the batch change hands.
+    package private(set) var turns = false
     /// Other attempts at a round that an engine refuses, or of which one member alone says that it diverges.
     package static let most = 2
 
@@ -99,7 +101,7 @@ package struct Setbacks: Sendable {
         guard under == epoch, round >= current - 1 else { return nil }
         judged = max(judged, epoch)
         guard witnesses.plans[peer, default: []].count > Self.most else {
-            limit = round
+            (limit, turns) = (round, true)
             return (peer, .again)
         }
         discredited.insert(peer)
@@ -113,6 +115,7 @@ package struct Setbacks: Sendable {
         doubted = nil
         limit = nil
         halves = false
+        turns = false
     }
 }
 

@@ -49,7 +49,9 @@ package struct RoundStarts: Sendable {
         writing[start.name] = stage
         // Another of this name is overwritten: until the new one is there neither counts.
         stages.removeAll { $0.name == start.name }
-        effects.push(.store(.roundStart(start, retaining: retained(stages + writing.values).sorted())))
+        // What is still being written may fail: nothing goes for its sake. What it leaves too many goes with the next.
+        let stay = retained(stages + [stage]).union(writing.values.map(\.name))
+        effects.push(.store(.roundStart(start, retaining: stay.sorted())))
     }
     /// Two generations; and of its own those that fit to copies, which are of no use without the other units of their round.
     private func retained(_ all: [KeptStage]) -> Set<StartName> {

@@ -143,13 +143,23 @@ struct StormChecks {
         world.losses > watch.bounds.lossesMost ? "\(world.losses) members were given up" : nil
     }
 
+    /// Whether a launch before the last came to a plan. Peers are waited for no longer than the launcher was told to.
+    private var hadPlan: Bool {
+        var isPlanned = false
+        for (_, event) in world.events {
+            if case .planned = event.what { isPlanned = true }
+            if case .jobOpened = event.what, isPlanned { return true }
+        }
+        return false
+    }
+
     /// Where nobody but the launcher was away, nobody else is blamed for it, and nothing that was done is done again.
     private func absenceCostsNothing() -> String? {
         guard watch.script.away == world.coordinatorIndex, !world.job.parameters.isCarriedByMany, let coordinator else {
             return nil
         }
         if world.losses > 0 { return "\(world.losses) members were given up, and only the launcher was away" }
-        if watch.launches > 1 { return "the launcher gave up, and only itself was away" }
+        if watch.launches > 1, hadPlan { return "the launcher gave up, and only itself was away" }
         let totals = coordinator.record.ledger.totals
         let again = totals.superseded + totals.lost
         return again > 0 ? "\(again) micro-batches are done again, and only the launcher was away" : nil
