@@ -4,9 +4,12 @@ import Primitives
 import Record
 import Telemetry
 import Testing
+import Wire
 
 @Suite struct `A desk for the disk` {
-    private func request(_ index: Int) -> StorageRequest { .chunk(content: sha256([1]), number: index, [UInt8(index)]) }
+    private func request(_ index: Int) -> StorageRequest {
+        .chunk(content: sha256([1]), number: index, StoredBytes([UInt8(index)]))
+    }
     private func drain(_ desk: inout StorageDesk) -> (stores: [StorageTicket], events: [Happening]) {
         var out: (stores: [StorageTicket], events: [Happening]) = ([], [])
         while let effect = desk.poll() {

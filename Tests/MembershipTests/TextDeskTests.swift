@@ -32,7 +32,7 @@ import Wire
                 case .send(let message, let to): mail.append((peer, to, message))
                 case .store(.chunk(_, let number, _)): stored[peer, default: []].append(number)
                 case .store(let request): Issue.record("\(request)")
-                case .complete(let text): corpora[peer, default: []].append(text)
+                case .complete(let text): corpora[peer, default: []].append(text.all!)
                 case .event(let what, _): events[peer, default: []].append(what)
                 }
             }

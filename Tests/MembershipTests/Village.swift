@@ -127,7 +127,7 @@ final class Village {
             switch effect {
             case .send(let packet, let to): post(packet, from: peer, to: to)
             case .compute(let job): residents[peer]!.jobs.push(job)
-            case .corpus(let text): residents[peer]!.engine = StageEngine(corpus: text, threads: 1)
+            case .corpus(let text): residents[peer]!.engine = StageEngine(corpus: text.array, threads: 1)
             case .store(let request): residents[peer]!.disk.push(request)
             case .event(let event): residents[peer]!.events.append(event.what)
             case .connect(let other, _): residents[peer]!.connected.append(other)

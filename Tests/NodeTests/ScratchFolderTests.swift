@@ -1,6 +1,7 @@
 import Foundation
 import Node
 import Testing
+import Training
 import Wire
 
 /// What is put down beside memory.
@@ -28,6 +29,25 @@ import Wire
             #expect(try FileManager.default.contentsOfDirectory(atPath: path).isEmpty)
             // What was never put down is not there.
             #expect(StoredBytes(store, 2_999_000..<3_001_000).all == nil)
+        }
+    }
+
+    @Test func `shows bytes where they lie, from any place on, as long as they are held`() throws {
+        try withFolder { path in
+            let bytes = (0..<2_000_000).map { UInt8(truncatingIfNeeded: $0 &* 13) }
+            var stored: StoredBytes?
+            do {
+                var writer = StoredBytesWriter(try #require(ScratchFolder(path).store(bytes.count)))
+                stored = bytes.withUnsafeBytes { writer.put($0) }
+            }
+            let part = try #require(stored)[4097..<1_900_001]
+            #expect(try #require(part.mapped).elementsEqual(bytes[4097..<1_900_001]))
+            let corpus = try #require(CorpusBytes(part))
+            stored = nil
+            #expect(corpus.count == 1_895_904)
+            // In memory, and in two stores, there is nothing to be shown.
+            #expect(StoredBytes(bytes).mapped == nil)
+            #expect(StoredBytes(joining: [part, StoredBytes([1])]).mapped == nil)
         }
     }
 

@@ -4,6 +4,12 @@ public protocol ByteStore: AnyObject, Sendable {
     func fill(_ offset: Int, _ target: UnsafeMutableRawBufferPointer) -> Bool
     /// False where they could not be put down.
     func put(_ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool
+    /// Bytes within a range where they lie, for as long as the store is held and nothing is put there any more; nil where that cannot be. A disk that fails
+    /// under them ends the process.
+    func map(_ range: Range<Int>) -> UnsafeRawBufferPointer?
+}
+extension ByteStore {
+    public func map(_ range: Range<Int>) -> UnsafeRawBufferPointer? { nil }
 }
 
 /// Gives stores to whoever has many bytes to put down for a time. What is in a store is gone when nobody holds it any more.
@@ -129,6 +135,13 @@ public struct StoredBytes: Sendable {
     }
     /// All of them in memory; nil where a store does not give them.
     public var all: [UInt8]? { inMemory ?? bytes(0..<count) }
+
+    /// Where they lie in a store, for as long as it is held (``ByteStore/map(_:)``); nil where they lie otherwise.
+    public var mapped: UnsafeRawBufferPointer? {
+        let whole = whole
+        guard whole.count == 1, case .stored(let store, let range) = whole[0] else { return nil }
+        return store.map(range)
+    }
 
     /// Hands all of them on in order, some at a time; false where the store does not give them.
     public func eachPiece<Failure: Error>(

@@ -256,6 +256,8 @@ public struct ContentFetch: Sendable {
     // MARK: what is here
 
     public func chunk(_ number: Int) -> [UInt8]? { chunks[number]?.all }
+    /// A chunk where it was put down.
+    public func part(_ number: Int) -> StoredBytes? { chunks[number] }
     /// Complete, or nothing.
     public var stored: StoredBytes? {
         guard let index, isComplete else { return nil }

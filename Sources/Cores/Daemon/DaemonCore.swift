@@ -48,7 +48,7 @@ public struct DaemonCore: Core {
         /// For the engine of this process; results come back in order (``DaemonCore/computed(_:at:)``).
         indirect case compute(ComputeJob)
         /// The job's text is here and verified: the engine's data.
-        case corpus([UInt8])
+        case corpus(StoredBytes)
         /// Write, off the loop, and answer with ``DaemonCore/stored(_:_:for:at:)``.
         indirect case store(StorageRequest, for: Service)
         /// Search for a plan, slowly, and hand it back with ``DaemonCore/planned(_:at:)``.

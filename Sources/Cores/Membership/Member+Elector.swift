@@ -8,7 +8,7 @@ extension Member {
     /// The text of a job, where all of it is here.
     public func text(of job: Digest256) -> [UInt8]? {
         guard let part = self.job, part.id == job else { return nil }
-        return part.text.bytes
+        return part.text.bytes?.all
     }
     /// Whether a peer is an elector of the job that this member is in.
     public func isElector(_ peer: PeerID, of job: Digest256) -> Bool {

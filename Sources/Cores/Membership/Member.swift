@@ -363,7 +363,7 @@ public struct Member: Core, Sendable {
         guard terms.computes || record.parameters.isCarriedByMany else {
             throw MalformedBytes("\(terms.name) computes nothing, and only its launcher carries this job's record")
         }
-        guard record.genesis.contentBytes <= terms.memory.bytes else {
+        guard terms.room != nil || record.genesis.contentBytes <= terms.memory.bytes else {
             throw MalformedBytes(
                 "the job's text has \(ByteCount(record.genesis.contentBytes)); \(terms.name) offers \(terms.memory) of memory"
             )

@@ -15,7 +15,7 @@ public enum MemberEffect: Sendable {
     /// For the engine of this process; answers come back in order, by ``Member/computed(_:at:)``.
     indirect case compute(ComputeJob)
     /// The job's text is here and verified: the engine's data.
-    case corpus([UInt8])
+    case corpus(StoredBytes)
     /// Write, and answer with ``Member/stored(_:_:at:)``.
     indirect case store(StorageRequest)
     indirect case event(Event)

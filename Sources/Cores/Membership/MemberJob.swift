@@ -100,8 +100,7 @@ package struct MemberJob: Sendable {
             until: now + genesis.lease)
         text = TextDesk(
             content: genesis.content, bytes: genesis.contentBytes, holders: [leader],
-            offset: 7 * Int(key.peerID.bytes[0]),
-            at: now)
+            offset: 7 * Int(key.peerID.bytes[0]), room: room, at: now)
         holding = Holding(
             StageContext(
                 me: key.peerID, parameters: record.parameters, memory: memory, contentBytes: genesis.contentBytes,
@@ -445,7 +444,8 @@ package struct MemberJob: Sendable {
     package mutating func beginsRehearsal(memory: ByteCount) -> StageConfiguration? {
         guard isServing, text.isComplete, said.pace == .unknown else { return nil }
         // Weights, gradients and moments of some blocks take no more than half of what there is.
-        let room = max(0, memory.bytes / 2 - record.genesis.contentBytes) / 16
+        let text = holding.context.room == nil ? record.genesis.contentBytes : 0
+        let room = max(0, memory.bytes / 2 - text) / 16
         let sample = record.parameters.rehearsal(parameters: room)
         guard sample.model.parameters(units: sample.units) <= room else {
             rehearsed(nil)

@@ -12,14 +12,14 @@ package struct TextDesk: Sendable {
         case send(Message, to: PeerID)
         case store(StorageRequest)
         /// All of it is here.
-        case complete([UInt8])
+        case complete(StoredBytes)
         case event(Happening, PeerID?)
     }
     private enum State: Sendable {
         /// While the fetch changes, so that nobody else holds it and nothing is copied.
         case changing
         case fetching(ContentFetch)
-        case complete(ContentIndex, [UInt8])
+        case complete(ContentIndex, StoredBytes)
     }
 
     package let content: Digest256
@@ -30,15 +30,19 @@ package struct TextDesk: Sendable {
     ///   - bytes: of the text, as the genesis says.
     ///   - holders: who surely has it.
     ///   - offset: varies where fetchers begin.
-    package init(content: Digest256, bytes: Int, holders: [PeerID], offset: Int, at now: Instant) {
+    ///   - room: where it is put down; nil for memory.
+    package init(
+        content: Digest256, bytes: Int, holders: [PeerID], offset: Int, room: (any ByteRoom)? = nil, at now: Instant
+    ) {
         self.content = content
         state = .changing
-        request(of: ContentFetch(id: content, bytes: bytes, holders: holders, offset: offset, at: now), at: now)
+        request(
+            of: ContentFetch(id: content, bytes: bytes, holders: holders, offset: offset, room: room, at: now), at: now)
     }
 
     package mutating func poll() -> Effect? { effects.pop() }
     /// All of it; nil before it is here.
-    package var bytes: [UInt8]? { if case .complete(_, let bytes) = state { bytes } else { nil } }
+    package var bytes: StoredBytes? { if case .complete(_, let bytes) = state { bytes } else { nil } }
     package var isComplete: Bool { if case .complete = state { true } else { false } }
     /// Chunks; `of` is 0 before the list is known.
     package var progress: (have: Int, of: Int) {
@@ -76,7 +80,7 @@ package struct TextDesk: Sendable {
         case .chunk(content, let number, let bytes):
             fetching(at: now) { fetch in
                 switch fetch.receive(chunk: number, bytes, from: peer, at: now) {
-                case .kept: .store(.chunk(content: fetch.id, number: number, bytes))
+                case .kept: .store(.chunk(content: fetch.id, number: number, fetch.part(number) ?? StoredBytes(bytes)))
                 case .wrong: .event(.chunkRefused(chunk: number), peer)
                 case .unwanted: nil
                 }
@@ -107,7 +111,7 @@ package struct TextDesk: Sendable {
         switch state {
         case .changing: bytes = nil
         case .fetching(let fetch): bytes = fetch.chunk(number)
-        case .complete(let index, let text): bytes = number < index.count ? Array(text[index.range(number)]) : nil
+        case .complete(let index, let text): bytes = number < index.count ? text.bytes(index.range(number)) : nil
         }
         if let bytes {
             effects.push(.send(.chunk(content: content, chunk: number, bytes: bytes), to: peer))
@@ -133,7 +137,7 @@ package struct TextDesk: Sendable {
     }
 
     private mutating func request(of fetch: consuming ContentFetch, at now: Instant) {
-        if let index = fetch.index, let text = fetch.content {
+        if let index = fetch.index, let text = fetch.stored {
             state = .complete(index, text)
             effects.push(.event(.textComplete(bytes: text.count), nil))
             return effects.push(.complete(text))

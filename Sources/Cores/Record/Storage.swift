@@ -17,7 +17,7 @@ public enum StorageRequest: Sendable {
     case certificate(Certificate)
     /// Electors have contradicted themselves: kept for good, beside those that are known already.
     case contradiction(Contradiction)
-    case chunk(content: Digest256, number: Int, [UInt8])
+    case chunk(content: Digest256, number: Int, StoredBytes)
     /// A checkpoint of the whole model as of the start of a round.
     case checkpoint(job: Digest256, round: Int, [UnitState])
     /// A stage of this member, or a copy of others' units, as of the start of a round; with those of the job that stay. All others go when it

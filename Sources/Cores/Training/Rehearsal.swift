@@ -14,10 +14,10 @@ struct Rehearsal {
     /// - Parameter configuration: of a middle stage; its micro-batches are as many as are asked for.
     init(_ configuration: StageConfiguration, on device: any DeviceEngine, threads: Int) throws(Refusal) {
         guard !configuration.isFirst, !configuration.isLast else { throw Refusal("a rehearsal of the whole model") }
-        try Stage.check(configuration, corpus: [])
+        try Stage.check(configuration, corpus: CorpusBytes([]))
         self.configuration = configuration
         self.device = device
-        _ = try Stage(configuration, on: device, corpus: [], threads: threads)
+        _ = try Stage(configuration, on: device, corpus: CorpusBytes([]), threads: threads)
         let count = configuration.geometry.tokensPerMicroBatch * configuration.model.hiddenSize
         input = FloatBuffer(count)
         output = FloatBuffer(count)

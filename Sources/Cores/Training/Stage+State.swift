@@ -6,7 +6,7 @@ import Wire
 
 /// What outlives a round: checks of a configuration, import, export, rewinding, digests.
 extension Stage {
-    static func check(_ configuration: StageConfiguration, corpus: [UInt8]) throws(Refusal) {
+    static func check(_ configuration: StageConfiguration, corpus: CorpusBytes) throws(Refusal) {
         let shape = configuration.model
         let geometry = configuration.geometry
         let sizes = [
@@ -40,7 +40,7 @@ extension Stage {
                 "the training part of the corpus has \(order.trainingCount) tokens, one window needs \(geometry.context + 1)"
             )
         }
-        if configuration.dataTokens == nil, shape.vocabulary < 256, let largest = corpus.max(),
+        if configuration.dataTokens == nil, shape.vocabulary < 256, let largest = corpus.max,
             largest >= shape.vocabulary
         {
             throw Refusal("the corpus has byte \(largest), the vocabulary ends at \(shape.vocabulary - 1)")

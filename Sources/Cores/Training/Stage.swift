@@ -13,8 +13,7 @@ final class Stage {
     private(set) var configuration: StageConfiguration
     let device: any DeviceEngine
     /// What is learnt from: bytes, and what they are as a file of tokens, where they are one.
-    private let source: (bytes: [UInt8], tokens: TokenCorpus?)
-    var corpus: [UInt8] { source.bytes }
+    private let source: (bytes: CorpusBytes, tokens: TokenCorpus?)
     let threads: Int32
     let room: Room
     let layout: StageLayout
@@ -72,7 +71,8 @@ final class Stage {
 
     /// Draws the weights from the seed.
     init(
-        _ configuration: StageConfiguration, on device: any DeviceEngine, corpus: [UInt8], tokens: TokenCorpus? = nil,
+        _ configuration: StageConfiguration, on device: any DeviceEngine, corpus: CorpusBytes,
+        tokens: TokenCorpus? = nil,
         threads: Int, recorded: RecordedOrder? = nil, room: (any ByteRoom)? = nil
     ) throws(Refusal) {
         self.configuration = configuration
@@ -301,8 +301,8 @@ final class Stage {
                 continue
             }
             for position in first..<first + geometry.context {
-                text.tokens.append(Int32(corpus[position]))
-                text.targets.append(Int32(corpus[position + 1]))
+                text.tokens.append(Int32(source.bytes[position]))
+                text.targets.append(Int32(source.bytes[position + 1]))
             }
         }
         return text

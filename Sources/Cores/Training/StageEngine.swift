@@ -11,7 +11,7 @@ import Wire
 ///
 /// Owned by one thread at a time, which may change between jobs.
 public final class StageEngine: Engine, @unchecked Sendable {
-    private let corpus: [UInt8]
+    private let corpus: CorpusBytes
     private let device: any DeviceEngine
     private let threads: Int
     private let recorded: RecordedOrder?
@@ -28,13 +28,20 @@ public final class StageEngine: Engine, @unchecked Sendable {
     /// `corpus` may be empty on middle stages, which read no tokens. With `recorded`, which must hold every step that
     /// is asked for, sequences are read from there and not drawn.
     public convenience init(corpus: [UInt8], threads: Int, recorded: RecordedOrder? = nil) {
-        self.init(corpus: corpus, on: CPUEngine(threads: threads), threads: threads, recorded: recorded)
+        self.init(
+            corpus: CorpusBytes(corpus), on: CPUEngine(threads: threads), threads: threads, recorded: recorded)
+    }
+    package convenience init(
+        corpus: [UInt8], on device: any DeviceEngine, threads: Int, recorded: RecordedOrder? = nil,
+        room: (any ByteRoom)? = nil
+    ) {
+        self.init(corpus: CorpusBytes(corpus), on: device, threads: threads, recorded: recorded, room: room)
     }
     /// - Parameters:
     ///   - threads: of the arithmetic around the device's.
     ///   - room: where states are put down that come out; nil for memory.
     package init(
-        corpus: [UInt8], on device: any DeviceEngine, threads: Int, recorded: RecordedOrder? = nil,
+        corpus: CorpusBytes, on device: any DeviceEngine, threads: Int, recorded: RecordedOrder? = nil,
         room: (any ByteRoom)? = nil
     ) {
         self.room = room

@@ -1,29 +1,33 @@
 import Compute
 import Datasets
 
-/// A file of tokens in memory (``TokenFile``, or a shard), as stages read it: windows with their documents and what is to be learnt.
+/// A file of tokens (``TokenFile``, or a shard), as stages read it: windows with their documents and what is to be learnt.
 final class TokenCorpus {
-    private let memory: UnsafeMutableRawBufferPointer
+    /// Of bytes that do not lie still.
+    private let memory: UnsafeMutableRawBufferPointer?
+    private let bytes: CorpusBytes
     let source: DataSource
 
     /// Checks the file's head and its documents; tokens are checked when they are read.
     /// - Parameter tokens: how many it must have.
-    init(_ bytes: [UInt8], tokens: Int) throws(Refusal) {
-        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, bytes.count), alignment: 8)
-        memory.copyBytes(from: bytes)
-        let content = UnsafeRawBufferPointer(rebasing: memory[..<bytes.count])
+    init(_ bytes: CorpusBytes, tokens: Int) throws(Refusal) {
+        self.bytes = bytes
+        memory =
+            bytes.mapped == nil
+            ? UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, bytes.count), alignment: 8) : nil
+        if let memory { bytes.copy(to: memory) }
+        let content = bytes.mapped ?? UnsafeRawBufferPointer(rebasing: memory![..<bytes.count])
         do throws(DatasetError) {
             source = try DataSource(content, path: "the job's data")
         } catch {
-            memory.deallocate()
+            memory?.deallocate()
             throw Refusal(error.description)
         }
-        self.memory = memory
         guard source.count == tokens else {
             throw Refusal("the job's data have \(source.count) tokens, the job says \(tokens)")
         }
     }
-    deinit { memory.deallocate() }
+    deinit { memory?.deallocate() }
 
     /// Adds a window of `context` tokens to a text; what is at `limit` and beyond is not there.
     func append(

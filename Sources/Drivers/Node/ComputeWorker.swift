@@ -36,7 +36,7 @@ final class ComputeWorker {
         init(_ device: any DeviceEngine, threads: Int, _ room: (any ByteRoom)?) {
             self.device = device
             self.room = room
-            engine = StageEngine(corpus: [], on: device, threads: threads, room: room)
+            engine = StageEngine(corpus: CorpusBytes([]), on: device, threads: threads, room: room)
         }
     }
 
@@ -57,11 +57,15 @@ final class ComputeWorker {
         timer = Timer(loop) { [unowned self] in release() }
     }
 
-    func use(corpus: [UInt8]) {
+    /// One that cannot be read any more leaves the engine without: what needs it is refused.
+    func use(corpus: StoredBytes) {
         let box = box
         let threads = threads
         queue.submit(
-            { box.engine = StageEngine(corpus: corpus, on: box.device, threads: threads, room: box.room) },
+            {
+                let bytes = CorpusBytes(corpus) ?? CorpusBytes([])
+                box.engine = StageEngine(corpus: bytes, on: box.device, threads: threads, room: box.room)
+            },
             then: { _ in })
     }
 

@@ -201,9 +201,12 @@ package final class LogWriter: @unchecked Sendable {
         }
     }
 
-    private func store(_ content: Digest256, _ number: Int, _ bytes: [UInt8]) -> StorageOutcome {
+    private func store(_ content: Digest256, _ number: Int, _ stored: StoredBytes) -> StorageOutcome {
         let path = folder + "/chunks/" + content.hex
         do throws(NodeError) {
+            guard let bytes = stored.all else {
+                throw .failed("chunk \(number) of the text cannot be read from where it was put down")
+            }
             try requireSpace(bytes.count, in: path, for: "chunk \(number) of the text", disk)
             try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
             try writeFile(path + "/\(number)", bytes, disk: disk)

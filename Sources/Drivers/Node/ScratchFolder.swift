@@ -1,13 +1,34 @@
 import Foundation
+import Synchronization
 public import Wire
 
 /// A file that is open, and stays as it is for whoever holds it, though its name may be gone or another's.
 final class OpenFile: ByteStore {
     private let descriptor: Int32
+    /// Ranges that somebody reads where they lie.
+    private let mappings = Mutex<[(base: UInt, count: Int)]>([])
 
     /// Takes the descriptor over.
     init(_ descriptor: Int32) { self.descriptor = descriptor }
-    deinit { Glibc.close(descriptor) }
+    deinit {
+        mappings.withLock { for (base, count) in $0 { munmap(UnsafeMutableRawPointer(bitPattern: base), count) } }
+        Glibc.close(descriptor)
+    }
+
+    func map(_ range: Range<Int>) -> UnsafeRawBufferPointer? {
+        var info = stat()
+        // Beyond the end there is nothing that could be read.
+        guard !range.isEmpty, fstat(descriptor, &info) == 0, range.upperBound <= Int(info.st_size) else { return nil }
+        let first = range.lowerBound / Self.page * Self.page
+        let count = range.upperBound - first
+        guard let base = mmap(nil, count, PROT_READ, MAP_SHARED, descriptor, off_t(first)), base != MAP_FAILED else {
+            return nil
+        }
+        let address = UInt(bitPattern: base)
+        mappings.withLock { $0.append((address, count)) }
+        return UnsafeRawBufferPointer(start: base + (range.lowerBound - first), count: range.count)
+    }
+    private static let page = sysconf(Int32(_SC_PAGESIZE))
 
     func fill(_ offset: Int, _ target: UnsafeMutableRawBufferPointer) -> Bool {
         var done = 0

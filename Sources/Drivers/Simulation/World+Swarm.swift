@@ -244,9 +244,9 @@ extension World {
         host.results.append((host.busyUntil, job.timed == nil ? host.engine.perform(job) : .done))
     }
     /// The job's text has come.
-    func learn(_ corpus: [UInt8], _ host: SimulatedHost) {
+    func learn(_ corpus: StoredBytes, _ host: SimulatedHost) {
         guard options.realArithmetic else { return }
-        host.engine = StageEngine(corpus: corpus, threads: 1)
+        host.engine = StageEngine(corpus: corpus.all ?? [], threads: 1)
         if let lie = options.lies[host.name] { host.engine = LyingEngine(base: host.engine, lie: lie) }
     }
 
