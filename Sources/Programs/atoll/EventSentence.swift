@@ -153,6 +153,12 @@ extension Event {
         }
     }
 
+    /// What is too small to be told, and is told to whoever asks for what lies behind a sentence.
+    var quietSentence: String? {
+        guard case .connectionMade(let endpoint) = what else { return nil }
+        return "it is connected to \(peer), at \(endpoint)"
+    }
+
     private var otherSentence: String? {
         switch what {
         case .listening(let endpoint): "listening on \(endpoint), looking for peers"
@@ -166,7 +172,6 @@ extension Event {
             "✗ \(peer) has another entry \(index) of the job's log than this machine, which keeps its own"
         case .overlayIsolated: "nobody of the pool has answered for a while"
         case .networkChanged(let why): "\(why): everybody is dialled anew"
-        case .connectionMade(let endpoint): "  it is connected to \(peer), at \(endpoint)"
         case .connectionInterrupted(let why): "the connection to \(peer) broke, and is made anew: \(why)"
         case .connectionResumed: "the connection to \(peer) goes on"
         case .connectionLost(let why): "\(peer) is gone: \(why)"

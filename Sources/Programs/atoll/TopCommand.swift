@@ -91,7 +91,7 @@ struct WhyCommand: ParsableCommand {
             for told in events {
                 guard let event = Event(json: told.json) else { continue }
                 let text =
-                    event.sentence?.trimmingCharacters(in: .whitespaces)
+                    (event.sentence ?? event.quietSentence)?.trimmingCharacters(in: .whitespaces)
                     ?? String(event.line.drop { $0 != " " }.dropFirst())
                 print("\(ProgressView.span(told.secondsAgo)) ago: \(text) [\(event.kind)]")
             }
