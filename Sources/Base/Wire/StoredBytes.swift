@@ -13,7 +13,8 @@ extension ByteStore {
 }
 
 /// Gives stores to whoever has many bytes to put down for a time. What is in a store is gone when nobody holds it any more.
-public protocol ByteRoom: Sendable {
+/// An object: with a value of any kind in it a core could not be looked at without being copied.
+public protocol ByteRoom: AnyObject, Sendable {
     /// A store with room for so many bytes; nil where there is none, or where so few may as well stay in memory.
     func store(_ bytes: Int) -> (any ByteStore)?
     /// What lives for a step only is put down where it has so many bytes.

@@ -68,7 +68,7 @@ final class OpenFile: ByteStore {
 
 /// Puts down what would take too much memory: in files without a name, which are gone with whoever holds them, however a process ends. They may lie in
 /// the system's page cache as long as there is room; what training needs comes first.
-public struct ScratchFolder: ByteRoom {
+public final class ScratchFolder: ByteRoom {
     private let folder: String
     /// What is smaller stays in memory.
     package static let least = 1 << 20
