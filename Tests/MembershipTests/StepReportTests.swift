@@ -52,6 +52,13 @@ import Wire
         #expect(wish.take(at: at(32))?.step == 30)
     }
 
+    @Test func `is told even where many more are over before the next heartbeat`() {
+        var wish = StepWish()
+        wish.wish(5, current: 4)
+        for step in 5...300 { piece(step, &wish, from: Double(step)) }
+        #expect(wish.take(at: at(302))?.step == 5)
+    }
+
     private func sent(_ change: (inout PBHeartbeat.Trace) -> Void) throws -> StepReport? {
         var packet = PBPacket()
         packet.heartbeat.trace.step = 7

@@ -19,12 +19,21 @@ public struct StepWatch: Sendable {
     }
     private struct Wish: Sendable {
         var step: Int
-        /// Who takes part in it, and is asked.
+        /// Which pipelines are asked: those whose rank leaves this much when it is divided by so many.
+        var share: (of: Int, turn: Int)
+        /// Who takes part now and is asked. A plan may change before the step comes: who is new is asked, too, and who left is not waited for.
         var asked: [PeerID]
+        /// Who has been asked at any time: a word of theirs counts, wherever they are by now.
+        var everAsked: Set<PeerID> = []
         var told: [PeerID: Told] = [:]
         let since: Instant
         /// Since when all are past it: the last word is on its way.
         var passed: Instant?
+
+        mutating func ask(_ places: [Place]) {
+            asked = places.filter { $0.rank % share.of == share.turn }.prefix(mostAsked).map(\.peer)
+            everAsked.formUnion(asked)
+        }
     }
     /// A member as far as it has said.
     package struct Place: Sendable {
@@ -53,23 +62,20 @@ public struct StepWatch: Sendable {
     package mutating func look(_ places: [Place], at now: Instant) {
         lookedAt = now
         guard let furthest = places.map(\.step).max(), let last = places.map(\.step).min() else { return wish = nil }
+        wish?.ask(places)
         if let open = wish {
             if open.passed == nil, last > open.step { wish!.passed = now }
-            let isWhole = open.asked.allSatisfy { open.told[$0] != nil }
+            let isWhole = !open.told.isEmpty && open.asked.allSatisfy { open.told[$0] != nil }
             let isOver = wish!.passed.map { now - $0 >= .seconds(3) } ?? false
             if isWhole || isOver { return close() }
             // The job went back, or a step takes very long.
-            if now - open.since < Self.longest, open.asked.allSatisfy({ peer in places.contains { $0.peer == peer } }),
-                furthest + 2 * ahead(furthest, at: now) + 2 >= open.step
-            {
-                return
-            }
+            if now - open.since < Self.longest, furthest + 2 * ahead(furthest, at: now) + 2 >= open.step { return }
             wish = nil
         }
         name(furthest + ahead(furthest, at: now), of: places, at: now)
     }
     private mutating func close() {
-        let told = wish!.asked.compactMap { wish!.told[$0] }
+        let told = wish!.told.values.sorted { $0.peer < $1.peer }
         if !told.isEmpty { done = Step(number: wish!.step, told: told) }
         wish = nil
     }
@@ -86,8 +92,8 @@ public struct StepWatch: Sendable {
     private mutating func name(_ step: Int, of places: [Place], at now: Instant) {
         let every = (places.count + Self.mostAsked - 1) / Self.mostAsked
         turn += 1
-        let asked = places.filter { $0.rank % every == turn % every }.prefix(Self.mostAsked).map(\.peer)
-        wish = Wish(step: step, asked: asked, since: now)
+        wish = Wish(step: step, share: (every, turn % every), asked: [], since: now)
+        wish!.ask(places)
     }
 
     /// For its next lease.
@@ -98,7 +104,7 @@ public struct StepWatch: Sendable {
     }
     /// - Parameter roundTrip: of the connection; it was said half of it ago.
     package mutating func receive(_ report: StepReport, from peer: PeerID, roundTrip: Duration?, at now: Instant) {
-        guard let open = wish, open.step == report.step, open.asked.contains(peer), open.told[peer] == nil,
+        guard let open = wish, open.step == report.step, open.everAsked.contains(peer), open.told[peer] == nil,
             !report.pieces.isEmpty
         else { return }
         wish!.told[peer] = Told(peer: peer, begin: now - report.age - (roundTrip ?? .zero) / 2, report: report)

@@ -86,6 +86,8 @@ extension StepTrace.Step {
 package struct StepWish: Sendable {
     private var asked: Int?
     private var trace: StepTrace?
+    /// As soon as it is over: many steps may pass before it is told.
+    private var found: StepTrace.Step?
 
     package init() {}
 
@@ -95,16 +97,19 @@ package struct StepWish: Sendable {
     package mutating func wish(_ step: Int, current: Int) {
         guard step != asked else { return }
         asked = step
+        found = nil
         trace = step > current ? StepTrace() : nil
     }
     package mutating func note(_ mark: StepTrace.Mark?, from: Instant, to: Instant) {
-        guard trace != nil, let mark else { return }
+        guard trace != nil, let asked, let mark else { return }
         trace!.note(mark, from: from, to: to)
+        guard let newest = trace!.done.last?.step, newest >= asked else { return }
+        found = trace!.step(asked)
+        trace = nil
     }
     /// Once, when it is over.
     package mutating func take(at now: Instant) -> StepReport? {
-        guard let trace, let asked, let newest = trace.done.last?.step, newest >= asked else { return nil }
-        self.trace = nil
-        return trace.step(asked)?.report(at: now)
+        defer { found = nil }
+        return found?.report(at: now)
     }
 }
