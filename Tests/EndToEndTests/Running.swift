@@ -33,8 +33,8 @@ final class Running {
         try process.run()
     }
     var text: String { (try? String(contentsOf: file, encoding: .utf8)) ?? "" }
-    /// Waits until it has printed something.
-    func prints(_ words: String, seconds: Double = 60) -> Bool {
+    /// Waits until it has printed something: so long as a slow machine needs, and no longer than it takes.
+    func prints(_ words: String, seconds: Double = 180) -> Bool {
         for _ in 0..<Int(seconds * 20) {
             if text.contains(words) { return true }
             guard process.isRunning else { return text.contains(words) }
