@@ -59,6 +59,25 @@ import Wire
         }
     }
 
+    @Test func `takes what its owner allows, counts what is held, and gives it back`() throws {
+        try withFolder { path in
+            let room = ScratchFolder(path)
+            room.allow(5 << 20)
+            var first = room.store(3 << 20)
+            #expect(first != nil && room.held == 3 << 20)
+            #expect(room.store(3 << 20) == nil && room.store(.max) == nil, "more than is allowed")
+            #expect(room.held == 3 << 20, "what was refused is not held")
+            let second = room.store(2 << 20)
+            #expect(second != nil && room.held == 5 << 20)
+            first = nil
+            #expect(room.held == 2 << 20)
+            // Less is allowed than is held: that stays, and nothing is added.
+            room.allow(1 << 20)
+            #expect(room.store(1 << 20) == nil && room.held == 2 << 20)
+            #expect(ScratchFolder(path + "/nowhere").held == 0)
+        }
+    }
+
     @Test func `bytes are the same wherever they lie, in whatever parts`() {
         let bytes = (0..<100).map { UInt8($0) }
         let parts = StoredBytes(joining: [

@@ -5,14 +5,17 @@ public import Wire
 /// A file that is open, and stays as it is for whoever holds it, though its name may be gone or another's.
 final class OpenFile: ByteStore {
     private let descriptor: Int32
+    /// Whoever counted its bytes counts them no more.
+    private let end: (@Sendable () -> Void)?
     /// Ranges that somebody reads where they lie.
     private let mappings = Mutex<[(base: UInt, count: Int)]>([])
 
     /// Takes the descriptor over.
-    init(_ descriptor: Int32) { self.descriptor = descriptor }
+    init(_ descriptor: Int32, end: (@Sendable () -> Void)? = nil) { (self.descriptor, self.end) = (descriptor, end) }
     deinit {
         mappings.withLock { for (base, count) in $0 { munmap(UnsafeMutableRawPointer(bitPattern: base), count) } }
         Glibc.close(descriptor)
+        end?()
     }
 
     func map(_ range: Range<Int>) -> UnsafeRawBufferPointer? {
@@ -70,21 +73,40 @@ final class OpenFile: ByteStore {
 /// the system's page cache as long as there is room; what training needs comes first.
 public final class ScratchFolder: ByteRoom {
     private let folder: String
+    /// Bytes of files that somebody holds; nobody else sees them, as they have no names.
+    private let tally = Mutex<(held: Int, allowed: Int)>((0, .max))
     /// What is smaller stays in memory.
     package static let least = 1 << 20
 
     /// - Parameter folder: a daemon's, which is there.
     public init(_ folder: String) { self.folder = folder }
 
+    /// Bytes that files without a name take up.
+    package var held: Int { tally.withLock { $0.held } }
+    /// So many bytes may files without a name take up from now on: what the owner's limit leaves beside those with one. What is held stays.
+    package func allow(_ bytes: Int) { tally.withLock { $0.allowed = bytes } }
+
     public func store(_ bytes: Int) -> (any ByteStore)? {
-        guard bytes >= Self.least else { return nil }
+        guard bytes >= Self.least, take(bytes) else { return nil }
         let descriptor = unnamed()
-        guard descriptor >= 0 else { return nil }
-        let file = OpenFile(descriptor)
+        guard descriptor >= 0 else {
+            give(bytes)
+            return nil
+        }
+        let file = OpenFile(descriptor) { [self] in give(bytes) }
         // A disk that is full is found out now, not half way; file systems that cannot tell beforehand tell then.
         let answer = posix_fallocate(descriptor, 0, off_t(bytes))
         return answer == 0 || answer == EOPNOTSUPP || answer == EINVAL ? file : nil
     }
+    private func take(_ bytes: Int) -> Bool {
+        tally.withLock {
+            let (sum, isTooMuch) = $0.held.addingReportingOverflow(bytes)
+            guard !isTooMuch, sum <= $0.allowed else { return false }
+            $0.held = sum
+            return true
+        }
+    }
+    private func give(_ bytes: Int) { tally.withLock { $0.held -= bytes } }
 
     /// open(2), `O_TMPFILE`; where the file system has none, a file whose name is taken away at once.
     private func unnamed() -> Int32 {

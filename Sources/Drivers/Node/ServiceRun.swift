@@ -81,7 +81,7 @@ public final class ServiceRun {
         if let dashboard { daemon.onComputed { [weak dashboard] in dashboard?.note($0, from: $1, to: $2) } }
         try ready(daemon)
         keeper?.attach(to: daemon)
-        watchRoom(daemon, folder.path)
+        watchRoom(daemon, folder.path, setup.room as? ScratchFolder)
         overlay.attach(to: daemon)
         daemon.start()
         tick(control)
@@ -138,14 +138,20 @@ public final class ServiceRun {
     }
 
     /// Looks at the disk now and every ten seconds.
-    private func watchRoom(_ daemon: LiveDaemon, _ folder: String) {
+    /// - Parameter scratch: files without a name, which count like those with one.
+    private func watchRoom(_ daemon: LiveDaemon, _ folder: String, _ scratch: ScratchFolder?) {
         let look = { [unowned self, unowned daemon] in
             let limit = keeper?.disk
             // A folder of many files takes a while to look through.
             daemon.offLoop({ () -> Int? in
                 let free = freeBytes(folder)
-                guard let limit else { return free }
-                let left = max(0, limit.bytes - usedBytes(folder))
+                guard let limit else {
+                    scratch?.allow(.max)
+                    return free
+                }
+                let named = max(0, limit.bytes - usedBytes(folder))
+                scratch?.allow(named)
+                let left = max(0, named - (scratch?.held ?? 0))
                 return min(free ?? left, left)
             }) { [weak daemon] free in
                 guard let free else { return }
