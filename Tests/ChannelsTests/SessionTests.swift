@@ -144,6 +144,24 @@ private func message(_ number: Int, _ size: Int) -> [UInt8] {
     #expect(network.isConnected(0, 1))
 }
 
+@Test func `who hears one of those again that were all away tries all others at once`() {
+    var network = Network()
+    for key in 1...3 as ClosedRange<UInt8> { network.add(key) }
+    for other in [1, 2] { network.connect(0, other) }
+    network.run(for: .seconds(1))
+    let all = [[0, 1], [1, 0], [0, 2], [2, 0]]
+    network.blocked = Set(all)
+    network.swallowEverything()
+    network.run(for: .seconds(40))
+    #expect(!network.isConnected(0, 1) && !network.isConnected(0, 2))
+    // Only the first one is woken; nobody dials but it, and whoever it wakes.
+    network.blocked = [[2, 0]]
+    network.nodes[1].networkChanged(at: network.now)
+    network.drain(1)
+    network.run(for: .milliseconds(100))
+    #expect(network.isConnected(0, 1) && network.isConnected(0, 2))
+}
+
 @Test func `a session moves to another address while both sides talk, without a pause or a loss`() {
     var network = pair()
     network.rate = .megabits(8)

@@ -202,7 +202,7 @@ extension Channels {
         openFrom[SourceAddress(endpoint), default: 0] += 1
         connections[id]!.keepAlive.begin(isOutside: !endpoint.isPrivate, at: now)
         peers[peer]!.connection = id
-        tellOfConnection(peer, endpoint)
+        tellOfConnection(peer, endpoint, at: now)
         greetMember(id, at: now)
         grant(id, at: now)
         fill(id, at: now)

@@ -67,14 +67,25 @@ extension Channels {
     }
 
     /// A connection carries the session now.
-    mutating func tellOfConnection(_ peer: PeerID, _ endpoint: Endpoint) {
-        if peers[peer]!.session.away != nil {
+    mutating func tellOfConnection(_ peer: PeerID, _ endpoint: Endpoint, at now: Instant) {
+        let wasAway = peers[peer]!.session.away != nil
+        if wasAway {
             peers[peer]!.session.away = nil
             awayCount -= 1
             tidyAway()
         }
+        // Nobody was heard, and somebody is: it was the line here that was away.
+        if wasAway, peers.order.allSatisfy({ $0 == peer || peers[$0]?.connection == nil }) {
+            lineIsBack(at: now)
+        }
         effects.push(peers[peer]!.session.isTold ? .resumed(peer, endpoint) : .established(peer, endpoint))
         peers[peer]!.session.isTold = true
+    }
+
+    /// All others are tried at once: their pauses had grown while it was away. A stranger who comes and goes does not bring this about.
+    public mutating func lineIsBack(at now: Instant) {
+        dialer.hurry(at: now)
+        dialWhatIsDue(at: now)
     }
 
     /// The connection is gone, the session stays for a while: both sides look for another way.

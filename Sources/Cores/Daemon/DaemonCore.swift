@@ -333,6 +333,7 @@ public struct DaemonCore: Core {
         case .joined(let contacts):
             effects.push(.overlayChanged)
             say(.overlayJoined(contacts: contacts), at: now)
+            channels.lineIsBack(at: now)
         case .bootstrapRetrying(let attempt, let next):
             say(.bootstrapRetrying(attempt: attempt, nextSeconds: next.inSeconds), at: now)
             if attempt >= Self.deafAttempts { hearNothing(at: now) }

@@ -112,7 +112,7 @@ public struct Dialer: Sendable {
         if let teller, endpoint.isLoopback, !teller.isLoopback { return }
         hearsay.hear(of: endpoint, from: teller.map { SourceAddress($0) }, at: now)
     }
-    /// The network has changed, or the machine has slept: everything is tried again now.
+    /// The network has changed, the machine has slept, or its line is back: everything is tried again now.
     public mutating func hurry(at now: Instant) {
         for peer in bookOrder { book[peer]?.forgive() }
         for peer in wanted.keys.sorted() { if case .waiting? = wanted[peer]?.stage { makeReady(peer) } }
