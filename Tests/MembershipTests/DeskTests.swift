@@ -394,10 +394,11 @@ import Wire
 }
 
 @Suite struct `Mail that comes early` {
-    private func part(_ bytes: Int, chunks: Int = 1, round: Int = 0) -> Message {
+    private func part(_ bytes: Int, chunks: Int = 1, round: Int = 0, attempt: Int = 0) -> Message {
         .exchangePart(
             ExchangePart(
-                work: WorkKey(round: round, rank: 0, attempt: 0), group: GroupStamp(round: round, epoch: 1, version: 0),
+                work: WorkKey(round: round, rank: 0, attempt: attempt),
+                group: GroupStamp(round: round, epoch: 1, version: 0),
                 purpose: .contribution,
                 chunks: (0..<chunks).map {
                     ExchangePart.Chunk(unit: 0, chunk: $0, bytes: [UInt8](repeating: 0, count: bytes / chunks))
@@ -440,10 +441,13 @@ import Wire
         #expect(EarlyMail.cost(of: norms) > 4 * 65_536)
     }
 
-    @Test func `of who has left is dropped`() {
+    @Test func `of who has left is dropped, and not what it says under a plan that is still on its way here`() {
         var mail = EarlyMail()
         for index in 0..<10 { mail.keep(part(100, round: index), from: Small.peer(index % 2)) }
-        mail.forget(Small.peer(1))
+        mail.keep(part(100, attempt: 2), from: Small.peer(1))
+        mail.forget(Small.peer(1), upTo: 1)
+        #expect(mail.count == 6 && mail.bytes == 6 * EarlyMail.cost(of: part(100)))
+        mail.forget(Small.peer(1), upTo: 2)
         #expect(mail.count == 5)
         let cost = EarlyMail.cost(of: part(100))
         #expect(mail.bytes == 5 * cost)

@@ -6,6 +6,7 @@ import Messages
 import Node
 import Primitives
 import Record
+import Telemetry
 import Testing
 import Training
 
@@ -71,11 +72,46 @@ import Training
         }
         // That of round 10 is on its way when that of round 12 is asked for, and fails.
         #expect(retained(10) == [8, 10])
-        #expect(retained(12) == [8, 10, 12])
+        #expect(retained(12) == [])
         core.stored(StartName(round: 10), .failed("the disk is full"))
+        #expect(asked(&core) == [12])
         core.stored(StartName(round: 12), .stored(path: ""))
         #expect(core.stages.map(\.round) == [8, 12])
         #expect(retained(14) == [12, 14])
+    }
+
+    private func asked(_ core: inout RoundStarts) -> [Int] {
+        var out: [Int] = []
+        while let effect = core.poll() {
+            if case .store(.roundStart(let start, _)) = effect { out.append(start.round) }
+        }
+        return out
+    }
+
+    @Test func `are written one at a time, and the newest of those that wait`() {
+        var core = RoundStarts(job: job)
+        for round in 1...9 { core.keep(start(round)) }
+        var failed: [Int] = []
+        var written: [Int] = []
+        while let effect = core.poll() {
+            switch effect {
+            case .store(.roundStart(let start, _)): written.append(start.round)
+            case .event(.roundStartFailed(let round, let why)):
+                failed.append(round)
+                #expect(why == "the disk still writes that of round 1")
+            default: break
+            }
+        }
+        #expect(written == [1] && failed == Array(2...8))
+        core.stored(StartName(round: 1), .stored(path: ""))
+        #expect(asked(&core) == [9])
+        // What is void is not written when its turn comes.
+        core.keep(start(10))
+        core.forget(after: 5, by: .max)
+        core.stored(StartName(round: 9), .stored(path: ""))
+        #expect(asked(&core) == [] && core.stages.map(\.round) == [1])
+        core.keep(start(6))
+        #expect(asked(&core) == [6])
     }
 
     @Test func `are two generations, found by the next process, and gone when the job is over`() throws {

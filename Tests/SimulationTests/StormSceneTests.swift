@@ -97,14 +97,34 @@ import Topologies
     ///
     /// Whoever was left of a round fetched from one that had left, and all waited for it. A coordinator that heard only one that it had not
     /// taken in yet took its own line to be cut. Peers that worked for a launcher's last job declined its next one. A node that came back
-    /// elsewhere than invites say was not found by those who came. What a slow device had begun stayed slow when it no longer was (60025).
+    /// elsewhere than invites say was not found by those who came. What a slow device had begun stayed slow when it no longer was (60025). Who was back and heard one of all who had been away tried
+    /// the others after pauses that had grown meanwhile, the launcher last (1400461).
     @Test(
         arguments: [
             (2017, [0, 1, 3]), (2038, [0]), (2044, [4]), (2067, [2, 3]), (3006, [2]), (7039, [5, 6]),
-            (41114, [0, 1, 2]), (41137, [0, 3, 4, 5, 6]), (60025, [0, 1]), (400494, [3, 6, 7]),
+            (41114, [0, 1, 2]), (41137, [0, 3, 4, 5, 6]), (60025, [0, 1]), (400494, [3, 6, 7]), (1_400_461, [0]),
         ] as [(UInt64, [Int])])
     func `the job goes on in the worlds in which it once stood still`(seed: UInt64, kept: [Int]) {
         _ = run(StormScript(seed: seed).keeping(kept))
+    }
+
+    @Test func `who was started again is waited for with what it has kept`() throws {
+        let run = run(StormScript(seed: 1_600_180).keeping([3, 4, 5]))
+        #expect(moments(run, "interrupted").count == 1)
+        // Of the round in progress nobody has anything; of the one before it all have their own. And what one of them says at once, to another who hears
+        // of the plan a second later, is not taken for a word of its life before.
+        let chosen = run.events.compactMap { heard -> (round: Int, isExact: Bool)? in
+            if case .supplyChosen(let round, _, let isExact, _) = heard.event.what { (round, isExact) } else { nil }
+        }
+        #expect(chosen.count == 1 && chosen.allSatisfy { $0.round == 32 && $0.isExact })
+        #expect(
+            try #require(moments(run, "training_resumed").last) - (try #require(moments(run, "interrupted").first)) < 10
+        )
+    }
+
+    @Test func `states do not queue up before a slow disk`() {
+        let run = run(StormScript(seed: 1_600_423).keeping([2]))
+        #expect(run.events.contains { $0.event.kind == "round_start_failed" })
     }
 
     /// A launcher that is not heard, sleeps, or sleeps while its line is away: members were given up when it was back, and a round was done again.

@@ -10,7 +10,8 @@ import Training
 /// Somebody left: a spare takes the place, or the others go on and the next round is planned anew, or all return to the last state
 /// that can still be had.
 extension Coordinator {
-    mutating func lose(_ peer: PeerID, reason: String, saidGoodbye: Bool = false) {
+    /// - Parameter isBack: it was started again, and is connected: what it has on its disk is worth a moment.
+    mutating func lose(_ peer: PeerID, reason: String, saidGoodbye: Bool = false, isBack: Bool = false) {
         guard !stage.isEnded, let known = roster[peer] else { return }
         switch known.standing {
         case .lost: return
@@ -51,9 +52,15 @@ extension Coordinator {
             desk.want(.better, "\(known.name) left")
         } else if !state.wholeRanks.isEmpty {
             desk.want(.rollBack, "\(known.name) left, and those who are whole still fetched from it")
+        } else if isBack, state.round > 0, isHeldNowhere(plan) {
+            standStill("\(known.name) was started again, and no pipeline is whole without it")
         } else {
             desk.want(.rollBack, "\(known.name) left and no pipeline is whole")
         }
+    }
+    /// Whether some unit of the round in progress is in nobody's memory: going on would mean going back.
+    private func isHeldNowhere(_ plan: PlacedPlan) -> Bool {
+        unitSources(plan, units: parameters.model.allUnits).values.contains { $0.isEmpty }
     }
 
     /// A present spare with memory enough, the fastest first, if its units can be fetched from somebody.

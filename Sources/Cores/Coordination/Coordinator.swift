@@ -177,10 +177,11 @@ public struct Coordinator: Core, Sendable {
     /// Its connection has broken, and its session waits for another: nothing is lost yet.
     public mutating func interrupted(_ peer: PeerID) { roster.interrupted(peer) }
 
-    public mutating func lost(_ peer: PeerID, reason: String, at now: Instant) {
+    /// - Parameter isBack: another process with its key is connected.
+    public mutating func lost(_ peer: PeerID, reason: String, isBack: Bool = false, at now: Instant) {
         look(at: now)
         defer { nextWake = due }
-        lose(peer, reason: reason)
+        lose(peer, reason: reason, isBack: isBack)
         settle()
     }
 

@@ -46,7 +46,8 @@ extension DaemonCore {
             carriage.lost(peer, at: now)
             // It was only looked for, and is nowhere.
             if reason == .unreachable, wanted[peer] == nil { return }
-            services.coordinatorPart?.value.lost(peer, reason: reason.description, at: now)
+            services.coordinatorPart?.value.lost(
+                peer, reason: reason.description, isBack: reason == .restarted, at: now)
             services.memberPart?.value.lost(peer, at: now)
             toReaders(lost: peer, at: now)
             if let endpoint = wanted[peer]?.endpoint, services.memberPart?.value.isWorking == true,

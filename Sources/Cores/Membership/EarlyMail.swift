@@ -59,10 +59,31 @@ package struct EarlyMail: Sendable {
         }
         return items
     }
-    /// Who has left has nothing to say.
-    package mutating func forget(_ peer: PeerID) {
-        guard let cost = bySender.removeValue(forKey: peer) else { return }
-        bytes -= cost
-        items.removeAll { $0.from == peer }
+    /// Who has left has nothing more to say under the plans that there were. Whoever is told late that somebody left, and was started again since,
+    /// may have its work under a plan that is still on its way here.
+    ///
+    /// - Parameter attempt: the latest so far.
+    package mutating func forget(_ peer: PeerID, upTo attempt: Int) {
+        guard bySender[peer] != nil else { return }
+        items.removeAll { item in
+            guard item.from == peer, (item.message.work?.attempt ?? 0) <= attempt else { return false }
+            let cost = Self.cost(of: item.message)
+            bytes -= cost
+            bySender[peer]! -= cost
+            return true
+        }
+        if bySender[peer] == 0 { bySender[peer] = nil }
+    }
+}
+
+extension Message {
+    /// What it is a part of, of messages between stages.
+    package var work: WorkKey? {
+        switch self {
+        case .activation(let activation, _): activation.work
+        case .norms(let norms): norms.work
+        case .exchangePart(let part): part.work
+        default: nil
+        }
     }
 }

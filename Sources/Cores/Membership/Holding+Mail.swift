@@ -36,13 +36,7 @@ extension Holding {
     /// Of this round or the next, or of a plan that this peer has not heard of yet, such as one that takes the job back to an earlier
     /// round.
     private func isWorthKeeping(_ message: Message, _ job: JobState) -> Bool {
-        let work: WorkKey
-        switch message {
-        case .activation(let activation, _): work = activation.work
-        case .norms(let norms): work = norms.work
-        case .exchangePart(let part): work = part.work
-        default: return false
-        }
+        guard let work = message.work else { return false }
         let pipelines = job.plan?.pipelines ?? []
         if pipelines.indices.contains(work.rank), work.attempt < pipelines[work.rank].attempt { return false }
         if work.round >= heldRound(job), work.round <= job.round + 2 { return true }

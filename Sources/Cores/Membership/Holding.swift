@@ -54,6 +54,8 @@ package struct Holding: Sendable {
     /// The leader's last word on who exchanges, by round.
     package var terms: [Int: GroupTerms] = [:]
     package var early = EarlyMail()
+    /// Of all plans that were entered.
+    private var newestAttempt = 0
     /// What this engine's states are, by round and unit, as it has reported them.
     package var roots: [Int: [Int: UnitRoots]] = [:]
     /// What is on this member's own disk; the last work whose start was kept; and the file that the engine's units are from.
@@ -180,11 +182,14 @@ package struct Holding: Sendable {
             if isOther { drop() }
         case .members(let change):
             for left in change.left {
-                early.forget(left.peer)
+                early.forget(left.peer, upTo: newestAttempt)
                 withMove { $0.lost(left.peer, at: now) }
                 withCopies { $0.lost(left.peer, at: now) }
             }
         case .genesis, .plan, .seal, .finish, .opening, .electors: break
+        }
+        if case .plan(let change) = entry {
+            newestAttempt = max(newestAttempt, change.plan.pipelines.map(\.attempt).max() ?? 0)
         }
     }
 

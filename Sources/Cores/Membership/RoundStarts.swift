@@ -26,6 +26,8 @@ package struct RoundStarts: Sendable {
     /// Whole on disk, ascending by round, of one round the member's own stage first.
     package private(set) var stages: [KeptStage]
     private var writing: [StartName: KeptStage] = [:]
+    /// The newest, while an older one is on its way to a disk that takes long: states are large, and no queue of them may grow.
+    private var waiting: [RoundStart] = []
     private var reading: Set<StartName> = []
     private var effects = EffectQueue<Effect>()
     /// A damaged one costs one generation, never both.
@@ -44,7 +46,26 @@ package struct RoundStarts: Sendable {
     package func copies(of round: Int) -> [KeptStage] { stages.filter { $0.round == round && $0.isCopy } }
 
     /// What the engine gave of a round's start, or others of units that they hold, goes to the disk.
+    ///
+    /// One of the member's own is written at a time, and one copy; of those that wait the newest round stays.
     package mutating func keep(_ start: RoundStart) {
+        guard let busy = writing.values.first(where: { $0.isCopy == start.isCopy }) else { return write(start) }
+        waiting.removeAll { old in
+            guard old.isCopy == start.isCopy, old.round < start.round || old.name == start.name else { return false }
+            if old.round < start.round {
+                let why = "the disk still writes that of round \(busy.round)"
+                effects.push(.event(.roundStartFailed(round: old.round, why: why)))
+            }
+            return true
+        }
+        waiting.append(start)
+    }
+    private mutating func writeNext() {
+        for isCopy in [false, true] where !writing.values.contains(where: { $0.isCopy == isCopy }) {
+            if let next = waiting.firstIndex(where: { $0.isCopy == isCopy }) { write(waiting.remove(at: next)) }
+        }
+    }
+    private mutating func write(_ start: RoundStart) {
         let stage = KeptStage(start)
         writing[start.name] = stage
         // Another of this name is overwritten: until the new one is there neither counts.
@@ -74,7 +95,9 @@ package struct RoundStarts: Sendable {
 
     /// The disk's answer to a write.
     package mutating func stored(_ name: StartName, _ outcome: StorageOutcome) {
-        guard let stage = writing.removeValue(forKey: name) else { return }
+        let stage = writing.removeValue(forKey: name)
+        defer { writeNext() }
+        guard let stage else { return }
         switch outcome {
         case .failed(let why), .conflict(let why):
             return effects.push(.event(.roundStartFailed(round: name.round, why: why)))
@@ -131,6 +154,7 @@ package struct RoundStarts: Sendable {
     package mutating func forget(after round: Int, by epoch: Int) {
         func isVoid(_ stage: KeptStage) -> Bool { stage.round > round && stage.epoch < epoch }
         writing = writing.filter { !isVoid($0.value) }
+        waiting.removeAll { isVoid(KeptStage($0)) }
         guard let first = stages.first(where: isVoid) else { return }
         // Generations of one epoch follow each other: all after the first are void, too.
         stages.removeAll { $0.round >= first.round }

@@ -307,7 +307,7 @@ public struct StormBounds: Hashable, Sendable {
     /// The same, where it alone was away, with its process and its memory: it is found again by both sides.
     public var comingBack = Duration.seconds(6)
     /// When all is well everywhere, a round is sealed in this time.
-    public var progress = Duration.seconds(120)
+    public var progress = Duration.seconds(80)
     /// When all is well everywhere, a checkpoint that is due is stored in this time, or it is said why not.
     public var checkpoint = Duration.seconds(60)
     /// When all is well everywhere, somebody leads in this time.
