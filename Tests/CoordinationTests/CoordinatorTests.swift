@@ -23,6 +23,9 @@ struct FakePool {
     /// What is on disk, in the order in which it came there.
     private(set) var stored: [StorageTicket] = []
     private(set) var certificates: [Certificate] = []
+    /// While the planner thinks its questions lie here.
+    var thinks = false
+    private var questions: [PlanQuestion] = []
     let numbers: [Int]
 
     static func job() -> JobManifest {
@@ -87,6 +90,13 @@ struct FakePool {
         coordinator.lost(Small.peer(number), reason: "closed", at: now)
         drain()
     }
+    mutating func answer() {
+        thinks = false
+        for question in exchange(&questions, with: []) {
+            coordinator.planned(question.answered(iterations: 200), at: now)
+        }
+        drain()
+    }
     mutating func pass(_ time: Duration) {
         now += time
         coordinator.wake(at: now)
@@ -95,6 +105,7 @@ struct FakePool {
     mutating func drain() {
         while let effect = coordinator.poll() {
             switch effect {
+            case .plan(let question) where thinks: questions.append(question)
             case .plan(let question): coordinator.planned(question.answered(iterations: 200), at: now)
             case .ended(.failed(let why)): end = why
             case .ended: end = "finished"

@@ -154,6 +154,30 @@ import Wire
         #expect(pool.coordinator.state.round == 2)
     }
 
+    @Test func `whoever is back before there is a plan without it is waited for, as it may have what nobody else has`()
+        throws
+    {
+        var job = FakePool.job()
+        job.pipelines = .fixed(1)
+        var pool = try FakePool(job: job)
+        let worker = try pool.number(0)
+        try pool.report(worker)
+        #expect(pool.coordinator.state.round == 1)
+        pool.thinks = true
+        pool.lose(worker)
+        #expect(pool.happened("interrupted").isEmpty)
+        pool.arrive(worker)
+        pool.answer()
+        #expect(pool.happened("interrupted").count == 1)
+        // It is taken in, has lost everything, and the job begins anew: once.
+        for _ in 0..<25 where pool.happened("rolled_back").isEmpty {
+            pool.pass(.seconds(1))
+            for number in pool.numbers { pool.beat(number) }
+        }
+        #expect(pool.coordinator.roster.isJoined(Small.peer(worker)))
+        #expect(pool.happened("rolled_back").count == 1 && pool.coordinator.state.round == 0)
+    }
+
     @Test func `blames nobody for the time it slept itself`() throws {
         var pool = try FakePool()
         try pool.round()

@@ -122,6 +122,15 @@ import Topologies
         )
     }
 
+    /// Whoever is seen elsewhere by others doubts its connections, and dials: it took 5 s, and was given up by then.
+    @Test func `a line with another address is noticed by those who see it there`() throws {
+        let run = run(StormScript(seed: 1_601_207).keeping([0, 1, 3, 4]))
+        #expect(moments(run, "rolled_back").isEmpty)
+        let seen = try #require(moments(run, "external_address").last)
+        let gone = run.events.filter { $0.event.kind == "connection_interrupted" && $0.event.at.seconds > seen }
+        #expect(!gone.isEmpty && gone.allSatisfy { $0.event.at.seconds < seen + 2.5 })
+    }
+
     @Test func `states do not queue up before a slow disk`() {
         let run = run(StormScript(seed: 1_600_423).keeping([2]))
         #expect(run.events.contains { $0.event.kind == "round_start_failed" })

@@ -58,6 +58,11 @@ extension Coordinator {
             desk.want(.rollBack, "\(known.name) left and no pipeline is whole")
         }
     }
+    /// Whether somebody of the plan, without whom the job would go back, is connected again and not yet taken in.
+    var isSomebodyBack: Bool {
+        guard stage.isRunning, state.round > 0, let plan = state.plan, isHeldNowhere(plan) else { return false }
+        return plan.peers.contains { roster[$0]?.standing == .accepted || roster[$0]?.standing == .met }
+    }
     /// Whether some unit of the round in progress is in nobody's memory: going on would mean going back.
     private func isHeldNowhere(_ plan: PlacedPlan) -> Bool {
         unitSources(plan, units: parameters.model.allUnits).values.contains { $0.isEmpty }

@@ -167,6 +167,8 @@ extension Coordinator {
             switch purpose {
             case .first: if isResuming { resume(with: answer) } else { begin(answer) }
             case .better: desk.keep(answer, reason: reason)
+            // Whoever came back while the planner thought may have what nobody else has.
+            case .rollBack where timers.standstill == nil && isSomebodyBack: standStill(reason)
             case .rollBack: rollBack(to: answer, reason: reason)
             }
         }

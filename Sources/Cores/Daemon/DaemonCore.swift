@@ -341,6 +341,8 @@ public struct DaemonCore: Core {
         case .dialBack(let dial, let endpoint, let datagram):
             effects.push(.dialBack(dial, endpoint, datagram: datagram))
         case .externalEndpoint(let endpoint):
+            // What connections pass through is another line, or another router's memory: they may all be dead.
+            if let before = presence.external, before.address != endpoint.address { channels.networkChanged(at: now) }
             if presence.seen(at: endpoint, now: now) { directory.perform(at: now) { $0.isReadOnly = true } }
             say(.externalAddress(endpoint: endpoint.description), at: now)
             askGateway(at: now)
