@@ -4,7 +4,8 @@
     atoll replay Topologies/three-homes.yaml --job Topologies/jobs/demo.yaml --steps 6 --html page.html
     Tools/dashboard/measure.py page.html [PEERS] [CHROMIUM]
 
-Needs playwright (PyPI) and a Chromium.
+Needs playwright (PyPI) and a Chromium. On a machine that is busy with something else these are the other's times: `chrt --rr 10 Tools/…` (as root)
+goes first.
 """
 import json
 import os
@@ -46,16 +47,34 @@ def records(peers, draw=random.Random(1), depth=4, together=32, inner=8, every=1
     return sorted(out, key=lambda r: r[1])
 
 
+# The main thread's time of every frame in which the page draws: from the frame's first callback (this one is asked for before the page's own) to the
+# first message that is handled after it was painted.
+WATCH = """
+    window.__frames = [];
+    const channel = new MessageChannel();
+    let began = 0, was;
+    channel.port1.onmessage = () => {
+        const now = document.documentElement.dataset.drawn;
+        if (now !== was) window.__frames.push(performance.now() - began);
+        was = now;
+    };
+    const turn = () => { began = performance.now(); channel.port2.postMessage(0); requestAnimationFrame(turn); };
+    requestAnimationFrame(turn);
+"""
+
+
 def measured(tab, path, height):
-    """Milliseconds: until it is loaded, until all that is seen is drawn, and of each frame while the slider moves: its script, and the layout after it."""
+    """Milliseconds: until it is loaded, until all that is seen is drawn, the longest frame until then; and of each frame in which something is drawn
+    while the slider moves: its script, and the layout after it; and the longest of those frames, painting and all."""
     tab.set_viewport_size({"width": 1280, "height": height})
-    loads, firsts = [], []
+    loads, firsts, longest = [], [], []
     for _ in range(3):
         tab.goto("about:blank")
         tab.goto("file://" + path)
         tab.wait_for_selector("html[data-settled]", state="attached")
         loads.append(tab.evaluate("performance.getEntriesByType('navigation')[0].domComplete"))
         firsts.append(float(tab.evaluate("document.documentElement.dataset.settled")))
+        longest.append(tab.evaluate("Math.max(...window.__frames.splice(0))"))
     frames = tab.evaluate("""async () => {
         const slider = document.getElementById('slider'), frames = [], marks = document.documentElement.dataset;
         for (let i = 0; i < 60; i++) {
@@ -72,7 +91,7 @@ def measured(tab, path, height):
         }
         return frames;
     }""")
-    return min(loads), min(firsts), frames
+    return min(loads), min(firsts), min(longest), frames, tab.evaluate("Math.max(...window.__frames)")
 
 
 def part(values, share):
@@ -96,14 +115,16 @@ def main():
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         tab = browser.new_page()
+        tab.add_init_script(WATCH)
         problems = []
         tab.on("pageerror", lambda e: problems.append(str(e)))
         tab.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
         for what, height in [("a screen", 900), ("all of it in sight", 3600)]:
-            load, first, frames = measured(tab, path, height)
+            load, first, longest, frames, painted = measured(tab, path, height)
             script, both = [f[0] for f in frames], [f[0] + f[1] for f in frames]
-            print(f"{what}: load {load:.0f} ms, first drawing {first:.0f} ms; a frame: script {part(script, .5):.1f} ms, 95 % {part(script, .95):.1f}, most "
-                  f"{max(script):.1f}; with layout {part(both, .5):.1f} ms, 95 % {part(both, .95):.1f}, most {max(both):.1f} ({len(frames)} frames)")
+            print(f"{what}: load {load:.0f} ms, first drawing {first:.0f} ms, its longest frame {longest:.1f} ms; a frame: script {part(script, .5):.1f} ms, 95 % {part(script, .95):.1f}, most "
+                  f"{max(script):.1f}; with layout {part(both, .5):.1f} ms, 95 % {part(both, .95):.1f}, most {max(both):.1f} ({len(frames)} frames), "
+                  f"with painting, most {painted:.1f} ms")
             tab.screenshot(path=f"{sys.argv[1]}.{height}.png", full_page=True)
         browser.close()
     if problems:
