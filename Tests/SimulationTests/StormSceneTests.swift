@@ -216,6 +216,13 @@ import Topologies
         #expect(run(script).launches == 1)
     }
 
+    /// A member asked to be woken at a moment that had passed, for a state that it had no more use for: time stood still, and a daemon would have
+    /// taken a whole processor.
+    @Test func `nobody wants to be woken for what is over`() {
+        let run = StormRun(StormScript(seed: 2_000_015, electors: nil))
+        #expect(run.violation == nil)
+    }
+
     /// It went on with the log of the one that had come to nothing, which says that it is over.
     @Test func `a job that came to nothing before there was a plan is launched anew, though electors carry it`() {
         var script = StormScript.small(peers: 3, pipelines: 1, stages: 3)

@@ -195,7 +195,7 @@ package struct Holding: Sendable {
 
     /// Brings the engine to where the log says it should be.
     package mutating func follow(_ job: JobState, leader: PeerID, at now: Instant) {
-        guard job.finished == nil, let plan = job.plan else { return }
+        guard job.finished == nil, let plan = job.plan else { return waitForNothing() }
         while step(job, plan, leader: leader, at: now) {}
         copy(plan, job, at: now)
     }
@@ -206,7 +206,11 @@ package struct Holding: Sendable {
         let stage = place.map { plan.pipelines[$0.rank].stages[$0.stage] }
         switch state {
         case .empty(let pause):
-            guard let stage else { return false }
+            guard let stage else {
+                // Nothing is tried again: there is nothing to be had.
+                if case .until? = pause { state = .empty(nil) }
+                return false
+            }
             switch pause {
             case .underPlan(plan.epoch)?: return false
             case .until(let due)? where due > now: return false
@@ -234,10 +238,19 @@ package struct Holding: Sendable {
                 beginMove(to: stage, plan, job, leader: leader, at: now)
                 return true
             }
+            waitForNothing()
             run(plan, place, job, at: now)
             return false
         case .applying: return lookAfter(job)
         }
+    }
+
+    /// The seal whose parts were missing is void, or the job is over.
+    private mutating func waitForNothing() {
+        if case .empty(.until?) = state { state = .empty(nil) }
+        guard glance?.missingSince != nil, case (var held, let isApplying)? = takeHeld() else { return }
+        held.missingSince = nil
+        putBack(held, isApplying: isApplying)
     }
 
     private mutating func place(_ plan: PlacedPlan) -> (rank: Int, stage: Int)? {

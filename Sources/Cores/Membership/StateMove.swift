@@ -47,7 +47,7 @@ package struct StateMove: Sendable {
     package mutating func poll() -> Effect? { effects.pop() }
     /// Chunks.
     package var progress: (have: Int, of: Int) { fetch?.progress ?? (0, 0) }
-    package var nextWake: Instant? { isLoading ? nil : fetch?.nextWake }
+    package var nextWake: Instant? { isLoading || hasFetched ? nil : fetch?.nextWake }
     /// Units that were held before are not out of the engine yet.
     package var waitsForEngine: Bool { !isLoading && !ownUnits.allSatisfy { own[$0] != nil } }
     /// All is here that the engine needs; it has not been told.

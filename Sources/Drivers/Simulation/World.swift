@@ -126,7 +126,10 @@ public final class World {
     /// Members that were given up, how often each.
     private(set) var lost: [String: Int] = [:]
     var losses: Int { lost.values.reduce(0, +) }
-    private var looked: (at: Instant, events: Int, deliveries: Int) = (.zero, 0, 0)
+    /// The last look at what there was, and whose alarm went last, how often in that moment.
+    private var counts = (
+        looked: (at: Instant.zero, events: 0, deliveries: 0), alarm: (host: -1, at: Instant.zero, times: 0)
+    )
     public internal(set) var end: JobEnd?
     public private(set) var deliveredBytes = 0
     public var deliveries: Int { network.deliveries }
@@ -250,6 +253,17 @@ public final class World {
         }
         guard network.isUp(host.index) else { return }
         network.setAlarm(of: host.index, at: host.nextWake)
+        let isSame = counts.alarm.host == host.index && counts.alarm.at == now
+        counts.alarm = (host.index, now, isSame ? counts.alarm.times + 1 : 1)
+        if counts.alarm.times > Self.mostAlarms { spins(host) }
+    }
+    /// Many things may be due at once, one after the other; never so many.
+    private static let mostAlarms = 10_000
+    /// Time stands still: a daemon in its place would take a whole processor.
+    private func spins(_ host: SimulatedHost) {
+        let what = "\(host.name) is woken and wants to be woken at once, for ever"
+        storm?.report(what, self)
+        end = end ?? .failed(what)
     }
 
     private func record(_ from: Int, _ to: Int, _ bytes: [UInt8]) {
@@ -342,8 +356,8 @@ public final class World {
     }
     /// Whether more is said, or more arrives, than can be meant; since this was asked last.
     func flood(_ bounds: StormBounds) -> String? {
-        let before = looked
-        looked = (now, events.count, deliveries)
+        let before = counts.looked
+        counts.looked = (now, events.count, deliveries)
         let seconds = max(1, (now - before.at).inSeconds)
         if Double(events.count - before.events) > seconds * Double(bounds.eventsASecond) {
             return
