@@ -145,9 +145,9 @@ import Testing
     @Test func `does not ask for another survey while one is under way`() {
         var book = LineBook()
         book.begin(of: Self.peers, why: "", at: .zero)
-        for _ in 0..<50 { #expect(book.sealed(9) == nil) }
+        for _ in 0..<50 { #expect(book.sealed(9, at: .zero) == nil) }
         _ = book.end()
-        let alarms = (0..<50).compactMap { _ in book.sealed(9) }
+        let alarms = (0..<50).compactMap { _ in book.sealed(9, at: .zero) }
         #expect(alarms == [9])
     }
 

@@ -63,9 +63,10 @@ import Testing
     @Test func `asks about drifting speeds once in some rounds, and then about the latest`() {
         var desk = PlanningDesk()
         var asked: [Int: String] = [:]
+        func at(_ round: Int) -> Instant { Instant.zero + Duration.seconds(1) * round }
         for round in 0..<40 {
-            desk.heedDrift(round: round)
-            if round < 30 { desk.wantForDrift("speed of round \(round)", round: round) }
+            desk.heedDrift(round: round, at: at(round))
+            if round < 30 { desk.wantForDrift("speed of round \(round)", round: round, at: at(round)) }
             while let question = desk.ask() {
                 asked[round] = question.reason
                 _ = desk.answered()
@@ -78,9 +79,24 @@ import Testing
         let question = desk.ask()
         #expect(question?.reason == "somebody left")
         _ = desk.answered()
-        desk.wantForDrift("after going back", round: 3)
+        desk.wantForDrift("after going back", round: 3, at: at(40))
         let again = desk.ask()
         #expect(again?.reason == "after going back")
+    }
+
+    @Test func `asks about speeds no sooner than seconds later, however short rounds are`() {
+        var desk = PlanningDesk()
+        var asked: [Int] = []
+        for round in 0..<1200 {
+            let now = Instant.zero + Duration.milliseconds(10) * round
+            desk.heedDrift(round: round, at: now)
+            desk.wantForDrift("speed of round \(round)", round: round, at: now)
+            while desk.ask() != nil {
+                asked.append(round)
+                _ = desk.answered()
+            }
+        }
+        #expect(asked == [0, 500, 1000])
     }
 
     @Test func `has the first prediction for good`() throws {

@@ -80,9 +80,9 @@ import Wire
 }
 
 @Suite struct `A watch over the pace` {
-    private func alarms(_ ratios: [Double]) -> [Double] {
+    private func alarms(_ ratios: [Double], roundsOf time: Duration = .seconds(1)) -> [Double] {
         var watch = PaceWatch()
-        return ratios.compactMap { watch.sealed($0) }
+        return ratios.enumerated().compactMap { watch.sealed($1, at: Instant.zero + time * $0) }
     }
     @Test func `is silent where rounds take about what was predicted`() {
         var generator = SeededGenerator(seed: 1, stream: 1)
@@ -97,12 +97,17 @@ import Wire
     @Test func `raises it again when the pace changes again`() {
         #expect(alarms(Array(repeating: 2, count: 30) + Array(repeating: 5, count: 30)) == [2, 5])
     }
+    @Test func `is silent for a while after an alarm, however short rounds are`() {
+        let ratios = (0..<600).map { $0 / 20 % 2 == 0 ? 2.0 : 5 }
+        let (long, short) = (alarms(ratios), alarms(ratios, roundsOf: .milliseconds(10)))
+        #expect(long.count > 20 && (1...2).contains(short.count), "\(long.count), \(short.count) in six seconds")
+    }
     @Test func `begins anew when something else explains the last rounds`() {
         var watch = PaceWatch()
-        for _ in 0..<(PaceWatch.window - 1) { #expect(watch.sealed(3) == nil) }
+        for _ in 0..<(PaceWatch.window - 1) { #expect(watch.sealed(3, at: .zero) == nil) }
         watch.forgive()
-        for _ in 0..<(PaceWatch.window - 1) { #expect(watch.sealed(3) == nil) }
-        #expect(watch.sealed(3) == 3)
+        for _ in 0..<(PaceWatch.window - 1) { #expect(watch.sealed(3, at: .zero) == nil) }
+        #expect(watch.sealed(3, at: .zero) == 3)
     }
 }
 

@@ -70,9 +70,9 @@ extension Coordinator {
 
     /// Rounds take other than predicted, and no peer's speed explains it: perhaps a line is not what it was.
     mutating func watchPace(_ seconds: Double, steps: Int) {
-        guard stage.isRunning, let answer, let ratio = lines.sealed(seconds / answer.seconds(ofSteps: steps)) else {
-            return
-        }
+        guard stage.isRunning, let answer,
+            let ratio = lines.sealed(seconds / answer.seconds(ofSteps: steps), at: now)
+        else { return }
         let factor = fixed(ratio > 1 ? ratio : 1 / ratio, 1)
         let why = "rounds are \(factor) × \(ratio > 1 ? "slower" : "faster") than predicted"
         let peers = roster.joined.filter(\.isPlannable).map(\.peer)
@@ -91,7 +91,8 @@ extension Coordinator {
                 round: round, plannedGflops: change.before / 1e9, measuredGflops: change.after / 1e9), peer: peer)
         lines.forgivePace()
         desk.wantForDrift(
-            "\(roster.name(of: peer)) is \(factor) × \(slower ? "slower" : "faster") than planned", round: state.round)
+            "\(roster.name(of: peer)) is \(factor) × \(slower ? "slower" : "faster") than planned", round: state.round,
+            at: now)
     }
     /// Its owner has it leave, or stay after all. The next plan is without it, and others fetch from it what it holds before it is gone.
     mutating func heedLeaving(_ peer: PeerID) {

@@ -203,7 +203,7 @@ extension Coordinator {
             return desk.want(.rollBack, "round \(spec.round) could not be sealed")
         }
         round.sealed()
-        desk.heedDrift(round: state.round)
+        desk.heedDrift(round: state.round, at: now)
         let seconds = (now - (books.roundTimes.last?.at ?? timers.trainingSince ?? round.started)).inSeconds
         let isUndisturbed = !round.isDisturbed && broken.isEmpty && ranks.count == plan.pipelines.count
         books.keep(

@@ -124,6 +124,8 @@ package struct LineBook: Sendable {
     // MARK: pace
 
     /// - Returns: how far off rounds are, when it is time to look at the lines.
-    package mutating func sealed(_ ratio: Double) -> Double? { survey == nil ? paces.sealed(ratio) : nil }
+    package mutating func sealed(_ ratio: Double, at now: Instant) -> Double? {
+        survey == nil ? paces.sealed(ratio, at: now) : nil
+    }
     package mutating func forgivePace() { paces.forgive() }
 }

@@ -24,8 +24,10 @@ package struct PlanningDesk: Sendable {
     /// Of the first plan, frozen before the first step.
     package private(set) var predictionAtStart: PlanAnswer?
 
-    private var drift: (reason: String?, askedIn: Int?) = (nil, nil)
+    private var drift: (reason: String?, asked: (round: Int, at: Instant)?) = (nil, nil)
     package static let driftRounds = 8
+    /// Rounds of some milliseconds say little about speed, and would have the job planned anew many times a second.
+    package static let driftPause = Duration.seconds(5)
 
     package init() {}
 
@@ -49,17 +51,20 @@ package struct PlanningDesk: Sendable {
         if wanted?.purpose == .rollBack || wanted?.purpose == .first, purpose == .better { return }
         wanted = (purpose, reason)
     }
-    /// Speeds are others than planned. That is asked about once in ``driftRounds`` rounds; what becomes known meanwhile waits for the next
-    /// time.
-    package mutating func wantForDrift(_ reason: String, round: Int) {
+    /// Speeds are others than planned. That is asked about once in ``driftRounds`` rounds, and not within ``driftPause``; what becomes known
+    /// meanwhile waits for the next time.
+    package mutating func wantForDrift(_ reason: String, round: Int, at now: Instant) {
         drift.reason = reason
-        heedDrift(round: round)
+        heedDrift(round: round, at: now)
     }
     /// Asks about what waited, when it is time.
-    package mutating func heedDrift(round: Int) {
+    package mutating func heedDrift(round: Int, at now: Instant) {
         guard let reason = drift.reason else { return }
-        if let before = drift.askedIn, round >= before, round - before < Self.driftRounds { return }
-        drift = (nil, round)
+        if let before = drift.asked {
+            if round >= before.round, round - before.round < Self.driftRounds { return }
+            if now - before.at < Self.driftPause { return }
+        }
+        drift = (nil, (round, now))
         want(.better, reason)
     }
     /// The question that is to be asked now.
