@@ -199,8 +199,10 @@ public final class LiveDaemon {
                 lastProblem = error.description
             }
         }
+        let end = lastProblem.hasSuffix(".") ? "" : "."
         throw .badInput(
-            .portTaken, "cannot listen on \(setup.listen): \(lastProblem). Choose another with --listen HOST:PORT")
+            .portTaken, "cannot listen on \(setup.listen): \(lastProblem)\(end) --listen HOST:PORT says where to listen"
+        )
     }
 
     private func connect() {

@@ -26,7 +26,9 @@ public final class OverlayNode {
             self.socket = socket
             endpoint = socket.endpoint ?? bind
         } catch {
-            throw .badInput("cannot listen on \(bind): \(error.description). Choose another with --listen HOST:PORT")
+            let end = error.description.hasSuffix(".") ? "" : "."
+            throw .badInput(
+                "cannot listen on \(bind): \(error.description)\(end) --listen HOST:PORT says where to listen")
         }
         timer = EventLoop.Timer(loop) { [unowned self] in
             self.overlay.wake(at: loop.now)

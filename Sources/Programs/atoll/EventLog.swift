@@ -23,6 +23,12 @@ extension LogLevel: ExpressibleByArgument {
     public init?(argument: String) { self.init(argument) }
     public static var allValueStrings: [String] { allCases.map(\.word) }
     public var defaultValueDescription: String { word }
+    public static var allValueDescriptions: [String: String] {
+        [
+            "error": "what does not mend itself", "warning": "also what went otherwise than it should",
+            "info": "also what its owner wants to know", "debug": "everything",
+        ]
+    }
 }
 
 /// How a daemon's events are printed.

@@ -31,18 +31,27 @@ extension Event {
         case .workDraining(_, let why): "it leaves its job when the round is over: \(why)"
         case .workHandedOver(_, let why): "others take its place: \(why)"
         case .workTakenUp(let seconds): "it works again, after \(fixed(seconds, 0)) s"
-        case .limitUnseen(let limit, let why, let instead): "\(limit) cannot be seen (\(why)): \(instead)"
+        case .limitUnseen(let limit, let why, let instead):
+            "it cannot see \(LimitText.subject(limit)) (\(why)): \(instead)"
         case .limitChanged(let limit, let from, let to): "\(limit) is \(to) now, and was \(from)"
         case .usageUnread(let why): "what was sent this month is not known: \(why)"
         default: nil
         }
     }
 
+    /// “pipeline 0 stage 1 units 2..<4”, as screens say it: stages count from one there.
+    private static func words(role: String) -> String {
+        let words = role.split(separator: " ")
+        guard words.count == 6, words[0] == "pipeline", words[2] == "stage", let stage = Int(words[3]) else {
+            return role
+        }
+        return "stage \(stage + 1) of pipeline \(words[1]), with units \(words[5])"
+    }
     /// Of a peer in a job.
     private var memberSentence: String? {
         switch what {
         case .textComplete(let bytes): "the job's text is here (\(ByteCount(bytes)))"
-        case .planReceived(let epoch, let role): "plan \(epoch): this peer is \(role)"
+        case .planReceived(let epoch, let role): "plan \(epoch): this peer is \(Self.words(role: role))"
         case .stateReady(let round, let units): "holds units \(units) as of round \(round)"
         case .workPaused(let why): "work stands still: \(why)"
         case .rejoined: "it is a member of its job again, with what it kept"
@@ -50,7 +59,7 @@ extension Event {
         case .placementRefused(let why): "it cannot take the place that it was given: \(why)"
         case .stateRequested(let units, let round): "asks \(peer) for units \(units) of round \(round)"
         case .stateUnavailable(let why): "\(peer) cannot give what was asked for: \(why)"
-        case .roundRewound(let round): "begins round \(round) anew"
+        case .roundRewound(let round): "goes back to the beginning of round \(round)"
         case .roomShort(let what, let needed, let free, let place):
             "\(what) need \(ByteCount(needed)) in \(place), where \(ByteCount(free)) are free: the job goes on without"
         case .workRefused(let why, _): "the engine refuses its work: \(why)"
@@ -93,7 +102,7 @@ extension Event {
             "sharing the text (\(ByteCount(bytes))) among \(counted(peers, "peer"))"
         case .measuringLinks(let peers, _): "measuring links and speeds of \(counted(peers, "peer"))"
         case .planned(_, let pipelines, let stages, let innerSteps, let codec, let activations, _, let step, let total):
-            "plan: \(counted(pipelines, "pipeline")) of up to \(counted(stages, "stage")), exchange every \(innerSteps == 1 ? "step" : "\(innerSteps) steps") as \(codec), activations "
+            "plan: \(counted(pipelines, "pipeline")) of \(stages == 1 ? "" : "up to ")\(counted(stages, "stage")), exchange every \(innerSteps == 1 ? "step" : "\(innerSteps) steps") as \(codec), activations "
                 + "\(activations); predicted \(fixed(step, 2)) s a step, \(total < 600 ? "\(fixed(total, 0)) s" : ProgressView.span(total)) in all"
         case .exchangeChosen(let units, let way, let seconds, let allGatherSeconds):
             "exchange of units \(units): \(way), \(fixed(seconds, 1)) s"
@@ -137,8 +146,8 @@ extension Event {
             pipelines == 1 ? "  the other pipeline goes on" : "  the other \(pipelines) pipelines go on"
         case .replaced(let spare, _): "  \(spare) takes the place of \(peer)"
         case .trainingResumed(let seconds): "✓ training goes on, \(fixed(seconds, 1)) s after the loss was noticed"
-        case .replanned(_, let round, _, let pipelines, _):
-            "  planned anew from round \(round): \(counted(pipelines, "pipeline"))"
+        case .replanned(let why, let round, _, let pipelines, _):
+            "  planned anew from round \(round), because \(why): \(counted(pipelines, "pipeline"))"
         case .rolledBack(let round, let from, let why):
             "  back to round \(round)\(from.map { $0 > round ? " of \($0)" : "" } ?? ""): \(why)"
         case .diverged(_, _, _, _, let why): "✗ training diverged: \(why)"
@@ -166,7 +175,10 @@ extension Event {
         case .evaluating: "evaluating on the whole validation part"
         case .evaluationProgress(let windows, let all):
             "  evaluated \(windows) of \(counted(all, "window")) (\(100 * windows / max(1, all)) %)"
-        case .overlayJoined(let contacts): "it has joined the pool, and knows \(counted(contacts, "node"))"
+        case .overlayJoined(let contacts):
+            contacts == 0
+                ? "it has joined the pool, of which it knows nobody else"
+                : "it has joined the pool, and knows \(counted(contacts, "node"))"
         case .floodLimited(let what): "  more of \(what) came from \(peer) than is taken; the rest is dropped"
         case .forked(let index):
             "✗ \(peer) has another entry \(index) of the job's log than this machine, which keeps its own"

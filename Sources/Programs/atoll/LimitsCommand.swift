@@ -71,7 +71,7 @@ enum LimitText {
         let names = limits.unseen.map(\.limit)
         guard !names.isEmpty else { return reasons(brief) }
         return reasons(brief) + [
-            "Nothing can be seen of \(names.joined(separator: ", ")): `atoll limits` says what is done instead."
+            "It cannot see \(names.map(subject).joined(separator: ", nor ")): `atoll limits` says what is done instead."
         ]
     }
     /// Why it does not work, what cannot be seen, and what this month has taken.
@@ -83,7 +83,7 @@ enum LimitText {
             let limit = reason.limit == "owner" ? "" : " (\(reason.limit))"
             lines.append("\(place == 0 ? opening(limits.mode) : "Also, ")\(reason.why)\(since)\(until)\(limit).")
         }
-        for one in limits.unseen { lines.append("\(one.limit) cannot be seen, so \(one.instead): \(one.why).") }
+        for one in limits.unseen { lines.append("It cannot see \(subject(one.limit)) (\(one.why)): \(one.instead).") }
         if limits.cpuPercent < 100 { lines.append("It computes \(fixed(limits.cpuPercent, 0)) % of the time.") }
         if let damage = limits.monthDamage {
             lines.append("What was sent and received this month is not known: \(damage).")
@@ -93,6 +93,17 @@ enum LimitText {
                     + "\(ByteCount(limits.monthReceivedBytes)) this month.")
         }
         return lines
+    }
+    /// What a limit looks at, for people.
+    static func subject(_ limit: String) -> String {
+        switch LimitKey(rawValue: limit) {
+        case .onBattery: "whether this machine runs on its battery"
+        case .userActive: "whether somebody uses this machine"
+        case .temperature: "how hot the processor is"
+        case .othersLoad: "how much others compute"
+        case .metered: "whether the connection is paid by volume"
+        default: limit
+        }
     }
     private static func opening(_ mode: Allowance.Mode) -> String {
         switch mode {

@@ -75,6 +75,10 @@ struct PeerStory: Story {
     }
     private func progress(_ member: DaemonStatus.Membership) -> String {
         guard member.job != nil, let round = member.round, let step = member.step else { return "" }
+        guard member.work != nil || round > 0 else {
+            return
+                "There is no plan yet: the text spreads, links and speeds are measured, and then layers are given out."
+        }
         // What a spare is at is said already.
         let isSpare = member.work.map { $0.rank == nil } ?? false
         var line = "Round \(round) is under way, at step \(step)\(isSpare ? "" : ": \(member.doing)")."

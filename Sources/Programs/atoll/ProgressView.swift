@@ -105,7 +105,7 @@ final class ProgressView {
     private static func line(_ round: JobView.Round) -> String {
         var line = "round \(round.round)  step \(round.stepsDone)  loss \(fixed(round.trainLoss, 3))  "
         if let validation = round.validationLoss { line += "validation before it \(fixed(validation, 3))  " }
-        line += "\(round.pipelines) pipelines"
+        line += "\(round.pipelines) \(round.pipelines == 1 ? "pipeline" : "pipelines")"
         if round.seconds > 0 { line += "  \(fixed(round.seconds, 1)) s" }
         if let predicted = round.predictedSeconds { line += ", predicted \(fixed(predicted, 1))" }
         return line

@@ -38,7 +38,7 @@ struct ReplayPageOptions: ParsableArguments {
             loop, port: web, page: { DashboardPage.served(nonce: $0, records: records) }, snapshot: { [] }, news: { [] }
         )
         let signals = [SIGINT, SIGTERM, SIGHUP].map { number in SignalWatcher(loop, signal: number) { loop.stop() } }
-        complain("the run's page opens at \(service.address), once; ^C ends it")
+        complain("the run's page opens once, at this address; ^C ends it:\n  \(service.address)")
         loop.run()
         withExtendedLifetime(signals) { service.close() }
     }

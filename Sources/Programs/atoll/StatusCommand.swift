@@ -142,7 +142,7 @@ struct LeaveCommand: ParsableCommand {
 enum StatusText {
     static func lines(_ status: ControlService.Status) -> [String] {
         let daemon = status.daemon
-        let page = status.dashboard.map { ["Its page opens at \($0), once."] } ?? []
+        let page = status.dashboard.map { ["Its page opens once, at \($0)"] } ?? []
         if daemon.member != nil { return PeerStory(status: status).paragraphs + rest(daemon) + page }
         let role =
             switch daemon.role {
@@ -171,7 +171,7 @@ enum StatusText {
     private static func overlay(_ overlay: DaemonStatus.Overlay) -> String {
         guard overlay.isJoined else { return "Nobody of its pool answers yet; it keeps trying." }
         let seen = overlay.external.map { ", and is seen at \($0)" } ?? ""
-        return "It knows \(overlay.contacts) nodes of its pool\(seen)."
+        return "It knows \(overlay.contacts) \(overlay.contacts == 1 ? "node" : "nodes") of its pool\(seen)."
             + (overlay.isReachable
                 ? "" : " Others cannot reach it from outside: a router or a firewall lets nobody in.")
             + (overlay.berths.isEmpty ? "" : " They reach it through \(overlay.berths.joined(separator: " and ")).")

@@ -147,7 +147,7 @@ extension DashboardPage {
         function placeOf(p) {
           if (p.standing === 'lost') return 'lost';
           if (p.rank !== undefined) return 'stage ' + (p.stage + 1) + ' of ' + p.stages + ' in pipeline ' + p.rank;
-          return p.self ? 'here' : p.standing === 'joined' ? 'no layers' : p.standing || '';
+          return p.self ? 'here' : p.standing === 'joined' ? 'no layers' : p.standing === 'found' ? 'in the pool, not in this job' : p.standing || '';
         }
         function pathOf(p) {
           const time = Number.isFinite(p.rtt) ? fixed(p.rtt, p.rtt < 10 ? 1 : 0) + ' ms' : '';
@@ -167,7 +167,8 @@ extension DashboardPage {
             say(cells[5], Number.isFinite(p.sent) ? bytes(p.sent) : '');
           });
           const here = s.peers.filter(p => p && p.standing === 'joined').length;
-          say(byId('membernote'), here ? here + ' of ' + order.length + ' are here' : '');
+          const all = order.filter(i => s.peers[i].standing !== 'found').length;
+          say(byId('membernote'), here ? here + ' of ' + all + ' are here' : '');
           return rows < order.length;
         }
         const rankOf = p => p.rank === undefined ? 1e9 : p.rank * 1e4 + p.stage;

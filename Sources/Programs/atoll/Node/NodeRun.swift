@@ -265,7 +265,7 @@ func tellDashboard(_ address: String) {
     guard !Journal.isReading(STDERR_FILENO) else {
         return complain("the dashboard is served; `atoll status` tells an address that opens it, once")
     }
-    complain("the dashboard opens at \(address), once; `atoll status` tells another address")
+    complain("the dashboard opens once at this address; `atoll status` tells another:\n  \(address)")
 }
 
 func finish(_ end: RunEnd) throws {
