@@ -64,6 +64,50 @@ import Wire
         #expect(pool.happened("planning").count < asked + 20)
     }
 
+    @Test func `begins the round anew with others where a sole holder computes nothing any more, and no sealed one`()
+        throws
+    {
+        var job = FakePool.job()
+        job.pipelines = .fixed(1)
+        var pool = try FakePool([1, 2], job: job)
+        func hasPlaced(_ peer: PeerID) -> Bool { pool.coordinator.state.plan?.placement(of: peer) != nil }
+        func round() throws {
+            let number = try pool.number(0)
+            try pool.report(number)
+            pool.hold(number, rank: 0)
+        }
+        try round()
+        try round()
+        let (number, round2) = (try pool.number(0), pool.coordinator.state.round)
+        try #require(round2 == 2)
+        let peer = Small.peer(number)
+        // The start of this round is not agreed on yet: going back now would do a sealed round again.
+        var yields = Heartbeat()
+        yields.isLeaving = true
+        pool.say(number, .heartbeat(yields))
+        #expect(hasPlaced(peer) && pool.happened("rolled_back").isEmpty)
+        pool.apply(number, round: round2 - 1, "two")
+        let back = try #require(pool.happened("rolled_back").first)
+        #expect(back.what == .rolledBack(round: 2, from: 2, why: "peer-\(number) is wanted by its owner"))
+        let plan = try #require(pool.coordinator.state.plan)
+        #expect(!hasPlaced(peer) && plan.round == 2 && plan.sources.values.allSatisfy { $0 == [peer] })
+        #expect(pool.coordinator.state.isPresent(peer) && pool.happened("peer_lost").isEmpty)
+        // Others train what it gave, and it leaves.
+        try round()
+        #expect(pool.coordinator.state.round == 3)
+        pool.say(number, .farewell(reason: "its owner has it leave"))
+        #expect(pool.happened("peer_lost").count == 1 && pool.happened("rolled_back").count == 1)
+        #expect(pool.coordinator.state.round == 3)
+        // Where others hold the same, nobody goes back: the next plan is without it.
+        var two = try FakePool([1, 2, 3])
+        try two.round()
+        let leaver = try two.number(0)
+        two.apply(leaver, round: 0, "one")
+        two.apply(try two.number(1), round: 0, "one")
+        two.say(leaver, .heartbeat(yields))
+        #expect(two.happened("rolled_back").isEmpty)
+    }
+
     @Test func `shows nobody what is not stored, says that the disk fails, and goes on when it works again`() throws {
         var pool = try FakePool()
         let shown = pool.heard(1, "logEntries").count

@@ -78,7 +78,8 @@ struct NaiveLeader {
     }
     mutating func join(_ numbers: [Int]) throws {
         let joined = numbers.map {
-            MembersChange.Joined(peer: Small.peer($0), endpoint: Small.endpoint($0), name: "peer-\($0)")
+            MembersChange.Joined(
+                peer: Small.peer($0), endpoint: Small.endpoint($0), name: "peer-\($0)", flops: 1e9)
         }
         try propose(.members(MembersChange(joined: joined, round: state.round)))
         for number in numbers { sendLog(to: Small.peer(number), from: 0) }

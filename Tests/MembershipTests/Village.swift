@@ -101,6 +101,15 @@ final class Village {
         residents[Small.peer(number)]!.member.leaveByOwner(by: now + limit, at: now)
         drain(Small.peer(number))
     }
+    /// Its owner wants the processor: long jobs are not done until it has left, as its driver does it.
+    func yield(_ number: Int, by limit: Duration) {
+        residents[Small.peer(number)]!.member.yieldByOwner(by: now + limit, at: now)
+        drain(Small.peer(number))
+    }
+    func resume(_ number: Int) {
+        residents[Small.peer(number)]!.member.resumeByOwner(at: now)
+        drain(Small.peer(number))
+    }
     func stick(_ number: Int, _ isStuck: Bool) { residents[Small.peer(number)]!.isStuck = isStuck }
     /// It is off: nothing reaches it, nothing comes of it.
     func kill(_ number: Int) {
@@ -173,7 +182,9 @@ final class Village {
             // A benchmark is as long as its member wants it; nothing is computed for it.
             let isBenchmark = job.timed != nil
             if isBenchmark { now += .milliseconds(200) }
-            let result = isBenchmark ? .done : residents[peer]!.engine.perform(job)
+            let isLeftOut = job.isOfTokens && residents[peer]!.member.isYieldingByOwner
+            let result: ComputeResult =
+                isLeftOut ? .refused("left out") : isBenchmark ? .done : residents[peer]!.engine.perform(job)
             residents[peer]!.member.computed(result, at: now)
             drain(peer)
         } else {

@@ -204,6 +204,34 @@ let anyPort = Endpoint(ipv4: 127, 0, 0, 1, port: 0)
     pool.close()
 }
 
+@Test func `a gate that yields leaves out what is long, also what waits there, and lets pass what is short`() {
+    let loop = Loop()
+    let pool = WorkPool(loop, threads: 1)
+    let queue = pool.makeQueue()
+    let gate = WorkGate()
+    var done: [String?] = []
+    gate.set(isShut: true, share: 1, lowestPriority: false)
+    func submit(_ name: String, isLong: Bool, _ then: @escaping () -> Void = {}) {
+        queue.submit({ gate.pass(isLong: isLong) { name } }) { result in
+            done.append(result)
+            then()
+        }
+    }
+    submit("a forward", isLong: true)
+    submit("a copy", isLong: false)
+    submit("another forward", isLong: true) {
+        // It is over, and still shut: what comes now waits.
+        gate.yields(false)
+        submit("a copy", isLong: false) { loop.stop() }
+        #expect(done == [nil, "a copy", nil])
+        gate.set(isShut: false, share: 1, lowestPriority: false)
+    }
+    gate.yields(true)
+    run(loop)
+    #expect(done == [nil, "a copy", nil, "a copy"])
+    pool.close()
+}
+
 /// The loop that a thread wakes may take the processor from that very thread: it must not wait for it.
 @Test func `a thread of the lowest priority rings the loop as cheaply as any other`() {
     func seconds(lowestPriority: Bool) -> Double {

@@ -103,7 +103,28 @@ extension Coordinator {
             return
         }
         guard state.plan?.placement(of: peer) != nil || state.nextPlan?.placement(of: peer) != nil else { return }
+        // Where a round is to be begun anew without it, that is what is asked about.
+        if known.heartbeat.isYielding, let plan = state.plan, holdsAlone(peer, plan) { return }
         desk.want(.better, "\(known.name) leaves")
+    }
+    /// Whether something is held by this member only.
+    private func holdsAlone(_ peer: PeerID, _ plan: PlacedPlan) -> Bool {
+        plan.stage(of: peer)?.units.contains { unit in
+            !plan.holders(of: unit).contains { $0 != peer && state.isPresent($0) }
+        } ?? false
+    }
+    /// Whoever computes nothing any more, and alone holds something, is not waited for: the round that all hold the start of is begun anew with
+    /// others in its place, who fetch from it. No sealed round is done again.
+    mutating func stepYielding() -> Bool {
+        let yielding = roster.yielding
+        guard !yielding.isEmpty, desk.wanted == nil, !desk.isAsking, let plan = state.plan,
+            state.round == 0 || state.isAgreed(state.round)
+        else { return false }
+        guard let peer = yielding.first(where: { holdsAlone($0, plan) }) else { return false }
+        round.isDisturbed = true
+        roster.heedsYielding(of: peer)
+        desk.want(.rollBack, "\(roster.name(of: peer)) is wanted by its owner")
+        return true
     }
     /// FLOP/s: measured in this job, else what it said.
     func speed(of peer: PeerID) -> Double { speeds.measured[peer] ?? roster[peer]?.capability?.flops ?? 0 }

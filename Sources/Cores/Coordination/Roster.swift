@@ -140,6 +140,8 @@ public struct Roster: Sendable {
     package private(set) var lastMet: Instant
     /// When this process last looked: after a longer pause it was asleep itself, and nobody is blamed for that.
     private var lastLook: Instant
+    /// Who has said last that it yields.
+    private var yielders: [PeerID] = []
     /// More peers than this are not remembered; who is lost or has declined goes first.
     package static let most = 4096
 
@@ -321,6 +323,7 @@ public struct Roster: Sendable {
         peers[peer]!.heartbeat = heartbeat
         peers[peer]!.heartbeat.trace = nil
         let turns = heartbeat.isLeaving != known.heartbeat.isLeaving && known.times.turned < Self.mostLeavings
+        defer { noteYielding(peer) }
         if turns {
             peers[peer]!.times.turned += 1
         } else {
@@ -329,6 +332,18 @@ public struct Roster: Sendable {
         return turns
     }
     private static let mostLeavings = 16
+    private mutating func noteYielding(_ peer: PeerID) {
+        let yields = peers[peer]?.heartbeat.isYielding ?? false
+        guard yields != yielders.contains(peer) else { return }
+        yielders.removeAll { $0 == peer }
+        if yields { yielders.append(peer) }
+    }
+    /// Something is done about it: it is told again with the next heartbeat, where that did not help.
+    package mutating func heedsYielding(of peer: PeerID) { yielders.removeAll { $0 == peer } }
+    /// Members that compute nothing any more, and are here until others have what they hold.
+    package var yielding: [PeerID] {
+        yielders.filter { peers[$0]?.isJoined == true && peers[$0]!.heartbeat.isYielding }
+    }
     package mutating func isReady(_ readiness: Readiness, _ peer: PeerID, at now: Instant) {
         if case .atRound(_, let round) = readiness {
             if case .fetchingState? = peers[peer]?.readiness { peers[peer]!.starts.fetched = round }

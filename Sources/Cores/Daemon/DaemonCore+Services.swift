@@ -90,6 +90,14 @@ extension DaemonCore {
         services.memberPart?.value.leaveByOwner(by: deadline, at: now)
         drain(at: now)
     }
+    /// The owner of a peer wants its processor now: it stays until others have what it alone holds, by `deadline` at the latest.
+    public mutating func yieldMember(by deadline: Instant, at now: Instant) {
+        handOverLead(at: now)
+        services.memberPart?.value.yieldByOwner(by: deadline, at: now)
+        drain(at: now)
+    }
+    /// Whether the peer computes nothing, and stays until others have what it holds.
+    public var isMemberYielding: Bool { services.memberPart?.value.isYieldingByOwner ?? false }
     /// Whoever leads a job and is to rest hands it over first, where another elector is there. It goes on carrying the record.
     private mutating func handOverLead(at now: Instant) {
         guard services.memberPart != nil, services.electorPart?.value.leading != nil else { return }

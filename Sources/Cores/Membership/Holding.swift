@@ -64,6 +64,9 @@ package struct Holding: Sendable {
     package var restored: KeptStage?
     /// Copies of others' units.
     package var copies = CopyDesk()
+    /// Nothing is computed for the round in progress any more: what is held stays as of its start, for whoever may fetch it. A round that this
+    /// stage has contributed to may still be sealed.
+    package var isYielding = false
     /// Where the plan of an epoch places this member.
     private var seat: (epoch: Int, place: (rank: Int, stage: Int)?)?
     package var effects = EffectQueue<Effect>()
@@ -239,7 +242,7 @@ package struct Holding: Sendable {
                 return true
             }
             waitForNothing()
-            run(plan, place, job, at: now)
+            if isYielding { if work?.hasContributed != true { rest() } } else { run(plan, place, job, at: now) }
             return false
         case .applying: return lookAfter(job)
         }

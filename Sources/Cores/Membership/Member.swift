@@ -46,6 +46,8 @@ public struct Member: Core, Sendable {
         var askers: [PeerID] = []
         /// It leaves when this round is over and others have these units, or then.
         var leaving: (round: Int, units: Range<Int>, since: Instant, by: Instant)?
+        /// It computes nothing meanwhile.
+        var isYielding = false
     }
     var effects = EffectQueue<MemberEffect>()
 
@@ -191,6 +193,7 @@ public struct Member: Core, Sendable {
         ownersPause.isOn = true
         let reason = ownersPause.leaving == nil ? Self.pausedReason : "its owner has it leave"
         ownersPause.leaving = nil
+        ownersPause.isYielding = false
         effects.push(.event(Event(.ownerPaused, at: now)))
         if let job = present {
             ownersPause.askers = [job.leader]
@@ -211,11 +214,31 @@ public struct Member: Core, Sendable {
         effects.push(.event(Event(.ownerLeaves(round: position.round), at: now)))
         drain(at: now)
     }
+    /// The owner wants the processor now, and what this member alone holds is not to be lost with it: nothing is computed from now on, and the
+    /// member leaves when others have that, or by `deadline`. Where nobody waits for it, or nobody is here who could have it, it leaves at once.
+    public mutating func yieldByOwner(by deadline: Instant, at now: Instant) {
+        guard !ownersPause.isOn, !ownersPause.isYielding else { return }
+        guard let position = present?.position, let units = position.units, job!.isOnlyHolder(of: units),
+            job!.hasColleagues
+        else { return pauseByOwner(at: now) }
+        ownersPause.leaving = (position.round, units, now, deadline)
+        ownersPause.isYielding = true
+        job!.now = now
+        job!.say(isLeaving: true, atOnce: true)
+        drain(at: now)
+    }
+    /// Whether it computes nothing, and stays until others have what it holds.
+    public var isYieldingByOwner: Bool { ownersPause.isYielding }
     /// Whether it leaves when the round is over.
     public var isLeavingByOwner: Bool { ownersPause.leaving != nil }
     private mutating func leaveIfRoundIsOver(at now: Instant) {
         guard let leaving = ownersPause.leaving else { return }
-        if let present, now < leaving.by {
+        if ownersPause.isYielding, let present, now < leaving.by {
+            let isPlaced = present.job.plan?.placement(of: present.me) != nil
+            // Nobody else can have it, or its leader is not there.
+            if isPlaced, now - leaving.since < Self.handOverPatience { return }
+            if !isPlaced, present.isOnlyHolder(of: leaving.units) { return }
+        } else if let present, now < leaving.by {
             let isPlaced = present.job.plan?.placement(of: present.me) != nil
             guard present.job.round > leaving.round, !isPlaced || present.agreedRound ?? 0 > leaving.round else {
                 return
@@ -232,9 +255,14 @@ public struct Member: Core, Sendable {
     private static let handOverPatience = Duration.seconds(15)
     public mutating func resumeByOwner(at now: Instant) {
         guard ownersPause.isOn || ownersPause.leaving != nil else { return }
+        // It has given up its part of the round, and the leader may still wait for that: it comes back like somebody else.
+        if ownersPause.isYielding, let present, present.job.plan?.placement(of: present.me) != nil {
+            pauseByOwner(at: now)
+        }
         let askers = ownersPause.askers
         ownersPause = OwnersPause()
-        if job != nil { job!.say(isLeaving: false) }
+        job?.now = now
+        job?.say(isLeaving: false)
         effects.push(.event(Event(.ownerResumed, at: now)))
         // Whoever leads a job offers it to those who say what they can do.
         for peer in askers { answerCapability(to: peer) }
@@ -444,6 +472,9 @@ public struct Member: Core, Sendable {
         nextWake = earliest(storage.nextWake, results.nextWake)
         if job != nil { nextWake = earliest(nextWake, job!.nextWake) }
         nextWake = earliest(nextWake, ownersPause.leaving?.by)
+        if ownersPause.isYielding, let since = ownersPause.leaving?.since, now < since + Self.handOverPatience {
+            nextWake = earliest(nextWake, since + Self.handOverPatience)
+        }
     }
     /// Once for each plan: round starts that do not fit are not kept, and the job goes on.
     private mutating func lookAtRoom(at now: Instant) {

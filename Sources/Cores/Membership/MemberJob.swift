@@ -313,7 +313,7 @@ package struct MemberJob: Sendable {
         heartbeat.logLength = record.length
         heartbeat.round = job.round
         heartbeat.step = holding.work?.step ?? job.nextStep
-        heartbeat.activity = activity
+        heartbeat.activity = holding.isYielding ? .idle : activity
         heartbeat.sent = ByteCount(sent)
         heartbeat.received = ByteCount(received)
         heartbeat.waiting = holding.work?.exchange.waits(at: now)
@@ -322,11 +322,17 @@ package struct MemberJob: Sendable {
     }
 
     /// Its owner has it leave, or stay after all: its leader is to know at once, to have others take its place in time.
-    mutating func say(isLeaving: Bool) {
-        guard isLeaving != said.isLeaving else { return }
+    /// - Parameter atOnce: it computes nothing any more, and only gives what it holds.
+    mutating func say(isLeaving: Bool, atOnce: Bool = false) {
+        guard isLeaving != said.isLeaving || atOnce != holding.isYielding else { return }
         said.isLeaving = isLeaving
         nextHeartbeat = now
+        guard atOnce != holding.isYielding else { return }
+        holding.isYielding = atOnce
+        settle()
     }
+    /// Whether somebody else is here who could compute what this member does.
+    var hasColleagues: Bool { job.members.contains { $0.present && $0.peer != me && $0.flops > 0 } }
     /// Whether nobody else would have one of these units, which it holds, if it left now. Whoever has come to its place has them when a round is
     /// sealed.
     func isOnlyHolder(of units: Range<Int>) -> Bool {
@@ -427,7 +433,7 @@ package struct MemberJob: Sendable {
     }
     /// To a leader that may not have heard it: how far this member is, and what the round needs.
     package mutating func sayAgain() {
-        said = Said(pace: said.pace, asking: said.asking)
+        said = Said(pace: said.pace, isLeaving: said.isLeaving, asking: said.asking)
         if case .told(let capability?) = said.pace { report(.capability(capability)) }
         tellPaths()
         for message in reports.all { report(message) }

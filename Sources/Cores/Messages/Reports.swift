@@ -98,6 +98,8 @@ public struct Heartbeat: Hashable, Sendable {
     public var waiting: Waiting?
     /// Its owner has it leave where a round begins: others are to take its place.
     public var isLeaving = false
+    /// It computes nothing any more: the round is begun anew with somebody in its place, who fetches from it what it holds.
+    public var isYielding: Bool { isLeaving && activity == .idle }
     /// Of the step that a lease named, once.
     public var trace: StepReport?
     public init() {}

@@ -6,6 +6,8 @@ import Glibc
 public final class WorkGate: @unchecked Sendable {
     private struct State {
         var isShut = false
+        /// What is short passes although it is shut, and what is long is left out.
+        var isYielding = false
         var share = 1.0
         /// Nanoseconds of `CLOCK_MONOTONIC`: it rests until then.
         var restsUntil: Int64 = 0
@@ -47,12 +49,32 @@ public final class WorkGate: @unchecked Sendable {
     /// Lets everything through: the process ends.
     public func open() { set(isShut: false, share: 1, lowestPriority: false) }
 
+    /// From now on what is short passes although it is shut, and what is long, or waits here and is long, is left out.
+    public func yields(_ isYielding: Bool) {
+        state.withLock { $0.isYielding = isYielding }
+        pthread_cond_broadcast(changed)
+    }
+
     /// Does a job when it may; on the thread that computes.
     public func pass<Result>(_ job: () -> Result) -> Result {
+        wait(evenYielding: true)
+        return perform(job)
+    }
+    /// The same; nil where the gate yields and the job is long: it was left out.
+    ///
+    /// - Parameter isLong: it keeps the processor for longer than it takes to copy what is held.
+    public func pass<Result>(isLong: Bool, _ job: () -> Result) -> Result? {
+        wait(evenYielding: false)
+        return isLong && state.withLock { $0.isYielding } ? nil : perform(job)
+    }
+    private func wait(evenYielding: Bool) {
         state.wait(on: changed) { state in
+            if state.isYielding, !evenYielding { return nil }
             if state.isShut { return .some(nil) }
             return state.restsUntil > monotonicNanoseconds() ? .some(state.restsUntil) : nil
         }
+    }
+    private func perform<Result>(_ job: () -> Result) -> Result {
         let becomesIdle = state.withLock { state in
             defer { state.isIdle = state.wantsIdle }
             return state.wantsIdle && !state.isIdle

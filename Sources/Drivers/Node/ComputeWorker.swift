@@ -14,6 +14,7 @@ final class ComputeWorker {
     private let queue: WorkPool.Queue
     /// What its owner lets it do; passed before each job.
     let gate = WorkGate()
+    private var isYielding = false
     private let box: EngineBox
     private let threads: Int
     /// FLOP/s of the emulated device; nil for as fast as it goes.
@@ -69,6 +70,13 @@ final class ComputeWorker {
             then: { _ in })
     }
 
+    /// Whether what grows with the tokens is left out, and only what is held is copied: its owner wants the processor.
+    func yields(_ isYielding: Bool) {
+        guard isYielding != self.isYielding else { return }
+        self.isYielding = isYielding
+        gate.yields(isYielding)
+    }
+
     func submit(_ job: ComputeJob) {
         configuration = job.configuration(before: configuration)
         var due = Instant.zero
@@ -83,10 +91,10 @@ final class ComputeWorker {
         queue.submit(
             {
                 if isReckoned { return (result: ComputeResult.done, from: began, to: began) }
-                return gate.pass {
+                return gate.pass(isLong: job.isOfTokens) {
                     let from = loop.now
                     return (result: box.engine.perform(job), from: from, to: loop.now)
-                }
+                } ?? (result: .refused("its owner wants the processor"), from: loop.now, to: loop.now)
             },
             then: { [unowned self] done in
                 onComputed?(job, done.from, done.to)

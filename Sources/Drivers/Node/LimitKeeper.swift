@@ -18,7 +18,7 @@ public final class LimitKeeper {
     private var isReading = false
     private var counted = (sent: 0, received: 0)
     private var savedAt = Instant.zero
-    private var applied = Allowance.Mode.work
+    private var applied = (mode: Allowance.Mode.work, isSpared: false)
     private var usageWasTold = false
     private var isDraining = false
 
@@ -121,11 +121,14 @@ public final class LimitKeeper {
         wakeUp?.arm(at: desk.nextWake)
     }
     private func apply(_ mode: Allowance.Mode, _ daemon: LiveDaemon) {
-        guard mode != applied else { return }
-        applied = mode
+        // Processor and heat are spared by not computing; the owner's word, and what a connection costs, allow nothing more.
+        let isSpared = mode == .away && !desk.allowance.reasons.contains { $0.sense == .owner || $0.sense == .metered }
+        guard mode != applied.mode || isSpared != applied.isSpared else { return }
+        applied = (mode, isSpared)
         switch mode {
         // A short pause: the job stays.
         case .hold: break
+        case .away where isSpared: daemon.yieldMember(by: daemon.loop.now + Self.drainPatience)
         case .away: daemon.pauseMember(true)
         case .drain: daemon.drainMember(by: daemon.loop.now + Self.drainPatience)
         case .work: daemon.pauseMember(false)

@@ -297,6 +297,12 @@ public final class LiveDaemon {
         drain()
     }
 
+    /// As ``pauseMember(_:)``, when others have what the peer alone holds; nothing is computed from now on.
+    public func yieldMember(by deadline: Instant) {
+        core.yieldMember(by: deadline, at: loop.now)
+        drain()
+    }
+
     /// As ``pauseMember(_:)``, when the round is over, or at `deadline`.
     public func drainMember(by deadline: Instant) {
         core.drainMember(by: deadline, at: loop.now)
@@ -419,6 +425,7 @@ public final class LiveDaemon {
             }
         }
         draining = false
+        worker?.yields(core.isMemberYielding)
         if closing == nil { timer?.arm(at: core.nextWake) }
     }
 }

@@ -39,6 +39,13 @@ public func modelledFLOPs(of job: ComputeJob, configuration: StageConfiguration?
 }
 
 extension ComputeJob {
+    /// Its time grows with the tokens: all others copy or fold what is held, once.
+    package var isOfTokens: Bool {
+        switch self {
+        case .forward, .backward, .head, .evaluate, .evaluateHead: true
+        default: false
+        }
+    }
     /// The operations of a job that is only there to be timed: where time is reckoned nothing needs to be computed for it. Nil for others.
     public var timed: Double? {
         switch self {

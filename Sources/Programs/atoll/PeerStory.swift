@@ -157,6 +157,7 @@ struct PeerStory: Story {
         switch status.limits?.mode {
         case .hold?: return "Next: it goes on where it stands when that is over; if it lasts, others take its place."
         case .drain? where member.job != nil: return Self.leaving
+        case .away? where member.state == .leaving: return Self.yielding
         case .drain?, .away?: return "Next: it takes offers again when that is over."
         case .work?, nil: break
         }
@@ -173,6 +174,8 @@ struct PeerStory: Story {
         }
     }
 
+    private static let yielding =
+        "Next: it gives what it alone holds to whoever takes its place, which costs the processor next to nothing, and takes offers again when that is over."
     private static let leaving =
         "Next: when the round is over it leaves the job; what nobody else holds it gives to whoever takes its place, which takes one round more."
 
