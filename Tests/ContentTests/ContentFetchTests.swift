@@ -85,7 +85,7 @@ struct Holder {
             }
         }
         #expect(fetch.isComplete)
-        #expect(fetch.content == Self.text)
+        #expect(fetch.stored?.all == Self.text)
         #expect(fetch.requests(at: now).isEmpty == true)
         #expect(fetch.nextWake == nil)
         #expect(condemned.allSatisfy { manners[$0] == .lying })
@@ -173,6 +173,6 @@ struct Holder {
         let empty = IndexPart(content: index.id, first: 0, total: 0, entries: [])
         #expect(fetch.receive(empty, from: Small.peer(1), at: .zero) == .kept)
         #expect(fetch.isComplete)
-        #expect(fetch.content == [])
+        #expect(fetch.stored?.all == [])
     }
 }

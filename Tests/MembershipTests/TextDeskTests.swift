@@ -105,6 +105,40 @@ import Wire
         }
     }
 
+    /// A disk that is full: what is to be read where it lies goes to memory.
+    private final class FullDisk: ByteRoom, @unchecked Sendable {
+        private(set) var placed: [Int] = []
+        func store(_ bytes: Int) -> (any ByteStore)? { nil }
+        func place(_ bytes: Int) -> (any ByteStore)? {
+            placed.append(bytes)
+            return FakeStore([UInt8](repeating: 0, count: bytes))
+        }
+    }
+    @Test func `is in memory once where no disk has room for it`() throws {
+        let (disk, launcher) = (FullDisk(), Small.launcher.peerID)
+        var desk = TextDesk(
+            content: Self.id, bytes: Self.text.count, holders: [launcher], offset: 0, room: disk, at: .zero)
+        var shelf = ContentShelf()
+        shelf.put(Self.text, at: .zero)
+        var mail = drained(&desk)
+        while let effect = mail.popLast() {
+            switch effect {
+            case .send(.indexRequest(let id, let first), _):
+                let part = shelf.answer(indexOf: id, from: first, at: .zero)
+                _ = desk.receive(.indexPart(try #require(part)), from: launcher, at: .zero)
+            case .send(.chunkRequest(let id, let number), _):
+                let bytes = shelf.answer(chunk: number, of: id, at: .zero)
+                _ = desk.receive(
+                    .chunk(content: id, chunk: number, bytes: try #require(bytes)), from: launcher, at: .zero)
+            default: break
+            }
+            mail += drained(&desk)
+        }
+        #expect(disk.placed == [Self.text.count])
+        let text = try #require(desk.bytes)
+        #expect(text.all == Self.text && text.mapped != nil, "whoever learns from it reads it there")
+    }
+
     private func drained(_ desk: inout TextDesk) -> [TextDesk.Effect] {
         var out: [TextDesk.Effect] = []
         while let effect = desk.poll() { out.append(effect) }

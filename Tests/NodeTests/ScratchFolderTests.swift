@@ -55,6 +55,7 @@ import Wire
         try withFolder { path in
             #expect(ScratchFolder(path).store(ScratchFolder.least - 1) == nil)
             #expect(ScratchFolder(path).store(1 << 60) == nil)
+            #expect(ScratchFolder(path).place(1 << 60) == nil)
             #expect(ScratchFolder(path + "/nowhere").store(ScratchFolder.least) == nil)
         }
     }
@@ -75,6 +76,50 @@ import Wire
             room.allow(1 << 20)
             #expect(room.store(1 << 20) == nil && room.held == 2 << 20)
             #expect(ScratchFolder(path + "/nowhere").held == 0)
+        }
+    }
+
+    @Test func `places in memory, once, what no disk takes`() throws {
+        try withFolder { path in
+            for (folder, count) in [(path + "/nowhere", 3_000_000), (path, 1000), (path, 3_000_000)] {
+                let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 11) }
+                let store = try #require(ScratchFolder(folder).place(count))
+                let (first, second) = (Array(bytes[..<600]), Array(bytes[600...]))
+                #expect(second.withUnsafeBytes { store.put($0, at: 600) })
+                #expect(first.withUnsafeBytes { store.put($0, at: 0) })
+                let all = StoredBytes(store, 0..<count)
+                #expect(all.all == bytes && all[500..<900].all == Array(bytes[500..<900]))
+                #expect(try #require(all.mapped).elementsEqual(bytes))
+                let corpus = try #require(CorpusBytes(all))
+                #expect(corpus.withBytes { $0.elementsEqual(bytes) })
+            }
+            // Nothing beyond its end.
+            let block = try #require(ScratchFolder(path + "/nowhere").place(100))
+            #expect(block.map(50..<101) == nil && StoredBytes(block, 99..<101).all == nil)
+            #expect(![UInt8(1), 2].withUnsafeBytes { block.put($0, at: 99) })
+        }
+    }
+
+    @Test func `reads a file where it lies, up to a limit`() throws {
+        try withFolder { path in
+            let file = path + "/text"
+            let bytes = (0..<100_000).map { UInt8(truncatingIfNeeded: $0 &* 3) }
+            try writeFile(file, bytes)
+            let stored = try fileBytes(file, limit: 100_000)
+            #expect(stored.count == bytes.count && stored.inMemory == nil)
+            #expect(ContentIndex(of: stored) == ContentIndex(of: bytes))
+            #expect(throws: NodeError.self) { try fileBytes(file, limit: 99_999) }
+            #expect(throws: NodeError.self) { try fileBytes(path, limit: 1) }
+            #expect(throws: NodeError.self) { try fileBytes(path + "/none", limit: 1) }
+            // Its name may go, and be another's.
+            try FileManager.default.removeItem(atPath: file)
+            try writeFile(file, [1])
+            #expect(stored.all == bytes)
+            // Who shortens it while it is read gets nothing in its place.
+            try writeFile(path + "/other", bytes)
+            let other = try fileBytes(path + "/other", limit: 100_000)
+            truncate(path + "/other", 50_000)
+            #expect(other.all == nil && ContentIndex(of: other) == nil && other.mapped == nil)
         }
     }
 

@@ -32,6 +32,8 @@ public struct ContentIndex: Hashable, Sendable {
         self.digests = digests
         id = sha256(Self.encode(0..<digests.count, bytes: content.count, digests))
     }
+    /// Read piece by piece. Nil where a store does not give them.
+    public init?(of content: StoredBytes) { self.init(ofParts: [content]) }
     /// Of parts that follow each other, without putting them together. Nil where a store does not give them.
     public init?(ofParts parts: [StoredBytes]) {
         var stream = ContentIndexStream()

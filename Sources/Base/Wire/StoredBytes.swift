@@ -17,10 +17,13 @@ extension ByteStore {
 public protocol ByteRoom: AnyObject, Sendable {
     /// A store with room for so many bytes; nil where there is none, or where so few may as well stay in memory.
     func store(_ bytes: Int) -> (any ByteStore)?
+    /// For what is to be somewhere, once, and is read where it lies: in memory where there is no other room.
+    func place(_ bytes: Int) -> (any ByteStore)?
     /// What lives for a step only is put down where it has so many bytes.
     var leastContribution: Int { get }
 }
 extension ByteRoom {
+    public func place(_ bytes: Int) -> (any ByteStore)? { store(bytes) }
     public var leastContribution: Int { 64 << 20 }
 }
 

@@ -263,6 +263,4 @@ public struct ContentFetch: Sendable {
         guard let index, isComplete else { return nil }
         return StoredBytes(joining: (0..<index.count).map { chunks[$0]! })
     }
-    /// Complete and in memory, or nothing.
-    public var content: [UInt8]? { stored?.all }
 }

@@ -5,6 +5,13 @@ import Record
 import Telemetry
 import Wire
 
+/// Where it lies: it is read there, wherever that is.
+private final class TextRoom: ByteRoom {
+    private let base: any ByteRoom
+    init(_ base: any ByteRoom) { self.base = base }
+    func store(_ bytes: Int) -> (any ByteStore)? { base.place(bytes) }
+}
+
 /// The job's text: fetched in verified chunks from whoever has them, written to disk chunk by chunk, and served on to other members
 /// from the first chunk on.
 package struct TextDesk: Sendable {
@@ -30,14 +37,16 @@ package struct TextDesk: Sendable {
     ///   - bytes: of the text, as the genesis says.
     ///   - holders: who surely has it.
     ///   - offset: varies where fetchers begin.
-    ///   - room: where it is put down; nil for memory.
+    ///   - room: where it is put down, once; nil for chunks in memory.
     package init(
         content: Digest256, bytes: Int, holders: [PeerID], offset: Int, room: (any ByteRoom)? = nil, at now: Instant
     ) {
         self.content = content
         state = .changing
         request(
-            of: ContentFetch(id: content, bytes: bytes, holders: holders, offset: offset, room: room, at: now), at: now)
+            of: ContentFetch(
+                id: content, bytes: bytes, holders: holders, offset: offset, room: room.map { TextRoom($0) }, at: now),
+            at: now)
     }
 
     package mutating func poll() -> Effect? { effects.pop() }

@@ -42,6 +42,15 @@ public struct CorpusBytes: Sendable {
     }
     /// Where they lie, for as long as this is held; nil where they are in memory.
     var mapped: UnsafeRawBufferPointer? { if case .mapped(let bytes, _) = place { bytes } else { nil } }
+    /// Calls `body` with all of them.
+    public func withBytes<Answer>(_ body: (UnsafeRawBufferPointer) throws -> Answer) rethrows -> Answer {
+        switch place {
+        case .memory(let bytes): return try bytes.withUnsafeBytes(body)
+        case .mapped(let bytes, let owner):
+            defer { withExtendedLifetime(owner) {} }
+            return try body(bytes)
+        }
+    }
     /// Copies all of them.
     func copy(to target: UnsafeMutableRawBufferPointer) {
         switch place {

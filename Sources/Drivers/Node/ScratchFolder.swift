@@ -1,4 +1,5 @@
 import Foundation
+import Primitives
 import Synchronization
 public import Wire
 
@@ -69,6 +70,48 @@ final class OpenFile: ByteStore {
     }
 }
 
+/// A file's bytes where they lie, for as long as they are held, though its name may be gone or another's. Whoever writes to it changes them.
+public func fileBytes(_ path: String, limit: Int) throws(NodeError) -> StoredBytes {
+    let bytes = try OpenFile.bytes(path)
+    guard bytes.count <= limit else {
+        throw .badInput("\(path) has \(ByteCount(bytes.count)), at most \(ByteCount(limit)) allowed")
+    }
+    return bytes
+}
+
+/// Memory that is taken up as it is written to.
+final class MemoryBlock: ByteStore {
+    private let base: UInt
+    private let count: Int
+
+    /// Nil where the system has not so much.
+    init?(_ count: Int) {
+        guard count > 0,
+            let base = mmap(nil, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), base != MAP_FAILED
+        else { return nil }
+        (self.base, self.count) = (UInt(bitPattern: base), count)
+    }
+    deinit { munmap(UnsafeMutableRawPointer(bitPattern: base), count) }
+
+    private func place(_ offset: Int, _ bytes: Int) -> UnsafeMutableRawPointer? {
+        guard offset >= 0, bytes <= count - offset else { return nil }
+        return UnsafeMutableRawPointer(bitPattern: base + UInt(offset))
+    }
+    func fill(_ offset: Int, _ target: UnsafeMutableRawBufferPointer) -> Bool {
+        guard let from = place(offset, target.count) else { return false }
+        target.copyMemory(from: UnsafeRawBufferPointer(start: from, count: target.count))
+        return true
+    }
+    func put(_ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool {
+        guard let to = place(offset, bytes.count) else { return false }
+        if let from = bytes.baseAddress { to.copyMemory(from: from, byteCount: bytes.count) }
+        return true
+    }
+    func map(_ range: Range<Int>) -> UnsafeRawBufferPointer? {
+        place(range.lowerBound, range.count).map { UnsafeRawBufferPointer(start: $0, count: range.count) }
+    }
+}
+
 /// Puts down what would take too much memory: in files without a name, which are gone with whoever holds them, however a process ends. They may lie in
 /// the system's page cache as long as there is room; what training needs comes first.
 public final class ScratchFolder: ByteRoom {
@@ -86,6 +129,8 @@ public final class ScratchFolder: ByteRoom {
     /// So many bytes may files without a name take up from now on: what the owner's limit leaves beside those with one. What is held stays.
     package func allow(_ bytes: Int) { tally.withLock { $0.allowed = bytes } }
 
+    /// A store that grows with what is put there; nil where the disk has no room.
+    public func growing() -> (any ByteStore)? { store(Self.least) }
     public func store(_ bytes: Int) -> (any ByteStore)? {
         guard bytes >= Self.least, take(bytes) else { return nil }
         let descriptor = unnamed()
@@ -107,6 +152,8 @@ public final class ScratchFolder: ByteRoom {
         }
     }
     private func give(_ bytes: Int) { tally.withLock { $0.held -= bytes } }
+
+    public func place(_ bytes: Int) -> (any ByteStore)? { store(bytes) ?? MemoryBlock(bytes) }
 
     /// open(2), `O_TMPFILE`; where the file system has none, a file whose name is taken away at once.
     private func unnamed() -> Int32 {
