@@ -72,7 +72,7 @@ public struct ConvergenceJob: Sendable {
         trainer.initial = initial
         trainer.recorded = order
         var rounds = 0, payload = 0
-        let final = try trainer.run(corpus: corpus, threads: threads) { report in
+        let final = try trainer.run(corpus: CorpusBytes(corpus), threads: threads) { report in
             rounds += 1
             payload += report.contributionBytes
             onRound(report.steps, report.trainLoss)

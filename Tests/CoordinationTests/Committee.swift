@@ -40,7 +40,8 @@ struct Committee {
 
     init(_ count: Int) throws {
         let founder = try ElectorDesk(
-            founding: "good", content: [1, 2, 3], nonce: [UInt8](repeating: 1, count: 32), key: Self.key(0),
+            founding: "good", content: StoredBytes([1, 2, 3]), nonce: [UInt8](repeating: 1, count: 32),
+            key: Self.key(0),
             provisions: ElectorDesk.Provisions(wall: Self.wall), at: now, parse: Self.parse)
         machines = [Machine(desk: founder)]
         for index in 1..<count {

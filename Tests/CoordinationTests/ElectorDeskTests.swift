@@ -309,7 +309,8 @@ import Wire
         var desk = try ElectorDesk(
             restoring: JobRemains(log: record.envelopes, receipts: receipts + receipts),
             ballot: committee.machines[0].ballot, key: Committee.key(0),
-            provisions: ElectorDesk.Provisions(content: [1, 2, 3], wall: Committee.wall), at: committee.now,
+            provisions: ElectorDesk.Provisions(content: StoredBytes([1, 2, 3]), wall: Committee.wall),
+            at: committee.now,
             parse: Committee.parse)
         var wakes = 0
         while desk.leading == nil, wakes < 100 {
@@ -325,7 +326,7 @@ import Wire
             wakes += 1
         }
         #expect(wakes >= 3 && desk.leading != nil)
-        let coordinator = desk.coordinator(content: [], at: committee.now)
+        let coordinator = desk.coordinator(content: StoredBytes(), at: committee.now)
         #expect(coordinator.books.receiptEnvelopes == receipts && coordinator.books.receipts.count == 100)
     }
 

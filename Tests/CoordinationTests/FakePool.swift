@@ -45,13 +45,14 @@ struct FakePool {
     /// Two pipelines of one stage each, two inner steps.
     init(
         _ numbers: [Int] = [1, 2], expected: Int? = nil, late: [Int] = [], job: JobManifest = Self.job(),
-        options given: CoordinatorOptions? = nil, hasText: Bool = true
+        options given: CoordinatorOptions? = nil, hasText: Bool = true,
+        text: StoredBytes = StoredBytes([UInt8](repeating: 32, count: 1000))
     ) throws {
         var options = given ?? CoordinatorOptions()
         if given == nil { options.expectedPeers = expected ?? numbers.count }
         self.numbers = numbers + late
         coordinator = try Coordinator(
-            key: Small.launcher, manifest: job.canonicalText, content: [UInt8](repeating: 32, count: 1000),
+            key: Small.launcher, manifest: job.canonicalText, content: text,
             nonce: [UInt8](repeating: 9, count: 32), options: options, wall: WallClock(secondsAtZero: 1000), at: now,
             parse: JobParameters.init(manifest:))
         drain()
@@ -65,11 +66,6 @@ struct FakePool {
         }
     }
 
-    /// Another process in its place.
-    mutating func replace(_ other: Coordinator) {
-        coordinator = other
-        drain()
-    }
     mutating func say(_ number: Int, _ message: Message) {
         let job = message.conversation == .meeting ? nil : coordinator.job
         coordinator.receive(Packet(job: job, term: 1, message), from: Small.peer(number), at: now)

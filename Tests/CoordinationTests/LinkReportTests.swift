@@ -21,7 +21,7 @@ private func question(
     options.expectedPeers = 3
     var now = Instant.zero
     var coordinator = try Coordinator(
-        key: Small.launcher, manifest: job.canonicalText, content: [UInt8](repeating: 32, count: 1000),
+        key: Small.launcher, manifest: job.canonicalText, content: StoredBytes([UInt8](repeating: 32, count: 1000)),
         nonce: [UInt8](repeating: 9, count: 32), options: options, wall: WallClock(secondsAtZero: 0), at: now,
         parse: JobParameters.init(manifest:))
     func send(_ number: Int, _ message: Message) {

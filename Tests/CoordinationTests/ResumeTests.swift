@@ -23,7 +23,8 @@ extension FakePool {
         options.expectedPeers = expected
         try replace(
             Coordinator(
-                key: Small.launcher, resuming: remains, content: [UInt8](repeating: 32, count: 1000), options: options,
+                key: Small.launcher, resuming: remains, content: StoredBytes([UInt8](repeating: 32, count: 1000)),
+                options: options,
                 wall: WallClock(secondsAtZero: 1000), at: now, parse: JobParameters.init(manifest:)))
     }
     /// Lets time pass, in which all say that they are there, until there is another plan.
@@ -218,7 +219,7 @@ extension FakePool {
         let remains = pool.remains()
         func resume(_ remains: JobRemains, key: SigningKey = Small.launcher, byte: UInt8 = 32) throws {
             _ = try Coordinator(
-                key: key, resuming: remains, content: [UInt8](repeating: byte, count: 1000),
+                key: key, resuming: remains, content: StoredBytes([UInt8](repeating: byte, count: 1000)),
                 options: CoordinatorOptions(), wall: WallClock(secondsAtZero: 0), at: .zero,
                 parse: JobParameters.init(manifest:))
         }
@@ -237,7 +238,7 @@ extension FakePool {
         try over.finish()
         #expect(throws: MalformedBytes.self) {
             _ = try Coordinator(
-                key: Small.launcher, resuming: JobRemains(log: over.record.envelopes), content: [1],
+                key: Small.launcher, resuming: JobRemains(log: over.record.envelopes), content: StoredBytes([1]),
                 options: CoordinatorOptions(), wall: WallClock(secondsAtZero: 0), at: .zero,
                 parse: { _ in Small.parameters() })
         }
@@ -311,5 +312,13 @@ extension FakePool {
         stored = pool.stored.compactMap { if case .receipt(_, let index) = $0 { index } else { nil } }
         #expect(stored == [0, 1, 2, 3])
         #expect(pool.happened("storage_recovered").count == 1)
+    }
+}
+
+extension FakePool {
+    /// Another process in its place.
+    mutating func replace(_ other: Coordinator) {
+        coordinator = other
+        drain()
     }
 }

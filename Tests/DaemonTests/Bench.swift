@@ -56,7 +56,8 @@ struct Bench {
         var options = CoordinatorOptions()
         options.expectedPeers = expected
         return try Coordinator(
-            key: key, manifest: job().canonicalText, content: text, nonce: [UInt8](repeating: 9, count: 32),
+            key: key, manifest: job().canonicalText, content: StoredBytes(text),
+            nonce: [UInt8](repeating: 9, count: 32),
             options: options, wall: WallClock(secondsAtZero: 1000), at: now, parse: JobParameters.init(manifest:))
     }
 

@@ -99,7 +99,7 @@ struct Scene {
             totalSteps: job.steps(microBatchesPerVirtual: 1))
         trainer.validationEvery = 0
         if !initial.isEmpty { trainer.initial = ModelParameters(shape: job.model, states: initial) }
-        return try trainer.run(corpus: content, threads: 1).weightsDigest
+        return try trainer.run(corpus: CorpusBytes(content), threads: 1).weightsDigest
     }
 }
 

@@ -143,7 +143,7 @@ import Training
         configuration.optimizer.schedule = .constant
         let corpus = (0..<2000).map { [UInt8]("abcd".utf8)[$0 % 4] }
         let trainer = LocalTrainer(configuration: configuration, pipelines: [[0]], innerSteps: 1, totalSteps: 30)
-        let parameters = try trainer.run(corpus: corpus, threads: 1)
+        let parameters = try trainer.run(corpus: CorpusBytes(corpus), threads: 1)
         let text = try generate(
             parameters, prompt: [UInt8]("ab".utf8), count: 30, temperature: 0, seed: 1, threads: 1)
         #expect(String(decoding: text, as: UTF8.self) == "cdabcdabcdabcdabcdabcdabcdabcd")

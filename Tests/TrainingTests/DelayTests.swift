@@ -42,7 +42,7 @@ import Wire
                 innerSteps: 3,
                 totalSteps: 9)
             trainer.validationEvery = 0
-            let model = try trainer.run(corpus: Small.corpus, threads: 1)
+            let model = try trainer.run(corpus: CorpusBytes(Small.corpus), threads: 1)
             weights.append(model.states.flatMap { Self.floats($0.parameters.array) })
         }
         let worst = zip(weights[0], weights[1]).map { abs($0 - $1) }.max() ?? .infinity
@@ -65,8 +65,8 @@ import Wire
         #expect(digests[0] == digests[1])
         var trainer = LocalTrainer(configuration: configuration, pipelines: virtuals, innerSteps: 3, totalSteps: 9)
         trainer.validationEvery = 0
-        let one = try trainer.run(corpus: Small.corpus, threads: 1).weightsDigest
-        #expect(try trainer.run(corpus: Small.corpus, threads: 2).weightsDigest == one)
+        let one = try trainer.run(corpus: CorpusBytes(Small.corpus), threads: 1).weightsDigest
+        #expect(try trainer.run(corpus: CorpusBytes(Small.corpus), threads: 2).weightsDigest == one)
     }
 
     @Test func `is dropped when the round begins anew`() throws {

@@ -95,7 +95,7 @@ import Wire
         let trainer = LocalTrainer(
             configuration: configuration, pipelines: [[0, 3, 4], [1, 2]], innerSteps: 1, totalSteps: 4)
         var reports: [LocalTrainer.Report] = []
-        let parameters = try trainer.run(corpus: Small.corpus, threads: 2) { report in
+        let parameters = try trainer.run(corpus: CorpusBytes(Small.corpus), threads: 2) { report in
             reports.append(report)
             return true
         }

@@ -354,7 +354,9 @@ import Wire
         #expect(refusal(one.engines[0][0].perform(.evaluate(windows: 0..<1000, input: []))) != nil)
         let parameters = try #require(ModelParameters(shape: Small.model, states: Self.state(one.engines[0][0])))
         var told: [[Int]] = []
-        let all = try evaluateAll(ModelUnits(parameters), corpus: Small.corpus, validationFraction: 0.1, threads: 2) {
+        let all = try evaluateAll(
+            ModelUnits(parameters), corpus: CorpusBytes(Small.corpus), validationFraction: 0.1, threads: 2
+        ) {
             told.append([$0, $1])
         }
         #expect(told == [[8, 16], [16, 16]])

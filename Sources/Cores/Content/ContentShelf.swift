@@ -16,12 +16,18 @@ public struct ContentShelf: Sendable {
     public init() {}
 
     public func holds(_ id: Digest256) -> Bool { items[id] != nil }
+    /// Chunks of a content; 0 where it is not here.
+    public func chunks(of id: Digest256) -> Int { items[id]?.index.count ?? 0 }
     public var bytes: Int { items.values.reduce(0) { $0 + $1.index.bytes } }
 
     /// - Parameter keep: for so long after it was last asked for.
     @discardableResult
     public mutating func put(_ bytes: [UInt8], keep: Duration? = nil, at now: Instant) -> Digest256 {
         put([StoredBytes(bytes)], ContentIndex(of: bytes), keep: keep, at: now)
+    }
+    /// Nil where a store does not give them.
+    public mutating func put(_ bytes: StoredBytes, at now: Instant) -> Digest256? {
+        ContentIndex(of: bytes).map { put([bytes], $0, at: now) }
     }
     /// Of parts that follow each other, and their index.
     @discardableResult
@@ -45,7 +51,9 @@ public struct ContentShelf: Sendable {
     public mutating func answer(chunk number: Int, of id: Digest256, at now: Instant) -> [UInt8]? {
         guard let item = items[id], number < item.index.count else { return nil }
         items[id]!.lastAsked = now
-        return ContentIndex.bytes(item.index.range(number), ofParts: item.parts)
+        guard let bytes = ContentIndex.bytes(item.index.range(number), ofParts: item.parts) else { return nil }
+        // A file may have been changed since; whoever hands on what is not right is not asked again.
+        return item.parts.allSatisfy { $0.inMemory != nil } || item.index.holds(bytes, chunk: number) ? bytes : nil
     }
 
     /// Takes off what nobody asks for any more.

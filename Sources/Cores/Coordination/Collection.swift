@@ -96,6 +96,13 @@ extension Coordinator {
         case .chunkRequest(let id, let number):
             let bytes =
                 text.answer(chunk: number, of: id, at: now) ?? checkpoint.shelf.answer(chunk: number, of: id, at: now)
+            // Before anybody has all of it, nothing can begin without; later others have it.
+            if bytes == nil, number < text.chunks(of: id), state.plan == nil {
+                fail(
+                    "the job's text cannot be read any more, or is not what it was when the job was launched; put the file back, "
+                        + "and launch the job again")
+                return
+            }
             send(
                 bytes.map { .chunk(content: id, chunk: number, bytes: $0) }
                     ?? .chunkMissing(content: id, chunk: number), to: peer)

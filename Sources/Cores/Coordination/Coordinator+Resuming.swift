@@ -46,7 +46,7 @@ extension Coordinator {
     ///   - options: lease and silence are those of the job.
     /// Throws why it cannot go on, for people.
     public init(
-        key: SigningKey, resuming remains: JobRemains, content: [UInt8], initial: [UnitState] = [],
+        key: SigningKey, resuming remains: JobRemains, content: StoredBytes, initial: [UnitState] = [],
         options: CoordinatorOptions, wall: WallClock, at now: Instant, parse: Record.Parser
     ) throws(MalformedBytes) {
         let (record, refused) = try Record.restoring(remains.log, parse: parse)
@@ -85,7 +85,8 @@ extension Coordinator {
     ///
     /// - Parameter remains: with the result, which was kept before the log said that the job is over.
     public init(
-        ofEnded remains: JobRemains, key: SigningKey, content: [UInt8], options: CoordinatorOptions, wall: WallClock,
+        ofEnded remains: JobRemains, key: SigningKey, content: StoredBytes, options: CoordinatorOptions,
+        wall: WallClock,
         at now: Instant, parse: Record.Parser
     ) throws(MalformedBytes) {
         let (record, _) = try Record.restoring(remains.log, parse: parse)
@@ -93,7 +94,7 @@ extension Coordinator {
             throw MalformedBytes("job \(record.job.short) left no result here")
         }
         var text = ContentShelf()
-        text.put(content, at: now)
+        _ = text.put(content, at: now)
         self.init(record, text, key: key, term: record.term, options: options, wall: wall, at: now)
         for envelope in remains.receipts {
             guard let (signer, receipt) = try? Receipt.open(envelope, job: job, wall: nil) else { continue }

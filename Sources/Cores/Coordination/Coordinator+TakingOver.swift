@@ -18,11 +18,12 @@ extension Coordinator {
     ///   - receipts: that entries rest on, opened: a job may have a hundred thousand, and a leader that stands still is none.
     ///   - content: the job's text.
     init(
-        takingOver record: Record, _ receipts: ReceiptShelf, content: [UInt8], _ provisions: ElectorDesk.Provisions,
+        takingOver record: Record, _ receipts: ReceiptShelf, content: StoredBytes, _ provisions: ElectorDesk.Provisions,
         key: SigningKey, term: Int, liars: Set<PeerID>, at now: Instant
     ) {
         var text = ContentShelf()
-        text.put(content, at: now)
+        // Where it cannot be read any more, members have it.
+        _ = text.put(content, at: now)
         var options = provisions.options
         options.lease = record.genesis.lease
         options.silence = record.genesis.silence

@@ -74,11 +74,11 @@ public struct Coordinator: Core, Sendable {
     ///   - nonce: 32 random bytes, so that no two runs are one job.
     ///   - parse: reads the manifest.
     public init(
-        key: SigningKey, manifest: String, content: [UInt8], initial: [UnitState] = [], nonce: [UInt8],
+        key: SigningKey, manifest: String, content: StoredBytes, initial: [UnitState] = [], nonce: [UInt8],
         options: CoordinatorOptions, wall: WallClock, at now: Instant, parse: Record.Parser
     ) throws(MalformedBytes) {
         var text = ContentShelf()
-        let id = text.put(content, at: now)
+        guard let id = text.put(content, at: now) else { throw MalformedBytes("the text cannot be read any more") }
         let genesis = Genesis(
             manifest: manifest, electors: [key.peerID], content: id, contentBytes: content.count, nonce: nonce,
             lease: options.lease, silence: options.silence)

@@ -45,14 +45,15 @@ public struct ElectorDesk: Core, Sendable {
     /// What a leader needs beside the record.
     public struct Provisions: Sendable {
         /// The job's text; nil where the daemon's member has it, or will.
-        public var content: [UInt8]?
+        public var content: StoredBytes?
         public var initial: [UnitState]
         /// The newest checkpoint on disk here.
         public var checkpoint: (round: Int, states: [UnitState])?
         public var options: CoordinatorOptions
         public var wall: WallClock
         public init(
-            content: [UInt8]? = nil, initial: [UnitState] = [], checkpoint: (round: Int, states: [UnitState])? = nil,
+            content: StoredBytes? = nil, initial: [UnitState] = [],
+            checkpoint: (round: Int, states: [UnitState])? = nil,
             options: CoordinatorOptions = CoordinatorOptions(), wall: WallClock
         ) {
             self.content = content
@@ -128,13 +129,14 @@ public struct ElectorDesk: Core, Sendable {
     }
     /// A launcher's: the job begins with it.
     public init(
-        founding manifest: String, content: [UInt8], nonce: [UInt8], key: SigningKey, provisions: Provisions,
+        founding manifest: String, content: StoredBytes, nonce: [UInt8], key: SigningKey, provisions: Provisions,
         at now: Instant, parse: Record.Parser
     ) throws(MalformedBytes) {
         var provisions = provisions
         provisions.content = content
+        guard let index = ContentIndex(of: content) else { throw MalformedBytes("the text cannot be read any more") }
         let genesis = Genesis(
-            manifest: manifest, electors: [key.peerID], content: ContentIndex.id(of: content),
+            manifest: manifest, electors: [key.peerID], content: index.id,
             contentBytes: content.count, nonce: nonce, lease: provisions.options.lease,
             silence: provisions.options.silence)
         try self.init(genesis: Record.sign(genesis, by: key), key: key, provisions: provisions, at: now, parse: parse)
@@ -429,7 +431,7 @@ public struct ElectorDesk: Core, Sendable {
 
     /// The leader of the term in which the elector leads. Of a job that is over, for whoever reads its books.
     /// - Parameter content: the job's text, where the provisions have it not.
-    public func coordinator(content: [UInt8], at now: Instant) -> Coordinator {
+    public func coordinator(content: StoredBytes, at now: Instant) -> Coordinator {
         // What came with the last entries; none is left of those before.
         var shelf = receipts
         shelf.openAll()

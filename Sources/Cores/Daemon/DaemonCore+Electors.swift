@@ -7,6 +7,7 @@ import Messages
 import Primitives
 import Record
 import Telemetry
+import Wire
 
 /// A daemon that carries a job's record with others: what goes between its elector, the coordinator that runs while it leads, and its member.
 extension DaemonCore {
@@ -110,7 +111,7 @@ extension DaemonCore {
 
     private mutating func lead(at now: Instant) {
         guard let desk = services.electorPart?.value, desk.leading != nil else { return }
-        let content = services.memberPart?.value.text(of: desk.job) ?? []
+        let content = services.memberPart?.value.text(of: desk.job) ?? StoredBytes()
         var coordinator = desk.coordinator(content: content, at: now)
         // Whoever came before there was a leader here is met now.
         for peer in channels.connectedPeers {

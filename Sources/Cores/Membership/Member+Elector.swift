@@ -6,9 +6,9 @@ public import Wire
 /// What a daemon's elector asks of its member.
 extension Member {
     /// The text of a job, where all of it is here.
-    public func text(of job: Digest256) -> [UInt8]? {
+    public func text(of job: Digest256) -> StoredBytes? {
         guard let part = self.job, part.id == job else { return nil }
-        return part.text.bytes?.all
+        return part.text.bytes
     }
     /// Whether a peer is an elector of the job that this member is in.
     public func isElector(_ peer: PeerID, of job: Digest256) -> Bool {

@@ -1,3 +1,4 @@
+import CPU
 import Compute
 import Primitives
 
@@ -15,7 +16,7 @@ public struct Evaluation: Hashable, Sendable {
 ///   - dataTokens: where the corpus is a file of tokens: how many.
 ///   - progress: is told every few windows how many are done, and of how many.
 public func evaluateAll(
-    _ model: ModelUnits, corpus: [UInt8], dataTokens: Int? = nil, validationFraction: Double, threads: Int,
+    _ model: ModelUnits, corpus: CorpusBytes, dataTokens: Int? = nil, validationFraction: Double, threads: Int,
     progress: ((_ done: Int, _ of: Int) -> Void)? = nil
 ) throws(TrainingError) -> Evaluation {
     let context = model.shape.context
@@ -27,7 +28,7 @@ public func evaluateAll(
                 + " larger validation_fraction")
     }
     let optimizer = InnerOptimizer(learningRate: 0, warmupTokens: 0, totalTokens: 1)
-    let engine = StageEngine(corpus: corpus, threads: threads)
+    let engine = StageEngine(corpus: corpus, on: CPUEngine(threads: threads), threads: threads)
     engine.evaluationProgress = progress
     let configuration = StageConfiguration(
         model: model.shape, units: model.shape.allUnits,

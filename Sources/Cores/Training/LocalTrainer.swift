@@ -1,3 +1,4 @@
+import CPU
 public import Compute
 import Primitives
 import Wire
@@ -43,10 +44,12 @@ public struct LocalTrainer: Sendable {
 
     /// Runs to the end, or until `onRound` answers false. The same result for any number of threads.
     public func run(
-        corpus: [UInt8], threads: Int, onRound: (Report) -> Bool = { _ in true }
+        corpus: CorpusBytes, threads: Int, onRound: (Report) -> Bool = { _ in true }
     ) throws(TrainingError) -> ModelParameters {
         try check()
-        let engines = pipelines.map { _ in StageEngine(corpus: corpus, threads: threads, recorded: recorded) }
+        let engines = pipelines.map { _ in
+            StageEngine(corpus: corpus, on: CPUEngine(threads: threads), threads: threads, recorded: recorded)
+        }
         for engine in engines {
             try expectDone(engine, .configure(configuration))
             if let initial { try expectDone(engine, .importState(initial.states)) }

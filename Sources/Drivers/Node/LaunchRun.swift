@@ -15,14 +15,15 @@ public import Telemetry
 import Topologies
 import Training
 public import Weights
-import Wire
+public import Wire
 
 /// A coordinator's process: runs the job to its end, writes checkpoints, evaluates the result, writes the report.
 public final class LaunchRun {
     public struct Options {
         public var manifest: String
         public var parameters: JobParameters
-        public var corpus: [UInt8]
+        /// The text, or the file of tokens, where it lies.
+        public var corpus: StoredBytes
         public var coordinator: CoordinatorOptions
         /// Where report and checkpoints go.
         public var out: String
@@ -49,7 +50,8 @@ public final class LaunchRun {
         /// What the dashboard shows; nil where there is none.
         public var web: DashboardOptions?
         public init(
-            manifest: String, parameters: JobParameters, corpus: [UInt8], coordinator: CoordinatorOptions, out: String,
+            manifest: String, parameters: JobParameters, corpus: StoredBytes, coordinator: CoordinatorOptions,
+            out: String,
             threads: Int
         ) {
             self.manifest = manifest
@@ -175,7 +177,7 @@ public final class LaunchRun {
     ) throws(NodeError) -> DaemonCore.Services {
         let initial = options.resuming?.checkpoint == nil ? try initial(options.model, options.coordinator.room) : []
         if options.refounds {
-            return .refounding(
+            return try .refounding(
                 key: key, manifest: options.manifest, content: options.corpus, initial: initial,
                 options: options.coordinator, options.resuming, options.certificate, options.grant, at: now)
         }
@@ -324,8 +326,17 @@ public final class LaunchRun {
             throw .failed("the collected weights do not fit the model, or cannot be read back from this machine's disk")
         }
         tell(Event(.evaluating, at: service.loop.now))
+        // It is the launcher's own file: somebody may have written to it since.
+        guard ContentIndex(of: options.corpus)?.id == coordinator.record.genesis.content,
+            let corpus = CorpusBytes(options.corpus)
+        else {
+            let checkpoint = try RunEnding.write(weights, to: options.out, like: options.model)
+            throw .failed(
+                "the job's text is not what it was when the job was launched, so that its loss cannot be told. The weights are "
+                    + "in \(checkpoint); put the file back for the report")
+        }
         let ending = RunEnding(
-            corpus: options.corpus, dataTokens: options.parameters.dataTokens,
+            corpus: corpus, dataTokens: options.parameters.dataTokens,
             fraction: options.parameters.validationFraction, out: options.out, threads: options.threads,
             prompt: options.samplePrompt, seed: options.parameters.seed, model: options.model
         ) { [self] in tell(Event($0, at: service.loop.now)) }

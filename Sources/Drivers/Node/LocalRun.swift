@@ -9,6 +9,7 @@ import Record
 public import Telemetry
 import Training
 public import Weights
+public import Wire
 
 /// A job in one process, without a pool: to try a manifest, and the reference that everything distributed is compared with.
 ///
@@ -17,7 +18,8 @@ public import Weights
 public enum LocalRun {
     /// - Returns: nil when it was interrupted.
     public static func run(
-        _ job: JobManifest, corpus: [UInt8], model: ContinuedModel? = nil, out: String, threads: Int, prompt: String,
+        _ job: JobManifest, corpus stored: StoredBytes, model: ContinuedModel? = nil, out: String, threads: Int,
+        prompt: String,
         interrupted: () -> Bool, onEvent: @escaping (Event) -> Void
     ) throws(NodeError) -> RunReport? {
         let arrangement = LocalArrangement(job)
@@ -27,6 +29,7 @@ public enum LocalRun {
         trainer.initial = try initial(model)
         trainer.validationEvery = arrangement.innerSteps == 1 ? 10 : 1
         try makeFolder(out)
+        guard let corpus = CorpusBytes(stored) else { throw .failed("the job's text cannot be read any more") }
 
         let started = Date()
         var rounds: [RunReport.Round] = []

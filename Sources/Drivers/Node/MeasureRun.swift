@@ -11,7 +11,7 @@ import Record
 public import Telemetry
 public import Topologies
 import Training
-import Wire
+public import Wire
 
 /// Gathers a pool as a launcher would, has its speeds and links measured, and lets it go again before anything is planned.
 public final class MeasureRun {
@@ -37,7 +37,7 @@ public final class MeasureRun {
         """
 
     public func run(
-        _ setup: LiveDaemon.Setup, manifest: String, content: [UInt8], options: CoordinatorOptions,
+        _ setup: LiveDaemon.Setup, manifest: String, content: StoredBytes, options: CoordinatorOptions,
         onEvent: @escaping (Event) -> Void
     ) throws(NodeError) -> Result {
         let loop = service.loop
@@ -78,7 +78,7 @@ extension DaemonCore.Services {
     ///   - isCarriedByMany: several machines carry the record; the launcher's is one.
     ///   - ballot: what an earlier process has promised.
     static func coordinator(
-        key: SigningKey, manifest: String, content: [UInt8], initial: [UnitState] = [], options: CoordinatorOptions,
+        key: SigningKey, manifest: String, content: StoredBytes, initial: [UnitState] = [], options: CoordinatorOptions,
         resuming remains: JobRemains? = nil, isCarriedByMany: Bool = false, ballot: Ballot? = nil, at now: Instant
     ) throws(NodeError) -> DaemonCore.Services {
         do throws(MalformedBytes) {
@@ -107,11 +107,12 @@ extension DaemonCore.Services {
     }
     /// What founds a job anew, and then leads it.
     static func refounding(
-        key: SigningKey, manifest: String, content: [UInt8], initial: [UnitState], options: CoordinatorOptions,
+        key: SigningKey, manifest: String, content: StoredBytes, initial: [UnitState], options: CoordinatorOptions,
         _ remains: JobRemains?, _ certificate: Certificate?, _ grant: RecoveryGrant?, at now: Instant
-    ) -> DaemonCore.Services {
+    ) throws(NodeError) -> DaemonCore.Services {
+        guard let index = ContentIndex(of: content) else { throw .badInput("the job's text cannot be read any more") }
         let own = Refounding.Own(
-            key: key, manifest: manifest, content: ContentIndex(of: content).id, log: remains?.log ?? [],
+            key: key, manifest: manifest, content: index.id, log: remains?.log ?? [],
             certificate: certificate, grant: grant)
         let provisions = ElectorDesk.Provisions(
             content: content, initial: initial, checkpoint: remains?.checkpoint, options: options,
@@ -123,7 +124,7 @@ extension DaemonCore.Services {
                 receipts: remains?.receipts ?? [], parse: JobParameters.init(manifest:)))
     }
     private static func elector(
-        key: SigningKey, manifest: String, content: [UInt8], initial: [UnitState], options: CoordinatorOptions,
+        key: SigningKey, manifest: String, content: StoredBytes, initial: [UnitState], options: CoordinatorOptions,
         _ remains: JobRemains?, _ ballot: Ballot?, _ wall: WallClock, at now: Instant
     ) throws(MalformedBytes) -> ElectorDesk {
         let provisions = ElectorDesk.Provisions(

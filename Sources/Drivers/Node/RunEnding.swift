@@ -8,7 +8,7 @@ import Weights
 
 /// What every run ends with, local or not: checkpoint, loss over all validation windows, a sample of text.
 struct RunEnding {
-    var corpus: [UInt8]
+    var corpus: CorpusBytes
     /// Where the corpus is a file of tokens.
     var dataTokens: Int?
     var fraction: Double

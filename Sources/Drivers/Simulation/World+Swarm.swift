@@ -124,7 +124,8 @@ extension World {
             let begun = try? Record.restoring(remains.log, parse: { _ in job.parameters }).record.state,
             begun.plan != nil,
             let coordinator = try? Coordinator(
-                key: key, resuming: remains, content: job.corpus, initial: job.initial, options: coordinatorOptions,
+                key: key, resuming: remains, content: StoredBytes(job.corpus), initial: job.initial,
+                options: coordinatorOptions,
                 wall: wall, at: now,
                 parse: { _ in job.parameters })
         {
@@ -132,7 +133,7 @@ extension World {
         }
         do throws(MalformedBytes) {
             return try Coordinator(
-                key: key, manifest: job.manifest, content: job.corpus, initial: job.initial,
+                key: key, manifest: job.manifest, content: StoredBytes(job.corpus), initial: job.initial,
                 nonce: SeededGenerator.bytes(32, seed: options.seed, stream: 2 + UInt64(host.lives) << 32),
                 options: coordinatorOptions, wall: wall, at: now, parse: { _ in job.parameters })
         } catch {
@@ -168,7 +169,7 @@ extension World {
     /// The launcher's elector: with what is on its disk, as `atoll launch --resume`, where the job has begun and is not over.
     private func founder(on host: SimulatedHost, _ wall: WallClock) -> ElectorDesk {
         var provisions = ElectorDesk.Provisions(
-            content: job.corpus, initial: job.initial, options: coordinatorOptions, wall: wall)
+            content: StoredBytes(job.corpus), initial: job.initial, options: coordinatorOptions, wall: wall)
         let parameters = job.parameters
         do throws(MalformedBytes) {
             var stream: UInt64 = 2
@@ -185,7 +186,7 @@ extension World {
                 stream += UInt64(host.lives) << 32
             }
             return try ElectorDesk(
-                founding: job.manifest, content: job.corpus,
+                founding: job.manifest, content: StoredBytes(job.corpus),
                 nonce: SeededGenerator.bytes(32, seed: options.seed, stream: stream), key: host.key,
                 provisions: provisions, at: now, parse: { _ in parameters })
         } catch {
@@ -202,7 +203,7 @@ extension World {
             log: found?.remains.log ?? [], certificate: found.flatMap { host.disk?.certificate(of: $0.job) },
             grant: grant(to: host))
         let provisions = ElectorDesk.Provisions(
-            content: job.corpus, initial: job.initial, checkpoint: found?.remains.checkpoint,
+            content: StoredBytes(job.corpus), initial: job.initial, checkpoint: found?.remains.checkpoint,
             options: coordinatorOptions, wall: wall)
         return DaemonCore.Services(
             foundation: DaemonCore.Services.Foundation(

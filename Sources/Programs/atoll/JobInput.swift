@@ -61,7 +61,8 @@ struct JobInput {
     /// The manifest as it is signed: text and first units by their content IDs.
     func manifest(for content: JobContent) throws -> JobManifest {
         var out = manifest
-        out.data = .content(ContentIndex(of: content.bytes).id.hex)
+        guard let index = ContentIndex(of: content.bytes) else { throw JobContent.unreadable }
+        out.data = .content(index.id.hex)
         out.text.tokens = content.tokens
         guard let model else { return out }
         do throws(CheckpointError) { out.beginning.units = try model.contents() } catch {
@@ -79,11 +80,13 @@ struct JobInput {
     /// In place of a text that is not at hand.
     var blank: JobContent {
         JobContent(
-            bytes: [UInt8](repeating: 32, count: 4 << 20), tokens: manifest.text.tokenizer == .ids ? 2 << 20 : nil)
+            bytes: StoredBytes([UInt8](repeating: 32, count: 4 << 20)),
+            tokens: manifest.text.tokenizer == .ids ? 2 << 20 : nil)
     }
 
     /// What there is to train on, checked: text is UTF-8, tokens are the model's, and both parts have enough of it.
-    func content() throws -> JobContent {
+    /// - Parameter scratch: a folder for what is made of it; nil for memory.
+    func content(scratch: String? = nil) throws -> JobContent {
         guard case .path(let path) = manifest.data else {
             throw NodeError.badInput(
                 "data is a content ID; a launcher needs the text itself: give it with --data FILE or data.path")
@@ -93,7 +96,9 @@ struct JobInput {
         switch manifest.text.tokenizer {
         case .byte: content = try JobContent(text: full)
         case .ids:
-            content = try JobContent(tokens: full, vocabulary: manifest.model.vocabulary, model: model?.folder.path)
+            content = try JobContent(
+                tokens: full, vocabulary: manifest.model.vocabulary, model: model?.folder.path,
+                scratch: scratch)
         }
         let count = content.count
         let validation = Int(Double(count) * manifest.validationFraction)

@@ -56,11 +56,11 @@ struct LaunchCommand: ParsableCommand {
         try refuseNoNumbers()
         if local { try refusePoolOptions() }
         let input = try JobInput(file: job, data: data, steps: steps, seed: seed)
-        let content = try input.content()
+        try makeFolder(out)
+        let content = try input.content(scratch: out)
         // Peers learn what the text is, not where it lies here.
         let manifest = try input.manifest(for: content)
         let threads = threads ?? min(2, ProcessInfo.processInfo.activeProcessorCount)
-        try makeFolder(out)
         let out = URL(fileURLWithPath: out).path
         if local { return try runLocal(manifest, content.bytes, input.model, out, threads) }
         try runOnPool(manifest, content.bytes, input.model, out, threads)
@@ -90,7 +90,7 @@ struct LaunchCommand: ParsableCommand {
     private static let defaultWait = 120.0
 
     private func runLocal(
-        _ job: JobManifest, _ corpus: [UInt8], _ model: ContinuedModel?, _ out: String, _ threads: Int
+        _ job: JobManifest, _ corpus: StoredBytes, _ model: ContinuedModel?, _ out: String, _ threads: Int
     ) throws {
         Interrupt.watch()
         let log = EventLog(level: try output.level.chosen())
@@ -105,7 +105,7 @@ struct LaunchCommand: ParsableCommand {
     }
 
     private func runOnPool(
-        _ job: JobManifest, _ corpus: [UInt8], _ model: ContinuedModel?, _ out: String, _ threads: Int
+        _ job: JobManifest, _ corpus: StoredBytes, _ model: ContinuedModel?, _ out: String, _ threads: Int
     ) throws {
         let invitePath = invite!
         let invite = try Invite(file: invitePath)
@@ -151,7 +151,7 @@ struct LaunchCommand: ParsableCommand {
     }
 
     private func options(
-        _ job: JobManifest, _ corpus: [UInt8], _ model: ContinuedModel?, _ out: String, _ threads: Int,
+        _ job: JobManifest, _ corpus: StoredBytes, _ model: ContinuedModel?, _ out: String, _ threads: Int,
         _ folder: DataFolder
     ) throws -> (options: LaunchRun.Options, stopped: StoppedJob?) {
         var launch = LaunchRun.Options(
@@ -160,7 +160,7 @@ struct LaunchCommand: ParsableCommand {
         launch.samplePrompt = prompt
         launch.keep = job.checkpoint.keep
         launch.model = model
-        let stopped = try stopped(folder, job, corpus)
+        let stopped = try stopped(folder, job)
         launch.resuming = stopped?.remains
         launch.ballot = stopped?.ballot
         launch.certificate = stopped?.certificate
@@ -204,9 +204,10 @@ extension LaunchCommand {
     }
 
     /// What there is to go on from, where that is asked for.
-    private func stopped(_ folder: DataFolder, _ job: JobManifest, _ corpus: [UInt8]) throws -> StoppedJob? {
+    private func stopped(_ folder: DataFolder, _ job: JobManifest) throws -> StoppedJob? {
+        guard case .content(let hex) = job.data, let content = Digest256(hex: hex) else { return nil }
         let stopped = JobArchive.stopped(
-            in: folder, manifest: job.canonicalText, content: ContentIndex(of: corpus).id,
+            in: folder, manifest: job.canonicalText, content: content,
             parse: JobParameters.init(manifest:))
         if founding.refound {
             guard job.electors.count != .fixed(1) else {

@@ -62,7 +62,7 @@ extension TopologyCommand {
             var signed = manifest
             signed.data = .content(ContentIndex(of: content).id.hex)
             let result = try MeasureRun().run(
-                setup, manifest: signed.canonicalText, content: content,
+                setup, manifest: signed.canonicalText, content: StoredBytes(content),
                 options: options
             ) { event in
                 if let sentence = event.sentence {

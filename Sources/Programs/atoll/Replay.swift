@@ -136,7 +136,7 @@ struct Replay: ParsableCommand {
         options.plan = try given(topology, manifest)
         let world = World(
             topology: topology, manifest: manifest.canonicalText, parameters: JobParameters(manifest),
-            corpus: content.bytes, options: options)
+            corpus: try content.inMemory(), options: options)
         Interrupt.watch()
         let progress = ReplayProgress(tokens: manifest.tokens)
         let picture =

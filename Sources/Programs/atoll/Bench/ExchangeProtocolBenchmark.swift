@@ -9,6 +9,7 @@ import Record
 import Simulation
 import Telemetry
 import Topologies
+import Wire
 
 /// `atoll bench exchange-protocol`: an exchange over shaped lines in virtual time, each figure beside its bound.
 struct BenchExchangeProtocol: ParsableCommand {
@@ -130,7 +131,7 @@ struct BenchExchangeProtocol: ParsableCommand {
         let corpus = [UInt8](repeating: 32, count: 4 << 20)
         for way in [ExchangeWay.allGather, nil] {
             let input = try JobInput(file: job, data: nil, steps: nil, seed: nil)
-            var manifest = try input.simulated(JobContent(bytes: corpus))
+            var manifest = try input.simulated(JobContent(bytes: StoredBytes(corpus)))
             if let way { manifest.exchangeWay = .fixed(way) }
             let world = world(topology, manifest, corpus)
             if case .failed(let why) = world.run() { throw ValidationError(why) }

@@ -6,6 +6,7 @@ import Primitives
 import Record
 import Simulation
 import Topologies
+import Wire
 
 /// `atoll bench simulation`: what a replay costs, with compute charged: CPU seconds, memory, and how the work of a delivery
 /// grows with the pool.
@@ -63,7 +64,7 @@ struct BenchSimulation: ParsableCommand {
         var options = WorldOptions()
         options.seed = seed
         let world = try World(
-            topology: topology, manifest: input.simulated(JobContent(bytes: corpus)).canonicalText,
+            topology: topology, manifest: input.simulated(JobContent(bytes: StoredBytes(corpus))).canonicalText,
             parameters: JobParameters(input.manifest), corpus: corpus, options: options)
         let end = world.run()
         let seconds = cpuSeconds() - start

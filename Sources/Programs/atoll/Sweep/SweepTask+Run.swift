@@ -55,9 +55,13 @@ extension SweepPoint {
         options.seed = result.seed
         options.realArithmetic = task.isReal
         options.plan = task.plan
+        guard let corpus = try? content?.inMemory() ?? [] else {
+            result.failed = JobContent.unreadable.description
+            return result
+        }
         let world = World(
             topology: topology.keeping { !task.excluding.contains(topology.hosts[$0].name) },
-            manifest: job.canonicalText, parameters: JobParameters(job), corpus: content?.bytes ?? [],
+            manifest: job.canonicalText, parameters: JobParameters(job), corpus: corpus,
             options: options)
         let end = world.run()
         if case .failed(let why) = end { result.failed = why }
