@@ -138,7 +138,7 @@ class Lab:
             self.groups[name] = Group(name, options.limit_mb * 1_000_000)
         self.start(
             name, "peer", "--invite", f"{self.folder}/node/invite.yaml", "--name", name, "--data", f"{self.folder}/{name}",
-            "--listen", "127.0.0.1:0", "--memory", str(options.limit_mb * 1e6 / 2**20), "--no-port-mapping",
+            "--listen", "127.0.0.1:0", "--memory", str(options.limit_mb * 1_000_000 // 2**20), "--no-port-mapping",
             group=self.groups[name])
 
     def watch(self):

@@ -33,6 +33,7 @@ model: {{hidden_size: 32, layers: 2, heads: 2, intermediate_size: 64, context: 6
 data: {{path: text.txt, validation_fraction: 0.0001}}
 train: {{tokens: {options.steps * 256}, batch_tokens: 256, learning_rate: 1e-3, warmup_tokens: 0}}
 parallel: {{virtual_pipelines: 2, micro_batch: 1, pipelines: 2, stages: 1, inner_steps: 2}}
+exchange: {{codec: fp32}}
 """
 
 
