@@ -51,6 +51,10 @@ chmod -R u=rwX,go=rX "$tree"
 mkdir -p "$stage/debian" "$tree/DEBIAN"
 printf 'Source: atoll\n\nPackage: atoll\nArchitecture: any\n' >"$stage/debian/control"
 depends=$(cd "$stage" && dpkg-shlibdeps -O -e"$tree/usr/bin/atoll" 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
+# Packed relocations take a newer C library than any symbol says (bookworm's dpkg-shlibdeps does not look at them).
+if readelf -V "$tree/usr/bin/atoll" | grep -q GLIBC_ABI_DT_RELR; then
+    depends=$(sed -E 's/libc6 \(>= 2\.([0-2][0-9]|3[0-5])\)/libc6 (>= 2.36)/' <<<"$depends")
+fi
 size=$(du -sk --exclude=DEBIAN "$tree" | cut -f1)
 cat >"$tree/DEBIAN/control" <<CONTROL
 Package: atoll
