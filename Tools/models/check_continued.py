@@ -21,6 +21,8 @@ import threading
 import time
 import urllib.request
 
+from process_memory import memory_of
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("atoll")
 parser.add_argument("model")
@@ -145,14 +147,9 @@ class Lab:
         """The most that each process ever had resident; of what it allocated, and of all."""
         while self.watched:
             for name, process in list(self.processes.items()):
-                try:
-                    text = open(f"/proc/{process.pid}/status").read()
-                except OSError:
-                    continue
-                found = [re.search(rf"^{key}:\s+(\d+) kB", text, re.M) for key in ("RssAnon", "VmHWM")]
-                if all(found):
-                    old = self.peaks.get(name, (0, 0))
-                    self.peaks[name] = tuple(max(a, 1024 * int(b[1])) for a, b in zip(old, found))
+                found = memory_of(process.pid)
+                if found:
+                    self.peaks[name] = tuple(map(max, self.peaks.get(name, (0, 0)), found))
             time.sleep(0.1)
 
     def words(self, name):

@@ -10,13 +10,14 @@ are the same for the same text, whatever the build. Exits with 1 where the job d
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+from process_memory import memory_of
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("atoll")
@@ -58,13 +59,9 @@ def main():
     def watch():
         while watched[0]:
             for name, process in list(processes.items()):
-                try:
-                    text = open(f"/proc/{process.pid}/status").read()
-                except OSError:
-                    continue
-                found = [re.search(rf"^{key}:\s+(\d+) kB", text, re.M) for key in ("RssAnon", "VmHWM")]
-                if all(found):
-                    peaks[name] = tuple(max(a, 1024 * int(b[1])) for a, b in zip(peaks.get(name, (0, 0)), found))
+                found = memory_of(process.pid)
+                if found:
+                    peaks[name] = tuple(map(max, peaks.get(name, (0, 0)), found))
             time.sleep(0.02)
 
     threading.Thread(target=watch, daemon=True).start()
