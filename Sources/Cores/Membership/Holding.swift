@@ -210,8 +210,7 @@ package struct Holding: Sendable {
         switch state {
         case .empty(let pause):
             guard let stage else {
-                // Nothing is tried again: there is nothing to be had.
-                if case .until? = pause { state = .empty(nil) }
+                waitForNothing()
                 return false
             }
             switch pause {
@@ -248,7 +247,7 @@ package struct Holding: Sendable {
         }
     }
 
-    /// The seal whose parts were missing is void, or the job is over.
+    /// The seal whose parts were missing is void, the place is another's, or the job is over: nothing is tried again.
     private mutating func waitForNothing() {
         if case .empty(.until?) = state { state = .empty(nil) }
         guard glance?.missingSince != nil, case (var held, let isApplying)? = takeHeld() else { return }
