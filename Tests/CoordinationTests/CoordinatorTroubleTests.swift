@@ -64,6 +64,43 @@ import Wire
         #expect(pool.happened("planning").count < asked + 20)
     }
 
+    @Test func `gives no place to a spare that computes nothing for the moment`() throws {
+        var job = FakePool.job()
+        job.pipelines = .fixed(1)
+        var pool = try FakePool([1, 2, 3], job: job)
+        let first = try pool.number(0)
+        try pool.report(first)
+        pool.hold(first, rank: 0)
+        let plan = try #require(pool.coordinator.state.plan)
+        let spares = plan.spares
+        try #require(spares.count == 2)
+        let held = try #require((1...3).first { Small.peer($0) == spares[0] })
+        var heartbeat = Heartbeat()
+        heartbeat.isLeaving = true
+        let asked = pool.happened("planning").count
+        pool.say(held, .heartbeat(heartbeat))
+        #expect(pool.happened("planning").count == asked, "it changes nothing now")
+        pool.lose(try pool.number(0))
+        #expect(pool.coordinator.state.plan?.placement(of: spares[0]) == nil)
+        #expect(pool.coordinator.state.plan?.placement(of: spares[1]) != nil)
+        // So often, and for so long that it is heard again: it is over.
+        for _ in 0..<40 {
+            pool.say(held, .heartbeat(heartbeat))
+            pool.beat(held)
+        }
+        for _ in 0..<700 {
+            for number in 1...3 where number != held && pool.coordinator.state.isPresent(Small.peer(number)) {
+                pool.beat(number)
+            }
+            pool.say(held, .heartbeat(pool.coordinator.roster[spares[0]]!.heartbeat))
+            pool.pass(.seconds(1))
+        }
+        pool.say(held, .heartbeat(heartbeat))
+        #expect(pool.coordinator.roster[spares[0]]?.isPlannable == false)
+        pool.beat(held)
+        #expect(pool.coordinator.roster[spares[0]]?.isPlannable == true)
+    }
+
     @Test func `begins the round anew with others where a sole holder computes nothing any more, and no sealed one`()
         throws
     {

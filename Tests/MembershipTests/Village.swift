@@ -106,6 +106,11 @@ final class Village {
         residents[Small.peer(number)]!.member.yieldByOwner(by: now + limit, at: now)
         drain(Small.peer(number))
     }
+    /// It computes nothing for the moment.
+    func hold(_ number: Int) {
+        residents[Small.peer(number)]!.member.holdByOwner(at: now)
+        drain(Small.peer(number))
+    }
     func resume(_ number: Int) {
         residents[Small.peer(number)]!.member.resumeByOwner(at: now)
         drain(Small.peer(number))

@@ -72,4 +72,40 @@ import Training
         back.resume(1)
         #expect(!back.member(1).isWorking && !back.member(1).isPausedByOwner && !back.member(1).isYieldingByOwner)
     }
+
+    /// A pause that may soon be over costs nobody a place, and gives nobody one.
+    @Test func `that is held for a moment keeps its place, and gets none where it has none`() throws {
+        let village = try village([1, 2], Small.plan([[1]], innerSteps: 2, spares: [2]), seed: 5)
+        #expect(try village.train(until: 1))
+        func saysLeaving(_ number: Int) -> Bool? { village.leader.heartbeats[Small.peer(number)]?.isLeaving }
+        func hears(_ first: Bool, _ second: Bool) throws -> Bool {
+            // A village has thousands of rounds between two heartbeats.
+            village.leader.seals = false
+            defer { village.leader.seals = true }
+            return try village.run(
+                for: .seconds(5), until: { _ in saysLeaving(1) == first && saysLeaving(2) == second })
+        }
+        for number in [1, 2] { village.hold(number) }
+        #expect(try hears(false, true))
+        #expect(village.member(2).isWorking && !village.member(2).isLeavingByOwner)
+        #expect(!village.events(2).contains(.ownerPaused))
+        // A plan that was made before that was known changes nothing: the next one is to be without it.
+        village.resume(1)
+        #expect(try village.run(until: { $0.leader.state.isAgreed($0.leader.state.round) }))
+        let round = village.leader.state.round
+        var next = Small.plan([[2]], round: round + 1, innerSteps: 2, spares: [1])
+        for unit in Small.model.allUnits { next.sources[unit] = [Small.peer(1)] }
+        try village.plan(next)
+        #expect(try village.run(until: { $0.leader.state.round == round + 2 }))
+        #expect(try hears(false, true))
+        village.resume(2)
+        #expect(try hears(false, false))
+        #expect(!village.events(2).contains(.ownerResumed), "it was never away")
+        // Held until its owner's limit has it leave.
+        village.hold(1)
+        village.drain(1, by: .seconds(500))
+        #expect(village.member(1).isPausedByOwner)
+        village.resume(1)
+        #expect(!village.member(1).isPausedByOwner)
+    }
 }

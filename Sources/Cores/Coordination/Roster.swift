@@ -87,8 +87,9 @@ public struct Roster: Sendable {
         public internal(set) var joinedIn = 0
         /// Seconds by which its clock is ahead of ours, as its first receipt since it joined says.
         public internal(set) var clockLead: Int64?
-        /// How often it has declined in a row; how often it has said that it leaves, or stays after all.
-        var times = (declined: 0, turned: 0)
+        /// How often it has declined in a row; how often it has said that it leaves, or stays after all,
+        /// and since when that is counted.
+        var times = (declined: 0, turned: 0, since: Instant(nanoseconds: .min / 4))
         /// Its timer in ``Roster/silences``, and its number in the order of arrival.
         let timer: Int
         let arrival: Int
@@ -322,7 +323,10 @@ public struct Roster: Sendable {
         if known.heartbeat.activity != heartbeat.activity { idles(peer, since: now) }
         peers[peer]!.heartbeat = heartbeat
         peers[peer]!.heartbeat.trace = nil
-        let turns = heartbeat.isLeaving != known.heartbeat.isLeaving && known.times.turned < Self.mostLeavings
+        if now - known.times.since >= Self.leavingsEvery {
+            (peers[peer]!.times.turned, peers[peer]!.times.since) = (0, now)
+        }
+        let turns = heartbeat.isLeaving != known.heartbeat.isLeaving && peers[peer]!.times.turned < Self.mostLeavings
         defer { noteYielding(peer) }
         if turns {
             peers[peer]!.times.turned += 1
@@ -331,7 +335,8 @@ public struct Roster: Sendable {
         }
         return turns
     }
-    private static let mostLeavings = 16
+    /// So often in so long: a peer that says now this and now that is not planned for each time.
+    private static let (mostLeavings, leavingsEvery) = (16, Duration.seconds(600))
     private mutating func noteYielding(_ peer: PeerID) {
         let yields = peers[peer]?.heartbeat.isYielding ?? false
         guard yields != yielders.contains(peer) else { return }

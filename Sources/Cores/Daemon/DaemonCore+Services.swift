@@ -59,6 +59,8 @@ extension DaemonCore {
         public var coordinator: Coordinator? { coordinatorPart?.value }
         public var elector: ElectorDesk? { electorPart?.value }
         public var watch: JobWatch? { watchPart?.value }
+        /// As a peer calls itself in the job that is done here.
+        func name(of peer: PeerID) -> String? { member?.name(of: peer) ?? coordinator?.roster[peer]?.name }
         /// It launches jobs, or may have to lead one: it looks for members.
         var leads: Bool { coordinatorPart != nil || electorPart != nil || refoundingPart != nil }
 
@@ -72,30 +74,14 @@ extension DaemonCore {
         }
     }
 
-    /// The owner of a peer wants the machine for something else, or no more.
-    public mutating func pauseMember(_ isPaused: Bool, at now: Instant) {
-        if isPaused {
-            handOverLead(at: now)
-            services.memberPart?.value.pauseByOwner(at: now)
-        } else {
-            services.memberPart?.value.resumeByOwner(at: now)
-        }
+    /// What the owner of a peer wants of it, or a limit that the owner set.
+    public mutating func heedOwner(_ wish: OwnersWish, at now: Instant) {
+        if wish.ends { handOverLead(at: now) }
+        services.memberPart?.value.heedOwner(wish, at: now)
         drain(at: now)
     }
     /// Somebody looks at the job that is led here.
     public mutating func watchSteps(at now: Instant) { services.coordinatorPart?.value.watchSteps(at: now) }
-    /// The owner has a peer leave its job where the next round begins, by `deadline` at the latest.
-    public mutating func drainMember(by deadline: Instant, at now: Instant) {
-        handOverLead(at: now)
-        services.memberPart?.value.leaveByOwner(by: deadline, at: now)
-        drain(at: now)
-    }
-    /// The owner of a peer wants its processor now: it stays until others have what it alone holds, by `deadline` at the latest.
-    public mutating func yieldMember(by deadline: Instant, at now: Instant) {
-        handOverLead(at: now)
-        services.memberPart?.value.yieldByOwner(by: deadline, at: now)
-        drain(at: now)
-    }
     /// Whether the peer computes nothing, and stays until others have what it holds.
     public var isMemberYielding: Bool { services.memberPart?.value.isYieldingByOwner ?? false }
     /// Whoever leads a job and is to rest hands it over first, where another elector is there. It goes on carrying the record.

@@ -30,7 +30,7 @@ public struct Member: Core, Sendable {
     var results = ResultDesk()
     /// Who wants to know what this peer can do, before it knows itself.
     private var askedCapability: [PeerID] = []
-    private var ownersPause = OwnersPause()
+    var ownersPause = OwnersPause()
     var socketBytes: (sent: Int, received: Int) = (0, 0)
     /// A new era of a job that is not followed without the owner's word.
     public internal(set) var refusedRefounding: (job: Digest256, entries: Int, certified: Int)?
@@ -39,16 +39,6 @@ public struct Member: Core, Sendable {
     /// Nil: nobody has looked. And the plan for which it was looked at.
     private var room: (disk: DiskRoom?, epoch: Int) = (nil, 0)
 
-    /// The owner wants the machine for something else.
-    private struct OwnersPause {
-        var isOn = false
-        /// Who offered something meanwhile: they are told when it is over.
-        var askers: [PeerID] = []
-        /// It leaves when this round is over and others have these units, or then.
-        var leaving: (round: Int, units: Range<Int>, since: Instant, by: Instant)?
-        /// It computes nothing meanwhile.
-        var isYielding = false
-    }
     var effects = EffectQueue<MemberEffect>()
 
     /// - Parameters:
@@ -91,7 +81,7 @@ public struct Member: Core, Sendable {
     /// Where it is in its job: the leader's term, round, inner step from the job's first, and the units it holds.
     public var position: (term: Int, round: Int, step: Int, units: Range<Int>?)? { present?.position }
     /// Unless the leader has let this member go.
-    private var present: MemberJob? {
+    var present: MemberJob? {
         guard let job else { return nil }
         if case .removed = job.standing { return nil }
         return job
@@ -185,91 +175,6 @@ public struct Member: Core, Sendable {
         drain(at: now)
     }
 
-    /// Whether its owner has paused it: it leaves its job, and takes no other.
-    public var isPausedByOwner: Bool { ownersPause.isOn }
-    /// The owner wants the machine now: what it works on is handed back, and offers are declined until ``resumeByOwner(at:)``.
-    public mutating func pauseByOwner(at now: Instant) {
-        guard !ownersPause.isOn else { return }
-        ownersPause.isOn = true
-        let reason = ownersPause.leaving == nil ? Self.pausedReason : "its owner has it leave"
-        ownersPause.leaving = nil
-        ownersPause.isYielding = false
-        effects.push(.event(Event(.ownerPaused, at: now)))
-        if let job = present {
-            ownersPause.askers = [job.leader]
-            self.job!.report(.farewell(reason: reason))
-            self.job!.end(reason)
-        }
-        drain(at: now)
-    }
-    /// The owner has it leave where the next round begins, by `deadline` at the latest: what others wait for is done first, and what nobody else
-    /// holds is given to whoever takes its place under the plan that its leader makes for that, which takes one round more. Offers are declined from
-    /// now on, as by ``pauseByOwner(at:)``, which follows.
-    public mutating func leaveByOwner(by deadline: Instant, at now: Instant) {
-        guard !ownersPause.isOn, ownersPause.leaving == nil else { return }
-        // Nobody waits for who holds nothing.
-        guard let position = present?.position, let units = position.units else { return pauseByOwner(at: now) }
-        ownersPause.leaving = (position.round, units, now, deadline)
-        job!.say(isLeaving: true)
-        effects.push(.event(Event(.ownerLeaves(round: position.round), at: now)))
-        drain(at: now)
-    }
-    /// The owner wants the processor now, and what this member alone holds is not to be lost with it: nothing is computed from now on, and the
-    /// member leaves when others have that, or by `deadline`. Where nobody waits for it, or nobody is here who could have it, it leaves at once.
-    public mutating func yieldByOwner(by deadline: Instant, at now: Instant) {
-        guard !ownersPause.isOn, !ownersPause.isYielding else { return }
-        guard let position = present?.position, let units = position.units, job!.isOnlyHolder(of: units),
-            job!.hasColleagues
-        else { return pauseByOwner(at: now) }
-        ownersPause.leaving = (position.round, units, now, deadline)
-        ownersPause.isYielding = true
-        job!.now = now
-        job!.say(isLeaving: true, atOnce: true)
-        drain(at: now)
-    }
-    /// Whether it computes nothing, and stays until others have what it holds.
-    public var isYieldingByOwner: Bool { ownersPause.isYielding }
-    /// Whether it leaves when the round is over.
-    public var isLeavingByOwner: Bool { ownersPause.leaving != nil }
-    private mutating func leaveIfRoundIsOver(at now: Instant) {
-        guard let leaving = ownersPause.leaving else { return }
-        if ownersPause.isYielding, let present, now < leaving.by {
-            let isPlaced = present.job.plan?.placement(of: present.me) != nil
-            // Nobody else can have it, or its leader is not there.
-            if isPlaced, now - leaving.since < Self.handOverPatience { return }
-            if !isPlaced, present.isOnlyHolder(of: leaving.units) { return }
-        } else if let present, now < leaving.by {
-            let isPlaced = present.job.plan?.placement(of: present.me) != nil
-            guard present.job.round > leaving.round, !isPlaced || present.agreedRound ?? 0 > leaving.round else {
-                return
-            }
-            if present.isOnlyHolder(of: leaving.units) {
-                // Where nobody can take its place, it does not wait for that for ever.
-                let isAsked = present.job.round > leaving.round + 1 && now - leaving.since >= Self.handOverPatience
-                guard isPlaced, isAsked else { return }
-            }
-        }
-        pauseByOwner(at: now)
-    }
-    /// For a plan without it, where it alone holds something; and two rounds.
-    private static let handOverPatience = Duration.seconds(15)
-    public mutating func resumeByOwner(at now: Instant) {
-        guard ownersPause.isOn || ownersPause.leaving != nil else { return }
-        // It has given up its part of the round, and the leader may still wait for that: it comes back like somebody else.
-        if ownersPause.isYielding, let present, present.job.plan?.placement(of: present.me) != nil {
-            pauseByOwner(at: now)
-        }
-        let askers = ownersPause.askers
-        ownersPause = OwnersPause()
-        job?.now = now
-        job?.say(isLeaving: false)
-        effects.push(.event(Event(.ownerResumed, at: now)))
-        // Whoever leads a job offers it to those who say what they can do.
-        for peer in askers { answerCapability(to: peer) }
-        drain(at: now)
-    }
-    private static let pausedReason = "its owner has paused it"
-
     // MARK: what it can do
 
     private mutating func measure(at now: Instant) {
@@ -332,7 +237,7 @@ public struct Member: Core, Sendable {
         effects.push(.send(Packet(job: id, term: packet.term, farewell), to: peer))
         answerCapability(to: peer)
     }
-    private mutating func answerCapability(to peer: PeerID) {
+    mutating func answerCapability(to peer: PeerID) {
         guard let speed else {
             if !askedCapability.contains(peer), askedCapability.count < 64 { askedCapability.append(peer) }
             return
@@ -396,10 +301,7 @@ public struct Member: Core, Sendable {
                 "the job's text has \(ByteCount(record.genesis.contentBytes)); \(terms.name) offers \(terms.memory) of memory"
             )
         }
-        guard !ownersPause.isOn, ownersPause.leaving == nil else {
-            if !ownersPause.askers.contains(peer), ownersPause.askers.count < 64 { ownersPause.askers.append(peer) }
-            throw MalformedBytes(Self.pausedReason)
-        }
+        if let why = declinesByOwner(from: peer) { throw MalformedBytes(why) }
         if let why = room.disk?.refusal(record.genesis.contentBytes, for: "the job's text") {
             throw MalformedBytes("\(why). Free some space on \(terms.name)")
         }
@@ -459,7 +361,7 @@ public struct Member: Core, Sendable {
             release(why, at: now)
             if let launcher { answerCapability(to: launcher) }
         }
-        leaveIfRoundIsOver(at: now)
+        followOwner(at: now)
         lookAtRoom(at: now)
         jobID = job?.presentID
         while let next = idleEngine?.poll() { effects.push(.compute(next)) }
@@ -471,10 +373,7 @@ public struct Member: Core, Sendable {
         }
         nextWake = earliest(storage.nextWake, results.nextWake)
         if job != nil { nextWake = earliest(nextWake, job!.nextWake) }
-        nextWake = earliest(nextWake, ownersPause.leaving?.by)
-        if ownersPause.isYielding, let since = ownersPause.leaving?.since, now < since + Self.handOverPatience {
-            nextWake = earliest(nextWake, since + Self.handOverPatience)
-        }
+        nextWake = earliest(nextWake, ownersPause.nextWake(after: now))
     }
     /// Once for each plan: round starts that do not fit are not kept, and the job goes on.
     private mutating func lookAtRoom(at now: Instant) {

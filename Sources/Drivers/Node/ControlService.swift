@@ -1,6 +1,7 @@
 public import Daemon
 import EventLoop
 import Foundation
+public import Membership
 import Primitives
 import Telemetry
 
@@ -161,8 +162,9 @@ public final class ControlService {
         case (.pause, let keeper?): keeper.pauseByOwner()
         case (.drain, let keeper?): keeper.pauseByOwner(drain: true)
         case (_, let keeper?): keeper.resumeByOwner()
-        case (.drain, nil): daemon.drainMember(by: loop.now + LimitKeeper.drainPatience)
-        case (_, nil): daemon.pauseMember(command == .pause)
+        case (.drain, nil): daemon.heedOwner(.leave(.owner, by: loop.now + LimitKeeper.drainPatience))
+        case (.pause, nil): daemon.heedOwner(.pause(.owner))
+        case (_, nil): daemon.heedOwner(.work)
         }
     }
     private func told(_ words: String) -> [Told] {

@@ -1,6 +1,7 @@
 public import EventLoop
 import Foundation
 public import Lending
+public import Membership
 public import Primitives
 public import Sensors
 public import Telemetry
@@ -125,14 +126,16 @@ public final class LimitKeeper {
         let isSpared = mode == .away && !desk.allowance.reasons.contains { $0.sense == .owner || $0.sense == .metered }
         guard mode != applied.mode || isSpared != applied.isSpared else { return }
         applied = (mode, isSpared)
-        switch mode {
-        // A short pause: the job stays.
-        case .hold: break
-        case .away where isSpared: daemon.yieldMember(by: daemon.loop.now + Self.drainPatience)
-        case .away: daemon.pauseMember(true)
-        case .drain: daemon.drainMember(by: daemon.loop.now + Self.drainPatience)
-        case .work: daemon.pauseMember(false)
-        }
+        let claim: MachineClaim = desk.allowance.reasons.first?.sense == .owner ? .owner : .limit
+        let deadline = daemon.loop.now + Self.drainPatience
+        let wish: OwnersWish =
+            switch mode {
+            case .work: .work
+            case .hold: .hold
+            case .away: isSpared ? .yield(claim, by: deadline) : .pause(claim)
+            case .drain: .leave(claim, by: deadline)
+            }
+        daemon.heedOwner(wish)
     }
 
     // MARK: the owner

@@ -7,7 +7,7 @@ public import EventLoop
 import Glibc
 public import Kademlia
 public import Lending
-internal import Membership
+public import Membership
 public import Paths
 public import Pools
 public import Primitives
@@ -291,21 +291,9 @@ public final class LiveDaemon {
     /// What may still be written in this daemon's folder.
     func count(room: DiskRoom) { core.count(room: room) }
 
-    /// The owner of a peer wants the machine for something else, or no more.
-    public func pauseMember(_ isPaused: Bool) {
-        core.pauseMember(isPaused, at: loop.now)
-        drain()
-    }
-
-    /// As ``pauseMember(_:)``, when others have what the peer alone holds; nothing is computed from now on.
-    public func yieldMember(by deadline: Instant) {
-        core.yieldMember(by: deadline, at: loop.now)
-        drain()
-    }
-
-    /// As ``pauseMember(_:)``, when the round is over, or at `deadline`.
-    public func drainMember(by deadline: Instant) {
-        core.drainMember(by: deadline, at: loop.now)
+    /// What the owner of a peer wants of it, or a limit that the owner set.
+    public func heedOwner(_ wish: OwnersWish) {
+        core.heedOwner(wish, at: loop.now)
         drain()
     }
     /// What its owner lets it do with processor and line. An emulated line is as its topology says.
