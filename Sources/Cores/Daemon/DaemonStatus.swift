@@ -93,6 +93,8 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
     public struct Connection: Codable, Hashable, Sendable {
         /// The first digits of the peer's key.
         public var peer: String
+        /// As it calls itself in the job that is done here; nil of others.
+        public var name: String?
         public var endpoint: String
         public var roundTripMilliseconds: Double?
         /// The first digits of the key of whoever carries it; nil of a direct connection.
@@ -238,6 +240,16 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
     }
 }
 
+extension DaemonStatus {
+    /// How a connected peer calls itself, where that is known.
+    /// - Parameter peer: the first digits of its key.
+    public func name(of peer: String) -> String? {
+        connections.first { $0.peer == peer }?.name.flatMap { $0 == peer ? nil : $0 }
+    }
+    /// For people.
+    public func inWords(_ peer: String) -> String { name(of: peer).map { "\($0) (\(peer))" } ?? peer }
+}
+
 extension DaemonStatus.Leadership {
     /// Of the plan in force, how long its pipelines are: `3 stages`, `2 and 3 stages`; nil where nobody has a place.
     public var stagesClause: String? {
@@ -255,7 +267,8 @@ extension DaemonCore {
         let connections = channels.connectedPeers.map { peer in
             let way = channels.way(to: peer)
             return DaemonStatus.Connection(
-                peer: peer.short, endpoint: channels.endpoint(of: peer)?.description ?? "",
+                peer: peer.short, name: services.name(of: peer),
+                endpoint: channels.endpoint(of: peer)?.description ?? "",
                 roundTripMilliseconds: channels.roundTrip(to: peer).map { $0.inSeconds * 1000 },
                 relayedBy: channels.relay(of: peer)?.short,
                 byDatagrams: way?.isFlow == true ? true : nil,

@@ -137,11 +137,12 @@ struct PeerStory: Story {
         if !overlay.isReachable { line += "; nobody reaches it from outside" }
         if !overlay.berths.isEmpty { line += " but through \(shortList(overlay.berths, most: 3))" }
         let peers = all.map { one in
-            one.peer
-                + (one.roundTripMilliseconds.map {
-                    " (\(fixed($0, 0)) ms\(one.relayedBy.map { ", relayed by \($0)" } ?? ""))"
-                }
-                    ?? one.relayedBy.map { " (relayed by \($0))" } ?? "")
+            let about = [
+                one.roundTripMilliseconds.map { "\(fixed($0, 0)) ms" },
+                one.relayedBy.map { "relayed by \(status.daemon.name(of: $0) ?? $0)" },
+            ].compactMap { $0 }
+            return (status.daemon.name(of: one.peer) ?? one.peer)
+                + (about.isEmpty ? "" : " (\(about.joined(separator: ", ")))")
         }
         line += peers.isEmpty ? ". It is connected to nobody." : ". It is connected to \(shortList(peers, most: 5))."
         if let forwarding = overlay.forwarding { line += " " + ForwardingText.sentence(forwarding) }

@@ -157,7 +157,7 @@ enum StatusText {
         lines += rest(daemon)
         lines.append(
             "It has sent \(ByteCount(status.sentBytes)) and received \(ByteCount(status.receivedBytes)).")
-        lines += connections(daemon.connections)
+        lines += connections(daemon)
         return lines + page
     }
 
@@ -230,12 +230,12 @@ enum StatusText {
         }
         return lines
     }
-    private static func connections(_ all: [DaemonStatus.Connection]) -> [String] {
-        guard !all.isEmpty else { return ["It is connected to nobody."] }
+    private static func connections(_ daemon: DaemonStatus) -> [String] {
+        guard !daemon.connections.isEmpty else { return ["It is connected to nobody."] }
         return ["It is connected to:"]
-            + all.map { connection in
-                "  \(connection.peer)  "
-                    + (connection.relayedBy.map { "relayed by \($0)" } ?? connection.endpoint)
+            + daemon.connections.map { connection in
+                "  \(daemon.inWords(connection.peer))  "
+                    + (connection.relayedBy.map { "relayed by \(daemon.inWords($0))" } ?? connection.endpoint)
                     + (connection.byDatagrams == true ? " by datagrams" : "")
                     + (connection.roundTripMilliseconds.map { "  \(fixed($0, 1)) ms" } ?? "")
             }
