@@ -354,7 +354,8 @@ public struct ElectorDesk: Core, Sendable {
         case .leads(let term):
             leading = term
             shown = 0
-            uncarried = []
+            // A coordinator before, perhaps here, has counted them, and no seal rests on them yet: nobody else may have them.
+            uncarried = receipts.envelopes(since: record.state.round)
             effects.push(.lead(term: term))
         case .follows(let peer, let term): follows(peer, term: term)
         case .received(let from): received(from: from)

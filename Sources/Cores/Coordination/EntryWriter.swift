@@ -46,7 +46,7 @@ struct EntryWriter: Sendable {
         self.genesis = genesis
         self.entries = entries
         self.receipts = receipts.count
-        known = Set(receipts.map { sha256([UInt8]($0.body)) })
+        known = Set(receipts.map(ReceiptShelf.name))
     }
 
     mutating func add(_ write: ElectorWrite) { waiting.append(write) }
@@ -82,7 +82,7 @@ struct EntryWriter: Sendable {
         for entry in change.entries {
             guard let carried = try? CarriedEntry(encoded: entry.body) else { continue }
             // Whoever has an entry has what it rests on.
-            for receipt in carried.receipts where known.insert(sha256([UInt8](receipt.body))).inserted {
+            for receipt in carried.receipts where known.insert(ReceiptShelf.name(of: receipt)).inserted {
                 requests.append(.receipt(job: job, index: receipts, receipt))
                 receipts += 1
             }

@@ -21,15 +21,25 @@ struct ReceiptShelf: Sendable {
 
     var isOpen: Bool { waiting.isEmpty }
 
+    /// What makes two receipts one. Whoever does a round again, in another's place, comes to the same, and signs the same body: that is its receipt,
+    /// and not the other's.
+    static func name(of envelope: PBEnvelope) -> Digest256 {
+        sha256([UInt8](envelope.signer) + [UInt8](envelope.body))
+    }
+
     /// - Parameter isCounted: whether the leader here has opened and counted it.
     mutating func add(_ envelope: PBEnvelope, isCounted: Bool = false) {
-        guard known.insert(sha256([UInt8](envelope.body))).inserted else { return }
+        guard known.insert(Self.name(of: envelope)).inserted else { return }
         if isCounted { open(envelope) } else { waiting.append(envelope) }
     }
     mutating func openSome() {
         guard !waiting.isEmpty else { return }
         for envelope in waiting.prefix(Self.atOnce) { open(envelope) }
         waiting.removeFirst(min(Self.atOnce, waiting.count))
+    }
+    /// Of the rounds from one on.
+    func envelopes(since round: Int) -> [PBEnvelope] {
+        zip(opened, envelopes).compactMap { $0.receipt.work.round >= round ? $1 : nil }
     }
     mutating func openAll() { while !isOpen { openSome() } }
     /// One that does not verify is nobody's word.
