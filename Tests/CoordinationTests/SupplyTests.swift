@@ -137,4 +137,12 @@ import Testing
         let found = try #require(newest(script, holders))
         #expect(found.round == 8 && !found.isExact)
     }
+
+    /// A plan that goes on after others may have a round done that was taken back: nothing of it may be called as it was then.
+    @Test func `a plan that follows another counts its attempts on`() {
+        var old = Small.plan([[1, 2], [3, 4]], innerSteps: 2)
+        (old.pipelines[0].attempt, old.pipelines[1].attempt) = (2, 3)
+        let next = Small.plan([[1], [2], [5]], innerSteps: 2).going(on: old, from: 7)
+        #expect(next.round == 7 && next.pipelines.map(\.attempt) == [3, 3, 3])
+    }
 }

@@ -319,7 +319,7 @@ extension Coordinator {
 
 extension PlacedPlan {
     /// This plan as the continuation of another: what fixes the bits stays.
-    func going(on old: PlacedPlan, from round: Int) -> PlacedPlan {
+    package func going(on old: PlacedPlan, from round: Int) -> PlacedPlan {
         var plan = self
         plan.round = round
         plan.innerSteps = old.innerSteps
@@ -329,6 +329,9 @@ extension PlacedPlan {
         plan.outer = old.outer
         plan.halvings = old.halvings
         plan.sources = [:]
+        // A round that was taken back may be done again under this plan: nothing of it is to be called as it was then.
+        let attempt = old.pipelines.map(\.attempt).max() ?? 0
+        for rank in plan.pipelines.indices { plan.pipelines[rank].attempt = attempt }
         return plan
     }
 }
