@@ -102,6 +102,23 @@ import Training
         #expect(village.events(1).contains { if case .copyStored(round, "2..<4") = $0 { true } else { false } })
     }
 
+    /// The plan before named a holder that is gone; the one after it wants the same units of the same round.
+    @Test(arguments: 0..<2 as Range<UInt64>)
+    func `are read when a later plan says so to who waits for others already`(seed: UInt64) throws {
+        let (village, round) = try halved(seed)
+        let later = village.leader.state.round
+        var first = plan([1, 3], village, round: round)
+        for unit in 2..<4 { first.sources[unit] = [Small.peer(4)] }
+        try village.plan(first, rolledBack: true)
+        let goesOnAlone = try village.run(for: .seconds(20), until: { $0.leader.state.round > round })
+        #expect(!goesOnAlone && village.leader.state.round == round)
+        try village.plan(plan([1, 3], village, round: round), rolledBack: true)
+        let goesOn = try village.train(until: later + 2)
+        #expect(goesOn, "\(picture(village))")
+        #expect(
+            village.events(3).contains { if case .roundStartRead(round, "2..<4", false) = $0 { true } else { false } })
+    }
+
     @Test(arguments: 0..<4 as Range<UInt64>)
     func `are given to a newcomer that takes the place`(seed: UInt64) throws {
         let (village, round) = try halved(seed, newcomer: 5)

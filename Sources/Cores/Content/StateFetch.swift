@@ -52,6 +52,8 @@ public struct StateFetch: Sendable {
     private let room: (any ByteRoom)?
     private var units: [Int: Unit] = [:]
     private var asked: [PeerID: Asked] = [:]
+    /// Sources that had nothing of this round when they answered last.
+    private var empty: Set<PeerID> = []
     private var effects = EffectQueue<Effect>()
     private var isDone = false
 
@@ -101,11 +103,11 @@ public struct StateFetch: Sendable {
         }
         return (have, total)
     }
-    /// Units for which nobody is left who could be asked, but who has offered another state.
+    /// Units for which nobody is left who could be asked, but who has offered another state, or has nothing (yet).
     public var orphans: [Int] {
         wantedUnits.filter { number in
             let unit = units[number]!
-            return !unit.isComplete && unit.sources.allSatisfy { unit.wrong.contains($0) }
+            return !unit.isComplete && unit.sources.allSatisfy { unit.wrong.contains($0) || empty.contains($0) }
         }
     }
 
@@ -125,8 +127,14 @@ public struct StateFetch: Sendable {
         }
         ask(at: now)
     }
+    /// Units that nobody need give any more.
+    public mutating func leave(_ numbers: Set<Int>, at now: Instant) {
+        for number in numbers { units[number] = nil }
+        step(at: now)
+    }
     public mutating func lost(_ peer: PeerID, at now: Instant) {
         asked[peer] = nil
+        empty.remove(peer)
         for unit in wantedUnits {
             units[unit]!.sources.removeAll { $0 == peer }
             units[unit]!.offers[peer] = nil
@@ -141,6 +149,9 @@ public struct StateFetch: Sendable {
         if let why = offer.unavailable {
             effects.push(.unavailable(peer, why: why))
             asked[peer] = Asked(at: now, hasNothing: true)
+            empty.insert(peer)
+        } else {
+            empty.remove(peer)
         }
         for part in offer.parts {
             guard units[part.unit]?.sources.contains(peer) == true else { continue }

@@ -76,9 +76,15 @@ extension Holding {
         effects.push(.report(.farewell(reason: cleaned(why, bytes: Bounds.reasonBytes))))
     }
 
-    /// Another plan wants the same units as of the same round: others may hold them now.
+    /// Another plan wants the same units as of the same round: others may hold them now, or this member's own copies may be what it is to begin with.
     package mutating func followMove(_ plan: PlacedPlan, _ job: JobState, leader: PeerID, at now: Instant) {
         guard case .fetching(let move) = state else { return }
+        let missing = Set(move.missing)
+        if !missing.isEmpty {
+            let others = Set(move.units).subtracting(missing)
+            let found = readFromDisk(move.units, beside: others, plan, round: move.round).intersection(missing)
+            withMove { $0.finds(found, at: now) }
+        }
         var sources: [Int: [PeerID]] = [:]
         for unit in move.units { sources[unit] = self.sources(of: unit, plan, job, leader: leader) }
         withMove {

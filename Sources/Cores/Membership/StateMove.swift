@@ -24,7 +24,7 @@ package struct StateMove: Sendable {
     private var hasFetched: Bool
     /// Of the units that were held before, or are on this member's disk: they come out of the engine, or from there.
     private var own: [Int: UnitState] = [:]
-    private let ownUnits: Set<Int>
+    private var ownUnits: Set<Int>
     /// Units before it are in the engine.
     private var loaded: Int
     /// Said once for each source.
@@ -77,6 +77,14 @@ package struct StateMove: Sendable {
         }
     }
     package mutating func agreed(_ roots: [UnitRoots], at now: Instant) { change { $0.agreed(roots, at: now) } }
+    /// Units that have to come from others.
+    package var missing: [Int] { isLoading || hasFetched ? [] : fetch?.wantedUnits ?? [] }
+    /// Some of them are on this member's disk after all: they come from there, by ``exported(_:)``.
+    package mutating func finds(_ units: Set<Int>, at now: Instant) {
+        let found = units.intersection(missing)
+        ownUnits.formUnion(found)
+        change { $0.leave(found, at: now) }
+    }
     package mutating func add(sources: [Int: [PeerID]], at now: Instant) {
         change { $0.add(sources: sources, at: now) }
     }
