@@ -87,4 +87,23 @@ import Topologies
         let sealed = try #require(outcome.events("round_sealed").last?.at)
         #expect(came - sealed > .seconds(8), "the line is too fast to tell")
     }
+
+    /// The only holder of a stage is not heard when the result is collected: what was trained to the end is waited for, however many have left.
+    @Test(arguments: [1, 2]) func `a result is not given up because its holders are away for a moment`(away: Int) throws
+    {
+        var scene = Scene(peers: 2, pipelines: 1, stages: 2, innerSteps: 2, steps: 8)
+        scene.limit = .seconds(400)
+        let calm = scene.run()
+        try calm.checkFinished()
+        let collecting = try #require(calm.events("collecting_weights").first).at.seconds
+        scene.faults = (0..<away).map {
+            Fault(.cut(seconds: 30), at: .seconds(collecting + 0.001), host: "peer-\($0)")
+        }
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        // Who hears nobody suspects itself.
+        #expect(outcome.events("peer_lost").count == (away == 1 ? 1 : 0))
+        #expect(outcome.events("rolled_back").isEmpty)
+        #expect(try outcome.weightsDigest() == calm.weightsDigest())
+    }
 }

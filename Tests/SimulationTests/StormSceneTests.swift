@@ -92,6 +92,23 @@ import Topologies
         #expect(moments(run, "round_sealed").contains { $0 > 34 && $0 < 100 })
     }
 
+    /// A stage's only holder is off when the result is collected, and comes back with what is on its disk: the launcher waited for five minutes for
+    /// what nobody had any more, and gave up.
+    @Test func `a result that is lost with its holder is trained again from what is on disks`() throws {
+        var script = StormScript.small(peers: 2, pipelines: 1, stages: 2, innerSteps: 1, checkpointEvery: 2, rounds: 9)
+        let calm = run(script)
+        let collecting = try #require(moments(calm, "collecting_weights").first)
+        script.troubles = [
+            script.trouble(.crash(otherPort: false), 0, from: collecting + 0.001, until: collecting + 10)
+        ]
+        let run = run(script)
+        let back = run.events.filter { $0.event.kind == "rolled_back" }.map(\.event)
+        #expect(back.count == 1 && back[0].integer("round")! >= 7, "\(back.map(\.line))")
+        #expect(moments(run, "collecting_weights").count == 2 && run.launches == 1)
+        #expect(moments(run, "collecting_weights")[1] < collecting + 60)
+        #expect(run.state.finished?.weights == calm.state.finished?.weights)
+    }
+
     /// Of a round holders were asked who had been left out of it, or had come back since: none of them said anything, so that nothing was
     /// agreed on and nobody could be given a state. And a launcher whose clock was wrong took no receipt.
     ///

@@ -15,6 +15,8 @@ package struct Collection: Sendable {
     package var progress = 0
     package var progressed: Instant
     package var said: Instant
+    /// Since when some unit is with nobody who is here.
+    package var lacksHolders: Instant?
     /// Nothing at all has come for this long: it will not.
     package static let patience = Duration.seconds(300)
     /// Nothing of a checkpoint has come for this long: a newer one is collected in its place.
@@ -40,7 +42,10 @@ package struct Collection: Sendable {
         return .collectionProgress(have: have, of: total)
     }
     /// Nobody could be heard for so long.
-    package mutating func excuse(_ pause: Duration) { progressed += pause }
+    package mutating func excuse(_ pause: Duration) {
+        progressed += pause
+        lacksHolders = lacksHolders.map { $0 + pause }
+    }
     package func isGivenUp(at now: Instant) -> Bool { now - progressed >= Self.patience }
     package var nextWake: Instant? {
         earliest(fetch.nextWake, isFinal ? said + Self.saying : progressed + Self.patience)
@@ -123,6 +128,14 @@ extension Coordinator {
 
     private mutating func collect(final: Bool) {
         guard let plan = state.plan else { return }
+        // With H = 1 the moments are the same at all holders; with rounds each pipeline has its own, and those of one do.
+        let fetch = StateFetch(
+            round: state.round, sources: finalHolders(plan), roots: state.agreed[state.round] ?? [:],
+            moments: !final, model: parameters.model, offset: 0, room: options.room, at: now)
+        collection = Collection(round: state.round, isFinal: final, fetch: fetch, at: now)
+    }
+    /// Who is here and has each unit as of the round that is over.
+    private func finalHolders(_ plan: PlacedPlan) -> [Int: [PeerID]] {
         var sources: [Int: [PeerID]] = [:]
         // Where a plan has just changed, those of the one before have it, too.
         let before = state.plans.dropLast().last.flatMap { plan.round == state.round ? $0 : nil }
@@ -134,11 +147,7 @@ extension Coordinator {
             let turn = holders.isEmpty ? 0 : unit % holders.count
             sources[unit] = Array(holders[turn...] + holders[..<turn])
         }
-        // With H = 1 the moments are the same at all holders; with rounds each pipeline has its own, and those of one do.
-        let fetch = StateFetch(
-            round: state.round, sources: sources, roots: state.agreed[state.round] ?? [:],
-            moments: !final, model: parameters.model, offset: 0, room: options.room, at: now)
-        collection = Collection(round: state.round, isFinal: final, fetch: fetch, at: now)
+        return sources
     }
 
     mutating func beginCheckpoint() {
@@ -171,8 +180,10 @@ extension Coordinator {
         if let what = collection!.look(at: now) { event(what) }
         if stepFetch() { return true }
         guard let collection else { return true }
-        if let gone = collection.fetch.orphans.first {
-            return fallBack("unit \(gone) was lost with its last holder")
+        if let gone = collection.fetch.orphans.first { return waitForHolders(of: gone) }
+        if let since = collection.lacksHolders {
+            self.collection!.lacksHolders = nil
+            event(.resumed(seconds: (now - since).inSeconds))
         }
         if agreement.isDisputed(collection.round), !state.isAgreed(collection.round) {
             return fallBack("holders of a unit do not agree on its weights, and nobody can say who is right")
@@ -182,6 +193,32 @@ extension Coordinator {
         }
         return false
     }
+
+    /// Away is not gone: what was trained to the end is not given up because its only holder is not heard just now.
+    private mutating func waitForHolders(of unit: Int) -> Bool {
+        guard let since = collection?.lacksHolders else {
+            collection?.lacksHolders = now
+            let patience = fixed(Self.standstillPatience.inSeconds, 0)
+            event(.interrupted(why: "nobody is here who has unit \(unit); waiting \(patience) s for who has it"))
+            return true
+        }
+        if admit(roster.accepted), let plan = state.plan {
+            let holders = finalHolders(plan)
+            collection?.fetch.add(sources: holders, at: now)
+            return true
+        }
+        // Who had it is here, and has it no more: another process.
+        let isLost = state.plan?.holders(of: unit).allSatisfy { state.isPresent($0) } ?? false
+        guard now - since >= (isLost ? Self.returnedPatience : Self.standstillPatience) else { return false }
+        // It is trained again, from the newest round that all units can be had of.
+        collection = nil
+        stage.trainsAgain()
+        desk.want(.rollBack, "unit \(unit) was lost with its last holder")
+        return true
+    }
+
+    /// What it has on its disk may be worth a moment.
+    private static let returnedPatience = Duration.seconds(10)
 
     /// One effect of the fetch.
     private mutating func stepFetch() -> Bool {

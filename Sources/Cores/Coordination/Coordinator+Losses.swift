@@ -36,7 +36,7 @@ extension Coordinator {
         collection?.fetch.lost(peer, at: now)
         if !roster.hasWorkers {
             let why = "every peer left; the last was \(known.name) (\(reason))"
-            if stage.isRunning { standStill(why) } else if stage.hasPlan { fail(why) } else { _ = gatherAgain() }
+            if stage.isRunning { standStill(why) } else if !stage.hasPlan { _ = gatherAgain() }
             return
         }
         guard stage.isRunning, let plan = state.plan else { return }

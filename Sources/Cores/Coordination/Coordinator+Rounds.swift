@@ -31,7 +31,7 @@ extension Coordinator {
 
     mutating func stepRound() -> Bool {
         guard let facts = facts() else {
-            guard state.plan != nil else { return false }
+            guard state.plan != nil, !desk.isGoingBack else { return false }
             return beginCollection()
         }
         switch round.verdict(facts) {

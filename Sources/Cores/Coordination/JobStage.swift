@@ -1,6 +1,7 @@
 public import Primitives
 
-/// Where a job is. It only ever goes forward, but that it gathers anew when all have left before there is a plan.
+/// Where a job is. It only ever goes forward, but that it gathers anew when all have left before there is a plan, and trains again when what it
+/// came to was lost with whoever held it.
 public enum JobStage: Hashable, Sendable {
     /// Peers come.
     case gathering(since: Instant, saidWaiting: Instant)
@@ -35,6 +36,10 @@ public enum JobStage: Hashable, Sendable {
     package mutating func go(to next: JobStage) {
         precondition(next.place >= place || next.place == 0 && !hasPlan, "a job goes from \(self) to \(next)")
         self = next
+    }
+    package mutating func trainsAgain() {
+        precondition(self == .collecting, "a job trains again from \(self)")
+        self = .preparing
     }
     /// Nobody could be heard for so long, or this process slept: peers have as long to come as if that time had not been.
     package mutating func excuse(_ pause: Duration, at now: Instant) {

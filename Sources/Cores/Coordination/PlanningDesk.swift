@@ -33,6 +33,11 @@ package struct PlanningDesk: Sendable {
 
     package var isAsking: Bool { if case .asked = state { true } else { false } }
     package var hasAnswer: Bool { if case .ready = state { true } else { false } }
+    /// A plan with which to go back is on its way.
+    package var isGoingBack: Bool {
+        if case .asked(.rollBack, _, _) = state { return true }
+        return wanted?.purpose == .rollBack
+    }
 
     package mutating func want(_ purpose: Purpose, _ reason: String) {
         if case .asked(let asked, let before, _) = state {

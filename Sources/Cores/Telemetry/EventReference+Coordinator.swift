@@ -119,7 +119,7 @@ extension EventReference {
             .rolledBack, "everybody returns to the start of that round",
             [
                 "from":
-                    "absent in the final collection: a unit was lost with its last holder, the job ends with the last checkpoint"
+                    "absent in the final collection: holders do not agree on what they have, or nothing of it comes, and the job ends with the last checkpoint"
             ]
         ),
         Entry(.trainingResumed, "after a loss, the first step beyond where the job was; so long after it"),
