@@ -17,11 +17,11 @@ import Wire
         return committee
     }
     private func news(_ number: Int) -> Entry { .members(MembersChange(round: number)) }
-    private func receipt(_ number: Int, of job: Digest256) -> PBEnvelope {
+    private func receipt(_ number: Int, of job: Digest256, by signer: Int = 1) -> PBEnvelope {
         Receipt(
             work: WorkKey(round: number, rank: 0, attempt: 0), stage: 0, microBatches: 1, tokens: 8, firstStep: 0,
             steps: 1
-        ).signed(job: job, epoch: 1, wall: 1_000_000, by: Small.key(1))
+        ).signed(job: job, epoch: 1, wall: 1_000_000, by: Small.key(signer))
     }
 
     @Test func `alone the launcher leads, and what its disk has is for ever`() throws {
@@ -37,7 +37,10 @@ import Wire
 
     @Test func `three have the same entries on disk, and a certificate of a quorum says so`() throws {
         var committee = try three()
-        let receipts = (0..<3).map { receipt($0, of: committee.record(0).job) }
+        // Whoever does a round again, in another's place, signs the same.
+        let receipts = [(0, 1), (1, 1), (2, 1), (1, 2)].map {
+            receipt($0, of: committee.record(0).job, by: $1)
+        }
         for number in 0..<5 { committee.propose(news(number), receipts: number == 2 ? receipts : [], on: 0) }
         committee.run(2)
         for index in 0..<3 {
@@ -126,6 +129,25 @@ import Wire
         committee.run(3)
         #expect(committee.leader == leader && committee.record(0).envelopes == record.envelopes)
         #expect(committee.machines[0].events.contains("leader_changed"))
+    }
+
+    /// Its members say it again, and the coordinator knows it already: it would never be counted with an entry.
+    @Test func `a receipt that was counted in a term before goes with the first entry of the next one`() throws {
+        var committee = try three()
+        let receipt = receipt(1, of: committee.record(0).job)
+        let term = committee.record(0).term
+        committee.machines[0].desk!.carry(receipt: receipt)
+        committee.machines[0].desk!.resign(at: committee.now)
+        committee.drain(0)
+        committee.run(8)
+        let leader = try #require(committee.leader)
+        if leader != 0 {
+            committee.machines[leader].desk!.handOver(to: Committee.key(0).peerID, at: committee.now)
+            committee.drain(leader)
+            committee.run(8)
+        }
+        #expect(committee.leader == 0 && committee.record(0).term > term)
+        for index in 0..<3 { #expect(committee.machines[index].receipts == [receipt]) }
     }
 
     @Test func `what a leader that was cut off wrote alone is taken back, on its disk too`() throws {
@@ -298,6 +320,38 @@ import Wire
         committee.kill(0)
         committee.run(8)
         #expect(committee.leader != nil)
+    }
+
+    /// A leader lost the only holder of a stage, said so in the log, and was gone before it went back.
+    @Test func `a leader that finds no pipeline whole waits for whom it could go on with, and says so`() throws {
+        func interruptions(_ plan: PlacedPlan) throws -> [String] {
+            var script = try Script()
+            try script.join([1, 2, 3])
+            try script.plan(plan)
+            try script.leave(2)
+            var desk = try ElectorDesk(
+                restoring: JobRemains(log: script.record.envelopes), ballot: nil, key: Small.launcher,
+                provisions: ElectorDesk.Provisions(content: StoredBytes([1]), wall: Committee.wall), at: .zero,
+                parse: { _ in Small.parameters() })
+            desk.stand(true, at: .zero)
+            for _ in 0..<100 where desk.leading == nil {
+                while let effect = desk.poll() {
+                    if case .store(let request) = effect {
+                        desk.stored(request.ticket, .stored(path: ""), at: .zero)
+                    }
+                }
+                desk.wake(at: desk.nextWake ?? .zero)
+            }
+            var coordinator = desk.coordinator(content: StoredBytes([1]), at: .zero)
+            var said: [String] = []
+            while let effect = coordinator.poll() {
+                if case .event(let event) = effect, case .interrupted(let why) = event.what { said.append(why) }
+            }
+            return said
+        }
+        let broken = try interruptions(Small.plan([[1, 2]], innerSteps: 2, spares: [3]))
+        #expect(broken.count == 1 && broken[0].contains("no pipeline is whole"))
+        #expect(try interruptions(Small.plan([[1, 2], [3]], innerSteps: 2)).isEmpty)
     }
 
     /// A job of a hundred thousand receipts: who takes over has opened them before, some at a time.

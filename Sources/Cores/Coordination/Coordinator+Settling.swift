@@ -38,7 +38,9 @@ extension Coordinator {
             guard timers.isolatedSince == nil else { return false }
             if stepStandstill() { return true }
             guard timers.standstill == nil else { return false }
-            return admitWaiting() || stepSurvey() || stepCheckpoint() || stepSetbacks() || stepYielding() || stepRound()
+            return admitWaiting() || stepSurvey() || stepCheckpoint() || stepSetbacks() || stepYielding()
+                || stepBroken()
+                || stepRound()
         case .collecting: return timers.isolatedSince == nil && stepCollection()
         case .closing(_, let until):
             guard record.committed == record.length || until <= now else { return false }

@@ -35,6 +35,15 @@ extension Coordinator {
             ))
     }
 
+    /// No pipeline of the round is whole, and nobody has decided what comes of it: a leader before lost somebody, and did not live to go back.
+    mutating func stepBroken() -> Bool {
+        guard timers.standstill == nil, desk.wanted == nil, !desk.isAsking, !desk.hasAnswer, state.plan != nil,
+            state.spec != nil, state.wholeRanks.isEmpty
+        else { return false }
+        standStill("no pipeline is whole")
+        return true
+    }
+
     /// Takes in who comes, and tries again with them.
     mutating func stepStandstill() -> Bool {
         guard let standstill = timers.standstill else { return false }
