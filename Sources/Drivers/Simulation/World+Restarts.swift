@@ -63,6 +63,16 @@ extension World {
         network.setAlarm(of: host.index, at: host.nextWake)
     }
 
+    /// The disk is slow no more: what waits for it is done soon, too.
+    func hasten(_ host: SimulatedHost) {
+        guard host.disk != nil else { return }
+        var last = max(now, host.disk!.stalledUntil)
+        for index in host.writes.indices {
+            last = min(host.writes[index].at, last + host.disk!.time())
+            host.writes[index].at = last
+        }
+        if network.isUp(host.index) { network.setAlarm(of: host.index, at: host.nextWake) }
+    }
     /// The device computes so much slower from now on, what it has begun too; a factor below 1 makes it faster.
     func slow(_ host: SimulatedHost, by factor: Double) {
         host.flops /= factor

@@ -86,6 +86,7 @@ final class StormWatch {
         case .slowDevice(let factor): world.slow(host, by: begins ? factor : 1 / factor)
         case .disk(let kind):
             if begins { host.disk?.troubles.insert(kind) } else { host.disk?.troubles.remove(kind) }
+            if kind == .isSlow, !begins { world.hasten(host) }
         case .badWrite(let number, let how): if begins { host.disk?.badWrite = (number, how) }
         case .flippedBit: if begins { host.disk?.flipBit() }
         case .moved: if begins { world.move(host, to: address(number, of: host)) }
