@@ -357,6 +357,30 @@ import Testing
         #expect(world.nodes[1].directory.overlay.isReadOnly)
     }
 
+    /// A datagram that is lost is no reason to serve nobody any more.
+    @Test func `one vote alone against a node has to be said twice`() {
+        var world = World(seed: 25)
+        for index in 0..<2 { world.add(bootstrap: index == 0 ? [] : [World.loopback(0)]) }
+        world.run(.seconds(5))
+        func ask() -> Bool {
+            world.run(.seconds(61))
+            world.with(1) { $0.checkReachability(port: 4001, at: $1) }
+            world.run(.seconds(12))
+            return !world.nodes[1].directory.overlay.isReadOnly
+        }
+        #expect(ask())
+        world.nodes[1].canBeDialled = false
+        #expect(ask(), "the first")
+        world.nodes[1].canBeDialled = true
+        #expect(ask())
+        world.nodes[1].canBeDialled = false
+        #expect(ask(), "the first again")
+        #expect(!ask(), "the second in a row")
+        #expect(!ask())
+        world.nodes[1].canBeDialled = true
+        #expect(ask())
+    }
+
     /// A router lets in whom its host has just written to.
     @Test func `whoever asks whether it can be reached is dialled by another than the one it asked`() throws {
         var world = World(seed: 23)

@@ -17,7 +17,12 @@ struct Presence: Sendable {
     /// No datagram has ever come in, though nodes on the internet were asked: the network lets none through.
     private(set) var isDeaf = false
     /// Others have tried to dial it, or nobody could try for long enough.
-    private var isJudged = false
+    private var isJudged: Bool {
+        get { verdict.isSaid }
+        set { verdict.isSaid = newValue }
+    }
+    /// Whether there is one; and whether the last votes were against it.
+    private var verdict = (isSaid: false, isDoubted: false)
     /// Where it is to be had where it cannot be dialled.
     var relays: [Endpoint] = []
     private(set) var nextCheck: Instant?
@@ -78,7 +83,7 @@ struct Presence: Sendable {
             nextCheck = nil
             return false
         }
-        isJudged = false
+        verdict = (false, false)
         nextCheck = now + .seconds(1)
         guard !isNode else { return false }
         isReachable = false
@@ -122,8 +127,16 @@ struct Presence: Sendable {
             if checks <= Self.hastyChecks { nextCheck = now + Self.haste }
             return
         }
+        let failed = reached * 2 <= asked
+        let isDoubt = Overlay.isDoubt(
+            failed: failed, asked: asked, isReachable: isReachable, wasDoubted: verdict.isDoubted)
+        verdict.isDoubted = failed
+        guard !isDoubt else {
+            nextCheck = now + Self.retry
+            return
+        }
         (isJudged, isChanged) = (true, true)
-        isReachable = reached * 2 > asked
+        isReachable = !failed
         nextCheck = now + Self.interval
         opened = isReachable && forwardTried == usable ? forwardTried : nil
         vain = isReachable ? nil : forwardTried
