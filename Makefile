@@ -32,8 +32,8 @@ test: setup lint layers ## every test, the end-to-end one included
 sim: build ## the demo's job in virtual time
 	$(ATOLL) replay Topologies/demo.yaml --job Topologies/jobs/demo.yaml
 
-storm: build ## seeded worlds in which things go wrong, watched by checkers; WORLDS=N SEED=S ELECTORS=N
-	$(ATOLL) replay --storm $(or $(WORLDS),1000) --seed $(or $(SEED),1) $(if $(ELECTORS),--electors $(ELECTORS))
+storm: build ## seeded worlds in which things go wrong, watched by checkers; WORLDS=N SEED=S ELECTORS=N HOMES=1
+	$(ATOLL) replay --storm $(or $(WORLDS),1000) --seed $(or $(SEED),1) $(if $(ELECTORS),--electors $(ELECTORS)) $(if $(HOMES),--homes)
 
 survival: build ## what blackouts, kills, bad writes and churn cost: docs/STORM.md
 	$(ATOLL) replay --study blackouts

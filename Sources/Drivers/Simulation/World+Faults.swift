@@ -1,6 +1,7 @@
 import Coordination
 import Daemon
 import Digests
+import Kademlia
 import Links
 import Primitives
 import Record
@@ -24,6 +25,8 @@ enum TimedAction {
     case killElectors
     /// A trouble of the storm begins, or ends.
     case trouble(Int, begins: Bool)
+    /// A dial to find out whether somebody can be reached has come to its end.
+    case dialledBack(host: Int, life: Int, DialBack, reached: Bool)
     /// The storm's checkers look at the world.
     case look
 }
@@ -37,6 +40,10 @@ extension World {
         case .deliverHeld(let from, let to): network.deliverHeld(from: from, to: to)
         case .start(let host): start(hosts[host])
         case .close(let host, let life): if hosts[host].lives == life { kill(hosts[host]) }
+        case .dialledBack(let host, let life, let dial, let reached):
+            guard hosts[host].lives == life, hosts[host].frozenSince == nil, network.isUp(host) else { return }
+            hosts[host].daemon!.dialledBack(dial, reached: reached, at: now)
+            drain(hosts[host])
         case .killLeader: killLeader()
         case .killElectors: killElectors()
         case .trouble(let number, let begins): storm?.act(number, begins: begins, on: self)
@@ -105,7 +112,7 @@ extension World {
                     up: BitRate(bitsPerSecond: lines.up.bitsPerSecond / factor),
                     down: BitRate(bitsPerSecond: lines.down.bitsPerSecond / factor)))
         case .renumber: renumber(host)
-        case .remap: network.forgetMappings(of: host.index)
+        case .remap: forgetMappings(of: host)
         case .cut(let seconds):
             darken(host.index, until: now + .nanoseconds(Int64(seconds * 1e9)))
         }

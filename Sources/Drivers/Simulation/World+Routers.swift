@@ -38,6 +38,7 @@ extension World {
             [index], host.nat, at: Self.publicAddress(index, number: 0), timers: timers,
             seed: options.seed &+ UInt64(index) &* 271)
     }
+    func forgetMappings(of host: SimulatedHost) { network.forgetMappings(of: host.index) }
     func renumber(_ host: SimulatedHost) {
         outside[host.index, default: Outside()].renumberings += 1
         network.renumber(
@@ -57,8 +58,10 @@ extension World {
         let port = UInt16(20_000 + outside[host.index]!.dialsBack % 40_000)
         let reached = network.reaches(endpoint, from: host.index, port: port)
         network.send(probe.bytes, from: host.index, port: port, to: probe.endpoint)
-        host.daemon!.dialledBack(dial, reached: reached, at: now)
+        // The datagram has half of that way: it is there first.
+        schedule(.dialledBack(host: host.index, life: host.lives, dial, reached: reached), at: now + Self.dialTime)
     }
+    private static let dialTime = Duration.milliseconds(500)
 }
 
 /// TLS of streams that the daemons carry themselves.

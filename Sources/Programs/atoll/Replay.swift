@@ -9,6 +9,14 @@ import Simulation
 import Telemetry
 import Topologies
 
+/// What a storm's worlds are drawn with.
+struct StormWorldOptions: ParsableArguments {
+    @Option(help: "Of a storm: how many machines carry the record: 3, 4, 5 or auto; without it the launcher's alone.")
+    var electors: String?
+    @Flag(help: "Of a storm: launcher and peers are behind home routers and firewalls, drawn from the seed.")
+    var homes = false
+}
+
 struct Replay: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run a job on a topology in virtual time: the daemons' own code, modelled links and devices.")
@@ -18,8 +26,7 @@ struct Replay: ParsableCommand {
     @Option(help: "Instead: this many small worlds, drawn from the seed and those after it, in which things go wrong.")
     var storm: Int?
     @Option(help: "Of a storm's world: the troubles that strike, by number, or none.") var keep: String?
-    @Option(help: "Of a storm: how many machines carry the record: 3, 4, 5 or auto; without it the launcher's alone.")
-    var electors: String?
+    @OptionGroup var worlds: StormWorldOptions
     @Option(
         help:
             "Instead: a question about survival: blackouts, kills, writes, churn, electors, traffic or sessions (docs/STORM.md)."
@@ -55,8 +62,11 @@ struct Replay: ParsableCommand {
         if study != nil { try page.refuse("a study") }
         if let storm { return try runStorm(storm) }
         if let study { return try runStudy(study) }
-        guard electors == nil else {
+        guard worlds.electors == nil else {
             throw NodeError.badInput("--electors goes with --storm N: a job says how many it has")
+        }
+        guard !worlds.homes else {
+            throw NodeError.badInput("--homes goes with --storm N: a topology says what its hosts are behind (nat)")
         }
         guard [plan, from, compare].compactMap({ $0 }).count < 2 else {
             throw NodeError.badInput("--plan, --from and --compare each say what to begin with: give one of them")
@@ -93,11 +103,12 @@ struct Replay: ParsableCommand {
             }
         }
         try StormReplay(
-            worlds: worlds, seed: seed, electors: try stormElectors(), keep: places, transcript: transcript, json: json
+            worlds: worlds, seed: seed, electors: try stormElectors(), atHome: self.worlds.homes, keep: places,
+            transcript: transcript, json: json
         ).run()
     }
     private func stormElectors() throws -> StormReplay.Electors? {
-        guard let electors else { return nil }
+        guard let electors = worlds.electors else { return nil }
         if electors == "auto" { return .auto }
         guard let count = Int(electors), [3, 4, 5].contains(count) else {
             throw NodeError.badInput("--electors \(electors): it is 3, 4, 5 or auto")

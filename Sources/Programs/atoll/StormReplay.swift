@@ -18,6 +18,8 @@ struct StormReplay {
     let worlds: Int
     let seed: UInt64
     let electors: Electors?
+    /// Launcher and peers are behind home routers.
+    let atHome: Bool
     /// Places of troubles that strike; nil: all of them.
     let keep: [Int]?
     /// Where the play of the last world goes.
@@ -31,8 +33,9 @@ struct StormReplay {
         var troubles: [String]
         var world: String
         var electors: Electors?
+        var atHome: Bool
         var command: String {
-            "atoll replay --storm 1 --seed \(seed)\(electors.map { " --electors \($0.word)" } ?? "") --keep \(kept.isEmpty ? "none" : kept.map(String.init).joined(separator: ","))"
+            "atoll replay --storm 1 --seed \(seed)\(electors.map { " --electors \($0.word)" } ?? "")\(atHome ? " --homes" : "") --keep \(kept.isEmpty ? "none" : kept.map(String.init).joined(separator: ","))"
         }
     }
     /// What a storm came to.
@@ -88,11 +91,13 @@ struct StormReplay {
     }
 
     private func script(_ seed: UInt64) -> StormScript {
-        switch electors {
-        case nil: StormScript(seed: seed)
-        case .auto: StormScript(seed: seed, electors: nil)
-        case .count(let count): StormScript(seed: seed, electors: count)
-        }
+        let script =
+            switch electors {
+            case nil: StormScript(seed: seed)
+            case .auto: StormScript(seed: seed, electors: nil)
+            case .count(let count): StormScript(seed: seed, electors: count)
+            }
+        return atHome ? script.atHome() : script
     }
     private func shrunk(_ script: StormScript, _ what: String) -> Failure {
         let all = self.script(script.seed).troubles
@@ -102,7 +107,7 @@ struct StormReplay {
         return Failure(
             seed: script.seed, what: kept.count < script.troubles.count ? StormRun(fewer).violation ?? what : what,
             kept: kept.map { places[$0] }, troubles: fewer.troubles.map(\.description), world: script.summary,
-            electors: electors)
+            electors: electors, atHome: atHome)
     }
 
     private func text(_ failure: Failure) -> String {

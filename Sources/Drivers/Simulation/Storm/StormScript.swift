@@ -10,7 +10,7 @@ public import Topologies
 /// all of them. Everything is over at some moment; from then on all are well.
 public struct StormScript: Sendable {
     public let seed: UInt64
-    public let topology: Topology
+    public internal(set) var topology: Topology
     public let job: JobManifest
     public let corpus: [UInt8]
     public let realArithmetic: Bool
@@ -271,11 +271,16 @@ public struct StormScript: Sendable {
     private var electorsText: String {
         job.electors.count == .fixed(1) ? "" : "\(job.electors.count.value.map(String.init) ?? "auto") electors, "
     }
+    private var routersText: String {
+        guard topology.hasRouters else { return "" }
+        let behind = topology.hosts.filter { $0.nat != .none }
+        return behind.map { "\($0.name) \($0.nat.rawValue)" }.joined(separator: ", ") + "; "
+    }
     /// For people: what the world is.
     public var summary: String {
         func word<Value>(_ setting: Setting<Value>) -> String { setting.value.map { "\($0)" } ?? "auto" }
         return
-            "\(topology.peers.count) peers, \(electorsText)\(job.model.layers) layers, H \(word(job.innerSteps)), pipelines \(word(job.pipelines)), stages "
+            "\(topology.peers.count) peers, \(routersText)\(electorsText)\(job.model.layers) layers, H \(word(job.innerSteps)), pipelines \(word(job.pipelines)), stages "
             + "\(word(job.stages)), checkpoint every \(job.checkpoint.everyRounds), \(realArithmetic ? "real" : "modelled")"
     }
 }

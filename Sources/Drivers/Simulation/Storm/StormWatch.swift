@@ -89,7 +89,8 @@ final class StormWatch {
             if kind == .isSlow, !begins { world.hasten(host) }
         case .badWrite(let number, let how): if begins { host.disk?.badWrite = (number, how) }
         case .flippedBit: if begins { host.disk?.flipBit() }
-        case .moved: if begins { world.move(host, to: address(number, of: host)) }
+        case .moved: if begins { move(host, number, world) }
+        case .remapped: if begins { world.forgetMappings(of: host) }
         case .clock(let seconds): if begins { host.clockError += Int64(seconds) }
         }
         if begins { world.tell(Event(.fault(kind: trouble.description), at: world.now), of: host) }
@@ -204,8 +205,10 @@ final class StormWatch {
             }
         }
     }
-    private func address(_ number: Int, of host: SimulatedHost) -> Endpoint {
-        Endpoint(ipv4: 10, 9, UInt8(number & 255), UInt8(host.index & 255), port: host.endpoint.port)
+    private func move(_ host: SimulatedHost, _ number: Int, _ world: World) {
+        guard !world.topology.hasRouters else { return world.renumber(host) }
+        world.move(
+            host, to: Endpoint(ipv4: 10, 9, UInt8(number & 255), UInt8(host.index & 255), port: host.endpoint.port))
     }
 
     // MARK: what is asked of it

@@ -39,6 +39,8 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case flippedBit
         /// It has another address from now on.
         case moved
+        /// Its router forgets all mappings. Drawn for worlds with routers only.
+        case remapped
         /// Its clock is set to another time of day; its next process lives by that.
         case clock(seconds: Int)
         /// It is not there before the end of this.
@@ -100,6 +102,7 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case .badWrite(let number, let how): "write \(number) to its disk \(how.rawValue)"
         case .flippedBit: "a bit on disk flips"
         case .moved: "another address"
+        case .remapped: "its router forgets"
         case .clock(let seconds): "clock off by \(seconds) s"
         case .late: "comes late"
         case .dethroned: "whoever leads is killed"
@@ -130,6 +133,7 @@ public struct Trouble: Hashable, Sendable, CustomStringConvertible {
         case .badWrite: "bad-write"
         case .flippedBit: "flipped-bit"
         case .moved: "moved"
+        case .remapped: "remapped"
         case .clock: "clock"
         case .late: "late"
         case .dethroned: "dethroned"
