@@ -17,16 +17,12 @@ struct Presence: Sendable {
     /// No datagram has ever come in, though nodes on the internet were asked: the network lets none through.
     private(set) var isDeaf = false
     /// Others have tried to dial it, or nobody could try for long enough.
-    private var isJudged: Bool {
-        get { verdict.isSaid }
-        set { verdict.isSaid = newValue }
-    }
-    /// Whether there is one; and whether the last votes were against it.
-    private var verdict = (isSaid: false, isDoubted: false)
+    private var isJudged = false
     /// Where it is to be had where it cannot be dialled.
     var relays: [Endpoint] = []
     private(set) var nextCheck: Instant?
-    private var checks = 0
+    /// How often others were asked to try, and what they say.
+    private var votes = (rounds: 0, verdict: ReachVerdict())
     /// Others may open flows to its port for datagrams.
     var carriesFlows = false
     /// Since it was looked at last.
@@ -83,7 +79,7 @@ struct Presence: Sendable {
             nextCheck = nil
             return false
         }
-        verdict = (false, false)
+        (isJudged, votes.verdict) = (false, ReachVerdict())
         nextCheck = now + .seconds(1)
         guard !isNode else { return false }
         isReachable = false
@@ -115,8 +111,8 @@ struct Presence: Sendable {
             return nil
         }
         nextCheck = now + Self.retry
-        checks += 1
-        if checks > 1 { (isJudged, isChanged) = (true, true) }
+        votes.rounds += 1
+        if votes.rounds > 1 { (isJudged, isChanged) = (true, true) }
         forwardTried = usable == vain ? nil : usable
         return forwardTried?.port ?? port
     }
@@ -124,19 +120,14 @@ struct Presence: Sendable {
     mutating func judged(reached: Int, asked: Int, at now: Instant) {
         guard asked > 0 else {
             // Nobody could say: others may be known in a moment.
-            if checks <= Self.hastyChecks { nextCheck = now + Self.haste }
+            if votes.rounds <= Self.hastyChecks { nextCheck = now + Self.haste }
             return
         }
-        let failed = reached * 2 <= asked
-        let isDoubt = Overlay.isDoubt(
-            failed: failed, asked: asked, isReachable: isReachable, wasDoubted: verdict.isDoubted)
-        verdict.isDoubted = failed
-        guard !isDoubt else {
+        guard let isReached = votes.verdict.heard(reached: reached, asked: asked, isReachable: isReachable) else {
             nextCheck = now + Self.retry
             return
         }
-        (isJudged, isChanged) = (true, true)
-        isReachable = !failed
+        (isJudged, isChanged, isReachable) = (true, true, isReached)
         nextCheck = now + Self.interval
         opened = isReachable && forwardTried == usable ? forwardTried : nil
         vain = isReachable ? nil : forwardTried

@@ -40,8 +40,7 @@ struct Reachability: Sendable {
     /// Of `asked`, those whose TCP dial arrived, whatever became of the datagram.
     var dialled = 0
     var asked = 0
-    /// The votes before these said no.
-    var isDoubted = false
+    var verdict = ReachVerdict()
     /// Nonces given to voters in this round, and whether a probe brought them back.
     var nonces: [(voter: PackedEndpoint, nonce: UInt64, arrived: Bool)] = []
     var owed: [DialBack: Owed] = [:]
@@ -70,7 +69,7 @@ extension Overlay {
     /// Asks up to three proven contacts, bootstrap nodes among them, to dial us at the address they see: on TCP at `port`,
     /// on UDP where our datagrams come from.
     /// Ends in one ``Effect/reachability(reached:dialled:asked:)``; nobody to ask gives 0 of 0. A majority that failed makes the node
-    /// read-only, a majority that succeeded ends that; one vote alone against it has to be said twice (``isDoubt(failed:asked:isReachable:wasDoubted:)``).
+    /// read-only, a majority that succeeded ends that; one vote alone against it has to be said twice (``ReachVerdict``).
     public mutating func checkReachability(port: UInt16, at now: Instant) {
         guard outlook.reachability.outstanding == 0, seal != nil else { return }
         outlook.reachability.nonces = []
@@ -126,19 +125,11 @@ extension Overlay {
         guard outlook.reachability.outstanding == 0 else { return }
         let votes = outlook.reachability
         if votes.asked > 0, !configuration.readOnly {
-            let failed = votes.reached * 2 <= votes.asked
-            let isDoubt = Self.isDoubt(
-                failed: failed, asked: votes.asked, isReachable: !isReadOnly, wasDoubted: votes.isDoubted)
-            outlook.reachability.isDoubted = failed
-            if !isDoubt { isReadOnly = failed }
+            let isReached = outlook.reachability.verdict.heard(
+                reached: votes.reached, asked: votes.asked, isReachable: !isReadOnly)
+            if let isReached { isReadOnly = !isReached }
         }
         effects.push(.reachability(reached: votes.reached, dialled: votes.dialled, asked: votes.asked))
-    }
-
-    /// One vote against a node that could be reached until then may be one datagram that was lost, or the voter's own trouble. A bootstrap node that
-    /// believed it would serve nobody any more, and carry nobody.
-    public static func isDoubt(failed: Bool, asked: Int, isReachable: Bool, wasDoubted: Bool) -> Bool {
-        failed && asked == 1 && isReachable && !wasDoubted
     }
 
     /// Has the asker dialled only where the token says that it can hear us, only at the address it came from, once a minute (four of one address): by another node
