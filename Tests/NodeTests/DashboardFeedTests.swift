@@ -121,6 +121,19 @@ import Training
         #expect(feed.snapshot(at: at(3))[1] == #"["m",3.000,{"title":"a","step":2}]"#)
     }
 
+    /// Of a connected peer the key is known first, and its name when it is in the job here; and two may call themselves the same.
+    @Test func `a peer that is known by its key stays one when its name is heard`() throws {
+        var feed = DashboardFeed(since: .zero)
+        var peers = ["374a712d", "aedf7fe2"].map { DashboardFeed.Peer(name: $0) }
+        for peer in peers { feed.see(peer, at: .zero) }
+        for place in peers.indices { peers[place].label = "bea" }
+        for peer in peers { feed.see(peer, at: at(1)) }
+        let told = try parsed(feed.take()).filter { $0[0] as? String == "p" }
+        #expect(told.map { $0[2] as? Int } == [0, 1, 0, 1])
+        #expect(
+            told.map { ($0[3] as? [String: Any])?["name"] as? String } == ["374a712d", "aedf7fe2", "bea", "bea"])
+    }
+
     /// Whatever others call themselves, and however much they say, it stays a text of bounded length in a record.
     @Test func `names and reasons of others are quoted, and long ones are cut`() throws {
         var feed = DashboardFeed(since: .zero)

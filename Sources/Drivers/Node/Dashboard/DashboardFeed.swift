@@ -13,7 +13,10 @@ import Topologies
 package struct DashboardFeed {
     /// What is said of one peer.
     package struct Peer {
+        /// By which it is known on the page; of somebody of whom only the key is known, its first digits.
         package var name: String
+        /// As it calls itself, where that is not what it is known by: others may call themselves the same.
+        package var label: String?
         package var standing = "joined"
         package var why: String?
         package var doing = ""
@@ -266,7 +269,7 @@ package struct DashboardFeed {
         return places.count - 1
     }
     private static func json(_ peer: Peer) -> String {
-        var parts = ["\"name\":\(quoted(peer.name))", "\"standing\":\(quoted(peer.standing))"]
+        var parts = ["\"name\":\(quoted(peer.label ?? peer.name))", "\"standing\":\(quoted(peer.standing))"]
         func add(_ name: String, _ json: String?) { if let json { parts.append("\"\(name)\":\(json)") } }
         add("why", peer.why.map(quoted))
         // What members do is told as it begins.

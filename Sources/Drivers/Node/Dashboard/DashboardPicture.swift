@@ -261,7 +261,8 @@ extension DaemonStatus.Membership {
         (own.rank, own.stage, own.stages) = (work?.rank, work?.stage ?? 0, work?.stages ?? 0)
         return [own]
             + seen.daemon.connections.map { connection in
-                var peer = DashboardFeed.Peer(name: connection.name ?? connection.peer)
+                var peer = DashboardFeed.Peer(name: connection.peer)
+                peer.label = connection.name
                 peer.roundTripMilliseconds = connection.roundTripMilliseconds
                 peer.relayedBy = connection.relayedBy.map { seen.daemon.name(of: $0) ?? $0 }
                 peer.standing = connection.peer == leader ? "leads" : "connected"
