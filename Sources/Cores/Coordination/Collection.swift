@@ -194,12 +194,16 @@ extension Coordinator {
         return false
     }
 
+    private static let returnedPatience = Duration.seconds(10)
     /// Away is not gone: what was trained to the end is not given up because its only holder is not heard just now.
     private mutating func waitForHolders(of unit: Int) -> Bool {
+        // Who had it is here, and has it no more: another process. What it has on its disk may be worth a moment.
+        let isLost = state.plan?.holders(of: unit).allSatisfy { state.isPresent($0) } ?? false
+        let patience = isLost ? Self.returnedPatience : Self.standstillPatience
         guard let since = collection?.lacksHolders else {
             collection?.lacksHolders = now
-            let patience = fixed(Self.standstillPatience.inSeconds, 0)
-            event(.interrupted(why: "nobody is here who has unit \(unit); waiting \(patience) s for who has it"))
+            let seconds = fixed(patience.inSeconds, 0)
+            event(.interrupted(why: "nobody is here who has unit \(unit); waiting \(seconds) s for who has it"))
             return true
         }
         if admit(roster.accepted), let plan = state.plan {
@@ -207,18 +211,13 @@ extension Coordinator {
             collection?.fetch.add(sources: holders, at: now)
             return true
         }
-        // Who had it is here, and has it no more: another process.
-        let isLost = state.plan?.holders(of: unit).allSatisfy { state.isPresent($0) } ?? false
-        guard now - since >= (isLost ? Self.returnedPatience : Self.standstillPatience) else { return false }
+        guard now - since >= patience else { return false }
         // It is trained again, from the newest round that all units can be had of.
         collection = nil
         stage.trainsAgain()
         desk.want(.rollBack, "unit \(unit) was lost with its last holder")
         return true
     }
-
-    /// What it has on its disk may be worth a moment.
-    private static let returnedPatience = Duration.seconds(10)
 
     /// One effect of the fetch.
     private mutating func stepFetch() -> Bool {

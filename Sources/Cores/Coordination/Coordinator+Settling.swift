@@ -39,8 +39,7 @@ extension Coordinator {
             if stepStandstill() { return true }
             guard timers.standstill == nil else { return false }
             return admitWaiting() || stepSurvey() || stepCheckpoint() || stepSetbacks() || stepYielding()
-                || stepBroken()
-                || stepRound()
+                || stepBroken() || stepRound()
         case .collecting: return timers.isolatedSince == nil && stepCollection()
         case .closing(_, let until):
             guard record.committed == record.length || until <= now else { return false }
