@@ -184,6 +184,20 @@ final class WebRig: @unchecked Sendable {
         }
     }
 
+    @Test func `whoever takes all connections there are keeps nobody out once they are gone`() throws {
+        var limits = WebLimits()
+        (limits.connections, limits.connectionsPerAddress) = (4, 4)
+        let rig = try WebRig(limits: limits, Self.echo)
+        defer { rig.end() }
+        for _ in 0..<3 {
+            let all = (0..<7).map { _ in rig.connect() }
+            Thread.sleep(forTimeInterval: 0.3)
+            for descriptor in all { close(descriptor) }
+            Thread.sleep(forTimeInterval: 0.6)
+            #expect(rig.ask(WebRig.get("/")).contains("HTTP/1.1 200"))
+        }
+    }
+
     @Test func `a client that does not read is cut off`() throws {
         let left = DispatchSemaphore(value: 0)
         var limits = WebLimits()

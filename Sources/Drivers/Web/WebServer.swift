@@ -118,13 +118,17 @@ public final class WebServer {
             return
         }
         isRunning = true
+        let before = atoll_web_connections(daemon)
         repeat {
             mustRun = false
             MHD_run(daemon)
         } while mustRun && self.daemon != nil
         isRunning = false
         guard self.daemon != nil else { return }
-        var wake = exchanges.values.contains { $0.isSuspended } ? loop.now + .milliseconds(250) : nil
+        // At its limit libmicrohttpd looks at the listening socket no more, and does so again only when it is run once more after somebody has left:
+        // nothing would wake it for that. Whoever waits is looked after, too.
+        let isInUse = before > 0 || atoll_web_connections(daemon) > 0
+        var wake = isInUse ? loop.now + .milliseconds(250) : nil
         let milliseconds = atoll_web_timeout(daemon)
         if milliseconds >= 0 {
             let moment = loop.now + .milliseconds(milliseconds)

@@ -57,6 +57,12 @@ static inline int atoll_web_was_completed(enum MHD_RequestTerminationCode reason
 }
 
 /* Milliseconds until it wants to run, or -1. */
+/* Connections that are open now. */
+static inline unsigned atoll_web_connections(struct MHD_Daemon *daemon) {
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+    return info ? info->num_connections : 0;
+}
+
 static inline long long atoll_web_timeout(struct MHD_Daemon *daemon) {
     unsigned long long milliseconds = 0;
     if (MHD_get_timeout(daemon, &milliseconds) != MHD_YES) return -1;
