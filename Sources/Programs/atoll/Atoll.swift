@@ -23,8 +23,16 @@ struct Atoll: ParsableCommand {
             EventsReference.self,
         ])
 
+    /// Where standard input, output or errors are closed, the next file that is opened would be taken for them, and what is said be written into it.
+    private static func openStandardDescriptors() {
+        for descriptor: Int32 in 0...2 where fcntl(descriptor, F_GETFD) == -1 {
+            guard open("/dev/null", O_RDWR) == descriptor else { Foundation.exit(1) }
+        }
+    }
+
     /// Exit codes: 0 done, 1 failed, 2 usage or bad input, 130 interrupted.
     static func main() {
+        openStandardDescriptors()
         // A peer that closes while we write is an ordinary event, not the end of this process.
         signal(SIGPIPE, SIG_IGN)
         // A parent may have started us from a thread that blocks signals, and the mask is inherited: ^C must work anyway.

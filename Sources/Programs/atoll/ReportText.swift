@@ -38,7 +38,8 @@ enum ReportText {
         }
         out += "weights \(report.weightsSha256)\n"
         out += "report \(folder)/report.json · checkpoint \(report.checkpoint)\n\n"
-        out += report.sample + "\n"
+        // What a text has taught it to say is to be read, not to be obeyed by a terminal.
+        out += terminalSafe(report.sample) + "\n"
         return out
     }
 }
