@@ -93,6 +93,7 @@ private struct Members {
     members.network.connect(3, 1)
     members.network.run(for: .seconds(5))
     #expect(!members.network.isConnected(1, 3))
+    #expect(members.network.nodes[3].book?.isRemoved == true && members.network.nodes[3].turnedAway == .removed)
     #expect(members.network.isConnected(0, 1) && members.network.isConnected(0, 2))
     for n in 0...2 {
         let told = members.network.events[n].filter {
@@ -287,4 +288,25 @@ private func apply(
         remote: Endpoint(ipv4: 10, 0, 9, 9, port: 999), inbound: true, isTLSClient: false, at: network.now)
     network.nodes[0].received(stream, [8, 0, 1, 0, 5], at: network.now)
     #expect(network.nodes[0].refusals[.malformed] == 1)
+}
+
+@Test func `a member that was away when it was removed is shown the signed word, keeps it, and asks ever more rarely`()
+{
+    var members = Members()
+    members.add(1, keeps: true)
+    members.add(2)
+    let removed = members.network.peer(1)
+    let moment = members.network.now
+    _ = members.network.change(0) { $0.revoke(.peer, of: Digest256(removed.bytes)!, at: moment) }
+    #expect(members.network.nodes[1].book?.isRemoved == false && members.network.nodes[1].turnedAway == nil)
+    members.network.connect(1, 0)
+    members.network.run(for: .seconds(1))
+    #expect(members.network.nodes[1].book?.isRemoved == true && members.network.nodes[1].turnedAway == .removed)
+    // Whoever goes on telling it of the same address does not have it dial each time.
+    for _ in 0..<120 {
+        members.network.connect(1, 0, known: false)
+        members.network.run(for: .seconds(1))
+    }
+    let refused = members.network.nodes[0].refusals[.membership(.removed)] ?? 0
+    #expect((2...9).contains(refused), "\(refused) times in two minutes")
 }

@@ -155,7 +155,9 @@ extension Channels {
         case .failure(.wrongPool) where isBehind(id, bytes, at: now): drop(id, at: now)
         case .failure(let refusal): refuse(id, refusal, at: now)
         case .success(var (hello, version)):
-            if let refusal = judge(id, &hello, bytes, at: now) { return turnAway(id, refusal, at: now) }
+            if let refusal = judge(id, &hello, bytes, at: now) {
+                return turnAway(id, refusal, hello.credential, at: now)
+            }
             connections[id]!.hello = hello
             connections[id]!.version = version
             connections[id]!.parser.proven = true

@@ -84,6 +84,7 @@ extension Channels {
     /// whether the connections that stand are alive is asked at once.
     public mutating func networkChanged(at now: Instant) {
         for id in connections.order where connections[id]?.isOpen == true { connections[id]!.keepAlive.doubt(at: now) }
+        pool?.dialsFrom = nil
         dialer.hurry(at: now)
         wake(at: now)
     }
@@ -108,6 +109,7 @@ extension Channels {
     }
 
     mutating func dialWhatIsDue(at now: Instant) {
+        if let from = pool?.dialsFrom, from > now { return }
         while let dial = dialer.next(at: now) {
             // When the peer's own connection is at the hello already, it is given time.
             if let peer = dial.peer, dial.isBeside ? isConnected(to: peer) : !connections.with(peer).isEmpty {

@@ -13,6 +13,11 @@ struct PoolDoor: Sendable {
     /// To peers that knew other things than this one, in turn.
     var untold: [PeerID: ArraySlice<PoolStatement>] = [:]
     var telling = NewsBudget()
+    /// Why this peer was turned away last, while nobody lets it in.
+    var turnedAway: PoolRefusal?
+    /// Nobody is dialled before: whoever is turned away by all asks ever more rarely.
+    var dialsFrom: Instant?
+    var patience = Duration.zero
     /// How often everybody's certificate is looked at, and a certificate that is due renewed.
     static let interval = Duration.seconds(20)
     /// With fewer connections this peer looks for members, so that it hears of what concerns all.
@@ -20,6 +25,14 @@ struct PoolDoor: Sendable {
     static let soon = Duration.milliseconds(100)
     /// So many bytes of statements wait on a connection at most, besides pings and acks.
     static let ahead = 16_384
+    private static let patienceMost = Duration.seconds(300)
+
+    mutating func noteTurnedAway(_ why: PoolRefusal, at now: Instant) {
+        turnedAway = why
+        patience = max(.seconds(1), min(Self.patienceMost, patience * 2))
+        dialsFrom = now + patience
+    }
+    mutating func noteLetIn() { (turnedAway, dialsFrom, patience) = (nil, nil, .zero) }
 }
 
 /// How much of what is new its owner hears. Whoever has an invite of many uses can make up members, and who comes into an old pool hears of everybody at once.
@@ -100,6 +113,9 @@ extension Channels {
         defer { tellNews(at: now) }
         return pool!.book.judge(hello.credential, of: peer, at: now)
     }
+    /// Why nobody lets this peer in; nil where somebody does, or nobody has been met.
+    public var turnedAway: PoolRefusal? { pool.flatMap { $0.book.isRemoved ? .removed : $0.turnedAway } }
+
     /// A member's connection is open.
     mutating func greetMember(_ id: ConnectionID, at now: Instant) {
         guard pool != nil, let peer = connections[id]?.peer else { return }
@@ -110,8 +126,13 @@ extension Channels {
     // MARK: refusals
 
     /// Says why, to whoever holds the pool's key or has an invite of it, and closes.
-    mutating func turnAway(_ id: ConnectionID, _ why: PoolRefusal, at now: Instant) {
-        effects.push(.write(id, Frame.small(.refusal, [why.rawValue])))
+    ///
+    /// - Parameter shown: the certificate that it came with; nil: that of its hello.
+    mutating func turnAway(_ id: ConnectionID, _ why: PoolRefusal, _ shown: Credential? = nil, at now: Instant) {
+        let shown = shown ?? connections[id]?.hello?.credential
+        let proof = connections[id]?.peer.flatMap { pool?.book.revocation(for: why, of: $0, shown) }
+        let payload = [why.rawValue] + (proof.map { PoolStatement.revocation($0).encoded } ?? [])
+        effects.push(.write(id, Frame.small(.refusal, payload)))
         if connections[id]?.isOpen == true {
             refusals[.membership(why), default: 0] += 1
             lose(id, .refused(.membership(why)), at: now)
@@ -120,9 +141,15 @@ extension Channels {
         }
     }
     mutating func turnedAway(_ id: ConnectionID, _ payload: [UInt8], at now: Instant) throws(MalformedBytes) {
-        guard pool != nil, payload.count == 1, let why = PoolRefusal(rawValue: payload[0]),
+        guard pool != nil, let first = payload.first, let why = PoolRefusal(rawValue: first),
             let connection = connections[id]
         else { throw MalformedBytes("a refusal of no known kind") }
+        // The pool's authority has signed it, or it is nothing.
+        if payload.count > 1, case .revocation(let revocation) = try PoolStatement(encoded: Array(payload[1...])) {
+            _ = pool!.book.heed(.revocation(revocation), from: connection.peer ?? local, at: now)
+            tellNews(at: now)
+        }
+        if connectedPeers.allSatisfy({ peers[$0]?.connection == id }) { pool!.noteTurnedAway(why, at: now) }
         if pool!.applying == id { (pool!.isBehind, pool!.applying) = (false, nil) }
         if connection.isOpen {
             refusals[.turnedAway(why), default: 0] += 1
@@ -140,7 +167,7 @@ extension Channels {
         else { throw MalformedBytes("an application where there is nothing to apply for") }
         let shown = try Credential(encoded: payload)
         switch pool!.book.apply(shown, of: peer, at: now) {
-        case .failure(let why): turnAway(id, why, at: now)
+        case .failure(let why): turnAway(id, why, shown, at: now)
         case .success(let grant):
             effects.push(.write(id, Frame.small(.grant, grant.encoded)))
             drop(id)
@@ -194,6 +221,8 @@ extension Channels {
     ) throws(MalformedBytes) {
         guard pool != nil else { throw MalformedBytes("a statement about members where there are none") }
         let statement = try PoolStatement(encoded: payload)
+        // Only who has let this peer in says one.
+        pool!.noteLetIn()
         switch pool!.book.heed(statement, from: peer, at: now) {
         case .taken: tellNews(at: now)
         case .differs:

@@ -109,7 +109,7 @@ public struct Channels: Core {
     public mutating func poll() -> Effect? { effects.pop() }
 
     public var nextWake: Instant? {
-        var next = earliest(connections.nextWake, dialer.nextWake)
+        var next = earliest(connections.nextWake, dialer.nextWake.map { max($0, pool?.dialsFrom ?? $0) })
         next = earliest(next, away.first?.at)
         next = earliest(next, earliest(reassembly.nextWake, pool?.nextWake))
         if !pacing.uploadQueue.isEmpty { next = earliest(next, pacing.upload.readyAt) }

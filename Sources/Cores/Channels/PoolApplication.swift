@@ -92,7 +92,7 @@ public struct PoolApplication: Core {
                 switch kind {
                 case .grant: try granted(payload, by: peer, id)
                 case .refusal:
-                    guard payload.count == 1, let why = PoolRefusal(rawValue: payload[0]) else {
+                    guard let why = payload.first.flatMap(PoolRefusal.init) else {
                         throw MalformedBytes("a refusal of no known kind")
                     }
                     end(id, .failure(.refused(why)))

@@ -5,6 +5,7 @@ import Kademlia
 import Membership
 import Messages
 import Paths
+import Pools
 public import Primitives
 import Record
 
@@ -14,6 +15,8 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
     public var id: String
     public var overlay: Overlay
     public var connections: [Connection]
+    /// Why nobody lets it into its pool, and what to do; nil where somebody does, or nobody has been met.
+    public var turnedAway: TurnedAway?
     /// Of a peer.
     public var member: Membership?
     /// Of whoever leads a job.
@@ -45,6 +48,11 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var connectionPorts: String?
         /// Whether its router lets its port in; nil where that is not asked.
         public var forwarding: Forwarding?
+    }
+    public struct TurnedAway: Codable, Hashable, Sendable {
+        /// The page that says more: `atoll help CODE`; nil where none does.
+        public var code: String?
+        public var why: String
     }
     public struct Forwarding: Codable, Hashable, Sendable {
         public enum State: String, Codable, Sendable {
@@ -282,8 +290,21 @@ extension DaemonCore {
                 isReachable: isReachable, external: external?.description,
                 berths: carriage.search.berths.map(\.short), relay: relayStatus,
                 datagramPorts: datagramPorts, connectionPorts: connectionPorts, forwarding: forwardingStatus(at: now)),
-            connections: connections, member: services.member.map(status),
+            connections: connections, turnedAway: turnedAwayStatus, member: services.member.map(status),
             coordinator: services.coordinator.map { status($0, at: now) }, elector: services.elector.map(status))
+    }
+    private var turnedAwayStatus: DaemonStatus.TurnedAway? {
+        channels.turnedAway.map { why in
+            let code: String? =
+                switch why {
+                case .removed: "POOL-004"
+                case .expired: "POOL-005"
+                case .clock: "ID-003"
+                case .inviteRevoked, .inviteUsedUp, .inviteExpired: "INV-006"
+                case .noCredential, .otherPool, .forged, .notItsOwn: nil
+                }
+            return DaemonStatus.TurnedAway(code: code, why: why.toItself)
+        }
     }
     private var relayStatus: DaemonStatus.Relay? {
         let relay = carriage.relay

@@ -356,6 +356,18 @@ public struct PoolBook: Sendable {
     public func revoked(_ kind: Revocation.Kind, _ subject: Digest256) -> Int64? {
         revocations[RevocationID(kind: kind, subject: subject)]?.at
     }
+    /// The signed word for a refusal that comes of one: whoever is turned away can check it.
+    public func revocation(for why: PoolRefusal, of peer: PeerID, _ shown: Credential?) -> Revocation? {
+        let own = RevocationID(kind: .peer, subject: Digest256(peer.bytes)!)
+        switch why {
+        case .removed:
+            return revocations[own]
+                ?? shown.flatMap { revocations[RevocationID(kind: .inviteAndMembers, subject: $0.warrant.id)] }
+        case .inviteRevoked:
+            return shown.flatMap { revocations[RevocationID(kind: .invite, subject: $0.warrant.id)] }
+        default: return nil
+        }
+    }
     /// This peer was removed, as it has heard itself.
     public var isRemoved: Bool {
         revoked(.peer, Digest256(identity.bytes)!) != nil || revoked(.inviteAndMembers, credential.warrant.id) != nil
