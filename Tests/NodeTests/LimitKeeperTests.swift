@@ -1,5 +1,6 @@
 import Coordination
 import Daemon
+import Digests
 import EventLoop
 import Foundation
 import Lending
@@ -153,5 +154,136 @@ private final class Notes<Value: Sendable>: @unchecked Sendable {
         #expect(third.used.value == nil)
         third.forgive()
         #expect(third.used == .value(ByteCount(10)))
+    }
+}
+
+@Suite struct `A peer's folder is its owner's` {
+    private func withFolder(_ body: (String) throws -> Void) throws {
+        let folder = NSTemporaryDirectory() + "owner-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try body(folder)
+    }
+    private func mode(_ path: String) -> UInt32 {
+        var info = stat()
+        return stat(path, &info) == 0 ? UInt32(info.st_mode) & 0o777 : 0
+    }
+
+    @Test func `nobody else can read what lies in it, nor in one that an earlier version made`() throws {
+        try withFolder { folder in
+            try DataFolder(folder).close()
+            #expect(mode(folder) == 0o700)
+            for part in ["log", "chunks", "checkpoints", "rounds"] { #expect(mode(folder + "/" + part) == 0o700) }
+            chmod(folder + "/chunks", 0o755)
+            try DataFolder(folder).close()
+            #expect(mode(folder + "/chunks") == 0o700)
+        }
+    }
+    @Test func `a lock file that is removed lets no second daemon in`() throws {
+        try withFolder { folder in
+            let first = try DataFolder(folder)
+            unlink(folder + "/lock")
+            #expect(DataFolder.isBusy(folder))
+            #expect(throws: NodeError.self) { try DataFolder(folder) }
+            #expect(DataFolder.isBusy(folder), "a refused one does not take the first one's lock away")
+            first.close()
+            #expect(!DataFolder.isBusy(folder))
+        }
+    }
+    @Test func `a key that others can read, or that is not there, is said, and no other is made in its place`() throws {
+        try withFolder { folder in
+            let data = try DataFolder(folder)
+            let (key, path) = (data.key.peerID, folder + "/key")
+            data.close()
+            func problem() -> String {
+                do throws(NodeError) { _ = try DataFolder.loadKey(path) } catch { return error.description }
+                return ""
+            }
+            for open: mode_t in [0o644, 0o666, 0o640] {
+                chmod(path, open)
+                #expect(problem().contains("[ID-001"))
+            }
+            chmod(path, 0o600)
+            #expect(try DataFolder.loadKey(path).peerID == key)
+            rename(path, path + ".away")
+            symlink("/nowhere/at/all", path)
+            #expect(problem().contains("a link that leads nowhere") && problem().contains("[ID-005"))
+            unlink(path)
+            mkdir(path, 0o700)
+            #expect(problem().contains("is not a file"))
+        }
+    }
+    @Test func `a limit is given without a daemon, within what the machine has, and a peer that runs is not passed by`()
+        throws
+    {
+        try withFolder { folder in
+            #expect(throws: NodeError.self) { try LimitFiles.set("up_mbps", to: "2", in: folder) }
+            let data = try DataFolder(folder)
+            #expect(throws: NodeError.self) { try LimitFiles.set("up_mbps", to: "2", in: folder) }
+            data.close()
+            #expect(try LimitFiles.set("up_mbps", to: "2", in: folder) == "up_mbps is 2 from the next start on")
+            #expect(throws: NodeError.self) { try LimitFiles.set("memory_mib", to: "1000000000", in: folder) }
+            let file = try LimitFiles.read(folder + "/" + LimitFiles.ofCommands, mustExist: true)
+            #expect(file.limits == [.upload: "2"])
+            #expect(
+                try LimitFiles.set("up_mbps", to: "default", in: folder) == "up_mbps is none from the next start on")
+        }
+    }
+    @Test
+    func
+        `of an owner's file a link that leads nowhere and bytes that are no text are said, and comments decide nothing`()
+        throws
+    {
+        try withFolder { folder in
+            try DataFolder(folder).close()
+            let path = folder + "/peer.yaml"
+            #expect(try LimitFiles.read(path, mustExist: false) == PeerFile())
+            symlink("/nowhere/at/all", path)
+            #expect(throws: NodeError.self) { try LimitFiles.read(path, mustExist: false) }
+            unlink(path)
+            try writeFile(path, Array("# nothing yet\n\n  # really\n".utf8))
+            #expect(try LimitFiles.read(path, mustExist: false) == PeerFile())
+            try writeFile(path, Array("name: one\nlimits:\n  up_mbps: 1\n  hours: always\n  up_mbps: 2\n".utf8))
+            do throws(NodeError) {
+                _ = try LimitFiles.read(path, mustExist: false)
+                Issue.record("a key twice was read")
+            } catch { #expect(error.description.contains("peer.yaml:5: up_mbps"), "\(error)") }
+        }
+    }
+    @Test func `what an invite that was cut says is no secret`() throws {
+        try withFolder { folder in
+            try DataFolder(folder).close()
+            let secret = String(repeating: "5e", count: 32)
+            let path = folder + "/invite.yaml"
+            for text in [
+                "name: pool\nwarrant: \"00\"\nissuer: \"\(secret.prefix(50))", "pool: \"\(secret)\nname: x",
+                "\(secret): 1", "name: pool\n\(secret)\nbootstrap: []", "issuer: \"\(secret)\"\nissuer: \"\(secret)\"",
+            ] {
+                try writeFile(path, Array(text.utf8))
+                do throws(NodeError) {
+                    _ = try Invite(file: path)
+                    Issue.record("it was read")
+                } catch { #expect(!error.description.contains("5e5e5e5e"), "\(error)") }
+            }
+        }
+    }
+    @Test func `who asks a daemon nothing keeps nobody else from asking`() throws {
+        try withFolder { folder in
+            try DataFolder(folder).close()
+            let loop = Loop()
+            defer { loop.close() }
+            let listener = try LocalListener(loop, path: folder + "/control") { stream, line in
+                stream.write("heard \(line)")
+            }
+            defer { listener.close() }
+            let answers = Notes<String>()
+            Thread {
+                let silent = (0..<40).map { _ in try? LocalClient(path: folder + "/control") }
+                answers.note((try? LocalClient(path: folder + "/control").ask("status")) ?? "nothing")
+                answers.note("\(silent.count)")
+                loop.stop()
+            }.start()
+            loop.run()
+            #expect(answers.all == ["heard status", "40"])
+        }
     }
 }

@@ -16,6 +16,8 @@ public struct PeerFile: Hashable, Sendable {
     public init() {}
     /// - Throws: ``FileProblem`` with file, line, key, what was found and what is allowed.
     public init(parsing bytes: [UInt8], file: String) throws(FileProblem) {
+        // Comments alone decide nothing.
+        guard !YAMLNode.isEmpty(bytes) else { return }
         let top = try YAMLNode(parsing: bytes, file: file).mapping(["name", "accept", "limits", "port_mapping", "log"])
         name = try top["name"]?.name()
         mapsPorts = try top["port_mapping"]?.boolean() ?? true

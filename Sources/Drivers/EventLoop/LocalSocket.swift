@@ -8,6 +8,7 @@ public final class LocalListener {
     private let descriptor: Int32
     private let path: String
     private var poller: Poller?
+    /// Those that have been silent longest first.
     private var streams: [LocalStream] = []
     private static let most = 16
 
@@ -36,13 +37,20 @@ public final class LocalListener {
         while true {
             let client = Glibc.accept(descriptor, nil, nil)
             guard client >= 0 else { return }
-            guard streams.count < Self.most, isSameUser(client), fcntl(client, F_SETFD, FD_CLOEXEC) == 0,
+            guard isSameUser(client), fcntl(client, F_SETFD, FD_CLOEXEC) == 0,
                 fcntl(client, F_SETFL, O_NONBLOCK) == 0
             else {
                 Glibc.close(client)
                 continue
             }
-            let stream = LocalStream(loop, client, onLine)
+            // Whoever asks nothing keeps nobody else from asking.
+            if streams.count >= Self.most { streams.first?.close() }
+            let stream = LocalStream(loop, client) { [unowned self] stream, line in
+                if let place = streams.firstIndex(where: { $0 === stream }) {
+                    streams.append(streams.remove(at: place))
+                }
+                onLine(stream, line)
+            }
             stream.onClosed = { [weak self] gone in self?.streams.removeAll { $0 === gone } }
             streams.append(stream)
         }

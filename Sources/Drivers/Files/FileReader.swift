@@ -87,5 +87,6 @@ public func foundationProblem(_ error: any Error) -> String {
     if let code = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError, code.domain == NSPOSIXErrorDomain {
         return String(cString: strerror(Int32(code.code)))
     }
-    return error.localizedDescription
+    let words = error.localizedDescription
+    return words.hasSuffix(".") ? String(words.dropLast()) : words
 }

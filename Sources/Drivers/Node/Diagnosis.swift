@@ -87,7 +87,7 @@ extension DiagnosisCode {
         case .keyMode:
             (
                 "others can read this peer's key",
-                "The file `key` in the peer's folder is its identity: whoever can read it can be this peer. Its mode should be 0600.",
+                "The file `key` in the peer's folder is its identity: whoever can read it can be this peer. Its mode has to be 0600: with another one no daemon starts.",
                 "`chmod 600 ~/.atoll/peer/key`. If somebody may have copied it, remove it: the peer gets a new identity at its next start."
             )
         case .folderInUse:

@@ -139,6 +139,13 @@ extension Doctor {
         }
         for status in scene.daemons.compactMap(\.status) {
             let name = status.daemon.member?.name ?? "process \(status.process)"
+            if let no = status.daemon.turnedAway {
+                let code = no.code.flatMap(DiagnosisCode.init) ?? .notJoined
+                out.append(
+                    Diagnosis(code, .fail, "\(name) is let in by nobody: \(no.why)", try: "atoll help \(code.rawValue)")
+                )
+                continue
+            }
             // A node of its own pool may be the first one there.
             guard status.daemon.overlay.isJoined else {
                 out.append(Diagnosis(.notJoined, .warn, "\(name) has not joined its pool", try: "atoll help NET-002"))

@@ -215,7 +215,9 @@ public struct Doctor {
     }
     private static func span(_ seconds: Int64) -> String {
         seconds >= 2 * 86_400
-            ? "\(seconds / 86_400) days" : seconds >= 7200 ? "\(seconds / 3600) hours" : "\(seconds / 60) minutes"
+            ? "\(seconds / 86_400) days"
+            : seconds >= 7200
+                ? "\(seconds / 3600) hours" : seconds < 120 ? "\(seconds) seconds" : "\(seconds / 60) minutes"
     }
     /// A daemon that has joined knows better than a look from here.
     private func meet(_ invite: Invite) -> Diagnosis {

@@ -51,12 +51,16 @@ public struct Invite: Sendable {
         }
         guard let text = String(bytes: bytes, encoding: .utf8) else { throw bad("not text") }
         let root: Node?
-        do { root = try Yams.compose(yaml: text) } catch { throw bad("not YAML: \(error)") }
+        // What is wrong is said without the line that it is in: a secret may be there.
+        do { root = try Yams.compose(yaml: text) } catch let error as YamlError {
+            throw bad(Self.place(of: error).map { "line \($0) is not YAML; the file may have been cut" } ?? "not YAML")
+        } catch { throw bad("not YAML") }
         guard let map = root?.mapping else { throw bad("keys pool, bootstrap and accept expected") }
         for key in map.keys {
             guard let word = key.string, Self.words.contains(word) else {
+                let shown = key.string.flatMap { $0.count <= 20 ? " " + $0 : nil } ?? ""
                 throw bad(
-                    "line \(key.mark?.line ?? 0): unknown key \(key.string ?? "?"); allowed are \(Self.words.joined(separator: ", "))"
+                    "line \(key.mark?.line ?? 0): unknown key\(shown); allowed are \(Self.words.joined(separator: ", "))"
                 )
             }
         }
@@ -98,6 +102,13 @@ public struct Invite: Sendable {
         }
     }
 
+    private static func place(of error: YamlError) -> Int? {
+        switch error {
+        case .scanner(_, _, let mark, _), .parser(_, _, let mark, _), .composer(_, _, let mark, _): mark.line
+        case .duplicatedKeysInMapping(_, let context): context.mark.line
+        default: nil
+        }
+    }
     private static let words = ["name", "pool", "warrant", "issuer", "bootstrap", "accept"]
 
     public var text: String {

@@ -27,8 +27,6 @@ public final class LimitKeeper {
     private static let saveEvery = Duration.seconds(30)
     /// A round that does not end by then is not waited for.
     static let drainPatience = Duration.seconds(120)
-    /// What `atoll limits set` has written lies here, in the peer's folder.
-    public static let file = "limits.yaml"
 
     /// - Parameters:
     ///   - layers: where each limit was given; commands change one of them.
@@ -155,18 +153,9 @@ public final class LimitKeeper {
     /// - Returns: what the owner should know of it, in a sentence.
     func set(_ name: String, to text: String) throws(NodeError) -> String {
         guard let daemon else { throw .failed("the daemon ends") }
-        guard let key = LimitKey(rawValue: name) else {
-            throw .badInput(
-                "no limit is called \(name.prefix(40)); there are "
-                    + LimitKey.allCases.map(\.rawValue).joined(separator: ", "))
-        }
-        var next = layers
-        let winner: String?
-        do throws(LimitProblem) { winner = try next.set(key, to: text) } catch { throw .badInput(error.description) }
-        try writeFile(folder + "/" + Self.file, Array(next.commandFile.utf8), mode: 0o600)
-        layers = next
+        let (key, winner) = try LimitFiles.change(&layers, name, to: text, in: folder, root: sensors.root)
         if key == .monthly { usage.forgive() }
-        desk.set(next.limits, at: daemon.loop.now)
+        desk.set(layers.limits, at: daemon.loop.now)
         drain()
         let value = "\(key.rawValue) is \(layers.limits.text(key))"
         if let winner { return "\(value), as \(winner) says for this process; what you gave counts without that" }

@@ -5,6 +5,8 @@ public import Primitives
 /// All sensors of this machine that limits ask for. Reading may take a while (a bus that does not answer, a slow thermometer): off the loop,
 /// one reading at a time.
 public final class MachineSensors: @unchecked Sendable {
+    /// Before `/proc` and `/sys`; empty for this machine.
+    public let root: String
     private let battery: BatterySensor
     private let thermometer: Thermometer
     private var pressure: PressureMeter
@@ -33,6 +35,7 @@ public final class MachineSensors: @unchecked Sendable {
 
     /// - Parameter root: before `/proc` and `/sys`; empty for this machine. Of another root there is no bus.
     public init(root: String = "") {
+        self.root = root
         let files = SensorFiles(root: root)
         battery = BatterySensor(files: files)
         thermometer = Thermometer(files: files)

@@ -39,14 +39,38 @@ package struct YAMLNode {
                 .composer(_, let problem, let mark, _):
                 throw unreadable("text that is not YAML (\(problem))", line: mark.line)
             case .duplicatedKeysInMapping(let keys, let context):
+                let key = keys.first ?? ""
                 throw FileProblem(
-                    .duplicateName, file: file, line: context.mark.line, key: keys.first ?? "", found: "the key twice",
-                    allowed: "each key once")
+                    .duplicateName, file: file, line: YAMLNode.second(key, in: text, from: context.mark.line), key: key,
+                    found: "the key twice", allowed: "each key once")
             default: throw unreadable("text that is not YAML")
             }
         } catch { throw unreadable("text that is not YAML") }
         guard let root else { throw unreadable("nothing") }
         self.init(root, file: file, path: "")
+    }
+
+    /// Whether there is nothing but blank lines and comments.
+    package static func isEmpty(_ bytes: [UInt8]) -> Bool {
+        bytes.split(whereSeparator: { $0 == 10 || $0 == 13 }).allSatisfy { line in
+            (line.first { $0 != 32 && $0 != 9 } ?? UInt8(ascii: "#")) == UInt8(ascii: "#")
+        }
+    }
+
+    /// Where a mapping that begins in a line has a key for the second time; that line where it cannot be found.
+    private static func second(_ key: String, in text: String, from first: Int) -> Int {
+        var seen: Int?
+        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated()
+        where index + 1 >= first {
+            let indent = line.prefix { $0 == " " }.count
+            let rest = line.dropFirst(indent)
+            guard rest.hasPrefix(key + ":") || rest.hasPrefix("\"\(key)\":") || rest.hasPrefix("'\(key)':") else {
+                continue
+            }
+            if seen == indent { return index + 1 }
+            seen = seen ?? indent
+        }
+        return first
     }
 
     /// A cheap look before parsing: nesting, anchors and aliases. May refuse a legal text (a lone `*word` in prose), never
@@ -138,16 +162,17 @@ package struct YAMLNode {
     }
     /// 32 to 126: a name that can be printed, typed and put in a path.
     package func name() throws(FileProblem) -> String {
-        let allowed = "a name of 1 to 64 letters, digits, '-', '_', '.' or blanks"
-        let name = try text(allowed)
-        let fine = name.utf8.allSatisfy { byte in
+        let name = try text(Self.allowedName)
+        guard Self.isName(name) else { throw problem(.outOfRange, allowed: Self.allowedName) }
+        return name
+    }
+    package static let allowedName = "a name of 1 to 64 letters, digits, '-', '_', '.' or blanks"
+    package static func isName(_ name: String) -> Bool {
+        let isFine = name.utf8.allSatisfy { byte in
             (48...57).contains(byte) || (65...90).contains(byte) || (97...122).contains(byte)
                 || "-_. ".utf8.contains(byte)
         }
-        guard fine, name.utf8.count <= 64, name.first != " ", name.last != " " else {
-            throw problem(.outOfRange, allowed: allowed)
-        }
-        return name
+        return isFine && (1...64).contains(name.utf8.count) && name.first != " " && name.last != " "
     }
     package func boolean() throws(FileProblem) -> Bool { try word(["true", "false"]) == "true" }
 

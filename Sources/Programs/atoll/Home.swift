@@ -3,12 +3,20 @@ import Foundation
 import Node
 import Primitives
 
-/// Where things are when nobody says: under `ATOLL_HOME`, else `~/.atoll`.
+/// Where things are when nobody says: under `ATOLL_HOME`, else `~/.atoll`. Without `HOME` the system's list of users says where that is; it is
+/// never the folder that one happens to be in.
 enum Home {
-    static var path: String {
+    static let path: String = {
         let environment = ProcessInfo.processInfo.environment
-        return environment["ATOLL_HOME"] ?? (environment["HOME"] ?? ".") + "/.atoll"
-    }
+        if let given = environment["ATOLL_HOME"], !given.isEmpty { return given }
+        if let home = environment["HOME"], !home.isEmpty { return home + "/.atoll" }
+        if let user = getpwuid(geteuid()), let home = user.pointee.pw_dir, home.pointee != 0 {
+            return String(cString: home) + "/.atoll"
+        }
+        complain(
+            "atoll: this user has no home folder, so that there is no place for an identity. Name one: ATOLL_HOME=DIR")
+        exit(2)
+    }()
 
     /// The folder given, or the first of `name`, `name-2`, … that no daemon uses: several terminals on one machine just work.
     static func folder(_ given: String?, name: String) throws -> DataFolder {

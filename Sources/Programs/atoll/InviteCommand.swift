@@ -132,7 +132,8 @@ struct InviteCommand: ParsableCommand {
             let left = warrant.expires - now
             return left >= 2 * 86_400
                 ? "for \(left / 86_400) days"
-                : left >= 7200 ? "for \(left / 3600) hours" : "for \(left / 60 + 1) minutes"
+                : left >= 7200
+                    ? "for \(left / 3600) hours" : left < 60 ? "for a minute" : "for \(left / 60 + 1) minutes"
         }
     }
 

@@ -192,6 +192,7 @@ struct JobStory: Story {
     }
 
     private var waiting: String {
+        if let no = status?.daemon.turnedAway { return no.sentence }
         if status?.daemon.overlay.isJoined == false { return "Nobody of its pool answers yet; it keeps trying." }
         guard let waiting = job.waiting else { return "" }
         let since = max(0, (now - waiting.since).inSeconds)

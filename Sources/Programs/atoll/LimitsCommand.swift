@@ -28,7 +28,9 @@ struct LimitsCommand: ParsableCommand {
                 } else {
                     if !isFirst { print("") }
                     print(escaped("Peer \(status.daemon.member?.name ?? "") lends:"))
-                    for line in LimitText.values(limits) + LimitText.reasons(limits) { print(escaped(line)) }
+                    for line in LimitText.values(limits)
+                        + LimitText.reasons(limits, hasJob: status.daemon.member?.job != nil)
+                    { print(escaped(line)) }
                 }
                 isFirst = false
             }
@@ -46,15 +48,13 @@ struct LimitsCommand: ParsableCommand {
         @Argument(help: "Its value.") var value: [String]
 
         func run() throws {
-            guard LimitKey(rawValue: key) != nil else {
-                let meant = nearest(to: key, among: LimitKey.allCases.map(\.rawValue))
-                throw NodeError.badInput(
-                    "no limit is called \(key)" + (meant.map { "; did you mean \($0)?" } ?? "") + " There are "
-                        + LimitKey.allCases.map(\.rawValue).joined(separator: ", "))
+            guard LimitKey(rawValue: key) != nil else { throw NodeError.badInput(LimitFiles.unknown(key)) }
+            let value = value.joined(separator: " ")
+            guard let folder = try choice.sleeping() else {
+                let answer = try choice.one(.init(.set, key: key, value: value)) { $0.computes }
+                return print(escaped(answer.said ?? ""))
             }
-            let request = ControlService.Request(.set, key: key, value: value.joined(separator: " "))
-            let answer = try choice.one(request) { $0.member != nil }
-            print(escaped(answer.said ?? ""))
+            print(escaped(try LimitFiles.set(key, to: value, in: folder)))
         }
     }
 }
@@ -69,19 +69,22 @@ enum LimitText {
         brief.unseen = []
         if limits.mode == .drain, !hasJob { brief.mode = .away }
         let names = limits.unseen.map(\.limit)
-        guard !names.isEmpty else { return reasons(brief) }
-        return reasons(brief) + [
+        guard !names.isEmpty else { return reasons(brief, hasJob: hasJob) }
+        return reasons(brief, hasJob: hasJob) + [
             "It cannot see \(names.map(subject).joined(separator: ", nor ")): `atoll limits` says what is done instead."
         ]
     }
     /// Why it does not work, what cannot be seen, and what this month has taken.
-    static func reasons(_ limits: LimitStatus) -> [String] {
+    ///
+    /// - Parameter hasJob: whether there is work that it could still do.
+    static func reasons(_ limits: LimitStatus, hasJob: Bool) -> [String] {
         var lines: [String] = []
         for (place, reason) in limits.reasons.enumerated() {
             let until = reason.until.map { ", until \($0)" } ?? ""
             let since = " for \(ProgressView.span(reason.seconds))"
             let limit = reason.limit == "owner" ? "" : " (\(reason.limit))"
-            lines.append("\(place == 0 ? opening(limits.mode) : "Also, ")\(reason.why)\(since)\(until)\(limit).")
+            lines.append(
+                "\(place == 0 ? opening(limits.mode, hasJob: hasJob) : "Also, ")\(reason.why)\(since)\(until)\(limit).")
         }
         for one in limits.unseen { lines.append("It cannot see \(subject(one.limit)) (\(one.why)): \(one.instead).") }
         if limits.cpuPercent < 100 { lines.append("It computes \(fixed(limits.cpuPercent, 0)) % of the time.") }
@@ -105,10 +108,11 @@ enum LimitText {
         default: limit
         }
     }
-    private static func opening(_ mode: Allowance.Mode) -> String {
+    private static func opening(_ mode: Allowance.Mode, hasJob: Bool) -> String {
         switch mode {
         case .work: ""
-        case .hold: "It computes nothing for the moment, and keeps its job: "
+        case .hold:
+            hasJob ? "It computes nothing for the moment, and keeps its job: " : "It computes nothing for the moment: "
         case .drain: "It works until the round is over, and then for nobody: "
         case .away: "It works for nobody: "
         }

@@ -27,25 +27,10 @@ struct OwnersWord {
     init(
         folder: String, config: String?, flags: [String], threads: Int?, memory: Double?, sensors: String
     ) throws(NodeError) {
-        let usual = folder + "/peer.yaml"
-        let file = try Self.read(config ?? usual, mustExist: config != nil)
-        let commands = try Self.read(folder + "/" + LimitKeeper.file, mustExist: false)
-        var values: [LimitKey: String] = [:]
-        if let threads { values[.threads] = "\(threads)" }
-        if let memory { values[.memory] = fixed(memory, memory == memory.rounded() ? 0 : 3) }
-        for flag in flags {
-            let parts = flag.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard parts.count == 2, let key = LimitKey(rawValue: String(parts[0])) else {
-                let meant = nearest(to: String(parts[0]), among: LimitKey.allCases.map(\.rawValue))
-                throw .badInput(
-                    "--limit \(flag): KEY=VALUE expected" + (meant.map { "; did you mean \($0)?" } ?? "")
-                        + " The keys are " + LimitKey.allCases.map(\.rawValue).joined(separator: ", "))
-            }
-            values[key] = String(parts[1])
-        }
-        let environment = ProcessInfo.processInfo.environment
-        var given: [LimitKey: String] = [:]
-        for key in LimitKey.allCases { given[key] = environment["ATOLL_LIMIT_" + key.rawValue.uppercased()] }
+        let file = try LimitFiles.read(config ?? folder + "/" + LimitFiles.usual, mustExist: config != nil)
+        let commands = try LimitFiles.read(folder + "/" + LimitFiles.ofCommands, mustExist: false)
+        let values = try Self.flags(flags, threads: threads, memory: memory)
+        let given = try Self.environment(ProcessInfo.processInfo.environment)
         do throws(LimitProblem) {
             layers = try LimitLayers([
                 .init(name: config ?? "peer.yaml", values: file.limits),
@@ -59,12 +44,44 @@ struct OwnersWord {
         (name, accept, mapsPorts, log, self.sensors) = (file.name, file.accept, file.mapsPorts, file.log, sensors)
     }
 
-    private static func read(_ path: String, mustExist: Bool) throws(NodeError) -> PeerFile {
-        guard mustExist || FileManager.default.fileExists(atPath: path) else { return PeerFile() }
-        let bytes = try readFile(path, limit: 1 << 20)
-        do throws(FileProblem) { return try PeerFile(parsing: bytes, file: path) } catch {
-            throw .badInput("\(error) [LIM-003: atoll help LIM-003]")
+    /// Each limit at most once: of two values nobody can know which one was meant.
+    private static func flags(
+        _ flags: [String], threads: Int?, memory: Double?
+    ) throws(NodeError) -> [LimitKey: String] {
+        var values: [LimitKey: String] = [:]
+        if let threads { values[.threads] = "\(threads)" }
+        if let memory { values[.memory] = fixed(memory, memory == memory.rounded() ? 0 : 3) }
+        for flag in flags {
+            let parts = flag.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard parts.count == 2 else {
+                throw .badInput("--limit \(flag): KEY=VALUE expected, such as up_mbps=5")
+            }
+            guard let key = LimitKey(rawValue: String(parts[0])) else {
+                throw .badInput("--limit \(flag): \(LimitFiles.unknown(String(parts[0])))")
+            }
+            if let before = values[key] {
+                throw .badInput("--limit \(flag): \(key.rawValue) was given as \(before) already. Give it once")
+            }
+            values[key] = String(parts[1])
         }
+        return values
+    }
+    static let prefix = "ATOLL_LIMIT_"
+    private static func environment(_ all: [String: String]) throws(NodeError) -> [LimitKey: String] {
+        var given: [LimitKey: String] = [:]
+        for name in all.keys.sorted() where name.uppercased().hasPrefix(prefix) {
+            let rest = String(name.dropFirst(prefix.count))
+            guard name.hasPrefix(prefix), rest == rest.uppercased(), let key = LimitKey(rawValue: rest.lowercased())
+            else {
+                let key = LimitKey(rawValue: rest.lowercased())
+                throw .badInput(
+                    "\(name) in the environment: "
+                        + (key.map { "write it \(prefix)\($0.rawValue.uppercased())" }
+                            ?? LimitFiles.unknown(rest.lowercased())))
+            }
+            given[key] = all[name]
+        }
+        return given
     }
 
     func keeper(_ folder: String) -> LimitKeeper {
@@ -78,7 +95,10 @@ struct OwnersWord {
     ///   - folder: this peer's: the others are those beside it.
     func memory(ofDevice device: ByteCount?, beside folder: String) throws(NodeError) -> ByteCount {
         if let given = limits.memory {
-            if device == nil { try Self.require(given, of: MachineMemory(root: sensors)) }
+            if device == nil {
+                try LimitFiles.requireMemory(
+                    given, of: MachineMemory(root: sensors), source: layers.source(of: .memory) ?? "default")
+            }
             // What is given is for all of the program; a little is its own.
             return ByteCount(given.bytes - min(Self.ownMemory, given.bytes / 8))
         }
@@ -98,14 +118,6 @@ struct OwnersWord {
     }
     /// Code, sockets, what is being sent: about so much beside what the memory law counts.
     private static let ownMemory = 80 << 20
-    /// What nobody has cannot be offered. Where the system does not say what there is, its owner is believed.
-    private static func require(_ given: ByteCount, of machine: MachineMemory) throws(NodeError) {
-        guard let all = machine.read().value, given > all else { return }
-        let group = machine.groupLimit == nil ? "" : ", as its control group allows"
-        throw .badInput(
-            "\(given) are to be offered to jobs, and this machine has \(all)\(group). Offer less with --memory MIB (`memory_mib` in peer.yaml); without "
-                + "it half of what is left is offered [MEM-001: atoll help MEM-001]")
-    }
     private static func offeredByOthers(than folder: String) -> ByteCount {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: Home.path)) ?? []
         var sum = ByteCount(0)

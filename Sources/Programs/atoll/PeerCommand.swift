@@ -49,6 +49,9 @@ struct PeerCommand: ParsableCommand {
 
     func run() throws {
         dieWithParent()
+        if let name, !YAMLNode.isName(name) {
+            throw NodeError.badInput("--name “\(name.prefix(80))”: \(YAMLNode.allowedName) expected")
+        }
         let invite = try Invite(file: invite)
         guard !invite.isWithoutNodes else {
             throw NodeError.badInput(
@@ -101,7 +104,11 @@ struct PeerCommand: ParsableCommand {
         (service.metricsPort, service.onMetrics) = (serving.metrics, tellMetrics)
         service.web = serving.web.map { port in
             DashboardOptions(port: port, sentence: \.sentence, onAddress: tellDashboard) { status, _ in
-                (PeerStory(status: status).paragraphs, status.limits.map(LimitText.reasons) ?? [])
+                let hasJob = status.daemon.member?.job != nil
+                return (
+                    PeerStory(status: status).paragraphs,
+                    status.limits.map { LimitText.reasons($0, hasJob: hasJob) } ?? []
+                )
             }
         }
         let end = try service.run(setup, folder: folder) { (now) throws(NodeError) in

@@ -42,7 +42,7 @@ struct PeerStory: Story {
     }
     private func job(_ member: DaemonStatus.Membership) -> String {
         guard let job = member.job else {
-            guard member.state == .free else { return "It has no job." }
+            guard member.state == .free, status.daemon.turnedAway == nil else { return "It has no job." }
             return member.accepts.isEmpty
                 ? "It has no job, and will have none: it accepts no launcher. `--accept KEY` names one."
                 : "It has no job. It waits for an offer of \(shortList(member.accepts, most: 3)), whom you accept."
@@ -118,6 +118,7 @@ struct PeerStory: Story {
         return line + " (`atoll receipts`)."
     }
     private func waiting(_ member: DaemonStatus.Membership) -> String {
+        if let no = status.daemon.turnedAway { return no.sentence }
         if !status.daemon.overlay.isJoined { return "Nobody of its pool answers yet; it keeps trying." }
         if let refused = member.refusedRefounding {
             return "Job \(refused.job.prefix(8))… was founded anew after \(refused.entries) entries of its log, and "
@@ -165,6 +166,9 @@ struct PeerStory: Story {
         switch member.state {
         case .paused: return "Next: nothing, until `atoll resume`."
         case .leaving: return Self.leaving
+        case .free where status.daemon.turnedAway?.code == "POOL-004":
+            return "Next: nothing. `atoll leave` ends it; `atoll identity` and a new invite begin anew."
+        case .free where status.daemon.turnedAway != nil: return "Next: it asks again, ever more rarely."
         case .free: return member.accepts.isEmpty ? "" : "Next: it begins with the first offer."
         case .waiting:
             return member.refusedRefounding == nil

@@ -23,6 +23,20 @@ struct DaemonChoice: ParsableArguments {
         }
         return found
     }
+    /// The peer's folder that is meant where none of this user's runs; nil where one does.
+    func sleeping() throws -> String? {
+        if let data { return DataFolder.isBusy(data) ? nil : data }
+        let peers = folders.filter {
+            ($0 as NSString).lastPathComponent.hasPrefix("peer") && isThere($0 + "/key")
+        }
+        guard !peers.contains(where: DataFolder.isBusy) else { return nil }
+        guard peers.count < 2 else {
+            throw NodeError.badInput(
+                "no peer runs, and there are \(peers.count) here: choose one with --data, of "
+                    + peers.joined(separator: ", "))
+        }
+        return peers.first
+    }
     private var folders: [String] {
         if let data { return [data] }
         let names = (try? FileManager.default.contentsOfDirectory(atPath: Home.path)) ?? []
@@ -94,7 +108,7 @@ struct PauseCommand: ParsableCommand {
     @OptionGroup var choice: DaemonChoice
 
     func run() throws {
-        let status = try choice.one(.pause) { $0.member != nil }
+        let status = try choice.one(.pause) { $0.computes }
         print(
             "\(escaped(status.daemon.member?.name ?? "the peer")) is paused: it works for nobody until `atoll resume`")
     }
@@ -106,7 +120,7 @@ struct ResumeCommand: ParsableCommand {
     @OptionGroup var choice: DaemonChoice
 
     func run() throws {
-        let status = try choice.one(.resume) { $0.member != nil }
+        let status = try choice.one(.resume) { $0.computes }
         print("\(escaped(status.daemon.member?.name ?? "the peer")) takes offers again")
     }
 }
@@ -118,7 +132,7 @@ struct DrainCommand: ParsableCommand {
     @OptionGroup var choice: DaemonChoice
 
     func run() throws {
-        let status = try choice.one(.drain) { $0.member != nil }
+        let status = try choice.one(.drain) { $0.computes }
         let name = escaped(status.daemon.member?.name ?? "the peer")
         print(
             status.daemon.member?.state == .leaving
@@ -152,7 +166,7 @@ enum StatusText {
         var lines = [
             "\(role), key \(daemon.id.prefix(8))…, process \(status.process), has run for "
                 + "\(ProgressView.span(status.uptimeSeconds)) and listens at \(status.listening).",
-            overlay(daemon.overlay),
+            overlay(daemon),
         ]
         lines += rest(daemon)
         lines.append(
@@ -168,7 +182,9 @@ enum StatusText {
         return lines
     }
 
-    private static func overlay(_ overlay: DaemonStatus.Overlay) -> String {
+    private static func overlay(_ daemon: DaemonStatus) -> String {
+        let overlay = daemon.overlay
+        if let no = daemon.turnedAway { return no.sentence }
         guard overlay.isJoined else { return "Nobody of its pool answers yet; it keeps trying." }
         let seen = overlay.external.map { ", and is seen at \($0)" } ?? ""
         return "It knows \(overlay.contacts) \(overlay.contacts == 1 ? "node" : "nodes") of its pool\(seen)."

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Daemon
 import Foundation
 import Primitives
 import Telemetry
@@ -126,4 +127,16 @@ func roughly(_ gigaflops: Double) -> String {
 func roughly(_ count: Int) -> String {
     if count >= 1_000_000_000 { return "\(fixed(Double(count) / 1e9, 1)) billion" }
     return count >= 1_000_000 ? "\(fixed(Double(count) / 1e6, 1)) million" : grouped(count)
+}
+
+extension DaemonStatus.TurnedAway {
+    /// That nobody lets it in, why, and what to do.
+    var sentence: String {
+        "Nobody lets it in: \(why)." + (code.map { " `atoll help \($0)` says more." } ?? "")
+    }
+}
+
+extension DaemonStatus {
+    /// Whether it lends a machine: a node carries records of jobs, and computes nothing.
+    var computes: Bool { member.map { $0.computes != false } ?? false }
 }

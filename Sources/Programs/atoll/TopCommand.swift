@@ -102,7 +102,8 @@ struct WhyCommand: ParsableCommand {
             return "This daemon works for nobody: it is a \(status.daemon.role == .node ? "node" : "launcher")."
         }
         if let limits = status.limits, !limits.reasons.isEmpty {
-            return ([member.name + " is kept from working."] + LimitText.reasons(limits)).joined(separator: " ")
+            return ([member.name + " is kept from working."] + LimitText.reasons(limits, hasJob: member.job != nil))
+                .joined(separator: " ")
         }
         switch member.state {
         case .free: return "\(member.name) works for nobody, because no launcher whom you accept has offered anything."

@@ -235,7 +235,8 @@ struct NodeRun: ParsableCommand {
 /// The launcher's folder that belongs to an invite: beside it.
 func makeLauncherFolder(beside invite: String) throws -> String {
     let path = ((invite as NSString).deletingLastPathComponent as NSString).appendingPathComponent("launcher")
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    try FileManager.default.createDirectory(
+        atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
     return path
 }
 
