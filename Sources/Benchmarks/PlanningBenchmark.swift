@@ -158,6 +158,46 @@ public enum PlanningBenchmark {
             + "\(fixed(seconds, 1)) s of CPU"
     }
 
+    /// How far plans are from what none can beat (``PlanBound``): by number of peers and family.
+    public static func bounds(
+        _ pools: Pools, sizes: [Int], parallel: Parallel, cpuSeconds: () -> Double, _ show: (String) -> Void
+    ) throws(PlanningError) {
+        show("how much longer plans take than the bound that no plan can beat")
+        for peers in sizes {
+            let job =
+                peers > 128
+                ? PlanningFamily.job(layers: 48, virtualPipelines: 64)
+                : PlanningFamily.job(layers: 16, virtualPipelines: 16)
+            var all: [Double] = []
+            for family in pools.families {
+                var gaps: [Double] = []
+                for seed in pools.seeds(peers > 128 ? 2 : 5) {
+                    let topology = family.topology(peers: peers, seed: seed)
+                    let before = cpuSeconds()
+                    let planned = try Planner.plan(topology: topology, job: job, parallel: parallel)
+                    let found = cpuSeconds()
+                    let seconds = planned.prediction.totalSeconds
+                    guard let bound = PlanBound.of(seconds, topology: topology, job: job, parallel: parallel) else {
+                        continue
+                    }
+                    gaps.append(100 * bound.gap)
+                    let plan = planned.plan
+                    show(
+                        "    \(family.rawValue) \(seed), \(peers) peers: \(fixed(100 * bound.gap, 1)) %, planned in "
+                            + "\(fixed(found - before, 2)) s, the bound in \(fixed(cpuSeconds() - found, 2)) s: "
+                            + "\(plan.pipelines.count) pipelines, \(plan.workers.count) stages, H = \(plan.innerSteps), "
+                            + "\(plan.exchangeCodec), τ = \(plan.exchangeDelay), k = \(plan.microBatchesPerVirtual)")
+                }
+                all += gaps
+                show("  \(family.rawValue), \(peers) peers: median \(fixed(median(gaps), 1)) %")
+            }
+            show("\(peers) peers: median \(fixed(median(all), 1)) %, greatest \(fixed(all.max() ?? 0, 1)) %")
+        }
+    }
+    private static func median(_ values: [Double]) -> Double {
+        values.isEmpty ? 0 : values.sorted()[values.count / 2]
+    }
+
     /// A full plan for generated homes, then a re-plan after one loss.
     public static func scale(
         peers: Int, cpuSeconds: () -> Double, peakMebibytes: () -> Int

@@ -10,10 +10,14 @@ public struct PlanReport: Sendable {
 
     /// What would help; empty when nobody asked.
     public var counterfactuals: [Counterfactual]
+    /// What no plan can beat; nil when nobody asked.
+    public var bound: PlanBound?
 
     public init(
-        _ planned: PlannedJob, topology: Topology, job: JobManifest, counterfactuals: [Counterfactual] = []
+        _ planned: PlannedJob, topology: Topology, job: JobManifest, counterfactuals: [Counterfactual] = [],
+        bound: PlanBound? = nil
     ) {
+        self.bound = bound
         self.planned = planned
         self.topology = topology
         self.job = job
@@ -23,7 +27,9 @@ public struct PlanReport: Sendable {
     /// Everything: table, figures, explanation, alternatives, time line. At most 100 columns.
     public var text: String {
         [
-            table, figures, planned.explanation.map { wrapped($0) }.joined(separator: "\n"), binding, helps,
+            table, figures,
+            (planned.explanation + [bound?.sentence].compactMap { $0 }).map { wrapped($0) }.joined(separator: "\n"),
+            binding, helps,
             alternatives, gantt,
         ].filter {
             !$0.isEmpty

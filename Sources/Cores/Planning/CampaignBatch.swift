@@ -4,8 +4,8 @@ internal import Topologies
 /// How large the batch is, where the job leaves it open: a larger one waits less and needs more tokens (``CriticalBatch``).
 extension Campaign {
     /// So many steps at least: what fewer do to the loss nobody has measured.
-    private static let leastSteps = 40
-    private static let mostMicroBatches = 64
+    static let leastSteps = 40
+    static let mostMicroBatches = 64
     /// A batch that is so much worse with pipelines as they are is not searched for its own.
     private var hope: Double { coarse ? 1.03 : 1.15 }
 

@@ -46,6 +46,27 @@ extension Campaign {
             && cost.penalty(pipelines: pipelines, least) > cost.job.qualityBudget
     }
 
+    /// Every H, codec and delay that a plan of so many pipelines may have with this batch, of either kind of round.
+    func choices(pipelines: Int) -> [Pacing] {
+        let modes: [Bool] = cost.job.innerSteps.value.map { [$0 > 1] } ?? [true, false]
+        return modes.flatMap { usesRounds in
+            var found: [Pacing] = []
+            for steps in stepsBetweenExchanges(usesRounds) {
+                for codec in exchangeCodecs(pipelines) {
+                    for activations in activationCodecs(nil) {
+                        for delay in delays(steps, pipelines) {
+                            let pacing = Pacing(
+                                innerSteps: steps, microBatchesPerVirtual: microBatches, codec: codec,
+                                activations: activations, delay: delay)
+                            if allowed(pacing, pipelines: pipelines) { found.append(pacing) }
+                        }
+                    }
+                }
+            }
+            return found.isEmpty ? [firstGuess(pipelines: pipelines, usesRounds: usesRounds)].compactMap { $0 } : found
+        }
+    }
+
     /// What a search assumes before the lanes are known: the longest round within the budget, 8-bit codecs.
     func firstGuess(pipelines: Int, usesRounds: Bool) -> Pacing? {
         for steps in stepsBetweenExchanges(usesRounds).reversed() {

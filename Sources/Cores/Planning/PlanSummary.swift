@@ -23,6 +23,8 @@ public struct PlanSummary: Hashable, Sendable, Codable {
     public var counterfactuals: [Counterfactual]
     /// nil where no pair of the plan is relayed.
     public var relayed: [RelayedPair]?
+    /// What no plan can beat; nil where it was not looked for.
+    public var bound: PlanBound?
     /// nil when nothing was changed.
     public var whatIf: WhatIfResult?
 
@@ -44,11 +46,14 @@ public struct PlanSummary: Hashable, Sendable, Codable {
     enum CodingKeys: String, CodingKey {
         case whatIf = "what_if"
         case pipelines, spares, codec, exchangeDelay = "exchange_delay", activations, predicted, binding, cost,
-            alternatives, explanation, counterfactuals, relayed
+            alternatives, explanation, counterfactuals, relayed, bound
         case innerSteps = "inner_steps", batchTokens = "batch_tokens"
     }
 
-    public init(_ planned: PlannedJob, job: JobManifest, counterfactuals: [Counterfactual] = []) {
+    public init(
+        _ planned: PlannedJob, job: JobManifest, counterfactuals: [Counterfactual] = [], bound: PlanBound? = nil
+    ) {
+        self.bound = bound
         self.counterfactuals = counterfactuals
         pipelines = planned.plan.pipelines
         spares = planned.plan.spares

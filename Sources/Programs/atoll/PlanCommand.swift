@@ -25,6 +25,11 @@ struct PlanCommand: ParsableCommand {
     @Option(help: "The critical batch in tokens: beyond it a larger one needs as much more data.") var criticalBatch:
         Double?
     @Option(help: "Write the time line, or the sweep's curve, as SVG.") var svg: String?
+    @Flag(
+        help:
+            "Tell what no plan can beat, for many peers too: more than 64 take longer than the plan itself, more than 512 too long."
+    )
+    var bound = false
     @Flag(help: "Print one JSON object.") var json = false
 
     func run() throws {
@@ -105,10 +110,17 @@ struct PlanCommand: ParsableCommand {
         }
         // With more peers a single megabit buys nothing worth a line.
         let helps = topology.peers.count > 512 ? [] : Counterfactual.of(planned, topology: topology, job: manifest)
-        let report = PlanReport(planned, topology: topology, job: manifest, counterfactuals: helps)
+        let isBounded = bound || topology.peers.count <= PlanBound.mostUnasked
+        let least =
+            isBounded
+            ? PlanBound.of(
+                planned.prediction.totalSeconds, topology: topology, job: manifest, excluding: excluded,
+                parallel: .cores) : nil
+        let report = PlanReport(
+            planned, topology: topology, job: manifest, counterfactuals: helps, bound: least)
         if let svg { try writeFile(svg, Array(report.ganttSVG.utf8)) }
         if json {
-            var summary = PlanSummary(planned, job: manifest, counterfactuals: helps)
+            var summary = PlanSummary(planned, job: manifest, counterfactuals: helps, bound: least)
             summary.whatIf = before.map {
                 PlanSummary.WhatIfResult(
                     changes: whatIf, totalSecondsBefore: $0, totalSeconds: planned.prediction.totalSeconds)

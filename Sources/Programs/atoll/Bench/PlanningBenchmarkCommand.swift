@@ -9,6 +9,8 @@ struct BenchPlanningCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "planning", abstract: "The planner against published costs, annealing and size.")
     @Flag(help: "Whole plans against annealing, and nothing else.") var plans = false
+    @Flag(help: "Whole plans against the bound that no plan can beat, by size, and nothing else.") var bounds = false
+    @Option(help: "Peers of pools whose plans are held against the bound.") var sizes = "8,64,256"
     @Flag(help: "Irregular layouts against annealing, and nothing else.") var layouts = false
     @Flag(help: "Every combination of annealing's settings below, for plans or layouts, on seeds from 1000 on.")
     var tune = false
@@ -38,6 +40,11 @@ struct BenchPlanningCommand: ParsableCommand {
     private func measure(_ show: (String) -> Void) throws(PlanningError) {
         if tune { return try tuned(show) }
         let pools = PlanningBenchmark.Pools(families: chosen, firstSeed: firstSeed ?? 0, instances: instances)
+        if bounds {
+            return try PlanningBenchmark.bounds(
+                pools, sizes: sizes.split(separator: ",").compactMap { Int($0) }.filter { $0 > 0 }, parallel: .cores,
+                cpuSeconds: cpuSeconds, show)
+        }
         if plans {
             return try PlanningBenchmark.plans(
                 pools, peers: peers, iterations: iterations, cpuSeconds: cpuSeconds, show)
