@@ -112,6 +112,15 @@ private struct Bench {
         #expect(bench.mode == .hold)
         bench.step(5) { $0.othersLoad = .value(0) }
         #expect(bench.mode == .away, "they would wait for ten seconds")
+        // A limit that is new has no reading yet: nothing is said of it before there is one.
+        var new = try Bench()
+        new.step(1) { $0.temperature = .unknown(Readings.notAsked) }
+        var limits = new.desk.limits
+        try limits.set(.temperature, to: "80")
+        new.desk.set(limits, at: new.now)
+        #expect(new.desk.allowance.unseen.isEmpty && new.mode == .work)
+        new.step(1) { $0.temperature = .unknown("there is no thermometer") }
+        #expect(new.desk.allowance.unseen.map(\.why) == ["there is no thermometer"])
         var soon = try Bench { limits in (limits.othersLoad, limits.resumeAfter) = (0.2, .seconds(4)) }
         soon.step(5) { $0.othersLoad = .value(0.9) }
         soon.step(4.1) { $0.othersLoad = .value(0) }

@@ -131,7 +131,7 @@ public struct LimitDesk: Core, Sendable {
         guard rule == .pause else { return .fine }
         switch reading {
         case .value(true): return .bites(why)
-        case .value(false): return .fine
+        case .value(false), .unknown(Readings.notAsked): return .fine
         case .unknown(let unknown): return unseen(unknown, instead)
         }
     }
@@ -141,6 +141,8 @@ public struct LimitDesk: Core, Sendable {
         guard let limit else { return .fine }
         switch reading {
         case .value(let value): return value > limit ? .bites(why(value)) : .fine
+        // The limit is new: the next reading says more.
+        case .unknown(Readings.notAsked): return .fine
         case .unknown(let unknown): return unseen(unknown, instead)
         }
     }

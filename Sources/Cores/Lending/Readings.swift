@@ -10,6 +10,8 @@ public enum Reading<Value: Hashable & Sendable>: Hashable, Sendable {
 
 /// What all sensors of a machine say at one moment. Those that no limit asks for need not be read.
 public struct Readings: Hashable, Sendable {
+    /// Of a sensor that was not read, because no limit needed it then.
+    public static let notAsked = "no limit asks for it"
     public var onBattery: Reading<Bool>
     /// How long nobody has used the machine.
     public var userIdle: Reading<Duration>

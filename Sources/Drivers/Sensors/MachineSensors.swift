@@ -47,7 +47,7 @@ public final class MachineSensors: @unchecked Sendable {
         for limits: OwnerLimits, moment: LocalMoment, monthBytes: Reading<ByteCount>, at now: Instant
     ) -> Readings {
         func notAsked<Value>(_ needed: Bool, _ read: () -> Reading<Value>) -> Reading<Value> {
-            needed ? read() : .unknown("no limit asks for it")
+            needed ? read() : .unknown(Readings.notAsked)
         }
         return Readings(
             onBattery: notAsked(limits.onBattery == .pause) { battery.read() },
