@@ -35,6 +35,26 @@ import Wire
         #expect(roster[Small.peer(number)]?.clockLead == nil)
     }
 
+    @Test func `tells whose processor other programs take, and no more often than is of use`() throws {
+        var pool = try FakePool([1, 2])
+        var starved = Heartbeat()
+        starved.processorShare = 0.005
+        pool.say(1, .heartbeat(starved))
+        pool.say(1, .heartbeat(starved))
+        #expect(pool.happened("processor_taken").count == 1)
+        // It says now this and now that.
+        for _ in 0..<50 {
+            pool.beat(1)
+            pool.say(1, .heartbeat(starved))
+        }
+        #expect(pool.happened("processor_taken").count == 1 && pool.happened("processor_back").isEmpty)
+        for _ in 0..<31 {
+            pool.pass(.seconds(1))
+            for number in [1, 2] { pool.beat(number) }
+        }
+        #expect(pool.happened("processor_back").count == 1)
+    }
+
     @Test func `plans a member away that leaves, and others have what it holds before it is gone`() throws {
         var pool = try FakePool([1, 2, 3])
         try pool.round()

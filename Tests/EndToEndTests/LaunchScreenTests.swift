@@ -2,15 +2,17 @@ import Foundation
 import Testing
 
 /// A process whose standard output is a terminal of so many columns and lines; what it wrote, controls included.
-private final class OnTerminal: @unchecked Sendable {
+final class OnTerminal: @unchecked Sendable {
     let process = Process()
     private let master: Int32
     private let lock = NSLock()
     private var bytes: [UInt8] = []
 
-    init(_ arguments: [String], columns: UInt16, lines: UInt16, in folder: URL, variables: [String: String] = [:])
-        throws
-    {
+    /// - Parameter errors: whether what it says on standard errors goes there as well.
+    init(
+        _ arguments: [String], columns: UInt16, lines: UInt16, in folder: URL, variables: [String: String] = [:],
+        errors: Bool = false
+    ) throws {
         // What posix_openpt, unlockpt and ptsname do, which Swift's Glibc does not have (ioctl_tty(2)).
         master = open("/dev/ptmx", O_RDWR | O_NOCTTY)
         try #require(master >= 0)
@@ -31,7 +33,7 @@ private final class OnTerminal: @unchecked Sendable {
         process.environment = environment
         process.standardOutput = FileHandle(fileDescriptor: slave, closeOnDealloc: true)
         process.standardInput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
+        process.standardError = errors ? process.standardOutput : FileHandle.nullDevice
         try process.run()
         let reader = Thread { [self] in
             var buffer = [UInt8](repeating: 0, count: 65_536)
@@ -81,7 +83,7 @@ private final class OnTerminal: @unchecked Sendable {
         return try RunningPool(folder, peers: 2)
     }
     private static func launch(
-        _ pool: RunningPool, columns: UInt16, lines: UInt16 = 50, _ more: [String] = []
+        _ pool: RunningPool, columns: UInt16, lines: UInt16 = 50, _ more: [String] = [], errors: Bool = false
     ) throws -> OnTerminal {
         let path = { pool.folder.appendingPathComponent($0).path }
         return try OnTerminal(
@@ -89,7 +91,7 @@ private final class OnTerminal: @unchecked Sendable {
                 "launch", path("job.yaml"), "--data", path("text.txt"), "--invite", path("node/invite.yaml"),
                 "--listen",
                 "127.0.0.1:0", "--out", path("out"), "--peers", "2",
-            ] + more, columns: columns, lines: lines, in: pool.folder)
+            ] + more, columns: columns, lines: lines, in: pool.folder, errors: errors)
     }
     /// The newest picture that is whole.
     private static func picture(_ text: String) -> [String] {
@@ -110,7 +112,7 @@ private final class OnTerminal: @unchecked Sendable {
         let text = launch.text
         for words in [
             "“village”: a model of", "parameters, 2 peers", "Round ", "predicted ", "tokens/s", "left",
-            "The loss is ", "stage 1 of", "in pipeline 0", "Next: round ",
+            "The loss is ", "stage 1 of", "in pipeline 1", "Next: round ",
             "after the last step the weights are collected into",
             "To stop: ^C here", "peer-1", "peer-2", "direct",
         ] {
@@ -168,10 +170,32 @@ private final class OnTerminal: @unchecked Sendable {
         for escape in text.matches(of: /\u{1B}\[[0-9;]*[A-Za-z]/) {
             #expect(escape.output.last == "A" || escape.output.hasSuffix("[0J"))
         }
-        let plain = text.replacing(/\u{1B}\[[0-9;]*[A-Za-z]/, with: "")
+        let plain = text.replacing(/\r?\u{1B}\[[0-9;]*[A-Za-z]/, with: "")
         for line in plain.components(separatedBy: "\n") { #expect(line.count <= 34, "\(line)") }
         // Never drawn over more lines than there are.
         for up in text.matches(of: /\u{1B}\[([0-9]+)A/) { #expect(Int(up.output.1)! < 12) }
+    }
+
+    @Test func `leaves nothing of the picture behind after ^C, and comes back to the job with its plan`() throws {
+        let pool = try Self.pool(tokens: 40_000_000)
+        defer {
+            pool.end()
+            try? FileManager.default.removeItem(at: pool.folder)
+        }
+        let launch = try Self.launch(pool, columns: 100, errors: true)
+        #expect(launch.shows("A step takes"), "\(launch.text.suffix(2000))")
+        launch.end()
+        Thread.sleep(forTimeInterval: 0.2)
+        let text = launch.text
+        let erased = try #require(text.ranges(of: "\u{1B}[0J").last)
+        let said = try #require(text.firstRange(of: "atoll: stopped at round"), "\(text.suffix(2000))")
+        #expect(erased.upperBound <= said.lowerBound, "what is said last is erased: \(text.suffix(2000))")
+        #expect(!text[erased.upperBound...].contains("Next: "))
+
+        let again = try Self.launch(pool, columns: 100, ["--resume"])
+        defer { again.end() }
+        // Such fast rounds may be planned anew meanwhile: then it says so in the place of “The plan”.
+        #expect(again.shows("1 pipeline of 1 stage"), "\(again.text.suffix(3000))")
     }
 
     @Test func `is JSON from the first byte where that is asked for`() throws {

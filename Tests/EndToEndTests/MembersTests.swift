@@ -28,6 +28,22 @@ import Testing
         try changed.write(toFile: path(file), atomically: true, encoding: .utf8)
     }
 
+    /// Whoever asks the doctor why nobody talks to a peer hears that it was removed, whether it runs or was refused.
+    private func hearsOfIt(_ name: String) throws {
+        let said = try run(["doctor", "--data", path(name), "--json"], "doctor-\(UUID().uuidString)")
+        let object = try JSONSerialization.jsonObject(with: Data(said.text.utf8)) as? [String: Any]
+        let findings = object?["findings"] as? [[String: Any]] ?? []
+        let removed = findings.first { $0["code"] as? String == "POOL-004" }
+        #expect(said.code == 1 && removed?["state"] as? String == "fail", "\(said.text)")
+    }
+
+    /// Whoever leaves has ended when that is said: its folder is free at once.
+    private func leaves(_ peer: Running) throws {
+        let left = try run(["leave", "--data", path(peer.name)], "leave")
+        #expect(left.code == 0 && left.text.contains("has ended"), "\(left.text)")
+        peer.process.waitUntilExit()
+    }
+
     @Test(.timeLimit(.minutes(5)))
     func `who is invited joins, once by a one-use invite, and who is removed stays out, restarts included`() throws {
         try? FileManager.default.removeItem(at: folder)
@@ -70,12 +86,12 @@ import Testing
         #expect(revoked.code == 0 && revoked.text.contains("is removed"), "\(revoked.text)")
         #expect(first.prints("this machine was removed from the pool"), "\(first.text)")
         #expect(second.prints("member_joined") && second.prints("member_removed"), "\(second.text)")
-        first.end(SIGKILL)
-
+        try hearsOfIt("first")
+        try leaves(first)
         first = try peer("first", "one.yaml", "first-again")
         #expect(first.prints("this machine was removed from the pool"), "\(first.text)")
         first.end(SIGKILL)
-
+        try hearsOfIt("first")
         node.end(SIGKILL)
         node = try Running(["node", "--listen", String(address), "--data", path("node")], folder, "node-again")
         try #require(node.prints("listening"))

@@ -55,6 +55,23 @@ private final class FakeMachine {
 }
 
 @Suite struct `Sensors of a machine` {
+    @Test func `the processor time of all threads is added up, also of those that have ended`() {
+        let machine = FakeMachine()
+        let meter = ProcessorMeter(root: machine.root)
+        #expect(meter.read().why?.contains("/proc/self/task") == true)
+        machine.write("/proc/stat", "cpu  1 2 3\ncpu0 1 2 3\ncpu1 1 2 3\nprocs_running 9")
+        machine.write("/proc/self/task/7/schedstat", "1000000000 2000000000 5")
+        machine.write("/proc/self/task/8/schedstat", "500000000 0 5")
+        #expect(meter.processors == 2)
+        #expect(meter.read() == .value(ProcessorTime(ran: .milliseconds(1500), waited: .seconds(2))))
+        unlink(machine.root + "/proc/self/task/8/schedstat")
+        machine.write("/proc/self/task/7/schedstat", "1200000000 2100000000 6")
+        #expect(meter.read() == .value(ProcessorTime(ran: .milliseconds(1700), waited: .milliseconds(2100))))
+        // Another thread with the number of one that has ended.
+        machine.write("/proc/self/task/7/schedstat", "100000000 0 1")
+        #expect(meter.read() == .value(ProcessorTime(ran: .milliseconds(1800), waited: .milliseconds(2100))))
+    }
+
     @Test func `a battery is what feeds the machine, and nothing is neither yes nor no`() throws {
         let machine = FakeMachine()
         #expect(try machine.read().onBattery.why?.contains("there is no /sys/class/power_supply") == true)

@@ -80,6 +80,14 @@ import Wire
         let framed = Packet(.heartbeat(heartbeat)).framed
         #expect(try Packet(framed.packet).message == .heartbeat(heartbeat))
         #expect(try Packet(Packet(.heartbeat(Heartbeat())).framed.packet).message == .heartbeat(Heartbeat()))
+        for share in [0.005, 1, nil] {
+            heartbeat.processorShare = share
+            heartbeat.activity = .measuring
+            #expect(try Packet(Packet(.heartbeat(heartbeat)).framed.packet).message == .heartbeat(heartbeat))
+        }
+        var odd = PBPacket()
+        odd.heartbeat.processorPermille = 1001
+        #expect(throws: MalformedBytes.self) { try Packet(odd) }
         for (what, change) in [
             ("step", { $0.step = .max }), ("age", { $0.ageMicroseconds = .max }),
             ("kind", { $0.kinds = .init([1, 2, 4]) }),

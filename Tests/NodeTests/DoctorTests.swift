@@ -147,6 +147,28 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: patient.folder).sorted() == ["format", "key"])
     }
 
+    @Test func `sees that a node has said that it was removed, and what it says is to be understood alone`() throws {
+        let patient = try Patient()
+        try patient.membership(endedSecondsAgo: -3600)
+        #expect(patient.findings.first { $0.code == .removedFromPool }?.state == .ok)
+        try patient.write("peer/removed", "\(patient.scene.machine.wall - 7200)\n")
+        let said = try #require(patient.findings.first { $0.code == .removedFromPool })
+        #expect(said.state == .fail && said.found.contains("2 hours ago"), "\(said)")
+        try FileManager.default.removeItem(atPath: patient.folder + "/removed")
+        patient.scene.removed = [patient.folder]
+        #expect(patient.findings.first { $0.code == .removedFromPool }?.state == .fail)
+
+        try patient.give([.memory: "100000000"])
+        let memory = try #require(patient.findings.first { $0.code == .memoryBeyond })
+        #expect(memory.found.contains("are to be offered to jobs, and this machine has"), "\(memory)")
+        #expect(memory.remedy?.contains("peer.yaml") == true, "no daemon runs that could be told: \(memory)")
+        patient.scene.invite = nil
+        #expect(patient.findings.first { $0.code == .inviteMissing }?.state == .unknown)
+        try patient.daemon()
+        #expect(patient.findings.first { $0.code == .inviteMissing }?.state == .ok)
+        #expect(patient.findings.first { $0.code == .memoryBeyond }?.remedy?.hasPrefix("atoll limits set") == true)
+    }
+
     /// Each fault, how it is put in place, and what it has to be called.
     private typealias Fault = (code: DiagnosisCode, state: Diagnosis.State, put: (Patient) throws -> Void)
     private static func set(_ name: String, _ key: String, _ value: Any) -> (inout [String: Any]) -> Void {

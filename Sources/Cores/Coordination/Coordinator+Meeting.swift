@@ -56,7 +56,9 @@ extension Coordinator {
         case .readiness(let readiness): roster.isReady(readiness, peer, at: now)
         case .kept(let stages): roster.keeps(stages, peer, round: state.round)
         case .fitness(let fitness): roster.isFit(fitness, peer)
-        case .heartbeat(let heartbeat): roster.beats(heartbeat, peer, at: now)
+        case .heartbeat(let heartbeat):
+            noticeProcessor(of: peer, heartbeat.processorShare)
+            roster.beats(heartbeat, peer, at: now)
         case .farewell(let reason): lose(peer, reason: reason, saidGoodbye: true)
         case .indexRequest, .chunkRequest: receiveContent(message, from: peer)
         default: break

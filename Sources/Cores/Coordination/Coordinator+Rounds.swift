@@ -95,9 +95,16 @@ extension Coordinator {
 
     // MARK: reports
 
+    /// Other programs take its processor, or leave it again: whoever believes a prediction is to know. Told so often at most, whatever it says.
+    mutating func noticeProcessor(of peer: PeerID, _ share: Double?) {
+        guard timers.starved.turns(peer, isStarved: share != nil, at: now) else { return }
+        event(share.map { .processorTaken(percent: $0 * 100) } ?? .processorBack, peer: peer)
+    }
+
     mutating func receiveReport(_ message: Message, from peer: PeerID) {
         switch message {
         case .heartbeat(let heartbeat):
+            noticeProcessor(of: peer, heartbeat.processorShare)
             if roster.beats(heartbeat, peer, at: now) { heedLeaving(peer) }
             noticeProgress(step: heartbeat.step)
             if let trace = heartbeat.trace {

@@ -57,6 +57,8 @@ public struct Coordinator: Core, Sendable {
         var certified: (size: Int, next: Instant)
         /// Since when nobody at all is heard.
         var isolatedSince: Instant?
+        /// Whose processor other programs take.
+        var starved = StarvedPeers()
         /// Nothing can go on with who is here.
         var standstill: Standstill?
         /// When members were told last that some are somewhere else.

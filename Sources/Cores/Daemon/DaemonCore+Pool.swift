@@ -1,5 +1,6 @@
 import Channels
 import Kademlia
+import Membership
 import Messages
 public import Pools
 public import Primitives
@@ -72,5 +73,12 @@ extension DaemonCore {
         case .readRequest, .logRequest, .ping, .pong, .stateRequest, .indexRequest, .chunkRequest: return true
         default: return message.conversation == .carriage
         }
+    }
+}
+
+extension DaemonCore {
+    /// Of the processor time that it asked for, what other programs left it; nil where that is enough, or not known.
+    public mutating func count(processorShare: Double?) {
+        services.memberPart?.value.count(processorShare: processorShare)
     }
 }

@@ -236,6 +236,8 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var isConnected: Bool
         /// At its sockets since its process began, as it last said; nil where it has not.
         public var sentBytes: Int?
+        /// Of the processor time that it asks for, what other programs leave it; nil where that is enough, or not known.
+        public var processorPercent: Double?
     }
     /// What a peer holds.
     public struct Place: Codable, Hashable, Sendable {
@@ -385,7 +387,8 @@ extension DaemonCore {
                 silentSeconds: max(0, (now - peer.lastHeard).inSeconds), place: places[peer.peer],
                 roundTripMilliseconds: channels.roundTrip(to: peer.peer).map { $0.inSeconds * 1000 },
                 relayedBy: channels.relay(of: peer.peer)?.short, isConnected: channels.isConnected(to: peer.peer),
-                sentBytes: peer.heartbeat.sent.bytes > 0 ? peer.heartbeat.sent.bytes : nil)
+                sentBytes: peer.heartbeat.sent.bytes > 0 ? peer.heartbeat.sent.bytes : nil,
+                processorPercent: peer.heartbeat.processorShare.map { $0 * 100 })
         }
         return DaemonStatus.Leadership(
             job: coordinator.job.hex, jobName: state.parameters.name, term: coordinator.term,

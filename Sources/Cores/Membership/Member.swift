@@ -96,6 +96,12 @@ public struct Member: Core, Sendable {
     public mutating func count(room disk: DiskRoom) { room.disk = disk }
     /// Whether others could dial it from outside, as far as is known.
     public mutating func count(isReachable: Bool) { machine.fitness.isReachable = isReachable }
+    /// Of the processor time that it asked for lately, what other programs left it, 0...1; nil where that is enough, or not known.
+    public mutating func count(processorShare: Double?) {
+        guard processorShare != machine.processorShare else { return }
+        machine.processorShare = processorShare
+        job?.machine = machine
+    }
 
     public mutating func receive(_ packet: Packet, from peer: PeerID, endpoint: Endpoint?, at now: Instant) {
         switch packet.message {

@@ -198,3 +198,13 @@ extension MemberJob {
         }
     }
 }
+
+extension MemberJob {
+    package struct Machine: Sendable {
+        package var fitness = Fitness(disk: nil, isReachable: true)
+        /// How sessions with others go, of the job or not; those that are direct are not here.
+        package var paths: [PeerID: PeerPath] = [:]
+        /// Of the processor time that it asked for; nil where others leave it enough, or that is not known.
+        package var processorShare: Double?
+    }
+}

@@ -40,11 +40,6 @@ package struct MemberJob: Sendable {
     package var exchangeBytes = 0
     package var machine = Machine()
     /// What this machine is like, and its ways to others.
-    package struct Machine: Sendable {
-        package var fitness = Fitness(disk: nil, isReachable: true)
-        /// How sessions with others go, of the job or not; those that are direct are not here.
-        package var paths: [PeerID: PeerPath] = [:]
-    }
     /// What the leader has been told.
     private var said: Said
     private struct Said: Sendable {
@@ -145,6 +140,7 @@ package struct MemberJob: Sendable {
     package var activity: Activity {
         guard isServing else { return .waiting }
         guard text.isComplete else { return .fetchingText(have: text.progress.have, of: text.progress.of) }
+        if said.pace == .measuring, job.plan == nil { return .measuring }
         guard let plan = job.plan else { return .waiting }
         return plan.placement(of: me) == nil ? .spare : holding.activity
     }
@@ -318,6 +314,7 @@ package struct MemberJob: Sendable {
         heartbeat.received = ByteCount(received)
         heartbeat.waiting = holding.work?.exchange.waits(at: now)
         heartbeat.isLeaving = said.isLeaving
+        heartbeat.processorShare = machine.processorShare
         return heartbeat
     }
 

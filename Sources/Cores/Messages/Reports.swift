@@ -7,6 +7,8 @@ public import Wire
 /// What a member is at, for whoever watches. Nothing is decided by it.
 public enum Activity: Hashable, Sendable {
     case idle
+    /// How fast it computes, at blocks of the job's model.
+    case measuring
     /// Chunks.
     case fetchingText(have: Int, of: Int)
     case waiting
@@ -31,6 +33,7 @@ public enum Activity: Hashable, Sendable {
         case .encoding: self = .encoding
         case .exchanging: self = .exchanging
         case .applying: self = .applying
+        case .measuring: self = .measuring
         case .UNRECOGNIZED: self = .waiting
         }
     }
@@ -52,6 +55,7 @@ public enum Activity: Hashable, Sendable {
         case .encoding: set(.encoding)
         case .exchanging: set(.exchanging)
         case .applying: set(.applying)
+        case .measuring: set(.measuring)
         }
         return m
     }
@@ -59,6 +63,7 @@ public enum Activity: Hashable, Sendable {
     public var text: String {
         switch self {
         case .idle: "free"
+        case .measuring: "measuring its speed"
         case .fetchingText(let have, let total): total > 0 ? "text \(have)/\(total)" : "text"
         case .waiting: "waiting"
         case .spare: "spare"
@@ -102,6 +107,8 @@ public struct Heartbeat: Hashable, Sendable {
     public var isYielding: Bool { isLeaving && activity == .idle }
     /// Of the step that a lease named, once.
     public var trace: StepReport?
+    /// Of the processor time that it asked for lately, what other programs of its machine left it, 0...1; nil where that is enough, or not known.
+    public var processorShare: Double?
     public init() {}
 
     init(_ m: PBHeartbeat) throws(MalformedBytes) {
@@ -113,6 +120,8 @@ public struct Heartbeat: Hashable, Sendable {
         received = ByteCount(try bounded(m.receivedBytes, below: Bounds.amount, "bytes received"))
         isLeaving = m.leaving
         trace = m.hasTrace ? try StepReport(m.trace) : nil
+        let permille = try bounded(UInt64(m.processorPermille), below: 1001, "share of the processor")
+        processorShare = permille > 0 ? Double(permille) / 1000 : nil
         guard m.hasWaiting else { return }
         let first = try bounded(m.waiting.firstUnit, below: Bounds.unit, "unit")
         let end = try bounded(m.waiting.endUnit, below: Bounds.unit + 1, "unit")
@@ -132,6 +141,7 @@ public struct Heartbeat: Hashable, Sendable {
         m.receivedBytes = UInt64(received.bytes)
         m.leaving = isLeaving
         if let trace { m.trace = trace.encoded }
+        if let processorShare { m.processorPermille = UInt32(max(1, min(1000, processorShare * 1000))) }
         if let waiting {
             m.waiting.peer = bytesOf(waiting.peer)
             m.waiting.firstUnit = UInt32(waiting.units.lowerBound)

@@ -148,6 +148,13 @@ extension EventReference {
         Entry(
             .usageUnread,
             "what was sent this month cannot be read; where there is a monthly limit, it counts as used up"),
+        Entry(
+            .processorTaken, of: "whose; nobody: this machine's",
+            "other programs take more than two thirds of the processor time that a peer asks for",
+            ["percent": "that it had, of what it asked for in the last minute"]),
+        Entry(
+            .processorBack, of: "whose; nobody: this machine's",
+            "it has half of the processor time again that it asks for, or asks for none"),
     ]
 
     package static let member = [
@@ -204,6 +211,13 @@ extension EventReference {
         Entry(.contributionMalformed, of: "sender", "a message's chunks do not fit its bytes"),
         Entry(.contributionUnusable, "what that pipeline contributed cannot be used here"),
         Entry(.payloadCorrupt, of: "sender", "an activation's checksum does not match"),
+        Entry(
+            .roundCounted, "rounds were sealed, as a peer sees once a second; the newest is told",
+            [
+                "tokens": "of the job so far", "seconds": "of the last round, seal to seal",
+                "counted": "of this peer's micro-batches in the job so far",
+                "wasted": "of them: late, lost or superseded",
+            ]),
         Entry(.workRefused, "the engine refused a job: input that does not fit"),
     ]
 

@@ -48,14 +48,16 @@ extension Happening {
             .record
         case .speedMeasured, .rehearsed, .jobAccepted, .offerDeclined, .jobReleased, .ownerPaused, .ownerResumed,
             .ownerLeaves,
-            .workHeld, .workDraining, .workHandedOver, .workTakenUp, .limitUnseen, .limitChanged, .usageUnread:
+            .workHeld, .workDraining, .workHandedOver, .workTakenUp, .limitUnseen, .limitChanged, .usageUnread,
+            .processorTaken, .processorBack:
             .peer
         case .textComplete, .contentRefused, .chunkRefused, .peerLeft, .workPaused, .rejoined, .planReceived,
             .placementRefused,
             .stateRequested, .stateUnavailable, .stateWrong, .momentsInexact, .stateReady, .roundRewound,
             .roomShort, .roundStartFound, .roundStartStored, .roundStartRead, .roundStartFailed,
             .roundStartRefused, .copyFound, .copyStored, .copySkipped,
-            .sealIncompleteHere, .contributionMalformed, .contributionUnusable, .payloadCorrupt, .workRefused:
+            .sealIncompleteHere, .contributionMalformed, .contributionUnusable, .payloadCorrupt, .roundCounted,
+            .workRefused:
             .member
         case .jobOpened, .jobResumed, .waitingForPeers, .peerFound, .peerUnfit, .peerDeclined, .peerJoined,
             .sharingText,

@@ -67,6 +67,8 @@ public enum Happening: Hashable, Sendable, Codable {
     case limitUnseen(limit: String, why: String, instead: String)
     case limitChanged(limit: String, from: String, to: String)
     case usageUnread(why: String)
+    case processorTaken(percent: Double)
+    case processorBack
 
     // MARK: a peer in a job
     case textComplete(bytes: Int)
@@ -98,6 +100,8 @@ public enum Happening: Hashable, Sendable, Codable {
     /// the kind of both is `contribution_refused`.
     case contributionUnusable(rank: Int, why: String)
     case payloadCorrupt
+    case roundCounted(
+        round: Int, tokens: Int, trainLoss: Double? = nil, seconds: Double? = nil, counted: Int, wasted: Int)
     case workRefused(why: String, round: Int? = nil)
 
     // MARK: the coordinator: gathering and planning
@@ -189,12 +193,13 @@ public enum Happening: Hashable, Sendable, Codable {
             storageRecovered
         case speedMeasured, rehearsed, jobAccepted, offerDeclined, jobReleased, ownerPaused, ownerResumed, ownerLeaves,
             workHeld,
-            workDraining, workHandedOver, workTakenUp, limitUnseen, limitChanged, usageUnread
+            workDraining, workHandedOver, workTakenUp, limitUnseen, limitChanged, usageUnread,
+            processorTaken, processorBack
         case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,
             stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,
             roomShort, roundStartFound, roundStartStored, roundStartRead, roundStartFailed,
             roundStartRefused, copyFound, copyStored, copySkipped,
-            sealIncompleteHere, contributionMalformed, contributionUnusable, payloadCorrupt, workRefused
+            sealIncompleteHere, contributionMalformed, contributionUnusable, payloadCorrupt, roundCounted, workRefused
         case jobOpened, jobResumed, waitingForPeers, peerFound, peerUnfit, peerDeclined, peerJoined, sharingText,
             measuringLinks, linksMeasured, planning, planned, exchangeChosen, placed, pairRelayed, planRefused
         case roundSealed, waitingFor, speedChanged, exchangeRegrouped, contributionRefused, aggregatesDiffer,

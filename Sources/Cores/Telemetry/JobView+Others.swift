@@ -57,6 +57,9 @@ extension JobView {
         case .roundRewound(let round): note("begins round \(round) anew", of: host)
         case .sealIncompleteHere(let round): note("fetches the result of round \(round)", of: host)
         case .workPaused: note("paused", of: host)
+        case .processorTaken(let percent):
+            roster.changeKnown(host.isEmpty ? event.peer : host) { $0.processorPercent = percent }
+        case .processorBack: roster.changeKnown(host.isEmpty ? event.peer : host) { $0.processorPercent = nil }
         case .rejoined: roster.changeKnown(host) { $0.standing = .joined }
         default: break
         }
@@ -92,7 +95,7 @@ extension Happening {
             .collectingWeights, .contributionRefused, .ownerRefuted, .receiptContradicts, .weightsDiffer,
             .weightsDisputed, .stateWrong, .momentsInexact, .entryRefused, .forked, .leaderChanged, .electorsChosen,
             .leadershipTaken, .jobRefounded, .refoundingRefused, .launcherAwaited, .electorsContradict, .storageFailed,
-            .storageRecovered,
+            .storageRecovered, .processorTaken,
             .peerKilled, .fault:
             true
         default: false

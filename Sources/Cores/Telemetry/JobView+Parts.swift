@@ -43,6 +43,8 @@ extension JobView {
         public internal(set) var isWorking = false
         /// What it does, for people.
         public internal(set) var doing = ""
+        /// Of the processor time that it asks for, what other programs leave it, where that is less than a third.
+        public internal(set) var processorPercent: Double?
 
         public var isPresent: Bool { standing == .joined }
     }

@@ -47,13 +47,14 @@ extension Happening.Name {
         case .entryRefused, .forked, .electorsContradict, .storageFailed, .diverged, .workImpossible:
             .error
         case .bootstrapRetrying, .overlayIsolated, .portClosed, .floodLimited, .refoundingRefused, .limitUnseen,
-            .usageUnread, .placementRefused, .stateWrong, .momentsInexact, .roomShort, .roundStartFailed,
+            .usageUnread, .processorTaken, .placementRefused, .stateWrong, .momentsInexact, .roomShort,
+            .roundStartFailed,
             .roundStartRefused, .contributionUnusable, .contributionRefused, .workRefused, .workPaused, .peerUnfit,
             .peerDeclined, .waitingFor, .aggregatesDiffer, .ownerRefuted, .auditDiffers, .receiptRefused,
             .receiptContradicts, .weightsDiffer, .weightsDisputed, .stateRefused, .peerLost, .rolledBack, .interrupted,
             .stateUnread, .stateUnsaved, .checkpointFailed:
             .warning
-        case .overlayJoined, .externalAddress, .reachability, .unreachable, .connectionRefused, .networkChanged,
+        case .overlayJoined, .externalAddress, .reachability, .connectionRefused, .networkChanged,
             .connectionInterrupted, .connectionResumed, .connectionLost, .connectionRelayed, .connectionPunched,
             .berthGranted, .berthLost, .portOpened, .memberJoined, .memberRemoved, .membershipRenewed, .inviteRevoked,
             .poolKeyChanged:
@@ -62,7 +63,8 @@ extension Happening.Name {
             .launcherAwaited, .storageRecovered:
             .info
         case .speedMeasured, .jobAccepted, .offerDeclined, .jobReleased, .ownerPaused, .ownerResumed, .ownerLeaves,
-            .workHeld, .workDraining, .workHandedOver, .workTakenUp, .limitChanged, .textComplete, .peerLeft, .rejoined,
+            .workHeld, .workDraining, .workHandedOver, .workTakenUp, .limitChanged, .processorBack, .textComplete,
+            .peerLeft, .rejoined,
             .planReceived, .stateRequested, .stateUnavailable, .stateReady, .roundRewound:
             .info
         case .jobOpened, .jobResumed, .waitingForPeers, .peerFound, .peerJoined, .sharingText, .measuringLinks,
@@ -75,7 +77,8 @@ extension Happening.Name {
         case .strangersTurnedAway, .connectionMade, .packetMalformed, .logEntryRefused, .staleCommand, .notEntitled,
             .rehearsed,
             .contentRefused, .chunkRefused, .roundStartFound, .roundStartStored, .roundStartRead, .copyFound,
-            .copyStored, .copySkipped, .sealIncompleteHere, .contributionMalformed, .payloadCorrupt, .planning,
+            .copyStored, .copySkipped, .sealIncompleteHere, .contributionMalformed, .payloadCorrupt, .roundCounted,
+            .unreachable, .planning,
             .auditUnanswered, .statesAgreed, .collectionProgress, .stateMalformed, .status:
             .debug
         }

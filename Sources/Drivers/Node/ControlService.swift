@@ -63,6 +63,10 @@ public final class ControlService {
         public var receivedBytes: Int
         /// Of a peer that keeps to limits of its owner.
         public var limits: LimitStatus?
+        /// Of a peer that computes.
+        public var processor: ProcessorStatus?
+        /// Of jobs whose logs are in a peer's folder; nil before they are read.
+        public var given: GivenStatus?
         /// Opens the dashboard, once; nil where there is none.
         public var dashboard: String?
     }
@@ -79,6 +83,8 @@ public final class ControlService {
     private let journal: EventJournal
     /// Where the dashboard is opened.
     var dashboard: () -> String? = { nil }
+    /// What it has of the processors, and what it has given.
+    var machine: () -> (processor: ProcessorStatus?, given: GivenStatus?) = { (nil, nil) }
 
     /// - Parameters:
     ///   - keeper: of a peer that keeps to limits.
@@ -174,11 +180,12 @@ public final class ControlService {
     }
     /// Of this moment.
     public var status: Status {
-        Status(
+        let machine = machine()
+        return Status(
             daemon: daemon.core.status(at: loop.now), uptimeSeconds: (loop.now - began).inSeconds,
             process: Int(getpid()), listening: daemon.endpoint.description, sentBytes: daemon.sentBytes,
             receivedBytes: daemon.receivedBytes, limits: keeper?.status(at: loop.now),
-            dashboard: dashboard())
+            processor: machine.processor, given: machine.given, dashboard: dashboard())
     }
 
     // MARK: the other end

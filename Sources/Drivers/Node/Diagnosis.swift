@@ -287,7 +287,7 @@ extension DiagnosisCode {
         default:
             (
                 "much of this peer's work did not count",
-                "More than a fifth of its micro-batches were late, lost or done anew. The machine or its line is slower than it was when it was measured, or others of its pipeline come and go.",
+                "More than a fifth of its micro-batches were late, lost or superseded (done anew). The machine or its line is slower than it was when it was measured, or others of its pipeline come and go.",
                 "`atoll receipts` says which and why. Fewer other programs, a better line, or `atoll limits` (cpu_percent, threads) may help."
             )
         }
@@ -412,7 +412,7 @@ extension DiagnosisCode {
             (
                 "whether the connection is metered cannot be seen",
                 "metered says to pause, and NetworkManager is not there or does not know. The peer works as if it were not metered.",
-                "`nmcli connection modify NAME connection.metered yes` says so. monthly_gib and up_mbps limit it in any case."
+                "Nothing, if the connection is not paid by volume: `metered: work` in peer.yaml says so (of a peer that runs, `atoll limits set metered work`). `nmcli connection modify NAME connection.metered yes` says so. monthly_gib and up_mbps limit it in any case."
             )
         case .neverOpen:
             (

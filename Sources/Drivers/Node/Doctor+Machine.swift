@@ -181,7 +181,7 @@ extension Doctor {
 
     /// As a member of a pool that keeps members.
     private func standing() -> [Diagnosis] {
-        guard let membership else { return [] }
+        guard let membership else { return refusal.map { [$0] } ?? [] }
         guard case .member(let book) = membership else {
             guard case .unreadable(let why) = membership else { return [] }
             return [Diagnosis(.membershipOver, .fail, why, try: "move it away, and join with a new invite")]
@@ -193,7 +193,7 @@ extension Doctor {
             ]
         }
         let left = book.credential.certificate.expires - scene.machine.wall
-        let out = Diagnosis(.removedFromPool, .ok, "this machine has not heard that it was removed")
+        let out = refusal ?? Diagnosis(.removedFromPool, .ok, "this machine has not heard that it was removed")
         if left > 0 || book.keepsPool {
             return [
                 out, Diagnosis(.membershipOver, .ok, "its membership is in force for \(max(0, left) / 86_400) days"),
@@ -207,6 +207,19 @@ extension Doctor {
                 try: isLost
                     ? "join with a new invite and a new folder" : "start it while a node that keeps the pool is up"),
         ]
+    }
+
+    /// Nodes of the pool have said that it was removed, when it started last or to the daemon that runs.
+    private var refusal: Diagnosis? {
+        let file = scene.folder + "/" + PoolEntry.removedFile
+        let said = (try? readFile(file, limit: 64)).flatMap {
+            Int64(String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines))
+        }
+        guard said != nil || scene.removed.contains(scene.folder) else { return nil }
+        let since = said.map { ", \(Self.span(max(0, scene.machine.wall - $0))) ago" } ?? ""
+        return Diagnosis(
+            .removedFromPool, .fail, "a node of the pool says that this machine was removed\(since)",
+            try: "ask whoever keeps the pool why")
     }
 
     // MARK: processor and memory
@@ -230,7 +243,7 @@ extension Doctor {
             out.append(
                 Diagnosis(
                     .threadsBeyond, .warn, "\(threads) threads for \(machine.processors) processors",
-                    try: "atoll limits set threads \(machine.processors)"))
+                    try: change(.threads, "\(machine.processors)")))
         } else {
             out.append(Diagnosis(.threadsBeyond, .ok, "\(machine.processors) processors"))
         }
@@ -242,10 +255,12 @@ extension Doctor {
         out.append(
             wanted > memory
                 ? Diagnosis(
-                    .memoryBeyond, .fail, "\(wanted) are offered of \(memory)", try: "atoll limits set memory_mib")
+                    .memoryBeyond, .fail,
+                    "\(wanted) are to be offered to jobs, and this machine has \(memory)",
+                    try: change(.memory, "\((memory.bytes / 2) >> 20)"))
                 : Diagnosis(.memoryBeyond, .ok, "\(memory) of memory, \(ByteCount.mebibytes(offered)) offered"))
         if let given = limits.memory ?? (offered > 0 ? .mebibytes(offered) : nil), given < .mebibytes(64) {
-            out.append(Diagnosis(.memoryLittle, .warn, "only \(given) are offered", try: "atoll limits set memory_mib"))
+            out.append(Diagnosis(.memoryLittle, .warn, "only \(given) are offered", try: change(.memory, "MIB")))
         }
         if let group = MachineMemory(root: machine.sensors).groupLimit {
             out.append(
@@ -287,7 +302,7 @@ extension Doctor {
             out.append(Diagnosis(.diskFull, .unknown, "the system does not say what is free in \(place)"))
         }
         if let damage = UsageFile(folder: scene.folder).damage {
-            out.append(Diagnosis(.usageDamaged, .warn, damage, try: "atoll limits set monthly_gib N"))
+            out.append(Diagnosis(.usageDamaged, .warn, damage, try: change(.monthly, "GIB")))
         } else {
             out.append(Diagnosis(.usageDamaged, .ok, "what was sent this month is known"))
         }
@@ -312,6 +327,13 @@ extension Doctor {
 
     // MARK: limits
 
+    /// How a limit is given another value: to a peer that runs by command, else in its file.
+    private func change(_ key: LimitKey, _ value: String) -> String {
+        let runs = scene.daemons.contains { $0.status?.daemon.member != nil }
+        return runs
+            ? "atoll limits set \(key.rawValue) \(value)" : "\(key.rawValue): \(value) in \(scene.folder)/peer.yaml"
+    }
+
     func limits() -> [Diagnosis] {
         let limits: OwnerLimits
         switch scene.limits {
@@ -328,7 +350,9 @@ extension Doctor {
         ) {
             guard isGiven else { return out.append(Diagnosis(code, .ok, "\(key.rawValue) asks for no sensor")) }
             out.append(
-                reading.why.map { Diagnosis(code, .warn, "\(what) cannot be seen: \($0)", try: "atoll limits") }
+                reading.why.map {
+                    Diagnosis(code, .warn, "\(what) cannot be seen: \($0)", try: "atoll help \(code.rawValue)")
+                }
                     ?? Diagnosis(code, .ok, "\(what) can be seen"))
         }
         look(.batteryUnseen, limits.onBattery == .pause, readings.onBattery, "the battery", .onBattery)
@@ -356,7 +380,7 @@ extension Doctor {
         }
         out.append(
             minutes < 60
-                ? Diagnosis(.neverOpen, .warn, "hours allow \(minutes) minutes a week", try: "atoll limits set hours")
+                ? Diagnosis(.neverOpen, .warn, "hours allow \(minutes) minutes a week", try: change(.hours, "always"))
                 : Diagnosis(.neverOpen, .ok, "hours allow \(minutes / 60) h a week"))
         return out + biting(limits)
     }
@@ -377,7 +401,7 @@ extension Doctor {
                 out.append(
                     Diagnosis(
                         .quotaNearly, .warn, "\(ByteCount(Int(used))) of \(quota) are used this month",
-                        try: "atoll limits set monthly_gib"))
+                        try: change(.monthly, "GIB")))
             }
         }
         return out

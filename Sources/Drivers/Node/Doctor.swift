@@ -24,6 +24,8 @@ public struct Doctor {
         public var limits: Result<OwnerLimits, NodeError> = .success(OwnerLimits())
         /// Of the daemons of this machine; nil for one that does not answer.
         public var daemons: [(folder: String, status: ControlService.Status?)] = []
+        /// Folders of daemons to whom others say that they were removed from their pool.
+        public var removed: Set<String> = []
         /// What a node that was made for this look saw of the line; nil where none was.
         public var probe: DaemonStatus?
         public var machine = Machine()
@@ -167,6 +169,9 @@ public struct Doctor {
 
     private func invite() -> [Diagnosis] {
         guard let path = scene.invite else {
+            guard scene.daemons.isEmpty else {
+                return [Diagnosis(.inviteMissing, .ok, "daemons run here, and have their invites")]
+            }
             return [Diagnosis(.inviteMissing, .unknown, "no invite was named", try: "atoll doctor --invite FILE")]
         }
         guard exists(path), access(path, R_OK) == 0 else {
@@ -213,7 +218,7 @@ public struct Doctor {
             : Diagnosis(
                 .inviteOver, .ok, "the invite is in force for \(Self.span(left)), unless it is used up or revoked")
     }
-    private static func span(_ seconds: Int64) -> String {
+    static func span(_ seconds: Int64) -> String {
         seconds >= 2 * 86_400
             ? "\(seconds / 86_400) days"
             : seconds >= 7200

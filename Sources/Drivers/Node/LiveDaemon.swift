@@ -290,6 +290,7 @@ public final class LiveDaemon {
     }
     /// What may still be written in this daemon's folder.
     func count(room: DiskRoom) { core.count(room: room) }
+    func count(processorShare: Double?) { core.count(processorShare: processorShare) }
 
     /// What the owner of a peer wants of it, or a limit that the owner set.
     public func heedOwner(_ wish: OwnersWish) {

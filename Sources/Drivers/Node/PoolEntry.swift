@@ -16,6 +16,8 @@ public struct PoolEntry {
     /// What a node or peer keeps of its membership, and who keeps the pool the authority's key, in their folders.
     public static let file = "pool"
     public static let authorityFile = "authority"
+    /// There since a node of the pool said that this machine was removed, until one lets it in again: for whoever asks later what is wrong.
+    static let removedFile = "removed"
 
     /// Blocks while it applies.
     ///
@@ -29,7 +31,7 @@ public struct PoolEntry {
         let file = folder.map { $0 + "/" + Self.file }
         if let folder, let book = try Self.book(in: folder, of: key.peerID) {
             if book.authority == issuing.warrant.authority {
-                return PoolEntry(try renewed(book, invite, key, tell), file)
+                return PoolEntry(try renewed(book, invite, key, folder, tell), file)
             }
             tell("\(folder)/\(Self.file) is of another pool, and is replaced")
         }
@@ -39,7 +41,7 @@ public struct PoolEntry {
         }
         tell("applying for membership of \(escapedName(invite.name)) with invite \(issuing.warrant.id.short)")
         let credential = Credential(joining: key.peerID, by: issuing.warrant, issuing.key, at: Int64(time(nil)))
-        let grant = try Self.apply(credential, key: key, at: invite.nodes, seconds: seconds)
+        let grant = try Self.apply(credential, key: key, at: invite.nodes, seconds: seconds, folder)
         let book = PoolBook(
             credential: credential, key: grant.key, authorityKey: nil, wall: Self.wallClock())
         if let file { try writeFile(file, book.encoded, mode: 0o600) }
@@ -49,18 +51,27 @@ public struct PoolEntry {
     /// A member that starts anew asks whoever is there: it may have been removed, or the pool have another key meanwhile. Where nobody
     /// answers it goes by what it has.
     private static func renewed(
-        _ book: PoolBook, _ invite: Invite, _ key: SigningKey, _ tell: (String) -> Void
+        _ book: PoolBook, _ invite: Invite, _ key: SigningKey, _ folder: String, _ tell: (String) -> Void
     ) throws(NodeError) -> PoolBook {
         guard !book.keepsPool, !invite.isWithoutNodes else { return book }
         var book = book
         switch try ask(book.credential, key: key, at: invite.nodes, limit: .seconds(5), rounds: 1) {
-        case .success(let grant): book.follow(grant, at: now)
+        case .success(let grant):
+            note(isRemoved: false, in: folder)
+            book.follow(grant, at: now)
         case .failure(.refused(.removed)):
+            note(isRemoved: true, in: folder)
             throw Self.refused(.removed)
         case .failure(.refused(let why)): tell("a node of the pool says: \(why.toItself)")
         case .failure(.unanswered): break
         }
         return book
+    }
+    /// What is not written down is not known later, and that is all.
+    private static func note(isRemoved: Bool, in folder: String?) {
+        guard let folder else { return }
+        let path = folder + "/" + removedFile
+        if isRemoved { try? writeFile(path, Array("\(time(nil))\n".utf8), mode: 0o600) } else { unlink(path) }
     }
     private init(_ book: PoolBook, _ file: String?) {
         poolKey = book.keys.last!.key
@@ -182,11 +193,15 @@ public struct PoolEntry {
     }
 
     private static func apply(
-        _ credential: Credential, key: SigningKey, at endpoints: [Endpoint], seconds: Int
+        _ credential: Credential, key: SigningKey, at endpoints: [Endpoint], seconds: Int, _ folder: String?
     ) throws(NodeError) -> PoolGrant {
         switch try ask(credential, key: key, at: endpoints, limit: .seconds(seconds), rounds: .max) {
-        case .success(let grant): return grant
-        case .failure(.refused(let why)): throw refused(why)
+        case .success(let grant):
+            note(isRemoved: false, in: folder)
+            return grant
+        case .failure(.refused(let why)):
+            if why == .removed { note(isRemoved: true, in: folder) }
+            throw refused(why)
         case .failure(.unanswered(let why)):
             throw .failed(
                 .nobodyAnswers,

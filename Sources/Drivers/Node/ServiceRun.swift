@@ -25,6 +25,8 @@ public final class ServiceRun {
     private let journal = EventJournal()
     /// What a peer's owner lends; nil where there are no limits.
     public var keeper: LimitKeeper?
+    /// Whether other programs take the processor from it; nil of who computes nothing, or is paced.
+    public var processor: ProcessorWatch?
     /// Called once a second, for whoever shows what the daemon does.
     public var onSecond: ((ControlService.Status) -> Void)?
     /// Where `/metrics` is served, on loopback; nil for nowhere, 0 for a free port.
@@ -40,6 +42,7 @@ public final class ServiceRun {
     private var ticker: EventLoop.Timer?
     private var rooms: EventLoop.Timer?
     private var hasUnusedCode = true
+    private var given: GivenWork?
 
     public init() {}
 
@@ -58,6 +61,7 @@ public final class ServiceRun {
         daemon.onEvent = { [unowned self] event in
             journal.note(event)
             if case .jobReleased = event.what { hasUnusedCode = true }
+            given?.hear(event)
             if metricsPort != nil || web != nil { view.apply(event) }
             dashboard?.hear(event)
             onEvent(event)
@@ -81,6 +85,9 @@ public final class ServiceRun {
         if let dashboard { daemon.onComputed { [weak dashboard] in dashboard?.note($0, from: $1, to: $2) } }
         try ready(daemon)
         keeper?.attach(to: daemon)
+        processor?.attach(to: daemon)
+        if daemon.core.services.member?.terms.computes == true { given = GivenWork(daemon, in: folder.path) }
+        control.machine = { [weak self] in (self?.processor?.status, self?.given?.status) }
         watchRoom(daemon, folder.path, setup.room as? ScratchFolder)
         overlay.attach(to: daemon)
         daemon.start()
@@ -93,6 +100,7 @@ public final class ServiceRun {
         rooms?.close()
         ticker?.close()
         keeper?.close()
+        processor?.close()
         loop.close()
         return end
     }
@@ -128,9 +136,9 @@ public final class ServiceRun {
     }
 
     private func tick(_ control: ControlService) {
-        guard let onSecond else { return }
         let timer = EventLoop.Timer(loop) { [unowned self, unowned control] in
-            onSecond(control.status)
+            given?.look()
+            if let onSecond { onSecond(control.status) }
             ticker?.arm(at: loop.now + .seconds(1))
         }
         ticker = timer

@@ -1,5 +1,7 @@
 import ArgumentParser
+import Files
 import Foundation
+import JSON
 import Node
 import Telemetry
 import Topologies
@@ -9,18 +11,35 @@ struct Atoll: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "atoll", abstract: "Train a language model together, over the internet you already have.",
         version: atollVersion,
-        subcommands: [
-            DemoCommand.self, NodeCommand.self, PeerCommand.self, LaunchCommand.self, WatchCommand.self,
-            CollectCommand.self,
-            PlanCommand.self, Replay.self, SweepCommand.self, CiteCommand.self, GenerateCommand.self, EvalCommand.self,
-            ServeCommand.self, TokenizeCommand.self, TokenizerCommand.self,
-            DataCommand.self, ConvertCommand.self, TopologyCommand.self, CodecCommand.self, BenchCommand.self,
-            VerifyCommand.self, IdentityCommand.self, InviteCommand.self, RecoveryCommand.self, StatusCommand.self,
-            PauseCommand.self,
-            ResumeCommand.self,
-            DrainCommand.self, LeaveCommand.self, LimitsCommand.self,
-            TopCommand.self, WhyCommand.self, ReceiptsCommand.self, DoctorCommand.self,
-            EventsReference.self,
+        groupedSubcommands: [
+            CommandGroup(
+                name: "First", subcommands: [DemoCommand.self, PlanCommand.self, Replay.self, TopologyCommand.self]),
+            CommandGroup(
+                name: "Lending",
+                subcommands: [
+                    PeerCommand.self, StatusCommand.self, TopCommand.self, WhyCommand.self, LimitsCommand.self,
+                    PauseCommand.self, ResumeCommand.self, DrainCommand.self, LeaveCommand.self, ReceiptsCommand.self,
+                    DoctorCommand.self,
+                ]),
+            CommandGroup(
+                name: "Pool", subcommands: [NodeCommand.self, InviteCommand.self, IdentityCommand.self]),
+            CommandGroup(
+                name: "Training",
+                subcommands: [
+                    LaunchCommand.self, WatchCommand.self, CollectCommand.self, VerifyCommand.self,
+                    RecoveryCommand.self,
+                ]),
+            CommandGroup(
+                name: "Model",
+                subcommands: [GenerateCommand.self, EvalCommand.self, ServeCommand.self, ConvertCommand.self]),
+            CommandGroup(
+                name: "Text",
+                subcommands: [TokenizeCommand.self, TokenizerCommand.self, DataCommand.self]),
+            CommandGroup(
+                name: "Study",
+                subcommands: [
+                    BenchCommand.self, CodecCommand.self, SweepCommand.self, CiteCommand.self, EventsReference.self,
+                ]),
         ])
 
     /// Where standard input, output or errors are closed, the next file that is opened would be taken for them, and what is said be written into it.
@@ -55,14 +74,25 @@ struct Atoll: ParsableCommand {
             var command = try parseAsRoot(withOwnValues(Array(arguments)))
             try command.run()
         } catch let error as NodeError {
+            if asksForJSON(arguments) { print(JSONFailure(error.description, exitCode: error.exitCode).text) }
             complain(error.description, .error)
             Foundation.exit(error.exitCode)
         } catch let code as ExitCode {
             Foundation.exit(code.rawValue)
+        } catch let error as CocoaError {
+            // The system's words, and where; not the class of an error.
+            let place = error.filePath.map { $0 + ": " } ?? ""
+            complain(place + foundationProblem(error), .error)
+            Foundation.exit(1)
         } catch {
             let code = exitCode(for: error)
             let text = fullMessage(for: error)
-            if code == .success { print(text) } else { complain(text, .error) }
+            if code == .success {
+                print(text)
+            } else {
+                if asksForJSON(arguments) { print(JSONFailure(text, exitCode: 2).text) }
+                complain(text, .error)
+            }
             Foundation.exit(code == .success ? 0 : 2)
         }
     }
@@ -97,6 +127,44 @@ private func withOwnValues(_ arguments: [String]) -> [String] {
         }
     }
     return out
+}
+
+/// Whether whoever called reads JSON: what fails is JSON for them as well.
+private func asksForJSON(_ arguments: ArraySlice<String>) -> Bool {
+    arguments.prefix { $0 != "--" }.contains("--json")
+}
+
+/// What failed, for programs: docs/STATUS.md has its fields.
+struct JSONFailure {
+    private let sentence: String
+    private let hint: String?
+    private let code: String?
+    private let exitCode: Int32
+
+    /// - Parameter text: for people: a sentence, perhaps what to try, and the code of a page in brackets.
+    init(_ text: String, exitCode: Int32) {
+        var rest = text.trimmingCharacters(in: .whitespacesAndNewlines)
+        var code: String?
+        if let mark = rest.firstMatch(of: #/ ?\[([A-Z]{2,4}-[0-9]{1,3}): atoll help [A-Z0-9-]+\]/#) {
+            code = String(mark.1)
+            rest.removeSubrange(mark.range)
+        }
+        if rest.hasPrefix("Error: ") { rest.removeFirst(7) }
+        let end = rest.firstRange(of: #/[.;] (?=[A-Z`])|\n/#)
+        (self.code, self.exitCode) = (code, exitCode)
+        sentence = end.map { String(rest[..<$0.lowerBound]) } ?? rest
+        hint = end.map { rest[$0.upperBound...].split(whereSeparator: \.isNewline).joined(separator: " ") }
+    }
+    var text: String {
+        var error = JSONObject()
+        error["code"] = code.map { .string($0) } ?? .null
+        error["exit_code"] = JSONValue(Int(exitCode))
+        error["sentence"] = .string(sentence)
+        error["hint"] = hint.map { .string($0) } ?? .null
+        var out = JSONObject()
+        out["error"] = .object(error)
+        return JSONValue.object(out).written()
+    }
 }
 
 func complain(_ text: String) { complain(text, .info) }

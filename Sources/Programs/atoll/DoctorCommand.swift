@@ -4,6 +4,7 @@ import Foundation
 import Kernels
 import Lending
 import Node
+import Pools
 import Primitives
 import Record
 import Telemetry
@@ -59,6 +60,7 @@ struct DoctorCommand: ParsableCommand {
                     // A socket that nobody listens at is what an ended process left behind.
                     if let found = try ControlService.ask(.status, in: place) {
                         scene.daemons.append((place, found.answer.status))
+                        if try wasRemoved(place) { scene.removed.insert(place) }
                     }
                 } catch { scene.daemons.append((place, nil)) }
             }
@@ -66,6 +68,14 @@ struct DoctorCommand: ParsableCommand {
             scene.machine.mayBeIdle = Self.mayBeIdle
             scene.machine.computesRight = Self.computesRight
             return scene
+        }
+
+        /// Whether the last that others said of the membership of a daemon is that it was removed.
+        private func wasRemoved(_ folder: String) throws(NodeError) -> Bool {
+            let told = try ControlService.ask(.init(.why, about: "connection_refused|connection_made"), in: folder)
+            guard let last = told?.answer.events?.last.flatMap({ Event(json: $0.json) }) else { return false }
+            if case .connectionRefused(let why, _) = last.what { return why == PoolRefusal.removed.toItself }
+            return false
         }
 
         func tell(_ all: [Diagnosis]) {

@@ -14,7 +14,19 @@ extension Event {
             case .member: memberSentence
             default: otherSentence ?? poolSentence
             }
-        return sentence.map { escaped($0) }
+        return sentence.map { escaped(Self.spoken($0)) }
+    }
+    /// Units as people say them: “0..<7” as “0 to 6”, “4..<5” as “4”.
+    static func spoken(_ text: String) -> String {
+        text.replacing(#/([0-9]+)\.\.<([0-9]+)/#) { match in
+            guard let first = Int(match.1), let end = Int(match.2), end > first else { return String(match.0) }
+            return end == first + 1 ? "\(first)" : "\(first) to \(end - 1)"
+        }
+    }
+    /// Pipelines as screens count them, from 1: “0-3,5” as “1 to 4, 6”.
+    private static func spoken(ranks: String) -> String {
+        ranks.replacing(#/[0-9]+/#) { match in "\((Int(match.0) ?? 0) + 1)" }
+            .replacing("-", with: " to ").replacing(",", with: ", ")
     }
 
     /// Of a peer's work and its owner's limits.
@@ -35,17 +47,22 @@ extension Event {
             "it cannot see \(LimitText.subject(limit)) (\(why)): \(instead)"
         case .limitChanged(let limit, let from, let to): "\(limit) is \(to) now, and was \(from)"
         case .usageUnread(let why): "what was sent this month is not known: \(why)"
+        case .processorTaken(let percent):
+            "other programs take the processor\(peer.isEmpty ? "" : " of \(peer)"): \(fixed(percent, percent < 10 ? 1 : 0)) % of what it asks for is left"
+        case .processorBack: "other programs leave \(peer.isEmpty ? "this machine" : peer) the processor again"
         default: nil
         }
     }
 
-    /// “pipeline 0 stage 1 units 2..<4”, as screens say it: stages count from one there.
+    /// “pipeline 0 stage 1 units 2..<4”, as screens say it: stages and pipelines count from one there.
     private static func words(role: String) -> String {
         let words = role.split(separator: " ")
-        guard words.count == 6, words[0] == "pipeline", words[2] == "stage", let stage = Int(words[3]) else {
+        guard words.count == 6, words[0] == "pipeline", words[2] == "stage", let rank = Int(words[1]),
+            let stage = Int(words[3])
+        else {
             return role
         }
-        return "stage \(stage + 1) of pipeline \(words[1]), with units \(words[5])"
+        return "stage \(stage + 1) of pipeline \(rank + 1), with units \(words[5])"
     }
     /// Of a peer in a job.
     private var memberSentence: String? {
@@ -70,7 +87,8 @@ extension Event {
         case .roundStartFailed(let round, let why):
             "the start of round \(round) could not be written (\(why)): an older one stays, the job goes on"
         case .roundStartRefused(let what, let why): "\(what) is of no use (\(why)): it is left alone"
-        case .contributionUnusable(let rank, let why): "what pipeline \(rank) contributed cannot be used here: \(why)"
+        case .contributionUnusable(let rank, let why):
+            "what pipeline \(rank + 1) contributed cannot be used here: \(why)"
         default: nil
         }
     }
@@ -123,7 +141,7 @@ extension Event {
         case .speedChanged(_, let planned, let measured):
             "  \(peer) computes at \(roughly(measured)) GFLOP/s, was planned at \(roughly(planned))"
         case .exchangeRegrouped(let round, let ranks, let way, let why):
-            "  exchange of round \(round): \(way) among \(ranks.contains(",") || ranks.contains("-") ? "pipelines" : "pipeline") \(ranks): \(why)"
+            "  exchange of round \(round): \(way) among \(ranks.contains(",") || ranks.contains("-") ? "pipelines" : "pipeline") \(Self.spoken(ranks: ranks)): \(why)"
         case .contributionRefused(let by, _, let why): "  \(by) cannot use what \(peer) contributed: \(why)"
         case .ownerRefuted: "✗ \(peer) added up a chunk wrongly, as others found; it owns nothing any more"
         case .receiptRefused(let why): "  a receipt of \(peer) was refused: \(why)"
@@ -164,8 +182,25 @@ extension Event {
 
     /// What is too small to be told, and is told to whoever asks for what lies behind a sentence.
     var quietSentence: String? {
-        guard case .connectionMade(let endpoint) = what else { return nil }
-        return "it is connected to \(peer), at \(endpoint)"
+        switch what {
+        case .connectionMade(let endpoint): return escaped("it is connected to \(peer), at \(endpoint)")
+        case .roundSealed(let round, let steps, let tokens, let loss, _, _, let seconds, _, _):
+            return
+                "round \(round) is sealed, after step \(steps): loss \(fixed(loss, 3)), \(grouped(tokens)) tokens in all, \(fixed(seconds, 1)) s"
+        case .roundCounted(let round, let tokens, let loss, let seconds, let counted, let wasted):
+            let last = seconds.map { ", \(fixed($0, 1)) s" } ?? ""
+            return
+                "round \(round) is sealed: loss \(loss.map { fixed($0, 3) } ?? "not known")\(last), \(grouped(tokens)) tokens in all; of this machine's micro-batches \(grouped(counted)) count so far, \(grouped(wasted)) do not"
+        default: return meaning
+        }
+    }
+    /// By the reference of all kinds: what it means, and its fields.
+    private var meaning: String? {
+        guard let entry = EventReference.entries.first(where: { $0.name == what.name }) else { return nil }
+        let about = peer.isEmpty ? "" : "\(peer): "
+        let fields = fields.map { "\($0.name.split(separator: "_").joined(separator: " ")) \($0.value)" }
+        return escaped(
+            Self.spoken("\(about)\(entry.meaning)" + (fields.isEmpty ? "" : " (\(fields.joined(separator: ", ")))")))
     }
 
     private var otherSentence: String? {
@@ -187,7 +222,7 @@ extension Event {
         case .connectionInterrupted(let why): "the connection to \(peer) broke, and is made anew: \(why)"
         case .connectionResumed: "the connection to \(peer) goes on"
         case .connectionLost(let why): "\(peer) is gone: \(why)"
-        case .unreachable(let why): "  seen, and not reached: \(peer): \(why)"
+        case .unreachable: ""
         case .connectionRefused(let why, _): "  \(peer): \(why)"
         case .reachability(let reached, let asked, false):
             "nobody reaches this machine from outside (\(reached) of \(asked) who tried): a router or a firewall lets nobody in. It works "

@@ -23,7 +23,13 @@ enum Home {
         if let given { return try DataFolder(given) }
         for number in 1...64 {
             let path = Home.path + "/" + (number == 1 ? name : "\(name)-\(number)")
-            if !DataFolder.isBusy(path) { return try DataFolder(path) }
+            guard !DataFolder.isBusy(path) else { continue }
+            if number > 1 {
+                complain(
+                    "note: a daemon has \(Home.path)/\(name) already: this is another \(name) of this machine, with a key of its own, in \(path)"
+                )
+            }
+            return try DataFolder(path)
         }
         throw NodeError.badInput("64 daemons run from \(Home.path) already; give this one a folder with --data DIR")
     }

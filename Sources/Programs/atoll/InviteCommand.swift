@@ -95,7 +95,7 @@ struct InviteCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "What was made, who has joined by it, and who was removed.")
         @OptionGroup var folder: Folder
-        @Flag(help: "As JSON: `invites` and `removed`.") var json = false
+        @Flag(help: "As JSON: `invites` and `removed` (docs/MEMBERSHIP.md).") var json = false
 
         func run() throws {
             let (book, now) = (try folder.book(), Int64(time(nil)))
@@ -118,17 +118,32 @@ struct InviteCommand: ParsableCommand {
                         "invite": warrant.id.hex, "role": warrant.role.word,
                         "uses": warrant.uses.map { $0 as Any } ?? NSNull(),
                         "joined": book.joined(by: warrant.id).map(\.hex), "expires": warrant.expires,
-                        "state": Self.state(warrant, book, now),
+                        "state": State(warrant, book, now).rawValue,
                     ] as [String: Any]
                 },
                 "removed": book.removedPeers.map(\.hex),
             ]
         }
+        /// What an invite is good for.
+        private enum State: String {
+            case open, used_up, expired, revoked, revoked_with_members
+            init(_ warrant: Warrant, _ book: PoolBook, _ now: Int64) {
+                if book.revoked(.inviteAndMembers, warrant.id) != nil {
+                    self = .revoked_with_members
+                } else if book.revoked(.invite, warrant.id) != nil {
+                    self = .revoked
+                } else if now >= warrant.expires {
+                    self = .expired
+                } else if let uses = warrant.uses, book.joined(by: warrant.id).count >= uses {
+                    self = .used_up
+                } else {
+                    self = .open
+                }
+            }
+        }
         private static func state(_ warrant: Warrant, _ book: PoolBook, _ now: Int64) -> String {
-            if book.revoked(.inviteAndMembers, warrant.id) != nil { return "revoked with its members" }
-            if book.revoked(.invite, warrant.id) != nil { return "revoked" }
-            if now >= warrant.expires { return "expired" }
-            if let uses = warrant.uses, book.joined(by: warrant.id).count >= uses { return "used up" }
+            let state = State(warrant, book, now)
+            guard state == .open else { return state.rawValue.split(separator: "_").joined(separator: " ") }
             let left = warrant.expires - now
             return left >= 2 * 86_400
                 ? "for \(left / 86_400) days"

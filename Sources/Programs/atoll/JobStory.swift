@@ -32,8 +32,14 @@ struct JobStory: Story {
     }
     private var now: Instant { job.now }
 
-    var paragraphs: [String] {
-        [what, plan, progress, pace, loss, bytes, lost, waiting, record, next].filter { !$0.isEmpty }
+    var told: [Paragraph] {
+        [
+            Paragraph(what, .members, rank: 4), Paragraph(plan, .plan, rank: 7), Paragraph(progress, .rounds, rank: 0),
+            Paragraph(pace, .rounds, rank: 5), Paragraph(starved, .waiting, rank: 1), Paragraph(loss, .rounds, rank: 6),
+            Paragraph(bytes, .rounds, rank: 9), Paragraph(lost, .members, rank: 3),
+            Paragraph(waiting, .waiting, rank: 1),
+            Paragraph(record, .job, rank: 8), Paragraph(next, .job, rank: 2),
+        ].filter { !$0.text.isEmpty }
     }
 
     var howToStop: String {
@@ -85,7 +91,7 @@ struct JobStory: Story {
     }
 
     private var plan: String {
-        guard let plan = job.plan else { return declined }
+        guard let plan = job.plan else { return planInForce ?? declined }
         var line = plan.epoch > 1 ? "Plan \(plan.epoch): " : "The plan: "
         line += counted(plan.pipelines, "pipeline")
         // Which one is in force is known to whoever leads; the first one's is told in an event.
@@ -100,6 +106,12 @@ struct JobStory: Story {
         }
         if !plan.why.isEmpty { line += ", because \(plan.why)" }
         return line + "."
+    }
+    /// Of a job that this process found planned: as its leader has it.
+    private var planInForce: String? {
+        let places = (leadership?.peers ?? []).compactMap(\.place)
+        guard let last = places.map(\.rank).max(), let stages = leadership?.stagesClause else { return nil }
+        return "The plan: \(counted(last + 1, "pipeline")) of \(stages)."
     }
     private var declined: String {
         let refused = job.members.compactMap { member -> String? in
@@ -117,7 +129,12 @@ struct JobStory: Story {
         case .gathering(let have, let want):
             guard want > 0 else { return "It looks for peers." }
             return "It gathers peers: \(have) of \(want) are here."
-        case .sharing(let bytes): return "The text (\(ByteCount(bytes))) spreads among the members."
+        case .sharing(let bytes):
+            let doing = job.members.filter(\.isPresent).map(\.doing)
+            let isThere = !doing.isEmpty && !doing.contains { $0.isEmpty || $0.hasPrefix("text") }
+            return isThere
+                ? "The text (\(ByteCount(bytes))) is with all members; they measure how fast they compute."
+                : "The text (\(ByteCount(bytes))) spreads among the members."
         case .measuring: return "Links and speeds are measured."
         case .planning: return "The plan is made."
         case .preparing, .training: break
@@ -144,7 +161,7 @@ struct JobStory: Story {
         let latest = job.rounds.items.last { $0.steps > 0 && !$0.isUndone && $0.predictedSeconds != nil }
         let predicted = latest.map { $0.predictedSeconds! / Double($0.steps) } ?? job.plan?.stepSeconds
         guard job.rounds.count > 0, let measured = job.stepSeconds else {
-            return predicted.map { "A step is predicted to take \(Self.seconds($0))." } ?? ""
+            return predicted.map { "A step is predicted to take \(Self.seconds($0))\(Self.beyond(job))." } ?? ""
         }
         var line = "A step takes \(Self.seconds(measured))"
         if let predicted, predicted > 0 {
@@ -157,6 +174,28 @@ struct JobStory: Story {
         if job.progress.tokensPerSecond > 0 { line += "; \(grouped(whole(job.progress.tokensPerSecond))) tokens/s" }
         return line + "."
     }
+    /// So long a job is hardly meant to last: whoever reads the prediction is told why it is so.
+    private static let absurd = 60.0 * 86_400
+    /// Of a prediction that nobody can have meant: what it amounts to, and whose speed it comes from; empty of others.
+    static func beyond(_ job: JobView) -> String {
+        let total = job.plan?.totalSeconds ?? job.secondsLeft(at: job.now) ?? 0
+        guard total > absurd else { return "" }
+        let slow = job.members.filter { $0.isPresent && $0.processorPercent != nil }.map(\.name)
+        let why =
+            slow.isEmpty
+            ? "a job so large wants more or faster peers, a smaller model, or fewer tokens (train.tokens)"
+            : "other programs take the processor of \(shortList(slow, most: 3)), and the prediction is of what they leave"
+        return ", \(ProgressView.span(total)) in all: \(why)"
+    }
+    /// Whose processor other programs take.
+    private var starved: String {
+        let slow = job.members.filter { $0.isPresent && $0.processorPercent != nil }
+        guard !slow.isEmpty else { return "" }
+        let each = slow.map { "\($0.name) (\(Self.percent($0.processorPercent ?? 0)))" }
+        return
+            "Other programs take the processor of \(shortList(each, most: 3)), of what \(slow.count == 1 ? "it asks" : "they ask") for: the job goes as fast as that allows."
+    }
+    private static func percent(_ value: Double) -> String { "\(fixed(value, value < 10 ? 1 : 0)) % left" }
     private static func seconds(_ value: Double) -> String { "\(fixed(value, value < 10 ? 2 : 1)) s" }
 
     private var loss: String {
@@ -171,9 +210,11 @@ struct JobStory: Story {
     private var bytes: String {
         let (sent, plain) = (job.progress.sentBytes, job.progress.uncompressedBytes)
         guard sent > 0 else { return "" }
+        let all = "Its members have sent \(ByteCount(sent)) in all"
         // One pipeline alone exchanges nothing.
-        guard plain > 0 else { return "Its members sent \(ByteCount(sent))." }
-        return "Its members sent \(ByteCount(sent)); fp32 gradients of every step would be \(ByteCount(plain))."
+        guard plain > 0 else { return all + "." }
+        return
+            "\(all): text, weights, activations and exchanges. To exchange fp32 gradients in every step would take \(ByteCount(plain)) alone."
     }
 
     private var lost: String {
@@ -234,9 +275,10 @@ struct JobStory: Story {
 
     private func place(_ member: JobView.Member, _ peer: DaemonStatus.Peer?) -> String {
         if let place = peer?.place {
-            return "stage \(place.stage + 1) of \(place.stages) in pipeline \(place.rank)"
+            return "stage \(place.stage + 1) of \(place.stages) in pipeline \(place.rank + 1)"
         }
-        guard job.plan != nil else { return "" }
+        if let peer, peer.doing == "spare" { return "spare" }
+        guard job.plan != nil || leadership?.stagesClause != nil else { return "" }
         return member.isWorking ? "" : "spare"
     }
     private func path(_ peer: DaemonStatus.Peer?) -> String {
@@ -247,7 +289,11 @@ struct JobStory: Story {
         return "relayed by \(relay)" + (time.map { ", \($0)" } ?? "")
     }
     private func doing(_ member: JobView.Member, _ peer: DaemonStatus.Peer?) -> String {
-        guard let peer, peer.silentSeconds > 3 else { return member.doing == "spare" ? "" : member.doing }
+        guard let peer, peer.silentSeconds > 3 else {
+            let starved = member.processorPercent.map { "processor taken by others, \(Self.percent($0))" }
+            return [member.doing == "spare" ? "" : member.doing, starved ?? ""].filter { !$0.isEmpty }.joined(
+                separator: "; ")
+        }
         return "silent for \(fixed(peer.silentSeconds, 0)) s"
     }
 }

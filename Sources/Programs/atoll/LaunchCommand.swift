@@ -37,6 +37,9 @@ struct LaunchCommand: ParsableCommand {
 
     func run() throws {
         dieWithParent()
+        guard FileManager.default.fileExists(atPath: job) else {
+            throw NodeError.badInput("there is no job file \(job). Look at docs/JOB.md for one to begin with")
+        }
         guard local || invite != nil else {
             throw NodeError.badInput("launch needs a pool: --invite FILE, or --local to run in this process")
         }
@@ -123,6 +126,8 @@ struct LaunchCommand: ParsableCommand {
             name: job.name, parameters: launch.parameters.model.parameters, isLauncher: true, out: self.out)
         let log = EventLog(level: try output.level.chosen(), asJSON: output.events)
         let view = ProgressView(quiet: output.json || output.events, log: log, subject: subject)
+        // Whatever happens, nothing of the picture stays on the terminal.
+        defer { view.end() }
         let run = LaunchRun()
         (run.onMetrics, run.onSecond) = (tellMetrics, view.show)
         func show(_ event: Event) {

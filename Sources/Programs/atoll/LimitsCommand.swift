@@ -28,9 +28,13 @@ struct LimitsCommand: ParsableCommand {
                 } else {
                     if !isFirst { print("") }
                     print(escaped("Peer \(status.daemon.member?.name ?? "") lends:"))
-                    for line in LimitText.values(limits)
-                        + LimitText.reasons(limits, hasJob: status.daemon.member?.job != nil)
-                    { print(escaped(line)) }
+                    let terminal = TerminalText.current
+                    for value in limits.values {
+                        for line in terminal.hanging(LimitText.head(value), LimitText.meaning(value)) { print(line) }
+                    }
+                    for line in LimitText.reasons(limits, hasJob: status.daemon.member?.job != nil) {
+                        for part in terminal.wrapped(line, indent: 2) { print(part) }
+                    }
                 }
                 isFirst = false
             }
@@ -117,11 +121,12 @@ enum LimitText {
         case .away: "It works for nobody: "
         }
     }
-    /// A line for each limit.
-    static func values(_ limits: LimitStatus) -> [String] {
-        limits.values.map { value in
-            "  \(padded(value.key, 20)) \(padded(value.value, 12)) \(value.meaning)\(value.source.map { "; given by \($0)" } ?? "")"
-        }
+    /// Of a limit: what it is called, and its value.
+    static func head(_ value: LimitStatus.Value) -> String {
+        escaped("  \(padded(value.key, 20)) \(padded(value.value, 12)) ")
+    }
+    static func meaning(_ value: LimitStatus.Value) -> String {
+        value.meaning + (value.source.map { "; given by \($0)" } ?? "")
     }
     private static func padded(_ text: String, _ width: Int) -> String {
         text + String(repeating: " ", count: max(0, width - text.count))

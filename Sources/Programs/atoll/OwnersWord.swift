@@ -84,6 +84,8 @@ struct OwnersWord {
         return given
     }
 
+    /// Whether other programs take the processor.
+    var processorWatch: ProcessorWatch { ProcessorWatch(sensors: sensors) }
     func keeper(_ folder: String) -> LimitKeeper {
         LimitKeeper(layers, folder: folder, sensors: MachineSensors(root: sensors))
     }

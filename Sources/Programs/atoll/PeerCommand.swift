@@ -49,9 +49,6 @@ struct PeerCommand: ParsableCommand {
 
     func run() throws {
         dieWithParent()
-        if let name, !YAMLNode.isName(name) {
-            throw NodeError.badInput("--name “\(name.prefix(80))”: \(YAMLNode.allowedName) expected")
-        }
         let invite = try Invite(file: invite)
         guard !invite.isWithoutNodes else {
             throw NodeError.badInput(
@@ -90,17 +87,19 @@ struct PeerCommand: ParsableCommand {
         terms.refounds = try acceptRefound.map { try refounded($0, remains.logs) }
         // A pretended machine has no battery.
         let keeper = emulation == nil ? owner.keeper(folder.path) : nil
-        try finish(run(setup, folder, terms, remains, keeper, try log.log(owner: owner.log), engine.name))
+        let processor = emulation == nil && terms.computes ? owner.processorWatch : nil
+        try finish(run(setup, folder, terms, remains, (keeper, processor), try log.log(owner: owner.log), engine.name))
     }
 
     private func run(
         _ setup: LiveDaemon.Setup, _ folder: DataFolder, _ terms: MemberTerms, _ remains: MemberRemains,
-        _ keeper: LimitKeeper?, _ log: EventLog, _ engineName: String
+        _ owners: (keeper: LimitKeeper?, processor: ProcessorWatch?), _ log: EventLog, _ engineName: String
     ) throws -> RunEnd {
         let screen = PeerScreen(log)
+        defer { screen.end() }
         let service = ServiceRun()
         service.onSecond = screen.show
-        service.keeper = keeper
+        (service.keeper, service.processor) = owners
         (service.metricsPort, service.onMetrics) = (serving.metrics, tellMetrics)
         service.web = serving.web.map { port in
             DashboardOptions(port: port, sentence: \.sentence, onAddress: tellDashboard) { status, _ in
@@ -124,7 +123,6 @@ struct PeerCommand: ParsableCommand {
         } onEvent: { event in
             screen.show(event)
         }
-        screen.end()
         return end
     }
 

@@ -35,5 +35,5 @@ final class PeerScreen {
         saidAt = Date()
         log.say("\(clockTime()) \(escaped(story.summary))")
     }
-    func end() { if onTerminal { picture.erase() } }
+    func end() { if onTerminal { picture.end() } }
 }

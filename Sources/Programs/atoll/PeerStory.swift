@@ -10,15 +10,15 @@ struct PeerStory: Story {
     let status: ControlService.Status
     private var member: DaemonStatus.Membership? { status.daemon.member }
 
-    /// One paragraph a matter; each is a few sentences.
-    var paragraphs: [String] { told.map(\.text) }
-    /// With what `atoll why` shows the events behind each by.
-    var told: [(text: String, topic: WhyTopic)] {
+    var told: [Paragraph] {
         guard let member else { return [] }
-        let parts: [(text: String, topic: WhyTopic)] = [
-            (who(member), .machine), (job(member), .job), (place(member), .place), (progress(member), .rounds),
-            (given(member), .rounds), (waiting(member), .waiting), (lines, .connections), (limits, .limits),
-            (next(member), .job),
+        let isKept = status.limits?.reasons.isEmpty == false || status.processor?.isTaken == true
+        let parts = [
+            Paragraph(who(member), .machine, rank: 7), Paragraph(job(member), .job, rank: 5),
+            Paragraph(place(member), .place, rank: 8), Paragraph(progress(member), .rounds, rank: 4),
+            Paragraph(given(member), .rounds, rank: 3), Paragraph(waiting(member), .waiting, rank: 0),
+            Paragraph(lines, .connections, rank: 9), Paragraph(limits, .limits, rank: isKept ? 1 : 6),
+            Paragraph(next(member), .job, rank: 2),
         ]
         return parts.filter { !$0.text.isEmpty }
     }
@@ -42,6 +42,7 @@ struct PeerStory: Story {
     }
     private func job(_ member: DaemonStatus.Membership) -> String {
         guard let job = member.job else {
+            guard member.computes != false else { return "It has no job's record to carry at the moment." }
             guard member.state == .free, status.daemon.turnedAway == nil else { return "It has no job." }
             return member.accepts.isEmpty
                 ? "It has no job, and will have none: it accepts no launcher. `--accept KEY` names one."
@@ -64,7 +65,7 @@ struct PeerStory: Story {
                 ? "It carries the job's record with others, and computes nothing."
                 : "It is a spare: it holds nothing, and takes over when somebody leaves."
         }
-        var line = "It is stage \(stage + 1) of \(stages) in pipeline \(rank)"
+        var line = "It is stage \(stage + 1) of \(stages) in pipeline \(rank + 1)"
         if let units = member.units, units.count == 2 {
             line +=
                 " and holds \(units[1] - units[0] == 1 ? "unit \(units[0])" : "units \(units[0]) to \(units[1] - 1)") of the model"
@@ -105,21 +106,36 @@ struct PeerStory: Story {
         return Double(work.tokensTotal - work.tokens) / (Double(work.tokens) / Double(round)) * seconds
     }
     private func given(_ member: DaemonStatus.Membership) -> String {
-        guard let all = member.work?.microBatches else { return "" }
+        guard let all = member.work?.microBatches else {
+            guard let before = status.given, before.ended > 0 else { return "" }
+            return Self.given(
+                before.ended, before.counted, before.late, before.lost, before.superseded, to: before.jobs)
+        }
         let ended = all.counted + all.late + all.lost + all.superseded
         guard ended > 0 else {
             return all.underWay > 0
                 ? "Its first \(counted(all.underWay, "micro-batch", "micro-batches")) of this job are under way." : ""
         }
-        var line = "You have given \(counted(ended, "micro-batch", "micro-batches")): \(grouped(all.counted)) count"
-        if all.late > 0 { line += ", \(grouped(all.late)) came too late" }
-        if all.lost > 0 { line += ", \(grouped(all.lost)) were lost with somebody who left" }
-        if all.superseded > 0 { line += ", \(grouped(all.superseded)) were done anew" }
+        return Self.given(ended, all.counted, all.late, all.lost, all.superseded, to: nil)
+    }
+    /// - Parameter jobs: that are over; nil: of the one in progress.
+    private static func given(
+        _ ended: Int, _ counted: Int, _ late: Int, _ lost: Int, _ superseded: Int, to jobs: Int?
+    ) -> String {
+        var line = "You have given \(grouped(ended)) \(ended == 1 ? "micro-batch" : "micro-batches")"
+        if let jobs { line += " to \(jobs) \(jobs == 1 ? "job" : "jobs")" }
+        line += ": \(grouped(counted)) count"
+        if late > 0 { line += ", \(grouped(late)) came too late" }
+        if lost > 0 { line += ", \(grouped(lost)) were lost with somebody who left" }
+        if superseded > 0 { line += ", \(grouped(superseded)) were superseded" }
         return line + " (`atoll receipts`)."
     }
     private func waiting(_ member: DaemonStatus.Membership) -> String {
         if let no = status.daemon.turnedAway { return no.sentence }
-        if !status.daemon.overlay.isJoined { return "Nobody of its pool answers yet; it keeps trying." }
+        // Whoever knows some of its pool has been answered: it says how many further down.
+        if !status.daemon.overlay.isJoined, status.daemon.overlay.contacts == 0 {
+            return "Nobody of its pool answers yet; it keeps trying."
+        }
         if let refused = member.refusedRefounding {
             return "Job \(refused.job.prefix(8))… was founded anew after \(refused.entries) entries of its log, and "
                 + "\(refused.certified) are certified here: it waits for your word. `atoll peer --accept-refound \(refused.job.prefix(8))` follows."
@@ -152,8 +168,26 @@ struct PeerStory: Story {
     private var limits: String {
         guard let limits = status.limits else { return "" }
         let said = LimitText.brief(limits, hasJob: member?.job != nil)
-        return (limits.reasons.isEmpty ? ["No limit keeps it from working (`atoll limits`)."] + said : said).joined(
+        let bites = !limits.reasons.isEmpty
+        return ((bites ? [] : [processor ?? "No limit keeps it from working (`atoll limits`)."]) + said).joined(
             separator: " ")
+    }
+    /// What other programs leave it, where that is little or not known.
+    private var processor: String? {
+        guard let had = status.processor else { return nil }
+        if let why = had.unseen {
+            return
+                "No limit keeps it from working (`atoll limits`); whether other programs take the processor cannot be seen (\(why))."
+        }
+        guard had.isTaken, let over = had.overSeconds, let asked = had.askedSeconds, let got = had.hadSeconds else {
+            return nil
+        }
+        let yields =
+            status.limits?.isLowestPriority == true
+            ? " It gives way to them (`atoll limits set priority normal` has it compete)." : ""
+        return
+            "No limit keeps it from working, and other programs of this machine take the processor: in the last \(ProgressView.span(over)) it asked for "
+            + "\(fixed(asked, asked < 10 ? 1 : 0)) s of it and had \(fixed(got, got < 10 ? 1 : 0)) s.\(yields)"
     }
     private func next(_ member: DaemonStatus.Membership) -> String {
         switch status.limits?.mode {
@@ -169,6 +203,8 @@ struct PeerStory: Story {
         case .free where status.daemon.turnedAway?.code == "POOL-004":
             return "Next: nothing. `atoll leave` ends it; `atoll identity` and a new invite begin anew."
         case .free where status.daemon.turnedAway != nil: return "Next: it asks again, ever more rarely."
+        case .free where member.computes == false:
+            return "Next: it carries the record of a job that asks for several electors."
         case .free: return member.accepts.isEmpty ? "" : "Next: it begins with the first offer."
         case .waiting:
             return member.refusedRefounding == nil

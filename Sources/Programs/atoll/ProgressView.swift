@@ -44,6 +44,8 @@ final class ProgressView {
         case (.local, _): break
         case (.pool, .status): if onTerminal { if status == nil { draw() } } else { showStage() }
         case (.pool, .roundSealed): if !onTerminal, let round = job.rounds.last { say(Self.line(round)) }
+        case (.pool, .planned):
+            if let line = log.line(event) { say(line + JobStory.beyond(job), event.level) }
         case (.pool, _): if let line = log.line(event) { say(line, event.level) }
         }
     }
@@ -140,7 +142,7 @@ final class ProgressView {
         if level <= log.level { picture.tell(line) }
         fflush(nil)
     }
-    func end() { if onTerminal { picture.erase() } }
+    func end() { if onTerminal { picture.end() } }
 }
 
 /// The nearest whole number; 0 for what is none.

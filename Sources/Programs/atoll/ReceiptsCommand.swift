@@ -1,5 +1,6 @@
 import ArgumentParser
 import Coordination
+import Digests
 import Foundation
 import JSON
 import Node
@@ -26,18 +27,23 @@ struct ReceiptsCommand: ParsableCommand {
 
     func run() throws {
         var sum = WorkBook.Totals()
-        var jobs = 0
+        var (books, jobs, peers) = (0, Set<Digest256>(), Set<PeerID>())
         for folder in folders {
             for book in try WorkBook.all(in: folder, parse: JobParameters.init(manifest:))
             where !book.endings.isEmpty || book.underWay > 0 {
-                jobs += 1
+                books += 1
+                jobs.insert(book.job)
+                peers.insert(book.peer)
                 sum.add(book.totals)
                 if json { print(book.object.written()) } else { tell(book) }
             }
         }
         guard !json else { return }
-        if jobs == 0 { print("Peers here have done nothing for a job yet.") }
-        if jobs > 1 { print("In all, \(Self.words(sum)) in \(jobs) jobs.") }
+        if books == 0 { print("Peers here have done nothing for a job yet.") }
+        if books > 1 {
+            let by = peers.count == 1 ? "one peer" : "\(peers.count) peers"
+            print("In all, \(Self.words(sum)), by \(by) in \(jobs.count == 1 ? "one job" : "\(jobs.count) jobs").")
+        }
     }
     private var folders: [String] {
         if !data.isEmpty { return data }

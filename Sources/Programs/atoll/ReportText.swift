@@ -16,17 +16,20 @@ enum ReportText {
             "validation loss \(fixed(report.final.validationLoss, 4)) nats"
             + (report.final.bitsPerByte.map { " = \(fixed($0, 3)) bits a byte" } ?? " a token") + "\n"
         if let predicted = report.stepSeconds.predicted, let measured = report.stepSeconds.measuredMedian {
-            let error = (predicted / measured - 1) * 100
-            out +=
-                "step: predicted \(fixed(predicted, 3)) s, measured \(fixed(measured, 3)) s (\(error >= 0 ? "+" : "")\(fixed(error, 0)) %)\n"
+            // As a launcher's screen says it.
+            let more = (measured / predicted - 1) * 100
+            out += "step: measured \(fixed(measured, 3)) s, predicted \(fixed(predicted, 3)) s"
+            out += abs(more) < 1 ? "\n" : " (\(fixed(abs(more), 0)) % \(more > 0 ? "slower" : "faster"))\n"
         }
         if let critical = report.criticalBatchTokens {
             out +=
                 "critical batch, by the exchange's norms: about \(grouped(whole(critical))) tokens; a step had \(grouped(report.plan.batchTokens))\n"
         }
+        let sent = report.bytes.sentByPeer.values.reduce(0, +)
+        if sent > 0 { out += "members sent \(ByteCount(sent)) in all: text, weights, activations and exchanges\n" }
         if report.bytes.fp32EveryStep > 0 {
             let ratio = Double(report.bytes.fp32EveryStep) / Double(max(1, report.bytes.exchangeSent))
-            out += "exchange: \(ByteCount(report.bytes.exchangeSent)) sent; fp32 every step would be "
+            out += "exchanges alone: \(ByteCount(report.bytes.exchangeSent)); fp32 gradients in every step would be "
             out += "\(ByteCount(report.bytes.fp32EveryStep)) (\(fixed(ratio, ratio < 10 ? 2 : 0)) ×)\n"
         }
         let m = report.microBatches

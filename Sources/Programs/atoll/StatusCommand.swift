@@ -52,7 +52,12 @@ struct DaemonChoice: ParsableArguments {
     }
     func one(
         _ request: ControlService.Request, _ isMeant: (DaemonStatus) -> Bool
-    ) throws -> ControlService.Answer {
+    ) throws -> ControlService.Answer { try found(request, isMeant).answer }
+
+    /// The same with its folder, and as it came.
+    func found(
+        _ request: ControlService.Request, _ isMeant: (DaemonStatus) -> Bool
+    ) throws -> (folder: String, answer: ControlService.Answer, json: String) {
         let all = try ask(.status).filter { $0.answer.status.map { isMeant($0.daemon) } ?? false }
         guard let first = all.first, all.count == 1 else {
             throw NodeError.badInput(
@@ -65,7 +70,7 @@ struct DaemonChoice: ParsableArguments {
             throw NodeError.failed("the daemon in \(first.folder) has just ended")
         }
         if let error = done.answer.error { throw NodeError.failed(error) }
-        return done.answer
+        return (first.folder, done.answer, done.json)
     }
 }
 
@@ -101,54 +106,85 @@ struct StatusCommand: ParsableCommand {
     }
 }
 
+/// What a peer's owner wants of it, by a word to its daemon.
+struct OwnersRequest: ParsableArguments {
+    @OptionGroup var choice: DaemonChoice
+    @Flag(help: "What the daemon answers: one line of JSON (docs/STATUS.md).") var json = false
+
+    /// - Parameter text: what is said of it, of the peer's name and what it is now.
+    func send(
+        _ command: ControlService.Command, _ text: (String, DaemonStatus.Membership.State?) -> String
+    ) throws {
+        let found = try choice.found(.init(command)) { $0.computes }
+        guard !json else { return print(found.json) }
+        let member = found.answer.status?.daemon.member
+        print(text(escaped(member?.name ?? "the peer"), member?.state))
+    }
+}
+
 /// `atoll pause`: the owner wants the machine now.
 struct PauseCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "pause", abstract: "Have a peer leave its job and take no other, until `atoll resume`.")
-    @OptionGroup var choice: DaemonChoice
+    @OptionGroup var request: OwnersRequest
 
     func run() throws {
-        let status = try choice.one(.pause) { $0.computes }
-        print(
-            "\(escaped(status.daemon.member?.name ?? "the peer")) is paused: it works for nobody until `atoll resume`")
+        try request.send(.pause) { name, _ in "\(name) is paused: it works for nobody until `atoll resume`" }
     }
 }
 
 struct ResumeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "resume", abstract: "End a peer's pause: it takes offers again.")
-    @OptionGroup var choice: DaemonChoice
+    @OptionGroup var request: OwnersRequest
 
-    func run() throws {
-        let status = try choice.one(.resume) { $0.computes }
-        print("\(escaped(status.daemon.member?.name ?? "the peer")) takes offers again")
-    }
+    func run() throws { try request.send(.resume) { name, _ in "\(name) takes offers again" } }
 }
 
 /// `atoll drain`: pause, when the round is over.
 struct DrainCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "drain", abstract: "Have a peer leave its job where the next round begins, and take no other.")
-    @OptionGroup var choice: DaemonChoice
+    @OptionGroup var request: OwnersRequest
 
     func run() throws {
-        let status = try choice.one(.drain) { $0.computes }
-        let name = escaped(status.daemon.member?.name ?? "the peer")
-        print(
-            status.daemon.member?.state == .leaving
+        try request.send(.drain) { name, state in
+            state == .leaving
                 ? "\(name) leaves its job when the round is over, and takes no other until `atoll resume`"
-                : "\(name) is paused: it works for nobody until `atoll resume`")
+                : "\(name) is paused: it works for nobody until `atoll resume`"
+        }
     }
 }
 
 struct LeaveCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "leave", abstract: "End a daemon in good order, as ^C in its terminal does.")
+        commandName: "leave",
+        abstract: "End a daemon in good order, as ^C in its terminal does, and wait until it has ended.")
     @OptionGroup var choice: DaemonChoice
+    @Flag(help: "What the daemon answered: one line of JSON (docs/STATUS.md).") var json = false
+
+    /// What is being written to a slow disk takes a while.
+    private static let patience = 60.0
 
     func run() throws {
-        let status = try choice.one(.leave) { _ in true }
-        print("process \(status.process) says goodbye and ends")
+        let found = try choice.found(.init(.leave)) { _ in true }
+        guard let status = found.answer.status else { throw NodeError.failed("the daemon gave no status") }
+        let progress = ProgressLine()
+        let began = Date()
+        // Whoever starts another at once finds the folder free, and the identity in it.
+        while DataFolder.isBusy(found.folder), kill(pid_t(status.process), 0) == 0 {
+            let waited = Date().timeIntervalSince(began)
+            guard waited < Self.patience else {
+                progress.end()
+                throw NodeError.failed(
+                    "process \(status.process) has said goodbye, and has not ended in \(fixed(Self.patience, 0)) s: it may be writing to a slow disk. "
+                        + "Its folder \(found.folder) is in use until then")
+            }
+            progress.show { "waiting until process \(status.process) has ended" }
+            usleep(50_000)
+        }
+        progress.end()
+        print(json ? found.json : "process \(status.process) has said goodbye and has ended")
     }
 }
 
@@ -166,7 +202,7 @@ enum StatusText {
         var lines = [
             "\(role), key \(daemon.id.prefix(8))…, process \(status.process), has run for "
                 + "\(ProgressView.span(status.uptimeSeconds)) and listens at \(status.listening).",
-            overlay(daemon),
+            daemon.turnedAway?.sentence ?? overlay(daemon.overlay),
         ]
         lines += rest(daemon)
         lines.append(
@@ -182,10 +218,10 @@ enum StatusText {
         return lines
     }
 
-    private static func overlay(_ daemon: DaemonStatus) -> String {
-        let overlay = daemon.overlay
-        if let no = daemon.turnedAway { return no.sentence }
-        guard overlay.isJoined else { return "Nobody of its pool answers yet; it keeps trying." }
+    private static func overlay(_ overlay: DaemonStatus.Overlay) -> String {
+        guard overlay.isJoined || overlay.contacts > 0 else {
+            return "Nobody of its pool answers yet; it keeps trying."
+        }
         let seen = overlay.external.map { ", and is seen at \($0)" } ?? ""
         return "It knows \(overlay.contacts) \(overlay.contacts == 1 ? "node" : "nodes") of its pool\(seen)."
             + (overlay.isReachable

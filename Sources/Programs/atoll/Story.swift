@@ -4,29 +4,68 @@ import Foundation
 import Primitives
 import Telemetry
 
+/// A matter of a story, in a few sentences.
+struct Paragraph {
+    let text: String
+    /// What `atoll why` shows the events behind it by.
+    let topic: WhyTopic
+    /// What goes first where there is no room for all: the highest number. Whether one is of use, what is waited for and what comes next stay longest.
+    let rank: Int
+
+    init(_ text: String, _ topic: WhyTopic, rank: Int) { (self.text, self.topic, self.rank) = (text, topic, rank) }
+
+    /// Up to the first full stop before a space.
+    var firstSentence: String { text.firstRange(of: ". ").map { String(text[..<$0.lowerBound]) + "." } ?? text }
+}
+
 /// What somebody looks at while a process runs: paragraphs of sentences, and how to stop. One for a peer's owner, one for who launched a job.
 protocol Story {
-    /// One a matter, each of a few sentences; the first says who or what this is.
-    var paragraphs: [String] { get }
+    /// One a matter; the first says who or what this is. Empty ones are left out.
+    var told: [Paragraph] { get }
     var howToStop: String { get }
     /// One thing a line, between the paragraphs and how to stop: as many as there is room for.
     var rows: [StoryRow] { get }
 }
 extension Story {
     var rows: [StoryRow] { [] }
+    var paragraphs: [String] { told.map(\.text) }
 
     /// As many lines as it takes at that width, and no more than are drawn anew at that height.
-    func screen(_ terminal: TerminalText, latest: [String] = []) -> [String] {
-        var below = terminal.wrapped(howToStop, indent: 2)
-        if !latest.isEmpty {
-            below += [""] + latest.flatMap { terminal.wrapped($0, indent: 2).map(terminal.faint) }
+    /// - Parameter stopping: in the place of ``howToStop``, where somebody else's screen shows this.
+    func screen(_ terminal: TerminalText, latest: [String] = [], stopping: String? = nil) -> [String] {
+        // A blank line above, and the cursor's below; of what is one screen among others, none.
+        let room = stopping == "" ? terminal.height : terminal.height - 3
+        var below = stopping == "" ? [] : terminal.wrapped(stopping ?? howToStop, indent: 2)
+        // In a low window what stops it is said, and nothing beside.
+        if below.count > room / 4, below.count > 1 {
+            below = terminal.wrapped(Paragraph(stopping ?? howToStop, .job, rank: 0).firstSentence, indent: 2)
         }
-        let wrapped = paragraphs.map { terminal.wrapped($0, indent: 2) }
-        let above = wrapped.enumerated().flatMap { $0 == 0 ? $1.map(terminal.bold) : $1 }
-        // In a low window how to stop goes before how it goes.
-        let fitting = above.prefix(max(3, terminal.height - below.count - 3 - min(rows.count, 3)))
-        let room = max(3, terminal.height - fitting.count - below.count - 3)
-        return fitting + self.fitting(rows, terminal, room) + below
+        let above = fitting(terminal, max(3, room - below.count - min(rows.count, 3)))
+        if !latest.isEmpty {
+            let happened = latest.flatMap { terminal.wrapped($0, indent: 2).map(terminal.faint) }
+            let left = room - above.count - below.count - rows.count - 1
+            if left > 0 { below += [""] + happened.suffix(left) }
+        }
+        return above + fitting(rows, terminal, max(3, room - above.count - below.count)) + below
+    }
+    /// Paragraphs in their order; where there is no room for all, those that matter most, or the first sentences of them.
+    private func fitting(_ terminal: TerminalText, _ room: Int) -> [String] {
+        func lines(_ text: String, _ place: Int) -> [String] {
+            let lines = terminal.wrapped(text, indent: 2)
+            return place == 0 ? lines.map(terminal.bold) : lines
+        }
+        var (left, chosen) = (room, [Int: [String]]())
+        for (place, one) in told.enumerated().sorted(by: { ($0.element.rank, $0.offset) < ($1.element.rank, $1.offset) }
+        ) {
+            for text in [one.text, one.firstSentence] {
+                let needed = lines(text, place)
+                guard needed.count <= left else { continue }
+                chosen[place] = needed
+                left -= needed.count
+                break
+            }
+        }
+        return chosen.sorted { $0.key < $1.key }.flatMap(\.value)
     }
     /// Of more rows than there is room for the first ones, and how many there are besides.
     private func fitting(_ rows: [StoryRow], _ terminal: TerminalText, _ room: Int) -> [String] {
@@ -97,8 +136,15 @@ struct Picture {
         drawn = shown.count
         fflush(nil)
     }
+    /// For good: what is said on standard errors next is not to be erased by it.
+    mutating func end() {
+        erase()
+        fflush(nil)
+    }
     mutating func erase() {
-        if drawn > 0 { print("\u{1B}[\(drawn)A\u{1B}[0J", terminator: "") }
+        guard drawn > 0 else { return }
+        // A key that was pressed, ^C for one, is seen in the line in which the cursor was.
+        print("\r\u{1B}[\(drawn)A\u{1B}[0J", terminator: "")
         drawn = 0
     }
 }

@@ -25,6 +25,10 @@ struct TerminalText {
             hasColour: isTerminal && !isPlain)
     }
 
+    /// A part of the window.
+    func with(height: Int) -> TerminalText {
+        TerminalText(isTerminal: isTerminal, width: width, height: height, hasColour: hasColour)
+    }
     func bold(_ text: String) -> String { hasColour ? "\u{1B}[1m\(text)\u{1B}[0m" : text }
     func faint(_ text: String) -> String { hasColour ? "\u{1B}[2m\(text)\u{1B}[0m" : text }
 

@@ -22,9 +22,7 @@ struct TopCommand: ParsableCommand {
             if json {
                 for found in all { print(found.json) }
             } else {
-                let lines = try all.enumerated().flatMap { place, found in
-                    try (place == 0 ? [] : [""]) + screen(found.answer, found.folder, terminal)
-                }
+                let lines = try screens(all, terminal)
                 if terminal.isTerminal { picture.draw(lines) } else { lines.forEach { print($0) } }
             }
             fflush(nil)
@@ -32,8 +30,38 @@ struct TopCommand: ParsableCommand {
             sleep(1)
         }
     }
-    private func screen(_ answer: ControlService.Answer, _ folder: String, _ terminal: TerminalText) throws -> [String]
-    {
+    /// Those that compute first, each with its part of the window; what a node does is said in the first sentences where there is little room.
+    private func screens(
+        _ all: [(folder: String, answer: ControlService.Answer, json: String)], _ terminal: TerminalText
+    ) throws -> [String] {
+        func order(_ answer: ControlService.Answer) -> Int {
+            guard let daemon = answer.status?.daemon else { return 3 }
+            return daemon.member?.computes == false || daemon.role == .node ? 2 : daemon.role == .launcher ? 1 : 0
+        }
+        let sorted = all.enumerated().sorted {
+            let (left, right) = (order($0.element.answer), order($1.element.answer))
+            return left == right ? $0.offset < $1.offset : left < right
+        }
+        // ^C ends this screen, and no daemon.
+        let stopping =
+            "To stop \(all.count == 1 ? "it: `atoll leave`" : "one: `atoll leave --data DIR`"). ^C ends this screen only."
+        let below = [""] + terminal.wrapped(stopping, indent: 2)
+        var (lines, left) = ([String](), terminal.height - 1 - below.count)
+        for (place, found) in sorted.map(\.element).enumerated() {
+            let share = terminal.with(height: max(4, left / (sorted.count - place) - (all.count > 1 ? 1 : 0)))
+            var next = try screen(found.answer, found.folder, share)
+            if all.count > 1 {
+                let name = found.answer.status?.daemon.member?.name ?? "launcher"
+                next.insert(terminal.bold(String("\(escaped(name)) in \(found.folder)".prefix(terminal.width))), at: 0)
+            }
+            lines += next
+            left -= next.count
+        }
+        return lines + below
+    }
+    private func screen(
+        _ answer: ControlService.Answer, _ folder: String, _ terminal: TerminalText
+    ) throws -> [String] {
         guard let status = answer.status else { return [answer.error ?? "the daemon in \(folder) gave no status"] }
         let events = try ControlService.ask(.init(.why, about: ""), in: folder)?.answer.events ?? []
         let latest = events.compactMap { told -> String? in
@@ -41,9 +69,10 @@ struct TopCommand: ParsableCommand {
             return "\(ProgressView.span(told.secondsAgo)) ago: \(sentence.trimmingCharacters(in: .whitespaces))"
         }
         guard status.daemon.member != nil else {
-            return StatusText.lines(status).flatMap { terminal.wrapped($0, indent: 2) }
+            return Array(
+                StatusText.lines(status).flatMap { terminal.wrapped($0, indent: 2) }.prefix(terminal.height - 1))
         }
-        return PeerStory(status: status).screen(terminal, latest: latest.suffix(5))
+        return PeerStory(status: status).screen(terminal, latest: latest.suffix(5), stopping: "")
     }
 }
 
@@ -85,14 +114,15 @@ struct WhyCommand: ParsableCommand {
                 print(
                     words.isEmpty
                         ? "Nothing has kept it from working."
-                        : "Nothing has happened about “\(escaped(words))”"
-                            + (sentences.isEmpty ? ", and nothing is said of it. Try: \(WhyTopic.list)." : "."))
+                        : sentences.isEmpty
+                            ? "Nothing has happened about “\(escaped(words))”, and nothing is said of it. Try: \(WhyTopic.list)."
+                            : "Nothing has happened about that since this daemon began.")
             }
             for told in events {
                 guard let event = Event(json: told.json) else { continue }
                 let text =
                     (event.sentence ?? event.quietSentence)?.trimmingCharacters(in: .whitespaces)
-                    ?? String(event.line.drop { $0 != " " }.dropFirst())
+                    ?? event.kind
                 print("\(ProgressView.span(told.secondsAgo)) ago: \(text) [\(event.kind)]")
             }
         }

@@ -11,22 +11,22 @@ enum WhyTopic: String, CaseIterable {
         case .paused:
             "work_held|work_draining|work_handed_over|work_taken_up|owner_paused|owner_leaves|owner_resumed|work_paused"
         case .waiting:
-            "work_paused|waiting_for|connection_interrupted|connection_lost|connection_refused|state_requested|state_unavailable|"
+            "work_paused|waiting_for|processor_|connection_interrupted|connection_lost|connection_refused|state_requested|state_unavailable|"
                 + "bootstrap_retrying|overlay_isolated|refounding_refused"
-        case .limits: "limit_|work_held|work_draining|work_handed_over|work_taken_up|usage_unread"
+        case .limits: "limit_|processor_|work_held|work_draining|work_handed_over|work_taken_up|usage_unread"
         case .job:
             "job_accepted|job_released|job_opened|job_resumed|job_refounded|offer_declined|plan_received|placement_refused|leader_changed|"
                 + "electors_chosen|leadership_taken|owner_|work_"
         case .place: "plan_received|placement_refused|state_ready|state_requested|moments_inexact|rejoined|replaced"
         case .rounds:
-            "round_sealed|round_rewound|rolled_back|state_ready|waiting_for|seal_incomplete|contribution_|weights_|speed_changed|peer_left|"
+            "round_sealed|round_counted|record_carried|job_released|round_rewound|rolled_back|state_ready|waiting_for|seal_incomplete|contribution_|weights_|speed_changed|peer_left|"
                 + "plan_received|rejoined|diverged|training_resumed|interrupted|resumed"
         case .connections:
             "connection_|reachability|unreachable|berth_|overlay_|bootstrap_|external_address|port_|network_changed|pair_relayed"
         case .machine: "speed_measured|rehearsed|limit_changed|member_|membership_|pool_key|storage_|usage_unread"
         case .plan:
             "planned|replanned|plan_refused|plan_received|exchange_chosen|exchange_regrouped|placed|speed_changed|links_measured"
-        case .members: "peer_|replaced|others_go_on|weights_differ"
+        case .members: "peer_|processor_|replaced|others_go_on|weights_differ"
         }
     }
     /// Words of a launcher's screen, whose sentences are folded from its events.
@@ -54,15 +54,15 @@ enum WhyTopic: String, CaseIterable {
             sentences(part.text).map { (text: $0, topic: part.topic) }
         }
         let whole = told.filter { part in wanted.allSatisfy { part.text.lowercased().contains($0) } }
+        func about(_ found: [(text: String, topic: WhyTopic)], _ topic: WhyTopic) -> [String] {
+            found.filter { $0.topic == topic }.map(\.text)
+        }
+        if let topic = whole.first?.topic { return (about(whole, topic), topic.events) }
         let some = told.filter { part in wanted.contains { $0.count > 3 && part.text.lowercased().contains($0) } }
-        let found = whole.isEmpty ? some : whole
-        if let topic = found.first?.topic { return (found.filter { $0.topic == topic }.map(\.text), topic.events) }
-        guard status.daemon.member == nil,
-            let topic = allCases.first(where: { one in
-                one.words.contains { word in wanted.contains { $0.hasPrefix(word) } }
-            })
-        else { return nil }
-        return ([], topic.events)
+        // What was said while there was a job is meant also when there is none any more.
+        let named = allCases.first { one in one.words.contains { word in wanted.contains { $0.hasPrefix(word) } } }
+        guard let topic = named ?? some.first?.topic else { return nil }
+        return (about(some, topic), topic.events)
     }
     /// A paragraph's: they end with a full stop before a space.
     private static func sentences(_ paragraph: String) -> [String] {

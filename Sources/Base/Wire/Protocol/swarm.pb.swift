@@ -1055,6 +1055,9 @@ public nonisolated struct PBActivity: Sendable {
     case encoding // = 7
     case exchanging // = 8
     case applying // = 9
+
+    /// how fast it computes, at blocks of the job's model
+    case measuring // = 10
     case UNRECOGNIZED(Int)
 
     public init() {
@@ -1073,6 +1076,7 @@ public nonisolated struct PBActivity: Sendable {
       case 7: self = .encoding
       case 8: self = .exchanging
       case 9: self = .applying
+      case 10: self = .measuring
       default: self = .UNRECOGNIZED(rawValue)
       }
     }
@@ -1089,6 +1093,7 @@ public nonisolated struct PBActivity: Sendable {
       case .encoding: return 7
       case .exchanging: return 8
       case .applying: return 9
+      case .measuring: return 10
       case .UNRECOGNIZED(let i): return i
       }
     }
@@ -1105,6 +1110,7 @@ public nonisolated struct PBActivity: Sendable {
       .encoding,
       .exchanging,
       .applying,
+      .measuring,
     ]
 
   }
@@ -1176,6 +1182,13 @@ public nonisolated struct PBHeartbeat: @unchecked Sendable {
   public var hasTrace: Bool {_storage._trace != nil}
   /// Clears the value of `trace`. Subsequent reads from it will return its default value.
   public mutating func clearTrace() {_uniqueStorage()._trace = nil}
+
+  /// Of the processor time that it asked for in the last minute, the part that other programs of its machine left it; 0 = they leave it enough, or that
+  /// cannot be seen.
+  public var processorPermille: UInt32 {
+    get {_storage._processorPermille}
+    set {_uniqueStorage()._processorPermille = newValue}
+  }
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -4901,12 +4914,12 @@ nonisolated extension PBActivity: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 }
 
 nonisolated extension PBActivity.Kind: SwiftProtobuf._ProtoNameProviding {
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0IDLE\0\u{1}FETCHING_TEXT\0\u{1}WAITING\0\u{1}SPARE\0\u{1}FETCHING_STATE\0\u{1}VALIDATING\0\u{1}STEPPING\0\u{1}ENCODING\0\u{1}EXCHANGING\0\u{1}APPLYING\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0IDLE\0\u{1}FETCHING_TEXT\0\u{1}WAITING\0\u{1}SPARE\0\u{1}FETCHING_STATE\0\u{1}VALIDATING\0\u{1}STEPPING\0\u{1}ENCODING\0\u{1}EXCHANGING\0\u{1}APPLYING\0\u{1}MEASURING\0")
 }
 
 nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Heartbeat"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}log_length\0\u{1}round\0\u{1}step\0\u{1}activity\0\u{3}sent_bytes\0\u{3}received_bytes\0\u{1}waiting\0\u{1}leaving\0\u{1}trace\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}log_length\0\u{1}round\0\u{1}step\0\u{1}activity\0\u{3}sent_bytes\0\u{3}received_bytes\0\u{1}waiting\0\u{1}leaving\0\u{1}trace\0\u{3}processor_permille\0")
 
   fileprivate class _StorageClass {
     var _logLength: UInt64 = 0
@@ -4918,6 +4931,7 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
     var _waiting: PBHeartbeat.Waiting? = nil
     var _leaving: Bool = false
     var _trace: PBHeartbeat.Trace? = nil
+    var _processorPermille: UInt32 = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4937,6 +4951,7 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
       _waiting = source._waiting
       _leaving = source._leaving
       _trace = source._trace
+      _processorPermille = source._processorPermille
     }
   }
 
@@ -4964,6 +4979,7 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
         case 7: try { try decoder.decodeSingularMessageField(value: &_storage._waiting) }()
         case 8: try { try decoder.decodeSingularBoolField(value: &_storage._leaving) }()
         case 9: try { try decoder.decodeSingularMessageField(value: &_storage._trace) }()
+        case 10: try { try decoder.decodeSingularUInt32Field(value: &_storage._processorPermille) }()
         default: break
         }
       }
@@ -5003,6 +5019,9 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
       try { if let v = _storage._trace {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
       } }()
+      if _storage._processorPermille != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._processorPermille, fieldNumber: 10)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -5021,6 +5040,7 @@ nonisolated extension PBHeartbeat: SwiftProtobuf.Message, SwiftProtobuf._Message
         if _storage._waiting != rhs_storage._waiting {return false}
         if _storage._leaving != rhs_storage._leaving {return false}
         if _storage._trace != rhs_storage._trace {return false}
+        if _storage._processorPermille != rhs_storage._processorPermille {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -107,7 +107,8 @@ extension DashboardPage {
           });
           set(byId('map-link'), 'd', links); set(byId('map-relayed'), 'd', relayed); set(byId('map-pipe'), 'd', pipes);
           const far = s.links.reduce((most, l) => Math.max(most, l[2]), 0);
-          say(byId('mapnote'), s.peers.length ? s.peers.length + ' peers' + (far ? ', up to ' + fixed(far, far < 10 ? 1 : 0) + ' ms apart' : '') : '');
+          const holding = s.peers.filter(p => p && p.rank !== undefined).length;
+          say(byId('mapnote'), s.peers.length ? s.peers.length + (s.peers.length === 1 ? ' machine' : ' machines') + (holding ? ', ' + holding + (holding === 1 ? ' holds' : ' hold') + ' layers' : '') + (far ? ', up to ' + fixed(far, far < 10 ? 1 : 0) + ' ms apart' : '') : '');
         }
         /// What is said of a peer under the pointer, made when it is asked for.
         byId('map').addEventListener('pointerover', event => {
@@ -146,7 +147,7 @@ extension DashboardPage {
         }
         function placeOf(p) {
           if (p.standing === 'lost') return 'lost';
-          if (p.rank !== undefined) return 'stage ' + (p.stage + 1) + ' of ' + p.stages + ' in pipeline ' + p.rank;
+          if (p.rank !== undefined) return 'stage ' + (p.stage + 1) + ' of ' + p.stages + ' in pipeline ' + (p.rank + 1);
           return p.self ? 'here' : p.standing === 'joined' ? 'no layers' : p.standing === 'found' ? 'in the pool, not in this job' : p.standing || '';
         }
         function pathOf(p) {

@@ -64,7 +64,7 @@ extension DashboardPage {
         }
 
         const fixed = (x, digits) => Number.isFinite(x) ? x.toFixed(digits) : '–';
-        function span(x) { return !Number.isFinite(x) ? '–' : x < 90 ? fixed(x, 0) + ' s' : x < 5400 ? fixed(x / 60, 0) + ' min' : fixed(x / 3600, 1) + ' h'; }
+        function span(x) { return !Number.isFinite(x) ? '–' : x < 90 ? fixed(x, 0) + ' s' : x < 5400 ? fixed(x / 60, 0) + ' min' : x < 172800 ? fixed(x / 3600, 1) + ' h' : fixed(x / 86400, 0) + ' days'; }
         function moment(x) {
           const two = n => String(Math.floor(n)).padStart(2, '0');
           return x < 3600 ? two(x / 60) + ':' + two(x % 60) : Math.floor(x / 3600) + ':' + two(x / 60 % 60) + ':' + two(x % 60);
@@ -156,6 +156,7 @@ extension DashboardPage {
           let last = 0;
           for (const r of records) if (typeof r[1] === 'number' && r[1] > last) last = r[1];
           let next = 0, at = -1, timer = null;
+          for (let i = 0; i <= 4; i++) say(byId('tick' + i), moment(last * i / 4));
           function go(to) {
             if (to < at) { state = fresh(); next = 0; }
             while (next < records.length && !(records[next][1] > to)) fold(state, records[next++]);

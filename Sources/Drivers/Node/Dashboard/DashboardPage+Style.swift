@@ -17,7 +17,9 @@ extension DashboardPage {
         #fill { height: 100%; width: 0; background: var(--go); }
         #time { display: flex; gap: 12px; align-items: center; margin-top: 8px; }
         #time[hidden] { display: none; }
-        #slider { flex: 1; }
+        #axis { flex: 1; }
+        #slider { width: 100%; margin: 0; }
+        #marked { display: flex; justify-content: space-between; font-size: 11px; }
         main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 14px; padding: 14px 20px; }
         section { contain: content; background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; min-width: 0; }
         section.wide { grid-column: 1 / -1; }
@@ -64,7 +66,8 @@ extension DashboardPage {
         <div id="said" class="faint" role="status">Nothing has been heard yet.</div>
         <div id="bar"><div id="fill"></div></div>
         <div id="time" hidden><button id="play" type="button">Play</button>
-        <input id="slider" type="range" min="0" max="1000" value="1000" aria-label="Moment"><span id="moment"></span></div>
+        <div id="axis"><input id="slider" type="range" min="0" max="1000" value="1000" list="marks" aria-label="Moment"><datalist id="marks"><option value="0"><option value="250"><option value="500"><option value="750"><option value="1000"></datalist>
+        <div id="marked" class="faint"><span id="tick0"></span><span id="tick1"></span><span id="tick2"></span><span id="tick3"></span><span id="tick4"></span></div></div><span id="moment"></span></div>
         </header>
         <noscript><p>This page is drawn by its script. The same in a terminal: <code>atoll status</code>, <code>atoll top</code>, <code>atoll why</code>.</p></noscript>
         <main>
