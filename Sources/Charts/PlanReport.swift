@@ -36,7 +36,7 @@ public struct PlanReport: Sendable {
         }.joined(separator: "\n\n") + "\n"
     }
 
-    /// Who holds what.
+    /// Who holds what; pipelines and stages count from one, as on every screen.
     public var table: String {
         let plan = planned.plan
         var loads: [String: Prediction.PeerLoad] = [:]
@@ -47,7 +47,7 @@ public struct PlanReport: Sendable {
                 guard let load = loads[stage.peer] else { continue }
                 let share = "\(pipeline.virtualPipelines.count)/\(job.virtualPipelines), \(pipeline.inFlight) in flight"
                 rows.append([
-                    s == 0 ? "\(p)" : "", "\(s)", stage.peer,
+                    s == 0 ? "\(p + 1)" : "", "\(s + 1)", stage.peer,
                     "\(stage.units.lowerBound)…\(stage.units.upperBound - 1)\(stage.recompute ? " ↻" : "")",
                     "\(job.model.parameters(units: stage.units))", "\(ByteCount(load.memoryBytes))",
                     "\(ByteCount(load.memoryOfferedBytes))", "\(fixed(100 * load.computeShare, 0)) %",
@@ -179,7 +179,7 @@ extension LayoutSummary {
         var lines = ["pipelines, a column for each stage"]
         for (index, pipeline) in pipelines.enumerated() {
             let row = pipeline.stages.map { $0.peer + String(repeating: " ", count: width - $0.peer.count) }
-            lines.append("  \(index)  \(row.joined(separator: "  "))")
+            lines.append("  \(index + 1)  \(row.joined(separator: "  "))")
         }
         lines.append("")
         lines.append(

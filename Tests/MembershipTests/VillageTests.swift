@@ -344,7 +344,7 @@ import Wire
         let refused = village.events(1).filter { if case .workRefused = $0 { true } else { false } }
         #expect(refused.count == 1)
         guard case .workRefused(let why, _)? = refused.first else { return }
-        #expect(why.contains("step") && why.contains("stage 0"), "\(why)")
+        #expect(why.contains("step") && why.contains("stage 1 of"), "\(why)")
         // The leader has heard it, as what it is.
         let said = try #require(village.leader.setbacks.last)
         #expect(said.isDivergence && said.work.rank == 0 && said.stage == 0 && said.why == why)

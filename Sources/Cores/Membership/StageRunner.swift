@@ -237,12 +237,12 @@ package struct StageRunner: Sendable {
         if phase == .waitingForSeal { effects.push(.finished) }
     }
 
-    /// Where the work stands is part of the reason: whoever reads it has a stage and a step to look at.
+    /// Where the work stands is part of the reason: whoever reads it has a stage and a step to look at, counted from one as on screens.
     private mutating func refuse(_ reason: String, isDivergence: Bool = false) {
         guard phase != .refused else { return }
         phase = .refused
         inbox = Inbox()
-        let place = "in step \(step + 1) at stage \(stage) of pipeline \(work.rank)"
+        let place = "in step \(step + 1) at stage \(stage + 1) of pipeline \(work.rank + 1)"
         effects.push(.refused("\(reason), \(place)", isDivergence: isDivergence))
     }
 

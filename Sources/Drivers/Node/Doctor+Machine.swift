@@ -327,12 +327,8 @@ extension Doctor {
 
     // MARK: limits
 
-    /// How a limit is given another value: to a peer that runs by command, else in its file.
-    private func change(_ key: LimitKey, _ value: String) -> String {
-        let runs = scene.daemons.contains { $0.status?.daemon.member != nil }
-        return runs
-            ? "atoll limits set \(key.rawValue) \(value)" : "\(key.rawValue): \(value) in \(scene.folder)/peer.yaml"
-    }
+    /// How a limit is given another value. A command wins over the owner's file, and is understood while no daemon runs, too.
+    private func change(_ key: LimitKey, _ value: String) -> String { "atoll limits set \(key.rawValue) \(value)" }
 
     func limits() -> [Diagnosis] {
         let limits: OwnerLimits

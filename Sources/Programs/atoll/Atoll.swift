@@ -82,7 +82,9 @@ struct Atoll: ParsableCommand {
         } catch let error as CocoaError {
             // The system's words, and where; not the class of an error.
             let place = error.filePath.map { $0 + ": " } ?? ""
-            complain(place + foundationProblem(error), .error)
+            let text = place + foundationProblem(error)
+            if asksForJSON(arguments) { print(JSONFailure(text, exitCode: 1).text) }
+            complain(text, .error)
             Foundation.exit(1)
         } catch {
             let code = exitCode(for: error)

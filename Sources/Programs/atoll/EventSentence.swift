@@ -62,19 +62,28 @@ extension Event {
         else {
             return role
         }
-        return "stage \(stage + 1) of pipeline \(rank + 1), with units \(words[5])"
+        return "stage \(stage + 1) of pipeline \(rank + 1), with \(Self.words(units: String(words[5])))"
+    }
+    /// “2..<4” as “units 2 to 3”, “3..<4” as “unit 3”; anything else as it is.
+    static func words(units: String) -> String {
+        let ends = units.components(separatedBy: "..<").compactMap { Int($0) }
+        guard ends.count == 2, ends[0] < ends[1] else { return "units \(units)" }
+        return words(units: ends[0]..<ends[1])
+    }
+    static func words(units: Range<Int>) -> String {
+        units.count == 1 ? "unit \(units.lowerBound)" : "units \(units.lowerBound) to \(units.upperBound - 1)"
     }
     /// Of a peer in a job.
     private var memberSentence: String? {
         switch what {
         case .textComplete(let bytes): "the job's text is here (\(ByteCount(bytes)))"
         case .planReceived(let epoch, let role): "plan \(epoch): this peer is \(Self.words(role: role))"
-        case .stateReady(let round, let units): "holds units \(units) as of round \(round)"
+        case .stateReady(let round, let units): "holds \(Self.words(units: units)) as of round \(round)"
         case .workPaused(let why): "work stands still: \(why)"
         case .rejoined: "it is a member of its job again, with what it kept"
         case .peerLeft(let why): "\(peer) left: \(why)"
         case .placementRefused(let why): "it cannot take the place that it was given: \(why)"
-        case .stateRequested(let units, let round): "asks \(peer) for units \(units) of round \(round)"
+        case .stateRequested(let units, let round): "asks \(peer) for \(Self.words(units: units)) of round \(round)"
         case .stateUnavailable(let why): "\(peer) cannot give what was asked for: \(why)"
         case .roundRewound(let round): "goes back to the beginning of round \(round)"
         case .roomShort(let what, let needed, let free, let place):
@@ -83,7 +92,7 @@ extension Event {
         case .stateWrong(let unit):
             "\(peer) offered weights of unit \(unit) that are not the agreed ones; another is asked"
         case .momentsInexact(let units, let round):
-            "the optimizer's moments of units \(units) are those of \(peer), as of round \(round): training goes on, not bit for bit"
+            "the optimizer's moments of \(Self.words(units: units)) are those of \(peer), as of round \(round): training goes on, not bit for bit"
         case .roundStartFailed(let round, let why):
             "the start of round \(round) could not be written (\(why)): an older one stays, the job goes on"
         case .roundStartRefused(let what, let why): "\(what) is of no use (\(why)): it is left alone"
@@ -123,7 +132,7 @@ extension Event {
             "plan: \(counted(pipelines, "pipeline")) of \(stages == 1 ? "" : "up to ")\(counted(stages, "stage")), exchange every \(innerSteps == 1 ? "step" : "\(innerSteps) steps") as \(codec), activations "
                 + "\(activations); predicted \(fixed(step, 2)) s a step, \(total < 600 ? "\(fixed(total, 0)) s" : ProgressView.span(total)) in all"
         case .exchangeChosen(let units, let way, let seconds, let allGatherSeconds):
-            "exchange of units \(units): \(way), \(fixed(seconds, 1)) s"
+            "exchange of \(Self.words(units: units)): \(way), \(fixed(seconds, 1)) s"
                 + (way == "all-gather" ? "" : " against \(fixed(allGatherSeconds, 1)) s all-gather")
         case .pairRelayed(let to, let by, let megabits, let forward, let port, let saved):
             "  \(peer)–\(to): relayed by \(by), \(fixed(megabits, megabits < 10 ? 1 : 0)) Mbit/s"

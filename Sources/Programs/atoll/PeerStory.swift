@@ -3,6 +3,7 @@ import Foundation
 import Lending
 import Node
 import Primitives
+import Telemetry
 
 /// What a peer is and does, in sentences, for its owner: who it is, for whom it works and why, how far that is, what it has given, whom it
 /// talks to, what its limits say, what is waited for, what comes next, and how to stop.
@@ -67,8 +68,7 @@ struct PeerStory: Story {
         }
         var line = "It is stage \(stage + 1) of \(stages) in pipeline \(rank + 1)"
         if let units = member.units, units.count == 2 {
-            line +=
-                " and holds \(units[1] - units[0] == 1 ? "unit \(units[0])" : "units \(units[0]) to \(units[1] - 1)") of the model"
+            line += " and holds \(Event.words(units: units[0]..<max(units[0], units[1]))) of the model"
         }
         if let before = work.before { line += ", after \(before)" }
         if let after = work.after { line += "\(work.before == nil ? ", " : " and ")before \(after)" }

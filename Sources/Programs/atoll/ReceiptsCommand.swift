@@ -60,10 +60,7 @@ struct ReceiptsCommand: ParsableCommand {
                 + ".")
         let shown = book.endings.filter { all || $0.outcome != .counted }
         for ending in shown.suffix(all ? .max : 20) {
-            let units =
-                ending.units.count == 1
-                ? "unit \(ending.units.lowerBound)"
-                : "units \(ending.units.lowerBound) to \(ending.units.upperBound - 1)"
+            let units = Event.words(units: ending.units)
             print(
                 "  round \(ending.round): \(counted(ending.microBatches, "micro-batch", "micro-batches")) of \(units), \(ending.outcome.rawValue): \(ending.why)"
             )
