@@ -161,8 +161,8 @@ import Testing
         try patient.give([.memory: "100000000"])
         let memory = try #require(patient.findings.first { $0.code == .memoryBeyond })
         #expect(memory.found.contains("are to be offered to jobs, and this machine has"), "\(memory)")
-        let said = "it wins over peer.yaml, and is understood without a daemon"
-        #expect(memory.remedy?.hasPrefix("atoll limits set memory_mib ") == true, "\(said): \(memory)")
+        let why = "it wins over peer.yaml, and is understood without a daemon"
+        #expect(memory.remedy?.hasPrefix("atoll limits set memory_mib ") == true, "\(why): \(memory)")
         patient.scene.invite = nil
         #expect(patient.findings.first { $0.code == .inviteMissing }?.state == .unknown)
         try patient.daemon()

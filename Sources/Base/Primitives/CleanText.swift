@@ -1,3 +1,11 @@
+/// Room for a peer's name, in bytes of UTF-8.
+public let peerNameBytes = 40
+
+/// Whether people may give a peer this name: 1 to ``peerNameBytes`` bytes that others see as they are, without blanks around them.
+public func isPeerName(_ name: String) -> Bool {
+    !name.isEmpty && name.first != " " && name.last != " " && cleaned(name, bytes: peerNameBytes) == name
+}
+
 /// Text of others as it may be shown and kept: no control characters, no marks that turn the direction of writing, no more bytes
 /// than there is room for. Cut between scalars, never within one; an endless grapheme ends at the limit like anything else.
 public func cleaned(_ text: String, bytes limit: Int) -> String {

@@ -13,13 +13,19 @@ public struct PeerFile: Hashable, Sendable {
     public var log: LogLevel?
     public var limits: [LimitKey: String] = [:]
 
+    public static let allowedName = "a name of 1 to \(peerNameBytes) bytes, without control characters and blanks around it"
+
     public init() {}
     /// - Throws: ``FileProblem`` with file, line, key, what was found and what is allowed.
     public init(parsing bytes: [UInt8], file: String) throws(FileProblem) {
         // Comments alone decide nothing.
         guard !YAMLNode.isEmpty(bytes) else { return }
         let top = try YAMLNode(parsing: bytes, file: file).mapping(["name", "accept", "limits", "port_mapping", "log"])
-        name = try top["name"]?.name()
+        if let node = top["name"] {
+            let text = try node.text(Self.allowedName)
+            guard isPeerName(text) else { throw node.problem(.outOfRange, allowed: Self.allowedName) }
+            name = text
+        }
         mapsPorts = try top["port_mapping"]?.boolean() ?? true
         log = try (top["log"]?.word(LogLevel.allCases.map(\.word))).flatMap(LogLevel.init)
         for node in try top["accept"]?.list("a list of launchers' keys", most: 1000) ?? [] {

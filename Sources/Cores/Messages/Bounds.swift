@@ -19,7 +19,7 @@ public enum Bounds {
     /// Chunks of one unit's exchange.
     public static let chunk = 1 << 20
     /// Longest name, and longest reason, in bytes of UTF-8.
-    public static let nameBytes = 40
+    public static let nameBytes = peerNameBytes
     public static let reasonBytes = 200
     /// Slowest and fastest device that anybody may claim to be, FLOP/s.
     public static let flops = 1e3...1e18

@@ -66,7 +66,7 @@ extension Event {
     }
     /// “2..<4” as “units 2 to 3”, “3..<4” as “unit 3”; anything else as it is.
     static func words(units: String) -> String {
-        let ends = units.components(separatedBy: "..<").compactMap { Int($0) }
+        let ends = units.split(separator: "..<").compactMap { Int($0) }
         guard ends.count == 2, ends[0] < ends[1] else { return "units \(units)" }
         return words(units: ends[0]..<ends[1])
     }

@@ -47,6 +47,15 @@ struct PeerCommand: ParsableCommand {
     @OptionGroup var log: LogOptions
     @OptionGroup var look: ScreenOptions
 
+    /// Of a long host name as much as leaves room for what tells two peers of one machine apart.
+    private static func usualName(_ key: String) -> String {
+        cleaned(hostName(), bytes: peerNameBytes - key.utf8.count - 1) + "-" + key
+    }
+    func validate() throws {
+        if let name, !isPeerName(name) {
+            throw ValidationError("--name “\(escaped(name))”: it should be \(PeerFile.allowedName)")
+        }
+    }
     func run() throws {
         dieWithParent()
         let invite = try Invite(file: invite)
@@ -76,7 +85,7 @@ struct PeerCommand: ParsableCommand {
         setup.engine = engine
         setup.device = engine.memory == nil ? "cpu/\(threads)" : "gpu"
         var terms = MemberTerms(
-            name: name ?? owner.name ?? emulation?.entry.name ?? "\(hostName())-\(folder.key.peerID.short)",
+            name: name ?? owner.name ?? emulation?.entry.name ?? Self.usualName(folder.key.peerID.short),
             device: emulation?.entry.device ?? engine.memory.map { _ in engine.name }
                 ?? "\(threads) of \(ProcessInfo.processInfo.processorCount) cores",
             memory: try emulation?.entry.memory ?? owner.memory(ofDevice: engine.memory, beside: folder.path),
