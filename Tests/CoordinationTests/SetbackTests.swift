@@ -12,7 +12,7 @@ import Testing
     private func setback(_ round: Int, attempt: Int = 0, rank: Int = 0, diverges: Bool = true) -> Setback {
         Setback(
             work: WorkKey(round: round, rank: rank, attempt: attempt), stage: 0, step: 2 * round,
-            why: "the loss is nan, in step \(2 * round + 1)", isDivergence: diverges)
+            why: "the loss is nan, in step \(2 * round + 1)", cause: diverges ? .notFinite : .refused)
     }
 
     @Test func `is answered once a plan, by one retreat, or by other attempts, and then by the end`() {
@@ -94,6 +94,54 @@ import Testing
         #expect(hears(1, 5, 1, at: 0) == .doubted)
         desk.excuse(.seconds(30))
         #expect(due(1, at: 39) == nil && due(1, at: 40) == .again)
+    }
+
+    @Test func `of lost messages makes the pipeline begin the round anew, where nothing else has come of it`() throws {
+        var pool = try pool(.stop)
+        let (number, other) = (try pool.number(0), try pool.number(1))
+        func lost(attempt: Int) -> Message {
+            .setback(
+                Setback(
+                    work: WorkKey(round: 2, rank: 0, attempt: attempt), stage: 0, step: 4, why: "", cause: .messagesLost
+                ))
+        }
+        // Of another's stage, and of an attempt that is over, nobody may say it.
+        pool.say(other, lost(attempt: 0))
+        pool.say(number, lost(attempt: 1))
+        for _ in 0..<4 { pool.pass(.seconds(1)) }
+        #expect(pool.happened("pipeline_restarted").isEmpty)
+        pool.say(number, lost(attempt: 0))
+        pool.pass(.seconds(2))
+        #expect(pool.happened("pipeline_restarted").isEmpty)
+        for _ in 0..<2 { pool.pass(.seconds(1)) }
+        #expect(pool.happened("pipeline_restarted").count == 1)
+        let plan = try #require(pool.coordinator.state.plan)
+        #expect(plan.pipelines.map(\.attempt) == [1, 0] && plan.round == 2)
+        #expect(plan.pipelines.flatMap { $0.stages.map(\.peer) }.count == 2)
+        // The same once more is of the attempt that is over.
+        pool.say(number, lost(attempt: 0))
+        for _ in 0..<4 { pool.pass(.seconds(1)) }
+        #expect(pool.happened("pipeline_restarted").count == 1)
+        try pool.round()
+        #expect(pool.coordinator.state.round == 3 && pool.coordinator.state.finished == nil)
+    }
+
+    @Test func `of lost messages is heeded four times a round and member`() {
+        var repairs = Repairs()
+        for attempt in 0..<6 {
+            repairs.note(WorkKey(round: 1, rank: 0, attempt: attempt), of: Small.peer(1), at: .zero)
+            repairs.note(WorkKey(round: 1, rank: 0, attempt: attempt), of: Small.peer(1), at: .zero)
+        }
+        repairs.note(WorkKey(round: 1, rank: 1, attempt: 0), of: Small.peer(2), at: .zero)
+        #expect(repairs.deadline == Instant(seconds: 3) && repairs.next(at: Instant(seconds: 2)) == nil)
+        // Nobody could be heard for a while.
+        repairs.excuse(.seconds(2))
+        #expect(repairs.next(at: Instant(seconds: 4)) == nil)
+        var count = 0
+        while repairs.next(at: Instant(seconds: 5)) != nil { count += 1 }
+        #expect(count == 5 && repairs.deadline == nil)
+        repairs.note(WorkKey(round: 2, rank: 0, attempt: 0), of: Small.peer(1), at: .zero)
+        #expect(repairs.deadline != nil)
     }
 
     private func pool(_ policy: JobManifest.Checkpoints.OnDivergence) throws -> FakePool {

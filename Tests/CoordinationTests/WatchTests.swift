@@ -33,6 +33,18 @@ import Wire
         #expect(pauses == [1, 2, 4, 8, 10, 10, 10, 10].map { .seconds($0) })
     }
 
+    @Test func `tries at once what failed, when the disk takes something else`() {
+        var disk = DiskWatch()
+        disk.hurry(at: .zero)
+        #expect(disk.retryAt == nil)
+        for _ in 0..<3 { _ = disk.failed(5, at: .zero) }
+        disk.hurry(at: Instant(seconds: 0.5))
+        #expect(disk.retry(at: Instant(seconds: 0.5)) == 5)
+        // While it is on its way there it is not tried once more.
+        disk.hurry(at: Instant(seconds: 0.6))
+        #expect(disk.retryAt == nil)
+    }
+
     @Test func `has recovered when what failed first is stored, not before`() {
         var disk = DiskWatch()
         #expect(disk.recovered(through: 3, at: .zero) == false)

@@ -390,7 +390,8 @@ struct RunningPipeline {
         first.receive(Norms(work: first.work, step: 0, stage: 1, sumSquares: [value]))
         let norms = run(&first, loss: 1)
         #expect(norms.count == 1)
-        #expect(norms.first?.contains("norm") == true && norms.first?.contains("stage 1 of pipeline 1") == true, "\(norms)")
+        #expect(
+            norms.first?.contains("norm") == true && norms.first?.contains("stage 1 of pipeline 1") == true, "\(norms)")
         // Nothing more comes of it.
         first.receive(Norms(work: first.work, step: 0, stage: 1, sumSquares: [1]))
         #expect(first.poll() == nil)

@@ -22,6 +22,9 @@ import Training
         }
         return RoundStart(job: job ?? self.job, round: round, epoch: 2, rank: 1, share: [1], states: states)
     }
+    private func copy(_ round: Int) -> RoundStart {
+        RoundStart(job: job, round: round, epoch: 2, rank: 0, share: [], states: start(round).states)
+    }
     private func withFolder(_ body: (DataFolder) throws -> Void) throws {
         let path = FileManager.default.temporaryDirectory.appendingPathComponent("atoll-test-\(UUID().uuidString)").path
         let folder = try DataFolder(path)
@@ -103,13 +106,25 @@ import Training
             }
         }
         #expect(written == [1] && failed == Array(2...8))
+        // A copy that is not written is no start of its own.
+        for round in 1...2 { core.keep(copy(round)) }
+        core.keep(copy(3))
+        var copies: [String] = []
+        while let effect = core.poll() {
+            guard case .event(let what) = effect else { continue }
+            guard case .copyFailed(let round, let units, _) = what else { return Issue.record("\(what)") }
+            copies.append("\(round): \(units)")
+        }
+        #expect(copies == ["2: 2..<4"])
+        core.stored(StartName(round: 1, copyFrom: 2), .failed("the disk is full"))
+        core.stored(StartName(round: 3, copyFrom: 2), .stored(path: ""))
         core.stored(StartName(round: 1), .stored(path: ""))
-        #expect(asked(&core) == [9])
+        #expect(asked(&core) == [3, 9])
         // What is void is not written when its turn comes.
         core.keep(start(10))
         core.forget(after: 5, by: .max)
         core.stored(StartName(round: 9), .stored(path: ""))
-        #expect(asked(&core) == [] && core.stages.map(\.round) == [1])
+        #expect(asked(&core) == [] && core.stages.map(\.round) == [1, 3])
         core.keep(start(6))
         #expect(asked(&core) == [6])
     }

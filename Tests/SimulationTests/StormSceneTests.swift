@@ -240,6 +240,41 @@ import Topologies
         #expect(run.violation == nil)
     }
 
+    /// A peer that was started again had a place once more before its neighbour heard of its new process: the session that ended took the first
+    /// micro-batch of the new plan with it.
+    @Test func `a pipeline whose stages lost what they sent each other begins the round anew`() throws {
+        let run = run(StormScript(seed: 5_000_264).keeping([0, 1, 2, 3, 5, 6, 7]))
+        let lost = try #require(moments(run, "connection_lost", of: "peer-1").last)
+        let again = try #require(moments(run, "pipeline_restarted").first)
+        #expect(again > lost && again < lost + 5)
+    }
+
+    /// Whoever had the units of a newcomer to the plan died as well; the leader's checkpoint of that round came in meanwhile, and nobody asked for it.
+    @Test func `who fetches from somebody who leaves asks the leader, who may have it by now`() throws {
+        let run = run(StormScript(seed: 5_002_593).keeping([2, 4]))
+        let replaced = try #require(moments(run, "replaced").first)
+        #expect(moments(run, "rolled_back").isEmpty)
+        #expect(moments(run, "round_sealed").contains { $0 > replaced && $0 < replaced + 15 })
+    }
+
+    /// The log was on the disk again, receipts waited for some seconds more, and the power went meanwhile.
+    @Test func `receipts that a disk did not take are there as soon as it takes the log`() throws {
+        let run = run(StormScript(seed: 5_002_574).keeping([1, 6, 7]))
+        let (log, receipts) = ("the job log", "receipts")
+        let recovered = run.events.compactMap { moment -> (Double, String)? in
+            guard case .storageRecovered(let what) = moment.event.what else { return nil }
+            return (moment.event.at.seconds, what)
+        }
+        let taken = try #require(recovered.first { $0.1 == log }?.0)
+        #expect(recovered.contains { $0.1 == receipts && $0.0 < taken + 1 })
+    }
+
+    /// That a copy was not written was said of the peer's own start of that round, which was there.
+    @Test func `a copy that a slow disk does not take is no start of the peer's own`() throws {
+        let run = run(StormScript(seed: 5_000_070).keeping([0, 1, 3, 5]))
+        #expect(!moments(run, "copy_failed", of: "peer-0").isEmpty)
+    }
+
     /// It went on with the log of the one that had come to nothing, which says that it is over.
     @Test func `a job that came to nothing before there was a plan is launched anew, though electors carry it`() {
         var script = StormScript.small(peers: 3, pipelines: 1, stages: 3)

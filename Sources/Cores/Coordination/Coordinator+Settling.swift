@@ -38,8 +38,8 @@ extension Coordinator {
             guard timers.isolatedSince == nil else { return false }
             if stepStandstill() { return true }
             guard timers.standstill == nil else { return false }
-            return admitWaiting() || stepSurvey() || stepCheckpoint() || stepSetbacks() || stepYielding()
-                || stepBroken() || stepRound()
+            return admitWaiting() || stepSurvey() || stepCheckpoint() || stepSetbacks() || stepRepairs()
+                || stepYielding() || stepBroken() || stepRound()
         case .collecting: return timers.isolatedSince == nil && stepCollection()
         case .closing(_, let until):
             guard record.committed == record.length || until <= now else { return false }
@@ -98,17 +98,17 @@ extension Coordinator {
         case (.entry(job, let index), .stored):
             let before = record.committed
             record.commit(through: index + 1)
-            if disk.log.recovered(through: index, at: now) { event(.storageRecovered(what: ticket.what)) }
+            if disk.log.recovered(through: index, at: now) { recovers(ticket) }
             if record.committed > before { show(from: before) }
             vouch()
         case (.entry(job, let index), .failed(let why)):
             if disk.log.failed(index, at: now) { event(.storageFailed(what: ticket.what, why: why)) }
         case (.receipt(job, let index), .stored):
-            if disk.receipts.recovered(through: index, at: now) { event(.storageRecovered(what: ticket.what)) }
+            if disk.receipts.recovered(through: index, at: now) { recovers(ticket) }
         case (.receipt(job, let index), .failed(let why)):
             if disk.receipts.failed(index, at: now) { event(.storageFailed(what: ticket.what, why: why)) }
         case (.certificate(job, let size), .stored):
-            if disk.certificate.recovered(through: size, at: now) { event(.storageRecovered(what: ticket.what)) }
+            if disk.certificate.recovered(through: size, at: now) { recovers(ticket) }
         case (.certificate(job, let size), .failed(let why)):
             // Another is due soon.
             timers.certified.size = 0
@@ -124,6 +124,12 @@ extension Coordinator {
             resultIsKept(round: round)
         default: break
         }
+    }
+    /// What is on one disk is likely to be taken together: a seal without the receipts of its round could not be audited after a power cut.
+    private mutating func recovers(_ ticket: StorageTicket) {
+        event(.storageRecovered(what: ticket.what))
+        disk.log.hurry(at: now)
+        disk.receipts.hurry(at: now)
     }
     /// Other electors take no entry now.
     /// - Parameter isPassing: the lead goes elsewhere, which is nobody's failure.

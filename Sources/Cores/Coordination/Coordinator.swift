@@ -296,6 +296,7 @@ public struct Coordinator: Core, Sendable {
         case .preparing, .training:
             if timers.isolatedSince == nil, let facts = facts() {
                 next = earliest(earliest(next, round.nextWake(facts)), round.setbacks.deadline)
+                next = earliest(next, round.repairs.deadline)
             }
         case .closing(_, let until): next = earliest(next, until)
         case .surveying, .planning, .collecting, .ended: break

@@ -34,6 +34,12 @@ package struct DiskWatch: Sendable {
         pause = .seconds(1)
         return isTold
     }
+    /// The disk takes something else again: it is tried at once.
+    package mutating func hurry(at now: Instant) {
+        guard let due = retryAt else { return }
+        retryAt = min(due, now)
+        pause = .seconds(1)
+    }
     /// The first entry to store again, when it is time.
     package mutating func retry(at now: Instant) -> Int? {
         guard let due = retryAt, due <= now, let first = failedFrom else { return nil }

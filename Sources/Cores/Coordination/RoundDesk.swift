@@ -57,6 +57,7 @@ public struct RoundDesk: Sendable {
     /// Over rounds.
     package var reputation = Reputation()
     package var setbacks = Setbacks()
+    package var repairs = Repairs()
     /// Times in a row that nobody finished a round.
     package private(set) var stuck = 0
 
@@ -83,6 +84,7 @@ public struct RoundDesk: Sendable {
         since += pause
         audit?.deadline += pause
         setbacks.excuse(pause)
+        repairs.excuse(pause)
         isDisturbed = true
     }
     package mutating func sealed() { stuck = 0 }

@@ -129,6 +129,10 @@ extension Coordinator {
             plan.pipelines[work.rank].stages.indices.contains(setback.stage),
             plan.pipelines[work.rank].stages[setback.stage].peer == peer
         else { return }
+        if setback.cause == .messagesLost {
+            if work.round == state.round { round.repairs.note(work, of: peer, at: now) }
+            return
+        }
         let verdict = round.setbacks.receive(
             setback, from: peer, pipelines: plan.pipelines.count, epoch: state.planCount, halvings: plan.halvings,
             policy: parameters.onDivergence, rate: Double(parameters.optimizer.learningRate),

@@ -106,6 +106,7 @@ extension Holding {
     package mutating func lost(_ peer: PeerID, at now: Instant) {
         withMove { $0.lost(peer, at: now) }
         withCopies { $0.lost(peer, at: now) }
+        _ = withWork { $0.lost(peer) }
     }
 
     package mutating func wake(at now: Instant, _ job: JobState) {

@@ -229,6 +229,13 @@ package struct Holding: Sendable {
                 return true
             }
             if move.epoch != plan.epoch { followMove(plan, job, leader: leader, at: now) }
+            // Whoever had them is gone. The leader may have a checkpoint of the round by now, of which the plan could not know.
+            if !move.orphans.isEmpty {
+                withMove {
+                    let sources = Dictionary(uniqueKeysWithValues: $0.orphans.map { ($0, [leader]) })
+                    $0.add(sources: sources, at: now)
+                }
+            }
             return false
         case .atRound:
             guard let held = glance, held.round >= job.round else { return applySeal(job, at: now) }

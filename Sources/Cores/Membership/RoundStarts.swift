@@ -50,15 +50,17 @@ package struct RoundStarts: Sendable {
     /// One of the member's own is written at a time, and one copy; of those that wait the newest round stays.
     package mutating func keep(_ start: RoundStart) {
         guard let busy = writing.values.first(where: { $0.isCopy == start.isCopy }) else { return write(start) }
-        waiting.removeAll { old in
-            guard old.isCopy == start.isCopy, old.round < start.round || old.name == start.name else { return false }
-            if old.round < start.round {
-                let why = "the disk still writes that of round \(busy.round)"
-                effects.push(.event(.roundStartFailed(round: old.round, why: why)))
-            }
-            return true
-        }
+        let overtaken = waiting.filter { $0.isCopy == start.isCopy && $0.round < start.round }
+        for old in overtaken { fail(KeptStage(old), "the disk still writes that of round \(busy.round)") }
+        waiting.removeAll { $0.isCopy == start.isCopy && ($0.round < start.round || $0.name == start.name) }
         waiting.append(start)
+    }
+    private mutating func fail(_ stage: KeptStage, _ why: String) {
+        let (round, units) = (stage.round, Self.text(stage.units))
+        effects.push(
+            .event(
+                stage.isCopy
+                    ? .copyFailed(round: round, units: units, why: why) : .roundStartFailed(round: round, why: why)))
     }
     private mutating func writeNext() {
         for isCopy in [false, true] where !writing.values.contains(where: { $0.isCopy == isCopy }) {
@@ -100,7 +102,7 @@ package struct RoundStarts: Sendable {
         guard let stage else { return }
         switch outcome {
         case .failed(let why), .conflict(let why):
-            return effects.push(.event(.roundStartFailed(round: name.round, why: why)))
+            return fail(stage, why)
         case .stored, .read: break
         }
         stages.removeAll { $0.name == name }

@@ -259,15 +259,24 @@ package struct RoundWork: Sendable {
         }
     }
     private mutating func refused(_ why: String, isDivergence: Bool) {
-        let runner = attempt!.runner
-        failed = runner.work
+        failed = attempt!.runner.work
         effects.push(.event(.workRefused(why: why, round: round)))
+        report(why, isDivergence ? .notFinite : .refused)
+    }
+    private mutating func report(_ why: String, _ cause: Setback.Cause) {
+        let runner = attempt!.runner
         effects.push(
             .report(
                 .setback(
                     Setback(
                         work: runner.work, stage: runner.stage, step: runner.step,
-                        why: cleaned(why, bytes: Bounds.reasonBytes), isDivergence: isDivergence))))
+                        why: cleaned(why, bytes: Bounds.reasonBytes), cause: cause))))
+    }
+    /// The session with a peer is over, and what was on its way with it: another stage of the pipeline may wait for that for ever, or this one.
+    /// Whoever left for good leaves the plan, too; a session may also end late, when the peer has long come back and has a place again.
+    package mutating func lost(_ peer: PeerID) {
+        guard attempt?.peers.contains(peer) == true else { return }
+        report("what was on its way to or from another stage is lost", .messagesLost)
     }
 
     private func receipt() -> Receipt {

@@ -79,6 +79,8 @@ package struct StateMove: Sendable {
     package mutating func agreed(_ roots: [UnitRoots], at now: Instant) { change { $0.agreed(roots, at: now) } }
     /// Units that have to come from others.
     package var missing: [Int] { isLoading || hasFetched ? [] : fetch?.wantedUnits ?? [] }
+    /// Those of them that nobody is left to ask for.
+    package var orphans: [Int] { isLoading || hasFetched ? [] : fetch?.orphans ?? [] }
     /// Some of them are on this member's disk after all: they come from there, by ``exported(_:)``.
     package mutating func finds(_ units: Set<Int>, at now: Instant) {
         let found = units.intersection(missing)

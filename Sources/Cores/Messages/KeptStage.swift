@@ -63,36 +63,46 @@ public struct Fitness: Hashable, Sendable {
     }
 }
 
-/// The sender's own attempt at a round cannot go on, and would not if it were begun again: what the arithmetic said.
+/// The sender's own attempt at a round cannot go on.
 public struct Setback: Hashable, Sendable {
+    public enum Cause: Hashable, Sendable {
+        /// The engine refused a job. It would again.
+        case refused
+        /// A loss or a gradient is not finite. It would be again.
+        case notFinite
+        /// What was on its way between the sender and another stage of the pipeline is lost: another attempt helps.
+        case messagesLost
+    }
     public var work: WorkKey
     public var stage: Int
     /// Global.
     public var step: Int
     public var why: String
-    /// A loss or a gradient is not finite; else the engine refused a job.
-    public var isDivergence: Bool
-    public init(work: WorkKey, stage: Int, step: Int, why: String, isDivergence: Bool) {
+    public var cause: Cause
+    public init(work: WorkKey, stage: Int, step: Int, why: String, cause: Cause) {
         self.work = work
         self.stage = stage
         self.step = step
         self.why = why
-        self.isDivergence = isDivergence
+        self.cause = cause
     }
     init(_ m: PBSetback) throws(MalformedBytes) {
         work = try WorkKey(m.work)
         stage = try bounded(m.stage, below: Bounds.unit, "stage")
         step = try bounded(m.step, below: Bounds.step, "step")
         why = cleaned(m.why, bytes: Bounds.reasonBytes)
-        isDivergence = m.notFinite
+        guard !(m.notFinite && m.messagesLost) else { throw MalformedBytes("a setback of two causes") }
+        cause = m.notFinite ? .notFinite : m.messagesLost ? .messagesLost : .refused
     }
+    public var isDivergence: Bool { cause == .notFinite }
     var encoded: PBSetback {
         var m = PBSetback()
         m.work = work.encoded
         m.stage = UInt32(stage)
         m.step = UInt64(step)
         m.why = why
-        m.notFinite = isDivergence
+        m.notFinite = cause == .notFinite
+        m.messagesLost = cause == .messagesLost
         return m
     }
 }

@@ -99,6 +99,9 @@ extension EventReference {
             .othersGoOn, "no spare fits; whole pipelines finish the round, a new plan is asked for",
             ["pipelines": "that go on"]),
         Entry(
+            .pipelineRestarted, "a pipeline begins the round anew, with the same peers: messages between them are lost",
+            ["rank": "of the pipeline"]),
+        Entry(
             .replanned, "a new plan, from that round on",
             ["step_seconds": "one inner step of the slowest pipeline, without validation and exchange"]),
         Entry(

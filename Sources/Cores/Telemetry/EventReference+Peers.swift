@@ -172,7 +172,7 @@ extension EventReference {
         Entry(.stateUnavailable, of: "source", "it cannot give them; another is asked"),
         Entry(.stateWrong, of: "holder", "it offered a state that is not the agreed one; another is asked"),
         Entry(
-            .momentsInexact, of: "source",
+            .momentsInexact,
             "Adam moments of these units come from another pipeline or an older checkpoint: training goes on, not bit for bit"
         ),
         Entry(.stateReady, "the engine holds these units", ["units": "first..<end"]),
@@ -200,6 +200,10 @@ extension EventReference {
         Entry(
             .copyStored,
             "weights and momentum of units that others hold are on this peer's disk, as of that round's start",
+            ["units": "first..<end"]),
+        Entry(
+            .copyFailed,
+            "a copy of units of others as of that round could not be written; an older one stays, the job goes on",
             ["units": "first..<end"]),
         Entry(
             .copySkipped, "units of others are not copied under this plan: this peer has no memory for it",

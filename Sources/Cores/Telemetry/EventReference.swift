@@ -55,7 +55,7 @@ extension Happening {
             .placementRefused,
             .stateRequested, .stateUnavailable, .stateWrong, .momentsInexact, .stateReady, .roundRewound,
             .roomShort, .roundStartFound, .roundStartStored, .roundStartRead, .roundStartFailed,
-            .roundStartRefused, .copyFound, .copyStored, .copySkipped,
+            .roundStartRefused, .copyFound, .copyStored, .copyFailed, .copySkipped,
             .sealIncompleteHere, .contributionMalformed, .contributionUnusable, .payloadCorrupt, .roundCounted,
             .workRefused:
             .member
@@ -68,7 +68,7 @@ extension Happening {
             .weightsDiffer, .weightsDisputed:
             .rounds
         case .checkpointSaved, .collectingWeights, .collectionProgress, .stateRefused, .stateMalformed: .states
-        case .peerLost, .replaced, .othersGoOn, .replanned, .rolledBack, .diverged, .workImpossible,
+        case .peerLost, .replaced, .othersGoOn, .pipelineRestarted, .replanned, .rolledBack, .diverged, .workImpossible,
             .supplyChosen, .trainingResumed, .interrupted,
             .resumed:
             .recovery

@@ -93,6 +93,7 @@ public enum Happening: Hashable, Sendable, Codable {
     case roundStartRefused(what: String, why: String)
     case copyFound(job: String, round: Int, units: String)
     case copyStored(round: Int, units: String)
+    case copyFailed(round: Int, units: String, why: String)
     case copySkipped(units: String, neededBytes: Int, freeBytes: Int)
     case sealIncompleteHere(round: Int)
     case contributionMalformed
@@ -155,6 +156,7 @@ public enum Happening: Hashable, Sendable, Codable {
     case peerLost(why: String, saidGoodbye: Bool = false)
     case replaced(by: String, round: Int)
     case othersGoOn(pipelines: Int, round: Int)
+    case pipelineRestarted(rank: Int, round: Int, why: String)
     case replanned(why: String, round: Int, epoch: Int, pipelines: Int, stepSeconds: Double)
     case rolledBack(round: Int, from: Int? = nil, why: String)
     case diverged(round: Int, step: Int, rank: Int, stage: Int, why: String)
@@ -198,7 +200,7 @@ public enum Happening: Hashable, Sendable, Codable {
         case textComplete, contentRefused, chunkRefused, peerLeft, workPaused, rejoined, planReceived, placementRefused,
             stateRequested, stateUnavailable, stateWrong, momentsInexact, stateReady, roundRewound,
             roomShort, roundStartFound, roundStartStored, roundStartRead, roundStartFailed,
-            roundStartRefused, copyFound, copyStored, copySkipped,
+            roundStartRefused, copyFound, copyStored, copyFailed, copySkipped,
             sealIncompleteHere, contributionMalformed, contributionUnusable, payloadCorrupt, roundCounted, workRefused
         case jobOpened, jobResumed, waitingForPeers, peerFound, peerUnfit, peerDeclined, peerJoined, sharingText,
             measuringLinks, linksMeasured, planning, planned, exchangeChosen, placed, pairRelayed, planRefused
@@ -206,7 +208,8 @@ public enum Happening: Hashable, Sendable, Codable {
             ownerRefuted, auditDiffers, auditUnanswered, receiptRefused, receiptContradicts, statesAgreed,
             weightsDiffer, weightsDisputed
         case checkpointSaved, collectingWeights, collectionProgress, stateRefused, stateMalformed
-        case peerLost, replaced, othersGoOn, replanned, rolledBack, diverged, workImpossible, supplyChosen,
+        case peerLost, replaced, othersGoOn, pipelineRestarted, replanned, rolledBack, diverged, workImpossible,
+            supplyChosen,
             trainingResumed, interrupted, resumed
         case stateUnread, stateUnsaved, listening, status, evaluating, evaluationProgress, checkpointStored,
             checkpointFailed, peerKilled, fault

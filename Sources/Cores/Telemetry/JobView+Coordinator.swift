@@ -123,6 +123,9 @@ extension JobView {
         case .othersGoOn(let pipelines, _):
             answerLoss(.othersGoOn(pipelines: pipelines), of: nil)
             pace.isDisturbed = true
+        case .pipelineRestarted:
+            plan?.epoch &+= 1
+            pace.isDisturbed = true
         case .replanned(let why, let round, let epoch, let pipelines, _):
             var next = plan ?? Plan(epoch: epoch, round: round, pipelines: pipelines)
             (next.epoch, next.round, next.pipelines, next.why) = (epoch, round, pipelines, why)

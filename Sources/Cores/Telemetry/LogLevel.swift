@@ -48,7 +48,7 @@ extension Happening.Name {
             .error
         case .bootstrapRetrying, .overlayIsolated, .portClosed, .floodLimited, .refoundingRefused, .limitUnseen,
             .usageUnread, .processorTaken, .placementRefused, .stateWrong, .momentsInexact, .roomShort,
-            .roundStartFailed,
+            .roundStartFailed, .copyFailed,
             .roundStartRefused, .contributionUnusable, .contributionRefused, .workRefused, .workPaused, .peerUnfit,
             .peerDeclined, .waitingFor, .aggregatesDiffer, .ownerRefuted, .auditDiffers, .receiptRefused,
             .receiptContradicts, .weightsDiffer, .weightsDisputed, .stateRefused, .peerLost, .rolledBack, .interrupted,
@@ -69,8 +69,9 @@ extension Happening.Name {
             .info
         case .jobOpened, .jobResumed, .waitingForPeers, .peerFound, .peerJoined, .sharingText, .measuringLinks,
             .linksMeasured, .planned, .exchangeChosen, .pairRelayed, .placed, .planRefused, .roundSealed, .speedChanged,
-            .exchangeRegrouped, .checkpointSaved, .collectingWeights, .replaced, .othersGoOn, .replanned, .supplyChosen,
-            .trainingResumed, .resumed:
+            .exchangeRegrouped, .checkpointSaved, .collectingWeights, .replaced, .othersGoOn, .pipelineRestarted,
+            .replanned,
+            .supplyChosen, .trainingResumed, .resumed:
             .info
         case .listening, .evaluating, .evaluationProgress, .checkpointStored, .peerKilled, .fault:
             .info

@@ -64,11 +64,15 @@ extension Event {
         }
         return "stage \(stage + 1) of pipeline \(rank + 1), with \(Self.words(units: String(words[5])))"
     }
-    /// “2..<4” as “units 2 to 3”, “3..<4” as “unit 3”; anything else as it is.
+    /// “2..<4” and “[2, 3]” as “units 2 to 3”, “3..<4” as “unit 3”; anything else as it is.
     static func words(units: String) -> String {
         let ends = units.split(separator: "..<").compactMap { Int($0) }
-        guard ends.count == 2, ends[0] < ends[1] else { return "units \(units)" }
-        return words(units: ends[0]..<ends[1])
+        if ends.count == 2, ends[0] < ends[1] { return words(units: ends[0]..<ends[1]) }
+        // “[0, 1, 2]”.
+        let list = units.dropFirst().dropLast().split(separator: ", ").compactMap { Int($0) }
+        guard let first = list.first, units == "\(list)" else { return "units \(units)" }
+        return list == Array(first..<first + list.count)
+            ? words(units: first..<first + list.count) : "units " + list.map(String.init).joined(separator: ", ")
     }
     static func words(units: Range<Int>) -> String {
         units.count == 1 ? "unit \(units.lowerBound)" : "units \(units.lowerBound) to \(units.upperBound - 1)"
@@ -92,9 +96,11 @@ extension Event {
         case .stateWrong(let unit):
             "\(peer) offered weights of unit \(unit) that are not the agreed ones; another is asked"
         case .momentsInexact(let units, let round):
-            "the optimizer's moments of \(Self.words(units: units)) are those of \(peer), as of round \(round): training goes on, not bit for bit"
+            "several have moments of the optimizer for \(Self.words(units: units)) as of round \(round): training goes on with one's, not bit for bit"
         case .roundStartFailed(let round, let why):
             "the start of round \(round) could not be written (\(why)): an older one stays, the job goes on"
+        case .copyFailed(let round, let units, let why):
+            "the copy of \(Self.words(units: units)) as of round \(round) could not be written (\(why)): an older one stays, the job goes on"
         case .roundStartRefused(let what, let why): "\(what) is of no use (\(why)): it is left alone"
         case .contributionUnusable(let rank, let why):
             "what pipeline \(rank + 1) contributed cannot be used here: \(why)"
@@ -173,6 +179,8 @@ extension Event {
             pipelines == 1 ? "  the other pipeline goes on" : "  the other \(pipelines) pipelines go on"
         case .replaced(let spare, _): "  \(spare) takes the place of \(peer)"
         case .trainingResumed(let seconds): "✓ training goes on, \(fixed(seconds, 1)) s after the loss was noticed"
+        case .pipelineRestarted(let rank, let round, let why):
+            "  pipeline \(rank + 1) begins round \(round) anew: \(why)"
         case .replanned(let why, let round, _, let pipelines, _):
             "  planned anew from round \(round), because \(why): \(counted(pipelines, "pipeline"))"
         case .rolledBack(let round, let from, let why):

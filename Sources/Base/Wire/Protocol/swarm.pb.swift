@@ -1835,8 +1835,11 @@ public nonisolated struct PBSetback: Sendable {
 
   public var why: String = String()
 
-  /// a loss or a gradient; else the engine refused a job
+  /// a loss or a gradient
   public var notFinite: Bool = false
+
+  /// between it and another stage; neither of both: the engine refused a job
+  public var messagesLost: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -6260,7 +6263,7 @@ nonisolated extension PBObjection: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension PBSetback: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Setback"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{1}stage\0\u{1}step\0\u{1}why\0\u{3}not_finite\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}work\0\u{1}stage\0\u{1}step\0\u{1}why\0\u{3}not_finite\0\u{3}messages_lost\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -6273,6 +6276,7 @@ nonisolated extension PBSetback: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.step) }()
       case 4: try { try decoder.decodeSingularStringField(value: &self.why) }()
       case 5: try { try decoder.decodeSingularBoolField(value: &self.notFinite) }()
+      case 6: try { try decoder.decodeSingularBoolField(value: &self.messagesLost) }()
       default: break
       }
     }
@@ -6298,6 +6302,9 @@ nonisolated extension PBSetback: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if self.notFinite != false {
       try visitor.visitSingularBoolField(value: self.notFinite, fieldNumber: 5)
     }
+    if self.messagesLost != false {
+      try visitor.visitSingularBoolField(value: self.messagesLost, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -6307,6 +6314,7 @@ nonisolated extension PBSetback: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if lhs.step != rhs.step {return false}
     if lhs.why != rhs.why {return false}
     if lhs.notFinite != rhs.notFinite {return false}
+    if lhs.messagesLost != rhs.messagesLost {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
