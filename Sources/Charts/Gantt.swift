@@ -60,7 +60,8 @@ extension PlanReport {
                     row[column] = Int((time - start) / step) % 2 == 0 ? "#" : "="
                 }
             }
-            lines.append("pipeline \(p + 1)" + String(repeating: " ", count: max(1, 3 - "\(p + 1)".count)) + String(row))
+            lines.append(
+                "pipeline \(p + 1)" + String(repeating: " ", count: max(1, 3 - "\(p + 1)".count)) + String(row))
         }
         return lines
     }

@@ -85,7 +85,8 @@ import Topologies
         #expect(try PeerFile(parsing: Array("log: warning\n".utf8), file: "peer.yaml").log == .warning)
         for (text, words) in [
             ("name: \(String(repeating: "n", count: 41))\n", ["peer.yaml:1", "40 bytes"]),
-            ("name: \"a\\tb\"\n", ["peer.yaml:1", "control"]), ("log: loud\n", ["peer.yaml:1", "error, warning, info, debug"]),
+            ("name: \"a\\tb\"\n", ["peer.yaml:1", "control"]),
+            ("log: loud\n", ["peer.yaml:1", "error, warning, info, debug"]),
             ("limits:\n  up_mbs: 5\n", ["peer.yaml:2", "up_mbps?"]),
             ("limits:\n  threads: 4\n  up_mbps: -3\n", ["peer.yaml:3", "up_mbps"]),
             ("accept: [abc]\n", ["peer.yaml:1", "64 hexadecimal"]), ("limits: 7\n", ["peer.yaml:1"]),

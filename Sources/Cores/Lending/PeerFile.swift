@@ -13,7 +13,8 @@ public struct PeerFile: Hashable, Sendable {
     public var log: LogLevel?
     public var limits: [LimitKey: String] = [:]
 
-    public static let allowedName = "a name of 1 to \(peerNameBytes) bytes, without control characters and blanks around it"
+    public static let allowedName =
+        "a name of 1 to \(peerNameBytes) bytes, without control characters and blanks around it"
 
     public init() {}
     /// - Throws: ``FileProblem`` with file, line, key, what was found and what is allowed.

@@ -46,6 +46,7 @@ struct LogOptions: ParsableArguments {
 struct EventLog {
     let level: LogLevel
     let asJSON: Bool
+    private let departures = Departures()
 
     /// - Parameter level: nil: sentences from `info` on, JSON of all events.
     init(level: LogLevel? = nil, asJSON: Bool = false) {
@@ -57,6 +58,7 @@ struct EventLog {
     func line(_ event: Event) -> String? {
         guard event.level <= level else { return nil }
         if asJSON { return event.json }
+        guard !departures.isTold(event) || level == .debug else { return nil }
         return event.sentence ?? (level == .debug ? event.words : nil)
     }
 
@@ -65,6 +67,29 @@ struct EventLog {
         guard level <= self.level else { return }
         print(Journal.prefix(level, on: STDOUT_FILENO) + line)
         fflush(nil)
+    }
+}
+
+/// Who has left is told once: that a connection is gone is no news of a member of one's own job, whose loss is told, nor of who was said to have left.
+private final class Departures {
+    private var members: Set<String> = []
+    private var left: Set<String> = []
+    /// Names are others' words.
+    private static let most = 10_000
+
+    func isTold(_ event: Event) -> Bool {
+        switch event.what {
+        case .peerJoined: note(event.peer, in: &members)
+        case .peerLeft: note(event.peer, in: &left)
+        case .connectionMade: left.remove(event.peer)
+        case .connectionLost: return members.contains(event.peer) || left.contains(event.peer)
+        default: break
+        }
+        return false
+    }
+    private func note(_ name: String, in set: inout Set<String>) {
+        if set.count >= Self.most { set = [] }
+        set.insert(name)
     }
 }
 
