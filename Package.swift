@@ -156,7 +156,7 @@ let package = Package(
                 "SecureTransport", "Exchange", "Lending", "Sensors", "Web",
                 "Checkpoints", "Weights", "Tokenizers", "Inference", yams,
             ]),
-        module("Drivers", "VirtualNetworks", ["Primitives", "Digests", "Links"]),
+        module("Drivers", "VirtualNetworks", ["Primitives", "Digests", "Links", "Flows"]),
         module(
             "Drivers", "Simulation",
             swarm + [
@@ -187,7 +187,7 @@ let package = Package(
             "Channels", ["Primitives", "Digests", "Wire", "Links", "Paths", "Pools", "Channels", "VirtualNetworks"],
             computes: false),
         tests("Pools", ["Primitives", "Digests", "Wire", "Pools"], computes: false),
-        tests("VirtualNetworks", ["Primitives", "Links", "VirtualNetworks"]),
+        tests("VirtualNetworks", ["Primitives", "Links", "Flows", "VirtualNetworks"]),
         tests("Paths", ["Primitives", "Paths"], computes: false),
         tests("Flows", ["Primitives", "Flows", "Benchmarks"], computes: false),
         tests(

@@ -330,10 +330,10 @@ import Testing
         world.run(.seconds(5))
         func ask(_ world: inout World) -> (reached: Int, asked: Int)? {
             let before = world.nodes[1].events.count
-            world.with(1) { $0.checkReachability(port: 4001, at: $1) }
+            world.with(1) { $0.checkReachability(port: 4001, isTranslated: true, at: $1) }
             world.run(.seconds(8))
             for event in world.nodes[1].events.dropFirst(before) {
-                if case .reachability(let reached, _, let asked) = event.effect { return (reached, asked) }
+                if case .reachability(let votes) = event.effect { return (votes.reached, votes.asked) }
             }
             return nil
         }
@@ -364,7 +364,7 @@ import Testing
         world.run(.seconds(5))
         func ask() -> Bool {
             world.run(.seconds(61))
-            world.with(1) { $0.checkReachability(port: 4001, at: $1) }
+            world.with(1) { $0.checkReachability(port: 4001, isTranslated: true, at: $1) }
             world.run(.seconds(12))
             return !world.nodes[1].directory.overlay.isReadOnly
         }

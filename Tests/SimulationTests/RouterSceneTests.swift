@@ -76,18 +76,59 @@ import Topologies
         }
     }
     /// Networks that let no datagrams through: nobody hears of the overlay, and connections are all there is.
-    @Test(arguments: [NATKind.noUDP, .webOnly])
-    func `whoever gets no datagrams through is carried all the same`(_ kind: NATKind) throws {
+    @Test(arguments: [(NATKind.noUDP, 4000), (.webOnly, 4000), (.webOnly, 443)] as [(NATKind, UInt16)])
+    func `whoever gets no datagrams through is carried all the same`(_ kind: NATKind, port: UInt16) throws {
         var scene = Self.homes(.symmetric, relay: .megabits(50))
         for index in [2, 5] { scene.hosts[index].nat = kind }
+        // From behind `web-only` nothing reaches any other port than the web's two.
+        scene.hosts[scene.hosts.count - 1].port = port
         let outcome = scene.run()
-        // The simulator's node listens at port 4000: from behind `web-only` nothing reaches it.
-        let expected = kind == .noUDP
+        let expected = kind == .noUDP || port == 443
         let berths = outcome.world.events.filter { $0.event.kind == "berth_granted" }.map(\.host)
         #expect(Set(berths).isSuperset(of: ["peer-2", "peer-5"]) == expected)
         let joined = Set(outcome.events("peer_joined").map(\.peer))
         #expect(joined.isSuperset(of: ["peer-2", "peer-5"]) == expected, "\(joined)")
         if expected { try outcome.checkFinished() }
+    }
+    /// As many routers do: a SYN never comes in. Datagrams do, so that a flow carries each pair, with its losses and what its line takes at once.
+    @Test func `where no connection comes in homes come together by flows`() throws {
+        var scene = Self.homes(.noConnectionsIn, relay: .megabits(50))
+        scene.hosts[2].mtu = 1280
+        for index in 0..<8 {
+            scene.links[Topology.Pair(index, (index + 1) % 8)] = LinkProperties(
+                latency: .milliseconds(15), loss: 0.01)
+        }
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        let punched = outcome.events("connection_punched")
+        #expect(!punched.isEmpty && punched.allSatisfy { $0.text("endpoint")?.hasSuffix("by datagrams") == true })
+        let carried = outcome.events("connection_relayed").filter { $0.peer.hasPrefix("peer-") }.count
+        #expect(punched.count { $0.peer.hasPrefix("peer-") } >= carried - 2, "nearly every pair has left the relay")
+        #expect(outcome.totals.late == 0)
+    }
+    /// A symmetric router opposite one that lets in whoever has an address that was written to: nobody can say where to dial, a flow needs no more
+    /// than one port that is known.
+    @Test func `a flow passes a symmetric router where the other one looks at addresses alone`() throws {
+        var scene = Self.homes(.restricted, relay: .megabits(50))
+        for index in [1, 3, 5, 7] { scene.hosts[index].nat = .symmetric }
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        let punched = outcome.world.events.filter { $0.event.kind == "connection_punched" }
+        let symmetric: Set = ["peer-1", "peer-3", "peer-5", "peer-7"]
+        let mixed = punched.filter { symmetric.contains($0.host) != symmetric.contains($0.event.peer) }
+        #expect(!mixed.isEmpty)
+        #expect(!punched.contains { symmetric.contains($0.host) && symmetric.contains($0.event.peer) })
+    }
+    /// Who answers has been written to; strangers try, or nobody has said anything.
+    @Test func `a router that lets in whoever was written to is not taken for an open door`() throws {
+        var scene = Self.homes(.restricted, relay: .megabits(50))
+        scene.hosts[3].nat = .fullCone
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        let open = outcome.world.events.filter {
+            $0.event.kind == "reachability" && $0.event.text("reachable") == "yes"
+        }
+        #expect(Set(open.map(\.host)) == ["peer-3"])
     }
     @Test func `symmetric routers are not punched through`() throws {
         let outcome = Self.homes(.symmetric, relay: .megabits(50)).run()

@@ -1,9 +1,11 @@
 """changes.py ATOLL [--kind symmetric] [--only NAME] [--json FILE] [--keep FOLDER] : what a job does when paths change under it.
 
-Two homes behind routers of one kind (port-restricted, or symmetric: then a node relays), a launcher and two nodes that can be dialled, in network namespaces. The two train a
+Two homes behind routers of one kind (port-restricted; symmetric: then a node relays; datagrams: they let no connection in, so the two have a flow), a launcher and two nodes that can be dialled, in network namespaces. The two train a
 pipeline each and exchange after every step, so that each seal needs both of them and the path between them. In the middle of the job one thing happens:
 
   renumber   the first home's line gets another public address, its router forgets all connections, and nobody is told
+  remap      the first home's router forgets all connections under their traffic, and takes none up again in the middle, as many do not
+  remaps     the same every 20 s, three times
   cable      the first home's machine leaves its Wi-Fi for a cable: another device, another private address
   blackhole  nothing passes any more between the two homes' addresses, either way; everything else does
   relay      the node that carries the two's session is killed (symmetric routers only)
@@ -47,7 +49,8 @@ def build(net, kind):
         net.space(f"r-{home}", forwards=True)
         net.line(f"r-{home}", "inet", PUBLIC[home])
         net.home(f"r-{home}", [home], f"192.168.{number}")
-        net.firewall(f"r-{home}", "random,fully-random" if kind == "symmetric" else "", "", "", "")
+        drops = "iifname wan tcp flags & (syn|ack) == syn drop" if kind == "datagrams" else ""
+        net.firewall(f"r-{home}", "random,fully-random" if kind == "symmetric" else "", "", "", drops)
 
 
 def renumber(net):
@@ -57,6 +60,18 @@ def renumber(net):
     pairs.inside("inet", "ip", "route", "add", f"{ANOTHER}/32", "dev", "p-r-a")
     pairs.inside("r-a", "ip", "route", "replace", "default", "via", "169.254.0.1", "dev", "wan", "onlink")
     pairs.inside("r-a", "conntrack", "-F", check=False)
+
+
+def remap(net):
+    pairs.inside("r-a", "sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=0", check=False)
+    pairs.inside("r-a", "conntrack", "-F", check=False)
+
+
+def remaps(net):
+    for number in range(3):
+        if number:
+            time.sleep(20)
+        remap(net)
 
 
 def cable(net):
@@ -115,7 +130,7 @@ def one(atoll, out, kind, name):
             # `ip netns exec` has become the daemon itself.
             everyone[victim].process.kill()
         else:
-            {"renumber": renumber, "cable": cable, "blackhole": blackhole}[name](net)
+            {"renumber": renumber, "remap": remap, "remaps": remaps, "cable": cable, "blackhole": blackhole}[name](net)
         time.sleep(25)
         ended = time.clock_gettime(time.CLOCK_BOOTTIME)
         after = way(everyone)
@@ -184,15 +199,15 @@ def events(out, who, kind):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("atoll")
-    parser.add_argument("--kind", choices=["port-restricted", "symmetric"])
-    parser.add_argument("--only", choices=["renumber", "cable", "blackhole", "relay"])
+    parser.add_argument("--kind", choices=["port-restricted", "symmetric", "datagrams"])
+    parser.add_argument("--only", choices=["renumber", "remap", "remaps", "cable", "blackhole", "relay"])
     parser.add_argument("--json")
     parser.add_argument("--keep")
     options = parser.parse_args()
     atoll = pathlib.Path(options.atoll).resolve()
     rows = []
-    for kind in [options.kind] if options.kind else ["port-restricted", "symmetric"]:
-        names = ["renumber", "cable", "blackhole"] if kind == "port-restricted" else ["renumber", "cable", "relay"]
+    for kind in [options.kind] if options.kind else ["port-restricted", "symmetric", "datagrams"]:
+        names = ["renumber", "remap", "remaps", "cable"] + {"port-restricted": ["blackhole"], "symmetric": ["relay"], "datagrams": []}[kind]
         for name in names:
             if options.only not in (None, name):
                 continue

@@ -1,14 +1,17 @@
-"""gateway.py LAN-ADDRESS EXTERNAL-ADDRESS [pcp] [natpmp] : a home router's port mapping for homes.sh, in the foreground.
+"""gateway.py LAN-ADDRESS EXTERNAL-ADDRESS [pcp] [natpmp] [upnp] [permanent] : a home router's port mapping for homes.sh, in the foreground.
 
-Speaks PCP (RFC 6887: MAP and ANNOUNCE) and NAT-PMP (RFC 6886), both or one, and forwards by rules of nftables (table `ip home`, chain `before`). As many
+Speaks PCP (RFC 6887: MAP and ANNOUNCE), NAT-PMP (RFC 6886), UPnP (WANIPConnection:1; `permanent`: without ends, as many routers do), all or some, and forwards by rules of nftables (table `ip home`, chain `before`). As many
 routers do it forwards what comes in, and leaves what goes out to masquerading. SIGUSR1 is a restart: mappings and epoch are gone. Prints a line for
 each mapping.
 """
+import http.server
+import re
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 TCP, UDP = 6, 17
@@ -103,6 +106,87 @@ def restart(*_):
     print("restarted", flush=True)
 
 
+SERVICE = "urn:schemas-upnp-org:service:WANIPConnection:1"
+DESCRIPTION = f"""<?xml version="1.0"?><root xmlns="urn:schemas-upnp-org:device-1-0"><specVersion><major>1</major><minor>0</minor></specVersion><device>
+<deviceType>urn:schemas-upnp-org:device:InternetGatewayDevice:1</deviceType><friendlyName>router</friendlyName><UDN>uuid:1</UDN><deviceList><device>
+<deviceType>urn:schemas-upnp-org:device:WANDevice:1</deviceType><UDN>uuid:2</UDN><deviceList><device>
+<deviceType>urn:schemas-upnp-org:device:WANConnectionDevice:1</deviceType><UDN>uuid:3</UDN><serviceList><service>
+<serviceType>{SERVICE}</serviceType><serviceId>urn:upnp-org:serviceId:WANIPConn1</serviceId><SCPDURL>/s.xml</SCPDURL><controlURL>/control</controlURL>
+<eventSubURL>/events</eventSubURL></service></serviceList></device></deviceList></device></deviceList></device></root>"""
+
+
+class Device(http.server.BaseHTTPRequestHandler):
+    """The description, and three actions of WANIPConnection:1."""
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, code, text):
+        body = text.encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        self.answer(200, DESCRIPTION)
+
+    def do_POST(self):
+        text = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        action = self.headers.get("SOAPAction", "").strip('"').split("#")[-1]
+
+        def given(name):
+            found = re.search(f"<{name}>([^<]*)</{name}>", text)
+            return found.group(1) if found else ""
+
+        result = ""
+        if action == "GetExternalIPAddress":
+            result = f"<NewExternalIPAddress>{external}</NewExternalIPAddress>"
+        elif action == "AddPortMapping":
+            life = int(given("NewLeaseDuration") or 0)
+            if "permanent" in speaks and life:
+                return self.refuse(725)
+            wish = int(given("NewExternalPort"))
+            protocol = TCP if given("NewProtocol") == "TCP" else UDP
+            inner = (given("NewInternalClient"), int(given("NewInternalPort")))
+            if mappings.get((protocol, wish), (*inner, 0, 0))[:2] != inner:
+                return self.refuse(718)
+            change(protocol, *inner, wish, life or 1 << 30, None)
+        elif action == "DeletePortMapping":
+            protocol = TCP if given("NewProtocol") == "TCP" else UDP
+            found = mappings.get((protocol, int(given("NewExternalPort"))))
+            if not found:
+                return self.refuse(714)
+            change(protocol, *found[:2], 0, 0, None)
+        else:
+            return self.refuse(401)
+        self.answer(200, '<?xml version="1.0"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body>'
+                         f'<u:{action}Response xmlns:u="{SERVICE}">{result}</u:{action}Response></s:Body></s:Envelope>')
+
+    def refuse(self, code):
+        self.answer(500, '<?xml version="1.0"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><s:Fault><faultcode>s:Client</faultcode>'
+                         "<faultstring>UPnPError</faultstring><detail><UPnPError xmlns=\"urn:schemas-upnp-org:control-1-0\">"
+                         f"<errorCode>{code}</errorCode></UPnPError></detail></s:Fault></s:Body></s:Envelope>")
+
+
+def announce():
+    """Answers those who look for it (SSDP)."""
+    ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    ear.bind(("", 1900))
+    ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.255.255.250") + socket.inet_aton(lan))
+    while True:
+        data, sender = ear.recvfrom(2000)
+        wanted = re.search(rb"ST: *([^\r\n]+)", data, re.I)
+        if data.startswith(b"M-SEARCH") and wanted:
+            ear.sendto(f"HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nST: {wanted.group(1).decode()}\r\nUSN: uuid:1::x\r\nEXT:\r\n"
+                       f"SERVER: x\r\nLOCATION: http://{lan}:5000/d.xml\r\n\r\n".encode(), sender)
+
+
+if "upnp" in speaks:
+    threading.Thread(target=announce, daemon=True).start()
+    threading.Thread(target=http.server.ThreadingHTTPServer((lan, 5000), Device).serve_forever, daemon=True).start()
 signal.signal(signal.SIGUSR1, restart)
 door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 door.bind((lan, 5351))

@@ -3,7 +3,7 @@
 #
 # An internet of network namespaces: nothing of it touches this machine's network. Routers give each destination another port and let in
 # answers only (KIND=symmetric), or show one port to all (KIND=port-restricted): then the homes' sessions leave the relay (`punched`). With KIND=datagrams
-# they show one port to all as well, but let no connection in, whatever was written before: then sessions leave the relay by flows. MAPPING="pcp natpmp" has
+# they show one port to all as well, but let no connection in, whatever was written before: then sessions leave the relay by flows. MAPPING="pcp natpmp upnp" has
 # the homes' routers forward ports to who asks for them (gateway.py): then others dial in, and nothing is relayed. Root, iproute2 and nftables. Prints who reached whom how, and
 # what the job came to; the folder keeps everybody's log.
 set -euo pipefail

@@ -37,11 +37,16 @@ public struct SecuredStream: Hashable, Sendable {
     public var remote: Endpoint
     public var inbound: Bool
     public var isTLSClient: Bool
-    public init(peer: PeerID, exporter: [UInt8], remote: Endpoint, inbound: Bool, isTLSClient: Bool) {
+    /// Its bytes go in datagrams.
+    public var isFlow: Bool
+    public init(
+        peer: PeerID, exporter: [UInt8], remote: Endpoint, inbound: Bool, isTLSClient: Bool, isFlow: Bool = false
+    ) {
         self.peer = peer
         self.exporter = exporter
         self.remote = remote
         self.inbound = inbound
         self.isTLSClient = isTLSClient
+        self.isFlow = isFlow
     }
 }

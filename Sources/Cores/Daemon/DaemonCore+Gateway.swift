@@ -22,6 +22,8 @@ extension DaemonCore {
         presence.isChanged = true
         drain(at: now)
     }
+    /// This machine's own address on its way out, port 0; nil where it has none of IPv4. Where others see it at another one there is a router in front of it.
+    public mutating func use(ownIPv4 endpoint: Endpoint?) { presence.machine.ownIPv4 = endpoint }
     /// From the socket that sends ``Effect/gateway(_:to:)``.
     public mutating func receive(gateway bytes: [UInt8], from sender: Endpoint, at now: Instant) {
         carriage.receive(gateway: bytes, from: sender, at: now)
@@ -49,9 +51,10 @@ extension DaemonCore {
         moveIfOpened(at: now)
     }
     /// Others have tried to come in.
-    mutating func judge(reached: Int, dialled: Int, asked: Int, at now: Instant) {
+    mutating func judge(_ votes: ReachVotes, at now: Instant) {
         let (before, tried) = (presence.opened, presence.forwardTried)
-        let count = tried == nil ? reached : dialled
+        // What the router itself says it forwards it forwards for everybody (RFC 6887, §11): there acquaintances say as much as strangers.
+        let (count, asked) = tried == nil ? (votes.reached, votes.counted) : (votes.dialled, votes.asked)
         presence.judged(reached: count, asked: asked, at: now)
         guard asked > 0 else { return }
         say(.reachability(reached: count, asked: asked, reachable: presence.isReachable), at: now)

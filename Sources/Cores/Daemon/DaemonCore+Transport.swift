@@ -13,7 +13,7 @@ extension DaemonCore {
         case .secured(let id, let stream):
             secured(
                 ConnectionID(id), peer: stream.peer, exporter: stream.exporter, remote: stream.remote,
-                inbound: stream.inbound, isTLSClient: stream.isTLSClient, at: now)
+                inbound: stream.inbound, isTLSClient: stream.isTLSClient, isFlow: stream.isFlow, at: now)
         case .dialFailed(let id, let isRefused): dialFailed(ConnectionID(id), refused: isRefused, at: now)
         case .received(let id, let bytes): received(ConnectionID(id), bytes, at: now)
         case .writable(let id, let unsent): writable(ConnectionID(id), unsent: unsent, at: now)
@@ -27,13 +27,18 @@ extension DaemonCore {
 
     mutating func perform(_ effect: Channels.Effect, at now: Instant) {
         switch effect {
-        case .dial(let id, let endpoint, let expecting): effects.push(.dial(id, endpoint, expecting: expecting))
-        case .punch(let id, let endpoint, let peer): effects.push(.punch(id, endpoint, expecting: peer))
+        case .dial(let id, let endpoint, let expecting):
+            directory.perform(at: now) { $0.spoke(to: endpoint, at: now) }
+            effects.push(.dial(id, endpoint, expecting: expecting))
+        case .punch(let id, let endpoint, let peer):
+            directory.perform(at: now) { $0.spoke(to: endpoint, at: now) }
+            effects.push(.punch(id, endpoint, expecting: peer))
         case .flow(let id, let endpoint, let peer): effects.push(.flow(id, endpoint, expecting: peer))
         case .write(let id, let bytes): effects.push(.write(id, bytes))
         case .close(let id): effects.push(.close(id))
         case .open(let id, let relay, let peer): carriage.open(id.value, to: peer, via: relay, at: now)
         case .established(let peer, let endpoint):
+            directory.perform(at: now) { $0.spoke(to: endpoint, at: now) }
             channels.trust(peer, services.sharesJob(with: peer), at: now)
             services.coordinatorPart?.value.established(peer, endpoint: endpoint, at: now)
             services.memberPart?.value.established(peer, endpoint: endpoint, at: now)

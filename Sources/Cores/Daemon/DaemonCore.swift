@@ -240,7 +240,7 @@ public struct DaemonCore: Core {
         noticeSleep(at: now)
         directory.wake(at: now)
         if let port = presence.dueCheck(isBusy: directory.overlay.isBeingReached, at: now) {
-            directory.checkReachability(port: port, at: now)
+            directory.checkReachability(port: port, isTranslated: presence.isTranslated, at: now)
         }
         channels.wake(at: now)
         services.memberPart?.value.count(isReachable: presence.isReachable)
@@ -349,8 +349,7 @@ public struct DaemonCore: Core {
             carriage.hurryGateway(at: now)
             moveIfOpened(at: now)
             announcePresence()
-        case .reachability(let reached, let dialled, let asked):
-            judge(reached: reached, dialled: dialled, asked: asked, at: now)
+        case .reachability(let votes): judge(votes, at: now)
         case .recordExpiring:
             presence.forgetRecord()
             announcePresence()

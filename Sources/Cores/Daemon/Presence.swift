@@ -33,6 +33,8 @@ struct Presence: Sendable {
         var gateway: PortMapper.Gateway?
         /// The public IPv6 address that it has itself, if any, and the port that is listened at.
         var ownIPv6: Endpoint?
+        /// Its own address on its way to the internet.
+        var ownIPv4: Endpoint?
     }
     var machine = Machine()
     /// What that says it forwards; the same, once others have come in there; what they try, or tried last (nil: the port that is listened at); and
@@ -134,6 +136,9 @@ struct Presence: Sendable {
         // Perhaps its owner has forwarded the very port that is listened at.
         if let vain, vain.port != port { nextCheck = now + Self.retry }
     }
+
+    /// Others see another address than this machine has, or it is not known which one it has.
+    var isTranslated: Bool { external.map { $0.isIPv4 && $0.address != machine.ownIPv4?.address } ?? true }
 
     // MARK: the router
 

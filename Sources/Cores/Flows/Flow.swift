@@ -2,8 +2,8 @@ internal import Primitives
 
 /// One reliable stream of bytes to and from one other end, over datagrams that may be lost, doubled, reordered or delayed.
 ///
-/// What is asked of a flow with every packet or burst is either inlined or `mutating`, though it changes nothing: a method of a value this large that
-/// only looks at it is handed a copy, and that is a count for each of its fifteen references.
+/// What is asked of a flow with every packet or burst is `mutating`, though it changes nothing: a method of a value this large that only looks at it is
+/// handed a copy, inlined or not, and that is a count for each of its fifteen references.
 ///
 /// A flow authenticates nobody: that is TLS' part, inside. It is owned by a ``FlowHost``, which finds it by its connection ID and gives it its share of
 /// the line.
@@ -91,12 +91,12 @@ struct Flow: Sendable {
     }
 
     /// Its line: that of the local network, or that to everybody else.
-    @inline(__always) var line: Int { remote.isPrivate ? 1 : 0 }
-    @inline(__always) var isOpen: Bool { state == .open || state == .beginning }
+    var line: Int { mutating get { remote.isPrivate ? 1 : 0 } }
+    var isOpen: Bool { mutating get { state == .open || state == .beginning } }
     /// Packets can be sealed.
-    @inline(__always) var isReady: Bool { seals != nil }
+    var isReady: Bool { mutating get { seals != nil } }
     /// Something of the stream could go now.
-    @inline(__always) var hasBytes: Bool { isReady && sending.hasPiece && !sent.isFull }
+    var hasBytes: Bool { mutating get { seals != nil && sending.hasPiece && !sent.isFull } }
 
     mutating func derive() {
         let asker = names.isInbound ? names.other : names.local
@@ -122,7 +122,7 @@ extension Flow {
         /// Nothing but its size.
         case size
     }
-    var headBytes: Int { state == .beginning ? FlowPacket.beginHead : FlowPacket.packetHead }
+    var headBytes: Int { mutating get { state == .beginning ? FlowPacket.beginHead : FlowPacket.packetHead } }
 
     /// Appends a sealed packet of at most `size` bytes.
     /// - Returns: its size; nil when there was nothing to say.
@@ -157,7 +157,7 @@ extension Flow {
         path.sent(1)
         return packet.size
     }
-    private func writeHead(_ number: UInt64, to burst: inout [UInt8]) {
+    private mutating func writeHead(_ number: UInt64, to burst: inout [UInt8]) {
         let isBeginning = state == .beginning
         burst.append((isBeginning ? FlowPacket.Form.begin : .packet).rawValue)
         burst.write(names.other, width: 8)

@@ -261,7 +261,7 @@ extension FlowHost {
         }
         let id = datagram[1..<9].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         guard
-            let slot = flows.first(where: { $0.names.other == id && $0.remote == sender && $0.isReady })
+            let slot = flows.first(where: { $0.names.other == id && $0.remote == sender && $0.seals != nil })
         else {
             counters.unknown += 1
             return

@@ -97,7 +97,7 @@ struct LineController: Sendable {
     // MARK: pacing
 
     /// When the next burst may go.
-    func ready(at now: Instant) -> Instant? { rate == nil || next <= now ? nil : next }
+    mutating func ready(at now: Instant) -> Instant? { next <= now || rate == nil ? nil : next }
     /// As many bytes as a burst should have: a millisecond's worth.
     var burst: Int { min(max(Int((rate ?? 0) / 1000), 2 * FlowLimits.leastDatagram), FlowHost.mostBurst) }
     mutating func sent(_ bytes: Int, packets: Int, at now: Instant) {

@@ -40,7 +40,7 @@ struct ReceivedPackets: Sendable {
         if due == nil { due = now + FlowLimits.ackDelay }
     }
     /// Whether an acknowledgement should go now. The first packets of a flow get more of them, while its sender learns what the path is like.
-    func isDue(at now: Instant) -> Bool {
+    mutating func isDue(at now: Instant) -> Bool {
         guard owed > 0 else { return false }
         return isUrgent || owed >= (total < 100 ? 2 : FlowLimits.ackEvery) || due! <= now
     }

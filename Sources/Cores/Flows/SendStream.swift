@@ -27,10 +27,10 @@ struct SendStream: Sendable {
     /// Not sent yet.
     var unsent: Int { Int(written - next) }
     /// Sent and perhaps not there.
-    var unacknowledged: Int { Int(next - base) }
+    var unacknowledged: Int { mutating get { Int(next - base) } }
     /// Everything, and the end, has arrived.
-    var isFinished: Bool { end == .acknowledged && base == written }
-    var isOpen: Bool { end == .open }
+    var isFinished: Bool { mutating get { end == .acknowledged && base == written } }
+    var isOpen: Bool { mutating get { end == .open } }
 
     mutating func write(_ bytes: some Collection<UInt8>) {
         precondition(end == .open, "written behind the end of a stream")
@@ -41,8 +41,10 @@ struct SendStream: Sendable {
 
     /// Whether a packet has anything to carry.
     var hasPiece: Bool {
-        if !lost.isEmpty || (next < limit && unsent > 0) { return true }
-        return end == .wanted && unsent == 0
+        mutating get {
+            let isAllSent = base + UInt64(buffer.count - head) == next
+            return !lost.isEmpty || (isAllSent ? end == .wanted : next < limit)
+        }
     }
     /// The next piece of at most `most` bytes: what was lost goes first.
     mutating func take(_ most: Int) -> Piece? {
@@ -64,7 +66,7 @@ struct SendStream: Sendable {
         return Piece(offset: range.lowerBound, count: range.count, isLast: isLast)
     }
     /// The bytes of a piece that is not acknowledged.
-    func copy(_ piece: Piece, to bytes: inout [UInt8]) {
+    mutating func copy(_ piece: Piece, to bytes: inout [UInt8]) {
         let start = head + Int(piece.offset - base)
         buffer.withUnsafeBufferPointer {
             bytes.append(contentsOf: UnsafeBufferPointer(rebasing: $0[start..<start + piece.count]))

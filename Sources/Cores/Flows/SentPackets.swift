@@ -46,7 +46,7 @@ struct SentPackets: Sendable {
     static let reordering: UInt64 = 3
 
     var next: UInt64 { base + UInt64(packets.count - head) }
-    var isFull: Bool { packets.count - head >= FlowLimits.packets }
+    var isFull: Bool { mutating get { packets.count - head >= FlowLimits.packets } }
 
     mutating func sent(_ packet: SentPacket) {
         packets.append(packet)

@@ -28,8 +28,8 @@ public struct Directory: Core {
         case nodeIDChanged(NodeID)
         /// Dial this on TCP, then tell ``dialledBack(_:reached:at:)``; send the datagram from a socket of its own.
         case dialBack(DialBack, Endpoint, datagram: DatagramProbe)
-        /// How many of those who were asked could reach us, and how many could by TCP at least; see ``Overlay/checkReachability(port:at:)``.
-        case reachability(reached: Int, dialled: Int, asked: Int)
+        /// What those who were asked say; see ``Overlay/checkReachability(port:isTranslated:at:)``.
+        case reachability(ReachVotes)
         /// An operation that the owner started on ``overlay`` itself.
         case found(RequestID, LookupOutcome)
     }
@@ -153,9 +153,9 @@ public struct Directory: Core {
             item: item, renewal: Renewal(at: now), expiring: now + .seconds(life) * 4 / 5)
         work(at: now)
     }
-    /// Asks others to dial us; see ``Overlay/checkReachability(port:at:)``.
-    public mutating func checkReachability(port: UInt16, at now: Instant) {
-        perform(at: now) { $0.checkReachability(port: port, at: now) }
+    /// Asks others to dial us; see ``Overlay/checkReachability(port:isTranslated:at:)``.
+    public mutating func checkReachability(port: UInt16, isTranslated: Bool, at now: Instant) {
+        perform(at: now) { $0.checkReachability(port: port, isTranslated: isTranslated, at: now) }
     }
     public mutating func dialledBack(_ dial: DialBack, reached: Bool, at now: Instant) {
         perform(at: now) { $0.dialledBack(dial, reached: reached, at: now) }
@@ -238,8 +238,7 @@ public struct Directory: Core {
             case .nodeIDChanged(let id): effects.push(.nodeIDChanged(id))
             case .dialBack(let dial, let endpoint, let probe):
                 effects.push(.dialBack(dial, endpoint, datagram: probe))
-            case .reachability(let reached, let dialled, let asked):
-                effects.push(.reachability(reached: reached, dialled: dialled, asked: asked))
+            case .reachability(let votes): effects.push(.reachability(votes))
             }
         }
         guard overlay.generation != seenGeneration else { return }

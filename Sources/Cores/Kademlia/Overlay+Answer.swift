@@ -9,8 +9,8 @@ extension Overlay {
         guard query.sender != nodeID || !bootstrap.myself.contains(address) else {
             return answerMyself(message, to: address)
         }
-        if case .probe(let nonce) = query.method, seal != nil { return probed(nonce) }
-        guard !isReadOnly else {
+        if case .probe(let nonce) = query.method, seal != nil { return probed(nonce, from: address, at: now) }
+        guard !isReadOnly || helps(query, message, address, at: now) else {
             counters.queriesUnserved += 1
             return
         }
@@ -36,7 +36,23 @@ extension Overlay {
         }
         // A node that may be asked (BEP 43) and belongs to this pool.
         let belongs = seal != nil || !message.isSealed
+        if message.isReadOnly, message.isSealed {
+            outlook.askers.note(PackedContact(id: query.sender, address: address), at: now)
+        }
         if !message.isReadOnly, belongs { consider(PackedContact(id: query.sender, address: address), at: now) }
+    }
+
+    /// A read-only node answers nobody (BEP 43) but those of its pool whom it has itself asked something, and them only what they need to have it dial
+    /// somebody back: whoever wants to know whether strangers get in has never written to it.
+    private func helps(
+        _ query: KRPCQuery, _ message: KRPCMessage, _ address: PackedEndpoint, at now: Instant
+    ) -> Bool {
+        guard seal != nil, message.isSealed, outlook.correspondents.knows(address, at: now) else { return false }
+        switch query.method {
+        case .getPeers(let infoHash): return infoHash == query.sender
+        case .dial: return true
+        default: return false
+        }
     }
 
     /// Asking ourselves is how we learn that an address is ours.

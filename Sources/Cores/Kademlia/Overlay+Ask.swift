@@ -37,6 +37,9 @@ extension Overlay {
         send(message.encoded(pool: seal), to: address)
     }
     mutating func send(_ bytes: [UInt8], to address: PackedEndpoint) {
+        if seal != nil {
+            outlook.correspondents.wrote(to: address, for: Correspondents.datagramLife, at: attachment.now)
+        }
         counters.sent += 1
         counters.sentBytes += bytes.count
         effects.push(.send(bytes, to: address.endpoint))
@@ -76,7 +79,9 @@ extension Overlay {
         default: break
         }
         if let id = transaction.id, id != answer.sender { tables[address.family.rawValue].remove(id) }
-        heard(PackedContact(id: answer.sender, address: address), roundTrip: roundTrip, at: now)
+        if !isGuest(transaction) {
+            heard(PackedContact(id: answer.sender, address: address), roundTrip: roundTrip, at: now)
+        }
         if let observed = message.observed.flatMap(PackedEndpoint.init(compact:)) {
             vote(observed, by: address, at: now)
         }
@@ -101,7 +106,7 @@ extension Overlay {
     mutating func accept(_ error: KRPCError, _ message: KRPCMessage, from address: PackedEndpoint, at now: Instant) {
         guard let transaction = close(message, from: address) else { return }
         // Whoever answers with an error is alive; its ID is the one we knew.
-        if let id = transaction.id {
+        if let id = transaction.id, !isGuest(transaction) {
             heard(PackedContact(id: id, address: address), roundTrip: now - transaction.sentAt, at: now)
         }
         switch transaction.purpose {
@@ -117,6 +122,14 @@ extension Overlay {
         }
     }
 
+    /// Whether it was asked of somebody who is no node: a read-only one that dials others back.
+    private func isGuest(_ transaction: Transaction) -> Bool {
+        switch transaction.purpose {
+        case .helpToken, .help:
+            transaction.id.map { tables[transaction.address.family.rawValue].entry($0) == nil } ?? true
+        default: false
+        }
+    }
     /// A proof of life.
     private mutating func heard(_ contact: PackedContact, roundTrip: Duration?, at now: Instant) {
         if let roundTrip { outlook.population.measure(roundTrip) }

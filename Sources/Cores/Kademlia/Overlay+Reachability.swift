@@ -11,6 +11,22 @@ public struct DatagramProbe: Sendable {
     public let bytes: [UInt8]
 }
 
+/// How a vote on whether a node can be reached went.
+public struct ReachVotes: Hashable, Sendable {
+    /// Those who tried.
+    public var asked = 0
+    /// Of them, those whose TCP dial arrived, whatever became of the datagram.
+    public var dialled = 0
+    /// Those whose dial and datagram arrived, and who are strangers.
+    public var reached = 0
+    /// The same of those who are none: this machine had written to where they are, and a router may have let them in because of that. They say
+    /// nothing about others.
+    public var acquainted = 0
+    public init() {}
+    /// Votes that say something about strangers.
+    public var counted: Int { asked - acquainted }
+}
+
 /// Both sides of the question "can I be reached?": the votes on us, and the dials that we owe others.
 struct Reachability: Sendable {
     /// Voters of one round.
@@ -36,13 +52,12 @@ struct Reachability: Sendable {
     }
     var port: UInt16 = 0
     var outstanding = 0
-    var reached = 0
-    /// Of `asked`, those whose TCP dial arrived, whatever became of the datagram.
-    var dialled = 0
-    var asked = 0
+    var votes = ReachVotes()
     var verdict = ReachVerdict()
-    /// Nonces given to voters in this round, and whether a probe brought them back.
-    var nonces: [(voter: PackedEndpoint, nonce: UInt64, arrived: Bool)] = []
+    /// A router stands in front of this machine, for all that is known: whom it lets in may depend on whom was written to.
+    var isTranslated = true
+    /// Nonces given to voters in this round, whether a probe brought them back, and whether it came from where this machine had written to.
+    var nonces: [(voter: PackedEndpoint, nonce: UInt64, arrived: Bool, isAcquainted: Bool)] = []
     var owed: [DialBack: Owed] = [:]
     var dials: UInt64 = 0
     /// When somebody asked last, by where its datagrams come from, and when that was dialled for another last.
@@ -68,10 +83,14 @@ extension Overlay {
     public var isBeingReached: Bool { outlook.reachability.outstanding > 0 }
     /// Asks up to three proven contacts, bootstrap nodes among them, to dial us at the address they see: on TCP at `port`,
     /// on UDP where our datagrams come from.
-    /// Ends in one ``Effect/reachability(reached:dialled:asked:)``; nobody to ask gives 0 of 0. A majority that failed makes the node
+    /// Ends in one ``Effect/reachability(_:)``; nobody to ask gives 0 of 0. A majority that failed makes the node
     /// read-only, a majority that succeeded ends that; one vote alone against it has to be said twice (``ReachVerdict``).
-    public mutating func checkReachability(port: UInt16, at now: Instant) {
+    ///
+    /// - Parameter isTranslated: this machine is known outside by an address that is not its own: then only those count who came in from where it
+    ///   had not written to.
+    public mutating func checkReachability(port: UInt16, isTranslated: Bool, at now: Instant) {
         guard outlook.reachability.outstanding == 0, seal != nil else { return }
+        outlook.reachability.isTranslated = isTranslated
         outlook.reachability.nonces = []
         var known = tables.flatMap { $0.entries.filter { $0.lastAnswer != nil && $0.failures == 0 }.map(\.contact) }
         generator.shuffle(&known)
@@ -81,10 +100,9 @@ extension Overlay {
             let crowded = voters.contains { $0.address.prefix == contact.address.prefix }
             if contact.address.isPrivate || !crowded { voters.append(contact) }
         }
-        (outlook.reachability.port, outlook.reachability.reached, outlook.reachability.asked) = (port, 0, 0)
-        outlook.reachability.dialled = 0
+        (outlook.reachability.port, outlook.reachability.votes) = (port, ReachVotes())
         outlook.reachability.outstanding = voters.count
-        guard !voters.isEmpty else { return effects.push(.reachability(reached: 0, dialled: 0, asked: 0)) }
+        guard !voters.isEmpty else { return effects.push(.reachability(ReachVotes())) }
         for voter in voters {
             ask(.getPeers(infoHash: nodeID), voter.address, id: voter.id, for: .reachToken, at: now)
         }
@@ -96,7 +114,7 @@ extension Overlay {
             return
         }
         let nonce = UInt64(secrets.next()) << 32 | UInt64(secrets.next())
-        outlook.reachability.nonces.append((transaction.address, nonce, false))
+        outlook.reachability.nonces.append((transaction.address, nonce, false, false))
         ask(
             .reach(port: outlook.reachability.port, token: token, nonce: nonce), transaction.address,
             id: transaction.id,
@@ -104,12 +122,14 @@ extension Overlay {
     }
 
     /// A datagram from a socket that we never wrote to: nothing before us keeps strangers out.
-    mutating func probed(_ nonce: UInt64) {
+    mutating func probed(_ nonce: UInt64, from sender: PackedEndpoint, at now: Instant) {
         guard let index = outlook.reachability.nonces.firstIndex(where: { $0.nonce == nonce }) else {
             counters.stray += 1
             return
         }
         outlook.reachability.nonces[index].arrived = true
+        outlook.reachability.nonces[index].isAcquainted =
+            outlook.reachability.isTranslated && outlook.correspondents.knows(sender, at: now)
     }
 
     /// - Parameter reached: whether the voter's TCP dial arrived; nil when the voter did not vote.
@@ -117,19 +137,25 @@ extension Overlay {
         guard outlook.reachability.outstanding > 0 else { return }
         outlook.reachability.outstanding -= 1
         if let reached {
-            outlook.reachability.asked += 1
+            outlook.reachability.votes.asked += 1
             let probe = outlook.reachability.nonces.first { $0.voter == voter }
-            if reached { outlook.reachability.dialled += 1 }
-            if reached, probe?.arrived ?? false { outlook.reachability.reached += 1 }
+            if reached { outlook.reachability.votes.dialled += 1 }
+            if reached, let probe, probe.arrived {
+                if probe.isAcquainted {
+                    outlook.reachability.votes.acquainted += 1
+                } else {
+                    outlook.reachability.votes.reached += 1
+                }
+            }
         }
         guard outlook.reachability.outstanding == 0 else { return }
-        let votes = outlook.reachability
-        if votes.asked > 0, !configuration.readOnly {
+        let votes = outlook.reachability.votes
+        if votes.counted > 0, !configuration.readOnly {
             let isReached = outlook.reachability.verdict.heard(
-                reached: votes.reached, asked: votes.asked, isReachable: !isReadOnly)
+                reached: votes.reached, asked: votes.counted, isReachable: !isReadOnly)
             if let isReached { isReadOnly = !isReached }
         }
-        effects.push(.reachability(reached: votes.reached, dialled: votes.dialled, asked: votes.asked))
+        effects.push(.reachability(votes))
     }
 
     /// Has the asker dialled only where the token says that it can hear us, only at the address it came from, once a minute (four of one address): by another node
@@ -144,7 +170,7 @@ extension Overlay {
             Reachability.allows(address, &outlook.reachability.recent, at: now)
         else { throw .server }
         let dial = owe(message, address, port, nonce)
-        guard let helper = helper(for: address) else { return dialMyself(dial, at: now) }
+        guard let helper = helper(for: address, at: now) else { return dialMyself(dial, at: now) }
         ask(.getPeers(infoHash: nodeID), helper.address, id: helper.id, for: .helpToken(dial), at: now)
     }
     /// Dials somebody back for another node of this pool, once a minute for one address. Nobody from outside has us dial into a private network.
@@ -172,8 +198,10 @@ extension Overlay {
         counters.queriesAnswered += 1
         return dial
     }
-    /// A proven contact that is somewhere else.
-    private mutating func helper(for address: PackedEndpoint) -> PackedContact? {
+    /// Somebody who is somewhere else: a read-only node, which has hardly ever been written to, or a proven contact.
+    private mutating func helper(for address: PackedEndpoint, at now: Instant) -> PackedContact? {
+        let strangers = outlook.askers.elsewhere(than: address, at: now)
+        if !strangers.isEmpty { return strangers[generator.below(strangers.count)] }
         let others = tables[address.family.rawValue].entries.filter { entry in
             let other = entry.contact.address
             return entry.lastAnswer != nil && entry.failures == 0 && other != address

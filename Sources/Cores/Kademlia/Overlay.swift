@@ -26,8 +26,8 @@ public struct Overlay: Core {
         /// Somebody asks whether it can be reached: dial it on TCP, then call ``Overlay/dialledBack(_:reached:at:)``. Send it
         /// the datagram too, from a socket that it never heard of.
         case dialBack(DialBack, Endpoint, datagram: DatagramProbe)
-        /// The outcome of ``Overlay/checkReachability(port:at:)``: how many of those who tried could dial us on TCP and UDP, and on TCP at least.
-        case reachability(reached: Int, dialled: Int, asked: Int)
+        /// The outcome of ``Overlay/checkReachability(port:isTranslated:at:)``.
+        case reachability(ReachVotes)
         /// The node ID was changed to fit the external address (BEP 42); save it.
         case nodeIDChanged(NodeID)
     }
@@ -68,6 +68,8 @@ public struct Overlay: Core {
         var population = RoundTrip()
         var votes = AddressVote()
         var reachability = Reachability()
+        var correspondents = Correspondents()
+        var askers = RecentAskers()
     }
     /// Whether we are part of the network.
     struct Attachment: Sendable {
@@ -78,6 +80,8 @@ public struct Overlay: Core {
         var selfLookupsDone = 0
         /// When the machine last woke from sleep, or the start.
         var lastResume: Instant
+        /// The last input.
+        var now: Instant
     }
 
     /// What a timer is for.
@@ -137,7 +141,7 @@ public struct Overlay: Core {
         kept = Kept(tokens: TokenVault(secret: secrets.bytes32(), at: now))
         budgets = Budgets(configuration.limits, at: now)
         bootstrap = Bootstrap(configuration.bootstrap, at: now + configuration.timers.bootstrapFirst)
-        attachment = Attachment(lastResume: now)
+        attachment = Attachment(lastResume: now, now: now)
         for contact in known.prefix(200) {
             let packed = PackedContact(contact)
             guard packed.address.isUsable else { continue }
@@ -160,6 +164,11 @@ public struct Overlay: Core {
     public mutating func use(poolKeys keys: [[UInt8]]) {
         guard seal != nil, !keys.isEmpty else { return }
         seal = PoolSeal(keys: keys)
+    }
+
+    /// A connection with somebody stands, or is being opened: its router may let in whoever is at that address.
+    public mutating func spoke(to endpoint: Endpoint, at now: Instant) {
+        outlook.correspondents.wrote(to: PackedEndpoint(endpoint), for: Correspondents.connectionLife, at: now)
     }
 
     // MARK: Driving
@@ -213,6 +222,7 @@ public struct Overlay: Core {
 
     /// A timer that is far overdue means that the machine slept: then nobody was silent, we were.
     private mutating func notice(_ now: Instant) {
+        attachment.now = now
         let threshold = configuration.timers.suspendThreshold
         guard let due = deadlines.next, now - due > threshold, now - attachment.lastResume > threshold else { return }
         attachment.lastResume = now

@@ -12,6 +12,9 @@ public enum NATKind: String, Hashable, Sendable, CaseIterable {
     case symmetric
     /// No translation: the host has a public address, and only answers come in. Homes with IPv6.
     case firewall
+    /// As `port-restricted`, and connections begin inside only: a SYN never comes in, whatever was written before. Of the routers that Ford et al.
+    /// (2005) measured a third could not be passed by connections, a sixth not by datagrams.
+    case noConnectionsIn = "no-connections-in"
     /// As `port-restricted`, and no datagram passes either way.
     case noUDP = "no-udp"
     /// As `port-restricted`, and nothing leaves but connections to the ports 80 and 443.

@@ -108,6 +108,7 @@ public struct Router: Sendable {
         _ transport: Transport, from remote: Endpoint, to outside: Endpoint, at now: Instant
     ) -> Endpoint? {
         guard kind != .noUDP && kind != .webOnly || transport == .tcp else { return nil }
+        guard kind != .noConnectionsIn || transport == .udp else { return nil }
         let mapping = mappings[Outside(transport: transport, port: outside.port)]
         if kind == .fullCone, mapping.map({ isOver($0, at: now) }) ?? true {
             return exposed.flatMap { $0.port == outside.port ? $0 : nil }
@@ -118,7 +119,7 @@ public struct Router: Sendable {
             switch kind {
             case .none, .fullCone: true
             case .restricted: mapping.written.contains { $0.key.address == remote.address && $0.value.until > now }
-            case .portRestricted, .symmetric, .firewall, .noUDP, .webOnly:
+            case .portRestricted, .symmetric, .firewall, .noConnectionsIn, .noUDP, .webOnly:
                 mapping.written[remote].map { $0.until > now } ?? false
             }
         return isLetIn ? mapping.inside.endpoint : nil

@@ -144,6 +144,8 @@ public final class LiveDaemon {
         } onAnswer: { [unowned self] bytes, sender in
             core.receive(gateway: bytes, from: sender, at: self.loop.now)
             drain()
+        } onIPv4: { [unowned self] endpoint in
+            core.use(ownIPv4: endpoint)
         }
         connect()
         resolver = NameResolver(loop, pool, setup.bootstrapNames) { [unowned self] endpoint in

@@ -23,19 +23,22 @@ package final class Surroundings {
     private let onGateway: (PortMapper.Gateway?) -> Void
     private let onIPv6: (Endpoint?) -> Void
     private let onAnswer: ([UInt8], Endpoint) -> Void
+    private let onIPv4: (Endpoint?) -> Void
 
     /// - Parameters:
     ///   - onChange: as ``AddressWatch`` has it; the router follows.
     ///   - onGateway: it is another one, or none.
     ///   - onIPv6: the public IPv6 address that this machine has, with the port that it listens at; or none.
+    ///   - onIPv4: the address that this machine has on its way to the internet, port 0; or none.
     ///   - onAnswer: bytes that came to the socket from which ``send(_:to:)`` sends, and from whom.
     package init(
         _ loop: Loop, _ choice: RouterChoice, listening: Endpoint, onChange: @escaping () -> Void,
         onGateway: @escaping (PortMapper.Gateway?) -> Void, onIPv6: @escaping (Endpoint?) -> Void,
-        onAnswer: @escaping ([UInt8], Endpoint) -> Void
+        onAnswer: @escaping ([UInt8], Endpoint) -> Void, onIPv4: @escaping (Endpoint?) -> Void = { _ in }
     ) {
         (self.loop, self.choice, self.listening) = (loop, choice, listening)
         (self.onGateway, self.onIPv6, self.onAnswer) = (onGateway, onIPv6, onAnswer)
+        self.onIPv4 = onIPv4
         addresses = AddressWatch(loop) { [unowned self] in
             onChange()
             look()
@@ -47,6 +50,8 @@ package final class Surroundings {
         if !listening.isIPv4, listening.address.allSatisfy({ $0 == 0 }) {
             onIPv6(DefaultGateway.publicIPv6.flatMap { Endpoint(address: $0.address, port: listening.port) })
         }
+        // An address that is nobody's (RFC 5737): it goes the default way, and nothing is sent.
+        onIPv4(DefaultGateway.local(towards: Endpoint(ipv4: 198, 51, 100, 9, port: 9)))
         let found = find()
         guard found != gateway else { return }
         socket?.close()

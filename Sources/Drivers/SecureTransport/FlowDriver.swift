@@ -10,6 +10,8 @@ final class FlowDriver {
     private var host: FlowHost
     private var poolKeys: [[UInt8]]
     private var timer: Timer?
+    /// When the timer fires; a later moment need not be told to the kernel, which is asked for one with every burst: it is looked at again then.
+    private var armed: Instant?
     private var streams: [UInt64: FlowStream] = [:]
     private var next: UInt64 = 1
     private var isDraining = false
@@ -24,6 +26,7 @@ final class FlowDriver {
         poolKeys = [poolKey]
         host = FlowHost(FlowSeals(poolKey: poolKey), secret: secret, at: loop.now)
         timer = Timer(loop) { [unowned self] in
+            armed = nil
             host.wake(at: self.loop.now)
             drain()
         }
@@ -92,7 +95,10 @@ final class FlowDriver {
             }
         }
         isDraining = false
-        timer?.arm(at: host.whenToWake())
+        let next = host.whenToWake()
+        if let armed, let next, armed > now, armed <= next { return }
+        armed = next
+        timer?.arm(at: next)
     }
     /// The other ends are told what can be told at once.
     func shutdown() {

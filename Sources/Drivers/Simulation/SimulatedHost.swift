@@ -6,6 +6,7 @@ import Membership
 import Primitives
 import Record
 import Training
+import VirtualNetworks
 
 /// One machine: its daemon and its engine. Its lines and streams are the network's.
 final class SimulatedHost {
@@ -20,6 +21,12 @@ final class SimulatedHost {
         unsafeMutableAddress { process.mutableAddress() }
     }
     private var process = Indirect<DaemonCore?>(nil)
+    /// Streams over datagrams, in worlds with routers.
+    var flows: VirtualFlows? {
+        unsafeAddress { streams.address }
+        unsafeMutableAddress { streams.mutableAddress() }
+    }
+    private var streams = Indirect<VirtualFlows?>(nil)
     var engine: any Engine = ModelledEngine()
     var configuration: StageConfiguration?
     /// Results that wait for the device to have had the time to compute them.
@@ -64,7 +71,7 @@ final class SimulatedHost {
 
     /// When it has something of its own to do.
     var nextWake: Instant? {
-        var next = daemon!.nextWake
+        var next = earliest(daemon!.nextWake, flows?.whenToWake())
         if !results.isEmpty { next = earliest(next, results[0].at) }
         if !writes.isEmpty { next = earliest(next, writes[0].at) }
         if planAnswer != nil { next = earliest(next, planAnswer!.at) }

@@ -101,6 +101,8 @@ extension World {
             guard network.isUp(host.index) else { return }
             host.daemon!.stop(at: now)
             drain(host)
+            host.flows?.shutdown(at: now)
+            drain(host)
             kill(host)
         case .join: start(host)
         case .slow(let factor): slow(host, by: factor)

@@ -18,6 +18,7 @@ extension World {
         guard network.isUp(host.index) else { return }
         host.remembered = host.daemon?.directory.overlay.state(at: now)
         pull(&network, host.index)
+        host.flows = nil
         host.results = []
         host.planAnswer = nil
         host.frozenSince = nil

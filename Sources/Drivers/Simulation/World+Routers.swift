@@ -22,8 +22,10 @@ struct Outside {
 /// they do on the internet: find out where they are seen, and whether they can be reached.
 extension World {
     /// - Parameter isOpen: nobody in this world is behind anything: then all are in one private network.
-    static func endpoint(of index: Int, _ nat: NATKind, isOpen: Bool) -> Endpoint {
-        if !isOpen, !nat.translates { return Endpoint(address: publicAddress(index, number: 0), port: 4000)! }
+    /// Among routers a host listens where its owner says (`port`): who sits behind one that lets only the web out reaches port 443.
+    static func endpoint(of index: Int, _ host: Host, isOpen: Bool) -> Endpoint {
+        let address = publicAddress(index, number: 0)
+        if !isOpen, !host.nat.translates { return Endpoint(address: address, port: host.port ?? 4000)! }
         return Endpoint(ipv4: 10, UInt8(index >> 16), UInt8(index >> 8 & 255), UInt8(index & 255), port: 4000)
     }
     /// The next address of its line, each time that it changes.
@@ -31,6 +33,7 @@ extension World {
         [60 + UInt8(number % 64), UInt8(index >> 8 & 255), UInt8(index & 255), 1]
     }
     func putBehindRouter(_ index: Int, _ host: Host) {
+        if let mtu = host.mtu { network.setMTU(of: index, mtu) }
         guard host.nat != .none else { return }
         var timers = RouterTimers()
         if let timeout = host.natTimeout { (timers.answered, timers.unanswered) = (timeout, timeout) }
@@ -44,6 +47,11 @@ extension World {
         network.renumber(
             host.index, to: Self.publicAddress(host.index, number: outside[host.index]!.renumberings))
         host.endpoint = network.endpoint(of: host.index)
+        host.daemon?.use(ownIPv4: host.endpoint)
+        // Behind a router nobody notices; a machine whose own address changes does.
+        guard !topology.hosts[host.index].nat.translates, network.isUp(host.index) else { return }
+        host.flows?.lineChanged(at: now)
+        drain(host)
     }
 
     /// Somebody asks whether it can be reached: one dial and one datagram, each from a port that nobody knows.
@@ -64,7 +72,35 @@ extension World {
     private static let dialTime = Duration.milliseconds(500)
 }
 
-/// TLS of streams that the daemons carry themselves.
+/// Streams over datagrams: a flow of the core, with its controller, over the very lines and routers that all else goes over.
+extension World {
+    func installFlows(on host: SimulatedHost, poolKey: [UInt8]) {
+        guard topology.hasRouters else { return }
+        let seed = options.seed &+ UInt64(host.index) &* 6373 &+ UInt64(host.lives) &* 32_452_843
+        host.flows = VirtualFlows(local: host.key.peerID, poolKey: poolKey, seed: seed, at: now)
+    }
+    func openFlow(_ id: ConnectionID, _ endpoint: Endpoint, _ peer: PeerID?, _ host: SimulatedHost) {
+        guard host.flows != nil else { return host.daemon!.dialFailed(id, at: now) }
+        host.flows!.open(id.value, to: endpoint, expecting: peer, at: now)
+    }
+    /// Datagrams go on their way, and the daemon hears what has come of others.
+    ///
+    /// - Returns: whether it was told of something.
+    func drainFlows(_ host: SimulatedHost) -> Bool {
+        var isTold = false
+        while network.isUp(host.index), let effect = host.flows?.poll() {
+            switch effect {
+            case .send(let datagram, let endpoint): network.send(datagram, from: host.index, to: endpoint)
+            case .report(let event):
+                host.daemon!.happened(event, at: now)
+                isTold = true
+            }
+        }
+        return isTold
+    }
+}
+
+/// TLS of streams that the daemons carry themselves, and commands to streams that are not the network's.
 extension World {
     func seal(_ id: ConnectionID, _ isClient: Bool, _ peer: PeerID, _ host: SimulatedHost) {
         outside[host.index, default: Outside()].sealings += 1
@@ -81,11 +117,19 @@ extension World {
     }
     /// - Returns: whether the stream is carried.
     func carriedWrite(_ id: ConnectionID, _ bytes: [UInt8], _ host: SimulatedHost) -> Bool {
+        if let isFlow = host.flows?.has(id.value), isFlow {
+            host.flows!.write(id.value, bytes, at: now)
+            return true
+        }
         guard !outside.isEmpty, let events = outside[host.index]?.sessions[id.value]?.write(bytes) else { return false }
         tell(events, id, host)
         return true
     }
     func carriedClose(_ id: ConnectionID, _ host: SimulatedHost) -> Bool {
+        if let isFlow = host.flows?.has(id.value), isFlow {
+            host.flows!.close(id.value, at: now)
+            return true
+        }
         guard !outside.isEmpty, outside[host.index]?.sessions.removeValue(forKey: id.value) != nil else { return false }
         host.daemon!.carried(id, .ended, at: now)
         return true

@@ -102,7 +102,9 @@ extension World {
         simulated.daemon = DaemonCore(
             directory: directory, channels: channels, services: services, key: simulated.key, port: port,
             relaying: host.relayRate.map { RelayLimits(rate: $0, daily: ByteCount(1 << 40)) }
-                ?? (host.role == .bootstrap ? .node : .little), at: now)
+                ?? (host.role == .bootstrap ? .node : .little), carriesFlows: topology.hasRouters, at: now)
+        simulated.daemon!.use(ownIPv4: simulated.endpoint)
+        installFlows(on: simulated, poolKey: poolKey)
         outside[simulated.index]?.sessions = [:]
         if options.electorsMayLie {
             let tongue = ElectorTongue(key: simulated.key)

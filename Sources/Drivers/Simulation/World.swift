@@ -154,7 +154,7 @@ public final class World {
         virtualNetwork = Indirect(VirtualNetwork(seed: options.seed) { topology.link(from: $0, to: $1) })
         for (index, host) in topology.hosts.enumerated() {
             let key = Self.key(of: index, seed: options.seed)
-            let endpoint = Self.endpoint(of: index, host.nat, isOpen: !topology.hasRouters)
+            let endpoint = Self.endpoint(of: index, host, isOpen: !topology.hasRouters)
             network.addHost(
                 at: endpoint, key: key.peerID, access: AccessRates(up: host.up, down: host.down),
                 seed: options.seed &+ UInt64(index))
@@ -212,7 +212,12 @@ public final class World {
         switch what {
         case .datagram(let bytes, let from):
             record(from, host.index, bytes)
-            host.daemon!.receive(datagram: bytes, from: network.apparentSource ?? hosts[from].endpoint, at: now)
+            let source = network.apparentSource ?? hosts[from].endpoint
+            if host.flows != nil, VirtualFlows.isFlow(bytes) {
+                host.flows!.receive(bytes, from: source, at: now)
+            } else {
+                host.daemon!.receive(datagram: bytes, from: source, at: now)
+            }
         case .stream(let event, let from):
             if case .received(let id, let bytes) = event {
                 record(from, host.index, bytes)
@@ -251,6 +256,10 @@ public final class World {
             host.daemon!.wake(at: now)
             drain(host)
         }
+        if network.isUp(host.index), let next = host.flows?.whenToWake(), next <= now {
+            host.flows!.wake(at: now)
+            drain(host)
+        }
         guard network.isUp(host.index) else { return }
         network.setAlarm(of: host.index, at: host.nextWake)
         let isSame = counts.alarm.host == host.index && counts.alarm.at == now
@@ -278,6 +287,11 @@ public final class World {
 
     func drain(_ host: SimulatedHost) {
         guard network.isUp(host.index) else { return }
+        repeat { drainDaemon(host) } while drainFlows(host)
+        guard network.isUp(host.index) else { return }
+        network.setAlarm(of: host.index, at: host.nextWake)
+    }
+    private func drainDaemon(_ host: SimulatedHost) {
         while network.isUp(host.index), let effect = host.daemon!.poll() {
             switch effect {
             case .datagram(let bytes, let endpoint): network.send(bytes, from: host.index, to: endpoint)
@@ -285,9 +299,8 @@ public final class World {
                 network.dial(id.value, from: host.index, to: endpoint, expecting: peer)
             case .punch(let id, let endpoint, let peer):
                 network.dial(id.value, from: host.index, to: endpoint, expecting: peer)
-            // Datagrams here are the overlay's alone.
-            case .flow(let id, _, _): host.daemon!.dialFailed(id, at: now)
-            case .opener: break
+            case .flow(let id, let endpoint, let peer): openFlow(id, endpoint, peer, host)
+            case .opener(let endpoint): network.sendOpener(from: host.index, to: endpoint)
             case .write(let id, let bytes):
                 if !carriedWrite(id, bytes, host) { network.write(id.value, bytes, from: host.index) }
             case .close(let id): if !carriedClose(id, host) { network.close(id.value, by: host.index) }
@@ -315,8 +328,6 @@ public final class World {
             case .ended(let end): ended(end, host)
             }
         }
-        guard network.isUp(host.index) else { return }
-        network.setAlarm(of: host.index, at: host.nextWake)
     }
 
     private func store(_ request: StorageRequest, _ service: DaemonCore.Service, _ host: SimulatedHost) {

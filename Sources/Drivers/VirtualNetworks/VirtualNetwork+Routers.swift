@@ -61,9 +61,15 @@ extension VirtualNetwork {
         sendThroughRouters(datagram, from: host, port: port, to: endpoint)
     }
 
+    /// A datagram of so few hops that it passes the host's own router and no other: that one remembers to whom it went.
+    public mutating func sendOpener(from host: Int, to endpoint: Endpoint) {
+        if !routers.isEmpty { _ = leave(.udp, host, port: nil, to: endpoint) }
+    }
+
     mutating func sendThroughRouters(_ datagram: [UInt8], from: Int, port: UInt16?, to endpoint: Endpoint) {
         guard let source = leave(.udp, from, port: port, to: endpoint),
-            let to = recipient(of: endpoint, .udp, from: from), walls[Pair(from: from, to: to)] == nil
+            let to = recipient(of: endpoint, .udp, from: from), walls[Pair(from: from, to: to)] == nil,
+            datagram.count + Self.datagramHead <= min(hosts[from].mtu, hosts[to].mtu)
         else { return }
         offer(
             .letter(datagram, from: source, to: endpoint), bytes: datagram.count + Self.datagramHead, stream: nil,

@@ -289,6 +289,8 @@ public struct VirtualNetwork {
         lines[place].shaper.setUp(access.up)
         lines[place].reception.setDown(access.down)
     }
+    /// From now on the host's line carries no larger packets, either way.
+    public mutating func setMTU(of host: Int, _ bytes: Int) { hosts[host].mtu = bytes }
     /// Nothing new passes from one host to the other while there is a wall: streams cannot be opened, datagrams vanish.
     public mutating func setWall(_ wall: Wall?, from: Int, to: Int) { walls[Pair(from: from, to: to)] = wall }
 }
@@ -311,6 +313,8 @@ public struct AccessRates: Hashable, Sendable {
     /// Its place in ``VirtualNetwork/routers``.
     var router: Int?
     @usableFromInline var isUp = true
+    /// Bytes of the largest packet that its line carries; datagrams above are lost (their senders forbid that they are cut).
+    var mtu = 1500
     /// Not even its machine answers.
     var isUnplugged = false
     var alarm: Instant?

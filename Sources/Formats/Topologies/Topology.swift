@@ -40,6 +40,8 @@ public struct Host: Hashable, Sendable {
     public var nat: NATKind = .none
     /// How long that remembers datagrams; nil for the usual times.
     public var natTimeout: Duration?
+    /// Bytes of the largest packet that its line carries, where it is simulated behind routers; nil: 1500.
+    public var mtu: Int?
     /// What it carries for others where it can be reached; nil: what everybody does.
     public var relayRate: BitRate?
     /// Where others dial it: what its owner would have a router forward; nil where that is not known.

@@ -65,7 +65,7 @@ extension Topology {
 private let linkKeys = ["latency_ms", "jitter_ms", "loss_percent", "rate_mbps"]
 private let hostKeys = [
     "name", "role", "device", "gflops", "memory_mib", "up_mbps", "down_mbps", "region", "availability",
-    "mean_session_s", "reachability", "nat", "nat_timeout_s", "relay_mbps", "port",
+    "mean_session_s", "reachability", "nat", "nat_timeout_s", "mtu_bytes", "relay_mbps", "port",
     "count", "first", "seed",
 ]
 
@@ -289,6 +289,7 @@ private struct TopologyReader {
         host.port = try entry.number("port", 1...65_535).map { UInt16($0) }
         host.nat = NATKind(rawValue: nat) ?? .none
         host.natTimeout = timeout.map { TopologyReader.milliseconds($0 * 1000) }
+        host.mtu = try entry.number("mtu_bytes", 1280...1500).map { Int($0) }
         return host
     }
 

@@ -67,6 +67,7 @@ extension Topology {
         if host.reachability != .open { out += ", reachability: \(host.reachability.rawValue)" }
         if host.nat != .none { out += ", nat: \(host.nat.rawValue)" }
         if let timeout = host.natTimeout { out += ", nat_timeout_s: \(yamlNumber(timeout / .seconds(1)))" }
+        if let mtu = host.mtu { out += ", mtu_bytes: \(mtu)" }
         if let rate = host.relayRate { out += ", relay_mbps: \(megabits(rate))" }
         if let port = host.port { out += ", port: \(port)" }
         return out
