@@ -215,7 +215,8 @@ struct Bench {
         case .event(let event): events.append(event.what)
         case .connected(let peer, _): connected.append(peer)
         case .ended(let end): self.end = end
-        case .datagram, .dialBack, .gateway, .recordDue, .overlayChanged, .found, .plan, .punch, .flow, .opener, .seal,
+        case .datagram, .dialBack, .gateway, .igd, .recordDue, .overlayChanged, .found, .plan, .punch, .flow, .opener,
+            .seal,
             .sealed, .keepBook, .poolKeys:
             break
         }

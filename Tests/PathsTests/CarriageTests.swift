@@ -128,7 +128,7 @@ struct Harbour {
             case .flow(_, let endpoint): flows[node].append((now, endpoint))
             case .opener(let endpoint): openers[node].append((now, endpoint))
             case .punched(let peer, let address): punched[node][peer] = address.endpoint
-            case .berthed, .unberthed, .gateway, .forwarded, .seen: break
+            case .berthed, .unberthed, .gateway, .forwarded, .igd, .pinhole, .seen: break
             }
         }
     }

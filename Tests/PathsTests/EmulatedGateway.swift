@@ -119,6 +119,8 @@ struct MappedHome {
                 sent += 1
                 if !isLost(sent, false) { underWay.append((now + .milliseconds(1), bytes, false, sent)) }
             case .forwarded(let port): told.append(port)
+            // Nobody here speaks UPnP.
+            case .igd: break
             }
         }
     }

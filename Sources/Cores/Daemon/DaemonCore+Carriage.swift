@@ -104,7 +104,9 @@ extension DaemonCore {
         case .punched(let peer, let address):
             channels.notePunch(of: peer)
             say(.connectionPunched(endpoint: address.description), peer: name(of: peer), at: now)
+        case .igd(let wish): effects.push(.igd(wish))
         case .gateway(let bytes, let endpoint): effects.push(.gateway(bytes, to: endpoint))
+        case .pinhole(let endpoint): presence.pinhole(endpoint, at: now)
         case .forwarded(let endpoint): forwarded(endpoint, at: now)
         case .improve(let peer, let endpoint): channels.move(peer, to: endpoint, at: now)
         case .berthed(let relay, let terms):

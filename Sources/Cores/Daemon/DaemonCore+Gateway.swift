@@ -15,6 +15,13 @@ extension DaemonCore {
         askGateway(at: now)
         drain(at: now)
     }
+    /// The router of IPv6 is this one; its firewall is asked to let in what comes for the listening port (PCP alone knows how). What it says counts when
+    /// others have come in.
+    public mutating func use(pinholes gateway: PortMapper.Gateway?, at now: Instant) {
+        presence.machine.gatewayIPv6 = gateway
+        askGateway(at: now)
+        drain(at: now)
+    }
     /// This machine has a public IPv6 address of its own, or none any more; the port is the one that it listens at.
     public mutating func use(ownIPv6 endpoint: Endpoint?, at now: Instant) {
         guard presence.machine.ownIPv6 != endpoint else { return }
@@ -29,16 +36,22 @@ extension DaemonCore {
         carriage.receive(gateway: bytes, from: sender, at: now)
         drain(at: now)
     }
+    /// What came of an ``Effect/igd(_:)``.
+    public mutating func answered(igd answer: IGDAnswer, at now: Instant) {
+        carriage.answered(answer, at: now)
+        drain(at: now)
+    }
     /// Where this daemon is seen, or its router, may have changed.
     mutating func askGateway(at now: Instant) {
         let (key, port) = (key, presence.port)
-        carriage.use(presence.gatewayToAsk, at: now) {
-            // Of the identity: after a crash the router still knows who has the port (RFC 6887 §11.3).
-            let secret = hmacSHA256(
-                key: key.seed, Array("atoll/port-mapping/1".utf8) + [UInt8(port >> 8), UInt8(port & 255)])
-            let seed = secret[24..<32].reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
-            return PortMapper(port: port, secret: Array(secret.prefix(24)), seed: seed)
-        }
+        carriage.use(pinholes: presence.firewallToAsk, at: now) { Self.mapper(key, port, "atoll/pinhole/1") }
+        carriage.use(presence.gatewayToAsk, at: now) { Self.mapper(key, port, "atoll/port-mapping/1") }
+    }
+    private static func mapper(_ key: SigningKey, _ port: UInt16, _ purpose: String) -> PortMapper {
+        // Of the identity: after a crash the router still knows who has the port (RFC 6887 §11.3).
+        let secret = hmacSHA256(key: key.seed, Array(purpose.utf8) + [UInt8(port >> 8), UInt8(port & 255)])
+        let seed = secret[24..<32].reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
+        return PortMapper(port: port, secret: Array(secret.prefix(24)), seed: seed)
     }
     /// The router says that a port leads here, or none any more.
     mutating func forwarded(_ endpoint: Endpoint?, at now: Instant) {

@@ -25,14 +25,17 @@ extension DaemonCore {
 
     // MARK: what channels tell
 
+    /// Whoever is there may come in by the router here from now on: that says nothing about strangers.
+    private mutating func dial(_ effect: Effect, _ endpoint: Endpoint, at now: Instant) {
+        directory.perform(at: now) { $0.spoke(to: endpoint, at: now) }
+        effects.push(effect)
+    }
+
     mutating func perform(_ effect: Channels.Effect, at now: Instant) {
         switch effect {
         case .dial(let id, let endpoint, let expecting):
-            directory.perform(at: now) { $0.spoke(to: endpoint, at: now) }
-            effects.push(.dial(id, endpoint, expecting: expecting))
-        case .punch(let id, let endpoint, let peer):
-            directory.perform(at: now) { $0.spoke(to: endpoint, at: now) }
-            effects.push(.punch(id, endpoint, expecting: peer))
+            dial(.dial(id, endpoint, expecting: expecting), endpoint, at: now)
+        case .punch(let id, let endpoint, let peer): dial(.punch(id, endpoint, expecting: peer), endpoint, at: now)
         case .flow(let id, let endpoint, let peer): effects.push(.flow(id, endpoint, expecting: peer))
         case .write(let id, let bytes): effects.push(.write(id, bytes))
         case .close(let id): effects.push(.close(id))

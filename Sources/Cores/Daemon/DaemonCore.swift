@@ -30,6 +30,8 @@ public struct DaemonCore: Core {
         case opener(Endpoint)
         case write(ConnectionID, [UInt8])
         case close(ConnectionID)
+        /// The router is to be asked in UPnP; ``answered(igd:at:)`` follows.
+        case igd(IGDWish)
         /// To the router of this machine, from a socket of its own; see ``DaemonCore/receive(gateway:from:at:)``.
         case gateway([UInt8], to: Endpoint)
         /// Begin TLS over bytes that this daemon carries itself, and tell ``DaemonCore/carried(_:_:at:)``. Writing and closing it are those of all
@@ -255,6 +257,7 @@ public struct DaemonCore: Core {
     /// ^C: says goodbye; what is left to send goes out while the driver winds down.
     public mutating func stop(at now: Instant) {
         use(gateway: nil, at: now)
+        use(pinholes: nil, at: now)
         carriage.leave(at: now)
         // Where others carry the record, the job goes on without this machine.
         let goesOn = services.electorPart.map { !$0.value.isAlone } ?? false

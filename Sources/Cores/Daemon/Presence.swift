@@ -31,6 +31,8 @@ struct Presence: Sendable {
     struct Machine: Sendable {
         /// The router in front of it, if that may be asked.
         var gateway: PortMapper.Gateway?
+        /// That of IPv6, whose firewall is asked to let the port in.
+        var gatewayIPv6: PortMapper.Gateway?
         /// The public IPv6 address that it has itself, if any, and the port that is listened at.
         var ownIPv6: Endpoint?
         /// Its own address on its way to the internet.
@@ -164,6 +166,15 @@ struct Presence: Sendable {
         isChanged = true
         // The first one is due anyway, when more are known who may be asked.
         if let next = nextCheck, next - now <= .seconds(2) { return }
+        nextCheck = now
+    }
+    var firewallToAsk: PortMapper.Gateway? {
+        guard hasPool, let gateway = machine.gatewayIPv6, let external, !external.isPrivate else { return nil }
+        return gateway
+    }
+    /// The firewall says that strangers come in at this address of ours now; others are to try.
+    mutating func pinhole(_ endpoint: Endpoint?, at now: Instant) {
+        guard let endpoint, let external, endpoint.address == external.address, nextCheck != nil else { return }
         nextCheck = now
     }
     /// What the router forwards, unless it has its own address from another router.

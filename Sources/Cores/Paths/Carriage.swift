@@ -31,9 +31,13 @@ public struct Carriage: Core {
         /// Send a datagram there that passes this machine's router and goes no further than a few hops.
         case opener(at: Endpoint)
         /// To the router of this machine, by a socket of its own.
+        /// In UPnP, of somebody who speaks it; ``answered(_:at:)`` follows.
+        case igd(IGDWish)
         case gateway([UInt8], to: Endpoint)
         /// The router says that others reach the listening port there; nil: nowhere any more. Nobody has tried it.
         case forwarded(Endpoint?)
+        /// The firewall of IPv6 says that it lets this in, or nothing any more.
+        case pinhole(Endpoint?)
         /// A meeting has led to a direct connection.
         case punched(PeerID, at: Address)
     }
@@ -79,6 +83,8 @@ public struct Carriage: Core {
     public internal(set) var punching: Punching
     /// Has the router let the listening port in; nil where nobody is asked for that.
     var mapper: PortMapper?
+    /// The same of a firewall of IPv6.
+    var pinholes: PortMapper?
     /// Where relays see the listening port.
     var sightings = Sightings()
     private(set) var outlook = Outlook(external: nil, isReachable: true, leads: false)
@@ -119,7 +125,7 @@ public struct Carriage: Core {
         var next = earliest(relay.nextWake, search.nextWake)
         next = earliest(next, tellAt)
         next = earliest(next, earliest(introducer.nextWake, punching.nextWake))
-        next = earliest(next, mapper?.nextWake)
+        next = earliest(next, earliest(mapper?.nextWake, pinholes?.nextWake))
         for peer in relayed.values { next = earliest(next, peer.next) }
         return next
     }
@@ -129,6 +135,7 @@ public struct Carriage: Core {
         introducer.wake(at: now)
         punching.wake(at: now)
         mapper?.wake(at: now)
+        pinholes?.wake(at: now)
         drainGateway()
         if let at = tellAt, at <= now {
             tellAt = nil

@@ -20,6 +20,8 @@ package struct GatewayEpoch: Sendable {
             let theirs = Double(max(0, server - last.server))
             return ours + 2 >= theirs - theirs / 16 && theirs + 2 >= ours - ours / 16
         case .natPMP: return Double(server) + 2 >= Double(last.server) + ours * 7 / 8
+        // It tells none.
+        case .upnp: return true
         }
     }
 }

@@ -1,14 +1,24 @@
 import Primitives
 
-/// The two protocols in which a gateway is asked to let a port in. Both are UDP at port 5351 of the gateway and are told apart by their first byte.
+/// The protocols in which a gateway is asked to let a port in. Two of them are UDP at port 5351 of the gateway and are told apart by their first byte.
 public enum GatewayProtocol: UInt8, CaseIterable, Hashable, Sendable, CustomStringConvertible {
     /// NAT Port Mapping Protocol, RFC 6886.
     case natPMP = 0
     /// Port Control Protocol, RFC 6887.
     case pcp = 2
+    /// Universal Plug and Play's Internet Gateway Device: no datagrams of ours, somebody else speaks it.
+    case upnp = 255
 
-    public var description: String { self == .pcp ? "PCP" : "NAT-PMP" }
+    public var description: String {
+        switch self {
+        case .natPMP: "NAT-PMP"
+        case .pcp: "PCP"
+        case .upnp: "UPnP"
+        }
+    }
     public static let port: UInt16 = 5351
+    /// Those that are spoken here.
+    package static let own: [GatewayProtocol] = [.natPMP, .pcp]
 }
 
 /// Why a gateway forwards nothing: the result codes of RFC 6887 §7.4 and RFC 6886 §3.5 as one list.
@@ -133,7 +143,7 @@ package struct GatewayAnswer: Hashable, Sendable {
         switch GatewayProtocol(rawValue: bytes[0]) {
         case .pcp: self.init(pcp: bytes)
         case .natPMP: self.init(natPMP: bytes)
-        case nil: return nil
+        case .upnp, nil: return nil
         }
     }
     private init?(pcp bytes: [UInt8]) {

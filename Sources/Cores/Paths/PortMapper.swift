@@ -17,7 +17,7 @@ public struct ForwardedPort: Hashable, Sendable {
     }
 }
 
-/// Has the router in front of this machine let the listening port in, TCP and UDP, by PCP (RFC 6887) or NAT-PMP (RFC 6886), and keeps it so.
+/// Has the router in front of this machine, or the firewall of IPv6 in it, let the listening port in, TCP and UDP, by PCP (RFC 6887) or NAT-PMP (RFC 6886), and keeps it so.
 ///
 /// PCP is asked first; where nothing has come back for 250 ms both are, and whichever answers is spoken from then on. A gateway that answers PCP with version
 /// 0 is spoken to in NAT-PMP at once (RFC 6887, Appendix A). Questions are asked again at the times of RFC 6887 §8.1.1 (3 s, doubled up to 1024 s, for ever, each varied by a
@@ -31,6 +31,8 @@ public struct PortMapper: Core {
         case send([UInt8], to: Endpoint)
         /// Another port than before, or none.
         case forwarded(ForwardedPort?)
+        /// Of somebody who speaks UPnP; ``answered(_:at:)`` follows.
+        case igd(IGDWish)
     }
     public struct Gateway: Hashable, Sendable {
         /// Its address and port; the port is ``GatewayProtocol/port`` but in tests.
@@ -98,6 +100,7 @@ public struct PortMapper: Core {
     private var heardAt: Instant?
     /// As told last.
     private var told: Endpoint?
+    var igd = IGDLease()
     private var effects = EffectQueue<Effect>()
     public private(set) var counts = Counts()
 
@@ -105,6 +108,8 @@ public struct PortMapper: Core {
     static let checkPause = Duration.seconds(60)
     /// So long until an unanswered gateway is called silent.
     static let patience = Duration.seconds(3)
+    /// So long until one that answers neither protocol is asked in UPnP.
+    private static let igdDelay = Duration.seconds(1)
     private static let firstPause = Duration.seconds(3)
     private static let mostPause = Duration.seconds(1024)
     private static let natPMPDelay = Duration.milliseconds(250)
@@ -127,10 +132,11 @@ public struct PortMapper: Core {
     // MARK: what is known
 
     /// What the gateway says it forwards, with whatever life it has left.
-    public var forwarded: ForwardedPort? {
+    public var forwarded: ForwardedPort? { leased ?? igd.port }
+    private var leased: ForwardedPort? {
         guard let tcp = leases.first(where: { $0.transport == .tcp }), case .held(let until, _) = tcp.stage, let spoken
         else { return nil }
-        let address = spoken == .natPMP ? outside : tcp.external.address
+        let address = spoken == .pcp ? tcp.external.address : outside
         guard let address, let endpoint = Endpoint(address: address, port: tcp.external.port), endpoint.isDialable
         else { return nil }
         var datagramPort: UInt16?
@@ -147,7 +153,10 @@ public struct PortMapper: Core {
     }
     public mutating func poll() -> Effect? { effects.pop() }
     public var nextWake: Instant? {
-        var next = checkAt
+        var next = earliest(checkAt, igd.due(isWanted: leased == nil))
+        if igd.stage == .idle, gateway?.endpoint.isIPv4 == true, heardAt == nil {
+            next = earliest(next, begunAt + Self.igdDelay)
+        }
         for lease in leases { next = earliest(next, due(lease)) }
         return next
     }
@@ -168,6 +177,7 @@ public struct PortMapper: Core {
         release()
         self.gateway = gateway
         (spoken, outside, heardAt, begunAt) = (nil, nil, nil, now)
+        igd = IGDLease()
         epoch = GatewayEpoch()
         checkAt = nil
         leases = []
@@ -176,7 +186,7 @@ public struct PortMapper: Core {
                 leases.append(
                     Lease(
                         transport: transport, nonce: Array(secret[place * 12..<place * 12 + 12]), stage: fresh(at: now),
-                        external: Endpoint(ipv4: 0, 0, 0, 0, port: port)))
+                        external: anywhere(port: port)))
             }
         }
         wake(at: now)
@@ -258,7 +268,8 @@ public struct PortMapper: Core {
             return
         }
         guard external != 0, answer.seconds != 0,
-            let endpoint = Endpoint(address: address ?? [0, 0, 0, 0], port: external)
+            let endpoint = Endpoint(address: address ?? anywhere(port: 0).address, port: external),
+            endpoint.isIPv4 == gateway?.endpoint.isIPv4
         else { return }
         let life = Duration.seconds(min(max(Int(answer.seconds), Self.lives.lowerBound), Self.lives.upperBound))
         leases[place].external = endpoint
@@ -271,6 +282,7 @@ public struct PortMapper: Core {
     public mutating func wake(at now: Instant) {
         guard gateway != nil else { return tell() }
         for place in leases.indices { wake(place, at: now) }
+        if igd.wake(isWanted: isInVain(at: now), at: now) { wish(seconds: Self.life) }
         if let at = checkAt, at <= now {
             checkAt = now + checkPause
             send(spoken == .pcp ? GatewayRequest.announce(client: gateway!.local) : GatewayRequest.externalAddress)
@@ -305,11 +317,19 @@ public struct PortMapper: Core {
         for place in leases.indices { leases[place].stage = fresh(at: now) }
         for place in leases.indices { wake(place, at: now) }
     }
+    /// A firewall is asked to let a port in; nothing is translated (RFC 6887, §1).
+    private var isIPv6: Bool { gateway?.endpoint.isIPv4 == false }
+    /// Wherever the gateway likes.
+    private func anywhere(port: UInt16) -> Endpoint {
+        Endpoint(address: [UInt8](repeating: 0, count: isIPv6 ? 16 : 4), port: port)!
+    }
     /// Not had, and asked for from `now` on.
     private func fresh(at now: Instant) -> Stage {
         .asking(
             pcp: Repetition(next: now, pause: Self.firstPause),
-            natPMP: Repetition(next: spoken == .natPMP ? now : now + Self.natPMPDelay, pause: Self.natPMPDelay))
+            natPMP: Repetition(
+                // NAT-PMP knows no IPv6.
+                next: isIPv6 ? nil : spoken == .natPMP ? now : now + Self.natPMPDelay, pause: Self.natPMPDelay))
     }
     /// RFC 6887 §8.1.1: the first pause varied by a tenth; each later one twice the last, and a tenth of it more or less.
     private mutating func advance(_ pcp: inout Repetition, at now: Instant) {
@@ -329,9 +349,18 @@ public struct PortMapper: Core {
         natPMP.count += 1
         natPMP.next = natPMP.count < Self.natPMPTries ? now + natPMP.pause : nil
         // Nobody speaks NAT-PMP there; one that did is asked again some time.
-        if natPMP.next == nil, spoken == .natPMP {
+        if natPMP.next == nil, spoken == .natPMP, !isIPv6 {
             natPMP = Repetition(next: now + Self.mostPause, pause: Self.natPMPDelay)
         }
+    }
+    /// Neither protocol has come to anything: nobody has answered for a while, or the answer was no.
+    private func isInVain(at now: Instant) -> Bool {
+        guard gateway?.endpoint.isIPv4 == true, leased == nil else { return false }
+        if case .refused? = leases.first(where: { $0.transport == .tcp })?.stage { return true }
+        return heardAt == nil && now - begunAt >= Self.igdDelay
+    }
+    private mutating func wish(seconds: UInt32) {
+        effects.push(.igd(IGDWish(gateway: gateway!.endpoint, port: port, seconds: seconds)))
     }
     private mutating func ask(_ place: Int, in spoken: GatewayProtocol, at now: Instant) {
         leases[place].askedAt = now
@@ -341,15 +370,17 @@ public struct PortMapper: Core {
         case .natPMP:
             if outside == nil, leases[place].transport == .tcp { send(GatewayRequest.externalAddress) }
             send(request.natPMP)
+        case .upnp: preconditionFailure("UPnP is asked in by somebody else")
         }
     }
     private func request(_ lease: Lease, seconds: UInt32) -> GatewayRequest {
         GatewayRequest(
             transport: lease.transport, nonce: lease.nonce, port: port,
-            wish: seconds == 0 ? Endpoint(ipv4: 0, 0, 0, 0, port: 0) : lease.external, seconds: seconds)
+            wish: seconds == 0 ? anywhere(port: 0) : lease.external, seconds: seconds)
     }
     /// What is held is given back (RFC 6887 §15, RFC 6886 §3.4).
     private mutating func release() {
+        if gateway != nil, igd.port != nil { wish(seconds: 0) }
         guard let gateway, let spoken else { return }
         for lease in leases {
             guard case .held = lease.stage else { continue }

@@ -29,6 +29,40 @@ public enum DefaultGateway {
         }
         return best?.endpoint
     }
+    /// That of IPv6, and the interface that it is at: its address is mostly a link's own, which means nothing without that. Port 0.
+    public static var currentIPv6: (router: Endpoint, interface: String)? {
+        guard let file = fopen("/proc/net/ipv6_route", "r") else { return nil }
+        defer { fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: 1 << 18)
+        let count = fread(&bytes, 1, bytes.count, file)
+        return gateway(inIPv6Routes: String(decoding: bytes[..<count], as: UTF8.self))
+    }
+    /// From the kernel's table (/proc/net/ipv6_route): the default route with the smallest metric.
+    package static func gateway(inIPv6Routes text: String) -> (router: Endpoint, interface: String)? {
+        var best: (metric: UInt32, router: Endpoint, interface: String)?
+        for line in text.split(separator: "\n") {
+            // Destination and its bits, source and its bits, next hop, metric, references, use, flags, interface.
+            let words = line.split(separator: " ")
+            guard words.count >= 10, words[0].allSatisfy({ $0 == "0" }), words[1] == "00",
+                let metric = UInt32(words[5], radix: 16), let flags = UInt32(words[8], radix: 16), flags & 3 == 3,
+                let address = hex(words[4]), let router = Endpoint(address: address, port: 0),
+                best.map({ metric < $0.metric }) ?? true
+            else { continue }
+            best = (metric, router, String(words[9]))
+        }
+        return best.map { ($0.router, $0.interface) }
+    }
+    private static func hex(_ text: Substring) -> [UInt8]? {
+        guard text.utf8.count == 32 else { return nil }
+        var out: [UInt8] = []
+        var rest = text
+        while !rest.isEmpty {
+            guard let byte = UInt8(rest.prefix(2), radix: 16) else { return nil }
+            out.append(byte)
+            rest = rest.dropFirst(2)
+        }
+        return out
+    }
     /// This machine's own address for whatever is on the IPv6 internet; port 0. Nil where it has none, or a private one.
     public static var publicIPv6: Endpoint? {
         // Any address of the range in use (RFC 4291, §2.5.4) goes the default way.

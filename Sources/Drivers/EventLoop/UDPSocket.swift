@@ -78,10 +78,11 @@ public final class UDPSocket {
     ///   - endpoint: where to listen; port 0 lets the kernel choose.
     ///   - receive: one datagram; the bytes are valid during the call only.
     public convenience init(
-        _ loop: Loop, bind endpoint: Endpoint, receive: @escaping (UnsafeRawBufferPointer, Endpoint) -> Void
+        _ loop: Loop, bind endpoint: Endpoint, interface: String? = nil,
+        receive: @escaping (UnsafeRawBufferPointer, Endpoint) -> Void
     ) throws(SocketError) {
         try self.init(
-            loop, bind: endpoint,
+            loop, bind: endpoint, interface: interface,
             bursts: { bytes, segment, sender, _ in
                 for start in stride(from: 0, to: bytes.count, by: segment) {
                     let end = min(start + segment, bytes.count)
@@ -93,9 +94,10 @@ public final class UDPSocket {
     ///   - endpoint: where to listen; port 0 lets the kernel choose.
     ///   - bursts: datagrams of one sender that have come together: their bytes, one behind the other, and the size of each but the last. The
     ///     memory is the caller's to change, and valid during the call only. Last, how long the kernel has had the first of them.
+    ///   - interface: it sends by this one and hears of no other: addresses of a link mean nothing without one.
     ///   - offloads: false: as where the kernel neither cuts nor puts together.
     public init(
-        _ loop: Loop, bind endpoint: Endpoint, offloads: Bool = true,
+        _ loop: Loop, bind endpoint: Endpoint, interface: String? = nil, offloads: Bool = true,
         bursts: @escaping (UnsafeMutableRawBufferPointer, Int, Endpoint, Duration) -> Void
     ) throws(SocketError) {
         isIPv4 = endpoint.isIPv4
@@ -104,6 +106,11 @@ public final class UDPSocket {
         guard descriptor >= 0 else { throw SocketError(-errno, "open a socket for", endpoint) }
         socket = Socket(descriptor)
         if !isIPv4 { setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, 0) }
+        if let interface {
+            _ = interface.withCString {
+                setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(strlen($0) + 1))
+            }
+        }
         setOption(descriptor, SOL_SOCKET, SO_RCVBUF, Self.kernelBytes)
         setOption(descriptor, SOL_SOCKET, SO_SNDBUF, Self.kernelBytes)
         socket.cuts = offloads

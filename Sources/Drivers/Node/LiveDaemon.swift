@@ -131,7 +131,18 @@ public final class LiveDaemon {
             core.wake(at: self.loop.now)
             drain()
         }
-        surroundings = Surroundings(loop, setup.router, listening: endpoint) { [unowned self] in
+        look(setup.router)
+        connect()
+        resolver = NameResolver(loop, pool, setup.bootstrapNames) { [unowned self] endpoint in
+            guard endpoint != self.endpoint else { return }
+            core.overlay(at: self.loop.now) { $0.add(bootstrap: endpoint, at: self.loop.now) }
+            drain()
+        }
+    }
+
+    /// What is around this machine is watched from now on.
+    private func look(_ router: RouterChoice) {
+        surroundings = Surroundings(loop, router, listening: endpoint) { [unowned self] in
             transport.lineChanged()
             core.networkChanged(at: self.loop.now)
             drain()
@@ -146,11 +157,8 @@ public final class LiveDaemon {
             drain()
         } onIPv4: { [unowned self] endpoint in
             core.use(ownIPv4: endpoint)
-        }
-        connect()
-        resolver = NameResolver(loop, pool, setup.bootstrapNames) { [unowned self] endpoint in
-            guard endpoint != self.endpoint else { return }
-            core.overlay(at: self.loop.now) { $0.add(bootstrap: endpoint, at: self.loop.now) }
+        } onFirewall: { [unowned self] gateway in
+            core.use(pinholes: gateway, at: self.loop.now)
             drain()
         }
     }
@@ -377,6 +385,12 @@ public final class LiveDaemon {
             switch effect {
             case .datagram(let bytes, let endpoint): datagrams.send(bytes, to: endpoint)
             case .gateway(let bytes, let endpoint): surroundings?.send(bytes, to: endpoint)
+            case .igd(let wish):
+                surroundings?.ask(wish, pool) { [weak self] answer in
+                    guard let self else { return }
+                    core.answered(igd: answer, at: loop.now)
+                    drain()
+                }
             case .dial(let id, let endpoint, let expecting):
                 transport.dial(id.value, to: endpoint, expecting: expecting)
             case .punch(let id, let endpoint, let expecting):

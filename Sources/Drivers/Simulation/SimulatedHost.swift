@@ -47,10 +47,8 @@ final class SimulatedHost {
     var remembered: OverlayState?
     /// The process stands still.
     var frozenSince: Instant?
-    /// The next process founds the job anew.
-    var refounds = false
-    /// How far its clock is off, in seconds.
-    var clockError: Int64 = 0
+    /// Of its next process: it founds the job anew; how far its clock is off, in seconds.
+    var next = (refounds: false, clockError: Int64(0))
 
     init(index: Int, name: String, endpoint: Endpoint, key: SigningKey, flops: Double) {
         self.index = index
@@ -71,10 +69,10 @@ final class SimulatedHost {
 
     /// When it has something of its own to do.
     var nextWake: Instant? {
-        var next = earliest(daemon!.nextWake, flows?.whenToWake())
-        if !results.isEmpty { next = earliest(next, results[0].at) }
-        if !writes.isEmpty { next = earliest(next, writes[0].at) }
-        if planAnswer != nil { next = earliest(next, planAnswer!.at) }
-        return next
+        var due = earliest(daemon!.nextWake, flows?.whenToWake())
+        if !results.isEmpty { due = earliest(due, results[0].at) }
+        if !writes.isEmpty { due = earliest(due, writes[0].at) }
+        if planAnswer != nil { due = earliest(due, planAnswer!.at) }
+        return due
     }
 }

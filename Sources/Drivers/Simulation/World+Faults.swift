@@ -71,7 +71,7 @@ extension World {
             }
         }
         let founder = hosts.last { topology.hosts[$0.index].role == .coordinator }!
-        founder.refounds = true
+        founder.next.refounds = true
         schedule(.start(host: founder.index), at: now + lost.refoundedAfter)
     }
 

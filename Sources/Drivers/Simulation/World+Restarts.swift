@@ -30,7 +30,7 @@ extension World {
     /// A process begins on the host: its first, or another on what the one before has left on disk.
     func start(_ host: SimulatedHost, port: UInt16? = nil) {
         guard !network.isUp(host.index), storm?.mayStart(host.index) != false else { return }
-        if host.lives > 0 || host.refounds {
+        if host.lives > 0 || host.next.refounds {
             if let port { move(host, to: Endpoint(address: host.endpoint.address, port: port)!) }
             host.disk?.open()
             install(on: host)

@@ -80,12 +80,12 @@ extension World {
         let channels = Channels(
             local: simulated.key.peerID, listening: port, poolKey: poolKey,
             limits: .daemon(computes: host.role == .peer), seed: seed &+ index &* 104_729)
-        let wall = WallClock(secondsAtZero: Self.epoch + simulated.clockError)
+        let wall = WallClock(secondsAtZero: Self.epoch + simulated.next.clockError)
         var services = DaemonCore.Services()
         switch host.role {
         case .bootstrap where !job.parameters.isCarriedByMany: break
         case _ where host.name == options.collector: services = collector(on: simulated)
-        case .coordinator where simulated.refounds: services = refounder(on: simulated, wall)
+        case .coordinator where simulated.next.refounds: services = refounder(on: simulated, wall)
         case .coordinator where job.parameters.isCarriedByMany:
             services = DaemonCore.Services(elector: founder(on: simulated, wall))
         case .coordinator: services = DaemonCore.Services(coordinator: coordinator(of: simulated, wall))

@@ -308,9 +308,9 @@ public final class World {
             case .sealed(let id, let bytes): sealed(id, bytes, host)
             case .dialBack(let dial, let endpoint, let probe): dialBack(dial, endpoint, probe, by: host)
             // No router here is asked for ports.
-            case .gateway: break
+            case .gateway, .igd: break
             case .recordDue:
-                let wall = Self.epoch + host.clockError + Int64((now - .zero).inSeconds)
+                let wall = Self.epoch + host.next.clockError + Int64((now - .zero).inSeconds)
                 host.daemon!.publishRecord(wall: wall, at: now)
             // Pools here are their keys.
             case .overlayChanged, .found, .keepBook, .poolKeys, .connected: break

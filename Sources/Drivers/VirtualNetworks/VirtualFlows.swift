@@ -127,7 +127,8 @@ public struct VirtualFlows {
     private mutating func drain(at now: Instant) {
         while let effect = host.poll() {
             switch effect {
-            case .send(let burst): for datagram in burst.datagrams { effects.push(.send(Array(datagram), to: burst.to)) }
+            case .send(let burst):
+                for datagram in burst.datagrams { effects.push(.send(Array(datagram), to: burst.to)) }
             case .opened(let number, let remote, true):
                 streams[number] = Stream(
                     id: nextInbound, remote: remote, isInbound: true, expected: nil,

@@ -91,7 +91,7 @@ final class StormWatch {
         case .flippedBit: if begins { host.disk?.flipBit() }
         case .moved: if begins { move(host, number, world) }
         case .remapped: if begins { world.forgetMappings(of: host) }
-        case .clock(let seconds): if begins { host.clockError += Int64(seconds) }
+        case .clock(let seconds): if begins { host.next.clockError += Int64(seconds) }
         }
         if begins { world.tell(Event(.fault(kind: trouble.description), at: world.now), of: host) }
     }
