@@ -49,15 +49,18 @@ extension DaemonCore {
         return DatagramPort(external.port, ports > 1 ? .varies : voters > 1 ? .same : .unknown)
     }
 
+    /// The bootstrap nodes that could be dialled from here.
+    private var servers: [Endpoint] {
+        directory.overlay.configuration.bootstrap.filter { $0.isDialable && !$0.isPrivate }
+    }
     /// After so many tries to enter the overlay, some seconds, a daemon goes on without it.
     static let deafAttempts = 3
     /// Perhaps no datagram gets through, and connections do: whoever everybody begins with is dialled, and carries this daemon.
     mutating func hearNothing(at now: Instant) {
-        let nodes = directory.overlay.configuration.bootstrap.filter { $0.isDialable && !$0.isPrivate }
-        guard !nodes.isEmpty, !services.isServer else { return }
+        guard !servers.isEmpty, !services.isServer else { return }
         if presence.hearsNothing() { lookOutside(at: now) }
         guard presence.isDeaf else { return }
-        for node in nodes { channels.hear(of: node, from: nil, at: now) }
+        for node in servers { channels.hear(of: node, from: nil, at: now) }
     }
 
     // MARK: one place to drain
@@ -177,7 +180,10 @@ extension DaemonCore {
     /// What a peer says about itself in the overlay: its relays are met, and they say whom they carry.
     mutating func heard(_ item: StoredItem?, of peer: PeerID, at now: Instant) {
         // It is a hint: an old one leads to a dial in vain.
-        guard let item, !channels.isConnected(to: peer), let record = CapabilityRecord(item.value, wall: 0) else {
+        guard !channels.isConnected(to: peer) else { return }
+        guard let item, let record = CapabilityRecord(item.value, wall: 0) else {
+            // Who hears no datagrams has published none, and is carried by those whom everybody begins with.
+            if item == nil, wanted[peer] != nil { for node in servers { channels.hear(of: node, from: nil, at: now) } }
             return
         }
         for relay in record.relays where relay.isDialable && !relay.isPrivate {
