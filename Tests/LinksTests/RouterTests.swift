@@ -102,6 +102,17 @@ private func at(_ seconds: Double) -> Instant { Instant(seconds: seconds) }
             web.leave(.tcp, from: inside, to: outside(1, 443), at: at(0)),
         ]
         #expect(passes.map { $0 != nil } == [false, false, true])
+        var closed = router(.noConnectionsIn)
+        guard let dial = closed.leave(.tcp, from: inside, to: outside(1), at: at(0)),
+            let datagram = closed.leave(.udp, from: inside, to: outside(1), at: at(0))
+        else {
+            Issue.record("everything leaves")
+            return
+        }
+        #expect(
+            closed.recipient(.tcp, from: outside(1), to: dial, at: at(1)) == nil, "not even from where one was dialled")
+        #expect(closed.recipient(.udp, from: outside(1), to: datagram, at: at(1)) == inside)
+        #expect(closed.recipient(.udp, from: outside(2), to: datagram, at: at(1)) == nil)
     }
 
     @Test func `does not run out of memory or ports`() {

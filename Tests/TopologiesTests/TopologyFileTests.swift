@@ -247,13 +247,14 @@ import Topologies
 
     @Test func `keeps what its hosts are behind, and when that changes`() throws {
         let hosts = """
-              - {name: a, gflops: 1, memory_mib: 10, up_mbps: 20, down_mbps: 100, nat: port-restricted, nat_timeout_s: 40}
+              - {name: a, gflops: 1, memory_mib: 10, up_mbps: 20, down_mbps: 100, nat: port-restricted, nat_timeout_s: 40, mtu_bytes: 1400}
               - {name: b, count: 3, gflops: 2, memory_mib: 10, up_mbps: 20, down_mbps: 100, nat: [symmetric, none]}
             """
         let events = "\nevents: [{at_s: 3, kind: renumber, host: a}, {at_s: 4, kind: remap, host: b0}]"
         let topology = try Topology(parsing: Self.file(hosts: hosts) + events)
         #expect(topology.hosts.map(\.nat) == [.portRestricted, .symmetric, .none, .symmetric])
         #expect(topology.hosts.map(\.natTimeout) == [.seconds(40), nil, nil, nil])
+        #expect(topology.hosts.map(\.mtu) == [1400, nil, nil, nil])
         #expect(topology.faults.map(\.kind) == [.renumber, .remap])
         #expect(try Topology(parsing: topology.text) == topology)
         #expect(topology.hasRouters && !topology.withPeers(behind: [.none]).hasRouters)
