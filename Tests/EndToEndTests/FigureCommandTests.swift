@@ -38,6 +38,27 @@ import Testing
         #expect(boards.count == 1 && boards[0].hasPrefix("events.out.tfevents."))
     }
 
+    /// What a pool would do is in SimulationTests; here are the files, and what is said of them.
+    @Test func `a mixture of two texts is read by weight, and judged text by text`() throws {
+        let folder = try Self.folder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try String(repeating: "und die Erde war wüst ", count: 100).write(
+            to: folder.appendingPathComponent("other.txt"), atomically: true, encoding: .utf8)
+        let sources = "sources: [{path: text.txt, weight: 1}, {path: other.txt, weight: 3}]"
+        try Self.job.replacingOccurrences(of: "path: text.txt", with: sources).write(
+            to: folder.appendingPathComponent("mixed.yaml"), atomically: true, encoding: .utf8)
+        let run = try DemoTests.atoll(
+            ["launch", "mixed.yaml", "--local", "--out", "out", "--json"], in: folder, at: folder)
+        #expect(run.code == 0, "\(run.error)")
+        #expect(run.error.contains("source 2, other.txt: 2300 bytes, 75.0 % of what is read, 0.37 times in all"), "\(run.error)")
+        let report = try #require(try JSONSerialization.jsonObject(with: Data(run.out.utf8)) as? [String: Any])
+        let final = try #require(report["final"] as? [String: Any])
+        #expect((final["source_losses"] as? [Double])?.count == 2)
+        try "short".write(to: folder.appendingPathComponent("other.txt"), atomically: true, encoding: .utf8)
+        let refused = try DemoTests.atoll(["launch", "mixed.yaml", "--local"], in: folder, at: folder)
+        #expect(refused.code == 2 && refused.error.contains("other.txt has 5 bytes"), "\(refused.error)")
+    }
+
     @Test(arguments: [
         (["--steps", "-1"], "--steps -1: at least 1"), (["--steps=-1"], "--steps -1: at least 1"),
         (["--threads", "-2"], "--threads -2: 1 to 1024"), (["--wait", "-3"], "--wait -3.0: seconds, at least 0"),

@@ -140,6 +140,34 @@ import Tokenizers
         #expect(throws: DatasetError.self) { try Mixture(weights: [1, .nan], seed: 1) }
     }
 
+    @Test func `a file of tokens is copied with its documents and masks, however it is cut`() throws {
+        var builder = TokenFileBuilder(vocabulary: 500)
+        for document in 0..<9 {
+            builder.append((0..<UInt32(3 + 7 * document)).map { ($0 * 31 + 5) % 500 }, bearsLoss: document % 3 != 1)
+            builder.append([499])
+            builder.endDocument()
+        }
+        let bytes = builder.header + builder.takeBytes() + builder.trailer
+        for piece in [1, 4, 10, 1000] {
+            var copy = TokenFileBuilder(vocabulary: 500)
+            try bytes.withUnsafeBytes { raw in
+                let source = try DataSource(raw, path: "t")
+                for start in stride(from: 0, to: source.count, by: piece) {
+                    source.copy(start..<min(source.count, start + piece), to: &copy)
+                }
+            }
+            #expect(copy.header + copy.takeBytes() + copy.trailer == bytes)
+        }
+        let shard = TokenShard.header(count: 5, wide: false) + [1, 0, 2, 0, 3, 0, 4, 0, 5, 0]
+        var copy = TokenFileBuilder(vocabulary: 500)
+        try shard.withUnsafeBytes { raw in
+            let source = try DataSource(raw, path: "s")
+            source.copy(0..<2, to: &copy)
+            source.copy(2..<5, to: &copy)
+        }
+        #expect(copy.count == 5 && copy.ends == [5] && copy.learnt == 5)
+    }
+
     @Test func `an epoch reads every window once, the next one in another order`() throws {
         let plan = try DataPlan(
             sources: [.init(tokens: 1001, weight: 1), .init(tokens: 500, weight: 2)], context: 10,

@@ -96,6 +96,34 @@ import Topologies
         #expect(try JobManifest(parsing: job.canonicalText) == job)
     }
 
+    @Test func `takes several sources with weights, and is signed with how long each is`() throws {
+        let text = Self.example.replacing(
+            "path: corpus.txt", with: "sources: [{path: a b.txt, weight: 3}, {path: c.jsonl, weight: 0.25}]")
+        var job = try JobManifest(parsing: text)
+        #expect(
+            job.data == .mixture([.init(path: "a b.txt", weight: 3), .init(path: "c.jsonl", weight: 0.25)]))
+        #expect(job.text.parts.isEmpty && (try JobManifest(parsing: job.canonicalText)) == job)
+        job.data = .content(String(repeating: "0a", count: 32))
+        job.text.parts = [DataPart(tokens: 700, weight: 3), DataPart(tokens: 41, weight: 0.25)]
+        #expect(try JobManifest(parsing: job.canonicalText) == job)
+        job.text.tokenizer = .ids
+        job.text.tokens = 741
+        #expect(try JobManifest(parsing: job.canonicalText) == job)
+        job.text.tokens = 742
+        #expect(throws: ManifestError.self) { try JobManifest(parsing: job.canonicalText) }
+    }
+
+    @Test(arguments: [
+        ("sources: []", "data.sources"), ("sources: a.txt", "data.sources"), ("sources: [a.txt]", "data.sources[0]"),
+        ("sources: [{path: a.txt}]", "data.sources[0].weight"), ("sources: [{weight: 1}]", "data.sources[0].path"),
+        ("sources: [{path: a.txt, weight: 0}]", "data.sources[0].weight"),
+        ("sources: [{path: a.txt, weight: 1, tokens: 4}]", "data.sources[0].tokens"),
+        ("sources: [{path: a.txt, weight: 1}, {path: b.txt, weight: 1e-7}]", "data.sources"),
+        ("sources: [{path: a.txt, weight: 1}], path: b.txt", "data"),
+    ]) func `whose sources make no mixture is refused`(data: String, key: String) {
+        #expect(Self.failure("path: corpus.txt", data)?.key == key)
+    }
+
     @Test func `says how many carry the record, and whose keys may found the job anew`() throws {
         for (text, count) in [
             ("1", Setting.fixed(1)), ("3", .fixed(3)), ("4", .fixed(4)), ("5", .fixed(5)), ("auto", .auto),

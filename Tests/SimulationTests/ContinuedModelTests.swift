@@ -1,3 +1,4 @@
+import Compute
 import Datasets
 import Planning
 import Primitives
@@ -46,6 +47,31 @@ import Wire
         drawn.initial = []
         drawn.job.beginning.units = []
         #expect(try outcome.weightsDigest() != drawn.localDigest())
+    }
+
+    /// A killed stage is done again elsewhere: the same windows of the same sources come.
+    @Test(arguments: [false, true]) func `on a mixture ends with one process's weights, though one is lost`(
+        isBytes: Bool
+    ) throws {
+        var scene = try scene(peers: 3, stages: 2, steps: 3)
+        if isBytes {
+            scene = Scene(peers: 3, pipelines: 1, stages: 2, innerSteps: 1, steps: 3)
+            scene.realArithmetic = true
+            scene.job.data = .content(ContentIndex.id(of: scene.content).hex)
+        }
+        let plain = try scene.localDigest()
+        let count = isBytes ? scene.content.count : Self.tokens.count
+        scene.job.text.parts = [DataPart(tokens: count / 3, weight: 5), DataPart(tokens: count - count / 3, weight: 1)]
+        let calm = scene.run()
+        try calm.checkFinished()
+        #expect(try calm.weightsDigest() == scene.localDigest() && plain != scene.localDigest())
+        let first = try #require(calm.events("training_began").first)
+        let name = try #require(calm.workers.first)
+        scene.faults = [Fault(.kill, at: .seconds((first.at - .zero).inSeconds + 0.01), host: name)]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        #expect(outcome.events("replaced").map(\.peer) == [name])
+        #expect(try outcome.weightsDigest() == scene.localDigest())
     }
 
     @Test func `is fetched by whoever takes a lost one's place before the first seal`() throws {

@@ -90,10 +90,11 @@ struct Scene {
     /// The digest of the weights that one process, which nothing happens to, ends with.
     func localDigest() throws -> Digest256 {
         let geometry = job.geometry(microBatchesPerVirtual: 1)
-        let configuration = StageConfiguration(
+        var configuration = StageConfiguration(
             model: job.model, units: job.model.allUnits, geometry: geometry, seed: job.seed,
             optimizer: JobParameters(job).optimizer, mode: .everyStep, exchangeCodec: .fp32, activationCodec: .fp32,
             validationFraction: job.validationFraction, dataTokens: job.text.tokens)
+        configuration.dataParts = job.text.parts
         var trainer = LocalTrainer(
             configuration: configuration, pipelines: [[0, 1, 2, 3]], innerSteps: 1,
             totalSteps: job.steps(microBatchesPerVirtual: 1))

@@ -39,6 +39,51 @@ import Training
         #expect(DataOrder(corpusCount: 17, validationFraction: 0, context: 16, seed: 1).canTrain)
     }
 
+    static func mixture(_ parts: [DataPart], fraction: Double, seed: UInt64 = 3) -> StageConfiguration {
+        var out = Small.configuration(virtualPipelines: 4, microBatches: 1, microBatch: 2)
+        out.geometry.context = 10
+        out.validationFraction = fraction
+        out.dataParts = parts
+        out.seed = seed
+        return out
+    }
+
+    /// Every window is looked at: where it begins, what it may see, how often its source came.
+    @Test func `a mixture's sources are read in shares by weight, each whole before it is read again`() {
+        let parts = [DataPart(tokens: 1001, weight: 1), DataPart(tokens: 500, weight: 3)]
+        let order = DataOrder(Self.mixture(parts, fraction: 0.1), bytes: 1501)
+        #expect(order.canTrain && order.trainingCount == 901 + 450 && order.validationCount == 150)
+        var starts: [[Int]] = [[], []]
+        for step in 0..<512 {
+            for sequence in 0..<8 {
+                let window = order.window(step: step, sequence: sequence)
+                let source = window.start < 1001 ? 0 : 1
+                #expect(window.limit == (source == 0 ? 901 : 1001 + 450))
+                #expect((window.start - 1001 * source) % 10 == 0 && window.start + 1 < window.limit)
+                starts[source].append(window.start)
+            }
+        }
+        #expect(abs(starts[0].count - 1024) < 4 && abs(starts[1].count - 3072) < 4)
+        // 90 windows of the one, 45 of the other; within 1024 sequences the order is shuffled, so epochs are counted there.
+        #expect(Set(starts[0].prefix(256)).count == 90 && Set(starts[1].prefix(768)).count == 45)
+        // What comes at a place hangs on nothing but that place.
+        let later = DataOrder(Self.mixture(parts, fraction: 0.1), bytes: 1501)
+        #expect(later.window(step: 511, sequence: 7) == order.window(step: 511, sequence: 7))
+        let other = DataOrder(Self.mixture(parts, fraction: 0.1, seed: 4), bytes: 1501)
+        #expect((0..<8).contains { other.window(step: 0, sequence: $0) != order.window(step: 0, sequence: $0) })
+    }
+
+    @Test func `each source of a mixture has a validation part of its own`() {
+        let parts = [DataPart(tokens: 400, weight: 1), DataPart(tokens: 40, weight: 1), DataPart(tokens: 300, weight: 1)]
+        let order = DataOrder(Self.mixture(parts, fraction: 0.1), bytes: 740)
+        #expect(order.validationRanges == [0..<3, 3..<3, 3..<5] && order.validationWindows == 5)
+        #expect((0..<5).map { order.validationStart(window: $0) } == [360, 370, 380, 710, 720])
+        #expect(!DataOrder(Self.mixture(parts, fraction: 0.1), bytes: 741).canTrain)
+        let short = [DataPart(tokens: 400, weight: 1), DataPart(tokens: 11, weight: 1)]
+        #expect(!DataOrder(Self.mixture(short, fraction: 0.1), bytes: 411).canTrain)
+        #expect(DataOrder(Self.mixture(short, fraction: 0), bytes: 411).canTrain)
+    }
+
     @Test func `sequences of a step are numbered through all virtual pipelines`() {
         let geometry = BatchGeometry(virtualPipelines: 4, microBatch: 3, microBatchesPerVirtual: 2, context: 8)
         let firsts = (0..<4).flatMap { virtual in

@@ -1,3 +1,4 @@
+import Compute
 import Exchange
 import Primitives
 import Testing
@@ -365,6 +366,32 @@ import Wire
             one.engines[0][0].perform(.evaluate(windows: 0..<16, input: []))
                 == .evaluation(lossSum: all.lossSum, tokens: all.tokens))
     }
+
+    @Test func `a mixture's stages are refused where its sources are not the data, and judged source by source`() throws {
+        var configuration = Small.configuration()
+        configuration.dataParts = [DataPart(tokens: 1000, weight: 1), DataPart(tokens: 1999, weight: 2)]
+        let engine = StageEngine(corpus: Small.corpus, threads: 1)
+        #expect(refusal(engine.perform(.configure(configuration))) != nil)
+        configuration.dataParts[1].tokens = 2000
+        #expect(engine.perform(.configure(configuration)) == .done)
+        let parameters = try #require(ModelParameters(shape: Small.model, states: Self.state(engine)))
+        var told: [Int] = []
+        let all = try evaluateAll(
+            ModelUnits(parameters), corpus: CorpusBytes(Small.corpus), sources: configuration.dataParts,
+            validationFraction: 0.1, threads: 1
+        ) { done, of in
+            #expect(of == 16)
+            told.append(done)
+        }
+        // 100 bytes have 5 windows of 18, 200 have 11.
+        #expect(all.tokens == 16 * 18 && told == [5, 13, 16])
+        let parts = [0..<5, 5..<16].map { engine.perform(.evaluate(windows: $0, input: [])) }
+        for (part, mean) in zip(parts, all.sourceLosses) {
+            guard case .evaluation(let sum, let tokens) = part else { throw Unexpected() }
+            #expect(mean == sum / Double(tokens))
+        }
+    }
+    private struct Unexpected: Error {}
 
     @Test(arguments: [Codec.bf16, .int8])
     func `compressed activations train nearly as well`(codec: Codec) {

@@ -21,17 +21,19 @@ private let hasPyTorch: Bool = {
 /// The real worker.
 @Suite(.serialized, .enabled(if: hasPyTorch, "no PyTorch: set ATOLL_PYTHON to a Python that has it"))
 struct TorchTests {
-    static func worker() throws -> TorchWorker {
+    static func worker(_ device: String = "cpu") throws -> TorchWorker {
         let sources = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..")
         let python = ProcessInfo.processInfo.environment["ATOLL_PYTHON"] ?? "python3"
         var worker = TorchWorker(python: python, folder: sources.appendingPathComponent("Tools/torch-engine").path)
-        worker.device = "cpu"
+        worker.device = device
         worker.threads = 1
         return worker
     }
 
-    @Test func `agrees with the processor's engine, and with itself after it was killed`() throws {
-        let process = try Self.worker().process
+    /// Of two devices each has half of a unit's weights, and half of a micro-batch's sequences.
+    @Test(arguments: ["cpu", "cpu,cpu"])
+    func `agrees with the processor's engine, and with itself after it was killed`(devices: String) throws {
+        let process = try Self.worker(devices).process
         nonisolated(unsafe) var last: WorkerLink?
         let device = WorkerEngine { () throws(Refusal) in
             last = try process.start()
@@ -67,8 +69,9 @@ struct TorchTests {
     }
 
     /// A cut between tied embeddings and the final norm, both stages on workers.
-    @Test func `lends the table of tied embeddings as the processor's engine does`() throws {
-        let process = try Self.worker().process
+    @Test(arguments: ["cpu", "cpu,cpu"])
+    func `lends the table of tied embeddings as the processor's engine does`(devices: String) throws {
+        let process = try Self.worker(devices).process
         let suite = `An engine in another process`.self
         func results(_ device: () -> any DeviceEngine) throws -> (losses: [Double], parameters: [Float]) {
             let engines = suite.engines([0..<3, 3..<5], isTied: true) { _ in device() }
@@ -97,7 +100,8 @@ struct TorchTests {
     /// LoRA: a round's losses and what comes of the weights, beside the processor's; what has no adapter has not moved by a bit.
     @Test(arguments: [[0..<5], [0..<1, 1..<3, 3..<5]], [NumberFormat.fp32, .bf16])
     func `moves adapters as the processor's engine does`(cuts: [Range<Int>], weights: NumberFormat) throws {
-        let process = try Self.worker().process
+        // On two devices the factors are on both, and stay equal.
+        let process = try Self.worker(cuts.count == 1 ? "cpu,cpu" : "cpu").process
         let suite = `An engine in another process`.self
         func results(_ device: () -> any DeviceEngine) throws -> (losses: [Double], units: [[Float]], start: [[Float]])
         {
@@ -147,8 +151,9 @@ struct TorchTests {
 
     /// With gradients exchanged every step each virtual pipeline is summed by itself, also where the logits of the next one are made
     /// before this one goes backward.
-    @Test func `keeps the table's gradients of virtual pipelines apart`() throws {
-        let process = try Self.worker().process
+    @Test(arguments: ["cpu", "cpu,cpu"])
+    func `keeps the table's gradients of virtual pipelines apart`(devices: String) throws {
+        let process = try Self.worker(devices).process
         let suite = `An engine in another process`.self
         func contributions(_ device: () -> any DeviceEngine) throws -> [[Float]] {
             let engines = [0..<2, 2..<5].map { units in
@@ -194,8 +199,9 @@ struct TorchTests {
     }
 
     /// Gradients exchanged every step: whatever the device's are, all take the same step of their sum, to the bit.
-    @Test func `has the weights of a peer on its processor after every step`() throws {
-        let process = try Self.worker().process
+    @Test(arguments: ["cpu", "cpu,cpu"])
+    func `has the weights of a peer on its processor after every step`(devices: String) throws {
+        let process = try Self.worker(devices).process
         let suite = `An engine in another process`.self
         let configuration = suite.configuration(mode: .everyStep)
         func engine(_ device: any DeviceEngine) -> StageEngine {
@@ -231,5 +237,52 @@ struct TorchTests {
             #expect(states[0] == states[1])
         }
         #expect(losses.count == 24 && losses.suffix(4).reduce(0, +) < losses.prefix(4).reduce(0, +) - 0.5)
+    }
+}
+
+extension TorchTests {
+    /// Whoever waits for what the others have summed is not to wait for ever.
+    @Test func `of several devices ends as a whole when one of them ends`() throws {
+        let process = try Self.worker("cpu,cpu").process
+        nonisolated(unsafe) var links: [WorkerLink] = []
+        let device = WorkerEngine { () throws(Refusal) in
+            links.append(try process.start())
+            return links.last!
+        }
+        #expect(try WorkerCheck.run(device).worst < 1e-5)
+        let helper = try #require(Self.helpers().first)
+        kill(helper, SIGKILL)
+        #expect(throws: Refusal.self) { try WorkerCheck.run(device) }
+        #expect(try WorkerCheck.run(device).worst < 1e-5)
+        #expect(links.count == 2)
+        for link in links { link.end() }
+        #expect(Self.helpers().isEmpty)
+    }
+
+    @Test func `refuses devices that cannot sum together, by name`() throws {
+        let device = try Self.worker("cpu,mps").engine()
+        do throws(Refusal) {
+            _ = try WorkerCheck.run(device)
+            Issue.record("they summed")
+        } catch { #expect(error.reason.contains("cpu,mps"), "\(error.reason)") }
+    }
+
+    /// Processes of this test's workers beside the first of each.
+    private static func helpers() -> [pid_t] {
+        let all = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return all.compactMap { pid_t($0) }.filter { process in
+            guard let line = FileManager.default.contents(atPath: "/proc/\(process)/cmdline") else { return false }
+            let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+            guard words.contains("--helper") else { return false }
+            // Of this process: its parent's parent.
+            func parent(_ of: pid_t) -> pid_t? {
+                let status = FileManager.default.contents(atPath: "/proc/\(of)/status").map {
+                    String(decoding: $0, as: UTF8.self)
+                }
+                let line = status?.split(separator: "\n").first { $0.hasPrefix("PPid:") }
+                return line.flatMap { pid_t($0.dropFirst(5).trimmingCharacters(in: .whitespaces)) }
+            }
+            return parent(process).flatMap(parent) == getpid()
+        }
     }
 }

@@ -1,6 +1,6 @@
 """Measures the worker on a device: its gradients beside the processor's, its tokens a second beside a plain PyTorch loop.
 
-    python3 Tools/torch-engine/bench.py [--device cuda:0] [--out FOLDER] [--quick]
+    python3 Tools/torch-engine/bench.py [--device cuda:0[,cuda:1,…]] [--out FOLDER] [--quick]
 
 Needs Python 3 with PyTorch 2.5 or later and nothing else: neither network nor a build of Atoll. The worker runs as a daemon runs
 it, in a process of its own, and is spoken to over its own protocol (docs/WORKER.md). Weights are random. One JSON object a
@@ -228,10 +228,10 @@ def compare(model, context, sequences, device):
             loss_difference=abs(loss - exact), ok=worst <= most and cosine >= least)
 
 
-def speed(label, model, context, sequences, count, device, precision, rounds):
-    """Steps in turns; medians."""
+def speed(label, model, context, sequences, count, device, precision, rounds, devices=None):
+    """Steps in turns; medians. The plain loop is on one device."""
     units, work = weights(model), batches(model, context, sequences, count)
-    worker = Worker(str(device), precision)
+    worker = Worker(devices or str(device), precision)
     worker.load(model, context, sequences)
     worker.put(units)
     plain = Plain(model, units, context, device, precision)
@@ -277,7 +277,8 @@ def main():
     arguments = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    device = torch.device(arguments.device)
+    names = arguments.device.split(",")
+    device = torch.device(names[0])
     good = True
     os.makedirs(arguments.out, exist_ok=True)
     with open(f"{arguments.out}/worker.jsonl", "w") as file:
@@ -292,17 +293,17 @@ def main():
         for row in compare(SMALL, 40, 3, arguments.device):
             tell(row)
         if arguments.quick:
-            tell(speed("small", SMALL, 64, 2, 2, device, "fp32", 3))
+            tell(speed("small", SMALL, 64, 2, 2, device, "fp32", 3, arguments.device))
         else:
             for row in compare(TENTH, 256, 2, arguments.device):
                 tell(row)
             if device.type == "cpu":
                 # What the protocol costs: both compute on the same processor.
-                tell(speed("10M", TENTH, 256, 2, 2, device, "fp32", 8))
+                tell(speed("10M", TENTH, 256, 2, 2, device, "fp32", 8, arguments.device))
                 sys.exit(0 if good else 1)
             for precision in ("bf16", "fp32"):
-                tell(speed("SmolLM2-135M's shape", SMOL, 1024, 8, 4, device, precision, 12))
-            tell(speed("10M", TENTH, 512, 8, 4, device, "bf16", 12))
+                tell(speed("SmolLM2-135M's shape", SMOL, 1024, 8, 4, device, precision, 12, arguments.device))
+            tell(speed("10M", TENTH, 512, 8, 4, device, "bf16", 12, arguments.device))
     sys.exit(0 if good else 1)
 
 

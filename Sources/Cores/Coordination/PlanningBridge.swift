@@ -26,6 +26,7 @@ extension JobParameters {
         exchangeWay = job.exchangeWay.value
         onDivergence = job.checkpoint.onDivergence == .retreat ? .retreat : .stop
         dataTokens = job.text.tokens
+        dataParts = job.text.parts
         initialUnits = job.beginning.units
         electors = job.electors.count.value
         recovery = job.electors.recovery

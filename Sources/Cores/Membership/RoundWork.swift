@@ -26,7 +26,8 @@ package struct StageContext: Sendable {
         self.memory = memory
         sampleWindows =
             DataOrder(
-                corpusCount: parameters.dataTokens ?? contentBytes, validationFraction: parameters.validationFraction,
+                corpusCount: parameters.dataTokens ?? contentBytes, sources: parameters.dataParts,
+                validationFraction: parameters.validationFraction,
                 context: parameters.model.context, seed: parameters.seed
             ).fixedValidationWindows()
     }

@@ -24,6 +24,17 @@ public enum DataSource: Hashable, Sendable {
     case path(String)
     /// A content ID: 64 hexadecimal digits.
     case content(String)
+    /// Several files at the launcher, in shares by weight.
+    case mixture([MixedFile])
+
+    public struct MixedFile: Hashable, Sendable {
+        public var path: String
+        public var weight: Double
+        public init(path: String, weight: Double) {
+            self.path = path
+            self.weight = weight
+        }
+    }
 }
 
 /// A job as its launcher wrote it: an architecture and numbers, never code. `docs/TOPOLOGY.md` lists the keys.
@@ -56,6 +67,8 @@ public struct JobManifest: Hashable, Sendable {
         public var tokenizer = Tokenizer.byte
         /// Of files of tokens, as signed: how many there are.
         public var tokens: Int?
+        /// Of a mixture, as signed: its sources, one after the other; empty: there is one.
+        public var parts: [DataPart] = []
         /// Of the whole text; it is no part of the manifest.
         public var bytes: Int?
         public init() {}

@@ -34,7 +34,7 @@ extension JobManifest {
             "collectors", "checkpoint",
         ])
         let model = try readModel(try top.required("model"), folders)
-        let data = try top.required("data").mapping(["path", "content", "tokens", "validation_fraction"])
+        let data = try top.required("data").mapping(["path", "content", "sources", "tokens", "validation_fraction"])
         let train = try top.required("train").mapping(trainKeys)
         self.init(
             name: try top.required("name").name(), model: model.shape, data: try readSource(data),
@@ -43,6 +43,7 @@ extension JobManifest {
         beginning.folder = model.folder
         beginning.units = model.units
         text.tokens = try readTokens(data, text.tokenizer)
+        text.parts = try readParts(data, tokens: text.tokens)
         validationFraction = try data["validation_fraction"]?.number(0...0.5) ?? validationFraction
         if let node = top["parallel"] { try readParallel(node) }
         try readTraining(train)
@@ -140,11 +141,6 @@ extension JobManifest {
     public var canonicalText: String {
         func show(_ setting: Setting<Int>) -> String { setting.value.map(String.init) ?? "auto" }
         func show(_ setting: Setting<Codec>) -> String { setting.value.map { yamlScalar($0.description) } ?? "auto" }
-        let source =
-            switch data {
-            case .path(let path): "path: \(yamlScalar(path))"
-            case .content(let id): "content: \(id)" + (text.tokens.map { "\n  tokens: \($0)" } ?? "")
-            }
         return """
             name: \(yamlScalar(name))
             model:
@@ -160,7 +156,7 @@ extension JobManifest {
               rope_theta: \(yamlNumber(model.ropeTheta))
               norm_epsilon: \(yamlNumber(Double(model.normEpsilon)))\(model.unusualText)\(initialText)
             data:
-              \(source)
+              \(sourceText)
               validation_fraction: \(yamlNumber(validationFraction))
             train:
               tokens: \(tokens)
@@ -195,6 +191,18 @@ extension JobManifest {
 }
 
 extension JobManifest {
+    private var sourceText: String {
+        switch data {
+        case .path(let path): return "path: \(yamlScalar(path))"
+        case .mixture(let files):
+            let lines = files.map { "\n    - {path: \(yamlScalar($0.path)), weight: \(yamlNumber($0.weight))}" }
+            return "sources:" + lines.joined()
+        case .content(let id):
+            let parts = text.parts.map { "\n    - {tokens: \($0.tokens), weight: \(yamlNumber($0.weight))}" }
+            return "content: \(id)" + (text.tokens.map { "\n  tokens: \($0)" } ?? "")
+                + (parts.isEmpty ? "" : "\n  sources:" + parts.joined())
+        }
+    }
     private var recoveryText: String {
         guard let recovery = electors.recovery else { return "" }
         return
@@ -262,16 +270,65 @@ private func readCollectors(_ list: YAMLNode) throws(ManifestError) -> [PeerID] 
 }
 
 private func readSource(_ data: YAMLMapping) throws(ManifestError) -> DataSource {
-    switch (data["path"], data["content"]) {
-    case (let path?, nil): return .path(try path.text("a path"))
-    case (nil, let content?):
+    switch (data["path"], data["content"], data["sources"]) {
+    case (let path?, nil, nil): return .path(try path.text("a path"))
+    case (nil, nil, let sources?): return .mixture(try readMixture(sources))
+    case (nil, let content?, _):
         let id = try content.text("64 hexadecimal digits")
         guard id.utf8.count == 64, id.utf8.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) }) else {
             throw content.problem(.outOfRange, allowed: "64 lower-case hexadecimal digits")
         }
         return .content(id)
-    default: throw data.place.problem(.missingKey, found: "not exactly one source", allowed: "path or content")
+    default: throw data.place.problem(.missingKey, found: "not exactly one source", allowed: "path, sources or content")
     }
+}
+
+private let mostWeight = 1e6
+/// As `Mixture` has it.
+private let mostSources = 1024
+private let mixtureText = "a list of 1 to \(mostSources) sources, each with a weight"
+
+private func readMixture(_ node: YAMLNode) throws(ManifestError) -> [DataSource.MixedFile] {
+    var out: [DataSource.MixedFile] = []
+    for item in try node.list(mixtureText, most: mostSources) {
+        let entry = try item.mapping(["path", "weight"])
+        out.append(
+            DataSource.MixedFile(
+                path: try entry.required("path").text("a path"),
+                weight: try entry.required("weight").number(0...mostWeight, open: true)))
+    }
+    try checkWeights(out.map(\.weight), node)
+    return out
+}
+
+private func checkWeights(_ weights: [Double], _ node: YAMLNode) throws(ManifestError) {
+    guard let largest = weights.max() else {
+        throw node.problem(.outOfRange, found: "no source", allowed: mixtureText)
+    }
+    guard weights.allSatisfy({ $0 / largest > 1e-6 }) else {
+        throw node.problem(
+            .outOfRange, found: "a weight of less than a millionth of another",
+            allowed: "weights nearer to each other, or that source left out")
+    }
+}
+
+/// Of a content that is a mixture, as it is signed: how many tokens of each source it has.
+private func readParts(_ data: YAMLMapping, tokens: Int?) throws(ManifestError) -> [DataPart] {
+    guard data["content"] != nil, let node = data["sources"] else { return [] }
+    var out: [DataPart] = []
+    for item in try node.list(mixtureText, most: mostSources) {
+        let entry = try item.mapping(["tokens", "weight"])
+        out.append(
+            DataPart(
+                tokens: try entry.required("tokens").integer(2...1 << 40),
+                weight: try entry.required("weight").number(0...mostWeight, open: true)))
+    }
+    try checkWeights(out.map(\.weight), node)
+    let sum = out.reduce(0) { $0 + $1.tokens }
+    if let tokens, tokens != sum {
+        throw node.problem(.outOfRange, found: "sources of \(sum) tokens", allowed: "\(tokens) tokens, as the content has")
+    }
+    return out
 }
 
 /// How many tokens there are: of contents that are files of tokens, and only of these.

@@ -34,6 +34,8 @@ public struct JobParameters: Hashable, Sendable {
     public var exchangeWay: ExchangeWay?
     /// Where the data are a file of tokens: how many; nil: they are a text, a token a byte.
     public var dataTokens: Int?
+    /// Where the data are a mixture: its sources; empty: they are one.
+    public var dataParts: [DataPart] = []
     /// Contents of the units that the job begins with; empty: they are drawn from the seed.
     public var initialUnits: [Digest256] = []
 
@@ -72,13 +74,15 @@ public struct JobParameters: Hashable, Sendable {
     }
 
     public func configuration(units: Range<Int>, plan: PlacedPlan, recompute: Bool = false) -> StageConfiguration {
-        StageConfiguration(
+        var out = StageConfiguration(
             model: model, units: units, geometry: geometry(microBatchesPerVirtual: plan.microBatchesPerVirtual),
             seed: seed,
             optimizer: optimizer(microBatchesPerVirtual: plan.microBatchesPerVirtual), outer: plan.outer,
             mode: plan.mode, exchangeCodec: plan.exchangeCodec,
             activationCodec: plan.activationCodec, validationFraction: validationFraction,
             recompute: recompute, dataTokens: dataTokens)
+        out.dataParts = dataParts
+        return out
     }
 
     /// Some blocks of the model as a middle stage, for a member to see how fast it is at this job's work.

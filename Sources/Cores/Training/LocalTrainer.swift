@@ -55,7 +55,8 @@ public struct LocalTrainer: Sendable {
             if let initial { try expectDone(engine, .importState(initial.states)) }
         }
         let order = DataOrder(
-            corpusCount: configuration.dataTokens ?? corpus.count, validationFraction: configuration.validationFraction,
+            corpusCount: configuration.dataTokens ?? corpus.count, sources: configuration.dataParts,
+            validationFraction: configuration.validationFraction,
             context: configuration.geometry.context, seed: configuration.seed)
         var steps = 0
         var round = 0

@@ -39,7 +39,7 @@ extension Stage {
             for start in stride(from: windows.lowerBound, to: windows.upperBound, by: geometry.microBatch) {
                 let chunk = start..<min(start + geometry.microBatch, windows.upperBound)
                 let place = (start - windows.lowerBound) * perWindow
-                let text = try text(chunk, limit: .max) { order.validationStart(window: $0) } ?? TokenText()
+                let text = try text(validation: chunk) ?? TokenText()
                 learnt += text.learnt
                 try device.evaluateHead(
                     sequences: chunk.count, text: text,

@@ -35,9 +35,15 @@ extension Stage {
         }
         guard configuration.isFirst || configuration.isLast else { return }
         let order = DataOrder(configuration, bytes: corpus.count)
+        let tokens = configuration.dataTokens ?? corpus.count
+        let parts = configuration.dataParts
+        guard parts.isEmpty || parts.reduce(0, { $0 + $1.tokens }) == tokens else {
+            throw Refusal("the job's sources are of \(parts.map(\.tokens)) tokens, its data have \(tokens)")
+        }
         guard order.canTrain else {
             throw Refusal(
                 "the training part of the corpus has \(order.trainingCount) tokens, one window needs \(geometry.context + 1)"
+                    + (parts.isEmpty ? "" : " of each source")
             )
         }
         if configuration.dataTokens == nil, shape.vocabulary < 256, let largest = corpus.max,

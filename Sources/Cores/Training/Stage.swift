@@ -192,7 +192,7 @@ final class Stage {
                 let part =
                     configuration.isFirst && configuration.isLast
                     ? losses.allValues : values.values(place..<place + chunk.count * perWindow)
-                let text = try text(chunk, limit: .max) { order.validationStart(window: $0) }
+                let text = try text(validation: chunk)
                 learnt += text?.learnt ?? 0
                 try device.evaluate(
                     sequences: chunk.count, text: text,
@@ -281,28 +281,29 @@ final class Stage {
 
     func text(of key: MicroBatchKey) throws(Refusal) -> TokenText? {
         let first = DataOrder.firstSequence(key, geometry)
-        return try text((0..<geometry.microBatch).map { first + $0 }, limit: order.trainingCount) {
-            order.windowStart(step: key.step, sequence: $0)
-        }
+        return try text((0..<geometry.microBatch).map { order.window(step: key.step, sequence: first + $0) })
     }
 
-    /// The tokens of sequences that begin where `start` says; nil where the stage reads none.
-    func text(
-        _ sequences: some Sequence<Int>, limit: Int, start: (Int) -> Int
-    ) throws(Refusal) -> TokenText? {
+    func text(validation windows: Range<Int>) throws(Refusal) -> TokenText? {
+        try text(windows.map { DataOrder.Window(start: order.validationStart(window: $0), limit: .max) })
+    }
+
+    /// The tokens of sequences; nil where the stage reads none.
+    private func text(_ windows: [DataOrder.Window]) throws(Refusal) -> TokenText? {
         guard readsCorpus else { return nil }
         var text = TokenText()
-        for sequence in sequences {
-            let first = start(sequence)
+        for window in windows {
             if let tokens = source.tokens {
                 try tokens.append(
-                    from: first, context: geometry.context, limit: limit, vocabulary: configuration.model.vocabulary,
-                    to: &text)
+                    from: window.start, context: geometry.context, limit: window.limit,
+                    vocabulary: configuration.model.vocabulary, to: &text)
                 continue
             }
-            for position in first..<first + geometry.context {
-                text.tokens.append(Int32(source.bytes[position]))
-                text.targets.append(Int32(source.bytes[position + 1]))
+            // Only a mixture's windows may reach beyond their source's end.
+            let end = min(source.bytes.count, window.limit)
+            for position in window.start..<window.start + geometry.context {
+                text.tokens.append(position < end ? Int32(source.bytes[position]) : 0)
+                text.targets.append(position + 1 < end ? Int32(source.bytes[position + 1]) : -1)
             }
         }
         return text

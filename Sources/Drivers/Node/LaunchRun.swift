@@ -336,13 +336,13 @@ public final class LaunchRun {
                     + "in \(checkpoint); put the file back for the report")
         }
         let ending = RunEnding(
-            corpus: corpus, dataTokens: options.parameters.dataTokens,
+            corpus: corpus, dataTokens: options.parameters.dataTokens, sources: options.parameters.dataParts,
             fraction: options.parameters.validationFraction, out: options.out, threads: options.threads,
             prompt: options.samplePrompt, seed: options.parameters.seed, model: options.model
         ) { [self] in tell(Event($0, at: service.loop.now)) }
         let result = try ending.conclude(weights)
         let outcome = RunOutcome(
-            validationLoss: result.loss, weights: digest, checkpoint: result.checkpoint,
+            validationLoss: result.loss, sourceLosses: result.sourceLosses, weights: digest, checkpoint: result.checkpoint,
             sample: result.sample, stretch: stretch)
         let report = RunReport(coordinator, view, outcome, origin: origin)
         try writeFile(options.out + "/report.json", Array(report.jsonText.utf8))

@@ -63,8 +63,8 @@ public enum LocalRun {
         let seconds = Date().timeIntervalSince(started)
         onEvent(Event(.evaluating, at: Instant(seconds: seconds)))
         let ending = RunEnding(
-            corpus: corpus, dataTokens: job.text.tokens, fraction: job.validationFraction, out: out, threads: threads,
-            prompt: prompt, seed: job.seed, model: model
+            corpus: corpus, dataTokens: job.text.tokens, sources: job.text.parts,
+            fraction: job.validationFraction, out: out, threads: threads, prompt: prompt, seed: job.seed, model: model
         ) { onEvent(Event($0, at: Instant(seconds: Date().timeIntervalSince(started)))) }
         let result = try ending.conclude(ModelUnits(weights))
         // As on a pool: the figure after the last round is the one over all windows.
@@ -107,11 +107,13 @@ private struct LocalArrangement {
         shares = (0..<count).map { rank in
             Array(job.virtualPipelines * rank / count..<job.virtualPipelines * (rank + 1) / count)
         }
-        configuration = StageConfiguration(
+        var configuration = StageConfiguration(
             model: job.model, units: job.model.allUnits, geometry: job.geometry(microBatchesPerVirtual: k),
             seed: job.seed, optimizer: JobParameters(job).optimizer, mode: innerSteps == 1 ? .everyStep : .rounds,
             exchangeCodec: job.exchangeCodec.value ?? .fp32, activationCodec: .fp32,
             validationFraction: job.validationFraction, dataTokens: job.text.tokens)
+        configuration.dataParts = job.text.parts
+        self.configuration = configuration
     }
     var batchTokens: Int { configuration.geometry.batchTokens }
 
@@ -157,7 +159,8 @@ private struct LocalArrangement {
             initialValidationLoss: nil, rounds: rounds,
             final: RunReport.Final(
                 validationLoss: result.loss, bitsPerByte: job.text.tokens == nil ? result.loss / ln2 : nil,
-                tokens: steps * batchTokens, seconds: seconds),
+                tokens: steps * batchTokens, seconds: seconds,
+                sourceLosses: result.sourceLosses.isEmpty ? nil : result.sourceLosses),
             validationFraction: job.validationFraction,
             bytes: RunReport.Bytes(sentByPeer: [:], exchangeSent: 0, fp32EveryStep: 0), events: [],
             microBatches: RunReport.MicroBatches(

@@ -1,4 +1,5 @@
 import Checkpoints
+internal import Compute
 import Inference
 import Primitives
 import Telemetry
@@ -11,6 +12,8 @@ struct RunEnding {
     var corpus: CorpusBytes
     /// Where the corpus is a file of tokens.
     var dataTokens: Int?
+    /// Of a mixture.
+    var sources: [DataPart] = []
     var fraction: Double
     var out: String
     var threads: Int
@@ -22,9 +25,17 @@ struct RunEnding {
     var tell: (Happening) -> Void
     private static let sampleTemperature = 0.8
 
-    func conclude(_ weights: ModelUnits) throws(NodeError) -> (checkpoint: String, loss: Double, sample: String) {
+    struct Result {
+        var checkpoint: String
+        var loss: Double
+        /// Of a mixture: of each source.
+        var sourceLosses: [Double?]
+        var sample: String
+    }
+
+    func conclude(_ weights: ModelUnits) throws(NodeError) -> Result {
         let checkpoint = try Self.write(weights, to: out, like: model)
-        let loss: Double
+        let evaluation: Evaluation
         var sample = ""
         var told = ContinuousClock.now
         func progress(_ done: Int, of all: Int) {
@@ -33,10 +44,9 @@ struct RunEnding {
             tell(.evaluationProgress(windows: done, of: all))
         }
         do throws(TrainingError) {
-            loss = try evaluateAll(
-                weights, corpus: corpus, dataTokens: dataTokens, validationFraction: fraction, threads: threads,
-                progress: progress
-            ).meanLoss
+            evaluation = try evaluateAll(
+                weights, corpus: corpus, dataTokens: dataTokens, sources: sources, validationFraction: fraction,
+                threads: threads, progress: progress)
             if dataTokens == nil, let parameters = weights.parameters {
                 let bytes = try generate(
                     parameters, prompt: Array(prompt.utf8), count: 200, temperature: Self.sampleTemperature, seed: seed,
@@ -47,7 +57,8 @@ struct RunEnding {
             throw .failed(error.description)
         }
         if dataTokens != nil { sample = try tokenSample(checkpoint) }
-        return (checkpoint, loss, sample)
+        return Result(
+            checkpoint: checkpoint, loss: evaluation.meanLoss, sourceLosses: evaluation.sourceLosses, sample: sample)
     }
 
     /// - Returns: where the checkpoint is.

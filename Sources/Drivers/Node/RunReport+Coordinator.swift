@@ -9,12 +9,18 @@ public import Telemetry
 /// What the job left behind besides what its coordinator and its events know.
 public struct RunOutcome: Sendable {
     public var validationLoss: Double
+    /// Of a mixture: of each source.
+    public var sourceLosses: [Double?]
     public var weights: Digest256
     public var checkpoint: String
     public var sample: String
     public var stretch: Double
-    public init(validationLoss: Double, weights: Digest256, checkpoint: String, sample: String, stretch: Double) {
+    public init(
+        validationLoss: Double, sourceLosses: [Double?] = [], weights: Digest256, checkpoint: String, sample: String,
+        stretch: Double
+    ) {
         self.validationLoss = validationLoss
+        self.sourceLosses = sourceLosses
         self.weights = weights
         self.checkpoint = checkpoint
         self.sample = sample
@@ -50,7 +56,8 @@ extension RunReport {
                 validationLoss: outcome.validationLoss,
                 bitsPerByte: coordinator.parameters.dataTokens == nil ? outcome.validationLoss / ln2 : nil,
                 tokens: state.sealedTokens, seconds: ((view.rounds.last?.at ?? began) - began).inSeconds,
-                tokensSeen: Self.tokensSeen(state, view)),
+                tokensSeen: Self.tokensSeen(state, view),
+                sourceLosses: outcome.sourceLosses.isEmpty ? nil : outcome.sourceLosses),
             validationFraction: parameters.validationFraction, bytes: Self.bytes(coordinator),
             events: view.story.items.map { Told($0.event, since: origin) },
             eventsLeftOut: view.story.leftOut > 0 ? view.story.leftOut : nil,

@@ -57,6 +57,8 @@ public struct RunReport: Codable, Sendable {
         public var seconds: Double
         /// Sealed in ``seconds``; nil where those are all.
         public var tokensSeen: Int?
+        /// Of a mixture: the loss of each source's validation part, null where that has no complete window.
+        public var sourceLosses: [Double?]?
     }
     public struct Bytes: Codable, Sendable {
         public var sentByPeer: [String: Int]

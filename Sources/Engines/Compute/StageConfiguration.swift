@@ -112,6 +112,18 @@ public struct InnerOptimizer: Hashable, Sendable {
     }
 }
 
+/// One source of a mixture: so many tokens of the corpus, which follow those of the source before.
+public struct DataPart: Hashable, Sendable {
+    /// Bytes, where each is a token.
+    public var tokens: Int
+    /// What its share of the sequences is by, beside the others' weights; above 0.
+    public var weight: Double
+    public init(tokens: Int, weight: Double) {
+        self.tokens = tokens
+        self.weight = weight
+    }
+}
+
 /// Everything a stage's arithmetic depends on, besides the corpus and the jobs themselves.
 public struct StageConfiguration: Hashable, Sendable {
     public var model: ModelShape
@@ -128,6 +140,8 @@ public struct StageConfiguration: Hashable, Sendable {
     public var recompute: Bool
     /// Where the corpus is a file of tokens: how many; nil: every byte of it is a token.
     public var dataTokens: Int?
+    /// Where the corpus is a mixture: its sources; empty: it is one.
+    public var dataParts: [DataPart] = []
     public init(
         model: ModelShape, units: Range<Int>, geometry: BatchGeometry, seed: UInt64, optimizer: InnerOptimizer,
         outer: OuterOptimizer = OuterOptimizer(), mode: ExchangeMode, exchangeCodec: Codec, activationCodec: Codec,

@@ -7,7 +7,7 @@ package struct TorchWorker: Sendable {
     package var python: String
     /// The folder that holds the package `atoll_torch`.
     package var folder: String
-    /// `auto`, `cpu`, `cuda:0`, `mps`.
+    /// `auto`, `cpu`, `cuda:0`, `mps`; several that compute together with commas between them, or `all`.
     package var device = "auto"
     /// `fp32` or `bf16`: of matrix products.
     package var precision = "fp32"

@@ -17,10 +17,11 @@ public struct Mixture: Hashable, Sendable {
     private let block: IndexPermutation
     /// Sequences that are shuffled among themselves, so that no pattern meets the pattern of a batch.
     static let blockLength = 1024
+    public static let mostSources = 1024
 
     /// Positive weights, at most 1024 of them; their sum does not matter.
     public init(weights: [Double], seed: UInt64) throws(DatasetError) {
-        guard (1...1024).contains(weights.count), weights.allSatisfy({ $0.isFinite && $0 > 0 }) else {
+        guard (1...Self.mostSources).contains(weights.count), weights.allSatisfy({ $0.isFinite && $0 > 0 }) else {
             throw .badMixture(
                 problem: "weights \(weights.prefix(8)): 1 to 1024 positive numbers are needed, one for each source")
         }

@@ -197,3 +197,39 @@ public struct TokenFileBuilder: Sendable {
         return hasMasked ? bytes + bits : bytes
     }
 }
+
+extension DataSource {
+    /// Appends tokens within a range to a file that is built, ending the documents that end there.
+    public func copy(_ range: Range<Int>, to builder: inout TokenFileBuilder) {
+        switch self {
+        case .documents(let file):
+            var place = range.lowerBound
+            for end in file.documentEnds(in: range) {
+                file.copy(place..<end, to: &builder)
+                builder.endDocument()
+                place = end
+            }
+            file.copy(place..<range.upperBound, to: &builder)
+        case .shards(let shards, _):
+            var first = 0
+            for shard in shards {
+                let part = range.clamped(to: first..<first + shard.count)
+                builder.append(part.lazy.map { UInt32(shard[$0 - first]) })
+                first += shard.count
+                if part.upperBound == first { builder.endDocument() }
+            }
+        }
+    }
+}
+
+extension TokenFile {
+    fileprivate func copy(_ range: Range<Int>, to builder: inout TokenFileBuilder) {
+        var place = range.lowerBound
+        while place < range.upperBound {
+            let isLearnt = bearsLoss(place)
+            let end = range[place...].first { bearsLoss($0) != isLearnt } ?? range.upperBound
+            builder.append((place..<end).lazy.map { UInt32(self[$0]) }, bearsLoss: isLearnt)
+            place = end
+        }
+    }
+}

@@ -1,4 +1,5 @@
 import Checkpoints
+import Compute
 import Foundation
 import Node
 import Planning
@@ -64,6 +65,7 @@ struct JobInput {
         guard let index = ContentIndex(of: content.bytes) else { throw JobContent.unreadable }
         out.data = .content(index.id.hex)
         out.text.tokens = content.tokens
+        out.text.parts = content.parts
         guard let model else { return out }
         do throws(CheckpointError) { out.beginning.units = try model.contents() } catch {
             throw NodeError.badInput(error.description)
@@ -79,26 +81,66 @@ struct JobInput {
     }
     /// In place of a text that is not at hand.
     var blank: JobContent {
-        JobContent(
+        var out = JobContent(
             bytes: StoredBytes([UInt8](repeating: 32, count: 4 << 20)),
             tokens: manifest.text.tokenizer == .ids ? 2 << 20 : nil)
+        guard case .mixture(let files) = manifest.data else { return out }
+        let each = out.count / files.count
+        for (index, file) in files.enumerated() {
+            let isLast = index == files.count - 1
+            out.parts.append(DataPart(tokens: isLast ? out.count - each * index : each, weight: file.weight))
+        }
+        return out
+    }
+    /// Where the data lie: a file, or those of a mixture; nothing where they are a content ID.
+    var dataFiles: [(name: String, path: String)] {
+        switch manifest.data {
+        case .path(let name): [(name, Self.path(name, beside: folder))]
+        case .mixture(let files): files.map { ($0.path, Self.path($0.path, beside: folder)) }
+        case .content: []
+        }
     }
 
     /// What there is to train on, checked: text is UTF-8, tokens are the model's, and both parts have enough of it.
     /// - Parameter scratch: a folder for what is made of it; nil for memory.
     func content(scratch: String? = nil) throws -> JobContent {
-        guard case .path(let path) = manifest.data else {
+        let content: JobContent
+        let encoding = JobContent.Encoding(
+            isBytes: manifest.text.tokenizer == .byte, vocabulary: manifest.model.vocabulary,
+            model: model?.folder.path, scratch: scratch)
+        switch manifest.data {
+        case .content:
             throw NodeError.badInput(
                 "data is a content ID; a launcher needs the text itself: give it with --data FILE or data.path")
-        }
-        let full = Self.path(path, beside: folder)
-        let content: JobContent
-        switch manifest.text.tokenizer {
-        case .byte: content = try JobContent(text: full)
-        case .ids:
+        case .path(let path):
+            content = try JobContent(Self.path(path, beside: folder), encoding)
+        case .mixture(let files):
             content = try JobContent(
-                tokens: full, vocabulary: manifest.model.vocabulary, model: model?.folder.path,
-                scratch: scratch)
+                mixing: files.map { (Self.path($0.path, beside: folder), $0.weight) }, encoding)
+        }
+        try checkLength(of: content)
+        return content
+    }
+
+    /// Training and validation need a window each; of a mixture training one of each source, and validation one of any.
+    private func checkLength(of content: JobContent) throws {
+        let what = content.tokens == nil ? "bytes" : "tokens"
+        let context = manifest.model.context
+        func kept(_ count: Int) -> Int { Int((Double(count) * manifest.validationFraction).rounded(.down)) }
+        let files = dataFiles.map(\.path)
+        let full = files.first ?? "the text"
+        for (path, part) in zip(files, content.parts) where part.tokens - kept(part.tokens) <= context {
+            throw NodeError.badInput(
+                "\(path) has \(part.tokens) \(what): with validation_fraction \(manifest.validationFraction) and context "
+                    + "\(context), each source needs more than \(context) of them for training. Use more text of it")
+        }
+        if !content.parts.isEmpty {
+            guard content.parts.contains(where: { kept($0.tokens) > context }) else {
+                throw NodeError.badInput(
+                    "no source has more than \(context) \(what) for validation: give more text, or a larger "
+                        + "validation_fraction than \(manifest.validationFraction)")
+            }
+            return
         }
         let count = content.count
         let validation = Int(Double(count) * manifest.validationFraction)
@@ -109,6 +151,5 @@ struct JobInput {
                     + "\(manifest.validationFraction) and context \(context), training and validation each need more than "
                     + "\(context). Use more text")
         }
-        return content
     }
 }

@@ -63,10 +63,21 @@ struct LaunchCommand: ParsableCommand {
         let content = try input.content(scratch: out)
         // Peers learn what the text is, not where it lies here.
         let manifest = try input.manifest(for: content)
+        tellShares(of: content, input)
         let threads = threads ?? min(2, ProcessInfo.processInfo.activeProcessorCount)
         let out = URL(fileURLWithPath: out).path
         if local { return try runLocal(manifest, content.bytes, input.model, out, threads) }
         try runOnPool(manifest, content.bytes, input.model, out, threads)
+    }
+
+    /// How often a mixture's sources are read, while whoever launches it may still think again.
+    private func tellShares(of content: JobContent, _ input: JobInput) {
+        let job = input.manifest
+        let sequences = job.tokens / max(1, job.model.context)
+        let lines = content.shares(
+            input.dataFiles.map(\.name), context: job.model.context, validationFraction: job.validationFraction,
+            sequences: sequences, seed: job.seed)
+        for line in lines { complain(terminalSafe(line)) }
     }
 
     private func refuseNoNumbers() throws {

@@ -15,6 +15,10 @@ enum ReportText {
         out +=
             "validation loss \(fixed(report.final.validationLoss, 4)) nats"
             + (report.final.bitsPerByte.map { " = \(fixed($0, 3)) bits a byte" } ?? " a token") + "\n"
+        if let losses = report.final.sourceLosses {
+            let told = losses.enumerated().map { "source \($0 + 1) \($1.map { fixed($0, 4) } ?? "too short to tell")" }
+            out += "… of each source: \(told.joined(separator: ", "))\n"
+        }
         if let predicted = report.stepSeconds.predicted, let measured = report.stepSeconds.measuredMedian {
             // As a launcher's screen says it.
             let more = (measured / predicted - 1) * 100

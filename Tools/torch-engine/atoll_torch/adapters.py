@@ -12,7 +12,8 @@ from .model import unit_tensors
 
 
 class Adapters:
-    """Factors of all adapted matrices of a stage, in one flat tensor, A before B; their gradients and moments likewise."""
+    """Factors of all adapted matrices of a stage, in one flat tensor, A before B; their gradients and moments likewise. On several
+    devices each has all of them, and they stay equal: gradients are summed before a step."""
 
     def __init__(self, stage, optimizer):
         self.stage, self.o = stage, optimizer
@@ -84,7 +85,7 @@ class Adapters:
 
     def finish(self, micro_batches):
         """Divides the sums; the norm of each tensor's, 0 where nothing moves."""
-        self.flat.grad /= micro_batches
+        self.stage.team.summed(self.flat.grad).div_(micro_batches)
         return [
             torch.linalg.vector_norm(self.flat.grad[self.places[unit, name][0]], dtype=torch.float64)
             if (unit, name) in self.places else torch.zeros((), dtype=torch.float64, device=self.stage.device)

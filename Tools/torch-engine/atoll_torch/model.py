@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .products import product
+from .team import Gathered
 from .wire import Refused
 
 
@@ -56,11 +57,14 @@ def rope_frequencies(m):
 class Stage:
     """The weights of some units and what they compute."""
 
-    def __init__(self, spec, device, autocast):
+    def __init__(self, spec, device, autocast, team):
+        self.team = team
         self.m = spec["model"]
         self.first, self.end = spec["units"]
         self.context, self.micro_batch = spec["context"], spec["micro_batch"]
         self.recompute = spec["recompute"]
+        # Tokens of a micro-batch, on all devices.
+        self.places = self.context * self.micro_batch
         self.z_loss = spec["optimizer"]["z_loss"]
         self.device, self.autocast = device, autocast
         is_large = device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory >= 16 << 30
@@ -74,12 +78,12 @@ class Stage:
         self.moves = "adapters" not in spec["optimizer"]
         is_narrow = not self.moves and spec["optimizer"]["weights"] == "bf16"
         for unit in range(self.first, self.end):
-            count = sum(math.prod(shape) for _, shape in unit_tensors(self.m, unit))
+            count = -(-self.count(unit) // team.size)
             flat = torch.zeros(count, device=device, dtype=torch.bfloat16 if is_narrow else torch.float32)
             if self.moves:
                 flat.grad = torch.zeros_like(flat)
             self.units[unit] = flat
-            self.views[unit] = self.leaves(unit, flat)
+            self.views[unit] = self.leaves(unit, flat) if team.size == 1 else flat.requires_grad_(self.moves)
         self.adapters = None
         if not self.moves:
             from .adapters import Adapters
@@ -87,6 +91,23 @@ class Stage:
             self.adapters = Adapters(self, spec["optimizer"])
         angles = torch.arange(self.context, dtype=torch.float64)[:, None] * rope_frequencies(self.m)
         self.cos, self.sin = angles.cos().float().to(device), angles.sin().float().to(device)
+
+    def count(self, unit):
+        return sum(math.prod(shape) for _, shape in unit_tensors(self.m, unit))
+
+    def held(self, unit):
+        """What of a unit's numbers is on this device, from and to: the shares are equal, the last ones may reach beyond the end."""
+        count, size = self.count(unit), self.units[unit].numel()
+        return min(count, self.team.rank * size), min(count, (self.team.rank + 1) * size)
+
+    def parts(self, unit):
+        """What of each of a unit's tensors is on this device: its shape, and a slice of the flat parameters, maybe empty."""
+        start, end = self.held(unit)
+        at = 0
+        for _, shape in unit_tensors(self.m, unit):
+            first, at = at, at + math.prod(shape)
+            low = min(max(first, start), end)
+            yield shape, slice(low - start, max(low, min(at, end)) - start)
 
     def leaves(self, unit, flat):
         """The unit's tensors by name: leaves in the memory of its flat parameters, whose gradients are added where its flat
@@ -102,23 +123,31 @@ class Stage:
         return out
 
     def weights(self, unit):
-        return self.views[unit]
+        if self.team.size == 1:
+            return self.views[unit]
+        whole, out, at = Gathered.apply(self.views[unit], self.team), {}, 0
+        for name, shape in unit_tensors(self.m, unit):
+            out[name] = whole[at:at + math.prod(shape)].view(shape)
+            at += math.prod(shape)
+        return out
 
-    def linear(self, unit, x, name):
-        """What a matrix of a block makes of x, its bias and its adapter included."""
-        weight, bias = self.views[unit][name], self.views[unit].get(name + "_bias")
+    def linear(self, unit, w, x, name):
+        """What a matrix of a block makes of x, its bias and its adapter included. `w` are the unit's weights."""
+        weight, bias = w[name], w.get(name + "_bias")
         if self.moves:
             return F.linear(x, weight, bias)
         y = product(x, weight) + self.adapters.added(unit, name, x)
         return y if bias is None else y + bias.to(y.dtype)
 
     def merged(self, unit):
-        """A unit's parameters as they are now, flat."""
+        """This device's share of a unit's parameters as they are now."""
         if self.moves:
             return self.units[unit].data
-        flat = self.units[unit].to(torch.float32, copy=True)
+        start, end = self.held(unit)
+        flat = self.units[unit] if self.team.size == 1 else self.team.gathered(self.units[unit])
+        flat = flat[:self.count(unit)].to(torch.float32, copy=True)
         self.adapters.merge(unit, flat)
-        return flat
+        return flat[start:end]
 
     # gradients
 
@@ -127,11 +156,10 @@ class Stage:
         norms = []
         for unit, flat in self.units.items():
             flat.grad /= micro_batches
-            at = 0
-            for _, shape in unit_tensors(self.m, unit):
-                count = math.prod(shape)
-                norms.append(torch.linalg.vector_norm(flat.grad[at:at + count], dtype=torch.float64))
-                at += count
+            for _, part in self.parts(unit):
+                norms.append(torch.linalg.vector_norm(flat.grad[part], dtype=torch.float64))
+        if self.team.size > 1:
+            norms = list(self.team.summed(torch.stack(norms).square()).sqrt())
         return norms
 
     def drop(self):
@@ -167,7 +195,7 @@ class Stage:
             normed = self.rms(x, w["input_norm"])
 
             def heads(name, count):
-                y = self.linear(unit, normed, name).view(n, length, count, size)
+                y = self.linear(unit, w, normed, name).view(n, length, count, size)
                 if name != "v" and m["query_key_norm"]:
                     y = self.rms(y, w[name + "_norm"])
                 return y.transpose(1, 2)
@@ -179,10 +207,10 @@ class Stage:
                 q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask, is_causal=mask is None,
                 enable_gqa=m["heads"] != m["kv_heads"])
             attended = attended.transpose(1, 2).reshape(n, length, -1)
-            x = x + self.linear(unit, attended, "o")
+            x = x + self.linear(unit, w, attended, "o")
             normed = self.rms(x, w["middle_norm"])
-            gated = F.silu(self.linear(unit, normed, "gate")) * self.linear(unit, normed, "up")
-            return x + self.linear(unit, gated, "down")
+            gated = F.silu(self.linear(unit, w, normed, "gate")) * self.linear(unit, w, normed, "up")
+            return x + self.linear(unit, w, gated, "down")
 
     def rms(self, x, gain):
         return F.rms_norm(x.float(), (x.shape[-1],), gain.float(), self.m["norm_epsilon"])

@@ -3,7 +3,7 @@ import math
 
 import torch
 
-from .model import unit_tensors
+from .wire import Refused
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -25,6 +25,8 @@ class Optimizer:
 
     def __init__(self, stage, spec):
         self.stage, self.o = stage, spec["optimizer"]
+        if self.o["kind"] == "muon" and stage.team.size > 1:
+            raise Refused("unsupported", "Muon on several devices, of which none has a whole matrix; give the worker one of them")
         kept = torch.bfloat16 if self.o["state"] == "bf16" else torch.float32
         self.first = {u: torch.zeros_like(p, dtype=kept, requires_grad=False) for u, p in stage.units.items()}
         self.second = {u: torch.zeros_like(p, dtype=kept, requires_grad=False) for u, p in stage.units.items()}
@@ -39,10 +41,8 @@ class Optimizer:
         muon = self.o["kind"] == "muon"
         for unit, flat in self.stage.units.items():
             gradient = flat.grad * gradient_scale
-            at, plain = 0, []
-            for _, shape in unit_tensors(self.stage.m, unit):
-                part = slice(at, at + math.prod(shape))
-                at = part.stop
+            plain = []
+            for shape, part in self.stage.parts(unit):
                 if self.decays(unit, shape):
                     flat[part] *= 1 - learning_rate * self.o["weight_decay"]
                 if muon and len(shape) == 2 and 1 <= unit <= self.stage.m["layers"]:

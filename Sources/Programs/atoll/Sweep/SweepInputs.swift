@@ -167,8 +167,6 @@ final class SweepInputs {
     /// The text of a point's job, where it is at hand.
     func texts(_ combination: SweepSpec.Combination) throws -> [(name: String, path: String)] {
         let (input, content) = try job(combination, isReal: combination.boolean("replay.real") ?? false)
-        guard content != nil, case .path(let name) = input.manifest.data else { return [] }
-        let path = name.hasPrefix("/") || input.folder.isEmpty ? name : input.folder + "/" + name
-        return isFolder(path) ? [] : [(name, path)]
+        return content == nil ? [] : input.dataFiles.filter { !isFolder($0.path) }
     }
 }
