@@ -130,8 +130,8 @@ let package = Package(
         .target(
             name: "Benchmarks",
             dependencies: [
-                "Primitives", "Links", "Flows", "Channels", "Topologies", "Kernels", "Compute", "Exchange", "Training",
-                "Planning",
+                "Primitives", "Wire", "Links", "Flows", "Channels", "Topologies", "Kernels", "Compute", "CPU", "Exchange",
+                "Training", "Planning",
             ],
             path: "Sources/Benchmarks", swiftSettings: strict),
 

@@ -1,6 +1,8 @@
+internal import CPU
 internal import Compute
 public import Primitives
 internal import Training
+public import Wire
 
 /// One stage through a step and, with rounds, an exchange with itself: so that a caller who can see the process' memory can hold
 /// it against the law.
@@ -33,7 +35,8 @@ public struct MemoryBenchmark: Sendable {
     }
 
     /// Answers why it cannot be done; nil when it is done.
-    public func run(threads: Int) -> String? {
+    /// - Parameter room: as a peer has it, where a round's first moments are.
+    public func run(threads: Int, room: (any ByteRoom)?) -> String? {
         let shape = shape
         var optimizer = InnerOptimizer(learningRate: 1e-3, warmupTokens: 0, totalTokens: 1_000_000)
         optimizer.recipe.kept = kept
@@ -46,7 +49,8 @@ public struct MemoryBenchmark: Sendable {
             mode: rounds ? .rounds : .everyStep, exchangeCodec: codec, activationCodec: .bf16, validationFraction: 0,
             recompute: recompute)
         var generator = SeededGenerator(seed: 1)
-        let engine = StageEngine(corpus: generator.bytes(4 * shape.context + 2), threads: threads)
+        let engine = StageEngine(
+            corpus: generator.bytes(4 * shape.context + 2), on: CPUEngine(threads: threads), threads: threads, room: room)
         func activation() -> [UInt8] {
             [UInt8](repeating: 0, count: 2 * shape.activationValues(sequences: sequences))
         }

@@ -60,13 +60,13 @@ import Topologies
         // R = 256 rows, all in one stretch. The block saves 4·R·(4d + 2g + 2i + 2) of each micro-batch; besides there is once what
         // docs/COST.md lists: activations, attention, gated product, two of rows, tables of turns, scores.
         let once = 12 * 32_768 + 4 * 256 * (256 + 128) + 12 * 256 * 384 + 8 * 32_768 + 4 * 128 * 32 + 512 * (128 + 31)
-        #expect(loads[1].memoryBytes == 36 * 196_864 + 3 * 4 * 256 * (512 + 128 + 768 + 2) + once)
+        #expect(loads[1].memoryBytes == 28 * 196_864 + 3 * 4 * 256 * (512 + 128 + 768 + 2) + once)
         #expect(loads[1].memoryBytes == 13_744_640)
         // Embedding and head: state and activations; the head saves its input and losses, and has logits.
-        #expect(loads[0].memoryBytes == 36 * 32_768 + 12 * 32_768)
+        #expect(loads[0].memoryBytes == 28 * 32_768 + 12 * 32_768)
         #expect(
             loads[2].memoryBytes
-                == 36 * 32_896 + 4 * 256 * 129 + 8 * 32_768 + 4 * 256 * (256 + 128 + 1) + 4 * 128 + 8 * 32_768)
+                == 28 * 32_896 + 4 * 256 * 129 + 8 * 32_768 + 4 * 256 * (256 + 128 + 1) + 4 * 128 + 8 * 32_768)
         // In a round 4 steps of 8 micro-batches and 32 of validation, each 33 376 bytes, one way; 32 back.
         #expect(loads[0].sentBytes == (32 + 32) * 33_376 && loads[0].receivedBytes == 32 * 33_376)
         // A contribution of one more block, and the header of a message.

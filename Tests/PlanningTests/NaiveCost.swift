@@ -115,7 +115,7 @@ struct NaiveCost {
             own += 4 * rows * (d + 1)
             once += 4 * logitRows * model.vocabulary
         }
-        let state = Int(parameters(units(p, s))) * (plan.innerSteps > 1 ? 36 : 16)
+        let state = Int(parameters(units(p, s))) * (plan.innerSteps > 1 ? 28 : 16)
         return state + own * kept + shared + once + 8 * widest * d
     }
 

@@ -143,6 +143,41 @@ import Wire
         }
     }
     private struct TestFailure: Error {}
+
+    /// What a round begins anew with is on the disk: the same steps come of it.
+    @Test func `begins anew with moments that were put down, or says that they are gone`() throws {
+        let configuration = Small.configuration(mode: .rounds, codec: .int8, virtualPipelines: 4)
+        let (plain, kept) = (StageEngine(corpus: Small.corpus, threads: 1), TestRoom())
+        let roomy = StageEngine(corpus: Small.corpus, on: CPUEngine(threads: 1), threads: 1, room: kept)
+        func step(_ engine: StageEngine) -> ComputeResult {
+            for index in 0..<2 {
+                let key = MicroBatchKey(step: 1, virtualPipeline: 0, index: index)
+                _ = engine.perform(.forward(key, input: []))
+                _ = engine.perform(.backward(key, gradient: []))
+            }
+            _ = engine.perform(.finishGradient(microBatches: 2))
+            #expect(engine.perform(.optimizerStep(norm: 1, learningRate: 0.01)) == .done)
+            return engine.perform(.encodeContribution)
+        }
+        var found: [[ComputeResult]] = []
+        for engine in [plain, roomy] {
+            // Rewound at once, too, when nothing was put down yet.
+            #expect(engine.perform(.configure(configuration)) == .done && engine.perform(.rewind) == .done)
+            _ = try Self.round(engine, configuration)
+            let first = step(engine)
+            #expect(engine.perform(.returnContribution) == .done && engine.perform(.rewind) == .done)
+            let again = step(engine)
+            #expect(engine.perform(.rewind) == .done)
+            found.append([
+                first, again, engine.perform(.exportState(units: configuration.units, includeMoments: true)),
+            ])
+        }
+        #expect(found[0] == found[1])
+        guard case .contribution = found[0][1] else { throw TestFailure() }
+        for store in kept.stores { store.gone = 0 }
+        #expect(refusal(roomy.perform(.rewind))?.contains("does not give back the moments") == true)
+    }
+
     /// A round of one pipeline, alone, and the state after it.
     private static func round(_ engine: StageEngine, _ configuration: StageConfiguration) throws -> [ComputeResult] {
         #expect(engine.perform(.configure(configuration)) == .done)

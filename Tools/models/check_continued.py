@@ -63,7 +63,7 @@ def law(first, end):
     parameters = (first == 0) * vocabulary * d + max(0, min(end, layers + 1) - max(1, first)) * block
     parameters += (end == layers + 2) * (d + (not tied) * vocabulary * d)
     w, s = ({"fp32": 4, "bf16": 2}[kind] for kind in (options.weights, options.state))
-    each = w + 4 + 2 * s + (8 + 3 * s if options.inner_steps > 1 else 0)
+    each = w + 4 + 2 * s + (8 + s if options.inner_steps > 1 else 0)
     blocks, once, own, widest = max(0, min(end, layers + 1) - max(1, first)), 3 * rows * d, 0, 0
     stretch = min(rows, 1024)
     rest = rows * (d + q + (q + 2 * kv) + 2 * f + 2)
@@ -227,10 +227,10 @@ def main():
         lab.end()
     for name, (anonymous, resident) in lab.peaks.items():
         print(f"{name}: {resident / 1e6:.0f} MB resident at most, {anonymous / 1e6:.0f} of it allocated", end="")
-        place = re.search(r"units (\d+)\.\.<(\d+)", lab.words(name)) if name in lab.groups else None
+        place = re.search(r"units (\d+) to (\d+)", lab.words(name)) if name in lab.groups else None
         if place:
-            size = law(int(place[1]), int(place[2]))
-            print(f"; units {place[1]} to {int(place[2]) - 1}, law {size / 1e6:.0f}: {anonymous / size:.2f} times", end="")
+            size = law(int(place[1]), int(place[2]) + 1)
+            print(f"; units {place[1]} to {place[2]}, law {size / 1e6:.0f}: {anonymous / size:.2f} times", end="")
         print()
     for word in bad:
         print(f"WRONG {word}")

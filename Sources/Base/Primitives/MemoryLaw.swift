@@ -24,20 +24,21 @@ public struct MemoryLaw: Sendable {
     public func bytes(units: Range<Int>, rounds: Bool, inFlight: Int, recompute: Bool, share: Int = 1) -> Int {
         let sums = rounds ? 0 : 4 * (Int.bitWidth - 1 - max(1, share).leadingZeroBitCount)
         let each = Self.stateBytesPerParameter(rounds: rounds, kept: kept) + sums
-        let none = kept.hasSecondMoments ? 0 : secondMoments(units, rounds: rounds)
+        let none = kept.hasSecondMoments ? 0 : secondMoments(units)
         let working = values(units: units, inFlight: max(1, inFlight), recompute: recompute)
         return shape.parameters(units: units) * each - none + 4 * working
     }
 
-    /// Optimizer state and weights: 16 bytes a parameter in fp32 (weight, gradient, two moments); 36 with rounds (besides,
-    /// outer weights, outer momentum, error feedback, and the moments at the round's start, so that it can be begun anew).
+    /// Optimizer state and weights: 16 bytes a parameter in fp32 (weight, gradient, two moments); 28 with rounds (besides,
+    /// outer weights, outer momentum, error feedback). The moments at the round's start, with which it can be begun anew, are on the
+    /// disk; where that has no room, they take as much memory again as the moments.
     public static func stateBytesPerParameter(rounds: Bool, kept: KeptFormats = KeptFormats()) -> Int {
         if kept.adapters != nil {
             // Weights; outer weights and momentum, error feedback, and room for the change.
             return kept.weights.bytes + (rounds ? 4 + 4 + kept.state.bytes + 4 : 0)
         }
         let own = kept.weights.bytes + 4 + 2 * kept.state.bytes
-        return rounds ? own + 4 + 4 + 3 * kept.state.bytes : own
+        return rounds ? own + 4 + 4 + kept.state.bytes : own
     }
 
     /// Values of the largest part of weights that is opened at a time: a block that is kept in bf16 or has adapters, some rows of
@@ -59,9 +60,9 @@ public struct MemoryLaw: Sendable {
     public static let openedRows = 4096
 
     /// Bytes that second moments of the blocks' matrices would take.
-    private func secondMoments(_ units: Range<Int>, rounds: Bool) -> Int {
+    private func secondMoments(_ units: Range<Int>) -> Int {
         let blocks = units.clamped(to: 1..<shape.layers + 1).count
-        return blocks * shape.blockMatrices * kept.state.bytes * (rounds ? 2 : 1)
+        return blocks * shape.blockMatrices * kept.state.bytes
     }
 
     /// Activations and workspace, in values.

@@ -64,13 +64,13 @@ extension Stage {
             try load(state.parameters, values)
             outer?.parameters.values(range).baseAddress!.update(from: values.baseAddress!, count: range.count)
             try device.write(.parameters, unit: state.unit, from: UnsafeBufferPointer(values))
-            let moments: [(DeviceQuantity, StoredBytes, KeptMoments?)] = [
+            let moments: [(DeviceQuantity, StoredBytes, StartMoments?)] = [
                 (.firstMoment, state.firstMoment, outer?.firstMoment),
                 (.secondMoment, state.secondMoment, outer?.secondMoment),
             ]
             for (quantity, bytes, kept) in moments {
                 try load(bytes, values)
-                kept?.write(unit: state.unit, from: values.baseAddress!)
+                try kept?.write(unit: state.unit, from: UnsafeBufferPointer(values))
                 try device.write(quantity, unit: state.unit, from: UnsafeBufferPointer(values))
             }
             optimizerSteps[index] = state.firstMoment.isEmpty ? 0 : state.optimizerSteps
@@ -118,12 +118,16 @@ extension Stage {
         defer { device.idle.giveBack(room) }
         /// The device's, or what is kept of a round's start.
         func put(
-            _ quantity: DeviceQuantity, _ kept: KeptMoments?, _ stream: inout ContentIndexStream
+            _ quantity: DeviceQuantity, _ kept: StartMoments?, _ stream: inout ContentIndexStream
         ) throws(Refusal) -> StoredBytes {
             var place = kept == nil ? device.place(quantity, unit: unit) : kept!.plain(unit: unit)?.baseAddress
             if place == nil {
-                kept?.read(unit: unit, into: room.base)
-                if kept == nil { try device.read(quantity, unit: unit, into: room.values(0..<range.count)) }
+                let values = room.values(0..<range.count)
+                if let kept {
+                    try kept.read(unit: unit, into: values)
+                } else {
+                    try device.read(quantity, unit: unit, into: values)
+                }
                 place = room.base
             }
             let bytes = UnsafeRawBufferPointer(start: place, count: 4 * range.count)
@@ -170,7 +174,7 @@ extension Stage {
             dropSentWeights()
             try write(.parameters, from: outer.parameters)
             try eachMoment(outer) { quantity, unit, kept, values throws(Refusal) in
-                if kept.plain(unit: unit) == nil { kept.read(unit: unit, into: values.baseAddress!) }
+                if kept.plain(unit: unit) == nil { try kept.read(unit: unit, into: values) }
                 try device.write(quantity, unit: unit, from: UnsafeBufferPointer(values))
             }
             optimizerSteps = outerSteps
@@ -186,7 +190,7 @@ extension Stage {
         guard let outer else { return }
         try eachMoment(outer) { quantity, unit, kept, values throws(Refusal) in
             try device.read(quantity, unit: unit, into: values)
-            if kept.plain(unit: unit) == nil { kept.write(unit: unit, from: values.baseAddress!) }
+            if kept.plain(unit: unit) == nil { try kept.write(unit: unit, from: UnsafeBufferPointer(values)) }
         }
         outerSteps = optimizerSteps
     }
@@ -195,7 +199,7 @@ extension Stage {
     private func eachMoment(
         _ outer: OuterState,
         _ body: (
-            _ quantity: DeviceQuantity, _ unit: Int, _ kept: KeptMoments, _ values: UnsafeMutableBufferPointer<Float>
+            _ quantity: DeviceQuantity, _ unit: Int, _ kept: StartMoments, _ values: UnsafeMutableBufferPointer<Float>
         ) throws(Refusal) -> Void
     ) throws(Refusal) {
         for (quantity, kept) in [(DeviceQuantity.firstMoment, outer.firstMoment), (.secondMoment, outer.secondMoment)] {

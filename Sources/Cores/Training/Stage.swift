@@ -48,7 +48,7 @@ final class Stage {
     /// again.
     struct OuterState {
         let parameters, momentum: FloatBuffer
-        let firstMoment, secondMoment: KeptMoments
+        let firstMoment, secondMoment: StartMoments
     }
 
     /// What it works with beside the device.
@@ -93,8 +93,12 @@ final class Stage {
             ? nil
             : OuterState(
                 parameters: FloatBuffer(count), momentum: FloatBuffer(count),
-                firstMoment: .first(layout, configuration.optimizer),
-                secondMoment: .second(layout, configuration.optimizer))
+                firstMoment: StartMoments(
+                    layout, room, inMemory: { [layout] in .first(layout, configuration.optimizer) },
+                    isEmpty: configuration.optimizer.recipe.adapters != nil),
+                secondMoment: StartMoments(
+                    layout, room, inMemory: { [layout] in .second(layout, configuration.optimizer) },
+                    isEmpty: configuration.optimizer.recipe.adapters != nil))
         try device.configure(configuration)
         for unit in configuration.units {
             let range = layout.range(unit: unit)
