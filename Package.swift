@@ -130,7 +130,8 @@ let package = Package(
         .target(
             name: "Benchmarks",
             dependencies: [
-                "Primitives", "Wire", "Links", "Flows", "Channels", "Topologies", "Kernels", "Compute", "CPU", "Exchange",
+                "Primitives", "Wire", "Links", "Flows", "Channels", "Topologies", "Kernels", "Compute", "CPU",
+                "Exchange",
                 "Training", "Planning",
             ],
             path: "Sources/Benchmarks", swiftSettings: strict),

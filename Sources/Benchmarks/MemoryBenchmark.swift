@@ -50,7 +50,8 @@ public struct MemoryBenchmark: Sendable {
             recompute: recompute)
         var generator = SeededGenerator(seed: 1)
         let engine = StageEngine(
-            corpus: generator.bytes(4 * shape.context + 2), on: CPUEngine(threads: threads), threads: threads, room: room)
+            corpus: generator.bytes(4 * shape.context + 2), on: CPUEngine(threads: threads), threads: threads,
+            room: room)
         func activation() -> [UInt8] {
             [UInt8](repeating: 0, count: 2 * shape.activationValues(sequences: sequences))
         }

@@ -74,7 +74,9 @@ import Training
     }
 
     @Test func `each source of a mixture has a validation part of its own`() {
-        let parts = [DataPart(tokens: 400, weight: 1), DataPart(tokens: 40, weight: 1), DataPart(tokens: 300, weight: 1)]
+        let parts = [
+            DataPart(tokens: 400, weight: 1), DataPart(tokens: 40, weight: 1), DataPart(tokens: 300, weight: 1),
+        ]
         let order = DataOrder(Self.mixture(parts, fraction: 0.1), bytes: 740)
         #expect(order.validationRanges == [0..<3, 3..<3, 3..<5] && order.validationWindows == 5)
         #expect((0..<5).map { order.validationStart(window: $0) } == [360, 370, 380, 710, 720])

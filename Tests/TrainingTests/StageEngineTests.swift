@@ -367,7 +367,8 @@ import Wire
                 == .evaluation(lossSum: all.lossSum, tokens: all.tokens))
     }
 
-    @Test func `a mixture's stages are refused where its sources are not the data, and judged source by source`() throws {
+    @Test func `a mixture's stages are refused where its sources are not the data, and judged source by source`() throws
+    {
         var configuration = Small.configuration()
         configuration.dataParts = [DataPart(tokens: 1000, weight: 1), DataPart(tokens: 1999, weight: 2)]
         let engine = StageEngine(corpus: Small.corpus, threads: 1)

@@ -326,7 +326,8 @@ private func readParts(_ data: YAMLMapping, tokens: Int?) throws(ManifestError) 
     try checkWeights(out.map(\.weight), node)
     let sum = out.reduce(0) { $0 + $1.tokens }
     if let tokens, tokens != sum {
-        throw node.problem(.outOfRange, found: "sources of \(sum) tokens", allowed: "\(tokens) tokens, as the content has")
+        throw node.problem(
+            .outOfRange, found: "sources of \(sum) tokens", allowed: "\(tokens) tokens, as the content has")
     }
     return out
 }

@@ -342,7 +342,8 @@ public final class LaunchRun {
         ) { [self] in tell(Event($0, at: service.loop.now)) }
         let result = try ending.conclude(weights)
         let outcome = RunOutcome(
-            validationLoss: result.loss, sourceLosses: result.sourceLosses, weights: digest, checkpoint: result.checkpoint,
+            validationLoss: result.loss, sourceLosses: result.sourceLosses, weights: digest,
+            checkpoint: result.checkpoint,
             sample: result.sample, stretch: stretch)
         let report = RunReport(coordinator, view, outcome, origin: origin)
         try writeFile(options.out + "/report.json", Array(report.jsonText.utf8))

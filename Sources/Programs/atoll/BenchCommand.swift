@@ -66,7 +66,9 @@ struct BenchMemoryCommand: ParsableCommand {
         if bf16 { benchmark.kept = KeptFormats(state: .bf16, weights: .bf16) }
         benchmark.kept.hasSecondMoments = !muon
         let before = peakMebibytes()
-        if let why = benchmark.run(threads: threads, room: ScratchFolder(NSTemporaryDirectory())) { throw NodeError.failed(why) }
+        if let why = benchmark.run(threads: threads, room: ScratchFolder(NSTemporaryDirectory())) {
+            throw NodeError.failed(why)
+        }
         let peak = Double(peakMebibytes() - before)
         let law = Double(benchmark.law.bytes) / 1_048_576
         let fields: [String: Any] = [

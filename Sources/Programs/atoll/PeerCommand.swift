@@ -30,7 +30,8 @@ struct PeerCommand: ParsableCommand {
         String?
     @Option(help: "Where to compute: cpu, or torch for a GPU (a Python with PyTorch, ATOLL_PYTHON, else python3).")
     var engine = EngineKind.cpu
-    @Option(help: "PyTorch's device: auto, cpu, cuda:0, mps; several together as cuda:0,cuda:1, or all.") var torchDevice = "auto"
+    @Option(help: "PyTorch's device: auto, cpu, cuda:0, mps; several together as cuda:0,cuda:1, or all.")
+    var torchDevice = "auto"
     @Option(help: "Of matrix products in PyTorch: fp32 or bf16.") var torchPrecision = "fp32"
     @Option(help: "A launcher's key to work for, instead of those in the invite; may be repeated.") var accept:
         [String] = []

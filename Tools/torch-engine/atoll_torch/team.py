@@ -15,13 +15,12 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 
 import torch
 import torch.distributed as dist
 
-from .wire import Channel
+from .wire import Channel, Gone
 
 
 # As newer versions of PyTorch call them, and older ones.
@@ -97,13 +96,14 @@ class Helpers:
 
     def __init__(self, devices, arguments):
         self.channels = []
-        self.folder = tempfile.TemporaryDirectory(prefix="atoll-devices-")
-        self.meeting = os.path.join(self.folder.name, "meeting")
+        # Where the processes find each other: a file that no other user sees, and that is gone with them.
+        place = os.memfd_create("meeting")
+        self.meeting = f"/proc/self/fd/{place}"
         for rank, device in enumerate(devices[1:], 1):
             ours, theirs = socket.socketpair()
             command = [sys.executable, "-m", "atoll_torch", "--fd", str(theirs.fileno()), "--device", device, *arguments]
             process = subprocess.Popen(
-                command + ["--helper", f"{rank}:{len(devices)}:{self.meeting}"], pass_fds=[theirs.fileno()])
+                command + ["--helper", f"{rank}:{len(devices)}:{self.meeting}"], pass_fds=[theirs.fileno(), place])
             theirs.close()
             self.channels.append(Channel(ours.detach()))
             threading.Thread(target=self.watch, args=(process, device), daemon=True).start()
@@ -113,7 +113,7 @@ class Helpers:
         """Whoever waits for the others' numbers would wait for ever."""
         code = process.wait()
         if code:
-            print(f"the worker of {device} has ended with {code}; so does its peer's worker", file=sys.stderr)
+            print(f"the process of {device} has ended with {code}; so does the worker", file=sys.stderr)
             os._exit(1)
 
     def send(self, message, descriptor):
@@ -122,7 +122,17 @@ class Helpers:
         for channel in self.channels:
             rights = [] if descriptor is None else [
                 (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
-            channel.socket.sendmsg([frame], rights)
+            try:
+                channel.socket.sendmsg([frame], rights)
+            except OSError:
+                self.end()
 
     def receive(self):
-        return [channel.receive()[0] for channel in self.channels]
+        try:
+            return [channel.receive()[0] for channel in self.channels]
+        except (Gone, OSError):
+            self.end()
+
+    @staticmethod
+    def end():
+        sys.exit("the process of one of this worker's devices has ended; so does the worker")
