@@ -158,16 +158,68 @@ public enum PlanningBenchmark {
             + "\(fixed(seconds, 1)) s of CPU"
     }
 
+    /// Plans with the batch left open against the best of those with the batch given, each power of two times the smallest: what the former
+    /// misses, in % of the latter.
+    public static func batches(
+        _ pools: Pools, sizes: [Int], parallel: Parallel, cpuSeconds: () -> Double, _ show: (String) -> Void
+    ) throws(PlanningError) {
+        show("plans with the batch left open: how much longer than the best of those with the batch given")
+        for peers in sizes {
+            var all: [Double] = []
+            for family in pools.families {
+                for seed in pools.seeds(2) {
+                    let topology = family.topology(peers: peers, seed: seed)
+                    let job = job(peers: peers)
+                    let start = cpuSeconds()
+                    let open = try Planner.plan(topology: topology, job: job, parallel: parallel)
+                    let took = cpuSeconds() - start
+                    let given = try given(topology, job, parallel)
+                    let spent = cpuSeconds() - start - took
+                    all.append(100 * (open.prediction.totalSeconds / given.seconds - 1))
+                    show(
+                        "    \(family.rawValue) \(seed), \(peers) peers: \(fixed(all[all.count - 1], 2)) %, "
+                            + "\(fixed(open.prediction.totalSeconds, 0)) s (\(shape(open.plan))) in \(fixed(took, 2)) s; given "
+                            + "\(fixed(given.seconds, 0)) s (\(shape(given.plan))), all of them in \(fixed(spent, 2)) s")
+                }
+            }
+            show("\(peers) peers: median \(fixed(median(all), 2)) %, greatest \(fixed(all.max() ?? 0, 2)) %")
+        }
+    }
+    /// The best plan with the batch given, and what it takes to the loss that the job's tokens mean at the smallest.
+    private static func given(
+        _ topology: Topology, _ job: JobManifest, _ parallel: Parallel
+    ) throws(PlanningError) -> (plan: Plan, seconds: Double) {
+        var best: (plan: Plan, seconds: Double)?
+        var k = 1
+        while k <= 64 {
+            var one = job
+            one.batchTokens = .fixed(job.geometry(microBatchesPerVirtual: k).batchTokens)
+            one.tokens = job.tokens(microBatchesPerVirtual: k)
+            let planned = try Planner.plan(topology: topology, job: one, parallel: parallel)
+            if planned.prediction.totalSeconds < best?.seconds ?? .infinity {
+                best = (planned.plan, planned.prediction.totalSeconds)
+            }
+            k *= 2
+        }
+        guard let best else { throw .noPeers }
+        return best
+    }
+    private static func shape(_ plan: Plan) -> String {
+        "\(plan.pipelines.count) pipelines, \(plan.workers.count) stages, H = \(plan.innerSteps), k = \(plan.microBatchesPerVirtual)"
+    }
+    private static func job(peers: Int) -> JobManifest {
+        peers > 128
+            ? PlanningFamily.job(layers: 48, virtualPipelines: 64)
+            : PlanningFamily.job(layers: 16, virtualPipelines: 16)
+    }
+
     /// How far plans are from what none can beat (``PlanBound``): by number of peers and family.
     public static func bounds(
         _ pools: Pools, sizes: [Int], parallel: Parallel, cpuSeconds: () -> Double, _ show: (String) -> Void
     ) throws(PlanningError) {
         show("how much longer plans take than the bound that no plan can beat")
         for peers in sizes {
-            let job =
-                peers > 128
-                ? PlanningFamily.job(layers: 48, virtualPipelines: 64)
-                : PlanningFamily.job(layers: 16, virtualPipelines: 16)
+            let job = job(peers: peers)
             var all: [Double] = []
             for family in pools.families {
                 var gaps: [Double] = []

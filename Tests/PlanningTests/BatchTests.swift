@@ -1,3 +1,4 @@
+import Benchmarks
 import Links
 import Planning
 import Primitives
@@ -63,6 +64,19 @@ import Topologies
                 "\(milliseconds) ms, B_c = \(critical): k = \(k), \(chosen.prediction.totalSeconds) s, not \(least) s")
             #expect(chosen.explanation.contains { $0.hasPrefix("Batch ") })
         }
+    }
+
+    /// Among many peers searches are short; a larger batch makes more, and longer, pipelines worth while.
+    @Test(arguments: [0, 1] as [UInt64]) func `is part of the search among many peers, too`(seed: UInt64) throws {
+        let topology = PlanningFamily.islands.topology(peers: 64, seed: seed)
+        let job = PlanningFamily.job(layers: 16, virtualPipelines: 16)
+        let chosen = try Planner.plan(topology: topology, job: job)
+        var fixed = job
+        fixed.tokens = job.tokens(microBatchesPerVirtual: 4)
+        fixed.batchTokens = .fixed(job.geometry(microBatchesPerVirtual: 4).batchTokens)
+        let given = try Planner.plan(topology: topology, job: fixed)
+        let (ours, least) = (chosen.prediction.totalSeconds, given.prediction.totalSeconds)
+        #expect(ours <= least * 1.03, "k = \(chosen.plan.microBatchesPerVirtual): \(ours) s, not \(least) s")
     }
 
     @Test func `grows with latency and with the critical batch`() throws {

@@ -108,6 +108,25 @@ import Topologies
         #expect(planned.explanation.contains { $0.hasPrefix("Warning") })
     }
 
+    /// A budget just above what H costs by itself allows no less than one just below.
+    @Test func `allows no less with a larger budget, where H is given`() throws {
+        let topology = try Shipped.topology("demo")
+        var job = try Self.demoJob()
+        (job.innerSteps, job.pipelines) = (.fixed(100), .fixed(3))
+        var plain = job
+        (plain.exchangeCodec, plain.activationCodec) = (.fixed(.fp32), .fixed(.fp32))
+        let least = try Planner.plan(topology: topology, job: plain, iterations: Self.few).prediction
+        var before = Double.infinity
+        for budget in [least.lossPenalty * 0.5, least.lossPenalty * 0.999, least.lossPenalty * 1.001] {
+            job.qualityBudget = budget
+            let planned = try Planner.plan(topology: topology, job: job, iterations: Self.few).prediction
+            #expect(planned.totalSeconds <= before)
+            #expect(planned.lossPenalty <= max(budget, least.lossPenalty + 0.01) + 1e-12)
+            before = planned.totalSeconds
+        }
+        #expect(before < least.totalSeconds)
+    }
+
     @Test func `maps virtual pipelines in order and in proportion to speed`() throws {
         let (topology, job, planned) = try Self.demo()
         #expect(planned.plan.pipelines.flatMap(\.virtualPipelines) == Array(0..<job.virtualPipelines))

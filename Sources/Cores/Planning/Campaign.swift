@@ -22,7 +22,9 @@ struct Campaign {
     let current: Plan?
     let seed: UInt64
     var iterations: Int
-    /// k: micro-batches of each virtual pipeline in a step.
+    /// As the caller gave them.
+    let givenIterations: Int
+    /// k: micro-batches of each virtual pipeline in a step, where nothing else is said.
     var microBatches: Int
     let parallel: Parallel
     /// Whether a running plan that lost peers is mended instead of planned anew.
@@ -56,6 +58,7 @@ struct Campaign {
         self.current = current
         self.seed = seed
         self.iterations = iterations
+        givenIterations = iterations
         microBatches = cost.job.fixedMicroBatchesPerVirtual ?? current?.microBatchesPerVirtual ?? 1
         self.parallel = parallel
         if let current { recordCurrent(current) }
@@ -140,6 +143,8 @@ struct Campaign {
             rough.coarse = true
             rough.look()
             iterations = max(1, iterations * Campaign.leastEstimated / peers.count)
+            // The batch that suits by closed forms is where the other way begins.
+            if let first = rough.outcomes.first { microBatches = first.pacing.microBatchesPerVirtual }
             look()
             outcomes += rough.outcomes
             outcomes.removeAll(where: \.isMended)
@@ -171,8 +176,10 @@ struct Campaign {
         outcomes += searched(looks, chain, iterations: look, keep: coarse ? 2 : 6)
         sortOutcomes()
         if coarse {
-            // Many numbers of pipelines get a short search, a few of them a long one.
+            // Many numbers of pipelines get a short search, a few of them a long one, each with the batch that suits it.
+            rebatch()
             deepen(foremost(6), chain, iterations: iterations * 2 / 9)
+            rebatch()
             deepen(foremost(3), chain, iterations: iterations * 5 / 9)
         } else {
             deepen(Array(outcomes.filter { !$0.isMended }.prefix(3)), chain, iterations: iterations * 2 / 9)
@@ -189,10 +196,10 @@ struct Campaign {
         sortOutcomes()
     }
     /// The best of each number of pipelines and kind of round that is not far behind.
-    func foremost(_ count: Int) -> [Outcome] {
+    func foremost(_ count: Int, within factor: Double = 1.5) -> [Outcome] {
         let least = outcomes.first { !$0.isMended }?.score ?? 0
         var chosen: [Outcome] = []
-        for outcome in outcomes where !outcome.isMended && outcome.score <= least * 1.5 {
+        for outcome in outcomes where !outcome.isMended && outcome.score <= least * factor {
             let same = chosen.contains {
                 $0.lanes.count == outcome.lanes.count && $0.pacing.usesRounds == outcome.pacing.usesRounds
             }
@@ -208,7 +215,8 @@ struct Campaign {
         let mended = outcomes.filter(\.isMended)
         outcomes.removeAll(where: \.isMended)
         let candidates = coarse ? foremost(4) : varied(14)
-        let better = parallel.map(candidates.count) { campaign.polished(candidates[$0], kicks: false) }.flatMap { $0 }
+        let better = parallel.map(candidates.count) { campaign.alike(candidates[$0]).polished(candidates[$0], kicks: false) }
+            .flatMap { $0 }
         if coarse {
             outcomes = better
             sortOutcomes()
@@ -222,8 +230,10 @@ struct Campaign {
             outcomes = []
             deepen(starts, cost.chain(peers), iterations: iterations)
             let again = foremost(2)
-            let (second, pass) = (self, again.count)
-            outcomes = better + parallel.map(pass) { second.polished(again[$0], kicks: false) }.flatMap { $0 }
+            let second = self
+            outcomes =
+                better
+                + parallel.map(again.count) { second.alike(again[$0]).polished(again[$0], kicks: false) }.flatMap { $0 }
         } else {
             outcomes += better
             sortOutcomes()

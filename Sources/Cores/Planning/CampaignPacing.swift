@@ -28,7 +28,8 @@ extension Campaign {
         if let fixed = cost.job.exchangeDelay.value { return fixed < steps || fixed == 0 ? [fixed] : [] }
         return pipelines == 1 ? [0] : [0, 1, 2].filter { $0 == 0 || $0 < steps }
     }
-    /// Whether a pacing may be chosen: within the budget, or as good as it gets where the job leaves no choice.
+    /// Whether a pacing may be chosen: within the budget; where the job gives H, also codecs that take the loss a hundredth beyond what H, so
+    /// many pipelines and the delay do by themselves. The more budget, the more is allowed.
     private func allowed(_ pacing: Pacing, pipelines: Int) -> Bool {
         let steps = cost.job.steps(microBatchesPerVirtual: pacing.microBatchesPerVirtual)
         if cost.job.exchangeCodec == .auto,
@@ -42,9 +43,10 @@ extension Campaign {
         var least = pacing
         if cost.job.exchangeCodec == .auto { least.codec = .fp32 }
         if cost.job.activationCodec == .auto { least.activations = .fp32 }
-        return penalty <= cost.penalty(pipelines: pipelines, least) + 0.01
-            && cost.penalty(pipelines: pipelines, least) > cost.job.qualityBudget
+        return penalty <= cost.penalty(pipelines: pipelines, least) + Campaign.besidesGivenSteps
     }
+    /// What codecs may add to the loss where H is given, relatively, whatever the budget.
+    private static let besidesGivenSteps = 0.01
 
     /// Every H, codec and delay that a plan of so many pipelines may have with this batch, of either kind of round.
     func choices(pipelines: Int) -> [Pacing] {
@@ -88,15 +90,16 @@ extension Campaign {
             codec: cost.job.exchangeCodec.value ?? .int8, activations: cost.job.activationCodec.value ?? .int8)
     }
 
-    /// By closed forms, the H and codecs that suit lanes; nil where none is allowed. Of each codec only the longest rounds are tried.
-    func estimated(_ lanes: [Lane], _ usesRounds: Bool) -> Pacing? {
+    /// By closed forms, the H and codecs that suit lanes (of codecs for activations only another pacing's, where it is given); nil where
+    /// none is allowed. Of each codec only the longest rounds are tried.
+    func estimated(_ lanes: [Lane], _ usesRounds: Bool, like other: Pacing? = nil) -> Pacing? {
         if lanes.isEmpty { return nil }
         let steps = stepsBetweenExchanges(usesRounds)
         var best: (pacing: Pacing, seconds: Double)?
-        for activations in activationCodecs(lanes) {
+        for activations in other.map({ [$0.activations] }) ?? activationCodecs(lanes) {
             for codec in exchangeCodecs(lanes.count) {
                 var tried = 0
-                for innerSteps in steps.reversed() where tried < 8 {
+                for innerSteps in steps.reversed() where tried < (other == nil ? 8 : 2) {
                     var isAllowed = false
                     for delay in delays(innerSteps, lanes.count) {
                         let pacing = Pacing(

@@ -33,7 +33,7 @@ extension Campaign {
         } catch {
             return nil
         }
-        if cost.job.batchTokens == .auto, current == nil { other.enlarge() }
+        if cost.job.batchTokens == .auto, current == nil { other.rebatchBest() }
         return other.outcomes[0].seconds
     }
     private static let glance = 500

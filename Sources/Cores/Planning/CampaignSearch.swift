@@ -56,7 +56,9 @@ extension Campaign {
         }
         var search = fresh(builder)
         // Which H and codecs suit is known only once there are lanes.
-        if coarse, let first = search.first(chain, one.hint), let suits = estimated(first.lanes, pacing.usesRounds),
+        let alike = batch(pacing.microBatchesPerVirtual)
+        if coarse, let first = search.first(chain, one.hint),
+            let suits = alike.estimated(first.lanes, pacing.usesRounds),
             suits != pacing
         {
             pacing = suits
@@ -68,7 +70,7 @@ extension Campaign {
                 ? Outcome(
                     lanes: found.lanes, pacing: pacing, seconds: found.seconds, score: found.score,
                     penalty: cost.penalty(pipelines: one.pipelines, pacing))
-                : settle(found.lanes, usesRounds: pacing.usesRounds)
+                : alike.settle(found.lanes, usesRounds: pacing.usesRounds)
             outcome.partition = found.partition
             return outcome
         }

@@ -81,14 +81,6 @@ extension Campaign {
         var campaign = self
         let most = min(cost.job.virtualPipelines, peers.count)
         let counts = cost.job.pipelines.value.map { $0 <= most ? [$0] : [] } ?? Array(1...most)
-        var batches = [microBatches]
-        if cost.job.batchTokens == .auto {
-            while let last = batches.last, last < Campaign.mostMicroBatches,
-                cost.job.steps(microBatchesPerVirtual: 2 * last) >= Campaign.leastSteps
-            {
-                batches.append(2 * last)
-            }
-        }
         for count in counts {
             for batch in batches {
                 campaign.microBatches = batch
@@ -199,7 +191,10 @@ struct PlanBoundOption {
         return capacities.indices.allSatisfy { index in
             guard capacities[index].fill(round: round * (1 + 1e-9)) else { return true }
             var certificate = CapacityCertificate(capacities[index])
-            return certificate.rulesOut()
+            if certificate.rulesOut() { return true }
+            guard capacities[index].peers.count <= SubsetCertificate.mostPeers else { return false }
+            var sets = SubsetCertificate(capacities[index])
+            return sets.rulesOut()
         }
     }
 }

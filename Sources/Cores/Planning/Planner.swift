@@ -36,7 +36,8 @@ public enum Planner {
             parallel: parallel)
         campaign.repairs = repairs
         try campaign.run()
-        if job.batchTokens == .auto, current == nil { campaign.enlarge() }
+        if job.batchTokens == .auto, current == nil { campaign.rebatchBest() }
+        campaign.narrow()
         let isInFileOrder = order.hosts == Array(topology.hosts.indices)
         return campaign.result(fileOrder: order.hosts) { plan in
             isInFileOrder ? cost.predict(plan) : predict(plan: plan, topology: topology, job: job)

@@ -21,6 +21,8 @@ struct StageCapacity {
     let shares: [Int]
     /// By role, share (from the least on) and peer: blocks at most; −1 where it cannot be that.
     private(set) var most: [Int32] = []
+    /// The same, with nothing recomputed.
+    private var mostPlain: [Int32] = []
     /// By share: stages of a pipeline at least.
     private(set) var stages: [Int] = []
     /// By share: seconds that the work on a micro-batch takes at least, on its way there and back through such a pipeline.
@@ -30,11 +32,12 @@ struct StageCapacity {
     private let forwards: PeerWork
     private let exchanging: ExchangeFloor
     /// Bytes.
-    private let activation: Double
+    let activation: Double
     private let validations: Double
     private let mayOrMust: [Bool]
-    /// Seconds that a step takes at most.
-    private var step = Double.infinity
+    /// Seconds that a step, and a round, take at most.
+    private(set) var step = Double.infinity
+    private var round = Double.infinity
 
     /// - Parameter hasOwners: whether the exchange goes over owners, or to all.
     init(_ cost: CostModel, _ peers: [Int], _ pacing: Pacing, pipelines: Int, hasOwners: Bool) {
@@ -55,7 +58,7 @@ struct StageCapacity {
         mayOrMust = cost.givenRecompute.map { [$0] } ?? [false, true]
     }
 
-    private var isRing: Bool { cost.model.tieWordEmbeddings }
+    var isRing: Bool { cost.model.tieWordEmbeddings }
     private var givenStages: Int? { cost.givenStages }
 
     // MARK: a pipeline's time
@@ -104,6 +107,7 @@ struct StageCapacity {
     /// - Returns: whether any round is so short.
     mutating func fill(round: Double) -> Bool {
         if exchanging.earliest + exchanging.overOwners + ways.lastReport > round { return false }
+        self.round = round
         // Of all steps none is longer than its part of the round.
         step = (round - ways.firstStart - ways.lastReport) / Double(pacing.innerSteps)
         stages = [Int](repeating: givenStages ?? 2, count: shares.count)
@@ -119,6 +123,7 @@ struct StageCapacity {
     }
     private mutating func look(round: Double) {
         most = [Int32](repeating: -1, count: Role.allCases.count * shares.count * peers.count)
+        mostPlain = peers.count <= SubsetCertificate.mostPeers ? most : []
         for role in Role.allCases {
             if let givenStages, (givenStages == 1) != (role == .single) { continue }
             if givenStages == 2, role == .middle { continue }
@@ -129,18 +134,24 @@ struct StageCapacity {
                     held = largest(held, role, i, share, round)
                     if held < 0 { break }
                     most[index(role, share) + i] = Int32(role == .single ? blocks : held)
+                    if !mostPlain.isEmpty, mayOrMust.first == false {
+                        mostPlain[index(role, share) + i] = Int32(
+                            largest(held, role, i, share, round, recompute: [false]))
+                    }
                 }
             }
         }
     }
     /// At most `held`, by bisection after a first look; −1 where not even none fit.
-    private func largest(_ held: Int, _ role: Role, _ i: Int, _ share: Int, _ round: Double) -> Int {
-        if fits(held, role, i, share, round) { return held }
-        if held == 0 || !fits(0, role, i, share, round) { return -1 }
+    private func largest(
+        _ held: Int, _ role: Role, _ i: Int, _ share: Int, _ round: Double, recompute: [Bool]? = nil
+    ) -> Int {
+        if fits(held, role, i, share, round, recompute) { return held }
+        if held == 0 || !fits(0, role, i, share, round, recompute) { return -1 }
         var (low, high) = (0, held)
         while high - low > 1 {
             let middle = (low + high) / 2
-            if fits(middle, role, i, share, round) { low = middle } else { high = middle }
+            if fits(middle, role, i, share, round, recompute) { low = middle } else { high = middle }
         }
         return low
     }
@@ -185,6 +196,36 @@ struct StageCapacity {
 
     // MARK: one stage
 
+    /// A micro-batch's forward, seconds.
+    func forward(_ blocks: Int, _ role: Role, _ i: Int) -> Double {
+        cost.flops(units(blocks, role)) / cost.speeds[peers[i]]
+    }
+    /// How many of these training on a micro-batch takes at least.
+    func passes(_ blocks: Int, _ role: Role, _ i: Int, _ share: Int) -> Double {
+        let isPlain = mayOrMust.first == false && blocks <= Int(mostPlain[index(role, share) + i])
+        return CostModel.passes(recompute: !isPlain)
+    }
+    /// What a first stage's own optimizer step adds to each step.
+    func firstUpdate(_ blocks: Int, _ i: Int) -> Double {
+        if !pacing.usesRounds { return 0 }
+        return (CostModel.updateFLOPs + CostModel.squareFLOPs) * cost.parameters(units(blocks, .first))
+            / cost.speeds[peers[i]]
+    }
+    /// How long a stage's steps take at most, from the coordinator's seal on, so that its contribution is where it must be in time; infinite
+    /// where the exchange goes on beside steps, or there are none but one.
+    func stepsBeforeExchange(_ blocks: Int, _ role: Role, _ i: Int, _ share: Int) -> Double {
+        guard pacing.usesRounds, pacing.delay == 0 else { return .infinity }
+        let units = units(blocks, role)
+        let encoding = CostModel.encodeFLOPs * cost.parameters(units) / cost.speeds[peers[i]]
+        let ended = round - ways.firstStart - encoding
+        if pipelines == 1 { return ended - ways.reports[i] }
+        return ended - max(ways.reports[i], exchange(units, role, i, share, step).up + ways.relays[i])
+    }
+    /// Training on a micro-batch of so many blocks and the head, at the greatest speed.
+    func forwardsAtBest(_ blocks: Int) -> Double {
+        3 * cost.flops(units(blocks, .last)) / forwards.greatestSpeed
+    }
+
     private func units(_ blocks: Int, _ role: Role) -> Range<Int> {
         switch role {
         case .single: 0..<cost.model.unitCount
@@ -195,10 +236,12 @@ struct StageCapacity {
     }
 
     /// Whether peer `i` can be that with so many blocks; false only where no plan lets it.
-    private func fits(_ held: Int, _ role: Role, _ i: Int, _ share: Int, _ round: Double) -> Bool {
+    private func fits(
+        _ held: Int, _ role: Role, _ i: Int, _ share: Int, _ round: Double, _ recompute: [Bool]?
+    ) -> Bool {
         if role == .middle, held == 0 { return true }
         let units = units(held, role)
-        return mayOrMust.contains { recompute in
+        return (recompute ?? mayOrMust).contains { recompute in
             hasRoom(units, role, i, share, round, recompute)
                 && seconds(units, role, i, share, recompute) * (1 - 1e-9) <= round
         }

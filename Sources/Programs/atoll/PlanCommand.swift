@@ -1,5 +1,6 @@
 import ArgumentParser
 import Charts
+import Checkpoints
 import Foundation
 import Node
 import Planning
@@ -13,6 +14,11 @@ struct PlanCommand: ParsableCommand {
 
     @OptionGroup var source: TopologyCommand.Source
     @Option(help: "The job file; needed unless --objective is dtfm.") var job: String?
+    @Option(
+        help:
+            "A folder as Hugging Face writes them, or its config.json: plan for that model in place of the job's, with the job's context. Weights need not be there."
+    )
+    var model: String?
     @Option(help: "time-to-loss, or dtfm: the published layout problem.") var objective = Objective.timeToLoss.rawValue
     @Option(help: "Seed of the search.") var seed: UInt64 = 1
     @Option(help: "How many candidates the search may look at.") var iterations: Int?
@@ -76,9 +82,34 @@ struct PlanCommand: ParsableCommand {
         guard var manifest else {
             throw NodeError.badInput("plan needs a job: --job FILE, such as Topologies/jobs/demo.yaml")
         }
+        if let model {
+            manifest.model = try Self.shape(model, context: manifest.model.context)
+            if !json {
+                let shape = manifest.model
+                complain(
+                    "note: planned for the model of \(model), \(shape.parameters) parameters in \(shape.layers) layers, with sequences of \(shape.context) tokens."
+                )
+            }
+        }
         if let criticalBatch { manifest.criticalBatchTokens = .fixed(max(1, Int(criticalBatch))) }
         if let axis { return try run(axis, topology, manifest) }
         try plan(topology, given, manifest)
+    }
+
+    /// A model's shape from its configuration alone, with sequences no longer than the job's.
+    private static func shape(_ path: String, context: Int) throws -> ModelShape {
+        var isFolder: ObjCBool = false
+        let exists = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
+        guard exists else { throw NodeError.badInput("--model \(path): there is no such folder or file") }
+        let file = isFolder.boolValue ? path + "/config.json" : path
+        let bytes = try readFile(file, limit: 1 << 20)
+        do throws(CheckpointError) {
+            var shape = try ModelConfiguration(parsing: bytes, path: file).shape
+            shape.context = min(context, shape.context)
+            return shape
+        } catch {
+            throw NodeError.badInput(error.description)
+        }
     }
 
     /// Who is not there when the job begins is planned without.

@@ -10,6 +10,8 @@ struct BenchPlanningCommand: ParsableCommand {
         commandName: "planning", abstract: "The planner against published costs, annealing and size.")
     @Flag(help: "Whole plans against annealing, and nothing else.") var plans = false
     @Flag(help: "Whole plans against the bound that no plan can beat, by size, and nothing else.") var bounds = false
+    @Flag(help: "Plans with the batch left open against the best with it given, by size, and nothing else.")
+    var batches = false
     @Option(help: "Peers of pools whose plans are held against the bound.") var sizes = "8,64,256"
     @Flag(help: "Irregular layouts against annealing, and nothing else.") var layouts = false
     @Flag(help: "Every combination of annealing's settings below, for plans or layouts, on seeds from 1000 on.")
@@ -40,10 +42,12 @@ struct BenchPlanningCommand: ParsableCommand {
     private func measure(_ show: (String) -> Void) throws(PlanningError) {
         if tune { return try tuned(show) }
         let pools = PlanningBenchmark.Pools(families: chosen, firstSeed: firstSeed ?? 0, instances: instances)
+        let many = sizes.split(separator: ",").compactMap { Int($0) }.filter { $0 > 0 }
         if bounds {
-            return try PlanningBenchmark.bounds(
-                pools, sizes: sizes.split(separator: ",").compactMap { Int($0) }.filter { $0 > 0 }, parallel: .cores,
-                cpuSeconds: cpuSeconds, show)
+            return try PlanningBenchmark.bounds(pools, sizes: many, parallel: .cores, cpuSeconds: cpuSeconds, show)
+        }
+        if batches {
+            return try PlanningBenchmark.batches(pools, sizes: many, parallel: .cores, cpuSeconds: cpuSeconds, show)
         }
         if plans {
             return try PlanningBenchmark.plans(
