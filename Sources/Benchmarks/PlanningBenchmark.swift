@@ -179,7 +179,8 @@ public enum PlanningBenchmark {
                     show(
                         "    \(family.rawValue) \(seed), \(peers) peers: \(fixed(all[all.count - 1], 2)) %, "
                             + "\(fixed(open.prediction.totalSeconds, 0)) s (\(shape(open.plan))) in \(fixed(took, 2)) s; given "
-                            + "\(fixed(given.seconds, 0)) s (\(shape(given.plan))), all of them in \(fixed(spent, 2)) s")
+                            + "\(fixed(given.seconds, 0)) s (\(shape(given.plan))), all of them in \(fixed(spent, 2)) s"
+                    )
                 }
             }
             show("\(peers) peers: median \(fixed(median(all), 2)) %, greatest \(fixed(all.max() ?? 0, 2)) %")

@@ -18,7 +18,8 @@ import Testing
         try Data(Self.configuration.utf8).write(to: model.appendingPathComponent("config.json"))
         func plan(_ more: [String]) throws -> DemoTests.Run {
             try DemoTests.atoll(
-                ["plan", "work/pools/pool.yaml", "--job", "work/specs/job.yaml", "--iterations", "20"] + more, in: folder,
+                ["plan", "work/pools/pool.yaml", "--job", "work/specs/job.yaml", "--iterations", "20"] + more,
+                in: folder,
                 at: folder)
         }
         for path in ["model", "model/config.json"] {

@@ -215,8 +215,10 @@ struct Campaign {
         let mended = outcomes.filter(\.isMended)
         outcomes.removeAll(where: \.isMended)
         let candidates = coarse ? foremost(4) : varied(14)
-        let better = parallel.map(candidates.count) { campaign.alike(candidates[$0]).polished(candidates[$0], kicks: false) }
-            .flatMap { $0 }
+        let better = parallel.map(candidates.count) {
+            campaign.alike(candidates[$0]).polished(candidates[$0], kicks: false)
+        }
+        .flatMap { $0 }
         if coarse {
             outcomes = better
             sortOutcomes()
