@@ -43,6 +43,10 @@ import Wire
         // While it is on its way there it is not tried once more.
         disk.hurry(at: Instant(seconds: 0.6))
         #expect(disk.retryAt == nil)
+        // Beside something else that is stored.
+        _ = disk.failed(5, at: Instant(seconds: 0.7))
+        #expect(disk.takeUp() == 5 && disk.retryAt == nil)
+        #expect(disk.recovered(through: 5, at: Instant(seconds: 0.8)) && disk.takeUp() == nil)
     }
 
     @Test func `has recovered when what failed first is stored, not before`() {

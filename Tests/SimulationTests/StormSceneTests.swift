@@ -269,6 +269,16 @@ import Topologies
         #expect(recovered.contains { $0.1 == receipts && $0.0 < taken + 1 })
     }
 
+    /// It took the log for a moment, and receipts, which were to be tried later, no more.
+    @Test func `receipts that a disk did not take go there before the next entries of the log`() {
+        _ = run(StormScript(seed: 5_003_039).keeping([2, 3, 7]))
+    }
+
+    /// It was late for so long that it was waited for no more, and had to fetch each round's start, for which it was late.
+    @Test func `who was slow for a while takes part again`() {
+        _ = run(StormScript(seed: 5_003_015).keeping([2]))
+    }
+
     /// That a copy was not written was said of the peer's own start of that round, which was there.
     @Test func `a copy that a slow disk does not take is no start of the peer's own`() throws {
         let run = run(StormScript(seed: 5_000_070).keeping([0, 1, 3, 5]))

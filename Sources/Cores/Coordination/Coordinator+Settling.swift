@@ -87,7 +87,9 @@ extension Coordinator {
         store(from: record.length - 1)
         return true
     }
+    /// Receipts that the disk did not take go first: a seal without those of its round could not be audited after a power cut.
     mutating func store(from first: Int) {
+        if let receipt = disk.receipts.takeUp() { storeReceipts(from: receipt) }
         for index in first..<record.length {
             effects.push(.store(.entry(job: job, index: index, record.envelopes[index])))
         }
@@ -125,7 +127,7 @@ extension Coordinator {
         default: break
         }
     }
-    /// What is on one disk is likely to be taken together: a seal without the receipts of its round could not be audited after a power cut.
+    /// What is on one disk is likely to be taken together.
     private mutating func recovers(_ ticket: StorageTicket) {
         event(.storageRecovered(what: ticket.what))
         disk.log.hurry(at: now)

@@ -40,6 +40,11 @@ package struct DiskWatch: Sendable {
         retryAt = min(due, now)
         pause = .seconds(1)
     }
+    /// The first entry to store again, together with something else; nil where none failed.
+    package mutating func takeUp() -> Int? {
+        if failedFrom != nil { retryAt = nil }
+        return failedFrom
+    }
     /// The first entry to store again, when it is time.
     package mutating func retry(at now: Instant) -> Int? {
         guard let due = retryAt, due <= now, let first = failedFrom else { return nil }

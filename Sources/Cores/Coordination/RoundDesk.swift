@@ -248,7 +248,7 @@ public struct RoundDesk: Sendable {
     /// Who was late for the last two rounds is not waited for until the deadline again, only a little longer than for all others: a
     /// quarter of what these took, at least a second. Nil while nobody is, or others have not computed either.
     ///
-    /// Who has to fetch the round's start first is waited for all the same, for some rounds: with a step a round whoever was left out has to, and
+    /// Who has to fetch the round's start first is waited for all the same, for some rounds, and now and then: with a step a round whoever was left out has to, and
     /// would be late for that, and left out again, for ever.
     private func habitual(_ facts: RoundFacts) -> (ranks: [Int], until: Instant)? {
         let ranks = terms.ranks.filter { $0 < facts.plan.pipelines.count }
@@ -264,10 +264,13 @@ public struct RoundDesk: Sendable {
 
     private func isHabituallyLate(_ peer: PeerID, _ facts: RoundFacts) -> Bool {
         let rounds = reputation.lateRounds[peer] ?? 0
-        return rounds >= 2 && (rounds >= Self.excused || !facts.roster.hasFetched(facts.spec.round, peer))
+        let isExcused = rounds < Self.excused || rounds.isMultiple(of: Self.triedAgain)
+        return rounds >= 2 && !(isExcused && facts.roster.hasFetched(facts.spec.round, peer))
     }
-    /// After so many rounds that it was late for, a member that fetches is waited for no more than others.
+    /// After so many rounds that it was late for, a member that fetches is waited for no more than others,
     private static let excused = 5
+    /// but once in so many: what made it late may be over, and only what it had to fetch keep it behind.
+    private static let triedAgain = 4
 
     /// Of whom nothing has been heard for so long the others do not wait for in this round, though it is given up only later: 2.5 s and a round, or,
     /// once it is known how often members of this pool are heard, twice the longest gap and a quarter of a round. Nil where that is no sooner than it
