@@ -211,15 +211,17 @@ struct StageCapacity {
         return (CostModel.updateFLOPs + CostModel.squareFLOPs) * cost.parameters(units(blocks, .first))
             / cost.speeds[peers[i]]
     }
-    /// How long a stage's steps take at most, from the coordinator's seal on, so that its contribution is where it must be in time; infinite
-    /// where the exchange goes on beside steps, or there are none but one.
-    func stepsBeforeExchange(_ blocks: Int, _ role: Role, _ i: Int, _ share: Int) -> Double {
-        guard pacing.usesRounds, pacing.delay == 0 else { return .infinity }
+    /// How long all steps of a round take a stage at most, so that what it does before and after them is done in time: its outer step and the
+    /// validation, encoding, its report, and its contribution, where that does not go beside steps. Infinite where single steps are exchanged.
+    func allSteps(_ blocks: Int, _ role: Role, _ i: Int, _ share: Int) -> Double {
+        guard pacing.usesRounds else { return .infinity }
         let units = units(blocks, role)
-        let encoding = CostModel.encodeFLOPs * cost.parameters(units) / cost.speeds[peers[i]]
-        let ended = round - ways.firstStart - encoding
-        if pipelines == 1 { return ended - ways.reports[i] }
-        return ended - max(ways.reports[i], exchange(units, role, i, share, step).up + ways.relays[i])
+        let parameters = cost.parameters(units) / cost.speeds[peers[i]]
+        let validation = validations * cost.flops(units) / cost.speeds[peers[i]]
+        let before = ways.starts[i] + cost.foldFLOPs(pipelines) * parameters + validation
+        let left = round - before - CostModel.encodeFLOPs * parameters
+        if pipelines == 1 || pacing.delay > 0 { return left - ways.reports[i] }
+        return left - max(ways.reports[i], exchange(units, role, i, share, step).up + ways.relays[i])
     }
     /// Training on a micro-batch of so many blocks and the head, at the greatest speed.
     func forwardsAtBest(_ blocks: Int) -> Double {

@@ -21,6 +21,8 @@ struct SubsetCertificate {
     /// By role, peer and blocks: seconds of a micro-batch with the share at hand, and what all steps of a round may take.
     private var works: [Work] = []
     private var limits: [Double] = []
+    /// By set: no more than that share, as is known already.
+    private var bounds: [Int] = []
     /// By set: the greatest share that a pipeline of some of these peers can have.
     private var shares: [Int]
 
@@ -42,15 +44,41 @@ struct SubsetCertificate {
         }
     }
 
+    /// Of the pipelines at hand the slowest stage's pause (what a stage needs at least for each backward, or its bytes) is longer than that, and
+    /// at most that long.
+    private var least = 0.0
+    private var most = Double.infinity
+    /// How finely pipelines are told apart by that, and how often.
+    private static let finer = 0.85
+    private static let classes = 10
+
     /// Whether no plan fits.
     mutating func rulesOut() -> Bool {
         // A ring's first stage works for the last one, too.
         if capacity.isRing { return false }
+        if rulesOut(classes: 0) { return true }
+        // Once more, where the way through a pipeline and its slowest stage go together.
+        bounds = shares
+        shares = [Int](repeating: 0, count: shares.count)
+        return rulesOut(classes: SubsetCertificate.classes)
+    }
+    private mutating func rulesOut(classes: Int) -> Bool {
         for place in capacity.shares.indices.reversed() {
-            form(place)
+            let n = microBatches(place)
+            var next = n > 1 ? capacity.step / (n - 1) : .infinity
+            for index in 0...classes {
+                most = next
+                next *= SubsetCertificate.finer
+                least = index == classes || n == 1 ? 0 : next
+                form(place)
+                if n == 1 { break }
+            }
             if isEnough() { return false }
         }
         return true
+    }
+    private func microBatches(_ place: Int) -> Double {
+        Double(capacity.shares[place] * capacity.pacing.microBatchesPerVirtual)
     }
 
     // MARK: pipelines
@@ -58,7 +86,8 @@ struct SubsetCertificate {
     /// One stage of a peer: seconds of a micro-batch, there and back.
     private struct Work {
         var own = 0.0
-        var backward = 0.0
+        /// Between two micro-batches' ends at least: the backward, or its bytes on the line.
+        var pause = 0.0
     }
     private func index(_ role: StageCapacity.Role, _ i: Int, _ units: Int) -> Int {
         (role.rawValue * count + i) * (blocks + 1) + units
@@ -71,8 +100,9 @@ struct SubsetCertificate {
                 for units in 0...blocks {
                     let forward = role == .single ? 0 : capacity.forward(units, role, i)
                     let passes = capacity.passes(units, role, i, place)
-                    works.append(Work(own: passes * forward, backward: (passes - 1) * forward))
-                    if isFirst { limits.append(capacity.stepsBeforeExchange(units, role, i, place)) }
+                    let line = capacity.activation / capacity.cost.ups[capacity.peers[i]]
+                    works.append(Work(own: passes * forward, pause: max((passes - 1) * forward, line)))
+                    if isFirst { limits.append(capacity.allSteps(units, role, i, place)) }
                 }
             }
         }
@@ -101,8 +131,8 @@ struct SubsetCertificate {
             }
         }
         // Others need at least a peer each.
-        let most = min(capacity.mostStages, count - capacity.pipelines + 1)
-        for set in 1..<1 << count where set.nonzeroBitCount < most {
+        let stages = min(capacity.mostStages, count - capacity.pipelines + 1)
+        for set in 1..<1 << count where set.nonzeroBitCount < stages {
             for last in 0..<count where set & 1 << last != 0 {
                 let start = (set * count + last) * width
                 for next in 0..<count where set & 1 << next == 0 {
@@ -119,11 +149,12 @@ struct SubsetCertificate {
         let middle = Int(capacity.most[capacity.index(.middle, place) + next])
         let width = blocks + 1
         let larger = set | 1 << next
-        let isNew = shares[larger] < capacity.shares[place]
+        let isNew =
+            shares[larger] < capacity.shares[place] && (bounds.isEmpty || bounds[larger] >= capacity.shares[place])
         let target = (larger * count + next) * width
         for held in 0...blocks {
             let way = ways[start + held] + hop
-            guard way.isFinite, way < capacity.step else { continue }
+            guard way < capacity.step else { continue }
             if isNew, ends >= blocks - held {
                 let work = works[index(.last, next, blocks - held)]
                 if fits(way, work, blocks, next, place, .last),
@@ -149,24 +180,22 @@ struct SubsetCertificate {
         _ way: Double, _ work: Work, _ held: Int, _ i: Int, _ place: Int, _ role: StageCapacity.Role
     ) -> Bool {
         let limit = capacity.step * (1 + 1e-9)
-        let n = Double(capacity.shares[place] * capacity.pacing.microBatchesPerVirtual)
-        if way + n * work.own > limit { return false }
-        if role == .last { return true }
-        let rest = capacity.forwardsAtBest(blocks - held)
-        if way + work.own + rest + (n - 1) * work.backward > limit { return false }
-        if role == .first { return true }
+        let n = microBatches(place)
+        if work.pause > most * (1 + 1e-9) || way + n * work.own > limit { return false }
+        let rest = role == .last ? 0 : capacity.forwardsAtBest(blocks - held)
+        if way + work.own + rest + (n - 1) * max(work.pause, least) > limit { return false }
+        guard role == .middle else { return true }
         let host = capacity.peers[i]
         let line = capacity.activation / min(capacity.cost.ups[host], capacity.cost.downs[host])
         return way + (2 * n - 1) * line <= limit
     }
 
-    /// Whether the stage may be done with a round's steps in time for its exchange. All steps but the last one are no shorter than `way` and
-    /// its own work; from the last one's work the way back need not be over.
+    /// Whether the stage may be done with a round's steps in time. All validations come to it before the first step does, and go first; all steps
+    /// but the last one are no shorter than `way` and its own work; the last one's way back need not be over when it has done its part.
     private func isSent(
         _ way: Double, _ work: Work, _ units: Int, _ role: StageCapacity.Role, _ i: Int, _ place: Int
     ) -> Bool {
-        let n = Double(capacity.shares[place] * capacity.pacing.microBatchesPerVirtual)
-        let steps = Double(capacity.pacing.innerSteps)
+        let (n, steps) = (microBatches(place), Double(capacity.pacing.innerSteps))
         let trained = (steps - 1) * way + steps * n * work.own
         return trained * (1 - 1e-9) <= limits[index(role, i, units)]
     }
