@@ -29,7 +29,7 @@ struct PlanSearch {
     private var runs: [LaneRunKey: LaneRun] = [:]
     private(set) var evaluations = 0
     /// Partitions that are looked at one and all where there are no more.
-    static let mostEnumerated = 45_000
+    static let mostEnumerated = 8_000
 
     init(
         builder: PipelineBuilder, pacing: Pacing, pipelines: Int, seed: UInt64,

@@ -116,9 +116,13 @@ struct SubsetCertificate {
         }
         guard count > 1, capacity.mostStages > 1 else { return }
         reckon(place)
+        // Others need at least a peer each.
+        let stages = min(capacity.mostStages, count - capacity.pipelines + 1)
+        let wanted = wanted(share, stages)
+        if !wanted[0] { return }
         let width = blocks + 1
         ways = [Double](repeating: .infinity, count: (count << count) * width)
-        for i in 0..<count {
+        for i in 0..<count where wanted[1 << i] {
             let held = Int(capacity.most[capacity.index(.first, place) + i])
             guard held >= 0 else { continue }
             for units in 0...min(held, blocks) {
@@ -130,16 +134,25 @@ struct SubsetCertificate {
                 ways[((1 << i) * count + i) * width + units] = update + work.own
             }
         }
-        // Others need at least a peer each.
-        let stages = min(capacity.mostStages, count - capacity.pipelines + 1)
-        for set in 1..<1 << count where set.nonzeroBitCount < stages {
+        for set in 1..<1 << count where wanted[set] && set.nonzeroBitCount < stages {
             for last in 0..<count where set & 1 << last != 0 {
                 let start = (set * count + last) * width
-                for next in 0..<count where set & 1 << next == 0 {
+                for next in 0..<count where set & 1 << next == 0 && wanted[set | 1 << next] {
                     extend(set, last, start, next, place)
                 }
             }
         }
+    }
+
+    /// By set: whether it, or more peers with it, may be a pipeline of that share and is not known to be.
+    private func wanted(_ share: Int, _ stages: Int) -> [Bool] {
+        var wanted = shares.indices.map { set in
+            set.nonzeroBitCount <= stages && shares[set] < share && (bounds.isEmpty || bounds[set] >= share)
+        }
+        for i in 0..<count {
+            for set in wanted.indices where set & 1 << i == 0 && wanted[set | 1 << i] { wanted[set] = true }
+        }
+        return wanted
     }
 
     /// Every pipeline of `set` that ends at `last`, with one more stage.
