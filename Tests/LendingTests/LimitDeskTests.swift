@@ -242,6 +242,30 @@ private struct Bench {
         #expect(bench.events.filter { $0.kind == "limit_changed" }.count == 2)
     }
 
+    @Test func `a sensor that vanishes ends nothing for ten minutes, and what needs no sensor goes on counting`() throws
+    {
+        var bench = try Bench {
+            try $0.set(.temperature, to: "70")
+            try $0.set(.monthly, to: "1")
+        }
+        bench.step(1) { $0.temperature = .value(95) }
+        #expect(bench.mode == .hold)
+        bench.step(100) { $0.temperature = .unknown("gone") }
+        #expect(bench.senses == [.heat] && bench.desk.allowance.unseen.map(\.sense) == [.heat])
+        bench.step(900)
+        #expect(bench.mode == .work && bench.desk.allowance.cpuShare == 0.5)
+        // Seen and cool, it counts at once as ever.
+        bench.step(1) { $0.temperature = .value(95) }
+        bench.step(100) { $0.temperature = .value(40) }
+        #expect(bench.mode == .work)
+        let moment = bench.readings.moment
+        let limits = bench.desk.limits
+        bench.step(3) {
+            $0 = .silent("they do not answer", for: limits, moment: moment, monthBytes: .value(ByteCount(2 << 30)))
+        }
+        #expect(bench.senses == [.quota] && bench.desk.allowance.unseen.contains { $0.sense == .heat })
+    }
+
     @Test func `a thousand moods of all sensors never leave a reason that nobody gives, or a pause without one`() throws
     {
         var random = SeededGenerator(seed: 16)

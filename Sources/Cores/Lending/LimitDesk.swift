@@ -23,6 +23,8 @@ public struct LimitDesk: Core, Sendable {
         var since = Instant.zero
         /// Since when the sensor has said the other thing.
         var changing: Instant?
+        /// Since when the sensor has said nothing.
+        var unseen: Instant?
     }
     public private(set) var limits: OwnerLimits
     public private(set) var allowance = Allowance()
@@ -165,7 +167,7 @@ public struct LimitDesk: Core, Sendable {
                 if case .unseen(let why, let instead) = finding {
                     unseen.append(Allowance.Unseen(sense: sense, why: why, instead: instead))
                 }
-                follow(sense, finding, at: now)
+                follow(sense, remembered(sense, finding, at: now), at: now)
             }
         } else {
             follow(.owner, wish == .pause ? .bites("its owner has paused it", until: "`atoll resume`") : .fine, at: now)
@@ -179,6 +181,21 @@ public struct LimitDesk: Core, Sendable {
                 .init(sense: .owner, why: "its owner has it leave", since: wishedAt, until: "`atoll resume`"))
         }
         change(to: allowed(mode: mode(reasons, at: now), reasons, unseen), at: now)
+    }
+
+    /// So long what was seen last is believed of a sensor that says nothing any more: a machine that was too hot is not cool because its
+    /// thermometer is gone.
+    static let memory = Duration.seconds(600)
+    private mutating func remembered(_ sense: LimitSense, _ finding: Finding, at now: Instant) -> Finding {
+        guard case .unseen = finding, let watch = watches[sense], watch.isOn else {
+            watches[sense]?.unseen = nil
+            return finding
+        }
+        let since = watch.unseen ?? now
+        watches[sense]!.unseen = since
+        guard now - since < Self.memory else { return finding }
+        due = earliest(due, since + Self.memory)
+        return .bites(watch.why, until: watch.until)
     }
 
     private mutating func follow(_ sense: LimitSense, _ finding: Finding, at now: Instant) {

@@ -36,6 +36,17 @@ public struct Readings: Hashable, Sendable {
         self.moment = moment
         self.monthBytes = monthBytes
     }
+
+    /// Of sensors that do not answer: what needs none of them is known all the same.
+    public static func silent(
+        _ why: String, for limits: OwnerLimits, moment: LocalMoment, monthBytes: Reading<ByteCount>
+    ) -> Readings {
+        func unknown<Value>(_ isNeeded: Bool) -> Reading<Value> { .unknown(isNeeded ? why : notAsked) }
+        return Readings(
+            onBattery: unknown(limits.onBattery == .pause), userIdle: unknown(limits.userActive == .pause),
+            othersLoad: unknown(limits.othersLoad != nil), temperature: unknown(limits.temperature != nil),
+            isMetered: unknown(limits.metered == .pause), moment: moment, monthBytes: monthBytes)
+    }
 }
 
 /// Whether somebody uses the machine, by a sensor of which nobody knows whether it works: some desktops never say that a user is idle,

@@ -56,13 +56,7 @@ public final class LocalListener {
         }
     }
     /// The kernel says who connected; the folder's permissions alone would do.
-    private func isSameUser(_ client: Int32) -> Bool {
-        // Process, user, group (unix(7)).
-        var who: (pid: UInt32, user: UInt32, group: UInt32) = (0, 0, 0)
-        var size = socklen_t(MemoryLayout.size(ofValue: who))
-        guard getsockopt(client, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 else { return false }
-        return who.user == geteuid() || who.user == 0
-    }
+    private func isSameUser(_ client: Int32) -> Bool { [0, geteuid()].contains(userAtOtherEnd(of: client)) }
 
     public func close() {
         guard let poller else { return }
@@ -127,14 +121,21 @@ public final class LocalClient {
 
     public init(path: String) throws(SocketError) {
         descriptor = try localSocket(blocking: true)
+        var patience = timeval(tv_sec: 10, tv_usec: 0)
+        let size = socklen_t(MemoryLayout<timeval>.size)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, size)
+        // Connecting waits so long, too, where many already wait for a process that stands still (socket(7)).
+        patience.tv_sec = 3
+        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &patience, size)
         do throws(SocketError) {
             try withLocalAddress(path) { connect(descriptor, $0, $1) }
+            guard geteuid() == 0 || [0, geteuid()].contains(userAtOtherEnd(of: descriptor)) else {
+                throw .other(code: -EPERM, doing: "\(path) is served by another user")
+            }
         } catch {
             Glibc.close(descriptor)
             throw error
         }
-        var patience = timeval(tv_sec: 10, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
     }
     deinit { Glibc.close(descriptor) }
 
@@ -157,6 +158,14 @@ public final class LocalClient {
             pending += buffer.prefix(count)
         }
     }
+}
+
+/// Whose process connected, or listens.
+private func userAtOtherEnd(of descriptor: Int32) -> UInt32? {
+    // Process, user, group (unix(7)).
+    var who: (pid: UInt32, user: UInt32, group: UInt32) = (0, 0, 0)
+    var size = socklen_t(MemoryLayout.size(ofValue: who))
+    return getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 ? who.user : nil
 }
 
 private func localSocket(blocking: Bool = false) throws(SocketError) -> Int32 {

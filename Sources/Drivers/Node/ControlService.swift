@@ -206,12 +206,22 @@ public final class ControlService {
     }
     public static func ask(_ request: Request, in folder: String) throws(NodeError) -> (answer: Answer, json: String)? {
         let client: LocalClient
-        do throws(SocketError) { client = try LocalClient(path: folder + "/" + file) } catch { return nil }
+        do throws(SocketError) { client = try LocalClient(path: folder + "/" + file) } catch {
+            // A socket that nobody listens at is what an ended process left behind.
+            guard DataFolder.isBusy(folder) else { return nil }
+            throw .failed(
+                "the daemon in \(folder) cannot be asked (\(error)). `atoll doctor` looks for why; `kill` its process to end it"
+            )
+        }
         do {
             let json = try client.ask(encoded(request))
             let decoder = JSONDecoder()
             decoder.keyDecodingStrategy = .convertFromSnakeCase
             return (try decoder.decode(Answer.self, from: Data(json.utf8)), json)
+        } catch let error as SocketError {
+            throw .failed(
+                "the daemon in \(folder) does not answer (\(error)). Its process may be stopped, or its machine very busy"
+            )
         } catch {
             throw .failed("the daemon in \(folder) does not answer as this version expects: \(error)")
         }

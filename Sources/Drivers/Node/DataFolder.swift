@@ -22,6 +22,8 @@ public final class DataFolder {
         try Self.make(path)
         let files: (lock: Int32, place: Int32) = try Self.takeLock(path)
         (lock, place) = (files.lock, files.place)
+        // Who may write in it may put another key there, or other limits.
+        Self.keepOthersOut(of: path)
         do throws(NodeError) {
             try Self.checkFormat(path + "/format")
             for folder in Self.parts {
@@ -34,6 +36,12 @@ public final class DataFolder {
             Self.release(files)
             throw error
         }
+    }
+    /// Of a folder of this user's in which others may write: they may no more.
+    private static func keepOthersOut(of path: String) {
+        var place = stat()
+        guard stat(path, &place) == 0, place.st_uid == geteuid(), place.st_mode & 0o022 != 0 else { return }
+        chmod(path, 0o700)
     }
     private static let parts = ["log", "chunks", "checkpoints", "rounds"]
 
@@ -170,7 +178,9 @@ func writeFile(
     _ body: (_ write: ([UInt8]) throws(NodeError) -> Void) throws(NodeError) -> Void
 ) throws(NodeError) {
     let temporary = path + ".part"
-    let file = Glibc.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode)
+    // What was left there, or put there by somebody else, is not written into: a link, a pipe, a file that others read.
+    unlink(temporary)
+    let file = Glibc.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)
     guard file >= 0 else { throw .failed("cannot write \(path): \(reason(errno))") }
     do throws(NodeError) {
         try body { bytes throws(NodeError) in try writeAll(bytes, to: file, path, disk) }

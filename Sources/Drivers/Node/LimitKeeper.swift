@@ -16,7 +16,8 @@ public final class LimitKeeper {
     private weak var daemon: LiveDaemon?
     private var timer: EventLoop.Timer?
     private var wakeUp: EventLoop.Timer?
-    private var isReading = false
+    /// Since when sensors are being read.
+    private var readingSince: Instant?
     private var counted = (sent: 0, received: 0)
     private var savedAt = Instant.zero
     private var applied = (mode: Allowance.Mode.work, isSpared: false)
@@ -46,7 +47,9 @@ public final class LimitKeeper {
         let loop = daemon.loop
         if let damage = usage.damage { tell(.usageUnread(why: damage)) }
         daemon.lend(desk.allowance)
-        desk.receive(read(at: loop.now), at: loop.now)
+        // Whoever waits for a sensor that does not answer cannot be asked anything either.
+        let first = read(daemon)
+        desk.receive(first.wait(seconds: Self.firstPatience) ?? silent, at: loop.now)
         timer = EventLoop.Timer(loop) { [unowned self] in look() }
         wakeUp = EventLoop.Timer(loop) { [unowned self] in
             desk.wake(at: loop.now)
@@ -65,25 +68,43 @@ public final class LimitKeeper {
     // MARK: sensors
 
     private var moment: LocalMoment { localMoment(secondsSince1970: time(nil)) }
-    private func read(at now: Instant) -> Readings {
-        sensors.read(for: desk.limits, moment: moment, monthBytes: usage.used, at: now)
+    private static let firstPatience = 2.0
+    /// A sensor that takes longer counts as not seen until it answers.
+    private static let patience = Duration.seconds(5)
+
+    private var silent: Readings {
+        .silent("they do not answer", for: desk.limits, moment: moment, monthBytes: usage.used)
+    }
+    /// Off the loop; the desk hears of it.
+    private func read(_ daemon: LiveDaemon) -> FirstReading {
+        let (sensors, limits, moment, used, now) = (sensors, desk.limits, moment, usage.used, daemon.loop.now)
+        let first = FirstReading()
+        readingSince = now
+        daemon.offLoop({
+            let readings = sensors.read(for: limits, moment: moment, monthBytes: used, at: now)
+            first.give(readings)
+            return readings
+        }) { [weak self] readings in
+            guard let self, let daemon = self.daemon else { return }
+            readingSince = nil
+            desk.receive(readings, at: daemon.loop.now)
+            drain()
+        }
+        return first
     }
     private func look() {
         guard let daemon else { return }
         count()
         if daemon.loop.now - savedAt >= Self.saveEvery { save() }
         timer?.arm(at: daemon.loop.now + Self.readEvery)
-        // A sensor that takes long is not asked a second time meanwhile.
-        guard !isReading else { return }
-        isReading = true
-        let (sensors, limits, moment, used, now) = (sensors, desk.limits, moment, usage.used, daemon.loop.now)
-        daemon.offLoop({ sensors.read(for: limits, moment: moment, monthBytes: used, at: now) }) {
-            [weak self] readings in
-            guard let self, let daemon = self.daemon else { return }
-            isReading = false
-            desk.receive(readings, at: daemon.loop.now)
-            drain()
+        // A sensor that takes long is not asked a second time meanwhile; hours and the month's bytes need none.
+        guard let since = readingSince else {
+            _ = read(daemon)
+            return
         }
+        guard daemon.loop.now - since >= Self.patience else { return }
+        desk.receive(silent, at: daemon.loop.now)
+        drain()
     }
     private func count() {
         guard let daemon else { return }
@@ -180,6 +201,26 @@ public final class LimitKeeper {
             cpuPercent: allowance.cpuShare * 100, isLowestPriority: allowance.isLowestPriority,
             month: usage.month, monthSentBytes: usage.sent, monthReceivedBytes: usage.received,
             monthDamage: usage.damage)
+    }
+}
+
+/// What one thread reads, and another waits for, not for ever.
+private final class FirstReading: @unchecked Sendable {
+    private let changed = NSCondition()
+    private var readings: Readings?
+
+    func give(_ readings: Readings) {
+        changed.withLock {
+            self.readings = readings
+            changed.signal()
+        }
+    }
+    func wait(seconds: Double) -> Readings? {
+        let end = Date(timeIntervalSinceNow: seconds)
+        return changed.withLock {
+            while readings == nil, changed.wait(until: end) {}
+            return readings
+        }
     }
 }
 

@@ -173,7 +173,8 @@ func complain(_ text: String) { complain(text, .info) }
 
 /// Beside what is printed, which may be JSON.
 func complain(_ text: String, _ level: LogLevel) {
-    var text = text.hasPrefix("Error: ") || text.hasPrefix("Usage") ? text : "atoll: " + text
+    // It may hold what others wrote: a name in a file, a word of an invite.
+    var text = terminalSafe(text.hasPrefix("Error: ") || text.hasPrefix("Usage") ? text : "atoll: " + text)
     let prefix = Journal.prefix(level, on: STDERR_FILENO)
     // The journal takes each line for itself.
     if !prefix.isEmpty { text = text.split(separator: "\n").map { prefix + $0 }.joined(separator: "\n") }

@@ -104,7 +104,8 @@ struct IdentityCommand: ParsableCommand {
 
         private func put(_ secret: [UInt8]) throws {
             do {
-                try FileManager.default.createDirectory(atPath: folder.path, withIntermediateDirectories: true)
+                try FileManager.default.createDirectory(
+                    atPath: folder.path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
             } catch {
                 throw NodeError.badInput(.folderNotWritable, "cannot make \(folder.path). Choose another with --data")
             }

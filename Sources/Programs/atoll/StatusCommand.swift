@@ -13,9 +13,18 @@ struct DaemonChoice: ParsableArguments {
     func ask(
         _ command: ControlService.Command
     ) throws -> [(folder: String, answer: ControlService.Answer, json: String)] {
-        let found = try folders.compactMap { folder in
-            try ControlService.ask(command, in: folder).map { (folder, $0.answer, $0.json) }
+        var silent: [NodeError] = []
+        let found = folders.compactMap { folder -> (String, ControlService.Answer, String)? in
+            do throws(NodeError) {
+                return try ControlService.ask(command, in: folder).map { (folder, $0.answer, $0.json) }
+            } catch {
+                silent.append(error)
+                return nil
+            }
         }
+        // One that stands still keeps nobody from the others.
+        if found.isEmpty, let first = silent.first { throw first }
+        for error in silent { complain(error.description, .warning) }
         guard !found.isEmpty else {
             throw NodeError.failed(
                 data.map { "no daemon runs in \($0)" }
