@@ -48,7 +48,7 @@ struct Campaign {
     static let mostSimulated = 40
     /// Up to so many peers closed forms would gain nothing; between the two both ways are gone, and the better plan is taken.
     static let leastEstimated = 12
-    /// A second look at each number of pipelines is with a batch so many times larger.
+    /// A second look at each number of pipelines is with a batch so many times as large as the smallest.
     private static let secondLook = 4
     /// Whether this planning judges by closed forms.
     private(set) var coarse: Bool
@@ -173,7 +173,7 @@ struct Campaign {
                 guard let pacing = firstGuess(pipelines: count, usesRounds: usesRounds) else { continue }
                 looks.append(Search(pipelines: count, pacing: pacing, hint: hint))
                 // Among many peers a larger batch makes other pipelines worth while, and more of them.
-                guard coarse, usesRounds, let larger = batches.first(where: { $0 >= Campaign.secondLook }),
+                guard coarse, usesRounds, let larger = batches.first(where: { $0 == Campaign.secondLook * batches[0] }),
                     let pacing = batch(larger).firstGuess(pipelines: count, usesRounds: true)
                 else { continue }
                 looks.append(Search(pipelines: count, pacing: pacing, hint: hint))
