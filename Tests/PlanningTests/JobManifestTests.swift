@@ -102,8 +102,8 @@ import Topologies
         var job = try JobManifest(parsing: text)
         #expect(
             job.data == .mixture([.init(path: "a b.txt", weight: 3), .init(path: "c.jsonl", weight: 0.25)]))
-        let again = try JobManifest(parsing: job.canonicalText)
-        #expect(job.text.parts.isEmpty && again == job)
+        #expect(job.text.parts.isEmpty)
+        #expect(try JobManifest(parsing: job.canonicalText) == job)
         job.data = .content(String(repeating: "0a", count: 32))
         job.text.parts = [DataPart(tokens: 700, weight: 3), DataPart(tokens: 41, weight: 0.25)]
         #expect(try JobManifest(parsing: job.canonicalText) == job)

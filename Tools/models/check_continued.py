@@ -39,6 +39,8 @@ parser.add_argument("--no-kill", action="store_true")
 parser.add_argument("--keep", help="a folder that stays; a temporary one otherwise")
 options = parser.parse_args()
 ATOLL = os.path.abspath(options.atoll)
+# What a peer needs beside what the memory law counts is not offered: a plan may use all that is.
+BESIDE_MB = 100
 
 JOB = f"""name: continued
 model: {{from: {os.path.abspath(options.model)}, context: {options.context}}}
@@ -140,7 +142,7 @@ class Lab:
             self.groups[name] = Group(name, options.limit_mb * 1_000_000)
         self.start(
             name, "peer", "--invite", f"{self.folder}/node/invite.yaml", "--name", name, "--data", f"{self.folder}/{name}",
-            "--listen", "127.0.0.1:0", "--memory", str(options.limit_mb * 1_000_000 // 2**20), "--no-port-mapping",
+            "--listen", "127.0.0.1:0", "--memory", str((options.limit_mb - BESIDE_MB) * 1_000_000 // 2**20), "--no-port-mapping",
             group=self.groups[name])
 
     def watch(self):
