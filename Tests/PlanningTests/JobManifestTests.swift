@@ -108,6 +108,7 @@ import Topologies
         job.text.parts = [DataPart(tokens: 700, weight: 3), DataPart(tokens: 41, weight: 0.25)]
         #expect(try JobManifest(parsing: job.canonicalText) == job)
         job.text.tokenizer = .ids
+        job.model.vocabulary = 5000
         job.text.tokens = 741
         #expect(try JobManifest(parsing: job.canonicalText) == job)
         job.text.tokens = 742

@@ -46,7 +46,7 @@ import Topologies
             ], innerSteps: 4, microBatchesPerVirtual: 1, exchangeCodec: .int8, activationCodec: .int8, spares: [])
         #expect(
             predict(plan: plan, topology: `A term of the cost model`.pool(3), job: job).peers[1].memoryBytes
-                == 11_119_104)
+                == 9_544_192)
         plan = `A term of the cost model`.replicas([8], job, innerSteps: 4)
         plan.pipelines[0].stages[0].recompute = true
         let stated = predict(plan: plan, topology: `A term of the cost model`.pool(1), job: job)
