@@ -29,6 +29,10 @@ private struct UPnPHome {
         mapper.answered(answer, at: now)
         drain()
     }
+    mutating func stop() {
+        mapper.stop(at: now)
+        drain()
+    }
     private mutating func drain() {
         while let effect = mapper.poll() {
             switch effect {
@@ -60,8 +64,7 @@ private struct UPnPHome {
         #expect(home.wishes.count == 2)
         home.answer(.forwarded(UPnPHome.outside, datagramPort: 7070, seconds: 7200))
         #expect(home.told.count == 1, "nothing new")
-        home.mapper.stop(at: home.now)
-        home.run(.zero)
+        home.stop()
         #expect(home.wishes.last?.wish.seconds == 0 && home.told.last == .some(nil))
     }
     @Test func `is lost when it is not asked for again in time`() {

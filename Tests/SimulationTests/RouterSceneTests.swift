@@ -106,30 +106,6 @@ import Topologies
         #expect(punched.count { $0.peer.hasPrefix("peer-") } >= carried - 2, "nearly every pair has left the relay")
         #expect(outcome.totals.late == 0)
     }
-    /// A symmetric router opposite one that lets in whoever has an address that was written to: nobody can say where to dial, a flow needs no more
-    /// than one port that is known.
-    @Test func `a flow passes a symmetric router where the other one looks at addresses alone`() throws {
-        var scene = Self.homes(.restricted, relay: .megabits(50))
-        for index in [1, 3, 5, 7] { scene.hosts[index].nat = .symmetric }
-        let outcome = scene.run()
-        try outcome.checkFinished()
-        let punched = outcome.world.events.filter { $0.event.kind == "connection_punched" }
-        let symmetric: Set = ["peer-1", "peer-3", "peer-5", "peer-7"]
-        let mixed = punched.filter { symmetric.contains($0.host) != symmetric.contains($0.event.peer) }
-        #expect(!mixed.isEmpty)
-        #expect(!punched.contains { symmetric.contains($0.host) && symmetric.contains($0.event.peer) })
-    }
-    /// Who answers has been written to; strangers try, or nobody has said anything.
-    @Test func `a router that lets in whoever was written to is not taken for an open door`() throws {
-        var scene = Self.homes(.restricted, relay: .megabits(50))
-        scene.hosts[3].nat = .fullCone
-        let outcome = scene.run()
-        try outcome.checkFinished()
-        let open = outcome.world.events.filter {
-            $0.event.kind == "reachability" && $0.event.text("reachable") == "yes"
-        }
-        #expect(Set(open.map(\.host)) == ["peer-3"])
-    }
     @Test func `symmetric routers are not punched through`() throws {
         let outcome = Self.homes(.symmetric, relay: .megabits(50)).run()
         #expect(!outcome.events("connection_relayed").isEmpty && outcome.events("connection_punched").isEmpty)

@@ -12,6 +12,7 @@ extension Overlay {
         if case .probe(let nonce) = query.method, seal != nil { return probed(nonce, from: address, at: now) }
         guard !isReadOnly || helps(query, message, address, at: now) else {
             counters.queriesUnserved += 1
+            declineVote(query, message, address, at: now)
             return
         }
         guard budgets.allowsQuery(from: address, at: now) else {
@@ -53,6 +54,18 @@ extension Overlay {
         case .dial: return true
         default: return false
         }
+    }
+
+    /// Who was given a token here may take this node for a voter, and would wait for it as long as a dial takes.
+    private mutating func declineVote(
+        _ query: KRPCQuery, _ message: KRPCMessage, _ address: PackedEndpoint, at now: Instant
+    ) {
+        guard case .reach = query.method, seal != nil, message.isSealed,
+            outlook.correspondents.knows(address, at: now)
+        else { return }
+        var reply = KRPCMessage(transaction: message.transaction, body: .error(.server))
+        reply.observed = address.compact[...]
+        send(reply, to: address)
     }
 
     /// Asking ourselves is how we learn that an address is ours.
