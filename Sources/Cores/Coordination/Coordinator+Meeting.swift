@@ -127,7 +127,8 @@ extension Coordinator {
             let reasons = declined.prefix(3).map { "\($0.name): \($0.why)" }.joined(separator: "; ")
             return fail(
                 "none of the \(declined.count) peers found works for this launcher (\(key.peerID.hex)): \(reasons). "
-                    + "Ask their owners to add it to `accept`, or launch with a key that the invite names")
+                    + "Where one does not know this launcher, ask its owner to add it to `accept`, or launch with a key that the invite names"
+            )
         }
         if now - since >= options.gatherLimit {
             if accepted >= options.neededPeers, options.expectedPeers == nil { return beginSharing() }

@@ -168,6 +168,7 @@ extension Coordinator {
     private mutating func beginTraining() {
         guard stage == .preparing else { return }
         timers.trainingSince = round.started
+        timers.tokensBefore = state.sealedTokens
         stage.go(to: .training)
     }
 

@@ -50,6 +50,8 @@ public struct Coordinator: Core, Sendable {
         let wall: WallClock
         /// When the first round began.
         var trainingSince: Instant?
+        /// Sealed before this process began to train.
+        var tokensBefore = 0
         var nextLease: Instant
         /// After a loss: since when, and how far the furthest was.
         var lossAwaitingResume: (at: Instant, step: Int)?
@@ -117,6 +119,8 @@ public struct Coordinator: Core, Sendable {
     public var predictionAtStart: PlanAnswer? { desk.predictionAtStart }
     /// When the first round began.
     public var trainingStarted: Instant? { timers.trainingSince }
+    /// Sealed since then.
+    public var tokensTrained: Int { max(0, state.sealedTokens - timers.tokensBefore) }
 
     public mutating func poll() -> CoordinatorEffect? { effects.pop() }
 

@@ -258,7 +258,8 @@ public struct LimitDesk: Core, Sendable {
         (out.mode, out.reasons, out.unseen) = (mode, reasons, unseen)
         let isCareful = limits.unseen == .careful && !unseen.isEmpty
         out.cpuShare = isCareful && unseen.contains { $0.sense == .heat } ? min(limits.cpuShare, 0.5) : limits.cpuShare
-        out.isLowestPriority = limits.priority == .idle || isCareful
+        // What a connection costs is spared by caps, not by computing slower.
+        out.isLowestPriority = limits.priority == .idle || isCareful && unseen.contains { $0.sense != .metered }
         (out.upload, out.download) = (limits.upload, limits.download)
         return out
     }

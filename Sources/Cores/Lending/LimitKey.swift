@@ -44,7 +44,7 @@ public enum LimitKey: String, CaseIterable, Codable, Sendable {
         switch self {
         case .threads: "threads for arithmetic"
         case .cpuPercent: "share of the time that these threads compute"
-        case .priority: "idle: they run only when nothing else wants the processor"
+        case .priority: "of threads: idle, only when nothing else wants the processor, or normal"
         case .memory: "memory offered to jobs"
         case .disk: "room for all that is kept in the peer's folder"
         case .upload: "most that is sent, over all sockets together; the local network apart"

@@ -272,7 +272,7 @@ public final class LaunchRun {
         return .status(
             of: coordinator.state, phase: coordinator.stage.word,
             members: coordinator.roster.joined.map { (name: $0.name, heartbeat: $0.heartbeat) },
-            tokensPerSecond: elapsed > 0 ? Double(coordinator.state.sealedTokens) / elapsed : 0)
+            tokensPerSecond: elapsed > 0 ? Double(coordinator.tokensTrained) / elapsed : 0)
     }
 
     /// A checkpoint counts as stored when it is synced, renamed and read back: for readers of models, and for this job to go on from.

@@ -40,10 +40,16 @@ struct DoctorCommand: ParsableCommand {
         @Flag(help: "What is well, too.") var verbose = false
 
         func scene() throws -> Doctor.Scene {
-            let folder = data ?? Home.path + "/peer"
+            // One folder may be named in several ways.
+            func resolved(_ path: String) -> String {
+                guard let real = realpath(path, nil) else { return path }
+                defer { free(real) }
+                return String(cString: real)
+            }
+            let folder = resolved(data ?? Home.path + "/peer")
             var scene = Doctor.Scene(folder: folder, parse: JobParameters.init(manifest:))
             let names = ((try? FileManager.default.contentsOfDirectory(atPath: Home.path)) ?? []).sorted()
-            scene.beside = names.map { Home.path + "/" + $0 }.filter { $0 != folder }
+            scene.beside = names.map { resolved(Home.path + "/" + $0) }.filter { $0 != folder }
             scene.invite = invite
             scene.listen = try listen.map { try endpoint($0, option: "--listen") }
             scene.machine.sensors = ProcessInfo.processInfo.environment["ATOLL_SENSORS_ROOT"] ?? ""

@@ -236,7 +236,7 @@ extension Event {
             "✗ \(peer) has another entry \(index) of the job's log than this machine, which keeps its own"
         case .overlayIsolated: "nobody of the pool has answered for a while"
         case .networkChanged(let why): "\(why): everybody is dialled anew"
-        case .connectionInterrupted(let why): "the connection to \(peer) broke, and is made anew: \(why)"
+        case .connectionInterrupted(let why): "the connection to \(peer) is interrupted: \(why)"
         case .connectionResumed: "the connection to \(peer) goes on"
         case .connectionLost(let why): "\(peer) is gone: \(why)"
         case .unreachable: ""

@@ -151,7 +151,7 @@ struct JobStory: Story {
             line += " of \(total) \(String(repeating: "█", count: bar))\(String(repeating: "·", count: 20 - bar))"
             line += " \(fixed(100 * share, 0)) %"
         }
-        if let left = job.secondsLeft(at: now) { line += ", about \(ProgressView.span(left)) left" }
+        if !standsStill, let left = job.secondsLeft(at: now) { line += ", about \(ProgressView.span(left)) left" }
         return line + "."
     }
 
@@ -232,13 +232,15 @@ struct JobStory: Story {
         return (job.losses.count > 1 ? line : "Lost: " + line) + "."
     }
 
+    /// Nobody works on: it waits for somebody who has what it goes on from.
+    private var standsStill: Bool { job.waiting?.peers.isEmpty == true && job.stage == .training }
     private var waiting: String {
         if let no = status?.daemon.turnedAway { return no.sentence }
         if status?.daemon.overlay.isJoined == false { return "Nobody of its pool answers yet; it keeps trying." }
         guard let waiting = job.waiting else { return "" }
         let since = max(0, (now - waiting.since).inSeconds)
         let whom = waiting.peers.isEmpty ? "" : " for \(shortList(waiting.peers, most: 3))"
-        return "It waits\(whom), since \(ProgressView.span(since)): \(waiting.why)."
+        return "It waits\(whom) for \(ProgressView.span(since)) now: \(waiting.why)."
     }
 
     private var record: String {
@@ -261,6 +263,10 @@ struct JobStory: Story {
         case .evaluating: return "Next: the checkpoint and the report are written."
         case .over: return ""
         case .preparing, .training: break
+        }
+        guard !standsStill else {
+            return
+                "Next: it goes on when whoever is missing is back, or another comes who can take the place; else it goes back to the newest round that can be had, or ends, and says so."
         }
         guard let step = job.stepSeconds, let steps = job.plan?.innerSteps else {
             return "Next: the round is sealed; in the end \(collected)."

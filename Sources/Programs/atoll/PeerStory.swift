@@ -182,9 +182,13 @@ struct PeerStory: Story {
         guard had.isTaken, let over = had.overSeconds, let asked = had.askedSeconds, let got = had.hadSeconds else {
             return nil
         }
+        let wanted = status.limits?.values.first { $0.key == LimitKey.priority.rawValue }?.value
         let yields =
-            status.limits?.isLowestPriority == true
-            ? " It gives way to them (`atoll limits set priority normal` has it compete)." : ""
+            status.limits?.isLowestPriority != true
+            ? ""
+            : wanted == OwnerLimits.Priority.normal.rawValue
+                ? " It gives way to them while a sensor cannot be seen (`atoll limits`)."
+                : " It gives way to them (`atoll limits set priority normal` has it compete)."
         return
             "No limit keeps it from working, and other programs of this machine take the processor: in the last \(ProgressView.span(over)) it asked for "
             + "\(fixed(asked, asked < 10 ? 1 : 0)) s of it and had \(fixed(got, got < 10 ? 1 : 0)) s.\(yields)"

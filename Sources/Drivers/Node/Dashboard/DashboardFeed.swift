@@ -145,7 +145,7 @@ package struct DashboardFeed {
                 predicted: predicted, at: event.at)
         default: break
         }
-        guard let sentence else { return }
+        guard let sentence, !sentence.isEmpty else { return }
         let told = host.isEmpty ? sentence : "\(host): \(sentence.trimmingCharacters(in: .whitespaces))"
         let cls =
             switch event.what {

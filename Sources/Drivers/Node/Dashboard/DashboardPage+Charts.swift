@@ -115,7 +115,7 @@ extension DashboardPage {
           fill(layer(place, 'names', 'g'), names.length, parent => shape('text', parent, { x: 4 }), (text, k) => {
             const p = s.peers[names[k]];
             set(text, 'y', round1(y(k * every) + each * .5 + 4));
-            say(text, p.rank + '.' + (p.stage + 1) + ' ' + (p.name.length > 18 ? p.name.slice(0, 17) + '…' : p.name));
+            say(text, (p.rank + 1) + '.' + (p.stage + 1) + ' ' + (p.name.length > 18 ? p.name.slice(0, 17) + '…' : p.name));
           });
           say(byId('stagenote'), end.note);
           say(byId('ganttkey'), end.key);
@@ -147,7 +147,7 @@ extension DashboardPage {
           });
           const round = last ? last.round : -1;
           return {
-            text: part => '+' + span(part * (to - from)),
+            text: part => '+' + (to - from < 60 ? fixed(part * (to - from), to - from < 10 ? 2 : 1) + ' s' : span(part * (to - from))),
             note: (last ? 'round ' + round + (last.predicted ? ' took ' + fixed(last.seconds, 1) + ' s, predicted ' + fixed(last.predicted, 1) + ' s' : ' took ' + fixed(last.seconds, 1) + ' s') + '; then round ' + (round + 1) : 'the first round') + (plan ? '' : '; no prediction is known here'),
             key: 'of each stage above: predicted (light: validation and exchange, in turn: steps); below, as each says it about once a second: orange validation, green steps, blue exchange, red fetching, grey waiting',
           };
