@@ -65,7 +65,7 @@ import Wire
         let calm = scene.run()
         try calm.checkFinished()
         #expect(try calm.weightsDigest() == scene.localDigest() && plain != scene.localDigest())
-        let first = try #require(calm.events("training_began").first)
+        let first = try #require(calm.events("round_sealed").first)
         let name = try #require(calm.workers.first)
         scene.faults = [Fault(.kill, at: .seconds((first.at - .zero).inSeconds + 0.01), host: name)]
         let outcome = scene.run()

@@ -284,17 +284,19 @@ final class Stage {
     }
 
     func text(of key: MicroBatchKey) throws(Refusal) -> TokenText? {
+        // A stage in the middle has no text, of which nothing could be drawn.
+        guard readsCorpus else { return nil }
         let first = DataOrder.firstSequence(key, geometry)
         return try text((0..<geometry.microBatch).map { order.window(step: key.step, sequence: first + $0) })
     }
 
     func text(validation windows: Range<Int>) throws(Refusal) -> TokenText? {
-        try text(windows.map { DataOrder.Window(start: order.validationStart(window: $0), limit: .max) })
+        guard readsCorpus else { return nil }
+        return try text(windows.map { DataOrder.Window(start: order.validationStart(window: $0), limit: .max) })
     }
 
-    /// The tokens of sequences; nil where the stage reads none.
-    private func text(_ windows: [DataOrder.Window]) throws(Refusal) -> TokenText? {
-        guard readsCorpus else { return nil }
+    /// The tokens of sequences.
+    private func text(_ windows: [DataOrder.Window]) throws(Refusal) -> TokenText {
         var text = TokenText()
         for window in windows {
             if let tokens = source.tokens {
