@@ -65,7 +65,7 @@ import Wire
         let calm = scene.run()
         try calm.checkFinished()
         #expect(try calm.weightsDigest() == scene.localDigest() && plain != scene.localDigest())
-        let first = try #require(calm.events("round_sealed").first)
+        let first = try #require(calm.events("state_ready").first)
         let name = try #require(calm.workers.first)
         scene.faults = [Fault(.kill, at: .seconds((first.at - .zero).inSeconds + 0.01), host: name)]
         let outcome = scene.run()
@@ -77,7 +77,7 @@ import Wire
     @Test func `is fetched by whoever takes a lost one's place before the first seal`() throws {
         var scene = try scene(peers: 3, stages: 2, steps: 2)
         let calm = scene.run()
-        let first = try #require(calm.events("training_began").first ?? calm.events("state_ready").first)
+        let first = try #require(calm.events("state_ready").first)
         let name = try #require(calm.workers.first)
         scene.faults = [Fault(.kill, at: .seconds((first.at - .zero).inSeconds + 0.01), host: name)]
         let outcome = scene.run()
