@@ -134,8 +134,6 @@ struct Campaign {
             // A search among few peers may find what is far better than the running plan ever was. Among many it is slow, and spares
             // make up for most losses; where they do not, another plan may.
             if peers.count > Campaign.mostSearchedAnew, isFullyRepaired { return }
-            // Between these two a whole search is slow.
-            if !coarse, peers.count > Campaign.leastEstimated { iterations = max(1, iterations / 4) }
         }
         let mended = outcomes
         if coarse || peers.count <= Campaign.leastEstimated {
