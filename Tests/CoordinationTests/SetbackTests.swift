@@ -108,19 +108,25 @@ import Testing
         // Of another's stage, and of an attempt that is over, nobody may say it.
         pool.say(other, lost(attempt: 0))
         pool.say(number, lost(attempt: 1))
-        for _ in 0..<4 { pool.pass(.seconds(1)) }
+        func pass(_ seconds: Int) {
+            for _ in 0..<seconds {
+                pool.pass(.seconds(1))
+                for peer in [number, other] { pool.beat(peer) }
+            }
+        }
+        pass(4)
         #expect(pool.happened("pipeline_restarted").isEmpty)
         pool.say(number, lost(attempt: 0))
-        pool.pass(.seconds(2))
+        pass(2)
         #expect(pool.happened("pipeline_restarted").isEmpty)
-        for _ in 0..<2 { pool.pass(.seconds(1)) }
+        pass(2)
         #expect(pool.happened("pipeline_restarted").count == 1)
         let plan = try #require(pool.coordinator.state.plan)
         #expect(plan.pipelines.map(\.attempt) == [1, 0] && plan.round == 2)
         #expect(plan.pipelines.flatMap { $0.stages.map(\.peer) }.count == 2)
         // The same once more is of the attempt that is over.
         pool.say(number, lost(attempt: 0))
-        for _ in 0..<4 { pool.pass(.seconds(1)) }
+        pass(4)
         #expect(pool.happened("pipeline_restarted").count == 1)
         try pool.round()
         #expect(pool.coordinator.state.round == 3 && pool.coordinator.state.finished == nil)
