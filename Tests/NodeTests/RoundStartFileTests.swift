@@ -83,6 +83,31 @@ import Training
         #expect(retained(14) == [12, 14])
     }
 
+    @Test func `of rounds that are yet to come are void, whatever plan they are of`() {
+        // A launcher whose log was damaged begins again with what is before, and its plans have the numbers of those that it has lost.
+        var core = RoundStarts(job: job, copiedRounds: 8)
+        for start in [start(8), copy(8), start(18), start(20), copy(16)] {
+            core.keep(start)
+            _ = asked(&core)
+            core.stored(start.name, .stored(path: ""))
+        }
+        var erased: [Int] = []
+        var retained: [[Int]] = []
+        for round in [10, 12] {
+            core.keep(start(round))
+            while let effect = core.poll() {
+                switch effect {
+                case .store(.eraseRoundStarts(_, let after)): erased.append(after)
+                case .store(.roundStart(_, let retaining)): retained.append(retaining.map(\.round))
+                default: break
+                }
+            }
+            core.stored(StartName(round: round), .stored(path: ""))
+        }
+        #expect(erased == [15] && retained == [[8, 8, 10], [8, 8, 10, 12]])
+        #expect(core.stages.map(\.round) == [8, 8, 10, 12])
+    }
+
     private func asked(_ core: inout RoundStarts) -> [Int] {
         var out: [Int] = []
         while let effect = core.poll() {

@@ -47,8 +47,11 @@ package struct RoundStarts: Sendable {
 
     /// What the engine gave of a round's start, or others of units that they hold, goes to the disk.
     ///
-    /// One of the member's own is written at a time, and one copy; of those that wait the newest round stays.
+    /// One of the member's own is written at a time, and one copy; of those that wait the newest round stays. What is here of later
+    /// rounds than the member's own is now is of seals that are void, whatever the log that voided them says of it: a launcher whose log
+    /// was damaged begins again with what is before, and numbers its plans as those were numbered that it has lost.
     package mutating func keep(_ start: RoundStart) {
+        if !start.isCopy { forget(after: start.round) { _ in true } }
         guard let busy = writing.values.first(where: { $0.isCopy == start.isCopy }) else { return write(start) }
         let overtaken = waiting.filter { $0.isCopy == start.isCopy && $0.round < start.round }
         for old in overtaken { fail(KeptStage(old), "the disk still writes that of round \(busy.round)") }
@@ -154,7 +157,10 @@ package struct RoundStarts: Sendable {
     /// The log has gone back, by the plan of an epoch: what was written before of later rounds is of seals that are void. Whoever joins again
     /// reads this in the log of long ago; what was written after it stays.
     package mutating func forget(after round: Int, by epoch: Int) {
-        func isVoid(_ stage: KeptStage) -> Bool { stage.round > round && stage.epoch < epoch }
+        forget(after: round) { $0.epoch < epoch }
+    }
+    private mutating func forget(after round: Int, where isOld: (KeptStage) -> Bool) {
+        func isVoid(_ stage: KeptStage) -> Bool { stage.round > round && isOld(stage) }
         writing = writing.filter { !isVoid($0.value) }
         waiting.removeAll { isVoid(KeptStage($0)) }
         guard let first = stages.first(where: isVoid) else { return }
