@@ -188,6 +188,26 @@ private func homes(_ limits: RelayLimits = RelayLimits(rate: .megabits(80), dail
         #expect(harbour.nodes[2].relays(of: Harbour.id(3)) == [Harbour.id(0)])
     }
 
+    @Test func `whoever was dialled by a relay asks that one, too`() {
+        // The relay dialled it first: its router still remembered what went before.
+        var harbour = Harbour(reachable: [true, false, false])
+        harbour.connect(0, 1)
+        harbour.connect(2, 1)
+        harbour.run()
+        #expect(harbour.nodes[1].search.berths == [Harbour.id(0)])
+        // Those who dial in leave room for those that could be dialled.
+        var search = BerthSearch()
+        search.need(true, leads: false, at: .zero)
+        func peer(_ number: Int) -> PeerID { PeerID((0..<32).map { UInt8($0 == 0 ? number : 0) })! }
+        for number in 1...100 {
+            search.met(
+                peer(number), at: Endpoint(ipv4: 60, 1, UInt8(number), 1, port: 4000), wasDialled: false, now: .zero)
+        }
+        search.met(peer(200), at: Endpoint(ipv4: 60, 2, 0, 1, port: 4000), wasDialled: true, now: .zero)
+        #expect(search.endpoint(of: peer(32)) != nil && search.endpoint(of: peer(33)) == nil)
+        #expect(search.endpoint(of: peer(200)) != nil)
+    }
+
     @Test func `relays are of different prefixes`() {
         var harbour = Harbour(reachable: [true, false, true, true])
         harbour.connect(1, 0)

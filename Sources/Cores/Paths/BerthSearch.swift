@@ -2,7 +2,7 @@ public import Primitives
 
 /// Looks for relays, two of them on different prefixes, for a daemon that others cannot dial.
 ///
-/// Whoever this daemon could dial may be one. Some are asked at a time; the two that carry most are kept, the others let go. Who refuses is left
+/// Whoever this daemon could dial may be one, and whoever has dialled it. Some are asked at a time; the two that carry most are kept, the others let go. Who refuses is left
 /// alone for a while. A berth is renewed at half of its life, and another one looked for when its relay is lost.
 public struct BerthSearch: Core {
     public enum Effect: Hashable, Sendable {
@@ -73,9 +73,13 @@ public struct BerthSearch: Core {
         }
         ask(at: now)
     }
-    /// A peer is connected, and was dialled here.
-    public mutating func met(_ peer: PeerID, at endpoint: Endpoint, now: Instant) {
-        guard candidates[peer] == nil, candidates.count < Self.most, !endpoint.isPrivate else { return }
+    /// A peer is connected.
+    ///
+    /// - Parameter wasDialled: from here, and so it can be. A relay dials, too, whom it has lost; it says itself whether it carries anybody, and
+    ///   those who do not leave room for others.
+    public mutating func met(_ peer: PeerID, at endpoint: Endpoint, wasDialled: Bool, now: Instant) {
+        let room = wasDialled ? Self.most : Self.most / 2
+        guard candidates[peer] == nil, candidates.count < room, !endpoint.isPrivate else { return }
         candidates[peer] = Candidate(endpoint: endpoint, standing: .met)
         ask(at: now)
     }

@@ -197,7 +197,7 @@ public struct Carriage: Core {
             punching.relayed(peer, by: relay, mayBeDialled: outlook.isReachable, at: now)
         } else {
             relayed[peer] = nil
-            if wasDialled { search.met(peer, at: endpoint, now: now) }
+            if wasDialled || !isFlow { search.met(peer, at: endpoint, wasDialled: wasDialled, now: now) }
             sources[peer] = wasDialled ? nil : source
             if wasDialled, !isStray, !isFlow {
                 observers.insert(peer)
