@@ -33,7 +33,8 @@ extension Overlay {
             counters.queriesAnswered += 1
             reply(answer, to: message, querySize: size, sender: query.sender, address, at: now)
         } catch {
-            refuse(error, message, from: address, at: now)
+            // A read-only node comes here with those whom it helps: they would wait for it.
+            if isReadOnly { say(error, message, to: address) } else { refuse(error, message, from: address, at: now) }
         }
         // A node that may be asked (BEP 43) and belongs to this pool.
         let belongs = seal != nil || !message.isSealed
@@ -63,7 +64,10 @@ extension Overlay {
         guard case .reach = query.method, seal != nil, message.isSealed,
             outlook.correspondents.knows(address, at: now)
         else { return }
-        var reply = KRPCMessage(transaction: message.transaction, body: .error(.server))
+        say(.server, message, to: address)
+    }
+    private mutating func say(_ error: KRPCError, _ message: KRPCMessage, to address: PackedEndpoint) {
+        var reply = KRPCMessage(transaction: message.transaction, body: .error(error))
         reply.observed = address.compact[...]
         send(reply, to: address)
     }
@@ -83,9 +87,7 @@ extension Overlay {
             return
         }
         counters.queriesRefused += 1
-        var reply = KRPCMessage(transaction: message.transaction, body: .error(error))
-        reply.observed = address.compact[...]
-        send(reply, to: address)
+        say(error, message, to: address)
     }
 
     private mutating func fill(

@@ -40,9 +40,6 @@ struct Reachability: Sendable {
     static let pause = Duration.seconds(60)
     static let dialsOfAddress = 4
     static let pendingLimit = 32
-    /// Whether read-only nodes dial for voters, and those who were written to say nothing. Off: in the simulator such votes take six seconds, not one, and
-    /// it is not known yet why; between network namespaces they take one to three.
-    static let countsStrangersOnly = false
 
     struct Owed: Sendable {
         let transaction: ArraySlice<UInt8>
@@ -52,6 +49,8 @@ struct Reachability: Sendable {
         let nonce: UInt64
         /// Whether this node dials itself.
         var isOut = false
+        /// Under which ID another was asked for a token, which is good for that one only.
+        var askedAs: NodeID?
     }
     var port: UInt16 = 0
     var outstanding = 0
@@ -93,7 +92,7 @@ extension Overlay {
     ///   had not written to.
     public mutating func checkReachability(port: UInt16, isTranslated: Bool, at now: Instant) {
         guard outlook.reachability.outstanding == 0, seal != nil else { return }
-        outlook.reachability.isTranslated = isTranslated && Reachability.countsStrangersOnly
+        outlook.reachability.isTranslated = isTranslated
         outlook.reachability.nonces = []
         var known = tables.flatMap { $0.entries.filter { $0.lastAnswer != nil && $0.failures == 0 }.map(\.contact) }
         generator.shuffle(&known)
@@ -174,7 +173,11 @@ extension Overlay {
         else { throw .server }
         let dial = owe(message, address, port, nonce)
         guard let helper = helper(for: address, at: now) else { return dialMyself(dial, at: now) }
-        ask(.getPeers(infoHash: nodeID), helper.address, id: helper.id, for: .helpToken(dial), at: now)
+        askForHelp(dial, helper.address, helper.id, at: now)
+    }
+    private mutating func askForHelp(_ dial: DialBack, _ helper: PackedEndpoint, _ id: NodeID?, at now: Instant) {
+        outlook.reachability.owed[dial]?.askedAs = nodeID
+        ask(.getPeers(infoHash: nodeID), helper, id: id, for: .helpToken(dial), at: now)
     }
     /// Dials somebody back for another node of this pool, once a minute for one address. Nobody from outside has us dial into a private network.
     mutating func serveDial(
@@ -203,7 +206,7 @@ extension Overlay {
     }
     /// Somebody who is somewhere else: a read-only node, which has hardly ever been written to, or a proven contact.
     private mutating func helper(for address: PackedEndpoint, at now: Instant) -> PackedContact? {
-        let strangers = Reachability.countsStrangersOnly ? outlook.askers.elsewhere(than: address, at: now) : []
+        let strangers = outlook.askers.elsewhere(than: address, at: now)
         if !strangers.isEmpty { return strangers[generator.below(strangers.count)] }
         let others = tables[address.family.rawValue].entries.filter { entry in
             let other = entry.contact.address
@@ -218,6 +221,8 @@ extension Overlay {
     ) {
         guard !transaction.isLate, let owed = outlook.reachability.owed[dial], !owed.isOut else { return }
         guard let token else { return dialMyself(dial, at: now) }
+        // A node that has just heard where it is seen has another ID now (BEP 42).
+        guard owed.askedAs == nodeID else { return askForHelp(dial, transaction.address, transaction.id, at: now) }
         ask(
             .dial(owed.address.compact[...], port: owed.port, token: token, nonce: owed.nonce), transaction.address,
             id: transaction.id, for: .help(dial), at: now)
