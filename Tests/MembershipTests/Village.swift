@@ -126,6 +126,12 @@ final class Village {
         residents[other]!.member.lost(peer, at: now)
         drain(other)
     }
+    /// Their session is over, with what was on its way, and another one begins.
+    func startAnew(_ a: Int, _ b: Int) {
+        lose(Small.peer(a), at: Small.peer(b))
+        lose(Small.peer(b), at: Small.peer(a))
+        reconnect(a, b)
+    }
     func reconnect(_ a: Int, _ b: Int) {
         for (one, other) in [(Small.peer(a), Small.peer(b)), (Small.peer(b), Small.peer(a))] {
             residents[one]?.member.established(other, endpoint: Small.endpoint(1), at: now)
