@@ -205,10 +205,12 @@ struct StormChecks {
 
     /// When all is well, rounds are sealed.
     private func thingsMove() -> String? {
+        let leaderless = watch.lookForLeader(isThere: coordinator != nil, at: world.now)
         guard let calm = watch.calmSince(world) else { return nil }
         guard let coordinator else {
-            guard world.job.parameters.isCarriedByMany, world.now - calm > watch.bounds.electing else { return nil }
-            return "nobody has led for \(fixed((world.now - calm).inSeconds, 0)) s, and all is well"
+            let since = max(calm, leaderless ?? calm)
+            guard world.job.parameters.isCarriedByMany, world.now - since > watch.bounds.electing else { return nil }
+            return "nobody has led for \(fixed((world.now - since).inSeconds, 0)) s, and all is well"
         }
         let since = max(calm, world.lastSeal ?? .zero)
         if coordinator.stage.isRunning, world.now - since > watch.bounds.progress {

@@ -26,6 +26,8 @@ final class StormWatch {
     private var apart: [Topology.Pair: Int] = [:]
     /// Since when nothing has been wrong with a host.
     private var wellSince: [Int: Instant] = [:]
+    /// Since when no process has led, as far as was looked.
+    private(set) var leaderlessSince: Instant?
     private(set) var launches = 1
     /// Launchers that gave up a job that had a plan. Before, whoever wanted as many peers may have got fewer.
     private(set) var abandoned = 0
@@ -295,6 +297,11 @@ final class StormWatch {
         return [host, world.coordinatorIndex, world.bootstrapIndex].map {
             max(wellSince[$0] ?? .zero, world.hosts[$0].startedAt)
         }.max()
+    }
+    /// - Returns: since when no process has led; nil where one leads.
+    func lookForLeader(isThere: Bool, at now: Instant) -> Instant? {
+        leaderlessSince = isThere ? nil : leaderlessSince ?? now
+        return leaderlessSince
     }
     /// What is there for going on.
     func keep(_ world: World, _ coordinator: Coordinator?) -> String? { keeping.look(world, coordinator, self) }
