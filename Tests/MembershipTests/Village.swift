@@ -30,6 +30,7 @@ final class Village {
         var starts: [StartName: [UInt8]] = [:]
         var events: [Happening] = []
         var connected: [PeerID] = []
+        var sought: [PeerID] = []
         var isGone = false
         /// Its engine answers nothing.
         var isStuck = false
@@ -151,6 +152,7 @@ final class Village {
             case .store(let request): residents[peer]!.disk.push(request)
             case .event(let event): residents[peer]!.events.append(event.what)
             case .connect(let other, _): residents[peer]!.connected.append(other)
+            case .seek(let other): residents[peer]!.sought.append(other)
             case .uplink: break
             }
         }

@@ -232,6 +232,9 @@ import Wire
         village.leader.isSilent = true
         _ = try village.run(for: MemberJob.keep, until: { _ in false })
         #expect(village.member(1).jobID != nil)
+        // It was looked for, ever more seldom.
+        let sought = village.residents[Small.peer(1)]!.sought
+        #expect(sought.allSatisfy { $0 == village.leader.key.peerID } && (8...24).contains(sought.count))
         _ = try village.run(for: .seconds(30), until: { _ in false })
         #expect(village.member(1).jobID == nil)
         guard case .erase? = village.residents[Small.peer(1)]!.stored.last else {

@@ -21,6 +21,7 @@ struct Harbour {
     private(set) var ended: [[UInt64: CircuitEnd]] = []
     private(set) var begun: [[UInt64]] = []
     private(set) var found: [[PeerID: PeerID]] = []
+    private(set) var foundCount: [Int] = []
     private(set) var improved: [[PeerID: Endpoint]] = []
     private(set) var stands: [Bool] = []
     /// By node, in order: endpoints that were dialled in a meeting, and when.
@@ -49,6 +50,7 @@ struct Harbour {
             ended.append([:])
             begun.append([])
             found.append([:])
+            foundCount.append(0)
             improved.append([:])
             punches.append([])
             punched.append([:])
@@ -122,7 +124,9 @@ struct Harbour {
             case .ended(let stream, let why): ended[node][stream] = why
             case .look(let isLooking): looks[node] = isLooking
             case .stand(let isRelay, _): stands[node] = isRelay
-            case .found(let peer): found[node][peer.peer] = nodes[node].relays(of: peer.peer).first
+            case .found(let peer):
+                foundCount[node] += 1
+                found[node][peer.peer] = nodes[node].relays(of: peer.peer).first
             case .improve(let peer, let endpoint): improved[node][peer] = endpoint
             case .punch(_, let endpoint): punches[node].append((now, endpoint))
             case .flow(_, let endpoint): flows[node].append((now, endpoint))
@@ -186,6 +190,17 @@ private func homes(_ limits: RelayLimits = RelayLimits(rate: .megabits(80), dail
         harbour.disconnect(1, 0)
         #expect(harbour.looks[1] && harbour.nodes[1].search.berths == [Harbour.id(2)])
         #expect(harbour.nodes[2].relays(of: Harbour.id(3)) == [Harbour.id(0)])
+    }
+
+    @Test func `whoever leads from now on is told anew`() {
+        var harbour = homes()
+        #expect(harbour.foundCount == [0, 1, 1])
+        harbour.see(1, isReachable: false, leads: true)
+        harbour.run()
+        #expect(harbour.foundCount == [0, 1, 2])
+        harbour.see(1, isReachable: false, leads: true)
+        harbour.run()
+        #expect(harbour.foundCount == [0, 1, 2])
     }
 
     @Test func `whoever was dialled by a relay asks that one, too`() {

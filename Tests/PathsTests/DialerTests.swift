@@ -146,6 +146,22 @@ private struct Bench {
     #expect(bench.given == [.endpoint(place(3))], "said once")
 }
 
+@Test func `whom the owner named is knocked at however often it has failed, until it leads to somebody`() {
+    var bench = Bench()
+    for _ in 0..<60 {
+        bench.dialer.knock(at: place(3), now: bench.now)
+        bench.run(for: .seconds(5)) { _ in nil }
+    }
+    let before = bench.dials.count
+    #expect((60...240).contains(before))
+    #expect(zip(bench.dials, bench.dials.dropFirst()).allSatisfy { $1.at - $0.at <= .seconds(5) })
+    for _ in 0..<60 {
+        bench.dialer.knock(at: place(3), now: bench.now)
+        bench.run(for: .seconds(5)) { _ in peer(3) }
+    }
+    #expect(bench.dials.count == before + 1)
+}
+
 @Test func `nobody is scanned, and nothing impossible or of this machine is dialled for others`() {
     var bench = Bench()
     for port in 1..<2000 { bench.dialer.hear(of: place(3, port: UInt16(port)), from: place(port), at: bench.now) }

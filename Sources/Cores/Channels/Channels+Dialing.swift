@@ -44,6 +44,11 @@ extension Channels {
         dialer.hear(of: endpoint, from: teller, at: now)
         dialWhatIsDue(at: now)
     }
+    /// Somebody whom its owner named is to be dialled, unless that is under way or has led to somebody, however often it has failed.
+    public mutating func knock(at endpoint: Endpoint, now: Instant) {
+        dialer.knock(at: endpoint, now: now)
+        dialWhatIsDue(at: now)
+    }
     /// Opens another connection to a connected peer, at an address that promises more. The session moves there without a pause
     /// once it stands; if it cannot, nothing changes.
     public mutating func move(_ peer: PeerID, to endpoint: Endpoint, at now: Instant) {

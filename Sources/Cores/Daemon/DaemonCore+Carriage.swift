@@ -58,9 +58,12 @@ extension DaemonCore {
     /// Perhaps no datagram gets through, and connections do: whoever everybody begins with is dialled, and carries this daemon.
     mutating func hearNothing(at now: Instant) {
         guard !servers.isEmpty, !services.isServer else { return }
-        if presence.hearsNothing() { lookOutside(at: now) }
-        guard presence.isDeaf else { return }
-        for node in servers { channels.hear(of: node, from: nil, at: now) }
+        if presence.hearsNothing(at: now) { lookOutside(at: now) }
+        knock(at: now)
+    }
+    mutating func knock(at now: Instant) {
+        guard presence.isKnockDue(at: now) else { return }
+        for node in servers { channels.knock(at: node, now: now) }
     }
 
     // MARK: one place to drain
@@ -167,7 +170,20 @@ extension DaemonCore {
     mutating func connect(to peer: PeerID, at endpoint: Endpoint, now: Instant) {
         let relays = carriage.relays(of: peer)
         channels.connect(to: peer, at: endpoint, through: relays, now: now)
-        guard relays.isEmpty, !channels.hasSession(with: peer), let external, !external.isPrivate else { return }
+        if relays.isEmpty { fetchRelays(of: peer, at: now) }
+    }
+    /// Wherever a peer is dialled besides.
+    mutating func lookForRelays(of peer: PeerID, at now: Instant) {
+        guard !channels.isConnected(to: peer) else { return }
+        let relays = carriage.relays(of: peer)
+        if relays.isEmpty {
+            fetchRelays(of: peer, at: now)
+        } else {
+            channels.learn(peer, through: relays, isWanted: true, at: now)
+        }
+    }
+    private mutating func fetchRelays(of peer: PeerID, at now: Instant) {
+        guard !channels.hasSession(with: peer), let external, !external.isPrivate else { return }
         directory.fetchRecord(of: peer, at: now)
     }
     /// Nothing comes from a peer. The same way is tried anew, as after a change of the own address, and beside it a relay; what stands first is taken.

@@ -68,7 +68,7 @@ extension DaemonCore {
         let (before, tried) = (presence.opened, presence.forwardTried)
         // What the router itself says it forwards it forwards for everybody (RFC 6887, §11): there acquaintances say as much as strangers.
         let (count, asked) = tried == nil ? (votes.reached, votes.counted) : (votes.dialled, votes.asked)
-        presence.judged(reached: count, asked: asked, at: now)
+        presence.judged(reached: count, asked: asked, isProvisional: votes.isProvisional, at: now)
         guard asked > 0 else { return }
         say(.reachability(reached: count, asked: asked, reachable: presence.isReachable), at: now)
         if let opened = presence.opened, opened != before {

@@ -1,3 +1,4 @@
+import Channels
 public import Coordination
 public import Membership
 public import Primitives
@@ -88,5 +89,12 @@ extension DaemonCore {
     private mutating func handOverLead(at now: Instant) {
         guard services.memberPart != nil, services.electorPart?.value.leading != nil else { return }
         services.electorPart!.value.handOver(at: now)
+    }
+
+    /// A member that has no job, or no connection to its leader, or to one that leads no more.
+    var missesCoordinator: Bool {
+        guard let member = services.memberPart?.value else { return false }
+        guard let leader = member.leader, member.isWorking else { return true }
+        return !channels.isConnected(to: leader)
     }
 }

@@ -244,6 +244,7 @@ public struct DaemonCore: Core {
         if let port = presence.dueCheck(isBusy: directory.overlay.isBeingReached, at: now) {
             directory.checkReachability(port: port, isTranslated: presence.isTranslated, at: now)
         }
+        knock(at: now)
         channels.wake(at: now)
         services.memberPart?.value.count(isReachable: presence.isReachable)
         carriage.wake(at: now)
@@ -317,7 +318,7 @@ public struct DaemonCore: Core {
         }
         announceJob(at: now)
         lookForMembers(at: now)
-        var next = earliest(earliest(directory.nextWake, channels.nextWake), presence.nextCheck)
+        var next = earliest(earliest(directory.nextWake, channels.nextWake), presence.nextWake)
         next = earliest(next, services.memberPart?.value.whenToWake())
         next = earliest(next, services.coordinatorPart?.value.whenToWake())
         next = earliest(next, nextRead())
@@ -370,12 +371,6 @@ public struct DaemonCore: Core {
         presence.isChanged = true
         if services.leads { directory.announce(topic: Self.coordinatorTopic, port: presence.outerPort, at: now) }
         directory.watch(topic: Self.poolTopic, at: now)
-    }
-
-    /// A member that has no job, or no connection to its leader.
-    var missesCoordinator: Bool {
-        guard let member = services.memberPart?.value else { return false }
-        return member.leader.map { !channels.isConnected(to: $0) } ?? true
     }
 
     mutating func announcePresence() {
@@ -470,6 +465,9 @@ public struct DaemonCore: Core {
         case .connect(let peer, let endpoint):
             guard peer != key.peerID else { return }
             want(peer, at: endpoint, now: now)
+        case .seek(let peer):
+            channels.seek(peer, at: now)
+            lookForRelays(of: peer, at: now)
         case .uplink(let rate): channels.setUplink(rate)
         case .compute(let job): effects.push(.compute(job))
         case .corpus(let bytes): effects.push(.corpus(bytes))

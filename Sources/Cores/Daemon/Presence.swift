@@ -15,12 +15,14 @@ struct Presence: Sendable {
     private(set) var external: Endpoint?
     private(set) var isReachable = true
     /// No datagram has ever come in, though nodes on the internet were asked: the network lets none through.
-    private(set) var isDeaf = false
+    var isDeaf: Bool { nextKnock != nil }
     /// Others have tried to dial it, or nobody could try for long enough.
     private var isJudged = false
     /// Where it is to be had where it cannot be dialled.
     var relays: [Endpoint] = []
     private(set) var nextCheck: Instant?
+    /// When a daemon that hears no datagrams looks again whether those whom everybody begins with are there; nil of one that hears them.
+    private(set) var nextKnock: Instant?
     /// How often others were asked to try, and what they say.
     private var votes = (rounds: 0, verdict: ReachVerdict())
     /// Others may open flows to its port for datagrams.
@@ -52,6 +54,7 @@ struct Presence: Sendable {
     /// So often it is asked again soon where nobody has said anything.
     private static let hastyChecks = 3
     private static let haste = Duration.seconds(4)
+    private static let knockPause = Duration.seconds(5)
     private static let recordLife: Int64 = 7200
     /// Versions of the wire that this daemon speaks.
     private static let versions: [Int64] = [1]
@@ -73,7 +76,7 @@ struct Presence: Sendable {
     /// - Returns: whether to be read-only from now on.
     mutating func seen(at endpoint: Endpoint, now: Instant) -> Bool {
         let moved = external?.address != endpoint.address || isDeaf
-        isDeaf = false
+        nextKnock = nil
         external = endpoint
         isChanged = true
         if moved { (opened, vain) = (nil, nil) }
@@ -94,9 +97,16 @@ struct Presence: Sendable {
     /// comes in here.
     ///
     /// - Returns: whether that is news.
-    mutating func hearsNothing() -> Bool {
+    mutating func hearsNothing(at now: Instant) -> Bool {
         guard external == nil, hasPool, !isNode, !isDeaf else { return false }
-        (isDeaf, isReachable, isJudged, isChanged) = (true, false, true, true)
+        (isReachable, isJudged, isChanged) = (false, true, true)
+        nextKnock = now
+        return true
+    }
+    /// Without datagrams nothing else says that they are there again.
+    mutating func isKnockDue(at now: Instant) -> Bool {
+        guard let next = nextKnock, next <= now else { return false }
+        nextKnock = now + Self.knockPause
         return true
     }
     /// A relay sees the connection from here come from there.
@@ -106,6 +116,7 @@ struct Presence: Sendable {
         isChanged = true
     }
 
+    var nextWake: Instant? { earliest(nextCheck, nextKnock) }
     /// - Parameter isBusy: others are trying already.
     /// - Returns: the port that others should try now.
     mutating func dueCheck(isBusy: Bool, at now: Instant) -> UInt16? {
@@ -121,7 +132,8 @@ struct Presence: Sendable {
         return forwardTried?.port ?? port
     }
 
-    mutating func judged(reached: Int, asked: Int, at now: Instant) {
+    /// - Parameter isProvisional: others can say more in a minute.
+    mutating func judged(reached: Int, asked: Int, isProvisional: Bool, at now: Instant) {
         guard asked > 0 else {
             // Nobody could say: others may be known in a moment.
             if votes.rounds <= Self.hastyChecks { nextCheck = now + Self.haste }
@@ -132,7 +144,7 @@ struct Presence: Sendable {
             return
         }
         (isJudged, isChanged, isReachable) = (true, true, isReached)
-        nextCheck = now + Self.interval
+        nextCheck = now + (isProvisional ? Self.retry : Self.interval)
         opened = isReachable && forwardTried == usable ? forwardTried : nil
         vain = isReachable ? nil : forwardTried
         // Perhaps its owner has forwarded the very port that is listened at.

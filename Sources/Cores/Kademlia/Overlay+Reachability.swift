@@ -22,6 +22,8 @@ public struct ReachVotes: Hashable, Sendable {
     /// The same of those who are none: this machine had written to where they are, and a router may have let them in because of that. They say
     /// nothing about others.
     public var acquainted = 0
+    /// There were none but those, and what they say counts for now: strangers may be there in a moment.
+    public var isProvisional = false
     public init() {}
     /// Votes that say something about strangers.
     public var counted: Int { asked - acquainted }
@@ -60,12 +62,25 @@ struct Reachability: Sendable {
     var isTranslated = true
     /// Nonces given to voters in this round, whether a probe brought them back, and whether it came from where this machine had written to.
     var nonces: [(voter: PackedEndpoint, nonce: UInt64, arrived: Bool, isAcquainted: Bool)] = []
+    /// Rounds in a row in which nobody could vote but those whom this machine had written to.
+    var roundsAmongAcquaintances = 0
     var owed: [DialBack: Owed] = [:]
     var dials: UInt64 = 0
     /// When somebody asked last, by where its datagrams come from, and when that was dialled for another last.
     var recent: [PackedEndpoint: Instant] = [:]
     var helped: [PackedEndpoint: Instant] = [:]
 
+    /// Of this round. Where there is nobody else, those whom this machine knows are all who could dial it, and what they say counts.
+    mutating func tally() -> ReachVotes {
+        guard votes.counted == 0, votes.acquainted > 0 else {
+            roundsAmongAcquaintances = 0
+            return votes
+        }
+        roundsAmongAcquaintances += 1
+        votes.isProvisional = roundsAmongAcquaintances == 1
+        (votes.reached, votes.acquainted) = (votes.acquainted, 0)
+        return votes
+    }
     /// Whether somebody may be dialled: once a minute, and a few of one address. It is noted.
     static func allows(
         _ endpoint: PackedEndpoint, _ recent: inout [PackedEndpoint: Instant], at now: Instant
@@ -151,7 +166,7 @@ extension Overlay {
             }
         }
         guard outlook.reachability.outstanding == 0 else { return }
-        let votes = outlook.reachability.votes
+        let votes = outlook.reachability.tally()
         if votes.counted > 0, !configuration.readOnly {
             let isReached = outlook.reachability.verdict.heard(
                 reached: votes.reached, asked: votes.counted, isReachable: !isReadOnly)

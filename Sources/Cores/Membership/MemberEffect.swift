@@ -10,6 +10,8 @@ public enum MemberEffect: Sendable {
     case send(Packet, to: PeerID)
     /// Keep a connection to a peer; harmless when there is one.
     case connect(PeerID, Endpoint)
+    /// A connection to a peer is wanted, wherever it was reached before and through whoever carries it.
+    case seek(PeerID)
     /// What this host's line carries up, as measured: activations go first on it.
     case uplink(BitRate)
     /// For the engine of this process; answers come back in order, by ``Member/computed(_:at:)``.

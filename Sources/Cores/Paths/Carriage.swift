@@ -291,11 +291,10 @@ public struct Carriage: Core {
 
     private mutating func heard(_ list: [CarriedPeer], _ rate: BitRate, from relay: PeerID) {
         guard connected.contains(relay), lists[relay] != nil || lists.count < Self.mostLists else { return }
-        let before = Set((lists[relay]?.peers ?? []).map(\.peer))
+        // Whoever leads from now on is news, too.
+        let before = Set(lists[relay]?.peers ?? [])
         lists[relay] = (list, rate)
-        for other in list where other.peer != local && !before.contains(other.peer) {
-            effects.push(.found(other))
-        }
+        for other in list where other.peer != local && !before.contains(other) { effects.push(.found(other)) }
     }
     private mutating func improve(_ peer: PeerID, _ endpoints: [Endpoint], at now: Instant) {
         // Only whoever is relayed needs it, only addresses that can be somebody's, and seldom. Private ones are those of one's own home: there

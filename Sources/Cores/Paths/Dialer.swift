@@ -112,6 +112,10 @@ public struct Dialer: Sendable {
         if let teller, endpoint.isLoopback, !teller.isLoopback { return }
         hearsay.hear(of: endpoint, from: teller.map { SourceAddress($0) }, at: now)
     }
+    /// Somebody whom its owner named is to be dialled, however often that has failed.
+    public mutating func knock(at endpoint: Endpoint, now: Instant) {
+        hearsay.hear(of: endpoint, from: nil, insists: true, at: now)
+    }
     /// The network has changed, the machine has slept, or its line is back: everything is tried again now.
     public mutating func hurry(at now: Instant) {
         for peer in bookOrder { book[peer]?.forgive() }

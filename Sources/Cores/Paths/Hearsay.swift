@@ -48,12 +48,13 @@ struct Hearsay: Sendable {
 
     func failures(of endpoint: Endpoint) -> Int { entries[endpoint]?.failures ?? 0 }
 
-    mutating func hear(of endpoint: Endpoint, from teller: SourceAddress?, at now: Instant) {
+    /// - Parameter insists: it is dialled though it rests: nothing else leads anywhere.
+    mutating func hear(of endpoint: Endpoint, from teller: SourceAddress?, insists: Bool = false, at now: Instant) {
         var entry = entries[endpoint] ?? Entry(state: .waiting, teller: teller)
         let isNew = entries[endpoint] == nil
         switch entry.state {
         case .dialling, .pausing, .leads: return
-        case .resting(let until) where until > now: return
+        case .resting(let until) where until > now && !insists: return
         case .resting:
             entry.state = .waiting
             entry.failures = 0
