@@ -7,13 +7,21 @@ final class Running {
     let name: String
     private let file: URL
 
-    /// - Parameter variables: of the environment. `LOG_TO_JOURNAL` says that what it prints goes to systemd's journal.
-    init(_ arguments: [String], _ folder: URL, _ name: String, _ variables: [String: String] = [:]) throws {
+    /// - Parameters:
+    ///   - variables: of the environment. `LOG_TO_JOURNAL` says that what it prints goes to systemd's journal.
+    ///   - files: so many may be open.
+    init(
+        _ arguments: [String], _ folder: URL, _ name: String, _ variables: [String: String] = [:], files: Int? = nil
+    ) throws {
         self.name = name
         file = folder.appendingPathComponent("\(name).log")
         _ = FileManager.default.createFile(atPath: file.path, contents: nil)
         process.executableURL = DemoTests.program
         process.arguments = arguments
+        if let files {
+            process.executableURL = URL(fileURLWithPath: "/bin/sh")
+            process.arguments = ["-c", "ulimit -n \(files); exec \"$0\" \"$@\"", DemoTests.program.path] + arguments
+        }
         var environment = ProcessInfo.processInfo.environment
         environment["ATOLL_HOME"] = folder.appendingPathComponent("home").path
         // Its processes compete with a whole test run for the processor, on whatever machine that is.

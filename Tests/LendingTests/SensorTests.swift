@@ -81,6 +81,8 @@ private final class FakeMachine {
         #expect(try machine.read().onBattery == .value(false), "a mouse")
         machine.supply("BAT0", ["type": "Battery", "present": "1", "status": "Unknown"])
         #expect(try machine.read().onBattery.value == nil, "nobody says what feeds it")
+        machine.supply("BAT0", ["status": ""])
+        #expect(try machine.read().onBattery.value == nil, "an empty word is none")
         machine.supply("BAT0", ["status": "Discharging"])
         #expect(try machine.read().onBattery == .value(true))
         machine.supply("AC", ["type": "Mains", "online": "0"])
@@ -90,6 +92,41 @@ private final class FakeMachine {
         #expect(try machine.read().onBattery == .value(true))
         machine.supply("BAT0", ["present": "0"])
         #expect(try machine.read().onBattery == .value(false), "a battery that was taken out")
+    }
+
+    /// A link to itself stands for whatever keeps a file from being opened: too many open files, say.
+    @Test func `a file that is there and cannot be read hides what it says: that is not known, and why is said`() throws
+    {
+        let machine = FakeMachine()
+        func hide(_ path: String) {
+            unlink(machine.root + path)
+            #expect(symlink("loop", machine.root + path) == 0)
+            let folder = path.split(separator: "/").dropLast().joined(separator: "/")
+            symlink("loop", machine.root + "/" + folder + "/loop")
+        }
+        machine.supply("BAT0", ["type": "Battery", "present": "1", "status": "Discharging"])
+        machine.supply("AC", ["type": "Mains", "online": "0"])
+        hide("/sys/class/power_supply/BAT0/type")
+        let battery = try machine.read().onBattery
+        #expect(battery.value == nil && battery.why?.contains("/sys/class/power_supply/BAT0/type: ") == true)
+        machine.supply("AC", ["online": "1"])
+        #expect(try machine.read().onBattery == .value(false), "it is fed, whatever the other is")
+
+        machine.write("/sys/class/hwmon/hwmon0/name", "coretemp")
+        machine.write("/sys/class/hwmon/hwmon0/temp1_input", "50000")
+        hide("/sys/class/hwmon/hwmon0/temp1_input")
+        let heat = try machine.read().temperature
+        #expect(heat.value == nil && heat.why?.contains("temp1_input: ") == true, "\(heat)")
+
+        machine.write("/proc/pressure/cpu", "some avg10=1.00 avg60=1.00 avg300=1.00 total=100")
+        machine.write("/proc/self/task/7/schedstat", "1000 2000 5")
+        machine.write("/proc/self/task/8/schedstat", "1000 2000 5")
+        hide("/proc/self/task/8/schedstat")
+        let load = try machine.read().othersLoad
+        #expect(load.value == nil && load.why?.contains("/proc/self/task/8/schedstat: ") == true, "\(load)")
+        // A thread that has ended is none that hides.
+        unlink(machine.root + "/proc/self/task/8/schedstat")
+        #expect(try machine.read().othersLoad.value != nil)
     }
 
     @Test func `heat is read by the driver's name, and what cannot be is not believed`() throws {

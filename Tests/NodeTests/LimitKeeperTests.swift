@@ -157,6 +157,64 @@ private final class Notes<Value: Sendable>: @unchecked Sendable {
     }
 }
 
+@Suite struct `A month's bytes` {
+    private func withFolder(_ body: (String) throws -> Void) throws {
+        let folder = NSTemporaryDirectory() + "usage-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try body(folder)
+    }
+    @Test func `written down before they are used are not forgotten when a peer is killed`() throws {
+        try withFolder { folder in
+            let usage = UsageFile(folder: folder)
+            usage.add(sent: 100, received: 50, month: 202_611)
+            #expect(usage.isDue(next: 0))
+            try usage.save(ahead: 1000)
+            #expect(usage.used == .value(ByteCount(150)) && !usage.isDue(next: 900))
+            usage.add(sent: 500, received: 100, month: 202_611)
+            #expect(!usage.isDue(next: 400) && usage.isDue(next: 401))
+            // Killed here: at least what was used counts, and not more than was written down.
+            let second = UsageFile(folder: folder)
+            #expect(second.used == .value(ByteCount(1150)) && second.damage == nil)
+            // Again and again it is no more than one reservation each.
+            try second.save(ahead: 1000)
+            let third = UsageFile(folder: folder)
+            #expect(third.used == .value(ByteCount(2150)))
+            third.add(sent: 1, received: 1, month: 202_611)
+            // One that ends in order has used what it has used.
+            try third.save()
+            #expect(UsageFile(folder: folder).used == .value(ByteCount(2152)))
+        }
+    }
+    @Test func `of an earlier version are read`() throws {
+        try withFolder { folder in
+            let body = "atoll-usage 2\n202611 0 0\n202611 70 7\nlost"
+            let text = body + "\n" + sha256(Array(body.utf8)).hex.prefix(16) + "\n"
+            try writeFile(folder + "/usage", Array(text.utf8))
+            #expect(UsageFile(folder: folder).used == .value(ByteCount(77)))
+        }
+    }
+}
+
+@Suite struct `Descriptors that run out` {
+    @Test func `are said once when it begins, and once when it is over`() {
+        var watch = DescriptorWatch()
+        var told: [String] = []
+        for (second, isScarce) in [false, true, true, false, true, false, false, false].enumerated() {
+            let what = watch.look(isScarce: isScarce, limit: 128, at: Instant(seconds: Double(5 * second)))
+            if let what { told.append("\(second) \(what.kind)") }
+        }
+        #expect(told == ["1 descriptors_scarce", "6 descriptors_back"])
+    }
+    @Test func `leave some to the owner, and some to files`() {
+        let limit = Int32(DescriptorLimit.current)
+        #expect(DescriptorLimit.isReserved(limit - 1) && DescriptorLimit.isReserved(limit - 1, from: .owner))
+        #expect(!DescriptorLimit.isReserved(0) && !DescriptorLimit.isReserved(0, from: .owner))
+        #expect(
+            (0..<limit).contains { DescriptorLimit.isReserved($0) && !DescriptorLimit.isReserved($0, from: .owner) })
+    }
+}
+
 @Suite struct `A peer's folder is its owner's` {
     private func withFolder(_ body: (String) throws -> Void) throws {
         let folder = NSTemporaryDirectory() + "owner-\(UUID().uuidString)"
@@ -264,6 +322,28 @@ private final class Notes<Value: Sendable>: @unchecked Sendable {
                     Issue.record("it was read")
                 } catch { #expect(!error.description.contains("5e5e5e5e"), "\(error)") }
             }
+        }
+    }
+    @Test func `a control socket that is removed, or that another file takes the place of, is put back`() throws {
+        try withFolder { folder in
+            try DataFolder(folder).close()
+            let (loop, path) = (Loop(), folder + "/control")
+            defer { loop.close() }
+            let listener = try LocalListener(loop, path: path) { stream, line in stream.write("heard \(line)") }
+            defer { listener.close() }
+            #expect(listener.isInPlace)
+            for spoil in [{ unlink(path) }, { unlink(path) + symlink("/nowhere", path) }] {
+                #expect(spoil() == 0 && !listener.isInPlace)
+                try listener.putBack()
+                #expect(listener.isInPlace && mode(path) == 0o600)
+            }
+            let answers = Notes<String>()
+            Thread {
+                answers.note((try? LocalClient(path: path).ask("status")) ?? "nothing")
+                loop.stop()
+            }.start()
+            loop.run()
+            #expect(answers.all == ["heard status"])
         }
     }
     @Test func `who asks a daemon nothing keeps nobody else from asking`() throws {

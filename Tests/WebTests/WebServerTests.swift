@@ -198,6 +198,63 @@ final class WebRig: @unchecked Sendable {
         }
     }
 
+    @Test func `whoever holds a place and asks nothing, or slowly, gives it to who comes`() throws {
+        var limits = WebLimits()
+        (limits.connections, limits.connectionsPerAddress) = (4, 4)
+        let rig = try WebRig(limits: limits, Self.echo)
+        defer { rig.end() }
+        let silent = (0..<6).map { _ in rig.connect() }
+        let halves = (0..<6).map { _ in
+            let descriptor = rig.connect()
+            WebRig.write(descriptor, Array("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nab".utf8))
+            return descriptor
+        }
+        defer { for descriptor in silent + halves { close(descriptor) } }
+        for _ in 0..<5 { #expect(rig.ask(WebRig.get("/x")).contains("HTTP/1.1 200")) }
+        #expect(rig.server.turnedAway >= 8)
+    }
+
+    @Test func `whoever is served keeps its place`() throws {
+        var limits = WebLimits()
+        (limits.connections, limits.connectionsPerAddress) = (3, 3)
+        let rig = try WebRig(limits: limits) { rig, exchange in
+            guard exchange.request.path == "/stream" else { return Self.echo(rig, exchange) }
+            exchange.stream(type: "text/plain")
+            exchange.send(Array("begun".utf8))
+            exchange.onGone = { rig.gone += 1 }
+        }
+        defer { rig.end() }
+        let streams = (0..<2).map { _ in
+            let descriptor = rig.connect()
+            WebRig.write(descriptor, Array("GET /stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".utf8))
+            #expect(WebRig.read(descriptor) { $0.contains("begun") }.contains("HTTP/1.1 200"))
+            return descriptor
+        }
+        defer { for descriptor in streams { close(descriptor) } }
+        let silent = (0..<5).map { _ in rig.connect() }
+        defer { for descriptor in silent { close(descriptor) } }
+        #expect(rig.ask(WebRig.get("/x")).contains("HTTP/1.1 200"))
+        #expect(rig.gone == 0)
+    }
+
+    @Test func `a head that comes a byte at a time has to be there in its time`() throws {
+        var limits = WebLimits()
+        limits.headSeconds = 1
+        let rig = try WebRig(limits: limits, Self.echo)
+        defer { rig.end() }
+        let descriptor = rig.connect(patience: 200)
+        defer { close(descriptor) }
+        var isOpen = true
+        var sent = 0
+        while isOpen, sent < 400 {
+            WebRig.write(descriptor, Array((sent == 0 ? "GET /" : "a").utf8))
+            sent += 1
+            var byte: UInt8 = 0
+            isOpen = recv(descriptor, &byte, 1, 0) != 0 && errno != ECONNRESET && errno != EPIPE
+        }
+        #expect(!isOpen && sent < 400)
+    }
+
     @Test func `a client that does not read is cut off`() throws {
         let left = DispatchSemaphore(value: 0)
         var limits = WebLimits()

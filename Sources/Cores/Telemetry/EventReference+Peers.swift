@@ -227,6 +227,20 @@ extension EventReference {
 
     package static let drivers = [
         Entry(.stateUnread, "every daemon: `overlay.state` is of another pool or damaged; it starts without"),
+        Entry(
+            .logDamaged,
+            "every daemon: a job's log, or its receipts, is damaged on this disk; what is whole is used, and what was there is kept beside it",
+            ["byte": "where the damage begins", "lost": "records that cannot be read, where that is known"]),
+        Entry(
+            .descriptorsScarce,
+            "every daemon: nearly all files are open that it may have open: it takes and opens no connections until some are closed"
+        ),
+        Entry(.descriptorsBack, "every daemon: it takes connections again", ["seconds": "since they were scarce"]),
+        Entry(
+            .controlClosed,
+            "every daemon: its control socket was removed, and cannot be put back (said once): `atoll status` does not reach it"
+        ),
+        Entry(.controlRestored, "every daemon: its control socket was removed, and is there again"),
         Entry(.stateUnsaved, "every daemon: `overlay.state` could not be written (said once); it goes on"),
         Entry(.listening, "launch: its sockets are open"),
         Entry(

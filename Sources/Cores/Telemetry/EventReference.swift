@@ -72,7 +72,8 @@ extension Happening {
             .supplyChosen, .trainingResumed, .interrupted,
             .resumed:
             .recovery
-        case .stateUnread, .stateUnsaved, .listening, .status, .evaluating, .evaluationProgress, .checkpointStored,
+        case .stateUnread, .stateUnsaved, .logDamaged, .descriptorsScarce, .descriptorsBack, .controlClosed,
+            .controlRestored, .listening, .status, .evaluating, .evaluationProgress, .checkpointStored,
             .checkpointFailed, .peerKilled, .fault:
             .drivers
         }

@@ -169,6 +169,11 @@ public enum Happening: Hashable, Sendable, Codable {
     // MARK: what drivers add
     case stateUnread(why: String)
     case stateUnsaved(why: String)
+    case logDamaged(path: String, byte: Int, lost: Int, why: String)
+    case descriptorsScarce(limit: Int)
+    case descriptorsBack(seconds: Double)
+    case controlClosed(why: String)
+    case controlRestored
     case listening(endpoint: String)
     case status(
         phase: String, step: Int, round: Int, stepsTotal: Int, tokens: Int, tokensTotal: Int, tokensPerSecond: Double,
@@ -211,8 +216,8 @@ public enum Happening: Hashable, Sendable, Codable {
         case peerLost, replaced, othersGoOn, pipelineRestarted, replanned, rolledBack, diverged, workImpossible,
             supplyChosen,
             trainingResumed, interrupted, resumed
-        case stateUnread, stateUnsaved, listening, status, evaluating, evaluationProgress, checkpointStored,
-            checkpointFailed, peerKilled, fault
+        case stateUnread, stateUnsaved, logDamaged, descriptorsScarce, descriptorsBack, controlClosed, controlRestored,
+            listening, status, evaluating, evaluationProgress, checkpointStored, checkpointFailed, peerKilled, fault
 
         /// What transcripts and JSON call it: snake case.
         public var kind: String {

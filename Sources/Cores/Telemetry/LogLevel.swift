@@ -52,7 +52,7 @@ extension Happening.Name {
             .roundStartRefused, .contributionUnusable, .contributionRefused, .workRefused, .workPaused, .peerUnfit,
             .peerDeclined, .waitingFor, .aggregatesDiffer, .ownerRefuted, .auditDiffers, .receiptRefused,
             .receiptContradicts, .weightsDiffer, .weightsDisputed, .stateRefused, .peerLost, .rolledBack, .interrupted,
-            .stateUnread, .stateUnsaved, .checkpointFailed:
+            .stateUnread, .stateUnsaved, .logDamaged, .descriptorsScarce, .controlClosed, .checkpointFailed:
             .warning
         case .overlayJoined, .externalAddress, .reachability, .connectionRefused, .networkChanged,
             .connectionInterrupted, .connectionResumed, .connectionLost, .connectionRelayed, .connectionPunched,
@@ -73,7 +73,8 @@ extension Happening.Name {
             .replanned,
             .supplyChosen, .trainingResumed, .resumed:
             .info
-        case .listening, .evaluating, .evaluationProgress, .checkpointStored, .peerKilled, .fault:
+        case .descriptorsBack, .controlRestored, .listening, .evaluating, .evaluationProgress, .checkpointStored,
+            .peerKilled, .fault:
             .info
         case .strangersTurnedAway, .connectionMade, .packetMalformed, .logEntryRefused, .staleCommand, .notEntitled,
             .rehearsed,

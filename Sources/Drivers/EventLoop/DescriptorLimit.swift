@@ -5,8 +5,19 @@ import Glibc
 /// Descriptors are numbered from below, so the number of a new socket says how many are left. The last ones are a reserve:
 /// connections, of which others decide how many there are, do not get them; timers, datagram sockets and files do.
 public enum DescriptorLimit {
+    /// Whose word it is that a descriptor is opened.
+    public enum Side: Sendable {
+        /// Other peers'. How many there are they decide, and they leave some to the owner.
+        case others
+        /// The owner's, or a program's of this machine: pages and figures.
+        case owner
+    }
     /// What connections leave for everything else.
-    static let reserve = 32
+    private static let reserve = 32
+    /// What others' leave for the owner's.
+    private static let ownersShare = 16
+    /// With fewer no daemon runs: what it has open itself, the reserve, the owner's share, and some connections.
+    public static let least = 128
     /// More than this is never asked for.
     private static let most: rlim_t = 65_536
 
@@ -29,9 +40,17 @@ public enum DescriptorLimit {
         }
         return current
     }
+    /// Whether the next one to be opened would take from the reserve.
+    public static var isScarce: Bool {
+        let next = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0)
+        guard next >= 0 else { return errno == EMFILE || errno == EINVAL }
+        defer { Glibc.close(next) }
+        return isReserved(next)
+    }
     /// Whether a connection's descriptor would take from the reserve. Small limits have a smaller one.
-    static func isReserved(_ descriptor: Int32) -> Bool {
+    public static func isReserved(_ descriptor: Int32, from side: Side = .others) -> Bool {
         let limit = current
-        return Int(descriptor) >= limit - min(reserve, limit / 4)
+        let kept = min(reserve, limit / 4) + (side == .others ? min(ownersShare, limit / 8) : 0)
+        return Int(descriptor) >= limit - kept
     }
 }

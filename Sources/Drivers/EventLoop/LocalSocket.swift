@@ -5,66 +5,90 @@ import Glibc
 ///
 /// A path may be longer than a socket's address: it is named through an open descriptor of its folder.
 public final class LocalListener {
-    private let descriptor: Int32
+    private let loop: Loop
     private let path: String
-    private var poller: Poller?
+    private let onLine: (LocalStream, String) -> Void
+    private var listening: (descriptor: Int32, acceptor: Acceptor, place: Place)?
     /// Those that have been silent longest first.
     private var streams: [LocalStream] = []
-    private static let most = 16
+    /// They may take what other connections leave for everything else, and no more than a part of it.
+    private static let most = 8
+    private static let atOnce = 4
+
+    /// Which file it is that has the name.
+    private struct Place: Hashable {
+        var device: dev_t
+        var number: ino_t
+        init?(_ path: String) {
+            var info = stat()
+            guard lstat(path, &info) == 0 else { return nil }
+            (device, number) = (info.st_dev, info.st_ino)
+        }
+    }
 
     /// Takes the place of a socket that an ended process left behind.
     ///
     /// - Parameters:
     ///   - onLine: a client's line, without its end; what is written to the stream goes back to it.
     public init(_ loop: Loop, path: String, onLine: @escaping (LocalStream, String) -> Void) throws(SocketError) {
-        self.path = path
-        descriptor = try localSocket()
+        (self.loop, self.path, self.onLine) = (loop, path, onLine)
+        try listen()
+    }
+    deinit { close() }
+
+    private func listen() throws(SocketError) {
+        let descriptor = try localSocket()
         unlink(path)
         do throws(SocketError) {
             try withLocalAddress(path) { bind(descriptor, $0, $1) }
-            guard chmod(path, 0o600) == 0, listen(descriptor, 16) == 0 else {
+            guard chmod(path, 0o600) == 0, Glibc.listen(descriptor, 16) == 0, let place = Place(path) else {
                 throw .other(code: -errno, doing: "listening at \(path)")
             }
+            let acceptor = Acceptor(loop, listening: descriptor, atOnce: Self.atOnce) { [unowned self] in take($0) }
+            listening = (descriptor, acceptor, place)
         } catch {
             Glibc.close(descriptor)
             throw error
         }
-        poller = Poller(loop, readable: descriptor) { [unowned self] in accept(loop, onLine) }
     }
-    deinit { close() }
+    /// Whether clients find it: nobody has removed its file, or put another in its place.
+    public var isInPlace: Bool { listening.map { $0.place == Place(path) } ?? false }
+    /// Listens anew at its path. Clients that are there already stay.
+    public func putBack() throws(SocketError) {
+        stopListening()
+        try listen()
+    }
 
-    private func accept(_ loop: Loop, _ onLine: @escaping (LocalStream, String) -> Void) {
-        while true {
-            let client = Glibc.accept(descriptor, nil, nil)
-            guard client >= 0 else { return }
-            guard isSameUser(client), fcntl(client, F_SETFD, FD_CLOEXEC) == 0,
-                fcntl(client, F_SETFL, O_NONBLOCK) == 0
-            else {
-                Glibc.close(client)
-                continue
-            }
-            // Whoever asks nothing keeps nobody else from asking.
-            if streams.count >= Self.most { streams.first?.close() }
-            let stream = LocalStream(loop, client) { [unowned self] stream, line in
-                if let place = streams.firstIndex(where: { $0 === stream }) {
-                    streams.append(streams.remove(at: place))
-                }
-                onLine(stream, line)
-            }
-            stream.onClosed = { [weak self] gone in self?.streams.removeAll { $0 === gone } }
-            streams.append(stream)
+    private func take(_ client: Int32) {
+        guard isSameUser(client) else {
+            Glibc.close(client)
+            return
         }
+        // Whoever asks nothing keeps nobody else from asking.
+        if streams.count >= Self.most { streams.first?.close() }
+        let stream = LocalStream(loop, client) { [unowned self] stream, line in
+            if let place = streams.firstIndex(where: { $0 === stream }) {
+                streams.append(streams.remove(at: place))
+            }
+            onLine(stream, line)
+        }
+        stream.onClosed = { [weak self] gone in self?.streams.removeAll { $0 === gone } }
+        streams.append(stream)
     }
     /// The kernel says who connected; the folder's permissions alone would do.
     private func isSameUser(_ client: Int32) -> Bool { [0, geteuid()].contains(userAtOtherEnd(of: client)) }
 
-    public func close() {
-        guard let poller else { return }
-        poller.close()
-        self.poller = nil
-        for stream in streams { stream.close() }
+    private func stopListening() {
+        guard let (descriptor, acceptor, _) = listening else { return }
+        listening = nil
+        acceptor.close()
         Glibc.close(descriptor)
-        unlink(path)
+    }
+    public func close() {
+        // Of another's file the name is not this one's to remove.
+        if isInPlace { unlink(path) }
+        stopListening()
+        for stream in streams { stream.close() }
     }
 }
 
@@ -139,6 +163,9 @@ public final class LocalClient {
     }
     deinit { Glibc.close(descriptor) }
 
+    /// The process that listens, where the system says.
+    public var process: Int? { otherEnd(of: descriptor).map { Int($0.process) } }
+
     public func ask(_ line: String) throws(SocketError) -> String {
         let bytes = Array((line + "\n").utf8)
         guard send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count else {
@@ -161,11 +188,12 @@ public final class LocalClient {
 }
 
 /// Whose process connected, or listens.
-private func userAtOtherEnd(of descriptor: Int32) -> UInt32? {
+private func userAtOtherEnd(of descriptor: Int32) -> UInt32? { otherEnd(of: descriptor)?.user }
+private func otherEnd(of descriptor: Int32) -> (process: UInt32, user: UInt32)? {
     // Process, user, group (unix(7)).
     var who: (pid: UInt32, user: UInt32, group: UInt32) = (0, 0, 0)
     var size = socklen_t(MemoryLayout.size(ofValue: who))
-    return getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 ? who.user : nil
+    return getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 ? (who.pid, who.user) : nil
 }
 
 private func localSocket(blocking: Bool = false) throws(SocketError) -> Int32 {

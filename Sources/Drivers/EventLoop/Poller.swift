@@ -16,10 +16,16 @@ public final class Poller {
         precondition(made == 0, "descriptor \(descriptor) cannot be polled")
         poll.raw.pointee.data = poll.retainForLibuv()
         poll.fire = fire
+        resume()
+    }
+    deinit { close() }
+    /// What there is to be read is passed over until ``resume()``.
+    func pause() { if uv_is_closing(atoll_handle_poll(poll.raw)) == 0 { uv_poll_stop(poll.raw) } }
+    func resume() {
+        guard uv_is_closing(atoll_handle_poll(poll.raw)) == 0 else { return }
         uv_poll_start(poll.raw, Int32(UV_READABLE.rawValue)) { handle, _, _ in
             (Handle.from(handle!.pointee.data) as? Poll)?.fire?()
         }
     }
-    deinit { close() }
     public func close() { Handle.close(atoll_handle_poll(poll.raw)) }
 }

@@ -75,6 +75,10 @@ public final class ControlService {
     public static let file = "control"
 
     private var listener: LocalListener?
+    private var upkeep: EventLoop.Timer?
+    private var descriptors = DescriptorWatch()
+    private var isClosedTold = false
+    private static let upkeepEvery = Duration.seconds(2)
     private let daemon: LiveDaemon
     private let loop: Loop
     private let began: Instant
@@ -107,8 +111,27 @@ public final class ControlService {
         } catch {
             throw .failed("cannot listen for `atoll status` in \(folder): \(error)")
         }
+        upkeep = EventLoop.Timer(loop) { [unowned self] in lookAfter() }
+        upkeep?.arm(at: loop.now + Self.upkeepEvery)
     }
+    /// Whoever owns the folder may tidy it: the socket comes back.
+    private func lookAfter() {
+        upkeep?.arm(at: loop.now + Self.upkeepEvery)
+        let isScarce = DescriptorLimit.isScarce
+        if let news = descriptors.look(isScarce: isScarce, limit: DescriptorLimit.current, at: loop.now) { tell(news) }
+        guard let listener, !listener.isInPlace else { return }
+        do throws(SocketError) {
+            try listener.putBack()
+            isClosedTold = false
+            tell(.controlRestored)
+        } catch {
+            if !isClosedTold { tell(.controlClosed(why: error.description)) }
+            isClosedTold = true
+        }
+    }
+    private func tell(_ what: Happening) { daemon.onEvent?(Event(what, at: loop.now)) }
     public func close() {
+        upkeep?.close()
         listener?.close()
         listener = nil
     }
@@ -219,6 +242,11 @@ public final class ControlService {
             decoder.keyDecodingStrategy = .convertFromSnakeCase
             return (try decoder.decode(Answer.self, from: Data(json.utf8)), json)
         } catch let error as SocketError {
+            if let process = client.process, isStopped(process) {
+                throw .failed(
+                    "the daemon in \(folder) does not answer: its process is stopped. `kill -CONT \(process)` has it go on"
+                )
+            }
             throw .failed(
                 "the daemon in \(folder) does not answer (\(error)). Its process may be stopped, or its machine very busy"
             )
@@ -226,4 +254,12 @@ public final class ControlService {
             throw .failed("the daemon in \(folder) does not answer as this version expects: \(error)")
         }
     }
+}
+
+/// By a signal, or a debugger (proc_pid_stat(5): the third field).
+private func isStopped(_ process: Int) -> Bool {
+    guard let bytes = try? readFile("/proc/\(process)/stat", limit: 4096) else { return false }
+    // After the name, which may have any characters.
+    let state = String(decoding: bytes, as: UTF8.self).split(separator: ")").last?.split(separator: " ").first
+    return state == "T" || state == "t"
 }

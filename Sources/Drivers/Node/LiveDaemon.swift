@@ -96,7 +96,7 @@ public final class LiveDaemon {
         _ loop: Loop, _ setup: Setup, services: (Instant) throws(NodeError) -> DaemonCore.Services
     ) throws(NodeError) {
         self.loop = loop
-        DescriptorLimit.raise()
+        try Self.requireDescriptors(DescriptorLimit.raise())
         let opened = try Self.open(loop, setup)
         transport = opened.transport
         datagrams = opened.datagrams
@@ -183,6 +183,14 @@ public final class LiveDaemon {
         limits.connections = min(limits.connections, max(16, DescriptorLimit.current / 2))
         limits.unproven = min(limits.unproven, max(8, DescriptorLimit.current / 8))
         return limits
+    }
+
+    private static func requireDescriptors(_ count: Int) throws(NodeError) {
+        guard count < DescriptorLimit.least else { return }
+        throw .badInput(
+            .fewDescriptors,
+            "this process may have \(count) files open, and a daemon needs \(DescriptorLimit.least), sockets included. Allow more with `ulimit -n`"
+        )
     }
 
     private static func open(

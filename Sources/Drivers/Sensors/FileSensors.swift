@@ -10,22 +10,30 @@ struct BatterySensor {
     /// On battery is who has a battery of its own and no line that says it is connected: mains, or a charger at a USB port. A mouse's battery is
     /// not the machine's.
     func read() -> Reading<Bool> {
-        let (names, why) = files.names(Self.folder)
-        guard let names else { return .unknown(why) }
+        let names: [String]
+        switch files.names(Self.folder) {
+        case .success(let found): names = found
+        case .failure(let unread): return .unknown(unread.why)
+        }
+        var look = SensorFiles.Look(files)
         var states: [String] = []
         var (lines, online) = (0, false)
         for name in names {
             let path = Self.folder + "/" + name
-            guard let kind = files.text(path + "/type") else { continue }
+            guard let kind = look.text(path + "/type") else { continue }
             if kind == "Battery" {
-                guard files.text(path + "/scope") != "Device", files.text(path + "/present") != "0" else { continue }
-                states.append(files.text(path + "/status") ?? "Unknown")
-            } else if let state = files.integer(path + "/online") {
+                guard look.text(path + "/scope") != "Device", look.text(path + "/present") != "0" else { continue }
+                let state = look.text(path + "/status") ?? ""
+                states.append(state.isEmpty ? "Unknown" : state)
+            } else if let state = look.integer(path + "/online") {
                 lines += 1
                 online = online || state > 0
             }
         }
-        if states.isEmpty || online { return .value(false) }
+        if online { return .value(false) }
+        // What could not be read may be the battery, or its line.
+        if let why = look.blind { return .unknown(why) }
+        if states.isEmpty { return .value(false) }
         if lines > 0 { return .value(true) }
         // Nothing says whether a line is connected; the battery knows.
         if states.contains("Discharging") { return .value(true) }
@@ -45,24 +53,27 @@ struct Thermometer {
     private static let zones: Set = ["x86_pkg_temp", "cpu-thermal", "cpu_thermal", "soc-thermal", "soc_thermal"]
 
     func read() -> Reading<Double> {
+        var look = SensorFiles.Look(files)
         var hottest: Double?
-        for name in files.names("/sys/class/hwmon").names ?? [] {
+        for name in look.names("/sys/class/hwmon") {
             let path = "/sys/class/hwmon/" + name
-            guard let driver = files.text(path + "/name"), Self.drivers.contains(driver) else { continue }
-            for input in files.names(path).names ?? [] where input.hasPrefix("temp") && input.hasSuffix("_input") {
-                see(path + "/" + input, &hottest)
+            guard let driver = look.text(path + "/name"), Self.drivers.contains(driver) else { continue }
+            for input in look.names(path) where input.hasPrefix("temp") && input.hasSuffix("_input") {
+                see(look.integer(path + "/" + input), &hottest)
             }
         }
-        for name in files.names("/sys/class/thermal").names ?? [] where name.hasPrefix("thermal_zone") {
+        for name in look.names("/sys/class/thermal") where name.hasPrefix("thermal_zone") {
             let path = "/sys/class/thermal/" + name
-            if let kind = files.text(path + "/type"), Self.zones.contains(kind) { see(path + "/temp", &hottest) }
+            if let kind = look.text(path + "/type"), Self.zones.contains(kind) {
+                see(look.integer(path + "/temp"), &hottest)
+            }
         }
         return hottest.map { .value($0) }
-            ?? .unknown("no sensor of a processor in /sys/class/hwmon or /sys/class/thermal")
+            ?? .unknown(look.blind ?? "no sensor of a processor in /sys/class/hwmon or /sys/class/thermal")
     }
     /// Thousandths of a degree; what no processor survives, or none was ever at, is not believed.
-    private func see(_ path: String, _ hottest: inout Double?) {
-        guard let value = files.integer(path), value > 1000, value < 130_000 else { return }
+    private func see(_ value: Int?, _ hottest: inout Double?) {
+        guard let value, value > 1000, value < 130_000 else { return }
         hottest = max(hottest ?? 0, Double(value) / 1000)
     }
 }
@@ -91,12 +102,20 @@ struct PressureMeter {
     }
     private mutating func measure(at now: Instant) -> Reading<Double> {
         if let crowds = crowds() { crowded = crowded.suffix(Self.looks - 1) + [crowds] }
-        let (text, why) = files.read("/proc/pressure/cpu")
-        guard let text else { return .unknown("the kernel does not count who waits for the processor: \(why)") }
+        let text: String
+        switch files.read("/proc/pressure/cpu") {
+        case .success(let found): text = found
+        case .failure(let unread):
+            return .unknown(
+                unread.isAbsent ? "the kernel does not count who waits for the processor: \(unread.why)" : unread.why)
+        }
         guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix("some ") }),
             let total = Self.field("total", line), let average = Self.field("avg10", line)
         else { return .unknown("/proc/pressure/cpu has no line that begins with “some”") }
-        guard let own = ownWait() else { return .unknown("the kernel does not say how long this process has waited") }
+        var look = SensorFiles.Look(files)
+        guard let own = ownWait(&look) else {
+            return .unknown(look.blind ?? "the kernel does not say how long this process has waited")
+        }
         defer { last = (total, own, now) }
         // The process has just begun: what waited before were others.
         guard let last else { return .value(min(1, max(0, average / 100))) }
@@ -109,7 +128,7 @@ struct PressureMeter {
     private func crowds() -> Bool? {
         guard let lines = files.text("/proc/stat")?.split(separator: "\n"),
             let running = lines.first(where: { $0.hasPrefix("procs_running ") })?.split(separator: " ").last,
-            let all = Int(running), let threads = files.names("/proc/self/task").names
+            let all = Int(running), let threads = try? files.names("/proc/self/task").get()
         else { return nil }
         let processors = lines.count { $0.hasPrefix("cpu") && $0.dropFirst(3).first?.isNumber == true }
         let own = threads.count { thread in
@@ -122,17 +141,18 @@ struct PressureMeter {
     private static func field(_ name: String, _ line: Substring) -> Double? {
         line.split(separator: " ").first { $0.hasPrefix(name + "=") }.flatMap { Double($0.dropFirst(name.count + 1)) }
     }
-    /// Nanoseconds of all threads together.
-    private func ownWait() -> Double? {
-        guard let threads = files.names("/proc/self/task").names, !threads.isEmpty else { return nil }
+    /// Nanoseconds of all threads together; nil where one of them cannot be asked, for then others would have waited for it.
+    private func ownWait(_ look: inout SensorFiles.Look) -> Double? {
+        let threads = look.names("/proc/self/task")
+        guard !threads.isEmpty else { return nil }
         var sum = 0.0
         for thread in threads {
-            guard let text = files.text("/proc/self/task/\(thread)/schedstat") else { continue }
+            guard let text = look.text("/proc/self/task/\(thread)/schedstat") else { continue }
             let parts = text.split(separator: " ")
             guard parts.count >= 2, let wait = Double(parts[1]) else { return nil }
             sum += wait
         }
-        return sum
+        return look.blind == nil ? sum : nil
     }
 }
 

@@ -18,11 +18,15 @@ public final class ProcessorMeter: @unchecked Sendable {
     }
     /// Off the loop, one reading at a time.
     public func read() -> Reading<ProcessorTime> {
-        let (threads, why) = files.names("/proc/self/task")
-        guard let threads else { return .unknown(why) }
+        let threads: [String]
+        switch files.names("/proc/self/task") {
+        case .success(let found): threads = found
+        case .failure(let unread): return .unknown(unread.why)
+        }
+        var look = SensorFiles.Look(files)
         var isCounted = false
         for thread in threads {
-            let (text, _) = files.read("/proc/self/task/\(thread)/schedstat")
+            let text = look.text("/proc/self/task/\(thread)/schedstat")
             let parts = (text ?? "").split(separator: " ").prefix(2).compactMap { Int64($0) }
             // It may have ended meanwhile.
             guard parts.count == 2, parts[0] >= 0, parts[1] >= 0 else { continue }
@@ -33,7 +37,9 @@ public final class ProcessorMeter: @unchecked Sendable {
             sum = (sum.ran &+ parts[0] &- last.ran, sum.waited &+ parts[1] &- last.waited)
             known[thread] = (parts[0], parts[1])
         }
-        guard isCounted else { return .unknown("the kernel does not say how long a thread has waited for a processor") }
+        guard isCounted else {
+            return .unknown(look.blind ?? "the kernel does not say how long a thread has waited for a processor")
+        }
         if known.count > 4096 { known = known.filter { threads.contains($0.key) } }
         return .value(ProcessorTime(ran: .nanoseconds(sum.ran), waited: .nanoseconds(sum.waited)))
     }

@@ -21,6 +21,10 @@ public struct WebLimits: Sendable {
     /// What a client may leave unread of a stream before it counts as gone.
     public var unreadBytes = 1 << 20
     public var idleSeconds = 30
+    /// Until the head of a connection's first request is complete.
+    public var headSeconds = 10
+    /// For all of a request, however slowly its body comes.
+    public var requestSeconds = 300
     public init() {}
 }
 

@@ -19,6 +19,9 @@ public final class WebServer {
     private let loop: Loop
     private var daemon: OpaquePointer?
     private var poller: Poller?
+    private let listening: Int32
+    private var acceptor: Acceptor?
+    private var guests: WebGuests
     private var timer: Timer?
     private var isRunning = false
     private var mustRun = false
@@ -29,6 +32,8 @@ public final class WebServer {
     public private(set) var endpoint: Endpoint
     /// Requests that were refused before the handler.
     public private(set) var refused = 0
+    /// Connections that lost their place to others, or their time was over; and those for which there was none.
+    public private(set) var turnedAway = 0
 
     /// Headers that are looked at.
     static let headers = [
@@ -42,32 +47,40 @@ public final class WebServer {
     ) throws(WebError) {
         self.loop = loop
         self.access = access
+        var limits = limits
+        // Where few descriptors are to be had, one server leaves some to the others.
+        limits.connections = min(limits.connections, max(8, DescriptorLimit.current / 16))
         self.limits = limits
         self.handler = handler
         self.endpoint = endpoint
-        let socket = try Self.listen(endpoint)
-        guard let bound = Endpoint(boundTo: socket) else {
-            Glibc.close(socket)
+        guests = WebGuests(limits)
+        listening = try Self.listen(endpoint)
+        guard let bound = Endpoint(boundTo: listening) else {
+            Glibc.close(listening)
             throw WebError(description: "the system does not say which port it gave")
         }
         self.endpoint = bound
         let me = Unmanaged.passUnretained(self).toOpaque()
         daemon = atoll_web_start(
-            socket,
             { server, connection, path, method, _, upload, uploadSize, context in
                 Unmanaged<WebServer>.fromOpaque(server!).takeUnretainedValue().access(
                     connection!, String(cString: path!), String(cString: method!), upload, uploadSize!, context!)
             }, me,
-            { server, _, context, reason in
-                Unmanaged<WebServer>.fromOpaque(server!).takeUnretainedValue().completed(context!, reason)
-            }, me, UInt32(limits.connections), UInt32(limits.connectionsPerAddress), UInt32(limits.idleSeconds),
-            limits.headerBytes)
+            { server, connection, context, reason in
+                Unmanaged<WebServer>.fromOpaque(server!).takeUnretainedValue().completed(connection!, context!, reason)
+            }, me,
+            { server, connection, context, code in
+                Unmanaged<WebServer>.fromOpaque(server!).takeUnretainedValue().connected(connection!, context!, code)
+            }, me,
+            // Those that have just been cut are not gone yet.
+            UInt32(limits.connections + Self.atOnce), UInt32(limits.idleSeconds), limits.headerBytes)
         guard let daemon else {
-            Glibc.close(socket)
+            Glibc.close(listening)
             throw WebError(description: "the HTTP server cannot start: out of memory or descriptors")
         }
         timer = Timer(loop) { [unowned self] in run() }
         poller = Poller(loop, readable: atoll_web_descriptor(daemon)) { [unowned self] in run() }
+        acceptor = Acceptor(loop, listening: listening, atOnce: Self.atOnce) { [unowned self] in take($0) }
         run()
     }
 
@@ -76,6 +89,8 @@ public final class WebServer {
     /// Answers nobody any more. What was being answered is cut.
     public func close() {
         guard let daemon else { return }
+        acceptor?.close()
+        Glibc.close(listening)
         poller?.close()
         timer?.close()
         for exchange in sorted { exchange.leave() }
@@ -118,17 +133,14 @@ public final class WebServer {
             return
         }
         isRunning = true
-        let before = atoll_web_connections(daemon)
         repeat {
             mustRun = false
             MHD_run(daemon)
         } while mustRun && self.daemon != nil
         isRunning = false
         guard self.daemon != nil else { return }
-        // At its limit libmicrohttpd looks at the listening socket no more, and does so again only when it is run once more after somebody has left:
-        // nothing would wake it for that. Whoever waits is looked after, too.
-        let isInUse = before > 0 || atoll_web_connections(daemon) > 0
-        var wake = isInUse ? loop.now + .milliseconds(250) : nil
+        // Whoever waits is looked after, and whoever lets us wait.
+        var wake = guests.all.isEmpty ? nil : loop.now + .milliseconds(250)
         let milliseconds = atoll_web_timeout(daemon)
         if milliseconds >= 0 {
             let moment = loop.now + .milliseconds(milliseconds)
@@ -136,6 +148,70 @@ public final class WebServer {
         }
         timer?.arm(at: wake)
         lookForLeavers()
+        for guest in guests.overdue(at: loop.now) { cut(guest) }
+    }
+
+    // MARK: places
+
+    /// So many connections are taken before those that are there are heard.
+    private static let atOnce = 8
+
+    private func take(_ accepted: Int32) {
+        let (isFree, last) = guests.place(
+            for: Self.address(of: accepted), isScarce: DescriptorLimit.isReserved(accepted, from: .owner), at: loop.now)
+        if let last { cut(last) }
+        guard let daemon, isFree, let socket = lowered(accepted) else {
+            turnedAway += 1
+            Glibc.close(accepted)
+            return
+        }
+        // One that it does not take it has closed.
+        if atoll_web_add(daemon, socket) == 0 { turnedAway += 1 }
+        mustRun = true
+        loop.soon { [weak self] in if self?.mustRun == true { self?.run() } }
+    }
+    /// The same socket below the descriptors that are kept for other things: one that was cut leaves its number. Nil where none is left.
+    private func lowered(_ socket: Int32) -> Int32? {
+        guard DescriptorLimit.isReserved(socket, from: .owner) else { return socket }
+        run()
+        let lower = fcntl(socket, F_DUPFD_CLOEXEC, 0)
+        guard lower >= 0 else { return nil }
+        guard !DescriptorLimit.isReserved(lower, from: .owner) else {
+            Glibc.close(lower)
+            return nil
+        }
+        Glibc.close(socket)
+        return lower
+    }
+    /// libmicrohttpd notices that nothing comes any more, and closes it.
+    private func cut(_ guest: WebGuest) {
+        turnedAway += 1
+        guests.cut(guest)
+        shutdown(guest.socket, Int32(SHUT_RDWR))
+        mustRun = true
+    }
+    private static func address(of socket: Int32) -> [UInt8] {
+        var address = [UInt8](repeating: 0, count: 16)
+        _ = atoll_web_address(socket, &address)
+        return address
+    }
+    private func connected(
+        _ connection: OpaquePointer, _ context: UnsafeMutablePointer<UnsafeMutableRawPointer?>,
+        _ code: MHD_ConnectionNotificationCode
+    ) {
+        if atoll_web_begins(code) != 0 {
+            let socket = atoll_web_socket(connection)
+            let guest = WebGuest(socket: socket, address: Self.address(of: socket), at: loop.now)
+            context.pointee = Unmanaged.passRetained(guest).toOpaque()
+            guests.enter(guest)
+        } else if let known = context.pointee {
+            context.pointee = nil
+            guests.leave(Unmanaged<WebGuest>.fromOpaque(known).takeRetainedValue())
+        }
+    }
+    private func turn(_ connection: OpaquePointer, to phase: WebGuest.Phase) {
+        guard let known = atoll_web_context(connection) else { return }
+        guests.turn(Unmanaged<WebGuest>.fromOpaque(known).takeUnretainedValue(), to: phase, at: loop.now)
     }
 
     func suspend(_ exchange: WebExchange) {
@@ -178,6 +254,7 @@ public final class WebServer {
         _ uploadSize: UnsafeMutablePointer<Int>, _ context: UnsafeMutablePointer<UnsafeMutableRawPointer?>
     ) -> MHD_Result {
         guard let known = context.pointee else {
+            turn(connection, to: .asking)
             let reading = Reading(headers(connection))
             reading.refusal = refusal(reading.headers, method)
             context.pointee = Unmanaged.passRetained(reading).toOpaque()
@@ -193,19 +270,25 @@ public final class WebServer {
         if let status = reading.refusal { return refuse(connection, status) }
         if let exchange = reading.exchange {
             if exchange.isGone { return atoll_web_result(0) }
-            return exchange.takeResponse() ?? wait(exchange)
+            return hand(exchange)
         }
         let request = WebRequest(method: method, path: path, body: reading.body, headers: reading.headers)
         let exchange = WebExchange(request, connection: connection, server: self)
         reading.exchange = exchange
         exchanges[ObjectIdentifier(exchange)] = exchange
+        turn(connection, to: .served)
         handler(exchange)
-        return exchange.takeResponse() ?? wait(exchange)
+        return hand(exchange)
     }
 
-    private func wait(_ exchange: WebExchange) -> MHD_Result {
-        suspend(exchange)
-        return atoll_web_result(1)
+    /// Its answer, or the beginning of it; whoever's is not there yet waits.
+    private func hand(_ exchange: WebExchange) -> MHD_Result {
+        guard let result = exchange.takeResponse() else {
+            suspend(exchange)
+            return atoll_web_result(1)
+        }
+        if exchange.state == .answered { turn(exchange.connection, to: .taking) }
+        return result
     }
 
     private func take(_ upload: UnsafePointer<CChar>?, _ size: UnsafeMutablePointer<Int>, _ reading: Reading) {
@@ -246,6 +329,7 @@ public final class WebServer {
 
     private func refuse(_ connection: OpaquePointer, _ status: Int) -> MHD_Result {
         refused += 1
+        turn(connection, to: .taking)
         let reasons = [
             400: "the request makes no sense", 401: "a key is needed: Authorization: Bearer KEY",
             403: "this address is not served under that name", 405: "GET and POST are understood",
@@ -266,8 +350,10 @@ public final class WebServer {
     }
 
     private func completed(
-        _ context: UnsafeMutablePointer<UnsafeMutableRawPointer?>, _ reason: MHD_RequestTerminationCode
+        _ connection: OpaquePointer, _ context: UnsafeMutablePointer<UnsafeMutableRawPointer?>,
+        _ reason: MHD_RequestTerminationCode
     ) {
+        turn(connection, to: .silent)
         guard let known = context.pointee else { return }
         context.pointee = nil
         let reading = Unmanaged<Reading>.fromOpaque(known).takeRetainedValue()

@@ -259,6 +259,14 @@ extension Event {
         case .storageRecovered(let what): "✓ \(what) can be stored again"
         case .entryRefused(let why): "✗ an entry of our own was refused, please report it: \(why)"
         case .stateUnread(let why), .stateUnsaved(let why): "  \(why)"
+        case .logDamaged(let path, let byte, let lost, let why):
+            "\(path) is damaged from byte \(byte) on (\(why))\(lost > 0 ? ", and \(lost == 1 ? "one record" : "\(lost) records") of it cannot be read" : ""): what is whole is used"
+        case .descriptorsScarce(let limit):
+            "nearly all of the \(limit) files are open that this process may have open: it takes and opens no connections until some are closed. "
+                + "`ulimit -n` allows more"
+        case .descriptorsBack(let seconds): "it takes connections again, after \(fixed(seconds, 0)) s"
+        case .controlClosed(let why): "`atoll status` does not reach it any more: \(why)"
+        case .controlRestored: "its control socket had been removed, and is there again"
         case .electorsChosen(let electors, let why): "the record is carried by \(electors): \(why)"
         case .leadershipTaken(let term, let round): "this machine leads from round \(round) on (term \(term))"
         case .recordFound(let entries, let certified, let era):

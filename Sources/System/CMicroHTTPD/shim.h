@@ -2,35 +2,58 @@
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* What Swift cannot call: functions of any number of arguments. */
 
-/* A daemon that runs when it is told to, on a socket that listens already. */
+/* A daemon that runs when it is told to, with connections that somebody else accepts. */
 static inline struct MHD_Daemon *atoll_web_start(
-    int socket, MHD_AccessHandlerCallback handler, void *handler_context, MHD_RequestCompletedCallback completed,
-    void *completed_context, unsigned int connections, unsigned int per_address, unsigned int idle_seconds,
-    size_t memory_per_connection) {
+    MHD_AccessHandlerCallback handler, void *handler_context, MHD_RequestCompletedCallback completed,
+    void *completed_context, MHD_NotifyConnectionCallback connected, void *connected_context, unsigned int connections,
+    unsigned int idle_seconds, size_t memory_per_connection) {
     return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, handler, handler_context, MHD_OPTION_LISTEN_SOCKET,
-        socket, MHD_OPTION_NOTIFY_COMPLETED, completed, completed_context, MHD_OPTION_CONNECTION_LIMIT, connections,
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address, MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL, handler, handler_context,
+        MHD_OPTION_NOTIFY_COMPLETED, completed, completed_context, MHD_OPTION_NOTIFY_CONNECTION, connected,
+        connected_context, MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory_per_connection, MHD_OPTION_END);
+}
+
+/* Hands it a socket, which it closes from now on, whatever it returns. */
+static inline int atoll_web_add(struct MHD_Daemon *daemon, int socket) {
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    if (getpeername(socket, (struct sockaddr *)&address, &length) != 0) {
+        close(socket);
+        return 0;
+    }
+    return MHD_add_connection(daemon, socket, (struct sockaddr *)&address, length) == MHD_YES;
+}
+
+/* The other end's address in network order, 16 bytes; of IPv4 the first four. */
+static inline int atoll_web_address(int socket, unsigned char *out) {
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    __builtin_memset(out, 0, 16);
+    if (getpeername(socket, (struct sockaddr *)&address, &length) != 0) return 0;
+    if (address.ss_family == AF_INET) __builtin_memcpy(out, &((struct sockaddr_in *)&address)->sin_addr, 4);
+    if (address.ss_family == AF_INET6) __builtin_memcpy(out, &((struct sockaddr_in6 *)&address)->sin6_addr, 16);
+    return 1;
+}
+
+/* What belongs to a connection, as its notification left it; NULL: nothing. */
+static inline void *atoll_web_context(struct MHD_Connection *connection) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
+
+/* Whether a connection begins; else it ends. */
+static inline int atoll_web_begins(enum MHD_ConnectionNotificationCode code) {
+    return code == MHD_CONNECTION_NOTIFY_STARTED;
 }
 
 static inline int atoll_web_descriptor(struct MHD_Daemon *daemon) {
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD);
     return info ? info->epoll_fd : -1;
-}
-
-/* The client's address, in network order; its length, or 0. */
-static inline int atoll_web_client(struct MHD_Connection *connection, struct sockaddr_storage *address) {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    if (!info || !info->client_addr) return 0;
-    int length = info->client_addr->sa_family == AF_INET ? (int)sizeof(struct sockaddr_in)
-                 : info->client_addr->sa_family == AF_INET6 ? (int)sizeof(struct sockaddr_in6)
-                                                            : 0;
-    __builtin_memcpy(address, info->client_addr, (size_t)length);
-    return length;
 }
 
 /* Its enumerations reach Swift under other names from version to version; numbers do not. */
@@ -57,12 +80,6 @@ static inline int atoll_web_was_completed(enum MHD_RequestTerminationCode reason
 }
 
 /* Milliseconds until it wants to run, or -1. */
-/* Connections that are open now. */
-static inline unsigned atoll_web_connections(struct MHD_Daemon *daemon) {
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
-    return info ? info->num_connections : 0;
-}
-
 static inline long long atoll_web_timeout(struct MHD_Daemon *daemon) {
     unsigned long long milliseconds = 0;
     if (MHD_get_timeout(daemon, &milliseconds) != MHD_YES) return -1;
