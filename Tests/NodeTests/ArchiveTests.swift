@@ -7,6 +7,7 @@ import Membership
 import Node
 import Primitives
 import Record
+import Telemetry
 import Testing
 import Training
 import Wire
@@ -290,6 +291,50 @@ private func withFolder<T>(_ body: (String) throws -> T) throws -> T {
                 to: URL(fileURLWithPath: path + LogFile.certificateSuffix))
             #expect(try loss(whole) == nil)
             #expect(try loss(Array(whole.dropLast(5)))?.contains("\(claim.size) were certified") == true)
+        }
+    }
+
+    /// A byte that changed in the middle cost everything behind it, in silence, when the next one was written.
+    @Test func `of receipts gives what is whole on both sides of a damage, keeps the file as it was, and says so`()
+        throws
+    {
+        let script = try script()
+        // Any envelopes: what is in them is not looked at here.
+        let (job, all) = (script.record.job, script.record.envelopes)
+        try withFolder { folder in
+            func write(_ numbers: [Int], by writer: LogWriter) -> Bool {
+                writer.write(numbers.map { .receipt(job: job, index: $0, all[$0]) }).allSatisfy { isStored($0) }
+            }
+            #expect(write([0, 1, 2, 3, 4, 5], by: LogWriter(folder, .system)))
+            let path = LogFile.path(folder, job, .receipts)
+            let whole = try readFile(path)
+            let (records, _) = try #require(LogFile.records(in: whole, .receipts))
+            let start = LogFile.Kind.receipts.format.utf8.count + 12 + records[0].count
+            // In its body, its check and its length, and two records at once.
+            for (places, lost) in [([20], 1), ([6], 1), ([0], 1), ([2], 1), ([20, 24 + records[1].count + 8], 2)] {
+                var damaged = whole
+                for place in places { damaged[start + place] ^= 0x41 }
+                try writeFile(path, damaged)
+                let read = try LogFile.envelopes(in: damaged, .receipts, path: path)
+                #expect(read == [all[0]] + all[(1 + lost)..<6], "at \(places)")
+                let writer = LogWriter(folder, .system)
+                let rest = [all[0]] + all[(1 + lost)..<6] + [all[6]]
+                #expect(writer.write([.receipt(job: job, index: 6 - lost, all[6])]).allSatisfy { isStored($0) })
+                #expect(try LogFile.envelopes(in: readFile(path), .receipts, path: path) == rest)
+                let told = writer.takeDamages()
+                #expect(told.count == 1 && told[0].kind == "log_damaged", "\(told)")
+                if case .logDamaged(_, let byte, _, let why)? = told.first {
+                    #expect(byte == start && why.contains(path + ".damaged-"))
+                }
+                let asides = try FileManager.default.contentsOfDirectory(atPath: folder + "/log").filter {
+                    $0.contains(".damaged-")
+                }
+                #expect(try asides.contains { try readFile(folder + "/log/" + $0) == damaged })
+            }
+            // What a crash tears is cut off, as before, and nothing is said.
+            try writeFile(path, Array(whole.dropLast(9)))
+            let writer = LogWriter(folder, .system)
+            #expect(write([5, 6], by: writer) && writer.takeDamages().isEmpty)
         }
     }
 

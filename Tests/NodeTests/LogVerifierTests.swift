@@ -73,6 +73,19 @@ import Wire
         try Data(damaged).write(to: URL(fileURLWithPath: log))
         let rest = try #require(try WorkBook.all(in: folder, parse: parse).first)
         #expect(rest.fault != nil && rest.endings.map(\.round) == [0, 1, 2])
+        #expect(rest.unread?.entries == 1 && rest.unread?.isTorn == false && rest.name == book.name)
+        // Of one of which nothing can be read that is said; the other job's is there as before.
+        let second = folder + "/log/" + String(repeating: "ab", count: 32)
+        for lost in [[], Array(Self.format.dropLast(3)), [UInt8](repeating: 7, count: 500)] {
+            try Data(lost).write(to: URL(fileURLWithPath: second))
+            let books = try WorkBook.all(in: folder, parse: parse)
+            #expect(books.count == 2 && books.contains { $0.log == log && $0.endings.count == 3 })
+            let blind = try #require(books.first { $0.log == second })
+            #expect(blind.unread != nil && blind.name.isEmpty && blind.endings.isEmpty)
+        }
+        try FileManager.default.removeItem(atPath: second)
+        try FileManager.default.createDirectory(atPath: second, withIntermediateDirectories: true)
+        #expect(try WorkBook.all(in: folder, parse: parse).contains { $0.log == second && $0.unread != nil })
         let findings = Doctor(Doctor.Scene(folder: folder, parse: parse)).examine()
         #expect(findings.contains { $0.code == .logDamaged && $0.state == .fail && $0.found.contains(log) })
     }

@@ -13,6 +13,8 @@ final class GivenWork {
     private let folder: String
     private var isReading = false
     private var last: DaemonStatus.Work?
+    /// Where damage was found, by log.
+    private var told: [String: Int] = [:]
     /// Of all jobs whose logs are in the folder; nil before they are read.
     private(set) var status: GivenStatus?
 
@@ -29,10 +31,22 @@ final class GivenWork {
         guard let daemon, !isReading else { return }
         isReading = true
         let folder = folder
-        daemon.offLoop({ GivenStatus(in: folder) }) { [weak self] status in
-            self?.isReading = false
-            if let status { self?.status = status }
+        daemon.offLoop({ try? WorkBook.all(in: folder, parse: JobParameters.init(manifest:)) }) { [weak self] books in
+            guard let self else { return }
+            isReading = false
+            guard let books else { return }
+            status = GivenStatus(books)
+            for book in books { tell(book) }
         }
+    }
+    /// What a log does not say any more is missing in what is given: once a process, and where it changes.
+    private func tell(_ book: WorkBook) {
+        guard let unread = book.unread, !unread.isTorn, told[book.log] != unread.byte, let daemon else { return }
+        told[book.log] = unread.byte
+        daemon.onEvent?(
+            Event(
+                .logDamaged(path: book.log, byte: unread.byte, lost: unread.entries, why: unread.why),
+                at: daemon.loop.now))
     }
     /// Once a second: rounds that were sealed since.
     func look() {
@@ -59,9 +73,7 @@ public struct GivenStatus: Codable, Hashable, Sendable {
     public var superseded: Int
     public var ended: Int { counted + late + lost + superseded }
 
-    /// Nil where they cannot be read.
-    init?(in folder: String) {
-        guard let books = try? WorkBook.all(in: folder, parse: JobParameters.init(manifest:)) else { return nil }
+    init(_ books: [WorkBook]) {
         var sum = WorkBook.Totals()
         let worked = books.filter { !$0.endings.isEmpty }
         for book in worked { sum.add(book.totals) }

@@ -2,6 +2,7 @@ public import EventLoop
 import Foundation
 public import Primitives
 public import Record
+import Telemetry
 import Wire
 
 /// What a daemon keeps of jobs on disk: their logs, and chunks of their texts until a job is over.
@@ -13,9 +14,14 @@ public final class JobArchive {
     private let writer: LogWriter
     private var waiting: [(request: StorageRequest, answer: (StorageTicket, StorageOutcome) -> Void)] = []
     private var isWriting = false
+    private let onDamage: (Happening) -> Void
 
     public init(_ folder: DataFolder, _ daemon: LiveDaemon, disk: DiskOperations = .system) {
         queue = daemon.makeQueue()
+        onDamage = { [weak daemon] what in
+            guard let daemon else { return }
+            daemon.onEvent?(Event(what, at: daemon.loop.now))
+        }
         writer = LogWriter(folder.path, disk)
     }
 
@@ -34,8 +40,9 @@ public final class JobArchive {
         waiting = []
         let requests = batch.map(\.request)
         let writer = writer
-        queue.submit({ writer.write(requests) }) { [self] outcomes in
+        queue.submit({ (writer.write(requests), writer.takeDamages()) }) { [self] outcomes, damages in
             isWriting = false
+            for damage in damages { onDamage(damage) }
             for (item, outcome) in zip(batch, outcomes) { item.answer(item.request.ticket, outcome) }
             writeNext()
         }

@@ -3,6 +3,7 @@ import Digests
 import Foundation
 import Primitives
 import Record
+package import Telemetry
 import Wire
 
 /// A job's log on disk, or its receipts: a line that names the format, then records of a length (u32), the first eight bytes of the
@@ -12,7 +13,7 @@ package enum LogFile {
     package enum Kind: Sendable {
         case entries, receipts
         var what: String { self == .entries ? "job log" : "list of receipts" }
-        var format: String { self == .entries ? "atoll-log 3\n" : "atoll-receipts 1\n" }
+        package var format: String { self == .entries ? "atoll-log 3\n" : "atoll-receipts 1\n" }
         var suffix: String { self == .entries ? "" : ".receipts" }
     }
     /// Longest envelope.
@@ -43,7 +44,7 @@ package enum LogFile {
     }
 
     /// Whole records from the beginning, and where the last of them ends.
-    static func records(in bytes: [UInt8], _ kind: Kind) -> (envelopes: [[UInt8]], end: Int)? {
+    package static func records(in bytes: [UInt8], _ kind: Kind) -> (envelopes: [[UInt8]], end: Int)? {
         let format = kind.format.utf8
         guard bytes.starts(with: format) else { return nil }
         var reader = ByteReader(bytes[format.count...])
@@ -68,7 +69,12 @@ package enum LogFile {
     package static func envelopes(
         in bytes: [UInt8], _ kind: Kind = .entries, path: String
     ) throws(NodeError) -> [PBEnvelope] {
-        guard let (records, _) = records(in: bytes, kind) else {
+        // Each receipt stands alone: those behind a damage count as well.
+        let whole = kind == .receipts ? LogSalvage(bytes, kind) : nil
+        guard
+            let records = whole.flatMap({ $0.isOfAnotherFormat ? nil : $0.envelopes })
+                ?? records(in: bytes, kind)?.envelopes
+        else {
             throw .badInput(
                 "\(path) is not a \(kind.what) of this version: it must begin with \(kind.format.debugDescription). Use the "
                     + "version that wrote it")
@@ -104,6 +110,8 @@ package final class LogWriter: @unchecked Sendable {
     let folder: String
     let disk: DiskOperations
     private var logs: [Place: Log] = [:]
+    /// What was found to be damaged, and is to be said.
+    private var damages: [Happening] = []
 
     package init(_ folder: String, _ disk: DiskOperations) {
         self.folder = folder
@@ -111,6 +119,11 @@ package final class LogWriter: @unchecked Sendable {
     }
     deinit { for log in logs.values { Glibc.close(log.file) } }
 
+    /// What was found to be damaged since this was asked last.
+    package func takeDamages() -> [Happening] {
+        defer { damages = [] }
+        return damages
+    }
     package func write(_ requests: [StorageRequest]) -> [StorageOutcome] {
         var outcomes: [StorageOutcome] = []
         var unsynced: [Place: [Int]] = [:]
@@ -273,13 +286,36 @@ package final class LogWriter: @unchecked Sendable {
         }
     }
 
+    /// Keeps a damaged file beside its place, and leaves there what can be used of it: of entries those before the damage, of receipts all that are
+    /// whole.
+    /// - Returns: what is there now; nil where the file is as it was.
+    private func putRight(_ bytes: [UInt8], _ path: String, _ kind: LogFile.Kind) throws(NodeError) -> [UInt8]? {
+        let salvage = LogSalvage(bytes, kind)
+        guard let first = salvage.damages.first, !salvage.isOfAnotherFormat else { return nil }
+        var number = 1
+        while FileManager.default.fileExists(atPath: "\(path).damaged-\(number)") { number += 1 }
+        let beside = "\(path).damaged-\(number)"
+        try writeFile(beside, bytes, disk: disk)
+        let used = kind == .receipts ? salvage.envelopes : LogFile.records(in: bytes, kind)?.envelopes ?? []
+        let whole = used.reduce(into: Array(kind.format.utf8)) { $0 += LogFile.record($1) }
+        try writeFile(path, whole, disk: disk)
+        damages.append(
+            .logDamaged(
+                path: path, byte: first.bytes.lowerBound, lost: salvage.lost, why: "as it was, it is \(beside) now"))
+        return whole
+    }
+
     /// Opens a log, or begins one; what a crash has torn is cut off.
     private func open(_ place: Place) throws(NodeError) -> Log {
         if let log = logs[place] { return log }
         let path = LogFile.path(folder, place.job, place.kind)
+        var bytes = (try? readFile(path)) ?? []
+        var found = bytes.isEmpty ? nil : LogFile.records(in: bytes, place.kind)
+        if let end = found?.end, end < bytes.count, let whole = try putRight(bytes, path, place.kind) {
+            (bytes, found) = (whole, LogFile.records(in: whole, place.kind))
+        }
         let file = Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
         guard file >= 0 else { throw .failed("cannot write \(path): \(reason(errno))") }
-        let bytes = (try? readFile(path)) ?? []
         var log = Log(file: file, records: [], end: 0)
         if bytes.isEmpty {
             do throws(NodeError) { try writeAll(Array(place.kind.format.utf8), to: file, path, disk) } catch {
@@ -289,7 +325,7 @@ package final class LogWriter: @unchecked Sendable {
             }
             log.end = place.kind.format.utf8.count
         } else {
-            guard let (records, end) = LogFile.records(in: bytes, place.kind) else {
+            guard let (records, end) = found else {
                 Glibc.close(file)
                 throw .failed("\(path) is no \(place.kind.what) of this version: it is not overwritten. Move it away")
             }

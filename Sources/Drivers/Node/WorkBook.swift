@@ -33,6 +33,18 @@ public struct WorkBook: Sendable {
     /// So many entries have a quorum's signatures beside the log.
     public var certified: Int?
     public var fault: LogVerdict.Fault?
+    /// What of the log is not in this; nil where all of it is.
+    public var unread: Unread?
+
+    public struct Unread: Hashable, Sendable {
+        /// The first byte that does not hold.
+        public var byte: Int
+        /// That are or were behind it, as far as can be told.
+        public var entries: Int
+        /// Only its last record is not whole: what a crash leaves, and nobody was shown.
+        public var isTorn: Bool
+        public var why: String
+    }
 
     public var totals: Totals {
         var out = Totals()
@@ -61,25 +73,37 @@ public struct WorkBook: Sendable {
         guard FileManager.default.fileExists(atPath: folder + "/key") else { return [] }
         let key = try key(in: folder)
         let names = ((try? FileManager.default.contentsOfDirectory(atPath: folder + "/log")) ?? []).sorted()
-        var out: [WorkBook] = []
-        for name in names where name.count == 64 {
-            guard let job = Digest256(hex: name) else { continue }
-            if let book = try read(folder + "/log/" + name, job, key.peerID, parse) { out.append(book) }
+        return names.compactMap { name in
+            guard name.count == 64, let job = Digest256(hex: name) else { return nil }
+            return read(folder + "/log/" + name, job, key.peerID, parse)
         }
-        return out
     }
+    /// One that cannot be read says so: the others are read all the same.
     private static func read(
         _ path: String, _ job: Digest256, _ peer: PeerID, _ parse: @escaping Record.Parser
-    ) throws(NodeError) -> WorkBook? {
-        let beside = path + ".certificate"
-        let proof = FileManager.default.fileExists(atPath: beside) ? try readFile(beside) : nil
-        let verdict = LogVerifier.verify(
-            log: try readFile(path), certificate: proof, job: job, listing: peer, parse: parse)
-        guard let record = verdict.record else { return nil }
-        return WorkBook(
-            peer: peer, job: job, name: record.parameters.name, log: path, endings: record.ledger.endings,
-            underWay: record.state.finished == nil ? record.ledger.ownUnderWay : 0,
-            ended: record.state.finished?.reason,
-            certified: verdict.certificate?.claim.size, fault: verdict.fault)
+    ) -> WorkBook {
+        var book = WorkBook(peer: peer, job: job, name: "", log: path, endings: [], underWay: 0)
+        let log: [UInt8]
+        do throws(NodeError) { log = try readFile(path) } catch {
+            book.unread = Unread(byte: 0, entries: 0, isTorn: false, why: error.description)
+            return book
+        }
+        let proof = try? readFile(path + LogFile.certificateSuffix)
+        let verdict = LogVerifier.verify(log: log, certificate: proof, job: job, listing: peer, parse: parse)
+        if let fault = verdict.fault, fault.kind != .certificate {
+            let salvage = LogSalvage(log, .entries)
+            let there = salvage.envelopes.count + salvage.lost
+            book.unread = Unread(
+                byte: fault.offset, entries: max(0, there - (verdict.record?.length ?? 0)),
+                isTorn: fault.kind == .torn && verdict.record != nil, why: fault.why)
+        }
+        book.fault = verdict.fault
+        guard let record = verdict.record else { return book }
+        book.name = record.parameters.name
+        book.endings = record.ledger.endings
+        book.underWay = record.state.finished == nil ? record.ledger.ownUnderWay : 0
+        book.ended = record.state.finished?.reason
+        book.certified = verdict.certificate?.claim.size
+        return book
     }
 }

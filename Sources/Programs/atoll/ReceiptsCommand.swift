@@ -30,7 +30,7 @@ struct ReceiptsCommand: ParsableCommand {
         var (books, jobs, peers) = (0, Set<Digest256>(), Set<PeerID>())
         for folder in folders {
             for book in try WorkBook.all(in: folder, parse: JobParameters.init(manifest:))
-            where !book.endings.isEmpty || book.underWay > 0 {
+            where !book.endings.isEmpty || book.underWay > 0 || book.unread != nil {
                 books += 1
                 jobs.insert(book.job)
                 peers.insert(book.peer)
@@ -51,6 +51,12 @@ struct ReceiptsCommand: ParsableCommand {
         return names.sorted().map { Home.path + "/" + $0 }
     }
     private func tell(_ book: WorkBook) {
+        if book.name.isEmpty, let unread = book.unread {
+            return print(
+                escaped(
+                    "Peer \(book.peer.short) in job \(book.job.short): its log cannot be read, so what it did there is not known. \(book.log), "
+                        + "byte \(unread.byte): \(unread.why)\(Self.count(unread))."))
+        }
         print(
             escaped(
                 "Peer \(book.peer.short) in job \(book.job.short) “\(book.name)”, which \(book.ended.map { "has ended: \($0)" } ?? "goes on as far as is known here"):"
@@ -66,8 +72,22 @@ struct ReceiptsCommand: ParsableCommand {
             )
         }
         if shown.count > 20, !all { print("  … and \(shown.count - 20) before them (--all)") }
-        if let fault = book.fault { print(escaped("  The log holds up to byte \(fault.offset) only: \(fault.why)")) }
+        if let unread = book.unread {
+            print(
+                escaped(
+                    "  The log holds up to byte \(unread.byte) only: \(unread.why)\(Self.count(unread)). What they say is missing here."
+                ))
+        } else if let fault = book.fault, fault.kind == .certificate {
+            print(escaped("  \(fault.why)"))
+        }
         print("  Checked by: atoll verify \(book.log)")
+    }
+    private static func count(_ unread: WorkBook.Unread) -> String {
+        switch unread.entries {
+        case 0: ""
+        case 1: "; one entry is not read"
+        default: "; \(grouped(unread.entries)) entries are not read"
+        }
     }
     private func counted(_ count: Int, _ one: String, _ many: String) -> String {
         "\(grouped(count)) \(count == 1 ? one : many)"
@@ -92,6 +112,10 @@ extension WorkBook {
         out["ended"] = ended.map { .string($0) } ?? .null
         out["certified_entries"] = certified.map { JSONValue($0) } ?? .null
         out["holds"] = .bool(fault == nil)
+        out["unread"] =
+            unread.map {
+                ["byte": JSONValue($0.byte), "entries": JSONValue($0.entries), "why": .string($0.why)]
+            } ?? .null
         out["micro_batches"] = [
             "counted": JSONValue(totals.counted), "late": JSONValue(totals.late), "lost": JSONValue(totals.lost),
             "superseded": JSONValue(totals.superseded), "under_way": JSONValue(underWay),
