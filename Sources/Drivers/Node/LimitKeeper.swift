@@ -22,6 +22,9 @@ public final class LimitKeeper {
     private var savedAt = Instant.zero
     private var applied = (mode: Allowance.Mode.work, isSpared: false)
     private var usageWasTold = false
+    private var isSaving = false
+    /// Bytes of the last second.
+    private var pace = 0
     private var isDraining = false
 
     private static let readEvery = Duration.seconds(1)
@@ -46,6 +49,7 @@ public final class LimitKeeper {
         self.daemon = daemon
         let loop = daemon.loop
         if let damage = usage.damage { tell(.usageUnread(why: damage)) }
+        if desk.limits.monthly != nil { saveSoon(daemon) }
         daemon.lend(desk.allowance)
         // Whoever waits for a sensor that does not answer cannot be asked anything either.
         let first = read(daemon)
@@ -95,7 +99,7 @@ public final class LimitKeeper {
     private func look() {
         guard let daemon else { return }
         count()
-        if daemon.loop.now - savedAt >= Self.saveEvery { save() }
+        if isSaveDue(at: daemon.loop.now) { saveSoon(daemon) }
         timer?.arm(at: daemon.loop.now + Self.readEvery)
         // A sensor that takes long is not asked a second time meanwhile; hours and the month's bytes need none.
         guard let since = readingSince else {
@@ -110,14 +114,38 @@ public final class LimitKeeper {
         guard let daemon else { return }
         let bytes = daemon.meteredBytes
         usage.add(sent: bytes.sent - counted.sent, received: bytes.received - counted.received, month: moment.month)
+        pace = bytes.sent - counted.sent + bytes.received - counted.received
         counted = bytes
     }
-    private func save() {
-        if let daemon { savedAt = daemon.loop.now }
-        do throws(NodeError) { try usage.save() } catch {
-            if !usageWasTold { tell(.storageFailed(what: "what was sent this month", why: error.description)) }
-            usageWasTold = true
+    /// What is written down before it is used. As much as some seconds need, for each time that it is written costs the disk something; and a small part
+    /// of the month's, for it is lost when this process is killed.
+    private var ahead: Int {
+        guard let quota = desk.limits.monthly else { return 0 }
+        return max(min(quota.bytes / 256, 64 << 20), 64 << 10, 8 * pace)
+    }
+    private func isSaveDue(at now: Instant) -> Bool {
+        now - savedAt >= Self.saveEvery || desk.limits.monthly != nil && usage.isDue(next: 2 * pace)
+    }
+    /// A disk may be slow: off the loop.
+    private func saveSoon(_ daemon: LiveDaemon) {
+        guard !isSaving else { return }
+        (isSaving, savedAt) = (true, daemon.loop.now)
+        let writing = usage.take(ahead)
+        daemon.offLoop({ () -> String? in
+            do throws(NodeError) { try writing.perform() } catch { return error.description }
+            return nil
+        }) { [weak self] problem in
+            self?.isSaving = false
+            if let problem { self?.unsaved(problem) }
         }
+    }
+    private func save() {
+        do throws(NodeError) { try usage.save() } catch { unsaved(error.description) }
+    }
+    private func unsaved(_ why: String) {
+        usage.failed()
+        if !usageWasTold { tell(.storageFailed(what: "what was sent this month", why: why)) }
+        usageWasTold = true
     }
     private func tell(_ what: Happening) {
         guard let daemon else { return }
