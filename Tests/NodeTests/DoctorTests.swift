@@ -215,7 +215,7 @@ import Testing
             (.inviteMissing, .unknown, { $0.scene.invite = nil }),
             (.inviteMalformed, .fail, { try $0.write("invite.yaml", "pool: short\n") }),
             (.inviteWithoutBootstrap, .fail, { try $0.invite("bootstrap: []\naccept: []\n") }),
-            (.inviteWithoutLaunchers, .warn, { try $0.invite("bootstrap: [\"192.0.2.7:6881\"]\n") }),
+            (.inviteWithoutLaunchers, .warn, { try $0.invite("bootstrap: [\"192.0.2.7:6881\"]\naccept: []\n") }),
             (.inviteReadable, .warn, { try $0.invite("bootstrap: [\"192.0.2.7:6881\"]\naccept: []\n", mode: 0o644) }),
             (
                 .portTaken, .fail,

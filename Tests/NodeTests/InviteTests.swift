@@ -9,7 +9,8 @@ import Testing
     private func read(_ bootstrap: String) throws -> Invite {
         let path = NSTemporaryDirectory() + "invite-\(UUID().uuidString).yaml"
         defer { try? FileManager.default.removeItem(atPath: path) }
-        try "pool: \"\(Self.key)\"\nbootstrap: [\(bootstrap)]\n".write(toFile: path, atomically: true, encoding: .utf8)
+        try "pool: \"\(Self.key)\"\nbootstrap: [\(bootstrap)]\naccept: []\n".write(
+            toFile: path, atomically: true, encoding: .utf8)
         return try Invite(file: path)
     }
 
@@ -44,5 +45,51 @@ import Testing
         #expect(
             error?.description.contains("line 2") == true && error?.description.contains("NAME:PORT") == true,
             "\(String(describing: error))")
+    }
+
+    private func reads(_ text: String) -> (invite: Invite?, problem: String) {
+        let path = NSTemporaryDirectory() + "invite-\(UUID().uuidString).yaml"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        do {
+            try text.write(toFile: path, atomically: true, encoding: .utf8)
+            return (try Invite(file: path), "")
+        } catch { return (nil, "\(error)") }
+    }
+    /// Cut in a line, between lines, in the list of launchers: whoever holds it is not to work for some of them only.
+    @Test func `that was cut anywhere is refused, at its end and at its beginning`() throws {
+        let launchers = (1...3).map { PeerID([UInt8](repeating: $0, count: 32))! }
+        for invite in [
+            Invite(
+                name: "reef", poolKey: [UInt8](repeating: 7, count: 32), bootstrap: [Endpoint("192.0.2.7:7070")!],
+                accept: launchers),
+            Invite(name: "reef", poolKey: [UInt8](repeating: 7, count: 32), bootstrap: [], accept: []),
+        ] {
+            let text = invite.text
+            let whole = reads(text)
+            #expect(
+                whole.invite?.accept == invite.accept && whole.invite?.bootstrap == invite.bootstrap, "\(whole.problem)"
+            )
+            #expect(reads(text.replacingOccurrences(of: "\n", with: "\r\n") + "\r\n").invite?.accept == invite.accept)
+            for count in 0..<(text.count - 1) {
+                let cut = reads(String(text.prefix(count)))
+                #expect(cut.invite == nil, "\(count) of \(text.count)")
+                if count > text.count - 5 { #expect(cut.problem.contains("the file was cut"), "\(cut.problem)") }
+            }
+            // All lines but the comment, which says nothing.
+            let start = text.distance(from: text.startIndex, to: text.range(of: "---")!.lowerBound)
+            for count in (start + 1)..<text.count {
+                #expect(reads(String(text.dropFirst(count))).invite == nil, "from \(count) on")
+            }
+        }
+    }
+    @Test func `of an earlier version says who is accepted, or was cut`() {
+        let head = "name: reef\npool: \"\(Self.key)\"\n"
+        #expect(
+            reads(head + "bootstrap:\n  - \"192.0.2.7:7070\"\naccept:\n  - \"\(Self.key)\"\n").invite?.accept.count == 1
+        )
+        for rest in ["", "bootstrap:\n", "bootstrap:\n  - \"192.0.2.7:7070\"\n", "bootstrap: []\naccept:\n"] {
+            let cut = reads(head + rest)
+            #expect(cut.invite == nil && cut.problem.contains("the file was cut"), "\(rest): \(cut.problem)")
+        }
     }
 }

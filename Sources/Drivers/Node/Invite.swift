@@ -50,20 +50,14 @@ public struct Invite: Sendable {
             .badInput(.inviteMalformed, "\(path): \(why). An invite is the file that `atoll node` prints the place of")
         }
         guard let text = String(bytes: bytes, encoding: .utf8) else { throw bad("not text") }
+        let isMarked = try Self.isMarked(text, bad)
         let root: Node?
         // What is wrong is said without the line that it is in: a secret may be there.
         do { root = try Yams.compose(yaml: text) } catch let error as YamlError {
             throw bad(Self.place(of: error).map { "line \($0) is not YAML; the file may have been cut" } ?? "not YAML")
         } catch { throw bad("not YAML") }
         guard let map = root?.mapping else { throw bad("keys pool, bootstrap and accept expected") }
-        for key in map.keys {
-            guard let word = key.string, Self.words.contains(word) else {
-                let shown = key.string.flatMap { $0.count <= 20 ? " " + $0 : nil } ?? ""
-                throw bad(
-                    "line \(key.mark?.line ?? 0): unknown key\(shown); allowed are \(Self.words.joined(separator: ", "))"
-                )
-            }
-        }
+        try Self.requireKeys(map, isMarked, bad)
         if let warrant = map["warrant"]?.string {
             guard map["pool"] == nil else { throw bad("it has `pool` and `warrant`: an invite has one of them") }
             guard let bytes = [UInt8](hex: warrant), let read = try? Warrant(encoded: bytes), read.isSigned,
@@ -102,6 +96,36 @@ public struct Invite: Sendable {
         }
     }
 
+    private static func requireKeys(
+        _ map: Node.Mapping, _ isMarked: Bool, _ bad: (String) -> NodeError
+    ) throws(NodeError) {
+        for key in map.keys {
+            guard let word = key.string, words.contains(word) else {
+                let shown = key.string.flatMap { $0.count <= 20 ? " " + $0 : nil } ?? ""
+                throw bad(
+                    "line \(key.mark?.line ?? 0): unknown key\(shown); allowed are \(words.joined(separator: ", "))"
+                )
+            }
+        }
+        for word in ["bootstrap", "accept"] where map[word] == nil || !isMarked && map[word]?.null != nil {
+            throw bad("there is no `\(word)` in it, so the file was cut: ask for all of it again")
+        }
+    }
+    /// Whether a file says where it begins (`---`) and ends (`...`): one that says the one and not the other was cut. Those of earlier versions say
+    /// neither.
+    private static func isMarked(_ text: String, _ bad: (String) -> NodeError) throws(NodeError) -> Bool {
+        let lines = text.split(whereSeparator: \.isNewline).map { $0.trimmingCharacters(in: .whitespaces) }
+        let hasBegin = lines.contains("---")
+        let hasEnd = lines.last { !$0.isEmpty } == "..."
+        guard hasBegin == hasEnd else {
+            throw bad(
+                hasBegin
+                    ? "its end is missing (the last line is “...”), so the file was cut: ask for all of it again"
+                    : "its beginning is missing (a line “---”), so the file was cut: ask for all of it again")
+        }
+        return hasBegin
+    }
+
     private static func place(of error: YamlError) -> Int? {
         switch error {
         case .scanner(_, _, let mark, _), .parser(_, _, let mark, _), .composer(_, _, let mark, _): mark.line
@@ -119,6 +143,7 @@ public struct Invite: Sendable {
                 ?? "Whoever comes"
             out = """
                 # An Atoll invite, \(issuing.warrant.id.short). \(uses) with this file can join the pool, as \(issuing.warrant.role.word): pass it on with care.
+                ---
                 name: \(name)
                 warrant: "\(issuing.warrant.encoded.hex)"
                 issuer: "\(issuing.key.seed.hex)"
@@ -128,16 +153,23 @@ public struct Invite: Sendable {
         } else {
             out = """
                 # An Atoll invite. Whoever holds this file can join the pool: pass it on with care.
+                ---
                 name: \(name)
                 pool: "\(poolKey.hex)"
                 bootstrap:
 
                 """
         }
+        if isWithoutNodes { out.replaceEnd("\n", by: " []\n") }
         for endpoint in bootstrap { out += "  - \"\(endpoint)\"\n" }
         for name in names { out += "  - \"\(name)\"\n" }
         out += "# Launchers that peers joining with this invite work for, unless their owner says otherwise.\naccept:\n"
+        if accept.isEmpty { out.replaceEnd("\n", by: " []\n") }
         for launcher in accept { out += "  - \"\(launcher.hex)\"\n" }
-        return out
+        return out + "...\n"
     }
+}
+
+extension String {
+    fileprivate mutating func replaceEnd(_ end: String, by text: String) { self = dropLast(end.count) + text }
 }

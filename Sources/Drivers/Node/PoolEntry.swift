@@ -87,6 +87,21 @@ public struct PoolEntry {
         else { return nil }
         return book.keys.last!.key
     }
+    /// Refuses an invite for watching where somebody wants to do more, and is no member already.
+    public static func requireMember(
+        _ invite: Invite, key: SigningKey, folder: String, to doing: String
+    ) throws(NodeError) {
+        guard let warrant = invite.issuing?.warrant, warrant.role == .watcher else { return }
+        if let book = try book(in: folder, of: key.peerID), book.authority == warrant.authority,
+            book.credential.warrant.role == .member
+        {
+            return
+        }
+        throw .badInput(
+            .inviteMalformed,
+            "this invite is for watching: it lets a machine read a pool's jobs (`atoll watch JOB --invite FILE`), and not \(doing). Ask for one that was made "
+                + "with --role member")
+    }
     /// What a folder has; nil where it has nothing yet.
     public static func book(in folder: String, of identity: PeerID) throws(NodeError) -> PoolBook? {
         let path = folder + "/" + file
@@ -186,9 +201,15 @@ public struct PoolEntry {
         }
     }
     public static func note(_ warrant: Warrant, in folder: String) throws(NodeError) {
-        let all = try invites(in: folder) + [warrant]
+        try write(try invites(in: folder) + [warrant], in: folder)
+    }
+    /// Of an invite that was not given to anybody.
+    public static func forget(_ warrant: Warrant, in folder: String) throws(NodeError) {
+        try write(try invites(in: folder).filter { $0.id != warrant.id }, in: folder)
+    }
+    private static func write(_ all: [Warrant], in folder: String) throws(NodeError) {
         try writeFile(
-            folder + "/" + invitesFile, Array((all.map(\.encoded.hex).joined(separator: "\n") + "\n").utf8), mode: 0o600
+            folder + "/" + invitesFile, Array(all.map { $0.encoded.hex + "\n" }.joined().utf8), mode: 0o600
         )
     }
 

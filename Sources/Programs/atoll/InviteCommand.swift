@@ -61,13 +61,22 @@ struct InviteCommand: ParsableCommand {
                 life: try duration(life, "--life", Warrant.lives), at: now)
             var invite = Invite(name: own.name, issuing, bootstrap: own.bootstrap, accept: own.accept)
             invite.names = own.names
-            try PoolEntry.note(issuing.warrant, in: folder.path)
             let path = out ?? "invite-\(issuing.warrant.id.short).yaml"
-            if path == "-" { return print(invite.text, terminator: "") }
-            guard !FileManager.default.fileExists(atPath: path) else {
+            guard path == "-" || !isThere(path) else {
                 throw NodeError.badInput("\(path) is there already. Choose another place with --out")
             }
-            try writeFile(path, Array(invite.text.utf8), mode: 0o600)
+            try PoolEntry.note(issuing.warrant, in: folder.path)
+            do {
+                if path == "-" {
+                    print(invite.text, terminator: "")
+                    return try Output.require()
+                }
+                try writeFile(path, Array(invite.text.utf8), mode: 0o600)
+            } catch {
+                // An invite that nobody has is none.
+                try? PoolEntry.forget(issuing.warrant, in: folder.path)
+                throw error
+            }
             tell(issuing.warrant, path)
         }
         private func count() throws -> Int? {

@@ -127,6 +127,7 @@ struct LaunchCommand: ParsableCommand {
         let seed = job.seed
         let emulation = try emulation(emulate, stretch: stretch, seed: seed)
         let folder = try launcherFolder(invitePath, identity: identity)
+        try PoolEntry.requireMember(invite, key: folder.key, folder: folder.path, to: "launch any")
         warnIfUnnamed(in: invite, folder.key.peerID)
         var setup = try LiveDaemon.Setup(
             through: invite, key: folder.key, folder: folder.path, listen: listen, emulation: emulation, seed: seed,

@@ -69,6 +69,7 @@ struct PeerCommand: ParsableCommand {
         let seed = drawnSeed(seed)
         let emulation = try emulation(emulate, stretch: stretch, seed: seed)
         let folder = try Home.folder(data, name: "peer")
+        try PoolEntry.requireMember(invite, key: folder.key, folder: folder.path, to: "work for them")
         let owner = try OwnersWord(
             folder: folder.path, config: config, flags: limit, threads: threads, memory: memory,
             sensors: ProcessInfo.processInfo.environment["ATOLL_SENSORS_ROOT"] ?? "")
