@@ -51,6 +51,22 @@ import Testing
     }
 }
 
+@Suite struct `Names of peers` {
+    @Test(arguments: ["den", "Jürgen", "山 田", "❤️", "a\u{3000}b", "é"]) func `are what people write`(name: String) {
+        #expect(isPeerName(name) && cleaned(name, bytes: 40) == name)
+    }
+    @Test(arguments: [
+        "", " ", "\u{200B}", "\u{2800}", "\u{3164}\u{3164}", "\u{00A0}", "\u{3000}", "\u{00AD}", "\u{FE0F}", "\u{034F}",
+        "\u{115F}\u{1160}", "\u{2003}\u{2800}", "\u{E0041}", "\u{180E}", "\u{FFA0}",
+    ])
+    func `of which nothing can be seen are none`(name: String) {
+        #expect(!isPeerName(name) && cleaned(name, bytes: 40) == "")
+    }
+    @Test func `have no letter that shows nothing among others`() {
+        #expect(!isPeerName("ad\u{3164}a") && cleaned("ad\u{3164}a\u{00AD}", bytes: 40) == "ada")
+    }
+}
+
 @Suite struct `Endpoints` {
     @Test(arguments: [
         "127.0.0.1:4000", "0.0.0.0:0", "255.255.255.255:65535", "[::1]:1", "[2001:db8::ff]:443",

@@ -14,7 +14,7 @@ public struct PeerFile: Hashable, Sendable {
     public var limits: [LimitKey: String] = [:]
 
     public static let allowedName =
-        "a name of 1 to \(peerNameBytes) bytes, without control characters and blanks around it"
+        "a name of 1 to \(peerNameBytes) bytes that can be seen, without control characters and blanks around it"
 
     public init() {}
     /// - Throws: ``FileProblem`` with file, line, key, what was found and what is allowed.
