@@ -1,4 +1,5 @@
 import ArgumentParser
+import EventLoop
 import Files
 import Foundation
 import JSON
@@ -52,6 +53,11 @@ struct Atoll: ParsableCommand {
     /// Exit codes: 0 done, 1 failed, 2 usage or bad input, 130 interrupted.
     static func main() {
         openStandardDescriptors()
+        // A loop alone takes some.
+        guard DescriptorLimit.raise() >= 16 else {
+            complain("this process may have \(DescriptorLimit.current) files open, and needs 16: `ulimit -n`", .error)
+            Foundation.exit(1)
+        }
         // A peer that closes while we write is an ordinary event, not the end of this process.
         signal(SIGPIPE, SIG_IGN)
         // A parent may have started us from a thread that blocks signals, and the mask is inherited: ^C must work anyway.
@@ -62,30 +68,34 @@ struct Atoll: ParsableCommand {
         // A code of a diagnosis has a page as a command has.
         let arguments = CommandLine.arguments.dropFirst()
         if arguments.first == "help", arguments.count == 2, let word = arguments.last?.uppercased() {
-            if let code = DiagnosisCode(rawValue: word) { return print(code.text) }
+            if let code = DiagnosisCode(rawValue: word) {
+                print(code.text)
+                Output.leave(0)
+            }
             if word.wholeMatch(of: #/[A-Z]{2,4}-[0-9]{1,3}/#) != nil {
                 let meant = nearest(to: word, among: DiagnosisCode.allCases.map(\.rawValue))
                 complain(
                     "there is no \(word)" + (meant.map { "; did you mean \($0)?" } ?? ""), .error)
-                Foundation.exit(2)
+                Output.leave(2)
             }
         }
         do {
             var command = try parseAsRoot(withOwnValues(Array(arguments)))
             try command.run()
+            Output.leave(0)
         } catch let error as NodeError {
             if asksForJSON(arguments) { print(JSONFailure(error.description, exitCode: error.exitCode).text) }
             complain(error.description, .error)
-            Foundation.exit(error.exitCode)
+            Output.leave(error.exitCode)
         } catch let code as ExitCode {
-            Foundation.exit(code.rawValue)
+            Output.leave(code.rawValue)
         } catch let error as CocoaError {
             // The system's words, and where; not the class of an error.
             let place = error.filePath.map { $0 + ": " } ?? ""
             let text = place + foundationProblem(error)
             if asksForJSON(arguments) { print(JSONFailure(text, exitCode: 1).text) }
             complain(text, .error)
-            Foundation.exit(1)
+            Output.leave(1)
         } catch {
             let code = exitCode(for: error)
             let text = fullMessage(for: error)
@@ -95,7 +105,7 @@ struct Atoll: ParsableCommand {
                 if asksForJSON(arguments) { print(JSONFailure(text, exitCode: 2).text) }
                 complain(text, .error)
             }
-            Foundation.exit(code == .success ? 0 : 2)
+            Output.leave(code == .success ? 0 : 2)
         }
     }
 }
@@ -178,5 +188,5 @@ func complain(_ text: String, _ level: LogLevel) {
     let prefix = Journal.prefix(level, on: STDERR_FILENO)
     // The journal takes each line for itself.
     if !prefix.isEmpty { text = text.split(separator: "\n").map { prefix + $0 }.joined(separator: "\n") }
-    FileHandle.standardError.write(Data((text + "\n").utf8))
+    Output.note(text + "\n")
 }

@@ -81,11 +81,11 @@ struct DataCommand: ParsableCommand {
                 let percent = done * 100 / all
                 if shows, percent != told, Date().timeIntervalSince(start) > 2 {
                     told = percent
-                    FileHandle.standardError.write(Data("\r\(percent) %, \(builder.count) tokens".utf8))
+                    Output.note("\r\(percent) %, \(builder.count) tokens")
                 }
                 return !Interrupt.asked
             }
-            if shows { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+            if shows { Output.note("\r\u{1B}[K") }
             guard isDone else { throw ExitCode(130) }
             guard builder.count > 1 else { throw NodeError.badInput("there is no text in what was given") }
             file.append(builder.takeBytes())

@@ -90,12 +90,12 @@ struct EvalCommand: ParsableCommand {
             sum.windows += 1
             if shows, Date().timeIntervalSince(began) > 2 {
                 let percent = start * 100 / file.count
-                FileHandle.standardError.write(
-                    Data("\r\(percent) %, \(String(format: "%.4f", sum.nats / Double(max(1, sum.tokens))))".utf8))
+                let loss = String(format: "%.4f", sum.nats / Double(max(1, sum.tokens)))
+                Output.note("\r\(percent) %, \(loss)")
             }
             if start + context >= file.count - 1 { break }
         }
-        if shows { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+        if shows { Output.note("\r\u{1B}[K") }
         return sum
     }
 

@@ -47,9 +47,9 @@ struct GenerateCommand: ParsableCommand {
         func show(_ more: String) {
             text += more
             guard !json, !more.isEmpty else { return }
-            FileHandle.standardOutput.write(Data((isTerminal ? terminalSafe(more) : more).utf8))
+            Output.write(isTerminal ? terminalSafe(more) : more)
         }
-        if !json, !chat { FileHandle.standardOutput.write(Data((isTerminal ? terminalSafe(prompt) : prompt).utf8)) }
+        if !json, !chat { Output.write(isTerminal ? terminalSafe(prompt) : prompt) }
         let start = threadSeconds()
         var seconds = 0.0
         while completion.finish == nil, !Interrupt.asked {

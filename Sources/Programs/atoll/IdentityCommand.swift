@@ -83,15 +83,19 @@ struct IdentityCommand: ParsableCommand {
         func run() throws {
             let secret = try read()
             let peer = SigningKey(seed: secret)!.peerID
-            if FileManager.default.fileExists(atPath: folder.keyFile) {
-                guard try folder.seed() != secret else {
+            if isThere(folder.keyFile) {
+                let there = Result { try folder.seed() }
+                guard (try? there.get()) != secret else {
                     print("peer    \(peer.hex)\nfolder  \(folder.path): it was this one already")
                     return
                 }
+                // One that cannot be read is put aside as well: what is wrong with it, its owner may mend.
                 guard replace else {
-                    let there = SigningKey(seed: try folder.seed())!.peerID
+                    let what =
+                        (try? there.get()).map { "another identity, \(SigningKey(seed: $0)!.peerID.hex)" }
+                        ?? "a key that cannot be used"
                     throw NodeError.badInput(
-                        "\(folder.path) holds another identity, \(there.hex). Choose another folder with --data, or let it go with "
+                        "\(folder.path) holds \(what). Choose another folder with --data, or let it go with "
                             + "--replace (it is kept as key.before)")
                 }
             }
@@ -109,14 +113,21 @@ struct IdentityCommand: ParsableCommand {
             } catch {
                 throw NodeError.badInput(.folderNotWritable, "cannot make \(folder.path). Choose another with --data")
             }
-            if FileManager.default.fileExists(atPath: folder.keyFile) {
+            if isThere(folder.keyFile) {
                 let before = folder.keyFile + ".before"
-                guard !FileManager.default.fileExists(atPath: before) else {
+                guard !isThere(before) else {
                     throw NodeError.badInput("\(before) is there already, and is not overwritten: move it away first")
                 }
-                try writeFile(before, try readFile(folder.keyFile, limit: 1 << 10), mode: 0o600)
+                guard rename(folder.keyFile, before) == 0 else {
+                    throw NodeError.badInput(
+                        .folderNotWritable, "cannot put \(folder.keyFile) aside: \(String(cString: strerror(errno)))")
+                }
             }
-            try writeFile(folder.keyFile, Array((secret.hex + "\n").utf8), mode: 0o600)
+            do { try writeFile(folder.keyFile, Array((secret.hex + "\n").utf8), mode: 0o600) } catch {
+                // Without a key the next daemon would make one.
+                if !isThere(folder.keyFile) { rename(folder.keyFile + ".before", folder.keyFile) }
+                throw error
+            }
         }
         private func read() throws -> [UInt8] {
             if isatty(0) == 1 { complain("the 24 words, in as many lines as you like:") }

@@ -32,12 +32,12 @@ struct LoadedModel: Sendable {
             let start = Date()
             loaded = try ModelFolder(path).inferenceModel { done, count in
                 if shows, Date().timeIntervalSince(start) > 2 {
-                    FileHandle.standardError.write(Data("\rreading \(done * 100 / count) %".utf8))
+                    Output.note("\rreading \(done * 100 / count) %")
                 }
                 return !Interrupt.asked
             }
         } catch { throw NodeError.badInput(error.description) }
-        if shows { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+        if shows { Output.note("\r\u{1B}[K") }
         guard let loaded else { throw ExitCode(130) }
         model = loaded
         do throws(ModelText.Failure) { text = try ModelText(path, template: given) } catch {

@@ -66,7 +66,7 @@ extension TopologyCommand {
                 options: options
             ) { event in
                 if let sentence = event.sentence {
-                    FileHandle.standardError.write(Data((sentence + "\n").utf8))
+                    Output.note(sentence + "\n")
                 }
             }
             switch result {

@@ -23,5 +23,5 @@ final class ProgressLine {
         write(isTerminal ? "\r\(text())\u{1B}[K" : "\(text()), after \(fixed(seconds, 0)) s\n")
     }
     func end() { if isTerminal, isShown { write("\r\u{1B}[K") } }
-    private func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+    private func write(_ text: String) { Output.note(text) }
 }

@@ -108,7 +108,7 @@ struct StatusCommand: ParsableCommand {
                     throw NodeError.failed(found.answer.error ?? "the daemon in \(found.folder) gave no status")
                 }
             }
-            fflush(nil)
+            try Output.require()
             guard watch else { return }
             sleep(1)
         }

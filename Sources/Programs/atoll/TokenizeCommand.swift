@@ -46,7 +46,7 @@ struct TokenizeCommand: ParsableCommand {
                 ]
                 print(object.written())
             } else {
-                FileHandle.standardOutput.write(Data(bytes))
+                Output.write(bytes)
             }
             return
         }
@@ -118,7 +118,7 @@ struct TokenizeCommand: ParsableCommand {
             }
             out.append(10)
         }
-        FileHandle.standardOutput.write(Data(out))
+        Output.write(out)
     }
 
     /// Whole numbers with anything between them.

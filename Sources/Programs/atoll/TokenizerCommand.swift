@@ -44,11 +44,11 @@ struct TokenizerCommand: ParsableCommand {
             let showsProgress = !json && isatty(2) != 0
             let file = try tokens { () throws(TokenizerError) in
                 try trainer.train(size: size, minimumCount: minimumCount) { made in
-                    if showsProgress { FileHandle.standardError.write(Data("\r\(made) of \(size) tokens".utf8)) }
+                    if showsProgress { Output.note("\r\(made) of \(size) tokens") }
                     return !Interrupt.asked
                 }
             }
-            if showsProgress { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+            if showsProgress { Output.note("\r\u{1B}[K") }
             guard !Interrupt.asked else { throw ExitCode(130) }
             try write(file, control)
             let made = file.object?["model"]?.object?["vocab"]?.object?.members.count ?? 0

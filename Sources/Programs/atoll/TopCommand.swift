@@ -25,7 +25,7 @@ struct TopCommand: ParsableCommand {
                 let lines = try screens(all, terminal)
                 if terminal.isTerminal { picture.draw(lines) } else { lines.forEach { print($0) } }
             }
-            fflush(nil)
+            try Output.require()
             guard json || terminal.isTerminal else { return }
             sleep(1)
         }

@@ -167,5 +167,5 @@ struct NodeSimulate: ParsableCommand {
 
 /// A line of progress on standard error, where a person watches.
 func complainQuietly(_ text: String) {
-    if isatty(STDERR_FILENO) == 1 { FileHandle.standardError.write(Data("\r\u{1B}[K\(text)\r".utf8)) }
+    if isatty(STDERR_FILENO) == 1 { Output.note("\r\u{1B}[K\(text)\r") }
 }

@@ -219,7 +219,7 @@ struct ToolReport {
     }
     func print(json: Bool) {
         if json { return Swift.print(self.json) }
-        if let raw { return FileHandle.standardOutput.write(Data(raw)) }
+        if let raw { return Output.write(raw) }
         if isGood { lines.forEach { Swift.print($0) } } else { lines.forEach(complain) }
     }
 }
