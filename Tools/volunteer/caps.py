@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Whether a peer keeps within its owner's caps: the most that its sockets carry in any ten seconds, from the kernel's counters of its network interface, while a job wants
-more than the caps allow. caps.py PROGRAM [SECONDS]. A peer is alone in a network namespace; node, launcher and another peer are in a second one. Root, iproute2."""
+more than the caps allow. caps.py PROGRAM [SECONDS] [WAY]. A peer is alone in a network namespace; node, launcher and another peer are in a second one. WAY is how it reaches launcher
+and other peer: direct (TCP), flow (nothing but UDP passes between them) or relayed (nothing does, and the node carries it). Root, iproute2; nft for the last two."""
+import json
 import os
 import shutil
 import signal
@@ -12,13 +14,18 @@ import lab
 
 program = os.path.realpath(sys.argv[1])
 seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 60
+way = sys.argv[3] if len(sys.argv) > 3 else "direct"
 WINDOW, GOAL = 10.0, 1.05
 # Beyond the local network: those addresses are capped (RFC 5737 has them for documentation).
-FAR, NEAR = "198.51.100.1", "203.0.113.2"
+FAR, JOB, NEAR = "198.51.100.1", "198.51.100.2", "203.0.113.2"
+# What does not pass between the peer and the addresses of launcher and other peer.
+CLOSED = {"direct": [], "flow": ["tcp"], "relayed": ["tcp", "udp"]}
+if way not in CLOSED:
+    sys.exit("not done: %s is none of %s" % (way, ", ".join(CLOSED)))
 if seconds < 1.5 * WINDOW:
     sys.exit("not done: %g s are too short for a window of %g s; at least %g" % (seconds, WINDOW, 1.5 * WINDOW))
-if os.geteuid() != 0 or not shutil.which("ip"):
-    print("not done: needs root and iproute2, for network namespaces")
+if os.geteuid() != 0 or not shutil.which("ip") or CLOSED[way] and not shutil.which("nft"):
+    print("not done: needs root, iproute2 and nft, for network namespaces")
     sys.exit(77)
 folder = lab.Folder("atoll-caps-")
 work, read, waited = folder.path, folder.read, folder.waited
@@ -36,6 +43,11 @@ def start(space, name, *arguments):
     child = subprocess.Popen(["ip", "netns", "exec", spaces[space], program, *arguments], stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=work)
     children.append(child)
     return child
+
+
+def rule(space, hook, words):
+    text = "table ip closed { chain %s { type filter hook %s priority 0; %s; }; }" % (hook, hook, words)
+    subprocess.run(["ip", "netns", "exec", spaces[space], "nft", text], check=True)
 
 
 def counters(pid):
@@ -86,6 +98,15 @@ def sampled(pid, seconds):
     return samples
 
 
+def paths():
+    """How the peer reaches each of the others, as it says itself."""
+    out = subprocess.run(["ip", "netns", "exec", spaces["near"], program, "status", "--json", "--data", "peer"], env=environment, cwd=work, capture_output=True, text=True).stdout
+    try:
+        return ["%s %s%s" % (c.get("name") or c.get("peer", "")[:8], c.get("path"), " by datagrams" if c.get("by_datagrams") else "") for c in json.loads(out)["status"]["daemon"]["connections"]]
+    except (ValueError, KeyError, TypeError):
+        return [out[:2000]]
+
+
 def caps_kept():
     with open(os.path.join(work, "text.txt"), "w") as file:
         for n in range(60_000):
@@ -99,9 +120,9 @@ def caps_kept():
             "train: {tokens: 50_000_000, batch_tokens: 512, optimizer: adamw, learning_rate: 3e-3, seed: 1}\n"
             "parallel: {virtual_pipelines: 2, micro_batch: 8, pipelines: 2, stages: 1, inner_steps: 1}\n"
             "exchange: {codec: fp32}\n")
-    start("far", "node", "node", "--listen", FAR + ":7070", "--data", "node", "--no-port-mapping")
+    start("far", "node", "node", "--listen", FAR + ":7070", "--data", "node", "--no-port-mapping", "--relay-up", "100")
     waited("an invite", 20, lambda: "peers join with" in read("node.log"))
-    start("far", "other", "peer", "--invite", "node/invite.yaml", "--listen", FAR + ":0", "--data", "other", "--name", "other", "--no-port-mapping")
+    start("far", "other", "peer", "--invite", "node/invite.yaml", "--listen", JOB + ":0", "--data", "other", "--name", "other", "--no-port-mapping")
     # What is on the command line no command changes.
     os.mkdir(os.path.join(work, "peer"), 0o700)
     with open(os.path.join(work, "peer", "peer.yaml"), "w") as file:
@@ -109,12 +130,14 @@ def caps_kept():
     peer = start("near", "peer", "peer", "--invite", "node/invite.yaml", "--listen", NEAR + ":0", "--data", "peer", "--name", "capped",
                  "--no-port-mapping")
     waited("the pool", 30, lambda: "it has joined the pool" in read("peer.log"))
-    start("far", "launch", "launch", "job.yaml", "--invite", "node/invite.yaml", "--listen", FAR + ":0", "--out", "out", "--peers", "2", "--no-port-mapping")
+    start("far", "launch", "launch", "job.yaml", "--invite", "node/invite.yaml", "--listen", JOB + ":0", "--out", "out", "--peers", "2", "--no-port-mapping")
+    print("way: %s" % way)
     print("| caps of 1 Mbit/s up, 2 Mbit/s down | way      | cap        | most in 10 s | of it  | with headers | met |\n|---|---|---|---|---|---|---|")
     # From its first byte on: the text, the measuring of links, then training.
     first = sampled(peer.pid, seconds)
     waited("a sealed round", 300, lambda: len(read("out/rounds.csv").splitlines()) > 1)
     fine = told("joining, text, measuring, training", first, (1, 2))
+    print("its connections: %s" % ", ".join(paths()))
     second = sampled(peer.pid, seconds)
     fine = told("training", second, (1, 2)) and fine
     subprocess.run(["ip", "netns", "exec", spaces["near"], program, "limits", "set", "up_mbps", "0.5", "--data", "peer"], env=environment, cwd=work, check=True,
@@ -133,11 +156,20 @@ try:
         ip("netns", "add", space)
         ip("-n", space, "link", "set", "lo", "up")
     ip("link", "add", "wan", "netns", spaces["near"], "type", "veth", "peer", "name", "wan", "netns", spaces["far"])
-    for space, own, other in (("far", FAR, NEAR), ("near", NEAR, FAR)):
-        ip("-n", spaces[space], "addr", "add", own + "/32", "dev", "wan")
+    for space, all_own, all_other in (("far", (FAR, JOB), (NEAR,)), ("near", (NEAR,), (FAR, JOB))):
+        for own in all_own:
+            ip("-n", spaces[space], "addr", "add", own + "/32", "dev", "wan")
         # One packet is counted as one: nothing is left for the card to cut.
         ip("-n", spaces[space], "link", "set", "wan", "gso_max_segs", "1", "up")
-        ip("-n", spaces[space], "route", "add", other + "/32", "dev", "wan", "src", own)
+        for other in all_other:
+            ip("-n", spaces[space], "route", "add", other + "/32", "dev", "wan", "src", all_own[0])
+    if CLOSED[way]:
+        # Homes: nobody comes in who was not asked. The node is in the open.
+        rule("near", "input", "ct state new drop")
+        rule("far", "input", "ip daddr %s ip saddr %s ct state new drop" % (JOB, NEAR))
+    for protocol in CLOSED[way]:
+        rule("near", "input", "ip saddr %s meta l4proto %s drop" % (JOB, protocol))
+        rule("near", "output", "ip daddr %s meta l4proto %s drop" % (JOB, protocol))
     good = caps_kept()
 finally:
     for child in reversed(children):
