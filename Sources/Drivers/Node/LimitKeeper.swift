@@ -121,10 +121,12 @@ public final class LimitKeeper {
     /// of the month's, for it is lost when this process is killed.
     private var ahead: Int {
         guard let quota = desk.limits.monthly else { return 0 }
-        return max(min(quota.bytes / 256, 64 << 20), 64 << 10, 8 * pace)
+        return max(min(quota.bytes / 256, 64 << 20), 64 << 10, 3 * pace)
     }
     private func isSaveDue(at now: Instant) -> Bool {
-        now - savedAt >= Self.saveEvery || desk.limits.monthly != nil && usage.isDue(next: 2 * pace)
+        if now - savedAt >= Self.saveEvery { return true }
+        // What a burst has asked for is given back when it is over: a peer that is killed loses little.
+        return desk.limits.monthly != nil && (usage.isDue(next: pace) || usage.ahead > 2 * ahead)
     }
     /// A disk may be slow: off the loop.
     private func saveSoon(_ daemon: LiveDaemon) {

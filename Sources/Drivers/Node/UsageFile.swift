@@ -15,7 +15,7 @@ public final class UsageFile {
     private let path: String
     private var isDirty = false
     /// Bytes that the newest file counts beyond what was used when it was written, and those that were used since.
-    private var ahead = 0
+    private(set) var ahead = 0
     private var since = 0
     /// The newest file on the disk can be read: it may take the place of the one before.
     private var isWhole = false
