@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Whether a peer keeps within its owner's caps: the most that its sockets carry in any ten seconds, from the kernel's counters of its network interface, while a job wants
 more than the caps allow. caps.py PROGRAM [SECONDS] [WAY]. A peer is alone in a network namespace; node, launcher and another peer are in a second one. WAY is how it reaches launcher
-and other peer: direct (TCP), flow (nothing but UDP passes between them) or relayed (nothing does, and the node carries it). Root, iproute2; nft for the last two."""
+and other peer: direct (TCP), flow (no connection comes in at either, only datagrams do) relayed (nothing passes between them, and the node carries it), or
+carrying (they do not reach each other but through the peer, which carries what they send). Root, iproute2; nft for the last two."""
 import json
 import os
 import shutil
@@ -19,12 +20,12 @@ WINDOW, GOAL = 10.0, 1.05
 # Beyond the local network: those addresses are capped (RFC 5737 has them for documentation).
 FAR, JOB, NEAR = "198.51.100.1", "198.51.100.2", "203.0.113.2"
 # What does not pass between the peer and the addresses of launcher and other peer.
-CLOSED = {"direct": [], "flow": ["tcp"], "relayed": ["tcp", "udp"]}
+CLOSED = {"direct": [], "flow": [], "relayed": ["tcp", "udp"], "carrying": []}
 if way not in CLOSED:
     sys.exit("not done: %s is none of %s" % (way, ", ".join(CLOSED)))
 if seconds < 1.5 * WINDOW:
     sys.exit("not done: %g s are too short for a window of %g s; at least %g" % (seconds, WINDOW, 1.5 * WINDOW))
-if os.geteuid() != 0 or not shutil.which("ip") or CLOSED[way] and not shutil.which("nft"):
+if os.geteuid() != 0 or not shutil.which("ip") or way != "direct" and not shutil.which("nft"):
     print("not done: needs root, iproute2 and nft, for network namespaces")
     sys.exit(77)
 folder = lab.Folder("atoll-caps-")
@@ -120,7 +121,7 @@ def caps_kept():
             "train: {tokens: 50_000_000, batch_tokens: 512, optimizer: adamw, learning_rate: 3e-3, seed: 1}\n"
             "parallel: {virtual_pipelines: 2, micro_batch: 8, pipelines: 2, stages: 1, inner_steps: 1}\n"
             "exchange: {codec: fp32}\n")
-    start("far", "node", "node", "--listen", FAR + ":7070", "--data", "node", "--no-port-mapping", "--relay-up", "100")
+    start("far", "node", "node", "--listen", FAR + ":7070", "--data", "node", "--no-port-mapping", "--relay-up", "0" if way == "carrying" else "100")
     waited("an invite", 20, lambda: "peers join with" in read("node.log"))
     start("far", "other", "peer", "--invite", "node/invite.yaml", "--listen", JOB + ":0", "--data", "other", "--name", "other", "--no-port-mapping")
     # What is on the command line no command changes.
@@ -128,7 +129,7 @@ def caps_kept():
     with open(os.path.join(work, "peer", "peer.yaml"), "w") as file:
         file.write("limits: {up_mbps: 1, down_mbps: 2}\n")
     peer = start("near", "peer", "peer", "--invite", "node/invite.yaml", "--listen", NEAR + ":0", "--data", "peer", "--name", "capped",
-                 "--no-port-mapping")
+                 "--no-port-mapping", *(["--relay-up", "100"] if way == "carrying" else []))
     waited("the pool", 30, lambda: "it has joined the pool" in read("peer.log"))
     start("far", "launch", "launch", "job.yaml", "--invite", "node/invite.yaml", "--listen", JOB + ":0", "--out", "out", "--peers", "2", "--no-port-mapping")
     print("way: %s" % way)
@@ -163,10 +164,13 @@ try:
         ip("-n", spaces[space], "link", "set", "wan", "gso_max_segs", "1", "up")
         for other in all_other:
             ip("-n", spaces[space], "route", "add", other + "/32", "dev", "wan", "src", all_own[0])
-    if CLOSED[way]:
-        # Homes: nobody comes in who was not asked. The node is in the open.
-        rule("near", "input", "ct state new drop")
-        rule("far", "input", "ip daddr %s ip saddr %s ct state new drop" % (JOB, NEAR))
+    if way != "direct":
+        # Homes: no connection comes in, and no datagram that was not asked for. The node is in the open.
+        for space, whom in (("near", ""), ("far", "ip daddr %s " % JOB))[way == "carrying":]:
+            rule(space, "input", whom + "ct state new drop")
+            rule(space, "input", whom + "tcp flags & (syn|ack) == syn drop")
+        if way == "carrying":
+            rule("far", "input", "ip saddr %s ip daddr %s drop" % (JOB, JOB))
     for protocol in CLOSED[way]:
         rule("near", "input", "ip saddr %s meta l4proto %s drop" % (JOB, protocol))
         rule("near", "output", "ip daddr %s meta l4proto %s drop" % (JOB, protocol))
