@@ -62,7 +62,9 @@ struct ReceiptsCommand: ParsableCommand {
                 "Peer \(book.peer.short) in job \(book.job.short) “\(book.name)”, which \(book.ended.map { "has ended: \($0)" } ?? "goes on as far as is known here"):"
             ))
         print(
-            "  \(Self.words(book.totals))" + (book.underWay > 0 ? "; \(grouped(book.underWay)) are under way" : "")
+            "  \(Self.words(book.totals))"
+                + (book.underWay > 0
+                    ? "; \(grouped(book.underWay)) \(book.underWay == 1 ? "is" : "are") under way" : "")
                 + ".")
         let shown = book.endings.filter { all || $0.outcome != .counted }
         for ending in shown.suffix(all ? .max : 20) {
@@ -75,7 +77,7 @@ struct ReceiptsCommand: ParsableCommand {
         if let unread = book.unread {
             print(
                 escaped(
-                    "  The log holds up to byte \(unread.byte) only: \(unread.why)\(Self.count(unread)). What they say is missing here."
+                    "  The log holds up to byte \(unread.byte) only: \(unread.why)\(Self.count(unread)). What comes behind it is missing here."
                 ))
         } else if let fault = book.fault, fault.kind == .certificate {
             print(escaped("  \(fault.why)"))
@@ -93,10 +95,13 @@ struct ReceiptsCommand: ParsableCommand {
         "\(grouped(count)) \(count == 1 ? one : many)"
     }
     private static func words(_ totals: WorkBook.Totals) -> String {
-        var line = "\(grouped(totals.ended)) micro-batches: \(grouped(totals.counted)) count"
-        if totals.late > 0 { line += ", \(grouped(totals.late)) were late" }
-        if totals.lost > 0 { line += ", \(grouped(totals.lost)) were lost" }
-        if totals.superseded > 0 { line += ", \(grouped(totals.superseded)) were superseded" }
+        func part(_ count: Int, _ one: String, _ many: String) -> String {
+            "\(grouped(count)) \(count == 1 ? one : many)"
+        }
+        var line = part(totals.ended, "micro-batch", "micro-batches") + ": " + part(totals.counted, "counts", "count")
+        if totals.late > 0 { line += ", " + part(totals.late, "was late", "were late") }
+        if totals.lost > 0 { line += ", " + part(totals.lost, "was lost", "were lost") }
+        if totals.superseded > 0 { line += ", " + part(totals.superseded, "was superseded", "were superseded") }
         return line
     }
 }
