@@ -167,10 +167,13 @@ public final class ServiceRun {
             }
         }
         look()
-        let timer = EventLoop.Timer(loop) { [unowned self] in
+        var turns = 0
+        let timer = EventLoop.Timer(loop) { [unowned self, unowned daemon] in
             look()
-            // What the start needed, or a job, and nobody needs now.
-            if hasUnusedCode { ProgramPages.release() }
+            turns += 1
+            // What the start needed, or a job, and nobody needs now; of who has no job also what questions and strangers have gone over meanwhile.
+            let isIdle = daemon.core.services.member?.isWorking != true
+            if hasUnusedCode || isIdle && turns % 30 == 0 { ProgramPages.release() }
             hasUnusedCode = false
             rooms?.arm(at: loop.now + .seconds(10))
         }
