@@ -186,6 +186,14 @@ private final class Notes<Value: Sendable>: @unchecked Sendable {
             #expect(UsageFile(folder: folder).used == .value(ByteCount(2152)))
         }
     }
+    @Test func `of a first second count, too`() throws {
+        try withFolder { folder in
+            let usage = UsageFile(folder: folder)
+            usage.add(sent: 0, received: 0, month: 202_611)
+            try usage.save(ahead: 500)
+            #expect(UsageFile(folder: folder).used == .value(ByteCount(500)))
+        }
+    }
     @Test func `of an earlier version are read`() throws {
         try withFolder { folder in
             let body = "atoll-usage 2\n202611 0 0\n202611 70 7\nlost"

@@ -49,7 +49,11 @@ public final class LimitKeeper {
         self.daemon = daemon
         let loop = daemon.loop
         if let damage = usage.damage { tell(.usageUnread(why: damage)) }
-        if desk.limits.monthly != nil { saveSoon(daemon) }
+        if desk.limits.monthly != nil {
+            // What is written down ahead belongs to a month.
+            usage.add(sent: 0, received: 0, month: moment.month)
+            saveSoon(daemon)
+        }
         daemon.lend(desk.allowance)
         // Whoever waits for a sensor that does not answer cannot be asked anything either.
         let first = read(daemon)
@@ -77,7 +81,7 @@ public final class LimitKeeper {
     private static let patience = Duration.seconds(5)
 
     private var silent: Readings {
-        .silent("they do not answer", for: desk.limits, moment: moment, monthBytes: usage.used)
+        .silent("the sensors do not answer", for: desk.limits, moment: moment, monthBytes: usage.used)
     }
     /// Off the loop; the desk hears of it.
     private func read(_ daemon: LiveDaemon) -> FirstReading {
