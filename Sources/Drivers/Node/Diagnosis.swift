@@ -202,7 +202,7 @@ extension DiagnosisCode {
         default:
             (
                 "few files may be open",
-                "Connections need descriptors. The limit of this process is low, so that it turns others away early.",
+                "Connections need descriptors. The limit of this process is low, so that it turns others away early; below 128 a daemon does not start.",
                 "Raise it: `ulimit -n 4096`, or LimitNOFILE in the unit."
             )
         }

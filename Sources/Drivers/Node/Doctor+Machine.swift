@@ -31,7 +31,10 @@ extension Doctor {
         }
         out.append(
             machine.descriptors < 256
-                ? Diagnosis(.fewDescriptors, .warn, "\(machine.descriptors) files may be open", try: "ulimit -n 4096")
+                ? Diagnosis(
+                    .fewDescriptors, machine.descriptors < DescriptorLimit.least ? .fail : .warn,
+                    "\(machine.descriptors) files may be open, and a daemon needs \(DescriptorLimit.least)",
+                    try: "ulimit -n 4096")
                 : Diagnosis(.fewDescriptors, .ok, "\(machine.descriptors) files may be open"))
         let joined = daemons.filter(\.daemon.overlay.isJoined)
         let probed = scene.probe.flatMap { $0.overlay.isJoined ? $0.overlay : nil }
