@@ -75,6 +75,66 @@ import Wire
         #expect(try pool.audit() == pool.coordinator.record.ledger.totals)
     }
 
+    /// `launch --wait 20` of a pool whose only peer is paused: it may be back before that is over.
+    @Test func `waits to the end for who may think again, and gives up early only where nobody may`() throws {
+        var options = CoordinatorOptions()
+        options.gatherLimit = .seconds(20)
+        func ended(accepts: [PeerID], _ refusal: String) throws -> (after: Int, why: String) {
+            var pool = try FakePool([], options: options)
+            pool.arrive(1, accepts: accepts, refusal: refusal)
+            for second in 1...30 {
+                pool.pass(.seconds(1))
+                if let end = pool.end { return (second, end) }
+            }
+            return (99, "")
+        }
+        let launcher = Small.launcher.peerID
+        let paused = try ended(accepts: [Small.peer(9), launcher], "its owner has paused it")
+        #expect(paused.after == 20, "\(paused)")
+        #expect(paused.why.contains("peer-1 declined: its owner has paused it"), "\(paused)")
+        #expect(!paused.why.contains("add it to `accept`") && paused.why.contains("when they are free"))
+        let stranger = try ended(accepts: [Small.peer(9)], "launcher is not among those the owner accepts")
+        #expect(stranger.after < 15 && stranger.why.contains("add it to `accept`"), "\(stranger)")
+        #expect(stranger.why.contains("the only peer found does not work"))
+    }
+
+    @Test func `tells of a round what was predicted of the plan under which it was done`() throws {
+        var pool = try FakePool([1, 2], late: [])
+        try pool.round()
+        let first = try #require(pool.coordinator.answer?.roundSeconds)
+        try pool.round()
+        // Somebody comes: the next plan begins with the round after the one in which it is made.
+        pool.arrive(3)
+        pool.say(3, .readiness(.hasText))
+        for _ in 0..<40 { pool.pass(.milliseconds(500)); for number in [1, 2, 3] { pool.beat(number) } }
+        try pool.round()
+        let told = pool.happened("round_sealed").compactMap { event -> Double? in
+            if case .roundSealed(_, _, _, _, _, _, _, _, let predicted) = event.what { return predicted }
+            return nil
+        }
+        #expect(told.count == 3 && told.allSatisfy { abs($0 - first) < 1e-12 }, "\(told) against \(first)")
+        #expect(pool.coordinator.prediction(ofPlan: 1)?.roundSeconds == first)
+    }
+
+    @Test func `counts what members say that they have sent when the job is over`() throws {
+        var job = FakePool.job()
+        job.tokens = 64
+        var pool = try FakePool(job: job)
+        func beat(_ number: Int, _ bytes: Int) {
+            var heartbeat = Heartbeat()
+            heartbeat.sent = ByteCount(bytes)
+            pool.say(number, .heartbeat(heartbeat))
+        }
+        for number in [1, 2] { beat(number, 5000 * number) }
+        let before = pool.coordinator.roster.sentBytes
+        pool.coordinator.cancel(at: pool.now)
+        pool.drain()
+        #expect(pool.end != nil)
+        beat(1, 5600)
+        beat(2, 10_001)
+        #expect(pool.coordinator.roster.sentBytes == before + 601)
+    }
+
     @Test func `gathers anew when all leave before there is a plan, whoever has planned meanwhile`() throws {
         var options = CoordinatorOptions()
         options.expectedPeers = 2

@@ -165,6 +165,21 @@ import Wire
         #expect(two.happened("rolled_back").isEmpty)
     }
 
+    @Test func `says that training goes on when somebody has got further who knows of the loss`() throws {
+        var pool = try FakePool()
+        try pool.round()
+        let (first, second) = (try pool.number(0), try pool.number(1))
+        pool.lose(second)
+        var heartbeat = Heartbeat()
+        (heartbeat.step, heartbeat.logLength) = (9, 1)
+        // It was on its way when the other one went.
+        pool.say(first, .heartbeat(heartbeat))
+        #expect(pool.happened("training_resumed").isEmpty)
+        heartbeat.logLength = pool.coordinator.record.length
+        pool.say(first, .heartbeat(heartbeat))
+        #expect(pool.happened("training_resumed").count == 1)
+    }
+
     @Test func `shows nobody what is not stored, says that the disk fails, and goes on when it works again`() throws {
         var pool = try FakePool()
         let shown = pool.heard(1, "logEntries").count

@@ -71,15 +71,18 @@ struct FakePool {
         coordinator.receive(Packet(job: job, term: 1, message), from: Small.peer(number), at: now)
         drain()
     }
-    mutating func arrive(_ number: Int) {
+    /// - Parameters:
+    ///   - accepts: launchers that it works for, as it says.
+    ///   - refusal: why it takes no offer.
+    mutating func arrive(_ number: Int, accepts: [PeerID] = [], refusal: String? = nil) {
         coordinator.established(Small.peer(number), endpoint: Small.endpoint(number), at: now)
         say(
             number,
             .capability(
                 Capability(
                     name: "peer-\(number)", device: "cpu", memory: .mebibytes(64), flops: 1e9,
-                    numerics: Record.numerics)))
-        say(number, .offerAnswer(OfferAnswer(refusal: nil)))
+                    numerics: Record.numerics, accepts: accepts)))
+        say(number, .offerAnswer(OfferAnswer(refusal: refusal)))
     }
     mutating func beat(_ number: Int) { say(number, .heartbeat(Heartbeat())) }
     mutating func lose(_ number: Int) {

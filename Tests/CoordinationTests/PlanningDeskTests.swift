@@ -1,4 +1,5 @@
 import Coordination
+import Planning
 import Primitives
 import Record
 import Testing
@@ -103,10 +104,27 @@ import Testing
         var desk = PlanningDesk()
         var other = try answer()
         other.plan.innerSteps += 1
-        desk.isInForce(try answer())
-        desk.isInForce(other)
+        desk.isInForce(try answer(), epoch: 1)
+        desk.isInForce(other, epoch: 2)
         #expect(desk.answer?.plan.innerSteps == other.plan.innerSteps)
         #expect(try desk.predictionAtStart?.plan.innerSteps == answer().plan.innerSteps)
+    }
+
+    /// Whoever looks at a plan twice reads one number, whatever has been measured meanwhile.
+    @Test func `says of each plan what was predicted when it was made`() throws {
+        var desk = PlanningDesk()
+        #expect(desk.prediction(ofPlan: 1) == nil)
+        func other(_ seconds: Double) throws -> PlanAnswer {
+            var answer = try answer()
+            answer.planned.prediction.roundSeconds = seconds
+            return answer
+        }
+        desk.isInForce(try other(1), epoch: 1)
+        desk.isKnownBetter(try other(7))
+        #expect(desk.answer?.roundSeconds == 7 && desk.answerWhenMade?.roundSeconds == 1)
+        // Somebody took a place: that is plan 2. The next one is made anew.
+        desk.isInForce(try other(3), epoch: 3)
+        #expect((1...4).map { desk.prediction(ofPlan: $0)?.prediction.roundSeconds } == [1, 1, 3, 3])
     }
 
     /// Any order of wishes and answers: one question at a time; while everybody is to go back no other plan comes through; and in the

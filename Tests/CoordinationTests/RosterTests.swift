@@ -43,6 +43,40 @@ import Testing
         #expect(!roster.hasWorkers && roster.workerCount == 0)
     }
 
+    @Test func `counts what members have sent for the job, and of that all`() {
+        var roster = joined([1, 2])
+        func beat(_ number: Int, _ bytes: Int) {
+            var heartbeat = Heartbeat()
+            heartbeat.sent = ByteCount(bytes)
+            roster.beats(heartbeat, Small.peer(number), at: .zero)
+        }
+        // What a process has sent before it joined is of another job.
+        beat(1, 1_000_000)
+        beat(2, 0)
+        #expect(roster.sentBytes == 0)
+        beat(1, 1_000_300)
+        beat(2, 50)
+        #expect(roster[Small.peer(1)]?.sentBytes == 300 && roster.sentBytes == 350)
+        // Who leaves has sent it all the same; and what it sends while it is away is not for the job.
+        roster.loses(Small.peer(1), why: "gone")
+        #expect(roster.sentBytes == 350)
+        _ = roster.accepts(Small.peer(1), at: .zero)
+        roster.joins(Small.peer(1))
+        beat(1, 1_900_000)
+        beat(1, 1_900_007)
+        #expect(roster.sentBytes == 357)
+        // Another process begins from nothing.
+        beat(2, 20)
+        beat(2, 30)
+        #expect(roster.sentBytes == 387)
+        // The last word of whoever is a member at the end counts, and of nobody else.
+        var last = Heartbeat()
+        last.sent = ByteCount(130)
+        roster.concludes(last, Small.peer(2))
+        roster.concludes(last, Small.peer(7))
+        #expect(roster.sentBytes == 487)
+    }
+
     @Test func `does not take what went with void seals for what could not be read`() {
         var roster = joined([1])
         let (peer, units) = (Small.peer(1), 0..<3)

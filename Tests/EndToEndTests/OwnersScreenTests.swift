@@ -89,6 +89,106 @@ import Testing
         }
     }
 
+    @Test func `says since when nothing moves in its job, and for whom that waits`() throws {
+        func working(_ more: [String: Any]) -> [String: Any] { FakeDaemon.working.merging(more) { $1 } }
+        let still: [String: Any] = [
+            "standstill": [
+                "seconds": 41.0, "waits_for": ["bo, who has left"], "what": "what nobody else here holds",
+            ] as [String: Any]
+        ]
+        let told = try said(["status"], of: FakeDaemon.peer(working(still)))
+        #expect(
+            told.contains("Nothing has moved here for 41 s: it waits for bo, who has left (what nobody else here holds)."),
+            "\(told)")
+        #expect(try said(["why"], of: FakeDaemon.peer(working(still))).contains("it waits for bo, who has left"))
+        // Its owner keeps it from working: that is why, and it is said.
+        let paused: [String: Any] = [
+            "limits": [
+                "mode": "hold", "unseen": [[String: Any]](), "cpu_percent": 100.0, "is_lowest_priority": true,
+                "reasons": [
+                    [
+                        "limit": "owner", "why": "its owner paused it", "seconds": 3.0, "until": "`atoll resume`",
+                    ] as [String: Any]
+                ],
+                "values": [["key": "hand_over_after_s", "value": "5", "meaning": "x"]], "month": 202_611,
+                "month_sent_bytes": 0, "month_received_bytes": 0,
+            ] as [String: Any]
+        ]
+        let held = try said(["status"], of: FakeDaemon.peer(working(still), paused))
+        #expect(!held.contains("Nothing has moved"), "\(held)")
+        #expect(held.contains("keeps its job: its owner paused it 3 s ago; `atoll resume` ends that."), "\(held)")
+        // And what a pause costs is said where it is asked for.
+        let pause = try said(["pause"], of: FakeDaemon.peer(working([:]), paused))
+        #expect(pause.contains("It keeps its place in the job for 5 s") && pause.contains("`atoll drain`"), "\(pause)")
+        let waiting = try said(
+            ["status"], of: FakeDaemon.peer(working(["state": "waiting", "unheard_seconds": 75.0])))
+        #expect(waiting.contains("Nothing has been heard of the launcher of the job (77aa10ff) for 75 s"), "\(waiting)")
+        let stopped = try said(
+            ["status"],
+            of: FakeDaemon.peer(working(["state": "waiting", "unheard_seconds": 9.0, "is_leader_stopped": true])))
+        #expect(stopped.contains("The launcher of the job (77aa10ff) has stopped the job 9 s ago for now"), "\(stopped)")
+        for word in ["leader", "lease", " term ", "epoch"] {
+            for text in [told, held, waiting] { #expect(!text.contains(word), "\(word): \(text)") }
+        }
+    }
+
+    @Test func `a node says why it computes nothing, and a number is never broken`() throws {
+        let node = try said(["why"], of: FakeDaemon.peer(["name": "mole", "computes": false]))
+        #expect(node.contains("mole is a node: it computes nothing") && !node.contains("no launcher"), "\(node)")
+        let given = ["jobs": 2, "counted": 1_234_567, "late": 0, "lost": 0, "superseded": 0]
+        try with([("peer", FakeDaemon.peer([:], ["given": given]))]) { folder, _ in
+            for columns in 24..<44 as Range<UInt16> {
+                let status = try OnTerminal(["status"], columns: columns, lines: 40, in: folder)
+                status.process.waitUntilExit()
+                Thread.sleep(forTimeInterval: 0.1)
+                let lines = status.text.split(separator: "\n")
+                #expect(lines.count > 5, "\(status.text)")
+                for line in lines { #expect(line.count <= columns, "\(line)") }
+                #expect(status.text.contains("1 234 567 micro-batches") || status.text.contains("1 234 567\n"), "\(status.text)")
+            }
+        }
+    }
+
+    /// Of several daemons a command would not know which one is meant.
+    @Test func `hints name the folder where commands would not find it without, and resume finds who is paused`() throws {
+        let paused: [String: Any] = [
+            "limits": [
+                "mode": "away", "unseen": [[String: Any]](), "cpu_percent": 100.0, "is_lowest_priority": true,
+                "reasons": [["limit": "owner", "why": "its owner paused it", "seconds": 9.0, "until": "`atoll resume`"] as [String: Any]],
+                "values": [[String: Any]](), "month": 202_611, "month_sent_bytes": 0, "month_received_bytes": 0,
+            ] as [String: Any]
+        ]
+        let (one, two) = (FakeDaemon.peer(["name": "one"]), FakeDaemon.peer(["name": "two"], paused))
+        try with([("peer", one), ("peer-2", two)]) { folder, daemons in
+            // As a daemon has it.
+            let locks = daemons.map { open($0.folder.path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600) }
+            defer { for lock in locks { close(lock) } }
+            for lock in locks { try #require(flock(lock, LOCK_EX | LOCK_NB) == 0) }
+            let status = try DemoTests.atoll(["status"], in: folder)
+            let place = daemons[1].folder.path
+            #expect(status.out.contains("--data"), "\(status.out)")
+            let refused = try DemoTests.atoll(["pause"], in: folder)
+            #expect(refused.code == 2 && refused.error.contains("`atoll pause --data \(place)` (two)"), "\(refused.error)")
+            #expect(refused.error.contains("(one)"))
+            let resumed = try DemoTests.atoll(["resume"], in: folder)
+            #expect(resumed.code == 0 && resumed.out.contains("two"), "\(resumed.out) \(resumed.error)")
+        }
+        try with([("peer", one)]) { folder, _ in
+            let status = try DemoTests.atoll(["status"], in: folder)
+            #expect(!status.out.contains("--data"))
+        }
+    }
+
+    @Test(arguments: ["foo", "statsu"]) func `help of what is no command is a mistake, and says so`(word: String) throws {
+        let folder = try DemoTests.makeFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let run = try DemoTests.atoll(["help", word], in: folder)
+        #expect(run.code == 2 && run.out.isEmpty && run.error.contains("there is no command \(word)"), "\(run.error)")
+        #expect(word != "statsu" || run.error.contains("did you mean status?"))
+        #expect(try DemoTests.atoll(["help", "status"], in: folder).code == 0)
+        #expect(try DemoTests.atoll(["help", "MEM-001"], in: folder).code == 0)
+    }
+
     @Test func `limits fit into eighty columns`() throws {
         try with([("peer", FakeDaemon.peer())]) { folder, _ in
             let run = try DemoTests.atoll(["limits"], in: folder)

@@ -215,7 +215,11 @@ private struct Bench {
         #expect(bench.mode == .drain)
         bench.desk.pauseByOwner(at: bench.now)
         bench.drain()
-        #expect(bench.mode == .away && bench.senses == [.owner])
+        #expect(bench.mode == .hold && bench.senses == [.owner] && !bench.desk.allowance.isComputing)
+        bench.step(4.9)
+        #expect(bench.mode == .hold)
+        bench.step(0.2)
+        #expect(bench.mode == .away, "what lasts longer than its owner's limit for pauses is handed over")
         bench.step(1000)
         #expect(bench.mode == .away)
         bench.desk.resumeByOwner(at: bench.now)
@@ -224,9 +228,28 @@ private struct Bench {
         // Before any sensor has spoken, too.
         var silent = LimitDesk(OwnerLimits())
         silent.pauseByOwner(at: .zero)
+        #expect(silent.allowance.mode == .hold && silent.nextWake == .zero + .seconds(5))
+        silent.wake(at: .zero + .seconds(5))
         #expect(silent.allowance.mode == .away)
-        silent.resumeByOwner(at: .zero)
+        silent.resumeByOwner(at: .zero + .seconds(6))
         #expect(silent.allowance.mode == .work)
+    }
+
+    /// What is unsealed of a pipeline goes on where it stood: nobody takes the place of somebody who is back in a moment.
+    @Test func `ten short pauses by its owner hand nothing over either, and one that costs money does at once`() throws {
+        var bench = try Bench()
+        for _ in 0..<10 {
+            bench.desk.pauseByOwner(at: bench.now)
+            bench.step(3)
+            #expect(bench.mode == .hold)
+            bench.desk.resumeByOwner(at: bench.now)
+            bench.step(1)
+            #expect(bench.mode == .work)
+        }
+        #expect(Set(bench.events.map(\.kind)) == ["work_held", "work_taken_up"])
+        bench.desk.pauseByOwner(at: bench.now)
+        bench.step(1) { $0.isMetered = .value(true) }
+        #expect(bench.mode == .away)
     }
 
     @Test func `a limit that is changed counts at once`() throws {

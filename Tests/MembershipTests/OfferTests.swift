@@ -298,6 +298,22 @@ import Wire
         return (sent, events)
     }
 
+    @Test func `are declined while the owner's pause may still be a short one, and taken while a limit's may`() throws {
+        var member = member()
+        let now = Instant.zero + .seconds(2)
+        member.heedOwner(.hold(.owner), at: now)
+        #expect(try answer(of: &member, to: genesis(), at: now).refusal == "its owner has paused it")
+        member.heedOwner(.work, at: now)
+        // Who asked hears that it is over; it was never away.
+        let told = effects(&member)
+        #expect(told.sent.map(\.1) == [Small.launcher.peerID] && !told.events.contains(.ownerResumed))
+        member.heedOwner(.hold(.limit), at: now)
+        #expect(try answer(of: &member, to: genesis(), at: now).refusal == nil)
+        // In a job it stays, whoever has it held.
+        member.heedOwner(.hold(.owner), at: now)
+        #expect(member.jobID != nil && !member.isPausedByOwner)
+    }
+
     @Test func `are declined while the owner has paused it, and whoever made them hears when that is over`() throws {
         var member = member()
         let now = Instant.zero + .seconds(2)

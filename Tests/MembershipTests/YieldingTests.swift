@@ -73,6 +73,36 @@ import Training
         #expect(!back.member(1).isWorking && !back.member(1).isPausedByOwner && !back.member(1).isYieldingByOwner)
     }
 
+    /// What its owner reads when a job stands still: since when, and for whom that waits.
+    @Test func `that waits for another stage says since when nothing has moved, and for whom`() throws {
+        let village = try village([1, 2, 3], Small.plan([[1, 2]], innerSteps: 2, spares: [3]), seed: 4)
+        #expect(try village.train(until: 1))
+        village.stick(2, true)
+        let since = village.now
+        #expect(try village.run(for: .seconds(60), until: { $0.member(1).standstill(at: $0.now) != nil }))
+        let still = try #require(village.member(1).standstill(at: village.now))
+        #expect(still.peers == [Small.peer(2)] && still.gone.isEmpty, "\(still)")
+        #expect(still.what.contains("gradients") || still.what.contains("norms"), "\(still)")
+        #expect(village.now - still.since >= .seconds(10) && still.since <= since + .seconds(3))
+        // The other one waits for its own engine, and a spare for the round.
+        _ = try village.run(for: .seconds(3), until: { _ in false })
+        #expect(village.member(2).standstill(at: village.now)?.peers == [Small.peer(2)])
+        #expect(village.member(3).standstill(at: village.now)?.what.contains("spare") == true)
+        // Whoever has left is named, also where it was never waited for itself.
+        try village.leader.leave(2)
+        village.drainLeader()
+        _ = try village.run(for: .seconds(14), until: { _ in false })
+        for number in [1, 3] {
+            let left = try #require(village.member(number).standstill(at: village.now), "\(number)")
+            #expect(left.peers == [Small.peer(2)] && left.gone == left.peers, "\(number): \(left)")
+        }
+        #expect(village.member(1).silence == nil)
+        // What its owner does is no standing still.
+        village.hold(1)
+        _ = try village.run(for: .seconds(14), until: { _ in false })
+        #expect(village.member(1).standstill(at: village.now) == nil)
+    }
+
     /// A pause that may soon be over costs nobody a place, and gives nobody one.
     @Test func `that is held for a moment keeps its place, and gets none where it has none`() throws {
         let village = try village([1, 2], Small.plan([[1]], innerSteps: 2, spares: [2]), seed: 5)

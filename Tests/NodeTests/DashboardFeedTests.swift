@@ -1,3 +1,4 @@
+import Daemon
 import Foundation
 import Membership
 import Messages
@@ -49,6 +50,73 @@ import Training
         #expect((DashboardFeed.mostActs - 256...DashboardFeed.mostActs * 9 / 8 + 256).contains(changes), "\(changes)")
         #expect(count("p") == 256 && count("z") == 1 && count("m") == 1)
         #expect(feed.snapshot(at: at(5000)).reduce(0) { $0 + $1.utf8.count } < 1_000_000)
+    }
+
+    /// A peer in one job after the other, beside a node that is in none.
+    @Test func `a peer's page begins anew with another job, counts steps as they are, and its colleagues alone`() throws {
+        func seen(job: String?, round: Int, step: Int, loss: Double, connected: [String?]) throws -> DaemonStatus {
+            let decoder = JSONDecoder()
+            decoder.keyDecodingStrategy = .convertFromSnakeCase
+            var member: [String: Any] = [
+                "name": "ada", "memory_mebibytes": 64, "state": job == nil ? "free" : "working", "doing": "step 1/4",
+                "accepts": [String](), "leader": "cdcdcdcd",
+            ]
+            if let job {
+                member["job"] = job
+                member["job_name"] = job
+                (member["round"], member["step"]) = (round, step)
+                member["work"] = [
+                    "rank": 0, "stage": 0, "stages": 1, "parameters": 9, "tokens": 512 * round, "tokens_total": 2048,
+                    "steps_done": 4 * round, "steps_total": 16, "train_loss": loss, "round_seconds": 2.0,
+                    "micro_batches": [
+                        "counted": 0, "late": 0, "lost": 0, "superseded": 0, "under_way": 0, "rounds": 0,
+                    ],
+                ] as [String: Any]
+            }
+            let connections = connected.enumerated().map { number, name -> [String: Any] in
+                var one: [String: Any] = ["peer": "\(number)\(number)", "endpoint": "192.0.2.1:1"]
+                one["name"] = name
+                return one
+            }
+            return try decoder.decode(
+                DaemonStatus.self,
+                from: try JSONSerialization.data(withJSONObject: [
+                    "id": "ab", "connections": connections, "member": member,
+                    "overlay": ["is_joined": true, "contacts": 1, "is_reachable": true, "berths": [String]()],
+                ]))
+        }
+        var picture = DashboardPicture(since: .zero, manifest: nil)
+        func look(_ second: Double, _ daemon: DaemonStatus) {
+            picture.look(.init(daemon: daemon, view: JobView(), coordinator: nil, now: []), at: at(second))
+        }
+        for round in 0...3 {
+            // Within a round the step is ahead of what is sealed.
+            look(
+                Double(round),
+                try seen(job: "one", round: round, step: 4 * round + 2, loss: 5, connected: ["bo", nil, "cy"]))
+        }
+        func told() throws -> (rounds: [[String: Any]], fields: [String: Any], peers: [[String: Any]]) {
+            let all = try parsed(picture.feed.snapshot(at: at(99)))
+            func of(_ kind: String, _ place: Int) -> [[String: Any]] {
+                all.filter { $0[0] as? String == kind }.compactMap { $0[place] as? [String: Any] }
+            }
+            return (of("r", 2), of("m", 2).first ?? [:], of("p", 3))
+        }
+        let first = try told()
+        #expect(first.rounds.map { $0["steps"] as? Int } == [4, 4, 4], "\(first.rounds)")
+        #expect(first.fields["step"] as? Int == 14 && first.fields["steps"] as? Int == 16)
+        #expect(first.peers.filter { $0["outside"] == nil }.map { $0["name"] as? String } == ["ada", "bo", "cy"])
+        look(5, try seen(job: nil, round: 0, step: 0, loss: 0, connected: [nil]))
+        #expect(try told().rounds.count == 3, "what the last job came to stays until there is another")
+        _ = picture.take()
+        look(6, try seen(job: "two", round: 0, step: 1, loss: 9, connected: ["bo"]))
+        look(7, try seen(job: "two", round: 1, step: 5, loss: 4, connected: ["bo"]))
+        let second = try told()
+        #expect(second.rounds.count == 1 && second.rounds[0]["loss"] as? Double == 4, "\(second.rounds)")
+        let gone = second.peers.filter { $0["standing"] as? String == "gone" }
+        #expect(gone.allSatisfy { $0["outside"] as? Bool == true } && gone.contains { $0["name"] as? String == "cy" })
+        // Whoever looks already is told to forget.
+        #expect(try parsed(picture.take()).first?[0] as? String == "z")
     }
 
     @Test func `peers beyond a thousand, and lines beyond sixteen thousand, are left out`() throws {

@@ -251,7 +251,17 @@ import Testing
             (.fewDescriptors, .warn, { $0.scene.machine.descriptors = 200 }),
             (.notJoined, .warn, { try $0.daemon(set("overlay", "is_joined", false)) }),
             (.notJoined, .unknown, { _ in }),
-            (.noConnections, .warn, { try $0.daemon { $0["connections"] = [[String: Any]]() } }),
+            (
+                .noConnections, .warn,
+                {
+                    try $0.daemon {
+                        $0["connections"] = [[String: Any]]()
+                        var member = $0["member"] as? [String: Any] ?? [:]
+                        member["job"] = String(repeating: "cd", count: 32)
+                        $0["member"] = member
+                    }
+                }
+            ),
             (.daemonSilent, .fail, { $0.scene.daemons = [(folder: $0.root + "/den", status: nil)] }),
         ]
     }

@@ -78,7 +78,11 @@ private final class Notes<Value: Sendable>: @unchecked Sendable {
             try? battery(folder, "Charging")
             until(.work)
             _ = ask(.init(.pause))
+            until(.hold)
+            // A pause that has lasted long enough.
+            _ = ask(.init(.set, key: "hand_over_after_s", value: "0"))
             until(.away)
+            _ = ask(.init(.set, key: "hand_over_after_s", value: "default"))
             _ = ask(.init(.resume))
             until(.work)
             _ = ask(.init(.drain))
@@ -92,7 +96,7 @@ private final class Notes<Value: Sendable>: @unchecked Sendable {
             if let answer = ask(.init(.status)) { told.note(answer) }
             _ = ask(.init(.leave))
         }
-        #expect(modes.all == ["work", "hold", "work", "away", "work", "drain"])
+        #expect(modes.all == ["work", "hold", "work", "hold", "away", "work", "drain"])
         #expect(said.all.first == "up_mbps is 2 from now on")
         #expect(said.all.dropFirst().first?.contains("found “-2”; allowed: none, or a number of Mbit/s") == true)
         #expect(said.all.contains { $0.contains("no limit is called upp") })

@@ -159,6 +159,37 @@ struct JobViewTests {
         #expect(job.view.secondsLeft(at: job.now) == nil)
     }
 
+    @Test func `what a step takes and what was predicted are of one plan`() {
+        var job = Telling()
+        job.run(rounds: 6)
+        #expect(job.view.plan?.stepSeconds == 0.4 && job.view.stepSeconds == 0.5)
+        job.tell(.replanned(why: "bea left", round: 6, epoch: 2, pipelines: 1, stepSeconds: 0.7))
+        job.seal(6, seconds: 8)
+        job.seal(7, seconds: 8)
+        #expect(job.view.plan?.epoch == 2 && job.view.plan?.stepSeconds == 0.7)
+        #expect(job.view.stepSeconds == 2, "rounds of the plan before say nothing of this one")
+        // Of a plan that it goes back with nothing was told: its first whole round says what was predicted.
+        job.tell(.rolledBack(round: 6, from: 8, why: "ada left"))
+        #expect(job.view.plan?.stepSeconds == nil && job.view.plan?.totalSeconds == nil)
+        job.seal(6, seconds: 4)
+        #expect(job.view.plan?.stepSeconds == 0.4)
+        // A shorter last round changes nothing.
+        job.seal(7, seconds: 4, steps: 4)
+        #expect(job.view.plan?.stepSeconds == 0.4)
+    }
+
+    @Test func `who reads only the log is told of no prediction, and has none`() {
+        var job = Telling()
+        job.tell(
+            .planned(
+                epoch: 1, pipelines: 1, stages: 1, innerSteps: 4, codec: "fp32", activations: "fp32",
+                exchange: "all-gather", stepSeconds: 0, totalSeconds: 0))
+        #expect(job.view.plan?.stepSeconds == nil && job.view.plan?.totalSeconds == nil && job.view.stepsTotal == nil)
+        job.tell(.replanned(why: "slow", round: 0, epoch: 2, pipelines: 1, stepSeconds: 0))
+        job.tell(.peerLost(why: "its owner asked it to leave", saidGoodbye: true), peer: "ada")
+        #expect(job.view.losses.last?.saidGoodbye == true)
+    }
+
     @Test func `once a second everybody's doings come, whatever their names hold`() {
         var job = Telling()
         job.run(rounds: 1)

@@ -44,7 +44,7 @@ extension Coordinator {
         guard let working else { return }
         let able = facts()?.ableRanks ?? state.wholeRanks
         round.isDisturbed = true
-        timers.lossAwaitingResume = (now, furthest)
+        timers.lossAwaitingResume = (now, furthest, record.length)
         if let spare = replacement(for: plan.pipelines[working.rank].stages[working.stage], plan) {
             replace(peer, by: spare, at: working, in: plan)
         } else if !able.isEmpty {
@@ -159,7 +159,7 @@ extension Coordinator {
             fail("a plan to go back with was refused")
             return
         }
-        desk.isInForce(answer)
+        desk.isInForce(answer, epoch: state.planCount)
         roster.forgetWithdrawn()
         event(.rolledBack(round: target, from: from, why: reason))
         // What was agreed on so long ago may be forgotten, and nobody else can say it any more.

@@ -3,6 +3,7 @@ import Messages
 import Primitives
 import Record
 import Telemetry
+import Wire
 
 /// Peers that come: what they can do, whether they work for us, when they are written into the log.
 extension Coordinator {
@@ -28,6 +29,10 @@ extension Coordinator {
         // Whoever declined is asked again and again: it was found once.
         let isNews = known.capability == nil || known.times.declined == 0
         roster.says(capability, peer)
+        // A longer list is said in part.
+        roster.accepts(
+            launcher: capability.accepts.count >= Capability.mostAccepted
+                || PeerID(record.envelopes[0].signer).map { capability.accepts.contains($0) } ?? false, peer)
         if isNews {
             event(
                 .peerFound(
@@ -123,26 +128,37 @@ extension Coordinator {
         if accepted == 0, roster.declinedCount >= max(1, options.expectedPeers ?? 1),
             now - max(roster.lastArrival, roster.lastMet) >= options.quiet + .seconds(2), roster.declineForGood
         {
-            let declined = roster.declined
-            let reasons = declined.prefix(3).map { "\($0.name): \($0.why)" }.joined(separator: "; ")
+            let count = roster.declinedCount
             return fail(
-                "none of the \(declined.count) peers found works for this launcher (\(key.peerID.hex)): \(reasons). "
-                    + "Where one does not know this launcher, ask its owner to add it to `accept`, or launch with a key that the invite names"
+                "\(count == 1 ? "the only peer found does not work" : "none of the \(count) peers found works") for this launcher "
+                    + "(\(key.peerID.hex)): \(declineReasons). Where one does not know this launcher, ask its owner to add it to `accept`, or launch with a key that the invite names"
             )
         }
         if now - since >= options.gatherLimit {
             if accepted >= options.neededPeers, options.expectedPeers == nil { return beginSharing() }
             let wanted = max(options.expectedPeers ?? 1, options.neededPeers)
+            let advice =
+                roster.declinedCount == 0
+                ? "start more with `atoll peer --invite FILE`, or check that they reach the pool's bootstrap node"
+                : "of those who were found \(declineReasons). Launch again when they are free, give them longer (--wait), or "
+                    + "start more with `atoll peer --invite FILE`"
             return fail(
                 "only \(accepted) of the \(wanted) \(wanted == 1 ? "peer" : "peers") wanted came in "
-                    + "\(fixed(options.gatherLimit.inSeconds, 0)) s; start more with `atoll peer --invite FILE`, or check "
-                    + "that they reach the pool's bootstrap node")
+                    + "\(fixed(options.gatherLimit.inSeconds, 0)) s; \(advice)")
         }
         if now - said >= Self.sayWaitingEvery {
             stage = .gathering(since: since, saidWaiting: now)
             event(.waitingForPeers(have: accepted, want: max(options.expectedPeers ?? 1, options.neededPeers)))
         }
         return false
+    }
+
+    /// Of the first few who declined: `ada: its owner has paused it; …`.
+    private var declineReasons: String {
+        let declined = roster.declined
+        let left = declined.count - 3
+        return declined.prefix(3).map { "\($0.name) declined: \($0.why)" }.joined(separator: "; ")
+            + (left > 0 ? "; and \(left) more" : "")
     }
 
     // MARK: sharing the text

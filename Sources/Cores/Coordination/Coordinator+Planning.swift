@@ -207,7 +207,7 @@ extension Coordinator {
             fail("the first plan was refused")
             return
         }
-        desk.isInForce(answer)
+        desk.isInForce(answer, epoch: plan.epoch)
         event(
             .planned(
                 epoch: plan.epoch, pipelines: plan.pipelines.count,
@@ -235,7 +235,7 @@ extension Coordinator {
         if plan.isAlike(old), whole.count == old.pipelines.count {
             // The planner keeps what runs; how long it takes, it has said anew, and who is relayed may have changed.
             if answer.planned.relayed != desk.answer?.planned.relayed { tellRelayed(answer) }
-            return desk.isInForce(answer)
+            return desk.isKnownBetter(answer)
         }
         guard pays(plan, answer, over: old, whole) else {
             return event(
@@ -247,7 +247,7 @@ extension Coordinator {
         // Holders that will have applied the seal: those of whole pipelines.
         for unit in parameters.model.allUnits { plan.sources[unit] = whole.compactMap { old.holder($0, of: unit) } }
         guard propose(.plan(PlanChange(plan, reason: reason))) else { return }
-        desk.isInForce(answer)
+        desk.isInForce(answer, epoch: state.planCount)
         roster.forgetWithdrawn()
         event(
             .replanned(

@@ -106,7 +106,7 @@ extension Coordinator {
         case .heartbeat(let heartbeat):
             noticeProcessor(of: peer, heartbeat.processorShare)
             if roster.beats(heartbeat, peer, at: now) { heedLeaving(peer) }
-            noticeProgress(step: heartbeat.step)
+            noticeProgress(step: heartbeat.step, knowing: heartbeat.logLength)
             if let trace = heartbeat.trace {
                 timers.steps.receive(trace, from: peer, roundTrip: roster[peer]?.roundTrip, at: now)
             }
@@ -185,9 +185,12 @@ extension Coordinator {
             peer: plan.pipelines[objection.work.rank].stages[0].peer)
     }
 
-    /// After a loss: the first sign that somebody has got further.
-    mutating func noticeProgress(step: Int) {
-        guard let loss = timers.lossAwaitingResume, step > loss.step else { return }
+    /// After a loss: the first sign that somebody has got further, of those who know of it.
+    /// - Parameter length: of the log that it has.
+    mutating func noticeProgress(step: Int, knowing length: Int = .max) {
+        guard let loss = timers.lossAwaitingResume, step > loss.step, length >= loss.entries,
+            timers.standstill == nil, !desk.isGoingBack
+        else { return }
         timers.lossAwaitingResume = nil
         event(.trainingResumed(seconds: (now - loss.at).inSeconds))
     }
@@ -221,7 +224,7 @@ extension Coordinator {
         let present = Set(state.members.filter(\.present).map(\.peer))
         round.reputation.sealed(ranks, plan) { present.contains($0) }
         books.estimateNoise(sealed: spec.round, contributors: ranks.count, tokens: state.sealedTokens - before)
-        tell(entry, spec, pipelines: ranks.count, seconds: seconds)
+        tell(entry, spec, plan, pipelines: ranks.count, seconds: seconds)
         noticeProgress(step: .max)
         if isUndisturbed { watchPace(seconds, steps: spec.steps) }
         admitNewcomers()
@@ -229,13 +232,15 @@ extension Coordinator {
         beginCheckpoint()
     }
 
-    private mutating func tell(_ seal: Seal, _ spec: RoundSpec, pipelines: Int, seconds: Double) {
+    private mutating func tell(_ seal: Seal, _ spec: RoundSpec, _ plan: PlacedPlan, pipelines: Int, seconds: Double) {
+        // Another plan may begin with the next round.
+        let predicted = desk.prediction(ofPlan: plan.epoch)
         event(
             .roundSealed(
                 round: seal.round, steps: seal.firstStep + seal.steps, tokens: seal.tokens, trainLoss: seal.trainLoss,
                 validationLoss: seal.validationLoss, pipelines: pipelines, seconds: seconds,
                 criticalBatch: books.noise.criticalBatch?.tokens,
-                predictedSeconds: answer?.seconds(ofSteps: spec.steps)))
+                predictedSeconds: predicted.map { $0.prediction.seconds(ofSteps: spec.steps, of: $0.innerSteps) }))
     }
 
     // MARK: agreement

@@ -1,6 +1,7 @@
 public import Content
 import Digests
 public import Messages
+public import Planning
 public import Primitives
 public import Record
 public import Telemetry
@@ -53,8 +54,8 @@ public struct Coordinator: Core, Sendable {
         /// Sealed before this process began to train.
         var tokensBefore = 0
         var nextLease: Instant
-        /// After a loss: since when, and how far the furthest was.
-        var lossAwaitingResume: (at: Instant, step: Int)?
+        /// After a loss: since when, how far the furthest was, and the log with the loss in it.
+        var lossAwaitingResume: (at: Instant, step: Int, entries: Int)?
         /// How much of the log has a certificate on disk, and when it is next looked at.
         var certified: (size: Int, next: Instant)
         /// Since when nobody at all is heard.
@@ -116,6 +117,10 @@ public struct Coordinator: Core, Sendable {
     public var parameters: JobParameters { record.parameters }
     /// Of the plan in force, and of the first one, frozen before the first step.
     public var answer: PlanAnswer? { desk.answer }
+    /// The same, as it was said when that plan was made.
+    public var answerWhenMade: PlanAnswer? { desk.answerWhenMade }
+    /// What was predicted of a plan when it was made; nil where others have made it.
+    public func prediction(ofPlan epoch: Int) -> Prediction? { desk.prediction(ofPlan: epoch)?.prediction }
     public var predictionAtStart: PlanAnswer? { desk.predictionAtStart }
     /// When the first round began.
     public var trainingStarted: Instant? { timers.trainingSince }
@@ -194,7 +199,11 @@ public struct Coordinator: Core, Sendable {
     public mutating func receive(_ packet: Packet, from peer: PeerID, at now: Instant) {
         look(at: now)
         defer { nextWake = due }
-        guard !stage.isEnded, let known = roster[peer] else { return }
+        guard !stage.isEnded, let known = roster[peer] else {
+            // The last word of a member whose job is over.
+            if case .heartbeat(let heartbeat) = packet.message, packet.job == job { roster.concludes(heartbeat, peer) }
+            return
+        }
         roster.heard(peer, at: now)
         switch packet.message.conversation {
         case .meeting: receiveMeeting(packet.message, from: peer)

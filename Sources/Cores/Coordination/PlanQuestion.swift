@@ -68,10 +68,16 @@ public struct PlanAnswer: Sendable {
     public var stepSeconds: Double { planned.prediction.stepSeconds }
     public var roundSeconds: Double { planned.prediction.roundSeconds }
     /// Of a round of `steps`: the last one of a job may be shorter.
-    func seconds(ofSteps steps: Int) -> Double {
-        max(0, roundSeconds - Double(plan.innerSteps - steps) * stepSeconds)
-    }
+    func seconds(ofSteps steps: Int) -> Double { planned.prediction.seconds(ofSteps: steps, of: plan.innerSteps) }
     public var totalSeconds: Double { planned.prediction.totalSeconds }
+}
+
+extension Prediction {
+    /// Of a round of `steps`: the last one of a job may be shorter.
+    /// - Parameter innerSteps: of a whole round.
+    func seconds(ofSteps steps: Int, of innerSteps: Int) -> Double {
+        max(0, roundSeconds - Double(innerSteps - steps) * stepSeconds)
+    }
 }
 
 /// Why there is no plan, for people.

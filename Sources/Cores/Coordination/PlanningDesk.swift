@@ -1,4 +1,6 @@
+import Planning
 import Primitives
+import Record
 
 /// The planner's questions and answers. One question is out at a time; what becomes known meanwhile is asked next.
 package struct PlanningDesk: Sendable {
@@ -19,8 +21,12 @@ package struct PlanningDesk: Sendable {
     package private(set) var wanted: (purpose: Purpose, reason: String)?
     /// Members that some question was about.
     package var planned: Set<PeerID> = []
-    /// Of the plan in force.
+    /// Of the plan in force: what is known of it now, and what was said when it was made. Whoever is shown a prediction is shown that, and nobody
+    /// another one for the same plan.
     package private(set) var answer: PlanAnswer?
+    package private(set) var answerWhenMade: PlanAnswer?
+    /// What was predicted of each plan when it was made, from the first that was made here.
+    private var predictions: [(epoch: Int, prediction: Prediction, innerSteps: Int)] = []
     /// Of the first plan, frozen before the first step.
     package private(set) var predictionAtStart: PlanAnswer?
 
@@ -98,9 +104,18 @@ package struct PlanningDesk: Sendable {
         state = .idle
         return (answer, reason)
     }
-    package mutating func isInForce(_ answer: PlanAnswer) {
+    /// - Parameter epoch: of the plan that is made with it.
+    package mutating func isInForce(_ answer: PlanAnswer, epoch: Int) {
         self.answer = answer
+        answerWhenMade = answer
+        predictions.append((epoch, answer.planned.prediction, answer.plan.innerSteps))
         if predictionAtStart == nil { predictionAtStart = answer }
+    }
+    /// The plan in force stays, and how long its rounds take is known better now.
+    package mutating func isKnownBetter(_ answer: PlanAnswer) { self.answer = answer }
+    /// What was predicted when a plan was made; of one with somebody else in a place, what was predicted of the one before. Nil of what others have made.
+    package func prediction(ofPlan epoch: Int) -> (prediction: Prediction, innerSteps: Int)? {
+        predictions.last { $0.epoch <= epoch }.map { ($0.prediction, $0.innerSteps) }
     }
     package mutating func drop() {
         if case .ready = state { state = .idle }

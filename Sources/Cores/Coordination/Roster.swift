@@ -16,32 +16,6 @@ public enum Standing: Hashable, Sendable {
     case lost(String)
 }
 
-/// How long somebody was here, of the time since it came first.
-public struct Attendance: Hashable, Sendable {
-    private var here = Duration.zero
-    private var away = Duration.zero
-    private var since: Instant?
-    private var isHere = false
-    package init() {}
-
-    package mutating func turn(isHere: Bool, at now: Instant) {
-        // Before it comes first it is not away.
-        guard isHere || since != nil else { return }
-        (here, away) = spans(at: now)
-        (self.isHere, since) = (isHere, now)
-    }
-    private func spans(at now: Instant) -> (here: Duration, away: Duration) {
-        let last = since.map { max(.zero, now - $0) } ?? .zero
-        return isHere ? (here + last, away) : (here, away + last)
-    }
-    /// Time that was seen of it, and the share in which it was here.
-    package func seen(at now: Instant) -> (time: Duration, share: Double) {
-        let (here, away) = spans(at: now)
-        let all = (here + away).inSeconds
-        return (here + away, all > 0 ? here.inSeconds / all : 1)
-    }
-}
-
 /// Round starts that a member says it has.
 struct SaidStarts: Sendable {
     /// On its disk.
@@ -68,11 +42,14 @@ public struct Roster: Sendable {
         public internal(set) var endpoint: Endpoint
         public internal(set) var name: String
         public internal(set) var capability: Capability?
+        /// Whether its owner lets it work for this launcher, as it said: what it declined it may take later.
+        var acceptsLauncher = false
         public internal(set) var standing = Standing.met
         public internal(set) var lastHeard: Instant
         public internal(set) var heartbeat = Heartbeat()
         public internal(set) var readiness = Readiness.fetchingText
         var starts = SaidStarts()
+        var sent = SentForJob()
         /// Its connection has broken, and it was not heard since.
         var isInterrupted = false
         /// Since when its readiness, or the progress towards it, has not changed.
@@ -96,6 +73,8 @@ public struct Roster: Sendable {
 
         /// Round starts on its own disk.
         public var kept: [KeptStage] { starts.kept }
+        /// At its sockets, since it joined, as it last said; stays that are over among them.
+        public var sentBytes: Int { sent.total }
         public var isJoined: Bool { standing == .joined }
         /// Whether the planner may count on it.
         public var isPlannable: Bool {
@@ -117,6 +96,7 @@ public struct Roster: Sendable {
     private var timers: [PeerID?] = []
     private var freeTimers: [Int] = []
     private var arrivals = 0
+    private var sentByForgotten = 0
     private var newest: Instant?
     private var gaps = HeardGaps()
     /// When somebody was heard again after nobody had been for a while: until then it may have been our own line.
@@ -203,9 +183,10 @@ public struct Roster: Sendable {
         guard let gone else { return false }
         let peer = order.remove(at: gone)
         stand(peer, .met)
-        let timer = peers.removeValue(forKey: peer)!.timer
-        timers[timer] = nil
-        freeTimers.append(timer)
+        let known = peers.removeValue(forKey: peer)!
+        sentByForgotten = SentForJob.sum(sentByForgotten, known.sentBytes)
+        timers[known.timer] = nil
+        freeTimers.append(known.timer)
         return true
     }
     package mutating func heard(_ peer: PeerID, at now: Instant) {
@@ -285,6 +266,7 @@ public struct Roster: Sendable {
         peers[peer]!.readiness = .fetchingText
         peers[peer]!.heartbeat.isLeaving = false
         peers[peer]!.starts = SaidStarts()
+        peers[peer]!.sent.end()
         peers[peer]!.idleSince = now
         lastArrival = now
         return true
@@ -322,6 +304,7 @@ public struct Roster: Sendable {
         guard let known = peers[peer] else { return false }
         if known.heartbeat.activity != heartbeat.activity { idles(peer, since: now) }
         peers[peer]!.heartbeat = heartbeat
+        peers[peer]!.sent.says(heartbeat.sent.bytes)
         peers[peer]!.heartbeat.trace = nil
         if now - known.times.since >= Self.leavingsEvery {
             (peers[peer]!.times.turned, peers[peer]!.times.since) = (0, now)
@@ -367,6 +350,15 @@ public struct Roster: Sendable {
         guard let known = peers[peer] else { return false }
         if case .fetchingState = known.readiness { return true }
         return known.starts.fetched == round
+    }
+    /// The job is over, and it says how much it has sent in all.
+    package mutating func concludes(_ heartbeat: Heartbeat, _ peer: PeerID) {
+        guard let known = peers[peer], known.isJoined else { return }
+        peers[peer]!.sent.says(heartbeat.sent.bytes)
+    }
+    /// At their sockets by all who are or were members, for the job, as they last said.
+    public var sentBytes: Int {
+        peers.values.reduce(sentByForgotten) { SentForJob.sum($0, $1.sentBytes) }
     }
     package mutating func isFit(_ fitness: Fitness, _ peer: PeerID) { peers[peer]?.fitness = fitness }
     /// - Parameter round: of the log.
@@ -414,13 +406,15 @@ public struct Roster: Sendable {
             return true
         }
     }
-    /// Whether all who declined did so for another reason than that they work for another job, which may end.
+    /// Whether nobody of those who declined may think again: their owners do not know this launcher, or they compute otherwise. Whoever works for
+    /// another job, is paused, or has no room just now may be free, back or rid of something in a moment.
     package var declineForGood: Bool {
         order.allSatisfy { peer in
-            if case .declined = peers[peer]!.standing { return peers[peer]!.capability?.job.isEmpty ?? true }
+            if case .declined = peers[peer]!.standing { return !peers[peer]!.acceptsLauncher }
             return true
         }
     }
+    package mutating func accepts(launcher: Bool, _ peer: PeerID) { peers[peer]?.acceptsLauncher = launcher }
 
     /// Time that was seen of all who have ever joined, and the share of it in which they were here.
     package func attendance(at now: Instant) -> (time: Duration, share: Double) {

@@ -146,8 +146,22 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var work: Work?
         /// False of a node: it carries records, and computes nothing. Builds before this one do not say.
         public var computes: Bool?
+        /// Of one that waits for its leader: so long that one has not been heard.
+        public var unheardSeconds: Double?
+        /// It has said that it stops for now.
+        public var isLeaderStopped: Bool?
+        /// Of a member in whose part of the job nothing moves.
+        public var standstill: Standstill?
         /// The job was founded anew without entries that are certified here, and its owner has not said that it may follow.
         public var refusedRefounding: RefusedRefounding?
+    }
+    public struct Standstill: Codable, Hashable, Sendable {
+        /// So long nothing has moved here.
+        public var seconds: Double
+        /// Who is waited for, by name, as far as is known: `bo`, `bo, who has left`, `bo, to whom there is no connection`; `self` for its own machine.
+        public var waitsFor: [String]
+        /// For what, in a clause.
+        public var what: String
     }
     public struct RefusedRefounding: Codable, Hashable, Sendable {
         public var job: String
@@ -166,6 +180,9 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         public var parameters: Int
         public var tokens: Int
         public var tokensTotal: Int
+        /// Of the optimizer, sealed and in all; builds before this one do not say.
+        public var stepsDone: Int?
+        public var stepsTotal: Int?
         public var trainLoss: Double?
         public var validationLoss: Double?
         /// Seal to seal: the last round, and the median of those before it.
@@ -234,7 +251,7 @@ public struct DaemonStatus: Codable, Hashable, Sendable {
         /// The first digits of the key of whoever carries it; nil of a direct connection, or none.
         public var relayedBy: String?
         public var isConnected: Bool
-        /// At its sockets since its process began, as it last said; nil where it has not.
+        /// At its sockets since it joined the job, as it last said; nil where it has not.
         public var sentBytes: Int?
         /// Of the processor time that it asks for, what other programs leave it; nil where that is enough, or not known.
         public var processorPercent: Double?
@@ -292,7 +309,7 @@ extension DaemonCore {
                 isReachable: isReachable, external: external?.description,
                 berths: carriage.search.berths.map(\.short), relay: relayStatus,
                 datagramPorts: datagramPorts, connectionPorts: connectionPorts, forwarding: forwardingStatus(at: now)),
-            connections: connections, turnedAway: turnedAwayStatus, member: services.member.map(status),
+            connections: connections, turnedAway: turnedAwayStatus, member: services.member.map { status($0, at: now) },
             coordinator: services.coordinator.map { status($0, at: now) }, elector: services.elector.map(status))
     }
     private var turnedAwayStatus: DaemonStatus.TurnedAway? {
@@ -334,6 +351,7 @@ extension DaemonCore {
         return DaemonStatus.Work(
             rank: work.place?.rank, stage: work.place?.stage, stages: work.place?.stages, before: work.before,
             after: work.after, parameters: work.parameters, tokens: work.tokens, tokensTotal: work.tokensTotal,
+            stepsDone: work.stepsDone, stepsTotal: work.stepsTotal,
             trainLoss: finite(work.trainLoss), validationLoss: finite(work.validationLoss),
             roundSeconds: work.roundSeconds, usualRoundSeconds: work.usualRoundSeconds,
             microBatches: .init(
@@ -346,7 +364,19 @@ extension DaemonCore {
         guard member.position != nil else { return .free }
         return member.isWorking ? .working : .waiting
     }
-    private func status(_ member: Member) -> DaemonStatus.Membership {
+    private func standstill(_ member: Member, at now: Instant) -> DaemonStatus.Standstill? {
+        guard let still = member.standstill(at: now) else { return nil }
+        let names = still.peers.map { peer -> String in
+            if peer == identity { return "self" }
+            let isLeader = peer == member.leader && member.name(of: peer) == nil
+            let name = isLeader ? "\(peer.short), who coordinates the job" : member.name(of: peer) ?? peer.short
+            if still.gone.contains(peer) { return "\(name), who has left" }
+            return channels.isConnected(to: peer)
+                ? name : "\(name)\(isLeader ? " and" : ",") to whom there is no connection"
+        }
+        return DaemonStatus.Standstill(seconds: (now - still.since).inSeconds, waitsFor: names, what: still.what)
+    }
+    private func status(_ member: Member, at now: Instant) -> DaemonStatus.Membership {
         let position = member.position
         return DaemonStatus.Membership(
             name: member.terms.name, memoryMebibytes: Double(member.terms.memory.bytes) / 1_048_576,
@@ -359,6 +389,8 @@ extension DaemonCore {
             units: position?.units.map { [$0.lowerBound, $0.upperBound] },
             accepts: member.terms.accepts.prefix(64).map(\.short), work: member.work.map(Self.work),
             computes: member.terms.computes,
+            unheardSeconds: member.silence.map { max(0, (now - $0.since).inSeconds) },
+            isLeaderStopped: member.silence.map(\.isStopped), standstill: standstill(member, at: now),
             refusedRefounding: member.refusedRefounding.map {
                 DaemonStatus.RefusedRefounding(job: $0.job.hex, entries: $0.entries, certified: $0.certified)
             })
@@ -387,7 +419,7 @@ extension DaemonCore {
                 silentSeconds: max(0, (now - peer.lastHeard).inSeconds), place: places[peer.peer],
                 roundTripMilliseconds: channels.roundTrip(to: peer.peer).map { $0.inSeconds * 1000 },
                 relayedBy: channels.relay(of: peer.peer)?.short, isConnected: channels.isConnected(to: peer.peer),
-                sentBytes: peer.heartbeat.sent.bytes > 0 ? peer.heartbeat.sent.bytes : nil,
+                sentBytes: peer.sentBytes > 0 ? peer.sentBytes : nil,
                 processorPercent: peer.heartbeat.processorShare.map { $0 * 100 })
         }
         return DaemonStatus.Leadership(

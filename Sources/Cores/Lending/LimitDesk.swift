@@ -3,8 +3,8 @@ public import Telemetry
 
 /// Decides what a peer may do now: what its owner allows, what sensors say and the time come in, an ``Allowance`` with its reasons comes out.
 ///
-/// Whoever wants the machine back gets it at once: nothing is computed from then on (``Allowance/Mode/hold``). When that lasts, the peer's place
-/// is handed over (``Allowance/Mode/away``); when it does not, the job goes on where it stood. What is known ahead (hours, a month's bytes)
+/// Whoever wants the machine back, its owner too, gets it at once: nothing is computed from then on (``Allowance/Mode/hold``). When that lasts, the
+/// peer's place is handed over (``Allowance/Mode/away``); when it does not, the job goes on where it stood. What is known ahead (hours, a month's bytes)
 /// lets a round end first (``Allowance/Mode/drain``). Each reason begins and ends with hysteresis of its own, so that a fan or a
 /// burst of work elsewhere does not make a peer come and go.
 public struct LimitDesk: Core, Sendable {
@@ -78,6 +78,7 @@ public struct LimitDesk: Core, Sendable {
         case unseen(String, instead: String)
     }
 
+    private static let paused = "its owner paused it"
     /// For so long the sensor has to say it before it counts.
     private func onset(_ sense: LimitSense) -> Duration { sense == .load ? .seconds(3) : .zero }
     /// For so long it has to be over before it is.
@@ -91,7 +92,7 @@ public struct LimitDesk: Core, Sendable {
 
     private mutating func find(_ sense: LimitSense, _ readings: Readings) -> Finding {
         switch sense {
-        case .owner: return wish == .pause ? .bites("its owner has paused it", until: "`atoll resume`") : .fine
+        case .owner: return wish == .pause ? .bites(Self.paused, until: "`atoll resume`") : .fine
         case .battery:
             return rule(
                 limits.onBattery, readings.onBattery, "this machine runs on its battery", "at the lowest priority")
@@ -170,7 +171,7 @@ public struct LimitDesk: Core, Sendable {
                 follow(sense, remembered(sense, finding, at: now), at: now)
             }
         } else {
-            follow(.owner, wish == .pause ? .bites("its owner has paused it", until: "`atoll resume`") : .fine, at: now)
+            follow(.owner, wish == .pause ? .bites(Self.paused, until: "`atoll resume`") : .fine, at: now)
         }
         var reasons = LimitSense.allCases.compactMap { sense -> Allowance.Reason? in
             guard let watch = watches[sense], watch.isOn else { return nil }
@@ -178,7 +179,7 @@ public struct LimitDesk: Core, Sendable {
         }
         if wish == .drain {
             reasons.append(
-                .init(sense: .owner, why: "its owner has it leave", since: wishedAt, until: "`atoll resume`"))
+                .init(sense: .owner, why: "its owner asked it to leave", since: wishedAt, until: "`atoll resume`"))
         }
         change(to: allowed(mode: mode(reasons, at: now), reasons, unseen), at: now)
     }
@@ -232,7 +233,7 @@ public struct LimitDesk: Core, Sendable {
             return .drain
         }
         // What a connection costs is over only when nothing is sent any more.
-        if urgent.contains(where: { $0.sense == .owner || $0.sense == .metered }) { return .away }
+        if urgent.contains(where: { $0.sense == .metered }) { return .away }
         let since = heldSince ?? now
         heldSince = since
         let end = handOver(of: urgent, heldSince: since)

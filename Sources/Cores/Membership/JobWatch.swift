@@ -231,7 +231,9 @@ public struct JobWatch: Core, Sendable {
         let seconds = (now - since.at).inSeconds
         let speed = seconds > 0 ? Double(state.sealedTokens - since.tokens) / seconds : 0
         let phase = finish != nil ? "ended" : state.plan == nil ? "gathering" : "training"
-        say(.status(of: state, phase: phase, members: members, tokensPerSecond: max(0, speed)), at: now)
+        // What each has sent since its process began says nothing of this job.
+        say(
+            .status(of: state, phase: phase, members: members, sentBytes: 0, tokensPerSecond: max(0, speed)), at: now)
     }
     private mutating func watchLeader(at now: Instant) {
         let sources = reader.sources.values
@@ -259,16 +261,19 @@ public struct JobWatch: Core, Sendable {
                 ))
         } else if now - leaderless! >= Self.patience, now - leaderless! < Self.patience + Self.every {
             say(
-                .interrupted(why: "none of the \(sources.count) peers that can be reached has a leader"), at: now)
+                .interrupted(why: "none of the \(sources.count) peers that can be reached hears a coordinator of the job"), at: now)
         }
     }
 }
 
 extension Happening {
     /// Once a second: who does what, for whoever watches.
-    /// - Parameter members: those who are there.
+    /// - Parameters:
+    ///   - members: those who are there.
+    ///   - sentBytes: for the job, by all who are or were members; 0 where that is not known.
     public static func status(
-        of state: JobState, phase: String, members: [(name: String, heartbeat: Heartbeat)], tokensPerSecond: Double
+        of state: JobState, phase: String, members: [(name: String, heartbeat: Heartbeat)], sentBytes: Int,
+        tokensPerSecond: Double
     ) -> Happening {
         // The separators of the list are not for names.
         func plain(_ text: String) -> String { String(text.map { $0 == ";" || $0 == "=" ? "," : $0 }) }
@@ -284,7 +289,7 @@ extension Happening {
             tokensTotal: state.tokens, tokensPerSecond: tokensPerSecond,
             trainLoss: state.seals.last?.trainLoss ?? 0,
             validationLoss: state.seals.last { $0.validationLoss != nil }?.validationLoss ?? 0,
-            sentBytes: members.reduce(0) { $0 + $1.heartbeat.sent.bytes },
+            sentBytes: sentBytes,
             uncompressedBytes: Int(min(9e18, perStep * Double(step))),
             doing: doing.joined(separator: ";"))
     }

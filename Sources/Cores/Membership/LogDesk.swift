@@ -16,6 +16,7 @@ package struct LogDesk: Sendable {
     }
     package private(set) var record: Record
     package private(set) var pace = RoundPace()
+    package var stillness = Stillness()
     /// Entries that there are, as far as the leader or an entry says.
     private var known: Int
     /// Where several electors carry the record: what has come, of which not all is certified.

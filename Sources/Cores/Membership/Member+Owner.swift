@@ -18,8 +18,8 @@ public enum MachineClaim: Hashable, Sendable {
     }
     var leaves: String {
         switch self {
-        case .owner: "its owner has it leave"
-        case .limit: "a limit of its owner has it leave"
+        case .owner: "its owner asked it to leave"
+        case .limit: "a limit of its owner asked it to leave"
         }
     }
 }
@@ -28,7 +28,7 @@ public enum MachineClaim: Hashable, Sendable {
 public enum OwnersWish: Hashable, Sendable {
     case work
     /// Computing nothing for the moment.
-    case hold
+    case hold(MachineClaim)
     /// Leaving when the round is over, or then.
     case leave(MachineClaim, by: Instant)
     /// Computing nothing, and leaving when others have what it alone holds, or then.
@@ -37,7 +37,12 @@ public enum OwnersWish: Hashable, Sendable {
     case pause(MachineClaim)
 
     /// Whether it will be in its job no more.
-    public var ends: Bool { self != .work && self != .hold }
+    public var ends: Bool {
+        switch self {
+        case .work, .hold: false
+        case .leave, .yield, .pause: true
+        }
+    }
 }
 
 /// How its owner keeps a member from working.
@@ -77,7 +82,7 @@ extension Member {
         if wish.ends { ownersPause.isHeld = false }
         switch wish {
         case .work: resumeByOwner(at: now)
-        case .hold: holdByOwner(at: now)
+        case .hold(let claim): holdByOwner(claim, at: now)
         case .leave(let claim, let deadline): leaveByOwner(claim, by: deadline, at: now)
         case .yield(let claim, let deadline): yieldByOwner(claim, by: deadline, at: now)
         case .pause(let claim): pauseByOwner(claim, at: now)
@@ -88,7 +93,7 @@ extension Member {
     public mutating func pauseByOwner(_ claim: MachineClaim = .owner, at now: Instant) {
         guard !ownersPause.isOn else { return }
         ownersPause.isOn = true
-        let reason = ownersPause.leaving == nil ? claim.paused : claim.leaves
+        let reason = ownersPause.leaving == nil || ownersPause.isYielding ? claim.paused : claim.leaves
         ownersPause.claim = claim
         ownersPause.leaving = nil
         ownersPause.isYielding = false
@@ -130,9 +135,10 @@ extension Member {
         drain(at: now)
     }
     /// Nothing is computed for the moment, which may soon be over: the job is kept, and with it the place in it. Whoever has none gets none
-    /// meanwhile: its leader is told to plan without it.
-    public mutating func holdByOwner(at now: Instant) {
+    /// meanwhile: its leader is told to plan without it. Without a job it takes none while its owner has said so.
+    public mutating func holdByOwner(_ claim: MachineClaim = .limit, at now: Instant) {
         ownersPause.isHeld = true
+        ownersPause.claim = claim
         drain(at: now)
     }
     public mutating func resumeByOwner(at now: Instant) {
@@ -154,7 +160,8 @@ extension Member {
 
     /// Why an offer is declined for the owner's sake; whoever made it hears when that is over.
     mutating func declinesByOwner(from peer: PeerID) -> String? {
-        guard ownersPause.isOn || ownersPause.leaving != nil else { return nil }
+        let isHeld = ownersPause.isHeld && ownersPause.claim == .owner && job == nil
+        guard ownersPause.isOn || ownersPause.leaving != nil || isHeld else { return nil }
         if !ownersPause.askers.contains(peer), ownersPause.askers.count < 64 { ownersPause.askers.append(peer) }
         return ownersPause.claim.paused
     }

@@ -12,6 +12,9 @@ public struct MemberWork: Hashable, Sendable {
     public var parameters: Int
     public var tokens: Int
     public var tokensTotal: Int
+    /// Of the optimizer: sealed, and in all as the batch is now.
+    public var stepsDone: Int
+    public var stepsTotal: Int
     /// Nats a token, of the round sealed last.
     public var trainLoss: Double?
     public var validationLoss: Double?
@@ -49,10 +52,12 @@ extension Member {
             }
             return state.name(of: plan.pipelines[place.rank].stages[place.stage + offset].peer)
         }
+        let batch = state.batchTokens(plan)
         return MemberWork(
             place: place.map { ($0.rank, $0.stage, plan.pipelines[$0.rank].stages.count) }, before: neighbour(-1),
             after: neighbour(1), parameters: state.parameters.model.parameters, tokens: state.sealedTokens,
-            tokensTotal: state.tokens, trainLoss: state.seals.last?.trainLoss,
+            tokensTotal: state.tokens, stepsDone: state.nextStep,
+            stepsTotal: batch > 0 ? (state.tokens + batch - 1) / batch : 0, trainLoss: state.seals.last?.trainLoss,
             validationLoss: state.seals.last { $0.validationLoss != nil }?.validationLoss,
             roundSeconds: part.log.pace.last, usualRoundSeconds: part.log.pace.usual, counted: ledger.own(.counted),
             late: ledger.own(.late), lost: ledger.own(.lost), superseded: ledger.own(.superseded),

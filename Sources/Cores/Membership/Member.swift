@@ -167,6 +167,7 @@ public struct Member: Core, Sendable {
         machine.fitness.disk = storage.slowest
         job?.machine = machine
         job?.wake(at: now, sent: socketBytes.sent, received: socketBytes.received)
+        job?.notice(isHeld: ownersPause.isHeld || ownersPause.isYielding, at: now)
         drain(at: now)
     }
     public mutating func poll() -> MemberEffect? { effects.pop() }
@@ -232,7 +233,7 @@ public struct Member: Core, Sendable {
     private func capability(flops: Double) -> Capability {
         Capability(
             name: terms.name, device: terms.device, memory: terms.memory, flops: flops, numerics: Record.numerics,
-            accepts: Array(terms.accepts.prefix(256)), job: isWorking ? job!.id.short : "")
+            accepts: Array(terms.accepts.prefix(Capability.mostAccepted)), job: isWorking ? job!.id.short : "")
     }
 
     /// Whoever leads a job takes this peer for a member: an earlier process was one, of which this one knows nothing. It is told so, and what
@@ -314,7 +315,7 @@ public struct Member: Core, Sendable {
         room.epoch = 0
         release(
             job?.isServing == true
-                ? "its leader offers another" : "another job is offered, and its own leader is silent", at: now)
+                ? "its coordinator offers another" : "another job is offered, and its own coordinator is silent", at: now)
         storage.forget(job: record.job, content: record.genesis.content)
         // Its memory is for this one.
         results = ResultDesk()
@@ -363,6 +364,7 @@ public struct Member: Core, Sendable {
         rehearse(at: now)
         pass(at: now)
         if let why = job?.ending {
+            if job!.aftermath == .over { job!.conclude(sent: socketBytes.sent, received: socketBytes.received) }
             let launcher = job!.aftermath == .forked ? job!.leader : nil
             release(why, at: now)
             if let launcher { answerCapability(to: launcher) }

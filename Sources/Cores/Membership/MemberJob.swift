@@ -244,7 +244,7 @@ package struct MemberJob: Sendable {
     package mutating func wake(at now: Instant, sent: Int, received: Int) {
         self.now = now
         if standing == .serving, allegiance.until <= now {
-            pause("nothing heard of the leader for \(fixed(record.genesis.lease.inSeconds, 0)) s")
+            pause("nothing heard of the coordinator for \(fixed(record.genesis.lease.inSeconds, 0)) s")
         }
         switch standing {
         case .serving:
@@ -255,7 +255,7 @@ package struct MemberJob: Sendable {
         case .paused(let since), .removed(let since):
             log.wakeProof(at: now)
             askColleagues()
-            if since + Self.keep <= now { ending = "nothing heard of its leader for \(Self.keep.components.seconds) s" }
+            if since + Self.keep <= now { ending = "nothing heard of its coordinator for \(Self.keep.components.seconds) s" }
         }
         states.wake(at: now)
         if nextHeartbeat <= now {
@@ -285,6 +285,8 @@ package struct MemberJob: Sendable {
         heartbeat.trace = engine.stepWish.take(at: now)
         report(.heartbeat(heartbeat))
     }
+    /// The job is over: its leader hears once more how much went out for it, the weights that it has collected among that.
+    mutating func conclude(sent: Int, received: Int) { beat(sent: sent, received: received) }
     /// Of a job that several electors carry; when it has changed enough to matter.
     private mutating func tellFitness() {
         guard record.parameters.isCarriedByMany, isServing else { return }
@@ -407,7 +409,7 @@ package struct MemberJob: Sendable {
         if succession.era > record.era { allegiance.change(electors: succession.electors, era: succession.era) }
         switch allegiance.hear(term: term, from: peer, newest: record.term) {
         case .stranger: return "\(peer.short) is no elector of this job"
-        case .stale: return "another leads this job, of term \(max(allegiance.term, record.term))"
+        case .stale: return "another coordinates this job, of term \(max(allegiance.term, record.term))"
         case .newLeader: follow(newLeader: peer)
         case .obeyed: break
         }

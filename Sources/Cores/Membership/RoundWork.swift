@@ -90,6 +90,13 @@ package struct RoundWork: Sendable {
     package var stamp: GroupStamp { exchange.terms.stamp }
     package var hasBegun: Bool { attempt != nil }
     package var phase: StageRunner.Phase? { attempt?.runner.phase }
+    /// That grows while the attempt goes on.
+    package var pieces: Int { attempt?.runner.pieces ?? 0 }
+    /// Who of its pipeline is waited for, and for what; nil where the pipeline owes it nothing.
+    package var waits: (peers: [PeerID], what: String)? {
+        guard let attempt, let waits = attempt.runner.waits else { return nil }
+        return (waits.stages.filter(attempt.peers.indices.contains).map { attempt.peers[$0] }, waits.what)
+    }
     /// Global, while steps are taken.
     package var step: Int? { attempt?.runner.step }
     package var activity: Activity { attempt?.runner.activity ?? .waiting }

@@ -346,6 +346,16 @@ package struct StageRunner: Sendable {
         }
     }
 
+    /// Of the step in progress, and windows: what has been begun.
+    package var begun: Int { cursor.window + cursor.headWindow + cursor.forward + cursor.head + cursor.backward }
+    package var nextStage: Int { next }
+    package var previousStage: Int { previous }
+    /// Whether a micro-batch could go forward here, or back, had it come.
+    package var wanted: (input: Bool, gradient: Bool) {
+        (!isFirst && cursor.forward < microBatches.count, cursor.backward < cursor.forward && !configuration.endsWithLoss)
+    }
+    package var stagesWithoutNorms: [Int] { (0..<stageCount).filter { inbox.norms[step]?[$0] == nil } }
+
     private var next: Int { isRing && isLast ? 0 : stage + 1 }
     private var previous: Int { isRing && isFirst ? stageCount - 1 : stage - 1 }
 

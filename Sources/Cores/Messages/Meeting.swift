@@ -10,7 +10,8 @@ public struct Capability: Hashable, Sendable {
     public var flops: Double
     public var computes: Bool { flops > 0 }
     public var numerics: String
-    /// Launchers its owner accepted.
+    /// Launchers its owner accepted: no more than so many of them are said.
+    public static let mostAccepted = 256
     public var accepts: [PeerID]
     /// The job it works for, by short ID; empty when free.
     public var job: String

@@ -132,7 +132,7 @@ public enum PlanningError: Error, Hashable, Sendable, CustomStringConvertible {
             "layer \(unit) needs \(needs); the largest peer, \(peer), offers \(offers). Add a peer with more memory, or "
                 + "choose a smaller model or micro-batch."
         case .modelTooLarge(let needs, let offered, let peers):
-            "the model needs about \(needs) held once; the \(peers) peers together offer \(offered), and no cut fits them. "
+            "the model needs about \(needs) held once; \(peers == 1 ? "the only peer offers" : "the \(peers) peers together offer") \(offered), and no cut fits \(peers == 1 ? "it" : "them"). "
                 + "Add a peer with more memory, or choose a smaller model or micro-batch."
         case .impossible(let reason): reason
         }

@@ -30,7 +30,9 @@ extension JobView {
             let stepSeconds, let totalSeconds):
             plan = Plan(
                 epoch: epoch, round: 0, pipelines: pipelines, stages: stages, innerSteps: innerSteps, codec: codec,
-                activations: activations, exchange: exchange, stepSeconds: stepSeconds, totalSeconds: totalSeconds)
+                activations: activations, exchange: exchange, stepSeconds: stepSeconds > 0 ? stepSeconds : nil,
+                totalSeconds: totalSeconds > 0 ? totalSeconds : nil)
+            if stepSeconds > 0 { pace.stepsPlanned = Int(exactly: (totalSeconds / stepSeconds).rounded()) }
             stage = .preparing
         case .exchangeChosen(_, let way, _, _):
             if pace.nextPlan != nil { pace.nextPlan!.exchange = way } else { plan?.exchange = way }
@@ -77,6 +79,12 @@ extension JobView {
                 seconds: seconds, predictedSeconds: predictedSeconds, criticalBatch: criticalBatch,
                 planEpoch: plan?.epoch ?? 0,
                 isUndisturbed: !pace.isDisturbed && pipelines == plan?.pipelines ?? pipelines))
+        // Of one that the job went back with nothing was told before.
+        if plan?.stepSeconds == nil, let predictedSeconds, let steps = rounds.last?.steps, steps > 0,
+            steps == plan?.innerSteps ?? steps
+        {
+            plan?.stepSeconds = predictedSeconds / Double(steps)
+        }
         lossCurve.append(trainLoss)
         roundSeconds.append(seconds)
         pace.stepsSealed = stepsDone
@@ -110,9 +118,9 @@ extension JobView {
 
     mutating func recover(_ event: Event) {
         switch event.what {
-        case .peerLost(let why, _):
+        case .peerLost(let why, let saidGoodbye):
             roster.change(event.peer) { $0.standing = .lost(why) }
-            losses.append(Loss(peer: event.peer, why: why, at: event.at))
+            losses.append(Loss(peer: event.peer, why: why, saidGoodbye: saidGoodbye, at: event.at))
         case .replaced(let spare, _):
             answerLoss(.replaced(by: spare), of: event.peer)
             plan?.epoch &+= 1
@@ -126,10 +134,11 @@ extension JobView {
         case .pipelineRestarted:
             plan?.epoch &+= 1
             pace.isDisturbed = true
-        case .replanned(let why, let round, let epoch, let pipelines, _):
+        case .replanned(let why, let round, let epoch, let pipelines, let stepSeconds):
             var next = plan ?? Plan(epoch: epoch, round: round, pipelines: pipelines)
             (next.epoch, next.round, next.pipelines, next.why) = (epoch, round, pipelines, why)
-            (next.stages, next.stepSeconds, next.totalSeconds) = (nil, nil, nil)
+            // Who only reads the log learns of no prediction.
+            (next.stages, next.stepSeconds, next.totalSeconds) = (nil, stepSeconds > 0 ? stepSeconds : nil, nil)
             pace.nextPlan = next
             pace.isDisturbed = true
         case .rolledBack(let round, let from, let why): rollBack(to: round, from: from, why: why)
@@ -169,6 +178,9 @@ extension JobView {
         plan?.epoch &+= 1
         plan?.round = round
         plan?.why = why
+        plan?.stages = nil
+        plan?.stepSeconds = nil
+        plan?.totalSeconds = nil
         (progress.step, progress.round) = (pace.stepsSealed, round)
         pace.isDisturbed = true
         stage = round == 0 ? .preparing : .training

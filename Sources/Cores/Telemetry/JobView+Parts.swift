@@ -61,7 +61,7 @@ extension JobView {
         public internal(set) var codec = ""
         public internal(set) var activations = ""
         public internal(set) var exchange = ""
-        /// Predicted for the first plan, from seal to seal ÷ H. Later plans are predicted by another measure, which is not kept.
+        /// Predicted when the plan was made, from seal to seal ÷ H; nil where that was not told.
         public internal(set) var stepSeconds: Double?
         /// Predicted for the first plan: the whole job.
         public internal(set) var totalSeconds: Double?
@@ -104,6 +104,8 @@ extension JobView {
         }
         public let peer: String
         public let why: String
+        /// It took its leave.
+        public let saidGoodbye: Bool
         public let at: Instant
         public internal(set) var answer = Answer.none
         /// Seconds from the loss to the first step beyond where the job was.
@@ -151,6 +153,8 @@ extension JobView {
         /// A plan that begins with a round that is not sealed yet.
         var nextPlan: Plan?
         var stepsSealed = 0
+        /// Of the whole job, as the first prediction amounts to.
+        var stepsPlanned: Int?
         var trainingSince: Instant?
         var isMeasuring = false
         var isDisturbed = true

@@ -84,9 +84,12 @@ public struct JobView: Hashable, Sendable {
     // MARK: figures
 
     /// Undisturbed rounds that count for what is usual: the last eight, without the job's first; all of the last eight where every
-    /// one was disturbed.
+    /// one was disturbed. Of the plan in force, where it has sealed any: what one before took says nothing of it.
     private var usualRounds: [Round] {
-        let sealed = rounds.items.suffix(64).filter { !$0.isUndone }
+        // How long rounds took that were sealed before anybody looked is not known.
+        var sealed = rounds.items.suffix(64).filter { !$0.isUndone && $0.seconds > 0 }
+        let own = sealed.filter { $0.planEpoch == plan?.epoch && $0.steps > 0 }
+        if !own.isEmpty { sealed = own }
         let calm = sealed.filter { $0.isUndisturbed && $0.steps > 0 }.suffix(8)
         return Array(calm.isEmpty ? sealed.filter { $0.steps > 0 }.suffix(8) : calm)
     }
@@ -98,8 +101,7 @@ public struct JobView: Hashable, Sendable {
     /// Steps of the job: as told once a second, else what the prediction amounts to.
     public var stepsTotal: Int? {
         if progress.stepsTotal > 0 { return progress.stepsTotal }
-        guard let plan, let total = plan.totalSeconds, let step = plan.stepSeconds, step > 0 else { return nil }
-        return Int(exactly: (total / step).rounded())
+        return pace.stepsPlanned
     }
     /// Until the last seal, as things go.
     /// - Parameter now: what has passed since the last seal counts; never below 0.

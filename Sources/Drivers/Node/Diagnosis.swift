@@ -257,8 +257,8 @@ extension DiagnosisCode {
         case .noConnections:
             (
                 "the daemon is connected to nobody",
-                "It has joined its pool, and talks to no peer. There may be none, or none that can be reached.",
-                "Wait for others to come. `atoll why connections` says what was tried."
+                "It works for a job, and talks to nobody of it: its line may be gone, or theirs. A peer without a job needs nobody, and is fine.",
+                "It keeps its part of the job, and goes on when others are there again. `atoll why connections` says what was tried."
             )
         case .daemonSilent:
             (
@@ -280,8 +280,8 @@ extension DiagnosisCode {
             )
         case .leaderSilent:
             (
-                "the leader of the job is not heard",
-                "The peer's job goes on only with a leader. It keeps everything for an hour, and goes on when one is heard.",
+                "the coordinator of the job is not heard",
+                "The peer's job goes on only with a coordinator. It keeps everything for an hour, and goes on when one is heard.",
                 "Nothing, if the launcher's machine comes back. `atoll leave` or `atoll pause` let go of the job."
             )
         default:

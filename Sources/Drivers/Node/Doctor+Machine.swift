@@ -155,14 +155,15 @@ extension Doctor {
                 continue
             }
             guard let member = status.daemon.member else { continue }
-            if status.daemon.connections.isEmpty, member.state != .paused {
+            // Whoever has no job needs nobody but those whom it meets the pool by.
+            if status.daemon.connections.isEmpty, member.job != nil {
                 out.append(
                     Diagnosis(.noConnections, .warn, "\(name) is connected to nobody", try: "atoll why connections"))
             }
             if member.state == .waiting {
                 out.append(
                     Diagnosis(
-                        .leaderSilent, .warn, "the leader of the job of \(name) is not heard", try: "atoll why waiting")
+                        .leaderSilent, .warn, "the coordinator of the job of \(name) is not heard", try: "atoll why waiting")
                 )
             }
             guard let all = member.work?.microBatches else { continue }

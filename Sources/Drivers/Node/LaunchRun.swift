@@ -272,6 +272,7 @@ public final class LaunchRun {
         return .status(
             of: coordinator.state, phase: coordinator.stage.word,
             members: coordinator.roster.joined.map { (name: $0.name, heartbeat: $0.heartbeat) },
+            sentBytes: coordinator.roster.sentBytes,
             tokensPerSecond: elapsed > 0 ? Double(coordinator.tokensTrained) / elapsed : 0)
     }
 

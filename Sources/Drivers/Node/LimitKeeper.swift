@@ -20,7 +20,7 @@ public final class LimitKeeper {
     private var readingSince: Instant?
     private var counted = (sent: 0, received: 0)
     private var savedAt = Instant.zero
-    private var applied = (mode: Allowance.Mode.work, isSpared: false)
+    private var applied = (mode: Allowance.Mode.work, isSpared: false, claim: MachineClaim.limit)
     private var usageWasTold = false
     private var isSaving = false
     /// Bytes of the last second.
@@ -175,16 +175,16 @@ public final class LimitKeeper {
         wakeUp?.arm(at: desk.nextWake)
     }
     private func apply(_ mode: Allowance.Mode, _ daemon: LiveDaemon) {
-        // Processor and heat are spared by not computing; the owner's word, and what a connection costs, allow nothing more.
-        let isSpared = mode == .away && !desk.allowance.reasons.contains { $0.sense == .owner || $0.sense == .metered }
-        guard mode != applied.mode || isSpared != applied.isSpared else { return }
-        applied = (mode, isSpared)
+        // The processor, for whoever wants it, and heat are spared by not computing; what a connection costs allows nothing more.
+        let isSpared = mode == .away && !desk.allowance.reasons.contains { $0.sense == .metered }
         let claim: MachineClaim = desk.allowance.reasons.first?.sense == .owner ? .owner : .limit
+        guard (mode, isSpared, claim) != applied else { return }
+        applied = (mode, isSpared, claim)
         let deadline = daemon.loop.now + Self.drainPatience
         let wish: OwnersWish =
             switch mode {
             case .work: .work
-            case .hold: .hold
+            case .hold: .hold(claim)
             case .away: isSpared ? .yield(claim, by: deadline) : .pause(claim)
             case .drain: .leave(claim, by: deadline)
             }

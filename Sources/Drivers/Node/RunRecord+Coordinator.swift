@@ -51,7 +51,7 @@ extension RunRecord {
         let usable = calm.isEmpty ? Array(planned) : calm
         let whole = usable.filter { $0.steps == innerSteps }.map(\.seconds).sorted()
         let steps = usable.filter { $0.steps > 0 }.map { $0.seconds / Double($0.steps) }.sorted()
-        let sent = coordinator.roster.all.reduce(0.0) { $0 + Double($1.heartbeat.sent.bytes) }
+        let sent = Double(coordinator.roster.sentBytes)
         var total: Double?
         if let began = view.trainingSince, let last = view.rounds.last { total = (last.at - began).inSeconds }
         let perRound = prediction.peers.reduce(0.0) { $0 + Double($1.sentBytes) }

@@ -47,9 +47,7 @@ extension RunReport {
             job: coordinator.job.hex, name: parameters.name, seed: parameters.seed,
             parameters: parameters.model.parameters,
             plan: plans.last { $0.epoch == state.plan?.epoch } ?? plans[0], plans: plans,
-            stepSeconds: StepSeconds(
-                predicted: first.map { $0.roundSeconds / Double($0.plan.innerSteps) },
-                measuredMedian: Self.stepSeconds(view)),
+            stepSeconds: Self.stepSeconds(view, first),
             criticalBatchTokens: coordinator.books.noise.criticalBatch?.tokens,
             initialValidationLoss: state.seals.first?.validationLoss, rounds: Self.rounds(state, view, outcome),
             final: Final(
@@ -69,11 +67,11 @@ extension RunReport {
             sample: outcome.sample)
     }
 
-    /// Every plan of the log; those after the first with the prediction that was made for the latest of them.
+    /// Every plan of the log, with what was predicted of it when it was made.
     private static func plans(_ coordinator: Coordinator, first: PlanAnswer?) -> [PlanPart] {
         let state = coordinator.state
         return state.plans.map { plan in
-            let p = (plan.epoch == 1 ? first : coordinator.answer ?? first)?.planned.prediction
+            let p = coordinator.prediction(ofPlan: plan.epoch) ?? first?.planned.prediction
             return PlanPart(
                 epoch: plan.epoch,
                 pipelines: plan.pipelines.map { pipeline in
@@ -95,6 +93,16 @@ extension RunReport {
         }
     }
 
+    private static func stepSeconds(_ view: JobView, _ first: PlanAnswer?) -> StepSeconds {
+        var seconds = StepSeconds(
+            predicted: first.map { $0.roundSeconds / Double($0.plan.innerSteps) }, measuredMedian: stepSeconds(view))
+        // What a screen said last is said here, too.
+        if let plan = view.plan, plan.epoch > 1, view.rounds.items.contains(where: { $0.planEpoch == plan.epoch }) {
+            (seconds.lastEpoch, seconds.lastPredicted) = (plan.epoch, plan.stepSeconds)
+            seconds.lastMeasuredMedian = view.stepSeconds
+        }
+        return seconds
+    }
     /// What the first plan's prediction is about: undisturbed rounds of that plan, without the first one.
     private static func stepSeconds(_ view: JobView) -> Double? {
         let planned = view.rounds.items.filter { $0.planEpoch == 1 }
@@ -133,7 +141,7 @@ extension RunReport {
         let state = coordinator.state
         var sent: [String: Int] = [:]
         for peer in coordinator.roster.all where state.member(peer.peer) != nil {
-            sent[peer.name] = peer.heartbeat.sent.bytes
+            sent[peer.name] = peer.sentBytes
         }
         let exchanged = coordinator.books.receipts.reduce(0) { $0 + $1.receipt.exchangeBytes }
         var everyStep = 0

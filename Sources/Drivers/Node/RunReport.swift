@@ -41,6 +41,10 @@ public struct RunReport: Codable, Sendable {
     public struct StepSeconds: Codable, Sendable {
         public var predicted: Double?
         public var measuredMedian: Double?
+        /// The same of the last plan, where there were several.
+        public var lastEpoch: Int?
+        public var lastPredicted: Double?
+        public var lastMeasuredMedian: Double?
     }
     public struct Round: Codable, Sendable {
         public var round: Int

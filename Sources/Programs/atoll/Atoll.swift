@@ -67,6 +67,7 @@ struct Atoll: ParsableCommand {
         sigprocmask(SIG_UNBLOCK, &stopping, nil)
         // A code of a diagnosis has a page as a command has.
         let arguments = CommandLine.arguments.dropFirst()
+        if arguments.first == "help", arguments.count >= 2 { refuseUnknown(Array(arguments.dropFirst())) }
         if arguments.first == "help", arguments.count == 2, let word = arguments.last?.uppercased() {
             if let code = DiagnosisCode(rawValue: word) {
                 print(code.text)
@@ -108,6 +109,20 @@ struct Atoll: ParsableCommand {
             Output.leave(code == .success ? 0 : 2)
         }
     }
+}
+
+/// `atoll help WORD` of a word that is no command shows what there is, and says that it is none: it is a mistake all the same.
+private func refuseUnknown(_ words: [String]) {
+    guard let word = words.first, !word.hasPrefix("-"), word.wholeMatch(of: #/[A-Za-z]{2,4}-[0-9]{1,3}/#) == nil else { return }
+    let known =
+        Atoll.configuration.groupedSubcommands.flatMap(\.subcommands).map {
+            $0.configuration.commandName ?? "\($0)".lowercased()
+        } + ["help"]
+    guard !known.contains(word) else { return }
+    let meant = word.count > 3 ? nearest(to: word, among: known) : nil
+    complain(
+        "there is no command \(word)\(meant.map { "; did you mean \($0)?" } ?? ".") `atoll --help` lists all", .error)
+    Foundation.exit(2)
 }
 
 /// `--steps -1` as `--steps=-1`: a number below zero behind an option is its value, and it is for the command to say that it is too small.
@@ -187,6 +202,7 @@ func complain(_ text: String, _ level: LogLevel) {
     var text = terminalSafe(text.hasPrefix("Error: ") || text.hasPrefix("Usage") ? text : "atoll: " + text)
     let prefix = Journal.prefix(level, on: STDERR_FILENO)
     // The journal takes each line for itself.
+    if prefix.isEmpty { text = TerminalText.of(STDERR_FILENO).fitted(text) }
     if !prefix.isEmpty { text = text.split(separator: "\n").map { prefix + $0 }.joined(separator: "\n") }
     Output.note(text + "\n")
 }

@@ -211,7 +211,7 @@ final class DemoRun {
         var text = ReportText.text(report, folder: folder)
         text +=
             "\nthe whole demo took \(fixed(seconds, 0)) s. Go on with: atoll generate \(report.checkpoint) --prompt \"And God said\""
-        return text
+        return TerminalText.current.fitted(text)
     }
 
     /// A port that is free on the addresses the demo uses, for UDP and TCP.

@@ -91,7 +91,8 @@ struct DoctorCommand: ParsableCommand {
                     text + String(repeating: " ", count: max(1, width - text.count))
                 }
                 let head = padded(one.state.rawValue, 8) + padded(one.code.rawValue, 9)
-                let lines = terminal.hanging(head, one.found + "." + (one.remedy.map { " Try: \($0)." } ?? ""))
+                let said = TerminalText.punctuated(one.found + "." + (one.remedy.map { " Try: \($0)." } ?? ""))
+                let lines = terminal.hanging(head, said)
                 for line in lines { print(one.state == .fail ? terminal.bold(line) : line) }
             }
             func count(_ state: Diagnosis.State) -> Int { all.count { $0.state == state } }
@@ -107,7 +108,8 @@ struct DoctorCommand: ParsableCommand {
                 struct One: Encodable {
                     var code: String
                     var state: String
-                    var title: String
+                    /// What the code says where something is wrong.
+                    var title: String?
                     var found: String
                     var remedy: String?
                 }
@@ -121,7 +123,8 @@ struct DoctorCommand: ParsableCommand {
                 healthy: Doctor.isHealthy(all),
                 findings: all.map {
                     .init(
-                        code: $0.code.rawValue, state: $0.state.rawValue, title: $0.code.title, found: $0.found,
+                        code: $0.code.rawValue, state: $0.state.rawValue,
+                        title: $0.state == .warn || $0.state == .fail ? $0.code.title : nil, found: $0.found,
                         remedy: $0.remedy)
                 }, line: line)
             return (try? encoder.encode(findings)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"

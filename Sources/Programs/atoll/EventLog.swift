@@ -70,22 +70,39 @@ struct EventLog {
     }
 }
 
-/// Who has left is told once: that a connection is gone is no news of a member of one's own job, whose loss is told, nor of who was said to have left.
+/// Who has left is told once, and that a connection ends is news only of somebody with whom something is done: of a member of a launcher's job while
+/// it is one (its loss is told besides), and of whomever a peer is connected to while it has a job. A process that has done what it was for closes its
+/// connections, and no fault is in that.
 private final class Departures {
     private var members: Set<String> = []
     private var left: Set<String> = []
+    /// Of a peer.
+    private var hasJob = false
+    private var leader = ""
     /// Names are others' words.
     private static let most = 10_000
 
     func isTold(_ event: Event) -> Bool {
         switch event.what {
-        case .peerJoined: note(event.peer, in: &members)
-        case .peerLeft: note(event.peer, in: &left)
+        case .peerJoined:
+            note(event.peer, in: &members)
+            left.remove(event.peer)
+        case .peerLeft, .peerLost: note(event.peer, in: &left)
+        case .jobAccepted: (hasJob, leader) = (true, event.peer)
+        case .leaderChanged: leader = event.peer
+        case .jobReleased: hasJob = false
+        // Its coordinator has stopped for now, or is not heard, which is told.
+        case .workPaused: note(leader, in: &left)
+        case .rejoined: left.remove(leader)
         case .connectionMade: left.remove(event.peer)
-        case .connectionLost: return members.contains(event.peer) || left.contains(event.peer)
+        case .connectionInterrupted, .connectionResumed: return !matters(event.peer)
+        case .connectionLost: return members.contains(event.peer) || !matters(event.peer)
         default: break
         }
         return false
+    }
+    private func matters(_ peer: String) -> Bool {
+        !left.contains(peer) && (hasJob || members.contains(peer))
     }
     private func note(_ name: String, in set: inout Set<String>) {
         if set.count >= Self.most { set = [] }

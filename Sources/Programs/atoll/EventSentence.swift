@@ -14,7 +14,7 @@ extension Event {
             case .member: memberSentence
             default: otherSentence ?? poolSentence
             }
-        return sentence.map { escaped(Self.spoken($0)) }
+        return sentence.map { escaped(TerminalText.punctuated(Self.spoken($0))) }
     }
     /// Units as people say them: “0..<7” as “0 to 6”, “4..<5” as “4”.
     static func spoken(_ text: String) -> String {
@@ -33,7 +33,7 @@ extension Event {
     private var ownerSentence: String? {
         switch what {
         case .speedMeasured(let flops): "this machine computes \(roughly(flops / 1e9)) GFLOP/s"
-        case .jobAccepted(let job, let name): "works for job \(job) “\(name)”, which \(peer) leads"
+        case .jobAccepted(let job, let name): "works for job \(job) “\(name)”, which \(peer) coordinates"
         case .offerDeclined(let why): "declined an offer of \(peer): \(why)"
         case .jobReleased(let job, let why): "job \(job) is over here: \(why)"
         case .ownerPaused: "it has left its job, and takes no other"
@@ -83,7 +83,7 @@ extension Event {
         case .textComplete(let bytes): "the job's text is here (\(ByteCount(bytes)))"
         case .planReceived(let epoch, let role): "plan \(epoch): this peer is \(Self.words(role: role))"
         case .stateReady(let round, let units): "holds \(Self.words(units: units)) as of round \(round)"
-        case .workPaused(let why): "work stands still: \(why)"
+        case .workPaused(let why): "it computes nothing meanwhile: \(why)"
         case .rejoined: "it is a member of its job again, with what it kept"
         case .peerLeft(let why): "\(peer) left: \(why)"
         case .placementRefused(let why): "it cannot take the place that it was given: \(why)"
@@ -136,7 +136,11 @@ extension Event {
         case .measuringLinks(let peers, _): "measuring links and speeds of \(counted(peers, "peer"))"
         case .planned(_, let pipelines, let stages, let innerSteps, let codec, let activations, _, let step, let total):
             "plan: \(counted(pipelines, "pipeline")) of \(stages == 1 ? "" : "up to ")\(counted(stages, "stage")), exchange every \(innerSteps == 1 ? "step" : "\(innerSteps) steps") as \(codec), activations "
-                + "\(activations); predicted \(fixed(step, 2)) s a step, \(total < 600 ? "\(fixed(total, 0)) s" : ProgressView.span(total)) in all"
+                + activations
+                // Who only reads the job's log learns of no prediction.
+                + (step > 0
+                    ? "; predicted \(fixed(step, 2)) s a step, \(total < 600 ? "\(fixed(total, 0)) s" : ProgressView.span(total)) in all"
+                    : "")
         case .exchangeChosen(let units, let way, let seconds, let allGatherSeconds):
             "exchange of \(Self.words(units: units)): \(way), \(fixed(seconds, 1)) s"
                 + (way == "all-gather" ? "" : " against \(fixed(allGatherSeconds, 1)) s all-gather")
@@ -174,15 +178,17 @@ extension Event {
 
     private var recoverySentence: String? {
         switch what {
-        case .peerLost(let why, _): "✗ lost \(peer): \(why)"
+        case .peerLost(let why, true): "- \(peer) has left: \(why)"
+        case .peerLost(let why, false): "✗ lost \(peer): \(why)"
         case .othersGoOn(let pipelines, _):
             pipelines == 1 ? "  the other pipeline goes on" : "  the other \(pipelines) pipelines go on"
         case .replaced(let spare, _): "  \(spare) takes the place of \(peer)"
         case .trainingResumed(let seconds): "✓ training goes on, \(fixed(seconds, 1)) s after the loss was noticed"
         case .pipelineRestarted(let rank, let round, let why):
             "  pipeline \(rank + 1) begins round \(round) anew: \(why)"
-        case .replanned(let why, let round, _, let pipelines, _):
+        case .replanned(let why, let round, _, let pipelines, let step):
             "  planned anew from round \(round), because \(why): \(counted(pipelines, "pipeline"))"
+                + (step > 0 ? "; predicted \(fixed(step, 2)) s a step" : "")
         case .rolledBack(let round, let from, let why):
             "  back to round \(round)\(from.map { $0 > round ? " of \($0)" : "" } ?? ""): \(why)"
         case .diverged(_, _, _, _, let why): "✗ training diverged: \(why)"
@@ -268,14 +274,14 @@ extension Event {
         case .controlClosed(let why): "`atoll status` does not reach it any more: \(why)"
         case .controlRestored: "its control socket had been removed, and is there again"
         case .electorsChosen(let electors, let why): "the record is carried by \(electors): \(why)"
-        case .leadershipTaken(let term, let round): "this machine leads from round \(round) on (term \(term))"
-        case .recordFound(let entries, let certified, let era):
-            "\(peer) has \(entries) entries of the job's log; the longest that is certified has \(certified), of era \(era)"
-        case .jobRefounded(let era, let entries, let why):
-            "the job is founded anew (era \(era)) after \(entries) certified entries: \(why)"
+        case .leadershipTaken(_, let round): "this machine coordinates the job from round \(round) on"
+        case .recordFound(let entries, let certified, _):
+            "\(peer) has \(entries) entries of the job's log; the longest that is certified has \(certified)"
+        case .jobRefounded(_, let entries, let why):
+            "the job is founded anew after \(entries) certified entries: \(why)"
         case .refoundingRefused(let entries, let certified):
             "the job was founded anew after \(entries) entries, and \(certified) are certified here: not followed"
-        case .leaderChanged(let term): "\(peer) leads (term \(term)); this machine stands by"
+        case .leaderChanged: "\(peer) coordinates the job from now on"
         case .recordCarried(let round, let tokens, let loss):
             "round \(round) is sealed: \(grouped(tokens)) tokens, loss \(fixed(loss, 3))"
         case .electorsContradict(_, let why): "✗ an elector lies: \(why)"

@@ -111,10 +111,10 @@ struct InviteCommand: ParsableCommand {
             let invites = try PoolEntry.invites(in: folder.path)
             if json { return print(jsonText(object(invites, book, now))) }
             for warrant in invites {
-                let uses = warrant.uses.map { "\(book.joined(by: warrant.id).count) of \($0)" } ?? "any"
+                let uses = warrant.uses.map { "used \(book.joined(by: warrant.id).count) of \($0)" } ?? "for any number"
                 let who = book.joined(by: warrant.id).map(\.short).joined(separator: " ")
                 print(
-                    "\(warrant.id.short)  \(warrant.role.word)  used \(uses)  \(Self.state(warrant, book, now))\(who.isEmpty ? "" : "  by \(who)")"
+                    "\(warrant.id.short)  \(warrant.role.word)  \(uses)  \(Self.state(warrant, book, now))\(who.isEmpty ? "" : "  by \(who)")"
                 )
             }
             if invites.isEmpty { print("no invites were made here") }

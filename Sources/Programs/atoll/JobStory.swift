@@ -23,6 +23,8 @@ struct JobStory: Story {
     /// Of the launcher's daemon, where this is its process.
     var status: ControlService.Status?
 
+    /// How commands reach the launcher's daemon.
+    var command = OwnCommand.plain
     /// Of the daemon that leads, where that is no process.
     var leading: DaemonStatus.Leadership?
 
@@ -39,7 +41,7 @@ struct JobStory: Story {
             Paragraph(bytes, .rounds, rank: 9), Paragraph(lost, .members, rank: 3),
             Paragraph(waiting, .waiting, rank: 1),
             Paragraph(record, .job, rank: 8), Paragraph(next, .job, rank: 2),
-        ].filter { !$0.text.isEmpty }
+        ].filter { !$0.text.isEmpty }.map { $0.changed(command.named) }
     }
 
     var howToStop: String {
@@ -50,9 +52,9 @@ struct JobStory: Story {
                 "^C or closing this terminal does not end the job: other machines carry its record and go on. The same command "
                 + "with --resume comes back to it."
         }
-        return
+        return command.named(
             "To stop: ^C here, or `atoll leave`. Peers keep their parts for an hour: the same command with --resume goes on. "
-            + "`atoll status` and `atoll watch` say more."
+            + "`atoll status` and `atoll watch` say more.")
     }
 
     /// Who is in the job, by place; then those without one.
@@ -104,7 +106,8 @@ struct JobStory: Story {
             line += ", an exchange every \(steps == 1 ? "step" : "\(steps) steps")"
             if !plan.codec.isEmpty { line += " as \(plan.codec)" }
         }
-        if !plan.why.isEmpty { line += ", because \(plan.why)" }
+        // Its first sentence: what was advised then is done.
+        if !plan.why.isEmpty { line += ", because \(Paragraph(plan.why, .plan, rank: 0).firstSentence)" }
         return line + "."
     }
     /// Of a job that this process found planned: as its leader has it.
@@ -157,9 +160,8 @@ struct JobStory: Story {
 
     /// A step as measured against the plan in force, and what that is in tokens.
     private var pace: String {
-        guard job.stage == .training || job.stage == .preparing else { return "" }
-        let latest = job.rounds.items.last { $0.steps > 0 && !$0.isUndone && $0.predictedSeconds != nil }
-        let predicted = latest.map { $0.predictedSeconds! / Double($0.steps) } ?? job.plan?.stepSeconds
+        guard job.stage == .training || job.stage == .preparing, !standsStill else { return "" }
+        let predicted = job.plan?.stepSeconds
         guard job.rounds.count > 0, let measured = job.stepSeconds else {
             return predicted.map { "A step is predicted to take \(Self.seconds($0))\(Self.beyond(job))." } ?? ""
         }
@@ -189,13 +191,18 @@ struct JobStory: Story {
     }
     /// Whose processor other programs take.
     private var starved: String {
-        let slow = job.members.filter { $0.isPresent && $0.processorPercent != nil }
+        let slow = job.members.filter { $0.isPresent && processorPercent($0) != nil }
         guard !slow.isEmpty else { return "" }
-        let each = slow.map { "\($0.name) (\(Self.percent($0.processorPercent ?? 0)))" }
+        let each = slow.map { "\($0.name) (\(Self.percent(processorPercent($0) ?? 0)) left)" }
         return
-            "Other programs take the processor of \(shortList(each, most: 3)), of what \(slow.count == 1 ? "it asks" : "they ask") for: the job goes as fast as that allows."
+            "Other programs take the processor of \(shortList(each, most: 5)), of what \(slow.count == 1 ? "it asks" : "they ask") for: the job goes as fast as that allows."
     }
-    private static func percent(_ value: Double) -> String { "\(fixed(value, value < 10 ? 1 : 0)) % left" }
+    /// Of the processor time that a member asks for, what others leave it: as it says now, where that is known here; else as it was told last.
+    private func processorPercent(_ member: JobView.Member) -> Double? {
+        guard let leadership else { return member.processorPercent }
+        return leadership.peers.first { $0.name == member.name }?.processorPercent
+    }
+    private static func percent(_ value: Double) -> String { "\(fixed(value, value < 10 ? 1 : 0)) %" }
     private static func seconds(_ value: Double) -> String { "\(fixed(value, value < 10 ? 2 : 1)) s" }
 
     private var loss: String {
@@ -209,6 +216,8 @@ struct JobStory: Story {
 
     private var bytes: String {
         let (sent, plain) = (job.progress.sentBytes, job.progress.uncompressedBytes)
+        // While they only meet, greetings are all that goes.
+        if case .gathering = job.stage { return "" }
         guard sent > 0 else { return "" }
         let all = "Its members have sent \(ByteCount(sent)) in all"
         // One pipeline alone exchanges nothing.
@@ -219,7 +228,7 @@ struct JobStory: Story {
 
     private var lost: String {
         guard let loss = job.losses.last else { return "" }
-        var line = job.losses.count > 1 ? "\(job.losses.count) losses of peers; the last: " : ""
+        var line = job.losses.count > 1 ? "\(job.losses.count) peers left or were lost; the last: " : ""
         line += "\(loss.peer), \(ProgressView.span(max(0, (now - loss.at).inSeconds))) ago (\(loss.why))"
         switch loss.answer {
         case .none: break
@@ -228,8 +237,8 @@ struct JobStory: Story {
             line += pipelines == 1 ? "; the other pipeline went on" : "; the others went on"
         case .rolledBack(let round): line += "; the job went back to round \(round)"
         }
-        if let seconds = loss.resumedAfter { line += ", training after \(fixed(seconds, 1)) s" }
-        return (job.losses.count > 1 ? line : "Lost: " + line) + "."
+        if !standsStill, let seconds = loss.resumedAfter { line += ", training after \(fixed(seconds, 1)) s" }
+        return (job.losses.count > 1 ? line : (loss.saidGoodbye ? "Left: " : "Lost: ") + line) + "."
     }
 
     /// Nobody works on: it waits for somebody who has what it goes on from.
@@ -246,7 +255,9 @@ struct JobStory: Story {
     private var record: String {
         guard let elector else { return "" }
         let leader =
-            elector.isLeader ? "this one leads" : elector.leader.map { "\($0) leads" } ?? "nobody leads just now"
+            elector.isLeader
+            ? "this one coordinates the job"
+            : elector.leader.map { "\($0) coordinates the job" } ?? "nobody coordinates the job just now"
         let near = elector.electors.count(where: \.isConnected)
         return "\(elector.electors.count) machines carry its record, \(near) of them are connected: \(leader)."
     }
@@ -273,7 +284,7 @@ struct JobStory: Story {
         }
         let since = job.rounds.last.map { (now - $0.at).inSeconds } ?? 0
         let due = step * Double(steps) - since
-        let seal = job.rounds.last == nil || due <= 0 ? "soon" : "in about \(ProgressView.span(due))"
+        let seal = job.rounds.last == nil || due < 1 ? "soon" : "in about \(ProgressView.span(due))"
         return "Next: round \(job.progress.round) is sealed \(seal); after the last step \(collected)."
     }
 
@@ -296,9 +307,7 @@ struct JobStory: Story {
     }
     private func doing(_ member: JobView.Member, _ peer: DaemonStatus.Peer?) -> String {
         guard let peer, peer.silentSeconds > 3 else {
-            let starved = member.processorPercent.map { "processor taken by others, \(Self.percent($0))" }
-            return [member.doing == "spare" ? "" : member.doing, starved ?? ""].filter { !$0.isEmpty }.joined(
-                separator: "; ")
+            return member.doing == "spare" ? "" : member.doing
         }
         return "silent for \(fixed(peer.silentSeconds, 0)) s"
     }

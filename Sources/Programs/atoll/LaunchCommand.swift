@@ -137,7 +137,7 @@ struct LaunchCommand: ParsableCommand {
         let subject = JobStory.Subject(
             name: job.name, parameters: launch.parameters.model.parameters, isLauncher: true, out: self.out)
         let log = EventLog(level: try output.level.chosen(), asJSON: output.events)
-        let view = ProgressView(quiet: output.json || output.events, log: log, subject: subject)
+        let view = ProgressView(quiet: output.json || output.events, log: log, subject: subject, folder: folder.path)
         // Whatever happens, nothing of the picture stays on the terminal.
         defer { view.end() }
         let run = LaunchRun()
@@ -186,11 +186,12 @@ struct LaunchCommand: ParsableCommand {
             launch.grant = try RecoveryCommand.grant(recovery, for: folder.key.peerID)
         }
         (launch.record, launch.metricsPort) = (figures.record, figures.serving.metrics)
+        let command = OwnCommandWatch(folder: folder.path)
         launch.web = figures.serving.web.map { port in
             DashboardOptions(port: port, sentence: \.sentence, onAddress: tellDashboard) { status, view in
                 let subject = JobStory.Subject(
                     name: job.name, parameters: JobParameters(job).model.parameters, isLauncher: true, out: out)
-                return (JobStory(subject: subject, job: view, status: status).paragraphs, [])
+                return (JobStory(subject: subject, job: view, status: status, command: command.now).paragraphs, [])
             }
         }
         return (launch, stopped)
@@ -271,7 +272,9 @@ struct LaunchOutput: ParsableArguments {
     @OptionGroup var level: LevelOption
 
     func show(_ report: RunReport, in folder: String) {
-        print(json ? report.jsonText : ReportText.text(report, folder: folder), terminator: "")
+        print(
+            json ? report.jsonText : TerminalText.current.fitted(ReportText.text(report, folder: folder)),
+            terminator: "")
     }
 }
 

@@ -84,11 +84,16 @@ enum LimitText {
     static func reasons(_ limits: LimitStatus, hasJob: Bool) -> [String] {
         var lines: [String] = []
         for (place, reason) in limits.reasons.enumerated() {
+            let opening = place == 0 ? opening(limits.mode, hasJob: hasJob) : "Also, "
+            let span = ProgressView.span(reason.seconds)
+            guard reason.limit != "owner" else {
+                // What was asked for was asked once.
+                let ending = reason.until.map { "; \($0) ends that" } ?? ""
+                lines.append("\(opening)\(reason.why) \(span) ago\(ending).")
+                continue
+            }
             let until = reason.until.map { ", until \($0)" } ?? ""
-            let since = " for \(ProgressView.span(reason.seconds))"
-            let limit = reason.limit == "owner" ? "" : " (\(reason.limit))"
-            lines.append(
-                "\(place == 0 ? opening(limits.mode, hasJob: hasJob) : "Also, ")\(reason.why)\(since)\(until)\(limit).")
+            lines.append("\(opening)\(reason.why) for \(span)\(until) (\(reason.limit)).")
         }
         for one in limits.unseen { lines.append("It cannot see \(subject(one.limit)) (\(one.why)): \(one.instead).") }
         if limits.cpuPercent < 100 { lines.append("It computes \(fixed(limits.cpuPercent, 0)) % of the time.") }

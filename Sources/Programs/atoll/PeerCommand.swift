@@ -106,7 +106,8 @@ struct PeerCommand: ParsableCommand {
         _ setup: LiveDaemon.Setup, _ folder: DataFolder, _ terms: MemberTerms, _ remains: MemberRemains,
         _ owners: (keeper: LimitKeeper?, processor: ProcessorWatch?), _ log: EventLog, _ engineName: String
     ) throws -> RunEnd {
-        let screen = PeerScreen(log)
+        let screen = PeerScreen(log, folder: folder.path)
+        let command = OwnCommandWatch(folder: folder.path)
         defer { screen.end() }
         let service = ServiceRun()
         service.onSecond = screen.show
@@ -116,7 +117,7 @@ struct PeerCommand: ParsableCommand {
             DashboardOptions(port: port, sentence: \.sentence, onAddress: tellDashboard) { status, _ in
                 let hasJob = status.daemon.member?.job != nil
                 return (
-                    PeerStory(status: status).paragraphs,
+                    PeerStory(status: status, command: command.now).paragraphs,
                     status.limits.map { LimitText.reasons($0, hasJob: hasJob) } ?? []
                 )
             }

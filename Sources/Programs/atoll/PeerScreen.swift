@@ -11,9 +11,14 @@ final class PeerScreen {
     private let onTerminal: Bool
     private var picture = Picture()
     private var saidAt = Date()
+    private let command: OwnCommandWatch
+    /// Whether it was said that nothing moves.
+    private var isStill = false
 
-    init(_ log: EventLog) {
+    /// - Parameter folder: the daemon's.
+    init(_ log: EventLog, folder: String) {
         self.log = log
+        command = OwnCommandWatch(folder: folder)
         onTerminal = !log.asJSON && isatty(1) == 1
     }
 
@@ -29,8 +34,11 @@ final class PeerScreen {
     /// Once a second.
     func show(_ status: ControlService.Status) {
         guard !log.asJSON else { return }
-        let story = PeerStory(status: status)
+        let story = PeerStory(status: status, command: command.now)
         if onTerminal { return picture.draw(story) }
+        let isStill = !story.standstill.isEmpty
+        if isStill, !self.isStill { log.say("\(clockTime()) \(escaped(story.standstill))", .warning) }
+        self.isStill = isStill
         guard Date().timeIntervalSince(saidAt) >= 60, status.daemon.member?.job != nil else { return }
         saidAt = Date()
         log.say("\(clockTime()) \(escaped(story.summary))")

@@ -9,6 +9,8 @@ import Telemetry
 /// talks to, what its limits say, what is waited for, what comes next, and how to stop.
 struct PeerStory: Story {
     let status: ControlService.Status
+    /// How commands reach its daemon.
+    var command = OwnCommand.plain
     private var member: DaemonStatus.Membership? { status.daemon.member }
 
     var told: [Paragraph] {
@@ -21,14 +23,19 @@ struct PeerStory: Story {
             Paragraph(lines, .connections, rank: 9), Paragraph(limits, .limits, rank: isKept ? 1 : 6),
             Paragraph(next(member), .job, rank: 2),
         ]
-        return parts.filter { !$0.text.isEmpty }
+        return parts.filter { !$0.text.isEmpty }.map { $0.changed(command.named) }
     }
+    /// That nothing moves in its job, where that is so.
+    var standstill: String { member.flatMap(standstill) ?? "" }
     /// Where its job is, and what it has given: for a line once a minute.
     var summary: String {
         member.map { [progress($0), given($0)].filter { !$0.isEmpty }.joined(separator: " ") } ?? ""
     }
     var howToStop: String {
-        "To stop: ^C here, or `atoll leave`. `atoll drain` lets the round end first, `atoll pause` stops for a while, `atoll why` says more."
+        let stop = command.named("To stop: ^C here, or `atoll leave`.")
+        return command.choice == nil
+            ? stop + " `atoll drain` lets the round end first, `atoll pause` stops for a while, `atoll why` says more."
+            : stop + " So do `drain`, which lets the round end first, and `pause`, for a while; `atoll why` says more."
     }
 
     private func who(_ member: DaemonStatus.Membership) -> String {
@@ -38,8 +45,11 @@ struct PeerStory: Story {
             return
                 "\(named) has been a node of its pool for \(lasting). It carries records of jobs that several electors carry."
         }
-        return
-            "\(named) has lent this machine for \(lasting): \(ByteCount.mebibytes(member.memoryMebibytes)) of memory."
+        let memory = ByteCount.mebibytes(member.memoryMebibytes)
+        // What was given is for the program, too.
+        let given = status.limits?.values.first { $0.key == LimitKey.memory.rawValue }.flatMap { Double($0.value) }
+        let of = given.map { ByteCount.mebibytes($0) }.flatMap { $0.bytes > memory.bytes ? " of the \($0) given" : nil } ?? " of memory"
+        return "\(named) has lent this machine for \(lasting): \(memory)\(of) are for jobs."
     }
     private func job(_ member: DaemonStatus.Membership) -> String {
         guard let job = member.job else {
@@ -53,8 +63,7 @@ struct PeerStory: Story {
         var line =
             "It works for job \(job.prefix(8))… “\(member.jobName ?? "")” of \(launcher ?? "?"), because you accept its launcher"
         if let leader = member.leader, leader != launcher {
-            line += "; \(status.daemon.id.hasPrefix(leader) ? "this machine" : leader) leads it"
-            if let term = member.term { line += ", in term \(term)" }
+            line += "; \(status.daemon.id.hasPrefix(leader) ? "this machine" : status.daemon.name(of: leader) ?? leader) coordinates it"
         }
         if let work = member.work { line += ": a model of \(roughly(work.parameters)) parameters" }
         return line + "."
@@ -82,7 +91,8 @@ struct PeerStory: Story {
         }
         // What a spare is at is said already.
         let isSpare = member.work.map { $0.rank == nil } ?? false
-        var line = "Round \(round) is under way, at step \(step)\(isSpare ? "" : ": \(member.doing)")."
+        let all = member.work?.stepsTotal.map { $0 > 0 ? " of \($0)" : "" } ?? ""
+        var line = "Round \(round) is under way, at step \(step)\(all)\(isSpare ? "" : ": \(Self.inRound(member.doing))")."
         guard let work = member.work else { return line }
         if let last = work.roundSeconds {
             line += " The last round took \(fixed(last, 1)) s"
@@ -99,6 +109,11 @@ struct PeerStory: Story {
         if let left = secondsLeft(work) { line += ", and about \(ProgressView.span(left)) are left" }
         return line + "."
     }
+    /// “step 2/20” of a round, where steps of the job are told beside it.
+    private static func inRound(_ doing: String) -> String {
+        guard doing.hasPrefix("step "), let slash = doing.firstIndex(of: "/") else { return doing }
+        return "the round's \(doing[..<slash]) of \(doing[doing.index(after: slash)...])"
+    }
     private func secondsLeft(_ work: DaemonStatus.Work) -> Double? {
         guard let seconds = work.usualRoundSeconds ?? work.roundSeconds, let round = member?.round, round > 0,
             work.tokens > 0
@@ -107,16 +122,22 @@ struct PeerStory: Story {
     }
     private func given(_ member: DaemonStatus.Membership) -> String {
         guard let all = member.work?.microBatches else {
-            guard let before = status.given, before.ended > 0 else { return "" }
-            return Self.given(
-                before.ended, before.counted, before.late, before.lost, before.superseded, to: before.jobs)
+            return givenBefore
         }
         let ended = all.counted + all.late + all.lost + all.superseded
         guard ended > 0 else {
-            return all.underWay > 0
+            let first =
+                all.underWay > 0
                 ? "Its first \(counted(all.underWay, "micro-batch", "micro-batches")) of this job are under way." : ""
+            return [first, givenBefore].filter { !$0.isEmpty }.joined(separator: " ")
         }
         return Self.given(ended, all.counted, all.late, all.lost, all.superseded, to: nil)
+    }
+    /// To all jobs whose logs are here.
+    private var givenBefore: String {
+        guard let before = status.given, before.ended > 0 else { return "" }
+        return Self.given(
+            before.ended, before.counted, before.late, before.lost, before.superseded, to: before.jobs)
     }
     /// - Parameter jobs: that are over; nil: of the one in progress.
     private static func given(
@@ -141,12 +162,35 @@ struct PeerStory: Story {
                 + "\(refused.certified) are certified here: it waits for your word. `atoll peer --accept-refound \(refused.job.prefix(8))` follows."
         }
         if member.state == .waiting {
-            return "The leader of the job has not been heard for longer than its lease: it waits, and keeps everything."
+            let since = member.unheardSeconds.map { " for \(ProgressView.span($0))" } ?? " for a while"
+            if member.isLeaderStopped == true {
+                return "\(sentenceStart(coordinator(member))) has stopped the job\(member.unheardSeconds.map { " \(ProgressView.span($0)) ago" } ?? "") for now: it computes nothing meanwhile, and keeps its part of the job for an hour."
+            }
+            return "Nothing has been heard of \(coordinator(member))\(since): it computes nothing meanwhile, and keeps its part of the job for an hour."
         }
+        if let still = standstill(member) { return still }
         if member.isLeaderConnected == false {
-            return "There is no connection to the leader of the job at the moment; it works on."
+            return "There is no connection to \(coordinator(member)) at the moment; it works on."
         }
         return ""
+    }
+    private func sentenceStart(_ text: String) -> String { text.prefix(1).uppercased() + text.dropFirst() }
+    /// Who leads its job, for people.
+    private func coordinator(_ member: DaemonStatus.Membership) -> String {
+        guard let leader = member.leader else { return "the job's coordinator" }
+        return leader == member.launcher
+            ? "the launcher of the job (\(leader))"
+            : "\(status.daemon.name(of: leader) ?? leader), who coordinates the job,"
+    }
+    /// That nothing moves, since when, and for whom that waits; nil while its owner keeps it from working, which is said elsewhere.
+    private func standstill(_ member: DaemonStatus.Membership) -> String? {
+        guard let still = member.standstill, status.limits.map({ $0.mode == .work || $0.mode == .drain }) ?? true else {
+            return nil
+        }
+        let line = "Nothing has moved here for \(ProgressView.span(still.seconds)): it waits for "
+        if still.waitsFor == ["self"] { return line + still.what + "." }
+        guard !still.waitsFor.isEmpty else { return line + still.what + "." }
+        return line + shortList(still.waitsFor, most: 3) + " (" + still.what + ")."
     }
     private var lines: String {
         let (overlay, all) = (status.daemon.overlay, status.daemon.connections)
@@ -212,7 +256,10 @@ struct PeerStory: Story {
         case .free: return member.accepts.isEmpty ? "" : "Next: it begins with the first offer."
         case .waiting:
             return member.refusedRefounding == nil
-                ? "Next: it goes on when a leader is heard." : "Next: nothing, until you say that it may follow."
+                ? "Next: it goes on when its coordinator is heard again; after an hour it takes other offers."
+                : "Next: nothing, until you say that it may follow."
+        case .working where standstill(member) != nil:
+            return "Next: it goes on when that is here, or when its coordinator has planned without it; it keeps its part."
         case .working where (member.work.map { $0.tokens >= $0.tokensTotal && $0.tokensTotal > 0 } ?? false):
             return "Next: whoever launched the job collects the result; until then it keeps its part."
         case .working: return "Next: it goes on until the job ends, and keeps what it needs to go on after a restart."

@@ -22,13 +22,24 @@ final class ProgressView {
     private var status: ControlService.Status?
     private var picture = Picture()
     private var lastLine = Date.distantPast
+    /// What is told happened before this screen began, nobody says when: until it is told how the job stands now.
+    private var readsHistory: Bool
+    /// Of a launcher.
+    private let command: OwnCommandWatch?
     /// What takes its time outside of training: since when, and from how much on.
     private var pending: (stage: String, since: Instant, have: Int)?
 
     /// - Parameters:
     ///   - log: which events are told.
     ///   - subject: what a screen says of the job besides what its events tell.
-    init(_ style: Style = .pool, quiet: Bool, log: EventLog = EventLog(), subject: JobStory.Subject = .init()) {
+    ///   - folder: of the launcher's daemon.
+    ///   - readsHistory: whether what happened before is told first.
+    init(
+        _ style: Style = .pool, quiet: Bool, log: EventLog = EventLog(), subject: JobStory.Subject = .init(),
+        folder: String? = nil, readsHistory: Bool = false
+    ) {
+        self.readsHistory = readsHistory
+        command = folder.map { OwnCommandWatch(folder: $0) }
         self.style = style
         self.quiet = quiet
         self.log = log
@@ -38,11 +49,14 @@ final class ProgressView {
 
     func show(_ event: Event) {
         job.apply(event)
+        if case .status = event.what { readsHistory = false }
         guard !quiet else { return }
         switch (style, event.what) {
         case (.local, .status): if onTerminal || log.level >= .info { showFigures() }
         case (.local, _): break
         case (.pool, .status): if onTerminal { if status == nil { draw() } } else { showStage() }
+        // The picture says it.
+        case (.pool, .waitingForPeers) where onTerminal: break
         case (.pool, .roundSealed): if !onTerminal, let round = job.rounds.last { say(Self.line(round)) }
         case (.pool, .planned):
             if let line = log.line(event) { say(line + JobStory.beyond(job), event.level) }
@@ -58,7 +72,9 @@ final class ProgressView {
 
     // MARK: what there is to see
 
-    private func draw() { picture.draw(JobStory(subject: subject, job: job, status: status)) }
+    private func draw() {
+        picture.draw(JobStory(subject: subject, job: job, status: status, command: command?.now ?? .plain))
+    }
 
     /// Where there is no terminal: a word every ten seconds on what is not told round by round.
     private func showStage() {
@@ -138,8 +154,8 @@ final class ProgressView {
     // MARK: the terminal
 
     private func say(_ line: String, _ level: LogLevel = .info) {
-        guard onTerminal else { return log.say(line, level) }
-        if level <= log.level { picture.tell(line) }
+        guard onTerminal else { return log.say(readsHistory ? "earlier: " + line.trimmingCharacters(in: .whitespaces) : line, level) }
+        if level <= log.level { picture.tell(line, at: readsHistory ? "earlier " : clockTime()) }
         fflush(nil)
     }
     func end() { if onTerminal { picture.end() } }

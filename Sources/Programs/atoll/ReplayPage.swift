@@ -91,6 +91,7 @@ final class ReplayPicture {
                 .status(
                     of: coordinator.state, phase: coordinator.stage.word,
                     members: coordinator.roster.joined.map { (name: $0.name, heartbeat: $0.heartbeat) },
+                    sentBytes: coordinator.roster.sentBytes,
                     tokensPerSecond: elapsed > 0 ? Double(done) / elapsed : 0), at: now))
         let story = JobStory(subject: subject, job: view, leading: daemon.coordinator)
         picture.look(.init(daemon: daemon, view: view, coordinator: coordinator, now: story.paragraphs), at: now)

@@ -2,6 +2,12 @@ import Node
 import Primitives
 
 enum ReportText {
+    /// As a launcher's screen says it.
+    private static func against(_ measured: Double, _ predicted: Double) -> String {
+        let more = (measured / predicted - 1) * 100
+        return "measured \(fixed(measured, 3)) s, predicted \(fixed(predicted, 3)) s"
+            + (abs(more) < 1 || !more.isFinite ? "" : " (\(fixed(abs(more), 0)) % \(more > 0 ? "slower" : "faster"))")
+    }
     /// The end of a run, for people.
     static func text(_ report: RunReport, folder: String) -> String {
         var out = "\n"
@@ -19,11 +25,13 @@ enum ReportText {
             let told = losses.enumerated().map { "source \($0 + 1) \($1.map { fixed($0, 4) } ?? "too short to tell")" }
             out += "… of each source: \(told.joined(separator: ", "))\n"
         }
-        if let predicted = report.stepSeconds.predicted, let measured = report.stepSeconds.measuredMedian {
-            // As a launcher's screen says it.
-            let more = (measured / predicted - 1) * 100
-            out += "step: measured \(fixed(measured, 3)) s, predicted \(fixed(predicted, 3)) s"
-            out += abs(more) < 1 ? "\n" : " (\(fixed(abs(more), 0)) % \(more > 0 ? "slower" : "faster"))\n"
+        let steps = report.stepSeconds
+        if let predicted = steps.predicted, let measured = steps.measuredMedian {
+            let whose = steps.lastEpoch == nil ? "step" : "step by the first plan"
+            out += "\(whose): \(against(measured, predicted))\n"
+        }
+        if let epoch = steps.lastEpoch, let predicted = steps.lastPredicted, let measured = steps.lastMeasuredMedian {
+            out += "step by the last plan, number \(epoch): \(against(measured, predicted))\n"
         }
         if let critical = report.criticalBatchTokens {
             out +=

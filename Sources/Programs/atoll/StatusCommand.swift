@@ -1,6 +1,7 @@
 import ArgumentParser
 import Daemon
 import Foundation
+import Lending
 import Node
 import Primitives
 import Telemetry
@@ -46,8 +47,9 @@ struct DaemonChoice: ParsableArguments {
         }
         return peers.first
     }
-    private var folders: [String] {
-        if let data { return [data] }
+    private var folders: [String] { data.map { [$0] } ?? Self.usual }
+    /// Where this user's daemons have theirs.
+    static var usual: [String] {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: Home.path)) ?? []
         // A node keeps the identity of its owner's launcher within its own folder.
         return names.sorted().flatMap { [Home.path + "/" + $0, Home.path + "/" + $0 + "/launcher"] }
@@ -64,22 +66,34 @@ struct DaemonChoice: ParsableArguments {
     ) throws -> ControlService.Answer { try found(request, isMeant).answer }
 
     /// The same with its folder, and as it came.
+    ///
+    /// - Parameter isLikely: where several could be meant, the one of which alone this is true.
     func found(
-        _ request: ControlService.Request, _ isMeant: (DaemonStatus) -> Bool
+        _ request: ControlService.Request, likely isLikely: (ControlService.Status) -> Bool = { _ in false },
+        _ isMeant: (DaemonStatus) -> Bool
     ) throws -> (folder: String, answer: ControlService.Answer, json: String) {
-        let all = try ask(.status).filter { $0.answer.status.map { isMeant($0.daemon) } ?? false }
+        var all = try ask(.status).filter { $0.answer.status.map { isMeant($0.daemon) } ?? false }
+        let likely = all.filter { $0.answer.status.map(isLikely) ?? false }
+        if all.count > 1, likely.count == 1 { all = likely }
         guard let first = all.first, all.count == 1 else {
             throw NodeError.badInput(
                 all.isEmpty
                     ? "none of the daemons here can \(request.command)"
-                    : "\(all.count) daemons run here: choose one with --data, of "
-                        + all.map(\.folder).joined(separator: ", "))
+                    : "\(all.count) daemons run here, and one is meant: "
+                        + all.map { Self.choice(of: $0.folder, $0.answer.status?.daemon, request) }.joined(separator: ", "))
         }
         guard let done = try ControlService.ask(request, in: first.folder) else {
             throw NodeError.failed("the daemon in \(first.folder) has just ended")
         }
         if let error = done.answer.error { throw NodeError.failed(error) }
         return (first.folder, done.answer, done.json)
+    }
+    /// What is typed for it, and whose it is.
+    private static func choice(of folder: String, _ daemon: DaemonStatus?, _ request: ControlService.Request) -> String {
+        let whose = daemon?.member?.name ?? (daemon?.role == .node ? "the node" : "the launcher")
+        let verb = request.command == "set" ? "limits set …" : request.command
+        let command = OwnCommand(to: folder, isBusy: { _ in true })
+        return "`atoll \(verb) \(command.choice ?? "")` (\(whose))"
     }
 }
 
@@ -101,7 +115,7 @@ struct StatusCommand: ParsableCommand {
                     print(found.json)
                 } else if let status = found.answer.status {
                     if place > 0 { print("") }
-                    for line in StatusText.lines(status) {
+                    for line in StatusText.lines(status, OwnCommand(to: found.folder)) {
                         for part in TerminalText.current.wrapped(line, indent: 2) { print(part) }
                     }
                 } else {
@@ -120,34 +134,47 @@ struct OwnersRequest: ParsableArguments {
     @OptionGroup var choice: DaemonChoice
     @Flag(help: "What the daemon answers: one line of JSON (docs/STATUS.md).") var json = false
 
-    /// - Parameter text: what is said of it, of the peer's name and what it is now.
+    /// - Parameters:
+    ///   - isLikely: which one is meant, where there are several.
+    ///   - text: what is said of it, of the peer's name and what it is now.
     func send(
-        _ command: ControlService.Command, _ text: (String, DaemonStatus.Membership.State?) -> String
+        _ command: ControlService.Command, likely isLikely: (ControlService.Status) -> Bool = { _ in false },
+        _ text: (String, ControlService.Status) -> String
     ) throws {
-        let found = try choice.found(.init(command)) { $0.computes }
+        let found = try choice.found(.init(command), likely: isLikely) { $0.computes }
         guard !json else { return print(found.json) }
-        let member = found.answer.status?.daemon.member
-        print(text(escaped(member?.name ?? "the peer"), member?.state))
+        guard let status = found.answer.status else { throw NodeError.failed("the daemon gave no status") }
+        let said = text(status.daemon.member?.name ?? "the peer", status)
+        for line in TerminalText.current.wrapped(OwnCommand(to: found.folder).named(said)) { print(line) }
     }
 }
 
 /// `atoll pause`: the owner wants the machine now.
 struct PauseCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "pause", abstract: "Have a peer leave its job and take no other, until `atoll resume`.")
+        commandName: "pause", abstract: "Have a peer compute nothing, until `atoll resume`.",
+        discussion: """
+            It stops at once, and keeps its place in its job for a few seconds (the limit hand_over_after_s): a short pause costs nothing. When it lasts, \
+            others take its place, and what is not sealed of the round is done anew. `atoll drain` lets the round end first.
+            """)
     @OptionGroup var request: OwnersRequest
 
     func run() throws {
-        try request.send(.pause) { name, _ in "\(name) is paused: it works for nobody until `atoll resume`" }
+        try request.send(.pause) { OwnersText.paused($0, $1) }
     }
 }
 
 struct ResumeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "resume", abstract: "End a peer's pause: it takes offers again.")
+        commandName: "resume", abstract: "End a peer's pause: it goes on with its job, or takes offers again.")
     @OptionGroup var request: OwnersRequest
 
-    func run() throws { try request.send(.resume) { name, _ in "\(name) takes offers again" } }
+    func run() throws {
+        // Of several that one which is paused.
+        try request.send(.resume, likely: { $0.limits?.reasons.contains { $0.limit == "owner" } ?? false }) {
+            OwnersText.resumed($0, $1)
+        }
+    }
 }
 
 /// `atoll drain`: pause, when the round is over.
@@ -157,11 +184,7 @@ struct DrainCommand: ParsableCommand {
     @OptionGroup var request: OwnersRequest
 
     func run() throws {
-        try request.send(.drain) { name, state in
-            state == .leaving
-                ? "\(name) leaves its job when the round is over, and takes no other until `atoll resume`"
-                : "\(name) is paused: it works for nobody until `atoll resume`"
-        }
+        try request.send(.drain) { OwnersText.drained($0, $1) }
     }
 }
 
@@ -197,12 +220,40 @@ struct LeaveCommand: ParsableCommand {
     }
 }
 
+/// What became of an owner's word, in sentences.
+enum OwnersText {
+    static func paused(_ name: String, _ status: ControlService.Status) -> String {
+        let member = status.daemon.member
+        guard status.limits?.mode == .hold, member?.job != nil else {
+            return "\(name) is paused: it works for nobody until `atoll resume`."
+        }
+        let kept = status.limits?.values.first { $0.key == LimitKey.handOverAfter.rawValue }?.value ?? "a few"
+        guard member?.work?.rank != nil else {
+            return "\(name) is paused until `atoll resume`. It holds nothing of the job, which goes on without it."
+        }
+        return "\(name) is paused: it computes nothing until `atoll resume`. It keeps its place in the job for \(kept) s, so that a short pause costs "
+            + "nothing. If it lasts, others take its place, and what is not sealed of the round is done anew (`atoll drain` lets the round end first)."
+    }
+    static func resumed(_ name: String, _ status: ControlService.Status) -> String {
+        if let limits = status.limits, !limits.reasons.isEmpty {
+            return "\(name) is paused by its owner no more, and still kept from working: \(limits.reasons[0].why)."
+        }
+        return status.daemon.member?.job != nil && status.daemon.member?.state != .paused
+            ? "\(name) goes on with its job where it stood." : "\(name) takes offers again."
+    }
+    static func drained(_ name: String, _ status: ControlService.Status) -> String {
+        status.daemon.member?.state == .leaving
+            ? "\(name) leaves its job when the round is over, and takes no other until `atoll resume`."
+            : paused(name, status)
+    }
+}
+
 /// A status in sentences.
 enum StatusText {
-    static func lines(_ status: ControlService.Status) -> [String] {
+    static func lines(_ status: ControlService.Status, _ command: OwnCommand = .plain) -> [String] {
         let daemon = status.daemon
         let page = status.dashboard.map { ["Its page opens once, at \($0)"] } ?? []
-        if daemon.member != nil { return PeerStory(status: status).paragraphs + rest(daemon) + page }
+        if daemon.member != nil { return PeerStory(status: status, command: command).paragraphs + rest(daemon) + page }
         let role =
             switch daemon.role {
             case .launcher, .peer: "A launcher"
@@ -220,6 +271,11 @@ enum StatusText {
         return lines + page
     }
 
+    /// What whoever leads or carries a job says of it.
+    static func job(_ daemon: DaemonStatus) -> [String] {
+        let lines = rest(daemon).map { $0.trimmingCharacters(in: .whitespaces) }
+        return lines.isEmpty ? ["It has no job at the moment."] : lines.map { $0.hasSuffix(".") ? $0 : $0 + "." }
+    }
     private static func rest(_ daemon: DaemonStatus) -> [String] {
         var lines: [String] = []
         if let coordinator = daemon.coordinator { lines += Self.coordinator(coordinator) }
@@ -243,7 +299,7 @@ enum StatusText {
             } ?? "")
     }
     private static func coordinator(_ job: DaemonStatus.Leadership) -> [String] {
-        var line = "It leads job \(job.job.prefix(8))… “\(job.jobName)”, which is \(job.stage), in round \(job.round): "
+        var line = "It coordinates job \(job.job.prefix(8))… “\(job.jobName)”, which is \(job.stage), in round \(job.round): "
         line += "\(grouped(job.tokens)) of \(grouped(job.tokensTotal)) tokens"
         if let loss = job.trainLoss { line += ", loss \(fixed(loss, 3))" }
         var lines = [line + "."]
@@ -257,8 +313,12 @@ enum StatusText {
             lines.append(
                 "\(waiting) \(waiting == 1 ? "entry of its log waits" : "entries of its log wait") to be agreed on.")
         }
-        for peer in job.peers {
-            var line = "  \(peer.name.padding(toLength: 20, withPad: " ", startingAt: 0)) \(peer.standing)"
+        // Who was only met, a node for one, is none of the job's.
+        for peer in job.peers where peer.standing != "met" {
+            var line = "  \(peer.name): \(peer.standing)"
+            if let place = peer.place {
+                line += ", stage \(place.stage + 1) of \(place.stages) in pipeline \(place.rank + 1)"
+            }
             if let doing = peer.doing, !doing.isEmpty { line += ", \(doing)" }
             if let why = peer.why { line += ": \(why)" }
             if peer.standing == "joined", peer.silentSeconds > 3 {
@@ -270,9 +330,11 @@ enum StatusText {
     }
     private static func elector(_ elector: DaemonStatus.Election) -> [String] {
         let leader =
-            elector.isLeader ? "it leads" : elector.leader.map { "\($0) leads" } ?? "nobody leads at the moment"
+            elector.isLeader
+            ? "it coordinates the job"
+            : elector.leader.map { "\($0) coordinates the job" } ?? "nobody coordinates the job at the moment"
         var lines = [
-            "It carries the record of job \(elector.job.prefix(8))…: \(leader), in term \(elector.term). Of "
+            "It carries the record of job \(elector.job.prefix(8))…: \(leader). Of "
                 + "\(elector.logLength) \(elector.logLength == 1 ? "entry" : "entries") \(elector.logCommitted) "
                 + "\(elector.logCommitted == 1 ? "is" : "are") agreed on; signatures of a quorum are here for "
                 + "\(elector.logCertified).",

@@ -12,8 +12,11 @@ struct Paragraph {
     /// What goes first where there is no room for all: the highest number. Whether one is of use, what is waited for and what comes next stay longest.
     let rank: Int
 
-    init(_ text: String, _ topic: WhyTopic, rank: Int) { (self.text, self.topic, self.rank) = (text, topic, rank) }
+    init(_ text: String, _ topic: WhyTopic, rank: Int) {
+        (self.text, self.topic, self.rank) = (TerminalText.punctuated(text), topic, rank)
+    }
 
+    func changed(_ change: (String) -> String) -> Paragraph { Paragraph(change(text), topic, rank: rank) }
     /// Up to the first full stop before a space.
     var firstSentence: String { text.firstRange(of: ". ").map { String(text[..<$0.lowerBound]) + "." } ?? text }
 }
@@ -108,32 +111,37 @@ struct StoryRow {
         }
         if TerminalText.columns(line) <= terminal.width { return [line] }
         let parts = columns.filter { !$0.isEmpty }
-        return terminal.wrapped((parts.first ?? "") + ": " + parts.dropFirst().joined(separator: ", "), indent: 4)
+        let rest = parts.dropFirst().joined(separator: ", ")
+        return terminal.wrapped("  " + (parts.first ?? "") + (rest.isEmpty ? "" : ": " + rest), indent: 4)
     }
 }
 
 /// Lines at the foot of a terminal that are drawn anew, below what scrolls.
 struct Picture {
     private var drawn = 0
+    /// What is shown, which stays while something is put above it.
+    private var shown: [String] = []
 
-    /// Puts a line above the picture, which is to be drawn again.
-    mutating func say(_ line: String) {
+    /// What happened, and when: eight columns.
+    mutating func tell(_ sentence: String, at time: String = clockTime()) {
+        let line = "\(time) \(sentence.trimmingCharacters(in: .whitespaces))"
         erase()
-        print(line)
-    }
-    /// What happened, and when.
-    mutating func tell(_ sentence: String) {
-        let line = "\(clockTime()) \(sentence.trimmingCharacters(in: .whitespaces))"
-        for part in TerminalText.current.wrapped(line, indent: 9) { say(part) }
+        for part in TerminalText.current.wrapped(line, indent: 9) { print(part) }
+        show(shown)
     }
     mutating func draw(_ story: any Story) { draw([""] + story.screen(.current)) }
     mutating func draw(_ lines: [String]) {
         erase()
         // What is higher than the window could not be erased again.
         let room = TerminalText.current.height - 1
-        let shown = lines.count > room ? Array(lines.prefix(room - 2) + lines.suffix(2)) : lines
-        for line in shown { print(line) }
-        drawn = shown.count
+        shown = lines.count > room ? Array(lines.prefix(room - 2) + lines.suffix(2)) : lines
+        show(shown)
+    }
+    private mutating func show(_ lines: [String]) {
+        // The window may have become lower since.
+        let room = TerminalText.current.height - 1
+        for line in lines.prefix(room) { print(line) }
+        drawn = min(lines.count, room)
         fflush(nil)
     }
     /// For good: what is said on standard errors next is not to be erased by it.

@@ -10,12 +10,13 @@ struct TerminalText {
     let hasColour: Bool
 
     /// Standard output as it is now: a window may have been made narrower.
-    static var current: TerminalText {
+    static var current: TerminalText { of(STDOUT_FILENO) }
+    static func of(_ descriptor: Int32) -> TerminalText {
         let environment = ProcessInfo.processInfo.environment
-        let isTerminal = isatty(1) == 1
+        let isTerminal = isatty(descriptor) == 1
         var size = winsize()
         var (width, height) = (0, 0)
-        if isTerminal, ioctl(1, UInt(TIOCGWINSZ), &size) == 0 { (width, height) = (Int(size.ws_col), Int(size.ws_row)) }
+        if isTerminal, ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0 { (width, height) = (Int(size.ws_col), Int(size.ws_row)) }
         if width == 0 { width = Int(environment["COLUMNS"] ?? "") ?? 80 }
         if height == 0 { height = Int(environment["LINES"] ?? "") ?? 24 }
         let isPlain = !(environment["NO_COLOR"] ?? "").isEmpty || environment["TERM"] == "dumb"
@@ -25,6 +26,13 @@ struct TerminalText {
             hasColour: isTerminal && !isPlain)
     }
 
+    /// A text of several lines: those that are too wide are broken between words. Elsewhere than at a terminal all stay as they are.
+    func fitted(_ text: String) -> String {
+        guard isTerminal else { return text }
+        return text.split(separator: "\n", omittingEmptySubsequences: false).flatMap { line in
+            Self.columns(line) <= width ? [String(line)] : wrapped(String(line), indent: line.prefix { $0 == " " }.count + 2)
+        }.joined(separator: "\n")
+    }
     /// A part of the window.
     func with(height: Int) -> TerminalText {
         TerminalText(isTerminal: isTerminal, width: width, height: height, hasColour: hasColour)
@@ -32,19 +40,23 @@ struct TerminalText {
     func bold(_ text: String) -> String { hasColour ? "\u{1B}[1m\(text)\u{1B}[0m" : text }
     func faint(_ text: String) -> String { hasColour ? "\u{1B}[2m\(text)\u{1B}[0m" : text }
 
-    /// Lines of at most the width, broken between words; a word that is wider is broken itself. What others wrote does nothing but be seen.
+    /// Lines of at most the width, broken between words; a word that is wider is broken itself. Blanks before the first word stay, and a number in
+    /// groups of three digits is one word. What others wrote does nothing but be seen.
     func wrapped(_ text: String, indent: Int = 0) -> [String] {
         var lines: [String] = []
-        var line = ""
-        var used = 0
+        let clean = escaped(text)
+        let first = clean.prefix { $0 == " " }.count
+        var line = String(repeating: " ", count: min(first, width / 2))
+        var used = line.count
+        let start = used
         func end() {
             lines.append(line)
             line = String(repeating: " ", count: indent)
             used = indent
         }
-        for word in escaped(text).split(separator: " ") {
+        for word in Self.words(clean) {
             var rest = word[...]
-            if used > (lines.isEmpty ? 0 : indent) {
+            if used > (lines.isEmpty ? start : indent) {
                 if used + 1 + Self.columns(rest) > width {
                     end()
                 } else {
@@ -66,6 +78,26 @@ struct TerminalText {
         }
         lines.append(line)
         return lines
+    }
+    /// Between blanks: “12”, “345 678”.
+    private static func words(_ text: String) -> [String] {
+        var words: [String] = []
+        for part in text.split(separator: " ") {
+            let digits = part.prefix { $0.isNumber && $0.isASCII }
+            let isGroup = digits.count == 3 && !part.dropFirst(3).contains { $0.isLetter || $0.isNumber }
+            if isGroup, let last = words.last, last.last?.isNumber == true,
+                last.split(separator: " ").last.map({ (1...3).contains($0.count) && $0.allSatisfy(\.isNumber) }) == true
+            {
+                words[words.count - 1] += " " + part
+            } else {
+                words.append(String(part))
+            }
+        }
+        return words
+    }
+    /// What somebody else's sentence ends with ends ours, too.
+    static func punctuated(_ text: String) -> String {
+        text.replacing(#/([.!?…])\.(?=\s|$)/#) { String($0.1) }.replacing(#/\.([;,])/#) { String($0.1) }
     }
     /// A head of so many columns before the first line, and as many blanks before the others.
     func hanging(_ head: String, _ text: String) -> [String] {

@@ -70,9 +70,9 @@ struct TopCommand: ParsableCommand {
         }
         guard status.daemon.member != nil else {
             return Array(
-                StatusText.lines(status).flatMap { terminal.wrapped($0, indent: 2) }.prefix(terminal.height - 1))
+                StatusText.lines(status, OwnCommand(to: folder)).flatMap { terminal.wrapped($0, indent: 2) }.prefix(terminal.height - 1))
         }
-        return PeerStory(status: status).screen(terminal, latest: latest.suffix(5), stopping: "")
+        return PeerStory(status: status, command: OwnCommand(to: folder)).screen(terminal, latest: latest.suffix(5), stopping: "")
     }
 }
 
@@ -96,7 +96,10 @@ struct WhyCommand: ParsableCommand {
             func asked(_ about: String) throws -> [ControlService.Told] {
                 try ControlService.ask(.init(.why, about: about), in: found.folder)?.answer.events ?? []
             }
-            let topic = words.isEmpty ? WhyTopic.paused : WhyTopic(rawValue: words.lowercased())
+            // Of whoever does not work itself: what has happened in its job.
+            let isWorker = status.daemon.computes
+            let topic =
+                words.isEmpty ? (isWorker ? WhyTopic.paused : .interruptions) : WhyTopic(rawValue: words.lowercased())
             var (events, sentences) = (try asked(topic?.events ?? words), [String]())
             if events.isEmpty, topic == nil, let behind = WhyTopic.behind(words, status) {
                 sentences = behind.sentences
@@ -113,7 +116,9 @@ struct WhyCommand: ParsableCommand {
             if events.isEmpty {
                 print(
                     words.isEmpty
-                        ? "Nothing has kept it from working."
+                        ? status.daemon.computes && PeerStory(status: status).standstill.isEmpty
+                            ? "Nothing has kept it from working."
+                            : "`atoll why connections`, `atoll why rounds` and `atoll why members` say what has happened."
                         : sentences.isEmpty
                             ? "Nothing has happened about “\(escaped(words))”, and nothing is said of it. Try: \(WhyTopic.list)."
                             : "Nothing has happened about that since this daemon began.")
@@ -129,7 +134,15 @@ struct WhyCommand: ParsableCommand {
     }
     private static func now(_ status: ControlService.Status) -> String {
         guard let member = status.daemon.member else {
-            return "This daemon works for nobody: it is a \(status.daemon.role == .node ? "node" : "launcher")."
+            // What keeps a launcher's job is in its own sentences.
+            return status.daemon.role == .node
+                ? "A node computes nothing: others begin with it. It knows \(counted(status.daemon.overlay.contacts, "node")) of its pool."
+                : StatusText.job(status.daemon).joined(separator: " ")
+        }
+        if member.computes == false {
+            return member.job == nil
+                ? "\(member.name) is a node: it computes nothing, and carries no job's record at the moment."
+                : "\(member.name) is a node: it computes nothing, and carries the record of job “\(member.jobName ?? "")” with others."
         }
         if let limits = status.limits, !limits.reasons.isEmpty {
             return ([member.name + " is kept from working."] + LimitText.reasons(limits, hasJob: member.job != nil))
@@ -137,11 +150,16 @@ struct WhyCommand: ParsableCommand {
         }
         switch member.state {
         case .free: return "\(member.name) works for nobody, because no launcher whom you accept has offered anything."
-        case .paused: return "\(member.name) is paused by its owner."
+        case .paused: return "\(member.name) was paused by its owner."
         case .leaving: return "\(member.name) leaves its job when the round is over."
         case .waiting:
-            return "\(member.name) waits: the leader of its job has not been heard for longer than its lease."
-        case .working: return "\(member.name) works: \(member.doing)."
+            let since = member.unheardSeconds.map { " for \(ProgressView.span($0))" } ?? ""
+            return member.isLeaderStopped == true
+                ? "\(member.name) waits: the coordinator of its job has stopped it for now."
+                : "\(member.name) waits: nothing has been heard of the coordinator of its job\(since)."
+        case .working:
+            let still = PeerStory(status: status).standstill
+            return still.isEmpty ? "\(member.name) works: \(member.doing)." : "\(member.name) works. \(still)"
         }
     }
 }

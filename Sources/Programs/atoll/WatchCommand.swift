@@ -31,6 +31,11 @@ struct WatchCommand: ParsableCommand {
         let choice = try Self.choice(of: job)
         // A fresh key each time: a watcher is nobody's member. Where members are kept it is one, and stays it.
         let folder = invite.issuing == nil ? nil : try Home.folder(nil, name: "watcher")
+        if let folder, !isThere(folder.path + "/" + PoolEntry.file) {
+            complain(
+                "note: whoever watches a pool that keeps members is one of them: this takes one of the invite's uses, once. Its identity is in "
+                    + "\(folder.path), and the next screen has it again")
+        }
         let setup = try LiveDaemon.Setup(
             through: invite, key: folder?.key ?? SigningKey(seed: randomBytes(32))!, folder: folder?.path,
             listen: try endpoint(listen, option: "--listen"), emulation: nil, seed: drawnSeed(seed), tell: complain)
@@ -52,7 +57,7 @@ struct WatchCommand: ParsableCommand {
         _ job: String, _ setup: LiveDaemon.Setup, choosing choice: @escaping JobReader.Choice,
         collectingAs collector: PeerID? = nil, wait: Double, _ log: EventLog
     ) throws -> WatchRun.Result {
-        let view = ProgressView(quiet: log.asJSON, log: log, subject: .init(name: job))
+        let view = ProgressView(quiet: log.asJSON, log: log, subject: .init(name: job), readsHistory: true)
         defer { view.end() }
         return try WatchRun().run(
             setup, choosing: choice, collectingAs: collector, what: "job \(escaped(job))",

@@ -3,7 +3,7 @@ import Node
 
 /// What sentences of a screen are about, and the kinds of events that make them.
 enum WhyTopic: String, CaseIterable {
-    case paused, waiting, limits, job, place, rounds, connections, machine, plan, members
+    case paused, waiting, limits, job, place, rounds, connections, machine, plan, members, interruptions
 
     /// As ``EventJournal/about(_:most:)`` takes them.
     var events: String {
@@ -13,6 +13,7 @@ enum WhyTopic: String, CaseIterable {
         case .waiting:
             "work_paused|waiting_for|processor_|connection_interrupted|connection_lost|connection_refused|state_requested|state_unavailable|"
                 + "bootstrap_retrying|overlay_isolated|refounding_refused"
+        case .interruptions: "interrupted|resumed|peer_lost|rolled_back|others_go_on|replaced|diverged|storage_failed|waiting_for"
         case .limits: "limit_|processor_|work_held|work_draining|work_handed_over|work_taken_up|usage_unread"
         case .job:
             "job_accepted|job_released|job_opened|job_resumed|job_refounded|offer_declined|plan_received|placement_refused|leader_changed|"
@@ -41,7 +42,7 @@ enum WhyTopic: String, CaseIterable {
         case .limits: ["limit"]
         case .paused: ["pause"]
         case .job: ["job", "next", "stop", "resume"]
-        case .place, .machine: []
+        case .place, .machine, .interruptions: []
         }
     }
     static let list = allCases.map { "`\($0.rawValue)`" }.joined(separator: ", ")
@@ -50,9 +51,12 @@ enum WhyTopic: String, CaseIterable {
     static func behind(_ words: String, _ status: ControlService.Status) -> (sentences: [String], events: String)? {
         let wanted = words.lowercased().split { " .,;:“”\"?!".contains($0) }.map(String.init)
         guard !wanted.isEmpty else { return nil }
-        let told = PeerStory(status: status).told.flatMap { part in
-            sentences(part.text).map { (text: $0, topic: part.topic) }
-        }
+        // Of a daemon that is no peer: what `atoll status` says.
+        let parts =
+            status.daemon.member != nil
+            ? PeerStory(status: status).told.map { ($0.text, $0.topic) }
+            : StatusText.lines(status).map { ($0, WhyTopic.of(line: $0)) }
+        let told = parts.flatMap { part in sentences(part.0).map { (text: $0, topic: part.1) } }
         let whole = told.filter { part in wanted.allSatisfy { part.text.lowercased().contains($0) } }
         func about(_ found: [(text: String, topic: WhyTopic)], _ topic: WhyTopic) -> [String] {
             found.filter { $0.topic == topic }.map(\.text)
@@ -63,6 +67,12 @@ enum WhyTopic: String, CaseIterable {
         let named = allCases.first { one in one.words.contains { word in wanted.contains { $0.hasPrefix(word) } } }
         guard let topic = named ?? some.first?.topic else { return nil }
         return (about(some, topic), topic.events)
+    }
+    /// Of a line of a launcher's or a node's status.
+    private static func of(line: String) -> WhyTopic {
+        if line.contains("connected") || line.contains("nodes of its pool") { return .connections }
+        if line.hasPrefix("  ") { return .members }
+        return line.contains("round") || line.contains("trained") ? .rounds : .job
     }
     /// A paragraph's: they end with a full stop before a space.
     private static func sentences(_ paragraph: String) -> [String] {

@@ -124,6 +124,14 @@ package struct DashboardFeed {
     private func seconds(_ moment: Instant) -> String { fixed(max(0, (moment - origin).inSeconds), 3) }
     private mutating func tell(_ record: String) { fresh.append(record) }
 
+    /// Another job begins: rounds, steps and plan are of the last one, and whoever looks begins anew without them.
+    package mutating func forgetJob(at moment: Instant) {
+        rounds = Recent(limit: Self.mostRounds)
+        (stepsSealed, plan, planEpoch) = (0, nil, 0)
+        traces.latest = [:]
+        fresh = snapshot(at: moment)
+    }
+
     // MARK: what happens
 
     /// - Parameters:

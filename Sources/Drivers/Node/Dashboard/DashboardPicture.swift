@@ -43,6 +43,10 @@ package struct DashboardPicture {
     /// Of a peer: the round whose seal it has not told yet.
     private var round: Int?
     private var surveyed: Set<String> = []
+    /// Of a peer: its job, the last one where it has none; and to whom it is connected.
+    private var job: String?
+    private var met: [String] = []
+    private var labels: [String: String] = [:]
     static let launcher = "this launcher"
 
     /// - Parameters:
@@ -108,8 +112,11 @@ package struct DashboardPicture {
             ?? []
         // A peer's own word is worth more than what its events tell of the job.
         fields.removeAll { field in own.contains { $0.name == field.name } }
+        if let member = seen.daemon.member { turn(to: member.job, at: now) }
         feed.see(own + fields, at: now)
-        for peer in peers(seen) { feed.see(peer, at: now) }
+        let all = peers(seen)
+        for peer in all { feed.see(peer, at: now) }
+        if seen.daemon.member != nil { noteGone(all, at: now) }
         feed.settle(at: now)
         tellSteps(at: now)
         if let coordinator = seen.coordinator { tellSteps(of: coordinator, at: now) }
@@ -124,10 +131,32 @@ package struct DashboardPicture {
         var out: [DashboardFeed.Peer] = []
         if seen.daemon.coordinator != nil {
             var launcher = DashboardFeed.Peer(name: Self.launcher)
-            (launcher.isSelf, launcher.isOutside, launcher.standing) = (true, true, "leads")
+            (launcher.isSelf, launcher.isOutside, launcher.standing) = (true, true, "coordinates")
             out.append(launcher)
         }
         return out + seen.view.members.map { member in member.dashboardPeer(told[member.name]) }
+    }
+
+    /// Of a peer: another job has rounds, losses and a plan of its own.
+    private mutating func turn(to job: String?, at now: Instant) {
+        // What the last one came to stays until there is another.
+        guard let job, job != self.job else { return }
+        if self.job != nil {
+            feed.forgetJob(at: now)
+            round = nil
+        }
+        self.job = job
+    }
+    /// Of a peer: to whom it was connected, and is not any more.
+    private mutating func noteGone(_ all: [DashboardFeed.Peer], at now: Instant) {
+        let names = Set(all.map(\.name))
+        for name in met where !names.contains(name) {
+            var peer = DashboardFeed.Peer(name: name)
+            (peer.label, peer.isOutside, peer.standing) = (labels[name], true, "gone")
+            feed.see(peer, at: now)
+        }
+        met = met.filter { names.contains($0) } + all.map(\.name).filter { !met.contains($0) }
+        for peer in all { labels[peer.name] = peer.label }
     }
 
     /// A peer is told of seals by their results.
@@ -136,13 +165,13 @@ package struct DashboardPicture {
         defer { round = current }
         guard let before = round, current > before else { return }
         feed.note(
-            round: current - 1, stepsDone: step, loss: work.trainLoss, validation: work.validationLoss,
+            round: current - 1, stepsDone: work.stepsDone ?? step, loss: work.trainLoss, validation: work.validationLoss,
             seconds: work.roundSeconds, predicted: nil, at: now)
     }
 
     /// Who is how far from whom, and what the plan predicts: where there is a plan, as it was planned for.
     private mutating func survey(_ seen: Moment, at now: Instant) {
-        if let coordinator = seen.coordinator, let answer = coordinator.answer {
+        if let coordinator = seen.coordinator, let answer = coordinator.answerWhenMade {
             // A return to an earlier round goes on with the same plan, under another number.
             let epoch = coordinator.state.plan?.epoch ?? 0
             guard epoch != feed.planEpoch, answer.plan.round <= coordinator.state.round else { return }
@@ -185,8 +214,7 @@ extension JobView {
         add("tokensPerSecond", progress.tokensPerSecond, 0)
         add("validation", progress.validationLoss, 4)
         add("stepSeconds", rounds.count > 0 ? stepSeconds : nil, 4)
-        let latest = rounds.items.last { $0.steps > 0 && !$0.isUndone && $0.predictedSeconds != nil }
-        add("predicted", latest.map { $0.predictedSeconds! / Double($0.steps) } ?? plan?.stepSeconds, 4)
+        add("predicted", plan?.stepSeconds, 4)
         if progress.sentBytes > 0 { out.append(("sent", "\(progress.sentBytes)")) }
         if progress.uncompressedBytes > 0 { out.append(("plain", "\(progress.uncompressedBytes)")) }
         if let plan {
@@ -248,10 +276,10 @@ extension DaemonStatus.Membership {
         if let jobName { title += " works for “\(jobName)”" }
         out.append(("title", quoted(title)))
         out.append(("stage", quoted(doing)))
-        if let round, let step, let work, work.tokens > 0, work.tokensTotal > 0, step > 0 {
-            let steps = Double(step) * Double(work.tokensTotal) / Double(work.tokens)
-            out += [("round", "\(round)"), ("step", "\(step)"), ("steps", fixed(max(Double(step), steps), 0))]
+        if let round, let step, let steps = work?.stepsTotal, steps > 0 {
+            out += [("round", "\(round)"), ("step", "\(min(step, steps))"), ("steps", "\(steps)")]
         }
+        if let validation = work?.validationLoss { out.append(("validation", fixed(validation, 4))) }
         return out
     }
     /// Itself, those next to it, and whoever it is connected to.
@@ -265,7 +293,9 @@ extension DaemonStatus.Membership {
                 peer.label = connection.name
                 peer.roundTripMilliseconds = connection.roundTripMilliseconds
                 peer.relayedBy = connection.relayedBy.map { seen.daemon.name(of: $0) ?? $0 }
-                peer.standing = connection.peer == leader ? "leads" : "connected"
+                // Who is in no job with it is shown, and is none of the job's machines.
+                peer.isOutside = connection.name == nil
+                peer.standing = connection.peer == leader ? "coordinates" : "connected"
                 return peer
             }
     }
