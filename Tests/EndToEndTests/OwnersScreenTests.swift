@@ -98,7 +98,8 @@ import Testing
         ]
         let told = try said(["status"], of: FakeDaemon.peer(working(still)))
         #expect(
-            told.contains("Nothing has moved here for 41 s: it waits for bo, who has left (what nobody else here holds)."),
+            told.contains(
+                "Nothing has moved here for 41 s: it waits for bo, who has left (what nobody else here holds)."),
             "\(told)")
         #expect(try said(["why"], of: FakeDaemon.peer(working(still))).contains("it waits for bo, who has left"))
         // Its owner keeps it from working: that is why, and it is said.
@@ -126,7 +127,8 @@ import Testing
         let stopped = try said(
             ["status"],
             of: FakeDaemon.peer(working(["state": "waiting", "unheard_seconds": 9.0, "is_leader_stopped": true])))
-        #expect(stopped.contains("The launcher of the job (77aa10ff) has stopped the job 9 s ago for now"), "\(stopped)")
+        #expect(
+            stopped.contains("The launcher of the job (77aa10ff) has stopped the job 9 s ago for now"), "\(stopped)")
         for word in ["leader", "lease", " term ", "epoch"] {
             for text in [told, held, waiting] { #expect(!text.contains(word), "\(word): \(text)") }
         }
@@ -144,17 +146,23 @@ import Testing
                 let lines = status.text.split(separator: "\n")
                 #expect(lines.count > 5, "\(status.text)")
                 for line in lines { #expect(line.count <= columns, "\(line)") }
-                #expect(status.text.contains("1 234 567 micro-batches") || status.text.contains("1 234 567\n"), "\(status.text)")
+                #expect(
+                    status.text.contains("1 234 567 micro-batches") || status.text.contains("1 234 567\n"),
+                    "\(status.text)")
             }
         }
     }
 
     /// Of several daemons a command would not know which one is meant.
-    @Test func `hints name the folder where commands would not find it without, and resume finds who is paused`() throws {
+    @Test func `hints name the folder where commands would not find it without, and resume finds who is paused`() throws
+    {
         let paused: [String: Any] = [
             "limits": [
                 "mode": "away", "unseen": [[String: Any]](), "cpu_percent": 100.0, "is_lowest_priority": true,
-                "reasons": [["limit": "owner", "why": "its owner paused it", "seconds": 9.0, "until": "`atoll resume`"] as [String: Any]],
+                "reasons": [
+                    ["limit": "owner", "why": "its owner paused it", "seconds": 9.0, "until": "`atoll resume`"]
+                        as [String: Any]
+                ],
                 "values": [[String: Any]](), "month": 202_611, "month_sent_bytes": 0, "month_received_bytes": 0,
             ] as [String: Any]
         ]
@@ -168,7 +176,8 @@ import Testing
             let place = daemons[1].folder.path
             #expect(status.out.contains("--data"), "\(status.out)")
             let refused = try DemoTests.atoll(["pause"], in: folder)
-            #expect(refused.code == 2 && refused.error.contains("`atoll pause --data \(place)` (two)"), "\(refused.error)")
+            #expect(
+                refused.code == 2 && refused.error.contains("`atoll pause --data \(place)` (two)"), "\(refused.error)")
             #expect(refused.error.contains("(one)"))
             let resumed = try DemoTests.atoll(["resume"], in: folder)
             #expect(resumed.code == 0 && resumed.out.contains("two"), "\(resumed.out) \(resumed.error)")
@@ -179,7 +188,8 @@ import Testing
         }
     }
 
-    @Test(arguments: ["foo", "statsu"]) func `help of what is no command is a mistake, and says so`(word: String) throws {
+    @Test(arguments: ["foo", "statsu"]) func `help of what is no command is a mistake, and says so`(word: String) throws
+    {
         let folder = try DemoTests.makeFolder()
         defer { try? FileManager.default.removeItem(at: folder) }
         let run = try DemoTests.atoll(["help", word], in: folder)

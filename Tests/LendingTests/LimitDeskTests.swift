@@ -236,7 +236,8 @@ private struct Bench {
     }
 
     /// What is unsealed of a pipeline goes on where it stood: nobody takes the place of somebody who is back in a moment.
-    @Test func `ten short pauses by its owner hand nothing over either, and one that costs money does at once`() throws {
+    @Test func `ten short pauses by its owner hand nothing over either, and one that costs money does at once`() throws
+    {
         var bench = try Bench()
         for _ in 0..<10 {
             bench.desk.pauseByOwner(at: bench.now)

@@ -276,6 +276,12 @@ import Wire
             #expect(said == (second == 1 ? [.workPaused(why: "its launcher has stopped for now")] : []))
             #expect(!member.isWorking && member.jobID == job)
         }
+        // Its owner reads that it was stopped, and when; of a launcher that fell silent, how long nothing was heard of it.
+        #expect(member.silence?.since == .zero + .seconds(1) && member.silence?.isStopped == true)
+        var deserted = self.member()
+        _ = try answer(of: &deserted, to: genesis())
+        deserted.wake(at: .zero + .seconds(100))
+        #expect(deserted.silence?.isStopped == false && deserted.silence?.since == .zero + .seconds(85))
         var other = member
         #expect(try answer(of: &other, to: genesis(nonce: 9)).refusal == nil)
         #expect(other.jobID != job)

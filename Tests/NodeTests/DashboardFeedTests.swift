@@ -52,39 +52,44 @@ import Training
         #expect(feed.snapshot(at: at(5000)).reduce(0) { $0 + $1.utf8.count } < 1_000_000)
     }
 
-    /// A peer in one job after the other, beside a node that is in none.
-    @Test func `a peer's page begins anew with another job, counts steps as they are, and its colleagues alone`() throws {
-        func seen(job: String?, round: Int, step: Int, loss: Double, connected: [String?]) throws -> DaemonStatus {
-            let decoder = JSONDecoder()
-            decoder.keyDecodingStrategy = .convertFromSnakeCase
-            var member: [String: Any] = [
-                "name": "ada", "memory_mebibytes": 64, "state": job == nil ? "free" : "working", "doing": "step 1/4",
-                "accepts": [String](), "leader": "cdcdcdcd",
-            ]
-            if let job {
-                member["job"] = job
-                member["job_name"] = job
-                (member["round"], member["step"]) = (round, step)
-                member["work"] = [
-                    "rank": 0, "stage": 0, "stages": 1, "parameters": 9, "tokens": 512 * round, "tokens_total": 2048,
+    /// A peer in one job, connected to colleagues by name, and to others.
+    private func seen(job: String?, round: Int, step: Int, loss: Double, connected: [String?]) throws -> DaemonStatus {
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        var member: [String: Any] = [
+            "name": "ada", "memory_mebibytes": 64, "state": job == nil ? "free" : "working", "doing": "step 1/4",
+            "accepts": [String](), "leader": "cdcdcdcd",
+        ]
+        if let job {
+            member["job"] = job
+            member["job_name"] = job
+            (member["round"], member["step"]) = (round, step)
+            member["work"] =
+                [
+                    "rank": 0, "stage": 0, "stages": 1, "parameters": 9, "tokens": 512 * round,
+                    "tokens_total": 2048,
                     "steps_done": 4 * round, "steps_total": 16, "train_loss": loss, "round_seconds": 2.0,
                     "micro_batches": [
                         "counted": 0, "late": 0, "lost": 0, "superseded": 0, "under_way": 0, "rounds": 0,
                     ],
                 ] as [String: Any]
-            }
-            let connections = connected.enumerated().map { number, name -> [String: Any] in
-                var one: [String: Any] = ["peer": "\(number)\(number)", "endpoint": "192.0.2.1:1"]
-                one["name"] = name
-                return one
-            }
-            return try decoder.decode(
-                DaemonStatus.self,
-                from: try JSONSerialization.data(withJSONObject: [
-                    "id": "ab", "connections": connections, "member": member,
-                    "overlay": ["is_joined": true, "contacts": 1, "is_reachable": true, "berths": [String]()],
-                ]))
         }
+        let connections = connected.enumerated().map { number, name -> [String: Any] in
+            var one: [String: Any] = ["peer": "\(number)\(number)", "endpoint": "192.0.2.1:1"]
+            one["name"] = name
+            return one
+        }
+        return try decoder.decode(
+            DaemonStatus.self,
+            from: try JSONSerialization.data(withJSONObject: [
+                "id": "ab", "connections": connections, "member": member,
+                "overlay": ["is_joined": true, "contacts": 1, "is_reachable": true, "berths": [String]()],
+            ]))
+    }
+
+    /// A peer in one job after the other, beside a node that is in none.
+    @Test func `a peer's page begins anew with another job, counts steps as they are, and its colleagues alone`() throws
+    {
         var picture = DashboardPicture(since: .zero, manifest: nil)
         func look(_ second: Double, _ daemon: DaemonStatus) {
             picture.look(.init(daemon: daemon, view: JobView(), coordinator: nil, now: []), at: at(second))

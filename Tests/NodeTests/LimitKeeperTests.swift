@@ -55,6 +55,12 @@ private final class Notes<Value: Sendable>: @unchecked Sendable {
         try (status + "\n").write(toFile: place + "/status", atomically: false, encoding: .utf8)
     }
 
+    /// An owner's, and what a peer may do then: of a pause that has lasted long enough, the second time.
+    private static let words: [(ControlService.Request, Allowance.Mode)] = [
+        (.init(.pause), .hold), (.init(.set, key: "hand_over_after_s", value: "0"), .away), (.init(.resume), .work),
+        (.init(.set, key: "hand_over_after_s", value: "default"), .work), (.init(.drain), .drain),
+    ]
+
     @Test func `stops for a battery and for its owner, changes a limit when it is told to, and says why`() throws {
         let folder = temporary()
         defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -77,16 +83,10 @@ private final class Notes<Value: Sendable>: @unchecked Sendable {
             if let answer = ask(.init(.why, about: "nothing such|battery")) { told.note(answer) }
             try? battery(folder, "Charging")
             until(.work)
-            _ = ask(.init(.pause))
-            until(.hold)
-            // A pause that has lasted long enough.
-            _ = ask(.init(.set, key: "hand_over_after_s", value: "0"))
-            until(.away)
-            _ = ask(.init(.set, key: "hand_over_after_s", value: "default"))
-            _ = ask(.init(.resume))
-            until(.work)
-            _ = ask(.init(.drain))
-            until(.drain)
+            for (request, mode) in Self.words {
+                _ = ask(request)
+                until(mode)
+            }
             for (key, value) in [
                 ("up_mbps", "2"), ("up_mbps", "-2"), ("upp", "2"), ("threads", "2"), ("hours", "always"),
             ] {
@@ -96,7 +96,7 @@ private final class Notes<Value: Sendable>: @unchecked Sendable {
             if let answer = ask(.init(.status)) { told.note(answer) }
             _ = ask(.init(.leave))
         }
-        #expect(modes.all == ["work", "hold", "work", "hold", "away", "work", "drain"])
+        #expect(modes.all == ["work", "hold", "work", "hold", "away", "work", "work", "drain"])
         #expect(said.all.first == "up_mbps is 2 from now on")
         #expect(said.all.dropFirst().first?.contains("found “-2”; allowed: none, or a number of Mbit/s") == true)
         #expect(said.all.contains { $0.contains("no limit is called upp") })

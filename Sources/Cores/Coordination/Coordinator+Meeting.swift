@@ -30,9 +30,10 @@ extension Coordinator {
         let isNews = known.capability == nil || known.times.declined == 0
         roster.says(capability, peer)
         // A longer list is said in part.
-        roster.accepts(
-            launcher: capability.accepts.count >= Capability.mostAccepted
-                || PeerID(record.envelopes[0].signer).map { capability.accepts.contains($0) } ?? false, peer)
+        let isAccepted =
+            capability.accepts.count >= Capability.mostAccepted
+            || PeerID(record.envelopes[0].signer).map { capability.accepts.contains($0) } ?? false
+        roster.accepts(launcher: isAccepted ? launcher : nil, peer)
         if isNews {
             event(
                 .peerFound(

@@ -42,8 +42,6 @@ public struct Roster: Sendable {
         public internal(set) var endpoint: Endpoint
         public internal(set) var name: String
         public internal(set) var capability: Capability?
-        /// Whether its owner lets it work for this launcher, as it said: what it declined it may take later.
-        var acceptsLauncher = false
         public internal(set) var standing = Standing.met
         public internal(set) var lastHeard: Instant
         public internal(set) var heartbeat = Heartbeat()
@@ -68,9 +66,10 @@ public struct Roster: Sendable {
         /// and since when that is counted.
         var times = (declined: 0, turned: 0, since: Instant(nanoseconds: .min / 4))
         /// Its timer in ``Roster/silences``, and its number in the order of arrival.
-        let timer: Int
-        let arrival: Int
+        let place: (timer: Int, arrival: Int)
 
+        /// Whether its owner lets it work for this launcher, as it said: what it declined it may take later.
+        var acceptsLauncher: Bool { capability?.accepts.isEmpty == false }
         /// Round starts on its own disk.
         public var kept: [KeptStage] { starts.kept }
         /// At its sockets, since it joined, as it last said; stays that are over among them.
@@ -164,8 +163,8 @@ public struct Roster: Sendable {
             if timer == timers.count { timers.append(peer) } else { timers[timer] = peer }
             arrivals += 1
             peers[peer] = Peer(
-                peer: peer, endpoint: endpoint, name: peer.short, lastHeard: now, idleSince: now, timer: timer,
-                arrival: arrivals)
+                peer: peer, endpoint: endpoint, name: peer.short, lastHeard: now, idleSince: now,
+                place: (timer, arrivals))
             return true
         }
         peers[peer]!.endpoint = endpoint
@@ -185,8 +184,8 @@ public struct Roster: Sendable {
         stand(peer, .met)
         let known = peers.removeValue(forKey: peer)!
         sentByForgotten = SentForJob.sum(sentByForgotten, known.sentBytes)
-        timers[known.timer] = nil
-        freeTimers.append(known.timer)
+        timers[known.place.timer] = nil
+        freeTimers.append(known.place.timer)
         return true
     }
     package mutating func heard(_ peer: PeerID, at now: Instant) {
@@ -204,7 +203,7 @@ public struct Roster: Sendable {
             homecoming = isReturning || now - newest > Self.absence ? Self.reunion : nil
         }
         newest = max(newest ?? now, now)
-        if known.isJoined { silences.set(known.timer, at: now) }
+        if known.isJoined { silences.set(known.place.timer, at: now) }
     }
     /// Its connection has broken; its session waits for another.
     package mutating func interrupted(_ peer: PeerID) { peers[peer]?.isInterrupted = true }
@@ -217,7 +216,7 @@ public struct Roster: Sendable {
         let joins = standing == .joined
         guard joins != known.isJoined else { return }
         peers[peer]!.attendance.turn(isHere: joins, at: lastLook)
-        silences.set(known.timer, at: joins ? known.lastHeard : nil)
+        silences.set(known.place.timer, at: joins ? known.lastHeard : nil)
         if joins { newest = max(newest ?? known.lastHeard, known.lastHeard) }
         textless[peer] = joins && !known.readiness.hasText ? known.idleSince : nil
     }
@@ -414,7 +413,10 @@ public struct Roster: Sendable {
             return true
         }
     }
-    package mutating func accepts(launcher: Bool, _ peer: PeerID) { peers[peer]?.acceptsLauncher = launcher }
+    /// Of the list of those whom its owner accepts it is kept whether this launcher is among them.
+    package mutating func accepts(launcher: PeerID?, _ peer: PeerID) {
+        peers[peer]?.capability?.accepts = launcher.map { [$0] } ?? []
+    }
 
     /// Time that was seen of all who have ever joined, and the share of it in which they were here.
     package func attendance(at now: Instant) -> (time: Duration, share: Double) {
@@ -455,7 +457,7 @@ public struct Roster: Sendable {
         let overdue = silences.due(at: now - patience(silence, at: now) - .nanoseconds(1))
         guard !overdue.isEmpty, now - returned > homecoming ?? silence else { return [] }
         let peers = overdue.compactMap { timers[$0].flatMap { self.peers[$0] } }
-        return peers.sorted { $0.arrival < $1.arrival }.map(\.peer)
+        return peers.sorted { $0.place.arrival < $1.place.arrival }.map(\.peer)
     }
     /// When the next of them is due.
     package func nextSilence(_ silence: Duration, at now: Instant) -> Instant? {

@@ -261,7 +261,9 @@ public struct JobWatch: Core, Sendable {
                 ))
         } else if now - leaderless! >= Self.patience, now - leaderless! < Self.patience + Self.every {
             say(
-                .interrupted(why: "none of the \(sources.count) peers that can be reached hears a coordinator of the job"), at: now)
+                .interrupted(
+                    why: "none of the \(sources.count) peers that can be reached hears a coordinator of the job"),
+                at: now)
         }
     }
 }

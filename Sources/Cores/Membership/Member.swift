@@ -315,7 +315,8 @@ public struct Member: Core, Sendable {
         room.epoch = 0
         release(
             job?.isServing == true
-                ? "its coordinator offers another" : "another job is offered, and its own coordinator is silent", at: now)
+                ? "its coordinator offers another" : "another job is offered, and its own coordinator is silent",
+            at: now)
         storage.forget(job: record.job, content: record.genesis.content)
         // Its memory is for this one.
         results = ResultDesk()

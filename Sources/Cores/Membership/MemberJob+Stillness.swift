@@ -80,7 +80,8 @@ extension MemberJob {
     /// Nil while something moves, and while it is not in its leader's service.
     func standstill(at now: Instant) -> MemberStandstill? {
         // When all is trained there is nothing to do here but to give what is asked for.
-        guard isServing, job.plan == nil || job.spec != nil, let since = log.stillness.since, now - since >= Self.stillAfter
+        guard isServing, job.plan == nil || job.spec != nil, let since = log.stillness.since,
+            now - since >= Self.stillAfter
         else { return nil }
         let (peers, what) = awaited(at: now)
         return MemberStandstill(
@@ -99,7 +100,9 @@ extension MemberJob {
         // Whoever is here cannot make up a pipeline.
         if !missing.isEmpty, job.wholeRanks.isEmpty { return (missing, "what nobody else here holds") }
         guard plan.placement(of: me) != nil else {
-            return ([leader], "the end of round \(job.round): a spare is told no more of a round than that it is sealed")
+            return (
+                [leader], "the end of round \(job.round): a spare is told no more of a round than that it is sealed"
+            )
         }
         switch holding.state {
         case .empty: return ([leader], "its part of the model")
@@ -115,7 +118,9 @@ extension MemberJob {
     private func awaited(by work: RoundWork, at now: Instant) -> (peers: [PeerID], what: String) {
         if let waits = work.waits { return waits }
         if work.phase == .refused { return ([leader], "another attempt at round \(job.round): this one cannot go on") }
-        guard work.phase == .waitingForSeal else { return ([me], "its own engine, which computes one piece for so long") }
+        guard work.phase == .waitingForSeal else {
+            return ([me], "its own engine, which computes one piece for so long")
+        }
         if let waiting = work.exchange.waits(at: now) {
             return ([waiting.peer], waiting.isContribution ? "its part of the exchange" : "its sums of the exchange")
         }

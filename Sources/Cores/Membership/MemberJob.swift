@@ -255,7 +255,9 @@ package struct MemberJob: Sendable {
         case .paused(let since), .removed(let since):
             log.wakeProof(at: now)
             askColleagues()
-            if since + Self.keep <= now { ending = "nothing heard of its coordinator for \(Self.keep.components.seconds) s" }
+            if since + Self.keep <= now {
+                ending = "nothing heard of its coordinator for \(Self.keep.components.seconds) s"
+            }
         }
         states.wake(at: now)
         if nextHeartbeat <= now {

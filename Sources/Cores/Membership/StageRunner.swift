@@ -352,7 +352,10 @@ package struct StageRunner: Sendable {
     package var previousStage: Int { previous }
     /// Whether a micro-batch could go forward here, or back, had it come.
     package var wanted: (input: Bool, gradient: Bool) {
-        (!isFirst && cursor.forward < microBatches.count, cursor.backward < cursor.forward && !configuration.endsWithLoss)
+        (
+            !isFirst && cursor.forward < microBatches.count,
+            cursor.backward < cursor.forward && !configuration.endsWithLoss
+        )
     }
     package var stagesWithoutNorms: [Int] { (0..<stageCount).filter { inbox.norms[step]?[$0] == nil } }
 

@@ -249,7 +249,8 @@ extension EventReference {
                 "phase": "of the job", "step": "of the member that is furthest", "tokens": "sealed so far",
                 "train_loss": "nats a token; 0 before the first seal",
                 "validation_loss": "nats a token; 0 before the first evaluation",
-                "sent_bytes": "at their sockets since they joined, by all who are or were members; 0 where that is not known",
+                "sent_bytes":
+                    "at their sockets since they joined, by all who are or were members; 0 where that is not known",
                 "uncompressed_bytes": "fp32 gradients of every step so far",
                 "doing": "name=what, separated by semicolons",
             ]),

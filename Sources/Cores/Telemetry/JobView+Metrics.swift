@@ -43,7 +43,8 @@ extension JobView {
                     loss.map { ([.init("split", split)], $0) }
                 }),
             .gauge(
-                "atoll_job_sent_bytes", "Sent since they joined by all who are or were members, at their sockets, as they last said.",
+                "atoll_job_sent_bytes",
+                "Sent since they joined by all who are or were members, at their sockets, as they last said.",
                 progress.sentBytes > 0 ? Double(progress.sentBytes) : nil),
             .gauge(
                 "atoll_job_uncompressed_bytes", "What fp32 gradients of every step would have been.",

@@ -163,7 +163,8 @@ extension Doctor {
             if member.state == .waiting {
                 out.append(
                     Diagnosis(
-                        .leaderSilent, .warn, "the coordinator of the job of \(name) is not heard", try: "atoll why waiting")
+                        .leaderSilent, .warn, "the coordinator of the job of \(name) is not heard",
+                        try: "atoll why waiting")
                 )
             }
             guard let all = member.work?.microBatches else { continue }

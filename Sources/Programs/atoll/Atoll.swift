@@ -113,7 +113,9 @@ struct Atoll: ParsableCommand {
 
 /// `atoll help WORD` of a word that is no command shows what there is, and says that it is none: it is a mistake all the same.
 private func refuseUnknown(_ words: [String]) {
-    guard let word = words.first, !word.hasPrefix("-"), word.wholeMatch(of: #/[A-Za-z]{2,4}-[0-9]{1,3}/#) == nil else { return }
+    guard let word = words.first, !word.hasPrefix("-"), word.wholeMatch(of: #/[A-Za-z]{2,4}-[0-9]{1,3}/#) == nil else {
+        return
+    }
     let known =
         Atoll.configuration.groupedSubcommands.flatMap(\.subcommands).map {
             $0.configuration.commandName ?? "\($0)".lowercased()

@@ -54,7 +54,7 @@ struct JobStory: Story {
         }
         return command.named(
             "To stop: ^C here, or `atoll leave`. Peers keep their parts for an hour: the same command with --resume goes on. "
-            + "`atoll status` and `atoll watch` say more.")
+                + "`atoll status` and `atoll watch` say more.")
     }
 
     /// Who is in the job, by place; then those without one.

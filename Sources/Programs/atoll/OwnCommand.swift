@@ -39,7 +39,8 @@ struct OwnCommand {
         guard let choice else { return text }
         return text.replacing(#/`atoll ([a-z]+)( [^`]*)?`/#) { match in
             let (verb, rest) = (String(match.1), match.2.map(String.init) ?? "")
-            let isMeant = Self.toOne.contains(verb) || verb == "limits" && rest.hasPrefix(" set")
+            let isMeant =
+                Self.toOne.contains(verb) || verb == "limits" && rest.hasPrefix(" set")
                 || isElsewhere && Self.toAll.contains(verb)
             return isMeant && !rest.contains("--data") ? "`atoll \(verb)\(rest) \(choice)`" : String(match.0)
         }

@@ -48,7 +48,9 @@ struct PeerStory: Story {
         let memory = ByteCount.mebibytes(member.memoryMebibytes)
         // What was given is for the program, too.
         let given = status.limits?.values.first { $0.key == LimitKey.memory.rawValue }.flatMap { Double($0.value) }
-        let of = given.map { ByteCount.mebibytes($0) }.flatMap { $0.bytes > memory.bytes ? " of the \($0) given" : nil } ?? " of memory"
+        let of =
+            given.map { ByteCount.mebibytes($0) }.flatMap { $0.bytes > memory.bytes ? " of the \($0) given" : nil }
+            ?? " of memory"
         return "\(named) has lent this machine for \(lasting): \(memory)\(of) are for jobs."
     }
     private func job(_ member: DaemonStatus.Membership) -> String {
@@ -63,7 +65,8 @@ struct PeerStory: Story {
         var line =
             "It works for job \(job.prefix(8))… “\(member.jobName ?? "")” of \(launcher ?? "?"), because you accept its launcher"
         if let leader = member.leader, leader != launcher {
-            line += "; \(status.daemon.id.hasPrefix(leader) ? "this machine" : status.daemon.name(of: leader) ?? leader) coordinates it"
+            line +=
+                "; \(status.daemon.id.hasPrefix(leader) ? "this machine" : status.daemon.name(of: leader) ?? leader) coordinates it"
         }
         if let work = member.work { line += ": a model of \(roughly(work.parameters)) parameters" }
         return line + "."
@@ -92,7 +95,8 @@ struct PeerStory: Story {
         // What a spare is at is said already.
         let isSpare = member.work.map { $0.rank == nil } ?? false
         let all = member.work?.stepsTotal.map { $0 > 0 ? " of \($0)" : "" } ?? ""
-        var line = "Round \(round) is under way, at step \(step)\(all)\(isSpare ? "" : ": \(Self.inRound(member.doing))")."
+        var line =
+            "Round \(round) is under way, at step \(step)\(all)\(isSpare ? "" : ": \(Self.inRound(member.doing))")."
         guard let work = member.work else { return line }
         if let last = work.roundSeconds {
             line += " The last round took \(fixed(last, 1)) s"
@@ -164,9 +168,11 @@ struct PeerStory: Story {
         if member.state == .waiting {
             let since = member.unheardSeconds.map { " for \(ProgressView.span($0))" } ?? " for a while"
             if member.isLeaderStopped == true {
-                return "\(sentenceStart(coordinator(member))) has stopped the job\(member.unheardSeconds.map { " \(ProgressView.span($0)) ago" } ?? "") for now: it computes nothing meanwhile, and keeps its part of the job for an hour."
+                return
+                    "\(sentenceStart(coordinator(member))) has stopped the job\(member.unheardSeconds.map { " \(ProgressView.span($0)) ago" } ?? "") for now: it computes nothing meanwhile, and keeps its part of the job for an hour."
             }
-            return "Nothing has been heard of \(coordinator(member))\(since): it computes nothing meanwhile, and keeps its part of the job for an hour."
+            return
+                "Nothing has been heard of \(coordinator(member))\(since): it computes nothing meanwhile, and keeps its part of the job for an hour."
         }
         if let still = standstill(member) { return still }
         if member.isLeaderConnected == false {
@@ -259,7 +265,8 @@ struct PeerStory: Story {
                 ? "Next: it goes on when its coordinator is heard again; after an hour it takes other offers."
                 : "Next: nothing, until you say that it may follow."
         case .working where standstill(member) != nil:
-            return "Next: it goes on when that is here, or when its coordinator has planned without it; it keeps its part."
+            return
+                "Next: it goes on when that is here, or when its coordinator has planned without it; it keeps its part."
         case .working where (member.work.map { $0.tokens >= $0.tokensTotal && $0.tokensTotal > 0 } ?? false):
             return "Next: whoever launched the job collects the result; until then it keeps its part."
         case .working: return "Next: it goes on until the job ends, and keeps what it needs to go on after a restart."

@@ -154,7 +154,9 @@ final class ProgressView {
     // MARK: the terminal
 
     private func say(_ line: String, _ level: LogLevel = .info) {
-        guard onTerminal else { return log.say(readsHistory ? "earlier: " + line.trimmingCharacters(in: .whitespaces) : line, level) }
+        guard onTerminal else {
+            return log.say(readsHistory ? "earlier: " + line.trimmingCharacters(in: .whitespaces) : line, level)
+        }
         if level <= log.level { picture.tell(line, at: readsHistory ? "earlier " : clockTime()) }
         fflush(nil)
     }

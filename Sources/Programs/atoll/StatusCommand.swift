@@ -80,7 +80,8 @@ struct DaemonChoice: ParsableArguments {
                 all.isEmpty
                     ? "none of the daemons here can \(request.command)"
                     : "\(all.count) daemons run here, and one is meant: "
-                        + all.map { Self.choice(of: $0.folder, $0.answer.status?.daemon, request) }.joined(separator: ", "))
+                        + all.map { Self.choice(of: $0.folder, $0.answer.status?.daemon, request) }.joined(
+                            separator: ", "))
         }
         guard let done = try ControlService.ask(request, in: first.folder) else {
             throw NodeError.failed("the daemon in \(first.folder) has just ended")
@@ -89,7 +90,8 @@ struct DaemonChoice: ParsableArguments {
         return (first.folder, done.answer, done.json)
     }
     /// What is typed for it, and whose it is.
-    private static func choice(of folder: String, _ daemon: DaemonStatus?, _ request: ControlService.Request) -> String {
+    private static func choice(of folder: String, _ daemon: DaemonStatus?, _ request: ControlService.Request) -> String
+    {
         let whose = daemon?.member?.name ?? (daemon?.role == .node ? "the node" : "the launcher")
         let verb = request.command == "set" ? "limits set …" : request.command
         let command = OwnCommand(to: folder, isBusy: { _ in true })
@@ -231,7 +233,8 @@ enum OwnersText {
         guard member?.work?.rank != nil else {
             return "\(name) is paused until `atoll resume`. It holds nothing of the job, which goes on without it."
         }
-        return "\(name) is paused: it computes nothing until `atoll resume`. It keeps its place in the job for \(kept) s, so that a short pause costs "
+        return
+            "\(name) is paused: it computes nothing until `atoll resume`. It keeps its place in the job for \(kept) s, so that a short pause costs "
             + "nothing. If it lasts, others take its place, and what is not sealed of the round is done anew (`atoll drain` lets the round end first)."
     }
     static func resumed(_ name: String, _ status: ControlService.Status) -> String {
@@ -299,7 +302,8 @@ enum StatusText {
             } ?? "")
     }
     private static func coordinator(_ job: DaemonStatus.Leadership) -> [String] {
-        var line = "It coordinates job \(job.job.prefix(8))… “\(job.jobName)”, which is \(job.stage), in round \(job.round): "
+        var line =
+            "It coordinates job \(job.job.prefix(8))… “\(job.jobName)”, which is \(job.stage), in round \(job.round): "
         line += "\(grouped(job.tokens)) of \(grouped(job.tokensTotal)) tokens"
         if let loss = job.trainLoss { line += ", loss \(fixed(loss, 3))" }
         var lines = [line + "."]

@@ -16,7 +16,9 @@ struct TerminalText {
         let isTerminal = isatty(descriptor) == 1
         var size = winsize()
         var (width, height) = (0, 0)
-        if isTerminal, ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0 { (width, height) = (Int(size.ws_col), Int(size.ws_row)) }
+        if isTerminal, ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0 {
+            (width, height) = (Int(size.ws_col), Int(size.ws_row))
+        }
         if width == 0 { width = Int(environment["COLUMNS"] ?? "") ?? 80 }
         if height == 0 { height = Int(environment["LINES"] ?? "") ?? 24 }
         let isPlain = !(environment["NO_COLOR"] ?? "").isEmpty || environment["TERM"] == "dumb"
@@ -30,7 +32,8 @@ struct TerminalText {
     func fitted(_ text: String) -> String {
         guard isTerminal else { return text }
         return text.split(separator: "\n", omittingEmptySubsequences: false).flatMap { line in
-            Self.columns(line) <= width ? [String(line)] : wrapped(String(line), indent: line.prefix { $0 == " " }.count + 2)
+            Self.columns(line) <= width
+                ? [String(line)] : wrapped(String(line), indent: line.prefix { $0 == " " }.count + 2)
         }.joined(separator: "\n")
     }
     /// A part of the window.

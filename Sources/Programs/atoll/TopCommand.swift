@@ -70,9 +70,11 @@ struct TopCommand: ParsableCommand {
         }
         guard status.daemon.member != nil else {
             return Array(
-                StatusText.lines(status, OwnCommand(to: folder)).flatMap { terminal.wrapped($0, indent: 2) }.prefix(terminal.height - 1))
+                StatusText.lines(status, OwnCommand(to: folder)).flatMap { terminal.wrapped($0, indent: 2) }.prefix(
+                    terminal.height - 1))
         }
-        return PeerStory(status: status, command: OwnCommand(to: folder)).screen(terminal, latest: latest.suffix(5), stopping: "")
+        return PeerStory(status: status, command: OwnCommand(to: folder)).screen(
+            terminal, latest: latest.suffix(5), stopping: "")
     }
 }
 

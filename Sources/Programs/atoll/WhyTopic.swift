@@ -13,7 +13,8 @@ enum WhyTopic: String, CaseIterable {
         case .waiting:
             "work_paused|waiting_for|processor_|connection_interrupted|connection_lost|connection_refused|state_requested|state_unavailable|"
                 + "bootstrap_retrying|overlay_isolated|refounding_refused"
-        case .interruptions: "interrupted|resumed|peer_lost|rolled_back|others_go_on|replaced|diverged|storage_failed|waiting_for"
+        case .interruptions:
+            "interrupted|resumed|peer_lost|rolled_back|others_go_on|replaced|diverged|storage_failed|waiting_for"
         case .limits: "limit_|processor_|work_held|work_draining|work_handed_over|work_taken_up|usage_unread"
         case .job:
             "job_accepted|job_released|job_opened|job_resumed|job_refounded|offer_declined|plan_received|placement_refused|leader_changed|"

@@ -165,7 +165,8 @@ package struct DashboardPicture {
         defer { round = current }
         guard let before = round, current > before else { return }
         feed.note(
-            round: current - 1, stepsDone: work.stepsDone ?? step, loss: work.trainLoss, validation: work.validationLoss,
+            round: current - 1, stepsDone: work.stepsDone ?? step, loss: work.trainLoss,
+            validation: work.validationLoss,
             seconds: work.roundSeconds, predicted: nil, at: now)
     }
 
