@@ -44,7 +44,7 @@ import Testing
             Thread.sleep(forTimeInterval: 0.05)
             // A node says it in a sentence.
             return peers.contains { $0.text.contains("leadership_taken") }
-                || pool.node.text.contains("this machine leads from round")
+                || pool.node.text.contains("this machine coordinates the job from round")
         }
         try #require(isTaken, "\(peers.map { $0.text.suffix(500) })")
         let second = try pool.launch(job(electors: 3), "killed", ["--resume"])

@@ -96,8 +96,10 @@ extension RunReport {
     private static func stepSeconds(_ view: JobView, _ first: PlanAnswer?) -> StepSeconds {
         var seconds = StepSeconds(
             predicted: first.map { $0.roundSeconds / Double($0.plan.innerSteps) }, measuredMedian: stepSeconds(view))
-        // What a screen said last is said here, too.
-        if let plan = view.plan, plan.epoch > 1, view.rounds.items.contains(where: { $0.planEpoch == plan.epoch }) {
+        // What a screen said last is said here, too; with somebody else in a place it is the same plan.
+        if let plan = view.plan, plan.epoch > 1, plan.stepSeconds != seconds.predicted,
+            view.rounds.items.contains(where: { $0.planEpoch == plan.epoch })
+        {
             (seconds.lastEpoch, seconds.lastPredicted) = (plan.epoch, plan.stepSeconds)
             seconds.lastMeasuredMedian = view.stepSeconds
         }
