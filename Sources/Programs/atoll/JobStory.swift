@@ -154,7 +154,9 @@ struct JobStory: Story {
             line += " of \(total) \(String(repeating: "█", count: bar))\(String(repeating: "·", count: 20 - bar))"
             line += " \(fixed(100 * share, 0)) %"
         }
-        if !standsStill, let left = job.secondsLeft(at: now) { line += ", about \(ProgressView.span(left)) left" }
+        if !standsStill, let left = job.secondsLeft(at: now), left >= 0.5 {
+            line += ", about \(ProgressView.span(left)) left"
+        }
         return line + "."
     }
 

@@ -122,7 +122,8 @@ enum LimitText {
         case .work: ""
         case .hold:
             hasJob ? "It computes nothing for the moment, and keeps its job: " : "It computes nothing for the moment: "
-        case .drain: "It works until the round is over, and then for nobody: "
+        case .drain where hasJob: "It works until the round is over, and then for nobody: "
+        case .drain: "It works for nobody: "
         case .away: "It works for nobody: "
         }
     }

@@ -62,6 +62,8 @@ final class ProgressView {
             if let line = log.line(event) { say(line + JobStory.beyond(job), event.level) }
         case (.pool, _): if let line = log.line(event) { say(line, event.level) }
         }
+        // Nobody tells each second any more how the job stands.
+        if style == .pool, onTerminal, job.stage == .evaluating { draw() }
     }
 
     /// Once a second, after the events: what the launcher's daemon is and does.

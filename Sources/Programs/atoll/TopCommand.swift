@@ -113,10 +113,12 @@ struct WhyCommand: ParsableCommand {
             }
             if !isFirst { print("") }
             isFirst = false
-            if words.isEmpty { print(escaped(Self.now(status))) }
-            for sentence in sentences { print("“\(escaped(sentence))”") }
+            let command = OwnCommand(to: found.folder)
+            func say(_ line: String) { print(TerminalText.current.fitted(command.named(line))) }
+            if words.isEmpty { say(escaped(Self.now(status))) }
+            for sentence in sentences { say("“\(escaped(sentence))”") }
             if events.isEmpty {
-                print(
+                say(
                     words.isEmpty
                         ? status.daemon.computes && PeerStory(status: status).standstill.isEmpty
                             ? "Nothing has kept it from working."
@@ -130,7 +132,7 @@ struct WhyCommand: ParsableCommand {
                 let text =
                     (event.sentence ?? event.quietSentence)?.trimmingCharacters(in: .whitespaces)
                     ?? event.kind
-                print("\(ProgressView.span(told.secondsAgo)) ago: \(text) [\(event.kind)]")
+                say("\(ProgressView.span(told.secondsAgo)) ago: \(text) [\(event.kind)]")
             }
         }
     }
