@@ -41,8 +41,8 @@ package struct MemberJob: Sendable {
     package var machine = Machine()
     /// What this machine is like, and its ways to others.
     /// What the leader has been told.
-    private var said: Said
-    private struct Said: Sendable {
+    var said: Said
+    struct Said: Sendable {
         var pace: Pace
         var readiness: Readiness?
         var kept: [KeptStage] = []
@@ -346,24 +346,6 @@ package struct MemberJob: Sendable {
             return !others.contains { $0 != me && job.isPresent($0) }
         }
     }
-
-    /// The job may have ended while this machine slept: whoever was in it, and carries no record, is asked for its log. (What an elector answers
-    /// could not be told from a leader's word.)
-    private mutating func askColleagues() {
-        guard case .paused = standing, let due = said.asking, due.next <= now else { return }
-        let colleagues = job.members.filter(\.present).map(\.peer).filter { $0 != me && !allegiance.isElector($0) }
-        said.asking = (now + Self.askEvery, due.turn + 1)
-        // Any of those who may lead leads now, perhaps one that has no session with this machine: each is looked for, ever more seldom.
-        if due.turn & (due.turn - 1) == 0 {
-            for elector in record.electors where elector != me { effects.push(.seek(elector)) }
-        }
-        guard !colleagues.isEmpty else { return }
-        for place in 0..<min(Self.asked, colleagues.count) {
-            send(.readRequest(from: record.length), to: colleagues[(due.turn * Self.asked + place) % colleagues.count])
-        }
-    }
-    private static let askEvery = Duration.seconds(5)
-    private static let asked = 3
 
     // MARK: coming and going
 
