@@ -13,11 +13,14 @@ extension StormScript {
         if base.diverges { job = job.calmed() }
         job.electors.count = electors.map { .fixed($0) } ?? .auto
         // An elector's disk that says that things are durable which are not breaks its elector's word: no such elector can be trusted. The launcher's
-        // owner does not go on with a log that is damaged. Of three that know what is certified, one may have lost its disk.
+        // owner does not go on with a log that is damaged. Of three that know what is certified, one may have lost its disk, or sign two logs; where both
+        // happen two contradicting logs have a majority each (four are for members who are not trusted).
         let desk = base.topology.hosts.firstIndex { $0.role == .coordinator }!
+        let own = Self.ofElectors(base.topology, &draw)
+        let isFewWithALiar = (electors ?? 3) == 3 && own.contains { $0.kind == .lies(.signsTwice) }
         var possible: [Trouble] = []
         for trouble in base.troubles {
-            if trouble.kind == .disk(.lies) { continue }
+            if trouble.kind == .disk(.lies) || (isFewWithALiar && trouble.kind == .emptied) { continue }
             if trouble.kind == .flippedBit, trouble.host == desk || possible.contains(where: { $0.kind == .flippedBit })
             {
                 continue
@@ -26,7 +29,7 @@ extension StormScript {
         }
         self.init(
             seed: seed, topology: base.topology, job: job, corpus: base.corpus, realArithmetic: base.realArithmetic,
-            troubles: Self.ofElectors(base.topology, &draw) + possible.prefix(5))
+            troubles: own + possible.prefix(5))
         isDrawnForElectors = true
     }
 
