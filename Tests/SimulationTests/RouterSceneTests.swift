@@ -52,6 +52,25 @@ import Topologies
         #expect(outcome.events("connection_relayed").count >= 2 * 8)
         #expect(outcome.totals.late == 0)
     }
+    /// Each can be dialled, by everybody but the other: networks that do not exchange traffic, or two behind one router that lets nobody inside in from outside.
+    @Test func `two that everybody but the other can dial meet at a node`() throws {
+        var scene = Self.scene([.none])
+        // Long enough for somebody to give up dialling.
+        scene.hosts = (0..<8).map { Scene.host("peer-\($0)", flops: 1e6) }
+        // With a router anywhere all are on the internet.
+        scene.hosts[1].nat = .firewall
+        scene.limit = .seconds(3600)
+        var node = Scene.host("node")
+        node.role = .bootstrap
+        node.relayRate = .megabits(50)
+        scene.hosts.append(node)
+        scene.apart = [(0, 2), (4, 6)]
+        let outcome = scene.run()
+        try outcome.checkFinished()
+        let relayed = outcome.events("connection_relayed").map(\.peer)
+        #expect(Set(relayed).isSuperset(of: ["peer-0", "peer-2"]), "\(relayed)")
+        #expect(Set(relayed).isSubset(of: ["peer-0", "peer-2", "peer-4", "peer-6"]), "\(relayed)")
+    }
     /// A node that carries records is a member, and waited for somebody to confirm that it can be dialled, which nobody could.
     @Test func `one node brings everybody together also where it carries the record`() throws {
         var scene = Self.homes(.symmetric, relay: .megabits(50))

@@ -32,6 +32,8 @@ struct Scene {
     var lostMajority: LostMajority?
     /// Hosts that are not started with the others.
     var absent: Set<String> = []
+    /// Pairs between which nothing ever passes, by number.
+    var apart: [(Int, Int)] = []
     /// In place of the usual text, and what the job begins with where that is not drawn.
     var content = Self.corpus
     var initial: [UnitState] = []
@@ -84,6 +86,10 @@ struct Scene {
         let world = World(
             topology: topology, manifest: job.canonicalText, parameters: JobParameters(job), corpus: content,
             initial: initial, options: options)
+        for (a, b) in apart {
+            world.cut(from: a, to: b)
+            world.cut(from: b, to: a)
+        }
         return Outcome(world: world, end: world.run(), model: job.model)
     }
 

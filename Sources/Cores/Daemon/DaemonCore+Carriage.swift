@@ -39,7 +39,15 @@ extension DaemonCore {
                 external: isHome || presence.isReachable ? presence.dialled : nil, isReachable: !isHome,
                 leads: services.leads, isServer: services.isNode,
                 datagrams: isHome && !presence.isDeaf ? datagramPort : nil, inside: presence.inside,
-                ownIPv6: presence.machine.ownIPv6, isDeaf: presence.isDeaf), at: now)
+                ownIPv6: presence.machine.ownIPv6, isDeaf: presence.isDeaf,
+                isApart: wanted.values.contains(where: \.needsCarriage)), at: now)
+    }
+    /// A peer of the job cannot be dialled from here, nor this daemon from there, though others may dial both: they meet at a relay.
+    mutating func haveCarried(_ peer: PeerID, at now: Instant) {
+        guard wanted[peer]?.needsCarriage == false else { return }
+        wanted[peer]!.needsCarriage = true
+        presence.isChanged = true
+        lookOutside(at: now)
     }
 
     /// Where others see the port for datagrams, and whether they see the same one.
@@ -101,7 +109,9 @@ extension DaemonCore {
         case .stand(let isRelay, let carries): stand(isRelay, carries: carries, at: now)
         case .found(let other):
             // Whoever looks for members looks for all of them, members look for who leads.
-            let isWanted = services.leads || services.watchPart != nil || (missesCoordinator && other.leads)
+            let isWanted =
+                services.leads || services.watchPart != nil || (missesCoordinator && other.leads)
+                || wanted[other.peer]?.needsCarriage == true
             channels.learn(
                 other.peer, through: carriage.relays(of: other.peer), isWanted: isWanted, at: now)
         case .punch(let peer, let endpoint): channels.punch(peer, at: endpoint, now: now)

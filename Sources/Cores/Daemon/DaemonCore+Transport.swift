@@ -54,6 +54,7 @@ extension DaemonCore {
             carriage.lost(peer, at: now)
             // It was only looked for, and is nowhere.
             if reason == .unreachable, wanted[peer] == nil { return }
+            if reason == .unreachable { haveCarried(peer, at: now) }
             services.coordinatorPart?.value.lost(
                 peer, reason: reason.description, isBack: reason == .restarted, at: now)
             services.memberPart?.value.lost(peer, at: now)

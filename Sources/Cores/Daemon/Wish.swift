@@ -12,6 +12,8 @@ package struct Wish: Sendable {
     /// From then to the latest change of ``path``; a connection that takes the place of one of the same kind is none.
     package private(set) var pathAfter: Duration?
     private var path: String?
+    /// It could not be reached anywhere, though others can perhaps dial both.
+    package var needsCarriage = false
 
     package init(_ endpoint: Endpoint, at now: Instant) {
         self.endpoint = endpoint

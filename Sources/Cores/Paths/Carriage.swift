@@ -60,11 +60,14 @@ public struct Carriage: Core {
         public var ownIPv6: Endpoint?
         /// It hears no datagrams: nobody but relays can say where it is seen.
         public var isDeaf: Bool
+        /// Somebody whom it wants cannot be dialled from here, nor can it from there, whoever else can.
+        public var isApart: Bool
         public init(
             external: Endpoint?, isReachable: Bool, leads: Bool, isServer: Bool = false,
             datagrams: DatagramPort? = nil, inside: Endpoint? = nil, ownIPv6: Endpoint? = nil,
-            isDeaf: Bool = false
+            isDeaf: Bool = false, isApart: Bool = false
         ) {
+            self.isApart = isApart
             self.ownIPv6 = ownIPv6
             self.inside = inside
             self.isDeaf = isDeaf
@@ -172,7 +175,8 @@ public struct Carriage: Core {
         let wasOpen = relay.isOpen
         relay.isOpen = isPublic && outlook.isReachable
         if wasOpen, !relay.isOpen { relay.close() }
-        search.need((isPublic || outlook.isDeaf) && !outlook.isReachable, leads: outlook.leads, at: now)
+        search.need(
+            (isPublic || outlook.isDeaf) && (!outlook.isReachable || outlook.isApart), leads: outlook.leads, at: now)
         stand()
         drain(at: now)
     }

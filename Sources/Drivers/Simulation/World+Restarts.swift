@@ -87,7 +87,8 @@ extension World {
         network.setAlarm(of: host.index, at: host.nextWake)
     }
 
-    func cut(from: Int, to: Int) { network.cut(from: from, to: to) }
+    /// From now on nothing passes.
+    package func cut(from: Int, to: Int) { network.cut(from: from, to: to) }
     func mend(from: Int, to: Int) {
         guard let due = network.mend(from: from, to: to) else { return }
         schedule(.deliverHeld(from: from, to: to), at: due)
