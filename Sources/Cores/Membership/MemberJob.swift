@@ -38,8 +38,8 @@ package struct MemberJob: Sendable {
     package var reports = Reports()
     /// Sent for exchanges since the last receipt.
     package var exchangeBytes = 0
-    package var machine = Machine()
     /// What this machine is like, and its ways to others.
+    package var machine = Machine()
     /// What the leader has been told.
     var said: Said
     struct Said: Sendable {

@@ -30,9 +30,9 @@ public struct Carriage: Core {
         case flow(PeerID, at: Endpoint)
         /// Send a datagram there that passes this machine's router and goes no further than a few hops.
         case opener(at: Endpoint)
-        /// To the router of this machine, by a socket of its own.
-        /// In UPnP, of somebody who speaks it; ``answered(_:at:)`` follows.
+        /// To the router of this machine in UPnP, by somebody who speaks it; ``answered(_:at:)`` follows.
         case igd(IGDWish)
+        /// To the router of this machine, by a socket of its own.
         case gateway([UInt8], to: Endpoint)
         /// The router says that others reach the listening port there; nil: nowhere any more. Nobody has tried it.
         case forwarded(Endpoint?)
